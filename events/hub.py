@@ -1,0 +1,200 @@
+"""One hub per process: hears every commit, feeds the tails of the topics that someone follows here.
+
+A reader is a cursor and a wake-up; it holds no queue. It registers before it reads the log, so no event can fall
+between replay and live: what the log did not show yet is told to the ring, and what the ring lacks is in the log.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from events.log import Block, Commit, EventLog, Position
+from events.ring import Encode, Ring, Tail, Watch
+from gateway.errors import Gone
+
+WAKE_SLICE = 256
+"""Readers woken in one turn of the event loop; the rest follow in the next turns, so others keep their latency."""
+WRITE_BYTES = 65_536
+"""What one write takes at most (or one frame, when that is larger)."""
+
+
+class Hub:
+    """Rings and watches by topic. Owns the log's `listener` and is its `wanted`."""
+
+    def __init__(self, log: EventLog) -> None:
+        self.log = log
+        self._tails: dict[str, list[Tail]] = {}
+        self._fetches: dict[str, asyncio.Task[None]] = {}
+        log.listener = self._committed
+        log.wanted = self._tails
+
+    def open_new(self, topic: str, encode: Encode) -> "Reader":
+        """A reader of a topic that does not exist yet (its name is a fresh random one): nothing needs replay."""
+        ring = self._ring(topic, encode)
+        ring.start("", 0, closed=False)
+        return Reader(self, topic, ring, 0)
+
+    async def open(self, topic: str, encode: Encode, after: Position | None) -> "Reader":
+        """A reader strictly after `after` (None: from the oldest event).
+
+        Raises Gone with code `unknown_topic`, `epoch_changed`, `evicted` or `unknown_cursor`.
+        """
+        reader = Reader(self, topic, self._ring(topic, encode), after.offset if after else 0)
+        try:
+            await reader.replay(after)
+        except BaseException:
+            reader.close()
+            raise
+        return reader
+
+    def watch(self, topic: str, after: Position, see: Callable[[Block], None]) -> Callable[[], None]:
+        """Calls `see` for each block after `after` that is appended from now on, by any process; returns how to end it.
+
+        Register before your own append: what others append between the two is then seen too.
+        """
+        tail = Watch(see)
+        tail.start(after.epoch, after.offset, closed=False)
+        self._tails.setdefault(topic, []).append(tail)
+        return lambda: self.leave(topic, tail)
+
+    def leave(self, topic: str, tail: Tail) -> None:
+        tails = self._tails.get(topic, [])
+        if tail in tails:
+            tails.remove(tail)
+        if not tails:
+            self._tails.pop(topic, None)
+
+    async def close(self) -> None:
+        """Ends fetches; the log is closed by its owner."""
+        fetches = list(self._fetches.values())
+        for fetch in fetches:
+            fetch.cancel()
+        await asyncio.gather(*fetches, return_exceptions=True)
+
+    def _ring(self, topic: str, encode: Encode) -> Ring:
+        tails = self._tails.setdefault(topic, [])
+        for tail in tails:
+            if isinstance(tail, Ring) and tail.encode == encode and not tail.deleted:
+                return tail
+        ring = Ring(encode)
+        tails.append(ring)
+        return ring
+
+    def _committed(self, commits: Sequence[Commit]) -> None:
+        tails = self._tails
+        woken: dict[Ring, None] = {}
+        for commit in commits:
+            for tail in tails.get(commit.topic, ()):
+                if commit.block is None:
+                    self.refresh(commit.topic)
+                    continue
+                if not tail.feed(commit.epoch, commit.block):
+                    self.refresh(commit.topic)
+                tail.closed = tail.closed or commit.closed
+                if isinstance(tail, Ring):
+                    woken[tail] = None
+        for ring in woken:
+            self._wake(ring)
+
+    def _wake(self, ring: Ring) -> None:
+        if len(ring.readers) <= WAKE_SLICE:
+            for reader in ring.readers:
+                reader.wake()
+            return
+        loop = asyncio.get_running_loop()
+        readers = list(ring.readers)
+        for start in range(0, len(readers), WAKE_SLICE):
+            loop.call_soon(lambda batch=readers[start : start + WAKE_SLICE]: [reader.wake() for reader in batch])
+
+    def refresh(self, topic: str) -> None:
+        """Another process wrote: read what is new once, for all tails of the topic, however often it is told."""
+        if topic not in self._fetches:
+            task = asyncio.get_running_loop().create_task(self._fetch_new(topic))
+            self._fetches[topic] = task
+            task.add_done_callback(lambda _: self._fetches.pop(topic, None))
+
+    async def _fetch_new(self, topic: str) -> None:
+        for tail in list(self._tails.get(topic, ())):
+            more = tail.head >= 0
+            tail.stale = not more
+            while more and not tail.deleted:
+                found = await self.log.read(topic, tail.head)
+                tail.deleted = found.epoch != tail.epoch and tail.epoch != ""
+                for block in found.blocks:
+                    tail.feed(found.epoch, block)
+                tail.closed = tail.closed or (found.closed and tail.head >= found.head)
+                more = bool(found.blocks)
+            if isinstance(tail, Ring):
+                self._wake(tail)
+
+
+class Reader:
+    """A cursor on one topic. `next` gives frames; `ended` says that no more will come."""
+
+    def __init__(self, hub: Hub, topic: str, ring: Ring, cursor: int) -> None:
+        self.hub = hub
+        self.topic = topic
+        self.ring = ring
+        self.cursor = cursor
+        self._pending = b""
+        self._woken: asyncio.Future[None] | None = None
+        ring.readers.add(self)
+
+    @property
+    def ended(self) -> bool:
+        ring = self.ring
+        return ring.deleted or (ring.closed and self.cursor >= ring.head >= 0 and not self._pending)
+
+    def wake(self) -> None:
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
+
+    def close(self) -> None:
+        self.ring.readers.discard(self)
+        if not self.ring.readers:
+            self.hub.leave(self.topic, self.ring)
+        self.wake()
+
+    async def next(self) -> bytes:
+        """The frames that are due, as one piece of about WRITE_BYTES; b"" when woken for another reason, or ended."""
+        if self._pending:
+            pending, self._pending = self._pending, b""
+            return pending
+        ring = self.ring
+        if self.cursor >= ring.head or ring.deleted:
+            if not self.ended:
+                await self._sleep()
+            if self.cursor >= ring.head or ring.deleted:
+                return b""
+        if ring.holds(self.cursor + 1):
+            data, self.cursor = ring.take(self.cursor, WRITE_BYTES)
+            return data
+        await self.replay(Position(epoch=ring.epoch, offset=self.cursor))
+        pending, self._pending = self._pending, b""
+        return pending
+
+    async def _sleep(self) -> None:
+        self._woken = asyncio.get_running_loop().create_future()
+        try:
+            await self._woken
+        finally:
+            self._woken = None
+
+    async def replay(self, after: Position | None) -> None:
+        """Reads one bounded slice of the log into `_pending`; raises Gone when it no longer holds what is asked."""
+        found = await self.hub.log.read(self.topic, self.cursor, max_bytes=WRITE_BYTES)
+        if not found.epoch:
+            raise Gone(f"there is no stream {self.topic!r}", code="unknown_topic")
+        if after is not None and after.offset and after.epoch != found.epoch:
+            raise Gone("this stream was deleted and made anew", code="epoch_changed")
+        if self.cursor > found.head:
+            raise Gone(f"offset {self.cursor} is past the newest event {found.head}", code="unknown_cursor")
+        if self.cursor + 1 < found.oldest and (after is not None or found.oldest > 1):
+            raise Gone(f"events up to {found.oldest - 1} are no longer kept", code="evicted")
+        await asyncio.sleep(0)  # an engine that never waits must not starve the loop during a long replay
+        self.ring.start(found.epoch, found.head, closed=found.closed)
+        if self.ring.stale:
+            self.ring.stale = False
+            self.hub.refresh(self.topic)
+        self._pending = b"".join([frame for block in found.blocks for frame in self.ring.encode(found.epoch, block)])
+        if found.blocks:
+            self.cursor = found.blocks[-1].last
