@@ -96,7 +96,10 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of a topic is kept; None is no limit. Whole blocks go, oldest first, when all of one is beyond a limit."""
+    """How much of a topic is kept; None is no limit.
+
+    Whole blocks go, oldest first, when all of one is beyond a limit.
+    """
 
     events: int | None = None
     max_bytes: int | None = None
@@ -146,9 +149,7 @@ class EventLog(Protocol):
         """
         ...
 
-    async def read(
-        self, topic: str, after: int, *, max_events: int = 1000, max_bytes: int = 262_144
-    ) -> Slice:
+    async def read(self, topic: str, after: int, *, max_events: int = 1000, max_bytes: int = 262_144) -> Slice:
         """Events strictly after offset `after`, at least one when there is one, else bounded by both limits."""
         ...
 

@@ -4,8 +4,8 @@ Departs from Litestar's `ServerSentEvent` and `Stream` on purpose:
 1. Frames come encoded; the response never looks at them, and writes all that is due in one piece.
 2. The first bytes (`: ok`) go out with the headers, and a ping after silence from then on, so proxies see life before
    the first token. A ping is one comment line without a blank line: a blank line makes several clients emit an event.
-3. A stream that must stop before its end is cut without the end of the chunked body: a reader must be able to tell a cut
-   from an end, and the AI SDK calls every clean end a success.
+3. A stream that must stop before its end is cut without the end of the chunked body: a reader must be able to tell a
+   cut from an end, and the AI SDK calls every clean end a success.
 4. A reader that does not read blocks only itself: its task waits in `send`, holding one write of about 64 KiB.
 """
 
@@ -60,7 +60,7 @@ class OpenStreams:
         loop = asyncio.get_running_loop()
         end = loop.time() + window_s
         while self._streams:
-            stream = random.choice(tuple(self._streams))  # noqa: S311 - spreading load, not keeping a secret
+            stream = random.choice(tuple(self._streams))
             await asyncio.sleep(max(0.0, end - loop.time()) / len(self._streams))
             stream.leave()
             self._streams.discard(stream)
@@ -148,7 +148,7 @@ class EventStream:
         self._ping_timer = loop.call_later(self._interval(), self._ping)
 
     def _interval(self) -> float:
-        return self._ping_s * random.uniform(0.9, 1.1)  # noqa: S311 - jitter
+        return self._ping_s * random.uniform(0.9, 1.1)
 
     def _ping(self) -> None:
         """One lazy timer: it looks at when bytes last went out instead of being moved on every write."""
