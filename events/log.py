@@ -6,7 +6,8 @@ Engines keep appended events in blocks (one append = one block), because tokens 
 would cost more than the token.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -141,11 +142,11 @@ class EventLog(Protocol):
         """Writes what is pending, then lets go of everything. Idempotent."""
         ...
 
-    def append(self, *appends: Append, patient: bool = False) -> Awaitable[list[Appended]]:
+    def append(self, *appends: Append, patient: bool = False) -> asyncio.Future[list[Appended]]:
         """Appends atomically; the writing begins at once, awaited or not.
 
         `patient` says that a few milliseconds of delay are welcome when that saves a commit.
-        Raises LogConflict, WrongOwner, LogUnavailable (by the awaitable).
+        Raises LogConflict, WrongOwner, LogUnavailable (by the future). Cancelling the future does not undo the append.
         """
         ...
 

@@ -17,6 +17,7 @@ from gateway.errors import ConfigurationError
 
 PORTS = {"all": 8000, "chat": 8001, "events": 8002, "audio": 8003}
 MIN_SECRET_BYTES = 32
+MIN_KEY_LENGTH = 8
 
 
 class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -128,15 +129,20 @@ def check_bind(settings: Settings, host: str) -> None:
 
 _DEFAULTS = Settings()
 _LIMITS = Limits.__struct_fields__
-_DURATIONS = (
-    "ping_s drain_delay_s drain_window_s drain_deadline_s prime_s first_token_s between_tokens_s run_s retention_s"
-).split()
-_OTHERS = (
-    "LOG DATA_DIR MODEL UPSTREAMS JWT_SECRET API_KEYS ALLOWED_ORIGINS TRUSTED_PROXIES METRICS_PORT "
-    "RETENTION_EVENTS RETENTION_BYTES "
-    # Read by the events and audio lanes.
-    "JWKS_URL MAX_AGE_S WHISPER_MODEL WHISPER_DEVICE WHISPER_COMPUTE"
-).split()
+_DURATIONS = [
+    "ping_s",
+    "drain_delay_s",
+    "drain_window_s",
+    "drain_deadline_s",
+    "prime_s",
+    "first_token_s",
+    "between_tokens_s",
+    "run_s",
+    "retention_s",
+]
+_OTHERS = ["LOG", "DATA_DIR", "MODEL", "UPSTREAMS", "JWT_SECRET", "API_KEYS", "ALLOWED_ORIGINS", "TRUSTED_PROXIES"]
+_OTHERS += ["METRICS_PORT", "RETENTION_EVENTS", "RETENTION_BYTES"]
+_OTHERS += ["JWKS_URL", "MAX_AGE_S", "WHISPER_MODEL", "WHISPER_DEVICE", "WHISPER_COMPUTE"]
 _KNOWN = {f"TRILANE_{name.upper()}" for name in (*_OTHERS, *_DURATIONS, *(f"LIMIT_{name}" for name in _LIMITS))}
 
 
@@ -169,20 +175,22 @@ def _secret(env: Mapping[str, str], name: str) -> str:
     secret = env.get(name, "")
     if secret and len(secret.encode()) < MIN_SECRET_BYTES:
         raise ConfigurationError(
-            f"{name} is too short to be safe: {MIN_SECRET_BYTES} bytes or more, for instance from `openssl rand -hex 32`"
+            f"{name} is too short to be safe: {MIN_SECRET_BYTES} bytes or more, such as `openssl rand -hex 32` gives"
         )
     return secret
 
 
 def _api_keys(env: Mapping[str, str]) -> dict[str, str]:
+    """`user:key`, or a key alone, whose user is then named after its digest."""
     keys: dict[str, str] = {}
     for number, item in enumerate(_list(env, "TRILANE_API_KEYS"), 1):
-        user, colon, key = item.partition(":")
-        if not (colon and user and key):
-            raise ConfigurationError(f"entry {number} of TRILANE_API_KEYS is not of the form user:key")
-        if len(key) < 16:
-            raise ConfigurationError(f"the key of {user!r} in TRILANE_API_KEYS is too short: 16 characters or more")
-        keys[sha256(key.encode()).hexdigest()] = user
+        user, _, key = item.rpartition(":")
+        if len(key) < MIN_KEY_LENGTH:
+            raise ConfigurationError(
+                f"entry {number} of TRILANE_API_KEYS: want user:key with a key of {MIN_KEY_LENGTH} characters or more"
+            )
+        digest = sha256(key.encode()).hexdigest()
+        keys[digest] = user or f"key-{digest[:8]}"
     return keys
 
 

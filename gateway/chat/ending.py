@@ -1,0 +1,144 @@
+"""What a run is and how it can end: said once, for the process that owns a run and for one that ends it for another. Pure."""
+
+import secrets
+from typing import Literal, assert_never
+
+import msgspec
+from msgspec import Raw
+
+from events.log import Append
+from gateway.chat.completion import FinishReason
+from gateway.chat.dialects.ui_message import CHUNK, ChunkWriter
+from gateway.chat.messages import UIMessage
+from gateway.errors import TrilaneError
+from gateway.usage import Usage, UsageRow, settled
+
+_json = msgspec.json.Encoder().encode
+
+
+class RunInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What a run is: the first event of its topic, so that any process can end it."""
+
+    run_id: str
+    sub: str
+    message_id: str
+    chat_id: str = ""
+    """Empty for a run that belongs to no chat."""
+    model: str = ""
+    prompt_bytes: int = 0
+
+
+class Finished(msgspec.Struct, frozen=True):
+    reason: FinishReason
+
+
+class Failed(msgspec.Struct, frozen=True):
+    error: TrilaneError
+
+
+class Aborted(msgspec.Struct, frozen=True):
+    reason: str
+
+
+Outcome = Finished | Failed | Aborted
+
+
+class RunFinished(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """How a run ended, as the chat keeps it."""
+
+    run_id: str
+    outcome: Literal["finish", "error", "abort"]
+    usage: Usage
+    finish_reason: str = ""
+    code: str = ""
+    text: str = ""
+    message: UIMessage | None = None
+    """None when nothing of an answer was visible."""
+
+
+class StopCommand(msgspec.Struct, frozen=True, rename="camel"):
+    run_id: str
+
+
+def new_run_id() -> str:
+    return secrets.token_hex(10)
+
+
+def run_topic(run_id: str) -> str:
+    return f"run/{run_id}"
+
+
+def chat_topic(chat_id: str) -> str:
+    return f"chat/{chat_id}"
+
+
+class Ending(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run's last append is made of; the same for a run that ends itself and one that is ended by another."""
+
+    info: RunInfo
+    outcome: Outcome
+    writer: ChunkWriter
+    usage: Usage
+    model: str = ""
+    upstream: str = ""
+
+    def appends(self, expect: int) -> list[Append]:
+        """The last chunks of the run, the chat's record and the usage row, to be appended as one."""
+        info = self.info
+        last = Append(topic=run_topic(info.run_id), data=self._chunks(), name=CHUNK, expect=expect, close=True)
+        finished = self.finished()
+        row = UsageRow(
+            run_id=info.run_id,
+            chat_id=info.chat_id,
+            outcome=finished.outcome,
+            model=self.model or info.model,
+            upstream=self.upstream,
+            usage=self.usage,
+        )
+        appends = [last, settled(info.sub, row)]
+        if info.chat_id:
+            topic = chat_topic(info.chat_id)
+            appends.append(Append(topic=topic, owner=info.sub, data=[_json(finished)], name="run-finished"))
+        return appends
+
+    def metadata(self) -> dict[str, object]:
+        return {"model": self.model or self.info.model, "usage": msgspec.to_builtins(self.usage)}
+
+    def _chunks(self) -> list[bytes]:
+        metadata = self.metadata()
+        match self.outcome:
+            case Finished(reason):
+                return self.writer.finish(reason, metadata)
+            case Failed(error):
+                told = {"code": error.code, "retryable": error.retryable, "emitted": self.writer.parts.emitted}
+                return self.writer.error(error.detail, metadata | told)
+            case Aborted(reason):
+                return self.writer.abort(reason, metadata)
+            case _:
+                assert_never(self.outcome)
+
+    def finished(self) -> RunFinished:
+        parts = self.writer.parts.encoded()
+        message = None
+        if parts:
+            metadata = Raw(_json(self.metadata()))
+            message = UIMessage(id=self.info.message_id, role="assistant", parts=parts, metadata=metadata)
+        run_id = self.info.run_id
+        match self.outcome:
+            case Finished(reason):
+                return RunFinished(
+                    run_id=run_id, outcome="finish", finish_reason=reason, usage=self.usage, message=message
+                )
+            case Failed(error):
+                return RunFinished(
+                    run_id=run_id,
+                    outcome="error",
+                    code=error.code,
+                    text=error.detail,
+                    usage=self.usage,
+                    message=message,
+                )
+            case Aborted(reason):
+                return RunFinished(run_id=run_id, outcome="abort", text=reason, usage=self.usage, message=message)
+            case _:
+                assert_never(self.outcome)

@@ -1,0 +1,169 @@
+"""A chat as its topic tells it: fold the events, and reconcile what a client posts with what is stored. Pure.
+
+Events of a chat's topic: `message` (a message, new or replacing the one of its id), `truncate` (history ends after so
+many messages), `run-started`, `run-finished`, `stop`. Nothing else is the truth about a chat.
+"""
+
+from hashlib import sha256
+from typing import Literal
+
+import msgspec
+
+from events.log import Block
+from gateway.chat.ending import RunFinished
+from gateway.chat.messages import UIMessage, merge_tool_results
+from gateway.errors import BadRequest
+
+Trigger = Literal["submit-message", "regenerate-message"]
+_json = msgspec.json.Encoder().encode
+
+
+class RunStarted(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    run_id: str
+    message_id: str
+    """Id of the answer; an older one when the run continues an answer after tool results."""
+    key: str = ""
+    """What makes a repeated request the same run."""
+    trigger: Trigger = "submit-message"
+    extra: dict[str, msgspec.Raw] = {}
+    """Top-level fields of the request that are not ours."""
+
+
+class Truncate(msgspec.Struct, frozen=True):
+    keep: int
+
+
+class History(msgspec.Struct):
+    """A chat up to `head`."""
+
+    chat_id: str
+    owner: str = ""
+    epoch: str = ""
+    head: int = 0
+    messages: list[UIMessage] = []
+    runs: dict[str, RunStarted] = {}
+    active: RunStarted | None = None
+
+    def apply(self, block: Block) -> None:
+        for data in block.data:
+            self._apply(block.name, data)
+        self.head = block.last
+
+    def _apply(self, name: str, data: bytes) -> None:
+        match name:
+            case "message":
+                put(self.messages, msgspec.json.decode(data, type=UIMessage))
+            case "truncate":
+                del self.messages[msgspec.json.decode(data, type=Truncate).keep :]
+            case "run-started":
+                started = msgspec.json.decode(data, type=RunStarted)
+                self.runs[started.run_id] = self.active = started
+            case "run-finished":
+                finished = msgspec.json.decode(data, type=RunFinished)
+                if finished.message is not None:
+                    put(self.messages, finished.message)
+                if self.active is not None and self.active.run_id == finished.run_id:
+                    self.active = None
+            case _:
+                pass
+
+    def run_of(self, key: str) -> RunStarted | None:
+        """The run that a request with this key has started before."""
+        return next((run for run in self.runs.values() if key and run.key == key), None)
+
+    def answer(self, message_id: str) -> UIMessage | None:
+        return next((m for m in self.messages if m.id == message_id and m.role == "assistant"), None)
+
+
+def put(messages: list[UIMessage], message: UIMessage) -> None:
+    """Replaces the message of the same id, or adds it at the end."""
+    for index, known in enumerate(messages):
+        if known.id == message.id:
+            messages[index] = message
+            return
+    messages.append(message)
+
+
+class Change(msgspec.Struct):
+    """What a request changes in a chat: events to append, the conversation for the model, the answer's id if it has one."""
+
+    events: list[tuple[str, bytes]]
+    conversation: list[UIMessage]
+    answer_id: str = ""
+
+
+def reconcile(history: History, posted: list[UIMessage], *, whole: bool, trigger: Trigger, message_id: str) -> Change:
+    """Brings the stored history to what the client shows and asks.
+
+    `whole`: `posted` is the conversation; else it is one new message. Stored answers win over posted ones, except for
+    tool results. Raises BadRequest when nothing is left to answer.
+    """
+    wanted = _wanted(history, posted, whole=whole, trigger=trigger, message_id=message_id)
+    stored = history.messages
+    events: list[tuple[str, bytes]] = []
+    conversation: list[UIMessage] = []
+    same = 0
+    while same < min(len(stored), len(wanted)) and stored[same].id == wanted[same].id:
+        merged = _merged(stored[same], wanted[same])
+        if merged is None:
+            break
+        if merged is not stored[same]:
+            events.append(("message", _json(merged)))
+        conversation.append(merged)
+        same += 1
+    if same < len(stored):
+        events.append(("truncate", _json(Truncate(same))))
+    for message in wanted[same:]:
+        events.append(("message", _json(message)))
+        conversation.append(message)
+    if not conversation:
+        raise BadRequest("there is no message to answer")
+    last = conversation[-1]
+    return Change(events, conversation, last.id if last.role == "assistant" else "")
+
+
+def _wanted(
+    history: History, posted: list[UIMessage], *, whole: bool, trigger: Trigger, message_id: str
+) -> list[UIMessage]:
+    if whole:
+        wanted = list(posted)
+    else:
+        wanted = list(history.messages)
+        ids = [m.id for m in wanted]
+        for message in posted:
+            del wanted[ids.index(message.id) if message.id in ids else len(wanted) :]
+            wanted.append(message)
+    if trigger == "regenerate-message":
+        ids = [m.id for m in wanted]
+        if message_id in ids:
+            index = ids.index(message_id)
+            del wanted[index if wanted[index].role == "assistant" else index + 1 :]
+        while wanted and wanted[-1].role == "assistant":
+            wanted.pop()
+    return wanted
+
+
+def _merged(stored: UIMessage, posted: UIMessage) -> UIMessage | None:
+    """The message to go on with; None when the client has edited it, so that history ends before it."""
+    if stored.role == "assistant":
+        return merge_tool_results(stored, posted) or stored
+    return stored if _digest(stored) == _digest(posted) else None
+
+
+def _digest(message: UIMessage) -> str:
+    parts = [msgspec.json.decode(raw) for raw in message.parts]
+    return sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()
+
+
+def request_key(posted: list[UIMessage], trigger: Trigger, message_id: str) -> str:
+    """What makes a request the same as an earlier one, when the client names no key of its own.
+
+    The id and content of the last message: a message that was edited, or an answer that got tool results, keeps its id
+    and is a new request. A regeneration is the same only when it names the same answer.
+    """
+    if trigger == "regenerate-message":
+        return f"regenerate:{message_id}" if message_id else ""
+    if not posted:
+        return ""
+    last = posted[-1]
+    return f"message:{last.id}:{_digest(last)[:16]}"

@@ -1,0 +1,136 @@
+"""The messages of a chat: the AI SDK's `UIMessage`, and what an upstream is sent of them. Pure.
+
+Parts are kept as the JSON they came as: clients own their shape (`data-*`, `source-*`, provider metadata) and get back
+what they sent. Only the fields that a model can use are read here.
+"""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from gateway.errors import BadRequest
+
+Role = Literal["user", "assistant", "system"]
+FINAL_TOOL_STATES = ("output-available", "output-error", "output-denied", "approval-responded")
+
+
+class UIMessage(msgspec.Struct, kw_only=True):
+    id: str
+    role: Role
+    parts: list[Raw]
+    metadata: Raw | UnsetType = UNSET
+
+
+class Part(msgspec.Struct, frozen=True, rename="camel"):
+    """What we read of one part."""
+
+    type: str
+    text: str = ""
+    state: str = ""
+    tool_call_id: str = ""
+    tool_name: str = ""
+    input: Raw | None = None
+    output: Raw | None = None
+    error_text: str = ""
+    media_type: str = ""
+    url: str = ""
+
+    @property
+    def tool(self) -> str:
+        """The tool's name, when this is a tool part."""
+        return self.tool_name if self.type == "dynamic-tool" else self.type.removeprefix("tool-")
+
+    @property
+    def is_tool(self) -> bool:
+        return self.type.startswith("tool-") or self.type == "dynamic-tool"
+
+
+_part = msgspec.json.Decoder(Part)
+
+
+def parts_of(message: UIMessage) -> list[Part]:
+    """The parts, read; BadRequest when one is not an object with a type."""
+    try:
+        return [_part.decode(raw) for raw in message.parts]
+    except msgspec.DecodeError as err:
+        raise BadRequest(f"a part of message {message.id[:64]!r} is not valid: {err}") from err
+
+
+def text_of(message: UIMessage) -> str:
+    return "".join(part.text for part in parts_of(message) if part.type == "text")
+
+
+def merge_tool_results(stored: UIMessage, posted: UIMessage) -> UIMessage | None:
+    """The stored answer with the tool results that a client adds to it; None when it adds none.
+
+    Nothing else of a posted answer is believed: a client that was cut off posts a part of the text as the whole.
+    """
+    answers = {p.tool_call_id: raw for p, raw in _tools(posted) if p.state in FINAL_TOOL_STATES}
+    merged = list(stored.parts)
+    changed = False
+    for index, (part, raw) in enumerate(zip(parts_of(stored), stored.parts, strict=True)):
+        answer = answers.get(part.tool_call_id) if part.is_tool and part.state not in FINAL_TOOL_STATES else None
+        if answer is not None and bytes(answer) != bytes(raw):
+            merged[index] = answer
+            changed = True
+    return msgspec.structs.replace(stored, parts=merged) if changed else None
+
+
+def _tools(message: UIMessage) -> Iterable[tuple[Part, Raw]]:
+    return ((part, raw) for part, raw in zip(parts_of(message), message.parts, strict=True) if part.is_tool)
+
+
+UpstreamMessage = dict[str, object]
+
+
+def to_upstream(messages: Iterable[UIMessage]) -> list[UpstreamMessage]:
+    """The conversation as an OpenAI-compatible server takes it; reasoning and data parts stay here."""
+    sent: list[UpstreamMessage] = []
+    for message in messages:
+        parts = parts_of(message)
+        if message.role == "assistant":
+            sent += _assistant(parts)
+        else:
+            sent.append({"role": message.role, "content": _content(parts)})
+    return sent
+
+
+def _content(parts: list[Part]) -> str | list[dict[str, object]]:
+    files = [part for part in parts if part.type == "file"]
+    text = "".join(part.text for part in parts if part.type == "text")
+    if not files:
+        return text
+    content: list[dict[str, object]] = [{"type": "text", "text": text}] if text else []
+    for part in files:
+        if not part.media_type.startswith("image/"):
+            raise BadRequest(f"a file of type {part.media_type[:64]!r} cannot be sent to a model: only images can")
+        content.append({"type": "image_url", "image_url": {"url": part.url}})
+    return content
+
+
+def _assistant(parts: list[Part]) -> list[UpstreamMessage]:
+    """One answer; where it called tools, the calls and then their results."""
+    text = "".join(part.text for part in parts if part.type == "text")
+    tools = [part for part in parts if part.is_tool and part.state in FINAL_TOOL_STATES]
+    if not tools:
+        return [{"role": "assistant", "content": text}] if text else []
+    calls = [
+        {
+            "id": part.tool_call_id,
+            "type": "function",
+            "function": {"name": part.tool, "arguments": bytes(part.input or b"{}").decode()},
+        }
+        for part in tools
+    ]
+    results: list[UpstreamMessage] = [
+        {"role": "tool", "tool_call_id": part.tool_call_id, "content": _result(part)} for part in tools
+    ]
+    return [{"role": "assistant", "content": text or None, "tool_calls": calls}, *results]
+
+
+def _result(part: Part) -> str:
+    if part.state == "output-available":
+        return bytes(part.output or b"null").decode()
+    return part.error_text or "the user did not allow this"

@@ -1,0 +1,272 @@
+"""OpenAI-compatible upstreams: request, typed errors, concurrency, failover. The only importer of `openai`.
+
+The SDK gives request building, authentication and typed errors; its retries are off (failover is decided here, and
+never after a visible token) and its parsed stream objects, 100 µs each, are not used: bytes go to `CompletionParser`.
+Upstreams come from the server's configuration only; a client can name a model, never an address.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+import httpx2
+import msgspec
+import openai
+
+from gateway.chat.completion import Chunk, CompletionParser, refusal
+from gateway.chat.transport import Body, HttptoolsTransport
+from gateway.errors import (
+    NotFound,
+    Overloaded,
+    UpstreamCut,
+    UpstreamError,
+    UpstreamRefused,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+from gateway.settings import UpstreamSettings
+
+CONNECT_S = 5.0
+MODELS_S = 3.0
+REUSE_S = 0.1
+"""How long a finished stream is read on for the end of its body, so that the connection can be used again."""
+RAW = {"X-Stainless-Raw-Response": "stream"}
+
+Request = dict[str, object]
+"""The body of a chat completion, without `model` and `stream`."""
+
+
+class Generation:
+    """One open stream of an upstream. `next` until `ended`; then `error` says whether it was complete."""
+
+    def __init__(self, body: Body, upstream: str, model: str, on_close: Callable[[], None]) -> None:
+        self.upstream = upstream
+        self.model = model
+        self.parser = CompletionParser()
+        self.ended = False
+        self._body = body
+        self._on_close: Callable[[], None] | None = on_close
+
+    @property
+    def error(self) -> UpstreamError | None:
+        return self.parser.error
+
+    async def next(self) -> list[Chunk]:
+        """What arrived since the last call, waiting for the first bytes; [] is no sign of an end."""
+        try:
+            data = await self._body.read()
+        except httpx2.TransportError as err:
+            if not self.parser.complete:
+                self.parser.error = UpstreamCut(f"the upstream's stream was cut: {err}")
+            self.ended = True
+            return []
+        if not data:
+            self.parser.end()
+            self.ended = True
+            return []
+        chunks = self.parser.feed(data)
+        self.ended = self.parser.done or self.parser.error is not None
+        return chunks
+
+    def abort(self) -> None:
+        """Closes the upstream request now."""
+        self._body.abort()
+        self._release()
+
+    async def aclose(self) -> None:
+        """Lets go of a finished stream; its connection is used again when the rest arrives at once."""
+        try:
+            if self.parser.done:
+                async with asyncio.timeout(REUSE_S):
+                    while await self._body.read():
+                        pass
+        except (TimeoutError, httpx2.TransportError):
+            pass
+        finally:
+            await self._body.aclose()
+            self._release()
+
+    def _release(self) -> None:
+        if self._on_close is not None:
+            self._on_close()
+            self._on_close = None
+
+
+class Upstream(Protocol):
+    """A server of models.
+
+    The caller closes every generation that `open` gave it, by `abort` or `aclose`, whatever happens. The implementer
+    raises only UpstreamError from `open`, has let go of everything when it does, and never tries twice.
+    """
+
+    settings: UpstreamSettings
+
+    @property
+    def busy(self) -> bool:
+        """Its concurrency limit is reached."""
+        ...
+
+    async def open(self, request: Request, model: str) -> Generation: ...
+    async def models(self) -> list[str]: ...
+    async def aclose(self) -> None: ...
+
+
+class OpenAIUpstream:
+    """One server that speaks the OpenAI wire format."""
+
+    def __init__(self, settings: UpstreamSettings, transport: HttptoolsTransport | None = None) -> None:
+        self.settings = settings
+        self.in_flight = 0
+        self._models: list[str] = []
+        self._client = openai.AsyncOpenAI(
+            base_url=settings.base_url,
+            api_key=settings.api_key or "none",
+            max_retries=0,
+            http_client=httpx2.AsyncClient(
+                transport=transport or HttptoolsTransport(), timeout=httpx2.Timeout(None, connect=CONNECT_S)
+            ),
+        )
+
+    @property
+    def busy(self) -> bool:
+        return self.in_flight >= self.settings.max_concurrency
+
+    async def open(self, request: Request, model: str) -> Generation:
+        self.in_flight += 1
+        try:
+            chosen = model or self.settings.model or (await self.models())[0]
+            response = await self._post(request | {"model": chosen, "stream": True})
+            body: Body = response.extensions["body"]
+            content_type = response.headers.get("content-type", "text/event-stream")
+            if not content_type.startswith("text/event-stream"):
+                body.abort()
+                raise UpstreamRefused(
+                    f"the upstream answered {content_type[:64]!r} instead of an event stream", code="upstream_invalid"
+                )
+        except BaseException:
+            self._close_one()
+            raise
+        return Generation(body, self.settings.name, chosen, self._close_one)
+
+    async def _post(self, body: Request) -> httpx2.Response:
+        try:
+            raw = await self._client.post("/chat/completions", cast_to=object, body=body, options={"headers": RAW})
+        except openai.APIStatusError as err:
+            message = _message(err)
+            raise refusal(err.status_code, message, err.response.headers.get("retry-after")) from err
+        except openai.APITimeoutError as err:
+            raise UpstreamTimeout(f"no connection to upstream {self.settings.name!r} in {CONNECT_S} s") from err
+        except openai.APIConnectionError as err:
+            raise UpstreamUnreachable(f"upstream {self.settings.name!r} cannot be reached") from err
+        return raw.http_response  # pyright: ignore - the SDK types the raw response by `cast_to`
+
+    async def models(self) -> list[str]:
+        """Names of its models: as configured, else as it lists them (asked once)."""
+        configured = self.settings.models or ([self.settings.model] if self.settings.model else [])
+        if configured or self._models:
+            return configured or self._models
+        try:
+            async with asyncio.timeout(MODELS_S):
+                page = await self._client.models.list()
+        except (openai.OpenAIError, TimeoutError) as err:
+            raise UpstreamUnreachable(f"upstream {self.settings.name!r} does not list its models") from err
+        self._models = [model.id for model in page.data]
+        if not self._models:
+            raise UpstreamRefused(f"upstream {self.settings.name!r} lists no model: set TRILANE_MODEL")
+        return self._models
+
+    async def aclose(self) -> None:
+        await self._client.close()
+
+    def _close_one(self) -> None:
+        self.in_flight -= 1
+
+
+class _ErrorText(msgspec.Struct):
+    message: str = ""
+
+
+def _message(err: openai.APIStatusError) -> str:
+    body = err.body
+    try:
+        return msgspec.convert(body, _ErrorText).message
+    except msgspec.ValidationError:
+        return f"the upstream answered {err.status_code}"
+
+
+class Started(msgspec.Struct):
+    """A generation of which something can be seen (or that is over), and the chunks read so far."""
+
+    generation: Generation
+    chunks: list[Chunk]
+
+
+class Upstreams:
+    """All upstreams, in order of preference."""
+
+    def __init__(self, upstreams: list[Upstream], first_token_s: float) -> None:
+        self.all = upstreams
+        self._first_token_s = first_token_s
+
+    async def start(self, request: Request, model: str) -> Started:
+        """Opens the first upstream that gives a visible token; fails over before it, never after.
+
+        Raises what the last one tried failed with; Overloaded when all are busy; NotFound for a model none serves.
+        """
+        serving = [u for u in self.all if not model or not u.settings.models or model in u.settings.models]
+        if not serving:
+            raise NotFound(f"no upstream serves the model {model[:64]!r}", code="model_not_found")
+        failure: UpstreamError | Overloaded = Overloaded("every upstream has as many requests as it may")
+        for upstream in serving:
+            if upstream.busy:
+                continue
+            try:
+                return await self._first_token(upstream, request, model)
+            except UpstreamError as err:
+                failure = err
+                if err.code == "upstream_bad_request":
+                    break
+        raise failure
+
+    async def _first_token(self, upstream: Upstream, request: Request, model: str) -> Started:
+        limit = upstream.settings.first_token_s or self._first_token_s
+        generation: Generation | None = None
+        try:
+            async with asyncio.timeout(limit):
+                generation = await upstream.open(request, model)
+                chunks: list[Chunk] = []
+                while not generation.ended and not _visible(chunks):
+                    chunks += await generation.next()
+        except BaseException as err:
+            if generation is not None:
+                generation.abort()
+            if isinstance(err, TimeoutError):
+                raise UpstreamTimeout(f"no token from upstream {upstream.settings.name!r} within {limit:g} s") from err
+            raise
+        if generation.error is not None and not _visible(chunks):
+            generation.abort()
+            raise generation.error
+        return Started(generation, chunks)
+
+    async def models(self) -> list[tuple[str, str]]:
+        """(model, upstream) of every upstream that can be asked."""
+        found: list[tuple[str, str]] = []
+        for upstream in self.all:
+            try:
+                found += [(model, upstream.settings.name) for model in await upstream.models()]
+            except UpstreamError:
+                continue
+        return found
+
+    async def aclose(self) -> None:
+        for upstream in self.all:
+            await upstream.aclose()
+
+
+def _visible(chunks: list[Chunk]) -> bool:
+    for chunk in chunks:
+        for choice in chunk.choices or ():
+            d = choice.delta
+            if d and (d.content or d.reasoning_content or d.reasoning or d.refusal or d.tool_calls):
+                return True
+    return False
