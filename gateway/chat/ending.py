@@ -1,4 +1,7 @@
-"""What a run is and how it can end: said once, for the process that owns a run and for one that ends it for another. Pure."""
+"""What a run is and how it can end. Pure.
+
+Said once, for the process that owns a run and for one that ends it because its own process died.
+"""
 
 import secrets
 from typing import Literal, assert_never

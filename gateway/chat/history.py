@@ -85,69 +85,67 @@ def put(messages: list[UIMessage], message: UIMessage) -> None:
 
 
 class Change(msgspec.Struct):
-    """What a request changes in a chat: events to append, the conversation for the model, the answer's id if it has one."""
+    """What a request changes in a chat."""
 
     events: list[tuple[str, bytes]]
+    """(name, data) to append to the chat's topic."""
     conversation: list[UIMessage]
-    answer_id: str = ""
+    """What the model is asked with."""
+    answer: UIMessage | None = None
+    """The answer that is continued after tool results; None for a new one."""
 
 
-def reconcile(history: History, posted: list[UIMessage], *, whole: bool, trigger: Trigger, message_id: str) -> Change:
-    """Brings the stored history to what the client shows and asks.
+def reconcile(history: History, posted: list[UIMessage], trigger: Trigger, message_id: str) -> Change:
+    """Brings the stored history to what the client asks.
 
-    `whole`: `posted` is the conversation; else it is one new message. Stored answers win over posted ones, except for
-    tool results. Raises BadRequest when nothing is left to answer.
+    A device that has not seen the newest messages loses nothing: what it does not know stays. Only an edit (of
+    `message_id`, or of a message whose content differs) or a regeneration ends history earlier. Stored answers win over
+    posted ones, except for tool results. Raises BadRequest when nothing is left to answer.
     """
-    wanted = _wanted(history, posted, whole=whole, trigger=trigger, message_id=message_id)
+    wanted = _wanted(history.messages, posted, trigger, message_id)
     stored = history.messages
     events: list[tuple[str, bytes]] = []
-    conversation: list[UIMessage] = []
     same = 0
     while same < min(len(stored), len(wanted)) and stored[same].id == wanted[same].id:
-        merged = _merged(stored[same], wanted[same])
-        if merged is None:
+        if stored[same].role == "assistant":
+            merged = merge_tool_results(stored[same], wanted[same])
+            if merged is not None:
+                events.append(("message", _json(merged)))
+            wanted[same] = merged or stored[same]
+        elif stored[same] is not wanted[same]:
             break
-        if merged is not stored[same]:
-            events.append(("message", _json(merged)))
-        conversation.append(merged)
         same += 1
     if same < len(stored):
         events.append(("truncate", _json(Truncate(same))))
-    for message in wanted[same:]:
-        events.append(("message", _json(message)))
-        conversation.append(message)
-    if not conversation:
+    events += [("message", _json(message)) for message in wanted[same:]]
+    if not wanted:
         raise BadRequest("there is no message to answer")
-    last = conversation[-1]
-    return Change(events, conversation, last.id if last.role == "assistant" else "")
+    last = wanted[-1]
+    return Change(events, wanted, last if last.role == "assistant" else None)
 
 
-def _wanted(
-    history: History, posted: list[UIMessage], *, whole: bool, trigger: Trigger, message_id: str
-) -> list[UIMessage]:
-    if whole:
-        wanted = list(posted)
-    else:
-        wanted = list(history.messages)
-        ids = [m.id for m in wanted]
-        for message in posted:
-            del wanted[ids.index(message.id) if message.id in ids else len(wanted) :]
-            wanted.append(message)
-    if trigger == "regenerate-message":
-        ids = [m.id for m in wanted]
-        if message_id in ids:
-            index = ids.index(message_id)
-            del wanted[index if wanted[index].role == "assistant" else index + 1 :]
-        while wanted and wanted[-1].role == "assistant":
-            wanted.pop()
+def _wanted(stored: list[UIMessage], posted: list[UIMessage], trigger: Trigger, message_id: str) -> list[UIMessage]:
+    """The conversation that the client asks for; stored user messages are the same objects unless edited."""
+    wanted = list(stored)
+    index = {message.id: at for at, message in enumerate(stored)}
+    at = index.get(message_id)
+    if at is not None and trigger == "regenerate-message":
+        del wanted[at if stored[at].role == "assistant" else at + 1 :]
+    elif at is not None and stored[at].role != "assistant":
+        del wanted[at:]
+    for message in posted:
+        at = index.get(message.id, len(wanted))
+        if at >= len(wanted):
+            if message.id not in index or trigger == "submit-message":
+                index[message.id] = len(wanted)
+                wanted.append(message)
+        elif message.role == "assistant":
+            wanted[at] = message
+        elif _digest(wanted[at]) != _digest(message):
+            wanted[at:] = [message]
+    while trigger == "regenerate-message" and wanted and wanted[-1].role == "assistant":
+        wanted.pop()
     return wanted
-
-
-def _merged(stored: UIMessage, posted: UIMessage) -> UIMessage | None:
-    """The message to go on with; None when the client has edited it, so that history ends before it."""
-    if stored.role == "assistant":
-        return merge_tool_results(stored, posted) or stored
-    return stored if _digest(stored) == _digest(posted) else None
 
 
 def _digest(message: UIMessage) -> str:

@@ -1,0 +1,194 @@
+"""The runs of this process, and the end of those whose process died.
+
+Whoever sees an open run whose head has not moved for SILENCE_S, by its own monotonic clock, ends it as `interrupted`.
+Of several that try, one wins; the dead producer, should it wake, finds the topic closed.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+import structlog
+from msgspec import Raw
+
+from events.hub import Hub
+from events.log import EventLog
+from gateway.chat.dialects.ui_message import CHUNK, resume_writer
+from gateway.chat.ending import Aborted, Ending, Failed, Outcome, RunInfo, chat_topic, run_topic
+from gateway.chat.history import History
+from gateway.chat.run import CancelAfter, OnDisconnect, Run
+from gateway.chat.upstream import Request, Upstreams
+from gateway.errors import LogConflict, LogError, Overloaded, TrilaneError
+from gateway.settings import Settings
+from gateway.usage import usage_of
+
+SILENCE_S = 15.0
+SWEEP_S = 2.0
+MAX_OPEN_SWEPT = 10_000
+
+log = structlog.get_logger("runs")
+
+
+class Runs:
+    """Makes, counts and ends runs. Past `limits.runs` a new one is refused."""
+
+    def __init__(self, event_log: EventLog, hub: Hub, upstreams: Upstreams, settings: Settings) -> None:
+        self.upstreams = upstreams
+        self._log = event_log
+        self._hub = hub
+        self._settings = settings
+        self._runs: dict[str, Run] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._attached: dict[str, int] = {}
+        self._policies: dict[str, OnDisconnect] = {}
+        self._sweeper: asyncio.Task[None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def get(self, run_id: str) -> Run | None:
+        return self._runs.get(run_id)
+
+    def make(self, info: RunInfo, request: Request, base: list[Raw], on_disconnect: OnDisconnect) -> Run:
+        if len(self._runs) >= self._settings.limits.runs:
+            raise Overloaded(f"{self._settings.limits.runs} answers are being written already")
+        run = Run(
+            info, request, base, event_log=self._log, hub=self._hub, upstreams=self.upstreams, settings=self._settings
+        )
+        self._runs[info.run_id] = run
+        if on_disconnect != "continue":
+            self._policies[info.run_id] = on_disconnect
+        return run
+
+    def start(self, run: Run) -> None:
+        task = run.start()
+        self._tasks.add(task)
+        task.add_done_callback(lambda done: self._ended(run, done))
+
+    def drop(self, run: Run) -> None:
+        """The run never came to be."""
+        run.give_up()
+        self._forget(run)
+
+    def _ended(self, run: Run, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        self._forget(run)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("run task failed", run=run.info.run_id, exc_info=error)
+
+    def _forget(self, run: Run) -> None:
+        self._runs.pop(run.info.run_id, None)
+        self._policies.pop(run.info.run_id, None)
+        self._attached.pop(run.info.run_id, None)
+
+    # Who is attached
+
+    def attached(self, run: Run) -> Callable[[], None]:
+        """Counts a reader in; call what it returns when the reader is gone."""
+        run_id = run.info.run_id
+        if run_id in self._runs:
+            self._attached[run_id] = self._attached.get(run_id, 0) + 1
+        return lambda: self._detached(run)
+
+    def _detached(self, run: Run) -> None:
+        run_id = run.info.run_id
+        if run_id not in self._attached:
+            return
+        self._attached[run_id] -= 1
+        policy = self._policies.get(run_id)
+        if self._attached[run_id] or policy is None:
+            return
+        if isinstance(policy, CancelAfter):
+            asyncio.get_running_loop().call_later(policy.cancel_after, self._cancel_if_alone, run)
+        else:
+            self._cancel_if_alone(run)
+
+    def _cancel_if_alone(self, run: Run) -> None:
+        if not self._attached.get(run.info.run_id):
+            run.stop(Aborted("disconnected"))
+
+    # Ending what others left
+
+    def start_sweeping(self) -> None:
+        self._sweeper = asyncio.get_running_loop().create_task(self._sweep(), name="sweep open runs")
+
+    async def _sweep(self) -> None:
+        seen: dict[str, tuple[int, float]] = {}
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            try:
+                seen = await self._sweep_once(seen)
+            except LogError as err:
+                log.warning("open runs cannot be listed", reason=err.detail)
+
+    async def _sweep_once(self, seen: dict[str, tuple[int, float]]) -> dict[str, tuple[int, float]]:
+        now = asyncio.get_running_loop().time()
+        still: dict[str, tuple[int, float]] = {}
+        for info in await self._log.topics("run/", open_only=True, limit=MAX_OPEN_SWEPT):
+            run_id = info.topic.removeprefix("run/")
+            if run_id in self._runs:
+                continue
+            head, since = seen.get(info.topic, (-1, now))
+            since = since if head == info.head else now
+            still[info.topic] = (info.head, since)
+            if now - since >= SILENCE_S:
+                error = TrilaneError("the process that wrote this answer is gone", code="interrupted", retryable=True)
+                await self.end_other(run_id, Failed(error))
+        return still
+
+    async def end_other(self, run_id: str, outcome: Outcome) -> bool:
+        """Ends a run that another process owns; False when that one, or a third, was first."""
+        topic = run_topic(run_id)
+        head, info, chunks = 0, None, list[bytes]()
+        while True:
+            found = await self._log.read(topic, head)
+            for block in found.blocks:
+                head = block.last
+                if block.name == "run":
+                    info = msgspec.json.decode(block.data[0], type=RunInfo)
+                elif block.name == CHUNK:
+                    chunks += block.data
+            if not found.blocks or head >= found.head:
+                break
+        if info is None or found.closed:
+            return False
+        writer = resume_writer(chunks, await self._base(info))
+        usage = usage_of(None, info.prompt_bytes, writer.parts.emitted)
+        ending = Ending(info=info, outcome=outcome, writer=writer, usage=usage)
+        try:
+            await self._log.append(*ending.appends(head + 1))
+        except LogConflict:
+            return False
+        log.info("ended a run of another process", run=run_id)
+        return True
+
+    async def _base(self, info: RunInfo) -> list[Raw]:
+        """The parts that the answer had before this run continued it."""
+        if not info.chat_id:
+            return []
+        history = History(chat_id=info.chat_id)
+        while True:
+            found = await self._log.read(chat_topic(info.chat_id), history.head)
+            for block in found.blocks:
+                history.apply(block)
+            if not found.blocks or history.head >= found.head:
+                break
+        answer = history.answer(info.message_id)
+        return answer.parts if answer else []
+
+    # Leaving
+
+    async def drain(self) -> None:
+        """Waits until every run of this process has ended."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def close(self) -> None:
+        """Ends what still runs as `interrupted`, and stops sweeping."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.gather(self._sweeper, return_exceptions=True)
+        error = TrilaneError("the gateway was shut down during this answer", code="interrupted", retryable=True)
+        for run in list(self._runs.values()):
+            run.stop(Failed(error))
+        await self.drain()
