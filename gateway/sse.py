@@ -14,6 +14,8 @@ import random
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Protocol
 
+from gateway.errors import TrilaneError, problem
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -44,6 +46,7 @@ class OpenStreams:
     """The responses that are open in this process, so that a drain can close them evenly."""
 
     def __init__(self) -> None:
+        self.draining = False
         self._streams: set[EventStream] = set()
 
     def __len__(self) -> int:
@@ -57,6 +60,7 @@ class OpenStreams:
 
     async def drain(self, window_s: float) -> None:
         """Asks every stream to leave, in random order, evenly over the window; returns early when none is left."""
+        self.draining = True
         loop = asyncio.get_running_loop()
         end = loop.time() + window_s
         while self._streams:
@@ -76,12 +80,17 @@ class EventStream:
         ping_s: float,
         open_streams: OpenStreams,
         headers: Iterable[tuple[bytes, bytes]] = (),
+        verdict: "asyncio.Future[None] | None" = None,
+        prime_s: float = 0,
         end: bytes = b"",
         farewell: Callable[[], bytes] = bytes,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self.source = source
         self.headers = [*HEADERS, *headers]
+        self.verdict = verdict
+        """While it is open, at most `prime_s`, nothing is answered: what it raises is a problem document then."""
+        self.prime_s = prime_s
         self.end = end
         """Written after the last event."""
         self.farewell = farewell
@@ -99,9 +108,13 @@ class EventStream:
         listener = asyncio.get_running_loop().create_task(self._listen(receive))
         self._open_streams.add(self)
         try:
-            await send({"type": "http.response.start", "status": 200, "headers": self.headers})
-            self._arm()
-            await self._write(send)
+            refusal = await self._refusal(listener) if self.verdict else None
+            if refusal is not None:
+                await send_problem(refusal, scope, send)
+            elif not self._gone:
+                await send({"type": "http.response.start", "status": 200, "headers": self.headers})
+                self._arm()
+                await self._write(send)
         finally:
             self._open_streams.discard(self)
             if self._ping_timer is not None:
@@ -114,6 +127,14 @@ class EventStream:
         """Ends the stream at the end of a whole event, as a cut."""
         self._leaving = True
         self.source.wake()
+
+    async def _refusal(self, listener: "asyncio.Task[None]") -> TrilaneError | None:
+        verdict = self.verdict
+        assert verdict is not None
+        if not verdict.done():
+            await asyncio.wait((verdict, listener), timeout=self.prime_s, return_when=asyncio.FIRST_COMPLETED)
+        error = verdict.exception() if verdict.done() and not verdict.cancelled() else None
+        return error if isinstance(error, TrilaneError) else None
 
     async def _listen(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -162,3 +183,12 @@ class EventStream:
         else:
             wait = max(0.05, wait - silent)
         self._ping_timer = loop.call_later(wait, self._ping)
+
+
+async def send_problem(error: TrilaneError, scope: Scope, send: Send) -> None:
+    """Answers with the problem document of `error`."""
+    status, body, headers = problem(error, scope.get("request_id", ""))
+    told = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
+    told += [(b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": told})
+    await send({"type": "http.response.body", "body": body})

@@ -77,6 +77,9 @@ class Run:
         self.finished: asyncio.Future[RunFinished | None] = loop.create_future()
         """Done when the end is in the log; None when another process wrote it."""
         self.verdict.add_done_callback(_seen)
+        self.outcome: Outcome | None = None
+        """How it ended, once it has."""
+        self.first_token_s: float | None = None
         self._request = request
         self._log = event_log
         self._hub = hub
@@ -117,6 +120,11 @@ class Run:
         self.verdict.cancel()
         self.finished.cancel()
 
+    @property
+    def model(self) -> str:
+        """The model that answers, once one does."""
+        return self._generation.model if self._generation else self.info.model
+
     def start(self) -> "asyncio.Task[None]":
         self._task = self._loop.create_task(self._live(), name=self.topic)
         return self._task
@@ -146,7 +154,7 @@ class Run:
         self._timer = self._loop.call_later(HEARTBEAT_S, self._tick)
         self._tick()
         try:
-            outcome = await self._outcome()
+            outcome = self.outcome = await self._outcome()
             if not self.verdict.done():
                 if isinstance(outcome, Failed):
                     self.verdict.set_exception(outcome.error)
@@ -186,6 +194,7 @@ class Run:
     async def _generate(self) -> Outcome:
         started = await self._upstreams.start(self._request, self.info.model)
         generation = self._generation = started.generation
+        self.first_token_s = self._loop.time() - self._started_at
         self._append(self.writer.write(started.chunks), patient=False)
         if not self.verdict.done():
             self.verdict.set_result(None)

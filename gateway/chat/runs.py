@@ -12,7 +12,7 @@ import structlog
 from msgspec import Raw
 
 from events.hub import Hub
-from events.log import EventLog
+from events.log import Append, EventLog
 from gateway.chat.dialects.ui_message import CHUNK, resume_writer
 from gateway.chat.ending import Aborted, Ending, Failed, Outcome, RunInfo, chat_topic, run_topic
 from gateway.chat.history import History
@@ -20,7 +20,8 @@ from gateway.chat.run import CancelAfter, OnDisconnect, Run
 from gateway.chat.upstream import Request, Upstreams
 from gateway.errors import LogConflict, LogError, Overloaded, TrilaneError
 from gateway.settings import Settings
-from gateway.usage import usage_of
+from gateway.telemetry import Metrics
+from gateway.usage import reserved, usage_of
 
 SILENCE_S = 15.0
 SWEEP_S = 2.0
@@ -34,6 +35,8 @@ class Runs:
 
     def __init__(self, event_log: EventLog, hub: Hub, upstreams: Upstreams, settings: Settings) -> None:
         self.upstreams = upstreams
+        self.draining = False
+        self.metrics = Metrics()
         self._log = event_log
         self._hub = hub
         self._settings = settings
@@ -50,6 +53,8 @@ class Runs:
         return self._runs.get(run_id)
 
     def make(self, info: RunInfo, request: Request, base: list[Raw], on_disconnect: OnDisconnect) -> Run:
+        if self.draining:
+            raise Overloaded("this process is shutting down", code="draining", retry_after="1")
         if len(self._runs) >= self._settings.limits.runs:
             raise Overloaded(f"{self._settings.limits.runs} answers are being written already")
         run = Run(
@@ -60,21 +65,34 @@ class Runs:
             self._policies[info.run_id] = on_disconnect
         return run
 
-    def start(self, run: Run) -> None:
+    async def begin(self, run: Run, *before: Append) -> None:
+        """Appends `before`, the run's opening and its reserved usage as one, then lets it run; or leaves nothing."""
+        try:
+            await self._log.append(*before, *run.opening(), reserved(run.info.sub, run.info.run_id))
+        except BaseException:
+            run.give_up()
+            self._forget(run)
+            raise
         task = run.start()
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._ended(run, done))
 
-    def drop(self, run: Run) -> None:
-        """The run never came to be."""
-        run.give_up()
-        self._forget(run)
-
     def _ended(self, run: Run, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         self._forget(run)
+        self._count(run)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("run task failed", run=run.info.run_id, exc_info=error)
+
+    def _count(self, run: Run) -> None:
+        finished = run.finished.result() if run.finished.done() and not run.finished.cancelled() else None
+        if finished is None:
+            return
+        self.metrics.runs.labels(finished.outcome).inc()
+        self.metrics.tokens.labels("in").inc(finished.usage.input_tokens)
+        self.metrics.tokens.labels("out").inc(finished.usage.output_tokens)
+        if run.first_token_s is not None:
+            self.metrics.first_token.observe(run.first_token_s)
 
     def _forget(self, run: Run) -> None:
         self._runs.pop(run.info.run_id, None)
@@ -179,7 +197,8 @@ class Runs:
     # Leaving
 
     async def drain(self) -> None:
-        """Waits until every run of this process has ended."""
+        """Takes no new run, and waits until every run of this process has ended."""
+        self.draining = True
         while self._tasks:
             await asyncio.wait(self._tasks)
 

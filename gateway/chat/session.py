@@ -18,19 +18,18 @@ from events.log import Append, EventLog, Position, TopicInfo
 from gateway.auth import Principal
 from gateway.chat.dialects.ui_message import UIFrames
 from gateway.chat.ending import Aborted, RunInfo, StopCommand, chat_topic, new_run_id, run_topic
-from gateway.chat.history import Change, History, RunStarted, Trigger, put, reconcile, request_key
+from gateway.chat.history import Change, History, RunStarted, Trigger, reconcile, request_key
 from gateway.chat.messages import UIMessage, text_of, to_upstream
 from gateway.chat.run import OnDisconnect, Run
 from gateway.chat.runs import Runs
 from gateway.errors import BadRequest, Forbidden, Gone, LogConflict, NotFound, WrongOwner
-from gateway.usage import reserved
 
 CONFLICT_TRIES = 5
 SUPERSEDE_S = 3.0
 """How long a new message waits for the run before it to end by itself; then it is ended from here."""
 TITLE_CHARS = 80
 PAGE = 50
-_ID = re.compile(r"[A-Za-z0-9._:@~+=/-]{1,128}", re.ASCII)
+_ID = re.compile(r"[A-Za-z0-9._:@~+=-]{1,128}", re.ASCII)
 _json = msgspec.json.Encoder().encode
 T = TypeVar("T")
 
@@ -91,7 +90,7 @@ def check_id(what: str, value: str) -> str:
     """The id as it came; BadRequest when it could not be one."""
     if not _ID.fullmatch(value):
         shown = value[:40].encode("ascii", "backslashreplace").decode()
-        raise BadRequest(f"{what} {shown!r} is not valid: 1 to 128 of A-Z a-z 0-9 . _ : @ ~ + = / -", code="bad_id")
+        raise BadRequest(f"{what} {shown!r} is not valid: 1 to 128 of A-Z a-z 0-9 . _ : @ ~ + = -", code="bad_id")
     return value
 
 
@@ -243,26 +242,21 @@ class Chats:
         reader = self._hub.open_new(run.topic, UIFrames(run_id))
         started = RunStarted(run_id=run_id, message_id=message_id, key=key, trigger=request.trigger, extra=extra)
         try:
-            await self._log.append(
-                *_chat_appends(who, history, change, started), *run.opening(), reserved(who.sub, run_id)
-            )
+            await self._runs.begin(run, *_chat_appends(who, history, change, started))
         except BaseException:
             reader.close()
-            self._runs.drop(run)
             raise
-        self._runs.start(run)
         return Attached(reader, run)
 
     async def _supersede(self, history: History) -> None:
         """A new message while an answer is still coming: that one is stopped, its text is kept."""
         active = history.active
         assert active is not None
-        ended = asyncio.Event()
         reader = await self._hub.open(run_topic(active.run_id), UIFrames(active.run_id), None)
         try:
             await self._command_stop(history, active.run_id)
             async with asyncio.timeout(SUPERSEDE_S):
-                while not reader.ended and not ended.is_set():
+                while not reader.ended:
                     await reader.next()
         except TimeoutError:
             await self._runs.end_other(active.run_id, Aborted("superseded"))
@@ -274,7 +268,7 @@ class Chats:
     # Stopping and deleting
 
     async def stop(self, who: Principal, chat_id: str, run_id: str | None) -> str | None:
-        """Asks the process that owns the active run to stop it; the run's id, or None when there was nothing to stop."""
+        """Asks the process that owns the active run to stop it; the run's id, or None when nothing was to stop."""
 
         async def attempt() -> str | None:
             history = await self._existing(who, chat_id)
@@ -321,6 +315,3 @@ async def _again(attempt: Callable[[], Awaitable[T]]) -> T:
         except LogConflict:
             continue
     return await attempt()
-
-
-__all__ = ["Attached", "ChatPage", "Chats", "SendRequest", "Snapshot", "check_id", "put"]

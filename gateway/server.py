@@ -1,0 +1,108 @@
+"""uvicorn, with an end: `Server` drains what is in flight before it lets uvicorn close.
+
+Departs from uvicorn on purpose: it waits for ever on open streams at shutdown and closes the application only after
+them; and it dies by the signal that ended it, where an operator wants exit code 0 when nothing was cut.
+"""
+
+import asyncio
+import logging
+import signal
+import socket
+from types import FrameType
+from typing import Protocol
+
+import structlog
+import uvicorn
+
+from gateway.settings import Settings
+
+CLOSE_S = 2
+"""What connections get to finish their last bytes, once nothing is in flight any more."""
+
+log = structlog.get_logger("server")
+
+
+class Draining(Protocol):
+    """What a server drains. The application makes it; the server only says when."""
+
+    def begin(self) -> None:
+        """Not ready from now on."""
+        ...
+
+    async def drain(self) -> None:
+        """Takes no new work, sends readers away, returns when nothing is in flight."""
+        ...
+
+
+class Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, draining: Draining, settings: Settings) -> None:
+        super().__init__(config)
+        self._draining = draining
+        self._settings = settings
+        self._forced = asyncio.Event()
+        self.cut = False
+        """Something was still in flight when the process ended."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:
+            self.force_exit = True
+            self._forced.set()
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._draining.begin()
+        settings = self._settings
+        log.info("draining", deadline_s=settings.drain_deadline_s)
+        try:
+            async with asyncio.timeout(settings.drain_deadline_s):
+                await self._unless_forced(asyncio.sleep(settings.drain_delay_s))
+                for server in self.servers:
+                    server.close()
+                await self._unless_forced(self._draining.drain())
+        except TimeoutError:
+            self.cut = True
+        self.cut = self.cut or self.force_exit
+        if self.cut:
+            log.warning("what was still in flight is cut")
+        self.force_exit = False  # uvicorn would leave the application open; the log must be closed in any case
+        await super().shutdown(sockets)
+        self._captured_signals.clear()
+
+    async def _unless_forced(self, work: "asyncio.Future[None] | object") -> None:
+        task = asyncio.ensure_future(work)  # pyright: ignore - any awaitable
+        forced = asyncio.ensure_future(self._forced.wait())
+        try:
+            await asyncio.wait((task, forced), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pending in (task, forced):
+                pending.cancel()
+
+
+class _NoCutStreams(logging.Filter):
+    """A stream that leaves during a drain is cut on purpose; uvicorn takes that for a fault of the application."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "returned without completing response" not in record.getMessage()
+
+
+def config(app: object, settings: Settings, host: str, port: int) -> uvicorn.Config:
+    logging.getLogger("uvicorn.error").addFilter(_NoCutStreams())
+    return uvicorn.Config(
+        app,  # pyright: ignore - uvicorn's own type of an ASGI application is narrower than Litestar's
+        host=host,
+        port=port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=4096,
+        timeout_graceful_shutdown=CLOSE_S,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
+    )
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)

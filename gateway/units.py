@@ -1,0 +1,163 @@
+"""What each deploy unit contains: routes, resources, and the glue between Litestar and our errors and principals.
+
+A unit imports only its own lane. This is the only module that knows Litestar, the domain and the engines at once.
+"""
+
+import re
+import secrets
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+from litestar import Litestar, Request, Response
+from litestar.di import Provide
+from litestar.exceptions import HTTPException
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, ScalarRenderPlugin
+
+from events.log import EventLog, Retention
+from gateway.auth import Authenticator, Principal, authenticator
+from gateway.chat.lane import ChatLane
+from gateway.chat.upstream import OpenAIUpstream, Upstream, Upstreams
+from gateway.errors import BadRequest, ConfigurationError, NotFound, TooLarge, TrilaneError, problem
+from gateway.settings import Settings
+from gateway.telemetry import Metrics
+
+SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,64}")
+PROBLEM = "application/problem+json"
+
+
+def open_log(settings: Settings) -> EventLog:
+    """The engine that `TRILANE_LOG` names; it is opened by the unit."""
+    url = settings.log_url
+    if url == "memory:":
+        from events.memory import MemoryLog
+
+        return MemoryLog()
+    if url.startswith("sqlite:///"):
+        from events.sqlite import SqliteLog
+
+        return SqliteLog(url.removeprefix("sqlite:///"), retention_of(settings))
+    raise ConfigurationError(f"TRILANE_LOG={url.split('@')[-1][:60]!r}: this version has sqlite:///path and memory:")
+
+
+def retention_of(settings: Settings) -> Callable[[str], Retention]:
+    """How long each kind of topic is kept: chats and usage until deleted, finished runs a day, others as set."""
+    kept = Retention()
+    run = Retention(max_bytes=settings.retention_bytes, closed_age_s=86_400)
+    other = Retention(events=settings.retention_events, max_bytes=settings.retention_bytes, age_s=settings.retention_s)
+    kinds = {"chat": kept, "usage": kept, "run": run}
+    return lambda topic: kinds.get(topic.partition("/")[0], other)
+
+
+def open_upstreams(settings: Settings) -> Upstreams:
+    upstreams: list[Upstream] = [OpenAIUpstream(upstream) for upstream in settings.upstreams]
+    if not upstreams:
+        from gateway.chat.embedded import EmbeddedUpstream
+
+        upstreams.append(EmbeddedUpstream())
+    return Upstreams(upstreams, settings.first_token_s)
+
+
+class Unit:
+    """An application and what its server drains."""
+
+    def __init__(self, name: str, app: Litestar, lane: ChatLane) -> None:
+        self.name = name
+        self.app = app
+        self.lane = lane
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+        """Names the request, and says its name in the answer."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)  # pyright: ignore - an ASGI scope by any other name
+            return
+        request_id = _request_id(scope["headers"])
+        scope["request_id"] = request_id.decode()
+
+        async def named(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+            await send(message)
+
+        await self.app(scope, receive, named)  # pyright: ignore
+
+
+def chat_unit(settings: Settings) -> Unit:
+    from routes import chat, openai, ops
+
+    return _unit("chat", settings, [*chat.ROUTES, *openai.ROUTES, *ops.ROUTES])
+
+
+def all_unit(settings: Settings) -> Unit:
+    """Every lane that this version has, and the console page."""
+    from routes import chat, console, openai, ops
+
+    return _unit("all", settings, [*chat.ROUTES, *openai.ROUTES, *ops.ROUTES, console.index, console.static_files()])
+
+
+UNITS: dict[str, Callable[[Settings], Unit]] = {"all": all_unit, "chat": chat_unit}
+
+
+def _unit(name: str, settings: Settings, handlers: list[Any]) -> Unit:
+    lane = ChatLane(open_log(settings), open_upstreams(settings), settings)
+    metrics = Metrics()
+    lane.runs.metrics = metrics
+    app = Litestar(
+        handlers,
+        dependencies={
+            "who": Provide(_principal(authenticator(settings)), sync_to_thread=False),
+            "chat": Provide(lambda: lane, sync_to_thread=False),
+            "metrics": Provide(lambda: metrics, sync_to_thread=False),
+        },
+        lifespan=[lambda _: lane.opened()],
+        exception_handlers={TrilaneError: _refused, HTTPException: _refused_by_litestar, Exception: _failed},
+        openapi_config=OpenAPIConfig(
+            title="Trilane",
+            version="1",
+            path="/",
+            render_plugins=[JsonRenderPlugin(path="/openapi.json"), ScalarRenderPlugin(path="/docs")],
+        ),
+        request_max_body_size=settings.limits.body_bytes,
+        logging_config=None,
+    )
+    return Unit(name, app, lane)
+
+
+def _principal(auth: Authenticator) -> Callable[..., Principal]:
+    def who(request: Request[Any, Any, Any]) -> Principal:
+        return auth.authenticate(request.headers.get("authorization"))
+
+    return who
+
+
+def _request_id(headers: list[tuple[bytes, bytes]]) -> bytes:
+    """The client's own id when it is a sane token, else one of ours."""
+    for name, value in headers:
+        if name == b"x-request-id" and SANE_REQUEST_ID.fullmatch(value):
+            return value
+    return secrets.token_hex(8).encode()
+
+
+def _refused(request: Request[Any, Any, Any], error: TrilaneError) -> Response[bytes]:
+    status, body, headers = problem(error, request.scope.get("request_id", ""))  # pyright: ignore
+    return Response(body, status_code=status, headers=headers, media_type=PROBLEM)
+
+
+def _refused_by_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    """Routing, methods and body limits are Litestar's; the document is ours."""
+    if error.status_code == 404:
+        ours: TrilaneError = NotFound(f"there is no {request.url.path[:120]!r} here")
+    elif error.status_code == 413:
+        ours = TooLarge("the body is larger than this route takes; see TRILANE_LIMIT_BODY_BYTES")
+    elif error.status_code < 500:
+        ours = BadRequest(error.detail, status=error.status_code, code=f"http_{error.status_code}")
+    else:
+        return _failed(request, error)
+    return _refused(request, ours)
+
+
+def _failed(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    import structlog
+
+    structlog.get_logger("http").error("request failed", path=request.url.path, exc_info=error)
+    return _refused(request, TrilaneError("an unexpected error; its request_id is in the gateway's log"))

@@ -1,0 +1,30 @@
+"""What operators ask: alive, ready, figures."""
+
+from litestar import Response, get
+
+from gateway.chat.lane import ChatLane
+from gateway.errors import Overloaded
+from gateway.telemetry import CONTENT_TYPE, Metrics
+
+
+@get("/healthz", summary="The process lives", cache_control=None)
+async def healthz() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+@get("/readyz", summary="It can serve: the log is reachable, and it is not draining")
+async def readyz(chat: ChatLane) -> dict[str, str]:
+    if not chat.ready:
+        raise Overloaded("not ready: starting or draining", code="not_ready", retry_after="1")
+    await chat.check()
+    return {"status": "ready"}
+
+
+@get("/metrics", summary="Figures for Prometheus")
+async def metrics(chat: ChatLane, metrics: Metrics) -> Response[bytes]:
+    metrics.open_runs.set(len(chat.runs))
+    metrics.open_streams.set(len(chat.streams))
+    return Response(metrics.text(), media_type=CONTENT_TYPE)
+
+
+ROUTES = [healthz, readyz, metrics]
