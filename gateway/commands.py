@@ -129,7 +129,7 @@ def _check_auth(settings: Settings) -> tuple[bool, str]:
         return True, "sign-in: required"
     return (
         True,
-        "sign-in: none, so it listens to this machine only (TRILANE_API_KEYS or TRILANE_JWT_SECRET change that)",
+        "sign-in: none, so it listens to this machine only (see TRILANE_API_KEYS)",
     )
 
 

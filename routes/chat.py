@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from litestar import Request, Response, delete, get, post
 from litestar.types import ASGIApp
-from msgspec import Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from events.cursor import cursor_of
 from gateway.auth import Principal
@@ -24,7 +24,7 @@ AnyRequest = Request[Any, Any, Any]
 
 class StopRequest(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     active_stream_id: str | None = None
-    assistant_message: Raw | None = None
+    assistant_message: Raw | UnsetType = UNSET
     """Sent by front ends that follow the AI SDK's guide; what was said is in the log already."""
 
 

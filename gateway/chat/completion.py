@@ -8,6 +8,7 @@ lose a token in silence.
 from typing import Literal
 
 import msgspec
+from msgspec import UNSET, Raw, UnsetType
 
 from gateway.errors import UpstreamCut, UpstreamError, UpstreamRefused
 from gateway.usage import UpstreamUsage
@@ -46,7 +47,7 @@ class Choice(msgspec.Struct):
 class Chunk(msgspec.Struct):
     choices: list[Choice] | None = None
     usage: UpstreamUsage | None = None
-    error: msgspec.Raw | None = None
+    error: Raw | UnsetType = UNSET
     object: str | None = None
     message: str | None = None
     code: int | str | None = None
@@ -180,8 +181,8 @@ class CompletionParser:
         except (msgspec.DecodeError, UnicodeDecodeError):
             self.error = UpstreamError("the upstream sent a chunk that is not valid", code="upstream_invalid")
             return
-        if chunk.error is not None or chunk.object == "error":
-            self.error = _in_band(bytes(chunk.error) if chunk.error is not None else text)
+        if (chunk.error is not UNSET and bytes(chunk.error) != b"null") or chunk.object == "error":
+            self.error = _in_band(text)
             return
         if chunk.usage is not None:
             self.usage = chunk.usage
@@ -191,7 +192,7 @@ class CompletionParser:
 
 
 class _Wrapped(msgspec.Struct):
-    error: msgspec.Raw | None = None
+    error: Raw | UnsetType = UNSET
 
 
 def _in_band(text: bytes) -> UpstreamError:
@@ -199,9 +200,9 @@ def _in_band(text: bytes) -> UpstreamError:
     try:
         wrapped = msgspec.json.decode(text, type=_Wrapped).error
     except msgspec.DecodeError:
-        wrapped = None
+        wrapped = UNSET
     try:
-        body = msgspec.json.decode(wrapped or text, type=ErrorBody | str)
+        body = msgspec.json.decode(text if isinstance(wrapped, UnsetType) else wrapped, type=ErrorBody | str)
     except msgspec.DecodeError:
         body = text.decode("utf-8", "replace")
     if isinstance(body, str):

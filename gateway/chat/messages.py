@@ -31,8 +31,8 @@ class Part(msgspec.Struct, frozen=True, rename="camel"):
     state: str = ""
     tool_call_id: str = ""
     tool_name: str = ""
-    input: Raw | None = None
-    output: Raw | None = None
+    input: Raw | UnsetType = UNSET
+    output: Raw | UnsetType = UNSET
     error_text: str = ""
     media_type: str = ""
     url: str = ""
@@ -41,6 +41,10 @@ class Part(msgspec.Struct, frozen=True, rename="camel"):
     def tool(self) -> str:
         """The tool's name, when this is a tool part."""
         return self.tool_name if self.type == "dynamic-tool" else self.type.removeprefix("tool-")
+
+    @property
+    def arguments(self) -> str:
+        return "{}" if isinstance(self.input, UnsetType) else bytes(self.input).decode()
 
     @property
     def is_tool(self) -> bool:
@@ -120,7 +124,7 @@ def _assistant(parts: list[Part]) -> list[UpstreamMessage]:
         {
             "id": part.tool_call_id,
             "type": "function",
-            "function": {"name": part.tool, "arguments": bytes(part.input or b"{}").decode()},
+            "function": {"name": part.tool, "arguments": part.arguments},
         }
         for part in tools
     ]
@@ -132,5 +136,5 @@ def _assistant(parts: list[Part]) -> list[UpstreamMessage]:
 
 def _result(part: Part) -> str:
     if part.state == "output-available":
-        return bytes(part.output or b"null").decode()
+        return "null" if part.output is UNSET else bytes(part.output).decode()
     return part.error_text or "the user did not allow this"

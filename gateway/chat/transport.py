@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import ssl
 from collections import deque
+from typing import cast
 
 import httptools
 import httpx2
@@ -78,8 +79,7 @@ class Connection(asyncio.Protocol):
     # What the transport tells
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
 
     def data_received(self, data: bytes) -> None:
         try:

@@ -125,7 +125,7 @@ class CompletionFrames:
 
     def _finish(self, chunk: StoredChunk) -> bytes:
         last = self._choice({}, FINISH.get(chunk.finish_reason, "stop"))
-        if not self._include_usage or chunk.message_metadata is None:
+        if not self._include_usage or isinstance(chunk.message_metadata, UnsetType):
             return last
         usage = msgspec.json.decode(chunk.message_metadata, type=_Metadata).usage
         return last + self._data({"choices": [], "usage": usage_object(usage)})
@@ -163,7 +163,7 @@ def completion(finished: RunFinished, model: str, created: int) -> dict[str, Any
         {
             "id": part.tool_call_id,
             "type": "function",
-            "function": {"name": part.tool, "arguments": bytes(part.input or b"{}").decode()},
+            "function": {"name": part.tool, "arguments": part.arguments},
         }
         for part in parts
         if part.is_tool

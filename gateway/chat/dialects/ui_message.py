@@ -7,7 +7,7 @@ Chunks of this dialect are what a run's log holds; other dialects translate from
 from collections.abc import Iterable
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from events.log import Block
 from gateway.chat.completion import Chunk, FinishReason, ToolCall
@@ -197,7 +197,7 @@ class StoredChunk(msgspec.Struct, rename="camel"):
     input_text_delta: str = ""
     finish_reason: str = ""
     error_text: str = ""
-    message_metadata: Raw | None = None
+    message_metadata: Raw | UnsetType = UNSET
 
 
 decode_chunk = msgspec.json.Decoder(StoredChunk).decode
