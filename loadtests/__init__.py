@@ -1,0 +1,1 @@
+"""Load tests, benchmarks and the fake upstream they share; run from the root of the repository."""
