@@ -1,0 +1,63 @@
+"""Moves what the WAL holds into the database file, in a thread of its own.
+
+A checkpoint waits for the disk. In the writer's thread it would hold up every stream; here it holds up nobody, except
+when a WAL past MAX_WAL_BYTES must be emptied: a PASSIVE checkpoint never overtakes a writer that does not pause.
+"""
+
+import threading
+from pathlib import Path
+
+from events.sqlite_file import PAGE_BYTES, Connection, SqlError, connect
+
+SYNC_S = 1.0
+"""What was written is on the disk after about this time: all that a loss of power takes."""
+PASSIVE_BYTES = 4 << 20
+MAX_WAL_BYTES = 64 << 20
+WAIT_FOR_READERS_S = 0.05
+"""The writer waits for as long as this too, when the WAL must be emptied."""
+
+
+class Checkpointer:
+    """`wrote` is told of each commit, by the writer; the thread does the rest."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._bytes = 0
+        self._due = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="log-checkpoint", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Waits for a checkpoint that is under way."""
+        self._stopping = True
+        self._due.set()
+        self._thread.join()
+
+    def wrote(self, rows: int) -> None:
+        """Each row writes about one page of the index; a few more are the same for all."""
+        self._bytes += (rows + 4) * PAGE_BYTES
+        if self._bytes > PASSIVE_BYTES:
+            self._due.set()
+
+    def _run(self) -> None:
+        db = connect(self._path, busy_s=WAIT_FOR_READERS_S)
+        try:
+            while not self._stopping:
+                self._due.wait(SYNC_S)
+                self._due.clear()
+                if self._bytes:
+                    self._bytes = 0
+                    self._checkpoint(db)
+        finally:
+            db.close()
+
+    def _checkpoint(self, db: Connection) -> None:
+        try:
+            _, pages, _ = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if pages * PAGE_BYTES > MAX_WAL_BYTES:
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except SqlError:
+            self._bytes = 1  # again after SYNC_S; appends themselves say what is wrong with the disk
