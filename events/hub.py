@@ -136,7 +136,8 @@ class Reader:
         self.ring = ring
         self.cursor = cursor
         self._pending = b""
-        self._woken: asyncio.Future[None] | None = None
+        self.on_wake: Callable[[], object] = _nobody
+        """Called when something may be due; whoever reads sets it."""
         ring.readers.add(self)
 
     @property
@@ -145,39 +146,48 @@ class Reader:
         return ring.deleted or (ring.closed and self.cursor >= ring.head >= 0 and not self._pending)
 
     def wake(self) -> None:
-        if self._woken is not None and not self._woken.done():
-            self._woken.set_result(None)
+        self.on_wake()
 
     def close(self) -> None:
+        self.on_wake = _nobody
         self.ring.readers.discard(self)
         if not self.ring.readers:
             self.hub.leave(self.topic, self.ring)
-        self.wake()
 
-    async def next(self) -> bytes:
-        """The frames that are due, as one piece of about WRITE_BYTES; b"" when woken for another reason, or ended."""
+    def poll(self) -> bytes | None:
+        """What is due now, as one piece of about WRITE_BYTES; b"" when nothing is; None: `catch_up` must fetch it."""
         if self._pending:
             pending, self._pending = self._pending, b""
             return pending
         ring = self.ring
         if self.cursor >= ring.head or ring.deleted:
-            if not self.ended:
-                await self._sleep()
-            if self.cursor >= ring.head or ring.deleted:
-                return b""
-        if ring.holds(self.cursor + 1):
-            data, self.cursor = ring.take(self.cursor, WRITE_BYTES)
-            return data
-        await self.replay(Position(epoch=ring.epoch, offset=self.cursor))
-        pending, self._pending = self._pending, b""
-        return pending
+            return b""
+        if not ring.holds(self.cursor + 1):
+            return None
+        data, self.cursor = ring.take(self.cursor, WRITE_BYTES)
+        return data
 
-    async def _sleep(self) -> None:
-        self._woken = asyncio.get_running_loop().create_future()
+    async def catch_up(self) -> None:
+        """Fetches the next slice from the log; raises Gone when it is no longer kept there."""
+        await self.replay(Position(epoch=self.ring.epoch, offset=self.cursor))
+
+    async def next(self) -> bytes:
+        """As `poll`, but waits while nothing is due; b"" when woken for another reason, or ended."""
+        data = await self._poll()
+        if data or self.ended:
+            return data
+        woken = asyncio.get_running_loop().create_future()
+        self.on_wake = lambda: woken.done() or woken.set_result(None)
         try:
-            await self._woken
+            await woken
         finally:
-            self._woken = None
+            self.on_wake = _nobody
+        return await self._poll()
+
+    async def _poll(self) -> bytes:
+        while (data := self.poll()) is None:
+            await self.catch_up()
+        return data
 
     async def replay(self, after: Position | None) -> None:
         """Reads one bounded slice of the log into `_pending`; raises Gone when it no longer holds what is asked."""
@@ -198,3 +208,7 @@ class Reader:
         self._pending = b"".join([frame for block in found.blocks for frame in self.ring.encode(found.epoch, block)])
         if found.blocks:
             self.cursor = found.blocks[-1].last
+
+
+def _nobody() -> None:
+    """Nobody is waiting."""

@@ -14,6 +14,7 @@ from typing import Protocol
 import structlog
 import uvicorn
 
+from gateway.protocol import StreamProtocol
 from gateway.settings import Settings
 
 CLOSE_S = 2
@@ -92,7 +93,7 @@ def config(app: object, settings: Settings, host: str, port: int) -> uvicorn.Con
         host=host,
         port=port,
         loop="uvloop",
-        http="httptools",
+        http=StreamProtocol,
         ws="none",
         lifespan="on",
         log_config=None,

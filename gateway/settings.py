@@ -34,7 +34,7 @@ class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """The models it serves; empty: whatever is asked for."""
     first_token_s: float | None = None
     between_tokens_s: float | None = None
-    max_concurrency: int = 256
+    max_concurrency: int = 2000
     """Requests at once; past that it is skipped, and when all are, the caller gets 503."""
 
 

@@ -6,7 +6,8 @@ Departs from Litestar's `ServerSentEvent` and `Stream` on purpose:
    the first token. A ping is one comment line without a blank line: a blank line makes several clients emit an event.
 3. A stream that must stop before its end is cut without the end of the chunked body: a reader must be able to tell a
    cut from an end, and the AI SDK calls every clean end a success.
-4. A reader that does not read blocks only itself: its task waits in `send`, holding one write of about 64 KiB.
+4. A reader that does not read blocks only itself: nothing is taken from its source while the connection's buffer is
+   full, so it holds one write of about 64 KiB beyond the server's own buffer.
 """
 
 import asyncio
@@ -22,6 +23,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 OK = b": ok\n"
 PING = b": ping\n"
+WRITER = "trilane.writer"
+"""Name of the ASGI extension under which our uvicorn protocol offers itself."""
 HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store, no-transform"),
@@ -32,14 +35,27 @@ HEADERS = [
 class Source(Protocol):
     """What a response reads from: a cursor on a log."""
 
+    on_wake: Callable[[], object]
+    """Called when something may be due; the response sets it."""
+
     @property
     def ended(self) -> bool: ...
-    async def next(self) -> bytes:
-        """What is due; b"" when woken for another reason, or ended."""
+    def poll(self) -> bytes | None:
+        """What is due; b"" when nothing is; None when `catch_up` has to fetch it."""
         ...
 
-    def wake(self) -> None: ...
+    async def catch_up(self) -> None: ...
     def close(self) -> None: ...
+
+
+class ChunkWriter(Protocol):
+    """A server's connection that takes chunks of the response body without a task (`gateway.protocol`)."""
+
+    on_writable: Callable[[], object]
+
+    @property
+    def writable(self) -> bool: ...
+    def write_chunk(self, data: bytes) -> None: ...
 
 
 class OpenStreams:
@@ -103,6 +119,9 @@ class EventStream:
         self._ping_due = False
         self._ping_timer: asyncio.TimerHandle | None = None
         self._last_write = 0.0
+        self._lead = OK
+        self._loop = asyncio.get_running_loop()
+        self._wake: Callable[[], object] = _nobody
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         listener = asyncio.get_running_loop().create_task(self._listen(receive))
@@ -114,7 +133,7 @@ class EventStream:
             elif not self._gone:
                 await send({"type": "http.response.start", "status": 200, "headers": self.headers})
                 self._arm()
-                await self._write(send)
+                await self._write(scope, send)
         finally:
             self._open_streams.discard(self)
             if self._ping_timer is not None:
@@ -126,7 +145,7 @@ class EventStream:
     def leave(self) -> None:
         """Ends the stream at the end of a whole event, as a cut."""
         self._leaving = True
-        self.source.wake()
+        self._wake()
 
     async def _refusal(self, listener: "asyncio.Task[None]") -> TrilaneError | None:
         verdict = self.verdict
@@ -140,49 +159,96 @@ class EventStream:
         while (await receive())["type"] != "http.disconnect":
             pass
         self._gone = True
-        self.source.wake()
+        self._wake()
 
-    async def _write(self, send: Send) -> None:
-        loop = asyncio.get_running_loop()
-        source, lead = self.source, OK
-        while not self._gone:
-            if lead:
-                data, lead = lead, b""
-            elif self._leaving:
-                await send({"type": "http.response.body", "body": self.farewell(), "more_body": True})
-                return
-            elif source.ended:
-                await send({"type": "http.response.body", "body": self.end})
-                return
-            else:
-                data = await source.next()
-                if not data and self._ping_due:
-                    data = PING
-            if data:
-                self._ping_due = False
-                self._last_write = loop.time()
+    async def _write(self, scope: Scope, send: Send) -> None:
+        writer = (scope.get("extensions") or {}).get(WRITER)
+        if writer is None:
+            await self._write_asgi(send)
+        else:
+            await self._write_direct(writer)
+        if self._gone:
+            return
+        if self._leaving:
+            await send({"type": "http.response.body", "body": self.farewell(), "more_body": True})
+        elif self.source.ended:
+            await send({"type": "http.response.body", "body": self.end})
+
+    def _due(self) -> bytes | None:
+        """What to write now, as `Source.poll`: with the first bytes, or a ping when nothing else was due for long."""
+        data = self.source.poll()
+        if data is None:
+            return None
+        if self._lead:
+            data, self._lead = self._lead + data, b""
+        if not data and self._ping_due:
+            data = PING
+        if data:
+            self._ping_due = False
+            self._last_write = self._loop.time()
+        return data
+
+    @property
+    def _over(self) -> bool:
+        return self._gone or self._leaving or (self.source.ended and not self._lead)
+
+    async def _write_asgi(self, send: Send) -> None:
+        """The way that every ASGI server has: one task per stream, woken when something is due."""
+        while not self._over:
+            woken = self._loop.create_future()
+            self._wake = self.source.on_wake = _setter(woken)
+            data = self._due()
+            if data is None:
+                await self.source.catch_up()
+            elif data:
                 await send({"type": "http.response.body", "body": data, "more_body": True})
+            else:
+                await woken
+
+    async def _write_direct(self, writer: ChunkWriter) -> None:
+        """The fast way: what is due is written in the turn of the event loop that brought it; no task is woken."""
+        behind = asyncio.Event()
+        self._wake = self.source.on_wake = writer.on_writable = lambda: self._pump(writer, behind)
+        try:
+            while not self._over:
+                self._pump(writer, behind)
+                await behind.wait()
+                behind.clear()
+                if not self._over:
+                    await self.source.catch_up()
+        finally:
+            writer.on_writable = self._wake = _nobody
+
+    def _pump(self, writer: ChunkWriter, behind: asyncio.Event) -> None:
+        """Writes while there is something and the connection takes it; sets `behind` when the task has to act."""
+        while not self._over:
+            if behind.is_set() or not writer.writable:
+                return
+            data = self._due()
+            if data is None:
+                break
+            if not data:
+                return
+            writer.write_chunk(data)
+        behind.set()
 
     def _arm(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._last_write = loop.time()
-        self._ping_timer = loop.call_later(self._interval(), self._ping)
+        self._last_write = self._loop.time()
+        self._ping_timer = self._loop.call_later(self._interval(), self._ping)
 
     def _interval(self) -> float:
         return self._ping_s * random.uniform(0.9, 1.1)
 
     def _ping(self) -> None:
         """One lazy timer: it looks at when bytes last went out instead of being moved on every write."""
-        loop = asyncio.get_running_loop()
-        silent = loop.time() - self._last_write
+        silent = self._loop.time() - self._last_write
         wait = self._interval()
         if silent >= self._ping_s * 0.9:
             self._ping_due = True
-            self.source.wake()
-            self._last_write = loop.time()
+            self._wake()
         else:
             wait = max(0.05, wait - silent)
-        self._ping_timer = loop.call_later(wait, self._ping)
+        self._ping_timer = self._loop.call_later(wait, self._ping)
 
 
 async def send_problem(error: TrilaneError, scope: Scope, send: Send) -> None:
@@ -192,3 +258,11 @@ async def send_problem(error: TrilaneError, scope: Scope, send: Send) -> None:
     told += [(b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": status, "headers": told})
     await send({"type": "http.response.body", "body": body})
+
+
+def _nobody() -> None:
+    """Nobody is waiting."""
+
+
+def _setter(future: "asyncio.Future[None]") -> Callable[[], object]:
+    return lambda: future.done() or future.set_result(None)

@@ -43,13 +43,8 @@ async def completions(body: bytes, who: Principal, chat: ChatLane) -> ASGIApp:
     asked = decode(body, CompletionRequest)
     limits = chat.settings.limits
     run_id = new_run_id()
-    info = RunInfo(
-        run_id=run_id,
-        sub=who.sub,
-        message_id=f"msg-{run_id}",
-        model=asked.model,
-        prompt_bytes=sum(map(len, asked.messages)),
-    )
+    size = sum(map(len, asked.messages))
+    info = RunInfo(run_id=run_id, sub=who.sub, message_id=f"msg-{run_id}", model=asked.model, prompt_bytes=size)
     if chat.streams.draining or len(chat.streams) >= limits.streams:
         raise Overloaded(f"{len(chat.streams)} streams are open already", retry_after="1")
     run = chat.runs.make(info, asked.for_upstream(limits.messages, limits.output_tokens), [], "cancel")

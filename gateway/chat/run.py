@@ -15,7 +15,7 @@ from msgspec import Raw
 
 from events.hub import Hub
 from events.log import Append, Appended, Block, EventLog, Position
-from gateway.chat.completion import FINISH_REASONS
+from gateway.chat.completion import FINISH_REASONS, Chunk
 from gateway.chat.dialects.ui_message import CHUNK, ChunkWriter
 from gateway.chat.ending import (
     Aborted,
@@ -39,7 +39,7 @@ HEARTBEAT_S = 5.0
 LINGER_S = 2.0
 """How long a complete answer is read on for its usage figures."""
 MAX_UNACKNOWLEDGED = 64
-"""Appends on their way to the log; past that the run waits for the log (never for a reader)."""
+"""Appends on their way to the log; past that the upstream is read no further (a reader never has that effect)."""
 SETTLE_TRIES = 8
 
 log = structlog.get_logger("run")
@@ -92,7 +92,7 @@ class Run:
         self._generating = False
         self._next = 0
         self._unacknowledged = 0
-        self._last_append: asyncio.Future[list[Appended]] | None = None
+        self._paused = False
         self._log_failure: BaseException | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._started_at = self._progress_at = self._appended_at = loop.time()
@@ -102,7 +102,7 @@ class Run:
 
     def opening(self) -> list[Append]:
         """The appends that make this run exist; the caller adds the chat's and the usage's, and appends all as one."""
-        first = self.writer.start(self.info.message_id, {"model": self.info.model} if self.info.model else {})
+        first = self.writer.start(self.info.message_id)
         self._next = 2 + len(first)
         topic, owner = self.topic, self.info.sub
         return [
@@ -195,34 +195,39 @@ class Run:
         started = await self._upstreams.start(self._request, self.info.model)
         generation = self._generation = started.generation
         self.first_token_s = self._loop.time() - self._started_at
-        self._append(self.writer.write(started.chunks), patient=False)
+        self._append(self.writer.speaker(generation.model) + self.writer.write(started.chunks), patient=False)
         if not self.verdict.done():
             self.verdict.set_result(None)
-        while not generation.ended:
-            chunks = await generation.next()
-            self._progress_at = self._loop.time()
-            if chunks and (data := self.writer.write(chunks)):
-                self._append(data)
-                if self._unacknowledged > MAX_UNACKNOWLEDGED and self._last_append is not None:
-                    await self._last_append
+        if not generation.ended:
+            await generation.pipe(self._take)
         if self._ending is not None:
             return self._ending
         if generation.error is not None and not generation.parser.complete:
             raise generation.error
         return Finished(FINISH_REASONS.get(generation.parser.finish_reason, "other"))
 
-    def _append(self, data: list[bytes], *, patient: bool = True) -> None:
+    def _take(self, chunks: list[Chunk]) -> None:
+        """A token's way: called in the turn of the event loop that read it."""
+        self._progress_at = self._loop.time()
+        self._append(self.writer.write(chunks))
+        if self._unacknowledged > MAX_UNACKNOWLEDGED and not self._paused and self._generation is not None:
+            self._paused = True
+            self._generation.pause()
+
+    def _append(self, data: list[bytes], *, name: str = CHUNK, patient: bool = True) -> None:
         if not data:
             return
-        appended = self._log.append(Append(topic=self.topic, data=data, name=CHUNK, expect=self._next), patient=patient)
+        appended = self._log.append(Append(topic=self.topic, data=data, name=name, expect=self._next), patient=patient)
         self._next += len(data)
         self._appended_at = self._loop.time()
         self._unacknowledged += 1
-        self._last_append = asyncio.ensure_future(appended)
-        self._last_append.add_done_callback(self._acknowledged)
+        appended.add_done_callback(self._acknowledged)
 
     def _acknowledged(self, appended: "asyncio.Future[list[Appended]]") -> None:
         self._unacknowledged -= 1
+        if self._paused and self._unacknowledged < MAX_UNACKNOWLEDGED // 2 and self._generation is not None:
+            self._paused = False
+            self._generation.resume()
         failure = None if appended.cancelled() else appended.exception()
         if failure is not None and self._log_failure is None:
             self._log_failure = failure

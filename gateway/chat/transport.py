@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import ssl
 from collections import deque
-from typing import cast
+from typing import Protocol, cast
 
 import httptools
 import httpx2
@@ -44,9 +44,29 @@ class Body(httpx2.AsyncByteStream):
     async def aclose(self) -> None:
         self._connection.release()
 
+    def pipe(self, sink: "Sink") -> None:
+        """From now on every piece goes to `sink` as it arrives, in the event loop's own read callback."""
+        self._connection.pipe(sink)
+
+    def pause(self) -> None:
+        """Reads no more until `resume`: the upstream is slowed down by TCP."""
+        if self._connection.transport and not self._connection.closed:
+            self._connection.transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._connection.transport and not self._connection.closed:
+            self._connection.transport.resume_reading()
+
     def abort(self) -> None:
         """Closes the connection now, so that the upstream stops generating."""
         self._connection.abort()
+
+
+class Sink(Protocol):
+    """Takes a body piece by piece, then hears once how it ended."""
+
+    def data(self, data: bytes) -> None: ...
+    def end(self, error: httpx2.TransportError | None) -> None: ...
 
 
 class Connection(asyncio.Protocol):
@@ -71,6 +91,7 @@ class Connection(asyncio.Protocol):
         self._chunks: list[bytes] = []
         self._size = 0
         self._paused = False
+        self._sink: Sink | None = None
         self.answered = False
         self.complete = False
         self.keep_alive = False
@@ -87,7 +108,10 @@ class Connection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as err:
             self._fail(httpx2.RemoteProtocolError(f"the upstream did not answer in HTTP/1.1: {err}"))
             self.abort()
-        self._wake()
+        if self._sink is not None:
+            self._pour(self._sink)
+        else:
+            self._wake()
 
     def eof_received(self) -> None:
         if self.answered and not self.complete and not self._has_length():
@@ -99,6 +123,8 @@ class Connection(asyncio.Protocol):
         self.pool.forget(self)
         if not self.complete:
             self._fail(httpx2.ReadError("the upstream closed the connection before its answer was complete"))
+        if self._sink is not None:
+            self._pour(self._sink)
         self._wake()
 
     def pause_writing(self) -> None:
@@ -162,6 +188,18 @@ class Connection(asyncio.Protocol):
             self.transport.resume_reading()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
+    def pipe(self, sink: Sink) -> None:
+        self._sink = sink
+        self._pour(sink)
+
+    def _pour(self, sink: Sink) -> None:
+        if self._chunks:
+            chunks, self._chunks, self._size = self._chunks, [], 0
+            sink.data(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+        if self._sink is not None and (self.complete or self._error):
+            self._sink = None
+            sink.end(None if self.complete else self._error)
+
     def release(self) -> None:
         """The reader is done: back to the pool when the answer was read to its end, else closed."""
         if self.complete and not self._chunks and not self.closed and self.keep_alive:
@@ -171,6 +209,7 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         self._fail(httpx2.ReadError("the request was given up"))
+        self._sink = None
         if self.transport and not self.closed:
             self.transport.abort()
         self._wake()

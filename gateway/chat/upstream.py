@@ -45,6 +45,8 @@ class Generation:
         self.parser = CompletionParser()
         self.ended = False
         self._body = body
+        self._take: Callable[[list[Chunk]], None] = lambda _: None
+        self._piped: asyncio.Future[None] | None = None
         self._on_close: Callable[[], None] | None = on_close
 
     @property
@@ -56,17 +58,49 @@ class Generation:
         try:
             data = await self._body.read()
         except httpx2.TransportError as err:
-            if not self.parser.complete:
-                self.parser.error = UpstreamCut(f"the upstream's stream was cut: {err}")
-            self.ended = True
+            self.end(err)
             return []
         if not data:
-            self.parser.end()
-            self.ended = True
+            self.end(None)
             return []
         chunks = self.parser.feed(data)
         self.ended = self.parser.done or self.parser.error is not None
         return chunks
+
+    def pipe(self, take: Callable[[list[Chunk]], None]) -> asyncio.Future[None]:
+        """From now on chunks go to `take` in the turn of the event loop that reads them: no task is woken for a token.
+
+        The future is done when the stream has ended; it never raises, `error` tells.
+        """
+        self._take = take
+        self._piped = asyncio.get_running_loop().create_future()
+        self._body.pipe(self)
+        return self._piped
+
+    def data(self, data: bytes) -> None:
+        chunks = self.parser.feed(data)
+        if chunks:
+            self._take(chunks)
+        if self.parser.done or self.parser.error is not None:
+            self._end()
+
+    def end(self, error: httpx2.TransportError | None) -> None:
+        if error is None:
+            self.parser.end()
+        elif not self.parser.complete:
+            self.parser.error = UpstreamCut(f"the upstream's stream was cut: {error}")
+        self._end()
+
+    def _end(self) -> None:
+        self.ended = True
+        if self._piped is not None and not self._piped.done():
+            self._piped.set_result(None)
+
+    def pause(self) -> None:
+        self._body.pause()
+
+    def resume(self) -> None:
+        self._body.resume()
 
     def abort(self) -> None:
         """Closes the upstream request now."""

@@ -82,8 +82,7 @@ class CompletionFrames:
         self._model = model
         self._include_usage = include_usage
         self._tools: dict[str, int] = {}
-        lead = _json({**self._head, "model": model})[:-1]
-        self._text_lead = lead + b',"choices":[{"index":0,"delta":{"content":'
+        self._text_lead = b""
         self._text_tail = b'},"logprobs":null,"finish_reason":null}]%b}\n\n' % (
             b',"usage":null' if include_usage else b""
         )
@@ -99,8 +98,8 @@ class CompletionFrames:
                 return b"data: " + self._text_lead + _json(chunk.delta) + self._text_tail
             case "reasoning-delta":
                 return self._choice({"reasoning_content": chunk.delta})
-            case "start":
-                return self._choice({"role": "assistant", "content": ""})
+            case "message-metadata":
+                return self._speaker(chunk)
             case "tool-input-start":
                 call = {"id": chunk.tool_call_id, "type": "function"}
                 return self._tool(chunk, call | {"function": {"name": chunk.tool_name, "arguments": ""}})
@@ -115,6 +114,16 @@ class CompletionFrames:
             case _:
                 return b""
 
+    def _speaker(self, chunk: StoredChunk) -> bytes:
+        """The first chunk of the format, once it is known which model answers."""
+        if self._text_lead:
+            return b""
+        if not isinstance(chunk.message_metadata, UnsetType):
+            self._model = msgspec.json.decode(chunk.message_metadata, type=_Metadata).model or self._model
+        lead = _json({**self._head, "model": self._model})[:-1]
+        self._text_lead = lead + b',"choices":[{"index":0,"delta":{"content":'
+        return self._choice({"role": "assistant", "content": ""})
+
     def _tool(self, chunk: StoredChunk, call: dict[str, object]) -> bytes:
         index = self._tools.setdefault(chunk.tool_call_id, len(self._tools))
         return self._choice({"tool_calls": [{"index": index, **call}]})
@@ -128,6 +137,7 @@ class CompletionFrames:
         if not self._include_usage or isinstance(chunk.message_metadata, UnsetType):
             return last
         usage = msgspec.json.decode(chunk.message_metadata, type=_Metadata).usage
+        assert usage is not None
         return last + self._data({"choices": [], "usage": usage_object(usage)})
 
     def _data(self, fields: dict[str, object]) -> bytes:
@@ -135,7 +145,8 @@ class CompletionFrames:
 
 
 class _Metadata(msgspec.Struct):
-    usage: Usage
+    model: str = ""
+    usage: Usage | None = None
 
 
 def _error(message: str, code: str) -> bytes:

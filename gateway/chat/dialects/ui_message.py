@@ -90,11 +90,12 @@ class ChunkWriter:
         self._count = 0
         self._tools: dict[int, ToolInput] = {}
 
-    def start(self, message_id: str, metadata: dict[str, object]) -> list[bytes]:
-        return [
-            _json({"type": "start", "messageId": message_id, "messageMetadata": metadata}),
-            b'{"type":"start-step"}',
-        ]
+    def start(self, message_id: str) -> list[bytes]:
+        return [_json({"type": "start", "messageId": message_id}), b'{"type":"start-step"}']
+
+    def speaker(self, model: str) -> list[bytes]:
+        """Says which model answers; known only when one does."""
+        return [_json({"type": "message-metadata", "messageMetadata": {"model": model}})]
 
     def write(self, chunks: list[Chunk]) -> list[bytes]:
         """Chunks for what `chunks` bring; none for what no client could see."""
