@@ -5,17 +5,18 @@ A unit imports only its own lane. This is the only module that knows Litestar, t
 
 import re
 import secrets
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any
 
-from litestar import Litestar, Request, Response
+from litestar import Litestar, Request, Response, Router
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, ScalarRenderPlugin
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from events.log import EventLog, Retention
-from gateway.auth import Authenticator, Principal, authenticator
+from gateway.auth import Authenticator, authenticator
 from gateway.chat.lane import ChatLane
 from gateway.chat.upstream import OpenAIUpstream, Upstream, Upstreams
 from gateway.errors import BadRequest, ConfigurationError, NotFound, TooLarge, TrilaneError, problem
@@ -105,16 +106,16 @@ def _unit(name: str, settings: Settings, handlers: list[Any]) -> Unit:
     app = Litestar(
         handlers,
         dependencies={
-            "who": Provide(_principal(authenticator(settings)), sync_to_thread=False),
             "chat": Provide(lambda: lane, sync_to_thread=False),
             "metrics": Provide(lambda: metrics, sync_to_thread=False),
         },
+        middleware=[_authentication(authenticator(settings))],
         lifespan=[lambda _: lane.opened()],
         exception_handlers={TrilaneError: _refused, HTTPException: _refused_by_litestar, Exception: _failed},
         openapi_config=OpenAPIConfig(
             title="Trilane",
             version="1",
-            path="/",
+            openapi_router=Router(path="/", route_handlers=[], opt={"open": True}),
             render_plugins=[JsonRenderPlugin(path="/openapi.json"), ScalarRenderPlugin(path="/docs")],
         ),
         request_max_body_size=settings.limits.body_bytes,
@@ -123,11 +124,26 @@ def _unit(name: str, settings: Settings, handlers: list[Any]) -> Unit:
     return Unit(name, app, lane)
 
 
-def _principal(auth: Authenticator) -> Callable[..., Principal]:
-    def who(request: Request[Any, Any, Any]) -> Principal:
-        return auth.authenticate(request.headers.get("authorization"))
+def _authentication(auth: Authenticator) -> Callable[[ASGIApp], ASGIApp]:
+    """Sets `scope["user"]` for every route that does not say `open=True`.
 
-    return who
+    A middleware and not a dependency: Litestar opens a task group for each batch of two dependencies, and an event
+    stream pays for that before its first byte.
+    """
+
+    def middleware(app: ASGIApp) -> ASGIApp:
+        async def authenticated(scope: Scope, receive: Receive, send: Send) -> None:
+            if not scope["route_handler"].opt.get("open"):
+                scope["user"] = auth.authenticate(_header(scope["headers"], b"authorization"))
+            await app(scope, receive, send)
+
+        return authenticated
+
+    return middleware
+
+
+def _header(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> str | None:
+    return next((value.decode("latin-1") for name, value in headers if name == wanted), None)
 
 
 def _request_id(headers: list[tuple[bytes, bytes]]) -> bytes:

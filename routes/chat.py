@@ -9,17 +9,15 @@ from litestar.types import ASGIApp
 from msgspec import UNSET, Raw, UnsetType
 
 from events.cursor import cursor_of
-from gateway.auth import Principal
 from gateway.chat.dialects.ui_message import DONE, HEADERS
 from gateway.chat.lane import ChatLane
 from gateway.chat.session import Attached, ChatPage, SendRequest, Snapshot, check_id
 from gateway.errors import BadRequest, Overloaded
 from gateway.sse import EventStream
-from routes.bodies import decode
+from routes.requests import AnyRequest, caller, decode
 
 OURS = {field.encode_name for field in msgspec.structs.fields(SendRequest)}
 MAX_EXTRA = 64
-AnyRequest = Request[Any, Any, Any]
 
 
 class StopRequest(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
@@ -34,8 +32,8 @@ class Stopped(msgspec.Struct, rename="camel"):
 
 
 @post("/api/chat", status_code=200, summary="Start a run and stream it; the same request again is the same run")
-async def send(request: AnyRequest, body: bytes, who: Principal, chat: ChatLane) -> ASGIApp:
-    who.require_chat()
+async def send(request: AnyRequest, body: bytes, chat: ChatLane) -> ASGIApp:
+    who = caller(request)
     parsed = decode(body, SendRequest)
     cursor = cursor_of(request.headers.get("last-event-id"), request.query_params)
     if cursor is not None:
@@ -49,34 +47,34 @@ async def send(request: AnyRequest, body: bytes, who: Principal, chat: ChatLane)
 
 
 @get("/api/chat/{chat_id:str}/stream", summary="Follow the active run, or continue strictly after a cursor")
-async def follow(request: AnyRequest, chat_id: str, who: Principal, chat: ChatLane) -> ASGIApp:
-    who.require_chat()
+async def follow(request: AnyRequest, chat_id: str, chat: ChatLane) -> ASGIApp:
+    who = caller(request)
     cursor = cursor_of(request.headers.get("last-event-id"), request.query_params)
     attached = await chat.chats.follow(who, chat_id, cursor)
     return stream(chat, attached) if attached else _nothing
 
 
 @get("/api/chat/{chat_id:str}", summary="The chat as it stands")
-async def snapshot(chat_id: str, who: Principal, chat: ChatLane) -> Snapshot:
-    who.require_chat()
+async def snapshot(request: AnyRequest, chat_id: str, chat: ChatLane) -> Snapshot:
+    who = caller(request)
     return await chat.chats.snapshot(who, chat_id)
 
 
 @get("/api/chats", summary="The caller's chats, newest first")
-async def chats(who: Principal, chat: ChatLane, cursor: str | None = None) -> ChatPage:
-    who.require_chat()
+async def chats(request: AnyRequest, chat: ChatLane, cursor: str | None = None) -> ChatPage:
+    who = caller(request)
     return await chat.chats.page(who, cursor)
 
 
 @delete("/api/chat/{chat_id:str}", summary="Remove a chat and its runs for good")
-async def remove(chat_id: str, who: Principal, chat: ChatLane) -> None:
-    who.require_chat()
+async def remove(request: AnyRequest, chat_id: str, chat: ChatLane) -> None:
+    who = caller(request)
     await chat.chats.delete(who, chat_id)
 
 
 @post("/api/chat/{chat_id:str}/stop", status_code=200, summary="Stop the active run, from any device")
-async def stop(body: bytes, chat_id: str, who: Principal, chat: ChatLane) -> Stopped:
-    who.require_chat()
+async def stop(request: AnyRequest, body: bytes, chat_id: str, chat: ChatLane) -> Stopped:
+    who = caller(request)
     run_id = await chat.chats.stop(who, chat_id, decode(body, StopRequest).active_stream_id)
     return Stopped(run_id is not None, run_id)
 

@@ -20,7 +20,7 @@ HEADERS = {
 }
 
 
-@get("/", summary="The console page", include_in_schema=False)
+@get("/", summary="The console page", include_in_schema=False, opt={"open": True})
 async def index() -> Response[bytes]:
     page = STATIC / "index.html"
     if not page.exists():
@@ -30,5 +30,5 @@ async def index() -> Response[bytes]:
 
 def static_files() -> Router:
     return create_static_files_router(
-        path="/static", directories=[STATIC], response_headers=HEADERS, include_in_schema=False
+        path="/static", directories=[STATIC], response_headers=HEADERS, include_in_schema=False, opt={"open": True}
     )

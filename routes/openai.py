@@ -8,7 +8,6 @@ import msgspec
 from litestar import get, post
 from litestar.types import ASGIApp
 
-from gateway.auth import Principal
 from gateway.chat.dialects.openai import CompletionFrames, CompletionRequest, completion
 from gateway.chat.dialects.ui_message import DONE
 from gateway.chat.ending import Failed, RunInfo, new_run_id
@@ -16,7 +15,7 @@ from gateway.chat.lane import ChatLane
 from gateway.chat.run import Run
 from gateway.errors import Overloaded, TrilaneError
 from gateway.sse import EventStream, send_problem
-from routes.bodies import decode
+from routes.requests import AnyRequest, caller, decode
 
 
 class Model(msgspec.Struct):
@@ -32,14 +31,14 @@ class ModelList(msgspec.Struct):
 
 
 @get("/v1/models", summary="The models that can be asked")
-async def models(who: Principal, chat: ChatLane) -> ModelList:
-    who.require_chat()
+async def models(request: AnyRequest, chat: ChatLane) -> ModelList:
+    caller(request)
     return ModelList([Model(model, upstream) for model, upstream in await chat.upstreams.models()])
 
 
 @post("/v1/chat/completions", status_code=200, summary="One completion, streamed or whole")
-async def completions(body: bytes, who: Principal, chat: ChatLane) -> ASGIApp:
-    who.require_chat()
+async def completions(request: AnyRequest, body: bytes, chat: ChatLane) -> ASGIApp:
+    who = caller(request)
     asked = decode(body, CompletionRequest)
     limits = chat.settings.limits
     run_id = new_run_id()

@@ -7,12 +7,12 @@ from gateway.errors import Overloaded
 from gateway.telemetry import CONTENT_TYPE, Metrics
 
 
-@get("/healthz", summary="The process lives", cache_control=None)
+@get("/healthz", summary="The process lives", opt={"open": True})
 async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@get("/readyz", summary="It can serve: the log is reachable, and it is not draining")
+@get("/readyz", summary="It can serve: the log is reachable, and it is not draining", opt={"open": True})
 async def readyz(chat: ChatLane) -> dict[str, str]:
     if not chat.ready:
         raise Overloaded("not ready: starting or draining", code="not_ready", retry_after="1")
@@ -20,7 +20,7 @@ async def readyz(chat: ChatLane) -> dict[str, str]:
     return {"status": "ready"}
 
 
-@get("/metrics", summary="Figures for Prometheus")
+@get("/metrics", summary="Figures for Prometheus", opt={"open": True})
 async def metrics(chat: ChatLane, metrics: Metrics) -> Response[bytes]:
     metrics.open_runs.set(len(chat.runs))
     metrics.open_streams.set(len(chat.streams))

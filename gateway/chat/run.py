@@ -90,6 +90,7 @@ class Run:
         self._generation: Generation | None = None
         self._ending: Outcome | None = None
         self._generating = False
+        """Its outcome is open."""
         self._next = 0
         self._unacknowledged = 0
         self._paused = False
@@ -126,6 +127,7 @@ class Run:
         return self._generation.model if self._generation else self.info.model
 
     def start(self) -> "asyncio.Task[None]":
+        self._generating = True
         self._task = self._loop.create_task(self._live(), name=self.topic)
         return self._task
 
@@ -133,13 +135,12 @@ class Run:
 
     def stop(self, outcome: Outcome) -> None:
         """Ends the run; the upstream request is closed before this returns. Idempotent."""
-        if self._ending is not None or self._task is None or self.finished.done():
+        if self._ending is not None or self._task is None or not self._generating:
             return
         self._ending = outcome
         if self._generation is not None:
             self._generation.abort()
-        if self._generating:
-            self._task.cancel()
+        self._task.cancel()
 
     def _command(self, block: Block) -> None:
         if block.name != "stop":
@@ -171,7 +172,6 @@ class Run:
 
     async def _outcome(self) -> Outcome:
         """Generates until there is a reason to end. The boundary of the run: whatever happens becomes an outcome."""
-        self._generating = True
         try:
             return await self._generate()
         except TrilaneError as err:
