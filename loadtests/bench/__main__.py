@@ -1,0 +1,20 @@
+"""`python -m loadtests.bench chat [--quick] ...`: see `chat.py` for what is measured."""
+
+import sys
+
+from loadtests.bench import chat
+
+BENCHES = {"chat": chat.main}
+
+
+def main() -> int:
+    """Run the benchmark named first."""
+    name, rest = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("", [])
+    if name not in BENCHES:
+        print(f"usage: python -m loadtests.bench {{{','.join(BENCHES)}}} [--help]", file=sys.stderr)
+        return 2
+    return BENCHES[name](rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
