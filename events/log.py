@@ -7,7 +7,7 @@ would cost more than the token.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -109,7 +109,8 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
     """A closed topic is deleted as a whole when its last event is older than this."""
 
 
-Listener = Callable[[Sequence[Commit]], None]
+class Listener(Protocol):
+    def __call__(self, commits: Sequence[Commit], /) -> None: ...
 
 
 class EventLog(Protocol):

@@ -88,7 +88,9 @@ class BearerAuthenticator:
 
     def _jwt_principal(self, token: str) -> Principal:
         try:
-            claims = jwt.decode(token, self._jwt_secret, algorithms=["HS256"], options={"require": ["sub", "exp"]})
+            claims = jwt.decode(  # pyright: ignore[reportUnknownMemberType] - PyJWT leaves its key types open
+                token, self._jwt_secret, algorithms=["HS256"], options={"require": ["sub", "exp"]}
+            )
             return Principal(
                 sub=msgspec.convert(claims["sub"], str),
                 grants=msgspec.convert(claims.get("trilane", {}), Grants),
@@ -108,4 +110,6 @@ def authenticator(settings: Settings) -> Authenticator:
 
 def mint(secret: str, sub: str, expires_at: float, grants: dict[str, list[str] | bool]) -> str:
     """A token of ours, for `trilane token` and for tests."""
-    return jwt.encode({"sub": sub, "exp": int(expires_at), "trilane": grants}, secret, algorithm="HS256")
+    return jwt.encode(  # pyright: ignore[reportUnknownMemberType] - as above
+        {"sub": sub, "exp": int(expires_at), "trilane": grants}, secret, algorithm="HS256"
+    )

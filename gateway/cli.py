@@ -4,13 +4,16 @@ import asyncio
 import json
 import sys
 import time
-from pathlib import Path
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 import click
 
 from gateway import settings as settings_module
 from gateway.errors import ConfigurationError, TrilaneError
 from gateway.settings import PORTS, Settings
+
+T = TypeVar("T")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -120,13 +123,10 @@ def doctor() -> None:
     sys.exit(_run(run(_settings())))
 
 
-def _run(work):  # pyright: ignore
+def _run(work: Coroutine[Any, Any, T]) -> T:
     try:
         return asyncio.run(work)
     except TrilaneError as err:
         raise click.ClickException(err.detail) from err
     except KeyboardInterrupt:
-        return 130
-
-
-__all__ = ["Path", "main"]
+        sys.exit(130)

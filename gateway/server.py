@@ -6,10 +6,10 @@ them; and it dies by the signal that ended it, where an operator wants exit code
 
 import asyncio
 import logging
-import signal
 import socket
+from collections.abc import Coroutine
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 import uvicorn
@@ -69,8 +69,8 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
         self._captured_signals.clear()
 
-    async def _unless_forced(self, work: "asyncio.Future[None] | object") -> None:
-        task = asyncio.ensure_future(work)  # pyright: ignore - any awaitable
+    async def _unless_forced(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
         forced = asyncio.ensure_future(self._forced.wait())
         try:
             await asyncio.wait((task, forced), return_when=asyncio.FIRST_COMPLETED)
@@ -104,6 +104,3 @@ def config(app: object, settings: Settings, host: str, port: int) -> uvicorn.Con
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=settings.trusted_proxies,
     )
-
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)

@@ -12,14 +12,15 @@ Departs from Litestar's `ServerSentEvent` and `Stream` on purpose:
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from gateway.errors import TrilaneError, problem
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Scope = Any
+Receive = Any
+Send = Any
+"""ASGI's own; each framework has narrower types of its own for them."""
 
 OK = b": ok\n"
 PING = b": ping\n"
@@ -162,7 +163,8 @@ class EventStream:
         self._wake()
 
     async def _write(self, scope: Scope, send: Send) -> None:
-        writer = (scope.get("extensions") or {}).get(WRITER)
+        extensions: dict[str, Any] = scope.get("extensions") or {}
+        writer: ChunkWriter | None = extensions.get(WRITER)
         if writer is None:
             await self._write_asgi(send)
         else:

@@ -93,7 +93,7 @@ def all_unit(settings: Settings) -> Unit:
     """Every lane that this version has, and the console page."""
     from routes import chat, console, openai, ops
 
-    return _unit("all", settings, [*chat.ROUTES, *openai.ROUTES, *ops.ROUTES, console.index, console.static_files()])
+    return _unit("all", settings, [*chat.ROUTES, *openai.ROUTES, *ops.ROUTES, *console.ROUTES])
 
 
 UNITS: dict[str, Callable[[Settings], Unit]] = {"all": all_unit, "chat": chat_unit}

@@ -1,11 +1,10 @@
 """The chat lane's own dialect: parse, call the domain, answer with a stream."""
 
 import random
-from typing import Any
 
 import msgspec
-from litestar import Request, Response, delete, get, post
-from litestar.types import ASGIApp
+from litestar import delete, get, post
+from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import UNSET, Raw, UnsetType
 
 from events.cursor import cursor_of
@@ -112,9 +111,9 @@ def _farewell() -> bytes:
     return b'retry: %d\ndata: {"type":"data-drain","data":{"retry":%d},"transient":true}\n\n' % (retry_ms, retry_ms)
 
 
-async def _nothing(scope: Any, receive: Any, send: Any) -> None:
-    response = Response(content=None, status_code=204)
-    await response.to_asgi_response(app=None, request=Request(scope))(scope, receive, send)
+async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 ROUTES = [send, follow, snapshot, chats, remove, stop]

@@ -1,10 +1,9 @@
 """The console page at `/`: files that ship in the package, and the policy under which a browser runs them."""
 
+import mimetypes
 from pathlib import Path
 
 from litestar import Response, get
-from litestar.router import Router
-from litestar.static_files import create_static_files_router
 
 from gateway.errors import NotFound
 
@@ -20,15 +19,33 @@ HEADERS = {
 }
 
 
+def _files() -> dict[str, tuple[bytes, str]]:
+    """Every file by its name below the folder; what is not in here is not served."""
+    return {
+        path.relative_to(STATIC).as_posix(): (path.read_bytes(), mimetypes.guess_type(path.name)[0] or "text/plain")
+        for path in STATIC.rglob("*")
+        if path.is_file()
+    }
+
+
+FILES = _files()
+
+
 @get("/", summary="The console page", include_in_schema=False, opt={"open": True})
 async def index() -> Response[bytes]:
-    page = STATIC / "index.html"
-    if not page.exists():
-        raise NotFound("this installation has no console page")
-    return Response(page.read_bytes(), media_type="text/html; charset=utf-8", headers=HEADERS)
+    return _file("index.html")
 
 
-def static_files() -> Router:
-    return create_static_files_router(
-        path="/static", directories=[STATIC], response_headers=HEADERS, include_in_schema=False, opt={"open": True}
-    )
+@get("/static/{name:path}", summary="A file of the console page", include_in_schema=False, opt={"open": True})
+async def static(name: str) -> Response[bytes]:
+    return _file(str(name).lstrip("/"))
+
+
+def _file(name: str) -> Response[bytes]:
+    if name not in FILES:
+        raise NotFound(f"the console page has no file {name[:80]!r}")
+    content, media_type = FILES[name]
+    return Response(content, media_type=media_type, headers=HEADERS)
+
+
+ROUTES = [index, static]

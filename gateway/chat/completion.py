@@ -159,7 +159,8 @@ class CompletionParser:
 
     def _frame(self, frame: bytes, chunks: list[Chunk]) -> None:
         """One frame of any legal form: comments, several data lines, an event name."""
-        event, data = b"", []
+        event = b""
+        data: list[bytes] = []
         for line in frame.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
             field, _, value = line.partition(b":")
             value = value.removeprefix(b" ")

@@ -1,7 +1,7 @@
 """The chat lane's parts, opened and closed together: log, hub, upstreams, runs, chats."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from events.hub import Hub
@@ -27,7 +27,7 @@ class ChatLane:
         self.ready = False
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[None]:
+    async def opened(self) -> AsyncGenerator[None]:
         await self.log.open()
         self.runs.start_sweeping()
         self.ready = True

@@ -101,8 +101,8 @@ class CompletionFrames:
             case "message-metadata":
                 return self._speaker(chunk)
             case "tool-input-start":
-                call = {"id": chunk.tool_call_id, "type": "function"}
-                return self._tool(chunk, call | {"function": {"name": chunk.tool_name, "arguments": ""}})
+                function = {"name": chunk.tool_name, "arguments": ""}
+                return self._tool(chunk, {"id": chunk.tool_call_id, "type": "function", "function": function})
             case "tool-input-delta":
                 return self._tool(chunk, {"function": {"arguments": chunk.input_text_delta}})
             case "finish":
@@ -130,7 +130,8 @@ class CompletionFrames:
 
     def _choice(self, delta: dict[str, object], finish_reason: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        return self._data({"choices": [choice]} | ({"usage": None} if self._include_usage else {}))
+        fields: dict[str, object] = {"choices": [choice]}
+        return self._data({**fields, "usage": None} if self._include_usage else fields)
 
     def _finish(self, chunk: StoredChunk) -> bytes:
         last = self._choice({}, FINISH.get(chunk.finish_reason, "stop"))

@@ -104,11 +104,11 @@ class ChunkWriter:
             if not chunk.choices or (delta := chunk.choices[0].delta) is None:
                 continue
             if thought := delta.reasoning_content or delta.reasoning:
-                self._text("reasoning", thought, out)
+                self.text("reasoning", thought, out)
             if text := delta.content or delta.refusal:
-                self._text("text", text, out)
+                self.text("text", text, out)
             for call in delta.tool_calls or ():
-                self._tool(call, out)
+                self.tool(call, out)
         return out
 
     def finish(self, reason: FinishReason, metadata: dict[str, object]) -> list[bytes]:
@@ -129,9 +129,9 @@ class ChunkWriter:
         out.append(_json({"type": "abort", "reason": reason}))
         return out
 
-    def _text(self, kind: str, text: str, out: list[bytes]) -> None:
+    def text(self, kind: str, text: str, out: list[bytes]) -> None:
         if self._open != kind:
-            self._close_text(out)
+            self.close_text(out)
             self._open = kind
             self._open_id = b'"%b%d"' % (kind[:1].encode(), self._count)
             self._count += 1
@@ -142,18 +142,18 @@ class ChunkWriter:
         self.parts.emitted += 1
         out.append(self._delta_lead + _json(text) + b"}")
 
-    def _close_text(self, out: list[bytes]) -> None:
+    def close_text(self, out: list[bytes]) -> None:
         if self._open:
             out.append(b'{"type":"%b-end","id":%b}' % (self._open.encode(), self._open_id))
             self._open = ""
 
-    def _tool(self, call: ToolCall, out: list[bytes]) -> None:
+    def tool(self, call: ToolCall, out: list[bytes]) -> None:
         function = call.function
         tool = self._tools.get(call.index)
         if tool is None or (call.id and call.id != tool.call_id):
             if function is None or not function.name:
                 return
-            self._close_text(out)
+            self.close_text(out)
             self._count += 1
             tool = ToolInput(call.id or f"call-{self._count}", function.name, [])
             self._tools[call.index] = tool
@@ -168,7 +168,7 @@ class ChunkWriter:
 
     def _close_parts(self, *, complete: bool) -> list[bytes]:
         out: list[bytes] = []
-        self._close_text(out)
+        self.close_text(out)
         for tool in self._tools.values() if complete else ():
             tool.ended = True
             arguments = "".join(tool.arguments)
@@ -212,9 +212,9 @@ def resume_writer(chunks: Iterable[bytes], base: Iterable[Raw] = ()) -> ChunkWri
         chunk = decode_chunk(data)
         match chunk.type:
             case "text-delta" | "reasoning-delta":
-                writer._text(chunk.type.removesuffix("-delta"), chunk.delta, [])
+                writer.text(chunk.type.removesuffix("-delta"), chunk.delta, [])
             case "text-end" | "reasoning-end":
-                writer._close_text([])
+                writer.close_text([])
             case "tool-input-start" | "tool-input-delta":
                 index = tools.setdefault(chunk.tool_call_id, len(tools))
                 call = msgspec.convert(
@@ -225,7 +225,7 @@ def resume_writer(chunks: Iterable[bytes], base: Iterable[Raw] = ()) -> ChunkWri
                     },
                     ToolCall,
                 )
-                writer._tool(call, [])
+                writer.tool(call, [])
             case _:
                 pass
     return writer

@@ -41,6 +41,7 @@ export const TERMINAL = new Set(["finish", "error", "abort"]);
 const FIRST_DELAY_MS = 250;
 const MAX_DELAY_MS = 8000;
 const SILENCE_MS = 40_000;
+const LINGER_MS = 1000;
 
 /**
  * Yields the chunks of one run in order, each once. Returns "ended" after the terminal chunk, or "nothing" when the
@@ -95,10 +96,8 @@ export function backoff(failures, random) {
 /** @param {unknown} error */
 function isCut(error) {
   // A browser reports every failure of the network as a TypeError, while connecting and while reading.
-  return error instanceof Unavailable || error instanceof TypeError || error instanceof Silence;
+  return error instanceof Unavailable || error instanceof TypeError;
 }
-
-class Silence extends Error {}
 
 /**
  * @param {string} data
@@ -117,7 +116,7 @@ function decode(data) {
 }
 
 /**
- * The events of one connection, until it ends; raises when it breaks or falls silent.
+ * The events of one connection, until it ends; raises when it breaks. One that falls silent is ended from here.
  * @param {ReadableStream<Uint8Array>} body
  * @param {number} silenceMs
  * @param {AbortSignal} signal
@@ -127,33 +126,38 @@ async function* events(body, silenceMs, signal) {
   const reader = body.getReader();
   const decoder = new TextDecoder();
   const parser = new SseParser();
+  let heardAt = Date.now();
+  // The wall clock, looked at often: it goes on while a computer sleeps, and a timer does not.
+  const watch = setInterval(
+    () => Date.now() - heardAt > silenceMs && void reader.cancel().catch(() => {}),
+    Math.min(silenceMs / 4, 5000),
+  );
   try {
     for (;;) {
-      const { done, value } = await within(silenceMs, reader.read());
+      const { done, value } = await reader.read();
       signal.throwIfAborted();
       if (done) return;
+      heardAt = Date.now();
       yield* parser.push(decoder.decode(value, { stream: true }));
       if (parser.retryMs !== null) yield { retryMs: parser.retryMs };
     }
   } finally {
-    reader.cancel().catch(() => {});
+    clearInterval(watch);
+    void letGo(reader, signal);
   }
 }
 
 /**
- * @template T
- * @param {number} limitMs
- * @param {Promise<T>} promise
- * @returns {Promise<T>}
+ * Reads the few bytes after the terminal chunk, so that the browser can use the connection again.
+ * @param {ReadableStreamDefaultReader<Uint8Array>} reader
+ * @param {AbortSignal} signal
  */
-async function within(limitMs, promise) {
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  let timer;
-  const silence = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Silence()), limitMs);
-  });
+async function letGo(reader, signal) {
+  const timer = setTimeout(() => reader.cancel().catch(() => {}), signal.aborted ? 0 : LINGER_MS);
   try {
-    return await Promise.race([promise, /** @type {Promise<never>} */ (silence)]);
+    while (!(await reader.read()).done);
+  } catch {
+    // It was cut after its end: nothing is lost.
   } finally {
     clearTimeout(timer);
   }

@@ -1,0 +1,356 @@
+// @ts-check
+/**
+ * One paragraph's text to a tree: emphasis, code, links, breaks. Pure, and linear in the length of the text.
+ *
+ * Emphasis follows CommonMark's flanking rules. A link is a link only when its address is safe to open; anything else,
+ * HTML too, stays the text it was.
+ */
+
+/**
+ * @typedef {{type: "text", text: string} | {type: "code", text: string} | {type: "break"}
+ *   | {type: "strong" | "em" | "del", children: Inline[]} | {type: "link", href: string, children: Inline[]}} Inline
+ * @typedef {{type: "delimiter", char: string, count: number, opens: boolean, closes: boolean}} Delimiter
+ * @typedef {{type: "bracket", image: boolean}} Bracket
+ * @typedef {Inline | Delimiter | Bracket} Token
+ */
+
+/** Openers that are looked through for each closer; nesting deeper than this stays text. */
+const MAX_OPEN = 24;
+const MAX_ADDRESS = 2048;
+const SPECIAL = /[\\`*_~[\]!<\n]|https?:\/\//g;
+const ESCAPABLE = /[!-/:-@[-`{-~]/;
+const BARE_URL = /^https?:\/\/[^\s<>"`]+/;
+const AUTOLINK = /^<((?:https?:\/\/|mailto:)[^\s<>]*)>/i;
+const LINE_BREAK_TAG = /^<br *\/?>/i;
+const DESTINATION = /^\(\s*(?:<([^<>\n]*)>|((?:[^\s()\\]|\\.|\((?:[^\s()\\]|\\.)*\))*))(?:\s+(?:"[^"]*"|'[^']*'))?\s*\)/;
+const SPACE = /^[\s\u00a0]$/;
+const PUNCTUATION = /^[\p{P}\p{S}]$/u;
+
+/**
+ * @param {string} text
+ * @param {boolean} [growing] more text follows: what is still open counts as closed at the end, so that nothing flickers
+ * @returns {Inline[]}
+ */
+export function parseInline(text, growing = false) {
+  return new Scanner(text, growing).scan();
+}
+
+/**
+ * The address as a browser would open it, or null when it may not be opened from here.
+ * @param {string} address
+ */
+export function safeHref(address) {
+  try {
+    const url = new URL(address);
+    return ["http:", "https:", "mailto:"].includes(url.protocol) ? url.href : null;
+  } catch {
+    return null;
+  }
+}
+
+class Scanner {
+  /** @type {Token[]} */
+  #tokens = [];
+  /** @type {number[]} where in the tokens brackets are open */
+  #brackets = [];
+  /** @type {Set<number>} lengths of backtick runs that are known not to come again */
+  #unclosed = new Set();
+  #text;
+  #growing;
+  #at = 0;
+
+  /**
+   * @param {string} text
+   * @param {boolean} growing
+   */
+  constructor(text, growing) {
+    this.#text = text;
+    this.#growing = growing;
+  }
+
+  scan() {
+    while (this.#at < this.#text.length) {
+      SPECIAL.lastIndex = this.#at;
+      const found = SPECIAL.exec(this.#text);
+      const until = found ? found.index : this.#text.length;
+      if (until > this.#at) this.#say(this.#text.slice(this.#at, until));
+      this.#at = until;
+      if (found) this.#special(found[0]);
+    }
+    return resolve(this.#tokens, this.#growing);
+  }
+
+  /** @param {string} char */
+  #special(char) {
+    switch (char) {
+      case "\\":
+        return this.#escape();
+      case "`":
+        return this.#code();
+      case "*":
+      case "_":
+      case "~":
+        return this.#delimiter(char);
+      case "[":
+        return this.#open(false);
+      case "!":
+        return this.#text[this.#at + 1] === "[" ? this.#open(true) : this.#take(1);
+      case "]":
+        return this.#close();
+      case "<":
+        return this.#angle();
+      case "\n":
+        return this.#newline();
+      default:
+        return this.#bareUrl();
+    }
+  }
+
+  /** @param {string} text */
+  #say(text) {
+    const last = this.#tokens.at(-1);
+    if (last?.type === "text") last.text += text;
+    else this.#tokens.push({ type: "text", text });
+  }
+
+  /** @param {number} length */
+  #take(length) {
+    this.#say(this.#text.slice(this.#at, this.#at + length));
+    this.#at += length;
+  }
+
+  #escape() {
+    const next = this.#text[this.#at + 1] ?? "";
+    if (next === "\n") {
+      this.#tokens.push({ type: "break" });
+      this.#at += 2;
+    } else if (ESCAPABLE.test(next)) {
+      this.#say(next);
+      this.#at += 2;
+    } else this.#take(1);
+  }
+
+  #code() {
+    const length = runLength(this.#text, this.#at);
+    const from = this.#at + length;
+    let end = this.#unclosed.has(length) ? -1 : closingRun(this.#text, from, length);
+    if (end < 0) {
+      this.#unclosed.add(length);
+      if (!this.#growing || from >= this.#text.length) return this.#take(length);
+      end = this.#text.length;
+    }
+    const inner = this.#text.slice(from, end).replaceAll("\n", " ");
+    this.#tokens.push({ type: "code", text: /^ .*[^ ].* $/.test(inner) ? inner.slice(1, -1) : inner });
+    this.#at = end + length;
+  }
+
+  /** @param {string} char */
+  #delimiter(char) {
+    const count = runLength(this.#text, this.#at);
+    if (char === "~" && count !== 2) return this.#take(count);
+    const before = this.#text[this.#at - 1] ?? " ";
+    const after = this.#text[this.#at + count] ?? " ";
+    const left = !SPACE.test(after) && (!PUNCTUATION.test(after) || SPACE.test(before) || PUNCTUATION.test(before));
+    const right = !SPACE.test(before) && (!PUNCTUATION.test(before) || SPACE.test(after) || PUNCTUATION.test(after));
+    const inWord = char === "_";
+    const opens = left && (!inWord || !right || PUNCTUATION.test(before));
+    const closes = right && (!inWord || !left || PUNCTUATION.test(after));
+    this.#tokens.push({ type: "delimiter", char, count, opens, closes });
+    this.#at += count;
+  }
+
+  /** @param {boolean} image */
+  #open(image) {
+    if (this.#brackets.length < MAX_OPEN) {
+      this.#brackets.push(this.#tokens.length);
+      this.#tokens.push({ type: "bracket", image });
+      this.#at += image ? 2 : 1;
+    } else this.#take(image ? 2 : 1);
+  }
+
+  #close() {
+    const opened = this.#brackets.pop();
+    if (opened === undefined) return this.#take(1);
+    const rest = this.#text.slice(this.#at + 1, this.#at + 1 + MAX_ADDRESS);
+    const found = DESTINATION.exec(rest);
+    const href = found && safeHref((found[1] ?? found[2]).replace(/\\(.)/g, "$1"));
+    if (found && href) {
+      const children = resolve(this.#tokens.splice(opened).slice(1), false).map(unlinked);
+      this.#tokens.push({ type: "link", href, children });
+      this.#at += 1 + found[0].length;
+      this.#brackets.length = 0; // links do not hold links
+    } else if (this.#growing && !found && /^\((?:<?https?:|<?mailto:)?[^\s)]*$/i.test(rest)) {
+      this.#tokens.splice(opened, 1);
+      this.#at = this.#text.length; // the address is still coming: show its label meanwhile
+    } else this.#take(1);
+    return undefined;
+  }
+
+  #angle() {
+    const rest = this.#text.slice(this.#at, this.#at + MAX_ADDRESS);
+    const tag = LINE_BREAK_TAG.exec(rest);
+    const link = AUTOLINK.exec(rest);
+    const href = link && safeHref(link[1]);
+    if (tag) {
+      this.#tokens.push({ type: "break" });
+      this.#at += tag[0].length;
+    } else if (link && href) {
+      this.#tokens.push({ type: "link", href, children: [{ type: "text", text: link[1] }] });
+      this.#at += link[0].length;
+    } else this.#take(1);
+  }
+
+  #newline() {
+    const last = this.#tokens.at(-1);
+    const hard = last?.type === "text" && last.text.endsWith("  ");
+    if (last?.type === "text") last.text = last.text.trimEnd();
+    if (hard) this.#tokens.push({ type: "break" });
+    else this.#say("\n");
+    this.#at += 1;
+  }
+
+  #bareUrl() {
+    const found = BARE_URL.exec(this.#text.slice(this.#at, this.#at + MAX_ADDRESS));
+    const address = found && trimUrl(found[0]);
+    const href = address && safeHref(address);
+    if (!address || !href) return this.#take(4);
+    this.#tokens.push({ type: "link", href, children: [{ type: "text", text: address }] });
+    this.#at += address.length;
+    return undefined;
+  }
+}
+
+/**
+ * Pairs delimiters into emphasis; what finds no partner is text.
+ * @param {Token[]} tokens
+ * @param {boolean} growing
+ * @returns {Inline[]}
+ */
+function resolve(tokens, growing) {
+  /** @type {Token[]} */
+  const out = [];
+  /** @type {{at: number, token: Delimiter}[]} */
+  const openers = [];
+  for (const token of tokens) {
+    if (token.type !== "delimiter") {
+      out.push(token);
+      continue;
+    }
+    while (token.closes && token.count > 0 && pair(out, openers, token));
+    if (token.count === 0) continue;
+    if (token.opens && openers.length < MAX_OPEN) openers.push({ at: out.length, token });
+    out.push(token);
+  }
+  if (growing) closeOpen(out, openers);
+  return out.map(plain);
+}
+
+/**
+ * @param {Token[]} out
+ * @param {{at: number, token: Delimiter}[]} openers
+ * @param {Delimiter} closer
+ * @returns {boolean} whether a partner was found
+ */
+function pair(out, openers, closer) {
+  let index = openers.length - 1;
+  while (index >= 0 && !matches(openers[index].token, closer)) index -= 1;
+  if (index < 0) return false;
+  const { at, token } = openers[index];
+  const used = token.count >= 2 && closer.count >= 2 ? 2 : 1;
+  wrap(out, at, token, used);
+  closer.count -= used;
+  openers.length = token.count > 0 ? index + 1 : index;
+  return true;
+}
+
+/**
+ * Puts what follows an opener into an emphasis of `used` delimiter characters.
+ * @param {Token[]} out
+ * @param {number} at
+ * @param {Delimiter} opener
+ * @param {number} used
+ */
+function wrap(out, at, opener, used) {
+  const children = out.splice(at + 1).map(plain);
+  const type = opener.char === "~" ? "del" : used === 2 ? "strong" : "em";
+  opener.count -= used;
+  if (opener.count === 0) out.pop();
+  out.push({ type, children });
+}
+
+/**
+ * @param {Token[]} out
+ * @param {{at: number, token: Delimiter}[]} openers
+ */
+function closeOpen(out, openers) {
+  for (const { at, token } of openers.reverse()) {
+    if (at < out.length - 1 && token.count <= 2) wrap(out, at, token, token.count);
+    else if (at === out.length - 1) out.pop();
+  }
+}
+
+/**
+ * CommonMark's rule of three keeps `**a*b**` from pairing wrongly.
+ * @param {Delimiter} opener
+ * @param {Delimiter} closer
+ */
+function matches(opener, closer) {
+  if (opener.char !== closer.char) return false;
+  if (!opener.closes && !closer.opens) return true;
+  const sum = opener.count + closer.count;
+  return sum % 3 !== 0 || (opener.count % 3 === 0 && closer.count % 3 === 0);
+}
+
+/**
+ * @param {Token} token
+ * @returns {Inline}
+ */
+function plain(token) {
+  if (token.type === "delimiter") return { type: "text", text: token.char.repeat(token.count) };
+  if (token.type === "bracket") return { type: "text", text: token.image ? "![" : "[" };
+  return token;
+}
+
+/**
+ * @param {Inline} node
+ * @returns {Inline}
+ */
+function unlinked(node) {
+  return node.type === "link" ? { type: "text", text: node.children.map((n) => ("text" in n ? n.text : "")).join("") } : node;
+}
+
+/**
+ * @param {string} text
+ * @param {number} at
+ */
+function runLength(text, at) {
+  let end = at;
+  while (text[end] === text[at]) end += 1;
+  return end - at;
+}
+
+/**
+ * Where a run of exactly `length` backticks begins, or -1.
+ * @param {string} text
+ * @param {number} from
+ * @param {number} length
+ */
+function closingRun(text, from, length) {
+  let at = text.indexOf("`", from);
+  while (at >= 0) {
+    const run = runLength(text, at);
+    if (run === length) return at;
+    at = text.indexOf("`", at + run);
+  }
+  return -1;
+}
+
+/**
+ * An address as people end it: without the punctuation of the sentence around it.
+ * @param {string} address
+ */
+function trimUrl(address) {
+  let end = address.replace(/[.,;:!?'*_~]+$/, "");
+  while (end.endsWith(")") && end.split(")").length > end.split("(").length) end = end.slice(0, -1).replace(/[.,;:!?'*_~]+$/, "");
+  return end;
+}
