@@ -23,6 +23,7 @@ class Metrics:
             registry=self.registry,
         )
         self.open_runs = Gauge("trilane_open_runs", "Runs being written", registry=self.registry)
+        self.tasks = Gauge("trilane_tasks", "Tasks of the event loop", registry=self.registry)
         self.open_streams = Gauge("trilane_open_streams", "Event streams being read", registry=self.registry)
 
     def text(self) -> bytes:

@@ -1,5 +1,7 @@
 """What operators ask: alive, ready, figures."""
 
+import asyncio
+
 from litestar import Response, get
 
 from gateway.chat.lane import ChatLane
@@ -23,6 +25,7 @@ async def readyz(chat: ChatLane) -> dict[str, str]:
 @get("/metrics", summary="Figures for Prometheus", opt={"open": True})
 async def metrics(chat: ChatLane, metrics: Metrics) -> Response[bytes]:
     metrics.open_runs.set(len(chat.runs))
+    metrics.tasks.set(len(asyncio.all_tasks()))
     metrics.open_streams.set(len(chat.streams))
     return Response(metrics.text(), media_type=CONTENT_TYPE)
 

@@ -169,7 +169,9 @@ class OpenAIUpstream:
         self.in_flight += 1
         try:
             chosen = model or self.settings.model or (await self.models())[0]
-            response = await self._post(request | {"model": chosen, "stream": True})
+            response = await self._post(
+                request | {"model": chosen, "stream": True, "stream_options": {"include_usage": True}}
+            )
             body: Body = response.extensions["body"]
             content_type = response.headers.get("content-type", "text/event-stream")
             if not content_type.startswith("text/event-stream"):

@@ -1,0 +1,138 @@
+// @ts-check
+/**
+ * The chat lane's routes. Raises `Problem` for what was refused and lets the network's own errors through.
+ *
+ * The key lives in this tab's session storage only. A 401 asks for one, once for all requests that wait, and goes on.
+ */
+
+import { problemOf } from "./problems.js";
+
+/** @typedef {import("./stream/message.js").UIMessage} UIMessage */
+/** @typedef {{id: string, title: string, updatedAt: number}} ChatSummary */
+/** @typedef {{id: string, messages: UIMessage[], activeRun: {runId: string, cursor: string} | null}} Snapshot */
+/** @typedef {{id: string, message: UIMessage, trigger: "submit-message" | "regenerate-message", messageId?: string}} SendBody */
+/** @typedef {{method?: string, body?: unknown, headers?: Record<string, string>, signal?: AbortSignal, quiet?: boolean}} Call
+ *   `quiet`: do not ask for a key when one is needed */
+
+const KEY = "trilane.key";
+
+export class Api {
+  /** @type {Promise<string | null> | null} */
+  #asking = null;
+  #askForKey;
+
+  /** @param {(refused: import("./problems.js").Problem | null) => Promise<string | null>} askForKey null when the person declines */
+  constructor(askForKey) {
+    this.#askForKey = askForKey;
+  }
+
+  get signedIn() {
+    return sessionStorage.getItem(KEY) !== null;
+  }
+
+  signOut() {
+    sessionStorage.removeItem(KEY);
+  }
+
+  /**
+   * @param {string | null} [cursor]
+   * @returns {Promise<{chats: ChatSummary[], cursor: string | null}>}
+   */
+  async chats(cursor = null) {
+    const query = cursor ? `?cursor=${encodeURIComponent(cursor)}` : "";
+    return (await this.#call(`/api/chats${query}`)).json();
+  }
+
+  /**
+   * The chat as JSON text, so that two of them can be compared without being read.
+   * @param {string} id
+   * @param {boolean} quiet
+   */
+  async snapshotText(id, quiet) {
+    return (await this.#call(path(id), { quiet })).text();
+  }
+
+  /** @param {string} id */
+  async remove(id) {
+    await this.#call(path(id), { method: "DELETE" });
+  }
+
+  /**
+   * @param {string} id
+   * @param {string} runId empty: whichever runs
+   */
+  async stop(id, runId) {
+    await this.#call(`${path(id)}/stop`, { method: "POST", body: runId ? { activeStreamId: runId } : {} });
+  }
+
+  /**
+   * Starts a run, or finds the one that the same key has started before.
+   * @param {SendBody} body
+   * @param {string} key
+   * @param {AbortSignal} signal
+   */
+  send(body, key, signal) {
+    return this.#call("/api/chat", { method: "POST", body, headers: { "idempotency-key": key }, signal });
+  }
+
+  /**
+   * @param {string} id
+   * @param {string} cursor
+   * @param {AbortSignal} signal
+   */
+  follow(id, cursor, signal) {
+    return this.#call(`${path(id)}/stream`, { headers: { "last-event-id": cursor }, signal });
+  }
+
+  /**
+   * @param {string} url
+   * @param {Call} [call]
+   * @returns {Promise<Response>}
+   */
+  async #call(url, call = {}) {
+    for (;;) {
+      const key = sessionStorage.getItem(KEY);
+      const response = await fetch(url, this.#init(call, key));
+      if (response.ok) return response;
+      const problem = await problemOf(response);
+      if (response.status !== 401 || call.quiet) throw problem;
+      await this.#signIn(key, problem);
+    }
+  }
+
+  /**
+   * @param {Call} call
+   * @param {string | null} key
+   * @returns {RequestInit}
+   */
+  #init(call, key) {
+    const headers = new Headers(call.headers);
+    if (call.body !== undefined) headers.set("content-type", "application/json");
+    if (key !== null) headers.set("authorization", `Bearer ${key}`);
+    return {
+      method: call.method ?? "GET",
+      headers,
+      body: call.body === undefined ? undefined : JSON.stringify(call.body),
+      signal: call.signal ?? null,
+      cache: "no-store",
+    };
+  }
+
+  /**
+   * @param {string | null} used the key that was refused
+   * @param {import("./problems.js").Problem} refused
+   */
+  async #signIn(used, refused) {
+    if (sessionStorage.getItem(KEY) !== used) return; // another request has asked meanwhile
+    this.#asking ??= this.#askForKey(used === null ? null : refused).finally(() => {
+      this.#asking = null;
+    });
+    const key = await this.#asking;
+    if (key === null) throw refused;
+    sessionStorage.setItem(KEY, key);
+  }
+}
+
+/** @param {string} id */
+const path = (id) => `/api/chat/${encodeURIComponent(id)}`;
+

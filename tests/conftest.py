@@ -1,0 +1,197 @@
+"""What the tests stand on: a real gateway as a process, a scripted upstream in a thread, the log read from outside."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+import psutil
+import pytest
+
+from events.log import Block
+from events.sqlite import SqliteLog
+from gateway.settings import Settings
+from gateway.units import retention_of
+from loadtests.upstream import FakeUpstream
+
+START_S = 20.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def eventually(met: Callable[[], object], within_s: float = 5.0, what: str = "") -> None:
+    """Waits until `met()` is true; fails with `what` when it is not in time."""
+    end = time.monotonic() + within_s
+    while not met():
+        if time.monotonic() > end:
+            pytest.fail(f"not within {within_s} s: {what or met}")
+        time.sleep(0.01)
+
+
+@dataclass
+class Gateway:
+    """`trilane serve` as a process of its own, on its own port and folder."""
+
+    folder: Path
+    env: dict[str, str]
+    unit: str = "chat"
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def start(self) -> "Gateway":
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("TRILANE_", "OPENAI_"))}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "gateway", "serve", self.unit, "--port", str(self.port)],
+            env={**clean, "TRILANE_DATA_DIR": str(self.folder), **self.env},
+            stdout=subprocess.PIPE,
+            stderr=(self.folder / f"stderr-{self.port}.txt").open("ab"),
+        )
+        eventually(self._ready, START_S, f"the gateway is ready; {self.stderr()}")
+        return self
+
+    def _ready(self) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            pytest.fail(f"the gateway ended with {self.process.returncode}: {self.stderr()}")
+        with contextlib.suppress(httpx2.TransportError):
+            return httpx2.get(f"{self.url}/readyz").status_code == 200
+        return False
+
+    def stderr(self) -> str:
+        path = self.folder / f"stderr-{self.port}.txt"
+        return path.read_text() if path.exists() else ""
+
+    def signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def wait(self, timeout_s: float = 10) -> int:
+        assert self.process is not None
+        return self.process.wait(timeout_s)
+
+    def stop(self) -> None:
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.signal(signal.SIGCONT)
+                self.signal(signal.SIGTERM)
+                self.signal(signal.SIGTERM)
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait(5)
+        if self.process.stdout:
+            self.process.stdout.close()
+
+    def gauge(self, name: str) -> float:
+        for line in httpx2.get(f"{self.url}/metrics").text.splitlines():
+            if line.startswith(f"{name} "):
+                return float(line.split()[1])
+        raise AssertionError(f"no metric {name}")
+
+    def fds(self) -> int:
+        return psutil.Process(self.pid).num_fds()
+
+    def events(self, topic: str) -> list[tuple[str, Any]]:
+        """Everything that the log holds of a topic, as (name, data)."""
+        return asyncio.run(read_topic(self.folder / "trilane.db", topic))
+
+    def usage(self, sub: str = "local") -> list[dict[str, Any]]:
+        return [data for name, data in self.events(f"usage/{sub}") if name == "settled"]
+
+
+async def read_topic(path: Path, topic: str) -> list[tuple[str, Any]]:
+    log = SqliteLog(str(path), retention_of(Settings()))
+    await log.open()
+    blocks: list[Block] = []
+    try:
+        while found := (await log.read(topic, blocks[-1].last if blocks else 0)).blocks:
+            blocks += found
+    finally:
+        await log.close()
+    return [(block.name, msgspec.json.decode(data)) for block in blocks for data in block.data]
+
+
+class UpstreamThread:
+    """The scripted upstream, on an event loop of its own."""
+
+    def __init__(self) -> None:
+        self.fake = FakeUpstream()
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        async def serve() -> None:
+            async with self.fake:
+                self._started.set()
+                await self._stop.wait()
+
+        self._loop.run_until_complete(serve())
+        self._loop.close()
+
+    def __enter__(self) -> "UpstreamThread":
+        self._thread.start()
+        assert self._started.wait(5)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(5)
+
+    @property
+    def url(self) -> str:
+        return self.fake.url
+
+    @property
+    def open_requests(self) -> list[Any]:
+        return list(self.fake.open_requests)
+
+
+def serving(folder: Path, upstream_url: str, **env: str) -> Gateway:
+    """A gateway whose upstream is the scripted one, not started yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    base = {"OPENAI_BASE_URL": upstream_url, "OPENAI_API_KEY": "sk-test", "TRILANE_MODEL": "ok"}
+    return Gateway(folder, base | env)
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[UpstreamThread]:
+    with UpstreamThread() as thread:
+        yield thread
+
+
+@pytest.fixture(scope="module")
+def gateway(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """One gateway for a module; tests that end it start their own with `serving`."""
+    made = serving(tmp_path_factory.mktemp("gateway"), upstream.url)
+    try:
+        yield made.start()
+    finally:
+        made.stop()
