@@ -64,12 +64,13 @@ class Gateway:
 
     def start(self) -> "Gateway":
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("TRILANE_", "OPENAI_"))}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "gateway", "serve", self.unit, "--port", str(self.port)],
-            env={**clean, "TRILANE_DATA_DIR": str(self.folder), **self.env},
-            stdout=subprocess.PIPE,
-            stderr=(self.folder / f"stderr-{self.port}.txt").open("ab"),
-        )
+        with (self.folder / f"stderr-{self.port}.txt").open("ab") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gateway", "serve", self.unit, "--port", str(self.port)],
+                env={**clean, "TRILANE_DATA_DIR": str(self.folder), **self.env},
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+            )
         eventually(self._ready, START_S, f"the gateway is ready; {self.stderr()}")
         return self
 
@@ -105,8 +106,6 @@ class Gateway:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait(5)
-        if self.process.stdout:
-            self.process.stdout.close()
 
     def gauge(self, name: str) -> float:
         for line in httpx2.get(f"{self.url}/metrics").text.splitlines():

@@ -26,14 +26,15 @@ from gateway.errors import (
 )
 from gateway.settings import UpstreamSettings
 
+Request = dict[str, object]
+"""The body of a chat completion, without `model` and `stream`."""
+
 CONNECT_S = 5.0
 MODELS_S = 3.0
 REUSE_S = 0.1
 """How long a finished stream is read on for the end of its body, so that the connection can be used again."""
+STREAMED: Request = {"stream": True, "stream_options": {"include_usage": True}}
 RAW = {"X-Stainless-Raw-Response": "stream"}
-
-Request = dict[str, object]
-"""The body of a chat completion, without `model` and `stream`."""
 
 
 class Generation:
@@ -169,9 +170,7 @@ class OpenAIUpstream:
         self.in_flight += 1
         try:
             chosen = model or self.settings.model or (await self.models())[0]
-            response = await self._post(
-                request | {"model": chosen, "stream": True, "stream_options": {"include_usage": True}}
-            )
+            response = await self._post({**request, **STREAMED, "model": chosen})
             body: Body = response.extensions["body"]
             content_type = response.headers.get("content-type", "text/event-stream")
             if not content_type.startswith("text/event-stream"):
