@@ -140,6 +140,7 @@ def _rounds(bench: Bench, names: list[str]) -> list[dict[str, Any]]:
     for turn in range(1 if bench.args.quick else bench.args.rounds):
         for name in names:
             record: dict[str, Any] = {**about, "time": time.time(), "round": turn, "target": name}
+            machine.await_quiet(bench.args.quiet)
             try:
                 record |= bench.measure(TARGETS[name])
             except NotStarted as err:
@@ -159,6 +160,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--v1", action="store_true", help="also measure Trilane's /v1/chat/completions")
     parser.add_argument("--upstream", help="another fake upstream with the same marks and T= I=, called with a port")
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="a setting for Trilane")
+    parser.add_argument("--quiet", type=float, default=0, help="wait up to so many seconds for other work to end (0)")
     parser.add_argument(
         "--port", type=int, default=18400, help="the server's port; the upstream takes the next (18400)"
     )

@@ -4,9 +4,10 @@
 //        [--drain 3] [--first-id 0]
 //
 // N streams, started evenly over the warm-up; each sends its next request when its answer has ended. Every %d of the
-// body is a number no other request has. The answer's body (HTTP chunks, a length, or until the connection closes) is searched
-// for the upstream's marks ~s<seq>~t<ns>~, across any split, and each stream must bring 0, 1, ... tokens-1, once
-// each, in order, and come to its regular end; else it is bad.
+// body is a number no other request has. The answer's body (HTTP chunks, a length, or until the connection closes)
+// is searched for the upstream's marks ~s<seq>~t<ns>~, across any split, and each stream must bring 0, 1, ...
+// tokens-1, once each, in order, and come to its regular end; else it is bad. `frames` counts blank lines (the ends
+// of SSE events), so that a server which puts several tokens in one event shows it.
 //
 // Prints {"phase":"measuring"} when the warm-up is over, then one JSON object when --dur seconds have been measured.
 // After that it waits up to --drain seconds for the streams that still run, so that they do not run into what is
@@ -44,6 +45,7 @@ typedef struct {
     char head[8192]; size_t head_len;
     uint64_t left;                       // bytes of the current chunk
     bool line_empty;                     // of a trailer
+    bool after_newline;                  // the body so far ends in a line feed
     MarkState mark; uint64_t seq, stamp;
     long tokens;
     uint64_t sent_at;
@@ -61,7 +63,7 @@ static Stream *streams;
 static int started, running;
 static bool measuring, stopping;
 static Samples ttft, lag;
-static uint64_t measured_from, tokens_seen, requests, finished, bad, lost, doubled, refused, broken;
+static uint64_t measured_from, tokens_seen, frames, requests, finished, bad, lost, doubled, refused, broken;
 static int last_status;
 
 static uint64_t now_ns(void) {
@@ -154,7 +156,18 @@ static void token(Stream *s, uint64_t arrived) {
     if (s->seq == 0 && s->sent_at >= measured_from) add(&ttft, arrived - s->sent_at);
 }
 
+static void count_frames(Stream *s, const char *p, size_t n) {
+    for (const char *end = p + n; p < end; p++) {
+        if (*p == '\n') { frames += s->after_newline; s->after_newline = !s->after_newline; continue; }
+        s->after_newline = false;
+        p = memchr(p, '\n', (size_t)(end - p));
+        if (!p) return;
+        s->after_newline = true;
+    }
+}
+
 static void search(Stream *s, const char *p, size_t n, uint64_t arrived) {
+    if (measuring) count_frames(s, p, n);
     for (const char *end = p + n; p < end; p++) {
         if (s->mark == M_NONE) {
             p = memchr(p, '~', (size_t)(end - p));
@@ -286,10 +299,11 @@ static double cpu_s(void) {
 
 static void report(double seconds, double cpu) {
     printf("{\"streams\":%d,\"running\":%d,\"seconds\":%.3f,\"requests\":%llu,\"finished\":%llu,\"bad\":%llu,\"lost\":%llu,"
-           "\"doubled\":%llu,\"refused\":%llu,\"broken\":%llu,\"last_status\":%d,\"tokens\":%llu,\"tokens_per_s\":%.0f,"
+           "\"doubled\":%llu,\"refused\":%llu,\"broken\":%llu,\"last_status\":%d,\"tokens\":%llu,\"frames\":%llu,\"tokens_per_s\":%.0f,"
            "\"client_cpu_s\":%.3f,\"next_id\":%ld,", o.streams, running, seconds, (unsigned long long)requests,
            (unsigned long long)finished, (unsigned long long)bad, (unsigned long long)lost, (unsigned long long)doubled,
            (unsigned long long)refused, (unsigned long long)broken, last_status, (unsigned long long)tokens_seen,
+           (unsigned long long)frames,
            (double)tokens_seen / seconds, cpu, o.next_id);
     print_samples("ttft_ms", &ttft); printf(",");
     print_samples("lag_ms", &lag); printf("}\n");

@@ -9,6 +9,7 @@ import re
 import shutil
 import socket
 import subprocess
+import time
 from importlib import metadata
 from pathlib import Path
 
@@ -42,6 +43,16 @@ def busy_s() -> float:
     """CPU seconds that all cores together have worked since boot."""
     user, nice, system, _idle, _wait, irq, softirq, steal, *_ = map(int, _cpu_line()[1:])
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def await_quiet(timeout_s: float, cores: float = 0.1) -> None:
+    """Wait until everything together uses less than `cores` for a second, but no longer than the timeout."""
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        before = busy_s()
+        time.sleep(1)
+        if busy_s() - before < cores:
+            return
 
 
 def port_is_free(port: int) -> bool:
