@@ -41,6 +41,7 @@ class Append(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     topic: str
     data: list[bytes]
+    """One JSON text each. None at all: the topic is only made, checked or closed."""
     name: str = "message"
     owner: str = ""
     """Set when the topic is made; afterwards it must be the same, or empty for "as it is"."""

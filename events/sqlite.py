@@ -9,6 +9,7 @@ thread, reads in those of `events.sqlite_reader`. The file must be on a local di
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -137,7 +138,8 @@ class SqliteLog:
         return await future
 
     def _tell(self, commits: list[Commit], answers: Sequence[Answer], size: int) -> None:
-        self._loop.call_soon_threadsafe(self._told, commits, answers, size)
+        with contextlib.suppress(RuntimeError):  # the loop was closed and the log was not: nobody waits any more
+            self._loop.call_soon_threadsafe(self._told, commits, answers, size)
 
     def _told(self, commits: list[Commit], answers: Sequence[Answer], size: int) -> None:
         self._pending_bytes -= size

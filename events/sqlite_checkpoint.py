@@ -1,7 +1,7 @@
 """Moves what the WAL holds into the database file, in a thread of its own.
 
 A checkpoint waits for the disk. In the writer's thread it would hold up every stream; here it holds up nobody, except
-when a WAL past MAX_WAL_BYTES must be emptied: a PASSIVE checkpoint never overtakes a writer that does not pause.
+when the WAL is past MAX_WAL_BYTES: then the writer waits until all of it was moved.
 """
 
 import threading
@@ -11,7 +11,10 @@ from events.sqlite_file import PAGE_BYTES, Connection, SqlError, connect
 
 SYNC_S = 1.0
 """What was written is on the disk after about this time: all that a loss of power takes."""
-PASSIVE_BYTES = 4 << 20
+PASSIVE_BYTES = 8 << 20
+ATTEMPTS = 4
+"""The WAL starts anew only when all of it was moved and nobody wrote meanwhile. The first attempt moves most of it in
+some milliseconds; those after it are short enough to fall between two commits."""
 MAX_WAL_BYTES = 64 << 20
 WAIT_FOR_READERS_S = 0.05
 """The writer waits for as long as this too, when the WAL must be emptied."""
@@ -36,9 +39,9 @@ class Checkpointer:
         self._due.set()
         self._thread.join()
 
-    def wrote(self, rows: int) -> None:
-        """Each row writes about one page of the index; a few more are the same for all."""
-        self._bytes += (rows + 4) * PAGE_BYTES
+    def wrote(self, rows: int, size: int) -> None:
+        """Each row writes about one page of the index, whatever its size; a few more are the same for all."""
+        self._bytes += (rows + 4) * PAGE_BYTES + size
         if self._bytes > PASSIVE_BYTES:
             self._due.set()
 
@@ -55,9 +58,13 @@ class Checkpointer:
             db.close()
 
     def _checkpoint(self, db: Connection) -> None:
+        pages = 0
         try:
-            _, pages, _ = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            for _ in range(ATTEMPTS):
+                _, pages, moved = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                if pages == moved:
+                    return
             if pages * PAGE_BYTES > MAX_WAL_BYTES:
-                db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
         except SqlError:
             self._bytes = 1  # again after SYNC_S; appends themselves say what is wrong with the disk

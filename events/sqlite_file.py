@@ -29,7 +29,7 @@ CREATE TABLE topics (
     name TEXT NOT NULL UNIQUE,
     epoch TEXT NOT NULL,
     owner TEXT NOT NULL,
-    closed INTEGER NOT NULL DEFAULT 0,
+    closed INTEGER NOT NULL DEFAULT 0,   -- or else the newest block is `closing`
     oldest INTEGER NOT NULL DEFAULT 1,   -- offset of the oldest event kept; head + 1 when none is
     base INTEGER NOT NULL DEFAULT 0,     -- bytes of all events before it
     updated_ms INTEGER NOT NULL          -- of the newest event, valid while no block is kept
@@ -41,6 +41,7 @@ CREATE TABLE blocks (
     count INTEGER NOT NULL,
     total INTEGER NOT NULL,              -- bytes of the topic up to and including this block, ever
     time_ms INTEGER NOT NULL,
+    closing INTEGER NOT NULL,            -- no event follows
     name TEXT NOT NULL,
     data BLOB NOT NULL                   -- the events, joined with LF
 );
@@ -58,6 +59,8 @@ INSERT INTO sqlite_sequence (name, seq) VALUES ('blocks', 0);
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {VERSION};
 """
+NEWEST = "(SELECT seq FROM blocks WHERE topic_id = t.id ORDER BY first DESC LIMIT 1)"
+"""The newest block of topic `t`: what a topic's head, size and end are is only ever written there."""
 
 
 def connect(path: Path, *, busy_s: float = BUSY_S, cache_kib: int = 2048) -> Connection:

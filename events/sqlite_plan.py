@@ -55,6 +55,11 @@ class Row(msgspec.Struct):
     size: int
     total: int
 
+    @property
+    def is_closing(self) -> bool:
+        """It is the last of a topic that is closed; asked when the plan is whole."""
+        return self.topic.closed and self.first + len(self.lines) - 1 == self.topic.head
+
 
 class Plan:
     """What a group writes, and what each of its calls is answered."""

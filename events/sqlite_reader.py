@@ -12,33 +12,31 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 from events.log import Block, Slice, TopicInfo
-from events.sqlite_file import Connection, SqlError, connect, unavailable
+from events.sqlite_file import NEWEST, Connection, SqlError, connect, unavailable
 from gateway.errors import LogUnavailable
 
 THREADS = 2
 T = TypeVar("T")
 
 # LIMIT 1 keeps SQLite from merging the inner query into the outer, where it would seek the start at each row.
-READ = """
-SELECT epoch, owner, closed, oldest, head, group_concat(b.first || ' ' || b.count || ' ' || b.time_ms || ' ' || b.name,
-    char(10)), CAST(group_concat(b.data, char(10)) AS BLOB)
+READ = f"""
+SELECT n.epoch, n.owner, n.is_closed, n.oldest, n.head,
+    group_concat(b.first || ' ' || b.count || ' ' || b.time_ms || ' ' || b.name, char(10)),
+    CAST(group_concat(b.data, char(10)) AS BLOB)
 FROM (
-    SELECT t.*,
-        coalesce((SELECT first + count - 1 FROM blocks WHERE topic_id = t.id ORDER BY first DESC LIMIT 1), t.oldest - 1)
-            AS head,
-        coalesce((SELECT max(first) FROM blocks WHERE topic_id = t.id AND first <= :after + 1), t.oldest) AS start,
-        coalesce((SELECT total - length(data) + count - 1 FROM blocks WHERE topic_id = t.id AND first <= :after + 1
-            ORDER BY first DESC LIMIT 1), t.base) AS start_total
-    FROM topics t WHERE name = :topic LIMIT 1
-) LEFT JOIN blocks b ON b.topic_id = id AND b.first >= start AND b.first <= max(start, :after + :max_events)
-    AND (b.total <= start_total + :max_bytes OR b.first = start)
+    SELECT t.*, coalesce(b.first + b.count, t.oldest) - 1 AS head, t.closed OR coalesce(b.closing, 0) AS is_closed,
+        coalesce(s.first, t.oldest) AS start, coalesce(s.total - length(s.data) + s.count - 1, t.base) AS start_total
+    FROM topics t LEFT JOIN blocks b ON b.seq = {NEWEST} LEFT JOIN blocks s ON s.seq =
+        (SELECT seq FROM blocks WHERE topic_id = t.id AND first <= :after + 1 ORDER BY first DESC LIMIT 1)
+    WHERE t.name = :topic LIMIT 1
+) n LEFT JOIN blocks b ON b.topic_id = n.id AND b.first >= n.start AND b.first <= max(n.start, :after + :max_events)
+    AND (b.total <= n.start_total + :max_bytes OR b.first = n.start)
 """
-LIST = """
+LIST = f"""
 SELECT t.name, t.owner, t.epoch, coalesce(b.first + b.count, t.oldest) - 1,
-    coalesce(b.time_ms, t.updated_ms) AS changed, t.closed
-FROM topics t LEFT JOIN blocks b
-    ON b.seq = (SELECT seq FROM blocks WHERE topic_id = t.id ORDER BY first DESC LIMIT 1)
-WHERE t.name >= :prefix AND t.name < :end AND (:owner IS NULL OR t.owner = :owner) AND NOT (:open_only AND t.closed)
+    coalesce(b.time_ms, t.updated_ms) AS changed, t.closed OR coalesce(b.closing, 0) AS is_closed
+FROM topics t LEFT JOIN blocks b ON b.seq = {NEWEST}
+WHERE t.name >= :prefix AND t.name < :end AND (:owner IS NULL OR t.owner = :owner) AND NOT (:open_only AND is_closed)
     AND (:before_ms IS NULL OR changed < :before_ms)
 ORDER BY changed DESC, t.name LIMIT :limit
 """

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from events.log import Commit, Retention
-from events.sqlite_file import transaction
+from events.sqlite_file import NEWEST
 from events.sqlite_plan import Topic
-from events.sqlite_store import KEY_MS, LOAD_COLUMNS, NEWEST, Store, topic_of
+from events.sqlite_store import KEY_MS, LOAD_COLUMNS, Store, topic_of
 
 PASS_S = 1.0
 SWEEP_S = 60.0
@@ -39,9 +39,10 @@ STOP_AT = f"""
 SELECT first, total - length(data) + count - 1 FROM blocks
 WHERE topic_id = ? AND first < ? ORDER BY first LIMIT 1 OFFSET {TRIM_ROWS}
 """
-MOVE_OLDEST = """
-UPDATE topics SET oldest = ?, base = ?, updated_ms = coalesce(
-    (SELECT time_ms FROM blocks WHERE topic_id = topics.id ORDER BY first DESC LIMIT 1), updated_ms)
+MOVE_OLDEST = f"""
+UPDATE topics AS t SET oldest = ?, base = ?, closed = closed OR coalesce(
+    (SELECT closing FROM blocks WHERE seq = {NEWEST}), 0), updated_ms = coalesce(
+    (SELECT time_ms FROM blocks WHERE seq = {NEWEST}), updated_ms)
 WHERE id = ?
 """
 PRUNE_KEYS = f"""
@@ -97,7 +98,7 @@ class Retainer:
         self._touched.clear()
         if self._sweep.is_over and not self._due:
             return []
-        with transaction(self._store.db):
+        with self._store.changing():
             news = self._store.catch_up()
             while time.monotonic() < deadline and (self._due or not self._sweep.is_over):
                 if not self._due:

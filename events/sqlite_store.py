@@ -7,48 +7,51 @@ for it again, on a busy event loop for milliseconds.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from events.log import Append, Appended, Commit, Wanted
-from events.sqlite_file import SqlError, connect, transaction
+from events.sqlite_file import NEWEST, SqlError, connect, transaction
 from events.sqlite_plan import Call, Keys, Plan, Row, Topic
 
 KEY_MS = 300_000
-ROWS_PER_INSERT = 64
+EXACT_ROWS = 64
+MAX_ROWS = 256
+"""Rows of one statement: any number up to the first has a statement of its own, a larger one is filled up."""
 MAX_TOPICS = 100_000
 """Topics remembered at most; past that all are forgotten, and those in use are read again."""
 CACHE_KIB = 16_384
 
 SEQ = "SELECT seq FROM sqlite_sequence WHERE name = 'blocks'"
-NEWEST = "(SELECT seq FROM blocks WHERE topic_id = t.id ORDER BY first DESC LIMIT 1)"
 LOAD_COLUMNS = """t.name, t.epoch, t.owner, t.id, coalesce(b.first + b.count, t.oldest) - 1, coalesce(b.total, t.base),
-    t.closed, t.oldest, t.base"""
+    t.closed OR coalesce(b.closing, 0), t.oldest, t.base"""
 LOAD = f"SELECT {LOAD_COLUMNS} FROM topics t LEFT JOIN blocks b ON b.seq = {NEWEST} WHERE t.name IN "
 CHANGED = """
-SELECT coalesce(t.name, b.name), coalesce(t.epoch, CAST(b.data AS TEXT)), coalesce(t.closed, 0)
+SELECT coalesce(t.name, b.name), coalesce(t.epoch, CAST(b.data AS TEXT)), max(coalesce(t.closed, 0), max(b.closing))
 FROM blocks b LEFT JOIN topics t ON t.id = b.topic_id WHERE b.seq > ? AND b.seq <= ?
 GROUP BY b.topic_id, iif(b.topic_id, '', b.name) ORDER BY max(b.seq)
 """
-MARK = "INSERT INTO blocks (topic_id, first, count, total, time_ms, name, data) VALUES (0, NULL, 0, 0, ?, ?, ?)"
-CREATE = "INSERT INTO topics (name, epoch, owner, closed, updated_ms) VALUES (?, ?, ?, ?, ?)"
-KEEP_KEY = "INSERT OR REPLACE INTO keys (topic_id, key, first, last, time_ms) VALUES (?, ?, ?, ?, ?)"
+MARK = """
+INSERT INTO blocks (topic_id, first, count, total, time_ms, closing, name, data) VALUES (0, NULL, 0, 0, ?, 0, ?, ?)
+"""
+NO_ROW = (None,) * 7
+
+Value = int | str | bytes | None
+
+
+def repeat(count: int, what: str) -> str:
+    return ",".join([what] * count)
 
 
 @cache
 def insert(rows: int) -> str:
     """Adds rows, but only while the newest row of all is the one we know."""
-    values = ",".join(["(?,?,?,?,?,?)"] * rows)
     return (
-        "INSERT INTO blocks (topic_id, first, count, total, name, data, time_ms)"
-        f" SELECT *, ? FROM (VALUES {values}) WHERE ({SEQ}) = ?"
+        "INSERT INTO blocks (topic_id, first, count, total, closing, name, data, time_ms)"
+        f" SELECT *, ? FROM (VALUES {repeat(rows, '(?,?,?,?,?,?,?)')}) WHERE column1 NOTNULL AND ({SEQ}) = ?"
     )
-
-
-def marks(count: int) -> str:
-    return "(" + ",".join("?" * count) + ")"
 
 
 def topic_of(row: Sequence[Any]) -> Topic:
@@ -80,14 +83,24 @@ class Store:
             return
         self.is_lost = True
 
+    @contextlib.contextmanager
+    def changing(self) -> Generator[None]:
+        """A transaction; what it found out about other processes is forgotten with it when it fails."""
+        seq = self.seq
+        try:
+            with transaction(self.db):
+                yield
+        except BaseException:
+            self.seq = seq
+            raise
+
     def write(self, calls: Sequence[Call], now_ms: int) -> tuple[Plan, list[Commit]]:
         """Writes a group; also gives what other processes were found to have changed. Raises SqlError."""
         if self.is_lost:
             raise SqlError(f"the file {str(self._path)!r} was deleted or replaced; put it back or restart")
         appends = [append for call in calls for append in call.appends]
-        seq = self.seq
         try:
-            if len(appends) <= ROWS_PER_INSERT and all([self._is_plain(append) for append in appends]):
+            if len(appends) <= MAX_ROWS and all([self._is_plain(append) for append in appends]):
                 plan = plan_of(calls, self.topics, {})
                 # A plan without rows proves nothing: that nothing may go in is perhaps no longer true.
                 if plan.rows and self._insert(plan.rows, now_ms):
@@ -96,13 +109,12 @@ class Store:
             return self._write_in_transaction(calls, appends, now_ms)
         except BaseException:
             self._forget(appends)
-            self.seq = seq
             raise
 
     def _is_plain(self, append: Append) -> bool:
         """It can do nothing but add a block to a topic that we know."""
         topic = self.topics.get(append.topic)
-        return topic is not None and topic.epoch != "" and append.key is None and not append.close
+        return topic is not None and topic.epoch != "" and append.key is None and bool(append.data or not append.close)
 
     def _forget(self, appends: Iterable[Append]) -> None:
         """They were planned, and not written: what we remember of their topics is no longer true."""
@@ -111,12 +123,16 @@ class Store:
 
     def _insert(self, rows: Sequence[Row], now_ms: int) -> bool:
         """One statement. False: another process was first, and nothing was written."""
-        values: list[int | str | bytes] = [now_ms]
+        values: list[Value] = [now_ms]
         for row in rows:
             lines = row.lines
-            values += (row.topic.id, row.first, len(lines), row.total, row.name, b"\n".join(lines))
+            values += (row.topic.id, row.first, len(lines), row.total, row.is_closing, row.name, b"\n".join(lines))
+        size = len(rows)
+        if size > EXACT_ROWS:
+            size = -(-size // EXACT_ROWS) * EXACT_ROWS
+            values += NO_ROW * (size - len(rows))
         values.append(self.seq)
-        cursor = self.db.execute(insert(len(rows)), values)
+        cursor = self.db.execute(insert(size), values)
         if cursor.rowcount != len(rows):
             return False
         self.seq = cursor.lastrowid or 0
@@ -125,19 +141,17 @@ class Store:
     def _write_in_transaction(
         self, calls: Iterable[Call], appends: Iterable[Append], now_ms: int
     ) -> tuple[Plan, list[Commit]]:
-        with transaction(self.db):
+        with self.changing():
             news = self.catch_up()
             self._load({append.topic for append in appends})
             plan = plan_of(calls, self.topics, self._keys({(a.topic, a.key) for a in appends if a.key}, now_ms))
-            self._create(plan.created.values(), now_ms)
-            for start in range(0, len(plan.rows), ROWS_PER_INSERT):
-                self._insert(plan.rows[start : start + ROWS_PER_INSERT], now_ms)
-            for topic in plan.closed.values():
-                self.db.execute("UPDATE topics SET closed = 1 WHERE id = ?", (topic.id,))
+            self._create([*plan.created.values()], now_ms)
+            for start in range(0, len(plan.rows), MAX_ROWS):
+                self._insert(plan.rows[start : start + MAX_ROWS], now_ms)
             for topic in plan.marked:
+                self.db.execute("UPDATE topics SET closed = ? WHERE id = ?", (topic.closed, topic.id))
                 self.mark(topic.name, topic.epoch, now_ms)
-            for topic, key, done in plan.keys:
-                self.db.execute(KEEP_KEY, (topic.id, key, done.first, done.last, now_ms))
+            self._keep_keys(plan.keys, now_ms)
         return plan, news
 
     def catch_up(self) -> list[Commit]:
@@ -162,29 +176,40 @@ class Store:
     def fetch(self, names: Sequence[str]) -> dict[str, Topic]:
         """Those of the topics that exist, as the file has them."""
         found: dict[str, Topic] = {}
-        for start in range(0, len(names), ROWS_PER_INSERT):
-            some = names[start : start + ROWS_PER_INSERT]
-            for row in self.db.execute(LOAD + marks(len(some)), some):
+        for start in range(0, len(names), MAX_ROWS):
+            some = names[start : start + MAX_ROWS]
+            for row in self.db.execute(f"{LOAD} ({repeat(len(some), '?')})", some):
                 found[row[0]] = topic_of(row)
         return found
 
     def _keys(self, wanted: set[tuple[str, str]], now_ms: int) -> Keys:
         """The results that keys of the group already had."""
+        names = {self.topics[name].id: name for name, _ in wanted}
+        pairs = [value for name, key in wanted for value in (self.topics[name].id, key)]
         known: Keys = {}
-        for name, key in wanted:
-            topic = self.topics[name]
-            row = self.db.execute(
-                "SELECT first, last FROM keys WHERE topic_id = ? AND key = ? AND time_ms > ?",
-                (topic.id, key, now_ms - KEY_MS),
-            ).fetchone()
-            if row is not None:
-                known[name, key] = Appended(topic.epoch, *row)
+        if pairs:
+            asked = repeat(len(wanted), "(?,?)")
+            found = f"SELECT k.* FROM (VALUES {asked}) CROSS JOIN keys k ON k.topic_id = column1 AND k.key = column2"
+            for topic_id, key, first, last, time_ms in self.db.execute(found, pairs):
+                if time_ms > now_ms - KEY_MS:
+                    name = names[topic_id]
+                    known[name, key] = Appended(self.topics[name].epoch, first, last)
         return known
 
-    def _create(self, topics: Iterable[Topic], now_ms: int) -> None:
-        for topic in topics:
-            cursor = self.db.execute(CREATE, (topic.name, topic.epoch, topic.owner, topic.closed, now_ms))
-            topic.id = cursor.lastrowid or 0
+    def _keep_keys(self, keys: Sequence[tuple[Topic, str, Appended]], now_ms: int) -> None:
+        values = [value for topic, key, done in keys for value in (topic.id, key, done.first, done.last, now_ms)]
+        if keys:
+            self.db.execute(f"REPLACE INTO keys VALUES {repeat(len(keys), '(?,?,?,?,?)')}", values)
+
+    def _create(self, topics: Sequence[Topic], now_ms: int) -> None:
+        """One statement, in which the ids follow one another."""
+        if not topics:
+            return
+        values = [value for topic in topics for value in (topic.name, topic.epoch, topic.owner, now_ms)]
+        rows = repeat(len(topics), "(?,?,?,?)")
+        cursor = self.db.execute(f"INSERT INTO topics (name, epoch, owner, updated_ms) VALUES {rows}", values)
+        for topic_id, topic in enumerate(topics, (cursor.lastrowid or 0) + 1 - len(topics)):
+            topic.id = topic_id
 
     def mark(self, name: str, epoch: str, now_ms: int) -> None:
         """Lets other processes see that they must look at this topic."""
@@ -200,7 +225,7 @@ class Store:
 
     def delete(self, name: str, now_ms: int) -> tuple[bool, list[Commit]]:
         """Removes a topic, in its own transaction."""
-        with transaction(self.db):
+        with self.changing():
             news = self.catch_up()
             topic = self.fetch([name]).get(name)
             if topic is not None:

@@ -26,7 +26,7 @@ from events.sqlite_store import Store
 from gateway.errors import LogUnavailable
 
 LINGER_S = 0.002
-GROUP_CALLS = 512
+GROUP_CALLS = 256
 GROUP_BYTES = 4 << 20
 POLL_S = 0.02
 UPKEEP_S = 1.0
@@ -158,7 +158,7 @@ class Writer:
         commits += commits_of(plan, now_ms)
         self._tell(commits, plan.outcomes, size)
         self._retainer.touch([row.topic for row in plan.rows])
-        self._checkpointer.wrote(len(plan.rows))
+        self._checkpointer.wrote(len(plan.rows), size)
 
     def _do(self, task: Task) -> None:
         try:
@@ -167,7 +167,7 @@ class Writer:
             self._tell([], [(task.future, unavailable(err))], 0)
         else:
             self._tell(commits, [(task.future, result)], 0)
-            self._checkpointer.wrote(1)
+            self._checkpointer.wrote(1, 0)
 
     def _look(self, now: float) -> None:
         """Tells what other processes changed."""
@@ -191,8 +191,7 @@ def commits_of(plan: Plan, now_ms: int) -> list[Commit]:
     for row in plan.rows:
         topic = row.topic
         block = Block(row.first, row.lines, row.name, now_ms)
-        closed = topic.closed and block.last == topic.head
-        told.append(Commit(topic=topic.name, epoch=topic.epoch, block=block, closed=closed))
+        told.append(Commit(topic=topic.name, epoch=topic.epoch, block=block, closed=row.is_closing))
     for topic in plan.marked:
         if topic.closed:
             nothing = Block(topic.head + 1, [], "message", now_ms)
