@@ -83,6 +83,7 @@ class CompletionFrames:
         self._include_usage = include_usage
         self._tools: dict[str, int] = {}
         self._text_lead = b""
+        self._code = "upstream_error"
         self._text_tail = b'},"logprobs":null,"finish_reason":null}]%b}\n\n' % (
             b',"usage":null' if include_usage else b""
         )
@@ -99,7 +100,7 @@ class CompletionFrames:
             case "reasoning-delta":
                 return self._choice({"reasoning_content": chunk.delta})
             case "message-metadata":
-                return self._speaker(chunk)
+                return self._metadata(chunk)
             case "tool-input-start":
                 function = {"name": chunk.tool_name, "arguments": ""}
                 return self._tool(chunk, {"id": chunk.tool_call_id, "type": "function", "function": function})
@@ -108,18 +109,19 @@ class CompletionFrames:
             case "finish":
                 return self._finish(chunk)
             case "error":
-                return _error(chunk.error_text, "upstream_error")
+                return _error(chunk.error_text, self._code)
             case "abort":
                 return _error("the answer was stopped", "aborted")
             case _:
                 return b""
 
-    def _speaker(self, chunk: StoredChunk) -> bytes:
-        """The first chunk of the format, once it is known which model answers."""
+    def _metadata(self, chunk: StoredChunk) -> bytes:
+        """The first chunk of the format, once it is known which model answers; later the code of an error."""
+        if not isinstance(chunk.message_metadata, UnsetType):
+            told = msgspec.json.decode(chunk.message_metadata, type=_Metadata)
+            self._model, self._code = told.model or self._model, told.code or self._code
         if self._text_lead:
             return b""
-        if not isinstance(chunk.message_metadata, UnsetType):
-            self._model = msgspec.json.decode(chunk.message_metadata, type=_Metadata).model or self._model
         lead = _json({**self._head, "model": self._model})[:-1]
         self._text_lead = lead + b',"choices":[{"index":0,"delta":{"content":'
         return self._choice({"role": "assistant", "content": ""})
@@ -147,6 +149,7 @@ class CompletionFrames:
 
 class _Metadata(msgspec.Struct):
     model: str = ""
+    code: str = ""
     usage: Usage | None = None
 
 
