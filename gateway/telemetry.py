@@ -2,9 +2,10 @@
 
 import logging
 import sys
+from collections.abc import Callable
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, start_http_server
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -22,9 +23,14 @@ class Metrics:
             buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30),
             registry=self.registry,
         )
-        self.open_runs = Gauge("trilane_open_runs", "Runs being written", registry=self.registry)
-        self.tasks = Gauge("trilane_tasks", "Tasks of the event loop", registry=self.registry)
-        self.open_streams = Gauge("trilane_open_streams", "Event streams being read", registry=self.registry)
+
+    def gauge(self, name: str, help_text: str, value: Callable[[], float]) -> None:
+        """A figure that is looked up when somebody asks for it."""
+        Gauge(f"trilane_{name}", help_text, registry=self.registry).set_function(value)
+
+    def serve(self, port: int) -> None:
+        """Serves the figures on a port of their own, of this machine, from a thread of their own."""
+        start_http_server(port, "127.0.0.1", self.registry)
 
     def text(self) -> bytes:
         return generate_latest(self.registry)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any
 
 from litestar import Litestar, Request, Response, Router
+from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
@@ -21,7 +22,6 @@ from gateway.chat.lane import ChatLane
 from gateway.chat.upstream import OpenAIUpstream, Upstream, Upstreams
 from gateway.errors import BadRequest, ConfigurationError, NotFound, TooLarge, TrilaneError, problem
 from gateway.settings import Settings
-from gateway.telemetry import Metrics
 
 SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,64}")
 PROBLEM = "application/problem+json"
@@ -100,15 +100,17 @@ UNITS: dict[str, Callable[[Settings], Unit]] = {"all": all_unit, "chat": chat_un
 
 
 def _unit(name: str, settings: Settings, handlers: list[Any]) -> Unit:
+    from routes import ops
+
     lane = ChatLane(open_log(settings), open_upstreams(settings), settings)
-    metrics = Metrics()
-    lane.runs.metrics = metrics
+    if settings.metrics_port:
+        lane.metrics.serve(settings.metrics_port)
+    else:
+        handlers = [*handlers, ops.metrics]
     app = Litestar(
         handlers,
-        dependencies={
-            "chat": Provide(lambda: lane, sync_to_thread=False),
-            "metrics": Provide(lambda: metrics, sync_to_thread=False),
-        },
+        dependencies={"chat": Provide(lambda: lane, sync_to_thread=False)},
+        cors_config=_cors(settings),
         middleware=[_authentication(authenticator(settings))],
         lifespan=[lambda _: lane.opened()],
         exception_handlers={TrilaneError: _refused, HTTPException: _refused_by_litestar, Exception: _failed},
@@ -122,6 +124,13 @@ def _unit(name: str, settings: Settings, handlers: list[Any]) -> Unit:
         logging_config=None,
     )
     return Unit(name, app, lane)
+
+
+def _cors(settings: Settings) -> CORSConfig | None:
+    """Other origins may call with a token when they are listed; without a list, only the gateway's own pages can."""
+    if not settings.allowed_origins:
+        return None
+    return CORSConfig(allow_origins=settings.allowed_origins, allow_credentials=True, expose_headers=["x-request-id"])
 
 
 def _authentication(auth: Authenticator) -> Callable[[ASGIApp], ASGIApp]:

@@ -25,10 +25,15 @@ class ChatLane:
         self.chats = Chats(event_log, self.hub, self.runs, settings.limits.messages)
         self.streams = OpenStreams()
         self.ready = False
+        self.metrics = self.runs.metrics
+        self.metrics.gauge("open_runs", "Runs being written", lambda: len(self.runs))
+        self.metrics.gauge("open_streams", "Event streams being read", lambda: len(self.streams))
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
         await self.log.open()
+        loop = asyncio.get_running_loop()
+        self.metrics.gauge("tasks", "Tasks of the event loop", lambda: len(asyncio.all_tasks(loop)))
         self.runs.start_sweeping()
         self.ready = True
         try:

@@ -35,12 +35,13 @@ export class Api {
   }
 
   /**
-   * @param {string | null} [cursor]
+   * @param {string | null} cursor
+   * @param {boolean} quiet
    * @returns {Promise<{chats: ChatSummary[], cursor: string | null}>}
    */
-  async chats(cursor = null) {
+  async chats(cursor, quiet) {
     const query = cursor ? `?cursor=${encodeURIComponent(cursor)}` : "";
-    return (await this.#call(`/api/chats${query}`)).json();
+    return (await this.#call(`/api/chats${query}`, { quiet })).json();
   }
 
   /**
@@ -60,9 +61,12 @@ export class Api {
   /**
    * @param {string} id
    * @param {string} runId empty: whichever runs
+   * @returns {Promise<boolean>} whether there was one to stop
    */
   async stop(id, runId) {
-    await this.#call(`${path(id)}/stop`, { method: "POST", body: runId ? { activeStreamId: runId } : {} });
+    const body = runId ? { activeStreamId: runId } : {};
+    const response = await this.#call(`${path(id)}/stop`, { method: "POST", body });
+    return (await response.json()).stopped !== false;
   }
 
   /**

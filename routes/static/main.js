@@ -1,0 +1,155 @@
+// @ts-check
+/** The console page: which chat is open, who is told what, and when the gateway is asked again. */
+
+import { Api } from "./api.js";
+import { Chat, newId } from "./chat/chat.js";
+import { ChatList } from "./chat/list.js";
+import { pause } from "./pause.js";
+import { Composer } from "./view/composer.js";
+import { ConversationView } from "./view/conversation.js";
+import { copyText } from "./view/copy.js";
+import { askForKey, confirmDelete } from "./view/dialogs.js";
+import { byId } from "./view/dom.js";
+import { Follower } from "./view/scroll.js";
+import { Sidebar } from "./view/sidebar.js";
+import { Status } from "./view/status.js";
+import { fitViewport } from "./view/viewport.js";
+import { textOf } from "./stream/message.js";
+
+const LOOK_MS = 3000;
+
+const api = new Api(askForKey);
+const tabs = new BroadcastChannel("trilane");
+const log = byId("log", HTMLElement);
+const title = byId("title", HTMLElement);
+const signOut = byId("sign-out", HTMLButtonElement);
+const status = new Status();
+const follower = new Follower(byId("scroller", HTMLElement), log, byId("jump", HTMLButtonElement));
+const list = new ChatList(api, draw);
+const composer = new Composer({
+  send,
+  edit: (id, text) => chat.edit(id, text),
+  stop: () => void chat.stop(),
+});
+const sidebar = new Sidebar({ remove: (summary) => void remove(summary), more: () => void list.more() });
+const conversation = new ConversationView(log, {
+  send,
+  regenerate: () => chat.regenerate(),
+  edit: (message) => composer.beginEdit(message.id, textOf(message)),
+  copy: (text, button) => void copyText(text, button),
+  reload: () => void chat.load(),
+});
+
+let drawing = false;
+let chat = newChat(newId());
+
+/** @param {string} id */
+function newChat(id) {
+  return new Chat(id, {
+    api,
+    pause,
+    changed: draw,
+    announce: (text, urgent) => status.announce(text, urgent),
+    touched: (touched) => {
+      tabs.postMessage(touched);
+      void list.load();
+    },
+  });
+}
+
+/** Draws what changed, once for each frame however many chunks came. A tab that nobody sees draws nothing. */
+function draw() {
+  if (drawing) return;
+  drawing = true;
+  requestAnimationFrame(() => {
+    drawing = false;
+    conversation.render(chat);
+    composer.update({ busy: chat.busy, stopping: chat.stopping, blocked: chat.status === "missing" });
+    status.render({ busy: chat.busy, stopping: chat.stopping, link: chat.link, begun: !!chat.answer?.parts.length });
+    sidebar.render(list.chats, chat.id, list.hasMore);
+    signOut.hidden = !api.signedIn;
+    drawTitle();
+  });
+}
+
+function drawTitle() {
+  const first = chat.messages[0];
+  const name = list.titleOf(chat.id) ?? (first ? textOf(first).slice(0, 80) : "New chat");
+  if (title.textContent === name) return;
+  title.textContent = name;
+  document.title = first ? `${name} · Trilane` : "Trilane";
+}
+
+/** @param {string} text */
+function send(text) {
+  chat.send(text);
+  composer.keepFor(chat.id);
+  if (location.hash !== hashOf(chat.id)) history.pushState(null, "", hashOf(chat.id));
+  follower.toEnd();
+}
+
+/** @param {string} id */
+const hashOf = (id) => `#/c/${encodeURIComponent(id)}`;
+
+function route() {
+  const found = /^#\/c\/([^/]+)$/.exec(location.hash);
+  const id = found ? decodeURIComponent(found[1]) : "";
+  if (id && id === chat.id) return;
+  chat.close();
+  chat = newChat(id || newId());
+  composer.open(id);
+  if (id) void chat.load();
+  follower.toEnd();
+  draw();
+  if (matchMedia("(hover: hover)").matches) composer.focus();
+}
+
+/** @param {import("./api.js").ChatSummary} summary */
+async function remove(summary) {
+  if (!(await confirmDelete(summary.title))) return;
+  if (!(await list.remove(summary.id))) {
+    status.announce("The chat could not be deleted.", true);
+    return;
+  }
+  tabs.postMessage(summary.id);
+  if (summary.id === chat.id) location.hash = "#/";
+}
+
+/** Another device may have written: nothing tells a page that only looks, so it looks now and then. */
+function look() {
+  if (document.visibilityState === "visible" && chat.stored && !chat.busy) void chat.refresh();
+}
+
+tabs.addEventListener("message", ({ data }) => {
+  void list.load();
+  if (data === chat.id) look();
+});
+document.addEventListener("click", (event) => {
+  const button = event.target instanceof Element ? event.target.closest("[data-copy]") : null;
+  const code = button?.closest(".code")?.querySelector("code")?.textContent;
+  if (button instanceof HTMLElement && code) void copyText(code, button);
+});
+document.addEventListener("visibilitychange", () => {
+  if (document.visibilityState !== "visible") return;
+  look();
+  void list.load();
+});
+byId("skip", HTMLAnchorElement).addEventListener("click", (event) => {
+  event.preventDefault();
+  composer.focus();
+});
+signOut.addEventListener("click", () => {
+  api.signOut();
+  location.reload();
+});
+addEventListener("online", draw);
+addEventListener("offline", draw);
+addEventListener("hashchange", route);
+setInterval(look, LOOK_MS);
+
+byId("new-chat", HTMLAnchorElement).addEventListener("click", () => composer.focus());
+
+fitViewport();
+route();
+void list.load(false);
+draw();

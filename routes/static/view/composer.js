@@ -1,0 +1,125 @@
+// @ts-check
+/** Where a message is written. Enter sends, Shift+Enter begins a line, Escape stops; drafts outlive a reload. */
+
+import { byId } from "./dom.js";
+
+/** @typedef {{send(text: string): void, edit(id: string, text: string): void, stop(): void}} Commands */
+
+const DRAFT = "trilane.draft.";
+
+export class Composer {
+  #form = byId("composer", HTMLFormElement);
+  #input = byId("message", HTMLTextAreaElement);
+  #send = byId("send", HTMLButtonElement);
+  #stop = byId("stop", HTMLButtonElement);
+  #editing = byId("editing", HTMLElement);
+  #commands;
+  #chatId = "";
+  /** The message that is being said differently. */
+  #edited = "";
+  #busy = false;
+
+  /** @param {Commands} commands */
+  constructor(commands) {
+    this.#commands = commands;
+    this.#form.addEventListener("submit", (event) => this.#submit(event));
+    this.#input.addEventListener("keydown", (event) => this.#key(event));
+    this.#input.addEventListener("input", () => this.#changed());
+    this.#stop.addEventListener("click", () => {
+      commands.stop();
+      this.focus();
+    });
+    byId("cancel-edit", HTMLButtonElement).addEventListener("click", () => this.#cancelEdit());
+  }
+
+  focus() {
+    this.#input.focus();
+  }
+
+  /** @param {string} chatId whose draft is shown from now on */
+  open(chatId) {
+    this.#chatId = chatId;
+    this.#edited = "";
+    this.#editing.hidden = true;
+    this.#set(sessionStorage.getItem(DRAFT + chatId) ?? "");
+  }
+
+  /** @param {string} chatId the new chat has got its name: drafts are its own from now on */
+  keepFor(chatId) {
+    this.#chatId = chatId;
+  }
+
+  /**
+   * @param {string} id
+   * @param {string} text
+   */
+  beginEdit(id, text) {
+    this.#edited = id;
+    this.#editing.hidden = false;
+    this.#set(text);
+    this.focus();
+  }
+
+  /** @param {{busy: boolean, stopping: boolean, blocked: boolean}} state */
+  update({ busy, stopping, blocked }) {
+    this.#busy = busy;
+    this.#stop.hidden = !busy;
+    this.#stop.disabled = stopping;
+    this.#send.hidden = busy;
+    this.#input.disabled = blocked;
+    this.#ready();
+  }
+
+  /** @param {SubmitEvent} event */
+  #submit(event) {
+    event.preventDefault();
+    const text = this.#input.value.trim();
+    if (!text || this.#busy) return;
+    const edited = this.#edited;
+    this.#edited = "";
+    this.#editing.hidden = true;
+    this.#set("");
+    if (edited) this.#commands.edit(edited, text);
+    else this.#commands.send(text);
+  }
+
+  /** @param {KeyboardEvent} event */
+  #key(event) {
+    // While an input method composes a character, Enter chooses it.
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+      event.preventDefault();
+      this.#form.requestSubmit();
+    } else if (event.key === "Escape" && this.#edited) this.#cancelEdit();
+    else if (event.key === "Escape" && this.#busy) this.#commands.stop();
+  }
+
+  #cancelEdit() {
+    this.open(this.#chatId);
+    this.focus();
+  }
+
+  #changed() {
+    if (!this.#edited) {
+      if (this.#input.value) sessionStorage.setItem(DRAFT + this.#chatId, this.#input.value);
+      else sessionStorage.removeItem(DRAFT + this.#chatId);
+    }
+    this.#fit();
+    this.#ready();
+  }
+
+  /** @param {string} text */
+  #set(text) {
+    this.#input.value = text;
+    this.#changed();
+  }
+
+  #ready() {
+    this.#send.disabled = this.#input.value.trim() === "";
+  }
+
+  /** Grows with its text, up to the limit that the style sheet sets. */
+  #fit() {
+    this.#input.style.height = "auto";
+    this.#input.style.height = `${this.#input.scrollHeight}px`;
+  }
+}

@@ -1,0 +1,121 @@
+// @ts-check
+/** One message: its parts, what can be done with it, and the note below it. */
+
+import { isEmpty, textOf } from "../stream/message.js";
+import { el, icon } from "./dom.js";
+import { partView } from "./parts.js";
+
+/** @typedef {import("../stream/message.js").UIMessage} UIMessage */
+/** @typedef {import("../chat/endings.js").Note} Note */
+/** @typedef {{growing: boolean, last: boolean, busy: boolean, note: Note | null}} Situation */
+/** @typedef {{regenerate(): void, edit(message: UIMessage): void, copy(text: string, button: HTMLElement): void}} Actions */
+
+export class MessageView {
+  /** @type {UIMessage} */
+  #message;
+  /** @type {{type: string, view: import("./parts.js").PartView | null}[]} */
+  #parts = [];
+  #body = el("div", { class: "body" });
+  #waiting = el("p", { class: "waiting", role: "img", "aria-label": "Waiting for the answer" }, dot(), dot(), dot());
+  #tools = el("div", { class: "message-tools" });
+  #note = el("div", { class: "note", hidden: true });
+  #shown = "";
+  #actions;
+  element;
+
+  /**
+   * @param {UIMessage} message
+   * @param {Actions} actions
+   */
+  constructor(message, actions) {
+    this.#message = message;
+    this.#actions = actions;
+    const who = el("h2", { class: "visually-hidden" }, message.role === "user" ? "You" : "Answer");
+    const attributes = { class: `message ${message.role}`, "data-id": message.id };
+    this.element = el("article", attributes, who, this.#waiting, this.#body, this.#tools, this.#note);
+  }
+
+  /**
+   * @param {UIMessage} message
+   * @param {Situation} situation
+   */
+  update(message, situation) {
+    const shown = JSON.stringify(situation);
+    if (message === this.#message && shown === this.#shown && !situation.growing) return;
+    this.#message = message;
+    this.#updateParts(message, situation.growing);
+    this.#waiting.hidden = !situation.growing || !isEmpty(message);
+    this.element.setAttribute("aria-busy", String(situation.growing));
+    if (shown !== this.#shown || !situation.growing) this.#updateTools(situation);
+    if (shown !== this.#shown) this.#updateNote(situation);
+    this.#shown = shown;
+  }
+
+  /**
+   * @param {UIMessage} message
+   * @param {boolean} growing
+   */
+  #updateParts(message, growing) {
+    const { parts } = message;
+    while (this.#parts.length > parts.length || this.#parts.some(({ type }, i) => type !== parts[i].type)) {
+      this.#parts.pop()?.view?.element.remove();
+    }
+    parts.forEach((part, index) => {
+      if (index === this.#parts.length) {
+        const view = partView(part, message.role === "user");
+        if (view) this.#body.append(view.element);
+        this.#parts.push({ type: part.type, view });
+      }
+      this.#parts[index].view?.update(part, growing && index === parts.length - 1);
+    });
+  }
+
+  /** @param {Situation} situation */
+  #updateTools({ growing, last, busy }) {
+    const message = this.#message;
+    this.#tools.hidden = growing || isEmpty(message);
+    const copy = button("copy", "Copy", (event) => this.#actions.copy(textOf(message), event.currentTarget));
+    const edit = !busy && message.role === "user" && button("edit", "Edit", () => this.#actions.edit(message));
+    const again = last && !busy && message.role === "assistant";
+    const regenerate = again && button("again", "Regenerate", () => this.#actions.regenerate());
+    const facts = el("span", { class: "facts" }, message.role === "assistant" && factsOf(message.metadata ?? {}));
+    this.#tools.replaceChildren(...[copy, edit, regenerate, facts].filter((child) => child !== false));
+  }
+
+  /** @param {Situation} situation */
+  #updateNote({ note, last, busy }) {
+    this.#note.hidden = note === null;
+    if (!note) return;
+    this.#note.className = `note ${note.kind}`;
+    const retryable = last && !busy && (note.kind === "error" || note.kind === "unanswered" || this.#message.role === "user");
+    const retry = retryable && el("button", { type: "button", click: () => this.#actions.regenerate() }, icon("again"), "Retry");
+    const detail = note.detail && el("details", {}, el("summary", {}, "Details"), el("p", {}, note.detail));
+    this.#note.replaceChildren(el("p", {}, note.text), ...[retry, detail].filter((child) => child !== false && child !== ""));
+  }
+}
+
+/**
+ * Who answered, and what it took.
+ * @param {{model?: string, usage?: {inputTokens?: number, outputTokens?: number, estimated?: boolean}}} metadata
+ */
+function factsOf({ model, usage }) {
+  const facts = model ? [model] : [];
+  if (usage && typeof usage.outputTokens === "number") {
+    const about = usage.estimated ? "about " : "";
+    facts.push(`${about}${number(usage.inputTokens ?? 0)} tokens in, ${number(usage.outputTokens)} out`);
+  }
+  return facts.join(" · ");
+}
+
+/** @param {number} value */
+const number = (value) => value.toLocaleString("en");
+
+/**
+ * @param {"copy" | "edit" | "again"} picture
+ * @param {string} label
+ * @param {(event: any) => void} click
+ */
+const button = (picture, label, click) =>
+  el("button", { type: "button", class: "quiet", title: label, click }, icon(picture), el("span", {}, label));
+
+const dot = () => el("span", { class: "dot" });
