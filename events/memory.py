@@ -94,8 +94,11 @@ class MemoryLog:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[Appended]] = loop.create_future()
         size = sum([len(line) for append in appends for line in append.data])
+        refused = self._refusal(size)
+        if refused is not None:
+            future.set_exception(refused)
+            return future
         try:
-            self._admit(size)
             change = self._plan(appends)
         except LogError as error:
             self._answer(loop, future, error)
@@ -187,11 +190,12 @@ class MemoryLog:
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
 
-    def _admit(self, size: int) -> None:
+    def _refusal(self, size: int) -> LogUnavailable | None:
         if not self._is_open:
-            raise LogUnavailable("the log is not open")
+            return LogUnavailable("the log is not open")
         if self._pending_bytes + size > self._max_pending_bytes:
-            raise LogUnavailable(f"more than {self._max_pending_bytes} bytes wait to be told")
+            return LogUnavailable(f"more than {self._max_pending_bytes} bytes wait to be told")
+        return None
 
     def _plan(self, appends: Collection[Append]) -> _Change:
         change = _Change()

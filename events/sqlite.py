@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from events.log import Append, Appended, Commit, Listener, Retention, Slice, TopicInfo, Wanted
-from events.sqlite_file import prepare
+from events.sqlite_file import BUSY_S, prepare
 from events.sqlite_plan import Call
 from events.sqlite_reader import LAST_CHARACTER, Reader
 from events.sqlite_retention import Retainer
@@ -41,13 +41,16 @@ class SqliteLog:
         *,
         clock: Callable[[], float] = time.time,
         max_pending_bytes: int = 64 << 20,
+        busy_s: float = BUSY_S,
     ) -> None:
+        """`busy_s`: how long a write waits for those of other processes before it fails with LogUnavailable."""
         self.listener = ignore
         self.wanted = frozenset[str]()
         self._path = Path(path)
         self._retention = retention
         self._clock = clock
         self._max_pending_bytes = max_pending_bytes
+        self._busy_s = busy_s
         self._pending_bytes = 0
         self._writer: Writer | None = None
         self._reader: Reader | None = None
@@ -61,7 +64,12 @@ class SqliteLog:
         prepare(self._path)
         self._reader = Reader(self._path)
         self._writer = Writer(
-            self._path, tell=self._tell, wanted=lambda: self.wanted, retention=self._retention, clock=self._clock
+            self._path,
+            tell=self._tell,
+            wanted=lambda: self.wanted,
+            retention=self._retention,
+            clock=self._clock,
+            busy_s=self._busy_s,
         )
         self._writer.start()
 

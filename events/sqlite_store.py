@@ -63,8 +63,8 @@ def topic_of(row: Sequence[Any]) -> Topic:
 class Store:
     """One connection, used by the writer's thread alone once it is open."""
 
-    def __init__(self, path: Path, wanted: Callable[[], Wanted]) -> None:
-        self.db = connect(path, cache_kib=CACHE_KIB)
+    def __init__(self, path: Path, wanted: Callable[[], Wanted], busy_s: float) -> None:
+        self.db = connect(path, busy_s=busy_s, cache_kib=CACHE_KIB)
         self._path = path
         self._inode = path.stat().st_ino
         self._wanted = wanted

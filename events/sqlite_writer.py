@@ -55,12 +55,13 @@ class Writer:
         wanted: Callable[[], Wanted],
         retention: Callable[[str], Retention],
         clock: Callable[[], float],
+        busy_s: float,
     ) -> None:
         self._path = path
         self._tell = tell
         self._wanted = wanted
         self._clock = clock
-        self._store = Store(path, wanted)
+        self._store = Store(path, wanted, busy_s)
         self._retainer = Retainer(self._store, retention, self.now_ms)
         self._checkpointer = Checkpointer(path)
         self._waiting: deque[Call | Task] = deque()

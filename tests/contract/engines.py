@@ -1,0 +1,122 @@
+"""The engines that the contract is tested on, and how a test opens them."""
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from events.log import Append, Appended, Commit, EventLog, Retention, Slice
+from events.memory import MemoryLog
+from events.sqlite import SqliteLog
+
+TEST_S = 30.0
+
+
+class SweepingLog(EventLog, Protocol):
+    """What every engine has besides the port, for tests and for operators."""
+
+    async def sweep(self) -> None: ...
+
+
+def keep_all(topic: str) -> Retention:
+    return Retention()
+
+
+@dataclass
+class Clock:
+    """Time passes when a test says so."""
+
+    now_s: float = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@dataclass
+class Engine:
+    """One kind of log in one place: every `open` gives another instance on the same place, if `is_shared`."""
+
+    name: str
+    folder: Path
+    clock: Clock = field(default_factory=Clock)
+
+    @property
+    def is_shared(self) -> bool:
+        return self.name != "memory"
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "log.db"
+
+    def make(self, retention: Callable[[str], Retention] = keep_all, **settings: Any) -> SweepingLog:
+        if self.name == "memory":
+            return MemoryLog(retention, clock=self.clock, **settings)
+        return SqliteLog(self.path, retention, clock=self.clock, **settings)
+
+    @contextlib.asynccontextmanager
+    async def open(
+        self, retention: Callable[[str], Retention] = keep_all, **settings: Any
+    ) -> AsyncGenerator[SweepingLog]:
+        log = self.make(retention, **settings)
+        await log.open()
+        try:
+            yield log
+        finally:
+            await log.close()
+
+
+class Heard(list[Commit]):
+    """A listener that remembers."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._news = asyncio.Event()
+        log.listener = self.hear
+
+    def hear(self, commits: Sequence[Commit]) -> None:
+        self.extend(commits)
+        self._news.set()
+
+    async def until(self, met: Callable[[], object], within_s: float = 5.0) -> None:
+        """Waits for commits until `met()` is true."""
+        async with asyncio.timeout(within_s):
+            while not met():
+                self._news.clear()
+                await self._news.wait()
+
+
+def scenario(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """A test that is a coroutine, on an event loop of its own and under a deadline."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **fixtures: Any) -> None:
+        async def within_deadline() -> None:
+            async with asyncio.timeout(TEST_S):
+                await test(*args, **fixtures)
+
+        asyncio.run(within_deadline())
+
+    return run
+
+
+async def put(log: EventLog, topic: str, *lines: bytes, **how: Any) -> Appended:
+    """Appends one block and gives what became of it."""
+    return (await log.append(Append(topic=topic, data=list(lines), **how)))[0]
+
+
+def flat(found: Slice) -> list[tuple[int, str, bytes]]:
+    """(offset, name, data) of each event."""
+    return [(block.first + n, block.name, line) for block in found.blocks for n, line in enumerate(block.data)]
+
+
+async def whole(log: EventLog, topic: str, after: int = 0) -> list[tuple[int, str, bytes]]:
+    """All events of a topic, in as many reads as it takes."""
+    events: list[tuple[int, str, bytes]] = []
+    while True:
+        found = await log.read(topic, after)
+        if not found.blocks:
+            return events
+        events += flat(found)
+        after = found.blocks[-1].last
