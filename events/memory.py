@@ -185,7 +185,7 @@ class MemoryLog:
         gone = self._topics.pop(name)
         del self._blocks[name], self._bytes[name]
         self._keys = {at: known for at, known in self._keys.items() if at[0] != name}
-        self._untold.append(Commit(topic=name, epoch=gone.epoch, block=None, closed=gone.closed))
+        self._untold.append(Commit(topic=name, epoch=gone.epoch, block=None))
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)

@@ -140,7 +140,7 @@ class Retainer:
         if known is not None:
             known.oldest, known.base = oldest, base
         if oldest > topic.head:  # no row is left that would show another process how far it had come
-            self._store.mark(topic.name, topic.epoch, self._now_ms())
+            self._store.mark(topic, topic.closed, self._now_ms())
 
     def _sweep_slice(self) -> list[Commit]:
         """Looks at the next topics by id; after the last, at keys and markers."""

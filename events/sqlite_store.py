@@ -34,7 +34,7 @@ FROM blocks b LEFT JOIN topics t ON t.id = b.topic_id WHERE b.seq > ? AND b.seq 
 GROUP BY b.topic_id, iif(b.topic_id, '', b.name) ORDER BY max(b.seq)
 """
 MARK = """
-INSERT INTO blocks (topic_id, first, count, total, time_ms, closing, name, data) VALUES (0, NULL, 0, 0, ?, 0, ?, ?)
+INSERT INTO blocks (topic_id, first, count, total, time_ms, closing, name, data) VALUES (0, NULL, 0, 0, ?, ?, ?, ?)
 """
 NO_ROW = (None,) * 7
 
@@ -150,7 +150,7 @@ class Store:
                 self._insert(plan.rows[start : start + MAX_ROWS], now_ms)
             for topic in plan.marked:
                 self.db.execute("UPDATE topics SET closed = ? WHERE id = ?", (topic.closed, topic.id))
-                self.mark(topic.name, topic.epoch, now_ms)
+                self.mark(topic, topic.closed, now_ms)
             self._keep_keys(plan.keys, now_ms)
         return plan, news
 
@@ -211,17 +211,18 @@ class Store:
         for topic_id, topic in enumerate(topics, (cursor.lastrowid or 0) + 1 - len(topics)):
             topic.id = topic_id
 
-    def mark(self, name: str, epoch: str, now_ms: int) -> None:
+    def mark(self, topic: Topic, closed: bool, now_ms: int) -> None:
         """Lets other processes see that they must look at this topic."""
-        self.seq = self.db.execute(MARK, (now_ms, name, epoch.encode())).lastrowid or 0
+        values = (now_ms, closed, topic.name, topic.epoch.encode())
+        self.seq = self.db.execute(MARK, values).lastrowid or 0
 
     def drop(self, topic: Topic, now_ms: int) -> Commit:
         """Removes a topic, inside a transaction that has caught up."""
         for table, column in (("blocks", "topic_id"), ("keys", "topic_id"), ("topics", "id")):
             self.db.execute(f"DELETE FROM {table} WHERE {column} = ?", (topic.id,))
         self.topics.pop(topic.name, None)
-        self.mark(topic.name, topic.epoch, now_ms)
-        return Commit(topic=topic.name, epoch=topic.epoch, block=None, closed=topic.closed)
+        self.mark(topic, False, now_ms)
+        return Commit(topic=topic.name, epoch=topic.epoch, block=None)
 
     def delete(self, name: str, now_ms: int) -> tuple[bool, list[Commit]]:
         """Removes a topic, in its own transaction."""
