@@ -297,16 +297,28 @@ static double cpu_s(void) {
     return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
 }
 
+static void print_count(const char *name, uint64_t value) {
+    printf("\"%s\":%llu,", name, (unsigned long long)value);
+}
+
 static void report(double seconds, double cpu) {
-    printf("{\"streams\":%d,\"running\":%d,\"seconds\":%.3f,\"requests\":%llu,\"finished\":%llu,\"bad\":%llu,\"lost\":%llu,"
-           "\"doubled\":%llu,\"refused\":%llu,\"broken\":%llu,\"last_status\":%d,\"tokens\":%llu,\"frames\":%llu,\"tokens_per_s\":%.0f,"
-           "\"client_cpu_s\":%.3f,\"next_id\":%ld,", o.streams, running, seconds, (unsigned long long)requests,
-           (unsigned long long)finished, (unsigned long long)bad, (unsigned long long)lost, (unsigned long long)doubled,
-           (unsigned long long)refused, (unsigned long long)broken, last_status, (unsigned long long)tokens_seen,
-           (unsigned long long)frames,
-           (double)tokens_seen / seconds, cpu, o.next_id);
-    print_samples("ttft_ms", &ttft); printf(",");
-    print_samples("lag_ms", &lag); printf("}\n");
+    printf("{\"streams\":%d,\"running\":%d,\"seconds\":%.3f,\"client_cpu_s\":%.3f,\"tokens_per_s\":%.0f,", o.streams, running,
+           seconds, cpu, (double)tokens_seen / seconds);
+    print_count("requests", requests);
+    print_count("finished", finished);
+    print_count("bad", bad);
+    print_count("lost", lost);
+    print_count("doubled", doubled);
+    print_count("refused", refused);
+    print_count("broken", broken);
+    print_count("last_status", (uint64_t)last_status);
+    print_count("tokens", tokens_seen);
+    print_count("frames", frames);
+    print_count("next_id", (uint64_t)o.next_id);
+    print_samples("ttft_ms", &ttft);
+    printf(",");
+    print_samples("lag_ms", &lag);
+    printf("}\n");
 }
 
 static void options(int argc, char **argv) {

@@ -8,6 +8,7 @@ import platform
 import re
 import shutil
 import socket
+import sqlite3
 import subprocess
 import time
 from importlib import metadata
@@ -86,7 +87,7 @@ def describe() -> dict[str, str | int]:
 
 def versions() -> dict[str, str]:
     """What was measured, as far as it can be told."""
-    found = {"python": platform.python_version(), "sqlite": __import__("sqlite3").sqlite_version}
+    found = {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
     for name in ("litestar", "uvicorn", "uvloop", "httptools", "openai", "httpx2", "msgspec"):
         try:
             found[name] = metadata.version(name)
