@@ -196,23 +196,26 @@ class _Wrapped(msgspec.Struct):
     error: Raw | UnsetType = UNSET
 
 
-def _in_band(text: bytes) -> UpstreamError:
-    """An error told inside the stream: `{"error": {...}}`, a flat object, or a bare string."""
+def error_body(text: bytes) -> ErrorBody:
+    """What an error says, in any of its shapes: `{"error": {...}}`, a flat object, a bare string, or no JSON at all."""
     try:
         wrapped = msgspec.json.decode(text, type=_Wrapped).error
     except msgspec.DecodeError:
         wrapped = UNSET
     try:
         body = msgspec.json.decode(text if isinstance(wrapped, UnsetType) else wrapped, type=ErrorBody | str)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         body = text.decode("utf-8", "replace")
-    if isinstance(body, str):
-        body = ErrorBody(message=body)
+    return ErrorBody(message=body) if isinstance(body, str) else body
+
+
+def _in_band(text: bytes) -> UpstreamError:
+    """An error told inside the stream."""
+    body = error_body(text)
     code = int(body.code) if isinstance(body.code, str) and body.code.isdecimal() else body.code
     if isinstance(code, int) and 400 <= code < 600:
         return refusal(code, body.message)
-    named = f"{code} {body.type}".lower()
-    if "rate_limit" in named:
+    if "rate_limit" in f"{code} {body.type}".lower():
         return refusal(429, body.message)
     detail = body.message[:SHOWN_CHARS] or "the upstream reported an error"
     return UpstreamError(detail, code="upstream_error")
