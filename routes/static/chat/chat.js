@@ -128,12 +128,12 @@ export class Chat {
 
   #noteStored() {
     for (const [id, note] of this.notes) if (note === UNANSWERED || !this.#holds(id)) this.notes.delete(id);
-    for (const message of this.messages) {
-      const note = message.role === "assistant" && noteOfStored(message.metadata ?? {});
+    this.messages.forEach((message, index) => {
+      const next = this.messages[index + 1];
+      const answered = next ? next.role === "assistant" : this.busy;
+      const note = message.role === "user" ? !answered && UNANSWERED : noteOfStored(message.metadata ?? {});
       if (note && !this.notes.has(message.id)) this.notes.set(message.id, note);
-    }
-    const last = this.messages.at(-1);
-    if (last?.role === "user" && !this.busy && !this.notes.has(last.id)) this.notes.set(last.id, UNANSWERED);
+    });
   }
 
   /** @param {string} id */

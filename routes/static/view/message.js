@@ -71,12 +71,12 @@ export class MessageView {
   }
 
   /** @param {Situation} situation */
-  #updateTools({ growing, last, busy }) {
+  #updateTools({ growing, last, busy, note }) {
     const message = this.#message;
     this.#tools.hidden = growing || isEmpty(message);
     const copy = button("copy", "Copy", (event) => this.#actions.copy(textOf(message), event.currentTarget));
     const edit = !busy && message.role === "user" && button("edit", "Edit", () => this.#actions.edit(message));
-    const again = last && !busy && message.role === "assistant";
+    const again = last && !busy && message.role === "assistant" && note?.kind !== "error";
     const regenerate = again && button("again", "Regenerate", () => this.#actions.regenerate());
     const facts = el("span", { class: "facts" }, message.role === "assistant" && factsOf(message.metadata ?? {}));
     this.#tools.replaceChildren(...[copy, edit, regenerate, facts].filter((child) => child !== false));
