@@ -5,6 +5,7 @@ them; and it dies by the signal that ended it, where an operator wants exit code
 """
 
 import asyncio
+import gc
 import logging
 import socket
 from collections.abc import Coroutine
@@ -43,6 +44,11 @@ class Server(uvicorn.Server):
         self._forced = asyncio.Event()
         self.cut = False
         """Something was still in flight when the process ended."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()  # what was loaded to serve stays: a full collection need not look at it again and again
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
