@@ -236,6 +236,7 @@ function resolve(tokens, growing) {
       out.push(token);
       continue;
     }
+    if (growing && token === tokens.at(-1) && isUnfinished(openers, token)) continue;
     while (token.closes && token.count > 0 && pair(out, openers, token));
     if (token.count === 0) continue;
     if (token.opens && openers.length < MAX_OPEN) openers.push({ at: out.length, token });
@@ -243,6 +244,17 @@ function resolve(tokens, growing) {
   }
   if (growing) closeOpen(out, openers);
   return out.map(plain);
+}
+
+/**
+ * Whether the last characters so far are half of a mark: the `*` of a coming `**`, or one that will open something.
+ * @param {{at: number, token: Delimiter}[]} openers
+ * @param {Delimiter} last
+ */
+function isUnfinished(openers, last) {
+  if (!last.opens && !last.closes) return true;
+  const opener = openers.findLast(({ token }) => token.char === last.char);
+  return opener !== undefined && opener.token.count === 2 && last.count === 1;
 }
 
 /**

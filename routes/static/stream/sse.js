@@ -19,9 +19,8 @@ const CR = 13;
 export class SseParser {
   /** The reconnection delay in milliseconds that the stream asked for. @type {number | null} */
   retryMs = null;
-  /** @type {string} */
-  #rest = "";
-  #scanned = 0;
+  /** The line that has not ended yet, in the pieces it came in: a long one stays linear. @type {string[]} */
+  #line = [];
   #started = false;
   #skipLf = false;
   #data = "";
@@ -41,24 +40,20 @@ export class SseParser {
     }
     /** @type {SseEvent[]} */
     const events = [];
-    const buffer = this.#rest + text;
     let begin = 0;
-    // Only what is new is looked through: a long line that comes in many pieces stays linear.
-    for (let at = this.#scanned; at < buffer.length; at += 1) {
-      const code = buffer.charCodeAt(at);
-      if (code === LF && this.#skipLf && at === begin) {
+    for (let at = 0; at < text.length; at += 1) {
+      const code = text.charCodeAt(at);
+      if (code === LF && this.#skipLf) {
         begin = at + 1;
-        this.#skipLf = false;
       } else if (code === LF || code === CR) {
-        this.#line(buffer.slice(begin, at), events);
+        this.#line.push(text.slice(begin, at));
+        this.#read(this.#line.join(""), events);
+        this.#line = [];
         begin = at + 1;
-        this.#skipLf = code === CR;
-      } else if (at === begin) {
-        this.#skipLf = false;
       }
+      this.#skipLf = code === CR;
     }
-    this.#rest = buffer.slice(begin);
-    this.#scanned = this.#rest.length;
+    if (begin < text.length) this.#line.push(text.slice(begin));
     return events;
   }
 
@@ -66,7 +61,7 @@ export class SseParser {
    * @param {string} line
    * @param {SseEvent[]} events
    */
-  #line(line, events) {
+  #read(line, events) {
     if (line === "") {
       this.#dispatch(events);
       return;

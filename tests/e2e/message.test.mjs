@@ -1,0 +1,76 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { isEmpty, MessageFold, textOf } from "../../routes/static/stream/message.js";
+
+function fold(chunks, known = []) {
+  const made = new MessageFold("pending", known);
+  for (const chunk of chunks) made.push(chunk);
+  return made.state;
+}
+
+const TEXT = [
+  { type: "start", messageId: "m1", messageMetadata: { model: "small" } },
+  { type: "start-step" },
+  { type: "reasoning-start", id: "r0" },
+  { type: "reasoning-delta", id: "r0", delta: "hm" },
+  { type: "reasoning-end", id: "r0" },
+  { type: "text-start", id: "t1" },
+  { type: "text-delta", id: "t1", delta: "Hel" },
+  { type: "text-delta", id: "t1", delta: "lo" },
+];
+const PARTS = [
+  { type: "reasoning", text: "hm", state: "done" },
+  { type: "text", text: "Hello", state: "streaming" },
+];
+
+test("text and reasoning become parts of one message", () => {
+  const { message, status } = fold(TEXT);
+  assert.deepEqual(message, { id: "m1", role: "assistant", parts: PARTS, metadata: { model: "small" } });
+  assert.equal(status, "streaming");
+});
+
+test("a replay from the start leaves no trace of what was there before", () => {
+  assert.deepEqual(fold([...TEXT, ...TEXT]), fold(TEXT));
+});
+
+test("a run that continues an answer keeps that answer's parts, also when it is replayed", () => {
+  const known = [{ id: "m1", role: "assistant", parts: [{ type: "text", text: "Before.", state: "done" }], metadata: { a: 1 } }];
+  const { message } = fold([...TEXT, ...TEXT], known);
+  assert.deepEqual(message.parts, [known[0].parts[0], ...PARTS]);
+  assert.deepEqual(message.metadata, { a: 1, model: "small" });
+  assert.equal(known[0].parts.length, 1);
+});
+
+for (const [type, rest] of [["finish", { finishReason: "stop" }], ["error", { errorText: "no" }], ["abort", { reason: "stopped" }]]) {
+  test(`${type} closes what is open and keeps the text`, () => {
+    const state = fold([...TEXT, { type: "message-metadata", messageMetadata: { code: "x" } }, { type, ...rest }]);
+    assert.equal(state.status, type);
+    assert.equal(textOf(state.message), "Hello");
+    assert.equal(state.message.parts[1].state, "done");
+    assert.equal(state.message.metadata.code, "x");
+  });
+}
+
+test("a tool call grows, gets its input and its output", () => {
+  const chunks = [
+    { type: "start", messageId: "m" },
+    { type: "tool-input-start", toolCallId: "c", toolName: "look" },
+    { type: "tool-input-delta", toolCallId: "c", inputTextDelta: '{"a":' },
+  ];
+  assert.equal(fold(chunks).message.parts[0].inputText, '{"a":');
+  chunks.push({ type: "tool-input-available", toolCallId: "c", toolName: "look", input: { a: 1 } });
+  const called = { type: "tool-look", toolCallId: "c", state: "input-available", input: { a: 1 } };
+  assert.deepEqual(fold(chunks).message.parts, [called]);
+  chunks.push({ type: "tool-output-available", toolCallId: "c", output: [2] });
+  assert.deepEqual(fold(chunks).message.parts, [{ ...called, state: "output-available", output: [2] }]);
+});
+
+test("chunks of unknown types are left out", () => {
+  const odd = [{ type: "data-drain", data: {}, transient: true }, { type: "custom" }, { type: "reset-step" }];
+  assert.deepEqual(fold([...TEXT, ...odd]), fold(TEXT));
+});
+
+test("a message is empty until there is something to see", () => {
+  assert.ok(isEmpty(fold(TEXT.slice(0, 3)).message));
+  assert.ok(!isEmpty(fold(TEXT).message));
+});

