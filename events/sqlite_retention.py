@@ -24,7 +24,7 @@ TRIM_ROWS = 1000
 PRUNE_ROWS = 2000
 SLICE_TOPICS = 100
 MARKER_MS = 3_600_000
-"""A process that sleeps for longer finds out by itself what it missed, when it next writes or reads a topic."""
+"""A process that sleeps for longer is not told what it missed; it finds out when it next reads or writes the topic."""
 
 SLICE = f"""
 SELECT {LOAD_COLUMNS}, coalesce(b.time_ms, t.updated_ms),

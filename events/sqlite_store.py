@@ -29,7 +29,8 @@ LOAD_COLUMNS = """t.name, t.epoch, t.owner, t.id, coalesce(b.first + b.count, t.
     t.closed OR coalesce(b.closing, 0), t.oldest, t.base"""
 LOAD = f"SELECT {LOAD_COLUMNS} FROM topics t LEFT JOIN blocks b ON b.seq = {NEWEST} WHERE t.name IN "
 CHANGED = """
-SELECT coalesce(t.name, b.name), coalesce(t.epoch, CAST(b.data AS TEXT)), max(coalesce(t.closed, 0), max(b.closing))
+SELECT coalesce(t.name, b.name), coalesce(t.epoch, CAST(b.data AS TEXT)), max(coalesce(t.closed, 0), max(b.closing)),
+    count(*)
 FROM blocks b LEFT JOIN topics t ON t.id = b.topic_id WHERE b.seq > ? AND b.seq <= ?
 GROUP BY b.topic_id, iif(b.topic_id, '', b.name) ORDER BY max(b.seq)
 """
@@ -160,12 +161,14 @@ class Store:
         if seq == self.seq:
             return []
         changed = self.db.execute(CHANGED, (self.seq, seq)).fetchall()
+        if sum(rows for *_, rows in changed) < seq - self.seq:
+            self.topics.clear()  # some rows were trimmed before we saw them, and we cannot know whose they were
         self.seq = seq
-        for name, _, _ in changed:
+        for name, *_ in changed:
             self.topics.pop(name, None)
         # Asked only now: who wants a topic from here on starts to read later than we did, and sees all of this.
         wanted = self._wanted()
-        return [Commit(topic=n, epoch=e, block=None, closed=bool(closed)) for n, e, closed in changed if n in wanted]
+        return [Commit(topic=n, epoch=e, block=None, closed=bool(closed)) for n, e, closed, _ in changed if n in wanted]
 
     def _load(self, names: Iterable[str]) -> None:
         if len(self.topics) > MAX_TOPICS:

@@ -4,7 +4,7 @@ import pytest
 
 from events.log import Append, Retention, Slice
 from gateway.errors import LogConflict
-from tests.contract.engines import Engine, Heard, put, scenario, whole
+from tests.contract.engines import Engine, Heard, flat, put, scenario, whole
 
 
 @scenario
@@ -20,11 +20,13 @@ async def test_events_past_the_count_go_by_whole_blocks(engine: Engine) -> None:
 
 @scenario
 async def test_bytes_past_the_limit_go_but_never_the_newest_block(engine: Engine) -> None:
-    async with engine.open(lambda _: Retention(max_bytes=100)) as log:
+    async with engine.open(lambda _: Retention(max_bytes=120)) as log:
         for n in range(10):
             await put(log, "a", b"%02d" % n * 10, b"%02d" % n * 10)
         await log.sweep()
         assert [at for at, _, _ in await whole(log, "a")] == list(range(15, 21))
+        assert len(flat(await log.read("a", 0, max_bytes=120))) == 6
+        assert len(flat(await log.read("a", 3, max_events=1))) == 1
         await put(log, "a", b"x" * 1000)
         await log.sweep()
         assert await whole(log, "a") == [(21, "message", b"x" * 1000)]

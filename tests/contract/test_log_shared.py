@@ -203,6 +203,17 @@ async def test_what_one_trimmed_is_gone_for_the_other_and_its_offsets_stay_taken
         assert (await put(here, "a", b"4")).first == 4
 
 
+@scenario
+async def test_offsets_that_one_never_saw_stay_taken_when_they_were_trimmed_at_once(shared: Engine) -> None:
+    async with shared.open(lambda _: Retention(age_s=10)) as here, shared.open() as there:
+        await put(there, "a", b"1")
+        await put(here, "a", b"2")
+        shared.clock.now_s += 20
+        await here.sweep()
+        await put(there, "b", b"x")
+        assert (await put(there, "a", b"3")).first == 3
+
+
 WRITER = """
 import asyncio, sys
 from events.log import Append, Retention
