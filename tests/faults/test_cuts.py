@@ -1,0 +1,264 @@
+"""Cut anywhere, come back with the last id: nothing is lost, nothing comes twice, nothing is generated again.
+
+The client here is as small as a client can be: it keeps whole events only, and knows no more than their ids. Its
+connections are cut by a proxy, at every byte of a finished answer and at many of answers that are still being written.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import httpx2
+
+from loadtests.upstream import words
+from tests.conftest import Gateway, UpstreamThread
+from tests.faults.cutting_proxy import Cut, CuttingProxy
+from tests.sse_client import chat_body
+
+TOKENS = 40
+AT_ONCE = 12
+END = b"\r\n0\r\n\r\n"
+
+
+@dataclass
+class Held:
+    """What a client has of one answer, over all its connections."""
+
+    events: list[tuple[str, str]] = field(default_factory=list)
+    done: bool = False
+    status: int = 0
+    """Of the newest response; 0 when its head was cut."""
+    connections: int = 0
+
+    @property
+    def cursor(self) -> str:
+        return self.events[-1][0] if self.events else ""
+
+    @property
+    def text(self) -> str:
+        chunks = [json.loads(data) for _, data in self.events]
+        return "".join(c["delta"] for c in chunks if c["type"] == "text-delta")
+
+    def take(self, response: bytes) -> None:
+        """Adds the whole events of a response, of which only a beginning may have come."""
+        self.connections += 1
+        head, separator, rest = response.partition(b"\r\n\r\n")
+        self.status = int(head.split(b" ", 2)[1]) if separator else 0
+        if self.status != 200:
+            return
+        assert b"content-type: text/event-stream; charset=utf-8" in head
+        *whole, _ = unchunk(rest).removeprefix(b": ok\n").split(b"\n\n")
+        for event in whole:
+            self._event(event.decode())
+
+    def _event(self, event: str) -> None:
+        assert not self.done, f"{event!r} came after [DONE]"
+        if event == "data: [DONE]":
+            self.done = True
+            return
+        first, second = event.split("\n")
+        assert first.startswith("id: "), event
+        assert second.startswith("data: "), event
+        self.events.append((first[4:], second[6:]))
+
+
+def unchunk(data: bytes) -> bytes:
+    """The bytes of a chunked body, as far as they came."""
+    body = b""
+    while data:
+        size, separator, data = data.partition(b"\r\n")
+        if not separator or size == b"0":
+            break
+        length = int(size, 16)
+        body += data[:length]
+        data = data[length + 2 :]
+    return body
+
+
+class Client:
+    """Asks one gateway, through the proxy when it is to be cut."""
+
+    def __init__(self, gateway: Gateway, proxy: CuttingProxy) -> None:
+        self.gateway = gateway
+        self.proxy = proxy
+
+    async def post(self, body: dict[str, object], cursor: str = "", cut: Cut | None = None) -> bytes:
+        content = json.dumps(body).encode()
+        head = f"POST /api/chat HTTP/1.1\r\nhost: gateway\r\ncontent-length: {len(content)}\r\n{_resume(cursor)}\r\n"
+        return await self._ask(head.encode() + content, cut)
+
+    async def follow(self, chat_id: str, cursor: str = "", cut: Cut | None = None) -> bytes:
+        head = f"GET /api/chat/{chat_id}/stream HTTP/1.1\r\nhost: gateway\r\n{_resume(cursor)}\r\n"
+        return await self._ask(head.encode(), cut)
+
+    async def _ask(self, request: bytes, cut: Cut | None) -> bytes:
+        if cut is None:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.gateway.port)
+        else:
+            reader, writer = await self.proxy.connect(cut)
+        writer.write(request)
+        answer = b""
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(20):
+                while data := await reader.read(65_536):
+                    answer += data
+        writer.close()
+        return answer
+
+
+def _resume(cursor: str) -> str:
+    return f"connection: close\r\nlast-event-id: {cursor}\r\n" if cursor else "connection: close\r\n"
+
+
+def run(gateway: Gateway, work: Callable[[Client], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with CuttingProxy(gateway.port) as proxy:
+            await work(Client(gateway, proxy))
+
+    asyncio.run(main())
+
+
+async def at_once(work: list[Callable[[], Awaitable[None]]]) -> None:
+    """Runs all, AT_ONCE at a time."""
+    waiting = iter(work)
+
+    async def worker() -> None:
+        for task in waiting:
+            await task()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(AT_ONCE):
+            group.create_task(worker())
+
+
+def asked_upstream(upstream: UpstreamThread, chat_id: str) -> int:
+    return sum(f"<{chat_id}>" in json.dumps(seen.body) for seen in upstream.fake.requests)
+
+
+def question(chat_id: str, interval_us: int) -> dict[str, object]:
+    return chat_body(chat_id, f"T={TOKENS} I={interval_us} <{chat_id}>")
+
+
+async def uncut(client: Client, body: dict[str, object]) -> Held:
+    """The whole answer in one piece: a request that was made before is the same run again."""
+    whole = Held()
+    whole.take(await client.post(body))
+    assert whole.done
+    assert whole.text == words(TOKENS)
+    assert len({event_id for event_id, _ in whole.events}) == len(whole.events) >= TOKENS
+    return whole
+
+
+async def come_back(client: Client, body: dict[str, object], held: Held, cut: Cut | None, *, post: bool) -> None:
+    """One more connection, with what a client knows after the ones before."""
+    chat_id = str(body["id"])
+    if not held.cursor:
+        held.take(await client.follow(chat_id, cut=cut))
+    elif post:
+        held.take(await client.post(body, held.cursor, cut))
+    else:
+        held.take(await client.follow(chat_id, held.cursor, cut))
+
+
+def test_a_finished_answer_cut_at_every_byte_arrives_whole(gateway: Gateway, upstream: UpstreamThread) -> None:
+    body = question("finished", 0)
+
+    async def work(client: Client) -> None:
+        whole = await uncut(client, body)
+        answer = await client.post(body)
+        assert answer.endswith(END)
+        counts: list[int] = []
+
+        async def cut_at(offset: int) -> None:
+            held = Held()
+            first = await client.post(body, cut=Cut(offset))
+            assert first[:12] == answer[: min(offset, 12)]
+            assert len(first) == offset
+            held.take(first)
+            if not held.cursor:
+                await nothing_was_received(client, held)
+                return
+            if not held.done:
+                await come_back(client, body, held, None, post=bool(offset % 2))
+                counts.append(offset)
+            assert (held.status, held.done) == (200, True)
+            assert held.events == whole.events
+
+        await at_once([lambda offset=offset: cut_at(offset) for offset in range(len(answer))])
+        print(f"\n{len(answer)} cuts of a finished answer, {len(counts)} continued with a cursor")
+        assert len(counts) > len(answer) * 0.8
+
+    run(gateway, work)
+    assert asked_upstream(upstream, "finished") == 1
+
+
+async def nothing_was_received(client: Client, held: Held) -> None:
+    """Without an id there is nothing to continue: 204, and the snapshot has the answer."""
+    held.take(await client.follow("finished"))
+    assert held.status == 204
+    async with httpx2.AsyncClient() as http:
+        snapshot = (await http.get(f"{client.gateway.url}/api/chat/finished")).json()
+    assert snapshot["activeRun"] is None
+    assert snapshot["messages"][-1]["parts"][0]["text"] == words(TOKENS)
+
+
+def test_an_answer_cut_while_it_is_written_arrives_whole(gateway: Gateway, upstream: UpstreamThread) -> None:
+    """Each cut at another byte, half of them as resets, and the client comes back until it is told the end."""
+    offsets = [*range(0, 240, 40), *range(240, 6000, 80)]
+
+    async def work(client: Client) -> None:
+        async def cut_at(offset: int) -> None:
+            body = question(f"live-{offset}", 4000)
+            held = Held()
+            held.take(await client.post(body, cut=Cut(offset, reset=offset % 160 == 0)))
+            while not held.done:
+                await come_back(client, body, held, None, post=bool(offset % 3))
+                assert held.status == 200
+            assert held.connections <= 2
+            assert held.events == (await uncut(client, body)).events
+
+        await at_once([lambda offset=offset: cut_at(offset) for offset in offsets])
+
+    run(gateway, work)
+    assert {asked_upstream(upstream, f"live-{offset}") for offset in offsets} == {1}
+
+
+def test_an_answer_cut_again_and_again_arrives_whole(gateway: Gateway, upstream: UpstreamThread) -> None:
+    """Every connection lives for a few hundred bytes: the head of the response and an event or two."""
+    sizes = [600, 657, 800, 1103]
+
+    async def work(client: Client) -> None:
+        async def cut_all(size: int) -> None:
+            body = question(f"often-{size}", 4000)
+            held = Held()
+            held.take(await client.post(body, cut=Cut(size)))
+            while not held.done and held.connections < 200:
+                await come_back(client, body, held, Cut(size), post=bool(held.connections % 2))
+            assert held.done
+            assert held.events == (await uncut(client, body)).events
+            print(f"\n{size} bytes a connection: {held.connections} connections")
+
+        await at_once([lambda size=size: cut_all(size) for size in sizes])
+
+    run(gateway, work)
+    assert {asked_upstream(upstream, f"often-{size}") for size in sizes} == {1}
+
+
+def test_a_post_with_a_cursor_never_generates(gateway: Gateway, upstream: UpstreamThread) -> None:
+    """Not even with a message that the chat has not seen: with a cursor, the question is the old one."""
+    body = question("attach", 0)
+    before = len(upstream.fake.requests)
+
+    async def work(client: Client) -> None:
+        whole = await uncut(client, body)
+        new = chat_body("attach", "T=1 I=0", message_id="unseen")
+        held = Held()
+        held.take(await client.post(new, whole.events[2][0]))
+        assert held.done
+        assert held.events == whole.events[3:]
+
+    run(gateway, work)
+    assert len(upstream.fake.requests) == before + 1
+    assert len(httpx2.get(f"{gateway.url}/api/chat/attach").json()["messages"]) == 2
