@@ -11,7 +11,7 @@ thread, reads in those of `events.sqlite_reader`. The file must be on a local di
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from events.log import Append, Appended, Commit, Listener, Retention, Slice, TopicInfo, Wanted
@@ -26,6 +26,15 @@ from gateway.errors import LogError, LogUnavailable
 
 def ignore(commits: Sequence[Commit]) -> None:
     """The listener of a log that nobody listens to."""
+
+
+def is_unicode(text: str) -> bool:
+    """Not so with a lone surrogate, which JSON can carry and UTF-8 cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class SqliteLog:
@@ -46,7 +55,7 @@ class SqliteLog:
         """`busy_s`: how long a write waits for those of other processes before it fails with LogUnavailable."""
         self.listener = ignore
         self.wanted = frozenset[str]()
-        self._path = Path(path)
+        self._path = Path(path).absolute()
         self._retention = retention
         self._clock = clock
         self._max_pending_bytes = max_pending_bytes
@@ -86,15 +95,24 @@ class SqliteLog:
         size = 0
         for append in appends:
             size += sum(map(len, append.data))
-        writer = self._writer
-        if writer is None or writer.has_ended:
-            future.set_exception(LogUnavailable("the log is not open"))
-        elif self._pending_bytes + size > self._max_pending_bytes:
-            future.set_exception(LogUnavailable(f"more than {self._max_pending_bytes} bytes wait to be written"))
-        else:
+        refused = self._refusal(appends, size)
+        if refused is not None:
+            future.set_exception(refused)
+        elif self._writer is not None:
             self._pending_bytes += size
-            writer.put(Call(future, appends, size), patient)
+            self._writer.put(Call(future, appends, size), patient)
         return future
+
+    def _refusal(self, appends: Iterable[Append], size: int) -> LogError | None:
+        if self._writer is None or self._writer.has_ended:
+            return LogUnavailable("the log is not open")
+        if self._pending_bytes + size > self._max_pending_bytes:
+            return LogUnavailable(f"more than {self._max_pending_bytes} bytes wait to be written")
+        for append in appends:
+            for text in (append.topic, append.name, append.owner, append.key or ""):
+                if not text.isascii() and not is_unicode(text):  # SQLite would refuse it, and all else in its group
+                    return LogError(f"{text!a} cannot be kept: it is not Unicode text")
+        return None
 
     async def read(self, topic: str, after: int, *, max_events: int = 1000, max_bytes: int = 262_144) -> Slice:
         """Events strictly after offset `after`, at least one when there is one, else bounded by both limits."""

@@ -15,7 +15,10 @@ from gateway.errors import ConfigurationError, LogUnavailable
 
 Connection = sqlite3.Connection
 SqlError = sqlite3.Error
+Failure = (sqlite3.Error, ValueError, OverflowError)
+"""What `sqlite3` raises: the latter two for values that it cannot pass on."""
 
+OLDEST_SQLITE = (3, 35, 0)
 VERSION = 1
 APPLICATION_ID = 0x54726C6E
 BUSY_S = 5.0
@@ -76,8 +79,10 @@ def connect(path: Path, *, busy_s: float = BUSY_S, cache_kib: int = 2048) -> Con
 
 def prepare(path: Path) -> None:
     """Makes the file, or checks that it is ours and can be written. Raises ConfigurationError."""
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        raise ConfigurationError(f"this Python has SQLite {sqlite3.sqlite_version}; the log needs 3.35 or newer")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # What people say to a model is nobody else's business: the file, and with it its WAL, is its owner's alone.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         with contextlib.closing(connect(path)) as db:
@@ -136,6 +141,6 @@ def transaction(db: Connection) -> Generator[None]:
         raise
 
 
-def unavailable(err: SqlError) -> LogUnavailable:
+def unavailable(err: Exception) -> LogUnavailable:
     """What callers hear of a failure of SQLite."""
     return LogUnavailable(f"the log cannot be used right now: {err}")

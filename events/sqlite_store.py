@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from events.log import Append, Appended, Commit, Wanted
 from events.sqlite_file import NEWEST, SqlError, connect, transaction
@@ -39,11 +39,17 @@ INSERT INTO blocks (topic_id, first, count, total, time_ms, closing, name, data)
 """
 NO_ROW = (None,) * 7
 
+T = TypeVar("T")
 Value = int | str | bytes | None
 
 
 def repeat(count: int, what: str) -> str:
     return ",".join([what] * count)
+
+
+def portions(many: Sequence[T]) -> list[Sequence[T]]:
+    """Of MAX_ROWS at most: SQLite bounds the number of values of one statement."""
+    return [many[start : start + MAX_ROWS] for start in range(0, len(many), MAX_ROWS)]
 
 
 @cache
@@ -53,6 +59,11 @@ def insert(rows: int) -> str:
         "INSERT INTO blocks (topic_id, first, count, total, closing, name, data, time_ms)"
         f" SELECT *, ? FROM (VALUES {repeat(rows, '(?,?,?,?,?,?,?)')}) WHERE column1 NOTNULL AND ({SEQ}) = ?"
     )
+
+
+def find_keys(count: int) -> str:
+    asked = repeat(count, "(?,?)")
+    return f"SELECT k.* FROM (VALUES {asked}) CROSS JOIN keys k ON k.topic_id = column1 AND k.key = column2"
 
 
 def topic_of(row: Sequence[Any]) -> Topic:
@@ -145,14 +156,17 @@ class Store:
         with self.changing():
             news = self.catch_up()
             self._load({append.topic for append in appends})
-            plan = plan_of(calls, self.topics, self._keys({(a.topic, a.key) for a in appends if a.key}, now_ms))
-            self._create([*plan.created.values()], now_ms)
-            for start in range(0, len(plan.rows), MAX_ROWS):
-                self._insert(plan.rows[start : start + MAX_ROWS], now_ms)
+            keys = self._keys([(a.topic, a.key) for a in appends if a.key is not None], now_ms)
+            plan = plan_of(calls, self.topics, keys)
+            for topics in portions([*plan.created.values()]):
+                self._create(topics, now_ms)
+            for rows in portions(plan.rows):
+                self._insert(rows, now_ms)
             for topic in plan.marked:
                 self.db.execute("UPDATE topics SET closed = ? WHERE id = ?", (topic.closed, topic.id))
                 self.mark(topic, topic.closed, now_ms)
-            self._keep_keys(plan.keys, now_ms)
+            for some in portions(plan.keys):
+                self._keep_keys(some, now_ms)
         return plan, news
 
     def catch_up(self) -> list[Commit]:
@@ -179,21 +193,18 @@ class Store:
     def fetch(self, names: Sequence[str]) -> dict[str, Topic]:
         """Those of the topics that exist, as the file has them."""
         found: dict[str, Topic] = {}
-        for start in range(0, len(names), MAX_ROWS):
-            some = names[start : start + MAX_ROWS]
+        for some in portions(names):
             for row in self.db.execute(f"{LOAD} ({repeat(len(some), '?')})", some):
                 found[row[0]] = topic_of(row)
         return found
 
-    def _keys(self, wanted: set[tuple[str, str]], now_ms: int) -> Keys:
+    def _keys(self, asked: Sequence[tuple[str, str]], now_ms: int) -> Keys:
         """The results that keys of the group already had."""
-        names = {self.topics[name].id: name for name, _ in wanted}
-        pairs = [value for name, key in wanted for value in (self.topics[name].id, key)]
+        names = {self.topics[name].id: name for name, _ in asked}
         known: Keys = {}
-        if pairs:
-            asked = repeat(len(wanted), "(?,?)")
-            found = f"SELECT k.* FROM (VALUES {asked}) CROSS JOIN keys k ON k.topic_id = column1 AND k.key = column2"
-            for topic_id, key, first, last, time_ms in self.db.execute(found, pairs):
+        for some in portions(asked):
+            pairs = [value for name, key in some for value in (self.topics[name].id, key)]
+            for topic_id, key, first, last, time_ms in self.db.execute(find_keys(len(some)), pairs):
                 if time_ms > now_ms - KEY_MS:
                     name = names[topic_id]
                     known[name, key] = Appended(self.topics[name].epoch, first, last)
@@ -201,13 +212,10 @@ class Store:
 
     def _keep_keys(self, keys: Sequence[tuple[Topic, str, Appended]], now_ms: int) -> None:
         values = [value for topic, key, done in keys for value in (topic.id, key, done.first, done.last, now_ms)]
-        if keys:
-            self.db.execute(f"REPLACE INTO keys VALUES {repeat(len(keys), '(?,?,?,?,?)')}", values)
+        self.db.execute(f"REPLACE INTO keys VALUES {repeat(len(keys), '(?,?,?,?,?)')}", values)
 
     def _create(self, topics: Sequence[Topic], now_ms: int) -> None:
         """One statement, in which the ids follow one another."""
-        if not topics:
-            return
         values = [value for topic in topics for value in (topic.name, topic.epoch, topic.owner, now_ms)]
         rows = repeat(len(topics), "(?,?,?,?)")
         cursor = self.db.execute(f"INSERT INTO topics (name, epoch, owner, updated_ms) VALUES {rows}", values)

@@ -19,7 +19,7 @@ import msgspec
 
 from events.log import Block, Commit, Retention, Wanted
 from events.sqlite_checkpoint import Checkpointer
-from events.sqlite_file import SqlError, unavailable
+from events.sqlite_file import Failure, SqlError, unavailable
 from events.sqlite_plan import Call, Plan
 from events.sqlite_retention import Retainer
 from events.sqlite_store import Store
@@ -29,6 +29,8 @@ LINGER_S = 0.002
 GROUP_CALLS = 256
 GROUP_BYTES = 4 << 20
 POLL_S = 0.02
+UNWANTED_POLL_S = 0.05
+"""How often an idle writer looks whether there is something that is wanted, and then at what others wrote."""
 UPKEEP_S = 1.0
 
 Answer = tuple["Future[Any]", Any]
@@ -57,7 +59,6 @@ class Writer:
         clock: Callable[[], float],
         busy_s: float,
     ) -> None:
-        self._path = path
         self._tell = tell
         self._wanted = wanted
         self._clock = clock
@@ -118,7 +119,7 @@ class Writer:
         if linger_s > 0:
             self._sleep(1, linger_s)
         if not self._waiting:
-            self._sleep(2, POLL_S)
+            self._sleep(2, POLL_S if len(self._wanted()) else UNWANTED_POLL_S)
 
     def _sleep(self, depth: int, timeout_s: float) -> None:
         self._asleep = depth
@@ -152,9 +153,12 @@ class Writer:
         now_ms = self.now_ms()
         try:
             plan, commits = self._store.write(calls, now_ms)
-        except SqlError as err:
+        except Failure as err:
             self._tell([], [(call.future, unavailable(err)) for call in calls], size)
             return
+        except BaseException:  # this thread ends, and nobody must wait for it
+            self._waiting.extendleft(reversed(calls))
+            raise
         self._looked = self._commit_began  # a write proves that nobody else wrote, or tells who did
         commits += commits_of(plan, now_ms)
         self._tell(commits, plan.outcomes, size)
@@ -164,7 +168,7 @@ class Writer:
     def _do(self, task: Task) -> None:
         try:
             result, commits = task.do(self._store, self._retainer)
-        except SqlError as err:
+        except Failure as err:
             self._tell([], [(task.future, unavailable(err))], 0)
         else:
             self._tell(commits, [(task.future, result)], 0)

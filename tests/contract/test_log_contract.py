@@ -86,9 +86,15 @@ async def test_appends_of_one_process_are_kept_in_the_order_of_the_calls(engine:
 async def test_one_call_may_name_very_many_topics(engine: Engine) -> None:
     async with engine.open() as log:
         done = await log.append(*(Append(topic=f"t{n}", data=[b"x"]) for n in range(700)))
+        keyed = [Append(topic=f"t{n}", data=[b"z"], key="k", expect=2) for n in range(700)]
+        with pytest.raises(LogConflict):
+            await log.append(*keyed, Append(topic="t0", data=[b"z"], expect=2))
         again = await log.append(*(Append(topic=f"t{n}", data=[b"y"], expect=2) for n in range(700)))
         assert [one.epoch for one in done] == [one.epoch for one in again]
-        assert await whole(log, "t699") == [(1, "message", b"x"), (2, "message", b"y")]
+        keyed = [Append(topic=f"t{n}", data=[b"z"], key="k", expect=3) for n in range(700)]
+        assert [one.first for one in await log.append(*keyed)] == [3] * 700
+        assert all(one.duplicate for one in await log.append(*keyed))
+        assert await whole(log, "t699") == [(1, "message", b"x"), (2, "message", b"y"), (3, "message", b"z")]
 
 
 @scenario

@@ -14,8 +14,8 @@ import pytest
 from events import sqlite_store, sqlite_writer
 from events.log import Append, Retention
 from events.sqlite import SqliteLog
-from gateway.errors import ConfigurationError, LogUnavailable
-from tests.contract.engines import Engine, keep_all, put, scenario, whole
+from gateway.errors import ConfigurationError, LogError, LogUnavailable
+from tests.contract.engines import Engine, flat, keep_all, put, scenario, whole
 
 
 @pytest.fixture
@@ -98,6 +98,18 @@ async def test_a_write_lock_that_is_held_too_long_fails_the_group_and_no_more(en
 
 
 @scenario
+async def test_text_that_is_none_fails_its_own_append_alone(engine: Engine) -> None:
+    async with engine.open() as log:
+        good = [log.append(Append(topic="a", data=[b"x"], key=f"k{n}"), patient=True) for n in range(3)]
+        for broken in ({"key": "\ud800"}, {"owner": "\udfff"}, {"name": "\ud800"}):
+            with pytest.raises(LogError, match="ud"):
+                await put(log, "b", b"x", **broken)
+        assert [(await call)[0].first for call in good] == [1, 2, 3]
+        assert (await put(log, "b", b"x", owner="é😀", key="ü", name="名")).first == 1
+        assert flat(await log.read("b", 0)) == [(1, "名", b"x")]
+
+
+@scenario
 async def test_a_file_that_was_deleted_takes_nothing_more(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_writer, "UPKEEP_S", 0.02)
     async with engine.open() as log:
@@ -106,6 +118,22 @@ async def test_a_file_that_was_deleted_takes_nothing_more(engine: Engine, monkey
         await asyncio.sleep(0.2)
         with pytest.raises(LogUnavailable, match=r"log\.db"):
             await put(log, "a", b"2")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@scenario
+async def test_nobody_waits_for_a_writer_that_has_ended(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("a mistake of ours")
+
+    async with engine.open() as log:
+        monkeypatch.setattr(sqlite_store.Store, "write", fail)
+        calls = [log.append(Append(topic="a", data=[b"x"]), patient=True) for _ in range(3)]
+        done = await asyncio.gather(*calls, return_exceptions=True)
+        assert [type(one) for one in done] == [LogUnavailable] * 3
+        monkeypatch.undo()
+        with pytest.raises(LogUnavailable):
+            await put(log, "a", b"x")
 
 
 @scenario

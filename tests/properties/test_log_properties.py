@@ -322,8 +322,9 @@ def test_two_writers_that_wait_for_nothing_leave_one_log_without_gaps(calls: lis
         asyncio.run(write(Engine("sqlite", Path(folder))))
 
 
-some = settings(max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
 TestMemory = MemoryMachine.TestCase
-TestMemory.settings = some
+TestMemory.settings = settings(max_examples=100, stateful_step_count=25, deadline=None)
 TestSqlite = SqliteMachine.TestCase
-TestSqlite.settings = some
+TestSqlite.settings = settings(
+    max_examples=40, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
