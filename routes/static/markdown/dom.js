@@ -10,8 +10,8 @@ import { parseInline } from "./inline.js";
 /** @typedef {import("./blocks.js").Block} Block */
 /** @typedef {import("./inline.js").Inline} Inline */
 
-/** Headings of an answer stand below those of the page. */
-const HEADINGS = /** @type {const} */ (["h3", "h4", "h5", "h6", "h6", "h6"]);
+/** Headings of an answer stand below those of the page; most models begin with the second level. */
+const HEADINGS = /** @type {const} */ (["h3", "h3", "h4", "h5", "h6", "h6"]);
 
 /** Markdown in an element, which is told the whole text each time it has grown. */
 export class MarkdownView {

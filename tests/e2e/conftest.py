@@ -1,0 +1,133 @@
+"""Chromium for the page's tests, and a way to cut its connections to the gateway."""
+
+import contextlib
+import shutil
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Gateway, UpstreamThread, serving
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+RESET = struct.pack("ii", 1, 0)
+
+
+class CuttingProxy:
+    """A TCP proxy that can reset all its connections at once, and refuse new ones for a while."""
+
+    def __init__(self, port: int) -> None:
+        self.refusing = False
+        self._target = port
+        self._sockets: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        with self._lock:
+            cut, self._sockets = self._sockets, set()
+        for one in cut:
+            _reset(one)
+
+    def close(self) -> None:
+        # Closing a socket does not wake the thread that accepts on it; shutting it down does.
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            if self.refusing:
+                _reset(client)
+                client.close()
+                continue
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", self._target)) as server:
+            both = {client, server}
+            with self._lock:
+                self._sockets |= both
+            back = threading.Thread(target=_pump, args=(server, client), daemon=True)
+            back.start()
+            _pump(client, server)
+            back.join()
+            with self._lock:
+                self._sockets -= both
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    """Until either side ends; then both do."""
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+    for one in (source, sink):
+        with contextlib.suppress(OSError):
+            one.shutdown(socket.SHUT_RDWR)
+
+
+def _reset(one: socket.socket) -> None:
+    """Ends a connection at once, in both directions; whoever reads it closes it."""
+    with contextlib.suppress(OSError):
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        one.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium; tests are skipped, and say how to have them, where it or its driver is missing."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: `make install` brings it")
+    path = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if path is None:
+        pytest.skip("no Chromium: `apt-get install chromium` brings the browser tests")
+    with sync_api.sync_playwright() as playwright:
+        made = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield made
+        made.close()
+
+
+@pytest.fixture(scope="session")
+def upstream() -> Iterator[UpstreamThread]:
+    with UpstreamThread() as thread:
+        yield thread
+
+
+@pytest.fixture(scope="session")
+def gateway(browser: Any, upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """Every lane and the page; its model says the person's own words, unless `B=` asks for another behaviour."""
+    yield from gateway_with(tmp_path_factory.mktemp("page"), upstream)
+
+
+def gateway_with(folder: Path, upstream: UpstreamThread, **env: str) -> Iterator[Gateway]:
+    made = serving(folder, upstream.url, TRILANE_MODEL="ok+echo", **env)
+    made.unit = "all"
+    try:
+        yield made.start()
+    finally:
+        made.stop()
+
+
+@pytest.fixture
+def proxy(gateway: Gateway) -> Iterator[CuttingProxy]:
+    made = CuttingProxy(gateway.port)
+    yield made
+    made.close()

@@ -1,0 +1,88 @@
+"""The console page as a test uses it: by its labels, as a person does."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+
+expect.set_options(timeout=10_000)
+DESKTOP = {"width": 1280, "height": 800}
+PHONE = {"width": 390, "height": 844}
+NOT_OURS = ("Failed to load resource",)
+"""What Chromium itself writes to the console about each refused or cut request."""
+
+
+class Console:
+    """One tab on one gateway."""
+
+    def __init__(self, page: Page, url: str, chat: str = "") -> None:
+        self.page = page
+        self.url = url
+        page.goto(f"{url}/#/c/{chat}" if chat else f"{url}/")
+
+    @property
+    def chat(self) -> str:
+        return self.page.url.partition("#/c/")[2]
+
+    @property
+    def message(self) -> Locator:
+        return self.page.get_by_label("Message", exact=True)
+
+    @property
+    def answers(self) -> Locator:
+        return self.page.locator("article.assistant .body")
+
+    @property
+    def sent(self) -> Locator:
+        return self.page.locator("article.user .body")
+
+    @property
+    def note(self) -> Locator:
+        return self.page.locator("article:last-child > .note")
+
+    def button(self, name: str) -> Locator:
+        return self.page.get_by_role("button", name=name, exact=True)
+
+    def send(self, text: str) -> None:
+        self.message.fill(text)
+        self.message.press("Enter")
+
+    def expect_idle(self) -> None:
+        expect(self.button("Send")).to_be_visible()
+
+    def expect_answer(self, text: str) -> None:
+        """The last answer is there, whole, and nothing is being read any more."""
+        self.expect_idle()
+        expect(self.answers.last).to_have_text(text)
+
+    def wait_for_words(self, count: int) -> None:
+        """Until so many words of the last answer are there, and it still goes on."""
+        self.page.wait_for_function(
+            """count => {
+                const body = [...document.querySelectorAll("article.assistant .body")].at(-1);
+                return body && body.textContent.split(" ").length >= count;
+            }""",
+            arg=count,
+        )
+        expect(self.button("Stop")).to_be_visible()
+
+
+def spoken(words: int, interval_us: int = 20_000) -> str:
+    """A message whose answer is itself, word by word: numbered, so that a lost or doubled one shows."""
+    return " ".join([f"I={interval_us}", *(f"w{i}" for i in range(words))])
+
+
+@contextmanager
+def tabs(browser: Browser, **options: Any) -> Iterator[Callable[[], Page]]:
+    """Makes tabs of one browser profile; afterwards none of them may have seen an error of the page itself."""
+    context: BrowserContext = browser.new_context(viewport=options.pop("viewport", DESKTOP), **options)
+    errors: list[str] = []
+    context.on("weberror", lambda error: errors.append(str(error.error)))
+    context.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+    context.on("dialog", lambda dialog: (errors.append(f"a dialog: {dialog.message}"), dialog.dismiss()))
+    try:
+        yield context.new_page
+    finally:
+        context.close()
+    assert [error for error in errors if not error.startswith(NOT_OURS)] == []
