@@ -1,0 +1,404 @@
+"""Readers of one run: at their own speed, many at once, in another process. None of them slows the run down.
+
+LONG_TESTS=1 makes the reader that stops reading do so for a minute instead of five seconds.
+"""
+
+import asyncio
+import http.client
+import json
+import os
+import signal
+import socket
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import httpx2
+import psutil
+import pytest
+
+from events.hub import Hub
+from events.log import Block, Commit, EventLog, Slice
+from gateway.sse import WRITER, EventStream, OpenStreams
+from loadtests.upstream import Answer, words
+from loadtests.upstream.shapes import chunk
+from loadtests.upstream.stream import finish, start
+from tests.conftest import Gateway, UpstreamThread, eventually, serving
+from tests.sse_client import Frames, chat_body, follow, iter_frames, send
+
+STALL_S = 60.0 if os.environ.get("LONG_TESTS") else 5.0
+DELTAS = 5000
+DELTA_BYTES = 4096
+MIB = 1 << 20
+RING_BYTES = MIB
+"""What the newest frames of one run may take, for all its readers."""
+READER_BYTES = 131_072
+"""What a reader that does not read may take: one write, and the server's own buffer."""
+STALLED = 3
+PACED = 1500
+
+
+async def flood(answer: Answer) -> None:
+    """About 20 MB as fast as the gateway takes it, in numbered pieces."""
+    await start(answer)
+    for number in range(DELTAS):
+        await answer.frame(chunk(answer.ask, {"content": f"<{number}>".ljust(DELTA_BYTES, "x")}))
+        answer.seen.tokens_sent += 1
+    await finish(answer)
+
+
+def get(gateway: Gateway, path: str, cursor: str = "", receive_bytes: int = 0) -> http.client.HTTPResponse:
+    """A response whose body is still to be read, over a connection of its own."""
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=30)
+    sock = connection.sock = socket.socket()
+    if receive_bytes:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    sock.settimeout(30)
+    sock.connect(("127.0.0.1", gateway.port))
+    connection.request("GET", path, headers={"connection": "close"} | ({"last-event-id": cursor} if cursor else {}))
+    return connection.getresponse()
+
+
+def frames_of(response: http.client.HTTPResponse) -> Frames:
+    frames = Frames()
+    for _ in iter_frames((line.decode().rstrip("\n") for line in response), frames):
+        pass
+    return frames
+
+
+class Peak:
+    """The most memory that a process takes while this is open, in bytes."""
+
+    def __init__(self, pid: int) -> None:
+        self._process = psutil.Process(pid)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self.rss = 0
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.01):
+            self.rss = max(self.rss, self._process.memory_info().rss)
+
+    def __enter__(self) -> "Peak":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+@contextmanager
+def started(gateway: Gateway, body: dict[str, Any]) -> Iterator[Frames]:
+    """A run with a client that reads it in a thread, as fast as it can, to its end."""
+    frames = Frames()
+    reader = threading.Thread(target=lambda: frames.__dict__.update(send(gateway.url, body)[1].__dict__))
+    chat = f"{gateway.url}/api/chat/{body['id']}"
+    reader.start()
+    try:
+        eventually(lambda: httpx2.get(chat).json().get("activeRun"), what="the run is there")
+        yield frames
+    finally:
+        reader.join()
+
+
+def test_a_slow_reader_and_a_fast_one_get_the_same(gateway: Gateway) -> None:
+    with started(gateway, chat_body("speeds", "T=400 I=1000")) as fast:
+        slow = get(gateway, "/api/chat/speeds/stream", receive_bytes=2048)
+        lines: list[str] = []
+        for line in slow:
+            lines.append(line.decode().rstrip("\n"))
+            time.sleep(0.0005)
+        late = Frames()
+        list(iter_frames(lines, late))
+    assert late.events == fast.events
+    assert late.done
+    assert late.text == words(400)
+
+
+@pytest.mark.timeout(180)
+def test_readers_that_stop_reading_cost_nothing_and_miss_nothing(upstream: UpstreamThread, tmp_path: Path) -> None:
+    """The same answer twice, in two processes: with a client that reads, and with three that do not."""
+    upstream.fake.script("flood", flood)
+    keep = {"TRILANE_RETENTION_BYTES": str(64 * MIB)}
+    with_a_reader = flooded(serving(tmp_path / "one", upstream.url, **keep), upstream, stalled=0)
+    with_stalled = flooded(serving(tmp_path / "more", upstream.url, **keep), upstream, stalled=STALLED)
+    print(f"\npeak with a client that reads: {with_a_reader / MIB:.0f} MiB")
+    print(f"peak with {STALLED} more that stop for {STALL_S:g} s: {with_stalled / MIB:.0f} MiB")
+    slack = 12 * MIB
+    assert with_stalled <= with_a_reader + RING_BYTES + STALLED * READER_BYTES + slack
+
+
+def flooded(gateway: Gateway, upstream: UpstreamThread, stalled: int) -> int:
+    """Peak memory of a gateway that writes a flood; the stalled readers read it after all, and have all of it."""
+    gateway.start()
+    try:
+        with Peak(gateway.pid) as peak, started(gateway, chat_body("flood", "go", model="flood")):
+            readers = [get(gateway, "/api/chat/flood/stream", receive_bytes=65_536) for _ in range(stalled)]
+            began = time.monotonic()
+            seen = upstream.fake.requests[-1]
+            eventually(lambda: seen.completed, 30, "the upstream has said everything")
+            print(
+                f"\nwith {stalled} stalled readers the upstream was done after {seen.closed_at - seen.opened_at:.2f} s"
+            )
+            time.sleep(max(0.0, began + STALL_S - time.monotonic()) if stalled else 0)
+            for reader in readers:
+                assert_complete(frames_of(reader))
+        assert gateway.gauge("trilane_open_streams") == 0
+        return peak.rss
+    finally:
+        gateway.stop()
+
+
+def assert_complete(frames: Frames) -> None:
+    pieces = [c["delta"] for c in frames.chunks if c["type"] == "text-delta"]
+    assert [piece[: piece.index(">") + 1] for piece in pieces] == [f"<{number}>" for number in range(DELTAS)]
+    assert {len(piece) for piece in pieces} == {DELTA_BYTES}
+    assert ([c["type"] for c in frames.terminals], frames.done) == (["finish"], True)
+
+
+class Behind:
+    """A source that is always behind: each slice has to be fetched, and news come in while it is."""
+
+    def __init__(self, slices: int) -> None:
+        self.on_wake: Callable[[], object] = lambda: None
+        self.expected = b"".join(b"<%d>" % number for number in range(slices))
+        self._slices = [b"<%d>" % number for number in range(slices)]
+        self._pending = b""
+
+    @property
+    def ended(self) -> bool:
+        return not (self._slices or self._pending)
+
+    def poll(self) -> bytes | None:
+        pending, self._pending = self._pending, b""
+        return pending or None
+
+    async def catch_up(self) -> None:
+        self.on_wake()
+        await asyncio.sleep(0)
+        self.on_wake()
+        self._pending = self._slices.pop(0) if self._slices else b""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class Connection:
+    """A server's connection that takes everything."""
+
+    writable = True
+
+    def __init__(self) -> None:
+        self.on_writable: Callable[[], object] = lambda: None
+        self.written = b""
+
+    def write_chunk(self, data: bytes) -> None:
+        self.written += data
+
+
+def test_news_that_come_during_a_catch_up_overwrite_nothing() -> None:
+    source, connection = Behind(5), Connection()
+
+    async def receive() -> dict[str, str]:
+        await asyncio.Event().wait()
+        return {"type": "http.disconnect"}
+
+    async def send_(message: dict[str, Any]) -> None:
+        """Heads and ends are of no interest here."""
+
+    async def main() -> None:
+        async with asyncio.timeout(5):
+            stream = EventStream(source, ping_s=15, open_streams=OpenStreams())
+            await stream({"extensions": {WRITER: connection}}, receive, send_)
+
+    asyncio.run(main())
+    assert connection.written.removeprefix(b": ok\n") == source.expected
+
+
+class Elsewhere:
+    """A log that another process writes: while it is read, one more event comes in and is told."""
+
+    def __init__(self) -> None:
+        self.listener: Callable[[list[Commit]], None] = lambda _: None
+        self.wanted: object = ()
+        self.head = 1
+        self.news = False
+
+    async def read(self, topic: str, after: int, **limits: int) -> Slice:
+        head, blocks = self.head, [Block(n, [b"%d" % n], "chunk", 0) for n in range(after + 1, self.head + 1)]
+        if self.news:
+            self.news = False
+            self.head += 1
+            self.listener([Commit(topic=topic, epoch="e", block=None)])
+        return Slice(epoch="e", head=head, blocks=blocks)
+
+
+def test_news_from_another_process_that_come_while_it_is_read_are_not_forgotten() -> None:
+    async def main() -> bytes:
+        log = Elsewhere()
+        hub = Hub(cast(EventLog, log))
+        reader = await hub.open("run/far", lambda epoch, block: block.data, None)
+        assert await reader.next() == b"1"
+        log.news = True
+        hub.refresh("run/far")
+        data = b""
+        async with asyncio.timeout(1):
+            while not data:
+                data = await reader.next()
+        return data
+
+    assert asyncio.run(main()) == b"2"
+
+
+async def paced(answer: Answer) -> None:
+    """About 6 MB in as many seconds as a log needs to be read while it is written."""
+    answer.interval_s = 0.0007
+    await start(answer)
+    for number in range(PACED):
+        await answer.tick()
+        await answer.frame(chunk(answer.ask, {"content": f"<{number}>".ljust(DELTA_BYTES, "x")}))
+    await finish(answer)
+
+
+def test_readers_that_lag_behind_a_live_run_miss_nothing(gateway: Gateway, upstream: UpstreamThread) -> None:
+    """They fall off the ring and onto the log, and find back, while the run goes on."""
+    upstream.fake.script("paced", paced)
+    offsets: dict[float, list[int]] = {}
+
+    def read(pause_s: float) -> None:
+        found = offsets[pause_s] = []
+        for line in get(gateway, "/api/chat/lag/stream", receive_bytes=65_536):
+            if line.startswith(b"id: "):
+                found.append(int(line.rsplit(b".", 1)[1]))
+                time.sleep(pause_s if len(found) % 20 == 0 else 0)
+
+    with started(gateway, chat_body("lag", "go", model="paced")) as frames:
+        readers = [threading.Thread(target=read, args=(n * 0.004,)) for n in range(8)]
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join()
+    expected = [int(event_id.rsplit(".", 1)[1]) for event_id, _ in frames.events]
+    assert len(expected) > PACED
+    assert {pause_s: found == expected for pause_s, found in offsets.items()} == dict.fromkeys(offsets, True)
+
+
+def test_a_reader_that_falls_off_the_log_is_cut_and_told_where_the_answer_is(
+    upstream: UpstreamThread, tmp_path: Path
+) -> None:
+    upstream.fake.script("flood", flood)
+    gateway = serving(tmp_path, upstream.url, TRILANE_RETENTION_BYTES=str(2 * MIB)).start()
+    try:
+        with started(gateway, chat_body("evicted", "go", model="flood")):
+            reader = get(gateway, "/api/chat/evicted/stream", receive_bytes=4096)
+            first = next(line for line in reader if line.startswith(b"id: "))
+        run_id = first.decode()[4:].split(".")[0]
+        eventually(lambda: len(gateway.events(f"run/{run_id}")) < DELTAS, 10, "the log has forgotten the beginning")
+        with pytest.raises(http.client.IncompleteRead):
+            reader.read()
+        response, _ = follow(gateway.url, "evicted", first.decode()[4:].strip())
+        assert (response.status_code, response.json()["code"]) == (410, "evicted")
+        snapshot = httpx2.get(gateway.url + response.json()["snapshot"]).json()
+        assert len(snapshot["messages"][-1]["parts"][0]["text"]) == DELTAS * DELTA_BYTES
+        eventually(lambda: gateway.gauge("trilane_open_streams") == 0, what="no open stream")
+        assert "Traceback" not in gateway.stderr()
+    finally:
+        gateway.stop()
+
+
+def test_fifty_readers_get_the_same_bytes(gateway: Gateway, upstream: UpstreamThread) -> None:
+    """They come one after the other while it is written: some replay, some are there from the start."""
+    before = len(upstream.fake.requests)
+    with started(gateway, chat_body("fifty", "T=200 I=2000")):
+        bodies: list[bytes] = []
+        threads = [
+            threading.Thread(target=lambda: bodies.append(get(gateway, "/api/chat/fifty/stream").read()))
+            for _ in range(50)
+        ]
+        for thread in threads:
+            thread.start()
+            time.sleep(0.004)
+        for thread in threads:
+            thread.join()
+    assert len(bodies) == 50
+    assert len(set(bodies)) == 1
+    assert bodies[0].endswith(b"data: [DONE]\n\n")
+    assert len(upstream.fake.requests) == before + 1
+
+
+@pytest.fixture(scope="module")
+def second(gateway: Gateway, upstream: UpstreamThread) -> Iterator[Gateway]:
+    """Another process on the log of the first."""
+    made = serving(gateway.folder, upstream.url)
+    try:
+        yield made.start()
+    finally:
+        made.stop()
+
+
+def test_a_reader_in_another_process_follows_live(gateway: Gateway, second: Gateway) -> None:
+    late_ms: list[float] = []
+    with started(gateway, chat_body("across", "T=150 I=8000", model="ok+marks")) as here:
+        there = Frames()
+        response = get(second, "/api/chat/across/stream")
+        for _, data in iter_frames((line.decode().rstrip("\n") for line in response), there):
+            if data["type"] == "text-delta":
+                sent_ns = int(data["delta"].split("~t")[1].split("~")[0])
+                late_ms.append((time.monotonic_ns() - sent_ns) / 1e6)
+    assert there.events == here.events
+    assert there.done
+    live = sorted(late_ms[50:])
+    print(
+        f"\na token in another process: median {statistics.median(live):.0f} ms, max {live[-1]:.0f} ms of {len(live)}"
+    )
+    assert live[int(len(live) * 0.95)] < 300
+
+
+def test_stop_in_another_process_stops_the_run_here(
+    gateway: Gateway, second: Gateway, upstream: UpstreamThread
+) -> None:
+    took_ms: list[float] = []
+    for number in range(5):
+        with started(gateway, chat_body(f"far-{number}", "T=400 I=20000")) as frames:
+            [request] = upstream.open_requests
+            asked = time.monotonic()
+            assert httpx2.post(f"{second.url}/api/chat/far-{number}/stop", json={}).json()["stopped"] is True
+            eventually(lambda request=request: request.closed_at, what="the upstream request is closed")
+            took_ms.append((request.closed_at - asked) * 1000)
+        assert [c["type"] for c in frames.terminals] == ["abort"]
+    print(f"\nstop in another process: median {statistics.median(took_ms):.0f} ms, max {max(took_ms):.0f} ms")
+    assert statistics.median(took_ms) < 300
+
+
+def test_a_second_message_in_another_process_stops_the_run_here(gateway: Gateway, second: Gateway) -> None:
+    with started(gateway, chat_body("moved", "T=400 I=20000")) as first:
+        eventually(lambda: gateway.gauge("trilane_open_runs") == 1)
+        _, answer = send(second.url, chat_body("moved", "T=3 I=0", message_id="next"))
+    assert [c["type"] for c in first.terminals] == ["abort"]
+    assert answer.text == words(3)
+    messages = httpx2.get(f"{gateway.url}/api/chat/moved").json()["messages"]
+    assert [m["role"] for m in messages] == ["user", "assistant", "user", "assistant"]
+    assert messages[1]["parts"][0]["text"] == first.text
+
+
+def test_a_frozen_reader_does_not_keep_a_run_from_ending(gateway: Gateway, second: Gateway) -> None:
+    """A process that sleeps and wakes reads on where it stood."""
+    with started(gateway, chat_body("frozen", "T=100 I=5000")) as here:
+        response = get(second, "/api/chat/frozen/stream")
+        second.signal(signal.SIGSTOP)
+    assert here.done
+    second.signal(signal.SIGCONT)
+    assert frames_of(response).events == here.events
+
+
+def test_a_snapshot_says_how_to_join(gateway: Gateway) -> None:
+    with started(gateway, chat_body("join", "T=60 I=5000")) as here:
+        active = httpx2.get(f"{gateway.url}/api/chat/join").json()["activeRun"]
+        joined = frames_of(get(gateway, "/api/chat/join/stream", active["cursor"]))
+    assert joined.events == here.events
+    assert json.loads(json.dumps(active))["runId"] == here.cursor.split(".")[0]
