@@ -64,8 +64,9 @@ function draw() {
   requestAnimationFrame(() => {
     drawing = false;
     conversation.render(chat);
-    composer.update({ busy: chat.busy, stopping: chat.stopping, blocked: chat.status === "missing" });
-    status.render({ busy: chat.busy, stopping: chat.stopping, link: chat.link, begun: !!chat.answer?.parts.length });
+    const { busy, stopping, link, reachable } = chat;
+    composer.update({ busy, stopping, held: chat.status === "loading", blocked: chat.status === "missing" });
+    status.render({ busy, stopping, link, reachable, begun: !!chat.answer?.parts.length });
     sidebar.render(list.chats, chat.id, list.hasMore);
     signOut.hidden = !api.signedIn;
     drawTitle();

@@ -43,6 +43,8 @@ export class Chat {
   /** @type {LinkState} */
   link = "connecting";
   stopping = false;
+  /** Whether the gateway answered when it was asked last. */
+  reachable = true;
   /** Whether the gateway has this chat. */
   stored = false;
   /** @type {Reading | null} */
@@ -95,9 +97,11 @@ export class Chat {
     const version = this.#version;
     try {
       const text = await this.#around.api.snapshotText(this.id, quiet);
+      this.reachable = true;
       if (!this.#closed && version === this.#version && text !== this.#snapshot) this.#believe(text);
     } catch (error) {
       if (this.#closed || version !== this.#version) return;
+      this.reachable = error instanceof Problem;
       if (error instanceof Problem && error.status === 404) this.status = "missing";
       else if (!quiet) this.#failedToLoad(error);
     }

@@ -18,6 +18,7 @@ export class Composer {
   /** The message that is being said differently. */
   #edited = "";
   #busy = false;
+  #held = false;
 
   /** @param {Commands} commands */
   constructor(commands) {
@@ -60,8 +61,9 @@ export class Composer {
     this.focus();
   }
 
-  /** @param {{busy: boolean, stopping: boolean, blocked: boolean}} state */
-  update({ busy, stopping, blocked }) {
+  /** @param {{busy: boolean, stopping: boolean, held: boolean, blocked: boolean}} state `held`: write, but send later */
+  update({ busy, stopping, held, blocked }) {
+    this.#held = held;
     this.#busy = busy;
     this.#stop.hidden = !busy;
     this.#stop.disabled = stopping;
@@ -74,7 +76,7 @@ export class Composer {
   #submit(event) {
     event.preventDefault();
     const text = this.#input.value.trim();
-    if (!text || this.#busy) return;
+    if (!text || this.#busy || this.#held) return;
     const edited = this.#edited;
     this.#edited = "";
     this.#editing.hidden = true;
@@ -114,7 +116,7 @@ export class Composer {
   }
 
   #ready() {
-    this.#send.disabled = this.#input.value.trim() === "";
+    this.#send.disabled = this.#held || this.#input.value.trim() === "";
   }
 
   /** Grows with its text, up to the limit that the style sheet sets. */

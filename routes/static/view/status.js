@@ -3,7 +3,14 @@
 
 import { byId } from "./dom.js";
 
-/** @typedef {{busy: boolean, stopping: boolean, link: import("../stream/run.js").LinkState, begun: boolean}} Activity */
+/**
+ * @typedef {object} Activity
+ * @property {boolean} busy
+ * @property {boolean} stopping
+ * @property {import("../stream/run.js").LinkState} link
+ * @property {boolean} begun whether there is anything of the answer
+ * @property {boolean} reachable
+ */
 
 export class Status {
   #line = byId("status", HTMLElement);
@@ -37,10 +44,10 @@ export class Status {
  * @param {boolean} onLine
  * @returns {[string, string]} a class and the words; no words when there is nothing to say
  */
-function stateOf({ busy, stopping, link, begun }, onLine) {
+function stateOf({ busy, stopping, link, begun, reachable }, onLine) {
   if (busy && link === "reconnecting") return onLine ? ["warn", "Reconnecting…"] : ["warn", "You are offline"];
   if (!onLine) return ["warn", "You are offline"];
-  if (!busy) return ["", ""];
+  if (!busy) return reachable ? ["", ""] : ["warn", "The gateway is out of reach"];
   if (stopping) return ["live", "Stopping…"];
   return begun ? ["live", "Live"] : ["live", "Waiting…"];
 }
