@@ -5,7 +5,7 @@ import shutil
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -131,3 +131,19 @@ def proxy(gateway: Gateway) -> Iterator[CuttingProxy]:
     made = CuttingProxy(gateway.port)
     yield made
     made.close()
+
+
+@pytest.fixture
+def new_tab(browser: Any) -> Iterator[Callable[[], Any]]:
+    from tests.e2e.console import tabs
+
+    with tabs(browser) as made:
+        yield made
+
+
+@pytest.fixture
+def console(new_tab: Callable[[], Any], gateway: Gateway) -> Any:
+    """A new chat on the gateway, as `tests.e2e.console.Console`."""
+    from tests.e2e.console import Console
+
+    return Console(new_tab(), gateway.url)

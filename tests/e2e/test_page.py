@@ -1,7 +1,7 @@
 """The console page in Chromium, against a real gateway and a scripted upstream."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,23 +12,10 @@ pytest.importorskip("playwright.sync_api", reason="no playwright: `make install`
 
 from playwright.sync_api import Page, expect
 
-from tests.e2e.console import Console, spoken, tabs
+from tests.e2e.conftest import gateway_with
+from tests.e2e.console import PHONE, Console, spoken, tabs
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
-
-Open = Callable[..., Console]
-
-
-@pytest.fixture
-def new_tab(browser: Any) -> Iterator[Callable[[], Page]]:
-    with tabs(browser) as made:
-        yield made
-
-
-@pytest.fixture
-def console(new_tab: Callable[[], Page], gateway: Gateway) -> Console:
-    return Console(new_tab(), gateway.url)
-
 
 # Asking
 
@@ -122,110 +109,6 @@ def test_escape_stops_too(console: Console) -> None:
     console.wait_for_words(3)
     console.message.press("Escape")
     expect(console.note).to_have_text("Stopped")
-
-
-# Coming back
-
-
-def test_a_reload_in_the_middle_of_an_answer_loses_nothing(console: Console) -> None:
-    text = spoken(120)
-    console.send(text)
-    for words in (10, 50):
-        console.wait_for_words(words)
-        console.page.reload()
-    console.expect_answer(text)
-    expect(console.answers).to_have_count(1)
-
-
-def test_cuts_in_the_middle_of_an_answer_lose_nothing(new_tab: Callable[[], Page], proxy: Any) -> None:
-    console = Console(new_tab(), proxy.url)
-    text = spoken(120)
-    console.send(text)
-    for words in (10, 40, 70):
-        console.wait_for_words(words)
-        proxy.cut()
-        expect(console.page.get_by_role("status").filter(has_text="Reconnecting")).to_be_visible()
-    console.expect_answer(text)
-    expect(console.answers).to_have_count(1)
-
-
-def test_a_message_sent_while_the_gateway_cannot_be_reached_is_sent_once(
-    new_tab: Callable[[], Page], proxy: Any
-) -> None:
-    console = Console(new_tab(), proxy.url)
-    expect(console.message).to_be_visible()
-    proxy.refusing = True
-    proxy.cut()
-    console.send("anyone there?")
-    expect(console.page.get_by_role("status").filter(has_text="Reconnecting")).to_be_visible()
-    proxy.refusing = False
-    console.expect_answer("anyone there?")
-    console.page.reload()
-    expect(console.sent).to_have_text(["anyone there?"])
-
-
-def test_what_cannot_be_sent_can_be_given_up_and_tried_again(new_tab: Callable[[], Page], proxy: Any) -> None:
-    console = Console(new_tab(), proxy.url)
-    expect(console.message).to_be_visible()
-    proxy.refusing = True
-    proxy.cut()
-    console.send("anyone there?")
-    expect(console.page.get_by_role("status").filter(has_text="Reconnecting")).to_be_visible()
-    console.button("Stop").click()
-    expect(console.note).to_contain_text("Stopped before the gateway answered")
-    proxy.refusing = False
-    console.button("Retry").click()
-    console.expect_answer("anyone there?")
-    expect(console.sent).to_have_text(["anyone there?"])
-
-
-def test_being_offline_is_said_and_passes(console: Console) -> None:
-    expect(console.message).to_be_visible()
-    console.page.context.set_offline(True)
-    expect(console.page.get_by_role("status").filter(has_text="You are offline")).to_be_visible()
-    console.send("later then")
-    console.page.context.set_offline(False)
-    console.expect_answer("later then")
-    expect(console.page.get_by_text("You are offline")).to_have_count(0)
-
-
-# Other tabs, other devices
-
-
-def test_a_second_tab_shows_the_same_answer_live_and_can_stop_it(
-    console: Console, new_tab: Callable[[], Page], gateway: Gateway
-) -> None:
-    console.send(spoken(500))
-    console.wait_for_words(10)
-    second = Console(new_tab(), gateway.url, console.chat)
-    second.wait_for_words(15)
-    second.button("Stop").click()
-    for tab in (console, second):
-        tab.expect_idle()
-        expect(tab.note).to_have_text("Stopped")
-    assert console.answers.inner_text() == second.answers.inner_text()
-
-
-def test_a_tab_that_only_looks_on_shows_what_another_tab_sends(
-    console: Console, new_tab: Callable[[], Page], gateway: Gateway
-) -> None:
-    console.send("first")
-    console.expect_answer("first")
-    second = Console(new_tab(), gateway.url, console.chat)
-    expect(second.answers).to_have_text(["first"])
-    console.send("second")
-    expect(second.answers).to_have_text(["first", "second"], timeout=2000)
-
-
-def test_another_device_is_noticed_within_seconds(console: Console, browser: Any, gateway: Gateway) -> None:
-    console.send("first")
-    console.expect_answer("first")
-    with tabs(browser) as other:
-        device = Console(other(), gateway.url, console.chat)
-        expect(device.answers).to_have_text(["first"])
-        device.send("from the phone")
-        expect(console.answers).to_have_text(["first", "from the phone"])
-        expect(console.sent).to_have_text(["first", "from the phone"])
 
 
 # Failing
@@ -344,8 +227,6 @@ def test_a_chat_is_deleted_after_a_question(console: Console) -> None:
 def test_a_gateway_with_keys_asks_for_one(
     new_tab: Callable[[], Page], upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    from tests.e2e.conftest import gateway_with
-
     key = "a-key-of-thirty-two-characters-ok"
     for gateway in gateway_with(tmp_path_factory.mktemp("keys"), upstream, TRILANE_API_KEYS=f"alice:{key}"):
         console = Console(new_tab(), gateway.url)
@@ -364,8 +245,6 @@ def test_a_gateway_with_keys_asks_for_one(
 
 
 def test_on_a_phone_the_list_is_a_drawer(browser: Any, gateway: Gateway) -> None:
-    from tests.e2e.console import PHONE
-
     with tabs(browser, viewport=PHONE, has_touch=True, is_mobile=True) as new_tab:
         console = Console(new_tab(), gateway.url)
         console.send(spoken(300, 1000))
