@@ -58,12 +58,13 @@ class Checkpointer:
             db.close()
 
     def _checkpoint(self, db: Connection) -> None:
-        pages = 0
+        pages, before = 0, -1
         try:
             for _ in range(ATTEMPTS):
-                _, pages, moved = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-                if pages == moved:
+                pages: int = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]
+                if pages <= before:  # nobody wrote since the last attempt, or somebody did and began the WAL anew
                     return
+                before = pages
             if pages * PAGE_BYTES > MAX_WAL_BYTES:
                 db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
         except SqlError:

@@ -16,11 +16,12 @@ from events.sqlite_store import KEY_MS, LOAD_COLUMNS, Store, topic_of
 
 PASS_S = 1.0
 SWEEP_S = 60.0
-BUDGET_S = 0.004
-"""How long one pass may hold up appends; what is left waits for the next pass."""
+BUDGET_S = 0.003
+"""How long one pass may hold up appends; what is left waits for the next pass, PAUSE_S later."""
+PAUSE_S = 0.012
 SLACK = 1 / 16
 """Trimming a hot topic at each pass for the sake of a few events would cost more than they do."""
-TRIM_ROWS = 1000
+TRIM_ROWS = 200
 PRUNE_ROWS = 2000
 SLICE_TOPICS = 100
 MARKER_MS = 3_600_000
@@ -69,7 +70,8 @@ class Retainer:
         self._touched: dict[str, Topic] = {}
         self._due: dict[str, None] = {}
         self._sweep = Sweep(is_over=True)
-        self._next_pass = time.monotonic() + PASS_S
+        self.next_pass = time.monotonic() + PASS_S
+        """When to call `work` again."""
         self._next_sweep = time.monotonic() + SWEEP_S
 
     def touch(self, topics: Iterable[Topic]) -> None:
@@ -77,16 +79,17 @@ class Retainer:
         for topic in topics:
             self._touched[topic.name] = topic
 
-    def work_if_due(self) -> list[Commit]:
-        """One bounded pass, if it is time for one; gives what is to be told."""
+    def work(self) -> list[Commit]:
+        """One bounded pass; gives what is to be told."""
         now = time.monotonic()
-        if now < self._next_pass:
-            return []
-        self._next_pass = now + PASS_S
         if now >= self._next_sweep and self._sweep.is_over:
             self._next_sweep = now + SWEEP_S
             self._sweep = Sweep()
-        return self._work(now + BUDGET_S)
+        self.next_pass = now + PASS_S
+        news = self._work(now + BUDGET_S)
+        if self._due or not self._sweep.is_over:
+            self.next_pass = time.monotonic() + PAUSE_S
+        return news
 
     def sweep_all(self) -> list[Commit]:
         """Everything that is due, now, however long it takes."""

@@ -144,9 +144,12 @@ class Writer:
         now = time.monotonic()
         if now >= self._next_upkeep:
             self._next_upkeep = now + UPKEEP_S
-            self._keep_up()
+            self._store.check_file()
+            self._look(now)  # even when nothing is wanted, so that there is never much to catch up with
         elif now >= self._looked + POLL_S and len(self._wanted()):
             self._look(now)
+        if now >= self._retainer.next_pass:
+            self._retain()
 
     def _commit(self, calls: Sequence[Call], size: int) -> None:
         self._commit_began = time.monotonic()
@@ -181,13 +184,10 @@ class Writer:
             if news := self._store.catch_up():
                 self._tell(news, [], 0)
 
-    def _keep_up(self) -> None:
-        """Once in UPKEEP_S: looks even when nothing is wanted, so that there is never much to catch up with."""
-        self._look(time.monotonic())
+    def _retain(self) -> None:
         with contextlib.suppress(SqlError):
-            if news := self._retainer.work_if_due():
+            if news := self._retainer.work():
                 self._tell(news, [], 0)
-        self._store.check_file()
 
 
 def commits_of(plan: Plan, now_ms: int) -> list[Commit]:
