@@ -1,0 +1,253 @@
+"""SIGTERM: not ready at once, readers are sent away whole event by whole event, runs go on to their end.
+
+Every test ends a gateway of its own; all are started in a fixture of the module, because starting takes a second.
+"""
+
+import http.client
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import httpx2
+import pytest
+
+from loadtests.upstream import words
+from tests.conftest import Gateway, UpstreamThread, eventually, serving
+from tests.sse_client import Frames, chat_body, follow
+
+LONG = "T=4000 I=20000"
+ENVIRONMENTS: dict[str, dict[str, str]] = {
+    "delay": {"TRILANE_DRAIN_DELAY_S": "1"},
+    "window": {"TRILANE_DRAIN_WINDOW_S": "1"},
+    "early": {"TRILANE_DRAIN_WINDOW_S": "30"},
+    "deadline": {"TRILANE_DRAIN_WINDOW_S": "0.1", "TRILANE_DRAIN_DEADLINE_S": "1"},
+    "twice": {"TRILANE_DRAIN_WINDOW_S": "30"},
+}
+TOKENS = 250
+MEDIUM = f"T={TOKENS} I=12000"
+"""An answer that is longer than the window."""
+
+
+@pytest.fixture(scope="module")
+def gateways(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Gateway]]:
+    """A running gateway for each name in ENVIRONMENTS, two at a time while they start."""
+    made = {name: serving(tmp_path_factory.mktemp(name), upstream.url, **env) for name, env in ENVIRONMENTS.items()}
+    try:
+        with ThreadPoolExecutor(2) as starting:
+            list(starting.map(Gateway.start, made.values()))
+        yield made
+    finally:
+        for gateway in made.values():
+            gateway.stop()
+
+
+@dataclass
+class Reader:
+    """One connection that reads a stream in a thread until it ends, and how it ended."""
+
+    gateway: Gateway
+    body: bytes = b""
+    clean: bool = False
+    """The chunked body came to its regular end."""
+    ended_at: float = 0.0
+
+    def start(self, method: str, path: str, json: dict[str, Any] | None = None) -> "Reader":
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=self._read, args=(method, path, json))
+        self._thread.start()
+        assert self._started.wait(10)
+        return self
+
+    def _read(self, method: str, path: str, json: dict[str, Any] | None) -> None:
+        with httpx2.stream(method, self.gateway.url + path, json=json, timeout=30) as response:
+            assert response.status_code == 200
+            self.clean = True
+            try:
+                for data in response.iter_raw():
+                    self.body += data
+                    if b"delta" in self.body:
+                        self._started.set()
+            except httpx2.RemoteProtocolError:
+                self.clean = False
+            finally:
+                self.ended_at = time.monotonic()
+                self._started.set()
+
+    def join(self) -> "Reader":
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+        return self
+
+    @property
+    def cursor(self) -> str:
+        ids = [line[4:].decode() for line in self.body.splitlines() if line.startswith(b"id: ")]
+        return ids[-1]
+
+
+def post(gateway: Gateway, chat_id: str, text: str, **more: Any) -> Reader:
+    return Reader(gateway).start("POST", "/api/chat", chat_body(chat_id, text, **more))
+
+
+def ready(gateway: Gateway) -> int:
+    """Status of `/readyz`; 0 when nobody listens."""
+    try:
+        return httpx2.get(f"{gateway.url}/readyz").status_code
+    except httpx2.ConnectError:
+        return 0
+
+
+def assert_left(reader: Reader) -> None:
+    """Sent away: the last thing is a whole event that says when to come back, and the body has no regular end."""
+    last = reader.body.split(b"\n\n")
+    assert last[-1] == b"", "the last event is not whole"
+    assert last[-2].startswith(b"retry: "), last[-2]
+    assert 1000 <= int(last[-2].split(b"\n")[0].removeprefix(b"retry: ")) <= 4000
+    assert b"\ndata: {" in last[-2]
+    assert b"[DONE]" not in reader.body
+    assert not reader.clean
+
+
+@contextmanager
+def drained(gateway: Gateway, code: int, within_s: float) -> Iterator[float]:
+    """SIGTERM at the beginning, the exit code at the end; gives the time of the signal."""
+    gateway.signal(signal.SIGTERM)
+    began = time.monotonic()
+    yield began
+    assert gateway.wait(20) == code
+    took = time.monotonic() - began
+    assert took < within_s, f"it took {took:.1f} s to end"
+
+
+def test_readiness_is_false_at_once_and_the_listener_stays_for_the_delay(gateways: dict[str, Gateway]) -> None:
+    gateway = gateways["delay"]
+    with drained(gateway, 0, 4) as began:
+        eventually(lambda: ready(gateway) == 503, 0.5, "it is not ready any more")
+        assert httpx2.get(f"{gateway.url}/healthz").status_code == 200
+        problem = httpx2.get(f"{gateway.url}/readyz")
+        assert (problem.status_code, problem.json()["code"]) == (503, "not_ready")
+        assert problem.headers["retry-after"]
+        eventually(lambda: ready(gateway) == 0, 3, "the listener is closed")
+        assert time.monotonic() - began >= 0.95
+
+
+class Leaving(NamedTuple):
+    """A gateway that was drained while it wrote to everyone, and what each of them got."""
+
+    gateway: Gateway
+    began: float
+    readers: list[Reader]
+    cancelling: Reader
+    completion: Reader
+    whole: httpx2.Response
+    elsewhere: Frames
+    """What the first reader was given by another process, after its cursor."""
+
+
+@pytest.fixture(scope="module")
+def leaving(gateways: dict[str, Gateway], upstream: UpstreamThread) -> Leaving:
+    gateway = gateways["window"]
+    successor = serving(gateway.folder, upstream.url).start()
+    asked = {"model": "ok", "messages": [{"role": "user", "content": MEDIUM}]}
+    try:
+        with ThreadPoolExecutor(1) as aside:
+            whole = aside.submit(httpx2.post, f"{gateway.url}/v1/chat/completions", json=asked, timeout=20)
+            readers = [post(gateway, f"window-{n}", MEDIUM) for n in range(6)]
+            cancelling = post(gateway, "cancelling", MEDIUM, onDisconnect="cancel")
+            completion = Reader(gateway).start("POST", "/v1/chat/completions", {**asked, "stream": True})
+            with drained(gateway, 0, 15) as began:
+                _, elsewhere = follow(successor.url, "window-0", readers[0].join().cursor)
+                for reader in (*readers, cancelling, completion):
+                    reader.join()
+            return Leaving(gateway, began, readers, cancelling, completion, whole.result(), elsewhere)
+    finally:
+        successor.stop()
+
+
+def test_readers_leave_over_the_window_at_the_end_of_an_event(leaving: Leaving) -> None:
+    for reader in leaving.readers:
+        assert_left(reader)
+    left = sorted(reader.ended_at - leaving.began for reader in leaving.readers)
+    print("\nleft after", " ".join(f"{after:.2f}" for after in left), "s of 1")
+    assert left[-1] < 2
+    assert left[-1] - left[0] > 0.4
+
+
+def test_runs_go_on_to_their_end(leaving: Leaving) -> None:
+    rows = [row for row in leaving.gateway.usage() if row["chatId"].startswith("window-")]
+    assert [(row["outcome"], row["usage"]["outputTokens"]) for row in rows] == [("finish", TOKENS)] * 6
+
+
+def test_a_reader_that_is_sent_away_continues_in_another_process(leaving: Leaving) -> None:
+    reader, rest = leaving.readers[0], leaving.elsewhere
+    assert rest.done
+    assert words(TOKENS).endswith(rest.text)
+    assert reader.body.count(b'"text-delta"') + rest.types.count("text-delta") == TOKENS
+
+
+def test_a_drain_is_no_disconnect(leaving: Leaving) -> None:
+    """Readers that are sent away have not left: their runs go on, whatever they said about leaving."""
+    assert_left(leaving.cancelling)
+    [row] = [row for row in leaving.gateway.usage() if row["chatId"] == "cancelling"]
+    assert row["outcome"] == "finish"
+
+
+def test_a_completion_that_cannot_be_resumed_is_finished(leaving: Leaving) -> None:
+    """Nobody can come back to an answer in the OpenAI wire format, so its reader is not sent away."""
+    assert leaving.whole.json()["choices"][0]["message"]["content"] == words(TOKENS)
+    assert leaving.completion.body.endswith(b"data: [DONE]\n\n")
+    assert leaving.completion.body.count(b'"content":') == TOKENS + 1
+    assert leaving.completion.clean
+
+
+def test_nobody_waits_for_a_window_that_is_not_needed(gateways: dict[str, Gateway]) -> None:
+    """The window is for readers: when they have what they came for, there is nothing to wait for.
+
+    And who has a connection already can read on until then.
+    """
+    gateway = gateways["early"]
+    kept = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=5)
+    kept.request("GET", "/healthz")
+    kept.getresponse().read()
+    reader = post(gateway, "early", "T=60 I=10000")
+    with drained(gateway, 0, 5):
+        eventually(lambda: ready(gateway) == 0, 3, "the listener is closed")
+        kept.request("GET", "/api/chat/early")
+        assert b'"activeRun":{' in kept.getresponse().read()
+        kept.close()
+        reader.join()
+    assert reader.clean
+    assert reader.body.endswith(b"data: [DONE]\n\n")
+
+
+def test_past_the_deadline_the_run_is_interrupted(gateways: dict[str, Gateway], upstream: UpstreamThread) -> None:
+    gateway = gateways["deadline"]
+    reader = post(gateway, "deadline", LONG)
+    with drained(gateway, 1, 5):
+        assert_left(reader.join())
+    check_interrupted(gateway, upstream)
+
+
+def test_a_second_signal_ends_it_now(gateways: dict[str, Gateway], upstream: UpstreamThread) -> None:
+    gateway = gateways["twice"]
+    reader = post(gateway, "twice", LONG)
+    with drained(gateway, 1, 4):
+        eventually(lambda: ready(gateway) == 0, 3, "the listener is closed")
+        gateway.signal(signal.SIGTERM)
+        reader.join()
+    assert b"[DONE]" not in reader.body or b'"code":"interrupted"' in reader.body
+    check_interrupted(gateway, upstream)
+
+
+def check_interrupted(gateway: Gateway, upstream: UpstreamThread) -> None:
+    """The one run was ended by its own process, and said so before that process was gone."""
+    eventually(lambda: not upstream.open_requests, what="no open upstream request")
+    [row] = gateway.usage()
+    assert row["outcome"] == "error"
+    chunks = [data for name, data in gateway.events(f"run/{row['runId']}") if name == "chunk"]
+    assert chunks[-1]["type"] == "error"
+    assert chunks[-2]["messageMetadata"]["code"] == "interrupted"
