@@ -26,6 +26,11 @@ class StreamProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self.scope["extensions"] = {WRITER: self}  # pyright: ignore - uvicorn's type knows two extensions
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self.scope:
+            self.scope.pop("extensions", None)  # else each connection waits for the garbage collector
+
     @property
     def writable(self) -> bool:
         return not (self.flow.write_paused or self.transport.is_closing())

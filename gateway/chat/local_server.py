@@ -1,10 +1,11 @@
 """The child process of the embedded model. Run by `gateway.chat.local` only; the only importer of `xllamacpp`."""
 
 import ctypes
+import importlib
 import os
 import signal
 import sys
-import threading
+from types import FrameType
 from typing import Any
 
 from gateway.chat.local import LocalModel, weights
@@ -18,13 +19,17 @@ PR_SET_PDEATHSIG = 1
 def main() -> None:
     """Loads the model, listens on a free loopback port, says `ready <url>`, and leaves when its parent does."""
     parent, key = int(os.environ["TRILANE_LOCAL_PARENT"]), os.environ.pop("TRILANE_LOCAL_KEY")
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGTERM, _leave)
     _die_with(parent)
     os.nice(5)  # the gateway's own turn comes first
     server = _serve(key)
     print(f"ready {server.listening_address}", flush=True)
     while sys.stdin.buffer.read(4096):  # the parent writes nothing: this ends when it does
         pass
+    os._exit(0)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
     os._exit(0)
 
 
@@ -36,10 +41,10 @@ def _die_with(parent: int) -> None:
 
 
 def _serve(key: str) -> Any:
-    import xllamacpp  # pyright: ignore[reportMissingTypeStubs]
+    xllamacpp: Any = importlib.import_module("xllamacpp")
 
     threads = min(4, os.cpu_count() or 1)
-    params: Any = xllamacpp.CommonParams()
+    params = xllamacpp.CommonParams()
     params.model.path = str(weights())
     params.model_alias = {LocalModel.model_name}
     params.hostnames = ["127.0.0.1"]
@@ -57,5 +62,4 @@ def _serve(key: str) -> Any:
 
 
 if __name__ == "__main__":
-    assert threading.current_thread() is threading.main_thread()
     main()

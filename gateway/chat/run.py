@@ -97,7 +97,7 @@ class Run:
         self._log_failure: BaseException | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._started_at = self._progress_at = self._appended_at = loop.time()
-        self._unwatch: Callable[[], None] = lambda: None
+        self._unwatch: Callable[[], None] = _nothing
 
     # Starting
 
@@ -167,6 +167,7 @@ class Run:
         finally:
             self._timer.cancel()
             self._unwatch()
+            self._unwatch = _nothing  # nothing that ended is left for the garbage collector to find
             if not self.finished.done():
                 self.finished.set_result(None)
 
@@ -304,3 +305,7 @@ def _seen(verdict: "asyncio.Future[None]") -> None:
     """A refusal that nobody waits for any more is in the run's log all the same."""
     if not verdict.cancelled():
         verdict.exception()
+
+
+def _nothing() -> None:
+    """There is nothing to end."""

@@ -48,7 +48,7 @@ class Generation:
         self.parser = CompletionParser()
         self.ended = False
         self._body = body
-        self._take: Callable[[list[Chunk]], None] = lambda _: None
+        self._take: Callable[[list[Chunk]], None] = _drop
         self._piped: asyncio.Future[None] | None = None
         self._on_close: Callable[[], None] | None = on_close
 
@@ -96,6 +96,7 @@ class Generation:
 
     def _end(self) -> None:
         self.ended = True
+        self._take = _drop
         if self._piped is not None and not self._piped.done():
             self._piped.set_result(None)
 
@@ -107,6 +108,7 @@ class Generation:
 
     def abort(self) -> None:
         """Closes the upstream request now."""
+        self._take = _drop
         self._body.abort()
         self._release()
 
@@ -304,6 +306,10 @@ class Upstreams:
     async def aclose(self) -> None:
         for upstream in self.all:
             await upstream.aclose()
+
+
+def _drop(chunks: list[Chunk]) -> None:
+    """Nobody takes them any more."""
 
 
 def _visible(chunks: list[Chunk]) -> bool:
