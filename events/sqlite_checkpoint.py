@@ -27,6 +27,8 @@ class Checkpointer:
         self._path = path
         self._bytes = 0
         self._due = threading.Event()
+        self._room = threading.Event()
+        self._room.set()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="log-checkpoint", daemon=True)
 
@@ -38,6 +40,11 @@ class Checkpointer:
         self._stopping = True
         self._due.set()
         self._thread.join()
+
+    def wait_for_room(self) -> None:
+        """The writer asks before each commit: one that never pauses would never leave the lock to a checkpoint."""
+        if not self._room.is_set():
+            self._room.wait()
 
     def wrote(self, rows: int, size: int) -> None:
         """Each row writes about one page of the index, whatever its size; a few more are the same for all."""
@@ -66,6 +73,9 @@ class Checkpointer:
                     return
                 before = pages
             if pages * PAGE_BYTES > MAX_WAL_BYTES:
+                self._room.clear()
                 db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
         except SqlError:
             self._bytes = 1  # again after SYNC_S; appends themselves say what is wrong with the disk
+        finally:
+            self._room.set()

@@ -152,6 +152,7 @@ class Writer:
             self._retain()
 
     def _commit(self, calls: Sequence[Call], size: int) -> None:
+        self._checkpointer.wait_for_room()
         self._commit_began = time.monotonic()
         now_ms = self.now_ms()
         try:
