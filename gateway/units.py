@@ -13,7 +13,7 @@ from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin, ScalarRenderPlugin
+from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from events.log import EventLog, Retention
@@ -100,9 +100,10 @@ UNITS: dict[str, Callable[[Settings], Unit]] = {"all": all_unit, "chat": chat_un
 
 
 def _unit(name: str, settings: Settings, handlers: list[Any]) -> Unit:
-    from routes import ops
+    from routes import docs, ops
 
     lane = ChatLane(open_log(settings), open_upstreams(settings), settings)
+    handlers = [*handlers, docs.docs]
     if settings.metrics_port:
         lane.metrics.serve(settings.metrics_port)
     else:
@@ -117,8 +118,8 @@ def _unit(name: str, settings: Settings, handlers: list[Any]) -> Unit:
         openapi_config=OpenAPIConfig(
             title="Trilane",
             version="1",
-            openapi_router=Router(path="/", route_handlers=[], opt={"open": True}),
-            render_plugins=[JsonRenderPlugin(path="/openapi.json"), ScalarRenderPlugin(path="/docs")],
+            openapi_router=Router(path="/openapi.json", route_handlers=[], opt={"open": True}, include_in_schema=False),
+            render_plugins=[JsonRenderPlugin(path="/")],
         ),
         request_max_body_size=settings.limits.body_bytes,
         logging_config=None,

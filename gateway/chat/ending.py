@@ -105,7 +105,25 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
         return appends
 
     def metadata(self) -> dict[str, object]:
-        return {"model": self.model or self.info.model, "usage": msgspec.to_builtins(self.usage)}
+        """What the last chunk says about the run."""
+        model = self.model or self.info.model
+        said: dict[str, object] = {"usage": msgspec.to_builtins(self.usage)}
+        return {"model": model, **said} if model else said
+
+    def _failure(self, error: TrilaneError) -> dict[str, object]:
+        return {"code": error.code, "retryable": error.retryable, "emitted": self.writer.parts.emitted}
+
+    def _kept(self) -> dict[str, object]:
+        """What the stored message says about its end: after a reload, too, a cut must not look like a success."""
+        match self.outcome:
+            case Finished(reason):
+                return {"outcome": "finish", "finishReason": reason}
+            case Failed(error):
+                return {"outcome": "error", "errorText": error.detail, **self._failure(error)}
+            case Aborted(reason):
+                return {"outcome": "abort", "reason": reason}
+            case _:
+                assert_never(self.outcome)
 
     def _chunks(self) -> list[bytes]:
         metadata = self.metadata()
@@ -113,8 +131,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
             case Finished(reason):
                 return self.writer.finish(reason, metadata)
             case Failed(error):
-                told = {"code": error.code, "retryable": error.retryable, "emitted": self.writer.parts.emitted}
-                return self.writer.error(error.detail, metadata | told)
+                return self.writer.error(error.detail, metadata | self._failure(error))
             case Aborted(reason):
                 return self.writer.abort(reason, metadata)
             case _:
@@ -124,7 +141,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
         parts = self.writer.parts.encoded()
         message = None
         if parts:
-            metadata = Raw(_json(self.metadata()))
+            metadata = Raw(_json(self.metadata() | self._kept()))
             message = UIMessage(id=self.info.message_id, role="assistant", parts=parts, metadata=metadata)
         run_id = self.info.run_id
         match self.outcome:
