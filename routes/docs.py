@@ -32,4 +32,4 @@ async def docs(request: Request[Any, Any, Any]) -> Response[str]:
         f"<p>The whole description, for tools: <a href=/openapi.json>/openapi.json</a></p>"
         f"<table><tr><th>Method<th>Path<th>What it does{rows}</table>"
     )
-    return Response(page, media_type="text/html; charset=utf-8", headers=HEADERS)
+    return Response(page, media_type="text/html", headers=HEADERS)
