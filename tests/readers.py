@@ -15,11 +15,11 @@ def plain(epoch: str, block: Block) -> list[bytes]:
 class SharedLog(MemoryLog):
     """A log that another process writes to as well: its commits are told without their block."""
 
-    async def written_elsewhere(self, topic: str, *data: bytes, **how: object) -> None:
+    async def written_elsewhere(self, topic: str, *data: bytes, told: bool = True, **how: object) -> None:
         other = MemoryLog()
         other.__dict__.update({**self.__dict__, "listener": lambda _: None, "_untold": [], "_answers": []})
         await put(other, topic, *data, **how)
-        if topic in self.wanted:
+        if told and topic in self.wanted:
             self.listener([Commit(topic=topic, epoch="", block=None)])
 
 

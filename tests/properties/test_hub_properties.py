@@ -55,12 +55,12 @@ class World:
         told = Block(first=0, data=self.events[followed.after :], name="", time_ms=0)
         return b"".join(ENCODERS[followed.encoder]("", told))
 
-    async def append(self, sizes: list[int], *, elsewhere: bool = False, close: bool = False) -> None:
+    async def append(self, sizes: list[int], where: str = "here", *, close: bool = False) -> None:
         data = [b'"%b"' % (b"%d" % (len(self.events) + n) * size)[:size] for n, size in enumerate(sizes)]
-        if elsewhere:
-            await self.log.written_elsewhere("t", *data, close=close)
-        else:
+        if where == "here":
             self.epoch = (await self.log.append(Append(topic="t", data=data, close=close)))[0].epoch
+        else:
+            await self.log.written_elsewhere("t", *data, told=where == "elsewhere", close=close)
         self.events += data
 
     async def open(self, encoder: int, position: int) -> None:
@@ -84,8 +84,7 @@ def steps(sizes: st.SearchStrategy[int]) -> st.SearchStrategy[list[tuple[object,
     number = st.integers(0, 50)
     return st.lists(
         st.one_of(
-            st.tuples(st.just("append"), blocks),
-            st.tuples(st.just("elsewhere"), blocks),
+            st.tuples(st.just("append"), blocks, st.sampled_from(["here", "elsewhere", "elsewhere, told late"])),
             st.tuples(st.just("open"), st.integers(0, 1), number),
             st.tuples(st.just("poll"), number),
             st.tuples(st.just("turn")),
@@ -102,10 +101,8 @@ async def lived(todo: list[tuple[object, ...]]) -> None:
     await world.open(0, 0)
     for step in todo:
         match step:
-            case ("append", list(sizes)):
-                await world.append(sizes)
-            case ("elsewhere", list(sizes)):
-                await world.append(sizes, elsewhere=True)
+            case ("append", list(sizes), str(where)):
+                await world.append(sizes, where)
             case ("open", int(encoder), int(position)):
                 await world.open(encoder, position)
             case ("poll", int(which)):
