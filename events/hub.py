@@ -5,14 +5,16 @@ between replay and live: what the log did not show yet is told to the ring, and 
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 from events.log import Block, Commit, EventLog, Position
-from events.ring import Encode, Ring, Tail, Watch
-from gateway.errors import Gone
+from events.ring import Encode, Ring, Tail, Waker, Watch
+from gateway.errors import Gone, LogError
 
 WAKE_SLICE = 256
 """Readers woken in one turn of the event loop; the rest follow in the next turns, so others keep their latency."""
+RETRY_S = 0.1
 WRITE_BYTES = 65_536
 """What one write takes at most (or one frame, when that is larger)."""
 
@@ -24,6 +26,8 @@ class Hub:
         self.log = log
         self._tails: dict[str, list[Tail]] = {}
         self._fetches: dict[str, asyncio.Task[None]] = {}
+        self._news: set[str] = set()
+        """Topics that another process wrote to since they were last read here."""
         log.listener = self._committed
         log.wanted = self._tails
 
@@ -99,18 +103,34 @@ class Hub:
         if len(ring.readers) <= WAKE_SLICE:
             for reader in ring.readers:
                 reader.wake()
-            return
-        loop = asyncio.get_running_loop()
-        readers = list(ring.readers)
-        for start in range(0, len(readers), WAKE_SLICE):
-            loop.call_soon(lambda batch=readers[start : start + WAKE_SLICE]: [reader.wake() for reader in batch])
+        else:
+            self._wake_slice(iter(list(ring.readers)))
+
+    def _wake_slice(self, readers: Iterator[Waker]) -> None:
+        woken = list(islice(readers, WAKE_SLICE))
+        for reader in woken:
+            reader.wake()
+        if woken:
+            asyncio.get_running_loop().call_soon(self._wake_slice, readers)
 
     def refresh(self, topic: str) -> None:
         """Another process wrote: read what is new once, for all tails of the topic, however often it is told."""
+        self._news.add(topic)
         if topic not in self._fetches:
-            task = asyncio.get_running_loop().create_task(self._fetch_new(topic))
+            task = asyncio.get_running_loop().create_task(self._fetch(topic))
             self._fetches[topic] = task
             task.add_done_callback(lambda _: self._fetches.pop(topic, None))
+
+    async def _fetch(self, topic: str) -> None:
+        """Reads until no news came in meanwhile; a log that cannot be read is asked again."""
+        while topic in self._news and topic in self._tails:
+            self._news.discard(topic)
+            try:
+                await self._fetch_new(topic)
+            except LogError:
+                self._news.add(topic)
+                await asyncio.sleep(RETRY_S)
+        self._news.discard(topic)
 
     async def _fetch_new(self, topic: str) -> None:
         for tail in list(self._tails.get(topic, ())):
@@ -159,12 +179,11 @@ class Reader:
         if self._pending:
             pending, self._pending = self._pending, b""
             return pending
-        ring = self.ring
-        if self.cursor >= ring.head or ring.deleted:
-            return b""
-        if not ring.holds(self.cursor + 1):
-            return None
-        data, self.cursor = ring.take(self.cursor, WRITE_BYTES)
+        ring, data = self.ring, b""
+        while not data and self.cursor < ring.head and not ring.deleted:
+            if not ring.holds(self.cursor + 1):
+                return None
+            data, self.cursor = ring.take(self.cursor, WRITE_BYTES)
         return data
 
     async def catch_up(self) -> None:

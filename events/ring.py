@@ -84,8 +84,11 @@ class Ring(Tail):
         return True
 
     def _drop_older(self) -> None:
-        count = (len(self.frames) + 1) // 2
-        self.size -= sum(map(len, self.frames[:count]))
+        """Down to half of both bounds, so that it happens seldom; a frame larger than that is left to the log."""
+        count, frames = 0, len(self.frames)
+        while self.size > RING_MAX_BYTES // 2 or frames - count > RING_MAX_FRAMES // 2:
+            self.size -= len(self.frames[count])
+            count += 1
         del self.frames[:count]
         self.first += count
 
@@ -100,7 +103,7 @@ class Ring(Tail):
         total = 0
         for count, frame in enumerate(frames):
             total += len(frame)
-            if total > max_bytes and count:
+            if total > max_bytes and total > len(frame):
                 return b"".join(frames[:count]), after + count
         return b"".join(frames), self.head
 

@@ -153,18 +153,22 @@ TABLE: dict[type[TrilaneError], Row] = {
 
 
 def problem(error: TrilaneError, request_id: str) -> tuple[int, bytes, dict[str, str]]:
-    """The status, body and headers of `error` as `application/problem+json` (RFC 9457)."""
+    """The status, body and headers of `error` as `application/problem+json` (RFC 9457).
+
+    Two things are for the OpenAI SDKs: they show `message`, and repeat every 5xx unless told that it cannot help.
+    """
     document: dict[str, str | int | bool | None] = {
         "type": "about:blank",
         "title": TABLE[type(error)].title,
         "status": error.status,
         "detail": error.detail,
+        "message": error.detail,
         "code": error.code,
         "retryable": error.retryable,
         "request_id": request_id,
         **error.extra,
     }
-    headers: dict[str, str] = {}
+    headers = {"x-should-retry": "true" if error.retryable else "false"}
     if error.retry_after is not None:
         headers["retry-after"] = error.retry_after
     elif error.status == 503:

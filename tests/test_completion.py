@@ -84,12 +84,9 @@ def test_a_stream_that_ends_without_saying_so_was_cut(stream: bytes) -> None:
 @pytest.mark.parametrize(
     "end",
     [
-        pytest.param(b"data:[DONE]", marks=pytest.mark.xfail(reason="only with a space is it known at the end")),
-        pytest.param(b": bye\ndata: [DONE]\n", marks=pytest.mark.xfail(reason="only alone is it known at the end")),
-        pytest.param(
-            frames(chunk(finish="stop")).replace(b"\n", b"\r"),
-            marks=pytest.mark.xfail(reason="a CR at the end waits for a LF for ever, and with it a whole frame"),
-        ),
+        b"data:[DONE]",
+        b": bye\ndata: [DONE]\n",
+        frames(chunk(finish="stop")).replace(b"\n", b"\r"),
     ],
     ids=["no space", "after a comment", "CR CR"],
 )
@@ -102,7 +99,6 @@ def test_what_follows_done_in_the_same_bytes_is_ignored() -> None:
     assert (read.text, read.parser.error) == ("Hello", None)
 
 
-@pytest.mark.xfail(reason="`feed` looks at `done` only after the first frame of new bytes")
 def test_what_follows_done_later_is_ignored_too() -> None:
     read = Read(HELLO + END, frames(chunk({"content": "more"})))
     assert read.text == "Hello"

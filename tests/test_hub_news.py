@@ -104,7 +104,6 @@ async def test_many_news_of_another_process_are_read_once() -> None:
     assert await reader.next() == joined(2, 7)
 
 
-@pytest.mark.xfail(reason="news that come while a fetch waits for its last read are dropped: readers and stops hang")
 @scenario
 async def test_news_that_come_while_the_log_is_read_are_not_lost() -> None:
     """The read began before the other process wrote, and ends after its news came."""
@@ -123,7 +122,6 @@ async def test_news_that_come_while_the_log_is_read_are_not_lost() -> None:
     assert await all_due(reader) == joined(2, 2)
 
 
-@pytest.mark.xfail(reason="a fetch that the log refuses is given up, and its exception is nobody's")
 @scenario
 async def test_news_are_read_again_when_the_log_could_not_be_read() -> None:
     log = SharedLog()
@@ -205,7 +203,6 @@ def test_one_append_wakes_every_reader_once(readers: int) -> None:
     assert {len(counter.turns) for counter in counters} == {1}
 
 
-@pytest.mark.xfail(reason="all slices are scheduled for the same turn of the loop, so they are no slices")
 def test_a_thousand_readers_are_woken_in_slices() -> None:
     """Others, a socket that became readable or a timer, get their turn in between."""
     _, per_turn = asyncio.run(woken_by_one_append(1000))

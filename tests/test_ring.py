@@ -141,7 +141,6 @@ def test_what_a_ring_holds_is_what_it_says(blocks: list[list[int]]) -> None:
         assert r.first + len(r.frames) - 1 == r.head
 
 
-@pytest.mark.xfail(reason="half of the frames is not half of the bytes: it is dropped once, and 3 MiB stay")
 def test_small_frames_do_not_keep_large_ones_beyond_the_bound() -> None:
     r = ring()
     r.feed("e", block(1, *[b"t"] * 1000))
@@ -176,9 +175,6 @@ def test_pieces_of_any_size_join_to_the_same_bytes(frames: list[bytes], max_byte
     assert taken(r, after, max_bytes) == b"".join(frames[after:])
 
 
-@pytest.mark.xfail(
-    reason="hidden frames before one larger than a piece make an empty piece: readers take it for the end"
-)
 @given(st.lists(st.sampled_from([b"", b"x", b"x" * 50]), min_size=1, max_size=8))
 def test_a_piece_is_empty_only_when_all_that_is_left_is_hidden(frames: list[bytes]) -> None:
     """An empty piece means "nothing is due" to whoever reads: it would wait although something is."""

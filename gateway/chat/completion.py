@@ -97,6 +97,7 @@ class CompletionParser:
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._has_cr = False
+        self._after_cr = False
         self.done = False
         """`[DONE]` was seen: what follows is ignored."""
         self.finish_reason: str | None = None
@@ -109,6 +110,8 @@ class CompletionParser:
 
     def feed(self, data: bytes) -> list[Chunk]:
         """The chunks that `data` completes. Stops at `[DONE]` and at an error, which is then in `error`."""
+        if self.done or self.error is not None:
+            return []
         if self._buffer or self._has_cr or b"\r" in data or not data.endswith(b"\n\n"):
             data = self._whole_frames(data)
             if not data:
@@ -125,8 +128,9 @@ class CompletionParser:
 
     def end(self) -> None:
         """The bytes are over: without a sign of completeness this is a cut."""
-        if bytes(self._buffer).strip() == b"data: [DONE]":
-            self.done = True
+        for line in bytes(self._buffer).split(b"\n"):  # the last blank line is often left out
+            field, _, value = line.partition(b":")
+            self.done = self.done or (field == b"data" and value.strip() == b"[DONE]")
         if not self.complete and self.error is None:
             self.error = UpstreamCut("the upstream's stream ended without a finish_reason and without [DONE]")
 
@@ -147,14 +151,13 @@ class CompletionParser:
         del buffer[: end + 2]
         return frames
 
-    _held_cr = b""
-
     def _only_lf(self, data: bytes) -> bytes:
-        """CRLF and CR become LF; a CR at the very end waits, its LF may follow."""
-        data = self._held_cr + data
-        self._held_cr = b""
-        if data.endswith(b"\r"):
-            self._held_cr, data = b"\r", data[:-1]
+        """CRLF and CR become LF; of a CRLF that was split, the LF that comes later is left out."""
+        if self._after_cr and data.startswith(b"\n"):
+            data = data[1:]
+            self._after_cr = False
+        if data:
+            self._after_cr = data.endswith(b"\r")
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _frame(self, frame: bytes, chunks: list[Chunk]) -> None:
@@ -179,7 +182,7 @@ class CompletionParser:
     def _chunk(self, text: bytes, chunks: list[Chunk]) -> None:
         try:
             chunk = _decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self.error = UpstreamError("the upstream sent a chunk that is not valid", code="upstream_invalid")
             return
         if (chunk.error is not UNSET and bytes(chunk.error) != b"null") or chunk.object == "error":
@@ -200,11 +203,11 @@ def error_body(text: bytes) -> ErrorBody:
     """What an error says, in any of its shapes: `{"error": {...}}`, a flat object, a bare string, or no JSON at all."""
     try:
         wrapped = msgspec.json.decode(text, type=_Wrapped).error
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         wrapped = UNSET
     try:
         body = msgspec.json.decode(text if isinstance(wrapped, UnsetType) else wrapped, type=ErrorBody | str)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         body = text.decode("utf-8", "replace")
     return ErrorBody(message=body) if isinstance(body, str) else body
 

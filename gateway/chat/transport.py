@@ -28,38 +28,45 @@ class Body(httpx2.AsyncByteStream):
     """The body of one response. `read` is the fast way; httpx2 iterates the same bytes where the SDK wants them."""
 
     def __init__(self, connection: "Connection") -> None:
-        self._connection = connection
+        self._connection: Connection | None = connection
+        """None once it was let go: it serves another request then."""
 
     async def read(self) -> bytes:
         """All bytes that arrived since the last call, waiting for the first; b"" at the end.
 
         Raises httpx2.ReadError when the connection broke before the body was complete.
         """
-        return await self._connection.read()
+        return await self._connection.read() if self._connection else b""
 
     async def __aiter__(self):
-        while data := await self._connection.read():
+        while data := await self.read():
             yield data
-
-    async def aclose(self) -> None:
-        self._connection.release()
 
     def pipe(self, sink: "Sink") -> None:
         """From now on every piece goes to `sink` as it arrives, in the event loop's own read callback."""
-        self._connection.pipe(sink)
+        if self._connection:
+            self._connection.pipe(sink)
 
     def pause(self) -> None:
         """Reads no more until `resume`: the upstream is slowed down by TCP."""
-        if self._connection.transport and not self._connection.closed:
+        if self._connection and self._connection.transport and not self._connection.closed:
             self._connection.transport.pause_reading()
 
     def resume(self) -> None:
-        if self._connection.transport and not self._connection.closed:
+        if self._connection and self._connection.transport and not self._connection.closed:
             self._connection.transport.resume_reading()
+
+    async def aclose(self) -> None:
+        """Lets go of the connection: kept for the next request when this body was read to its end, else closed."""
+        connection, self._connection = self._connection, None
+        if connection:
+            connection.release()
 
     def abort(self) -> None:
         """Closes the connection now, so that the upstream stops generating."""
-        self._connection.abort()
+        connection, self._connection = self._connection, None
+        if connection:
+            connection.abort()
 
 
 class Sink(Protocol):
