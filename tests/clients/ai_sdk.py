@@ -155,6 +155,10 @@ class ChatClient:
     def send(self, text: str, message_id: str | None = None, **body: Any) -> View:
         return self.begin_send(text, message_id, **body).view()
 
+    def send_again(self) -> View:
+        """`sendMessage()` without a message: what an application's "try again" does."""
+        return self.call("send")
+
     def regenerate(self, message_id: str | None = None, **body: Any) -> View:
         arguments = {"messageId": message_id} if message_id else {}
         return self.call("regenerate", body=body, **arguments)

@@ -10,6 +10,7 @@ import pytest
 
 from tests.clients.ai_sdk import AISDK, ChatClient, Message, View
 from tests.clients.node import install
+from tests.clients.openai_sdk import Asker, AsyncAsker, SyncAsker
 from tests.conftest import Gateway, UpstreamThread, serving
 
 VERSIONS = ("ai5", "ai6", "ai7")
@@ -81,3 +82,11 @@ class Stored(msgspec.Struct, rename="camel"):
         """Fails unless a reload from the server shows what this client shows."""
         assert self.active_run is None
         assert [message.said for message in self.messages] == [message.said for message in view.messages]
+
+
+@pytest.fixture(scope="session", params=[SyncAsker, AsyncAsker], ids=["sync", "async"])
+def asker(request: pytest.FixtureRequest, gateway: Gateway) -> Iterator[Asker]:
+    """OpenAI's Python SDK, sync and async, without retries."""
+    made = request.param(gateway.url)
+    yield made
+    made.close()

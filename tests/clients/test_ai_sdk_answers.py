@@ -148,6 +148,18 @@ def test_a_tools_result_continues_the_same_answer(device: Open, snapshot: Snapsh
     snapshot().agrees_with(shown)
 
 
+def test_the_turn_after_a_tools_result_is_asked_in_order(device: Open, upstream: UpstreamThread) -> None:
+    phone = device(body={"model": "tools"})
+    phone.send("weather? T=8 I=200")
+    phone.call("toolOutput", tool="get_weather", toolCallId="call_0", output={"sun": True})
+    phone.until(chars=len(words(8)))
+    phone.until(status="ready")
+    phone.send("thanks", model="ok")
+    roles = ["user", "assistant", "tool", "assistant", "user"]
+    assert [role for role, _ in asked(upstream)] == roles
+    assert asked(upstream)[3] == ("assistant", words(8))
+
+
 def test_an_error_in_the_stream_keeps_the_text_and_can_be_tried_again(device: Open, snapshot: Snapshot) -> None:
     phone = device()
     shown = phone.send("T=20 I=200", model="cut")
@@ -172,6 +184,16 @@ def test_a_refusal_is_an_error_and_can_be_tried_again(device: Open, snapshot: Sn
     again = phone.regenerate()
     assert again.answer.text == words(20)
     snapshot().agrees_with(again)
+
+
+def test_a_refused_message_can_be_sent_again(device: Open, snapshot: Snapshot, upstream: UpstreamThread) -> None:
+    upstream.fake.script("passing", ["e429", "ok"])
+    phone = device(body={"model": "passing"})
+    assert phone.send("T=6 I=200").status == "error"
+    shown = phone.send_again()
+    assert (shown.status, shown.error) == ("ready", None)
+    assert shown.answer.text == words(6)
+    snapshot().agrees_with(shown)
 
 
 def test_a_new_message_after_a_refusal(device: Open, snapshot: Snapshot, upstream: UpstreamThread) -> None:

@@ -1,0 +1,142 @@
+"""OpenAI's Python SDK, unmodified, against `/v1`: every complete answer arrives whole, with its figures and reasons."""
+
+import openai
+import pytest
+
+from loadtests.upstream.behaviours import UTF8_TAIL
+from loadtests.upstream.shapes import word, words
+from tests.clients.openai_sdk import Asker, messages
+from tests.conftest import Gateway, UpstreamThread, eventually
+
+CALLS = [(f"call_{day}", "get_weather", f'{{"city":"Zürich","day":{day}}}') for day in range(2)]
+THOUGHT = "r0 r1 r2 r3 r4 "
+ODD_BYTES = ["crlf", "cr", "comments", "multiline-data", "unknown-fields", "no-done", "double-done"]
+
+
+def test_a_whole_answer(asker: Asker) -> None:
+    completion = asker.whole("ok")
+    [choice] = completion.choices
+    assert (choice.message.role, choice.message.content, choice.finish_reason) == ("assistant", words(20), "stop")
+    assert (completion.model, completion.object) == ("ok", "chat.completion")
+    usage = completion.usage
+    assert usage is not None
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (7, 20, 27)
+
+
+def test_a_streamed_answer(asker: Asker) -> None:
+    told = asker.streamed("ok")
+    assert (told.error, told.text, told.finish_reasons) == (None, words(20), ["stop"])
+    assert {(chunk.model, chunk.object) for chunk in told.chunks} == {("ok", "chat.completion.chunk")}
+    assert len({(chunk.id, chunk.created) for chunk in told.chunks}) == 1
+    assert told.deltas[0].role == "assistant"
+    assert all(chunk.choices and chunk.usage is None for chunk in told.chunks)
+
+
+def test_the_usage_of_a_stream_is_the_upstreams_and_comes_last(asker: Asker) -> None:
+    told = asker.streamed("ok", "T=33 I=200", stream_options={"include_usage": True})
+    *chunks, last = told.chunks
+    assert told.text == words(33)
+    assert last.choices == []
+    assert last.usage is not None
+    assert (last.usage.prompt_tokens, last.usage.completion_tokens, last.usage.total_tokens) == (7, 33, 40)
+    assert all(chunk.usage is None for chunk in chunks)
+
+
+def test_usage_told_with_every_chunk_is_told_once(asker: Asker) -> None:
+    told = asker.streamed("usage-every", "T=11 I=200", stream_options={"include_usage": True})
+    assert [chunk.usage.completion_tokens for chunk in told.chunks if chunk.usage] == [11]
+
+
+@pytest.mark.parametrize("model", ODD_BYTES)
+def test_an_answer_in_any_bytes_that_are_allowed(model: str, asker: Asker) -> None:
+    assert asker.whole(model).choices[0].message.content == words(20)
+    told = asker.streamed(model)
+    assert (told.error, told.text, told.finish_reasons) == (None, words(20), ["stop"])
+
+
+def test_characters_that_were_split_over_writes(asker: Asker) -> None:
+    text = "".join(word(n) + UTF8_TAIL for n in range(20))
+    assert asker.whole("utf8-split").choices[0].message.content == text
+    assert asker.streamed("utf8-split").text == text
+
+
+def test_tool_calls_are_assembled(asker: Asker) -> None:
+    [choice] = asker.whole("tools-2").choices
+    calls = choice.message.tool_calls or []
+    assert [(c.id, c.function.name, c.function.arguments) for c in calls if c.type == "function"] == CALLS
+    assert (choice.finish_reason, choice.message.content) == ("tool_calls", None)
+    told = asker.streamed("tools-2")
+    assert (told.calls, told.finish_reasons, told.text) == (CALLS, ["tool_calls"], "")
+
+
+def test_reasoning_is_kept_apart(asker: Asker) -> None:
+    message = asker.whole("reasoning").choices[0].message
+    assert message.content == words(20)
+    assert message.model_extra is not None
+    assert message.model_extra["reasoning_content"] == THOUGHT
+    told = asker.streamed("reasoning")
+    assert (told.reasoning, told.text) == (THOUGHT, words(20))
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"), [("finish-length", "length"), ("finish-filter", "content_filter"), ("empty", "stop")]
+)
+def test_the_finish_reason_is_kept(model: str, reason: str, asker: Asker) -> None:
+    assert asker.whole(model).choices[0].finish_reason == reason
+    assert asker.streamed(model).finish_reasons == [reason]
+
+
+def test_the_models_are_listed(asker: Asker) -> None:
+    assert asker.models() == ["ok"]
+
+
+def test_the_model_of_the_server_is_used_for_an_empty_name(asker: Asker) -> None:
+    completion = asker.whole("")
+    assert (completion.model, completion.choices[0].message.content) == ("ok", words(20))
+
+
+def test_the_sdks_own_assembly_of_a_stream(gateway: Gateway) -> None:
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="local") as client:
+        with client.chat.completions.stream(model="tools-2", messages=messages("weather? I=200")) as stream:
+            [choice] = stream.get_final_completion().choices
+        calls = choice.message.tool_calls or []
+        assert [(call.id, call.function.name, call.function.arguments) for call in calls] == CALLS
+        with client.chat.completions.stream(model="ok", messages=messages("T=9 I=200")) as stream:
+            assert stream.get_final_completion().choices[0].message.content == words(9)
+
+
+def test_a_tools_result_goes_back_to_the_model(gateway: Gateway, upstream: UpstreamThread) -> None:
+    question = messages("weather? T=5 I=200")
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="local") as client:
+        called = client.chat.completions.create(model="tools", messages=question).choices[0].message
+        assert called.tool_calls is not None
+        result = {"role": "tool", "tool_call_id": called.tool_calls[0].id, "content": "sun"}
+        answer = client.chat.completions.create(model="tools", messages=[*question, called, result])
+    assert answer.choices[0].message.content == words(5)
+    body = upstream.fake.requests[-1].body
+    assert body is not None
+    assert [message["role"] for message in body["messages"]] == ["user", "assistant", "tool"]
+    assert body["messages"][1]["tool_calls"] == [call.model_dump() for call in called.tool_calls]
+
+
+def test_settings_of_the_request_reach_the_upstream(asker: Asker, upstream: UpstreamThread) -> None:
+    told = {"temperature": 0.5, "top_p": 0.9, "max_completion_tokens": 50, "stop": ["END"], "seed": 7, "user": "u-1"}
+    asker.whole("ok", **told)
+    body = upstream.fake.requests[-1].body
+    assert body is not None
+    assert {name: body.get(name) for name in told} == told
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_a_client_that_leaves_ends_the_generation(stream: bool, gateway: Gateway, upstream: UpstreamThread) -> None:
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="local", max_retries=0) as client:
+        text = messages("T=400 I=10000")
+        if stream:
+            chunks = client.chat.completions.create(model="ok", messages=text, stream=True)
+            next(iter(chunks))
+            chunks.close()
+        else:
+            with pytest.raises(openai.APITimeoutError):
+                client.chat.completions.create(model="ok", messages=text, timeout=0.2)
+    eventually(lambda: not upstream.open_requests, 1, "the upstream request is closed")
+    assert upstream.fake.requests[-1].left_at is not None

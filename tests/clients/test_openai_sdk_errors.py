@@ -1,0 +1,105 @@
+"""OpenAI's Python SDK, unmodified, against `/v1`: what is not whole is raised, and says why."""
+
+from contextlib import closing
+from pathlib import Path
+
+import openai
+import pytest
+
+from loadtests.upstream.shapes import words
+from tests.clients.openai_sdk import Asker, AsyncAsker, SyncAsker
+from tests.conftest import Gateway, UpstreamThread, serving
+
+HALVES = ["cut", "cut-hard", "cut-eof", "cut-midline", "badjson"]
+TOLD_HALVES = ["error-openai", "error-vllm", "error-openrouter", "error-event"]
+REFUSALS = {
+    "e400": "upstream_bad_request",
+    "e401": "upstream_unauthorized",
+    "e500": "upstream_unavailable",
+    "e503": "upstream_unavailable",
+    "html": "upstream_invalid",
+    "cut-first": "upstream_cut",
+    "error-openai-first": "upstream_error",
+    "no-such-model": "upstream_not_found",
+}
+
+
+@pytest.mark.parametrize("model", HALVES + TOLD_HALVES)
+def test_half_an_answer_is_never_a_success(model: str, asker: Asker) -> None:
+    with pytest.raises(openai.InternalServerError) as raised:
+        asker.whole(model)
+    assert raised.value.status_code == 502
+    told = asker.streamed(model)
+    assert type(told.error) is openai.APIError
+    assert told.error.code == raised.value.code
+    assert (told.text, told.finish_reasons) == (words(10), [])
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("model", REFUSALS)
+def test_a_refusal_has_a_status_and_a_code(model: str, stream: bool, asker: Asker) -> None:
+    with pytest.raises(openai.InternalServerError) as raised:
+        asker.streamed(model) if stream else asker.whole(model)
+    assert (raised.value.status_code, raised.value.code) == (502, REFUSALS[model])
+    assert raised.value.request_id
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize(("model", "retry_after"), [("e429", "7"), ("e429-bare", None)])
+def test_a_rate_limit_is_one_and_says_when_to_return(
+    model: str, retry_after: str | None, stream: bool, asker: Asker
+) -> None:
+    with pytest.raises(openai.RateLimitError) as raised:
+        asker.streamed(model) if stream else asker.whole(model)
+    assert raised.value.code == "upstream_rate_limited"
+    if retry_after:
+        assert raised.value.response.headers["retry-after"] == retry_after
+
+
+def test_the_text_of_an_error_is_the_upstreams(asker: Asker) -> None:
+    with pytest.raises(openai.RateLimitError, match="Rate limit reached"):
+        asker.whole("e429")
+
+
+def test_a_bad_request_of_the_clients_own_is_a_400(asker: Asker) -> None:
+    with pytest.raises(openai.BadRequestError) as raised:
+        asker.whole("ok", n=2)
+    assert raised.value.code
+    with pytest.raises(openai.BadRequestError):
+        asker.whole("ok", max_tokens=10_000_000)
+
+
+@pytest.mark.parametrize("how", [SyncAsker, AsyncAsker], ids=["sync", "async"])
+def test_the_sdks_retries_get_over_a_passing_fault(
+    how: type[Asker], gateway: Gateway, upstream: UpstreamThread
+) -> None:
+    before = len(upstream.fake.requests)
+    upstream.fake.script("flaky", ["e503", "ok"])
+    with closing(how(gateway.url, max_retries=1)) as asker:
+        assert asker.streamed("flaky").text == words(20)
+    assert len(upstream.fake.requests) - before == 2
+
+
+def test_what_cannot_succeed_is_asked_once(gateway: Gateway, upstream: UpstreamThread) -> None:
+    before = len(upstream.fake.requests)
+    with closing(SyncAsker(gateway.url, max_retries=1)) as asker, pytest.raises(openai.APIStatusError):
+        asker.whole("e400")
+    assert len(upstream.fake.requests) - before == 1
+
+
+def test_a_model_that_no_upstream_serves_is_a_404(tmp_path: Path, upstream: UpstreamThread) -> None:
+    upstreams = tmp_path / "upstreams.toml"
+    upstreams.write_text(
+        f'[[upstream]]\nname = "one"\nbase_url = "{upstream.url}"\nmodels = ["ok", "fast"]\n'
+        f'[[upstream]]\nname = "two"\nbase_url = "{upstream.url}"\nmodels = ["tools"]\n'
+    )
+    gateway = serving(tmp_path, upstream.url, TRILANE_UPSTREAMS=str(upstreams))
+    try:
+        with closing(SyncAsker(gateway.start().url)) as asker:
+            assert asker.models() == ["ok", "fast", "tools"]
+            assert asker.whole("tools").choices[0].finish_reason == "tool_calls"
+            with pytest.raises(openai.NotFoundError) as raised:
+                asker.streamed("gpt-99")
+        assert raised.value.code == "model_not_found"
+    finally:
+        gateway.stop()
