@@ -122,6 +122,31 @@ async def test_news_that_come_while_the_log_is_read_are_not_lost() -> None:
     assert await all_due(reader) == joined(2, 2)
 
 
+ENDING = pytest.mark.xfail(
+    reason="the task is done but still in `_fetches` for one turn: pop it at the end of `_fetch`"
+)
+
+
+@pytest.mark.parametrize("turns", [0, pytest.param(1, marks=ENDING), 2, 3, 4])
+@scenario
+async def test_news_that_come_while_a_fetch_is_ending_are_not_lost(turns: int) -> None:
+    log = HeldLog()
+    _, hub = await opened(log)
+    await put(log, "t", b"1")
+    reader = await hub.open("t", plain, None)
+    await reader.next()
+    log.free.clear()
+    hub.refresh("t")
+    await settle()
+    await log.written_elsewhere("t", b"2", told=False)
+    log.free.set()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    hub.refresh("t")
+    await settle()
+    assert await all_due(reader) == joined(2, 2)
+
+
 @scenario
 async def test_news_are_read_again_when_the_log_could_not_be_read() -> None:
     log = SharedLog()
