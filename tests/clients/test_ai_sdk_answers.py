@@ -48,6 +48,17 @@ def test_a_second_turn_is_asked_with_the_first(device: Open, snapshot: Snapshot,
     snapshot().agrees_with(shown)
 
 
+def test_only_the_newest_message_may_be_posted(device: Open, snapshot: Snapshot, upstream: UpstreamThread) -> None:
+    phone = device(lastOnly=True)
+    phone.send("T=5 I=200")
+    phone.send("T=9 I=200")
+    assert asked(upstream) == [("user", "T=5 I=200"), ("assistant", words(5)), ("user", "T=9 I=200")]
+    shown = phone.regenerate()
+    assert [message.text for message in shown.messages] == ["T=5 I=200", words(5), "T=9 I=200", words(9)]
+    assert asked(upstream) == [("user", "T=5 I=200"), ("assistant", words(5)), ("user", "T=9 I=200")]
+    snapshot().agrees_with(shown)
+
+
 def test_regenerate_replaces_the_answer(device: Open, snapshot: Snapshot, upstream: UpstreamThread) -> None:
     phone = device()
     before = phone.send("T=6 I=200").answer

@@ -24,7 +24,7 @@ class State {
 }
 
 /** A chat of this version of the SDK; `errors` and `statuses` keep what a user interface would have shown. */
-export function openChat(sdk, { chatId, url, messages = [], body, asChromium = false }) {
+export function openChat(sdk, { chatId, url, messages = [], body, asChromium = false, lastOnly = false }) {
   const errors = [];
   const chat = new (class extends sdk.AbstractChat {})({
     id: chatId,
@@ -33,11 +33,17 @@ export function openChat(sdk, { chatId, url, messages = [], body, asChromium = f
       api: `${url}/api/chat`,
       body,
       ...(asChromium && { fetch: fetchAsChromium }),
+      ...(lastOnly && { prepareSendMessagesRequest: onlyTheLast }),
     }),
     sendAutomaticallyWhen: sdk.lastAssistantMessageIsCompleteWithToolCalls,
     onError: (error) => errors.push(`${error.name}: ${error.message}`),
   });
   return { chat, errors };
+}
+
+// As the SDK's guide to chats that the server keeps has it.
+function onlyTheLast({ id, messages, trigger, messageId, body }) {
+  return { body: { ...body, id, message: messages.at(-1), trigger, messageId } };
 }
 
 // The SDK tells a lost connection from other errors by the words that browsers use; Node's are others.
