@@ -62,10 +62,18 @@ class History(msgspec.Struct):
                 finished = msgspec.json.decode(data, type=RunFinished)
                 if finished.message is not None:
                     put(self.messages, finished.message)
+                elif finished.outcome == "error":
+                    self._forget_key(finished.run_id)
                 if self.active is not None and self.active.run_id == finished.run_id:
                     self.active = None
             case _:
                 pass
+
+    def _forget_key(self, run_id: str) -> None:
+        """A run that was refused before anything was visible is no result: the same request may try again."""
+        run = self.runs.get(run_id)
+        if run is not None:
+            self.runs[run_id] = msgspec.structs.replace(run, key="")
 
     def run_of(self, key: str) -> RunStarted | None:
         """The run that a request with this key has started before."""

@@ -115,21 +115,31 @@ def _content(parts: list[Part]) -> str | list[dict[str, object]]:
 
 
 def _assistant(parts: list[Part]) -> list[UpstreamMessage]:
-    """One answer; where it called tools, the calls and then their results."""
-    text = "".join(part.text for part in parts if part.type == "text")
-    tools = [part for part in parts if part.is_tool and part.state in FINAL_TOOL_STATES]
-    if not tools:
+    """One answer, step by step: what was said, the tools that were called, their results, what was said then."""
+    sent: list[UpstreamMessage] = []
+    said: list[str] = []
+    called: list[Part] = []
+    for part in parts:
+        if part.type == "text":
+            if called:
+                sent += _step(said, called)
+                said, called = [], []
+            said.append(part.text)
+        elif part.is_tool and part.state in FINAL_TOOL_STATES:
+            called.append(part)
+    return sent + _step(said, called)
+
+
+def _step(said: list[str], called: list[Part]) -> list[UpstreamMessage]:
+    text = "".join(said)
+    if not called:
         return [{"role": "assistant", "content": text}] if text else []
     calls = [
-        {
-            "id": part.tool_call_id,
-            "type": "function",
-            "function": {"name": part.tool, "arguments": part.arguments},
-        }
-        for part in tools
+        {"id": part.tool_call_id, "type": "function", "function": {"name": part.tool, "arguments": part.arguments}}
+        for part in called
     ]
     results: list[UpstreamMessage] = [
-        {"role": "tool", "tool_call_id": part.tool_call_id, "content": _result(part)} for part in tools
+        {"role": "tool", "tool_call_id": part.tool_call_id, "content": _result(part)} for part in called
     ]
     return [{"role": "assistant", "content": text or None, "tool_calls": calls}, *results]
 

@@ -189,11 +189,7 @@ class Connection(asyncio.Protocol):
             if self._error:
                 raise self._error
             await self._wait()
-        chunks, self._chunks, self._size = self._chunks, [], 0
-        if self._paused and self.transport:
-            self._paused = False
-            self.transport.resume_reading()
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return self._taken()
 
     def pipe(self, sink: Sink) -> None:
         self._sink = sink
@@ -201,24 +197,33 @@ class Connection(asyncio.Protocol):
 
     def _pour(self, sink: Sink) -> None:
         if self._chunks:
-            chunks, self._chunks, self._size = self._chunks, [], 0
-            sink.data(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+            sink.data(self._taken())
         if self._sink is not None and (self.complete or self._error):
             self._sink = None
             sink.end(None if self.complete else self._error)
 
+    def _taken(self) -> bytes:
+        """What was buffered; the socket is read on."""
+        chunks, self._chunks, self._size = self._chunks, [], 0
+        if self._paused and self.transport and not self.closed:
+            self._paused = False
+            self.transport.resume_reading()
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
     def release(self) -> None:
         """The reader is done: back to the pool when the answer was read to its end, else closed."""
-        if self.complete and not self._chunks and not self.closed and self.keep_alive:
+        if self.complete and not self._chunks and not self.closed and self.keep_alive and self.transport:
+            self.transport.resume_reading()  # whoever read this body may have paused it
             self.pool.keep(self)
         else:
             self.abort()
 
     def abort(self) -> None:
         self._fail(httpx2.ReadError("the request was given up"))
-        self._sink = None
         if self.transport and not self.closed:
             self.transport.abort()
+        if self._sink is not None:
+            self._pour(self._sink)
         self._wake()
 
     async def _wait(self) -> None:
