@@ -117,20 +117,21 @@ class Hub:
         """Another process wrote: read what is new once, for all tails of the topic, however often it is told."""
         self._news.add(topic)
         if topic not in self._fetches:
-            task = asyncio.get_running_loop().create_task(self._fetch(topic))
-            self._fetches[topic] = task
-            task.add_done_callback(lambda _: self._fetches.pop(topic, None))
+            self._fetches[topic] = asyncio.get_running_loop().create_task(self._fetch(topic))
 
     async def _fetch(self, topic: str) -> None:
         """Reads until no news came in meanwhile; a log that cannot be read is asked again."""
-        while topic in self._news and topic in self._tails:
+        try:
+            while topic in self._news and topic in self._tails:
+                self._news.discard(topic)
+                try:
+                    await self._fetch_new(topic)
+                except LogError:
+                    self._news.add(topic)
+                    await asyncio.sleep(RETRY_S)
+        finally:
             self._news.discard(topic)
-            try:
-                await self._fetch_new(topic)
-            except LogError:
-                self._news.add(topic)
-                await asyncio.sleep(RETRY_S)
-        self._news.discard(topic)
+            self._fetches.pop(topic, None)
 
     async def _fetch_new(self, topic: str) -> None:
         for tail in list(self._tails.get(topic, ())):

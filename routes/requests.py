@@ -22,6 +22,7 @@ def caller(request: AnyRequest) -> Principal:
 def decode(body: bytes, kind: type[T]) -> T:
     """The body as `kind`; BadRequest names the field and what was expected. Empty is `{}`."""
     try:
-        return msgspec.json.decode(body or b"{}", type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as err:
+        # On one line: parts of it are kept as they came, and the log's events are lines.
+        return msgspec.json.decode(msgspec.json.format(body or b"{}", indent=-1), type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
         raise BadRequest(f"the body is not valid: {err}", code="bad_body") from err

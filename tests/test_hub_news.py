@@ -122,12 +122,7 @@ async def test_news_that_come_while_the_log_is_read_are_not_lost() -> None:
     assert await all_due(reader) == joined(2, 2)
 
 
-ENDING = pytest.mark.xfail(
-    reason="the task is done but still in `_fetches` for one turn: pop it at the end of `_fetch`"
-)
-
-
-@pytest.mark.parametrize("turns", [0, pytest.param(1, marks=ENDING), 2, 3, 4])
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 4])
 @scenario
 async def test_news_that_come_while_a_fetch_is_ending_are_not_lost(turns: int) -> None:
     log = HeldLog()

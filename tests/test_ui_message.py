@@ -137,7 +137,6 @@ def test_several_tool_calls_may_come_in_one_delta() -> None:
     assert [part["toolCallId"] for part in finished({"tool_calls": both}).parts] == ["c0", "c1"]
 
 
-@pytest.mark.xfail(reason="the second call takes the first one's place in `_tools`: the first never becomes available")
 def test_calls_that_share_an_index_but_not_an_id_all_become_available() -> None:
     """Servers that leave the index out; each call comes whole."""
     shown = finished(call(0, '{"a":1}', id="c0", name="f"), call(0, '{"b":2}', id="c1", name="g"))
@@ -172,7 +171,6 @@ def test_a_call_without_arguments_has_an_empty_input(arguments: str) -> None:
 PRETTY = ['{\n  "a": 1,\n  "b": [\n    2\n  ]\n}', '{"a":\r\n1}', "[\n1,\r2\t]", '\n{"a":1}\n']
 
 
-@pytest.mark.xfail(reason="raw line ends in arguments go into the log and the stream: they tear the frame apart")
 @pytest.mark.parametrize("arguments", PRETTY)
 def test_arguments_over_several_lines_stay_on_one_line(arguments: str) -> None:
     writer, chunks = written(call(0, arguments, id="c", name="f"))
@@ -180,9 +178,6 @@ def test_arguments_over_several_lines_stay_on_one_line(arguments: str) -> None:
     assert shown.parts[0]["input"] == json.loads(arguments)
 
 
-@pytest.mark.xfail(
-    reason="raw line ends in arguments go into the chat's log, whose events are lines: it is lost for ever"
-)
 @pytest.mark.parametrize("arguments", PRETTY)
 def test_arguments_over_several_lines_are_stored_on_one_line(arguments: str) -> None:
     writer, _ = written(call(0, arguments, id="c", name="f"))
@@ -207,7 +202,6 @@ def test_arguments_that_are_no_json_are_told_as_an_error(arguments: str) -> None
     assert shown.parts[0]["errorText"]
 
 
-@pytest.mark.xfail(reason="stored as `input-streaming` with an empty input: after a reload the call looks unfinished")
 def test_a_call_with_invalid_arguments_is_stored_as_it_was_shown() -> None:
     writer, chunks = written(call(0, '{"a":', id="c", name="f"))
     assert stored(writer)[0]["state"] == "input-streaming"
@@ -215,7 +209,6 @@ def test_a_call_with_invalid_arguments_is_stored_as_it_was_shown() -> None:
     assert stored(writer)[0]["state"] == shown.parts[0]["state"] == "output-error"
 
 
-@pytest.mark.xfail(raises=RecursionError, reason="msgspec raises RecursionError: the run can never be settled")
 @pytest.mark.parametrize("end", ["finish", "error"])
 def test_arguments_that_are_nested_too_deeply_are_no_json(end: str) -> None:
     """A model that repeats itself."""

@@ -16,6 +16,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ SLOTS = 4
 """Answers that are written at the same time; further requests wait in llama.cpp's own queue."""
 TOKENS_PER_SLOT = 2048
 """Prompt and answer together. 47 MB for each slot; a cache of half that size reads a prompt at half the speed."""
-MAX_OUTPUT_TOKENS = 1024
+OUTPUT_TOKENS = 1024
+"""Of an answer whose request names no limit; one that does is held by TOKENS_PER_SLOT."""
 BATCH_TOKENS = 64
 """A prompt is read in pieces of this size, and the other answers get a turn in between: every 0.3 s on one core.
 In one piece it would stop them for seconds; pieces below 64 read slower."""
@@ -33,6 +35,8 @@ HTTP_THREADS = 32
 NICENESS = 5
 OOM_SCORE = 500
 WARNINGS = 2
+LOG_S = 0.5
+"""llama.cpp's log has a thread of its own and no flush: before a failed start ends, it gets this long to say why."""
 PR_SET_PDEATHSIG = 1
 
 
@@ -49,6 +53,7 @@ def main() -> None:
     try:
         server = _serve(order["weights"], order["model"], order["api_key"])
     except Exception as err:  # the outermost boundary here: native code raises what it likes, the parent shows it
+        time.sleep(LOG_S)
         sys.exit(f"{type(err).__name__}: {err}")
     os.write(report, f"ready {server.listening_address}\n".encode())
     os.close(report)
@@ -85,7 +90,7 @@ def _serve(weights: str, model: str, api_key: str) -> Any:
     params.hostnames, params.port, params.api_keys = ["127.0.0.1"], 0, [api_key]
     params.ui = params.endpoint_slots = params.endpoint_props = params.endpoint_metrics = False
     params.offline, params.verbosity = True, WARNINGS
-    params.n_parallel, params.n_ctx, params.n_predict = SLOTS, SLOTS * TOKENS_PER_SLOT, MAX_OUTPUT_TOKENS
+    params.n_parallel, params.n_ctx, params.n_predict = SLOTS, SLOTS * TOKENS_PER_SLOT, OUTPUT_TOKENS
     params.n_batch = params.n_ubatch = BATCH_TOKENS
     params.cache_ram_mib, params.n_threads_http = PROMPT_CACHE_MIB, HTTP_THREADS
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads()

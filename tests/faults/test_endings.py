@@ -1,5 +1,6 @@
 """How runs end when clients, other devices or processes do something: leave, stop, die, wake up again."""
 
+import json
 import signal
 import statistics
 import threading
@@ -164,3 +165,13 @@ def test_the_same_request_at_once_from_many_tabs_is_one_run(gateway: Gateway, up
     assert len(upstream.fake.requests) == before + 1
     assert {frames.text for frames in results} == {results[0].text}
     assert len(results) == 8
+
+
+def test_a_request_over_many_lines_is_stored_on_one(gateway: Gateway) -> None:
+    """Parts are kept as they came, and the log's events are lines."""
+    body = chat_body("pretty", "T=2 I=0", note={"why": "extra"})
+    content = json.dumps(body, indent=2).replace("\n", "\r\n")
+    response = httpx2.post(f"{gateway.url}/api/chat", content=content, timeout=10)
+    assert response.text.rstrip().endswith("data: [DONE]")
+    assert httpx2.get(f"{gateway.url}/api/chat/pretty").json()["messages"][0]["parts"] == body["messages"][0]["parts"]
+    assert [name for name, _ in gateway.events("chat/pretty")] == ["message", "run-started", "run-finished"]

@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import msgspec
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -144,7 +143,6 @@ def test_openai_clients_get_the_same_words(reads: list[list[Chunk]], end: str, u
     assert ("error" in told[-1]) == (end != "finish")
 
 
-@pytest.mark.xfail(reason="raw line ends in a model's arguments go into chunks and parts: the log's events are lines")
 @given(answers(PRETTY_ARGUMENTS), ENDS)
 def test_no_chunk_and_no_part_is_more_than_one_line(reads: list[list[Chunk]], end: str) -> None:
     writer = ChunkWriter()

@@ -17,6 +17,7 @@ DONE = b"data: [DONE]\n\n"
 CHUNK = "chunk"
 """Name of the events that are chunks; the other events of a run are hidden from clients."""
 
+NOT_JSON = "the arguments are not valid JSON"
 _json = msgspec.json.Encoder().encode
 
 
@@ -65,17 +66,26 @@ class MessageParts:
 def _part(part: tuple[str, list[str]] | ToolInput) -> dict[str, object]:
     if isinstance(part, tuple):
         return {"type": part[0], "text": "".join(part[1]), "state": "done"}
-    known = _json_or_none("".join(part.arguments))
-    state = "input-available" if part.ended and known is not None else "input-streaming"
-    return {"type": f"tool-{part.name}", "toolCallId": part.call_id, "state": state, "input": known or {}}
+    arguments = "".join(part.arguments)
+    known = _json_or_none(arguments)
+    told: dict[str, object] = {"type": f"tool-{part.name}", "toolCallId": part.call_id}
+    if part.ended and known is None:
+        return {**told, "state": "output-error", "rawInput": arguments, "errorText": NOT_JSON}
+    state = "input-available" if part.ended else "input-streaming"
+    return {**told, "state": state, "input": {} if known is None else known}
 
 
 def _json_or_none(text: str) -> Raw | None:
+    """`text` as JSON on one line, its numbers and order untouched; None when it is none.
+
+    One line, because the log's events and the frames of a stream are lines: a model that writes its arguments over
+    several would tear them apart.
+    """
     try:
         msgspec.json.decode(text or "{}")
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Raw(msgspec.json.format(text.encode() or b"{}", indent=-1))
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
-    return Raw(text.encode() or b"{}")
 
 
 class ChunkWriter:
@@ -89,6 +99,8 @@ class ChunkWriter:
         self._delta_lead = b""
         self._count = 0
         self._tools: dict[int, ToolInput] = {}
+        """The call that each index stands for now: servers that leave the index out send whole calls one by one."""
+        self._called: list[ToolInput] = []
 
     def start(self, message_id: str) -> list[bytes]:
         return [_json({"type": "start", "messageId": message_id}), b'{"type":"start-step"}']
@@ -157,6 +169,7 @@ class ChunkWriter:
             self._count += 1
             tool = ToolInput(call.id or f"call-{self._count}", function.name, [])
             self._tools[call.index] = tool
+            self._called.append(tool)
             self.parts.open_tool(tool)
             out.append(_json({"type": "tool-input-start", "toolCallId": tool.call_id, "toolName": tool.name}))
         if function is not None and function.arguments:
@@ -169,7 +182,7 @@ class ChunkWriter:
     def _close_parts(self, *, complete: bool) -> list[bytes]:
         out: list[bytes] = []
         self.close_text(out)
-        for tool in self._tools.values() if complete else ():
+        for tool in self._called if complete else ():
             tool.ended = True
             arguments = "".join(tool.arguments)
             known = _json_or_none(arguments)
@@ -178,7 +191,7 @@ class ChunkWriter:
                 said |= {
                     "type": "tool-input-error",
                     "input": arguments,
-                    "errorText": "the arguments are not valid JSON",
+                    "errorText": NOT_JSON,
                 }
             else:
                 said |= {"type": "tool-input-available", "input": known}
