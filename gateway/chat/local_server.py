@@ -27,8 +27,8 @@ TOKENS_PER_SLOT = 2048
 OUTPUT_TOKENS = 1024
 """Of an answer whose request names no limit; one that does is held by TOKENS_PER_SLOT."""
 BATCH_TOKENS = 64
-"""A prompt is read in pieces of this size, and the other answers get a turn in between: every 0.3 s on one core.
-In one piece it would stop them for seconds; pieces below 64 read slower."""
+"""A prompt is read in pieces of this size, half a second each on one core; in between the other answers get a turn, and
+a client that left is noticed. In one piece it would stop them for seconds; pieces of 32 take half as long again."""
 PROMPT_CACHE_MIB = 32
 HTTP_THREADS = 32
 """Each request holds one until its answer ends, the waiting ones too."""
