@@ -1,0 +1,60 @@
+"""Whatever devices post to a chat, all who read its topic see what the model was asked, and nothing is lost."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.chat.history import Trigger, reconcile
+from gateway.chat.messages import UIMessage
+from gateway.errors import BadRequest
+from tests.chats import after, answer, brief, history, message, tool, user
+
+IDS = [f"{number}" for number in range(6)]
+TEXTS = st.sampled_from(["a", "b", "c"])
+
+
+def said(message_id: str, text: str) -> UIMessage:
+    """Even ids are users', odd ones answers: a client never changes whose a message is."""
+    if int(message_id) % 2 == 0:
+        return user(message_id, text)
+    if text == "c":
+        return message(message_id, "assistant", "t", tool("call", "f", "input-available"))
+    return answer(message_id, text)
+
+
+MESSAGES = st.lists(st.builds(said, st.sampled_from(IDS), TEXTS), max_size=6, unique_by=lambda m: m.id)
+TRIGGERS = st.sampled_from(["submit-message", "regenerate-message"])
+NAMED = st.sampled_from(["", "unknown", *IDS])
+
+
+@given(MESSAGES, MESSAGES, TRIGGERS, NAMED)
+def test_the_chat_holds_what_the_model_was_asked(
+    stored: list[UIMessage], posted: list[UIMessage], trigger: Trigger, named: str
+) -> None:
+    chat = history(*stored)
+    try:
+        change = reconcile(chat, posted, trigger, named)
+    except BadRequest:
+        return
+    assert brief(after(chat, change).messages) == brief(change.conversation)
+    assert len({m.id for m in change.conversation}) == len(change.conversation)
+
+
+@given(MESSAGES, st.lists(st.sampled_from(IDS), max_size=6, unique=True), st.sampled_from(["", "unknown"]))
+def test_a_device_that_edits_nothing_takes_nothing_away(stored: list[UIMessage], known: list[str], named: str) -> None:
+    """It posts some of what is stored, its answers cut short, and one new message."""
+    posted = [m if m.role == "user" else answer(m.id, "") for m in stored if m.id in known] + [user("new", "hi")]
+    change = reconcile(history(*stored), posted, "submit-message", named)
+    assert brief(change.conversation) == [*brief(stored), "new:hi"]
+
+
+@given(MESSAGES, MESSAGES)
+def test_the_same_request_again_changes_nothing(stored: list[UIMessage], posted: list[UIMessage]) -> None:
+    """As a client repeats it whose answer was cut; it edits nothing."""
+    users = {m.id: m for m in stored if m.role == "user"}
+    posted = [users.get(m.id, m) for m in posted]
+    chat = history(*stored)
+    try:
+        change = reconcile(chat, posted, "submit-message", "")
+    except BadRequest:
+        return
+    assert reconcile(after(chat, change), posted, "submit-message", "").events == []
