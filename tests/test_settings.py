@@ -1,0 +1,306 @@
+"""Environment in, one frozen object out; whatever cannot be used is refused at start, by name."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway.errors import ConfigurationError
+from gateway.settings import Limits, Settings, check_bind, load
+
+SECRET = "s" * 32
+KEY = "k" * 32
+
+
+def refused(**env: str) -> str:
+    """What is said of this environment."""
+    with pytest.raises(ConfigurationError) as error:
+        load(env)
+    return error.value.detail
+
+
+# Every variable
+
+
+def test_nothing_set_is_the_defaults() -> None:
+    assert load({}) == Settings()
+    assert load({"PATH": "/bin", "HOME": "/"}) == Settings()
+
+
+NUMBERS = {
+    "ping_s": 15.0,
+    "drain_delay_s": 0.0,
+    "drain_window_s": 20.0,
+    "drain_deadline_s": 120.0,
+    "prime_s": 2.0,
+    "first_token_s": 60.0,
+    "between_tokens_s": 30.0,
+    "run_s": 600.0,
+    "retention_events": 10_000,
+    "retention_bytes": 16 << 20,
+    "retention_s": 7 * 86_400.0,
+}
+
+
+@pytest.mark.parametrize(("name", "default"), NUMBERS.items(), ids=NUMBERS.keys())
+def test_a_number_is_read_from_its_variable(name: str, default: float) -> None:
+    assert getattr(Settings(), name) == default
+    found = getattr(load({f"TRILANE_{name.upper()}": "7"}), name)
+    assert (found, type(found)) == (7, type(default))
+
+
+@pytest.mark.parametrize("name", Limits.__struct_fields__)
+def test_a_limit_is_read_from_its_variable(name: str) -> None:
+    limits = load({f"TRILANE_LIMIT_{name.upper()}": "7"}).limits
+    assert msgspec.structs.replace(Limits(), **{name: 7}) == limits
+    assert type(getattr(limits, name)) is int
+
+
+OTHERS: dict[str, tuple[str, str, Any]] = {
+    "TRILANE_LOG": ("log", "memory:", "memory:"),
+    "TRILANE_DATA_DIR": ("data_dir", "/data", Path("/data")),
+    "TRILANE_JWT_SECRET": ("jwt_secret", SECRET, SECRET),
+    "TRILANE_ALLOWED_ORIGINS": ("allowed_origins", " https://a , https://b,, ", ["https://a", "https://b"]),
+    "TRILANE_TRUSTED_PROXIES": ("trusted_proxies", "10.0.0.1", ["10.0.0.1"]),
+    "TRILANE_METRICS_PORT": ("metrics_port", "9100", 9100),
+}
+
+
+@pytest.mark.parametrize("variable", OTHERS)
+def test_a_setting_is_read_from_its_variable(variable: str) -> None:
+    name, text, value = OTHERS[variable]
+    assert getattr(load({variable: text}), name) == value
+
+
+@pytest.mark.parametrize("variable", [*OTHERS, "TRILANE_PING_S", "TRILANE_API_KEYS", "TRILANE_LIMIT_RUNS"])
+def test_an_empty_variable_is_one_that_is_not_set(variable: str) -> None:
+    assert load({variable: ""}) == Settings()
+
+
+@pytest.mark.parametrize("name", [field for field in Settings.__struct_fields__ if field != "upstreams"])
+def test_every_setting_has_a_variable(name: str) -> None:
+    """A new setting is read from somewhere, and tested here."""
+    assert name in {*NUMBERS, *(row[0] for row in OTHERS.values()), "api_keys", "limits"}
+
+
+@pytest.mark.xfail(reason="taken and ignored: who sets it believes that tokens are checked, and everyone is `local`")
+def test_a_key_set_that_cannot_be_used_is_refused() -> None:
+    assert "TRILANE_JWKS_URL" in refused(TRILANE_JWKS_URL="https://id.example/keys")
+
+
+def test_the_log_is_a_file_in_the_data_folder_unless_it_is_said_otherwise() -> None:
+    assert load({}).log_url == "sqlite:///.trilane/trilane.db"
+    assert load({"TRILANE_DATA_DIR": "/data"}).log_url == "sqlite:////data/trilane.db"
+    assert load({"TRILANE_LOG": "memory:"}).log_url == "memory:"
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        Settings().ping_s = 1  # type: ignore[misc]
+
+
+# Misspelt names
+
+NAMES = pytest.mark.xfail(reason="compared with `TRILANE_` in front and as written, so that anything is near something")
+
+
+@pytest.mark.parametrize(
+    ("variable", "hint"),
+    [
+        ("TRILANE_PINGS", "TRILANE_PING_S"),
+        ("TRILANE_API_KEY", "TRILANE_API_KEYS"),
+        ("TRILANE_LIMIT_STREAM", "TRILANE_LIMIT_STREAMS"),
+        ("TRILANE_JWT_SECERT", "TRILANE_JWT_SECRET"),
+        pytest.param("TRILANE_ping_s", "TRILANE_PING_S", marks=NAMES),
+        pytest.param("TRILANE_ZZZZ", "the table of settings", marks=NAMES),
+        ("TRILANE_", ""),
+    ],
+)
+def test_a_misspelt_variable_is_refused_with_a_hint(variable: str, hint: str) -> None:
+    detail = refused(**{variable: "1"})
+    assert variable in detail
+    assert hint in detail
+
+
+def test_variables_of_others_are_none_of_our_business() -> None:
+    assert load({"TRILANEX": "1", "MY_TRILANE_PING_S": "1", "trilane_ping_s": "1"}) == Settings()
+
+
+# Bad numbers
+
+
+@pytest.mark.parametrize(
+    "text", ["-1", "x", "1s", "nan", "inf", "-inf", "1e15", "1,5", "0x10", "1 2", "--1", "9" * 400]
+)
+@pytest.mark.parametrize("variable", ["TRILANE_PING_S", "TRILANE_LIMIT_RUNS", "TRILANE_RETENTION_EVENTS"])
+def test_what_is_no_number_is_refused(variable: str, text: str) -> None:
+    detail = refused(**{variable: text})
+    assert detail.startswith(f"{variable}=")
+    assert len(detail) < 120
+
+
+@pytest.mark.parametrize(
+    "variable", ["TRILANE_LIMIT_STREAMS", "TRILANE_RETENTION_EVENTS", "TRILANE_RETENTION_BYTES", "TRILANE_METRICS_PORT"]
+)
+def test_a_part_of_a_whole_thing_is_refused(variable: str) -> None:
+    assert variable in refused(**{variable: "1.5"})
+
+
+def test_seconds_may_have_parts() -> None:
+    assert load({"TRILANE_PING_S": " 0.5 "}).ping_s == 0.5
+
+
+@pytest.mark.xfail(reason="a ping after 0 s is a ping in every turn of the loop, on every stream")
+def test_a_ping_after_no_time_is_refused() -> None:
+    assert "TRILANE_PING_S" in refused(TRILANE_PING_S="0")
+
+
+@pytest.mark.xfail(reason="found out when the port is opened, as an OverflowError")
+def test_a_port_that_is_none_is_refused() -> None:
+    assert "TRILANE_METRICS_PORT" in refused(TRILANE_METRICS_PORT="70000")
+
+
+# Secrets
+
+
+@pytest.mark.parametrize("secret", ["x", "s" * 31, "\u00fc" * 15])
+def test_a_short_secret_is_refused_and_not_repeated(secret: str) -> None:
+    detail = refused(TRILANE_JWT_SECRET=secret)
+    assert "TRILANE_JWT_SECRET" in detail
+    assert "32 bytes" in detail
+    assert f"'{secret}'" not in detail
+
+
+def test_a_secret_is_measured_in_bytes() -> None:
+    assert load({"TRILANE_JWT_SECRET": "\u00fc" * 16}).authenticated
+
+
+@pytest.mark.parametrize("entry", ["alice", "alice:", "alice:short", "x" * 7, ":"])
+def test_a_short_key_is_refused_by_its_place_and_not_repeated(entry: str) -> None:
+    detail = refused(TRILANE_API_KEYS=f"bob:{KEY},{entry}")
+    assert detail.startswith("entry 2 of TRILANE_API_KEYS")
+    assert "short" not in detail
+    assert KEY not in detail
+
+
+def test_keys_are_kept_as_digests_only() -> None:
+    settings = load({"TRILANE_API_KEYS": f"alice:{KEY}, bob:{KEY}2"})
+    assert sorted(settings.api_keys.values()) == ["alice", "bob"]
+    assert KEY not in repr(settings)
+    assert settings.authenticated
+
+
+def test_a_key_without_a_user_is_one_of_its_own() -> None:
+    users = list(load({"TRILANE_API_KEYS": f"{KEY},:{KEY}2,{KEY}3"}).api_keys.values())
+    assert len(set(users)) == 3
+    assert all(user.startswith("key-") for user in users)
+
+
+def test_a_user_may_have_a_colon() -> None:
+    assert list(load({"TRILANE_API_KEYS": f"team:alice:{KEY}"}).api_keys.values()) == ["team:alice"]
+
+
+# Upstreams
+
+
+def test_without_a_key_or_an_address_there_is_no_upstream() -> None:
+    assert load({"TRILANE_MODEL": "m"}).upstreams == []
+
+
+def test_a_key_alone_is_for_openai() -> None:
+    [upstream] = load({"OPENAI_API_KEY": "sk"}).upstreams
+    assert (upstream.name, upstream.base_url, upstream.api_key) == ("openai", "https://api.openai.com/v1", "sk")
+    assert upstream.model
+
+
+def test_an_address_needs_no_key() -> None:
+    [upstream] = load({"OPENAI_BASE_URL": "http://localhost:11434/v1", "TRILANE_MODEL": "m"}).upstreams
+    assert (upstream.base_url, upstream.api_key, upstream.model) == ("http://localhost:11434/v1", "", "m")
+
+
+FILE = """
+[[upstream]]
+name = "one"
+base_url = "http://one/v1"
+api_key_env = "ONE_KEY"
+models = ["a", "b"]
+first_token_s = 5
+max_concurrency = 3
+
+[[upstream]]
+name = "two"
+base_url = "http://two/v1"
+api_key = "literal"
+"""
+
+
+def upstreams(tmp_path: Path, text: str | bytes, **env: str) -> dict[str, str]:
+    """An environment with this file of upstreams."""
+    path = tmp_path / "upstreams.toml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return {"TRILANE_UPSTREAMS": str(path), **env}
+
+
+def test_a_file_names_upstreams_in_order(tmp_path: Path) -> None:
+    one, two = load(upstreams(tmp_path, FILE, ONE_KEY="k1")).upstreams
+    assert (one.name, one.api_key, one.models, one.first_token_s) == ("one", "k1", ["a", "b"], 5)
+    assert (one.max_concurrency, one.between_tokens_s, one.model) == (3, None, "")
+    assert (two.name, two.api_key, two.max_concurrency) == ("two", "literal", 2000)
+
+
+def test_a_file_comes_before_the_openai_variables(tmp_path: Path) -> None:
+    found = load(upstreams(tmp_path, FILE, ONE_KEY="k1", OPENAI_API_KEY="sk", OPENAI_BASE_URL="http://x")).upstreams
+    assert [upstream.name for upstream in found] == ["one", "two"]
+
+
+def test_a_key_that_is_not_in_the_environment_is_asked_for(tmp_path: Path) -> None:
+    assert "$ONE_KEY" in refused(**upstreams(tmp_path, FILE))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "names no [[upstream]]"),
+        ("[[upstreams]]\nname='a'", "names no [[upstream]]"),
+        ("[[upstream]\n", "TRILANE_UPSTREAMS="),
+        ("[[upstream]]\nname = 'a'", "base_url"),
+        ("[[upstream]]\nname = 'a'\nbase_url = 'u'\nurl = 'x'", "url"),
+        ("[[upstream]]\nname = 'a'\nbase_url = 'u'\nmodels = 'm'", "models"),
+        ("[[upstream]]\nname = 'a'\nbase_url = 'u'\nmax_concurrency = 'many'", "max_concurrency"),
+        ("[[upstream]]\nname = 'a'\nbase_url = 'u'\n" * 2, "same name"),
+        ("upstream = 'x'", "TRILANE_UPSTREAMS="),
+        (b"\xff\xfe", "TRILANE_UPSTREAMS="),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, text: str | bytes, said: str) -> None:
+    detail = refused(**upstreams(tmp_path, text))
+    assert said in detail
+    assert "upstreams.toml" in detail
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    assert "nowhere.toml" in refused(TRILANE_UPSTREAMS=str(tmp_path / "nowhere.toml"))
+
+
+# Where to listen
+
+LOOPBACK = ["127.0.0.1", "127.0.0.2", "127.255.255.254", "::1", "localhost"]
+BEYOND = ["0.0.0.0", "::", "10.0.0.1", "192.168.1.2", "fe80::1", "example.com", "", "*", "0", "localhost.example.com"]
+
+
+@pytest.mark.parametrize("host", LOOPBACK)
+def test_this_machine_may_connect_without_signing_in(host: str) -> None:
+    check_bind(Settings(), host)
+
+
+@pytest.mark.parametrize("host", BEYOND)
+def test_others_may_not(host: str) -> None:
+    with pytest.raises(ConfigurationError, match="TRILANE_API_KEYS"):
+        check_bind(Settings(), host)
+
+
+@pytest.mark.parametrize("host", [*LOOPBACK, *BEYOND])
+@pytest.mark.parametrize("env", [{"TRILANE_JWT_SECRET": SECRET}, {"TRILANE_API_KEYS": f"alice:{KEY}"}])
+def test_with_authentication_it_listens_anywhere(host: str, env: dict[str, str]) -> None:
+    check_bind(load(env), host)
