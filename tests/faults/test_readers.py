@@ -38,7 +38,7 @@ RING_BYTES = MIB
 """What the newest frames of one run may take, for all its readers."""
 READER_BYTES = 131_072
 """What a reader that does not read may take: one write, and the server's own buffer."""
-STALLED = 3
+STALLED = 6
 PACED = 1500
 
 
@@ -122,15 +122,18 @@ def test_a_slow_reader_and_a_fast_one_get_the_same(gateway: Gateway) -> None:
 
 @pytest.mark.timeout(180)
 def test_readers_that_stop_reading_cost_nothing_and_miss_nothing(upstream: UpstreamThread, tmp_path: Path) -> None:
-    """The same answer twice, in two processes: with a client that reads, and with three that do not."""
+    """The same answer in two processes: with a client that reads, and with six more that do not.
+
+    Were it kept for each of them, they would take 120 MB.
+    """
     upstream.fake.script("flood", flood)
     keep = {"TRILANE_RETENTION_BYTES": str(64 * MIB)}
     with_a_reader = flooded(serving(tmp_path / "one", upstream.url, **keep), upstream, stalled=0)
     with_stalled = flooded(serving(tmp_path / "more", upstream.url, **keep), upstream, stalled=STALLED)
     print(f"\npeak with a client that reads: {with_a_reader / MIB:.0f} MiB")
     print(f"peak with {STALLED} more that stop for {STALL_S:g} s: {with_stalled / MIB:.0f} MiB")
-    slack = 12 * MIB
-    assert with_stalled <= with_a_reader + RING_BYTES + STALLED * READER_BYTES + slack
+    copies = 2 * DELTAS * DELTA_BYTES  # the answer itself is in memory a few times at its end, not always as often
+    assert with_stalled <= with_a_reader + RING_BYTES + STALLED * READER_BYTES + copies
 
 
 def flooded(gateway: Gateway, upstream: UpstreamThread, stalled: int) -> int:
