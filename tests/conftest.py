@@ -180,6 +180,11 @@ def serving(folder: Path, upstream_url: str, **env: str) -> Gateway:
     return Gateway(folder, base | env)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The browser's tests come last: Playwright keeps an event loop running in the main thread until the end."""
+    items.sort(key=lambda item: "e2e" in item.path.parts)
+
+
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[UpstreamThread]:
     with UpstreamThread() as thread:

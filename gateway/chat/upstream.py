@@ -42,7 +42,8 @@ MAX_REFUSAL_BYTES = 65_536
 class Generation:
     """One open stream of an upstream. `next` until `ended`; then `error` says whether it was complete."""
 
-    def __init__(self, body: Body, upstream: str, model: str, on_close: Callable[[], None]) -> None:
+    def __init__(self, body: Body, upstream: str, model: str, secret: str, on_close: Callable[[], None]) -> None:
+        self._secret = secret
         self.upstream = upstream
         self.model = model
         self.parser = CompletionParser()
@@ -54,7 +55,7 @@ class Generation:
 
     @property
     def error(self) -> UpstreamError | None:
-        return self.parser.error
+        return _without(self._secret, self.parser.error) if self.parser.error else None
 
     async def next(self) -> list[Chunk]:
         """What arrived since the last call, waiting for the first bytes; [] is no sign of an end."""
@@ -185,7 +186,7 @@ class OpenAIUpstream:
         except BaseException:
             self._close_one()
             raise
-        return Generation(body, self.settings.name, chosen, self._close_one)
+        return Generation(body, self.settings.name, chosen, self.settings.api_key, self._close_one)
 
     async def _post(self, body: Request) -> httpx2.Response:
         content, extensions = msgspec.json.encode(body), {"timeout": {"connect": CONNECT_S}}
@@ -197,7 +198,7 @@ class OpenAIUpstream:
         except httpx2.TransportError as err:
             raise UpstreamUnreachable(f"upstream {self.settings.name!r} cannot be reached") from err
         if response.status_code >= 400:
-            raise await _refusal(response)
+            raise _without(self.settings.api_key, await _refusal(response))
         return response
 
     async def models(self) -> list[str]:
@@ -220,6 +221,13 @@ class OpenAIUpstream:
 
     def _close_one(self) -> None:
         self.in_flight -= 1
+
+
+def _without(secret: str, error: UpstreamError) -> UpstreamError:
+    """The error, its text less our own key: some servers repeat it."""
+    if secret and secret in error.detail:
+        error.detail = error.detail.replace(secret, "…")
+    return error
 
 
 async def _refusal(response: httpx2.Response) -> UpstreamRefused:

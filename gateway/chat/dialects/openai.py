@@ -64,6 +64,8 @@ class CompletionRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True
             raise BadRequest(
                 f"{len(self.messages)} messages: 1 to {max_messages} are allowed", code="too_many_messages"
             )
+        if self.logprobs:
+            raise BadRequest("logprobs are not kept here: leave the field out")
         for name in ("max_tokens", "max_completion_tokens"):
             wanted = getattr(self, name)
             if isinstance(wanted, int) and wanted > max_output_tokens:
