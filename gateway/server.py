@@ -48,7 +48,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         gc.collect()
-        # What was loaded to serve stays, and a finished request leaves no cycle behind (a test counts them), so full
+        # What was loaded to serve stays, and a finished request leaves next to no cycle behind, so full
         # collections find nothing: at the default pace they only stop every stream for 100 ms now and then.
         gc.freeze()
         gc.set_threshold(5000, 20, 100)
