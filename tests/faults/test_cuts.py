@@ -198,7 +198,7 @@ async def nothing_was_received(client: Client, held: Held) -> None:
     """Without an id there is nothing to continue: 204, and the snapshot has the answer."""
     held.take(await client.follow("finished"))
     assert held.status == 204
-    async with httpx2.AsyncClient() as http:
+    async with httpx2.AsyncClient(verify=False) as http:  # a TLS context would cost more than all the rest
         snapshot = (await http.get(f"{client.gateway.url}/api/chat/finished")).json()
     assert snapshot["activeRun"] is None
     assert snapshot["messages"][-1]["parts"][0]["text"] == words(TOKENS)
