@@ -11,6 +11,7 @@ Departs from Litestar's `ServerSentEvent` and `Stream` on purpose:
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
@@ -65,6 +66,7 @@ class OpenStreams:
     def __init__(self) -> None:
         self.draining = False
         self._streams: set[EventStream] = set()
+        self._left = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -74,17 +76,27 @@ class OpenStreams:
 
     def discard(self, stream: "EventStream") -> None:
         self._streams.discard(stream)
+        self._left.set()
 
     async def drain(self, window_s: float) -> None:
-        """Asks every stream to leave, in random order, evenly over the window; returns early when none is left."""
+        """Asks every stream that can resume to leave, in random order, evenly over the window, or sooner."""
         self.draining = True
         loop = asyncio.get_running_loop()
         end = loop.time() + window_s
-        while self._streams:
-            stream = random.choice(tuple(self._streams))
-            await asyncio.sleep(max(0.0, end - loop.time()) / len(self._streams))
-            stream.leave()
-            self._streams.discard(stream)
+        staying = [stream for stream in self._streams if stream.resumable]
+        random.shuffle(staying)
+        while staying := [stream for stream in staying if stream in self._streams]:
+            due = loop.time() + max(0.0, end - loop.time()) / len(staying)
+            while loop.time() < due and staying[-1] in self._streams:
+                await self._departure(due - loop.time())
+            staying.pop().leave()
+
+    async def _departure(self, timeout_s: float) -> None:
+        """Waits until a stream has ended by itself."""
+        self._left.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._left.wait()
 
 
 class EventStream:
@@ -99,6 +111,7 @@ class EventStream:
         headers: Iterable[tuple[bytes, bytes]] = (),
         verdict: "asyncio.Future[None] | None" = None,
         prime_s: float = 0,
+        resumable: bool = True,
         end: bytes = b"",
         farewell: Callable[[], bytes] = bytes,
         on_close: Callable[[], None] = lambda: None,
@@ -108,6 +121,8 @@ class EventStream:
         self.verdict = verdict
         """While it is open, at most `prime_s`, nothing is answered: what it raises is a problem document then."""
         self.prime_s = prime_s
+        self.resumable = resumable
+        """Its reader can come back with a cursor; else a drain lets it read on."""
         self.end = end
         """Written after the last event."""
         self.farewell = farewell

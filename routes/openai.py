@@ -63,6 +63,7 @@ async def completions(request: AnyRequest, body: bytes, chat: ChatLane) -> ASGIA
         ping_s=chat.settings.ping_s,
         open_streams=chat.streams,
         verdict=run.verdict,
+        resumable=False,
         prime_s=chat.settings.prime_s,
         end=DONE,
         on_close=chat.runs.attached(run),

@@ -44,6 +44,7 @@ class Runs:
         self._tasks: set[asyncio.Task[None]] = set()
         self._attached: dict[str, int] = {}
         self._policies: dict[str, OnDisconnect] = {}
+        self._lonely: dict[str, asyncio.TimerHandle] = {}
         self._sweeper: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
@@ -98,12 +99,16 @@ class Runs:
         self._runs.pop(run.info.run_id, None)
         self._policies.pop(run.info.run_id, None)
         self._attached.pop(run.info.run_id, None)
+        if (waiting := self._lonely.pop(run.info.run_id, None)) is not None:
+            waiting.cancel()
 
     # Who is attached
 
     def attached(self, run: Run) -> Callable[[], None]:
         """Counts a reader in; call what it returns when the reader is gone."""
         run_id = run.info.run_id
+        if (waiting := self._lonely.pop(run_id, None)) is not None:
+            waiting.cancel()
         if run_id in self._runs:
             self._attached[run_id] = self._attached.get(run_id, 0) + 1
         return lambda: self._detached(run)
@@ -114,10 +119,12 @@ class Runs:
             return
         self._attached[run_id] -= 1
         policy = self._policies.get(run_id)
-        if self._attached[run_id] or policy is None:
+        if self._attached[run_id] or policy is None or self.draining:  # a drain sends readers away: they come back
             return
         if isinstance(policy, CancelAfter):
-            asyncio.get_running_loop().call_later(policy.cancel_after, self._cancel_if_alone, run)
+            self._lonely[run_id] = asyncio.get_running_loop().call_later(
+                policy.cancel_after, self._cancel_if_alone, run
+            )
         else:
             self._cancel_if_alone(run)
 

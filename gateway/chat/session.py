@@ -128,11 +128,18 @@ class Chats:
         return Snapshot(chat_id, history.messages, active, [])
 
     async def page(self, who: Principal, cursor: str | None) -> ChatPage:
-        if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 16):
-            raise BadRequest(f"the cursor {cursor[:40]!r} is not one of this list", code="bad_cursor")
-        topics = await self._log.topics("chat/", owner=who.sub, before_ms=int(cursor) if cursor else None, limit=PAGE)
+        before_ms, seen = _page_cursor(cursor) if cursor is not None else (None, 0)
+        topics = await self._log.topics(
+            "chat/", owner=who.sub, before_ms=before_ms + 1 if before_ms is not None else None, limit=PAGE + seen
+        )
+        full = len(topics) == PAGE + seen
+        topics = [t for at, t in enumerate(topics) if at >= seen or t.updated_ms != before_ms]
         chats = [await self._summary(topic) for topic in topics]
-        return ChatPage(chats, str(topics[-1].updated_ms) if len(topics) == PAGE else None)
+        if not full or not topics:
+            return ChatPage(chats, None)
+        last_ms = topics[-1].updated_ms
+        same = sum(t.updated_ms == last_ms for t in topics) + (seen if last_ms == before_ms else 0)
+        return ChatPage(chats, f"{last_ms}.{same}")
 
     async def _summary(self, info: TopicInfo) -> ChatSummary:
         found = await self._log.read(info.topic, 0, max_events=1)
@@ -295,6 +302,14 @@ class Chats:
         await self._log.delete(chat_topic(chat_id))
         for run_id in history.runs:
             await self._log.delete(run_topic(run_id))
+
+
+def _page_cursor(cursor: str) -> tuple[int, int]:
+    """(millisecond, how many chats of that millisecond were listed already)."""
+    match = re.fullmatch(r"([0-9]{1,15})\.([0-9]{1,4})", cursor, re.ASCII)
+    if match is None:
+        raise BadRequest(f"the cursor {cursor[:40]!r} is not one of this list", code="bad_cursor")
+    return int(match[1]), int(match[2])
 
 
 def _chat_appends(who: Principal, history: History, change: Change, started: RunStarted) -> list[Append]:
