@@ -17,6 +17,8 @@ from gateway.sse import WRITER, EventStream, OpenStreams
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 SLICE = 65_536
+SEND_BYTES = 65_536
+"""What the operating system keeps for a connection of a test's server, so that little data fills it."""
 SERVERS = {"ours": StreamProtocol, "httptools": HttpToolsProtocol, "h11": H11Protocol}
 
 
@@ -64,6 +66,7 @@ class Feed:
         self.due += found
 
     def close(self) -> None:
+        self.on_wake = lambda: None
         self.closed += 1
         self.shut.set()
 
@@ -171,7 +174,9 @@ class Uvicorn:
         return made(config=self._config, server_state=self._state, app_state={})
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.get_running_loop().create_server(self._connection, "127.0.0.1", 0)
+        listening = socket.create_server(("127.0.0.1", 0))
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
+        self._server = await asyncio.get_running_loop().create_server(self._connection, sock=listening)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
