@@ -102,7 +102,7 @@ def threads() -> int:
     """Half of the cores, at most 4.
 
     llama.cpp's threads wait for each other by spinning, hundreds of times per token. Measured on two cores with one
-    busy elsewhere: two threads write 2 tokens a second, one writes 100. On two idle cores both write about 140.
+    busy elsewhere: two threads write 1 token a second, one writes 132. On two idle cores they write 147 and 131.
     """
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     return max(1, min(4, cores // 2))
