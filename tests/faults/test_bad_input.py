@@ -494,7 +494,11 @@ def test_a_token_is_its_user_and_no_more_than_it_grants(place: Place) -> None:
     ],
 )
 def test_a_wrong_method_is_405(method: str, path: str, place: Place) -> None:
-    check_problem(place.alice.ask(method, path), 405, "http_405")
+    response = place.alice.ask(method, path)
+    check_problem(response, 405, "http_405")
+    allowed = response.headers["allow"].split(", ")
+    assert allowed
+    assert method not in allowed
 
 
 @pytest.mark.parametrize(
