@@ -40,6 +40,13 @@ def on_each_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...
     return pytest.mark.parametrize("loop", LOOPS)(run)
 
 
+async def until(met: Callable[[], object], within_s: float = 5.0) -> None:
+    """Lets the loop run until `met()` is true."""
+    async with asyncio.timeout(within_s):
+        while not met():  # noqa: ASYNC110 - what is waited for sets no event
+            await asyncio.sleep(0.002)
+
+
 class Peer:
     """One connection as the server sees it."""
 

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.errors import Gone, UpstreamRefused
 from gateway.sse import EventStream, OpenStreams
-from tests.raw_server import on_each_loop
+from tests.raw_server import on_each_loop, until
 from tests.streams import SERVERS, Call, Feed, Uvicorn, stream
 
 BIG = 4 << 20
@@ -136,7 +136,7 @@ async def test_a_client_that_is_gone_closes_the_source_at_once(http: str) -> Non
         await call.chunk()
         [feed] = site.feeds
         await call.close()
-        async with asyncio.timeout(0.5):
+        async with asyncio.timeout(3):
             await feed.shut.wait()
         assert (feed.closed, len(site.streams)) == (1, 0)
         feed.say(b"to nobody")
@@ -164,10 +164,10 @@ async def test_a_client_that_leaves_before_the_verdict_closes_the_source(http: s
     async with Uvicorn(site, http) as server:
         call = Call(server.port)
         asking = asyncio.ensure_future(call.ask())
-        await asyncio.sleep(0.03)
+        await until(lambda: site.feeds)
         asking.cancel()
         await call.close()
-        async with asyncio.timeout(0.5):
+        async with asyncio.timeout(3):
             await feed.shut.wait()
 
 
@@ -202,7 +202,7 @@ async def test_a_client_that_stops_reading_costs_little_and_loses_nothing(http: 
             await other.chunk()
             for number in range(20):
                 site.feeds[1].say(b"data: %d\n\n" % number)
-                async with asyncio.timeout(0.5):
+                async with asyncio.timeout(3):
                     assert await other.chunk() == b"data: %d\n\n" % number
         slow.end()
         body = await call.read()
@@ -218,7 +218,7 @@ async def test_a_client_that_stopped_reading_and_is_gone_closes_the_source(http:
         call = await server.call(receive_bytes=4096)
         await stalled(feed)
         await call.close()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(3):
             await feed.shut.wait()
         assert feed.taken < IN_FLIGHT
 

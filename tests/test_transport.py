@@ -13,7 +13,7 @@ import pytest
 from gateway.chat import transport as transport_module
 from gateway.chat.transport import MAX_HEADER_BYTES
 from tests.conftest import free_port
-from tests.raw_server import Client, Peer, RawServer, body_of, chunked, length_of, on_each_loop, read_all
+from tests.raw_server import Client, Peer, RawServer, body_of, chunked, length_of, on_each_loop, read_all, until
 
 HTTP_ERROR = (httpx2.ReadError, httpx2.RemoteProtocolError)
 
@@ -134,8 +134,7 @@ async def test_a_kept_connection_that_was_closed_meanwhile_is_not_used() -> None
 
     async with RawServer(once) as server, Client() as client:
         assert await client.whole(server.url) == b"1"
-        await asyncio.sleep(0.05)
-        assert client.connections == 0
+        await until(lambda: client.connections == 0)
         assert await client.whole(server.url) == b"2"
 
 
@@ -208,7 +207,7 @@ async def test_bytes_that_nobody_asked_for_answer_no_request() -> None:
 
     async with RawServer(impatient) as server, Client() as client:
         assert await client.whole(server.url) == b"1"
-        await asyncio.sleep(0.05)
+        await until(lambda: client.connections == 0)
         assert await client.whole(server.url) == b"2"
 
 
@@ -219,7 +218,7 @@ async def test_a_body_that_is_released_twice_is_kept_once() -> None:
         await read_all(body)
         await body.aclose()
         await body.aclose()
-        async with asyncio.timeout(0.3):
+        async with asyncio.timeout(3):
             answers = await asyncio.gather(client.whole(server.url, b"one"), client.whole(server.url, b"two"))
         assert answers == [b"one", b"two"]
 
@@ -248,8 +247,8 @@ async def test_only_so_many_idle_connections_are_kept(monkeypatch: pytest.Monkey
     monkeypatch.setattr(transport_module, "MAX_IDLE_PER_ORIGIN", 2)
     async with RawServer(polite) as server, Client() as client:
         await asyncio.gather(*(client.whole(server.url) for _ in range(5)))
-        await asyncio.sleep(0.02)
-        assert (client.connections, server.open) == (2, 2)
+        await until(lambda: server.open == 2)
+        assert client.connections == 2
 
 
 @on_each_loop
@@ -258,16 +257,15 @@ async def test_an_idle_connection_is_closed_after_a_while(monkeypatch: pytest.Mo
     async with RawServer(polite) as server, Client() as client:
         await client.whole(server.url)
         assert client.connections == 1
-        await asyncio.sleep(0.1)
-        assert (client.connections, server.open) == (0, 0)
+        await until(lambda: (client.connections, server.open) == (0, 0))
 
 
 @on_each_loop
 async def test_a_connection_in_use_outlives_that_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport_module, "KEEPALIVE_S", 0.05)
+    monkeypatch.setattr(transport_module, "KEEPALIVE_S", 0.1)
 
     async def slow(peer: Peer) -> None:
-        for pause_s in (0.0, 0.1):
+        for pause_s in (0.0, 0.15):
             await peer.request()
             await asyncio.sleep(pause_s)
             await peer.send(length_of(b"x"))
@@ -284,8 +282,8 @@ async def test_closing_the_transport_closes_every_connection() -> None:
         await client.whole(server.url)
         busy = await asyncio.gather(client.body(server.url), client.body(server.url))
         await client.transport.aclose()
-        await asyncio.sleep(0.02)
-        assert (client.connections, server.open, len(busy)) == (0, 0, 2)
+        await until(lambda: (client.connections, server.open) == (0, 0))
+        assert len(busy) == 2
 
 
 # No connection
@@ -346,8 +344,7 @@ async def test_what_is_no_answer_in_http_is_refused(answer: bytes) -> None:
     async with RawServer(odd) as server, Client() as client:
         with pytest.raises(httpx2.RemoteProtocolError):
             await client.post(server.url)
-        await asyncio.sleep(0.01)
-        assert client.connections == 0
+        await until(lambda: client.connections == 0)
 
 
 @on_each_loop
@@ -395,8 +392,7 @@ async def test_a_request_that_is_cancelled_closes_its_connection() -> None:
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
-        await asyncio.sleep(0.02)
-        assert (client.connections, server.open) == (0, 0)
+        await until(lambda: (client.connections, server.open) == (0, 0))
 
 
 # TLS
@@ -434,7 +430,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(certificate: Pat
     async with RawServer(polite, tls_of(certificate)) as server, Client() as client:
         with pytest.raises(httpx2.ConnectError):
             await client.post(server.url)
-        await asyncio.sleep(0.01)
+        await until(lambda: server.open == 0)
 
 
 @on_each_loop
@@ -445,4 +441,4 @@ async def test_a_tls_server_that_says_nothing_is_given_up_in_time() -> None:
     async with RawServer(silent) as server, Client() as client:
         with pytest.raises(httpx2.ConnectTimeout):
             await client.post(f"https://localhost:{server.port}", connect_s=0.1)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # a transport that is given up in its handshake is closed a little later

@@ -67,19 +67,19 @@ def pieces_of(stream: bytes, cuts: list[int]) -> list[bytes]:
     return [stream[start:end] for start, end in pairwise(at)]
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(streams(), st.lists(st.integers(0, 5000), max_size=8))
 def test_no_cut_changes_what_a_stream_says(stream: bytes, cuts: list[int]) -> None:
     assert read(pieces_of(stream, cuts)) == read([stream])
 
 
-@settings(max_examples=100)
+@settings(max_examples=80)
 @given(streams())
 def test_a_stream_that_comes_byte_by_byte_says_the_same(stream: bytes) -> None:
     assert read([stream[at : at + 1] for at in range(len(stream))]) == read([stream])
 
 
-@settings(max_examples=100)
+@settings(max_examples=80)
 @given(st.lists(TEXTS, max_size=20), LINE_ENDS)
 def test_every_character_arrives(texts: list[str], line_end: bytes) -> None:
     sent = [json.dumps({"choices": [{"delta": {"content": text}}]}).encode() for text in texts]
@@ -88,7 +88,7 @@ def test_every_character_arrives(texts: list[str], line_end: bytes) -> None:
     assert (told, complete, error) == (texts, True, ())
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=4))
 def test_no_bytes_raise_anything(stream: bytes, cuts: list[int]) -> None:
     parser = CompletionParser()
@@ -98,7 +98,7 @@ def test_no_bytes_raise_anything(stream: bytes, cuts: list[int]) -> None:
     assert parser.complete or parser.error is not None
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,

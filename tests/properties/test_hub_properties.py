@@ -127,13 +127,13 @@ def live(todo: list[tuple[object, ...]]) -> None:
         asyncio.run(lived(todo))
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(steps(st.sampled_from([1, 2, 5, 9, 30, 120])))
 def test_every_reader_gets_every_event_once_and_in_order(todo: list[tuple[object, ...]]) -> None:
     live(todo)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(steps(st.sampled_from([0, 0, 1, 30])))
 def test_events_that_are_hidden_change_nothing_of_that(todo: list[tuple[object, ...]]) -> None:
     live(todo)
