@@ -230,9 +230,9 @@ class EventStream:
             while not self._over:
                 self._pump(writer, behind)
                 await behind.wait()
-                behind.clear()
                 if not self._over:
                     await self.source.catch_up()
+                behind.clear()  # only now: news that come in meanwhile must neither poll nor fetch
         finally:
             writer.on_writable = self._wake = _nobody
 

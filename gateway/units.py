@@ -179,7 +179,9 @@ def _refused_by_litestar(request: Request[Any, Any, Any], error: HTTPException) 
         ours = BadRequest(error.detail, status=error.status_code, code=f"http_{error.status_code}")
     else:
         return _failed(request, error)
-    return _refused(request, ours)
+    answer = _refused(request, ours)
+    answer.headers.update(error.headers or {})  # `allow` of a 405
+    return answer
 
 
 def _failed(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
