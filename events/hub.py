@@ -163,8 +163,14 @@ class Reader:
 
     @property
     def ended(self) -> bool:
+        """Nothing more will come."""
+        return self.ring.deleted or self.complete
+
+    @property
+    def complete(self) -> bool:
+        """All of a closed topic was read."""
         ring = self.ring
-        return ring.deleted or (ring.closed and self.cursor >= ring.head >= 0 and not self._pending)
+        return ring.closed and self.cursor >= ring.head >= 0 and not self._pending and not ring.deleted
 
     def wake(self) -> None:
         self.on_wake()

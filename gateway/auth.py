@@ -5,7 +5,7 @@ Keys are compared as SHA-256 digests held in memory: no database on this path, n
 
 import hmac
 from hashlib import sha256
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import jwt
 import msgspec
@@ -92,13 +92,13 @@ class BearerAuthenticator:
                 token, self._jwt_secret, algorithms=["HS256"], options={"require": ["sub", "exp"]}
             )
             return Principal(
-                sub=msgspec.convert(claims["sub"], str),
+                sub=msgspec.convert(claims["sub"], Annotated[str, msgspec.Meta(min_length=1)]),
                 grants=msgspec.convert(claims.get("trilane", {}), Grants),
                 expires_at=float(claims["exp"]),
             )
         except jwt.ExpiredSignatureError as err:
             raise Unauthorized("this token has expired", code="token_expired") from err
-        except (jwt.InvalidTokenError, msgspec.ValidationError) as err:
+        except (jwt.InvalidTokenError, msgspec.ValidationError, OverflowError) as err:
             raise Unauthorized("this token is not valid here") from err
 
 

@@ -171,7 +171,7 @@ def problem(error: TrilaneError, request_id: str) -> tuple[int, bytes, dict[str,
     headers = {"x-should-retry": "true" if error.retryable else "false"}
     if error.retry_after is not None:
         headers["retry-after"] = error.retry_after
-    elif error.status == 503:
+    elif error.status in (429, 503):
         headers["retry-after"] = "2"
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"

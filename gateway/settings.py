@@ -143,16 +143,18 @@ _DURATIONS = [
 _OTHERS = [
     *("LOG", "DATA_DIR", "MODEL", "UPSTREAMS", "JWT_SECRET", "API_KEYS", "ALLOWED_ORIGINS", "TRUSTED_PROXIES"),
     *("METRICS_PORT", "RETENTION_EVENTS", "RETENTION_BYTES"),
-    *("JWKS_URL", "MAX_AGE_S", "WHISPER_MODEL", "WHISPER_DEVICE", "WHISPER_COMPUTE"),
+    *("MAX_AGE_S", "WHISPER_MODEL", "WHISPER_DEVICE", "WHISPER_COMPUTE"),
 ]
-_KNOWN = {f"TRILANE_{name.upper()}" for name in (*_OTHERS, *_DURATIONS, *(f"LIMIT_{name}" for name in _LIMITS))}
+_KNOWN = {name.upper() for name in (*_OTHERS, *_DURATIONS, *(f"LIMIT_{name}" for name in _LIMITS))}
+_RANGE = {"PING_S": (0.01, 3600.0), "METRICS_PORT": (0, 65_535)}
 
 
 def _refuse_unknown(env: Mapping[str, str]) -> None:
     for name in env:
-        if name.startswith("TRILANE_") and name not in _KNOWN:
-            near = difflib.get_close_matches(name, _KNOWN, n=1)
-            hint = f"did you mean {near[0]}?" if near else "see the table of settings in the README"
+        ours, _, setting = name.partition("TRILANE_")
+        if not ours and name != setting and setting not in _KNOWN:
+            near = difflib.get_close_matches(setting.upper(), _KNOWN, n=1)
+            hint = f"did you mean TRILANE_{near[0]}?" if near else "see the table of settings in the README"
             raise ConfigurationError(f"unknown setting {name}: {hint}")
 
 
@@ -166,6 +168,9 @@ def _number(env: Mapping[str, str], name: str, default: float) -> float:
         value = -1
     if not 0 <= value < 1e15 or (isinstance(default, int) and value != int(value)):
         raise ConfigurationError(f"TRILANE_{name}={text[:40]!r} is not a number of zero or more")
+    low, high = _RANGE.get(name, (0, value))
+    if not low <= value <= high:
+        raise ConfigurationError(f"TRILANE_{name}={text[:40]!r} is not between {low:g} and {high:g}")
     return value
 
 

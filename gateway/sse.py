@@ -41,7 +41,15 @@ class Source(Protocol):
     """Called when something may be due; the response sets it."""
 
     @property
-    def ended(self) -> bool: ...
+    def ended(self) -> bool:
+        """Nothing more will come."""
+        ...
+
+    @property
+    def complete(self) -> bool:
+        """It ended because all of it was read; else it is gone."""
+        ...
+
     def poll(self) -> bytes | None:
         """What is due; b"" when nothing is; None when `catch_up` has to fetch it."""
         ...
@@ -188,7 +196,7 @@ class EventStream:
             return
         if self._leaving:
             await send({"type": "http.response.body", "body": self.farewell(), "more_body": True})
-        elif self.source.ended:
+        elif self.source.complete:
             await send({"type": "http.response.body", "body": self.end})
 
     def _due(self) -> bytes | None:

@@ -49,6 +49,10 @@ class Feed:
     def ended(self) -> bool:
         return self._ended and not self.due and not self.held
 
+    @property
+    def complete(self) -> bool:
+        return self.ended
+
     def poll(self) -> bytes | None:
         self.polls += 1
         if not self.due and self.held:

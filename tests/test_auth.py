@@ -189,15 +189,11 @@ def test_a_forged_token_is_not_called_expired() -> None:
     assert refusal(f"Bearer {token({'sub': 'bob', 'exp': 0}, secret='x' * 40)}").code == "unauthorized"
 
 
-@pytest.mark.xfail(reason="owner '' means 'as it is' to the log: no one's and everyone's")
 def test_a_token_of_nobody_is_refused() -> None:
     refusal(f"Bearer {token({'sub': '', 'exp': LATER})}")
 
 
-HUGE = pytest.mark.xfail(raises=OverflowError, reason="float() does not take it: a fault of ours, 500")
-
-
-@pytest.mark.parametrize("exp", ["1e400", pytest.param("1" + "0" * 400, marks=HUGE)])
+@pytest.mark.parametrize("exp", ["1e400", "1" + "0" * 400])
 def test_an_end_of_time_is_refused(exp: str) -> None:
     claims = f'{{"sub":"bob","exp":{exp}}}'
     refusal(f"Bearer {token(claims.encode())}")

@@ -109,7 +109,6 @@ def test_full_and_unavailable_say_when_to_come_back() -> None:
     assert headers(UpstreamRefused(status=429, retry_after="7"))["retry-after"] == "7"
 
 
-@pytest.mark.xfail(reason="only 503 has a default: `in (429, 503)`")
 def test_too_many_requests_always_says_when_to_come_back() -> None:
     assert headers(UpstreamRefused(status=429))["retry-after"]
 

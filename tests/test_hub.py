@@ -236,9 +236,6 @@ async def test_a_deleted_topic_ends_its_readers() -> None:
     assert (await waiting, reader.ended) == (b"", True)
 
 
-@pytest.mark.xfail(
-    reason="`ended` does not say how: what its reader did not get yet is dropped, then it ends like a success"
-)
 @scenario
 async def test_a_response_whose_topic_was_deleted_is_cut() -> None:
     """The topic was not closed, so its last event was never written: a client must not take this for the end."""

@@ -182,7 +182,6 @@ def test_parts_that_a_client_adds_are_not_believed() -> None:
     assert merged(message("a", "assistant", "pay?", more)) is None
 
 
-@pytest.mark.xfail(reason="the whole part is the client's: its input and the name of the tool as well")
 @pytest.mark.parametrize("change", [{"input": {"amount": 1_000_000}}, {"type": "tool-steal"}])
 def test_the_call_that_a_result_belongs_to_stays_as_the_model_made_it(change: dict[str, Any]) -> None:
     result = tool("c", "pay", "output-available", input={"amount": 1}, output="done") | change

@@ -202,9 +202,6 @@ def test_other_events_of_a_run_make_no_frame(name: str) -> None:
     assert frames("e", Block(first=1, data=[b"{}", b"{}"], name=name, time_ms=0)) == [b"", b""]
 
 
-@pytest.mark.xfail(
-    reason="a reader that fell off the ring before its first frame has them made again, without the first"
-)
 def test_frames_that_are_made_again_are_the_same() -> None:
     """Replay makes them a second time."""
     ran = Ran({"content": "a"}, *TOOLS)
@@ -242,7 +239,6 @@ def test_a_completion_with_tools_has_their_calls_and_no_text() -> None:
     ]
 
 
-@pytest.mark.xfail(reason="arguments that are no JSON become {}: the stream of the same answer has them as they came")
 def test_a_completion_passes_invalid_arguments_on_as_a_stream_does() -> None:
     cut = {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": '{"a":'}}]}
     message = Ran(cut, outcome=Finished("length")).completion()["choices"][0]["message"]

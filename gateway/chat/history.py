@@ -42,6 +42,8 @@ class History(msgspec.Struct):
     head: int = 0
     messages: list[UIMessage] = []
     runs: dict[str, RunStarted] = {}
+    places: dict[str, int] = {}
+    """How many messages each run was asked with."""
     active: RunStarted | None = None
 
     def apply(self, block: Block) -> None:
@@ -54,26 +56,29 @@ class History(msgspec.Struct):
             case "message":
                 put(self.messages, msgspec.json.decode(data, type=UIMessage))
             case "truncate":
-                del self.messages[msgspec.json.decode(data, type=Truncate).keep :]
+                keep = msgspec.json.decode(data, type=Truncate).keep
+                del self.messages[keep:]
+                for run_id in [run_id for run_id, place in self.places.items() if place > keep]:
+                    self._forget(run_id)  # its question was edited away: asked again, it is a new one
             case "run-started":
                 started = msgspec.json.decode(data, type=RunStarted)
                 self.runs[started.run_id] = self.active = started
+                self.places[started.run_id] = len(self.messages)
             case "run-finished":
                 finished = msgspec.json.decode(data, type=RunFinished)
                 if finished.message is not None:
                     put(self.messages, finished.message)
                 elif finished.outcome == "error":
-                    self._forget_key(finished.run_id)
+                    self._forget(finished.run_id)  # refused before anything was visible: the same may be asked again
                 if self.active is not None and self.active.run_id == finished.run_id:
                     self.active = None
             case _:
                 pass
 
-    def _forget_key(self, run_id: str) -> None:
-        """A run that was refused before anything was visible is no result: the same request may try again."""
-        run = self.runs.get(run_id)
-        if run is not None:
-            self.runs[run_id] = msgspec.structs.replace(run, key="")
+    def _forget(self, run_id: str) -> None:
+        """The run is no result of its key any more."""
+        if self.places.pop(run_id, None) is not None:
+            self.runs[run_id] = msgspec.structs.replace(self.runs[run_id], key="")
 
     def run_of(self, key: str) -> RunStarted | None:
         """The run that a request with this key has started before."""
@@ -157,7 +162,10 @@ def _wanted(stored: list[UIMessage], posted: list[UIMessage], trigger: Trigger, 
 
 
 def _digest(message: UIMessage) -> str:
-    parts = [msgspec.json.decode(raw) for raw in message.parts]
+    try:
+        parts = [msgspec.json.decode(raw) for raw in message.parts]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
+        raise BadRequest(f"a part of message {message.id[:64]!r} is not valid: {err}") from err
     return sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()
 
 

@@ -13,6 +13,8 @@ from msgspec import UNSET, Raw, UnsetType
 from gateway.errors import BadRequest
 
 Role = Literal["user", "assistant", "system"]
+CALL_FIELDS = ("type", "toolName", "toolCallId", "input", "rawInput")
+"""What a model says of a tool call; the other fields are its result."""
 FINAL_TOOL_STATES = ("output-available", "output-error", "output-denied", "approval-responded")
 
 
@@ -32,6 +34,8 @@ class Part(msgspec.Struct, frozen=True, rename="camel"):
     tool_call_id: str = ""
     tool_name: str = ""
     input: Raw | UnsetType = UNSET
+    raw_input: str | None = None
+    """Arguments that are no JSON, as the model wrote them."""
     output: Raw | UnsetType = UNSET
     error_text: str = ""
     media_type: str = ""
@@ -76,10 +80,17 @@ def merge_tool_results(stored: UIMessage, posted: UIMessage) -> UIMessage | None
     changed = False
     for index, (part, raw) in enumerate(zip(parts_of(stored), stored.parts, strict=True)):
         answer = answers.get(part.tool_call_id) if part.is_tool and part.state not in FINAL_TOOL_STATES else None
-        if answer is not None and bytes(answer) != bytes(raw):
-            merged[index] = answer
+        if answer is not None:
+            merged[index] = _with_result(raw, answer)
             changed = True
     return msgspec.structs.replace(stored, parts=merged) if changed else None
+
+
+def _with_result(call: Raw, result: Raw) -> Raw:
+    """The call as the model made it, with what the client says came of it."""
+    told = msgspec.json.decode(result, type=dict[str, Raw])
+    fields = {name: value for name, value in told.items() if name not in CALL_FIELDS}
+    return Raw(msgspec.json.encode(msgspec.json.decode(call, type=dict[str, Raw]) | fields))
 
 
 def _tools(message: UIMessage) -> Iterable[tuple[Part, Raw]]:
@@ -120,7 +131,7 @@ def _assistant(parts: list[Part]) -> list[UpstreamMessage]:
     said: list[str] = []
     called: list[Part] = []
     for part in parts:
-        if part.type == "text":
+        if part.type in ("text", "step-start"):
             if called:
                 sent += _step(said, called)
                 said, called = [], []

@@ -177,6 +177,10 @@ class Behind:
     def ended(self) -> bool:
         return not (self._slices or self._pending)
 
+    @property
+    def complete(self) -> bool:
+        return self.ended
+
     def poll(self) -> bytes | None:
         pending, self._pending = self._pending, b""
         return pending or None

@@ -118,11 +118,15 @@ class CompletionFrames:
                 return b""
 
     def _metadata(self, chunk: StoredChunk) -> bytes:
-        """The first chunk of the format, once it is known which model answers; later the code of an error."""
-        if not isinstance(chunk.message_metadata, UnsetType):
-            told = msgspec.json.decode(chunk.message_metadata, type=_Metadata)
-            self._model, self._code = told.model or self._model, told.code or self._code
-        if self._text_lead:
+        """The first chunk of the format, once it is known which model answers; at an end, which has usage, no chunk.
+
+        Looks only at `chunk`: a reader that fell behind has its frames made a second time.
+        """
+        if isinstance(chunk.message_metadata, UnsetType):
+            return b""
+        told = msgspec.json.decode(chunk.message_metadata, type=_Metadata)
+        self._model, self._code = told.model or self._model, told.code or self._code
+        if told.usage is not None:
             return b""
         lead = _json({**self._head, "model": self._model})[:-1]
         self._text_lead = lead + b',"choices":[{"index":0,"delta":{"content":'
@@ -180,7 +184,7 @@ def completion(finished: RunFinished, model: str, created: int) -> dict[str, Any
         {
             "id": part.tool_call_id,
             "type": "function",
-            "function": {"name": part.tool, "arguments": part.arguments},
+            "function": {"name": part.tool, "arguments": part.raw_input or part.arguments},
         }
         for part in parts
         if part.is_tool
