@@ -49,7 +49,12 @@ def serve(unit: str, host: str, port: int | None) -> None:
     port = PORTS[unit] if port is None else port
     server = Server(config(made, settings, host, port), made.lane, settings)
     _greet(settings, unit, host, port)
-    server.run()
+    try:
+        server.run()
+    except SystemExit:
+        if made.failure is not None:
+            raise click.ClickException(made.failure.detail) from None
+        raise
     sys.exit(1 if server.cut or not server.started else 0)
 
 

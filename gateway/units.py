@@ -5,7 +5,8 @@ A unit imports only its own lane. This is the only module that knows Litestar, t
 
 import re
 import secrets
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import AsyncGenerator, Callable, Iterable, MutableMapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from litestar import Litestar, Request, Response, Router
@@ -62,15 +63,18 @@ def open_upstreams(settings: Settings) -> Upstreams:
 class Unit:
     """An application and what its server drains."""
 
-    def __init__(self, name: str, app: Litestar, lane: ChatLane) -> None:
+    app: Litestar
+
+    def __init__(self, name: str, lane: ChatLane) -> None:
         self.name = name
-        self.app = app
         self.lane = lane
+        self.failure: TrilaneError | None = None
+        """Why it could not start."""
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         """Names the request, and says its name in the answer."""
         if scope["type"] != "http":
-            await self.app(scope, receive, send)  # pyright: ignore - an ASGI scope by any other name
+            await self._live(scope, receive, send)
             return
         request_id = _request_id(scope["headers"])
         scope["request_id"] = request_id.decode()
@@ -80,7 +84,24 @@ class Unit:
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
             await send(message)
 
-        await self.app(scope, receive, named)  # pyright: ignore
+        await self.app(scope, receive, named)  # pyright: ignore - an ASGI scope by any other name
+
+    async def _live(self, scope: Any, receive: Any, send: Any) -> None:
+        """Litestar's lifespan, whose traceback nobody needs who is told the failure."""
+
+        async def told(message: Any) -> None:
+            await send({**message, "message": ""} if self.failure is not None and "message" in message else message)
+
+        await self.app(scope, receive, told)
+
+    @asynccontextmanager
+    async def opened(self, app: Litestar) -> AsyncGenerator[None]:
+        try:
+            async with self.lane.opened():
+                yield
+        except TrilaneError as err:
+            self.failure = err
+            raise
 
 
 def chat_unit(settings: Settings) -> Unit:
@@ -108,12 +129,13 @@ def _unit(name: str, settings: Settings, handlers: list[Any]) -> Unit:
         lane.metrics.serve(settings.metrics_port)
     else:
         handlers = [*handlers, ops.metrics]
-    app = Litestar(
+    unit = Unit(name, lane)
+    unit.app = Litestar(
         handlers,
         dependencies={"chat": Provide(lambda: lane, sync_to_thread=False)},
         cors_config=_cors(settings),
         middleware=[_authentication(authenticator(settings))],
-        lifespan=[lambda _: lane.opened()],
+        lifespan=[unit.opened],
         exception_handlers={TrilaneError: _refused, HTTPException: _refused_by_litestar, Exception: _failed},
         openapi_config=OpenAPIConfig(
             title="Trilane",
@@ -124,7 +146,7 @@ def _unit(name: str, settings: Settings, handlers: list[Any]) -> Unit:
         request_max_body_size=settings.limits.body_bytes,
         logging_config=None,
     )
-    return Unit(name, app, lane)
+    return unit
 
 
 def _cors(settings: Settings) -> CORSConfig | None:

@@ -179,6 +179,15 @@ class Crowd:
 
 
 @simulated
+async def test_a_drain_spreads_the_departures_evenly_over_its_window() -> None:
+    crowd = Crowd(10)
+    assert await crowd.drained(20.0) == pytest.approx([2.0 * number for number in range(1, 11)], abs=0.2)
+    assert {server.body.replace(b": ping\n", b"") for server in crowd.servers} == {b": ok\n1bye"}
+    assert not any(server.complete for server in crowd.servers)
+    assert [feed.closed for feed in crowd.feeds] == [1] * 10
+
+
+@simulated
 async def test_a_drain_without_a_window_asks_all_at_once() -> None:
     assert await Crowd(100).drained(0) == pytest.approx([0.0] * 100, abs=0.2)
 

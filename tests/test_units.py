@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -146,6 +147,30 @@ def test_without_sign_in_it_listens_to_this_machine_only(host: str) -> None:
     assert "TRILANE_JWT_SECRET" in raised.value.detail
     for mine in ("127.0.0.1", "127.3.2.1", "::1", "localhost"):
         check_bind(load({}), mine)
+
+
+def test_a_unit_that_cannot_start_says_what_to_do(tmp_path: Path) -> None:
+    """As processes: the exit code is an error, and the last word is a sentence and no traceback."""
+    with socket.socket() as taken, ThreadPoolExecutor(2) as pool:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        starts: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
+            "TRILANE_API_KEYS": (("--host", "0.0.0.0"), {}),
+            "did you mean TRILANE_PRIME_S?": ((), {"TRILANE_PRIME": "2"}),
+            "/proc/nowhere": ((), {"TRILANE_LOG": "sqlite:////proc/nowhere/trilane.db"}),
+            port: (("--port", port), {}),
+        }
+
+        def start(says: str) -> subprocess.CompletedProcess[str]:
+            args, env = starts[says]
+            return trilane("serve", "chat", "--port", "0", *args, folder=tmp_path, **env)
+
+        done = dict(zip(starts, pool.map(start, starts), strict=True))
+    for says, ended in done.items():
+        assert ended.returncode != 0, says
+        assert says in ended.stderr
+        assert "Traceback" not in ended.stderr, says
 
 
 def test_a_log_that_this_version_does_not_have_is_named_without_its_password() -> None:
