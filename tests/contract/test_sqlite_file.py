@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from events import sqlite_store, sqlite_writer
+from events import sqlite_checkpoint, sqlite_store, sqlite_writer
 from events.log import Append, Retention
 from events.sqlite import SqliteLog
 from gateway.errors import ConfigurationError, LogError, LogUnavailable
@@ -159,6 +159,30 @@ async def test_a_hot_topic_is_trimmed_without_being_asked(engine: Engine, monkey
                 await put(log, "a", b"x")
                 await asyncio.sleep(0.005)
         assert (await log.read("a", 0)).head - (await log.read("a", 0)).oldest >= 99
+
+
+@scenario
+async def test_the_wal_begins_anew_under_writers_that_never_pause(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each beginning has salts of its own (bytes 16 to 24 of the file). Without one the file would grow for ever."""
+    monkeypatch.setattr(sqlite_checkpoint, "PASSIVE_BYTES", 50_000)
+    monkeypatch.setattr(sqlite_checkpoint, "MAX_WAL_BYTES", 300_000)
+    salts = set[bytes]()
+    async with engine.open() as log:
+
+        async def write(topic: str) -> None:
+            while len(salts) < 4:
+                await put(log, topic, b"x" * 100)
+
+        async def look() -> None:
+            while len(salts) < 4:
+                with engine.path.with_name("log.db-wal").open("rb") as wal:
+                    salts.add(wal.read(24)[16:])
+                await asyncio.sleep(0.001)
+
+        async with asyncio.timeout(60):
+            await asyncio.gather(look(), *(write(f"t{n}") for n in range(5)))
 
 
 FULL = """
