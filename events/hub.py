@@ -91,7 +91,7 @@ class Hub:
                 if commit.block is None:
                     self.refresh(commit.topic)
                     continue
-                if not tail.feed(commit.epoch, commit.block):
+                if not _fed(tail, commit.epoch, commit.block):
                     self.refresh(commit.topic)
                 tail.closed = tail.closed or commit.closed
                 if isinstance(tail, Ring):
@@ -101,15 +101,15 @@ class Hub:
 
     def _wake(self, ring: Ring) -> None:
         if len(ring.readers) <= WAKE_SLICE:
-            for reader in ring.readers:
-                reader.wake()
+            for reader in tuple(ring.readers):  # one that is told of the end leaves at once
+                _wake(reader)
         else:
             self._wake_slice(iter(list(ring.readers)))
 
     def _wake_slice(self, readers: Iterator[Waker]) -> None:
         woken = list(islice(readers, WAKE_SLICE))
         for reader in woken:
-            reader.wake()
+            _wake(reader)
         if woken:
             asyncio.get_running_loop().call_soon(self._wake_slice, readers)
 
@@ -141,7 +141,7 @@ class Hub:
                 found = await self.log.read(topic, tail.head)
                 tail.deleted = found.epoch != tail.epoch and tail.epoch != ""
                 for block in found.blocks:
-                    tail.feed(found.epoch, block)
+                    _fed(tail, found.epoch, block)
                 tail.closed = tail.closed or (found.closed and tail.head >= found.head)
                 more = bool(found.blocks)
             if isinstance(tail, Ring):
@@ -234,6 +234,28 @@ class Reader:
         self._pending = b"".join([frame for block in found.blocks for frame in self.ring.encode(found.epoch, block)])
         if found.blocks:
             self.cursor = found.blocks[-1].last
+
+
+def _fed(tail: Tail, epoch: str, block: Block) -> bool:
+    """`tail.feed`; a tail that fails at a block is over, and no other is touched."""
+    try:
+        return tail.feed(epoch, block)
+    except Exception as err:
+        tail.deleted = True
+        _report("a reader's encoder failed", err)
+        return True
+
+
+def _wake(reader: Waker) -> None:
+    """One connection that fails keeps the news from no other."""
+    try:
+        reader.wake()
+    except Exception as err:
+        _report("a reader failed", err)
+
+
+def _report(message: str, error: Exception) -> None:
+    asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})
 
 
 def _nobody() -> None:

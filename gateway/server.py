@@ -6,7 +6,6 @@ them; and it dies by the signal that ended it, where an operator wants exit code
 
 import asyncio
 import gc
-import logging
 import socket
 from collections.abc import Coroutine
 from types import FrameType
@@ -88,15 +87,7 @@ class Server(uvicorn.Server):
                 pending.cancel()
 
 
-class _NoCutStreams(logging.Filter):
-    """A stream that leaves during a drain is cut on purpose; uvicorn takes that for a fault of the application."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return "returned without completing response" not in record.getMessage()
-
-
 def config(app: object, settings: Settings, host: str, port: int) -> uvicorn.Config:
-    logging.getLogger("uvicorn.error").addFilter(_NoCutStreams())
     return uvicorn.Config(
         app,  # pyright: ignore - uvicorn's own type of an ASGI application is narrower than Litestar's
         host=host,

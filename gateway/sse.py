@@ -25,7 +25,7 @@ Send = Any
 
 OK = b": ok\n"
 PING = b": ping\n"
-WRITER = "trilane.writer"
+CARRIER = "trilane.carrier"
 """Name of the ASGI extension under which our uvicorn protocol offers itself."""
 HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -58,14 +58,38 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
-class ChunkWriter(Protocol):
-    """A server's connection that takes chunks of the response body without a task (`gateway.protocol`)."""
-
-    on_writable: Callable[[], object]
+class Connection(Protocol):
+    """A server's connection that carries one event stream, without a task (`gateway.protocol`)."""
 
     @property
     def writable(self) -> bool: ...
-    def write_chunk(self, data: bytes) -> None: ...
+    def write(self, data: bytes) -> None:
+        """One chunk of the body; the caller has looked at `writable`, and `data` is not empty."""
+        ...
+
+    def begin(self) -> None:
+        """The head was sent: nothing of the request is needed any more."""
+        ...
+
+    def give_back(self) -> None:
+        """Before `begin`: the request is answered in the usual way after all."""
+        ...
+
+    def finish(self, end: bytes) -> None:
+        """Writes the last chunk, when there is one, and the end of the body."""
+        ...
+
+    def cut(self) -> None:
+        """Closes the connection once what was written is sent, without the end of the body."""
+        ...
+
+
+class Carrier(Protocol):
+    """What a server offers a response under the name CARRIER."""
+
+    def carry(self, stream: "EventStream") -> Connection | None:
+        """From now on the connection calls the stream's `pump` and `gone`; None when it cannot."""
+        ...
 
 
 class OpenStreams:
@@ -138,8 +162,12 @@ class EventStream:
         self._on_close = on_close
         self._open_streams = open_streams
         self._ping_s = ping_s
+        self._connection: Connection | None = None
+        self._fetch: asyncio.Task[None] | None = None
+        self._begun = False
         self._gone = False
         self._leaving = False
+        self._closed = False
         self._ping_due = False
         self._ping_timer: asyncio.TimerHandle | None = None
         self._last_write = 0.0
@@ -148,56 +176,57 @@ class EventStream:
         self._wake: Callable[[], object] = _nobody
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        listener = asyncio.get_running_loop().create_task(self._listen(receive))
+        extensions: dict[str, Any] = scope.get("extensions") or {}
+        carrier: Carrier | None = extensions.get(CARRIER)
+        connection = self._connection = carrier.carry(self) if carrier is not None else None
         self._open_streams.add(self)
         try:
-            refusal = await self._refusal(listener) if self.verdict else None
-            if refusal is not None:
-                await send_problem(refusal, scope, send)
-            elif not self._gone:
-                await send({"type": "http.response.start", "status": 200, "headers": self.headers})
-                self._arm()
-                await self._write(scope, send)
-        finally:
-            self._open_streams.discard(self)
-            if self._ping_timer is not None:
-                self._ping_timer.cancel()
-            listener.cancel()
-            self.source.close()
-            self._on_close()
+            if connection is None:
+                await self._by_asgi(scope, receive, send)
+            else:
+                await self._by_connection(connection, scope, send)
+        except BaseException:
+            self._close()
+            if connection is not None and not self._begun:
+                connection.give_back()
+            raise
 
     def leave(self) -> None:
         """Ends the stream at the end of a whole event, as a cut."""
         self._leaving = True
         self._wake()
 
-    async def _refusal(self, listener: "asyncio.Task[None]") -> TrilaneError | None:
-        verdict = self.verdict
-        assert verdict is not None
-        if not verdict.done():
-            await asyncio.wait((verdict, listener), timeout=self.prime_s, return_when=asyncio.FIRST_COMPLETED)
-        error = verdict.exception() if verdict.done() and not verdict.cancelled() else None
-        return error if isinstance(error, TrilaneError) else None
-
-    async def _listen(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
+    def gone(self) -> None:
+        """The client has left."""
         self._gone = True
         self._wake()
 
-    async def _write(self, scope: Scope, send: Send) -> None:
-        extensions: dict[str, Any] = scope.get("extensions") or {}
-        writer: ChunkWriter | None = extensions.get(WRITER)
-        if writer is None:
-            await self._write_asgi(send)
-        else:
-            await self._write_direct(writer)
-        if self._gone:
-            return
-        if self._leaving:
-            await send({"type": "http.response.body", "body": self.farewell(), "more_body": True})
-        elif self.source.complete:
-            await send({"type": "http.response.body", "body": self.end})
+    def _close(self) -> None:
+        self._wake = _nobody
+        self._open_streams.discard(self)
+        if self._ping_timer is not None:
+            self._ping_timer.cancel()
+        if self._fetch is not None:
+            self._fetch.cancel()
+        if not self._closed:
+            self._closed = True
+            self.source.close()
+            self._on_close()
+
+    async def _refusal(self) -> TrilaneError | None:
+        """Waits for the verdict; the error that it is."""
+        verdict = self.verdict
+        if verdict is None:
+            return None
+        if not verdict.done():
+            decided = self._loop.create_future()
+            self._wake = _setter(decided)
+            verdict.add_done_callback(lambda _: self._wake())
+            timer = self._loop.call_later(self.prime_s, self._wake)
+            await decided
+            timer.cancel()
+        error = verdict.exception() if verdict.done() and not verdict.cancelled() else None
+        return error if isinstance(error, TrilaneError) else None
 
     def _due(self) -> bytes | None:
         """What to write now, as `Source.poll`: with the first bytes, or a ping when nothing else was due for long."""
@@ -217,8 +246,28 @@ class EventStream:
     def _over(self) -> bool:
         return self._gone or self._leaving or (self.source.ended and not self._lead)
 
-    async def _write_asgi(self, send: Send) -> None:
-        """The way that every ASGI server has: one task per stream, woken when something is due."""
+    # The way that every ASGI server has: one task per stream, woken when something is due
+
+    async def _by_asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
+        listener = self._loop.create_task(self._listen(receive))
+        try:
+            refusal = await self._refusal()
+            if refusal is not None:
+                await send_problem(refusal, scope, send)
+            elif not self._gone:
+                await send({"type": "http.response.start", "status": 200, "headers": self.headers})
+                self._arm()
+                await self._write_all(send)
+        finally:
+            listener.cancel()
+        self._close()
+
+    async def _listen(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.gone()
+
+    async def _write_all(self, send: Send) -> None:
         while not self._over:
             woken = self._loop.create_future()
             self._wake = self.source.on_wake = _setter(woken)
@@ -229,33 +278,81 @@ class EventStream:
                 await send({"type": "http.response.body", "body": data, "more_body": True})
             else:
                 await woken
+        if self._gone:
+            return
+        if self._leaving:
+            await send({"type": "http.response.body", "body": self.farewell(), "more_body": True})
+        elif self.source.complete:
+            await send({"type": "http.response.body", "body": self.end})
 
-    async def _write_direct(self, writer: ChunkWriter) -> None:
-        """The fast way: what is due is written in the turn of the event loop that brought it; no task is woken."""
-        behind = asyncio.Event()
-        self._wake = self.source.on_wake = writer.on_writable = lambda: self._pump(writer, behind)
+    # The way of a connection that carries the stream: the request's task ends once the head is sent, and what is due is
+    # written in the turn of the event loop that brought it
+
+    async def _by_connection(self, connection: Connection, scope: Scope, send: Send) -> None:
+        refusal = await self._refusal()
+        self._wake = self.source.on_wake = self.pump
+        if refusal is not None and not self._gone:
+            self._close()
+            connection.give_back()
+            await send_problem(refusal, scope, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": self.headers})
+        if self._gone:
+            self._close()
+            return
+        connection.begin()
+        self._begun = True
+        self._arm()
+        self.pump()
+
+    def pump(self) -> None:
+        """Writes while there is something and the connection takes it."""
+        connection = self._connection
+        if connection is None or not self._begun or self._closed:
+            return
         try:
             while not self._over:
-                self._pump(writer, behind)
-                await behind.wait()
-                if not self._over:
-                    await self.source.catch_up()
-                behind.clear()  # only now: news that come in meanwhile must neither poll nor fetch
-        finally:
-            writer.on_writable = self._wake = _nobody
+                if self._fetch is not None or not connection.writable:
+                    return
+                data = self._due()
+                if data is None:
+                    self._fetch = self._loop.create_task(self._catch_up())
+                    return
+                if not data:
+                    return
+                connection.write(data)
+            if not self._gone:
+                self._end(connection)
+            self._close()
+        except Exception as err:
+            self._fail(err)
 
-    def _pump(self, writer: ChunkWriter, behind: asyncio.Event) -> None:
-        """Writes while there is something and the connection takes it; sets `behind` when the task has to act."""
-        while not self._over:
-            if behind.is_set() or not writer.writable:
-                return
-            data = self._due()
-            if data is None:
-                break
-            if not data:
-                return
-            writer.write_chunk(data)
-        behind.set()
+    def _end(self, connection: Connection) -> None:
+        if not self._leaving and self.source.complete:
+            connection.finish(self.end)
+            return
+        if self._leaving and (farewell := self.farewell()):
+            connection.write(farewell)
+        connection.cut()
+
+    async def _catch_up(self) -> None:
+        """While it runs, news neither poll nor fetch."""
+        try:
+            await self.source.catch_up()
+        except Exception as err:
+            self._fetch = None
+            self._fail(err)
+            return
+        self._fetch = None
+        self.pump()
+
+    def _fail(self, error: Exception) -> None:
+        """Cuts the stream; that history is gone is no fault, and its reader is told when it comes back."""
+        if not isinstance(error, TrilaneError):
+            self._loop.call_exception_handler({"message": "an event stream failed", "exception": error})
+        assert self._connection is not None
+        self._connection.cut()
+        self._close()
 
     def _arm(self) -> None:
         self._last_write = self._loop.time()

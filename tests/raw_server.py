@@ -185,7 +185,7 @@ class Client:
 
 
 def body_of(response: httpx2.Response) -> Body:
-    body = response.extensions["body"]
+    body = response.stream
     assert isinstance(body, Body)
     return body
 

@@ -13,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from gateway.protocol import StreamProtocol
-from gateway.sse import WRITER, EventStream, OpenStreams
+from gateway.sse import CARRIER, EventStream, OpenStreams
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 SLICE = 65_536
@@ -90,20 +90,53 @@ class Feed:
 
 
 class Pipe:
-    """A server's connection, as `gateway.protocol` offers it to a response: writes go to the same record."""
+    """A server's connection, as `gateway.protocol` lends it to a response: writes go to the same record."""
 
     def __init__(self, server: "FakeServer") -> None:
         self._server = server
-        self.on_writable: Callable[[], object] = lambda: None
+        self.stream: EventStream | None = None
+        self.begun = False
+        self.closed = asyncio.Event()
+
+    def carry(self, stream: EventStream) -> "Pipe":
+        self.stream = stream
+        return self
 
     @property
     def writable(self) -> bool:
-        return self._server.taking.is_set()
+        return self._server.taking.is_set() and not self.closed.is_set()
 
-    def write_chunk(self, data: bytes) -> None:
-        assert self.writable
+    def write(self, data: bytes) -> None:
+        assert self.begun
+        assert not self.closed.is_set()
         assert data
         self._server.pieces.append(data)
+
+    def begin(self) -> None:
+        assert self._server.status
+        self.begun = True
+
+    def give_back(self) -> None:
+        assert not self.begun
+        self.stream = None
+        self.closed.set()
+
+    def finish(self, end: bytes) -> None:
+        self._server.pieces += [end] if end else []
+        self._server.complete = True
+        self.closed.set()
+
+    def cut(self) -> None:
+        self.closed.set()
+
+    def gone(self) -> None:
+        self.closed.set()
+        if self.stream is not None:
+            self.stream.gone()
+
+    def take(self) -> None:
+        if self.stream is not None:
+            self.stream.pump()
 
 
 class FakeServer:
@@ -118,7 +151,7 @@ class FakeServer:
         self.taking.set()
         self.pipe = Pipe(self)
         self._gone = asyncio.Event()
-        scope = {"type": "http", "request_id": "req-1", "extensions": {WRITER: self.pipe} if direct else None}
+        scope = {"type": "http", "request_id": "req-1", "extensions": {CARRIER: self.pipe} if direct else None}
         self._task = asyncio.ensure_future(app(scope, self._receive, self._send))
 
     @property
@@ -144,17 +177,21 @@ class FakeServer:
     def leave(self) -> None:
         """The client is gone."""
         self._gone.set()
+        self.pipe.gone()
 
     def stop_taking(self) -> None:
         self.taking.clear()
 
     def take_again(self) -> None:
         self.taking.set()
-        self.pipe.on_writable()
+        self.pipe.take()
 
     async def over(self, within_s: float = 60.0) -> None:
+        """The response has ended: its task, or the connection that it was handed to."""
         async with asyncio.timeout(within_s):
             await self._task
+            if self.pipe.begun:
+                await self.pipe.closed.wait()
 
     async def settled(self) -> bytes:
         """Lets everything that is due happen; the body so far."""

@@ -245,7 +245,7 @@ async def test_only_our_protocol_lends_its_connection(http: str) -> None:
     seen: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        seen.append((scope.get("extensions") or {}).get("trilane.writer"))
+        seen.append((scope.get("extensions") or {}).get("trilane.carrier"))
         await stream(Feed(ended=True))(scope, receive, send)
 
     async with Uvicorn(app, http) as server, await server.call() as call:

@@ -27,7 +27,12 @@ class EmbeddedUpstream:
         return self._upstream is not None and self._upstream.busy
 
     async def open(self, request: Request, model: str) -> Generation:
-        return await (await self._current()).open(request, model)
+        upstream = await self._current()
+        tried = self._endpoint
+        try:
+            return await upstream.open(request, model)
+        except UpstreamUnreachable:  # its process died a moment ago: nothing was said yet, so a new one may answer
+            return await (await self._current(unreachable=tried)).open(request, model)
 
     async def models(self) -> list[str]:
         return self.settings.models
@@ -37,9 +42,9 @@ class EmbeddedUpstream:
             await self._upstream.aclose()
         await self._model.aclose()
 
-    async def _current(self) -> OpenAIUpstream:
+    async def _current(self, unreachable: Endpoint | None = None) -> OpenAIUpstream:
         try:
-            endpoint = await self._model.endpoint()
+            endpoint = await self._model.endpoint(unreachable=unreachable)
         except LocalModelError as err:
             raise UpstreamUnreachable(str(err), code="local_model_failed") from err
         if endpoint != self._endpoint or self._upstream is None:

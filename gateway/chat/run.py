@@ -90,7 +90,7 @@ class Run:
         self._generation: Generation | None = None
         self._ending: Outcome | None = None
         self._generating = False
-        """Its outcome is open."""
+        """Its task is where a cancellation becomes an outcome."""
         self._next = 0
         self._unacknowledged = 0
         self._paused = False
@@ -115,32 +115,27 @@ class Run:
         """Obeys the commands on the chat's topic that follow `after`. Call before the opening is appended."""
         self._unwatch = self._hub.watch(chat_topic(self.info.chat_id), after, self._command)
 
-    def give_up(self) -> None:
-        """The opening could not be appended: there is no run."""
-        self._unwatch()
-        self.verdict.cancel()
-        self.finished.cancel()
-
     @property
     def model(self) -> str:
         """The model that answers, once one does."""
         return self._generation.model if self._generation else self.info.model
 
-    def start(self) -> "asyncio.Task[None]":
-        self._generating = True
-        self._task = self._loop.create_task(self._live(), name=self.topic)
+    def start(self, opened: "asyncio.Future[list[Appended]]") -> "asyncio.Task[None]":
+        """Lets it run as soon as its opening is in the log; when that fails there never was a run."""
+        self._task = self._loop.create_task(self._live(opened), name=self.topic)
         return self._task
 
     # Ending, from outside
 
     def stop(self, outcome: Outcome) -> None:
         """Ends the run; the upstream request is closed before this returns. Idempotent."""
-        if self._ending is not None or self._task is None or not self._generating:
+        if self._ending is not None or self.outcome is not None:
             return
         self._ending = outcome
         if self._generation is not None:
             self._generation.abort()
-        self._task.cancel()
+        if self._generating and self._task is not None:
+            self._task.cancel()
 
     def _command(self, block: Block) -> None:
         if block.name != "stop":
@@ -151,7 +146,14 @@ class Run:
 
     # The life
 
-    async def _live(self) -> None:
+    async def _live(self, opened: "asyncio.Future[list[Appended]]") -> None:
+        try:
+            await opened
+        except BaseException:  # whoever asked for the run is told
+            self._unwatch()
+            self.verdict.cancel()
+            self.finished.cancel()
+            return
         self._timer = self._loop.call_later(HEARTBEAT_S, self._tick)
         self._tick()
         try:
@@ -173,8 +175,9 @@ class Run:
 
     async def _outcome(self) -> Outcome:
         """Generates until there is a reason to end. The boundary of the run: whatever happens becomes an outcome."""
+        self._generating = True
         try:
-            return await self._generate()
+            return self._ending or await self._generate()
         except TrilaneError as err:
             return Failed(err)
         except asyncio.CancelledError:

@@ -67,16 +67,13 @@ class Runs:
         return run
 
     async def begin(self, run: Run, *before: Append) -> None:
-        """Appends `before`, the run's opening and its reserved usage as one, then lets it run; or leaves nothing."""
-        try:
-            await self._log.append(*before, *run.opening(), reserved(run.info.sub, run.info.run_id))
-        except BaseException:
-            run.give_up()
-            self._forget(run)
-            raise
-        task = run.start()
+        """Appends `before`, the run's opening and its reserved usage as one, and lets it run; or leaves nothing."""
+        opened = self._log.append(*before, *run.opening(), reserved(run.info.sub, run.info.run_id))
+        task = run.start(opened)
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._ended(run, done))
+        await asyncio.wait((opened,))  # who asked may be cancelled; the run goes on
+        opened.result()
 
     def _ended(self, run: Run, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)

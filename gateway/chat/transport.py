@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import ssl
 from collections import deque
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 import httptools
 import httpx2
@@ -20,6 +20,9 @@ READ_HIGH_WATER = 262_144
 MAX_HEADER_BYTES = 65_536
 MAX_IDLE_PER_ORIGIN = 256
 KEEPALIVE_S = 30.0
+
+OURS = {b"content-length", b"transfer-encoding", b"accept-encoding", b"connection"}
+"""Headers that are said here."""
 
 Origin = tuple[str, str, int]
 
@@ -168,11 +171,11 @@ class Connection(asyncio.Protocol):
 
     # What the reader does
 
-    async def send(self, request: httpx2.Request, content: bytes) -> None:
+    async def send(self, target: "Target", content: bytes) -> None:
         """Writes the request and waits for the headers of its answer."""
         self._reset()
         assert self.transport
-        self.transport.writelines([_head(request, len(content)), content])
+        self.transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (target.head, len(content), content))
         await self._writable.wait()
         while not self.answered:
             if self._error:
@@ -181,6 +184,10 @@ class Connection(asyncio.Protocol):
 
     def status(self) -> int:
         return self._parser.get_status_code()
+
+    def header(self, name: bytes) -> str | None:
+        """The first of that name, which is in lower case."""
+        return next((value.decode("latin-1") for known, value in self.headers if known.lower() == name), None)
 
     async def read(self) -> bytes:
         while not self._chunks:
@@ -297,43 +304,59 @@ class Pool:
             connection.abort()
 
 
+class Target(NamedTuple):
+    """Where requests go, and how each of them begins: all of its head but the length of its content."""
+
+    origin: Origin
+    head: bytes
+
+    @classmethod
+    def of(cls, request: httpx2.Request) -> "Target":
+        url = request.url
+        lines = [b"%b %b HTTP/1.1" % (request.method.encode(), url.raw_path)]
+        lines += [b"%b: %b" % (name, value) for name, value in request.headers.raw if name.lower() not in OURS]
+        lines += [b"accept-encoding: identity", b""]
+        origin = (url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80))
+        return cls(origin, b"\r\n".join(lines))
+
+
 class HttptoolsTransport(httpx2.AsyncBaseTransport):
-    """The SDK's `http_client` transport. A response carries its `Body` in `extensions["body"]`."""
+    """Exchanges requests for answers: with `exchange` for streams, and as the `http_client` of the SDK for the rest."""
 
     def __init__(self) -> None:
         self.pool = Pool()
         self._tls: ssl.SSLContext | None = None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        url = request.url
-        origin = (url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80))
-        content = await request.aread()
         timeout = request.extensions.get("timeout", {}).get("connect")
-        connection = self.pool.take(origin)
+        connection = await self.exchange(Target.of(request), await request.aread(), timeout)
+        return httpx2.Response(status_code=connection.status(), headers=connection.headers, stream=Body(connection))
+
+    async def exchange(self, target: Target, content: bytes, connect_s: float | None) -> Connection:
+        """Sends one request; the connection on which its answer has begun. Raises httpx2.TransportError."""
+        connection = self.pool.take(target.origin)
         if connection is not None:
             try:
-                return await self._exchange(connection, request, content)
+                return await self._ask(connection, target, content)
             except (httpx2.ReadError, httpx2.RemoteProtocolError):
                 if connection.headers:
                     raise
                 # A kept connection that the upstream closed in that moment: nothing was answered, so ask once more.
+        scheme, host, _ = target.origin
         try:
-            async with asyncio.timeout(timeout):
-                connection = await self.pool.connect(origin, self._context(url.scheme))
+            async with asyncio.timeout(connect_s):
+                connection = await self.pool.connect(target.origin, self._context(scheme))
         except TimeoutError as err:
-            raise httpx2.ConnectTimeout(f"no connection to {url.host} within {timeout} s") from err
-        return await self._exchange(connection, request, content)
+            raise httpx2.ConnectTimeout(f"no connection to {host} within {connect_s} s") from err
+        return await self._ask(connection, target, content)
 
-    async def _exchange(self, connection: Connection, request: httpx2.Request, content: bytes) -> httpx2.Response:
+    async def _ask(self, connection: Connection, target: Target, content: bytes) -> Connection:
         try:
-            await connection.send(request, content)
+            await connection.send(target, content)
         except BaseException:
             connection.abort()
             raise
-        body = Body(connection)
-        return httpx2.Response(
-            status_code=connection.status(), headers=connection.headers, stream=body, extensions={"body": body}
-        )
+        return connection
 
     def _context(self, scheme: str) -> ssl.SSLContext | None:
         if scheme == "https" and self._tls is None:
@@ -342,12 +365,3 @@ class HttptoolsTransport(httpx2.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         self.pool.close()
-
-
-def _head(request: httpx2.Request, length: int) -> bytes:
-    target = request.url.raw_path
-    lines = [b"%b %b HTTP/1.1" % (request.method.encode(), target)]
-    skip = {b"content-length", b"transfer-encoding", b"accept-encoding", b"connection"}
-    lines += [b"%b: %b" % (name, value) for name, value in request.headers.raw if name.lower() not in skip]
-    lines += [b"accept-encoding: identity", b"content-length: %d" % length, b"", b""]
-    return b"\r\n".join(lines)

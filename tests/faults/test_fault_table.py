@@ -55,7 +55,7 @@ TABLE: dict[str, Ok | Cut | Refused] = {
     "e400": Refused(502, "upstream_bad_request"),
     "e401": Refused(502, "upstream_unauthorized"),
     "e429": Refused(429, "upstream_rate_limited", retry_after="7"),
-    "e429-bare": Refused(429, "upstream_rate_limited"),
+    "e429-bare": Refused(429, "upstream_rate_limited", retry_after="2"),
     "e500": Refused(502, "upstream_unavailable"),
     "e503": Refused(502, "upstream_unavailable"),
     "html": Refused(502, "upstream_invalid"),

@@ -23,12 +23,13 @@ import pytest
 
 from events.hub import Hub
 from events.log import Block, Commit, EventLog, Slice
-from gateway.sse import WRITER, EventStream, OpenStreams
+from gateway.sse import EventStream, OpenStreams
 from loadtests.upstream import Answer, words
 from loadtests.upstream.shapes import chunk
 from loadtests.upstream.stream import finish, start
 from tests.conftest import Gateway, UpstreamThread, eventually, serving
 from tests.sse_client import Frames, chat_body, follow, iter_frames, send
+from tests.streams import FakeServer
 
 STALL_S = 60.0 if os.environ.get("LONG_TESTS") else 5.0
 DELTAS = 5000
@@ -196,36 +197,15 @@ class Behind:
         """Nothing is held."""
 
 
-class Connection:
-    """A server's connection that takes everything."""
-
-    writable = True
-
-    def __init__(self) -> None:
-        self.on_writable: Callable[[], object] = lambda: None
-        self.written = b""
-
-    def write_chunk(self, data: bytes) -> None:
-        self.written += data
-
-
 def test_news_that_come_during_a_catch_up_overwrite_nothing() -> None:
-    source, connection = Behind(5), Connection()
+    source = Behind(5)
 
-    async def receive() -> dict[str, str]:
-        await asyncio.Event().wait()
-        return {"type": "http.disconnect"}
+    async def main() -> bytes:
+        server = FakeServer(EventStream(source, ping_s=15, open_streams=OpenStreams()), direct=True)
+        await server.over(5)
+        return server.body
 
-    async def send_(message: dict[str, Any]) -> None:
-        """Heads and ends are of no interest here."""
-
-    async def main() -> None:
-        async with asyncio.timeout(5):
-            stream = EventStream(source, ping_s=15, open_streams=OpenStreams())
-            await stream({"extensions": {WRITER: connection}}, receive, send_)
-
-    asyncio.run(main())
-    assert connection.written.removeprefix(b": ok\n") == source.expected
+    assert asyncio.run(main()).removeprefix(b": ok\n") == source.expected
 
 
 class Elsewhere:

@@ -14,6 +14,8 @@ from gateway.chat.completion import Chunk, FinishReason, ToolCall
 
 HEADERS = [(b"x-vercel-ai-ui-message-stream", b"v1")]
 DONE = b"data: [DONE]\n\n"
+STEP_START = Raw(b'{"type":"step-start"}')
+"""Parts what a run adds to an earlier one's answer: tools called in one step ran side by side, in two one by one."""
 CHUNK = "chunk"
 """Name of the events that are chunks; the other events of a run are hidden from clients."""
 
@@ -46,7 +48,8 @@ class MessageParts:
     """The parts of an answer as they grow. Deltas are kept in pieces: nothing here touches the text so far."""
 
     def __init__(self, base: Iterable[Raw] = ()) -> None:
-        self._parts: list[tuple[str, list[str]] | ToolInput | Raw] = list(base)
+        self._base = list(base)
+        self._parts: list[tuple[str, list[str]] | ToolInput] = []
         self.emitted = 0
         """Deltas that a user could see."""
 
@@ -60,7 +63,8 @@ class MessageParts:
 
     def encoded(self) -> list[Raw]:
         """The parts as JSON, in the form a client keeps them."""
-        return [Raw(_json(_part(part))) if not isinstance(part, Raw) else part for part in self._parts]
+        said = [Raw(_json(_part(part))) for part in self._parts]
+        return [*self._base, STEP_START, *said] if self._base and said else self._base + said
 
 
 def _part(part: tuple[str, list[str]] | ToolInput) -> dict[str, object]:
