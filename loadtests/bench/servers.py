@@ -59,6 +59,7 @@ class Target:
 TARGETS = {
     "direct": Target("direct", "/v1/chat/completions", OPENAI_BODY),
     "nginx": Target("nginx", "/v1/chat/completions", OPENAI_BODY),
+    "litestar": Target("litestar", "/v1/chat/completions", OPENAI_BODY),
     "trilane": Target("trilane", "/api/chat", CHAT_BODY, drain_s=4.0),
     "trilane-v1": Target("trilane-v1", "/v1/chat/completions", OPENAI_BODY, drain_s=4.0),
 }
@@ -132,8 +133,10 @@ def _command(target: Target, ports: Ports, folder: Path, settings: dict[str, str
         "PYTHONPATH": str(ROOT),
         **settings,
     }
-    serve = ["-m", "gateway", "serve", "chat", "--host", "127.0.0.1", "--port", str(ports.server)]
-    return [sys.executable, *serve], env
+    port = str(ports.server)
+    if target.name == "litestar":
+        return [sys.executable, "-m", "loadtests.bench.peer_litestar", port], env
+    return [sys.executable, "-m", "gateway", "serve", "chat", "--host", "127.0.0.1", "--port", port], env
 
 
 @contextlib.contextmanager
