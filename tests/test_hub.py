@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 
 from events.hub import WRITE_BYTES, Hub
-from events.log import Block, Position, Retention
+from events.log import Append, Block, Position, Retention
 from events.memory import MemoryLog
 from events.ring import RING_MAX_FRAMES
 from gateway.errors import Gone
@@ -349,3 +349,47 @@ async def gone(hub: Hub, topic: str, position: Position | None) -> str:
         await hub.open(topic, plain, position)
     assert refused.value.status == 410
     return refused.value.code
+
+
+# One of many
+
+
+@scenario
+async def test_readers_that_all_end_at_once_all_hear_of_it() -> None:
+    """A response that owns its connection leaves while the others are being told."""
+    log, hub = await opened()
+    servers = [FakeServer(stream(hub.open_new("t", plain), end=b"END"), direct=True) for _ in range(5)]
+    await settle()
+    await log.append(Append(topic="t", data=[b"1"], close=True))
+    for server in servers:
+        await server.over(2)
+        assert (server.body, server.complete) == (b": ok\n<1>END", True)
+
+
+@scenario
+async def test_an_encoder_that_fails_ends_its_own_readers_only() -> None:
+    def broken(epoch: str, block: Block) -> list[bytes]:
+        raise ZeroDivisionError
+
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+    log, hub = await opened()
+    failing, reader, watched = hub.open_new("t", broken), hub.open_new("t", plain), []
+    hub.watch("t", Position(epoch="", offset=0), watched.append)
+    await put(log, "t", b"1")
+    assert (failing.ended, failing.complete) == (True, False)
+    assert (reader.poll(), len(watched)) == (joined(1, 1), 1)
+    assert isinstance(told[0], ZeroDivisionError)
+
+
+@scenario
+async def test_a_connection_that_fails_keeps_the_news_from_no_other() -> None:
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+    log, hub = await opened()
+    readers = [hub.open_new("t", plain) for _ in range(3)]
+    heard: list[int] = []
+    for number, reader in enumerate(readers):
+        reader.on_wake = (lambda: 1 / 0) if number == 1 else (lambda number=number: heard.append(number))
+    await put(log, "t", b"1")
+    assert (sorted(heard), len(told)) == ([0, 2], 1)

@@ -1,6 +1,6 @@
 """What people write first: a Litestar route that relays the SDK's stream objects, with nothing kept.
 
-    python -m loadtests.bench.peer_litestar PORT
+python -m loadtests.bench.peer_litestar PORT
 """
 
 import sys

@@ -31,7 +31,7 @@ def token(ask: Ask, index: int) -> str:
     if ask.marks:
         return f"~s{index}~t{time.monotonic_ns()}~ "
     if ask.echo:
-        return echo_tokens(ask)[index]
+        return (echo_tokens(ask)[index : index + 1] or [word(index)])[0]
     return word(index)
 
 
