@@ -160,7 +160,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="loadtests.bench chat", description="What the chat lane adds to a token.")
     parser.add_argument("--rounds", type=int, default=5, help="how often each target is measured (5)")
     parser.add_argument("--quick", action="store_true", help="one round: an indication, not a measurement")
-    parser.add_argument("--targets", default="direct,nginx,trilane", help=f"some of {','.join(TARGETS)}")
+    parser.add_argument("--targets", default="direct,nginx,litestar,trilane", help=f"some of {','.join(TARGETS)}")
     parser.add_argument("--v1", action="store_true", help="also measure Trilane's /v1/chat/completions")
     parser.add_argument("--upstream", help="another fake upstream with the same marks and T= I=, called with a port")
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="a setting for Trilane")

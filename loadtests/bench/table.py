@@ -55,6 +55,19 @@ def _of_nginx(turn: Round, target: str) -> float | None:
     return (rate(turn, target) or 0) / (rate(turn, "nginx") or 1)
 
 
+def _of_relay(case: str, quantile: str) -> Figure:
+    """What the gateway adds, as a part of what a plain relay adds in the same round."""
+    added = _added(case, "ttft_ms", quantile)
+
+    def figure(turn: Round, target: str) -> float | None:
+        if "litestar" not in turn or target in ("litestar", "direct"):
+            return None
+        ours, relay = added(turn, target), added(turn, "litestar")
+        return None if ours is None or not relay else ours / relay
+
+    return figure
+
+
 def _tokens_per_frame(turn: Round, target: str) -> float | None:
     case = turn[target]["cases"]["burst"]
     return case["tokens"] / case["frames"] if case["frames"] else None
@@ -68,9 +81,11 @@ ROWS = (
     Row("first token, 1 stream, p50 ms", _plain("one", "ttft_ms", "p50")),
     Row("  added p50 ms", _added("one", "ttft_ms", "p50")),
     Row("  added p99 ms", _added("one", "ttft_ms", "p99")),
+    Row("  added p50, of a plain relay", _of_relay("one", "p50"), goal=0.75),
     Row("first token, 100 streams, p50 ms", _plain("hundred", "ttft_ms", "p50")),
     Row("  added p50 ms", _added("hundred", "ttft_ms", "p50"), goal=1.5),
     Row("  added p99 ms", _added("hundred", "ttft_ms", "p99"), goal=8.0),
+    Row("  added p50, of a plain relay", _of_relay("hundred", "p50"), goal=0.75),
     Row("  server CPU µs/token", _plain("hundred", "server_us_per_token"), "{:.1f}"),
     Row("burst, 20 streams, upstream chunks/s", _plain("burst", "tokens_per_s"), "{:,.0f}", goal=25_000, at_most=False),
     Row("  tokens in one SSE event", _tokens_per_frame),
