@@ -152,6 +152,10 @@ class EventLog(Protocol):
         """
         ...
 
+    def exists(self, topic: str) -> bool:
+        """Whether there is such a topic, as far as can be told within microseconds; when in doubt, True."""
+        ...
+
     async def read(self, topic: str, after: int, *, max_events: int = 1000, max_bytes: int = 262_144) -> Slice:
         """Events strictly after offset `after`, at least one when there is one, else bounded by both limits."""
         ...

@@ -108,6 +108,10 @@ class MemoryLog:
         self._apply(change)
         return future
 
+    def exists(self, topic: str) -> bool:
+        """Whether there is such a topic."""
+        return topic in self._topics
+
     async def read(self, topic: str, after: int, *, max_events: int = 1000, max_bytes: int = 262_144) -> Slice:
         """Events strictly after offset `after`, at least one when there is one, else bounded by both limits."""
         state = self._topics.get(topic)

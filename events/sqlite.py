@@ -114,6 +114,10 @@ class SqliteLog:
                     return LogError(f"{text!a} cannot be kept: it is not Unicode text")
         return None
 
+    def exists(self, topic: str) -> bool:
+        """Whether there is such a topic: one look at an index, some 20 µs in the event loop's own thread."""
+        return self._reader is None or self._reader.exists(topic)
+
     async def read(self, topic: str, after: int, *, max_events: int = 1000, max_bytes: int = 262_144) -> Slice:
         """Events strictly after offset `after`, at least one when there is one, else bounded by both limits."""
         return await self._reading().read(topic, after, max_events, max_bytes)

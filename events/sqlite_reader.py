@@ -51,6 +51,7 @@ class Reader:
         self._idle: SimpleQueue[Connection] = SimpleQueue()
         for _ in range(THREADS):
             self._idle.put(connect(path))
+        self._quick = connect(path, busy_s=0)
         self._is_open = True
 
     def close(self) -> None:
@@ -59,6 +60,14 @@ class Reader:
         self._threads.shutdown()
         for _ in range(THREADS):
             self._idle.get().close()
+        self._quick.close()
+
+    def exists(self, topic: str) -> bool:
+        """In the caller's thread, without waiting for anybody."""
+        try:
+            return self._quick.execute("SELECT 1 FROM topics WHERE name = ?", (topic,)).fetchone() is not None
+        except SqlError:
+            return True
 
     async def read(self, topic: str, after: int, max_events: int, max_bytes: int) -> Slice:
         values = {"topic": topic, "after": after, "max_events": max_events, "max_bytes": max_bytes}

@@ -91,6 +91,7 @@ class Run:
         self._ending: Outcome | None = None
         self._generating = False
         """Its task is where a cancellation becomes an outcome."""
+        self._opened: asyncio.Future[list[Appended]] = loop.create_future()
         self._next = 0
         self._unacknowledged = 0
         self._paused = False
@@ -121,9 +122,19 @@ class Run:
         return self._generation.model if self._generation else self.info.model
 
     def start(self, opened: "asyncio.Future[list[Appended]]") -> "asyncio.Task[None]":
-        """Lets it run as soon as its opening is in the log; when that fails there never was a run."""
-        self._task = self._loop.create_task(self._live(opened), name=self.topic)
+        """Asks the upstream while the opening is on its way to the log: a quarter of the time to a first token.
+
+        All that follows is fenced by the opening, so nobody sees anything before it. When it fails there never was a
+        run: the upstream's request is closed, and `finished` cancelled.
+        """
+        self._opened = opened
+        opened.add_done_callback(self._check_opened)
+        self._task = self._loop.create_task(self._live(), name=self.topic)
         return self._task
+
+    def _check_opened(self, opened: "asyncio.Future[list[Appended]]") -> None:
+        if opened.cancelled() or opened.exception() is not None:
+            self.stop(Failed(LogError("this run could not be opened")))
 
     # Ending, from outside
 
@@ -146,18 +157,16 @@ class Run:
 
     # The life
 
-    async def _live(self, opened: "asyncio.Future[list[Appended]]") -> None:
-        try:
-            await opened
-        except BaseException:  # whoever asked for the run is told
-            self._unwatch()
-            self.verdict.cancel()
-            self.finished.cancel()
-            return
+    async def _live(self) -> None:
         self._timer = self._loop.call_later(HEARTBEAT_S, self._tick)
         self._tick()
         try:
             outcome = self.outcome = await self._outcome()
+            await asyncio.wait((self._opened,))
+            if self._opened.cancelled() or self._opened.exception() is not None:
+                self.verdict.cancel()
+                self.finished.cancel()
+                return
             if not self.verdict.done():
                 if isinstance(outcome, Failed):
                     self.verdict.set_exception(outcome.error)

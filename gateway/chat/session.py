@@ -8,6 +8,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -102,6 +103,7 @@ class Chats:
         self._hub = hub
         self._runs = runs
         self._max_messages = max_messages
+        self._turns = WeakValueDictionary[str, asyncio.Lock]()
 
     # Reading
 
@@ -196,9 +198,16 @@ class Chats:
                 f"{len(posted)} messages: at most {self._max_messages} are allowed", code="too_many_messages"
             )
         key = key or request_key(posted, request.trigger, request.message_id or "")
-        check_id("chat id", request.id)
-        # A conversation of one message is most likely new: try that first, it saves a read before the first token.
-        history = History(chat_id=request.id) if len(posted) == 1 and request.messages is not UNSET else None
+        # The upstream is asked before a run is known to be the only one, so of two requests here the second waits.
+        turn = self._turns.setdefault(check_id("chat id", request.id), asyncio.Lock())
+        async with turn:
+            return await self._send(who, request, posted, key, extra)
+
+    async def _send(
+        self, who: Principal, request: SendRequest, posted: list[UIMessage], key: str, extra: dict[str, Raw]
+    ) -> Attached:
+        # What a new chat holds needs no reading.
+        history = None if self._log.exists(chat_topic(request.id)) else History(chat_id=request.id)
         for _ in range(CONFLICT_TRIES):
             if history is None:
                 history = await self._writable(who, request.id)

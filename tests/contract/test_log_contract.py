@@ -14,6 +14,16 @@ from tests.contract.engines import Engine, Heard, flat, put, scenario, whole
 
 
 @scenario
+async def test_whether_a_topic_exists_can_be_told_at_once(engine: Engine) -> None:
+    async with engine.open() as log:
+        assert not log.exists("a")
+        await put(log, "a", b"1")
+        assert (log.exists("a"), log.exists("b")) == (True, False)
+        await log.delete("a")
+        assert not log.exists("a")
+
+
+@scenario
 async def test_offsets_count_from_one_without_gaps(engine: Engine) -> None:
     async with engine.open() as log:
         first = await put(log, "a", b"1", b"2")

@@ -97,7 +97,7 @@ def ready(gateway: Gateway) -> int:
     """Status of `/readyz`; 0 when nobody listens."""
     try:
         return httpx2.get(f"{gateway.url}/readyz", verify=False).status_code
-    except httpx2.ConnectError:
+    except httpx2.TransportError:
         return 0
 
 
