@@ -7,13 +7,12 @@ from litestar import delete, get, post
 from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import UNSET, Raw, UnsetType
 
-from events.cursor import cursor_of
 from gateway.chat.dialects.ui_message import DONE, HEADERS
 from gateway.chat.lane import ChatLane
 from gateway.chat.session import Attached, ChatPage, SendRequest, Snapshot, check_id
 from gateway.errors import BadRequest, Overloaded
 from gateway.sse import EventStream
-from routes.requests import AnyRequest, caller, decode
+from routes.requests import AnyRequest, body_of, caller, cursor, decode, header
 
 OURS = {field.encode_name for field in msgspec.structs.fields(SendRequest)}
 MAX_EXTRA = 64
@@ -31,15 +30,16 @@ class Stopped(msgspec.Struct, rename="camel"):
 
 
 @post("/api/chat", status_code=200, summary="Start a run and stream it; the same request again is the same run")
-async def send(request: AnyRequest, body: bytes, chat: ChatLane) -> ASGIApp:
+async def send(request: AnyRequest, chat: ChatLane) -> ASGIApp:
     who = caller(request)
+    body = await body_of(request, chat.settings.limits.body_bytes)
     parsed = decode(body, SendRequest)
-    cursor = cursor_of(request.headers.get("last-event-id"), request.query_params)
-    if cursor is not None:
-        attached = await chat.chats.follow(who, parsed.id, cursor)
+    after = cursor(request)
+    if after is not None:
+        attached = await chat.chats.follow(who, parsed.id, after)
         assert attached is not None
         return stream(chat, attached)
-    key = request.headers.get("idempotency-key") or request.headers.get("x-run-id") or ""
+    key = header(request, b"idempotency-key") or header(request, b"x-run-id") or ""
     if key:
         check_id("idempotency key", key)
     return stream(chat, await chat.chats.send(who, parsed, key, _extra(body)))
@@ -48,8 +48,7 @@ async def send(request: AnyRequest, body: bytes, chat: ChatLane) -> ASGIApp:
 @get("/api/chat/{chat_id:str}/stream", summary="Follow the active run, or continue strictly after a cursor")
 async def follow(request: AnyRequest, chat_id: str, chat: ChatLane) -> ASGIApp:
     who = caller(request)
-    cursor = cursor_of(request.headers.get("last-event-id"), request.query_params)
-    attached = await chat.chats.follow(who, chat_id, cursor)
+    attached = await chat.chats.follow(who, chat_id, cursor(request))
     return stream(chat, attached) if attached else _nothing
 
 
@@ -72,8 +71,9 @@ async def remove(request: AnyRequest, chat_id: str, chat: ChatLane) -> None:
 
 
 @post("/api/chat/{chat_id:str}/stop", status_code=200, summary="Stop the active run, from any device")
-async def stop(request: AnyRequest, body: bytes, chat_id: str, chat: ChatLane) -> Stopped:
+async def stop(request: AnyRequest, chat_id: str, chat: ChatLane) -> Stopped:
     who = caller(request)
+    body = await body_of(request, chat.settings.limits.body_bytes)
     run_id = await chat.chats.stop(who, chat_id, decode(body, StopRequest).active_stream_id)
     return Stopped(run_id is not None, run_id)
 

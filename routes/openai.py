@@ -15,7 +15,7 @@ from gateway.chat.lane import ChatLane
 from gateway.chat.run import Run
 from gateway.errors import Overloaded, TrilaneError
 from gateway.sse import EventStream, send_problem
-from routes.requests import AnyRequest, caller, decode
+from routes.requests import AnyRequest, body_of, caller, decode
 
 
 class Model(msgspec.Struct):
@@ -37,10 +37,10 @@ async def models(request: AnyRequest, chat: ChatLane) -> ModelList:
 
 
 @post("/v1/chat/completions", status_code=200, summary="One completion, streamed or whole")
-async def completions(request: AnyRequest, body: bytes, chat: ChatLane) -> ASGIApp:
+async def completions(request: AnyRequest, chat: ChatLane) -> ASGIApp:
     who = caller(request)
-    asked = decode(body, CompletionRequest)
     limits = chat.settings.limits
+    asked = decode(await body_of(request, limits.body_bytes), CompletionRequest)
     run_id = new_run_id()
     size = sum(map(len, asked.messages))
     info = RunInfo(run_id=run_id, sub=who.sub, message_id=f"msg-{run_id}", model=asked.model, prompt_bytes=size)

@@ -6,8 +6,9 @@ from typing import Any, TypeVar, cast
 import msgspec
 from litestar import Request
 
+from events.cursor import cursor_of
 from gateway.auth import Principal
-from gateway.errors import BadRequest
+from gateway.errors import BadRequest, TooLarge
 
 T = TypeVar("T")
 AnyRequest = Request[Principal, Any, Any]
@@ -18,6 +19,37 @@ def caller(request: AnyRequest) -> Principal:
     who = request.user
     who.require_chat()
     return who
+
+
+def header(request: AnyRequest, wanted: bytes) -> str | None:
+    """The first header of that name, which is in lower case; without parsing the others."""
+    return next((value.decode("latin-1") for name, value in request.scope["headers"] if name == wanted), None)
+
+
+def cursor(request: AnyRequest) -> str | None:
+    """Where its reader stands, as it says."""
+    told = header(request, b"last-event-id")
+    return cursor_of(told, request.query_params) if request.scope["query_string"] else told or None
+
+
+async def body_of(request: AnyRequest, max_bytes: int) -> bytes:
+    """The body, read at most a little past `max_bytes`: then TooLarge.
+
+    Litestar's own way parses every header for it and passes a generator, which a first token waits for.
+    """
+    pieces: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message: Any = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise BadRequest("the body was cut", code="bad_body")
+        piece: bytes = message.get("body", b"")
+        size += len(piece)
+        if size > max_bytes:
+            raise TooLarge(f"the body is larger than {max_bytes} bytes (TRILANE_LIMIT_BODY_BYTES)")
+        pieces.append(piece)
+        more = message.get("more_body", False)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 MAX_DEPTH = 100

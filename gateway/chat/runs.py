@@ -72,8 +72,7 @@ class Runs:
         task = run.start(opened)
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._ended(run, done))
-        await asyncio.wait((opened,))  # who asked may be cancelled; the run goes on
-        opened.result()
+        await opened
 
     def _ended(self, run: Run, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
