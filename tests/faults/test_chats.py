@@ -450,3 +450,24 @@ def test_a_restart_keeps_chats_and_cursors(upstream: UpstreamThread, tmp_path: P
         assert len(asked(upstream, "<kept>")) == 1
     finally:
         gateway.stop()
+
+
+def test_the_same_new_chat_asked_of_two_processes_at_once_is_one_run(upstream: UpstreamThread, tmp_path: Path) -> None:
+    """Both ask the upstream before they know of each other: the one that loses leaves no trace, and shows the same."""
+    gateways = [serving(tmp_path, upstream.url).start() for _ in range(2)]
+    try:
+        for number in range(10):
+            body = chat_body(f"twice{number}", f"T=20 I=1000 <twice{number}>")
+            with ThreadPoolExecutor(2) as pool:
+                first, second = pool.map(lambda gateway, body=body: send(gateway.url, body)[1], gateways)
+            assert first.events == second.events
+            assert (first.text, first.done) == (words(20), True)
+            assert texts(gateways[0], f"twice{number}") == [f"T=20 I=1000 <twice{number}>", words(20)]
+        for gateway in gateways:
+            eventually(lambda gateway=gateway: gateway.gauge("trilane_open_runs") == 0, what="no open run")
+        eventually(lambda: not [seen for seen in asked(upstream, "<twice") if seen.open], what="no open request")
+        assert [row["outcome"] for row in gateways[0].usage()] == ["finish"] * 10
+        assert not [gateway for gateway in gateways if "Traceback" in gateway.stderr()]
+    finally:
+        for gateway in gateways:
+            gateway.stop()
