@@ -12,8 +12,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from gateway.open_streams import OpenStreams
 from gateway.protocol import StreamProtocol
-from gateway.sse import CARRIER, EventStream, OpenStreams
+from gateway.sse import CARRIER, EventStream
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 SLICE = 65_536

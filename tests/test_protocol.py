@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from gateway.errors import Gone, UpstreamRefused
-from gateway.sse import EventStream, OpenStreams
+from gateway.open_streams import OpenStreams
+from gateway.sse import EventStream
 from tests.raw_server import on_each_loop, until
 from tests.streams import SERVERS, Call, Feed, Uvicorn, stream
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from gateway.errors import Gone, Overloaded, UpstreamRefused
-from gateway.sse import OpenStreams
+from gateway.open_streams import OpenStreams
 from tests.streams import HOUR_S, SLICE, FakeServer, Feed, on_both_ways, stream
 from tests.virtual_time import simulated
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from gateway.sse import EventStream, OpenStreams
+from gateway.open_streams import OpenStreams
+from gateway.sse import EventStream
 from tests.streams import HOUR_S, PING_S, FakeServer, Feed, on_both_ways, stream
 from tests.virtual_time import simulated
 

@@ -9,8 +9,8 @@ from events.log import EventLog
 from gateway.chat.runs import Runs
 from gateway.chat.session import Chats
 from gateway.chat.upstream import Upstreams
+from gateway.open_streams import OpenStreams
 from gateway.settings import Settings
-from gateway.sse import OpenStreams
 
 
 class ChatLane:

@@ -1,0 +1,58 @@
+"""The event streams that are open in this process, and how they are sent away without coming back all at once."""
+
+import asyncio
+import contextlib
+import random
+from typing import Protocol
+
+
+class Stream(Protocol):
+    """A response to one reader."""
+
+    @property
+    def resumable(self) -> bool:
+        """Its reader can come back with a cursor; else a drain lets it read on."""
+        ...
+
+    def leave(self) -> None:
+        """Ends soon, at the end of a whole event."""
+        ...
+
+
+class OpenStreams:
+    """The responses that are open in this process, so that a drain can close them evenly."""
+
+    def __init__(self) -> None:
+        self.draining = False
+        self._streams: set[Stream] = set()
+        self._left = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def add(self, stream: Stream) -> None:
+        self._streams.add(stream)
+
+    def discard(self, stream: Stream) -> None:
+        self._streams.discard(stream)
+        self._left.set()
+
+    async def drain(self, window_s: float) -> None:
+        """Asks every stream that can resume to leave, in random order, evenly over the window, or sooner."""
+        self.draining = True
+        loop = asyncio.get_running_loop()
+        end = loop.time() + window_s
+        staying = [stream for stream in self._streams if stream.resumable]
+        random.shuffle(staying)
+        while staying := [stream for stream in staying if stream in self._streams]:
+            due = loop.time() + max(0.0, end - loop.time()) / len(staying)
+            while loop.time() < due and staying[-1] in self._streams:
+                await self._departure(due - loop.time())
+            staying.pop().leave()
+
+    async def _departure(self, timeout_s: float) -> None:
+        """Waits until a stream has ended by itself."""
+        self._left.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._left.wait()
