@@ -331,7 +331,8 @@ class EventStream:
             self._wake()
         else:
             wait = max(0.05, wait - silent)
-        self._ping_timer = self._loop.call_later(wait, self._ping)
+        if not self._closed:
+            self._ping_timer = self._loop.call_later(wait, self._ping)
 
 
 async def send_problem(error: TrilaneError, scope: Scope, send: Send) -> None:

@@ -147,6 +147,23 @@ async def test_no_ping_is_left_behind() -> None:
     assert server.body == body
 
 
+@simulated
+async def test_a_ping_that_fails_is_the_last() -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: None)
+    feed = Feed()
+    server = FakeServer(stream(feed), direct=True)
+    await server.settled()
+    pinged: list[bytes] = []
+
+    def broken(data: bytes) -> None:
+        pinged.append(data)
+        raise OSError
+
+    server.pipe.write = broken  # type: ignore[method-assign]
+    await asyncio.sleep(HOUR_S)
+    assert (pinged, feed.closed) == ([b": ping\n"], 1)
+
+
 # Draining
 
 
