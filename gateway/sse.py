@@ -125,10 +125,7 @@ class EventStream:
         self._ping_s = ping_s
         self._connection: Connection | None = None
         self._fetch: asyncio.Task[None] | None = None
-        self._begun = False
-        self._gone = False
-        self._leaving = False
-        self._closed = False
+        self._begun = self._gone = self._leaving = self._closed = False
         self._ping_due = False
         self._ping_timer: asyncio.TimerHandle | None = None
         self._last_write = 0.0
@@ -324,8 +321,7 @@ class EventStream:
 
     def _ping(self) -> None:
         """One lazy timer: it looks at when bytes last went out instead of being moved on every write."""
-        silent = self._loop.time() - self._last_write
-        wait = self._interval()
+        silent, wait = self._loop.time() - self._last_write, self._interval()
         if silent >= self._ping_s * 0.9:
             self._ping_due = True
             self._wake()

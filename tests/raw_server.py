@@ -14,7 +14,8 @@ import httpx2
 import pytest
 import uvloop
 
-from gateway.chat.transport import Body, HttptoolsTransport
+from gateway.chat.connection import Body
+from gateway.chat.transport import HttptoolsTransport
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,

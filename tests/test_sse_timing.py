@@ -9,7 +9,7 @@ import pytest
 from gateway.open_streams import OpenStreams
 from gateway.sse import EventStream
 from tests.streams import HOUR_S, PING_S, FakeServer, Feed, on_both_ways, stream
-from tests.virtual_time import simulated
+from tests.virtual_time import HANGS_S, simulated
 
 # Pings
 
@@ -159,9 +159,11 @@ async def test_a_ping_that_fails_is_the_last() -> None:
         pinged.append(data)
         raise OSError
 
-    server.pipe.write = broken  # type: ignore[method-assign]
+    server.pipe.write = broken  # type: ignore[method-assign] - the connection breaks under the first ping
     await asyncio.sleep(HOUR_S)
     assert (pinged, feed.closed) == ([b": ping\n"], 1)
+    waiting: Any = getattr(asyncio.get_running_loop(), "_scheduled")  # noqa: B009 - a loop tells its timers to nobody
+    assert not [timer for timer in waiting if not timer.cancelled() and timer.when() < HANGS_S]
 
 
 # Draining

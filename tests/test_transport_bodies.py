@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import httpx2
 import pytest
 
-from gateway.chat.transport import READ_HIGH_WATER, Body
+from gateway.chat.connection import READ_HIGH_WATER, Body
 from tests.raw_server import Client, Peer, Poured, RawServer, chunked, length_of, on_each_loop, read_all, until
 
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"

@@ -16,7 +16,8 @@ import msgspec
 import openai
 
 from gateway.chat.completion import Chunk, CompletionParser, error_body, refusal
-from gateway.chat.transport import Body, Connection, HttptoolsTransport, Target
+from gateway.chat.connection import Body, Connection
+from gateway.chat.transport import HttptoolsTransport, Target
 from gateway.errors import (
     NotFound,
     Overloaded,
