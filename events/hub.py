@@ -5,7 +5,7 @@ between replay and live: what the log did not show yet is told to the ring, and 
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 
 from events.log import Block, Commit, EventLog, Position
@@ -28,8 +28,16 @@ class Hub:
         self._fetches: dict[str, asyncio.Task[None]] = {}
         self._news: set[str] = set()
         """Topics that another process wrote to since they were last read here."""
+        self._finders: list[tuple[str, Callable[[str], None]]] = []
         log.listener = self._committed
-        log.wanted = self._tails
+        log.wanted = self
+
+    def __contains__(self, topic: object) -> bool:
+        """Whether someone here wants to hear of the topic. Engines ask this from threads of theirs too."""
+        return topic in self._tails or any(str(topic).startswith(prefix) for prefix, _ in self._finders)
+
+    def __len__(self) -> int:
+        return len(self._tails) + len(self._finders)
 
     def open_new(self, topic: str, encode: Encode) -> "Reader":
         """A reader of a topic that does not exist yet (its name is a fresh random one): nothing needs replay."""
@@ -57,8 +65,18 @@ class Hub:
         """
         tail = Watch(see)
         tail.start(after.epoch, after.offset, closed=False)
-        self._tails.setdefault(topic, []).append(tail)
+        self.follow(topic, tail)
         return lambda: self.leave(topic, tail)
+
+    def follow(self, topic: str, tail: Tail) -> None:
+        """Feeds `tail` from now on; end it with `leave`."""
+        self._tails.setdefault(topic, []).append(tail)
+
+    def find(self, prefix: str, found: Callable[[str], None]) -> Callable[[], None]:
+        """Calls `found` with each topic of that prefix that is written to, again and again; returns how to end it."""
+        finder = (prefix, found)
+        self._finders.append(finder)
+        return lambda: self._finders.remove(finder)
 
     def leave(self, topic: str, tail: Tail) -> None:
         tails = self._tails.get(topic, [])
@@ -85,8 +103,11 @@ class Hub:
 
     def _committed(self, commits: Sequence[Commit]) -> None:
         tails = self._tails
-        woken: dict[Ring, None] = {}
+        woken: dict[Tail, None] = {}
         for commit in commits:
+            for prefix, found in self._finders:
+                if commit.topic.startswith(prefix):
+                    found(commit.topic)
             for tail in tails.get(commit.topic, ()):
                 if commit.block is None:
                     self.refresh(commit.topic)
@@ -94,17 +115,23 @@ class Hub:
                 if not _fed(tail, commit.epoch, commit.block):
                     self.refresh(commit.topic)
                 tail.closed = tail.closed or commit.closed
-                if isinstance(tail, Ring):
-                    woken[tail] = None
-        for ring in woken:
-            self._wake(ring)
+                woken[tail] = None
+        for tail in woken:
+            self._told(tail)
 
-    def _wake(self, ring: Ring) -> None:
-        if len(ring.readers) <= WAKE_SLICE:
-            for reader in tuple(ring.readers):  # one that is told of the end leaves at once
+    def _told(self, tail: Tail) -> None:
+        if isinstance(tail, Ring):
+            self.wake(tail.readers)
+        else:
+            tail.told()
+
+    def wake(self, readers: Collection[Waker]) -> None:
+        """Wakes all of them, in slices."""
+        if len(readers) <= WAKE_SLICE:
+            for reader in tuple(readers):  # one that is told of the end leaves at once
                 _wake(reader)
         else:
-            self._wake_slice(iter(list(ring.readers)))
+            self._wake_slice(iter(list(readers)))
 
     def _wake_slice(self, readers: Iterator[Waker]) -> None:
         woken = list(islice(readers, WAKE_SLICE))
@@ -139,13 +166,12 @@ class Hub:
             tail.stale = not more
             while more and not tail.deleted:
                 found = await self.log.read(topic, tail.head)
-                tail.deleted = found.epoch != tail.epoch and tail.epoch != ""
+                tail.compare(found.epoch, found.oldest)
                 for block in found.blocks:
                     _fed(tail, found.epoch, block)
                 tail.closed = tail.closed or (found.closed and tail.head >= found.head)
                 more = bool(found.blocks)
-            if isinstance(tail, Ring):
-                self._wake(tail)
+            self._told(tail)
 
 
 class Reader:

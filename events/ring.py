@@ -59,6 +59,13 @@ class Tail:
         """Subclasses keep what they need of a block, or say False; `hole`: events before it are missing here."""
         raise NotImplementedError
 
+    def compare(self, epoch: str, oldest: int) -> None:
+        """What the log holds now, before its blocks are fed."""
+        self.deleted = epoch != self.epoch and self.epoch != ""
+
+    def told(self) -> None:
+        """All of what was committed together was fed."""
+
 
 class Ring(Tail):
     """The newest frames of a topic."""
@@ -119,3 +126,7 @@ class Watch(Tail):
         if not hole:
             self.see(block)
         return not hole
+
+    def compare(self, epoch: str, oldest: int) -> None:
+        super().compare(epoch, oldest)
+        self.head = max(self.head, oldest - 1)  # what is no longer kept will never come

@@ -10,6 +10,7 @@ from typing import Annotated, Protocol
 import jwt
 import msgspec
 
+from events.topics import PRESENCE, covers, user_topic
 from gateway.errors import Forbidden, Unauthorized
 from gateway.settings import Settings
 
@@ -26,6 +27,10 @@ class Grants(msgspec.Struct, frozen=True, kw_only=True):
     audio: bool = True
 
 
+EVERYTHING = Grants(subscribe=["*"], publish=["*"])
+"""Of one who runs this gateway: a user of this machine, or the bearer of an API key."""
+
+
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """The one who asks: `sub` owns the topics it makes."""
 
@@ -33,6 +38,14 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     grants: Grants = Grants()
     expires_at: float | None = None
     """Seconds since 1970, when its token says so."""
+
+    def may_subscribe(self, topic: str) -> bool:
+        """A topic or pattern; one's own topic and who follows a topic that one may read need no grant."""
+        topic = topic.removeprefix(PRESENCE)
+        return topic == user_topic(self.sub) or covers(self.grants.subscribe, topic)
+
+    def may_publish(self, topic: str) -> bool:
+        return covers(self.grants.publish, topic)
 
     def require_chat(self) -> None:
         if not self.grants.chat:
@@ -54,7 +67,7 @@ class OpenAuthenticator:
     """No secret is configured: everyone on this machine is the user `local`. Only ever used on loopback."""
 
     def authenticate(self, authorization: str | None) -> Principal:
-        return Principal(sub=LOCAL_USER)
+        return Principal(sub=LOCAL_USER, grants=EVERYTHING)
 
 
 class BearerAuthenticator:
@@ -73,7 +86,7 @@ class BearerAuthenticator:
             raise Unauthorized(f"the token is longer than {MAX_TOKEN_BYTES} bytes")
         user = self._key_user(token)
         if user is not None:
-            return Principal(sub=user)
+            return Principal(sub=user, grants=EVERYTHING)
         if self._jwt_secret and token.count(".") == 2:
             return self._jwt_principal(token)
         raise Unauthorized("this key is not known here")

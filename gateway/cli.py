@@ -30,9 +30,9 @@ def _settings() -> Settings:
 
 
 @main.command()
-@click.argument("unit", type=click.Choice(["all", "chat"]), default="all")
+@click.argument("unit", type=click.Choice(["all", "chat", "events"]), default="all")
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", type=click.IntRange(0, 65535), help="Default: 8000 for all, 8001 for chat.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Default: 8000 for all, 8001 for chat, 8002 for events.")
 def serve(unit: str, host: str, port: int | None) -> None:
     """Serve one lane, or all of them."""
     from gateway.server import Server, config
@@ -47,7 +47,7 @@ def serve(unit: str, host: str, port: int | None) -> None:
     except ConfigurationError as err:
         raise click.ClickException(err.detail) from err
     port = PORTS[unit] if port is None else port
-    server = Server(config(made, settings, host, port), made.lane, settings)
+    server = Server(config(made, settings, host, port), made, settings)
     _greet(settings, unit, host, port)
     try:
         server.run()

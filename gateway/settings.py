@@ -39,7 +39,7 @@ class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """Bounds of the chat lane. Past any of them a request is refused; nothing waits in a queue."""
+    """Bounds of one process. Past any of them a request is refused; nothing waits in a queue."""
 
     body_bytes: int = 1_048_576
     """`TRILANE_LIMIT_BODY_BYTES`: one request body."""
@@ -49,6 +49,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """`TRILANE_LIMIT_RUNS`: generations at once in this process."""
     streams: int = 10_000
     """`TRILANE_LIMIT_STREAMS`: open event streams in this process."""
+    replay: int = 100_000
+    """`TRILANE_LIMIT_REPLAY`: events that one stream of notifications may be sent again when it comes back."""
     output_tokens: int = 32_768
     """`TRILANE_LIMIT_OUTPUT_TOKENS`: what a request may ask for with `max_tokens`."""
 
@@ -65,6 +67,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """sha256 of a key in hex → the user it stands for."""
     allowed_origins: list[str] = []
     trusted_proxies: list[str] = []
+    max_age_s: float = 600.0
+    """When a connection of the events lane ends by itself, less up to a fifth of it."""
     ping_s: float = 15.0
     drain_delay_s: float = 0.0
     drain_window_s: float = 20.0
@@ -130,6 +134,7 @@ def check_bind(settings: Settings, host: str) -> None:
 _DEFAULTS = Settings()
 _LIMITS = Limits.__struct_fields__
 _DURATIONS = [
+    "max_age_s",
     "ping_s",
     "drain_delay_s",
     "drain_window_s",
@@ -143,10 +148,10 @@ _DURATIONS = [
 _OTHERS = [
     *("LOG", "DATA_DIR", "MODEL", "UPSTREAMS", "JWT_SECRET", "API_KEYS", "ALLOWED_ORIGINS", "TRUSTED_PROXIES"),
     *("METRICS_PORT", "RETENTION_EVENTS", "RETENTION_BYTES"),
-    *("MAX_AGE_S", "WHISPER_MODEL", "WHISPER_DEVICE", "WHISPER_COMPUTE"),
+    *("WHISPER_MODEL", "WHISPER_DEVICE", "WHISPER_COMPUTE"),
 ]
 _KNOWN = {name.upper() for name in (*_OTHERS, *_DURATIONS, *(f"LIMIT_{name}" for name in _LIMITS))}
-_RANGE = {"PING_S": (0.01, 3600.0), "METRICS_PORT": (0, 65_535)}
+_RANGE = {"PING_S": (0.01, 3600.0), "MAX_AGE_S": (1, 1e9), "METRICS_PORT": (0, 65_535)}
 
 
 def _refuse_unknown(env: Mapping[str, str]) -> None:

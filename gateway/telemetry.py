@@ -28,6 +28,10 @@ class Metrics:
         """A figure that is looked up when somebody asks for it."""
         Gauge(f"trilane_{name}", help_text, registry=self.registry).set_function(value)
 
+    def counter(self, name: str, help_text: str, label: str) -> Counter:
+        """A figure of one lane, counted by one label."""
+        return Counter(f"trilane_{name}", help_text, [label], registry=self.registry)
+
     def serve(self, port: int) -> None:
         """Serves the figures on a port of their own, of this machine, from a thread of their own."""
         start_http_server(port, "127.0.0.1", self.registry)

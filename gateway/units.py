@@ -3,11 +3,12 @@
 A unit imports only its own lane. This is the only module that knows Litestar, the domain and the engines at once.
 """
 
+import asyncio
 import re
 import secrets
-from collections.abc import AsyncGenerator, Callable, Iterable, MutableMapping
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Iterable, MutableMapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from litestar import Litestar, Request, Response, Router
 from litestar.config.cors import CORSConfig
@@ -19,10 +20,12 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from events.log import EventLog, Retention
 from gateway.auth import Authenticator, authenticator
-from gateway.chat.lane import ChatLane
-from gateway.chat.upstream import OpenAIUpstream, Upstream, Upstreams
+from gateway.core import Core
 from gateway.errors import BadRequest, ConfigurationError, NotFound, TooLarge, TrilaneError, problem
 from gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from gateway.chat.upstream import Upstreams
 
 SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,64}")
 PROBLEM = "application/problem+json"
@@ -51,7 +54,9 @@ def retention_of(settings: Settings) -> Callable[[str], Retention]:
     return lambda topic: kinds.get(topic.partition("/")[0], other)
 
 
-def open_upstreams(settings: Settings) -> Upstreams:
+def open_upstreams(settings: Settings) -> "Upstreams":
+    from gateway.chat.upstream import OpenAIUpstream, Upstream, Upstreams
+
     upstreams: list[Upstream] = [OpenAIUpstream(upstream) for upstream in settings.upstreams]
     if not upstreams:
         from gateway.chat.embedded import EmbeddedUpstream
@@ -60,16 +65,41 @@ def open_upstreams(settings: Settings) -> Upstreams:
     return Upstreams(upstreams, settings.first_token_s)
 
 
+class Lane(Protocol):
+    """What a unit opens, drains and closes."""
+
+    def opened(self) -> AbstractAsyncContextManager[None]: ...
+    async def drain(self) -> None:
+        """Takes no new work, and returns when nothing is in flight."""
+        ...
+
+
+class Part(NamedTuple):
+    """A lane, the name under which its handlers ask for it, and those handlers."""
+
+    name: str
+    lane: Lane
+    routes: list[Any]
+
+
 class Unit:
-    """An application and what its server drains."""
+    """An application, and what its server drains."""
 
     app: Litestar
 
-    def __init__(self, name: str, lane: ChatLane) -> None:
+    def __init__(self, name: str, core: Core, parts: Sequence[Part]) -> None:
         self.name = name
-        self.lane = lane
+        self.core = core
+        self.lanes = [part.lane for part in parts]
         self.failure: TrilaneError | None = None
         """Why it could not start."""
+
+    def begin(self) -> None:
+        self.core.ready = False
+
+    async def drain(self) -> None:
+        leaving = self.core.streams.drain(self.core.settings.drain_window_s)
+        await asyncio.gather(leaving, *[lane.drain() for lane in self.lanes])
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         """Names the request, and says its name in the answer."""
@@ -97,42 +127,64 @@ class Unit:
     @asynccontextmanager
     async def opened(self, app: Litestar) -> AsyncGenerator[None]:
         try:
-            async with self.lane.opened():
+            async with AsyncExitStack() as stack:
+                await stack.enter_async_context(self.core.opened())
+                for lane in self.lanes:
+                    await stack.enter_async_context(lane.opened())
+                self.core.ready = True
                 yield
         except TrilaneError as err:
             self.failure = err
             raise
 
 
-def chat_unit(settings: Settings) -> Unit:
-    from routes import chat, openai, ops
+def _chat(core: Core) -> Part:
+    from gateway.chat.lane import ChatLane
+    from routes import chat, openai
 
-    return _unit("chat", settings, [*chat.ROUTES, *openai.ROUTES, *ops.ROUTES])
+    return Part("chat", ChatLane(core, open_upstreams(core.settings)), [*chat.ROUTES, *openai.ROUTES])
+
+
+def _events(core: Core) -> Part:
+    from events.lane import EventsLane
+    from routes import events
+
+    return Part("events", EventsLane(core), events.ROUTES)
+
+
+def chat_unit(settings: Settings) -> Unit:
+    return _unit("chat", settings, [_chat])
+
+
+def events_unit(settings: Settings) -> Unit:
+    return _unit("events", settings, [_events])
 
 
 def all_unit(settings: Settings) -> Unit:
     """Every lane that this version has, and the console page."""
-    from routes import chat, console, openai, ops
+    from routes import console
 
-    return _unit("all", settings, [*chat.ROUTES, *openai.ROUTES, *ops.ROUTES, *console.ROUTES])
-
-
-UNITS: dict[str, Callable[[Settings], Unit]] = {"all": all_unit, "chat": chat_unit}
+    return _unit("all", settings, [_chat, _events], console.ROUTES)
 
 
-def _unit(name: str, settings: Settings, handlers: list[Any]) -> Unit:
+UNITS: dict[str, Callable[[Settings], Unit]] = {"all": all_unit, "chat": chat_unit, "events": events_unit}
+
+
+def _unit(name: str, settings: Settings, make: Sequence[Callable[[Core], Part]], more: Sequence[Any] = ()) -> Unit:
     from routes import docs, ops
 
-    lane = ChatLane(open_log(settings), open_upstreams(settings), settings)
-    handlers = [*handlers, docs.docs]
+    core = Core(open_log(settings), settings)
+    parts = [made(core) for made in make]
+    handlers = [handler for part in parts for handler in part.routes] + [*more, *ops.ROUTES, docs.docs]
     if settings.metrics_port:
-        lane.metrics.serve(settings.metrics_port)
+        core.metrics.serve(settings.metrics_port)
     else:
-        handlers = [*handlers, ops.metrics]
-    unit = Unit(name, lane)
+        handlers.append(ops.metrics)
+    given: dict[str, object] = {"core": core, **{part.name: part.lane for part in parts}}
+    unit = Unit(name, core, parts)
     unit.app = Litestar(
         handlers,
-        dependencies={"chat": Provide(lambda: lane, sync_to_thread=False)},
+        dependencies={name: Provide(_giving(value), sync_to_thread=False) for name, value in given.items()},
         cors_config=_cors(settings),
         middleware=[_authentication(authenticator(settings))],
         lifespan=[unit.opened],
@@ -147,6 +199,10 @@ def _unit(name: str, settings: Settings, handlers: list[Any]) -> Unit:
         logging_config=None,
     )
     return unit
+
+
+def _giving(value: object) -> Callable[[], object]:
+    return lambda: value
 
 
 def _cors(settings: Settings) -> CORSConfig | None:

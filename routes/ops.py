@@ -2,7 +2,7 @@
 
 from litestar import Response, get
 
-from gateway.chat.lane import ChatLane
+from gateway.core import Core
 from gateway.errors import Overloaded
 from gateway.telemetry import CONTENT_TYPE
 
@@ -13,16 +13,16 @@ async def healthz() -> dict[str, str]:
 
 
 @get("/readyz", summary="It can serve: the log is reachable, and it is not draining", opt={"open": True})
-async def readyz(chat: ChatLane) -> dict[str, str]:
-    if not chat.ready:
+async def readyz(core: Core) -> dict[str, str]:
+    if not core.ready:
         raise Overloaded("not ready: starting or draining", code="not_ready", retry_after="1")
-    await chat.check()
+    await core.check()
     return {"status": "ready"}
 
 
 @get("/metrics", summary="Figures for Prometheus", opt={"open": True})
-async def metrics(chat: ChatLane) -> Response[bytes]:
-    return Response(chat.metrics.text(), media_type=CONTENT_TYPE)
+async def metrics(core: Core) -> Response[bytes]:
+    return Response(core.metrics.text(), media_type=CONTENT_TYPE)
 
 
 ROUTES = [healthz, readyz]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.auth import (
+    EVERYTHING,
     LOCAL_USER,
     MAX_TOKEN_BYTES,
     BearerAuthenticator,
@@ -51,7 +52,7 @@ def ask(credential: str) -> Principal:
 
 
 def test_a_key_is_its_user() -> None:
-    assert ask(KEY) == Principal(sub="alice")
+    assert ask(KEY) == Principal(sub="alice", grants=EVERYTHING)
 
 
 @pytest.mark.parametrize("form", [f"Bearer {KEY}", f"bearer {KEY}", f"BEARER   {KEY} "])

@@ -29,6 +29,7 @@ def test_nothing_set_is_the_defaults() -> None:
 
 
 NUMBERS = {
+    "max_age_s": 600.0,
     "ping_s": 15.0,
     "drain_delay_s": 0.0,
     "drain_window_s": 20.0,

@@ -33,10 +33,12 @@ log = structlog.get_logger("runs")
 class Runs:
     """Makes, counts and ends runs. Past `limits.runs` a new one is refused."""
 
-    def __init__(self, event_log: EventLog, hub: Hub, upstreams: Upstreams, settings: Settings) -> None:
+    def __init__(
+        self, event_log: EventLog, hub: Hub, upstreams: Upstreams, settings: Settings, metrics: Metrics
+    ) -> None:
         self.upstreams = upstreams
         self.draining = False
-        self.metrics = Metrics()
+        self.metrics = metrics
         self._log = event_log
         self._hub = hub
         self._settings = settings

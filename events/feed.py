@@ -1,0 +1,309 @@
+"""The topics of one subscription, merged in the order in which this process hears of them, for all who follow here.
+
+Frames are encoded once, with their cursors in them; a reader is an index into them. Who comes with a cursor reads the
+log until it stands where the feed stands (`events.subscription`), and only then follows.
+Where a cursor needs a snapshot (`events.vector`), the feed keeps it in the log before it lets the next event out.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from events import frames
+from events.hub import Hub
+from events.log import Block, Position
+from events.ring import RING_MAX_BYTES, RING_MAX_FRAMES, Tail
+from events.topics import STORED, stored
+from events.vector import Stand
+from gateway.errors import LogError
+
+RETRY_S = 0.5
+MAX_WAITING = 10_000
+"""Blocks that may wait for a snapshot; past that the feed ends, and its readers come back with their cursors."""
+
+MAX_FOUND = 10_000
+"""Topics that the patterns of one stream may stand for; past that its readers end, and are refused when they return."""
+
+Save = Callable[[Stand], Awaitable[Position]]
+"""Keeps where a reader stands in the log; the position of the event that holds it."""
+
+
+class Follower(Protocol):
+    """Who reads a feed."""
+
+    sub: str
+    """The user it is."""
+
+    @property
+    def index(self) -> int:
+        """How many frames it has taken; -1: it reads the log, and does not follow yet."""
+        ...
+
+    def fall(self, cursor: str) -> None:
+        """The frames after this cursor are no longer here: read the log."""
+        ...
+
+    def wake(self) -> None: ...
+
+
+class Strand(Tail):
+    """One topic of a feed. Takes no block after a hole: the hub fills it first, or it is a gap for good."""
+
+    def __init__(self, feed: "Feed", at: int) -> None:
+        super().__init__()
+        self.feed_of = feed
+        self.at = at
+
+    def accept(self, block: Block, hole: bool) -> bool:
+        if not hole:
+            self.feed_of.take(self, block)
+        return not hole
+
+    def feed(self, epoch: str, block: Block) -> bool:
+        self._follow(epoch)
+        return super().feed(epoch, block)
+
+    def compare(self, epoch: str, oldest: int) -> None:
+        self._follow(epoch)
+        self.epoch = self.epoch or epoch
+        if self.head + 1 < oldest:
+            self.feed_of.skip(self, self.head + 1, oldest - 1, "evicted")
+            self.head = oldest - 1
+
+    def _follow(self, epoch: str) -> None:
+        """A topic that was deleted and made anew is followed from its new beginning."""
+        if self.epoch and epoch != self.epoch:
+            self.feed_of.skip(self, self.head + 1, None, "epoch_changed")
+            self.epoch, self.head, self.closed = "", 0, False
+
+    def told(self) -> None:
+        self.feed_of.tell()
+
+
+Skipped = tuple[int, int | None, str]
+"""First and last offset (None: not known) that will not come, and why."""
+
+
+class Feed:
+    """`index` counts frames from when the feed was made; `stand` is where one is who has read all of them."""
+
+    def __init__(self, hub: Hub, topics: tuple[str, ...], stand: Stand, save: Save) -> None:
+        self.hub = hub
+        self.topics = topics
+        self.stand = stand
+        self.strands: list[Strand] = []
+        self.finders: list[Callable[[], None]] = []
+        """How to end looking for topics of its patterns."""
+        self.followers: set[Follower] = set()
+        self.frames: list[bytes] = []
+        self.first = 0
+        """Index of frames[0]."""
+        self.size = 0
+        self.ended = False
+        """It could not go on; who followed it must come back."""
+        self.changed_s = 0.0
+        self._shift = 0
+        """Of a single topic: index less offset, as far back as `_joins`."""
+        self._joins = 0
+        self._lead = ""
+        """The cursor of one who has taken nothing of `frames`."""
+        self._untold = False
+        self._waiting: deque[tuple[Strand, str, Block | Skipped]] = deque()
+        self._saving: asyncio.Task[None] | None = None
+        self._save = save
+
+    @property
+    def head(self) -> int:
+        return self.first + len(self.frames)
+
+    @property
+    def closed(self) -> bool:
+        """No event will follow, in any of the topics."""
+        return self.stand.is_fixed and not self._waiting and all([strand.closed for strand in self.strands])
+
+    def add(self, name: str, position: Position, *, closed: bool, strand: "Strand | None" = None) -> None:
+        """Follows one more topic from here on, all of it later than `position`."""
+        strand = strand or self.strand()
+        strand.start(position.epoch, position.offset, closed=closed)
+        if strand.stale:
+            strand.stale = False
+            self.hub.refresh(stored(name))
+
+    def strand(self) -> Strand:
+        strand = Strand(self, len(self.strands))
+        self.strands.append(strand)
+        return strand
+
+    def begin(self) -> None:
+        """Where the strands stand now is where the feed begins."""
+        for strand in self.strands:
+            self.stand.epochs[strand.at], self.stand.offsets[strand.at] = strand.epoch, strand.head
+        self._lead = self.stand.text() or ""
+        self._shift = -self.stand.offsets[0] if self._is_single else 0
+
+    def find(self, topic: str) -> None:
+        """A topic that a pattern stands for was written to: when it is new, all of it is followed."""
+        name = topic.removeprefix(STORED)
+        if name in self.stand.names:
+            return
+        if len(self.stand.names) >= MAX_FOUND:
+            self._fail()
+        else:
+            self.stand.follow(name)
+            strand = self.strand()
+            self.hub.follow(topic, strand)
+            self.add(name, Position("", 0), closed=False, strand=strand)
+
+    @property
+    def _is_single(self) -> bool:
+        return self.stand.is_fixed and len(self.stand.names) == 1
+
+    def index_of(self, stand: Stand) -> int | None:
+        """From where on one who stands there can follow; None: not yet."""
+        if stand.is_at(self.stand):
+            return self.head
+        if not self._is_single or stand.epochs != self.stand.epochs:
+            return None
+        index = stand.offsets[0] + self._shift
+        return index if max(self.first, self._joins) <= index <= self.head else None
+
+    def slice(self, index: int, max_bytes: int) -> tuple[bytes, int]:
+        """Frames from `index` on, up to about `max_bytes`; and how far they go."""
+        some = self.frames[index - self.first :]
+        if len(some) == 1 or self.size <= max_bytes:
+            return b"".join(some), self.head
+        total = 0
+        for count, frame in enumerate(some):
+            total += len(frame)
+            if total > max_bytes and count:
+                return b"".join(some[:count]), index + count
+        return b"".join(some), self.head
+
+    # What the hub tells
+
+    def take(self, strand: Strand, block: Block) -> None:
+        if self._saving or not self._merge(strand, strand.epoch, block):
+            self._wait(strand, strand.epoch, block)
+
+    def skip(self, strand: Strand, first: int, last: int | None, reason: str) -> None:
+        """Events that will never come: whoever follows is told."""
+        skipped = (first, last, reason)
+        if self._saving or not self._merge(strand, strand.epoch, skipped):
+            self._wait(strand, strand.epoch, skipped)
+
+    def tell(self) -> None:
+        """Wakes who follows, when there is something."""
+        if self._untold or self.closed:
+            self._untold = False
+            self.hub.wake(self.followers)
+
+    def _merge(self, strand: Strand, epoch: str, what: Block | Skipped) -> bool:
+        """False: a snapshot must be kept first."""
+        stand, at = self.stand, strand.at
+        if not isinstance(what, Block):
+            return self._tell_gap(at, epoch, *what)
+        if stand.epochs[at] != epoch:
+            stand.renew(at, epoch)
+            self._move_shift(0)
+        around = stand.around(at)
+        if around is None:
+            return False
+        stand.move(at, what.last)
+        self._put(frames.encode(what, around))
+        return True
+
+    def _tell_gap(self, at: int, epoch: str, first: int, last: int | None, reason: str) -> bool:
+        stand = self.stand
+        epoch = "" if last is None else epoch
+        if stand.epochs[at] != epoch:
+            stand.renew(at, epoch)
+        stand.move(at, last or 0)
+        text = stand.text()
+        if text is None:
+            return False
+        self._put([gap(stand.names[at], first, last, reason, text)])
+        self._move_shift(last or 0)
+        return True
+
+    def _move_shift(self, offset: int) -> None:
+        if self._is_single:
+            self._joins, self._shift = self.head, self.head - offset
+
+    def _put(self, made: list[bytes]) -> None:
+        self.frames += made
+        self.size += sum(map(len, made))
+        self._untold = True
+        self.changed_s = asyncio.get_running_loop().time()
+        if self.size > RING_MAX_BYTES or len(self.frames) > RING_MAX_FRAMES:
+            self.shed(RING_MAX_BYTES // 2, RING_MAX_FRAMES // 2)
+
+    def shed(self, max_bytes: int, max_frames: int) -> None:
+        """Drops the oldest frames; who still needed them reads the log."""
+        count, frames_ = 0, len(self.frames)
+        while count < frames_ and (self.size > max_bytes or frames_ - count > max_frames):
+            self.size -= len(self.frames[count])
+            count += 1
+        if not count:
+            return
+        for follower in [f for f in self.followers if 0 <= f.index < self.first + count]:
+            follower.fall(self.cursor_at(follower.index))
+        self._lead = frames.cursor_in(self.frames[count - 1])
+        del self.frames[:count]
+        self.first += count
+
+    def cursor_at(self, index: int) -> str:
+        """The cursor of one who has taken `index` frames."""
+        return self._lead if index == self.first else frames.cursor_in(self.frames[index - self.first - 1])
+
+    # Snapshots
+
+    def _wait(self, strand: Strand, epoch: str, what: Block | Skipped) -> None:
+        self._waiting.append((strand, epoch, what))
+        if len(self._waiting) > MAX_WAITING:
+            self._fail()
+        elif self._saving is None:
+            self._saving = asyncio.get_running_loop().create_task(self._keep_snapshots())
+
+    async def _keep_snapshots(self) -> None:
+        """One at least, then as long as something waits for one. Meanwhile the feed stands still."""
+        try:
+            while not self.stand.text() or self._waiting:
+                try:
+                    self.stand.since(await self._save(self.stand))
+                except LogError:
+                    await asyncio.sleep(RETRY_S)
+                    continue
+                while self._waiting and self._merge(*self._waiting[0]):
+                    self._waiting.popleft()
+        finally:
+            self._saving = None
+        self.tell()
+
+    async def cursor(self) -> str:
+        """The cursor of one who has taken all that there is."""
+        while not (text := self.stand.text()):
+            if self._saving is None:
+                self._saving = asyncio.get_running_loop().create_task(self._keep_snapshots())
+            await asyncio.shield(self._saving)
+        return text
+
+    def _fail(self) -> None:
+        self.close()
+        self.ended = True
+        self.hub.wake(self.followers)
+
+    def close(self) -> None:
+        if self._saving is not None:
+            self._saving.cancel()
+            self._saving = None
+        for strand, name in zip(self.strands, self.stand.names, strict=True):
+            self.hub.leave(stored(name), strand)
+        for end in self.finders:
+            end()
+        self.finders.clear()
+
+
+def gap(topic: str, first: int, last: int | None, reason: str, cursor: str) -> bytes:
+    """The frame that tells of events that will not come."""
+    return frames.said("gap", {"topic": topic, "from": first, "to": last, "reason": reason}, cursor=cursor)

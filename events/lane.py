@@ -1,0 +1,112 @@
+"""The events lane: who may follow and publish what, and what a stream says about itself."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import msgspec
+
+from events import frames
+from events.feeds import Ask, Feeds, Start
+from events.publish import Publication, Receipt, publish
+from events.subscription import AUTH_NOTICE_S, Subscription
+from events.topics import check_subscription, check_topic, stored, user_topic
+from gateway.auth import Principal
+from gateway.core import Core
+from gateway.errors import Forbidden
+
+TIDY_S = 5.0
+
+
+class TopicState(msgspec.Struct, frozen=True):
+    """What `GET /api/events/topics/{topic}` answers."""
+
+    epoch: str
+    """Empty: nothing was ever published there."""
+    head: int
+    oldest: int
+    readers: int
+
+
+class EventsLane:
+    """What the routes of the events lane work with."""
+
+    def __init__(self, core: Core) -> None:
+        self.settings = core.settings
+        self.streams = core.streams
+        self._log = core.log
+        self._max_age_s = core.settings.max_age_s
+        self.feeds = Feeds(core.log, core.hub, max_replay=core.settings.limits.replay)
+        self._tidying: asyncio.TimerHandle | None = None
+        self.resumes = core.metrics.counter(
+            "resumes", "Streams that came with a cursor, by what became of it", "result"
+        )
+        self.published = core.metrics.counter("events_published", "Events published here, by result", "result")
+        core.metrics.gauge("event_feeds", "Subscriptions that someone follows here", lambda: len(self.feeds))
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncGenerator[None]:
+        self._tidy()
+        try:
+            yield
+        finally:
+            if self._tidying is not None:
+                self._tidying.cancel()
+            await self.feeds.close()
+
+    def _tidy(self) -> None:
+        self.feeds.tidy()
+        self._tidying = asyncio.get_running_loop().call_later(TIDY_S, self._tidy)
+
+    async def drain(self) -> None:
+        """Publishing ends with its request; readers are sent away with all other streams."""
+
+    async def subscribe(
+        self, who: Principal, topics: list[str], cursor: str | None, *, earliest: bool, partial: bool
+    ) -> Subscription:
+        """A stream that begins with `hello`. Raises BadRequest, Forbidden, LogError."""
+        if earliest and not cursor:
+            cursor = None
+        wanted = check_subscription(topics or [user_topic(who.sub)])
+        for topic in wanted:
+            if not who.may_subscribe(topic):
+                raise Forbidden(f"this token does not allow to read {topic!r}", code="topic_forbidden")
+        subscription, start = await self.feeds.open(Ask(wanted, cursor, earliest, partial), who.sub)
+        if cursor is not None:
+            self.resumes.labels(start.reason or "recovered").inc()
+        loop_now = asyncio.get_running_loop().time()
+        age_s = self._max_age_s * random.uniform(0.8, 1)
+        auth_at = float("inf")
+        if who.expires_at is not None:
+            left_s = max(0.0, who.expires_at - time.time())
+            if left_s <= age_s:
+                age_s, auth_at = left_s, loop_now + max(0.0, left_s - AUTH_NOTICE_S)
+        subscription.begin(self._hello(wanted, start, age_s), start.stand, loop_now + age_s, auth_at)
+        return subscription
+
+    def _hello(self, topics: tuple[str, ...], start: Start, age_s: float) -> bytes:
+        told: dict[str, object] = {
+            "recovered": not start.reason,
+            "replay": start.replay,
+            "ping": round(self.settings.ping_s, 2) if self.settings.ping_s % 1 else int(self.settings.ping_s),
+            "maxAge": int(age_s),
+            "topics": topics,
+        }
+        if start.reason:
+            told |= {"reason": start.reason, "missed": start.missed}
+        return frames.said("hello", told, cursor=start.cursor, retry_ms=random.randint(1000, 4000))
+
+    async def publish(self, who: Principal, publications: list[Publication]) -> Receipt:
+        """Appends all of them or none."""
+        receipt = await publish(self._log, who, publications, self.feeds.now_ms)
+        self.published.labels("new").inc(sum(not event.duplicate for event in receipt.events))
+        return receipt
+
+    async def topic(self, who: Principal, topic: str) -> TopicState:
+        check_topic(topic)
+        if not who.may_subscribe(topic):
+            raise Forbidden(f"this token does not allow to read {topic!r}", code="topic_forbidden")
+        found = await self._log.read(stored(topic), 0, max_events=1)
+        return TopicState(found.epoch, found.head, found.oldest, len(self.feeds.following(topic)))

@@ -1,0 +1,66 @@
+"""The events lane: parse, call the domain, answer with a stream or a receipt."""
+
+import random
+
+from litestar import get, post, route
+from litestar.types import ASGIApp
+
+from events import frames
+from events.lane import EventsLane, TopicState
+from events.publish import Publication, Receipt
+from gateway.errors import BadRequest, LogUnavailable, Overloaded
+from gateway.sse import EventStream
+from routes.requests import AnyRequest, body_of, cursor, decode, header
+from routes.streams import head_of, whole
+
+
+@route("/api/events", http_method=["GET", "HEAD"], summary="Follow topics; continue strictly after a cursor")
+async def subscribe(request: AnyRequest, events: EventsLane) -> ASGIApp:
+    accept = header(request, b"accept")
+    if accept is not None and not any(kind in accept for kind in ("text/event-stream", "text/*", "*/*")):
+        raise BadRequest(f"this is an event stream, not {accept[:60]!r}", status=406, code="not_acceptable")
+    query = request.query_params
+    if request.method == "HEAD":
+        return head_of()
+    try:
+        if events.streams.draining or len(events.streams) >= events.settings.limits.streams:
+            raise Overloaded(f"{len(events.streams)} streams are open already")
+        source = await events.subscribe(
+            request.user,
+            query.getall("topic", []),
+            cursor(request),
+            earliest=query.get("from") == "earliest",
+            partial=query.get("partial") == "1",
+        )
+    except (Overloaded, LogUnavailable) as err:
+        if "status" in (header(request, b"prefer") or ""):
+            raise
+        return whole(frames.said("busy", {"code": err.code}, retry_ms=random.randint(5000, 15000)))
+    return EventStream(
+        source,  # pyright: ignore[reportArgumentType] - it takes a callable in a slot for a method
+        ping_s=events.settings.ping_s,
+        open_streams=events.streams,
+        farewell=farewell,
+    )
+
+
+@post("/api/events", status_code=200, summary="Publish one event or a list: all of them, or none")
+async def publish(request: AnyRequest, events: EventsLane) -> Receipt:
+    body = await body_of(request, events.settings.limits.body_bytes)
+    is_list = body.lstrip()[:1] == b"["
+    return await events.publish(
+        request.user, decode(body, list[Publication]) if is_list else [decode(body, Publication)]
+    )
+
+
+@get("/api/events/topics/{topic:path}", summary="A topic as it stands, and how many follow it")
+async def topic(request: AnyRequest, topic: str, events: EventsLane) -> TopicState:
+    return await events.topic(request.user, topic.removeprefix("/"))
+
+
+def farewell() -> bytes:
+    """What a reader is told when this process is leaving."""
+    return frames.said("drain", {}, retry_ms=random.randint(1000, 4000))
+
+
+ROUTES = [subscribe, publish, topic]
