@@ -6,19 +6,20 @@ Where a cursor needs a snapshot (`events.vector`), the feed keeps it in the log 
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
 
 from events import frames
-from events.hub import Hub
+from events.hub import WAKE_SLICE, WRITE_BYTES, Hub, report
 from events.log import Block, Position
 from events.ring import RING_MAX_BYTES, RING_MAX_FRAMES, Tail
 from events.topics import STORED, stored
 from events.vector import Stand
 from gateway.errors import LogError
+from gateway.sse import Connection
 
 RETRY_S = 0.5
+ROUND_BYTES = WRITE_BYTES
 MAX_WAITING = 10_000
 """Blocks that may wait for a snapshot; past that the feed ends, and its readers come back with their cursors."""
 
@@ -34,11 +35,10 @@ class Follower(Protocol):
 
     sub: str
     """The user it is."""
-
-    @property
-    def index(self) -> int:
-        """How many frames it has taken; -1: it reads the log, and does not follow yet."""
-        ...
+    index: int
+    """How many frames it has taken; -1: it reads the log, and does not follow yet."""
+    connection: Connection | None
+    """Where the feed may write what is next, because all before it was written."""
 
     def fall(self, cursor: str) -> None:
         """The frames after this cursor are no longer here: read the log."""
@@ -49,6 +49,8 @@ class Follower(Protocol):
 
 class Strand(Tail):
     """One topic of a feed. Takes no block after a hole: the hub fills it first, or it is a gap for good."""
+
+    __slots__ = ("at", "feed_of")
 
     def __init__(self, feed: "Feed", at: int) -> None:
         super().__init__()
@@ -88,14 +90,25 @@ Skipped = tuple[int, int | None, str]
 class Feed:
     """`index` counts frames from when the feed was made; `stand` is where one is who has read all of them."""
 
+    __slots__ = (
+        *("hub", "topics", "stand", "strands", "finders", "followers", "live", "written_s", "frames", "first", "size"),
+        *("ended", "changed_s", "_round", "_shift", "_joins", "_lead", "_untold", "_waiting", "_saving", "_save"),
+    )
+
     def __init__(self, hub: Hub, topics: tuple[str, ...], stand: Stand, save: Save) -> None:
         self.hub = hub
         self.topics = topics
         self.stand = stand
         self.strands: list[Strand] = []
-        self.finders: list[Callable[[], None]] = []
+        self.finders: tuple[Callable[[], None], ...] = ()
         """How to end looking for topics of its patterns."""
         self.followers: set[Follower] = set()
+        """Who reads at its own pace, when it is woken."""
+        self.live: dict[Follower, None] = {}
+        """Who has all there is, and a connection that takes more: what is next is written to all of them in a row."""
+        self.written_s = 0.0
+        """When they were last written to."""
+        self._round: Iterator[Follower] | None = None
         self.frames: list[bytes] = []
         self.first = 0
         """Index of frames[0]."""
@@ -109,7 +122,7 @@ class Feed:
         self._lead = ""
         """The cursor of one who has taken nothing of `frames`."""
         self._untold = False
-        self._waiting: deque[tuple[Strand, str, Block | Skipped]] = deque()
+        self._waiting: list[tuple[Strand, str, Block | Skipped]] = []
         self._saving: asyncio.Task[None] | None = None
         self._save = save
 
@@ -197,6 +210,71 @@ class Feed:
         if self._untold or self.closed:
             self._untold = False
             self.hub.wake(self.followers)
+            if self.closed or self.ended:
+                self.hub.wake(self.live)
+            elif self._round is None and self.live:
+                self._write_next()
+
+    # Writing to those who are live: once around for all that came since the last round
+
+    def attach(self, follower: Follower) -> None:
+        """It is live from now on, until `detach`."""
+        if follower.index == self.head:
+            self.followers.discard(follower)
+            self.live[follower] = None
+
+    def detach(self, follower: Follower) -> None:
+        if follower in self.live:
+            del self.live[follower]
+            self.followers.add(follower)
+
+    def leave(self, follower: Follower) -> None:
+        self.followers.discard(follower)
+        self.live.pop(follower, None)
+
+    @property
+    def everyone(self) -> list[Follower]:
+        return [*self.followers, *self.live]
+
+    def _write_next(self) -> None:
+        """Begins a round; who is somewhere else than most is woken instead."""
+        base = next(iter(self.live)).index
+        if not self.first <= base < self.head:
+            self.hub.wake(self.live)
+            return
+        data, upto = self.slice(base, ROUND_BYTES)
+        self.written_s = asyncio.get_running_loop().time()
+        self._round = iter(list(self.live))
+        self._write_slice(base, upto, data, b"")
+
+    def _write_slice(self, base: int, upto: int, data: bytes, chunk: bytes) -> None:
+        """Writes to WAKE_SLICE of them; the others follow in the next turns, so that other routes keep their pace."""
+        assert self._round is not None
+        count = 0
+        for follower in self._round:
+            connection = follower.connection
+            if connection is None:
+                continue
+            try:
+                if follower.index == base:
+                    follower.index = upto
+                    chunk = chunk or connection.wrap(data)
+                    connection.transport.write(chunk)
+                elif follower.index < upto:
+                    follower.wake()
+            except Exception as err:
+                report("a reader failed", err)
+            count += 1
+            if count == WAKE_SLICE:
+                asyncio.get_running_loop().call_soon(self._write_slice, base, upto, data, chunk)
+                return
+        self._round = None
+        if self.live and self.head > upto:
+            asyncio.get_running_loop().call_soon(self._again)
+
+    def _again(self) -> None:
+        if self._round is None and self.live and not self.ended:
+            self._write_next()
 
     def _merge(self, strand: Strand, epoch: str, what: Block | Skipped) -> bool:
         """False: a snapshot must be kept first."""
@@ -246,11 +324,13 @@ class Feed:
             count += 1
         if not count:
             return
-        for follower in [f for f in self.followers if 0 <= f.index < self.first + count]:
+        fallen = [follower for follower in self.everyone if 0 <= follower.index < self.first + count]
+        for follower in fallen:
             follower.fall(self.cursor_at(follower.index))
         self._lead = frames.cursor_in(self.frames[count - 1])
         del self.frames[:count]
         self.first += count
+        self.hub.wake(fallen)
 
     def cursor_at(self, index: int) -> str:
         """The cursor of one who has taken `index` frames."""
@@ -274,8 +354,10 @@ class Feed:
                 except LogError:
                     await asyncio.sleep(RETRY_S)
                     continue
-                while self._waiting and self._merge(*self._waiting[0]):
-                    self._waiting.popleft()
+                done = 0
+                while done < len(self._waiting) and self._merge(*self._waiting[done]):
+                    done += 1
+                del self._waiting[:done]
         finally:
             self._saving = None
         self.tell()
@@ -291,7 +373,7 @@ class Feed:
     def _fail(self) -> None:
         self.close()
         self.ended = True
-        self.hub.wake(self.followers)
+        self.hub.wake(self.everyone)
 
     def close(self) -> None:
         if self._saving is not None:
@@ -301,7 +383,7 @@ class Feed:
             self.hub.leave(stored(name), strand)
         for end in self.finders:
             end()
-        self.finders.clear()
+        self.finders = ()
 
 
 def gap(topic: str, first: int, last: int | None, reason: str, cursor: str) -> bytes:

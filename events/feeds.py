@@ -82,8 +82,8 @@ class Feeds:
 
     def leave(self, subscription: Subscription) -> None:
         feed = subscription.feed
-        feed.followers.discard(subscription)
-        if not feed.followers:
+        feed.leave(subscription)
+        if not feed.followers and not feed.live:
             if self._feeds.get(feed.topics) is feed:
                 del self._feeds[feed.topics]
                 if (opening := self._opening.pop(feed.topics, None)) is not None:
@@ -99,7 +99,7 @@ class Feeds:
     def following(self, topic: str) -> list[str]:
         """Who follows a topic here, by its own name or by a pattern: a user as often as it has streams."""
         feeds = [feed for feed in self._feeds.values() if topic in feed.stand.names]
-        return [follower.sub for feed in feeds for follower in feed.followers]
+        return [follower.sub for feed in feeds for follower in feed.everyone]
 
     # A feed begins
 
@@ -119,7 +119,7 @@ class Feeds:
         found = [name for name in feed.topics if is_pattern(name)]
         for pattern in found:
             prefix = stored(pattern[:-1])
-            feed.finders.append(self._hub.find(prefix, feed.find))
+            feed.finders = (*feed.finders, self._hub.find(prefix, feed.find))
             listed = await self.log.topics(prefix, limit=MAX_FOUND + 1)
             for info in listed:
                 feed.find(info.topic)

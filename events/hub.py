@@ -11,6 +11,7 @@ from itertools import islice
 from events.log import Block, Commit, EventLog, Position
 from events.ring import Encode, Ring, Tail, Waker, Watch
 from gateway.errors import Gone, LogError
+from gateway.sse import Source
 
 WAKE_SLICE = 256
 """Readers woken in one turn of the event loop; the rest follow in the next turns, so others keep their latency."""
@@ -174,7 +175,7 @@ class Hub:
             self._told(tail)
 
 
-class Reader:
+class Reader(Source):
     """A cursor on one topic. `next` gives frames; `ended` says that no more will come."""
 
     def __init__(self, hub: Hub, topic: str, ring: Ring, cursor: int) -> None:
@@ -268,7 +269,7 @@ def _fed(tail: Tail, epoch: str, block: Block) -> bool:
         return tail.feed(epoch, block)
     except Exception as err:
         tail.deleted = True
-        _report("a reader's encoder failed", err)
+        report("a reader's encoder failed", err)
         return True
 
 
@@ -277,10 +278,10 @@ def _wake(reader: Waker) -> None:
     try:
         reader.wake()
     except Exception as err:
-        _report("a reader failed", err)
+        report("a reader failed", err)
 
 
-def _report(message: str, error: Exception) -> None:
+def report(message: str, error: Exception) -> None:
     asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})
 
 

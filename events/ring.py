@@ -24,6 +24,8 @@ class Waker(Protocol):
 class Tail:
     """The newest events of a topic, as far as this process was told: `epoch`, `head`, `closed`."""
 
+    __slots__ = ("closed", "deleted", "epoch", "head", "stale")
+
     def __init__(self) -> None:
         self.epoch = ""
         self.head = -1

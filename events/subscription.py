@@ -4,7 +4,6 @@ It holds no queue: what it has not taken is in the feed's ring, or in the log, o
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from events import frames
@@ -14,6 +13,7 @@ from events.log import Block, Slice
 from events.topics import stored
 from events.vector import Stand
 from gateway.errors import LogUnavailable
+from gateway.sse import NEVER, Connection, Source
 
 if TYPE_CHECKING:
     from events.feeds import Feeds
@@ -22,9 +22,7 @@ AUTH_NOTICE_S = 60
 """How long before its token expires a reader is told."""
 
 
-class Subscription:
-    """A `gateway.sse.Source`."""
-
+class Subscription(Source):
     __slots__ = (
         "_auth_at",
         "_ends_at",
@@ -32,6 +30,7 @@ class Subscription:
         "_fell",
         "_over",
         "_pending",
+        "connection",
         "feed",
         "index",
         "on_wake",
@@ -41,17 +40,18 @@ class Subscription:
 
     def __init__(self, feeds: "Feeds", feed: Feed, sub: str) -> None:
         self.feed = feed
+        self.connection: Connection | None = None
         self.sub = sub
         """Who reads."""
         self.index = -1
         self.stand: Stand | None = None
         """Where it stands in the log, while it does not follow the feed."""
-        self.on_wake: Callable[[], object] = _nobody
+        self.on_wake = _nobody
         self._feeds = feeds
         self._fell = ""
         self._pending = b""
         self._over = False
-        self._ends_at = self._auth_at = float("inf")
+        self._ends_at = self._auth_at = NEVER
         feed.followers.add(self)
 
     def begin(self, hello: bytes, stand: Stand | None, ends_at: float, auth_at: float) -> None:
@@ -87,14 +87,26 @@ class Subscription:
             return self._bye()
         return b""
 
-    def due(self, now: float) -> float:
+    def due_at(self, now: float) -> float:
         """Makes due what the clock says; and when to ask again."""
         if now >= self._auth_at:
-            self._auth_at = float("inf")
+            self._auth_at = NEVER
             self._pending += frames.said("auth", {"expiresIn": round(self._ends_at - now)})
         if now >= self._ends_at:
             self._over = True
         return min(self._auth_at, self._ends_at)
+
+    @property
+    def written_s(self) -> float:
+        return self.feed.written_s if self.connection is not None else 0.0
+
+    def follow(self, connection: Connection | None) -> None:
+        if connection is None:
+            self.connection = None
+            self.feed.detach(self)
+        elif not self.feed.closed:
+            self.connection = connection
+            self.feed.attach(self)
 
     async def catch_up(self) -> None:
         """Reads one bounded slice of the log; raises Gone or LogError when that cannot be done."""
@@ -112,14 +124,15 @@ class Subscription:
         await asyncio.sleep(0)  # an engine that never waits must not starve the loop during a long replay
 
     def wake(self) -> None:
-        if self.index >= 0 or self.feed.ended:
-            self.on_wake()
+        self.on_wake()
 
     def fall(self, cursor: str) -> None:
         self.index, self._fell = -1, cursor
+        self.follow(None)
 
     def close(self) -> None:
-        self.on_wake: Callable[[], object] = _nobody
+        self.on_wake = _nobody
+        self.connection = None
         self._feeds.leave(self)
 
     def _bye(self) -> bytes:

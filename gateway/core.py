@@ -9,6 +9,7 @@ from events.log import EventLog
 from gateway.open_streams import OpenStreams
 from gateway.settings import Settings
 from gateway.telemetry import Metrics
+from gateway.wheel import SLOT_S
 
 
 class Core:
@@ -18,7 +19,7 @@ class Core:
         self.settings = settings
         self.log = event_log
         self.hub = Hub(event_log)
-        self.streams = OpenStreams()
+        self.streams = OpenStreams(min(SLOT_S, settings.ping_s / 50))
         self.metrics = Metrics()
         self.ready = False
         """It can serve: opened, and not draining."""

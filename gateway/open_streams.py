@@ -5,6 +5,8 @@ import contextlib
 import random
 from typing import Protocol
 
+from gateway.wheel import SLOT_S, Wheel
+
 
 class Stream(Protocol):
     """A response to one reader."""
@@ -22,8 +24,10 @@ class Stream(Protocol):
 class OpenStreams:
     """The responses that are open in this process, so that a drain can close them evenly."""
 
-    def __init__(self) -> None:
+    def __init__(self, slot_s: float = SLOT_S) -> None:
         self.draining = False
+        self.wheel = Wheel(slot_s)
+        """The time of all of them."""
         self._streams: set[Stream] = set()
         self._left = asyncio.Event()
 

@@ -69,7 +69,11 @@ class StreamConnection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """One chunk of a chunked body (RFC 9112 §7.1)."""
-        self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        self.transport.write(self.wrap(data))
+
+    @staticmethod
+    def wrap(data: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(data), data)
 
     def begin(self) -> None:
         http, self._http = self._http, None
@@ -123,6 +127,8 @@ class StreamConnection(asyncio.Protocol):
         self._takes = False
         if self._http is not None:
             self._http.pause_writing()
+        elif self._stream is not None:
+            self._stream.hold()
 
     def resume_writing(self) -> None:
         self._takes = True

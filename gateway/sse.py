@@ -23,6 +23,7 @@ Receive = Any
 Send = Any
 """ASGI's own; each framework has narrower types of its own for them."""
 
+NEVER = float("inf")
 OK = b": ok\n"
 PING = b": ping\n"
 CARRIER = "trilane.carrier"
@@ -37,6 +38,7 @@ HEADERS = [
 class Source(Protocol):
     """What a response reads from: a cursor on a log."""
 
+    __slots__ = ()
     on_wake: Callable[[], object]
     """Called when something may be due; the response sets it."""
 
@@ -57,14 +59,34 @@ class Source(Protocol):
     async def catch_up(self) -> None: ...
     def close(self) -> None: ...
 
+    @property
+    def written_s(self) -> float:
+        """When it last wrote to the connection itself, by the event loop's clock."""
+        return 0.0
+
+    def follow(self, connection: "Connection | None") -> None:
+        """All that was due is written: from now on it may `put` what is due itself. None: no longer."""
+
+    def due_at(self, now: float) -> float:
+        """Makes due what the clock says, by the event loop's clock; and when it wants to be asked again."""
+        return NEVER
+
 
 class Connection(Protocol):
     """A server's connection that carries one event stream, without a task (`gateway.protocol`)."""
+
+    transport: asyncio.WriteTransport
+    """Takes what `wrap` has made."""
 
     @property
     def writable(self) -> bool: ...
     def write(self, data: bytes) -> None:
         """One chunk of the body; the caller has looked at `writable`, and `data` is not empty."""
+        ...
+
+    @staticmethod
+    def wrap(data: bytes) -> bytes:
+        """One chunk of any body, for many connections of this kind."""
         ...
 
     def begin(self) -> None:
@@ -95,6 +117,12 @@ class Carrier(Protocol):
 class EventStream:
     """An ASGI application that writes one source to one client, until it ends, leaves or is gone."""
 
+    __slots__ = (
+        *("slot", "source", "headers", "verdict", "prime_s", "resumable", "end", "farewell", "leaves_cleanly"),
+        *("_on_close", "_open_streams", "_ping_s", "_connection", "_fetch", "_begun", "_gone", "_leaving", "_closed"),
+        *("_ping_due", "_last_write", "_lead", "_loop", "_wake"),
+    )
+
     def __init__(
         self,
         source: Source,
@@ -107,10 +135,12 @@ class EventStream:
         resumable: bool = True,
         end: bytes = b"",
         farewell: Callable[[], bytes] = bytes,
+        leaves_cleanly: bool = False,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
+        self.slot = 0
         self.source = source
-        self.headers = [*HEADERS, *headers]
+        self.headers = headers
         self.verdict = verdict
         """While it is open, at most `prime_s`, nothing is answered: what it raises is a problem document then."""
         self.prime_s = prime_s
@@ -120,6 +150,8 @@ class EventStream:
         """Written after the last event."""
         self.farewell = farewell
         """Makes what is written, at the end of a whole event, when this process is leaving."""
+        self.leaves_cleanly = leaves_cleanly
+        """Then the body ends; its readers do not take that for the end of the stream."""
         self._on_close = on_close
         self._open_streams = open_streams
         self._ping_s = ping_s
@@ -127,7 +159,6 @@ class EventStream:
         self._fetch: asyncio.Task[None] | None = None
         self._begun = self._gone = self._leaving = self._closed = False
         self._ping_due = False
-        self._ping_timer: asyncio.TimerHandle | None = None
         self._last_write = 0.0
         self._lead = OK
         self._loop = asyncio.get_running_loop()
@@ -162,8 +193,7 @@ class EventStream:
     def _close(self) -> None:
         self._wake = _nobody
         self._open_streams.discard(self)
-        if self._ping_timer is not None:
-            self._ping_timer.cancel()
+        self._open_streams.wheel.drop(self)
         if self._fetch is not None:
             self._fetch.cancel()
         if not self._closed:
@@ -213,7 +243,7 @@ class EventStream:
             if refusal is not None:
                 await send_problem(refusal, scope, send)
             elif not self._gone:
-                await send({"type": "http.response.start", "status": 200, "headers": self.headers})
+                await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, *self.headers]})
                 self._arm()
                 await self._write_all(send)
         finally:
@@ -239,7 +269,8 @@ class EventStream:
         if self._gone:
             return
         if self._leaving:
-            await send({"type": "http.response.body", "body": self.farewell(), "more_body": True})
+            cut = not self.leaves_cleanly
+            await send({"type": "http.response.body", "body": self.farewell(), "more_body": cut})
         elif self.source.complete:
             await send({"type": "http.response.body", "body": self.end})
 
@@ -254,7 +285,7 @@ class EventStream:
             connection.give_back()
             await send_problem(refusal, scope, send)
             return
-        await send({"type": "http.response.start", "status": 200, "headers": self.headers})
+        await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, *self.headers]})
         if self._gone:
             self._close()
             return
@@ -262,6 +293,10 @@ class EventStream:
         self._begun = True
         self._arm()
         self.pump()
+
+    def hold(self) -> None:
+        """The connection takes no more for now; `pump` follows when it does again."""
+        self.source.follow(None)
 
     def pump(self) -> None:
         """Writes while there is something and the connection takes it."""
@@ -277,6 +312,7 @@ class EventStream:
                     self._fetch = self._loop.create_task(self._catch_up())
                     return
                 if not data:
+                    self.source.follow(connection)
                     return
                 connection.write(data)
             if not self._gone:
@@ -289,7 +325,11 @@ class EventStream:
         if not self._leaving and self.source.complete:
             connection.finish(self.end)
             return
-        if self._leaving and (farewell := self.farewell()):
+        farewell = self.farewell() if self._leaving else b""
+        if self._leaving and self.leaves_cleanly:
+            connection.finish(farewell)
+            return
+        if farewell:
             connection.write(farewell)
         connection.cut()
 
@@ -313,22 +353,23 @@ class EventStream:
         self._close()
 
     def _arm(self) -> None:
-        self._last_write = self._loop.time()
-        self._ping_timer = self._loop.call_later(self._interval(), self._ping)
+        self._last_write = now = self._loop.time()
+        self._open_streams.wheel.at(min(now + self._interval(), self.source.due_at(now)), self)
 
     def _interval(self) -> float:
         return self._ping_s * random.uniform(0.9, 1.1)
 
-    def _ping(self) -> None:
-        """One lazy timer: it looks at when bytes last went out instead of being moved on every write."""
-        silent, wait = self._loop.time() - self._last_write, self._interval()
+    def on_time(self, now: float) -> None:
+        """Looks at when bytes last went out, instead of being moved on every write."""
+        again = self.source.due_at(now)
+        silent, wait = now - max(self._last_write, self.source.written_s), self._interval()
         if silent >= self._ping_s * 0.9:
             self._ping_due = True
-            self._wake()
         else:
             wait = max(0.05, wait - silent)
+        self._wake()
         if not self._closed:
-            self._ping_timer = self._loop.call_later(wait, self._ping)
+            self._open_streams.wheel.at(min(now + wait, again), self)
 
 
 async def send_problem(error: TrilaneError, scope: Scope, send: Send) -> None:

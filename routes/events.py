@@ -37,10 +37,11 @@ async def subscribe(request: AnyRequest, events: EventsLane) -> ASGIApp:
             raise
         return whole(frames.said("busy", {"code": err.code}, retry_ms=random.randint(5000, 15000)))
     return EventStream(
-        source,  # pyright: ignore[reportArgumentType] - it takes a callable in a slot for a method
+        source,
         ping_s=events.settings.ping_s,
         open_streams=events.streams,
         farewell=farewell,
+        leaves_cleanly=True,
     )
 
 

@@ -14,7 +14,7 @@ from uvicorn.server import ServerState
 
 from gateway.open_streams import OpenStreams
 from gateway.protocol import StreamProtocol
-from gateway.sse import CARRIER, EventStream
+from gateway.sse import CARRIER, EventStream, Source
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 SLICE = 65_536
@@ -32,7 +32,7 @@ def stream(feed: "Feed", *, ping_s: float = PING_S, streams: OpenStreams | None 
     return EventStream(feed, ping_s=ping_s, open_streams=OpenStreams() if streams is None else streams, **how)
 
 
-class Feed:
+class Feed(Source):
     """A source that a test fills. What it `holds` in the log instead has to be caught up with."""
 
     def __init__(self, *data: bytes, ended: bool = False) -> None:

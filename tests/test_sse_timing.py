@@ -59,7 +59,7 @@ async def test_pings_are_spread_so_that_many_streams_do_not_ping_at_once(direct:
     servers = [Timed(stream(Feed()), direct=direct) for _ in range(50)]
     await asyncio.sleep(2 * PING_S)
     firsts = [server.times[1] for server in servers]
-    assert len(set(firsts)) > 40
+    assert len(set(firsts)) > 15  # of the 30 slots of the wheel that they fall into
     assert max(firsts) - min(firsts) > 0.1 * PING_S
     for server in servers:
         server.leave()
