@@ -65,10 +65,11 @@ class EventsLane:
 
     async def subscribe(
         self, who: Principal, topics: list[str], cursor: str | None, *, earliest: bool, partial: bool
-    ) -> Subscription:
-        """A stream that begins with `hello`. Raises BadRequest, Forbidden, LogError."""
-        if earliest and not cursor:
-            cursor = None
+    ) -> Subscription | None:
+        """A stream that begins with `hello`; None: its reader has all that there will ever be.
+
+        Raises BadRequest, Forbidden, LogError.
+        """
         wanted = check_subscription(topics or [user_topic(who.sub)])
         for topic in wanted:
             if not who.may_subscribe(topic):
@@ -76,6 +77,9 @@ class EventsLane:
         subscription, start = await self.feeds.open(Ask(wanted, cursor, earliest, partial), who.sub)
         if cursor is not None:
             self.resumes.labels(start.reason or "recovered").inc()
+            if subscription.feed.closed and not start.reason and not start.replay:
+                subscription.close()
+                return None
         loop_now = asyncio.get_running_loop().time()
         age_s = self._max_age_s * random.uniform(0.8, 1)
         auth_at = float("inf")

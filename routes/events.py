@@ -11,7 +11,7 @@ from events.publish import Publication, Receipt
 from gateway.errors import BadRequest, LogUnavailable, Overloaded
 from gateway.sse import EventStream
 from routes.requests import AnyRequest, body_of, cursor, decode, header
-from routes.streams import head_of, whole
+from routes.streams import head_of, nothing, whole
 
 
 @route("/api/events", http_method=["GET", "HEAD"], summary="Follow topics; continue strictly after a cursor")
@@ -36,6 +36,8 @@ async def subscribe(request: AnyRequest, events: EventsLane) -> ASGIApp:
         if "status" in (header(request, b"prefer") or ""):
             raise
         return whole(frames.said("busy", {"code": err.code}, retry_ms=random.randint(5000, 15000)))
+    if source is None:
+        return nothing()
     return EventStream(
         source,
         ping_s=events.settings.ping_s,

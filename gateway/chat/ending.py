@@ -4,12 +4,15 @@ Said once, for the process that owns a run and for one that ends it because its 
 """
 
 import secrets
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal, assert_never
 
 import msgspec
 from msgspec import Raw
 
 from events.log import Append
+from events.topics import stored, user_topic
 from gateway.chat.completion import FinishReason
 from gateway.chat.dialects.ui_message import CHUNK, ChunkWriter
 from gateway.chat.messages import UIMessage
@@ -75,6 +78,12 @@ def chat_topic(chat_id: str) -> str:
     return f"chat/{chat_id}"
 
 
+def told(info: RunInfo, event: str, more: Mapping[str, str] = MappingProxyType({})) -> Append:
+    """What the user's own topic of the events lane says of a run of a chat."""
+    data = {"runId": info.run_id, "chatId": info.chat_id, "messageId": info.message_id, **more}
+    return Append(topic=stored(user_topic(info.sub)), data=[_json(data)], name=event)
+
+
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
     """What a run's last append is made of; the same for a run that ends itself and one that is ended by another."""
 
@@ -102,6 +111,8 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
         if info.chat_id:
             topic = chat_topic(info.chat_id)
             appends.append(Append(topic=topic, owner=info.sub, data=[_json(finished)], name="run-finished"))
+            more = {"outcome": finished.outcome, "finishReason": finished.finish_reason, "code": finished.code}
+            appends.append(told(info, "run-finished", {name: text for name, text in more.items() if text}))
         return appends
 
     def metadata(self) -> dict[str, object]:

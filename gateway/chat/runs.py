@@ -14,7 +14,7 @@ from msgspec import Raw
 from events.hub import Hub
 from events.log import Append, EventLog
 from gateway.chat.dialects.ui_message import CHUNK, resume_writer
-from gateway.chat.ending import Aborted, Ending, Failed, Outcome, RunInfo, chat_topic, run_topic
+from gateway.chat.ending import Aborted, Ending, Failed, Outcome, RunInfo, chat_topic, run_topic, told
 from gateway.chat.history import History
 from gateway.chat.run import CancelAfter, OnDisconnect, Run
 from gateway.chat.upstream import Request, Upstreams
@@ -70,7 +70,10 @@ class Runs:
 
     async def begin(self, run: Run, *before: Append) -> None:
         """Appends `before`, the run's opening and its reserved usage as one, and lets it run; or leaves nothing."""
-        opened = self._log.append(*before, *run.opening(), reserved(run.info.sub, run.info.run_id))
+        appends = [*before, *run.opening(), reserved(run.info.sub, run.info.run_id)]
+        if run.info.chat_id:
+            appends.append(told(run.info, "run-started"))
+        opened = self._log.append(*appends)
         task = run.start(opened)
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._ended(run, done))
