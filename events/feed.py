@@ -6,7 +6,7 @@ Where a cursor needs a snapshot (`events.vector`), the feed keeps it in the log 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Protocol
 
 from events import frames
@@ -93,6 +93,7 @@ class Feed:
     __slots__ = (
         *("hub", "topics", "stand", "strands", "finders", "followers", "live", "written_s", "frames", "first", "size"),
         *("ended", "changed_s", "_round", "_shift", "_joins", "_lead", "_untold", "_waiting", "_saving", "_save"),
+        "begun",
     )
 
     def __init__(self, hub: Hub, topics: tuple[str, ...], stand: Stand, save: Save) -> None:
@@ -115,6 +116,7 @@ class Feed:
         self.size = 0
         self.ended = False
         """It could not go on; who followed it must come back."""
+        self.begun = False
         self.changed_s = 0.0
         self._shift = 0
         """Of a single topic: index less offset, as far back as `_joins`."""
@@ -135,25 +137,27 @@ class Feed:
         """No event will follow, in any of the topics."""
         return self.stand.is_fixed and not self._waiting and all([strand.closed for strand in self.strands])
 
-    def add(self, name: str, position: Position, *, closed: bool, strand: "Strand | None" = None) -> None:
-        """Follows one more topic from here on, all of it later than `position`."""
-        strand = strand or self.strand()
-        strand.start(position.epoch, position.offset, closed=closed)
-        if strand.stale:
-            strand.stale = False
-            self.hub.refresh(stored(name))
-
     def strand(self) -> Strand:
+        """One more topic; what is told of it before it is begun is read then."""
         strand = Strand(self, len(self.strands))
         self.strands.append(strand)
         return strand
 
-    def begin(self) -> None:
-        """Where the strands stand now is where the feed begins."""
-        for strand in self.strands:
-            self.stand.epochs[strand.at], self.stand.offsets[strand.at] = strand.epoch, strand.head
+    def begin(self, heads: Sequence[tuple[Position, bool]]) -> None:
+        """Follows every strand from where its topic stands, all in one turn: no cursor may name half of them."""
+        for strand, (position, closed) in zip(self.strands, heads, strict=True):
+            self.stand.renew(strand.at, position.epoch)
+            self.stand.offsets[strand.at] = position.offset
+            self._start(strand, position, closed=closed)
+        self.begun = True
         self._lead = self.stand.text() or ""
         self._shift = -self.stand.offsets[0] if self._is_single else 0
+
+    def _start(self, strand: Strand, position: Position, *, closed: bool) -> None:
+        strand.start(position.epoch, position.offset, closed=closed)
+        if strand.stale:
+            strand.stale = False
+            self.hub.refresh(stored(self.stand.names[strand.at]))
 
     def find(self, topic: str) -> None:
         """A topic that a pattern stands for was written to: when it is new, all of it is followed."""
@@ -162,11 +166,12 @@ class Feed:
             return
         if len(self.stand.names) >= MAX_FOUND:
             self._fail()
-        else:
-            self.stand.follow(name)
-            strand = self.strand()
-            self.hub.follow(topic, strand)
-            self.add(name, Position("", 0), closed=False, strand=strand)
+            return
+        self.stand.follow(name)
+        strand = self.strand()
+        self.hub.follow(topic, strand)
+        if self.begun:
+            self._start(strand, Position("", 0), closed=False)
 
     @property
     def _is_single(self) -> bool:
@@ -228,9 +233,12 @@ class Feed:
             del self.live[follower]
             self.followers.add(follower)
 
-    def leave(self, follower: Follower) -> None:
+    def leave(self, follower: Follower) -> bool:
+        """False: it had left already."""
+        was_here = follower in self.followers or follower in self.live
         self.followers.discard(follower)
         self.live.pop(follower, None)
+        return was_here
 
     @property
     def everyone(self) -> list[Follower]:

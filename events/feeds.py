@@ -6,7 +6,7 @@ and if not, why and how much is missing.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -60,6 +60,10 @@ class Feeds:
         self._clock = clock
         self._feeds: dict[tuple[str, ...], Feed] = {}
         self._opening: dict[tuple[str, ...], asyncio.Task[None]] = {}
+        self.came: Callable[[Sequence[str]], None] = _nothing
+        """Told the topics of every stream that begins."""
+        self.left: Callable[[Sequence[str]], None] = _nothing
+        """And of every one that ends."""
 
     def __len__(self) -> int:
         return len(self._feeds)
@@ -75,14 +79,18 @@ class Feeds:
             opening = self._opening.get(ask.topics)
             if opening is not None:
                 await asyncio.shield(opening)
+            self.came(feed.stand.names)
             return subscription, await self._start(feed, ask)
         except BaseException:
             subscription.close()
             raise
 
     def leave(self, subscription: Subscription) -> None:
+        """Idempotent."""
         feed = subscription.feed
-        feed.leave(subscription)
+        if not feed.leave(subscription):
+            return
+        self.left(feed.stand.names)
         if not feed.followers and not feed.live:
             if self._feeds.get(feed.topics) is feed:
                 del self._feeds[feed.topics]
@@ -125,10 +133,10 @@ class Feeds:
                 feed.find(info.topic)
             if len(listed) > MAX_FOUND:
                 raise BadRequest(f"{pattern!r} stands for more than {MAX_FOUND} topics", code="too_many_topics")
-        for name, strand in zip(list(feed.stand.names), list(feed.strands), strict=True):
-            at = await self._head(name)
-            feed.add(name, at[0], closed=at[1], strand=strand)
-        feed.begin()
+        heads: list[tuple[Position, bool]] = []
+        while len(heads) < len(feed.strands):
+            heads.append(await self._head(feed.stand.names[len(heads)]))
+        feed.begin(heads)
 
     async def _head(self, name: str) -> tuple[Position, bool]:
         if not self.log.exists(stored(name)):
@@ -301,6 +309,10 @@ class Feeds:
             return Position(kept.epoch, kept.first)
 
         return save
+
+
+def _nothing(topics: Sequence[str]) -> None:
+    """Nobody wants to know."""
 
 
 def _like(stand: Stand) -> Stand:

@@ -10,6 +10,7 @@ import msgspec
 
 from events import frames
 from events.feeds import Ask, Feeds, Start
+from events.presence import Presence
 from events.publish import Publication, Receipt, publish
 from events.subscription import AUTH_NOTICE_S, Subscription
 from events.topics import check_subscription, check_topic, stored, user_topic
@@ -39,6 +40,8 @@ class EventsLane:
         self._log = core.log
         self._max_age_s = core.settings.max_age_s
         self.feeds = Feeds(core.log, core.hub, max_replay=core.settings.limits.replay)
+        self.presence = Presence(core.log, core.hub, self.feeds.following)
+        self.feeds.came, self.feeds.left = self.presence.came, self.presence.left
         self._tidying: asyncio.TimerHandle | None = None
         self.resumes = core.metrics.counter(
             "resumes", "Streams that came with a cursor, by what became of it", "result"
@@ -49,9 +52,11 @@ class EventsLane:
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
         self._tidy()
+        await self.presence.open()
         try:
             yield
         finally:
+            await self.presence.close()
             if self._tidying is not None:
                 self._tidying.cancel()
             await self.feeds.close()
@@ -113,4 +118,4 @@ class EventsLane:
         if not who.may_subscribe(topic):
             raise Forbidden(f"this token does not allow to read {topic!r}", code="topic_forbidden")
         found = await self._log.read(stored(topic), 0, max_events=1)
-        return TopicState(found.epoch, found.head, found.oldest, len(self.feeds.following(topic)))
+        return TopicState(found.epoch, found.head, found.oldest, await self.presence.count(topic))

@@ -94,11 +94,12 @@ def _seconds(text: str) -> int:
 @click.argument("topic")
 @click.argument("data")
 @click.option("--event", default="message", show_default=True, help="Name of the event.")
-def publish(topic: str, data: str, event: str) -> None:
-    """Append one event to TOPIC of the configured log. DATA is JSON, or else taken as a string."""
-    from gateway.commands import publish as run
+@click.option("--ttl", help="How long readers who come back are shown it: 30s, 10m, 1h, 7d.")
+def publish(topic: str, data: str, event: str, ttl: str | None) -> None:
+    """Publish one event to TOPIC. DATA is JSON, or else taken as a string."""
+    from gateway.tail import publish as run
 
-    _run(run(_settings(), topic, _as_json(data), event))
+    _run(run(_settings(), topic, _as_json(data), event, _seconds(ttl) if ttl else None))
 
 
 def _as_json(text: str) -> bytes:
@@ -113,17 +114,18 @@ def _as_json(text: str) -> bytes:
 @click.argument("topics", nargs=-1, required=True)
 @click.option("--from", "start", type=click.Choice(["now", "earliest"]), default="now", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
-def tail(topics: tuple[str, ...], start: str, as_json: bool) -> None:
-    """Follow TOPICS of the configured log, whichever process writes them."""
-    from gateway.commands import tail as run
+@click.option("--raw", is_flag=True, help="Topics as the log names them: event/..., chat/..., run/...")
+def tail(topics: tuple[str, ...], start: str, as_json: bool, raw: bool) -> None:
+    """Follow TOPICS and patterns such as 'team/*', whichever process writes them; say what is lost."""
+    from gateway.tail import tail as run
 
-    _run(run(_settings(), topics, earliest=start == "earliest", as_json=as_json))
+    _run(run(_settings(), topics, earliest=start == "earliest", as_json=as_json, raw=raw))
 
 
 @main.command()
 def doctor() -> None:
     """Check configuration, log, upstreams and models; say what is wrong and what to do."""
-    from gateway.commands import doctor as run
+    from gateway.doctor import doctor as run
 
     sys.exit(_run(run(_settings())))
 

@@ -57,6 +57,9 @@ class Load:
         self.published: dict[str, int] = dict.fromkeys(TOPICS, 0)
         """The newest offset of each topic that a publisher was told."""
         self.over = asyncio.Event()
+        """The readers have had their cuts."""
+        self.silent = asyncio.Event()
+        """And nothing more will be published."""
 
     async def publish(self, number: int) -> None:
         """Publishes numbered events until the readers have had their cuts; repeats what got no answer."""
@@ -100,7 +103,7 @@ class Witness:
         self.last: dict[tuple[str, int], int] = {}
 
     async def read(self) -> None:
-        while not (self.load.over.is_set() and self.has_all()):
+        while not (self.load.silent.is_set() and self.has_all()):
             with contextlib.suppress(ConnectionError, Refused):
                 await self._connect()
             await asyncio.sleep(0)
@@ -152,7 +155,9 @@ async def suffer(gateways: list[Gateway]) -> None:
         trouble = group.create_task(load.trouble())
         publishers = [group.create_task(load.publish(number)) for number in range(PUBLISHERS)]
         readers = [group.create_task(witness.read()) for witness in witnesses]
-        await asyncio.gather(*publishers, trouble, *readers)
+        await asyncio.gather(*publishers, trouble)
+        load.silent.set()
+        await asyncio.gather(*readers)
     print(f"{load.cuts} cuts, {sum(load.published.values())} events")
     for topic in TOPICS:
         kept = [

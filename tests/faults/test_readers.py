@@ -24,7 +24,7 @@ import pytest
 from events.hub import Hub
 from events.log import Block, Commit, EventLog, Slice
 from gateway.open_streams import OpenStreams
-from gateway.sse import EventStream
+from gateway.sse import EventStream, Source
 from loadtests.upstream import Answer, words
 from loadtests.upstream.shapes import chunk
 from loadtests.upstream.stream import finish, start
@@ -166,7 +166,7 @@ def assert_complete(frames: Frames) -> None:
     assert ([c["type"] for c in frames.terminals], frames.done) == (["finish"], True)
 
 
-class Behind:
+class Behind(Source):
     """A source that is always behind: each slice has to be fetched, and news come in while every other one is."""
 
     def __init__(self, slices: int) -> None:
