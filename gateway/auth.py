@@ -53,10 +53,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Authenticator(Protocol):
-    """Turns the credentials of a request into a Principal.
-
-    Tickets, cookies and keys from a JWKS find their place beside `BearerAuthenticator`, behind this port.
-    """
+    """Turns a credential into a Principal. Where in a request it is found, `gateway.signin` knows."""
 
     def authenticate(self, authorization: str | None) -> Principal:
         """Raises Unauthorized, whose detail never repeats the credential."""

@@ -9,6 +9,7 @@ from events.log import EventLog
 from gateway.open_streams import OpenStreams
 from gateway.settings import Settings
 from gateway.telemetry import Metrics
+from gateway.tickets import Tickets
 from gateway.wheel import SLOT_S
 
 
@@ -20,6 +21,7 @@ class Core:
         self.log = event_log
         self.hub = Hub(event_log)
         self.streams = OpenStreams(min(SLOT_S, settings.ping_s / 50))
+        self.tickets = Tickets(event_log)
         self.metrics = Metrics()
         self.ready = False
         """It can serve: opened, and not draining."""

@@ -6,7 +6,7 @@ A unit imports only its own lane. This is the only module that knows Litestar, t
 import asyncio
 import re
 import secrets
-from collections.abc import AsyncGenerator, Callable, Iterable, MutableMapping, Sequence
+from collections.abc import AsyncGenerator, Callable, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -19,10 +19,11 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from events.log import EventLog, Retention
-from gateway.auth import Authenticator, authenticator
+from gateway.auth import authenticator
 from gateway.core import Core
 from gateway.errors import BadRequest, ConfigurationError, NotFound, TooLarge, TrilaneError, problem
 from gateway.settings import Settings
+from gateway.signin import SignIn
 
 if TYPE_CHECKING:
     from gateway.chat.upstream import Upstreams
@@ -50,7 +51,8 @@ def retention_of(settings: Settings) -> Callable[[str], Retention]:
     kept = Retention()
     run = Retention(max_bytes=settings.retention_bytes, closed_age_s=86_400)
     other = Retention(events=settings.retention_events, max_bytes=settings.retention_bytes, age_s=settings.retention_s)
-    kinds = {"chat": kept, "usage": kept, "run": run}
+    ticket = Retention(age_s=300)
+    kinds = {"chat": kept, "usage": kept, "run": run, "ticket": ticket}
     return lambda topic: kinds.get(topic.partition("/")[0], other)
 
 
@@ -147,9 +149,9 @@ def _chat(core: Core) -> Part:
 
 def _events(core: Core) -> Part:
     from events.lane import EventsLane
-    from routes import events
+    from routes import events, tickets
 
-    return Part("events", EventsLane(core), events.ROUTES)
+    return Part("events", EventsLane(core), [*events.ROUTES, *tickets.ROUTES])
 
 
 def chat_unit(settings: Settings) -> Unit:
@@ -186,7 +188,7 @@ def _unit(name: str, settings: Settings, make: Sequence[Callable[[Core], Part]],
         handlers,
         dependencies={name: Provide(_giving(value), sync_to_thread=False) for name, value in given.items()},
         cors_config=_cors(settings),
-        middleware=[_authentication(authenticator(settings))],
+        middleware=[_authentication(SignIn(settings, authenticator(settings), core.tickets))],
         lifespan=[unit.opened],
         exception_handlers={TrilaneError: _refused, HTTPException: _refused_by_litestar, Exception: _failed},
         openapi_config=OpenAPIConfig(
@@ -212,7 +214,7 @@ def _cors(settings: Settings) -> CORSConfig | None:
     return CORSConfig(allow_origins=settings.allowed_origins, allow_credentials=True, expose_headers=["x-request-id"])
 
 
-def _authentication(auth: Authenticator) -> Callable[[ASGIApp], ASGIApp]:
+def _authentication(sign_in: SignIn) -> Callable[[ASGIApp], ASGIApp]:
     """Sets `scope["user"]` for every route that does not say `open=True`.
 
     A middleware and not a dependency: Litestar opens a task group for each batch of two dependencies, and an event
@@ -222,16 +224,12 @@ def _authentication(auth: Authenticator) -> Callable[[ASGIApp], ASGIApp]:
     def middleware(app: ASGIApp) -> ASGIApp:
         async def authenticated(scope: Scope, receive: Receive, send: Send) -> None:
             if not scope["route_handler"].opt.get("open"):
-                scope["user"] = auth.authenticate(_header(scope["headers"], b"authorization"))
+                scope["user"] = await sign_in(scope)
             await app(scope, receive, send)
 
         return authenticated
 
     return middleware
-
-
-def _header(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> str | None:
-    return next((value.decode("latin-1") for name, value in headers if name == wanted), None)
 
 
 def _request_id(headers: list[tuple[bytes, bytes]]) -> bytes:

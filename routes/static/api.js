@@ -1,20 +1,23 @@
 // @ts-check
 /**
- * The chat lane's routes. Raises `Problem` for what was refused and lets the network's own errors through.
+ * The gateway's routes. Raises `Problem` for what was refused and lets the network's own errors through.
  *
  * The key lives in this tab's session storage only. A 401 asks for one, once for all requests that wait, and goes on.
  */
 
 import { problemOf } from "./problems.js";
+import { NotAStream } from "./stream/resume.js";
 
 /** @typedef {import("./stream/message.js").UIMessage} UIMessage */
 /** @typedef {{id: string, title: string, updatedAt: number}} ChatSummary */
 /** @typedef {{id: string, messages: UIMessage[], activeRun: {runId: string, cursor: string} | null}} Snapshot */
 /** @typedef {{id: string, message: UIMessage, trigger: "submit-message" | "regenerate-message", messageId?: string}} SendBody */
+/** @typedef {{topic: string, offset: number, cursor: string, duplicate: boolean}} Published */
 /** @typedef {{method?: string, body?: unknown, headers?: Record<string, string>, signal?: AbortSignal, quiet?: boolean}} Call
- *   `quiet`: do not ask for a key when one is needed */
+ *   `body`: text is sent as it is; `quiet`: do not ask for a key when one is needed */
 
 const KEY = "trilane.key";
+const STREAM = "text/event-stream";
 
 export class Api {
   /** @type {Promise<string | null> | null} */
@@ -89,6 +92,30 @@ export class Api {
   }
 
   /**
+   * Follows topics.
+   * @param {string} query
+   * @param {string} cursor empty: from now on
+   * @param {AbortSignal} signal
+   */
+  async events(query, cursor, signal) {
+    /** @type {Record<string, string>} */
+    const headers = cursor ? { accept: STREAM, "last-event-id": cursor } : { accept: STREAM };
+    const response = await this.#call(`/api/events?${query}`, { headers, signal });
+    const type = response.headers.get("content-type") ?? "";
+    if (response.status === 204 || type.startsWith(STREAM)) return response;
+    throw new NotAStream(`${type || "something"} instead of an event stream`);
+  }
+
+  /**
+   * @param {string} publication as JSON text, so that no digit of a long number is lost
+   * @returns {Promise<Published>}
+   */
+  async publish(publication) {
+    const response = await this.#call("/api/events", { method: "POST", body: publication });
+    return (await response.json()).events[0];
+  }
+
+  /**
    * @param {string} url
    * @param {Call} [call]
    * @returns {Promise<Response>}
@@ -116,7 +143,7 @@ export class Api {
     return {
       method: call.method ?? "GET",
       headers,
-      body: call.body === undefined ? undefined : JSON.stringify(call.body),
+      body: call.body === undefined || typeof call.body === "string" ? call.body : JSON.stringify(call.body),
       signal: call.signal ?? null,
       cache: "no-store",
     };

@@ -19,6 +19,11 @@ export class Problem extends Error {
     this.requestId = said.requestId ?? "";
     this.retryAfterMs = said.retryAfterMs ?? 0;
   }
+
+  /** Whether the same request may well succeed a little later. */
+  get isPassing() {
+    return this.status >= 500 || this.status === 429 || this.status === 408;
+  }
 }
 
 /** By code; a code that begins like one of these counts as it. @type {Record<string, string>} */
@@ -41,6 +46,11 @@ const SENTENCES = {
   forbidden: "Your key does not allow this.",
   token_expired: "Your sign-in has expired.",
   unauthorized: "You are not signed in.",
+  topic_forbidden: "Your key does not allow this topic.",
+  bad_topic: "This is no name of a topic: those are made of letters, digits and . _ : / -",
+  too_many_topics: "These are more topics than one stream can follow.",
+  bad_event: "This is no name of an event: those are made of letters, digits and . _ : -",
+  reserved_event: "Only the gateway itself sends events of this name. Choose another.",
   gone: "This part of the history is no longer kept.",
   conflict: "Another device changed this chat at the same moment.",
   internal: "Something went wrong in the gateway.",

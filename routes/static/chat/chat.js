@@ -13,7 +13,7 @@ import { noteOfFailure, noteOfRun, noteOfStored, UNANSWERED } from "./endings.js
 import { asking, following } from "./links.js";
 
 /** @typedef {import("../stream/message.js").UIMessage} UIMessage */
-/** @typedef {import("../stream/run.js").LinkState} LinkState */
+/** @typedef {import("../stream/resume.js").LinkState} LinkState */
 /** @typedef {import("../api.js").Snapshot} Snapshot */
 /** @typedef {import("./endings.js").Note} Note */
 /** @typedef {{abort: AbortController, fold: MessageFold, runId: string, accepted: boolean}} Reading */
@@ -204,7 +204,7 @@ export class Chat {
 
   /**
    * Reads one run to its end, writes down how it ended, and looks what the gateway made of it.
-   * @param {import("../stream/run.js").Link["connect"]} connect
+   * @param {import("../stream/resume.js").Link["connect"]} connect
    * @param {string} cursor
    * @param {string} runId empty when it is not known
    */
@@ -231,7 +231,7 @@ export class Chat {
   }
 
   /**
-   * @param {import("../stream/run.js").Link["connect"]} connect
+   * @param {import("../stream/resume.js").Link["connect"]} connect
    * @param {string} cursor
    * @param {Reading} reading
    * @returns {Promise<boolean>} whether the run was read to its end

@@ -2,7 +2,7 @@
 /** How a run ended, as something to show below a message. Pure. */
 
 import { Problem, runSentence, sentenceOf } from "../problems.js";
-import { NotAStream } from "../stream/run.js";
+import { NotAStream } from "../stream/resume.js";
 
 /** @typedef {{kind: "error" | "stopped" | "cut" | "unanswered", text: string, detail: string}} Note */
 /** @typedef {import("../stream/message.js").RunState} RunState */

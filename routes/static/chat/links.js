@@ -7,10 +7,10 @@
  */
 
 import { Problem } from "../problems.js";
-import { Unavailable } from "../stream/run.js";
+import { Unavailable } from "../stream/resume.js";
 
 /** @typedef {import("../api.js").Api} Api */
-/** @typedef {import("../stream/run.js").Link["connect"]} Connect */
+/** @typedef {import("../stream/resume.js").Link["connect"]} Connect */
 
 const TRIES = 4;
 const LONGEST_WAIT_MS = 5000;
@@ -34,7 +34,7 @@ export function asking(api, body, key, accepted) {
       return response;
     } catch (error) {
       if (error instanceof Problem && error.code.startsWith("upstream")) accepted();
-      throw isPassing(error) && tries < TRIES ? unavailable(error) : error;
+      throw isRestarting(error) && tries < TRIES ? unavailable(error) : error;
     }
   };
 }
@@ -60,10 +60,7 @@ async function resume(api, chatId, cursor, signal) {
   try {
     return await api.follow(chatId, cursor, signal);
   } catch (error) {
-    if (error instanceof Problem && (error.status >= 500 || error.status === 429 || error.status === 408)) {
-      throw unavailable(error);
-    }
-    throw error;
+    throw error instanceof Problem && error.isPassing ? unavailable(error) : error;
   }
 }
 
@@ -72,7 +69,7 @@ async function resume(api, chatId, cursor, signal) {
  * @param {unknown} error
  * @returns {error is Problem}
  */
-function isPassing(error) {
+function isRestarting(error) {
   if (!(error instanceof Problem) || error.status !== 503) return false;
   return !error.code.startsWith("upstream") && error.retryAfterMs <= LONGEST_WAIT_MS;
 }

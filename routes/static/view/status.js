@@ -7,7 +7,7 @@ import { byId } from "./dom.js";
  * @typedef {object} Activity
  * @property {boolean} busy
  * @property {boolean} stopping
- * @property {import("../stream/run.js").LinkState} link
+ * @property {import("../stream/resume.js").LinkState} link
  * @property {boolean} begun whether there is anything of the answer
  * @property {boolean} reachable
  */

@@ -1,0 +1,30 @@
+"""One-time tickets for clients that cannot send a header."""
+
+from typing import Literal
+
+import msgspec
+from litestar import post
+
+from gateway.core import Core
+from gateway.tickets import TICKET_S
+from routes.requests import AnyRequest, body_of, decode
+
+
+class TicketRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    route: Literal["/api/events", "/api/audio"]
+
+
+class Ticket(msgspec.Struct, frozen=True):
+    ticket: str
+    expires_in: int
+    """Seconds."""
+
+
+@post("/api/tickets", status_code=200, summary="A ticket for one connection, sent as `?ticket=`")
+async def issue(request: AnyRequest, core: Core) -> Ticket:
+    body = await body_of(request, core.settings.limits.body_bytes)
+    wanted = decode(body, TicketRequest)
+    return Ticket(await core.tickets.issue(request.user, wanted.route), TICKET_S)
+
+
+ROUTES = [issue]
