@@ -6,20 +6,18 @@ Where a cursor needs a snapshot (`events.vector`), the feed keeps it in the log 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Sequence
 
 from events import frames
-from events.hub import WAKE_SLICE, WRITE_BYTES, Hub, report
+from events.hub import Hub
+from events.live import Follower, Live
 from events.log import Block, Position
 from events.ring import RING_MAX_BYTES, RING_MAX_FRAMES, Tail
 from events.topics import STORED, stored
 from events.vector import Stand
 from gateway.errors import LogError
-from gateway.sse import Connection
 
 RETRY_S = 0.5
-ROUND_BYTES = WRITE_BYTES
 MAX_WAITING = 10_000
 """Blocks that may wait for a snapshot; past that the feed ends, and its readers come back with their cursors."""
 
@@ -28,23 +26,6 @@ MAX_FOUND = 10_000
 
 Save = Callable[[Stand], Awaitable[Position]]
 """Keeps where a reader stands in the log; the position of the event that holds it."""
-
-
-class Follower(Protocol):
-    """Who reads a feed."""
-
-    sub: str
-    """The user it is."""
-    index: int
-    """How many frames it has taken; -1: it reads the log, and does not follow yet."""
-    connection: Connection | None
-    """Where the feed may write what is next, because all before it was written."""
-
-    def fall(self, cursor: str) -> None:
-        """The frames after this cursor are no longer here: read the log."""
-        ...
-
-    def wake(self) -> None: ...
 
 
 class Strand(Tail):
@@ -91,8 +72,8 @@ class Feed:
     """`index` counts frames from when the feed was made; `stand` is where one is who has read all of them."""
 
     __slots__ = (
-        *("hub", "topics", "stand", "strands", "finders", "followers", "live", "written_s", "frames", "first", "size"),
-        *("ended", "changed_s", "_round", "_shift", "_joins", "_lead", "_untold", "_waiting", "_saving", "_save"),
+        *("hub", "topics", "stand", "strands", "finders", "followers", "live", "frames", "first", "size"),
+        *("ended", "changed_s", "_shift", "_joins", "_lead", "_untold", "_waiting", "_saving", "_save"),
         "begun",
     )
 
@@ -105,11 +86,7 @@ class Feed:
         """How to end looking for topics of its patterns."""
         self.followers: set[Follower] = set()
         """Who reads at its own pace, when it is woken."""
-        self.live: dict[Follower, None] = {}
-        """Who has all there is, and a connection that takes more: what is next is written to all of them in a row."""
-        self.written_s = 0.0
-        """When they were last written to."""
-        self._round: Iterator[Follower] | None = None
+        self.live = Live(self)
         self.frames: list[bytes] = []
         self.first = 0
         """Index of frames[0]."""
@@ -215,74 +192,20 @@ class Feed:
         if self._untold or self.closed:
             self._untold = False
             self.hub.wake(self.followers)
-            if self.closed or self.ended:
-                self.hub.wake(self.live)
-            elif self._round is None and self.live:
-                self._write_next()
-
-    # Writing to those who are live: once around for all that came since the last round
-
-    def attach(self, follower: Follower) -> None:
-        """It is live from now on, until `detach`."""
-        if follower.index == self.head:
-            self.followers.discard(follower)
-            self.live[follower] = None
-
-    def detach(self, follower: Follower) -> None:
-        if follower in self.live:
-            del self.live[follower]
-            self.followers.add(follower)
+            if self.closed:
+                self.hub.wake(self.live.readers)
+            else:
+                self.live.write()
 
     def leave(self, follower: Follower) -> bool:
         """False: it had left already."""
-        was_here = follower in self.followers or follower in self.live
+        was_here = follower in self.followers
         self.followers.discard(follower)
-        self.live.pop(follower, None)
-        return was_here
+        return self.live.drop(follower) or was_here
 
     @property
     def everyone(self) -> list[Follower]:
-        return [*self.followers, *self.live]
-
-    def _write_next(self) -> None:
-        """Begins a round; who is somewhere else than most is woken instead."""
-        base = next(iter(self.live)).index
-        if not self.first <= base < self.head:
-            self.hub.wake(self.live)
-            return
-        data, upto = self.slice(base, ROUND_BYTES)
-        self.written_s = asyncio.get_running_loop().time()
-        self._round = iter(list(self.live))
-        self._write_slice(base, upto, data, b"")
-
-    def _write_slice(self, base: int, upto: int, data: bytes, chunk: bytes) -> None:
-        """Writes to WAKE_SLICE of them; the others follow in the next turns, so that other routes keep their pace."""
-        assert self._round is not None
-        count = 0
-        for follower in self._round:
-            connection = follower.connection
-            if connection is None:
-                continue
-            try:
-                if follower.index == base:
-                    follower.index = upto
-                    chunk = chunk or connection.wrap(data)
-                    connection.transport.write(chunk)
-                elif follower.index < upto:
-                    follower.wake()
-            except Exception as err:
-                report("a reader failed", err)
-            count += 1
-            if count == WAKE_SLICE:
-                asyncio.get_running_loop().call_soon(self._write_slice, base, upto, data, chunk)
-                return
-        self._round = None
-        if self.live and self.head > upto:
-            asyncio.get_running_loop().call_soon(self._again)
-
-    def _again(self) -> None:
-        if self._round is None and self.live and not self.ended:
-            self._write_next()
+        return [*self.followers, *self.live.readers]
 
     def _merge(self, strand: Strand, epoch: str, what: Block | Skipped) -> bool:
         """False: a snapshot must be kept first."""

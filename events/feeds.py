@@ -61,9 +61,11 @@ class Feeds:
         self._feeds: dict[tuple[str, ...], Feed] = {}
         self._opening: dict[tuple[str, ...], asyncio.Task[None]] = {}
         self.came: Callable[[Sequence[str]], None] = _nothing
-        """Told the topics of every stream that begins."""
+        """Told what every stream that begins has asked for."""
         self.left: Callable[[Sequence[str]], None] = _nothing
-        """And of every one that ends."""
+        """And every one that ends."""
+        self.changed: Callable[[Sequence[str]], None] = _nothing
+        """Told the topics of which `following` has changed."""
 
     def __len__(self) -> int:
         return len(self._feeds)
@@ -75,23 +77,39 @@ class Feeds:
         """A subscription that is yet to begin where `Start` says. Raises BadRequest, LogError."""
         feed = self._feeds.get(ask.topics) or self._make(ask.topics)
         subscription = Subscription(self, feed, sub)
+        self.came(ask.topics)
         try:
             opening = self._opening.get(ask.topics)
             if opening is not None:
                 await asyncio.shield(opening)
-            self.came(feed.stand.names)
-            return subscription, await self._start(feed, ask)
+            start = await self._start(feed, ask)
         except BaseException:
             subscription.close()
             raise
+        self.changed(feed.stand.names)
+        return subscription, start
+
+    def open_at_once(self, ask: Ask, sub: str) -> tuple[Subscription, Start] | None:
+        """As `open`, when nothing has to be read for it: its feed is there, and has all that is asked for."""
+        feed = self._feeds.get(ask.topics)
+        if feed is None or not feed.begun or ask.earliest:
+            return None
+        start = _start_at_once(feed, ask.cursor)
+        if start is None:
+            return None
+        subscription = Subscription(self, feed, sub)
+        self.came(ask.topics)
+        self.changed(feed.stand.names)
+        return subscription, start
 
     def leave(self, subscription: Subscription) -> None:
         """Idempotent."""
         feed = subscription.feed
         if not feed.leave(subscription):
             return
-        self.left(feed.stand.names)
-        if not feed.followers and not feed.live:
+        self.left(feed.topics)
+        self.changed(feed.stand.names)
+        if not feed.followers and not feed.live.readers:
             if self._feeds.get(feed.topics) is feed:
                 del self._feeds[feed.topics]
                 if (opening := self._opening.pop(feed.topics, None)) is not None:
@@ -309,6 +327,21 @@ class Feeds:
             return Position(kept.epoch, kept.first)
 
         return save
+
+
+def _start_at_once(feed: Feed, cursor: str | None) -> Start | None:
+    if cursor is None:
+        text = feed.stand.text()
+        return Start(text, None) if text else None
+    told = decode(cursor)
+    if told is None or told.tag != feed.stand.tag or not feed.stand.is_fixed:
+        return None
+    if len(told.positions) != len(feed.stand.names):
+        return None
+    stand = _standing(feed, dict(zip(feed.stand.names, told.positions, strict=True)))
+    if feed.index_of(stand) is None:
+        return None
+    return Start(cursor, stand, _behind(stand, feed.stand))
 
 
 def _nothing(topics: Sequence[str]) -> None:

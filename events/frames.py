@@ -1,8 +1,9 @@
-"""What a client of the events lane reads: an event as a frame, and the frames that the gateway says itself. Pure.
+"""What a client of the events lane reads: an event as a frame, and what the gateway says itself. Pure, but for dice.
 
 Data is one line of JSON and names are checked before anything is stored, so a frame cannot be forged from inside one.
 """
 
+import random
 from collections.abc import Sequence
 
 import msgspec
@@ -47,6 +48,21 @@ def cursor_in(frame: bytes) -> str:
     """The cursor of a frame that `encode` or `said` has made."""
     start = 0 if frame.startswith(b"id: ") else frame.index(b"\nid: ") + 1
     return frame[start + 4 : frame.index(b"\n", start)].decode()
+
+
+def busy(code: str) -> bytes:
+    """Come back later: the last frame of a stream with status 200, because a browser gives up on any other."""
+    return said("busy", {"code": code}, retry_ms=random.randint(5000, 15000))
+
+
+def drain() -> bytes:
+    """This process is leaving: reconnect."""
+    return said("drain", {}, retry_ms=random.randint(1000, 4000))
+
+
+def bye(code: str) -> bytes:
+    """Do not come back."""
+    return said("bye", {"code": code, "retry": False})
 
 
 def said(event: str, data: object, *, cursor: str = "", retry_ms: int | None = None) -> bytes:

@@ -11,7 +11,7 @@ from itertools import islice
 from events.log import Block, Commit, EventLog, Position
 from events.ring import Encode, Ring, Tail, Waker, Watch
 from gateway.errors import Gone, LogError
-from gateway.sse import Source
+from gateway.source import Source
 
 WAKE_SLICE = 256
 """Readers woken in one turn of the event loop; the rest follow in the next turns, so others keep their latency."""

@@ -10,6 +10,7 @@ import msgspec
 
 from events import frames
 from events.feeds import Ask, Feeds, Start
+from events.late import Late
 from events.presence import Presence
 from events.publish import Publication, Receipt, publish
 from events.subscription import AUTH_NOTICE_S, Subscription
@@ -17,8 +18,11 @@ from events.topics import check_subscription, check_topic, stored, user_topic
 from gateway.auth import Principal
 from gateway.core import Core
 from gateway.errors import Forbidden
+from gateway.source import NEVER, Source
 
 TIDY_S = 5.0
+HEAD_S = 0.1
+"""How long a stream's first bytes wait for the log."""
 
 
 class TopicState(msgspec.Struct, frozen=True):
@@ -42,6 +46,7 @@ class EventsLane:
         self.feeds = Feeds(core.log, core.hub, max_replay=core.settings.limits.replay)
         self.presence = Presence(core.log, core.hub, self.feeds.following)
         self.feeds.came, self.feeds.left = self.presence.came, self.presence.left
+        self.feeds.changed = self.presence.changed
         self._tidying: asyncio.TimerHandle | None = None
         self.resumes = core.metrics.counter(
             "resumes", "Streams that came with a cursor, by what became of it", "result"
@@ -68,31 +73,48 @@ class EventsLane:
     async def drain(self) -> None:
         """Publishing ends with its request; readers are sent away with all other streams."""
 
-    async def subscribe(
-        self, who: Principal, topics: list[str], cursor: str | None, *, earliest: bool, partial: bool
-    ) -> Subscription | None:
+    async def subscribe(self, who: Principal, ask: Ask, *, patient: bool = False) -> Source | None:
         """A stream that begins with `hello`; None: its reader has all that there will ever be.
 
+        No topics: the user's own. When the log does not answer within HEAD_S, the stream begins without it, unless the
+        caller is `patient`.
         Raises BadRequest, Forbidden, LogError.
         """
-        wanted = check_subscription(topics or [user_topic(who.sub)])
+        wanted = check_subscription(ask.topics or (user_topic(who.sub),))
         for topic in wanted:
             if not who.may_subscribe(topic):
                 raise Forbidden(f"this token does not allow to read {topic!r}", code="topic_forbidden")
-        subscription, start = await self.feeds.open(Ask(wanted, cursor, earliest, partial), who.sub)
-        if cursor is not None:
+        ask = ask._replace(topics=wanted)
+        opened = self.feeds.open_at_once(ask, who.sub)
+        if opened is not None:
+            return self._begin(who, ask, *opened)
+        if patient:
+            return await self._open(who, ask)
+        opening = asyncio.get_running_loop().create_task(self._open(who, ask))
+        try:
+            await asyncio.wait((opening,), timeout=HEAD_S)
+        except BaseException:
+            opening.cancel()
+            raise
+        return opening.result() if opening.done() else Late(opening)
+
+    async def _open(self, who: Principal, ask: Ask) -> Subscription | None:
+        return self._begin(who, ask, *await self.feeds.open(ask, who.sub))
+
+    def _begin(self, who: Principal, ask: Ask, subscription: Subscription, start: Start) -> Subscription | None:
+        if ask.cursor is not None:
             self.resumes.labels(start.reason or "recovered").inc()
             if subscription.feed.closed and not start.reason and not start.replay:
                 subscription.close()
                 return None
         loop_now = asyncio.get_running_loop().time()
         age_s = self._max_age_s * random.uniform(0.8, 1)
-        auth_at = float("inf")
+        auth_at = NEVER
         if who.expires_at is not None:
             left_s = max(0.0, who.expires_at - time.time())
             if left_s <= age_s:
                 age_s, auth_at = left_s, loop_now + max(0.0, left_s - AUTH_NOTICE_S)
-        subscription.begin(self._hello(wanted, start, age_s), start.stand, loop_now + age_s, auth_at)
+        subscription.begin(self._hello(ask.topics, start, age_s), start.stand, loop_now + age_s, auth_at)
         return subscription
 
     def _hello(self, topics: tuple[str, ...], start: Start, age_s: float) -> bytes:

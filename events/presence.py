@@ -22,7 +22,9 @@ from gateway.errors import LogError
 
 PEERS = "peers"
 BEAT_S = 15.0
-FRESH_S = 45.0
+FRESH_S = 40.0
+MAX_KNOWN = 10_000
+"""Topics asked about at once; of any more, only this process's own readers are counted."""
 ANSWER_S = 0.5
 """How long one who asks waits for processes that may be dead."""
 SETTLE_S = 0.1
@@ -111,6 +113,8 @@ class Presence:
 
     async def count(self, topic: str) -> int:
         """How many streams follow the topic, in all processes; complete within ANSWER_S."""
+        if topic not in self._known and len(self._known) >= MAX_KNOWN:
+            return len(list(self._following(topic)))
         now = self._now()
         known = self._known.setdefault(topic, Known())
         if now - known.asked.get(self.name, -FRESH_S) > FRESH_S / 2:
@@ -133,7 +137,6 @@ class Presence:
                 topic = name.removeprefix(PRESENCE)
                 self._mine[topic] += 1
                 self._say(Word(by=self.name, kind="ask", topic=topic, follows=True, fresh=True))
-        self._note(names)
 
     def left(self, names: Iterable[str]) -> None:
         """A stream of these topics has ended."""
@@ -143,9 +146,9 @@ class Presence:
                 self._mine[topic] -= 1
                 if self._mine[topic] <= 0:
                     del self._mine[topic]
-        self._note(names)
 
-    def _note(self, names: Iterable[str]) -> None:
+    def changed(self, names: Iterable[str]) -> None:
+        """Who follows these here has changed."""
         if self._known:
             for name in names:
                 if name in self._known:
@@ -175,6 +178,8 @@ class Presence:
         self._news.set()
 
     def _asked(self, word: Word, now: float) -> None:
+        if word.topic not in self._known and len(self._known) >= MAX_KNOWN:
+            return
         known = self._known.setdefault(word.topic, Known())
         known.asked[word.by] = now
         if word.follows:

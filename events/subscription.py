@@ -13,7 +13,7 @@ from events.log import Block, Slice
 from events.topics import stored
 from events.vector import Stand
 from gateway.errors import LogUnavailable
-from gateway.sse import NEVER, Connection, Source
+from gateway.source import NEVER, Connection, Source
 
 if TYPE_CHECKING:
     from events.feeds import Feeds
@@ -98,15 +98,17 @@ class Subscription(Source):
 
     @property
     def written_s(self) -> float:
-        return self.feed.written_s if self.connection is not None else 0.0
+        return self.feed.live.written_s if self.connection is not None else 0.0
 
     def follow(self, connection: Connection | None) -> None:
         if connection is None:
             self.connection = None
-            self.feed.detach(self)
-        elif not self.feed.closed:
+            if self.feed.live.drop(self):
+                self.feed.followers.add(self)
+        elif self.index == self.feed.head and not self.feed.closed:
             self.connection = connection
-            self.feed.attach(self)
+            self.feed.followers.discard(self)
+            self.feed.live.add(self)
 
     async def catch_up(self) -> None:
         """Reads one bounded slice of the log; raises Gone or LogError when that cannot be done."""
@@ -137,7 +139,7 @@ class Subscription(Source):
 
     def _bye(self) -> bytes:
         self._over = True
-        return frames.said("bye", {"code": "complete", "retry": False})
+        return frames.bye("complete")
 
     # Replay
 

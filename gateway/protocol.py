@@ -13,7 +13,7 @@ from typing import Any, cast
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from gateway.sse import CARRIER, EventStream
+from gateway.source import CARRIER, Pumped
 
 MAX_PIPELINED_BYTES = 65_536
 """What a client may send while it is being streamed to; past that its connection is closed."""
@@ -37,7 +37,7 @@ class StreamProtocol(HttpToolsProtocol):
         self.transport, self.flow = transport, FlowControl(transport)
         self.server, self.client, self.scheme = peers
 
-    def carry(self, stream: EventStream) -> "StreamConnection | None":
+    def carry(self, stream: Pumped) -> "StreamConnection | None":
         """Lends the connection, unless more is to be read or answered on it than this one request."""
         cycle = self.cycle
         if self.pipeline or cycle.more_body or cycle.disconnected or cycle.scope["method"] == "HEAD":
@@ -50,12 +50,12 @@ class StreamConnection(asyncio.Protocol):
 
     __slots__ = ("_http", "_keep_alive", "_peers", "_pipelined", "_site", "_stream", "_takes", "transport")
 
-    def __init__(self, http: StreamProtocol, stream: EventStream) -> None:
+    def __init__(self, http: StreamProtocol, stream: Pumped) -> None:
         self._http: StreamProtocol | None = http
         self._site: Any = (http.config, http.server_state, http.app_state, http.loop)
         self._peers: Any = (http.server, http.client, http.scheme)
         self.transport = http.transport
-        self._stream: EventStream | None = stream
+        self._stream: Pumped | None = stream
         self._takes = not http.flow.write_paused
         self._keep_alive = True
         self._pipelined = b""

@@ -1,11 +1,10 @@
 """The events lane: parse, call the domain, answer with a stream or a receipt."""
 
-import random
-
 from litestar import get, post, route
 from litestar.types import ASGIApp
 
 from events import frames
+from events.feeds import Ask
 from events.lane import EventsLane, TopicState
 from events.publish import Publication, Receipt
 from gateway.errors import BadRequest, LogUnavailable, Overloaded
@@ -19,30 +18,24 @@ async def subscribe(request: AnyRequest, events: EventsLane) -> ASGIApp:
     accept = header(request, b"accept")
     if accept is not None and not any(kind in accept for kind in ("text/event-stream", "text/*", "*/*")):
         raise BadRequest(f"this is an event stream, not {accept[:60]!r}", status=406, code="not_acceptable")
-    query = request.query_params
     if request.method == "HEAD":
         return head_of()
+    patient = "status" in (header(request, b"prefer") or "")
     try:
         if events.streams.draining or len(events.streams) >= events.settings.limits.streams:
             raise Overloaded(f"{len(events.streams)} streams are open already")
-        source = await events.subscribe(
-            request.user,
-            query.getall("topic", []),
-            cursor(request),
-            earliest=query.get("from") == "earliest",
-            partial=query.get("partial") == "1",
-        )
+        source = await events.subscribe(request.user, _asked(request), patient=patient)
     except (Overloaded, LogUnavailable) as err:
-        if "status" in (header(request, b"prefer") or ""):
+        if patient:
             raise
-        return whole(frames.said("busy", {"code": err.code}, retry_ms=random.randint(5000, 15000)))
+        return whole(frames.busy(err.code))
     if source is None:
         return nothing()
     return EventStream(
         source,
         ping_s=events.settings.ping_s,
         open_streams=events.streams,
-        farewell=farewell,
+        farewell=frames.drain,
         leaves_cleanly=True,
     )
 
@@ -61,9 +54,10 @@ async def topic(request: AnyRequest, topic: str, events: EventsLane) -> TopicSta
     return await events.topic(request.user, topic.removeprefix("/"))
 
 
-def farewell() -> bytes:
-    """What a reader is told when this process is leaving."""
-    return frames.said("drain", {}, retry_ms=random.randint(1000, 4000))
+def _asked(request: AnyRequest) -> Ask:
+    query = request.query_params
+    topics = tuple(query.getall("topic", []))
+    return Ask(topics, cursor(request), query.get("from") == "earliest", query.get("partial") == "1")
 
 
 ROUTES = [subscribe, publish, topic]

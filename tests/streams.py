@@ -14,7 +14,8 @@ from uvicorn.server import ServerState
 
 from gateway.open_streams import OpenStreams
 from gateway.protocol import StreamProtocol
-from gateway.sse import CARRIER, EventStream, Source
+from gateway.source import CARRIER, Source
+from gateway.sse import EventStream
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 SLICE = 65_536

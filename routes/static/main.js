@@ -1,15 +1,20 @@
 // @ts-check
-/** The console page: which chat is open, who is told what, and when the gateway is asked again. */
+/** The console page: which lane and which chat is open, who is told what, and when the gateway is asked again. */
 
 import { Api } from "./api.js";
 import { Chat, newId } from "./chat/chat.js";
 import { ChatList } from "./chat/list.js";
+import { EventsLane } from "./events/lane.js";
+import { addressOf, topicsIn } from "./events/topics.js";
 import { pause } from "./pause.js";
 import { Composer } from "./view/composer.js";
 import { ConversationView } from "./view/conversation.js";
 import { copyText } from "./view/copy.js";
 import { askForKey, confirmDelete } from "./view/dialogs.js";
 import { byId } from "./view/dom.js";
+import { EventsView } from "./view/events.js";
+import { showLane } from "./view/lanes.js";
+import { Publisher } from "./view/publisher.js";
 import { Follower } from "./view/scroll.js";
 import { Sidebar } from "./view/sidebar.js";
 import { Status } from "./view/status.js";
@@ -40,8 +45,22 @@ const conversation = new ConversationView(log, {
   reload: () => void chat.load(),
 });
 
+const lane = new EventsLane({ api, pause, changed: draw });
+const events = new EventsView({
+  follow,
+  earlier: () => lane.fromEarliest(),
+  clear: () => lane.clear(),
+  copy: (text, button) => void copyText(text, button),
+  announce: (text) => status.announce(text),
+});
+const publisher = new Publisher((publication) => api.publish(publication), () => events.toEnd());
+
 let drawing = false;
 let chat = newChat(newId());
+/** The topics in the address; null while the chat lane is shown. @type {string[] | null} */
+let topics = null;
+/** Where the way back to the chat lane leads. */
+let chatAddress = "#/";
 
 /** @param {string} id */
 function newChat(id) {
@@ -67,41 +86,76 @@ function draw() {
     const { busy, stopping, link, reachable } = chat;
     composer.update({ busy, stopping, held: chat.status === "loading", blocked: chat.status === "missing" });
     status.render({ busy, stopping, link, reachable, begun: !!chat.answer?.parts.length });
-    sidebar.render(list.chats, chat.id, list.hasMore);
+    sidebar.render(list.chats, topics ? "" : chat.id, list.hasMore);
     signOut.hidden = !api.signedIn;
-    drawTitle();
+    if (topics) drawEvents();
+    else drawTitle();
   });
 }
 
 function drawTitle() {
   const first = chat.messages[0];
   const name = list.titleOf(chat.id) ?? (first ? textOf(first).slice(0, 80) : "New chat");
-  if (title.textContent === name) return;
-  title.textContent = name;
-  document.title = first ? `${name} · Trilane` : "Trilane";
+  entitle(name, first ? `${name} · Trilane` : "Trilane");
+}
+
+function drawEvents() {
+  const { following } = lane;
+  events.render(following);
+  publisher.follow(following.topics);
+  entitle(following.topics.join(", ") || "Your own topic", "Events · Trilane");
+}
+
+/**
+ * @param {string} name
+ * @param {string} tab
+ */
+function entitle(name, tab) {
+  if (title.textContent !== name) title.textContent = name;
+  if (document.title !== tab) document.title = tab;
 }
 
 /** @param {string} text */
 function send(text) {
   chat.send(text);
   composer.keepFor(chat.id);
-  if (location.hash !== hashOf(chat.id)) history.pushState(null, "", hashOf(chat.id));
+  chatAddress = hashOf(chat.id);
+  if (location.hash !== chatAddress) history.pushState(null, "", chatAddress);
   follower.toEnd();
 }
 
 /** @param {string} id */
 const hashOf = (id) => `#/c/${encodeURIComponent(id)}`;
 
+/** @param {string[]} asked */
+function follow(asked) {
+  if (topics?.join() === asked.join()) lane.show(asked);
+  else location.hash = addressOf(asked);
+}
+
 function route() {
+  topics = topicsIn(location.hash);
+  if (topics) {
+    showLane("events", chatAddress);
+    lane.show(topics);
+  } else {
+    lane.hide();
+    routeChat();
+    showLane("chat", chatAddress);
+  }
+  draw();
+}
+
+function routeChat() {
   const found = /^#\/c\/([^/]+)$/.exec(location.hash);
   const id = found ? decodeURIComponent(found[1]) : "";
+  chatAddress = id ? hashOf(id) : "#/";
   if (id && id === chat.id) return;
   chat.close();
   chat = newChat(id || newId());
   composer.open(id);
   if (id) void chat.load();
   follower.toEnd();
-  draw();
   if (matchMedia("(hover: hover)").matches) composer.focus();
 }
 
@@ -113,12 +167,14 @@ async function remove(summary) {
     return;
   }
   tabs.postMessage(summary.id);
-  if (summary.id === chat.id) location.hash = "#/";
+  if (summary.id !== chat.id) return;
+  if (topics) showLane("events", (chatAddress = "#/"));
+  else location.hash = "#/";
 }
 
 /** Another device may have written: nothing tells a page that only looks, so it looks now and then. */
 function look() {
-  if (document.visibilityState === "visible" && chat.stored && !chat.busy) void chat.refresh();
+  if (document.visibilityState === "visible" && !topics && chat.stored && !chat.busy) void chat.refresh();
 }
 
 tabs.addEventListener("message", ({ data }) => {
@@ -137,10 +193,11 @@ document.addEventListener("visibilitychange", () => {
 });
 byId("skip", HTMLAnchorElement).addEventListener("click", (event) => {
   event.preventDefault();
-  composer.focus();
+  (topics ? publisher : composer).focus();
 });
 signOut.addEventListener("click", () => {
   api.signOut();
+  lane.forget();
   location.reload();
 });
 addEventListener("online", draw);

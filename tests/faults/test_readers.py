@@ -24,7 +24,8 @@ import pytest
 from events.hub import Hub
 from events.log import Block, Commit, EventLog, Slice
 from gateway.open_streams import OpenStreams
-from gateway.sse import EventStream, Source
+from gateway.source import Source
+from gateway.sse import EventStream
 from loadtests.upstream import Answer, words
 from loadtests.upstream.shapes import chunk
 from loadtests.upstream.stream import finish, start

@@ -29,8 +29,8 @@ export class Following {
   why = "";
   /** Of the last connection. @type {News[]} */
   news = [];
-  /** When the sign-in ends; 0 when that is not soon. */
-  authEndsMs = 0;
+  /** Whether the sign-in is about to end. */
+  isEnding = false;
   /** Why the topics could not be followed. @type {Note | null} */
   trouble = null;
   cursor;
@@ -79,7 +79,7 @@ export class Following {
         this.why = type;
         return undefined;
       case "auth":
-        this.authEndsMs = nowMs + numberIn(objectIn(data).expiresIn, 0) * 1000;
+        this.isEnding = true;
         return undefined;
       case "bye":
         return this.end(textIn(objectIn(data).code));
@@ -95,7 +95,7 @@ export class Following {
   #hello({ recovered, replay, reason, missed, topics }, fresh) {
     this.phase = "live";
     this.why = "";
-    this.authEndsMs = 0;
+    this.isEnding = false;
     this.news = [];
     if (Array.isArray(topics)) this.topics = topics.map(String);
     const of = numberIn(replay, 0);

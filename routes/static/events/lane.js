@@ -25,6 +25,7 @@ const QUIET_MS = 1000;
 export class EventsLane {
   following = new Following([]);
   #shown = false;
+  #begun = false;
   /** Whether to begin with the oldest event that the gateway still has. */
   #earliest = false;
   /** @type {AbortController | null} */
@@ -48,8 +49,6 @@ export class EventsLane {
     else if (this.following.phase === "refused") this.again();
     this.#look();
   }
-
-  #begun = false;
 
   hide() {
     this.#shown = false;
@@ -129,10 +128,9 @@ export class EventsLane {
       }
       if (!following.isOver) following.end("complete");
     } catch (error) {
-      if (signal.aborted) return;
-      following.refuse(noteOfFailure(error));
+      if (!signal.aborted) following.refuse(noteOfFailure(error));
     }
-    this.#close();
+    if (!signal.aborted) this.#close();
     changed();
   }
 

@@ -48,24 +48,22 @@ const complete = (topics) => `Closed for good: ${topics.length > 1 ? "these topi
 /**
  * What happened since the connection was made; empty when that is nothing to speak of.
  * @param {Following} following
- * @param {number} nowMs
  */
-export function newsOf({ phase, news, authEndsMs }, nowMs) {
+export function newsOf({ phase, news, isEnding }) {
   if (phase !== "live" && phase !== "ended") return "";
   const said = news.map((one) => {
     switch (one.kind) {
       case "caught-up":
         return `Caught up ${events(one.got)}.`;
       case "catching-up":
-        return `Catching up: ${one.got.toLocaleString("en")} of ${events(one.of)}…`;
+        return `Catching up on ${events(one.of)}…`;
       case "nothing-missed":
         return "Nothing was missed.";
       case "lost":
         return one.text;
     }
   });
-  const leftS = Math.ceil((authEndsMs - nowMs) / 1000);
-  if (leftS > 0) said.push(`Your sign-in ends in ${leftS} seconds.`);
+  if (isEnding) said.push("Your sign-in ends within a minute.");
   return said.join(" ");
 }
 

@@ -1,0 +1,78 @@
+"""A stream that begins before the log has answered: its head and pings go out, `hello` follows when it can."""
+
+import asyncio
+
+from events import frames
+from events.subscription import Subscription
+from gateway.errors import LogUnavailable, Overloaded, TrilaneError
+from gateway.source import NEVER, Connection, Source
+
+
+class Late(Source):
+    """What `opening` will give; until then nothing is due."""
+
+    __slots__ = ("_opening", "_over", "_said", "_source", "on_wake")
+
+    def __init__(self, opening: "asyncio.Task[Subscription | None]") -> None:
+        self.on_wake = _nobody
+        self._opening = opening
+        self._source: Subscription | None = None
+        self._said = b""
+        self._over = False
+        opening.add_done_callback(self._opened)
+
+    def _opened(self, done: "asyncio.Task[Subscription | None]") -> None:
+        if done.cancelled():
+            return
+        error = done.exception()
+        if error is None:
+            self._source = done.result()
+            self._said = b"" if self._source is not None else frames.bye("complete")
+        elif isinstance(error, (LogUnavailable, Overloaded)):
+            self._said = frames.busy(error.code)
+        else:
+            self._said = frames.bye(error.code if isinstance(error, TrilaneError) else "internal")
+        if self._source is not None:
+            self._source.on_wake = self.on_wake
+        self.on_wake()
+
+    @property
+    def ended(self) -> bool:
+        return self._over or (self._source is not None and self._source.ended)
+
+    @property
+    def complete(self) -> bool:
+        return self._over or (self._source is not None and self._source.complete)
+
+    def poll(self) -> bytes | None:
+        if self._source is not None:
+            self._source.on_wake = self.on_wake
+            return self._source.poll()
+        said, self._said = self._said, b""
+        self._over = bool(said)
+        return said
+
+    async def catch_up(self) -> None:
+        assert self._source is not None
+        await self._source.catch_up()
+
+    @property
+    def written_s(self) -> float:
+        return self._source.written_s if self._source is not None else 0.0
+
+    def follow(self, connection: Connection | None) -> None:
+        if self._source is not None:
+            self._source.follow(connection)
+
+    def due_at(self, now: float) -> float:
+        return self._source.due_at(now) if self._source is not None else NEVER
+
+    def close(self) -> None:
+        self.on_wake = _nobody
+        self._opening.cancel()
+        if self._source is not None:
+            self._source.close()
+
+
+def _nobody() -> None:
+    """Nobody is waiting."""
