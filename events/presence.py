@@ -29,6 +29,8 @@ ANSWER_S = 0.5
 """How long one who asks waits for processes that may be dead."""
 SETTLE_S = 0.1
 """Changes within this time are told as one."""
+LIST_S = 0.5
+"""How long one who has just come waits for the list, so that every process is on it."""
 MAX_LISTED = 1000
 """Names in one `here`; the others are counted."""
 
@@ -62,7 +64,8 @@ class Known:
         """When each process last said that it follows the presence topic."""
         self.told: frozenset[str] | None = None
         """Who is there according to what this process wrote; None: it does not write."""
-        self.must_list = False
+        self.list_at = 0.0
+        """When someone who has just come is told who is there; 0: nobody has."""
 
     def forget(self, now: float) -> None:
         for said in (self.asked, self.writers):
@@ -184,7 +187,9 @@ class Presence:
         known.asked[word.by] = now
         if word.follows:
             known.writers[word.by] = now
-            known.must_list = known.must_list or word.fresh
+            if word.fresh and not known.list_at:
+                known.list_at = now + LIST_S
+                asyncio.get_running_loop().call_later(LIST_S, self._write, word.topic)
         self._change(word.topic)
 
     def _drop(self, peer: str) -> None:
@@ -211,14 +216,16 @@ class Presence:
 
     def _write(self, topic: str) -> None:
         """Tells of who came and who left, when this is the process that does."""
-        known = self._known[topic]
+        known = self._known.get(topic, Known())
         if topic not in self._mine or min(known.writers, default="") != self.name:
-            known.told = None
+            known.told, known.list_at = None, 0.0
+            return
+        if known.list_at > self._now():
             return
         there = known.subs()
         events = list[tuple[str, object]]()
-        if known.told is None or known.must_list:
-            known.must_list = False
+        if known.told is None or known.list_at:
+            known.list_at = 0.0
             listed = sorted(there)[:MAX_LISTED]
             events.append(("here", {"topic": topic, "here": listed, "more": len(there) - len(listed)}))
         else:

@@ -471,3 +471,14 @@ def test_the_same_new_chat_asked_of_two_processes_at_once_is_one_run(upstream: U
     finally:
         for gateway in gateways:
             gateway.stop()
+
+
+def test_the_users_own_topic_tells_of_runs(gateway: Gateway) -> None:
+    """So that one `EventSource` shows everything that happens to a user."""
+    before = len(gateway.events("event/user/local"))
+    _, frames = send(gateway.url, chat_body("told", "T=3 I=0"))
+    assert frames.done
+    told = gateway.events("event/user/local")[before:]
+    assert [name for name, _ in told] == ["run-started", "run-finished"]
+    assert {(data["chatId"], data["runId"]) for _, data in told} == {("told", told[0][1]["runId"])}
+    assert told[1][1]["outcome"] == "finish"
