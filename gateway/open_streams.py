@@ -8,6 +8,10 @@ from typing import Protocol
 from gateway.wheel import SLOT_S, Wheel
 
 
+TICK_S = 0.005
+"""The event loop's clock is too coarse for more departures than one in this time; then several leave together."""
+
+
 class Stream(Protocol):
     """A response to one reader."""
 
@@ -48,11 +52,17 @@ class OpenStreams:
         end = loop.time() + window_s
         staying = [stream for stream in self._streams if stream.resumable]
         random.shuffle(staying)
-        while staying := [stream for stream in staying if stream in self._streams]:
-            due = loop.time() + max(0.0, end - loop.time()) / len(staying)
+        while staying:
+            if len(self._streams) < len(staying):  # some have left by themselves
+                staying = [stream for stream in staying if stream in self._streams]
+                continue
+            share_s = max(0.0, end - loop.time()) / len(staying)
+            due = loop.time() + max(share_s, TICK_S if share_s else 0.0)
             while loop.time() < due and staying[-1] in self._streams:
                 await self._departure(due - loop.time())
-            staying.pop().leave()
+            for _ in range(max(1, round(TICK_S / share_s)) if share_s else 1):
+                if staying:
+                    staying.pop().leave()
 
     async def _departure(self, timeout_s: float) -> None:
         """Waits until a stream has ended by itself."""
