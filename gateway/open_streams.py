@@ -5,8 +5,8 @@ import contextlib
 import random
 from typing import Protocol
 
+from gateway.errors import Overloaded
 from gateway.wheel import SLOT_S, Wheel
-
 
 TICK_S = 0.005
 """The event loop's clock is too coarse for more departures than one in this time; then several leave together."""
@@ -28,8 +28,10 @@ class Stream(Protocol):
 class OpenStreams:
     """The responses that are open in this process, so that a drain can close them evenly."""
 
-    def __init__(self, slot_s: float = SLOT_S) -> None:
+    def __init__(self, slot_s: float = SLOT_S, capacity: int = 1_000_000) -> None:
+        """`capacity`: streams at once; past that `admit` refuses."""
         self.draining = False
+        self._capacity = capacity
         self.wheel = Wheel(slot_s)
         """The time of all of them."""
         self._streams: set[Stream] = set()
@@ -37,6 +39,13 @@ class OpenStreams:
 
     def __len__(self) -> int:
         return len(self._streams)
+
+    def admit(self) -> None:
+        """Raises Overloaded when one more cannot be opened."""
+        if self.draining:
+            raise Overloaded("this process is shutting down", code="draining", retry_after="1")
+        if len(self._streams) >= self._capacity:
+            raise Overloaded(f"{len(self._streams)} streams are open already", retry_after="1")
 
     def add(self, stream: Stream) -> None:
         self._streams.add(stream)

@@ -26,6 +26,10 @@ log = structlog.get_logger("server")
 class Draining(Protocol):
     """What a server drains. The application makes it; the server only says when."""
 
+    def started(self) -> None:
+        """It serves from now on."""
+        ...
+
     def begin(self) -> None:
         """Not ready from now on."""
         ...
@@ -51,6 +55,7 @@ class Server(uvicorn.Server):
         # collections find nothing: at the default pace they only stop every stream for 100 ms now and then.
         gc.freeze()
         gc.set_threshold(5000, 20, 100)
+        self._draining.started()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 from gateway.auth import Authenticator, Principal
 from gateway.errors import Forbidden
 from gateway.settings import Settings
-from gateway.tickets import Tickets
+from gateway.tickets import ROUTES, Tickets
 
 COOKIE = "__Secure-trilane"
 
@@ -31,7 +31,7 @@ class SignIn:
             self._check_origin(headers, scope["method"])
             return self._authenticator.authenticate(None)
         authorization = _header(headers, b"authorization")
-        if authorization is None and b"ticket=" in scope["query_string"]:
+        if authorization is None and scope["path"] in ROUTES and b"ticket=" in scope["query_string"]:
             ticket = parse_qs(scope["query_string"].decode("latin-1")).get("ticket", [""])[0]
             return await self._tickets.redeem(ticket, scope["path"])
         if authorization is None and (cookie := _header(headers, b"cookie")) is not None:

@@ -1,7 +1,9 @@
 """Metrics and log lines. Nothing here runs per token."""
 
+import gc
 import logging
 import sys
+import time
 from collections.abc import Callable
 
 import structlog
@@ -38,6 +40,27 @@ class Metrics:
 
     def text(self) -> bytes:
         return generate_latest(self.registry)
+
+
+class Pauses:
+    """How long full garbage collections have stopped this process."""
+
+    def __init__(self) -> None:
+        self.total_s = self.longest_s = 0.0
+        self._began = 0.0
+
+    def watch(self) -> None:
+        gc.callbacks.append(self._seen)
+
+    def _seen(self, phase: str, info: dict[str, int]) -> None:
+        if info["generation"] < 2:
+            return
+        if phase == "start":
+            self._began = time.perf_counter()
+        else:
+            took_s = time.perf_counter() - self._began
+            self.total_s += took_s
+            self.longest_s = max(self.longest_s, took_s)
 
 
 def configure_logging() -> None:

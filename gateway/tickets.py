@@ -19,6 +19,8 @@ from gateway.errors import LogError, Unauthorized
 TICKET_S = 30
 ISSUED = "ticket/issued"
 USED = "ticket/used"
+ROUTES = ("/api/events", "/api/audio")
+"""What browsers open with an object that can send no header."""
 MAX_LENGTH = 64
 NUMBER = re.compile("[1-9][0-9]{0,14}", re.ASCII)
 

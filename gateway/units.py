@@ -96,6 +96,9 @@ class Unit:
         self.failure: TrilaneError | None = None
         """Why it could not start."""
 
+    def started(self) -> None:
+        self.core.pauses.watch()
+
     def begin(self) -> None:
         self.core.ready = False
 

@@ -81,9 +81,11 @@ async def stop(request: AnyRequest, chat_id: str, chat: ChatLane) -> Stopped:
 def stream(chat: ChatLane, attached: Attached) -> EventStream:
     """The response that writes a run to one client."""
     run = attached.run
-    if chat.streams.draining or len(chat.streams) >= chat.settings.limits.streams:
+    try:
+        chat.streams.admit()
+    except Overloaded:
         attached.reader.close()
-        raise Overloaded(f"{len(chat.streams)} streams are open already", retry_after="1")
+        raise
     return EventStream(
         attached.reader,
         ping_s=chat.settings.ping_s,

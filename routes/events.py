@@ -22,8 +22,7 @@ async def subscribe(request: AnyRequest, events: EventsLane) -> ASGIApp:
         return head_of()
     patient = "status" in (header(request, b"prefer") or "")
     try:
-        if events.streams.draining or len(events.streams) >= events.settings.limits.streams:
-            raise Overloaded(f"{len(events.streams)} streams are open already")
+        events.streams.admit()
         source = await events.subscribe(request.user, _asked(request), patient=patient)
     except (Overloaded, LogUnavailable) as err:
         if patient:

@@ -13,7 +13,7 @@ from gateway.chat.dialects.ui_message import DONE
 from gateway.chat.ending import Failed, RunInfo, new_run_id
 from gateway.chat.lane import ChatLane
 from gateway.chat.run import Run
-from gateway.errors import Overloaded, TrilaneError
+from gateway.errors import TrilaneError
 from gateway.sse import EventStream, send_problem
 from routes.requests import AnyRequest, body_of, caller, decode
 
@@ -44,8 +44,7 @@ async def completions(request: AnyRequest, chat: ChatLane) -> ASGIApp:
     run_id = new_run_id()
     size = sum(map(len, asked.messages))
     info = RunInfo(run_id=run_id, sub=who.sub, message_id=f"msg-{run_id}", model=asked.model, prompt_bytes=size)
-    if chat.streams.draining or len(chat.streams) >= limits.streams:
-        raise Overloaded(f"{len(chat.streams)} streams are open already", retry_after="1")
+    chat.streams.admit()
     run = chat.runs.make(info, asked.for_upstream(limits.messages, limits.output_tokens), [], "cancel")
     if not asked.stream:
         await chat.runs.begin(run)

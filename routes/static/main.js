@@ -5,7 +5,7 @@ import { Api } from "./api.js";
 import { Chat, newId } from "./chat/chat.js";
 import { ChatList } from "./chat/list.js";
 import { EventsLane } from "./events/lane.js";
-import { addressOf, topicsIn } from "./events/topics.js";
+import { addressOf, streamOf, topicsIn } from "./events/topics.js";
 import { pause } from "./pause.js";
 import { Composer } from "./view/composer.js";
 import { ConversationView } from "./view/conversation.js";
@@ -102,7 +102,7 @@ function drawTitle() {
 function drawEvents() {
   const { following } = lane;
   events.render(following);
-  publisher.follow(following.topics);
+  if (following.phase === "live") publisher.follow(following.topics);
   entitle(following.topics.join(", ") || "Your own topic", "Events · Trilane");
 }
 
@@ -129,19 +129,20 @@ const hashOf = (id) => `#/c/${encodeURIComponent(id)}`;
 
 /** @param {string[]} asked */
 function follow(asked) {
-  if (topics?.join() === asked.join()) lane.show(asked);
+  if (topics && streamOf(topics) === streamOf(asked)) lane.show(asked);
   else location.hash = addressOf(asked);
 }
 
 function route() {
   topics = topicsIn(location.hash);
+  if (!topics) chatAddress = location.hash || "#/";
+  showLane(topics ? "events" : "chat", chatAddress);
   if (topics) {
-    showLane("events", chatAddress);
     lane.show(topics);
+    publisher.fit();
   } else {
     lane.hide();
     routeChat();
-    showLane("chat", chatAddress);
   }
   draw();
 }
@@ -149,7 +150,6 @@ function route() {
 function routeChat() {
   const found = /^#\/c\/([^/]+)$/.exec(location.hash);
   const id = found ? decodeURIComponent(found[1]) : "";
-  chatAddress = id ? hashOf(id) : "#/";
   if (id && id === chat.id) return;
   chat.close();
   chat = newChat(id || newId());

@@ -1,7 +1,8 @@
 // @ts-check
 /** What was heard, in the order of arrival, with a mark where something is missing. Bounded: the oldest go. Pure. */
 
-/** @typedef {{number: number, name: string, data: string, cursor: string, atMs: number, replayed: boolean}} Heard */
+/** @typedef {{number: number, name: string, data: string, cursor: string, atMs: number, replayed: boolean}} Heard
+ *   `replayed`: it happened before the page was there to hear it */
 /** @typedef {{number: number, missing: string}} Hole */
 /** @typedef {Heard | Hole} Entry `number` counts all that were ever put in, from 0 */
 

@@ -15,8 +15,8 @@ import { gapWords, lossWords } from "./words.js";
 
 /**
  * What happened since the connection was made, of which a person should know.
- * @typedef {{kind: "caught-up" | "catching-up", got: number, of: number}
- *   | {kind: "nothing-missed"} | {kind: "lost", text: string}} News
+ * @typedef {{kind: "caught-up" | "catching-up", got: number, of: number}} Replay
+ * @typedef {Replay | {kind: "nothing-missed"} | {kind: "lost", text: string}} News
  */
 
 export class Following {
@@ -38,9 +38,11 @@ export class Following {
   /**
    * @param {string[]} asked none: one's own topic
    * @param {string} [cursor] of an earlier visit
+   * @param {boolean} [isWhole] begins with the oldest event that the gateway still has
    */
-  constructor(asked, cursor = "") {
+  constructor(asked, cursor = "", isWhole = false) {
     this.asked = asked;
+    this.isWhole = isWhole;
     this.topics = asked;
     this.cursor = cursor;
   }
@@ -49,9 +51,9 @@ export class Following {
     return this.phase === "ended" || this.phase === "refused";
   }
 
-  /** The news of a replay that has not come to its end. */
+  /** The replay that has not come to its end. */
   get replay() {
-    return this.news.find((one) => one.kind === "catching-up");
+    return /** @type {Replay | undefined} */ (this.news.find((one) => one.kind === "catching-up"));
   }
 
   /** @param {import("../stream/resume.js").LinkState} link */
@@ -94,28 +96,32 @@ export class Following {
    */
   #hello({ recovered, replay, reason, missed, topics }, fresh) {
     this.phase = "live";
+    this.isWhole &&= fresh;
     this.why = "";
     this.isEnding = false;
     this.news = [];
     if (Array.isArray(topics)) this.topics = topics.map(String);
     const of = numberIn(replay, 0);
-    if (recovered === false) this.#miss(lossWords(textIn(reason), numberIn(missed, null), of > 0));
+    if (recovered === false) this.#miss(lossWords(textIn(reason), numberIn(missed, null)), of > 0);
     if (of > 0) this.news.push({ kind: "catching-up", got: 0, of });
     else if (recovered !== false && !fresh) this.news.push({ kind: "nothing-missed" });
   }
 
-  /** @param {string} text */
-  #miss(text) {
+  /**
+   * @param {string} text
+   * @param {boolean} [goesOn] what is left of it follows
+   */
+  #miss(text, goesOn = false) {
     const others = this.news.filter((one) => one.kind !== "nothing-missed" && one.kind !== "lost");
     this.news = [{ kind: "lost", text }, ...others];
-    this.entries.addHole(text);
+    this.entries.addHole(goesOn ? `${text} What is still there follows.` : text);
   }
 
   /** @param {Omit<import("./entries.js").Heard, "number" | "replayed">} event */
   #heard(event) {
     const { replay } = this;
     this.entries.add({ ...event, replayed: replay !== undefined });
-    if (replay?.kind !== "catching-up") return;
+    if (!replay) return;
     replay.got += 1;
     if (replay.got >= replay.of) this.caughtUp();
   }

@@ -6,7 +6,8 @@
  */
 
 /** @typedef {{text: string, isText: boolean}} Readable `isText`: it was a JSON string, and is shown without its quotes */
-/** @typedef {{raw: string, what: string}} Written the JSON to send, and what it is, in words */
+/** @typedef {{raw: string, what: string, isBroken: boolean}} Written
+ *   the JSON to send, what it is in words, and whether it was perhaps meant to be something else */
 /** @typedef {{open: string, items: Piece[], width: number}} Group */
 /** @typedef {{text: string, width: number}} Leaf */
 /** @typedef {{key: string, value: Group | Leaf, width: number}} Piece */
@@ -37,10 +38,9 @@ export function written(typed) {
   const raw = typed.trim();
   if (raw === "") return null;
   try {
-    return { raw, what: kindOf(JSON.parse(raw)) };
+    return { raw, what: kindOf(JSON.parse(raw)), isBroken: false };
   } catch {
-    const what = /^[[{]/.test(raw) ? "text: this is not valid JSON" : "text";
-    return { raw: JSON.stringify(typed.trimEnd()), what };
+    return { raw: JSON.stringify(typed.trimEnd()), what: "text", isBroken: /^[[{]/.test(raw) };
   }
 }
 

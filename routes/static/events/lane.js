@@ -11,7 +11,7 @@ import { Problem } from "../problems.js";
 import { resumed, Unavailable } from "../stream/resume.js";
 import { Following } from "./following.js";
 import { forgetPlaces, keepPlace, placeOf } from "./places.js";
-import { queryOf } from "./topics.js";
+import { queryOf, streamOf } from "./topics.js";
 
 /**
  * @typedef {object} Surroundings
@@ -26,8 +26,6 @@ export class EventsLane {
   following = new Following([]);
   #shown = false;
   #begun = false;
-  /** Whether to begin with the oldest event that the gateway still has. */
-  #earliest = false;
   /** @type {AbortController | null} */
   #open = null;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -45,9 +43,9 @@ export class EventsLane {
   /** @param {string[]} asked none: one's own topic */
   show(asked) {
     this.#shown = true;
-    if (!this.#begun || asked.join() !== this.following.asked.join()) this.#begin(new Following(asked, placeOf(asked)));
-    else if (this.following.phase === "refused") this.again();
-    this.#look();
+    const other = !this.#begun || streamOf(asked) !== streamOf(this.following.asked);
+    if (other || this.following.phase === "refused") this.#begin(new Following(asked, placeOf(asked)));
+    else this.#look();
   }
 
   hide() {
@@ -55,15 +53,9 @@ export class EventsLane {
     this.#look();
   }
 
-  /** Asks once more for what was refused. */
-  again() {
-    const { asked } = this.following;
-    this.#begin(new Following(asked, placeOf(asked)));
-  }
-
   /** Begins anew with the oldest event that the gateway still has. */
   fromEarliest() {
-    this.#begin(new Following(this.following.asked), true);
+    this.#begin(new Following(this.following.asked, "", true));
   }
 
   clear() {
@@ -77,14 +69,10 @@ export class EventsLane {
     forgetPlaces();
   }
 
-  /**
-   * @param {Following} following
-   * @param {boolean} [earliest]
-   */
-  #begin(following, earliest = false) {
+  /** @param {Following} following */
+  #begin(following) {
     this.#close();
     this.#begun = true;
-    this.#earliest = earliest;
     this.following = following;
     this.#around.changed();
     this.#look();
@@ -140,7 +128,7 @@ export class EventsLane {
    * @param {AbortSignal} signal
    */
   async #connect(following, cursor, signal) {
-    const from = this.#earliest && !cursor ? "from=earliest" : "";
+    const from = following.isWhole && !cursor ? "from=earliest" : "";
     // `partial`: when some of it is lost, the rest is better than nothing; the gateway says how much is missing.
     const query = [queryOf(following.asked), "partial=1", from].filter(Boolean).join("&");
     try {

@@ -1,10 +1,12 @@
 // @ts-check
 /** Up to where this tab has read which topics: it outlives a reload, and goes with the tab and with the sign-in. */
 
+import { streamOf } from "./topics.js";
+
 const PLACE = "trilane.place.";
 
 /** @param {string[]} asked */
-const nameOf = (asked) => PLACE + asked.join(" ");
+const nameOf = (asked) => PLACE + streamOf(asked);
 
 /**
  * @param {string[]} asked

@@ -5,11 +5,17 @@ const ADDRESS = "#/events";
 
 /**
  * @param {string} text names and patterns, separated by spaces or commas
- * @returns {string[]} each once, sorted, so that the same topics are always the same stream
+ * @returns {string[]} each once
  */
 export function topicsOf(text) {
-  return [...new Set(text.split(/[\s,]+/).filter(Boolean))].sort();
+  return [...new Set(text.split(/[\s,]+/).filter(Boolean))];
 }
+
+/**
+ * The same topics are the same stream, in whichever order they are written.
+ * @param {string[]} topics
+ */
+export const streamOf = (topics) => topics.toSorted().join(" ");
 
 /** @param {string[]} topics */
 export const queryOf = (topics) => topics.map((topic) => `topic=${encode(topic)}`).join("&");

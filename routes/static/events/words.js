@@ -14,67 +14,84 @@ const REASONS = {
 };
 
 /**
+ * How the connection stands.
  * @param {Following} following
  * @param {boolean} onLine
  * @returns {State}
  */
-export function stateOf({ phase, why, topics, trouble }, onLine) {
+export function stateOf({ phase, why, trouble }, onLine) {
   switch (phase) {
-    case "connecting":
-      return onLine ? { kind: "warn", text: "Connecting…" } : OFFLINE;
     case "live":
       return { kind: "live", text: "Live" };
-    case "reconnecting":
-      return onLine ? { kind: "warn", text: AWAY[why] ?? "Reconnecting…" } : OFFLINE;
     case "ended":
-      return { kind: "over", text: why === "complete" ? complete(topics) : "Closed for good: the gateway has nothing more to tell." };
+      return { kind: "over", text: "Closed for good" };
     case "refused":
       return { kind: "error", text: trouble?.text ?? "" };
+    case "connecting":
+    case "reconnecting": {
+      const text = phase === "connecting" ? "Connecting…" : why === "busy" ? "Busy" : "Reconnecting…";
+      return { kind: "warn", text: onLine ? text : "You are offline" };
+    }
   }
 }
 
-/** @type {State} */
-const OFFLINE = { kind: "warn", text: "You are offline" };
+/**
+ * What a person should know besides; empty when that is nothing.
+ * @param {Following} following
+ */
+export function newsOf({ phase, why, news, topics, isEnding, isWhole, trouble }) {
+  switch (phase) {
+    case "live":
+      return [...news.map((one) => newsWords(one, isWhole)), isEnding && "Your sign-in ends within a minute."].filter(Boolean).join(" ");
+    case "ended":
+      return [...news.map((one) => newsWords(one, isWhole)), endWords(why, topics)].join(" ");
+    case "refused":
+      return trouble?.detail ?? "";
+    case "connecting":
+    case "reconnecting":
+      return AWAY[why] ?? "";
+  }
+}
 
 /** Why the gateway sent its reader away. @type {Record<string, string>} */
 const AWAY = {
-  drain: "The gateway is restarting. Reconnecting…",
-  busy: "The gateway is full right now. Trying again in a few seconds…",
+  drain: "The gateway is restarting.",
+  busy: "The gateway is full right now. There will be another try in a few seconds.",
 };
 
-/** @param {string[]} topics */
-const complete = (topics) => `Closed for good: ${topics.length > 1 ? "these topics are" : "this topic is"} complete.`;
+/**
+ * @param {import("./following.js").News} one
+ * @param {boolean} isWhole
+ */
+function newsWords(one, isWhole) {
+  switch (one.kind) {
+    case "caught-up":
+      return isWhole ? `From the oldest that is kept: ${events(one.got)}.` : `Caught up ${events(one.got)}.`;
+    case "catching-up":
+      return `${isWhole ? "Reading" : "Catching up on"} ${events(one.of)}…`;
+    case "nothing-missed":
+      return "Nothing was missed.";
+    case "lost":
+      return one.text;
+  }
+}
 
 /**
- * What happened since the connection was made; empty when that is nothing to speak of.
- * @param {Following} following
+ * @param {string} code
+ * @param {string[]} topics
  */
-export function newsOf({ phase, news, isEnding }) {
-  if (phase !== "live" && phase !== "ended") return "";
-  const said = news.map((one) => {
-    switch (one.kind) {
-      case "caught-up":
-        return `Caught up ${events(one.got)}.`;
-      case "catching-up":
-        return `Catching up on ${events(one.of)}…`;
-      case "nothing-missed":
-        return "Nothing was missed.";
-      case "lost":
-        return one.text;
-    }
-  });
-  if (isEnding) said.push("Your sign-in ends within a minute.");
-  return said.join(" ");
+function endWords(code, topics) {
+  if (code !== "complete") return "The gateway has nothing more to tell here.";
+  return topics.length > 1 ? "These topics are complete: nothing will follow." : "This topic is complete: nothing will follow.";
 }
 
 /**
  * @param {string} reason
  * @param {number | null} missed null when that cannot be known
- * @param {boolean} goesOn what is left of them follows
  */
-export function lossWords(reason, missed, goesOn) {
+export function lossWords(reason, missed) {
   const lost = missed === null ? "events may be missing." : `${events(missed)} missed.`;
-  return [`History lost: ${lost}`, REASONS[reason], goesOn && "What is still there follows."].filter(Boolean).join(" ");
+  return [`History lost: ${lost}`, REASONS[reason]].filter(Boolean).join(" ");
 }
 
 /** @param {Record<string, unknown>} gap what the gateway says of a hole that it noticed while connected */
@@ -83,7 +100,7 @@ export function gapWords({ topic, from, to, reason }) {
   const missed = known ? to - from + 1 : null;
   const where = `Of ${typeof topic === "string" ? topic : "a topic"}`;
   const span = known ? (missed === 1 ? `, number ${from}` : `, numbers ${from} to ${to}`) : "";
-  return `${lossWords(String(reason), missed, false)} ${where}${span}.`;
+  return `${lossWords(String(reason), missed)} ${where}${span}.`;
 }
 
 /**

@@ -50,7 +50,7 @@ export class EventList {
     const { all, gone } = following.entries;
     this.#drop(all[0]?.number ?? Infinity);
     const fresh = all.filter((entry) => entry.number >= this.#next);
-    const rows = fresh.map((entry) => this.#row(entry, following.topics));
+    const rows = fresh.map((entry) => this.#row(entry, following));
     this.#list.append(...rows);
     this.#next = fresh.at(-1) ? /** @type {Entry} */ (fresh.at(-1)).number + 1 : this.#next;
     this.#older.hidden = gone === 0;
@@ -84,10 +84,10 @@ export class EventList {
 
   /**
    * @param {Entry} entry
-   * @param {string[]} topics
+   * @param {Following} following
    */
-  #row(entry, topics) {
-    const row = "name" in entry ? eventRow(entry, topics, this.#copy) : el("li", { class: "hole" }, entry.missing);
+  #row(entry, following) {
+    const row = "name" in entry ? eventRow(entry, following, this.#copy) : el("li", { class: "hole" }, entry.missing);
     this.#rows.set(entry.number, row);
     return row;
   }
@@ -95,10 +95,10 @@ export class EventList {
 
 /**
  * @param {Heard} event
- * @param {string[]} topics
+ * @param {Following} following
  * @param {(text: string, button: HTMLElement) => void} copy
  */
-function eventRow({ name, data, cursor, atMs, replayed }, topics, copy) {
+function eventRow({ name, data, cursor, atMs, replayed }, { topics, isWhole }, copy) {
   const at = new Date(atMs);
   // Of several topics, or of a pattern's, nothing says from which one an event came.
   const topic = topics.length === 1 && !isPattern(topics[0]) && topics[0];
@@ -111,7 +111,7 @@ function eventRow({ name, data, cursor, atMs, replayed }, topics, copy) {
       { class: "event-head" },
       el("strong", {}, name),
       topic && el("span", { class: "event-topic" }, topic),
-      replayed && el("span", { class: "tag", title: "It happened while this page was not connected" }, "caught up"),
+      replayed && el("span", { class: "tag", title: "It happened before the time that is shown" }, isWhole ? "earlier" : "caught up"),
       el("span", { class: "event-cursor", title: `Cursor: ${cursor}` }, cursor),
       el("time", { datetime: at.toISOString(), title: at.toLocaleString() }, at.toLocaleTimeString("en-GB")),
     ),

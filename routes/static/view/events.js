@@ -29,7 +29,8 @@ export class EventsView {
   #earlier = byId("earlier", HTMLButtonElement);
   #clear = byId("clear-events", HTMLButtonElement);
   #log = byId("event-log", HTMLElement);
-  #follower = new Follower(byId("event-scroller", HTMLElement), this.#log, byId("event-jump", HTMLButtonElement));
+  #scroller = byId("event-scroller", HTMLElement);
+  #follower = new Follower(this.#scroller, this.#log, byId("event-jump", HTMLButtonElement));
   /** @type {Following | null} */
   #following = null;
   #list;
@@ -47,8 +48,8 @@ export class EventsView {
       event.preventDefault();
       commands.follow(topicsOf(this.#input.value));
     });
-    this.#earlier.addEventListener("click", () => commands.earlier());
-    this.#clear.addEventListener("click", () => commands.clear());
+    this.#earlier.addEventListener("click", () => this.#leave(commands.earlier));
+    this.#clear.addEventListener("click", () => this.#leave(commands.clear));
   }
 
   /** @param {Following} following */
@@ -57,10 +58,20 @@ export class EventsView {
     const state = stateOf(following, navigator.onLine);
     say(this.#state, state.text);
     this.#state.className = `status ${state.kind}`;
-    say(this.#news, following.phase === "refused" ? (following.trouble?.detail ?? "") : newsOf(following));
+    say(this.#news, newsOf(following));
+    this.#news.classList.toggle("warn", following.news.some((one) => one.kind === "lost"));
     this.#input.setAttribute("aria-invalid", String(following.phase === "refused"));
     if (following.asked.length === 0) this.#input.placeholder = ownOf(following.topics);
     this.#renderEntries(following);
+  }
+
+  /**
+   * The button that was pressed goes, and with it would the focus.
+   * @param {() => void} act
+   */
+  #leave(act) {
+    act();
+    this.#scroller.focus({ preventScroll: true });
   }
 
   toEnd() {
@@ -84,7 +95,7 @@ export class EventsView {
     say(this.#facts, entries.gone > 0 ? `newest ${events(count)}; ${entries.gone.toLocaleString("en")} older let go` : countOf(count));
     this.#facts.title = entries.gone > 0 ? `This page keeps the newest ${KEPT}. The gateway may still have the others.` : "";
     this.#clear.hidden = entries.all.length === 0;
-    this.#earlier.hidden = count > 0 || following.isOver;
+    this.#earlier.hidden = following.isWhole || following.isOver;
     const added = this.#list.render();
     if (following.phase === "live" && !following.replay) this.#tell(added);
   }

@@ -64,15 +64,15 @@ export class Publisher {
 
   #changed() {
     this.#key = "";
-    this.#complain("", null);
     for (const field of [this.#topic, this.#event]) field.removeAttribute("aria-invalid");
     const { value } = this.#data;
     sessionStorage.setItem(DRAFT, value);
     const data = written(value);
     const keys = [el("kbd", {}, IS_MAC ? "⌘" : "Ctrl"), " ", el("kbd", {}, "Enter"), " publishes"];
     this.#hint.replaceChildren(...keys, data ? ` it as ${data.what}` : "");
+    this.#say(data?.isBroken ? "This is not valid JSON: it goes out as text." : "");
     this.#send.disabled = data === null;
-    this.#fit();
+    this.fit();
   }
 
   async #submit() {
@@ -81,12 +81,11 @@ export class Publisher {
     this.#key ||= newId();
     const named = { topic: this.#topic.value.trim(), event: this.#event.value.trim() || undefined, idempotencyKey: this.#key };
     this.#busy = true;
-    this.#complain("", null);
+    this.#say("");
     try {
       this.#done(await this.#publish(`${JSON.stringify(named).slice(0, -1)},"data":${data.raw}}`));
     } catch (error) {
-      const { text, detail } = noteOfFailure(error);
-      this.#complain(text, error, detail);
+      this.#complain(error);
     } finally {
       this.#busy = false;
     }
@@ -97,17 +96,19 @@ export class Publisher {
     this.#data.value = "";
     this.#changed();
     const elsewhere = covers(this.#followed, topic) ? "" : " It is not among the topics that are followed here.";
-    this.#said.className = "publish-said";
-    this.#said.textContent = `${duplicate ? "It was published before" : "Published"}: number ${offset} of ${topic}.${elsewhere}`;
+    this.#say(`${duplicate ? "It was published before" : "Published"}: number ${offset} of ${topic}.${elsewhere}`);
     this.#published();
   }
 
-  /**
-   * @param {string} text
-   * @param {unknown} error
-   * @param {string} [detail]
-   */
-  #complain(text, error, detail = "") {
+  /** @param {string} text */
+  #say(text) {
+    this.#said.className = "publish-said";
+    if (this.#said.textContent !== text) this.#said.textContent = text;
+  }
+
+  /** @param {unknown} error */
+  #complain(error) {
+    const { text, detail } = noteOfFailure(error);
     this.#said.className = "publish-said trouble";
     this.#said.replaceChildren(text, detail ? el("small", {}, detail) : "");
     const code = error instanceof Problem ? error.code : "";
@@ -116,8 +117,8 @@ export class Publisher {
     field?.focus();
   }
 
-  /** Grows with its text, up to the limit that the style sheet sets. */
-  #fit() {
+  /** Grows with its text, up to the limit that the style sheet sets; call it when it comes into view. */
+  fit() {
     this.#data.style.height = "auto";
     this.#data.style.height = `${this.#data.scrollHeight}px`;
   }

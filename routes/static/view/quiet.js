@@ -25,7 +25,7 @@ const named = (topics) => topics.flatMap((topic, index) => [index > 0 && ", ", e
 /** @param {string} topic */
 function example(topic) {
   const view = new MarkdownView();
-  const body = JSON.stringify({ topic, event: "greeting", data: { text: "Hello!" } });
+  const body = JSON.stringify({ topic, data: "Hello!" });
   view.update(`\`\`\`Shell\ncurl ${location.origin}/api/events -d '${body}'\n\`\`\``, false);
   return view.element;
 }
