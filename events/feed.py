@@ -21,8 +21,11 @@ RETRY_S = 0.5
 MAX_WAITING = 10_000
 """Blocks that may wait for a snapshot; past that the feed ends, and its readers come back with their cursors."""
 
-MAX_FOUND = 10_000
+MAX_FOUND = 5_000
 """Topics that the patterns of one stream may stand for; past that its readers end, and are refused when they return."""
+
+NONE_FOUND: set[str] = set()
+"""Of all feeds without patterns, which never look for topics."""
 
 Save = Callable[[Stand], Awaitable[Position]]
 """Keeps where a reader stands in the log; the position of the event that holds it."""
@@ -74,7 +77,7 @@ class Feed:
     __slots__ = (
         *("hub", "topics", "stand", "strands", "finders", "followers", "live", "frames", "first", "size"),
         *("ended", "changed_s", "_shift", "_joins", "_lead", "_untold", "_waiting", "_saving", "_save"),
-        "begun",
+        *("begun", "_found"),
     )
 
     def __init__(self, hub: Hub, topics: tuple[str, ...], stand: Stand, save: Save) -> None:
@@ -101,6 +104,7 @@ class Feed:
         self._lead = ""
         """The cursor of one who has taken nothing of `frames`."""
         self._untold = False
+        self._found: set[str] = set() if not stand.is_fixed else NONE_FOUND
         self._waiting: list[tuple[Strand, str, Block | Skipped]] = []
         self._saving: asyncio.Task[None] | None = None
         self._save = save
@@ -139,11 +143,12 @@ class Feed:
     def find(self, topic: str) -> None:
         """A topic that a pattern stands for was written to: when it is new, all of it is followed."""
         name = topic.removeprefix(STORED)
-        if name in self.stand.names:
+        if name in self._found or name in self.topics:
             return
         if len(self.stand.names) >= MAX_FOUND:
             self._fail()
             return
+        self._found.add(name)
         self.stand.follow(name)
         strand = self.strand()
         self.hub.follow(topic, strand)

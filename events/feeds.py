@@ -92,7 +92,7 @@ class Feeds:
     def open_at_once(self, ask: Ask, sub: str) -> tuple[Subscription, Start] | None:
         """As `open`, when nothing has to be read for it: its feed is there, and has all that is asked for."""
         feed = self._feeds.get(ask.topics)
-        if feed is None or not feed.begun or ask.earliest:
+        if feed is None or not feed.begun or feed.ended or ask.earliest:
             return None
         start = _start_at_once(feed, ask.cursor)
         if start is None:
@@ -198,8 +198,8 @@ class Feeds:
         if reason:
             if partial:
                 return await self._lost(feed, reason, stand, missed)
-            missed = None if missed is None else missed + _behind(stand, feed.stand)
-            return await self._lost(feed, reason, None, missed)
+            head = await feed.cursor()
+            return Start(head, None, 0, reason, None if missed is None else missed + _behind(stand, feed.stand))
         return await self._from(feed, stand, cursor, partial=partial)
 
     async def _from(self, feed: Feed, stand: Stand, cursor: str = "", *, partial: bool = True) -> Start:
@@ -208,7 +208,8 @@ class Feeds:
         if replay <= self._max_replay:
             return Start(cursor or await self.text_of(feed, stand), stand, replay)
         if not partial:
-            return await self._lost(feed, "replay_limit", None, replay)
+            head = await feed.cursor()
+            return Start(head, None, 0, "replay_limit", _behind(stand, feed.stand))
         each = self._max_replay // len(stand.names)
         for at, head in enumerate(feed.stand.offsets):
             if head - stand.offsets[at] > each:

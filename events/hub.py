@@ -113,9 +113,10 @@ class Hub:
                 if commit.block is None:
                     self.refresh(commit.topic)
                     continue
-                if not _fed(tail, commit.epoch, commit.block):
+                if _fed(tail, commit.epoch, commit.block):
+                    tail.closed = tail.closed or commit.closed
+                else:
                     self.refresh(commit.topic)
-                tail.closed = tail.closed or commit.closed
                 woken[tail] = None
         for tail in woken:
             self._told(tail)

@@ -157,7 +157,9 @@ class Subscription(Source):
             await self._change(stand, at, found)
             return
         if stand.offsets[at] + 1 < found.oldest:
-            await self._skip(stand, at, stand.offsets[at] + 1, found.oldest - 1)
+            first = stand.offsets[at] + 1
+            stand.move(at, found.oldest - 1)
+            await self._tell_gap(stand, at, first, found.oldest - 1, "evicted")
         upto = self.feed.stand.offsets[at] if self.feed.stand.epochs[at] == found.epoch else 0
         for block in found.blocks:
             if block.first > upto:
@@ -176,17 +178,15 @@ class Subscription(Source):
         if stand.epochs[at]:
             first = stand.offsets[at] + 1
             stand.renew(at, "")
-            self._pending += gap(
-                stand.names[at], first, None, "epoch_changed", await self._feeds.text_of(self.feed, stand)
-            )
+            await self._tell_gap(stand, at, first, None, "epoch_changed")
         elif found.epoch:
             stand.renew(at, found.epoch)
         else:
             await asyncio.sleep(0.001)  # the feed has not heard of it yet
 
-    async def _skip(self, stand: Stand, at: int, first: int, last: int) -> None:
-        stand.move(at, last)
-        self._pending += gap(stand.names[at], first, last, "evicted", await self._feeds.text_of(self.feed, stand))
+    async def _tell_gap(self, stand: Stand, at: int, first: int, last: int | None, reason: str) -> None:
+        cursor = await self._feeds.text_of(self.feed, stand)
+        self._pending += gap(stand.names[at], first, last, reason, cursor)
 
 
 def _first(block: Block, last: int) -> Block:
