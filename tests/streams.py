@@ -99,6 +99,12 @@ class Pipe:
         self.stream: EventStream | None = None
         self.begun = False
         self.closed = asyncio.Event()
+        self.transport: Any = self
+        """Takes what was wrapped: here the same."""
+
+    @staticmethod
+    def wrap(data: bytes) -> bytes:
+        return data
 
     def carry(self, stream: EventStream) -> "Pipe":
         self.stream = stream
