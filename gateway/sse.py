@@ -276,7 +276,7 @@ class EventStream:
         self._open_streams.wheel.at(min(now + self._interval(), self.source.due_at(now)), self)
 
     def _interval(self) -> float:
-        return self._ping_s * random.uniform(0.9, 1.1)
+        return self._ping_s * random.uniform(0.9, 1.08)
 
     def on_time(self, now: float) -> None:
         """Looks at when bytes last went out, instead of being moved on every write."""
