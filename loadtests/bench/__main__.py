@@ -1,10 +1,10 @@
-"""`python -m loadtests.bench chat [--quick] ...`: see `chat.py` for what is measured."""
+"""`python -m loadtests.bench chat|events [--quick] ...`: see `chat.py` and `events.py` for what is measured."""
 
 import sys
 
-from loadtests.bench import chat
+from loadtests.bench import chat, events
 
-BENCHES = {"chat": chat.main}
+BENCHES = {"chat": chat.main, "events": events.main}
 
 
 def main() -> int:

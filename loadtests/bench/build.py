@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-FLAGS = ["-O2", "-g", "-Wall", "-Wextra", "-std=gnu11"]
+FLAGS = ["-O2", "-g", "-Wall", "-Wextra", "-std=gnu11", "-pthread"]
 
 
 def tool(name: str) -> Path:

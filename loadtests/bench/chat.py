@@ -20,7 +20,8 @@ from typing import Any
 
 from loadtests.bench import machine, table
 from loadtests.bench.build import tool
-from loadtests.bench.servers import CLIENT_CORE, TARGETS, NotStarted, Ports, Target, missing, pinned, server, upstream
+from loadtests.bench.processes import CLIENT_CORE, NotStarted, pinned
+from loadtests.bench.servers import TARGETS, Ports, Target, missing, server, upstream
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "chat.jsonl"
 

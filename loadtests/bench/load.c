@@ -31,20 +31,18 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "http.h"
 #include "samples.h"
 
 #define SECOND 1000000000ull
 
-typedef enum { HEAD, SIZE, SIZE_LINE, DATA, DATA_END, TRAILER, LENGTH, UNTIL_CLOSE, ENDED } Framing;
 typedef enum { M_NONE, M_TILDE, M_SEQ, M_SEQ_END, M_TIME } MarkState;
 
 typedef struct {
     int fd;
     bool connecting, close_after, in_flight, wrong;
-    Framing framing;
+    Body body;
     char head[8192]; size_t head_len;
-    uint64_t left;                       // bytes of the current chunk
-    bool line_empty;                     // of a trailer
     bool after_newline;                  // the body so far ends in a line feed
     MarkState mark; uint64_t seq, stamp;
     long tokens;
@@ -63,7 +61,7 @@ static Stream *streams;
 static int started, running;
 static bool measuring, stopping;
 static Samples ttft, lag;
-static uint64_t measured_from, tokens_seen, frames, requests, finished, bad, lost, doubled, refused, broken;
+static uint64_t read_at, measured_from, tokens_seen, frames, requests, finished, bad, lost, doubled, refused, broken;
 static int last_status;
 
 static uint64_t now_ns(void) {
@@ -100,7 +98,7 @@ static void send_request(Stream *s) {
                         "POST %s HTTP/1.1\r\nhost: 127.0.0.1:%d\r\ncontent-type: application/json\r\n"
                         "accept: text/event-stream\r\ncontent-length: %zu\r\n\r\n", o.path, o.port, n);
     memcpy(request + head, body, n);
-    *s = (Stream){.fd = s->fd, .in_flight = true, .framing = HEAD};
+    *s = (Stream){.fd = s->fd, .in_flight = true};
     requests++;
     s->sent_at = now_ns();
     if (send(s->fd, request, (size_t)head + n, MSG_NOSIGNAL) != (ssize_t)((size_t)head + n)) fail(s);
@@ -193,60 +191,22 @@ static void search(Stream *s, const char *p, size_t n, uint64_t arrived) {
     }
 }
 
-static int hex(char c) {
-    return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+static void search_body(void *s, const char *p, size_t n) {
+    search(s, p, n, read_at);
 }
 
-static void body(Stream *s, const char *p, size_t n, uint64_t arrived) {
-    const char *end = p + n;
-    if (s->framing == UNTIL_CLOSE) { search(s, p, n, arrived); return; }
-    while (p < end && s->framing != ENDED) {
-        if (s->framing == DATA || s->framing == LENGTH) {
-            size_t take = (size_t)(end - p) < s->left ? (size_t)(end - p) : (size_t)s->left;
-            search(s, p, take, arrived);
-            p += take; s->left -= take;
-            if (!s->left) s->framing = s->framing == LENGTH ? ENDED : DATA_END;
-            continue;
-        }
-        char c = *p++;
-        switch (s->framing) {
-        case SIZE:
-            if (hex(c) >= 0) s->left = s->left * 16 + (uint64_t)hex(c);
-            else s->framing = SIZE_LINE, p--;
-            break;
-        case SIZE_LINE:
-            if (c != '\n') break;
-            s->framing = s->left ? DATA : TRAILER;
-            s->line_empty = true;
-            break;
-        case DATA_END: if (c == '\n') s->framing = SIZE; break;
-        case TRAILER:
-            if (c == '\n' && s->line_empty) s->framing = ENDED;
-            else if (c == '\n') s->line_empty = true;
-            else if (c != '\r') s->line_empty = false;
-            break;
-        default: break;
-        }
-    }
-}
-
-// Reads the status line and headers; true once the body may follow, with what has arrived of it still in s->head.
+// Reads the status line and headers; true once the body may follow. `used`: how long they are.
 static bool head(Stream *s, size_t *used) {
-    char *end = memmem(s->head, s->head_len, "\r\n\r\n", 4);
-    if (!end) return false;
-    *used = (size_t)(end + 4 - s->head);
-    *end = 0;
-    last_status = atoi(s->head + 9);
-    if (last_status != 200) { refused++; s->wrong = true; s->close_after = true; }
-    char *length = strcasestr(s->head, "\r\ncontent-length:");
-    s->left = length ? strtoull(length + 17, NULL, 10) : 0;
-    s->framing = strcasestr(s->head, "\r\ntransfer-encoding: chunked") ? SIZE : length ? LENGTH : UNTIL_CLOSE;
-    s->close_after |= s->framing == UNTIL_CLOSE || strcasestr(s->head, "\r\nconnection: close");
+    bool closes;
+    *used = read_head(s->head, s->head_len, &s->body, &last_status, &closes);
+    if (!*used) return false;
+    if (last_status != 200) { refused++; s->wrong = true; }
+    s->close_after = closes || last_status != 200;
     return true;
 }
 
-static void arrived_bytes(Stream *s, const char *data, size_t n, uint64_t arrived) {
-    if (s->framing == HEAD) {
+static void arrived_bytes(Stream *s, const char *data, size_t n) {
+    if (s->body.state == HEAD) {
         size_t before = s->head_len, used, take = sizeof s->head - 1 - before < n ? sizeof s->head - 1 - before : n;
         memcpy(s->head + before, data, take);
         s->head_len += take;
@@ -254,16 +214,17 @@ static void arrived_bytes(Stream *s, const char *data, size_t n, uint64_t arrive
         if (last_status != 200) { s->in_flight = false; bad++; fail(s); return; }
         data += used - before; n -= used - before;
     }
-    body(s, data, n, arrived);
-    if (s->framing == ENDED) finish(s);
+    unframe(&s->body, data, n, search_body, s);
+    if (s->body.state == ENDED) finish(s);
+    else if (s->body.state == BROKEN) fail(s);
 }
 
 static void readable(Stream *s) {
     static char data[256 * 1024];
     ssize_t n = recv(s->fd, data, sizeof data, 0);
-    if (n > 0) arrived_bytes(s, data, (size_t)n, now_ns());
+    if (n > 0) { read_at = now_ns(); arrived_bytes(s, data, (size_t)n); }
     else if (n < 0 && errno == EAGAIN) return;
-    else if (n == 0 && s->framing == UNTIL_CLOSE) finish(s);
+    else if (n == 0 && s->body.state == UNTIL_CLOSE) finish(s);
     else fail(s);
 }
 

@@ -6,6 +6,7 @@ Linux's /proc only. CPU comes from schedstat (nanoseconds on a core), because cl
 import os
 import platform
 import re
+import resource
 import shutil
 import socket
 import sqlite3
@@ -38,6 +39,19 @@ def cpu_ns(pids: list[int]) -> int:
 def rss_mb(pids: list[int]) -> float:
     """Resident memory in MB (10^6 bytes), pages shared between processes counted in each."""
     return sum(_vm_rss_kib(pid) for pid in pids) * 1024 / 1e6
+
+
+def pss_kib(pids: list[int]) -> float:
+    """Memory in KiB, each page that processes share counted once."""
+    rollups = ((PROC / str(pid) / "smaps_rollup").read_text() for pid in pids)
+    return float(sum(int(found.group(1)) for text in rollups if (found := re.search(r"\nPss:\s+(\d+)", text))))
+
+
+def allow_descriptors() -> int:
+    """Lifts the limit of open files, for this process and its children, as far as it goes; returns how far."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
 
 
 def busy_s() -> float:

@@ -25,10 +25,10 @@ static double quantile_ms(const Samples *s, double q) {
 
 static void print_samples(const char *name, Samples *s) {
     if (!s->n) {
-        printf("\"%s\":{\"n\":0,\"p50\":null,\"p99\":null,\"p999\":null,\"max\":null}", name);
+        printf("\"%s\":{\"n\":0,\"min\":null,\"p50\":null,\"p99\":null,\"p999\":null,\"max\":null}", name);
         return;
     }
     qsort(s->ns, s->n, sizeof *s->ns, ascending);
-    printf("\"%s\":{\"n\":%zu,\"p50\":%.4f,\"p99\":%.4f,\"p999\":%.4f,\"max\":%.4f}", name, s->n, quantile_ms(s, .5),
+    printf("\"%s\":{\"n\":%zu,\"min\":%.4f,\"p50\":%.4f,\"p99\":%.4f,\"p999\":%.4f,\"max\":%.4f}", name, s->n, quantile_ms(s, 0), quantile_ms(s, .5),
            quantile_ms(s, .99), quantile_ms(s, .999), quantile_ms(s, 1));
 }

@@ -1,29 +1,11 @@
 """The figures of a chat benchmark as text: one row per figure, one column per target, the goal beside it.
 
-A cell is the median over the rounds, with the smallest and largest in brackets. "Added" is the difference to
-`direct` of the same round, "of nginx" the ratio to nginx of the same round.
+"Added" is the difference to `direct` of the same round, "of nginx" the ratio to nginx of the same round.
 """
 
-import statistics
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-Record = dict[str, Any]
-Round = dict[str, Record]  # the records of one round, by target
-Figure = Callable[[Round, str], float | None]
-NOISY_CORES = 0.1
-
-
-@dataclass(frozen=True)
-class Row:
-    """One figure of the table; `goal` is what Trilane is held to, `at_most` says on which side of it."""
-
-    label: str
-    figure: Figure
-    form: str = "{:.2f}"
-    goal: float | None = None
-    at_most: bool = True
+from loadtests.bench.layout import NOISY_CORES, Figure, Record, Round, Row, aligned, line
 
 
 def _plain(case: str, *path: str) -> Figure:
@@ -107,10 +89,10 @@ def render(records: list[Record], absent: dict[str, str]) -> str:
     good = [record for record in records if "error" not in record]
     names = list(dict.fromkeys(record["target"] for record in good))
     head = ["", *names, *absent, "goal", ""]
-    body = [_line(row, names, absent, _by_round(good)) for row in ROWS]
+    body = [line(row, names, absent, _by_round(good)) for row in ROWS]
     bad = ["bad streams", *(str(sum(bad_streams(r) for r in good if r["target"] == n)) for n in names)]
     body.append([*bad, *("-" for _ in absent), "0", ""])
-    return "\n".join([_aligned([head, *body]), *_notes(records, absent)])
+    return "\n".join([aligned([head, *body]), *_notes(records, absent)])
 
 
 def progress(record: Record) -> str:
@@ -145,36 +127,6 @@ def _by_round(records: list[Record]) -> list[Round]:
     for record in records:
         rounds.setdefault(record["round"], {})[record["target"]] = record
     return list(rounds.values())
-
-
-def _line(row: Row, names: list[str], absent: dict[str, str], rounds: list[Round]) -> list[str]:
-    cells = {name: _values(row.figure, rounds, name) for name in names}
-    goal = "" if row.goal is None else f"{'≤' if row.at_most else '≥'} {row.goal:g}"
-    verdict = ""
-    ours = cells.get("trilane")
-    if row.goal is not None and ours:
-        middle = statistics.median(ours)
-        verdict = "met" if (middle <= row.goal) == row.at_most else "MISSED"
-    return [row.label, *(_cell(row.form, v) for v in cells.values()), *absent.values(), goal, verdict]
-
-
-def _values(figure: Figure, rounds: list[Round], name: str) -> list[float]:
-    found = (figure(turn, name) for turn in rounds if name in turn)
-    return [value for value in found if value is not None]
-
-
-def _cell(form: str, values: list[float]) -> str:
-    if not values:
-        return "-"
-    middle = form.format(statistics.median(values))
-    return middle if len(values) == 1 else f"{middle} ({form.format(min(values))}-{form.format(max(values))})"
-
-
-def _aligned(lines: list[list[str]]) -> str:
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
 
 
 def _notes(records: list[Record], absent: dict[str, str]) -> list[str]:

@@ -51,6 +51,7 @@ const events = new EventsView({
   earlier: () => lane.fromEarliest(),
   clear: () => lane.clear(),
   copy: (text, button) => void copyText(text, button),
+  signedIn: () => api.signedIn,
   announce: (text) => status.announce(text),
 });
 const publisher = new Publisher((publication) => api.publish(publication), () => events.toEnd());

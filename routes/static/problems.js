@@ -91,9 +91,9 @@ export function runSentence(metadata) {
 
 /**
  * @param {string} code
- * @returns {string | undefined}
+ * @returns {string | undefined} nothing when the code is not known
  */
-function byCode(code) {
+export function byCode(code) {
   if (Object.hasOwn(SENTENCES, code)) return SENTENCES[code];
   const parts = code.split("_");
   while (parts.length > 1) {

@@ -4,7 +4,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import httpx2
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+
+from tests.conftest import Gateway
 
 expect.set_options(timeout=10_000)
 DESKTOP = {"width": 1280, "height": 800}
@@ -66,6 +69,60 @@ class Console:
             arg=count,
         )
         expect(self.button("Stop")).to_be_visible()
+
+
+class EventsPage:
+    """The events lane in one tab."""
+
+    def __init__(self, page: Page, url: str, *topics: str) -> None:
+        self.page = page
+        self.url = f"{url}/#/events{'?' if topics else ''}{'&'.join(f'topic={topic}' for topic in topics)}"
+        page.goto(self.url)
+
+    @property
+    def state(self) -> Locator:
+        return self.page.locator("#watch-state")
+
+    @property
+    def news(self) -> Locator:
+        return self.page.locator("#watch-news")
+
+    @property
+    def names(self) -> Locator:
+        return self.page.locator(".event-head strong")
+
+    @property
+    def data(self) -> Locator:
+        return self.page.get_by_role("log", name="Events").locator(".typed, .json")
+
+    @property
+    def said(self) -> Locator:
+        """What became of what was published."""
+        return self.page.locator("#publish-said")
+
+    def field(self, label: str) -> Locator:
+        return self.page.get_by_label(label, exact=True)
+
+    def follow(self, topics: str) -> None:
+        self.field("Topics").fill(topics)
+        self.field("Topics").press("Enter")
+
+    def publish(self, data: str, event: str = "", topic: str = "") -> None:
+        if topic:
+            self.field("To which topic").fill(topic)
+        self.field("Event name").fill(event)
+        self.field("Data").fill(data)
+        self.field("Data").press("Control+Enter")
+
+    def expect_live(self, news: str = "") -> None:
+        expect(self.state).to_have_text("Live", timeout=20_000)  # the longest wait between two attempts is 8 s
+        expect(self.news).to_have_text(news)
+
+
+def publish(gateway: Gateway, topic: str, *data: object, event: str = "message") -> None:
+    events = [{"topic": topic, "event": event, "data": one} for one in data]
+    answer = httpx2.post(f"{gateway.url}/api/events", json=events)
+    assert answer.status_code == 200, answer.text
 
 
 def spoken(words: int, interval_us: int = 20_000) -> str:

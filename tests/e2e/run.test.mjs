@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { backoff, followRun, NotAStream, Unavailable } from "../../routes/static/stream/run.js";
+import { backoff, NotAStream, Unavailable } from "../../routes/static/stream/resume.js";
+import { followRun } from "../../routes/static/stream/run.js";
 
 const encoder = new TextEncoder();
 

@@ -29,6 +29,8 @@ export class Following {
   why = "";
   /** Of the last connection. @type {News[]} */
   news = [];
+  /** After so long without a byte the gateway sends a ping. */
+  pingMs = 15_000;
   /** Whether the sign-in is about to end. */
   isEnding = false;
   /** Why the topics could not be followed. @type {Note | null} */
@@ -49,6 +51,11 @@ export class Following {
 
   get isOver() {
     return this.phase === "ended" || this.phase === "refused";
+  }
+
+  /** Whether it is over for a reason that may pass. */
+  get isWorthATry() {
+    return this.phase === "refused" || (this.phase === "ended" && this.why !== "complete");
   }
 
   /** The replay that has not come to its end. */
@@ -94,12 +101,13 @@ export class Following {
    * @param {Record<string, unknown>} said
    * @param {boolean} fresh nothing was followed before
    */
-  #hello({ recovered, replay, reason, missed, topics }, fresh) {
+  #hello({ recovered, replay, reason, missed, ping, topics }, fresh) {
     this.phase = "live";
     this.isWhole &&= fresh;
     this.why = "";
     this.isEnding = false;
     this.news = [];
+    this.pingMs = numberIn(ping, 15) * 1000;
     if (Array.isArray(topics)) this.topics = topics.map(String);
     const of = numberIn(replay, 0);
     if (recovered === false) this.#miss(lossWords(textIn(reason), numberIn(missed, null)), of > 0);

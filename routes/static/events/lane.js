@@ -21,6 +21,7 @@ import { queryOf, streamOf } from "./topics.js";
  */
 
 const QUIET_MS = 1000;
+const LEAST_SILENCE_MS = 40_000;
 
 export class EventsLane {
   following = new Following([]);
@@ -44,7 +45,7 @@ export class EventsLane {
   show(asked) {
     this.#shown = true;
     const other = !this.#begun || streamOf(asked) !== streamOf(this.following.asked);
-    if (other || this.following.phase === "refused") this.#begin(new Following(asked, placeOf(asked)));
+    if (other || this.following.isWorthATry) this.#begin(new Following(asked, placeOf(asked)));
     else this.#look();
   }
 
@@ -109,6 +110,7 @@ export class EventsLane {
     try {
       for await (const event of resumed(link, following.cursor, signal)) {
         following.take(event, Date.now());
+        link.silenceMs = Math.max(LEAST_SILENCE_MS, 2.5 * following.pingMs);
         keepPlace(following.asked, following.cursor);
         this.#wait(following);
         changed();

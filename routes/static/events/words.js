@@ -1,6 +1,8 @@
 // @ts-check
 /** The state of a subscription in words for a person. Pure. */
 
+import { byCode } from "../problems.js";
+
 /** @typedef {import("./following.js").Following} Following */
 /** @typedef {{kind: "live" | "warn" | "over" | "error", text: string}} State `kind` is how it looks */
 
@@ -81,7 +83,7 @@ function newsWords(one, isWhole) {
  * @param {string[]} topics
  */
 function endWords(code, topics) {
-  if (code !== "complete") return "The gateway has nothing more to tell here.";
+  if (code !== "complete") return byCode(code) ?? "The gateway has nothing more to tell here.";
   return topics.length > 1 ? "These topics are complete: nothing will follow." : "This topic is complete: nothing will follow.";
 }
 

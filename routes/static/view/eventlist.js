@@ -24,15 +24,15 @@ export class EventList {
   /** What stands here while nothing was heard. @type {HTMLElement} */
   #quiet = el("div");
   #log;
-  #copy;
+  #commands;
 
   /**
    * @param {HTMLElement} log
-   * @param {(text: string, button: HTMLElement) => void} copy
+   * @param {{copy(text: string, button: HTMLElement): void, signedIn(): boolean}} commands
    */
-  constructor(log, copy) {
+  constructor(log, commands) {
     this.#log = log;
-    this.#copy = copy;
+    this.#commands = commands;
   }
 
   /** @param {Following} following whose events are shown from now on */
@@ -66,7 +66,7 @@ export class EventList {
   #place(isEmpty, following) {
     const said = `${following.topics.join(" ")} ${following.isOver}`;
     if (isEmpty && this.#quiet.dataset.said !== said) {
-      this.#quiet = quietEvents(following);
+      this.#quiet = quietEvents(following, this.#commands.signedIn());
       this.#quiet.dataset.said = said;
     }
     const children = isEmpty ? [this.#quiet] : [this.#older, this.#list];
@@ -87,7 +87,7 @@ export class EventList {
    * @param {Following} following
    */
   #row(entry, following) {
-    const row = "name" in entry ? eventRow(entry, following, this.#copy) : el("li", { class: "hole" }, entry.missing);
+    const row = "name" in entry ? eventRow(entry, following, this.#commands.copy) : el("li", { class: "hole" }, entry.missing);
     this.#rows.set(entry.number, row);
     return row;
   }

@@ -16,6 +16,7 @@ import { Follower } from "./scroll.js";
  * @property {() => void} earlier
  * @property {() => void} clear
  * @property {(text: string, button: HTMLElement) => void} copy
+ * @property {() => boolean} signedIn whether the gateway asks for a key
  * @property {(text: string) => void} announce to people who do not see the page
  */
 
@@ -43,7 +44,7 @@ export class EventsView {
   /** @param {Commands} commands */
   constructor(commands) {
     this.#commands = commands;
-    this.#list = new EventList(this.#log, commands.copy);
+    this.#list = new EventList(this.#log, commands);
     byId("follow", HTMLFormElement).addEventListener("submit", (event) => {
       event.preventDefault();
       commands.follow(topicsOf(this.#input.value));
@@ -92,7 +93,7 @@ export class EventsView {
     const { entries } = following;
     entries.trim();
     const count = entries.heard;
-    say(this.#facts, entries.gone > 0 ? `newest ${events(count)}; ${entries.gone.toLocaleString("en")} older let go` : countOf(count));
+    say(this.#facts, countOf(count, entries.gone));
     this.#facts.title = entries.gone > 0 ? `This page keeps the newest ${KEPT}. The gateway may still have the others.` : "";
     this.#clear.hidden = entries.all.length === 0;
     this.#earlier.hidden = following.isWhole || following.isOver;
@@ -121,8 +122,14 @@ function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** @param {number} count */
-const countOf = (count) => (count > 0 ? events(count) : "");
+/**
+ * @param {number} count
+ * @param {number} gone
+ */
+function countOf(count, gone) {
+  if (gone > 0) return `newest ${count.toLocaleString("en")} of ${events(count + gone)}`;
+  return count > 0 ? events(count) : "";
+}
 
 /** @param {string[]} topics */
 const ownOf = (topics) => (topics.length > 0 ? `${topics[0]} (your own), team/*, …` : "your own");

@@ -76,14 +76,15 @@ export class Publisher {
   }
 
   async #submit() {
-    const data = written(this.#data.value);
+    const typed = this.#data.value;
+    const data = written(typed);
     if (!data || this.#busy) return;
     this.#key ||= newId();
     const named = { topic: this.#topic.value.trim(), event: this.#event.value.trim() || undefined, idempotencyKey: this.#key };
     this.#busy = true;
     this.#say("");
     try {
-      this.#done(await this.#publish(`${JSON.stringify(named).slice(0, -1)},"data":${data.raw}}`));
+      this.#done(await this.#publish(`${JSON.stringify(named).slice(0, -1)},"data":${data.raw}}`), typed);
     } catch (error) {
       this.#complain(error);
     } finally {
@@ -91,9 +92,12 @@ export class Publisher {
     }
   }
 
-  /** @param {Published} published */
-  #done({ topic, offset, duplicate }) {
-    this.#data.value = "";
+  /**
+   * @param {Published} published
+   * @param {string} typed what was written when it was sent: whoever has typed on meanwhile keeps that
+   */
+  #done({ topic, offset, duplicate }, typed) {
+    if (this.#data.value === typed) this.#data.value = "";
     this.#changed();
     const elsewhere = covers(this.#followed, topic) ? "" : " It is not among the topics that are followed here.";
     this.#say(`${duplicate ? "It was published before" : "Published"}: number ${offset} of ${topic}.${elsewhere}`);
