@@ -6,7 +6,7 @@ A unit imports only its own lane. This is the only module that knows Litestar, t
 import asyncio
 import re
 import secrets
-from collections.abc import AsyncGenerator, Callable, MutableMapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -24,6 +24,7 @@ from gateway.core import Core
 from gateway.errors import BadRequest, ConfigurationError, NotFound, TooLarge, TrilaneError, problem
 from gateway.settings import Settings
 from gateway.signin import SignIn
+from routes.streams import OUTSIDE
 
 if TYPE_CHECKING:
     from gateway.chat.upstream import Upstreams
@@ -120,6 +121,9 @@ class Unit:
             await send(message)
 
         await self.app(scope, receive, named)  # pyright: ignore - an ASGI scope by any other name
+        stream: Callable[[], Awaitable[None]] | None = scope.pop(OUTSIDE, None)
+        if stream is not None:
+            await stream()
 
     async def _live(self, scope: Any, receive: Any, send: Any) -> None:
         """Litestar's lifespan, whose traceback nobody needs who is told the failure."""

@@ -10,7 +10,7 @@ from events.publish import Publication, Receipt
 from gateway.errors import BadRequest, LogUnavailable, Overloaded
 from gateway.sse import EventStream
 from routes.requests import AnyRequest, body_of, cursor, decode, header
-from routes.streams import head_of, nothing, whole
+from routes.streams import head_of, nothing, outside, whole
 
 
 @route("/api/events", http_method=["GET", "HEAD"], summary="Follow topics; continue strictly after a cursor")
@@ -30,13 +30,14 @@ async def subscribe(request: AnyRequest, events: EventsLane) -> ASGIApp:
         return whole(frames.busy(err.code))
     if source is None:
         return nothing()
-    return EventStream(
+    stream = EventStream(
         source,
         ping_s=events.settings.ping_s,
         open_streams=events.streams,
         farewell=frames.drain,
         leaves_cleanly=True,
     )
+    return outside(stream)
 
 
 @post("/api/events", status_code=200, summary="Publish one event or a list: all of them, or none")

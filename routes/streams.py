@@ -1,8 +1,25 @@
 """Answers with the head of an event stream that are over at once."""
 
+from functools import partial
+
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from gateway.sse import HEADERS, OK
+from gateway.sse import HEADERS, OK, EventStream
+
+OUTSIDE = "trilane.outside"
+
+
+def outside(stream: EventStream) -> ASGIApp:
+    """Has the unit write the stream when the framework is done with its request.
+
+    Else the framework's frames, and its request, live as long as the stream: 3 KiB of each, on a server without a
+    protocol of ours.
+    """
+
+    async def hand_over(scope: Scope, receive: Receive, send: Send) -> None:
+        scope[OUTSIDE] = partial(stream, scope, receive, send)  # type: ignore[literal-required]
+
+    return hand_over
 
 
 def whole(frame: bytes) -> ASGIApp:
