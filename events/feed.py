@@ -77,11 +77,14 @@ class Feed:
     __slots__ = (
         *("hub", "topics", "stand", "strands", "finders", "followers", "live", "frames", "first", "size"),
         *("ended", "changed_s", "_shift", "_joins", "_lead", "_untold", "_waiting", "_saving", "_save"),
-        *("begun", "_found"),
+        *("begun", "_found", "_now_ms", "_until"),
     )
 
-    def __init__(self, hub: Hub, topics: tuple[str, ...], stand: Stand, save: Save) -> None:
+    def __init__(self, hub: Hub, topics: tuple[str, ...], stand: Stand, save: Save, now_ms: Callable[[], int]) -> None:
         self.hub = hub
+        self._now_ms = now_ms
+        self._until: dict[int, int] | None = None
+        """Index of a frame → when nobody needs it any more."""
         self.topics = topics
         self.stand = stand
         self.strands: list[Strand] = []
@@ -171,6 +174,8 @@ class Feed:
     def slice(self, index: int, max_bytes: int) -> tuple[bytes, int]:
         """Frames from `index` on, up to about `max_bytes`; and how far they go."""
         some = self.frames[index - self.first :]
+        if self._until is not None:
+            some = self._without_old(some, index)
         if len(some) == 1 or self.size <= max_bytes:
             return b"".join(some), self.head
         total = 0
@@ -179,6 +184,13 @@ class Feed:
             if total > max_bytes and count:
                 return b"".join(some[:count]), index + count
         return b"".join(some), self.head
+
+    def _without_old(self, some: list[bytes], index: int) -> list[bytes]:
+        """Events that nobody needs any more are nothing."""
+        assert self._until is not None
+        now_ms = self._now_ms()
+        until = [self._until.get(at) for at in range(index, index + len(some))]
+        return [b"" if end is not None and end <= now_ms else frame for frame, end in zip(some, until, strict=True)]
 
     # What the hub tells
 
@@ -223,13 +235,21 @@ class Feed:
         around = stand.around(at)
         if around is None:
             return False
+        self._note_lead()
         stand.move(at, what.last)
-        self._put(frames.encode(what, around))
+        made = frames.encode(what, around)
+        if until_ms := frames.until_ms(what):
+            self._until = (self._until or {}) | dict.fromkeys(range(self.head, self.head + len(made)), until_ms)
+        self._put(made)
         return True
 
     def _tell_gap(self, at: int, epoch: str, first: int, last: int | None, reason: str) -> bool:
         stand = self.stand
         epoch = "" if last is None else epoch
+        if (stand.epochs[at], stand.offsets[at]) != (epoch, last or 0):
+            if stand.text() is None:
+                return False
+            self._note_lead()
         if stand.epochs[at] != epoch:
             stand.renew(at, epoch)
         stand.move(at, last or 0)
@@ -239,6 +259,11 @@ class Feed:
         self._put([gap(stand.names[at], first, last, reason, text)])
         self._move_shift(last or 0)
         return True
+
+    def _note_lead(self) -> None:
+        """Where one is who has taken all there is, before the first frame."""
+        if not self.frames:
+            self._lead = self.stand.text() or self._lead
 
     def _move_shift(self, offset: int) -> None:
         if self._is_single:
@@ -266,6 +291,8 @@ class Feed:
         self._lead = frames.cursor_in(self.frames[count - 1])
         del self.frames[:count]
         self.first += count
+        if self._until is not None:
+            self._until = {index: until for index, until in self._until.items() if index >= self.first} or None
         self.hub.wake(fallen)
 
     def cursor_at(self, index: int) -> str:

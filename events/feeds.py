@@ -133,7 +133,7 @@ class Feeds:
         names = [name for name in topics if not is_pattern(name)]
         fixed = len(names) == len(topics)
         stand = Stand(tag_of(topics), names, [NOWHERE for _ in names], is_fixed=fixed)
-        feed = self._feeds[topics] = Feed(self._hub, topics, stand, self._saver(topics))
+        feed = self._feeds[topics] = Feed(self._hub, topics, stand, self._saver(topics), self.now_ms)
         for name in names:
             self._hub.follow(stored(name), feed.strand())
         opening = self._opening[topics] = asyncio.get_running_loop().create_task(self._open(feed))
@@ -191,13 +191,17 @@ class Feeds:
         return Start(await feed.cursor(), None)
 
     async def _resume(self, feed: Feed, cursor: str, *, partial: bool) -> Start:
-        stand = await self._resolve(feed, cursor)
-        if isinstance(stand, str):
-            return await self._lost(feed, stand, await self._earliest(feed) if partial else None)
+        known = await self._positions(feed, cursor)
+        if isinstance(known, str):
+            return await self._lost(feed, known, await self._earliest(feed) if partial else None)
+        stand = _standing(feed, known)
+        gone = [name for name, at in known.items() if at.offset and name not in feed.stand.names]
         reason, missed = await self._check(feed, stand)
+        if gone:
+            reason, missed = _worst([reason, "epoch_changed"]), None
+        if reason and partial:
+            return await self._lost(feed, reason, stand, missed)
         if reason:
-            if partial:
-                return await self._lost(feed, reason, stand, missed)
             head = await feed.cursor()
             return Start(head, None, 0, reason, None if missed is None else missed + _behind(stand, feed.stand))
         return await self._from(feed, stand, cursor, partial=partial)
@@ -207,26 +211,31 @@ class Feeds:
         replay = _behind(stand, feed.stand)
         if replay <= self._max_replay:
             return Start(cursor or await self.text_of(feed, stand), stand, replay)
-        if not partial:
-            head = await feed.cursor()
-            return Start(head, None, 0, "replay_limit", _behind(stand, feed.stand))
-        each = self._max_replay // len(stand.names)
-        for at, head in enumerate(feed.stand.offsets):
-            if head - stand.offsets[at] > each:
-                stand.renew(at, feed.stand.epochs[at])
-                stand.move(at, head - each)
-        return await self._lost(feed, "replay_limit", stand, replay - _behind(stand, feed.stand))
+        if partial:
+            return await self._lost(feed, "replay_limit", stand, 0)
+        head = await feed.cursor()
+        return Start(head, None, 0, "replay_limit", _behind(stand, feed.stand))
 
     async def _lost(self, feed: Feed, reason: str, stand: Stand | None, missed: int | None = None) -> Start:
+        """Goes on at the head, or from `stand`, as far as that is not too much."""
         if stand is None:
             return Start(await feed.cursor(), None, 0, reason, missed)
+        before = _behind(stand, feed.stand)
+        if before > self._max_replay:
+            each = self._max_replay // len(stand.names)
+            for at, head in enumerate(feed.stand.offsets[: len(stand.names)]):
+                if head - stand.offsets[at] > each:
+                    stand.renew(at, feed.stand.epochs[at])
+                    stand.move(at, head - each)
+            missed = None if missed is None else missed + before - _behind(stand, feed.stand)
         return Start(await self.text_of(feed, stand), stand, _behind(stand, feed.stand), reason, missed)
 
     async def _earliest(self, feed: Feed) -> Stand:
         stand = _like(feed.stand)
-        for at, head in enumerate(feed.stand.offsets):
+        for at, name in enumerate(stand.names):
+            head = feed.stand.offsets[at]
             if head:
-                found = await self.log.read(stored(stand.names[at]), 0, max_events=1)
+                found = await self.log.read(stored(name), 0, max_events=1)
                 stand.renew(at, found.epoch)
                 stand.move(at, min(found.oldest - 1, head))
         return stand
@@ -256,7 +265,7 @@ class Feeds:
             elif stand.epochs[at]:
                 stand.epochs[at] = found.epoch
             await self._heard(feed, at, Position(found.epoch, stand.offsets[at]))
-        worst = max(reasons, key=("evicted", "epoch_changed", "unknown_cursor").index, default="")
+        worst = _worst(reasons)
         return worst, missed if worst == "evicted" else None
 
     async def _heard(self, feed: Feed, at: int, position: Position) -> None:
@@ -270,8 +279,8 @@ class Feeds:
 
     # Cursors
 
-    async def _resolve(self, feed: Feed, cursor: str) -> Stand | str:
-        """Where it says that its reader stands, in the order of the feed's topics; or why it cannot be used."""
+    async def _positions(self, feed: Feed, cursor: str) -> dict[str, Position] | str:
+        """Where it says that its reader stands; or why it cannot be used."""
         told = decode(cursor)
         if told is None:
             return "malformed"
@@ -282,9 +291,7 @@ class Feeds:
             known = dict(zip(feed.stand.names, told.positions, strict=True)) if fits else None
         else:
             known = await self._snapshot(feed, told)
-        if not isinstance(known, dict):
-            return known or "unknown_cursor"
-        return _standing(feed, known)
+        return "unknown_cursor" if known is None else known
 
     async def _snapshot(self, feed: Feed, told: Told) -> dict[str, Position] | str:
         number = told.snapshot.offset
@@ -303,10 +310,10 @@ class Feeds:
 
     async def stand_of(self, feed: Feed, cursor: str) -> Stand:
         """Where a cursor of ours stands. Raises Gone when what it needs is no longer kept."""
-        stand = await self._resolve(feed, cursor)
-        if isinstance(stand, str):
-            raise Gone(f"the reader fell too far behind: {stand}", code=stand)
-        return stand
+        known = await self._positions(feed, cursor)
+        if isinstance(known, str):
+            raise Gone(f"the reader fell too far behind: {known}", code=known)
+        return _standing(feed, known)
 
     async def text_of(self, feed: Feed, stand: Stand) -> str:
         """Its cursor; keeps a snapshot when it needs one."""
@@ -343,6 +350,10 @@ def _start_at_once(feed: Feed, cursor: str | None) -> Start | None:
     if feed.index_of(stand) is None:
         return None
     return Start(cursor, stand, _behind(stand, feed.stand))
+
+
+def _worst(reasons: Sequence[str]) -> str:
+    return max(reasons, key=("", "evicted", "epoch_changed", "unknown_cursor").index, default="")
 
 
 def _nothing(topics: Sequence[str]) -> None:

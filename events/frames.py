@@ -25,10 +25,14 @@ def name_of(block: Block) -> str:
     return block.name.partition(" ")[0]
 
 
+def until_ms(block: Block) -> int:
+    """From when on nobody needs the events of a block; 0: never."""
+    return int(block.name.partition(" ")[2] or 0)
+
+
 def is_over(block: Block, now_ms: int) -> bool:
     """Whether nobody needs the events of a block any more."""
-    until_ms = block.name.partition(" ")[2]
-    return bool(until_ms) and int(until_ms) <= now_ms
+    return 0 < until_ms(block) <= now_ms
 
 
 def encode(block: Block, around: Sequence[str]) -> list[bytes]:

@@ -168,11 +168,12 @@ class Hub:
             tail.stale = not more
             while more and not tail.deleted:
                 found = await self.log.read(topic, tail.head)
+                after = tail.head
                 tail.compare(found.epoch, found.oldest)
                 for block in found.blocks:
                     _fed(tail, found.epoch, block)
                 tail.closed = tail.closed or (found.closed and tail.head >= found.head)
-                more = bool(found.blocks)
+                more = bool(found.blocks) or tail.head != after
             self._told(tail)
 
 

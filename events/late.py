@@ -5,13 +5,16 @@ import asyncio
 from events import frames
 from events.subscription import Subscription
 from gateway.errors import LogUnavailable, Overloaded, TrilaneError
-from gateway.source import NEVER, Connection, Source
+from gateway.source import Connection, Source
+
+LOOK_S = 1.0
+"""How often it looks whether there is a source by now, whose time counts."""
 
 
 class Late(Source):
     """What `opening` will give; until then nothing is due."""
 
-    __slots__ = ("_opening", "_over", "_said", "_source", "on_wake")
+    __slots__ = ("_closed", "_opening", "_over", "_said", "_source", "on_wake")
 
     def __init__(self, opening: "asyncio.Task[Subscription | None]") -> None:
         self.on_wake = _nobody
@@ -19,12 +22,17 @@ class Late(Source):
         self._source: Subscription | None = None
         self._said = b""
         self._over = False
+        self._closed = False
         opening.add_done_callback(self._opened)
 
     def _opened(self, done: "asyncio.Task[Subscription | None]") -> None:
         if done.cancelled():
             return
         error = done.exception()
+        if self._closed:
+            if error is None and (source := done.result()) is not None:
+                source.close()
+            return
         if error is None:
             self._source = done.result()
             self._said = b"" if self._source is not None else frames.bye("complete")
@@ -65,10 +73,11 @@ class Late(Source):
             self._source.follow(connection)
 
     def due_at(self, now: float) -> float:
-        return self._source.due_at(now) if self._source is not None else NEVER
+        return self._source.due_at(now) if self._source is not None else now + LOOK_S
 
     def close(self) -> None:
         self.on_wake = _nobody
+        self._closed = True
         self._opening.cancel()
         if self._source is not None:
             self._source.close()

@@ -8,16 +8,16 @@ from msgspec import Meta, Raw
 
 from events.frames import DEFAULT, stored_name
 from events.log import Append, Appended, EventLog, Position
-from events.topics import PRESENCE, check_event, check_topic, stored
+from events.topics import PRESENCE, STORED, check_event, check_topic, stored
 from events.vector import Stand, tag_of
 from gateway.auth import Principal
-from gateway.errors import BadRequest, Forbidden, TooLarge
+from gateway.errors import BadRequest, Forbidden, LogConflict, TooLarge
 
 MAX_DATA_BYTES = 65_536
 MAX_BATCH = 1000
 """Events of one request, counted by topic."""
 
-Key = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
+Key = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+\Z")]
 
 
 class Publication(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -61,7 +61,10 @@ async def publish(
         raise TooLarge(f"{len(entries)} events: at most {MAX_BATCH} go into one request")
     groups = list(_groups(entries))
     now = now_ms()
-    results = await log.append(*[_append(group, now) for group in groups])
+    try:
+        results = await log.append(*[_append(group, now) for group in groups])
+    except LogConflict as err:
+        raise LogConflict(err.topic.removeprefix(STORED), err.expected, err.actual, closed=err.closed) from err
     return Receipt([event for group, done in zip(groups, results, strict=True) for event in _published(group, done)])
 
 

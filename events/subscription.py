@@ -80,8 +80,10 @@ class Subscription(Source):
             return None
         if self._over:
             return b""
-        if self.index < self.feed.head:
+        data = b""
+        while not data and self.index < self.feed.head:
             data, self.index = self.feed.slice(self.index, WRITE_BYTES)
+        if data:
             return data
         if self.feed.closed:
             return self._bye()

@@ -23,9 +23,12 @@ _LONGEST_USER = 110
 
 
 def user_topic(sub: str) -> str:
-    """Where everything that happens to one user is told: what cannot stand in a name is written as `:` and its code."""
+    """Where everything that happens to one user is told: what cannot stand in a name is written as `:` and its code.
+
+    A very long one is told under its digest, after two `:`, which no other can begin with.
+    """
     safe = _UNSAFE.sub(lambda found: "".join(f":{byte:02x}" for byte in found[0].encode("utf-8", "replace")), sub)
-    return f"user/{safe}" if len(safe) <= _LONGEST_USER else f"user/:{sha256(safe.encode()).hexdigest()}"
+    return f"user/{safe}" if len(safe) <= _LONGEST_USER else f"user/::{sha256(safe.encode()).hexdigest()}"
 
 
 def stored(topic: str) -> str:

@@ -88,6 +88,7 @@ class LogConflict(LogError):
         state = "is closed" if closed else f"has next offset {actual}, not {expected}"
         super().__init__(f"topic {topic!r} {state}", extra={"expected": expected, "actual": actual})
         self.topic = topic
+        self.expected = expected
         self.actual = actual
         self.closed = closed
 

@@ -54,9 +54,12 @@ class Wheel:
         now = loop.time()
         while self._slots and self._next * self._slot_s <= now:
             slot, self._next = self._next, self._next + 1
-            for who in self._slots.pop(slot, ()):
+            waiting = self._slots.get(slot, set())
+            while waiting:  # those it calls may drop one another
+                who = waiting.pop()
                 who.slot = 0
                 self._call(who, now)
+            self._slots.pop(slot, None)
         self._timer = loop.call_at(self._next * self._slot_s, self._turn) if self._slots else None
 
     def _call(self, who: Timed, now: float) -> None:
