@@ -12,7 +12,8 @@ from events import frames
 from events.hub import Hub
 from events.live import Follower, Live
 from events.log import Block, Position
-from events.ring import RING_MAX_BYTES, RING_MAX_FRAMES, Tail
+from events.ring import RING_MAX_BYTES, RING_MAX_FRAMES
+from events.strand import Strand
 from events.topics import STORED, stored
 from events.vector import Stand
 from gateway.errors import LogError
@@ -29,42 +30,6 @@ NONE_FOUND: set[str] = set()
 
 Save = Callable[[Stand], Awaitable[Position]]
 """Keeps where a reader stands in the log; the position of the event that holds it."""
-
-
-class Strand(Tail):
-    """One topic of a feed. Takes no block after a hole: the hub fills it first, or it is a gap for good."""
-
-    __slots__ = ("at", "feed_of")
-
-    def __init__(self, feed: "Feed", at: int) -> None:
-        super().__init__()
-        self.feed_of = feed
-        self.at = at
-
-    def accept(self, block: Block, hole: bool) -> bool:
-        if not hole:
-            self.feed_of.take(self, block)
-        return not hole
-
-    def feed(self, epoch: str, block: Block) -> bool:
-        self._follow(epoch)
-        return super().feed(epoch, block)
-
-    def compare(self, epoch: str, oldest: int) -> None:
-        self._follow(epoch)
-        self.epoch = self.epoch or epoch
-        if self.head + 1 < oldest:
-            self.feed_of.skip(self, self.head + 1, oldest - 1, "evicted")
-            self.head = oldest - 1
-
-    def _follow(self, epoch: str) -> None:
-        """A topic that was deleted and made anew is followed from its new beginning."""
-        if self.epoch and epoch != self.epoch:
-            self.feed_of.skip(self, self.head + 1, None, "epoch_changed")
-            self.epoch, self.head, self.closed = "", 0, False
-
-    def told(self) -> None:
-        self.feed_of.tell()
 
 
 Skipped = tuple[int, int | None, str]

@@ -9,10 +9,11 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from events import frames
-from events.feeds import Ask, Feeds, Start
+from events.feeds import Feeds
 from events.late import Late
 from events.presence import Presence
 from events.publish import Publication, Receipt, publish
+from events.start import Ask, Start
 from events.subscription import AUTH_NOTICE_S, Subscription
 from events.topics import check_subscription, check_topic, stored, user_topic
 from gateway.auth import Principal

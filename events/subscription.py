@@ -115,7 +115,7 @@ class Subscription(Source):
     async def catch_up(self) -> None:
         """Reads one bounded slice of the log; raises Gone or LogError when that cannot be done."""
         if self._fell:
-            self.stand, self._fell = await self._feeds.stand_of(self.feed, self._fell), ""
+            self.stand, self._fell = await self._feeds.bookmarks.stand_of(self.feed, self._fell), ""
         stand = self.stand
         assert stand is not None
         while len(stand.names) < len(self.feed.stand.names):
@@ -168,7 +168,7 @@ class Subscription(Source):
                 await asyncio.sleep(0.001)  # the feed has not heard of it yet
                 break
             if (around := stand.around(at)) is None:
-                await self._feeds.keep(self.feed, stand)
+                await self._feeds.bookmarks.keep(self.feed, stand)
                 break
             some = block if block.last <= upto else _first(block, upto)
             stand.move(at, some.last)
@@ -187,7 +187,7 @@ class Subscription(Source):
             await asyncio.sleep(0.001)  # the feed has not heard of it yet
 
     async def _tell_gap(self, stand: Stand, at: int, first: int, last: int | None, reason: str) -> None:
-        cursor = await self._feeds.text_of(self.feed, stand)
+        cursor = await self._feeds.bookmarks.text_of(self.feed, stand)
         self._pending += gap(stand.names[at], first, last, reason, cursor)
 
 

@@ -4,9 +4,9 @@ from litestar import get, post, route
 from litestar.types import ASGIApp
 
 from events import frames
-from events.feeds import Ask
 from events.lane import EventsLane, TopicState
 from events.publish import Publication, Receipt
+from events.start import Ask
 from gateway.errors import BadRequest, LogUnavailable, Overloaded
 from gateway.sse import EventStream
 from routes.requests import AnyRequest, body_of, cursor, decode, header

@@ -5,10 +5,11 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from events.feeds import KEPT, Ask
+from events.bookmarks import KEPT
 from events.lane import EventsLane
 from events.log import Append, Appended, Block, Commit, Retention
 from events.memory import MemoryLog, keep_all
+from events.start import Ask
 from events.subscription import Subscription
 from events.topics import stored
 from gateway.auth import EVERYTHING, Principal

@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from events.feeds import Ask
 from events.lane import HEAD_S, EventsLane
 from events.log import Append
 from events.publish import Publication
+from events.start import Ask
 from events.topics import stored
 from gateway.auth import EVERYTHING, Grants, Principal
 from gateway.core import Core
@@ -109,7 +109,7 @@ async def test_a_log_that_fails_late_is_busy_and_the_end(direct: bool, monkeypat
         async def failing(*_: object, **__: object) -> None:
             raise LogUnavailable("gone")
 
-        monkeypatch.setattr(here.lane.feeds, "_start", failing)
+        monkeypatch.setattr(here.lane.feeds.starts, "start", failing)
         here.log.free.set()
         await server.over()
         [event] = SseDecoder().feed(server.body)

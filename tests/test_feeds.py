@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from events.feeds import KEPT, Ask
+from events.bookmarks import KEPT
 from events.log import Retention
 from events.memory import MemoryLog
 from events.sqlite import SqliteLog
+from events.start import Ask
 from events.topics import stored
 from events.vector import tag_of
 from gateway.auth import Grants, Principal

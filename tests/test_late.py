@@ -3,9 +3,9 @@
 import asyncio
 import time
 
-from events.feeds import Ask
 from events.lane import EventsLane
 from events.late import Late
+from events.start import Ask
 from gateway.auth import Principal
 from tests.followers import LOCAL, lane_on, say
 from tests.readers import HeldLog, settle
