@@ -1,4 +1,4 @@
-"""Cursors of the events lane, in and out: where a reader stands in its topics, with a snapshot in the log if need be."""
+"""Cursors of the events lane, in and out: where a reader stands in its topics, with a snapshot in the log at need."""
 
 import msgspec
 
