@@ -221,7 +221,7 @@ class Feed:
         text = stand.text()
         if text is None:
             return False
-        self._put([gap(stand.names[at], first, last, reason, text)])
+        self._put([frames.gap(stand.names[at], first, last, reason, text)])
         self._move_shift(last or 0)
         return True
 
@@ -312,8 +312,3 @@ class Feed:
         for end in self.finders:
             end()
         self.finders = ()
-
-
-def gap(topic: str, first: int, last: int | None, reason: str, cursor: str) -> bytes:
-    """The frame that tells of events that will not come."""
-    return frames.said("gap", {"topic": topic, "from": first, "to": last, "reason": reason}, cursor=cursor)

@@ -36,44 +36,64 @@ def is_over(block: Block, now_ms: int) -> bool:
 
 
 def encode(block: Block, around: Sequence[str]) -> list[bytes]:
-    """The frames of a block; `around` is what comes before and after an offset in their cursors (`events.vector`)."""
+    """The frames of a block; `around` is what comes before and after an offset in their cursors (`events.vector`).
+
+    The id comes last: some clients keep it as soon as they have read its line, and one that is cut before the data
+    would come back with the id of an event that it never saw.
+    """
     name = name_of(block)
-    lead = f"id: {around[0]}" if name == DEFAULT else f"event: {name}\nid: {around[0]}"
+    lead = b"" if name == DEFAULT else f"event: {name}\n".encode()
     if len(block.data) == 1:
-        return [b"%b\ndata: %b\n\n" % (f"{lead}{base36(block.first)}{around[1]}".encode(), block.data[0])]
-    start, end = lead.encode(), around[1].encode()
+        cursor = f"{around[0]}{base36(block.first)}{around[1]}".encode()
+        return [b"%bdata: %b\nid: %b\n\n" % (lead, block.data[0], cursor)]
+    start, end = around[0].encode(), around[1].encode()
     return [
-        b"%b%b%b\ndata: %b\n\n" % (start, base36(offset).encode(), end, data)
+        b"%bdata: %b\nid: %b%b%b\n\n" % (lead, data, start, base36(offset).encode(), end)
         for offset, data in enumerate(block.data, block.first)
     ]
 
 
 def cursor_in(frame: bytes) -> str:
     """The cursor of a frame that `encode` or `said` has made."""
-    start = 0 if frame.startswith(b"id: ") else frame.index(b"\nid: ") + 1
-    return frame[start + 4 : frame.index(b"\n", start)].decode()
+    start = frame.rindex(b"\nid: ") + 5
+    return frame[start : frame.index(b"\n", start)].decode()
 
 
-def busy(code: str) -> bytes:
-    """Come back later: the last frame of a stream with status 200, because a browser gives up on any other."""
-    return said("busy", {"code": code}, retry_ms=random.randint(5000, 15000))
+def hello(data: object, cursor: str) -> bytes:
+    """The first frame of a stream, and the cursor that it starts from."""
+    head = f"event: hello\nid: {cursor}\nretry: {random.randint(1000, 4000)}\n"
+    return b"%bdata: %b\n\n" % (head.encode(), _json(data))
 
 
-def drain() -> bytes:
+def gap(topic: str, first: int, last: int | None, reason: str, cursor: str) -> bytes:
+    """Events that will not come."""
+    return said("gap", {"topic": topic, "from": first, "to": last, "reason": reason}, cursor)
+
+
+def busy(code: str, cursor: str = "") -> bytes:
+    """Come back later: the last frame of a stream with status 200, because a browser gives up on any other.
+
+    `cursor`: the reader's own, if it has one: some forget theirs at an event without.
+    """
+    return said("busy", {"code": code}, cursor, random.randint(5000, 15000))
+
+
+def drain(cursor: str = "") -> bytes:
     """This process is leaving: reconnect."""
-    return said("drain", {}, retry_ms=random.randint(1000, 4000))
+    return said("drain", {}, cursor, random.randint(1000, 4000))
 
 
-def bye(code: str) -> bytes:
+def bye(code: str, cursor: str = "") -> bytes:
     """Do not come back."""
-    return said("bye", {"code": code, "retry": False})
+    return said("bye", {"code": code, "retry": False}, cursor)
 
 
-def said(event: str, data: object, *, cursor: str = "", retry_ms: int | None = None) -> bytes:
+def said(event: str, data: object, cursor: str = "", retry_ms: int | None = None) -> bytes:
     """A frame of the gateway's own. `retry:` and `id:` always have data to stand on."""
-    lines = [b"event: %b" % event.encode()]
-    if cursor:
-        lines.append(b"id: %b" % cursor.encode())
+    lines = [f"event: {event}".encode()]
     if retry_ms is not None:
         lines.append(b"retry: %d" % retry_ms)
-    return b"\n".join([*lines, b"data: %b\n\n" % _json(data)])
+    lines.append(b"data: %b" % _json(data))
+    if cursor:
+        lines.append(b"id: %b" % cursor.encode())
+    return b"\n".join([*lines, b"", b""])

@@ -19,7 +19,7 @@ from events.topics import check_subscription, check_topic, stored, user_topic
 from gateway.auth import Principal
 from gateway.core import Core
 from gateway.errors import Forbidden
-from gateway.source import NEVER, Source
+from gateway.source import NEVER
 
 TIDY_S = 5.0
 HEAD_S = 0.1
@@ -74,7 +74,7 @@ class EventsLane:
     async def drain(self) -> None:
         """Publishing ends with its request; readers are sent away with all other streams."""
 
-    async def subscribe(self, who: Principal, ask: Ask, *, patient: bool = False) -> Source | None:
+    async def subscribe(self, who: Principal, ask: Ask, *, patient: bool = False) -> Subscription | Late | None:
         """A stream that begins with `hello`; None: its reader has all that there will ever be.
 
         No topics: the user's own. When the log does not answer within HEAD_S, the stream begins without it, unless the
@@ -128,7 +128,7 @@ class EventsLane:
         }
         if start.reason:
             told |= {"reason": start.reason, "missed": start.missed}
-        return frames.said("hello", told, cursor=start.cursor, retry_ms=random.randint(1000, 4000))
+        return frames.hello(told, start.cursor)
 
     async def publish(self, who: Principal, publications: list[Publication]) -> Receipt:
         """Appends all of them or none."""

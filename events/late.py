@@ -60,6 +60,9 @@ class Late(Source):
         self._over = bool(said)
         return said
 
+    def farewell(self) -> bytes:
+        return self._source.farewell() if self._source is not None else frames.drain()
+
     async def catch_up(self) -> None:
         assert self._source is not None
         await self._source.catch_up()

@@ -7,7 +7,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from events import frames
-from events.feed import Feed, gap
+from events.feed import Feed
 from events.hub import WRITE_BYTES
 from events.log import Block, Slice
 from events.topics import stored
@@ -93,7 +93,7 @@ class Subscription(Source):
         """Makes due what the clock says; and when to ask again."""
         if now >= self._auth_at:
             self._auth_at = NEVER
-            self._pending += frames.said("auth", {"expiresIn": round(self._ends_at - now)})
+            self._pending += frames.said("auth", {"expiresIn": round(self._ends_at - now)}, self.cursor)
         if now >= self._ends_at:
             self._over = True
         return min(self._auth_at, self._ends_at)
@@ -141,7 +141,19 @@ class Subscription(Source):
 
     def _bye(self) -> bytes:
         self._over = True
-        return frames.bye("complete")
+        return frames.bye("complete", self.cursor)
+
+    @property
+    def cursor(self) -> str:
+        """Where its client stands; empty while that cannot be said without the log."""
+        feed = self.feed
+        if self.index >= feed.first:
+            return feed.cursor_at(self.index)
+        return (self.stand.text() or "") if self.stand is not None and not self._pending else ""
+
+    def farewell(self) -> bytes:
+        """What its client is told when this process is leaving."""
+        return frames.drain(self.cursor)
 
     # Replay
 
@@ -188,7 +200,7 @@ class Subscription(Source):
 
     async def _tell_gap(self, stand: Stand, at: int, first: int, last: int | None, reason: str) -> None:
         cursor = await self._feeds.bookmarks.text_of(self.feed, stand)
-        self._pending += gap(stand.names[at], first, last, reason, cursor)
+        self._pending += frames.gap(stand.names[at], first, last, reason, cursor)
 
 
 def _first(block: Block, last: int) -> Block:

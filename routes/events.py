@@ -7,6 +7,7 @@ from events import frames
 from events.lane import EventsLane, TopicState
 from events.publish import Publication, Receipt
 from events.start import Ask
+from events.vector import decode as decode_cursor
 from gateway.errors import BadRequest, LogUnavailable, Overloaded
 from gateway.sse import EventStream
 from routes.requests import AnyRequest, body_of, cursor, decode, header
@@ -27,14 +28,14 @@ async def subscribe(request: AnyRequest, events: EventsLane) -> ASGIApp:
     except (Overloaded, LogUnavailable) as err:
         if patient:
             raise
-        return whole(frames.busy(err.code))
+        return whole(frames.busy(err.code, _own(cursor(request))))
     if source is None:
         return nothing()
     stream = EventStream(
         source,
         ping_s=events.settings.ping_s,
         open_streams=events.streams,
-        farewell=frames.drain,
+        farewell=source.farewell,
         leaves_cleanly=True,
     )
     return outside(stream)
@@ -58,6 +59,11 @@ def _asked(request: AnyRequest) -> Ask:
     query = request.query_params
     topics = tuple(query.getall("topic", []))
     return Ask(topics, cursor(request), query.get("from") == "earliest", query.get("partial") == "1")
+
+
+def _own(told: str | None) -> str:
+    """The cursor that a request came with, when it is one of ours: nothing else is ever sent back."""
+    return told if told is not None and decode_cursor(told) is not None else ""
 
 
 ROUTES = [subscribe, publish, topic]

@@ -153,8 +153,8 @@ def test_a_name_and_its_end_are_told_apart(name: str, ttl_s: float | None, now_m
 def test_an_event_of_the_default_name_says_none() -> None:
     block = Block(first=1, data=[b"1", b"2"], name="message", time_ms=0)
     assert frames.encode(block, AROUND) == [
-        b"id: e0123abcd.abcdefgh.1\ndata: 1\n\n",
-        b"id: e0123abcd.abcdefgh.2\ndata: 2\n\n",
+        b"data: 1\nid: e0123abcd.abcdefgh.1\n\n",
+        b"data: 2\nid: e0123abcd.abcdefgh.2\n\n",
     ]
 
 
