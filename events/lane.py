@@ -81,11 +81,7 @@ class EventsLane:
         caller is `patient`.
         Raises BadRequest, Forbidden, LogError.
         """
-        wanted = check_subscription(ask.topics or (user_topic(who.sub),))
-        for topic in wanted:
-            if not who.may_subscribe(topic):
-                raise Forbidden(f"this token does not allow to read {topic!r}", code="topic_forbidden")
-        ask = ask._replace(topics=wanted)
+        ask = ask._replace(topics=self.allowed(who, ask.topics))
         opened = self.feeds.open_at_once(ask, who.sub)
         if opened is not None:
             return self._begin(who, ask, *opened)
@@ -98,6 +94,14 @@ class EventsLane:
             opening.cancel()
             raise
         return opening.result() if opening.done() else Late(opening)
+
+    def allowed(self, who: Principal, topics: tuple[str, ...]) -> tuple[str, ...]:
+        """What a stream of these topics follows. Raises BadRequest, Forbidden."""
+        wanted = check_subscription(topics or (user_topic(who.sub),))
+        for topic in wanted:
+            if not who.may_subscribe(topic):
+                raise Forbidden(f"this token does not allow to read {topic!r}", code="topic_forbidden")
+        return wanted
 
     async def _open(self, who: Principal, ask: Ask) -> Subscription | None:
         return self._begin(who, ask, *await self.feeds.open(ask, who.sub))
@@ -113,8 +117,9 @@ class EventsLane:
         auth_at = NEVER
         if who.expires_at is not None:
             left_s = max(0.0, who.expires_at - time.time())
-            if left_s <= age_s:
-                age_s, auth_at = left_s, loop_now + max(0.0, left_s - AUTH_NOTICE_S)
+            age_s = min(age_s, left_s)
+            if left_s - AUTH_NOTICE_S < age_s:
+                auth_at = loop_now + max(0.0, left_s - AUTH_NOTICE_S)
         subscription.begin(self._hello(ask.topics, start, age_s), start.stand, loop_now + age_s, auth_at)
         return subscription
 

@@ -62,7 +62,7 @@ async def publish(
     groups = list(_groups(entries))
     now = now_ms()
     try:
-        results = await log.append(*[_append(group, now) for group in groups])
+        results = await log.append(*[_append(group, now, who.sub) for group in groups])
     except LogConflict as err:
         raise LogConflict(err.topic.removeprefix(STORED), err.expected, err.actual, closed=err.closed) from err
     return Receipt([event for group, done in zip(groups, results, strict=True) for event in _published(group, done)])
@@ -118,14 +118,15 @@ def _joins(before: Entry, topic: str, one: Publication) -> bool:
     return is_plain and is_open and (before[0], last.event, last.ttl) == (topic, one.event, one.ttl)
 
 
-def _append(group: Sequence[Entry], now_ms: int) -> Append:
+def _append(group: Sequence[Entry], now_ms: int, sub: str) -> Append:
     topic, first = group[0]
+    key = first.idempotency_key or first.id
     return Append(
         topic=stored(topic),
         data=[bytes(one.data) for _, one in group],
         name=stored_name(first.event, first.ttl, now_ms),
         expect=first.expected_offset,
-        key=first.idempotency_key or first.id,
+        key=f"{key} {sub}" if key is not None else None,  # nobody can use up the keys of another
     )
 
 

@@ -60,7 +60,7 @@ class Starts:
         if isinstance(known, str):
             return await self._lost(feed, known, await self._earliest(feed) if partial else None)
         stand = standing(feed, known)
-        gone = [name for name, at in known.items() if at.offset and name not in feed.stand.names]
+        gone = [name for name, at in known.items() if at.epoch and name not in feed.stand.names]
         reason, missed = await self._check(feed, stand)
         if gone:
             reason, missed = _worst([reason, "epoch_changed"]), None

@@ -174,6 +174,8 @@ class Subscription(Source):
             first = stand.offsets[at] + 1
             stand.move(at, found.oldest - 1)
             await self._tell_gap(stand, at, first, found.oldest - 1, "evicted")
+        if not found.blocks:
+            await asyncio.sleep(0.001)  # the feed has not heard of it yet
         upto = self.feed.stand.offsets[at] if self.feed.stand.epochs[at] == found.epoch else 0
         for block in found.blocks:
             if block.first > upto:

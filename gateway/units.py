@@ -53,7 +53,8 @@ def retention_of(settings: Settings) -> Callable[[str], Retention]:
     run = Retention(max_bytes=settings.retention_bytes, closed_age_s=86_400)
     other = Retention(events=settings.retention_events, max_bytes=settings.retention_bytes, age_s=settings.retention_s)
     ticket = Retention(age_s=300)
-    kinds = {"chat": kept, "usage": kept, "run": run, "ticket": ticket}
+    cursor = Retention(max_bytes=4 * settings.retention_bytes, age_s=settings.retention_s)
+    kinds = {"cursor": cursor, "chat": kept, "usage": kept, "run": run, "ticket": ticket}
     return lambda topic: kinds.get(topic.partition("/")[0], other)
 
 

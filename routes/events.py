@@ -1,17 +1,30 @@
 """The events lane: parse, call the domain, answer with a stream or a receipt."""
 
-from litestar import get, post, route
+from urllib.parse import unquote
+
+from litestar import Response, get, post, route
 from litestar.types import ASGIApp
 
 from events import frames
 from events.lane import EventsLane, TopicState
+from events.late import Late
 from events.publish import Publication, Receipt
 from events.start import Ask
+from events.subscription import Subscription
 from events.vector import decode as decode_cursor
 from gateway.errors import BadRequest, LogUnavailable, Overloaded
 from gateway.sse import EventStream
 from routes.requests import AnyRequest, body_of, cursor, decode, header
 from routes.streams import head_of, nothing, outside, whole
+
+TOPICS = "/api/events/topics"
+METHODS = "GET, HEAD, OPTIONS, POST"
+
+
+@route("/api/events", http_method=["OPTIONS"], status_code=204, include_in_schema=False, opt={"open": True})
+async def options() -> Response[None]:
+    """Litestar's own answer knows only the first handler of a path."""
+    return Response(None, headers={"allow": METHODS})
 
 
 @route("/api/events", http_method=["GET", "HEAD"], summary="Follow topics; continue strictly after a cursor")
@@ -19,26 +32,36 @@ async def subscribe(request: AnyRequest, events: EventsLane) -> ASGIApp:
     accept = header(request, b"accept")
     if accept is not None and not any(kind in accept for kind in ("text/event-stream", "text/*", "*/*")):
         raise BadRequest(f"this is an event stream, not {accept[:60]!r}", status=406, code="not_acceptable")
+    asked = _asked(request)
     if request.method == "HEAD":
+        events.allowed(request.user, asked.topics)
         return head_of()
     patient = "status" in (header(request, b"prefer") or "")
     try:
         events.streams.admit()
-        source = await events.subscribe(request.user, _asked(request), patient=patient)
+        source = await events.subscribe(request.user, asked, patient=patient)
     except (Overloaded, LogUnavailable) as err:
         if patient:
             raise
-        return whole(frames.busy(err.code, _own(cursor(request))))
+        return whole(frames.busy(err.code, _own(asked.cursor)))
     if source is None:
         return nothing()
-    stream = EventStream(
+    try:
+        events.streams.admit()  # others came while the log was asked
+    except Overloaded as err:
+        source.close()
+        return whole(frames.busy(err.code, _own(asked.cursor)))
+    return outside(_stream(events, source))
+
+
+def _stream(events: EventsLane, source: Subscription | Late) -> EventStream:
+    return EventStream(
         source,
         ping_s=events.settings.ping_s,
         open_streams=events.streams,
         farewell=source.farewell,
         leaves_cleanly=True,
     )
-    return outside(stream)
 
 
 @post("/api/events", status_code=200, summary="Publish one event or a list: all of them, or none")
@@ -50,9 +73,11 @@ async def publish(request: AnyRequest, events: EventsLane) -> Receipt:
     )
 
 
-@get("/api/events/topics/{topic:path}", summary="A topic as it stands, and how many follow it")
-async def topic(request: AnyRequest, topic: str, events: EventsLane) -> TopicState:
-    return await events.topic(request.user, topic.removeprefix("/"))
+@get([TOPICS, f"{TOPICS}/{{topic:path}}"], summary="A topic as it stands, and how many follow it")
+async def topic(request: AnyRequest, events: EventsLane) -> TopicState:
+    """Its name as it came: the router takes `a//b` for `a/b`."""
+    path = unquote(request.scope["raw_path"].decode("latin-1"))
+    return await events.topic(request.user, path.partition(f"{TOPICS}/")[2])
 
 
 def _asked(request: AnyRequest) -> Ask:
@@ -66,4 +91,4 @@ def _own(told: str | None) -> str:
     return told if told is not None and decode_cursor(told) is not None else ""
 
 
-ROUTES = [subscribe, publish, topic]
+ROUTES = [options, subscribe, publish, topic]

@@ -65,7 +65,9 @@ def decode(body: bytes, kind: type[T]) -> T:
         line = msgspec.json.format(body or b"{}", indent=-1)
         msgspec.json.decode(line)
         return msgspec.json.decode(line, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
+    except RecursionError as err:
+        raise BadRequest(f"the body is nested more than {MAX_DEPTH} deep", code="bad_body") from err
+    except (msgspec.DecodeError, UnicodeDecodeError) as err:
         raise BadRequest(f"the body is not valid: {err}", code="bad_body") from err
 
 

@@ -231,6 +231,19 @@ async def test_one_who_comes_back_after_a_topic_was_deleted_is_told(topics: tupl
     assert told(back) == {"recovered": False, "replay": 0, "reason": "epoch_changed", "missed": None}
 
 
+@on_all_kinds
+@simulated
+async def test_one_who_stood_before_the_first_event_of_a_deleted_topic_is_told(topics: tuple[str, ...]) -> None:
+    log = MemoryLog()
+    lane = await lane_on(log)
+    await say(log, "t/00", 1)
+    reader = await follow(lane, topics, earliest=True)
+    reader.close()
+    await log.delete(stored("t/00"))
+    back = await follow(lane, topics, reader.cursor)
+    assert told(back) == {"recovered": False, "replay": 0, "reason": "epoch_changed", "missed": None}
+
+
 @simulated
 async def test_a_topic_that_appears_while_earliest_is_looked_up_harms_nobody() -> None:
     log = HeldLog()
