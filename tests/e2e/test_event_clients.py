@@ -27,6 +27,7 @@ from tests.clients.event_clients import CLIENTS, Everyone, Record, everyone
 from tests.clients.node import install
 from tests.conftest import Gateway
 
+pytestmark = pytest.mark.timeout(300)
 KEPT = 200
 TOPIC = "story"
 NOTE = {"text": "one line\nanother\r\nand a third", "sign": "data: not a field"}
