@@ -93,7 +93,7 @@ class EventsLane:
         except BaseException:
             opening.cancel()
             raise
-        return opening.result() if opening.done() else Late(opening)
+        return opening.result() if opening.done() else Late(opening, ask.own_cursor)
 
     def allowed(self, who: Principal, topics: tuple[str, ...]) -> tuple[str, ...]:
         """What a stream of these topics follows. Raises BadRequest, Forbidden."""

@@ -14,11 +14,13 @@ LOOK_S = 1.0
 class Late(Source):
     """What `opening` will give; until then nothing is due."""
 
-    __slots__ = ("_closed", "_opening", "_over", "_said", "_source", "on_wake")
+    __slots__ = ("_closed", "_cursor", "_opening", "_over", "_said", "_source", "on_wake")
 
-    def __init__(self, opening: "asyncio.Task[Subscription | None]") -> None:
+    def __init__(self, opening: "asyncio.Task[Subscription | None]", cursor: str = "") -> None:
+        """`cursor`: with which the stream was asked for."""
         self.on_wake = _nobody
         self._opening = opening
+        self._cursor = cursor
         self._source: Subscription | None = None
         self._said = b""
         self._over = False
@@ -35,9 +37,9 @@ class Late(Source):
             return
         if error is None:
             self._source = done.result()
-            self._said = b"" if self._source is not None else frames.bye("complete")
+            self._said = b"" if self._source is not None else frames.bye("complete", self._cursor)
         elif isinstance(error, (LogUnavailable, Overloaded)):
-            self._said = frames.busy(error.code)
+            self._said = frames.busy(error.code, self._cursor)
         else:
             self._said = frames.bye(error.code if isinstance(error, TrilaneError) else "internal")
         if self._source is not None:
@@ -61,7 +63,7 @@ class Late(Source):
         return said
 
     def farewell(self) -> bytes:
-        return self._source.farewell() if self._source is not None else frames.drain()
+        return self._source.farewell() if self._source is not None else frames.drain(self._cursor)
 
     async def catch_up(self) -> None:
         assert self._source is not None

@@ -25,6 +25,11 @@ class Ask(NamedTuple):
     partial: bool = False
     """When not all can be had, what is left."""
 
+    @property
+    def own_cursor(self) -> str:
+        """The cursor, when it is one of ours: nothing else is ever sent back."""
+        return self.cursor if self.cursor is not None and decode(self.cursor) is not None else ""
+
 
 class Start(NamedTuple):
     """Where it begins."""

@@ -11,7 +11,6 @@ from events.late import Late
 from events.publish import Publication, Receipt
 from events.start import Ask
 from events.subscription import Subscription
-from events.vector import decode as decode_cursor
 from gateway.errors import BadRequest, LogUnavailable, Overloaded
 from gateway.sse import EventStream
 from routes.requests import AnyRequest, body_of, cursor, decode, header
@@ -43,14 +42,14 @@ async def subscribe(request: AnyRequest, events: EventsLane) -> ASGIApp:
     except (Overloaded, LogUnavailable) as err:
         if patient:
             raise
-        return whole(frames.busy(err.code, _own(asked.cursor)))
+        return whole(frames.busy(err.code, asked.own_cursor))
     if source is None:
         return nothing()
     try:
         events.streams.admit()  # others came while the log was asked
     except Overloaded as err:
         source.close()
-        return whole(frames.busy(err.code, _own(asked.cursor)))
+        return whole(frames.busy(err.code, asked.own_cursor))
     return outside(_stream(events, source))
 
 
@@ -84,11 +83,6 @@ def _asked(request: AnyRequest) -> Ask:
     query = request.query_params
     topics = tuple(query.getall("topic", []))
     return Ask(topics, cursor(request), query.get("from") == "earliest", query.get("partial") == "1")
-
-
-def _own(told: str | None) -> str:
-    """The cursor that a request came with, when it is one of ours: nothing else is ever sent back."""
-    return told if told is not None and decode_cursor(told) is not None else ""
 
 
 ROUTES = [options, subscribe, publish, topic]

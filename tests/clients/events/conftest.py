@@ -1,0 +1,42 @@
+"""Every client of the events lane, and what each of them saw of a scene that was played once before them all."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.clients.events.stage import CLIENTS, Seat, Stage
+
+
+@pytest.fixture(params=CLIENTS)
+def client(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def _fixture_of(name: str) -> Any:
+    """A fixture, named as the scene, that is what this test's client saw of it."""
+
+    @pytest.fixture(name=name)
+    def seat(stage: Stage, client: str) -> Seat:
+        return stage.seat(name, client)
+
+    return seat
+
+
+quiet = _fixture_of("quiet")
+cut = _fixture_of("cut")
+aged = _fixture_of("aged")
+drained = _fixture_of("drained")
+killed = _fixture_of("killed")
+late = _fixture_of("late")
+busy = _fixture_of("busy")
+done = _fixture_of("done")
+
+
+@pytest.fixture(scope="package")
+def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """Plays, several at once, the scenes that the tests of this session look at."""
+    names = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    made = Stage(tmp_path_factory.mktemp("events"), names)
+    yield made
+    made.close()
