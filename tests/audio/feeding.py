@@ -1,0 +1,99 @@
+"""Streams of sound that the tests make, and how they put them into a decoder."""
+
+import asyncio
+import io
+from collections.abc import Iterable
+from fractions import Fraction
+from functools import cache
+from itertools import pairwise
+
+import av
+import numpy as np
+import soundfile
+from hypothesis import strategies as st
+
+from audio.formats import Decoder, decoder
+from audio.protocol import Encoding
+from audio.transcriber import Samples
+
+DEADLINE_S = 10.0
+"""Longer is a hang."""
+
+cuts = st.lists(st.integers(0, 2**16), max_size=12)
+"""Where a stream is cut: any place of it, by its remainder."""
+
+
+def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
+    at = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
+    return [data[start:end] for start, end in pairwise(at)]
+
+
+async def drain(one: Decoder, pieces: Iterable[bytes]) -> Samples:
+    """All that it makes of them, to the end; it is closed in any case."""
+    heard: list[Samples] = []
+    try:
+        for piece in pieces:
+            heard.append(await asyncio.wait_for(one.feed(piece), DEADLINE_S))
+        while len(rest := await asyncio.wait_for(one.end(), DEADLINE_S)):
+            heard.append(rest)
+    finally:
+        one.close()
+    return np.concatenate(heard) if heard else np.zeros(0, np.float32)
+
+
+def hear(encoding: Encoding, pieces: Iterable[bytes], rate: int = 16_000, channels: int = 1) -> Samples:
+    return asyncio.run(drain(decoder(encoding, rate, channels), pieces))
+
+
+def tone(seconds: float, rate: int, hertz: float = 440.0) -> Samples:
+    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+@cache
+def opus(container: str, seconds: float = 1.0, layout: str = "mono", page_ms: int = 20) -> bytes:
+    return muxed(container, "libopus", tone(seconds, 48_000), 48_000, layout, page_ms)
+
+
+def muxed(
+    container: str, codec: str, samples: Samples, rate: int, layout: str = "mono", page_ms: int = 20, film: bool = False
+) -> bytes:
+    file = io.BytesIO()
+    options = {"page_duration": str(1000 * page_ms)} if container == "ogg" else {"live": "1"}
+    with av.open(file, "w", container, container_options=options) as opened:
+        pictures = opened.add_stream("libvpx", rate=25, width=64, height=64, pix_fmt="yuv420p") if film else None
+        sound = opened.add_stream(codec, rate=rate, layout=layout)
+        if pictures is not None:
+            opened.mux([*pictures.encode(av.VideoFrame(64, 64, "yuv420p")), *pictures.encode(None)])
+        frame = av.AudioFrame.from_ndarray(
+            np.repeat((samples * 32767).astype(np.int16), sound.codec_context.channels)[None], "s16", layout
+        )
+        frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
+        opened.mux([*sound.encode(frame), *sound.encode(None)])
+    return file.getvalue()
+
+
+@cache
+def film() -> bytes:
+    """WebM with a picture and a second of sound."""
+    return muxed("webm", "libopus", tone(1.0, 48_000), 48_000, film=True)
+
+
+@cache
+def video() -> bytes:
+    """WebM without a sound."""
+    file = io.BytesIO()
+    with av.open(file, "w", "webm") as opened:
+        pictures = opened.add_stream("libvpx", rate=25, width=64, height=64, pix_fmt="yuv420p")
+        opened.mux([*pictures.encode(av.VideoFrame(64, 64, "yuv420p")), *pictures.encode(None)])
+    return file.getvalue()
+
+
+def written(samples: Samples, rate: int, container: str, subtype: str | None = None) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format=container, subtype=subtype)
+    return file.getvalue()
+
+
+@cache
+def flac(seconds: float = 1.0, rate: int = 16_000) -> bytes:
+    return written(tone(seconds, rate), rate, "FLAC")
