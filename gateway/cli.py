@@ -30,9 +30,9 @@ def _settings() -> Settings:
 
 
 @main.command()
-@click.argument("unit", type=click.Choice(["all", "chat", "events"]), default="all")
+@click.argument("unit", type=click.Choice(["all", "chat", "events", "audio"]), default="all")
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", type=click.IntRange(0, 65535), help="Default: 8000 for all, 8001 for chat, 8002 for events.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Default: 8000; chat 8001, events 8002, audio 8003.")
 def serve(unit: str, host: str, port: int | None) -> None:
     """Serve one lane, or all of them."""
     from gateway.server import Server, config
@@ -47,7 +47,7 @@ def serve(unit: str, host: str, port: int | None) -> None:
     except ConfigurationError as err:
         raise click.ClickException(err.detail) from err
     port = PORTS[unit] if port is None else port
-    server = Server(config(made, settings, host, port), made, settings)
+    server = Server(config(made, settings, host, port, sockets=made.has_sockets), made, settings)
     _greet(settings, unit, host, port)
     try:
         server.run()
@@ -63,7 +63,10 @@ def _greet(settings: Settings, unit: str, host: str, port: int) -> None:
     models = ", ".join(u.name for u in settings.upstreams) or "the embedded model (set OPENAI_BASE_URL for another)"
     click.echo(f"trilane {unit} on http://{shown}:{port}")
     click.echo(f"  log       {settings.log_url.split('@')[-1]}")
-    click.echo(f"  upstream  {models}")
+    if unit != "audio" and unit != "events":
+        click.echo(f"  upstream  {models}")
+    if unit in ("audio", "all"):
+        click.echo(f"  speech    {settings.whisper_model or 'Whisper tiny.en, packaged'} on {settings.whisper_device}")
     click.echo(f"  sign-in   {'required' if settings.authenticated else 'none: only this machine can connect'}")
 
 

@@ -17,6 +17,8 @@ import uvicorn
 from gateway.protocol import StreamProtocol
 from gateway.settings import Settings
 
+MAX_MESSAGE_BYTES = 1_048_576
+"""One WebSocket message; routes allow less."""
 CLOSE_S = 2
 """What connections get to finish their last bytes, once nothing is in flight any more."""
 
@@ -92,14 +94,18 @@ class Server(uvicorn.Server):
                 pending.cancel()
 
 
-def config(app: object, settings: Settings, host: str, port: int) -> uvicorn.Config:
+def config(app: object, settings: Settings, host: str, port: int, *, sockets: bool = False) -> uvicorn.Config:
+    """`sockets`: WebSockets are served too."""
     return uvicorn.Config(
         app,  # pyright: ignore - uvicorn's own type of an ASGI application is narrower than Litestar's
         host=host,
         port=port,
         loop="uvloop",
         http=StreamProtocol,
-        ws="none",
+        ws=_socket_protocol() if sockets else "none",
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_ping_interval=settings.ping_s,
+        ws_per_message_deflate=False,  # 58 KiB a connection
         lifespan="on",
         log_config=None,
         access_log=False,
@@ -109,3 +115,9 @@ def config(app: object, settings: Settings, host: str, port: int) -> uvicorn.Con
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=settings.trusted_proxies,
     )
+
+
+def _socket_protocol() -> type[asyncio.Protocol]:
+    from gateway.sockets import SocketProtocol
+
+    return SocketProtocol

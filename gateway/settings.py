@@ -51,6 +51,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """`TRILANE_LIMIT_STREAMS`: open event streams in this process."""
     replay: int = 100_000
     """`TRILANE_LIMIT_REPLAY`: events that one stream of notifications may be sent again when it comes back."""
+    sessions: int = 2000
+    """`TRILANE_LIMIT_SESSIONS`: open audio sessions in this process, most of them silent."""
+    voices: int = 0
+    """`TRILANE_LIMIT_VOICES`: audio sessions that speak at once; 0: as many as this machine keeps up with."""
     output_tokens: int = 32_768
     """`TRILANE_LIMIT_OUTPUT_TOKENS`: what a request may ask for with `max_tokens`."""
 
@@ -81,6 +85,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     retention_bytes: int = 16_777_216
     retention_s: float = 604_800.0
     metrics_port: int | None = None
+    whisper_model: str = ""
+    """A folder with a Whisper model for CTranslate2; empty: the packaged one."""
+    whisper_device: str = "cpu"
+    whisper_compute: str = "int8"
     limits: Limits = Limits()
 
     @property
@@ -110,6 +118,9 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         trusted_proxies=_list(env, "TRILANE_TRUSTED_PROXIES"),
         metrics_port=int(_number(env, "METRICS_PORT", 0)) or None,
         limits=Limits(**limits),
+        whisper_model=env.get("TRILANE_WHISPER_MODEL", ""),
+        whisper_device=env.get("TRILANE_WHISPER_DEVICE", "") or _DEFAULTS.whisper_device,
+        whisper_compute=env.get("TRILANE_WHISPER_COMPUTE", "") or _DEFAULTS.whisper_compute,
         retention_events=int(_number(env, "RETENTION_EVENTS", _DEFAULTS.retention_events)),
         retention_bytes=int(_number(env, "RETENTION_BYTES", _DEFAULTS.retention_bytes)),
         **{name: _number(env, name.upper(), getattr(_DEFAULTS, name)) for name in _DURATIONS},

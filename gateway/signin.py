@@ -27,8 +27,9 @@ class SignIn:
     async def __call__(self, scope: Any) -> Principal:
         """Raises Unauthorized or Forbidden, whose detail never repeats a credential."""
         headers: list[tuple[bytes, bytes]] = scope["headers"]
+        method = scope.get("method", "WEBSOCKET")
         if not self._settings.authenticated:
-            self._check_origin(headers, scope["method"])
+            self._check_origin(headers, method)
             return self._authenticator.authenticate(None)
         authorization = _header(headers, b"authorization")
         if authorization is None and scope["path"] in ROUTES and b"ticket=" in scope["query_string"]:
@@ -37,7 +38,7 @@ class SignIn:
         if authorization is None and (cookie := _header(headers, b"cookie")) is not None:
             token = _cookie(cookie)
             if token:
-                self._check_origin(headers, scope["method"])
+                self._check_origin(headers, method)
                 authorization = f"Bearer {token}"
         return self._authenticator.authenticate(authorization)
 

@@ -4,10 +4,12 @@ A unit imports only its own lane. This is the only module that knows Litestar, t
 """
 
 import asyncio
+import os
 import re
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from litestar import Litestar, Request, Response, Router
@@ -27,10 +29,13 @@ from gateway.signin import SignIn
 from routes.streams import OUTSIDE
 
 if TYPE_CHECKING:
+    from audio.transcriber import Transcriber
     from gateway.chat.upstream import Upstreams
 
 SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,64}")
 PROBLEM = "application/problem+json"
+GPU_BATCH = 16
+"""Sessions whose audio goes through the model in one call on CUDA; on CPU one call for each core is faster."""
 
 
 def open_log(settings: Settings) -> EventLog:
@@ -48,13 +53,17 @@ def open_log(settings: Settings) -> EventLog:
 
 
 def retention_of(settings: Settings) -> Callable[[str], Retention]:
-    """How long each kind of topic is kept: chats and usage until deleted, finished runs a day, others as set."""
+    """How long each kind of topic is kept: chats and usage until deleted, finished runs a day, others as set.
+
+    Of an audio session only the newest event is needed, and a session that nobody comes back to for a day is over.
+    """
     kept = Retention()
     run = Retention(max_bytes=settings.retention_bytes, closed_age_s=86_400)
     other = Retention(events=settings.retention_events, max_bytes=settings.retention_bytes, age_s=settings.retention_s)
     ticket = Retention(age_s=300)
     cursor = Retention(max_bytes=4 * settings.retention_bytes, age_s=settings.retention_s)
-    kinds = {"cursor": cursor, "chat": kept, "usage": kept, "run": run, "ticket": ticket}
+    audio = Retention(events=100, age_s=86_400, closed_age_s=3600)
+    kinds = {"cursor": cursor, "chat": kept, "usage": kept, "run": run, "ticket": ticket, "audio": audio}
     return lambda topic: kinds.get(topic.partition("/")[0], other)
 
 
@@ -95,6 +104,8 @@ class Unit:
         self.name = name
         self.core = core
         self.lanes = [part.lane for part in parts]
+        self.has_sockets = any(part.name == "audio" for part in parts)
+        """It serves WebSockets."""
         self.failure: TrilaneError | None = None
         """Why it could not start."""
 
@@ -110,8 +121,11 @@ class Unit:
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         """Names the request, and says its name in the answer."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._live(scope, receive, send)
+            return
+        if scope["type"] == "websocket":
+            await self.app(scope, receive, send)  # pyright: ignore - as below
             return
         request_id = _request_id(scope["headers"])
         scope["request_id"] = request_id.decode()
@@ -162,6 +176,29 @@ def _events(core: Core) -> Part:
     return Part("events", EventsLane(core), [*events.ROUTES, *tickets.ROUTES])
 
 
+def open_transcriber(settings: Settings) -> "Transcriber":
+    from audio.models import whisper_model
+    from audio.whisper import Whisper
+
+    model = whisper_model(settings.whisper_model)
+    device, compute = settings.whisper_device, settings.whisper_compute
+    if device == "cpu":
+        return Whisper(model, compute=compute, workers=_cores())
+    return Whisper(model, device=device, compute=compute, batch=GPU_BATCH)
+
+
+def _cores() -> int:
+    """What this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _audio(core: Core, *, at_once: bool = False) -> Part:
+    from audio.lane import AudioLane
+    from routes import audio
+
+    return Part("audio", AudioLane(core, lambda: open_transcriber(core.settings), at_once=at_once), audio.ROUTES)
+
+
 def chat_unit(settings: Settings) -> Unit:
     return _unit("chat", settings, [_chat])
 
@@ -170,14 +207,28 @@ def events_unit(settings: Settings) -> Unit:
     return _unit("events", settings, [_events])
 
 
+def audio_unit(settings: Settings) -> Unit:
+    from audio.models import INSTALL, is_installed
+
+    if not is_installed():
+        raise ConfigurationError(f"the audio lane's packages are not there: {INSTALL}")
+    return _unit("audio", settings, [partial(_audio, at_once=True)])
+
+
 def all_unit(settings: Settings) -> Unit:
     """Every lane that this version has, and the console page."""
+    from audio.models import is_installed
     from routes import console
 
-    return _unit("all", settings, [_chat, _events], console.ROUTES)
+    return _unit("all", settings, [_chat, _events, *([_audio] if is_installed() else [])], console.ROUTES)
 
 
-UNITS: dict[str, Callable[[Settings], Unit]] = {"all": all_unit, "chat": chat_unit, "events": events_unit}
+UNITS: dict[str, Callable[[Settings], Unit]] = {
+    "all": all_unit,
+    "chat": chat_unit,
+    "events": events_unit,
+    "audio": audio_unit,
+}
 
 
 def _unit(name: str, settings: Settings, make: Sequence[Callable[[Core], Part]], more: Sequence[Any] = ()) -> Unit:
@@ -232,12 +283,26 @@ def _authentication(sign_in: SignIn) -> Callable[[ASGIApp], ASGIApp]:
     def middleware(app: ASGIApp) -> ASGIApp:
         async def authenticated(scope: Scope, receive: Receive, send: Send) -> None:
             if not scope["route_handler"].opt.get("open"):
-                scope["user"] = await sign_in(scope)
+                try:
+                    scope["user"] = await sign_in(scope)
+                except TrilaneError as err:
+                    if scope["type"] != "websocket":
+                        raise
+                    await _not_opened(err, send)
+                    return
             await app(scope, receive, send)
 
         return authenticated
 
     return middleware
+
+
+async def _not_opened(error: TrilaneError, send: Any) -> None:
+    """A WebSocket that is refused is answered as a request is, with a problem document."""
+    status, body, headers = problem(error, "")
+    fields = [(name.encode(), value.encode()) for name, value in {**headers, "content-type": PROBLEM}.items()]
+    await send({"type": "websocket.http.response.start", "status": status, "headers": fields})
+    await send({"type": "websocket.http.response.body", "body": body})
 
 
 def _request_id(headers: list[tuple[bytes, bytes]]) -> bytes:

@@ -65,6 +65,9 @@ OTHERS: dict[str, tuple[str, str, Any]] = {
     "TRILANE_ALLOWED_ORIGINS": ("allowed_origins", " https://a , https://b,, ", ["https://a", "https://b"]),
     "TRILANE_TRUSTED_PROXIES": ("trusted_proxies", "10.0.0.1", ["10.0.0.1"]),
     "TRILANE_METRICS_PORT": ("metrics_port", "9100", 9100),
+    "TRILANE_WHISPER_MODEL": ("whisper_model", "/models/base", "/models/base"),
+    "TRILANE_WHISPER_DEVICE": ("whisper_device", "cuda", "cuda"),
+    "TRILANE_WHISPER_COMPUTE": ("whisper_compute", "float16", "float16"),
 }
 
 

@@ -1,0 +1,115 @@
+"""What is to be said on one connection of a session: in order, numbered, bounded."""
+
+import asyncio
+from collections import deque
+from typing import NamedTuple
+
+from audio.protocol import Failure, Final, Gap, Partial, ServerMessage, encode
+
+MAX_UNSENT = 512
+"""Messages a client may be behind. Partials replace one another and hardly count; past it the connection is closed."""
+
+
+class Ending(NamedTuple):
+    """How a connection ends: a WebSocket close code, and why."""
+
+    code: int
+    reason: str
+
+
+class Unsent:
+    """One message that waits: a partial for the next one, a final for the log."""
+
+    __slots__ = ("is_ready", "message", "seq")
+
+    def __init__(self, message: ServerMessage, seq: int, *, is_ready: bool) -> None:
+        self.message = message
+        self.seq = seq
+        self.is_ready = is_ready
+
+
+class Attachment:
+    """One connection's place in a session.
+
+    Numbers are given when a message is put, and a newer partial takes the place and the number of one that was not sent
+    yet, so a slow reader sees the newest text and no hole in the numbers.
+    """
+
+    __slots__ = ("_ending", "_held", "_news", "_unsent", "seq")
+
+    def __init__(self, seq: int) -> None:
+        """`seq`: of the last message that the client holds."""
+        self.seq = seq
+        self._unsent: deque[Unsent] = deque()
+        self._held: list[Unsent] | None = []
+        self._ending: Ending | None = None
+        self._news = asyncio.Event()
+
+    def put(self, message: ServerMessage, *, is_ready: bool = True) -> Unsent:
+        """Says a message, once it `is_ready` and all before it are said."""
+        if self._held is not None:
+            self._held.append(Unsent(message, 0, is_ready=is_ready))
+            return self._held[-1]
+        if isinstance(message, Partial):
+            for unsent in self._unsent:
+                if isinstance(unsent.message, Partial) and unsent.message.segment == message.segment:
+                    unsent.message = message
+                    return unsent
+        self.seq += 1
+        unsent = Unsent(message, self.seq, is_ready=is_ready)
+        self._unsent.append(unsent)
+        if len(self._unsent) > MAX_UNSENT:
+            self.end(Ending(1013, f"the reader is {MAX_UNSENT} messages behind"), at_once=True)
+        self._news.set()
+        return unsent
+
+    def release(self, first: list[ServerMessage]) -> None:
+        """Says `first`, then what came meanwhile and is not among it; from now on, what comes."""
+        held, self._held = self._held or [], None
+        said = {_identity(message) for message in first}
+        for message in first:
+            self.put(message)
+        for unsent in held:
+            if not isinstance(unsent.message, Final | Gap) or _identity(unsent.message) not in said:
+                self.seq += 1
+                unsent.seq = self.seq
+                self._unsent.append(unsent)
+
+    def ready(self, unsent: Unsent, message: ServerMessage) -> None:
+        """What waited for the log is there, and reads so."""
+        unsent.message = message
+        unsent.is_ready = True
+        self._news.set()
+
+    def end(self, ending: Ending, *, at_once: bool = False) -> None:
+        """Ends the connection when all is said; at once: without saying it."""
+        if self._ending is None or at_once:
+            self._ending = ending
+        if at_once:
+            self._unsent.clear()
+        self._news.set()
+
+    def fail(self, failure: Failure, ending: Ending) -> None:
+        """Ends the connection, though some of what waits for the log will never be there."""
+        self._unsent = deque(unsent for unsent in self._unsent if unsent.is_ready)
+        self.put(failure)
+        self.end(ending)
+
+    @property
+    def is_ending(self) -> bool:
+        return self._ending is not None
+
+    async def next(self) -> str | Ending:
+        """The next message as text, or how the connection ends."""
+        while True:
+            if self._unsent and self._unsent[0].is_ready:
+                unsent = self._unsent.popleft()
+                return encode(unsent.message, unsent.seq)
+            if self._ending is not None and not self._unsent:
+                return self._ending
+            self._news.clear()
+            await self._news.wait()
+
+
+def _identity(message: ServerMessage) -> tuple[str, float]:
+    return type(message).__name__, message.start if isinstance(message, Final | Gap) else -1.0

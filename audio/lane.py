@@ -1,0 +1,216 @@
+"""The audio lane: which sessions there are in this process, who may have one, and what they cost."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+from audio.attachment import Attachment
+from audio.desk import Desk
+from audio.live import Live
+from audio.meter import Meter
+from audio.protocol import Start
+from audio.record import Record, is_owner, new_session
+from audio.session import Listening
+from audio.transcriber import Transcriber
+from audio.vad import Ear, Silero
+from events.topics import check_topic
+from gateway.auth import Principal
+from gateway.core import Core
+from gateway.errors import BadRequest, Forbidden, NotFound, Overloaded
+
+TICK_S = 0.25
+KEPT_S = 60.0
+"""How long a session that lost its connection is kept as it is."""
+PRESUMED_S = 10.0
+"""A new session counts as one that speaks for so long: who opens one is about to."""
+
+
+class Models(NamedTuple):
+    """What hears."""
+
+    transcriber: Transcriber
+    desk: Desk
+    silero: Silero
+
+
+class AudioLane:
+    """What the routes of the audio lane work with."""
+
+    def __init__(self, core: Core, make: Callable[[], Transcriber], *, at_once: bool = False) -> None:
+        """`make` a transcriber: when the lane opens if `at_once`, else with the first session."""
+        self.settings = core.settings
+        self._make = make
+        self._at_once = at_once
+        self._core = core
+        self._models: Models | None = None
+        self._sessions: dict[str, Live] = {}
+        self._speaking: set[Live] = set()
+        self._presumed: dict[Live, float] = {}
+        """Until when a session counts as speaking."""
+        self._loading = asyncio.Lock()
+        self._resuming = asyncio.Lock()
+        self._ticking: asyncio.TimerHandle | None = None
+        self._empty = asyncio.Event()
+        self._is_draining = False
+        core.metrics.gauge("audio_sessions", "Audio sessions in this process", lambda: len(self._sessions))
+        core.metrics.gauge("audio_speaking", "Of them, those with speech in them", lambda: len(self._speaking))
+        core.metrics.gauge("audio_busy", "Share of the transcriber's time in use", self._busy)
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncGenerator[None]:
+        self._tick()
+        try:
+            if self._at_once:
+                await self.load()
+            yield
+        finally:
+            if self._ticking is not None:
+                self._ticking.cancel()
+            if self._models is not None:
+                await self._models.transcriber.close()
+
+    async def load(self) -> Models:
+        """The models, loaded once. Raises ConfigurationError."""
+        async with self._loading:
+            if self._models is None:
+                transcriber = await asyncio.to_thread(self._make)
+                await transcriber.open()
+                self._models = Models(transcriber, Desk(transcriber), await asyncio.to_thread(Silero))
+            return self._models
+
+    def _busy(self) -> float:
+        return self._models.desk.busy if self._models is not None else 0.0
+
+    # Sessions
+
+    async def open(self, who: Principal, start: Start, *, resends: bool = True) -> tuple[Live, Attachment]:
+        """A new session, or the one that `start` names, with a connection attached.
+
+        Raises BadRequest, Forbidden, NotFound, Overloaded, LogError.
+        """
+        if not who.grants.audio:
+            raise Forbidden("this token does not allow the audio lane")
+        models = await self.load()
+        self._check(who, start, models.transcriber)
+        if start.session is None:
+            return await self._create(who, start, resends)
+        if not is_owner(start.session, who.sub):
+            raise NotFound(f"there is no session {start.session[:40]!r} of yours", code="session_unknown")
+        return await self._resume(who, start, start.session, resends)
+
+    def _check(self, who: Principal, start: Start, transcriber: Transcriber) -> None:
+        if start.language is not None and not transcriber.speaks(start.language):
+            raise BadRequest(f"the model does not know the language {start.language!r}", code="bad_language")
+        if start.topic is not None and not who.may_publish(check_topic(start.topic)):
+            raise Forbidden(f"this token does not allow to publish to {start.topic!r}", code="topic_forbidden")
+
+    async def _create(self, who: Principal, start: Start, resends: bool) -> tuple[Live, Attachment]:
+        self._admit()
+        record = Record(self._core.log, new_session(who.sub), who.sub, start.topic)
+        live = self._live(record, start)  # counts from now on, while the log is asked
+        try:
+            cursor = await record.create()
+        except BaseException:
+            self.over(live)
+            raise
+        live.watch(self._core.hub)
+        attachment = live.attach(start.sample_rate, listening(start), 0, resends=resends)
+        live.welcome(cursor, [])
+        return live, attachment
+
+    async def _resume(self, who: Principal, start: Start, session: str, resends: bool) -> tuple[Live, Attachment]:
+        async with self._resuming:
+            live = self._sessions.get(session)
+            if live is None:
+                self._admit()
+                record = Record(self._core.log, session, who.sub, start.topic)
+                await record.load()
+                live = self._live(record, start)
+                live.watch(self._core.hub)
+            record = live.record
+            attachment: Attachment | None = None
+            try:
+                seq = await record.seq_at(start.cursor)
+                attachment = live.attach(start.sample_rate, listening(start), seq, resends=resends)
+                cursor, missed = await record.since(start.cursor)
+            except BaseException:
+                if attachment is not None:
+                    live.detach(attachment)
+                raise
+            live.welcome(cursor, missed)
+            live.came_back(start.cursor, seq, len(missed))
+            return live, attachment
+
+    def _live(self, record: Record, start: Start) -> Live:
+        assert self._models is not None
+        loop = asyncio.get_running_loop()
+        live = Live(self, record, Ear(self._models.silero), listening(start), loop.time)
+        self._sessions[record.session] = live
+        self._presumed[live] = loop.time() + PRESUMED_S
+        return live
+
+    def _admit(self) -> None:
+        """Raises Overloaded when one more session could not be served as it should."""
+        if self._is_draining:
+            raise Overloaded("this process is shutting down", code="draining", retry_after="1")
+        limits = self.settings.limits
+        if len(self._sessions) >= limits.sessions:
+            raise Overloaded(f"{len(self._sessions)} sessions are open already", retry_after="5")
+        speaking = len(self._speaking | self._presumed.keys())
+        if limits.voices and speaking >= limits.voices:
+            raise Overloaded(f"{speaking} people are speaking already", retry_after="5")
+
+    def meter(self) -> Meter:
+        return Meter(asyncio.get_running_loop().time)
+
+    # What sessions ask
+
+    def ask(self, live: Live) -> None:
+        if live.session.is_speaking:
+            self._speaking.add(live)
+        if self._models is not None:
+            self._models.desk.ask(live)
+
+    def over(self, live: Live) -> None:
+        self._sessions.pop(live.record.session, None)
+        self._speaking.discard(live)
+        self._presumed.pop(live, None)
+        if self._models is not None:
+            self._models.desk.leave(live)
+        self._empty.set()
+
+    # Time
+
+    def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for live in list(self._speaking):
+            live.tick(now)
+            if not live.session.is_speaking:
+                self._speaking.discard(live)
+        for live in [live for live, until in self._presumed.items() if until < now]:
+            del self._presumed[live]
+        for live in list(self._sessions.values()):
+            if live.attachment is None and now - live.detached_at > KEPT_S:
+                live.drain()
+        self._ticking = loop.call_later(TICK_S, self._tick)
+
+    async def drain(self) -> None:
+        """Sends everyone elsewhere, after their last finals."""
+        self._is_draining = True
+        for live in list(self._sessions.values()):
+            live.drain()
+        while self._sessions:
+            self._empty.clear()
+            await self._empty.wait()
+
+
+def listening(start: Start) -> Listening:
+    return Listening(
+        interim_results=start.interim_results,
+        words=start.words,
+        endpointing_s=start.endpointing_ms / 1000,
+        language=start.language,
+        prompt=start.prompt,
+    )

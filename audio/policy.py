@@ -1,0 +1,89 @@
+"""When the words of a growing hypothesis become stable, and how often to make one. Pure.
+
+LocalAgreement-2 (Liu et al., Interspeech 2020; Macháček et al., 2023): a word is stable when two hypotheses in a row
+agree on it and on all before it. Words are compared without case and punctuation, which flicker. What was once called
+stable is never taken back before the final, even when a later hypothesis disagrees: the final may correct it.
+"""
+
+import re
+from collections.abc import Sequence
+
+STEPS_S = (0.5, 1.0, 2.0)
+"""New audio between two hypotheses of a session: wider while the machine is busy."""
+
+_NOT_SPOKEN = re.compile(r"[^\w']+")
+_SHIFTS = (0, 1, -1, 2, -2, 3, -3)
+_ANCHOR = 3
+
+
+class Agreement:
+    """The words of one segment so far: a stable prefix, and a tail that may still change."""
+
+    __slots__ = ("_keys", "_last", "stable", "tail")
+
+    def __init__(self) -> None:
+        self.stable: list[str] = []
+        self.tail: list[str] = []
+        self._keys: list[str] = []
+        """Of `stable`."""
+        self._last: list[str] = []
+        """Of what the last hypothesis says after the stable words."""
+
+    def hear(self, words: Sequence[str]) -> None:
+        """One more hypothesis for the whole segment."""
+        keys = [key_of(word) for word in words]
+        at = self._end_of_stable(keys)
+        rest, rest_keys = list(words[at:]), keys[at:]
+        agreed = 0
+        for one, other in zip(rest_keys, self._last, strict=False):
+            if one != other:
+                break
+            agreed += 1
+        self.stable += rest[:agreed]
+        self._keys += rest_keys[:agreed]
+        self.tail = rest[agreed:]
+        self._last = rest_keys[agreed:]
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.stable + self.tail)
+
+    def _end_of_stable(self, keys: Sequence[str]) -> int:
+        """How many words of a hypothesis say what is stable already: it may say that in more or fewer words."""
+        count = len(self._keys)
+        for length in range(min(_ANCHOR, count), 0, -1):
+            anchor = self._keys[-length:]
+            for shift in _SHIFTS:
+                end = count + shift
+                if end >= length and keys[end - length : end] == anchor:
+                    return end
+        return min(count, len(keys))
+
+
+def key_of(word: str) -> str:
+    """A word as it is compared."""
+    return _NOT_SPOKEN.sub("", word).lower()
+
+
+def step_s(step: float, busy: float) -> float:
+    """The next step after `step`, where the workers were busy for a share of the last seconds (0 to 1)."""
+    at = STEPS_S.index(step)
+    if busy > 0.9:
+        return STEPS_S[min(at + 1, len(STEPS_S) - 1)]
+    if busy < 0.5:
+        return STEPS_S[max(at - 1, 0)]
+    return step
+
+
+def best_pause(probabilities: Sequence[float], first: int, last: int, width: int = 5) -> int:
+    """The frame in `first` to `last` where speech is least likely, looking at `width` frames at once.
+
+    Later wins among equals: longer segments have more context.
+    """
+    best, best_sum = last, float("inf")
+    for frame in range(first, last + 1):
+        around = probabilities[max(0, frame - width // 2) : frame + width // 2 + 1]
+        total = sum(around) / max(1, len(around))
+        if total <= best_sum:
+            best, best_sum = frame, total
+    return best

@@ -1,0 +1,376 @@
+"""The state machine of one listening session. Pure: audio, answers and the time go in; messages and tasks come out.
+
+Audio becomes segments by the speech probability of each frame. While a segment is spoken, hypotheses for all of it are
+made one after the other and shown as partials; once it is over it is decoded anew, at the best quality, and that is
+its final. One task of a session is with the model at a time; which one is decided when the model is free, so work
+that has become stale is never begun. Positions are samples at 16 kHz since the session began.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+
+import msgspec
+
+from audio.policy import best_pause
+from audio.protocol import (
+    Done,
+    Final,
+    Gap,
+    Marker,
+    Partial,
+    ServerMessage,
+    SpeechStarted,
+    SpeechStopped,
+    Word,
+)
+from audio.segment import FRAME, Closed, Segment
+from audio.tape import Tape
+from audio.transcriber import SAMPLE_RATE, Heard, Samples, Task
+
+ON = 0.5
+"""Speech begins with ONSET_FRAMES frames above it,"""
+OFF = 0.35
+"""and is over when all are below this for `endpointing_s`."""
+ONSET_FRAMES = 2
+PREFIX = SAMPLE_RATE // 2
+"""Kept before the first frame of speech: a soft beginning is quieter than the threshold."""
+TAIL = SAMPLE_RATE // 5
+"""Kept after the last one."""
+MIN_CUT = 12 * SAMPLE_RATE
+MAX_SEGMENT = 24 * SAMPLE_RATE
+"""A longer one is cut at its best pause, between the two."""
+MAX_WAITING = 120 * SAMPLE_RATE
+"""Audio of closed segments that waits for the model; past it the oldest segment becomes a gap."""
+SILENT_SETTLE = 5 * SAMPLE_RATE
+"""In silence, what is settled is said this often."""
+
+
+class Listening(msgspec.Struct, frozen=True, kw_only=True):
+    """What a client asked of its session."""
+
+    interim_results: bool = True
+    words: bool = False
+    endpointing_s: float = 0.5
+    language: str | None = None
+    prompt: str = ""
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """Everything before this sample is settled: not for the client as it is, but to be recorded and acknowledged."""
+
+    position: int
+
+
+Output = ServerMessage | Settled
+
+
+class Session:
+    """Feed it with `hear`, ask it `wants`, give it work's result with `heard`, and send what `take_output` returns."""
+
+    def __init__(self, asked: Listening, *, settled: int = 0, segments: int = 0, language: str | None = None) -> None:
+        self.asked = asked
+        self.language = asked.language or language
+        self.position = settled
+        """Samples heard so far."""
+        self.settled = settled
+        self.segments = segments
+        """How many finals there were."""
+        self._tape = Tape(settled)
+        self._segment: Segment | None = None
+        self._closed: deque[Closed] = deque()
+        self._loud = 0
+        """Frames of speech in a row, while there is no segment."""
+        self._floor = settled
+        """Where the next segment may begin at the earliest."""
+        self._busy: tuple[Segment, int] | Closed | None = None
+        """What the task with the model is about; of a segment that is being spoken, with its `last_speech`."""
+        self._markers: deque[tuple[int, str | int]] = deque()
+        self._stopping = False
+        self.is_done = False
+        self._output: list[Output] = []
+
+    # What comes in
+
+    def hear(self, samples: Samples, probabilities: Sequence[float]) -> None:
+        """Whole frames of audio, with the probability of speech of each."""
+        self._tape.append(samples)
+        for probability in probabilities:
+            self.position += FRAME
+            if self._segment is None:
+                self._listen(probability)
+            else:
+                self._follow(self._segment, probability)
+        if self._segment is None and not self._closed:
+            self._settle_silence(SILENT_SETTLE)
+        self._echo()
+
+    def mark(self, name: str | int) -> None:
+        self._markers.append((self.position, name))
+        self._echo()
+
+    def flush(self) -> None:
+        """Everything heard so far becomes final."""
+        if self._segment is not None:
+            self._close(self._segment, self.position)
+        elif not self._closed:
+            self._settle_silence(0)
+        self._echo()
+
+    def stop(self) -> None:
+        """Nothing more will be heard."""
+        self.flush()
+        self._stopping = True
+        self._end()
+
+    # The model
+
+    def wants(self, step_s: float) -> int | None:
+        """How urgent its next task is: 0 a final, 1 a partial, 2 a guess at a final; None: it has none."""
+        if self._busy is not None:
+            return None
+        if self._closed:
+            return 0
+        segment = self._segment
+        if segment is None:
+            return None
+        if self._may_guess(segment):
+            return 2
+        is_due = self.position - segment.decoded >= step_s * SAMPLE_RATE
+        return 1 if self.asked.interim_results and is_due and segment.last_speech > segment.decoded else None
+
+    def take(self) -> Task:
+        """The task that `wants` spoke of. Its answer is due by `heard` or `failed`."""
+        if self._closed:
+            closed = self._closed[0]
+            self._busy = closed
+            return self._task(closed.start, closed.end, is_final=True)
+        segment = self._segment
+        assert segment is not None
+        self._busy = (segment, segment.last_speech)
+        if self._may_guess(segment):
+            segment.guess = (segment.last_speech, _NOTHING)
+            return self._task(segment.start, segment.last_speech + TAIL, is_final=True)
+        segment.decoded = self.position
+        return self._task(segment.start, self.position, is_final=False)
+
+    def heard(self, task: Task, answer: Heard) -> None:
+        """The answer to the task that was taken last."""
+        busy, self._busy = self._busy, None
+        self.language = self.language or answer.language
+        if isinstance(busy, Closed):
+            self._finish(answer)
+        elif busy is not None and task.is_final:
+            self._guessed(*busy, answer)
+        elif busy is not None and busy[0] is self._segment and answer.text:
+            self._show(busy[0], answer)
+        self._echo()
+
+    def failed(self) -> None:
+        """The model could not do the task that was taken last: once more, then the audio is a gap."""
+        busy, self._busy = self._busy, None
+        if isinstance(busy, Closed):
+            busy.tries += 1
+            if busy.tries > 1:
+                self._give_up("failed")
+
+    # What goes out
+
+    def take_output(self) -> list[Output]:
+        output, self._output = self._output, []
+        return output
+
+    @property
+    def is_open(self) -> bool:
+        """A segment is being spoken."""
+        return self._segment is not None
+
+    @property
+    def has_closed(self) -> bool:
+        """Finals are due."""
+        return bool(self._closed)
+
+    @property
+    def is_speaking(self) -> bool:
+        return self._segment is not None or bool(self._closed)
+
+    @property
+    def behind_s(self) -> float:
+        """Seconds of speech that no hypothesis is about yet."""
+        if self._closed:
+            return _s(self.position - self._closed[0].start)
+        return _s(self.position - self._segment.decoded) if self._segment is not None else 0.0
+
+    # Segments
+
+    def _listen(self, probability: float) -> None:
+        self._loud = self._loud + 1 if probability >= ON else 0
+        if self._loud < ONSET_FRAMES:
+            return
+        began = self.position - self._loud * FRAME
+        start = max(self._floor, began - PREFIX, self._tape.first)
+        number = self.segments + len(self._closed)
+        self._segment = Segment(number, start, self.position)
+        self._segment.probabilities = [0.0] * ((self.position - start) // FRAME)
+        self._loud = 0
+        self._tell(SpeechStarted(at=_s(began)))
+
+    def _follow(self, segment: Segment, probability: float) -> None:
+        segment.probabilities.append(probability)
+        if probability >= OFF:
+            segment.last_speech = self.position
+        if self.position - segment.last_speech >= self.asked.endpointing_s * SAMPLE_RATE:
+            self._close(segment, min(segment.last_speech + TAIL, self.position))
+        elif self.position - segment.start >= MAX_SEGMENT:
+            self._cut(segment)
+
+    def _close(self, segment: Segment, end: int) -> None:
+        self._segment = None
+        self._floor = end
+        self._tell(SpeechStopped(at=_s(min(segment.last_speech, end))))
+        self._closed.append(Closed(segment, end))
+        if segment.guess is not None and segment.guess[0] == segment.last_speech and len(self._closed) == 1:
+            answer = segment.guess[1]
+            if answer is not _NOTHING:
+                self._finish(answer)
+        self._bound()
+
+    def _cut(self, segment: Segment) -> None:
+        """In two at the best pause; the rest goes on as a segment of its own."""
+        frame = best_pause(segment.probabilities, MIN_CUT // FRAME, len(segment.probabilities) - 1)
+        end = segment.start + frame * FRAME
+        if segment.last_speech <= end:  # what follows is the silence that was waited for
+            self._close(segment, end)
+            return
+        self._closed.append(Closed(segment, end))
+        rest = Segment(segment.number + 1, end, segment.last_speech)
+        rest.probabilities = segment.probabilities[frame:]
+        self._segment = rest
+        self._bound()
+
+    # Answers
+
+    def _task(self, start: int, end: int, *, is_final: bool) -> Task:
+        return Task(
+            audio=self._tape.read(start, end),
+            language=self.language,
+            prompt=self.asked.prompt,
+            is_final=is_final,
+            words=is_final and self.asked.words,
+        )
+
+    def _may_guess(self, segment: Segment) -> bool:
+        if segment.guess is not None and segment.guess[0] == segment.last_speech:
+            return False
+        return self.position - segment.last_speech >= TAIL
+
+    def _guessed(self, segment: Segment, last_speech: int, answer: Heard) -> None:
+        if segment is self._segment:
+            if segment.guess is not None and segment.last_speech == last_speech:
+                segment.guess = (last_speech, answer)
+                segment.decoded = self.position
+        elif self._closed and self._closed[0].number == segment.number and segment.last_speech == last_speech:
+            self._finish(answer)
+
+    def _show(self, segment: Segment, answer: Heard) -> None:
+        segment.agreement.hear(answer.text.split())
+        segment.shown = True
+        self._tell(
+            Partial(
+                segment=segment.number,
+                text=segment.agreement.text,
+                stable=" ".join(segment.agreement.stable),
+                start=_s(segment.start),
+                end=_s(segment.decoded),
+            )
+        )
+
+    def _finish(self, answer: Heard) -> None:
+        """The final of the oldest closed segment. One that nobody saw and that says nothing is none."""
+        closed = self._closed.popleft()
+        start_s = _s(closed.start)
+        if answer.text or closed.shown or self._later_is_shown():
+            self.segments += 1
+            self._tell(
+                Final(
+                    segment=closed.number,
+                    text=answer.text,
+                    start=start_s,
+                    end=_s(closed.end),
+                    words=[_moved(word, start_s) for word in answer.words] if self.asked.words else None,
+                    confidence=round(answer.confidence, 3),
+                    language=answer.language,
+                )
+            )
+        else:
+            self._renumber()
+        self._settle(closed.end)
+        self._end()
+
+    def _later_is_shown(self) -> bool:
+        return any(later.shown for later in self._closed) or (self._segment is not None and self._segment.shown)
+
+    def _renumber(self) -> None:
+        """A number that nobody saw goes to the next segment."""
+        for later in self._closed:
+            later.number -= 1
+        if self._segment is not None:
+            self._segment.number -= 1
+
+    def _give_up(self, reason: str) -> None:
+        closed = self._closed.popleft()
+        self._tell(Gap(start=_s(closed.start), end=_s(closed.end), reason=reason))
+        if closed.shown or self._later_is_shown():
+            self.segments += 1
+        else:
+            self._renumber()
+        self._settle(closed.end)
+        self._end()
+
+    def _bound(self) -> None:
+        while len(self._closed) > 1 and self.position - self._closed[0].start > MAX_WAITING:
+            self._give_up("overload")
+
+    # What is settled
+
+    def _settle(self, position: int) -> None:
+        self.settled = self._floor = position
+        self._tape.drop(position)
+        self._tell(Settled(position))
+
+    def _settle_silence(self, every: int) -> None:
+        """With no speech anywhere, all but the last moment is settled; said now and then."""
+        end = self.position if self._stopping or every == 0 else self.position - PREFIX - ONSET_FRAMES * FRAME
+        self._tape.drop(end)
+        if end - self.settled >= max(every, 1):
+            self._settle(end)
+
+    def _echo(self) -> None:
+        """Markers whose audio was heard: it is settled, silent, or a hypothesis is about it."""
+        until = self._understood()
+        while self._markers and self._markers[0][0] <= until:
+            self._tell(Marker(id=self._markers.popleft()[1]))
+
+    def _understood(self) -> int:
+        if self._closed:
+            return self._closed[0].start
+        return self._segment.decoded if self._segment is not None else self.position
+
+    def _end(self) -> None:
+        if self._stopping and not self._closed and not self.is_done:
+            self.is_done = True
+            self._echo()
+            self._tell(Done(duration=_s(self.position), segments=self.segments))
+
+    def _tell(self, output: Output) -> None:
+        self._output.append(output)
+
+
+_NOTHING = Heard(text="")
+
+
+def _s(position: int) -> float:
+    return round(position / SAMPLE_RATE, 3)
+
+
+def _moved(word: Word, by_s: float) -> Word:
+    return Word(word.text, round(word.start + by_s, 3), round(word.end + by_s, 3), word.probability)
