@@ -41,6 +41,8 @@ MAX_SEGMENT = 24 * SAMPLE_RATE
 """A longer one is cut at its best pause, between the two."""
 MAX_WAITING = 120 * SAMPLE_RATE
 """Audio of closed segments that waits for the model; past it the oldest segment becomes a gap."""
+LANGUAGE_SAMPLES = 3 * SAMPLE_RATE
+"""Before a final, a language is only told from so much speech; then it is the session's."""
 SILENT_SETTLE = 5 * SAMPLE_RATE
 """In silence, what is settled is said this often."""
 
@@ -156,7 +158,8 @@ class Session:
     def heard(self, task: Task, answer: Heard) -> None:
         """The answer to the task that was taken last."""
         busy, self._busy = self._busy, None
-        self.language = self.language or answer.language
+        if answer.text and (task.is_final or len(task.audio) >= LANGUAGE_SAMPLES):
+            self.language = self.language or answer.language
         if isinstance(busy, Closed):
             self._finish(answer)
         elif busy is not None and task.is_final:

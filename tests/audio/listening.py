@@ -1,0 +1,57 @@
+"""Drives a session by itself: audio in, a fake model at once, everything that came out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from audio.fake import hear
+from audio.protocol import Final, Gap, Partial
+from audio.segment import FRAME
+from audio.session import Listening, Output, Session
+from audio.transcriber import Samples
+
+
+def feed(session: Session, audio: Samples) -> None:
+    """Whole frames of it, with what the fake voice says of each."""
+    count = len(audio) // FRAME
+    frames = audio[: count * FRAME]
+    session.hear(frames, (np.abs(frames.reshape(count, FRAME)).max(axis=1) > 0).astype(float).tolist())
+
+
+def work(session: Session, step_s: float = 0.5, *, only: int | None = None) -> int:
+    """Lets the model do what the session wants; how many tasks that were."""
+    count = 0
+    while (urgency := session.wants(step_s)) is not None and (only is None or urgency == only):
+        task = session.take()
+        session.heard(task, hear(task))
+        count += 1
+    return count
+
+
+def listen(audio: Samples, asked: Listening | None = None, *, chunk: int = 5 * FRAME) -> list[Output]:
+    """A whole session, in chunks, with a model that is never busy."""
+    session = Session(asked or Listening())
+    output: list[Output] = []
+    for at in range(0, len(audio), chunk):
+        feed(session, audio[at : at + chunk])
+        work(session)
+        output += session.take_output()
+    session.stop()
+    work(session)
+    return output + session.take_output()
+
+
+def finals(output: Sequence[object]) -> list[Final]:
+    return [message for message in output if isinstance(message, Final)]
+
+
+def partials(output: Sequence[object]) -> list[Partial]:
+    return [message for message in output if isinstance(message, Partial)]
+
+
+def gaps(output: Sequence[object]) -> list[Gap]:
+    return [message for message in output if isinstance(message, Gap)]
+
+
+def text(output: Sequence[object]) -> str:
+    return " ".join(final.text for final in finals(output) if final.text)

@@ -1,0 +1,72 @@
+"""Which words become stable, and when."""
+
+import pytest
+
+from audio.policy import STEPS_S, Agreement, best_pause, key_of, step_s
+
+
+def stable_after(*hypotheses: str) -> tuple[str, str]:
+    agreement = Agreement()
+    for hypothesis in hypotheses:
+        agreement.hear(hypothesis.split())
+    return " ".join(agreement.stable), " ".join(agreement.tail)
+
+
+@pytest.mark.parametrize(
+    ("hypotheses", "stable", "tail"),
+    [
+        (["and so"], "", "and so"),
+        (["and so", "and so my"], "and so", "my"),
+        (["And so,", "and so my"], "and so", "my"),
+        (["and so my", "and sew my"], "and", "sew my"),
+        (["and so", "and so my", "and so my fellow"], "and so my", "fellow"),
+        (["one two", "one two", "won two three"], "one two", "three"),
+        (["one two", "one two three", "one"], "one two", ""),
+        (["", "one"], "", "one"),
+        (["i am going", "i am going to", "i'm going to go"], "i am going to", "go"),
+        (["gonna go now", "gonna go now", "going to go now then", "going to go now then"], "gonna go now then", ""),
+    ],
+)
+def test_words_are_stable_when_two_hypotheses_agree(hypotheses: list[str], stable: str, tail: str) -> None:
+    assert stable_after(*hypotheses) == (stable, tail)
+
+
+def test_what_is_stable_never_changes() -> None:
+    agreement = Agreement()
+    before: list[str] = []
+    for hypothesis in ("a b", "a b c", "x b c d", "a b c d e", "", "q", "a b c d e f", "a b c d e f g"):
+        agreement.hear(hypothesis.split())
+        assert agreement.stable[: len(before)] == before
+        before = list(agreement.stable)
+    assert before == ["a", "b", "c", "d", "e", "f"]
+
+
+def test_text_is_stable_words_then_the_others() -> None:
+    agreement = Agreement()
+    agreement.hear(["Ask", "what"])
+    agreement.hear(["Ask", "what", "you"])
+    assert agreement.text == "Ask what you"
+
+
+def test_case_and_punctuation_do_not_count() -> None:
+    assert key_of("Country,") == key_of("country") == "country"
+    assert key_of("don't") == "don't"
+    assert key_of("--") == ""
+
+
+def test_the_step_widens_under_load_and_narrows_after() -> None:
+    step = STEPS_S[0]
+    for wanted in (1.0, 2.0, 2.0):
+        step = step_s(step, busy=0.95)
+        assert step == wanted
+    assert step_s(step, busy=0.7) == 2.0
+    for wanted in (1.0, 0.5, 0.5):
+        step = step_s(step, busy=0.3)
+        assert step == wanted
+
+
+def test_the_best_pause_is_where_speech_is_least_likely_and_late_among_equals() -> None:
+    probabilities = [1.0] * 100
+    probabilities[40:46] = [0.1] * 6
+    assert 42 <= best_pause(probabilities, 20, 99) <= 43
+    assert best_pause([1.0] * 100, 20, 98) == 98
