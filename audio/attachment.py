@@ -35,7 +35,7 @@ class Attachment:
     yet, so a slow reader sees the newest text and no hole in the numbers.
     """
 
-    __slots__ = ("_ending", "_held", "_news", "_unsent", "seq")
+    __slots__ = ("_ending", "_held", "_is_cut", "_news", "_unsent", "seq")
 
     def __init__(self, seq: int) -> None:
         """`seq`: of the last message that the client holds."""
@@ -43,10 +43,14 @@ class Attachment:
         self._unsent: deque[Unsent] = deque()
         self._held: list[Unsent] | None = []
         self._ending: Ending | None = None
+        self._is_cut = False
+        """It ended at once: nothing more is said."""
         self._news = asyncio.Event()
 
     def put(self, message: ServerMessage, *, is_ready: bool = True) -> Unsent:
         """Says a message, once it `is_ready` and all before it are said."""
+        if self._is_cut:
+            return Unsent(message, 0, is_ready=is_ready)
         if self._held is not None:
             self._held.append(Unsent(message, 0, is_ready=is_ready))
             return self._held[-1]
@@ -86,6 +90,7 @@ class Attachment:
         if self._ending is None or at_once:
             self._ending = ending
         if at_once:
+            self._is_cut = True
             self._unsent.clear()
         self._news.set()
 

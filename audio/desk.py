@@ -4,6 +4,9 @@ A session stands in the queue at most once for each urgency, and says what is to
 audio it has by then: work that became stale while it waited is never begun, and no queue can grow. Finals go before
 partials; guesses at a final are made only when nobody waits. Among equals, who asked first is first, and each session
 has one task at the model at a time: nobody's audio waits for all the audio of another.
+
+Nobody listens to a file while it is put into words, so that is done behind all of them: in the time they leave, and
+never by the last worker while people speak. A call cannot be interrupted, and one about 24 s takes half a second.
 """
 
 import asyncio
@@ -17,9 +20,13 @@ import structlog
 from audio.policy import STEPS_S, step_s
 from audio.transcriber import Heard, Task, Transcriber
 
-URGENCIES = 3
+URGENCIES = 4
+BACKGROUND = 3
+"""The urgency of what nobody listens to."""
 WATCH_S = 1.0
 """How often the load is judged."""
+SPOKEN_S = 30.0
+"""For so long after the last task of a live session, a worker is kept free of background work."""
 
 log = structlog.get_logger("audio")
 
@@ -45,13 +52,17 @@ class Desk:
         self._queues: list[deque[Client]] = [deque() for _ in range(URGENCIES)]
         self._standing: list[set[Client]] = [set() for _ in range(URGENCIES)]
         self._free = transcriber.workers
+        self._behind: set[object] = set()
+        """Of the calls that run, those of background work."""
+        self._live_at = -SPOKEN_S + clock()
+        """When a live session was served last."""
         self._busy_s = 0.0
         self._judged_at = clock()
         self._running: dict[object, float] = {}
-        """When each call began."""
+        """When each call of a live session began."""
         self.step_s = STEPS_S[0]
         self.busy = 0.0
-        """Share of the workers' time that was used, of late."""
+        """Share of the workers' time that live sessions used, of late; background work gives way to them."""
 
     def ask(self, client: Client) -> None:
         """Puts a client into the queue, if it wants something and is not there."""
@@ -71,17 +82,20 @@ class Desk:
     def _serve(self) -> None:
         self._judge()
         while self._free:
-            batch = self._next()
+            urgency, batch = self._next()
             if not batch:
                 return
             self._free -= 1
             call = self._transcriber.transcribe([task for _, task in batch])
-            self._running[call] = self._clock()
+            if urgency == BACKGROUND:
+                self._behind.add(call)
+            else:
+                self._running[call] = self._live_at = self._clock()
             call.add_done_callback(lambda done, batch=batch: self._answered(done, batch))
 
-    def _next(self) -> list[tuple[Client, Task]]:
-        """The next tasks, alike, as many as one call takes."""
-        for urgency in range(URGENCIES):
+    def _next(self) -> tuple[int, list[tuple[Client, Task]]]:
+        """The next tasks, alike, as many as one call takes; and how urgent they are."""
+        for urgency in range(URGENCIES if self._has_time() else BACKGROUND):
             batch: list[tuple[Client, Task]] = []
             queue = self._queues[urgency]
             for _ in range(len(queue)):
@@ -95,8 +109,13 @@ class Desk:
                 task = client.take()
                 batch.append((client, task))
             if batch:
-                return batch
-        return []
+                return urgency, batch
+        return BACKGROUND, []
+
+    def _has_time(self) -> bool:
+        """Whether background work may take one more worker."""
+        is_spoken = self._clock() - self._live_at < SPOKEN_S
+        return len(self._behind) < max(1, self._transcriber.workers - is_spoken)
 
     def _requeue(self, client: Client) -> None:
         """What it wants may have become another urgency while it waited."""
@@ -107,7 +126,10 @@ class Desk:
 
     def _answered(self, done: asyncio.Future[list[Heard]], batch: list[tuple[Client, Task]]) -> None:
         self._free += 1
-        self._busy_s += self._clock() - self._running.pop(done)
+        if done in self._behind:
+            self._behind.discard(done)
+        else:
+            self._busy_s += self._clock() - self._running.pop(done)
         failure = None if done.cancelled() else done.exception()
         if done.cancelled() or failure is not None:
             if failure is not None:

@@ -1,19 +1,18 @@
 """The audio lane: which sessions there are in this process, who may have one, and what they cost."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import NamedTuple
 
 from audio.attachment import Attachment
-from audio.desk import Desk
+from audio.hearing import Models
 from audio.live import Live
 from audio.meter import Meter
 from audio.protocol import Start
 from audio.record import Record, is_owner, new_session
 from audio.session import Listening
 from audio.transcriber import Transcriber
-from audio.vad import Ear, Silero
+from audio.vad import Ear
 from events.topics import check_topic
 from gateway.auth import Principal
 from gateway.core import Core
@@ -26,21 +25,13 @@ PRESUMED_S = 10.0
 """A new session counts as one that speaks for so long: who opens one is about to."""
 
 
-class Models(NamedTuple):
-    """What hears."""
-
-    transcriber: Transcriber
-    desk: Desk
-    silero: Silero
-
-
 class AudioLane:
     """What the routes of the audio lane work with."""
 
-    def __init__(self, core: Core, make: Callable[[], Transcriber], *, at_once: bool = False) -> None:
-        """`make` a transcriber: when the lane opens if `at_once`, else with the first session."""
+    def __init__(self, core: Core, load: Callable[[], Awaitable[Models]], *, at_once: bool = False) -> None:
+        """`load` is called once: when the lane opens if `at_once`, else with the first session."""
         self.settings = core.settings
-        self._make = make
+        self._load = load
         self._at_once = at_once
         self._core = core
         self._models: Models | None = None
@@ -74,9 +65,7 @@ class AudioLane:
         """The models, loaded once. Raises ConfigurationError."""
         async with self._loading:
             if self._models is None:
-                transcriber = await asyncio.to_thread(self._make)
-                await transcriber.open()
-                self._models = Models(transcriber, Desk(transcriber), await asyncio.to_thread(Silero))
+                self._models = await self._load()
             return self._models
 
     def _busy(self) -> float:
@@ -145,7 +134,7 @@ class AudioLane:
     def _live(self, record: Record, start: Start) -> Live:
         assert self._models is not None
         loop = asyncio.get_running_loop()
-        live = Live(self, record, Ear(self._models.silero), listening(start), loop.time)
+        live = Live(self, record, Ear(self._models.voice), listening(start), loop.time)
         self._sessions[record.session] = live
         self._presumed[live] = loop.time() + PRESUMED_S
         return live

@@ -6,7 +6,7 @@ frame. Its batch dimension is fixed at one, so sessions cannot share a call, but
 """
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,14 @@ from audio.segment import FRAME
 from audio.transcriber import Samples
 
 CONTEXT = 64
+
+
+class Voice(Protocol):
+    """Tells speech from everything else."""
+
+    def run(self, frames: Samples, state: "State") -> npt.NDArray[np.float32]:
+        """The probability of speech of each row of `frames`, each with CONTEXT samples before it; moves `state` on."""
+        ...
 
 
 class Silero:
@@ -33,7 +41,6 @@ class Silero:
         self._model: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def run(self, frames: Samples, state: "State") -> npt.NDArray[np.float32]:
-        """The probability of speech of each row of `frames`; moves `state` on."""
         speech, state.h, state.c = self._model.run(None, {"input": frames, "h": state.h, "c": state.c})
         return cast("npt.NDArray[np.float32]", speech).reshape(-1)
 
@@ -54,7 +61,7 @@ class Ear:
 
     __slots__ = ("_model", "_rest", "_state")
 
-    def __init__(self, model: Silero) -> None:
+    def __init__(self, model: Voice) -> None:
         self._model = model
         self._state = State()
         self._rest: Samples = np.zeros(0, np.float32)

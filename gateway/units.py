@@ -29,6 +29,7 @@ from gateway.signin import SignIn
 from routes.streams import OUTSIDE
 
 if TYPE_CHECKING:
+    from audio.hearing import Models
     from audio.transcriber import Transcriber
     from gateway.chat.upstream import Upstreams
 
@@ -176,7 +177,14 @@ def _events(core: Core) -> Part:
     return Part("events", EventsLane(core), [*events.ROUTES, *tickets.ROUTES])
 
 
-def open_transcriber(settings: Settings) -> "Transcriber":
+async def load_models(settings: Settings) -> "Models":
+    """Imports what is heavy, and loads the models, beside the event loop."""
+    from audio.hearing import load
+
+    return await load(await asyncio.to_thread(_transcriber, settings))
+
+
+def _transcriber(settings: Settings) -> "Transcriber":
     from audio.models import whisper_model
     from audio.whisper import Whisper
 
@@ -196,7 +204,7 @@ def _audio(core: Core, *, at_once: bool = False) -> Part:
     from audio.lane import AudioLane
     from routes import audio
 
-    return Part("audio", AudioLane(core, lambda: open_transcriber(core.settings), at_once=at_once), audio.ROUTES)
+    return Part("audio", AudioLane(core, lambda: load_models(core.settings), at_once=at_once), audio.ROUTES)
 
 
 def chat_unit(settings: Settings) -> Unit:

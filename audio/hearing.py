@@ -1,0 +1,22 @@
+"""The models of a process, and the one desk before them."""
+
+import asyncio
+from typing import NamedTuple
+
+from audio.desk import Desk
+from audio.transcriber import Transcriber
+from audio.vad import Silero, Voice
+
+
+class Models(NamedTuple):
+    """What hears."""
+
+    transcriber: Transcriber
+    desk: Desk
+    voice: Voice
+
+
+async def load(transcriber: Transcriber) -> Models:
+    """Loads the speech model and the one that tells speech from silence. Raises ConfigurationError."""
+    await transcriber.open()
+    return Models(transcriber, Desk(transcriber), await asyncio.to_thread(Silero))

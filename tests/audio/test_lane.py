@@ -1,0 +1,314 @@
+"""Sessions of a lane: recorded, resumed, taken over, drained, refused."""
+
+import asyncio
+import json
+
+import pytest
+
+from audio.fake import spoken
+from audio.lane import KEPT_S
+from audio.transcriber import SAMPLE_RATE
+from events.topics import stored, user_topic
+from gateway.auth import Grants, Principal
+from gateway.errors import BadRequest, Forbidden, LogUnavailable, NotFound, Overloaded
+from tests.audio.lanes import Client, MoodyLog, Place, place
+from tests.virtual_time import simulated
+
+WORDS = [(1, 0.4, 0.1), (2, 0.4, 1.0)]
+MORE = [(3, 0.4, 0.1), (4, 0.4, 1.0)]
+
+
+async def events(at: Place, topic: str) -> list[dict[str, object]]:
+    found = await at.core.log.read(stored(topic), 0)
+    return [json.loads(data) for block in found.blocks for data in block.data]
+
+
+def check_numbers(client: Client, first: int = 1) -> None:
+    assert [message["seq"] for message in client.told] == list(range(first, first + len(client.told)))
+
+
+@simulated
+async def test_a_session_from_start_to_done() -> None:
+    async with place() as at:
+        client = await at.connect()
+        await client.say(spoken(WORDS))
+        client.live.stop()
+        assert (await client.over()).code == 1000
+        assert client.ready["resumeFrom"] == 0
+        assert client.text == "w1 w2"
+        assert client.told[-1]["type"] == "done"
+        check_numbers(client)
+
+
+@simulated
+async def test_finals_are_in_the_log_before_they_are_sent() -> None:
+    log = MoodyLog()
+    async with place(log) as at:
+        client = await at.connect()
+        log.held = []
+        await client.say(spoken(WORDS))
+        await asyncio.sleep(5)
+        assert not client.of("final")
+        assert not client.of("ack")
+        await log.release()
+        await asyncio.sleep(1)
+        assert client.text == "w1 w2"
+
+
+@simulated
+async def test_finals_are_events_of_the_session_of_the_user_and_of_a_topic() -> None:
+    async with place() as at:
+        client = await at.connect(topic="team/standup")
+        await client.say(spoken(WORDS))
+        session = client.ready["session"]
+        for topic in (f"audio/{session}", user_topic("me"), "team/standup"):
+            [event] = await events(at, topic)
+            assert (event["text"], event["session"], event["segment"]) == ("w1 w2", session, 0)
+
+
+@simulated
+async def test_a_lost_connection_is_resumed_where_it_stopped() -> None:
+    async with place() as at:
+        client = await at.connect()
+        audio = spoken([*WORDS, *MORE])
+        half = int(2.3 * SAMPLE_RATE)  # inside w3
+        await client.say(audio[:half])
+        client.cut()
+        await asyncio.sleep(20)
+        cursor = client.of("final")[-1]["cursor"]
+        again = await at.connect(session=client.ready["session"], cursor=cursor)
+        await asyncio.sleep(0)
+        assert again.ready["resumeFrom"] == again.live.position == half
+        await again.say(audio[half:])
+        assert (client.text, again.text) == ("w1 w2", "w3 w4")
+        check_numbers(again, client.of("final")[-1]["seq"] + 1)
+
+
+@simulated
+async def test_without_a_cursor_all_finals_are_sent_again() -> None:
+    async with place() as at:
+        client = await at.connect()
+        await client.say(spoken([*WORDS, *MORE]))
+        client.cut()
+        again = await at.connect(session=client.ready["session"])
+        await asyncio.sleep(0.1)
+        assert again.text == "w1 w2 w3 w4"
+        check_numbers(again)
+
+
+@simulated
+async def test_a_final_made_while_nobody_was_connected_is_sent_on_return() -> None:
+    async with place() as at:
+        client = await at.connect()
+        at.model.holds = True
+        await client.say(spoken(WORDS))
+        cursor = client.ready["cursor"]
+        client.cut()
+        at.model.holds = False
+        at.model.release()
+        await asyncio.sleep(1)
+        again = await at.connect(session=client.ready["session"], cursor=cursor)
+        await asyncio.sleep(0.1)
+        assert again.text == "w1 w2"
+        last = again.of("final")[-1]
+        again.cut()
+        third = await at.connect(session=client.ready["session"], cursor=last["cursor"])
+        await asyncio.sleep(0.1)
+        assert third.ready["seq"] == last["seq"] + 1, "the numbers go on after the cursor that was given"
+
+
+@simulated
+async def test_another_process_goes_on_from_what_was_settled() -> None:
+    log = MoodyLog()
+    async with place(log) as one:
+        two = Place(log)
+        client = await one.connect()
+        audio = spoken([*WORDS, *MORE])
+        await client.say(audio[: int(2.5 * SAMPLE_RATE)])
+        client.cut()
+        async with two.lane.opened():
+            again = await two.connect(session=client.ready["session"], cursor=client.of("final")[-1]["cursor"])
+            await asyncio.sleep(0.1)
+            start = again.ready["resumeFrom"]
+            assert start == client.of("ack")[-1]["samples"]
+            await again.say(audio[start:])
+            assert (client.text, again.text) == ("w1 w2", "w3 w4")
+            assert [final["segment"] for final in again.of("final")] == [1]
+
+
+@simulated
+async def test_a_newer_connection_takes_the_session_over() -> None:
+    async with place() as at:
+        client = await at.connect()
+        newer = await at.connect(session=(await told(client))["session"])
+        assert (await client.over()).code == 4503
+        await newer.say(spoken(WORDS))
+        assert newer.text == "w1 w2"
+
+
+async def told(client: Client) -> dict[str, object]:
+    await asyncio.sleep(0.01)
+    return client.ready
+
+
+@simulated
+async def test_what_is_kept_becomes_final_when_nobody_comes_back() -> None:
+    async with place() as at:
+        client = await at.connect()
+        await client.say(spoken([*WORDS, (3, 0.4, 0.0)]))
+        client.cut()
+        await asyncio.sleep(KEPT_S + 2)
+        assert [event["text"] for event in await events(at, f"audio/{client.ready['session']}")] == ["w1 w2", "w3"]
+        again = await at.connect(session=client.ready["session"])
+        await asyncio.sleep(0.1)
+        assert again.text == "w1 w2 w3"
+        assert again.ready["resumeFrom"] == client.live.session.settled
+
+
+@simulated
+async def test_a_session_of_someone_else_is_none() -> None:
+    async with place() as at:
+        client = await at.connect()
+        other = Principal(sub="other", grants=Grants())
+        with pytest.raises(NotFound):
+            await at.connect(other, session=(await told(client))["session"])
+        with pytest.raises(NotFound):
+            await at.connect(session="0" * 36)
+
+
+@simulated
+async def test_a_session_that_is_done_cannot_be_resumed() -> None:
+    async with place() as at:
+        client = await at.connect()
+        await client.say(spoken(WORDS))
+        client.live.stop()
+        await client.over()
+        with pytest.raises(NotFound) as refused:
+            await at.connect(session=client.ready["session"])
+        assert refused.value.code == "session_over"
+
+
+@simulated
+async def test_a_cursor_of_something_else_is_refused_and_harms_nothing() -> None:
+    async with place() as at:
+        client = await at.connect()
+        session = (await told(client))["session"]
+        for cursor in ("nonsense", "e00000000.abc.1", str(client.ready["cursor"])[:-1] + "zz"):
+            with pytest.raises(BadRequest):
+                await at.connect(session=session, cursor=cursor)
+        await client.say(spoken(WORDS))
+        assert client.text == "w1 w2"
+
+
+@simulated
+async def test_rights_and_languages_are_checked_before_anything_is_made() -> None:
+    async with place() as at:
+        with pytest.raises(Forbidden):
+            await at.connect(Principal(sub="me", grants=Grants(audio=False)))
+        with pytest.raises(Forbidden):
+            await at.connect(Principal(sub="me", grants=Grants()), topic="team/x")
+        with pytest.raises(BadRequest):
+            await at.connect(language="xx")
+        assert await at.core.log.topics("audio/") == []
+
+
+@simulated
+async def test_a_full_lane_refuses_new_sessions_and_keeps_the_others() -> None:
+    async with place(voices=2) as at:
+        clients = [await at.connect(), await at.connect()]
+        with pytest.raises(Overloaded):
+            await at.connect()
+        await asyncio.sleep(20)  # they did not speak
+        third = await at.connect()
+        for client in [*clients, third]:
+            await client.say(spoken(WORDS))
+            assert client.text == "w1 w2"
+
+
+@simulated
+async def test_a_drain_sends_clients_away_after_their_last_final() -> None:
+    async with place() as at:
+        silent, speaking = await at.connect(), await at.connect()
+        await speaking.say(spoken([*WORDS, (3, 0.4, 0.0)]))
+        at.model.holds = True
+        await speaking.say(spoken([(4, 0.4, 0.7)]))
+        draining = asyncio.ensure_future(at.lane.drain())
+        assert (await silent.over()).code == 1012
+        await asyncio.sleep(0.5)
+        assert speaking.ending is None
+        at.model.holds = False
+        at.model.release()
+        assert (await speaking.over()).code == 1012
+        assert speaking.told[-1] == {"seq": len(speaking.told), "type": "drain", "resume": speaking.ready["session"]}
+        assert speaking.text == "w1 w2 w3 w4"
+        await draining
+        with pytest.raises(Overloaded):
+            await at.connect()
+
+
+@simulated
+async def test_frames_that_stop_end_a_segment_by_the_clock() -> None:
+    async with place() as at:
+        client = await at.connect()
+        await client.say(spoken([(1, 0.8, 0.0)]))
+        await asyncio.sleep(3)
+        assert client.text == "w1"
+
+
+@simulated
+async def test_a_lost_connection_does_not_end_a_segment_by_the_clock() -> None:
+    async with place() as at:
+        client = await at.connect()
+        await client.say(spoken([(1, 0.8, 0.0)]))
+        client.cut()
+        await asyncio.sleep(30)
+        again = await at.connect(session=client.ready["session"])
+        await again.say(spoken([(1, 0.4, 1.0)]))
+        assert again.text == "w1"
+
+
+@simulated
+async def test_a_slow_model_is_told_as_lag_until_it_is_over() -> None:
+    async with place() as at:
+        client = await at.connect()
+        at.model.holds = True
+        await client.say(spoken([(number, 0.5, 0.1) for number in range(1, 13)]))
+        assert [round(message["seconds"]) for message in client.of("lag")][:2] == [2, 3]
+        at.model.holds = False
+        at.model.release()
+        await client.say(spoken([(13, 0.5, 1.0)]))
+        await asyncio.sleep(1)
+        assert client.of("lag")[-1]["seconds"] == 0
+        assert client.text == " ".join(f"w{number}" for number in range(1, 14))
+
+
+@simulated
+async def test_a_log_that_cannot_be_written_ends_the_connection_and_settles_nothing() -> None:
+    log = MoodyLog()
+    async with place(log) as at:
+        client = await at.connect()
+        await asyncio.sleep(0.1)
+        log.failure = LogUnavailable("the disk is full")
+        await client.say(spoken(WORDS))
+        assert (await client.over()).code == 1013
+        assert client.told[-1]["type"] == "error"
+        assert not client.of("ack")
+        log.failure = None
+        again = await at.connect(session=client.ready["session"])
+        await asyncio.sleep(0.1)
+        assert again.ready["resumeFrom"] == 0
+        await again.say(spoken(WORDS))
+        assert again.text == "w1 w2"
+
+
+@simulated
+async def test_a_reader_that_does_not_read_is_sent_away() -> None:
+    async with place() as at:
+        client = await at.connect()
+        await asyncio.sleep(0.1)
+        client._reading.cancel()
+        for number in range(600):
+            client.live.mark(number)
+        ending = await client.attachment.next()
+        assert not isinstance(ending, str)
+        assert ending.code == 1013
