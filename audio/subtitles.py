@@ -1,0 +1,195 @@
+"""What a transcript looks like in OpenAI's formats: json, verbose_json, text, SubRip and WebVTT. Pure.
+
+Departs from OpenAI's on purpose in one place: a subtitle is cut by the times of its words (at sentence ends and pauses,
+two lines at most), not where the model happened to end a segment, which may be 24 s long.
+"""
+
+import math
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from audio.languages import name_of
+from audio.protocol import Final, Word
+
+LINE = 42
+"""Characters, and two lines of them: what the guidelines of broadcasters agree on."""
+MAX_CUE_S = 7.0
+PAUSE_S = 0.8
+SENTENCE_ENDS = ".?!。？！…"  # noqa: RUF001 - as Whisper writes them
+SEEKS_PER_S = 100
+"""OpenAI's `seek` counts frames of 10 ms."""
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """What is billed: the audio's length, in whole seconds."""
+
+    seconds: int
+    type: Literal["duration"] = "duration"
+
+
+class Plain(msgspec.Struct, frozen=True):
+    """`json`."""
+
+    text: str
+    usage: Usage
+
+
+class VerboseSegment(msgspec.Struct, frozen=True, kw_only=True):
+    """One segment. Tokens are not kept here, and the speech detector has decided that it is speech."""
+
+    id: int
+    seek: int
+    start: float
+    end: float
+    text: str
+    tokens: list[int] = []
+    temperature: float = 0.0
+    avg_logprob: float
+    compression_ratio: float
+    no_speech_prob: float = 0.0
+
+
+class VerboseWord(msgspec.Struct, frozen=True):
+    word: str
+    start: float
+    end: float
+
+
+class Verbose(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`verbose_json`."""
+
+    task: str
+    language: str
+    duration: float
+    text: str
+    words: list[VerboseWord] | None = None
+    segments: list[VerboseSegment] | None = None
+    usage: Usage
+
+
+class Cue(NamedTuple):
+    """One subtitle."""
+
+    start: float
+    end: float
+    text: str
+
+
+def joined(finals: Iterable[Final]) -> str:
+    return " ".join(final.text for final in finals if final.text)
+
+
+def usage(duration_s: float) -> Usage:
+    return Usage(math.ceil(duration_s))
+
+
+def plain(finals: Sequence[Final], duration_s: float) -> Plain:
+    return Plain(joined(finals), usage(duration_s))
+
+
+def verbose(finals: Sequence[Final], duration_s: float, language: str, *, words: bool, segments: bool) -> Verbose:
+    """`words`: with all words; `segments`: with the segments."""
+    spoken = [final for final in finals if final.text]
+    return Verbose(
+        task="transcribe",
+        language=name_of(language),
+        duration=round(duration_s, 3),
+        text=joined(finals),
+        words=[VerboseWord(word.text, word.start, word.end) for word in _words(spoken)] if words else None,
+        segments=[_segment(number, final) for number, final in enumerate(spoken)] if segments else None,
+        usage=usage(duration_s),
+    )
+
+
+def _words(finals: Iterable[Final]) -> Iterator[Word]:
+    for final in finals:
+        yield from final.words or ()
+
+
+def _segment(number: int, final: Final) -> VerboseSegment:
+    raw = final.text.encode()
+    return VerboseSegment(
+        id=number,
+        seek=int(final.start * SEEKS_PER_S),
+        start=final.start,
+        end=final.end,
+        text=" " + final.text,  # as Whisper's tokens have it, so that segments joined are the text
+        avg_logprob=round(math.log(max(final.confidence, 1e-6)), 4),
+        compression_ratio=round(len(raw) / len(zlib.compress(raw)), 4),
+    )
+
+
+# Subtitles
+
+
+def cues(final: Final) -> Iterator[Cue]:
+    """The subtitles of one final: cut by its words, or whole where it has none."""
+    words = final.words or []
+    if not final.text:
+        return
+    if not words:
+        yield Cue(final.start, final.end, _lines(final.text))
+        return
+    places = _places(final.text, words)
+    first = 0
+    for at in range(1, len(words) + 1):
+        if at == len(words) or _is_cut(words, places, first, at):
+            end = len(final.text) if at == len(words) else places[at]
+            yield Cue(words[first].start, words[at - 1].end, _lines(final.text[places[first] : end].strip()))
+            first = at
+
+
+def _places(text: str, words: Sequence[Word]) -> list[int]:
+    """Where each word begins in the text: some languages have no spaces to join words with."""
+    places: list[int] = []
+    at = 0
+    for word in words:
+        found = text.find(word.text, at)
+        places.append(at if found < 0 else found)
+        at = places[-1] + (0 if found < 0 else len(word.text))
+    places[0] = 0
+    return places
+
+
+def _is_cut(words: Sequence[Word], places: Sequence[int], first: int, at: int) -> bool:
+    """Whether word `at` begins a new subtitle, where the last began with `first`."""
+    before, word = words[at - 1], words[at]
+    length = places[at] - places[first]
+    return (
+        length + len(word.text) > 2 * LINE
+        or word.end - words[first].start > MAX_CUE_S
+        or word.start - before.end > PAUSE_S
+        or (length > LINE // 2 and before.text.endswith(tuple(SENTENCE_ENDS)))
+    )
+
+
+def _lines(text: str) -> str:
+    """In two lines of about one length, when it is too long for one."""
+    text = text.replace("-->", "->")
+    spaces = [at for at, letter in enumerate(text) if letter == " "]
+    if len(text) <= LINE or not spaces:
+        return text
+    middle = min(spaces, key=lambda at: abs(2 * at - len(text)))
+    return text[:middle] + "\n" + text[middle + 1 :]
+
+
+def srt(cue: Cue, number: int) -> str:
+    """SubRip; numbers count from 1."""
+    return f"{number}\n{_time(cue.start, ',')} --> {_time(cue.end, ',')}\n{cue.text}\n\n"
+
+
+VTT_HEAD = "WEBVTT\n\n"
+
+
+def vtt(cue: Cue) -> str:
+    """WebVTT (W3C); VTT_HEAD comes first."""
+    text = cue.text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return f"{_time(cue.start, '.')} --> {_time(cue.end, '.')}\n{text}\n\n"
+
+
+def _time(seconds: float, point: str) -> str:
+    ms = round(seconds * 1000)
+    return f"{ms // 3_600_000:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}{point}{ms % 1000:03}"

@@ -1,0 +1,160 @@
+"""A file that is put into words: read a block at a time, through the same session and the same desk as live speech.
+
+Nobody listens, so there are no partials, and its work stands behind all live work. Memory is bounded by AHEAD of
+audio that waits for the model, however long the file is; silence is passed over by the speech detector alone. Decoding
+and detecting run on a thread, one block at a time, and only when there is room for the next one.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from typing import BinaryIO
+
+from audio.desk import BACKGROUND, Desk
+from audio.files import Sound
+from audio.hearing import Models
+from audio.protocol import Final, Gap
+from audio.session import Listening, Session
+from audio.transcriber import SAMPLE_RATE, Heard, Samples, Task
+from audio.vad import Ear
+from gateway.errors import Overloaded, TrilaneError
+
+AHEAD = 45 * SAMPLE_RATE
+"""Audio that waits for the model. A block and a segment come on top, and a session gives up at 120 s."""
+
+
+class Uploads:
+    """The files that are being put into words in this process."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._count = 0
+        self._is_draining = False
+        self._empty = asyncio.Event()
+
+    @contextmanager
+    def admitted(self) -> Generator[None]:
+        """A place for one more. Raises Overloaded."""
+        if self._is_draining:
+            raise Overloaded("this process is shutting down", code="draining", retry_after="1")
+        if self._count >= self._limit:
+            raise Overloaded(f"{self._count} files are being transcribed already", retry_after="10")
+        self._count += 1
+        try:
+            yield
+        finally:
+            self._count -= 1
+            self._empty.set()
+
+    async def drain(self) -> None:
+        """Takes no more, and returns when those that were taken are answered."""
+        self._is_draining = True
+        while self._count:
+            self._empty.clear()
+            await self._empty.wait()
+
+
+class Reading:
+    """One file, on its way to words; what the desk serves."""
+
+    def __init__(self, sound: Sound, desk: Desk, ear: Ear, asked: Listening) -> None:
+        self.session = Session(asked)
+        self.samples = 0
+        """Decoded so far."""
+        self._sound = sound
+        self._desk = desk
+        self._ear = ear
+        self._news = asyncio.Event()
+        self._is_read = False
+
+    @property
+    def duration_s(self) -> float:
+        """Of what was decoded: of the file, when it is over."""
+        return self.samples / SAMPLE_RATE
+
+    @property
+    def progress(self) -> tuple[float, float | None]:
+        """Seconds that are settled, and seconds that the file says it has."""
+        return min(self.session.settled, self.samples) / SAMPLE_RATE, self._sound.duration_s
+
+    @property
+    def language(self) -> str:
+        return self.session.language or "en"
+
+    async def finals(self) -> AsyncGenerator[Final]:
+        """Each as it is settled. Raises BadRequest (`bad_audio`), and TrilaneError when the model fails.
+
+        To be closed (`contextlib.aclosing`) when it is left before its end.
+        """
+        while True:
+            for said in self._take():
+                yield said
+            if self.session.is_done:
+                return
+            if self._is_read or not self._has_room():
+                await self._news.wait()
+                self._news.clear()
+            else:
+                await self._read()
+
+    def _take(self) -> list[Final]:
+        output = self.session.take_output()
+        for said in output:
+            if isinstance(said, Gap):
+                raise TrilaneError(
+                    f"the model failed on the audio from {said.start:g} to {said.end:g} s", code="transcription_failed"
+                )
+        return [said for said in output if isinstance(said, Final)]
+
+    def _has_room(self) -> bool:
+        return not self.session.has_closed or self.session.position - self.session.settled < AHEAD
+
+    async def _read(self) -> None:
+        read, frames, probabilities = await asyncio.to_thread(self._block)
+        self.samples += read
+        self.session.hear(frames, probabilities)
+        if not read:
+            self.session.hear(*self._ear.end())
+            self.session.stop()
+            self._is_read = True
+        self._desk.ask(self)
+
+    def _block(self) -> tuple[int, Samples, list[float]]:
+        """On a thread: the next block's length, its frames, and how likely each is speech."""
+        block = self._sound.read()
+        return len(block), *self._ear.hear(block)
+
+    # What the desk asks
+
+    def wants(self, step_s: float) -> int | None:
+        """Finals only: a guess at one is for somebody who waits."""
+        return BACKGROUND if self.session.wants(step_s) is not None and self.session.has_closed else None
+
+    def take(self) -> Task:
+        return self.session.take()
+
+    def heard(self, task: Task, answer: Heard) -> None:
+        self.session.heard(task, answer)
+        self._news.set()
+
+    def failed(self) -> None:
+        self.session.failed()
+        self._news.set()
+
+
+@asynccontextmanager
+async def reading(models: Models, file: BinaryIO, name: str, asked: Listening) -> AsyncGenerator[Reading]:
+    """Opens a file, and leaves decoder and desk behind as they were, however it ends.
+
+    Raises BadRequest (`bad_audio`) when it is no audio.
+    """
+    sound = Sound(file, name)
+    one: Reading | None = None
+    try:
+        await asyncio.to_thread(sound.open)
+        one = Reading(sound, models.desk, Ear(models.voice), asked)
+        yield one
+    finally:
+        if one is not None:
+            models.desk.leave(one)
+        await asyncio.shield(asyncio.to_thread(sound.close))
