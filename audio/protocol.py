@@ -75,15 +75,24 @@ class Ready(FromServer, tag="ready", frozen=True):
     cursor: str
 
 
-class SpeechStarted(FromServer, tag="speech_started", frozen=True):
+class OfTurn(FromServer, frozen=True, kw_only=True):
+    """Said of one turn: what was spoken without an end between, as one segment or as several that were cut."""
+
+    turn: int | None = None
+    """The sample at 16 kHz that it begins with. Only said where a dialect asks for turns."""
+
+
+class SpeechStarted(OfTurn, tag="speech_started", frozen=True):
     at: float
 
 
-class SpeechStopped(FromServer, tag="speech_stopped", frozen=True):
+class SpeechStopped(OfTurn, tag="speech_stopped", frozen=True):
     at: float
+    end: float | None = None
+    """Where the turn ends; as `turn`."""
 
 
-class Partial(FromServer, tag="partial", frozen=True):
+class Partial(OfTurn, tag="partial", frozen=True):
     segment: int
     text: str
     stable: str
@@ -98,7 +107,7 @@ class Word(msgspec.Struct, frozen=True):
     probability: float
 
 
-class Final(FromServer, tag="final", frozen=True):
+class Final(OfTurn, tag="final", frozen=True):
     segment: int
     text: str
     start: float
@@ -122,7 +131,7 @@ class Lag(FromServer, tag="lag", frozen=True):
     seconds: float
 
 
-class Gap(FromServer, tag="gap", frozen=True):
+class Gap(OfTurn, tag="gap", frozen=True):
     start: float
     end: float
     reason: str
@@ -146,6 +155,16 @@ class Done(FromServer, tag="done", frozen=True):
 ServerMessage = (
     Ready | SpeechStarted | SpeechStopped | Partial | Final | Ack | Marker | Lag | Gap | Drain | Failure | Done
 )
+
+
+class Aside(msgspec.Struct, frozen=True):
+    """What passes to a dialect in order with the messages, and is for nobody else: it has no number."""
+
+
+class TurnOver(Aside, frozen=True):
+    """All of a turn is settled."""
+
+    turn: int
 
 
 def with_cursor(message: Final | Gap, cursor: str) -> Final | Gap:

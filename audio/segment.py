@@ -1,5 +1,7 @@
 """One stretch of speech between two silences: from the first frame of speech to its final."""
 
+from typing import NamedTuple
+
 from audio.policy import Agreement
 from audio.transcriber import Heard
 
@@ -10,12 +12,14 @@ FRAME = 512
 class Segment:
     """While it is being spoken."""
 
-    __slots__ = ("agreement", "decoded", "guess", "last_speech", "number", "probabilities", "shown", "start")
+    __slots__ = ("agreement", "decoded", "guess", "last_speech", "number", "probabilities", "shown", "start", "turn")
 
     def __init__(self, number: int, start: int, last_speech: int) -> None:
         self.number = number
         self.start = start
         """The sample it begins with."""
+        self.turn = start
+        """That with which its turn begins: an earlier one, when it is the rest of a segment that was cut."""
         self.last_speech = last_speech
         """The sample after the last frame that was speech."""
         self.decoded = start
@@ -32,11 +36,22 @@ class Segment:
 class Closed:
     """A segment that waits for its final."""
 
-    __slots__ = ("end", "number", "shown", "start", "tries")
+    __slots__ = ("end", "is_last", "number", "shown", "start", "tries", "turn")
 
-    def __init__(self, segment: Segment, end: int) -> None:
+    def __init__(self, segment: Segment, end: int, *, is_last: bool = True) -> None:
         self.number = segment.number
+        self.turn = segment.turn
+        self.is_last = is_last
+        """Of its turn."""
         self.start = segment.start
         self.end = end
         self.shown = segment.shown
         self.tries = 0
+
+
+class Turn(NamedTuple):
+    """What was spoken without an end between."""
+
+    start: int
+    end: int | None
+    """None: it is not over."""

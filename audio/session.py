@@ -21,9 +21,10 @@ from audio.protocol import (
     ServerMessage,
     SpeechStarted,
     SpeechStopped,
+    TurnOver,
     Word,
 )
-from audio.segment import FRAME, Closed, Segment
+from audio.segment import FRAME, Closed, Segment, Turn
 from audio.tape import Tape
 from audio.transcriber import SAMPLE_RATE, Heard, Samples, Task
 
@@ -52,9 +53,14 @@ class Listening(msgspec.Struct, frozen=True, kw_only=True):
 
     interim_results: bool = True
     words: bool = False
-    endpointing_s: float = 0.5
+    endpointing_s: float | None = 0.5
+    """None: whoever listens says where a turn ends, by `commit`, and all before that is the turn, speech or not."""
+    threshold: float = ON
+    prefix_s: float = PREFIX / SAMPLE_RATE
     language: str | None = None
     prompt: str = ""
+    turns: bool = False
+    """Messages say of which turn they are, and TurnOver is told."""
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -63,7 +69,7 @@ class Settled(msgspec.Struct, frozen=True):
     position: int
 
 
-Output = ServerMessage | Settled
+Output = ServerMessage | Settled | TurnOver
 
 
 class Session:
@@ -117,6 +123,32 @@ class Session:
         elif not self._closed:
             self._settle_silence(0)
         self._echo()
+
+    def commit(self) -> None:
+        """All that is not of a turn yet becomes one, speech or not."""
+        if self._segment is None and self.uncommitted:
+            start = self.position - self.uncommitted
+            self._begin(start, start, last_speech=start)
+        self.flush()
+
+    def clear(self) -> None:
+        """Forgets all that is not of a finished turn. What was cut from it and is final already stays."""
+        segment, self._segment = self._segment, None
+        if segment is not None:
+            self._forget(segment)
+        self._loud = 0
+        self._floor = self.position
+        if not self._closed:
+            self._settle(self.position)
+        self._echo()
+
+    def ask(self, asked: Listening) -> None:
+        """From now on."""
+        if asked.language != self.asked.language:
+            self.language = asked.language
+        if asked.endpointing_s is None and self.asked.endpointing_s is not None:
+            self._floor = self.position
+        self.asked = asked
 
     def stop(self) -> None:
         """Nothing more will be heard."""
@@ -194,7 +226,23 @@ class Session:
 
     @property
     def is_speaking(self) -> bool:
-        return self._segment is not None or bool(self._closed)
+        """Work is due, or will be. Without endpointing a segment is always open, and that says nothing."""
+        segment = self._segment
+        if segment is None or self._closed:
+            return bool(self._closed)
+        return not self._is_manual or segment.last_speech > segment.decoded
+
+    @property
+    def uncommitted(self) -> int:
+        """Samples that are not of a finished turn."""
+        start = self._segment.turn if self._segment is not None else max(self._floor, self._tape.first)
+        return self.position - start
+
+    @property
+    def turns(self) -> list[Turn]:
+        """Those that are not settled; the last may not be over."""
+        turns = [Turn(closed.turn, closed.end) for closed in self._closed if closed.is_last]
+        return turns if self._segment is None else [*turns, Turn(self._segment.turn, None)]
 
     @property
     def behind_s(self) -> float:
@@ -205,23 +253,42 @@ class Session:
 
     # Segments
 
+    @property
+    def _is_manual(self) -> bool:
+        return self.asked.endpointing_s is None
+
     def _listen(self, probability: float) -> None:
-        self._loud = self._loud + 1 if probability >= ON else 0
+        if self._is_manual:
+            start = max(self._floor, self._tape.first)
+            self._begin(start, start, last_speech=self.position if probability >= self._off else start)
+            return
+        self._loud = self._loud + 1 if probability >= self.asked.threshold else 0
         if self._loud < ONSET_FRAMES:
             return
         began = self.position - self._loud * FRAME
-        start = max(self._floor, began - PREFIX, self._tape.first)
-        number = self.segments + len(self._closed)
-        self._segment = Segment(number, start, self.position)
+        prefix = int(self.asked.prefix_s * SAMPLE_RATE)
+        self._begin(max(self._floor, began - prefix, self._tape.first), began, last_speech=self.position)
+
+    def _begin(self, start: int, began: int, *, last_speech: int) -> None:
+        self._segment = Segment(self.segments + len(self._closed), start, last_speech)
         self._segment.probabilities = [0.0] * ((self.position - start) // FRAME)
         self._loud = 0
-        self._tell(SpeechStarted(at=_s(began)))
+        self._tell(SpeechStarted(at=_s(began), turn=self._told(start)))
+
+    def _told(self, turn: int) -> int | None:
+        return turn if self.asked.turns else None
+
+    @property
+    def _off(self) -> float:
+        """As far below the threshold as OFF is below ON."""
+        return max(self.asked.threshold - (ON - OFF), 0.01)
 
     def _follow(self, segment: Segment, probability: float) -> None:
         segment.probabilities.append(probability)
-        if probability >= OFF:
+        if probability >= self._off:
             segment.last_speech = self.position
-        if self.position - segment.last_speech >= self.asked.endpointing_s * SAMPLE_RATE:
+        endpointing_s = self.asked.endpointing_s
+        if endpointing_s is not None and self.position - segment.last_speech >= endpointing_s * SAMPLE_RATE:
             self._close(segment, min(segment.last_speech + TAIL, self.position))
         elif self.position - segment.start >= MAX_SEGMENT:
             self._cut(segment)
@@ -229,7 +296,9 @@ class Session:
     def _close(self, segment: Segment, end: int) -> None:
         self._segment = None
         self._floor = end
-        self._tell(SpeechStopped(at=_s(min(segment.last_speech, end))))
+        turn = self._told(segment.turn)
+        at = _s(min(segment.last_speech, end))
+        self._tell(SpeechStopped(at=at, turn=turn, end=None if turn is None else _s(end)))
         self._closed.append(Closed(segment, end))
         if segment.guess is not None and segment.guess[0] == segment.last_speech and len(self._closed) == 1:
             answer = segment.guess[1]
@@ -241,11 +310,12 @@ class Session:
         """In two at the best pause; the rest goes on as a segment of its own."""
         frame = best_pause(segment.probabilities, MIN_CUT // FRAME, len(segment.probabilities) - 1)
         end = segment.start + frame * FRAME
-        if segment.last_speech <= end:  # what follows is the silence that was waited for
+        if segment.last_speech <= end and not self._is_manual:  # what follows is the silence that was waited for
             self._close(segment, end)
             return
-        self._closed.append(Closed(segment, end))
+        self._closed.append(Closed(segment, end, is_last=False))
         rest = Segment(segment.number + 1, end, segment.last_speech)
+        rest.turn = segment.turn
         rest.probabilities = segment.probabilities[frame:]
         self._segment = rest
         self._bound()
@@ -261,7 +331,19 @@ class Session:
             words=is_final and self.asked.words,
         )
 
+    def _forget(self, segment: Segment) -> None:
+        """A turn that is not over, with what was cut from it; a number that was seen is not used again."""
+        gone = [closed for closed in self._closed if closed.turn == segment.turn]
+        self._closed = deque(closed for closed in self._closed if closed.turn != segment.turn)
+        if segment.shown or any(closed.shown for closed in gone):
+            self.segments += len(gone) + 1
+        busy = self._busy[0] if isinstance(self._busy, tuple) else self._busy
+        if busy is not None and (busy is segment or busy in gone):
+            self._busy = (Segment(-1, 0, 0), 0)  # its answer is about nothing
+
     def _may_guess(self, segment: Segment) -> bool:
+        if self._is_manual:
+            return False  # a guess leaves out what follows the speech
         if segment.guess is not None and segment.guess[0] == segment.last_speech:
             return False
         return self.position - segment.last_speech >= TAIL
@@ -279,6 +361,7 @@ class Session:
         segment.shown = True
         self._tell(
             Partial(
+                turn=self._told(segment.turn),
                 segment=segment.number,
                 text=segment.agreement.text,
                 stable=" ".join(segment.agreement.stable),
@@ -295,6 +378,7 @@ class Session:
             self.segments += 1
             self._tell(
                 Final(
+                    turn=self._told(closed.turn),
                     segment=closed.number,
                     text=answer.text,
                     start=start_s,
@@ -306,6 +390,11 @@ class Session:
             )
         else:
             self._renumber()
+        self._over(closed)
+
+    def _over(self, closed: Closed) -> None:
+        if closed.is_last and self.asked.turns:
+            self._tell(TurnOver(closed.turn))
         self._settle(closed.end)
         self._end()
 
@@ -321,13 +410,12 @@ class Session:
 
     def _give_up(self, reason: str) -> None:
         closed = self._closed.popleft()
-        self._tell(Gap(start=_s(closed.start), end=_s(closed.end), reason=reason))
+        self._tell(Gap(turn=self._told(closed.turn), start=_s(closed.start), end=_s(closed.end), reason=reason))
         if closed.shown or self._later_is_shown():
             self.segments += 1
         else:
             self._renumber()
-        self._settle(closed.end)
-        self._end()
+        self._over(closed)
 
     def _bound(self) -> None:
         while len(self._closed) > 1 and self.position - self._closed[0].start > MAX_WAITING:
@@ -336,7 +424,8 @@ class Session:
     # What is settled
 
     def _settle(self, position: int) -> None:
-        self.settled = self._floor = position
+        self.settled = position
+        self._floor = max(self._floor, position)
         self._tape.drop(position)
         self._tell(Settled(position))
 
