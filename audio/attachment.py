@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from typing import NamedTuple
 
-from audio.protocol import Failure, Final, Gap, Partial, ServerMessage, encode
+from audio.protocol import Aside, Failure, Final, Gap, Partial, ServerMessage, encode
 
 MAX_UNSENT = 512
 """Messages a client may be behind. Partials replace one another and hardly count; past it the connection is closed."""
@@ -22,7 +22,7 @@ class Unsent:
 
     __slots__ = ("is_ready", "message", "seq")
 
-    def __init__(self, message: ServerMessage, seq: int, *, is_ready: bool) -> None:
+    def __init__(self, message: ServerMessage | Aside, seq: int, *, is_ready: bool) -> None:
         self.message = message
         self.seq = seq
         self.is_ready = is_ready
@@ -47,8 +47,8 @@ class Attachment:
         """It ended at once: nothing more is said."""
         self._news = asyncio.Event()
 
-    def put(self, message: ServerMessage, *, is_ready: bool = True) -> Unsent:
-        """Says a message, once it `is_ready` and all before it are said."""
+    def put(self, message: ServerMessage | Aside, *, is_ready: bool = True) -> Unsent:
+        """Says a message, once it `is_ready` and all before it are said. An aside takes no number."""
         if self._is_cut:
             return Unsent(message, 0, is_ready=is_ready)
         if self._held is not None:
@@ -59,8 +59,7 @@ class Attachment:
                 if isinstance(unsent.message, Partial) and unsent.message.segment == message.segment:
                     unsent.message = message
                     return unsent
-        self.seq += 1
-        unsent = Unsent(message, self.seq, is_ready=is_ready)
+        unsent = Unsent(message, self._number(message), is_ready=is_ready)
         self._unsent.append(unsent)
         if len(self._unsent) > MAX_UNSENT:
             self.end(Ending(1013, f"the reader is {MAX_UNSENT} messages behind"), at_once=True)
@@ -75,9 +74,13 @@ class Attachment:
             self.put(message)
         for unsent in held:
             if not isinstance(unsent.message, Final | Gap) or _identity(unsent.message) not in said:
-                self.seq += 1
-                unsent.seq = self.seq
+                unsent.seq = self._number(unsent.message)
                 self._unsent.append(unsent)
+
+    def _number(self, message: ServerMessage | Aside) -> int:
+        if not isinstance(message, Aside):
+            self.seq += 1
+        return self.seq
 
     def ready(self, unsent: Unsent, message: ServerMessage) -> None:
         """What waited for the log is there, and reads so."""
@@ -106,15 +109,21 @@ class Attachment:
 
     async def next(self) -> str | Ending:
         """The next message as text, or how the connection ends."""
+        while not isinstance(said := await self.take(), Ending):
+            if not isinstance(said.message, Aside):
+                return encode(said.message, said.seq)
+        return said
+
+    async def take(self) -> Unsent | Ending:
+        """The next message, or how the connection ends."""
         while True:
             if self._unsent and self._unsent[0].is_ready:
-                unsent = self._unsent.popleft()
-                return encode(unsent.message, unsent.seq)
+                return self._unsent.popleft()
             if self._ending is not None and not self._unsent:
                 return self._ending
             self._news.clear()
             await self._news.wait()
 
 
-def _identity(message: ServerMessage) -> tuple[str, float]:
+def _identity(message: ServerMessage | Aside) -> tuple[str, float]:
     return type(message).__name__, message.start if isinstance(message, Final | Gap) else -1.0

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from audio.attachment import Attachment
 from audio.hearing import Models
-from audio.live import Live
+from audio.live import Live, Terms
 from audio.meter import Meter
 from audio.protocol import Start
 from audio.record import Record, is_owner, new_session
@@ -21,8 +21,15 @@ from gateway.errors import BadRequest, Forbidden, NotFound, Overloaded
 TICK_S = 0.25
 KEPT_S = 60.0
 """How long a session that lost its connection is kept as it is."""
+REPEATED_S = 120.0
+"""To a client that comes back and does not say what it holds, so much audio is said again: any that it may have missed
+in the KEPT_S seconds that it may have been away, with what may be sent ahead of them."""
 PRESUMED_S = 10.0
 """A new session counts as one that speaks for so long: who opens one is about to."""
+
+
+Dialect = Callable[[str], Terms]
+"""From the notes that were left in a session's record (none: a new one), what is asked of it."""
 
 
 class AudioLane:
@@ -73,8 +80,10 @@ class AudioLane:
 
     # Sessions
 
-    async def open(self, who: Principal, start: Start, *, resends: bool = True) -> tuple[Live, Attachment]:
-        """A new session, or the one that `start` names, with a connection attached.
+    async def open(
+        self, who: Principal, start: Start, *, resends: bool = True, dialect: Dialect | None = None
+    ) -> tuple[Live, Attachment]:
+        """A new session, or the one that `start` names, with a connection attached. `dialect`: for one with own terms.
 
         Raises BadRequest, Forbidden, NotFound, Overloaded, LogError.
         """
@@ -83,10 +92,14 @@ class AudioLane:
         models = await self.load()
         self._check(who, start, models.transcriber)
         if start.session is None:
-            return await self._create(who, start, resends)
+            return await self._create(who, start, resends, dialect)
         if not is_owner(start.session, who.sub):
             raise NotFound(f"there is no session {start.session[:40]!r} of yours", code="session_unknown")
-        return await self._resume(who, start, start.session, resends)
+        return await self._resume(who, start, start.session, resends, dialect)
+
+    def speaks(self, language: str) -> bool:
+        """Whether the model knows a language, by its ISO 639-1 code. To be asked of a session's dialect only."""
+        return self._models is not None and self._models.transcriber.speaks(language)
 
     def _check(self, who: Principal, start: Start, transcriber: Transcriber) -> None:
         if start.language is not None and not transcriber.speaks(start.language):
@@ -94,47 +107,55 @@ class AudioLane:
         if start.topic is not None and not who.may_publish(check_topic(start.topic)):
             raise Forbidden(f"this token does not allow to publish to {start.topic!r}", code="topic_forbidden")
 
-    async def _create(self, who: Principal, start: Start, resends: bool) -> tuple[Live, Attachment]:
+    async def _create(
+        self, who: Principal, start: Start, resends: bool, dialect: Dialect | None
+    ) -> tuple[Live, Attachment]:
         self._admit()
         record = Record(self._core.log, new_session(who.sub), who.sub, start.topic)
-        live = self._live(record, start)  # counts from now on, while the log is asked
+        terms = dialect("") if dialect is not None else terms_of(start)
+        live = self._live(record, terms)  # counts from now on, while the log is asked
         try:
             cursor = await record.create()
         except BaseException:
             self.over(live)
             raise
         live.watch(self._core.hub)
-        attachment = live.attach(start.sample_rate, listening(start), 0, resends=resends)
+        attachment = live.attach(*terms, 0, resends=resends)
         live.welcome(cursor, [])
         return live, attachment
 
-    async def _resume(self, who: Principal, start: Start, session: str, resends: bool) -> tuple[Live, Attachment]:
+    async def _resume(
+        self, who: Principal, start: Start, session: str, resends: bool, dialect: Dialect | None
+    ) -> tuple[Live, Attachment]:
         async with self._resuming:
             live = self._sessions.get(session)
             if live is None:
                 self._admit()
                 record = Record(self._core.log, session, who.sub, start.topic)
                 await record.load()
-                live = self._live(record, start)
+                live = self._live(record, terms_of(start))
                 live.watch(self._core.hub)
             record = live.record
+            terms = dialect(record.where.notes) if dialect is not None else terms_of(start)
             attachment: Attachment | None = None
             try:
-                seq = await record.seq_at(start.cursor)
-                attachment = live.attach(start.sample_rate, listening(start), seq, resends=resends)
-                cursor, missed = await record.since(start.cursor)
+                held = start.cursor if start.cursor or resends else await record.recent(REPEATED_S)
+                seq = await record.seq_at(held)
+                attachment = live.attach(*terms, seq, resends=resends)
+                await live.recorded()  # what is said from here on waits in the attachment
+                cursor, missed = await record.since(held)
             except BaseException:
                 if attachment is not None:
                     live.detach(attachment)
                 raise
             live.welcome(cursor, missed)
-            live.came_back(start.cursor, seq, len(missed))
+            live.came_back(held, seq, len(missed))
             return live, attachment
 
-    def _live(self, record: Record, start: Start) -> Live:
+    def _live(self, record: Record, terms: Terms) -> Live:
         assert self._models is not None
         loop = asyncio.get_running_loop()
-        live = Live(self, record, Ear(self._models.voice), listening(start), loop.time)
+        live = Live(self, record, Ear(self._models.voice), terms.asked, loop.time)
         self._sessions[record.session] = live
         self._presumed[live] = loop.time() + PRESUMED_S
         return live
@@ -195,11 +216,12 @@ class AudioLane:
             await self._empty.wait()
 
 
-def listening(start: Start) -> Listening:
-    return Listening(
+def terms_of(start: Start) -> Terms:
+    asked = Listening(
         interim_results=start.interim_results,
         words=start.words,
         endpointing_s=start.endpointing_ms / 1000,
         language=start.language,
         prompt=start.prompt,
     )
+    return Terms(start.sample_rate, asked)

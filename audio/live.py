@@ -7,13 +7,13 @@ is made final, and the session lives on in the log alone.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 import structlog
 
 from audio.attachment import Attachment, Ending, Unsent
-from audio.protocol import Ack, Done, Drain, Failure, Final, Gap, Lag, Ready, ServerMessage, with_cursor
+from audio.protocol import Ack, Aside, Done, Drain, Failure, Final, Gap, Lag, Ready, ServerMessage, with_cursor
 from audio.record import Record, Where
 from audio.session import Listening, Session, Settled
 from audio.transcriber import SAMPLE_RATE, Heard, Samples, Task
@@ -45,6 +45,14 @@ class Host(Protocol):
         ...
 
 
+class Terms(NamedTuple):
+    """What a connection asks of its session."""
+
+    sample_rate: int
+    """Of the samples that it counts."""
+    asked: Listening
+
+
 class Live:
     """What the desk serves, and a connection attaches to."""
 
@@ -57,6 +65,8 @@ class Live:
         self.detached_at = clock()
         """When its connection was lost; of no meaning while it has one."""
         self.attachment: Attachment | None = None
+        self.dialect: object = None
+        """What a dialect keeps with the session, as long as this process has it."""
         self._host = host
         self._ear = ear
         self._clock = clock
@@ -64,6 +74,8 @@ class Live:
         self._said: list[tuple[Unsent | None, Final | Gap]] = []
         """What waits to be recorded with the next position."""
         self._lag_s = 0.0
+        self._recording: asyncio.Future[list[Appended]] | None = None
+        """The newest append."""
         self._unwatch: Callable[[], None] = lambda: None
         self._resends = True
         self._is_leaving = False
@@ -96,6 +108,11 @@ class Live:
         """Records which numbers the messages have that were sent anew; and that this process has the session."""
         self.record.came_back(self.record.offset(cursor), count, seq + 1)
         self._append(self.record.where, None)
+
+    async def recorded(self) -> None:
+        """Waits until the log has what was said so far, or has refused it."""
+        if self._recording is not None:
+            await asyncio.wait((self._recording,))
 
     def detach(self, attachment: Attachment) -> None:
         """Its connection is gone."""
@@ -133,6 +150,37 @@ class Live:
         self.session.flush()
         self._go_on()
 
+    def ask(self, terms: Terms, notes: str) -> None:
+        """From now on; `notes` go with the session wherever it goes."""
+        self.sample_rate = terms.sample_rate
+        self.session.ask(terms.asked)
+        self.record.where = msgspec.structs.replace(self.record.where, notes=notes)
+        self._append(self.record.where, None)
+        self._go_on()
+
+    @property
+    def uncommitted(self) -> int:
+        """Samples at 16 kHz that are not of a finished turn."""
+        return self.session.uncommitted + self._ear.waiting
+
+    def commit(self) -> None:
+        self.session.hear(*self._ear.end())
+        self.session.commit()
+        self._go_on()
+
+    def clear(self) -> None:
+        self.session.hear(*self._ear.end())
+        self.session.clear()
+        self._go_on()
+
+    def leave(self, attachment: Attachment) -> None:
+        """Its client is done and does not wait: what is due is made final for whoever follows, and the session ends."""
+        if self.attachment is attachment and not self._is_over:
+            self.detach(attachment)
+            if self.session.asked.endpointing_s is None:
+                self.clear()
+            self.stop()
+
     def stop(self) -> None:
         self.session.hear(*self._ear.end())
         self.session.stop()
@@ -163,7 +211,9 @@ class Live:
         """Now and then, while there is speech."""
         session = self.session
         quiet_s = now - self._frame_at
-        if session.is_open and self.attachment and quiet_s >= max(SILENCE_S, session.asked.endpointing_s):
+        endpointing_s = session.asked.endpointing_s
+        waits = endpointing_s is not None and session.is_open and self.attachment
+        if waits and quiet_s >= max(SILENCE_S, endpointing_s or 0.0):
             self.flush()
         behind_s = session.behind_s if session.is_speaking else 0.0
         if behind_s < LAG_S:
@@ -199,7 +249,7 @@ class Live:
         if self._is_leaving and not self.session.has_closed:
             self._depart()
 
-    def _tell(self, message: ServerMessage, *, is_ready: bool = True) -> Unsent | None:
+    def _tell(self, message: ServerMessage | Aside, *, is_ready: bool = True) -> Unsent | None:
         return self.attachment.put(message, is_ready=is_ready) if self.attachment is not None else None
 
     def _record(self, position: int) -> None:
@@ -239,6 +289,7 @@ class Live:
             if acknowledged is not None and after is not None:
                 attachment.ready(acknowledged, after)
 
+        self._recording = future
         future.add_done_callback(recorded)
 
     def _lost(self, failure: BaseException | None) -> None:

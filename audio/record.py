@@ -14,12 +14,14 @@ from hashlib import sha256
 import msgspec
 
 from audio.protocol import Final, Gap, with_cursor
+from audio.transcriber import SAMPLE_RATE
 from events.hub import Hub
 from events.log import Append, Appended, Block, EventLog, Position
 from events.topics import stored, user_topic
 from events.vector import Stand, decode, is_epoch, tag_of
 from gateway.errors import BadRequest, NotFound
 
+MAX_RECENT = 256
 FINAL = "transcript-final"
 GAP = "transcript-gap"
 _encode = msgspec.json.Encoder().encode
@@ -32,6 +34,8 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
     """Samples at 16 kHz."""
     segments: int = 0
     language: str | None = None
+    notes: str = ""
+    """A dialect's own: what a client asked for that does not say it again when it comes back."""
     replayed_after: int = 0
     """When its client came back last: the offset that it held,"""
     replayed_head: int = 0
@@ -154,16 +158,35 @@ class Record:
     async def since(self, cursor: str | None) -> tuple[str, list[Final | Gap]]:
         """The cursor, or the first there is, and what was said after it. Raises BadRequest as `seq_at` does."""
         after = self.offset(cursor)
-        messages: list[Final | Gap] = []
-        at = after
+        return self._cursor(after), [
+            with_cursor(said, self._cursor(offset)) for offset, said in await self._read(after)
+        ]
+
+    async def _read(self, at: int) -> list[tuple[int, Final | Gap]]:
+        """All that was said after an offset, with its own."""
+        messages: list[tuple[int, Final | Gap]] = []
         while True:
             found = await self._log.read(stored(self.topic), at)
             for block in found.blocks:
                 for number, data in enumerate(block.data, block.first):
-                    messages.append(with_cursor(msgspec.json.decode(data, type=Final | Gap), self._cursor(number)))
+                    messages.append((number, msgspec.json.decode(data, type=Final | Gap)))
             at = found.blocks[-1].last if found.blocks else found.head
             if at >= found.head:
-                return self._cursor(after), messages
+                return messages
+
+    async def recent(self, seconds: float) -> str:
+        """The cursor before what was said of the last seconds that are settled, MAX_RECENT events at most.
+
+        Never one inside a turn: who has seen half of one cannot say so.
+        """
+        head = (await self._log.read(stored(self.topic), 0, max_events=1)).head
+        first = max(0, head - MAX_RECENT)
+        said = await self._read(first)
+        since_s = self.where.settled / SAMPLE_RATE - seconds
+        at = next((at for at, (_, message) in enumerate(said) if message.end > since_s), len(said))
+        while 0 < at < len(said) and said[at][1].turn is not None and said[at][1].turn == said[at - 1][1].turn:
+            at -= 1
+        return self._cursor(said[at - 1][0] if at else first)
 
     def came_back(self, after: int, count: int, seq: int) -> None:
         """A client was sent `count` messages after offset `after` anew, under the numbers after `seq`."""
