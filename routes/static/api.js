@@ -116,6 +116,17 @@ export class Api {
   }
 
   /**
+   * What stands for the key on one connection that can send no header.
+   * @param {string} route
+   * @param {AbortSignal} signal
+   * @returns {Promise<string>}
+   */
+  async ticket(route, signal) {
+    const response = await this.#call("/api/tickets", { method: "POST", body: { route }, signal });
+    return (await response.json()).ticket;
+  }
+
+  /**
    * @param {string} url
    * @param {Call} [call]
    * @returns {Promise<Response>}

@@ -2,11 +2,13 @@
 /** The console page: which lane and which chat is open, who is told what, and when the gateway is asked again. */
 
 import { Api } from "./api.js";
+import { AudioLane } from "./audio/lane.js";
 import { Chat, newId } from "./chat/chat.js";
 import { ChatList } from "./chat/list.js";
 import { EventsLane } from "./events/lane.js";
 import { addressOf, streamOf, topicsIn } from "./events/topics.js";
 import { pause } from "./pause.js";
+import { AudioView } from "./view/audio.js";
 import { Composer } from "./view/composer.js";
 import { ConversationView } from "./view/conversation.js";
 import { copyText } from "./view/copy.js";
@@ -56,10 +58,18 @@ const events = new EventsView({
 });
 const publisher = new Publisher((publication) => api.publish(publication), () => events.toEnd());
 
+const audio = new AudioLane({ api, pause, changed: () => dictation.later() });
+const dictation = new AudioView(audio, {
+  copy: (text, button) => void copyText(text, button),
+  toChat,
+});
+
+const AUDIO = "#/audio";
+
 let drawing = false;
 let chat = newChat(newId());
-/** The topics in the address; null while the chat lane is shown. @type {string[] | null} */
-let topics = null;
+/** @type {import("./view/lanes.js").LaneName} */
+let shown = "chat";
 /** Where the way back to the chat lane leads. */
 let chatAddress = "#/";
 
@@ -87,9 +97,10 @@ function draw() {
     const { busy, stopping, link, reachable } = chat;
     composer.update({ busy, stopping, held: chat.status === "loading", blocked: chat.status === "missing" });
     status.render({ busy, stopping, link, reachable, begun: !!chat.answer?.parts.length });
-    sidebar.render(list.chats, topics ? "" : chat.id, list.hasMore);
+    sidebar.render(list.chats, shown === "chat" ? chat.id : "", list.hasMore);
     signOut.hidden = !api.signedIn;
-    if (topics) drawEvents();
+    if (shown === "events") drawEvents();
+    else if (shown === "audio") entitle("Dictation", "Audio · Trilane");
     else drawTitle();
   });
 }
@@ -130,21 +141,29 @@ const hashOf = (id) => `#/c/${encodeURIComponent(id)}`;
 
 /** @param {string[]} asked */
 function follow(asked) {
+  const topics = topicsIn(location.hash);
   if (topics && streamOf(topics) === streamOf(asked)) lane.show(asked);
   else location.hash = addressOf(asked);
 }
 
+/** @param {string} text that was dictated */
+function toChat(text) {
+  history.pushState(null, "", chatAddress);
+  route();
+  composer.add(text);
+}
+
 function route() {
-  topics = topicsIn(location.hash);
-  if (!topics) chatAddress = location.hash || "#/";
-  showLane(topics ? "events" : "chat", chatAddress);
+  const topics = topicsIn(location.hash);
+  shown = topics ? "events" : location.hash === AUDIO ? "audio" : "chat";
+  if (shown === "chat") chatAddress = location.hash || "#/";
+  showLane(shown, chatAddress);
+  dictation.show(shown === "audio");
   if (topics) {
     lane.show(topics);
     publisher.fit();
-  } else {
-    lane.hide();
-    routeChat();
-  }
+  } else lane.hide();
+  if (shown === "chat") routeChat();
   draw();
 }
 
@@ -169,13 +188,13 @@ async function remove(summary) {
   }
   tabs.postMessage(summary.id);
   if (summary.id !== chat.id) return;
-  if (topics) showLane("events", (chatAddress = "#/"));
-  else location.hash = "#/";
+  if (shown === "chat") location.hash = "#/";
+  else showLane(shown, (chatAddress = "#/"));
 }
 
 /** Another device may have written: nothing tells a page that only looks, so it looks now and then. */
 function look() {
-  if (document.visibilityState === "visible" && !topics && chat.stored && !chat.busy) void chat.refresh();
+  if (document.visibilityState === "visible" && shown === "chat" && chat.stored && !chat.busy) void chat.refresh();
 }
 
 tabs.addEventListener("message", ({ data }) => {
@@ -194,11 +213,12 @@ document.addEventListener("visibilitychange", () => {
 });
 byId("skip", HTMLAnchorElement).addEventListener("click", (event) => {
   event.preventDefault();
-  (topics ? publisher : composer).focus();
+  ({ chat: composer, events: publisher, audio: dictation })[shown].focus();
 });
 signOut.addEventListener("click", () => {
   api.signOut();
   lane.forget();
+  audio.forget();
   location.reload();
 });
 addEventListener("online", draw);

@@ -61,6 +61,12 @@ export class Composer {
     this.focus();
   }
 
+  /** @param {string} text to be put behind what is written */
+  add(text) {
+    this.#set([this.#input.value.trimEnd(), text].filter(Boolean).join("\n"));
+    this.focus();
+  }
+
   /** @param {{busy: boolean, stopping: boolean, held: boolean, blocked: boolean}} state `held`: write, but send later */
   update({ busy, stopping, held, blocked }) {
     this.#held = held;

@@ -3,13 +3,13 @@
 
 import { byId } from "./dom.js";
 
-/** @typedef {"chat" | "events"} LaneName */
+/** @typedef {"chat" | "events" | "audio"} LaneName */
 
 /** @type {LaneName[]} */
-const LANES = ["chat", "events"];
+const LANES = ["chat", "events", "audio"];
 
 /** @type {Record<LaneName, string>} */
-const SKIP = { chat: "Skip to the message box", events: "Skip to what is published" };
+const SKIP = { chat: "Skip to the message box", events: "Skip to what is published", audio: "Skip to the microphone" };
 
 /**
  * @param {LaneName} shown
@@ -24,6 +24,6 @@ export function showLane(shown, chatAddress) {
   }
   byId("lane-chat", HTMLAnchorElement).href = chatAddress;
   byId("skip", HTMLAnchorElement).textContent = SKIP[shown];
-  // The events lane has a line of its own for the state of its connection.
+  // The other lanes have a line of their own for the state of its connection.
   byId("status", HTMLElement).hidden = shown !== "chat";
 }
