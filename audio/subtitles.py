@@ -1,7 +1,7 @@
 """What a transcript looks like in OpenAI's formats: json, verbose_json, text, SubRip and WebVTT. Pure.
 
-Departs from OpenAI's on purpose in one place: a subtitle is cut by the times of its words (at sentence ends and pauses,
-two lines at most), not where the model happened to end a segment, which may be 24 s long.
+Departs from OpenAI's on purpose in one place: subtitles and segments are cut by the times of their words (at sentence
+ends and pauses, two lines at most), because what the model heard at once may be 24 s long.
 """
 
 import math
@@ -70,8 +70,8 @@ class Verbose(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     usage: Usage
 
 
-class Cue(NamedTuple):
-    """One subtitle."""
+class Span(NamedTuple):
+    """A part of a final: what fits into one subtitle."""
 
     start: float
     end: float
@@ -92,14 +92,14 @@ def plain(finals: Sequence[Final], duration_s: float) -> Plain:
 
 def verbose(finals: Sequence[Final], duration_s: float, language: str, *, words: bool, segments: bool) -> Verbose:
     """`words`: with all words; `segments`: with the segments."""
-    spoken = [final for final in finals if final.text]
+    spans = [(final, span) for final in finals for span in spans_of(final)] if segments else []
     return Verbose(
         task="transcribe",
         language=name_of(language),
         duration=round(duration_s, 3),
         text=joined(finals),
-        words=[VerboseWord(word.text, word.start, word.end) for word in _words(spoken)] if words else None,
-        segments=[_segment(number, final) for number, final in enumerate(spoken)] if segments else None,
+        words=[VerboseWord(word.text, word.start, word.end) for word in _words(finals)] if words else None,
+        segments=[_segment(number, *one) for number, one in enumerate(spans)] if segments else None,
         usage=usage(duration_s),
     )
 
@@ -109,36 +109,36 @@ def _words(finals: Iterable[Final]) -> Iterator[Word]:
         yield from final.words or ()
 
 
-def _segment(number: int, final: Final) -> VerboseSegment:
-    raw = final.text.encode()
+def _segment(number: int, final: Final, span: Span) -> VerboseSegment:
+    raw = span.text.encode()
     return VerboseSegment(
         id=number,
         seek=int(final.start * SEEKS_PER_S),
-        start=final.start,
-        end=final.end,
-        text=" " + final.text,  # as Whisper's tokens have it, so that segments joined are the text
+        start=span.start,
+        end=span.end,
+        text=" " + span.text,  # as Whisper's tokens have it, so that segments joined are the text
         avg_logprob=round(math.log(max(final.confidence, 1e-6)), 4),
         compression_ratio=round(len(raw) / len(zlib.compress(raw)), 4),
     )
 
 
-# Subtitles
+# Spans
 
 
-def cues(final: Final) -> Iterator[Cue]:
-    """The subtitles of one final: cut by its words, or whole where it has none."""
+def spans_of(final: Final) -> Iterator[Span]:
+    """The parts of a final: cut by its words, or whole where it has none."""
     words = final.words or []
     if not final.text:
         return
     if not words:
-        yield Cue(final.start, final.end, _lines(final.text))
+        yield Span(final.start, final.end, final.text)
         return
     places = _places(final.text, words)
     first = 0
     for at in range(1, len(words) + 1):
         if at == len(words) or _is_cut(words, places, first, at):
             end = len(final.text) if at == len(words) else places[at]
-            yield Cue(words[first].start, words[at - 1].end, _lines(final.text[places[first] : end].strip()))
+            yield Span(words[first].start, words[at - 1].end, final.text[places[first] : end].strip())
             first = at
 
 
@@ -155,7 +155,7 @@ def _places(text: str, words: Sequence[Word]) -> list[int]:
 
 
 def _is_cut(words: Sequence[Word], places: Sequence[int], first: int, at: int) -> bool:
-    """Whether word `at` begins a new subtitle, where the last began with `first`."""
+    """Whether word `at` begins a new span, where the last began with `first`."""
     before, word = words[at - 1], words[at]
     length = places[at] - places[first]
     return (
@@ -164,6 +164,9 @@ def _is_cut(words: Sequence[Word], places: Sequence[int], first: int, at: int) -
         or word.start - before.end > PAUSE_S
         or (length > LINE // 2 and before.text.endswith(tuple(SENTENCE_ENDS)))
     )
+
+
+# Subtitles
 
 
 def _lines(text: str) -> str:
@@ -176,18 +179,18 @@ def _lines(text: str) -> str:
     return text[:middle] + "\n" + text[middle + 1 :]
 
 
-def srt(cue: Cue, number: int) -> str:
+def srt(span: Span, number: int) -> str:
     """SubRip; numbers count from 1."""
-    return f"{number}\n{_time(cue.start, ',')} --> {_time(cue.end, ',')}\n{cue.text}\n\n"
+    return f"{number}\n{_time(span.start, ',')} --> {_time(span.end, ',')}\n{_lines(span.text)}\n\n"
 
 
 VTT_HEAD = "WEBVTT\n\n"
 
 
-def vtt(cue: Cue) -> str:
+def vtt(span: Span) -> str:
     """WebVTT (W3C); VTT_HEAD comes first."""
-    text = cue.text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return f"{_time(cue.start, '.')} --> {_time(cue.end, '.')}\n{text}\n\n"
+    text = _lines(span.text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return f"{_time(span.start, '.')} --> {_time(span.end, '.')}\n{text}\n\n"
 
 
 def _time(seconds: float, point: str) -> str:

@@ -55,6 +55,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """`TRILANE_LIMIT_SESSIONS`: open audio sessions in this process, most of them silent."""
     voices: int = 0
     """`TRILANE_LIMIT_VOICES`: audio sessions that speak at once; 0: as many as this machine keeps up with."""
+    upload_bytes: int = 1_073_741_824
+    """`TRILANE_LIMIT_UPLOAD_BYTES`: one upload to be transcribed. It is written to a temporary file."""
+    uploads: int = 32
+    """`TRILANE_LIMIT_UPLOADS`: uploads at once in this process."""
     output_tokens: int = 32_768
     """`TRILANE_LIMIT_OUTPUT_TOKENS`: what a request may ask for with `max_tokens`."""
 
