@@ -1,10 +1,10 @@
-"""`python -m loadtests.bench chat|events [--quick] ...`: see `chat.py` and `events.py` for what is measured."""
+"""`python -m loadtests.bench chat|events|audio [--quick] ...`: each module says what it measures."""
 
 import sys
 
-from loadtests.bench import chat, events
+from loadtests.bench import audio, chat, events
 
-BENCHES = {"chat": chat.main, "events": events.main}
+BENCHES = {"chat": chat.main, "events": events.main, "audio": audio.main}
 
 
 def main() -> int:

@@ -1,0 +1,198 @@
+"""Sessions of `WS /api/audio`, spoken in real time: what was said to the client and when, and whether it may be so.
+
+A frame of 100 ms is sent when its last sample has been spoken, never before: a delay of the figures has that in it.
+Every session checks the contract: numbers without holes, stable text that stays, one final for each segment.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
+
+from loadtests.bench.audio_speech import RATE, Samples
+from loadtests.bench.audio_words import Timed
+
+PROTOCOL = Subprotocol("trilane.audio.v1")
+START = {"type": "start", "sampleRate": RATE, "encoding": "pcm_s16le", "language": "en"}
+FRAME_S = 0.1
+PATIENCE_S = 60.0
+"""How long after its audio a session may take to end."""
+
+Message = dict[str, Any]
+
+
+@dataclass
+class Segment:
+    """What was said about one stretch of speech."""
+
+    stable: list[Timed] = field(default_factory=list[Timed])
+    """The stable prefix of each partial, with its time."""
+    text: str = ""
+    """As it stands."""
+    shown_at_s: float | None = None
+    """When there was a word of it."""
+    start_s: float = 0.0
+    end_s: float = 0.0
+    final: Timed | None = None
+
+
+@dataclass
+class Spoken:
+    """One session. Times are seconds since the first sample was spoken."""
+
+    seconds: float = 0.0
+    """Of audio."""
+    late_s: float = 0.0
+    """How late the client itself sent a frame, at worst."""
+    received_bytes: int = 0
+    segments: dict[int, Segment] = field(default_factory=dict[int, Segment])
+    texts: list[Timed] = field(default_factory=list[Timed])
+    """All that a reader sees, each time that it changes."""
+    lags_s: list[float] = field(default_factory=list[float])
+    faults: dict[str, int] = field(default_factory=dict[str, int])
+    seq: int = 0
+    is_done: bool = False
+
+    @property
+    def finals(self) -> list[Segment]:
+        return [segment for _, segment in sorted(self.segments.items()) if segment.final is not None]
+
+    @property
+    def text(self) -> str:
+        """What it came to, and so far where it has not."""
+        return " ".join(segment.text for _, segment in sorted(self.segments.items()))
+
+    def fault(self, name: str) -> None:
+        self.faults[name] = self.faults.get(name, 0) + 1
+
+    def hear(self, message: Message, at_s: float) -> None:
+        """One message."""
+        self.seq += 1
+        if message["seq"] != self.seq:
+            self.fault("numbers with holes")
+            self.seq = message["seq"]
+        match message["type"]:
+            case "partial":
+                self._partial(message, at_s)
+            case "final":
+                self._final(message, at_s)
+            case "lag":
+                self.lags_s.append(message["seconds"])
+            case "gap" | "error" | "drain":
+                self.fault(f"{message['type']} {message.get('reason') or message.get('code') or ''}".strip())
+            case "done":
+                self.is_done = True
+            case _:
+                pass
+
+    def _partial(self, message: Message, at_s: float) -> None:
+        segment = self.segments.setdefault(message["segment"], Segment())
+        if segment.final is not None:
+            self.fault("partials after their final")
+        known, stable = segment.stable[-1].word if segment.stable else "", message["stable"]
+        if not f"{stable} ".startswith(f"{known} " if known else ""):
+            self.fault("stable words taken back")
+        if not f"{message['text']} ".startswith(stable):
+            self.fault("partials without their stable prefix")
+        segment.stable.append(Timed(stable, at_s))
+        self._show(segment, message, at_s)
+
+    def _final(self, message: Message, at_s: float) -> None:
+        segment = self.segments.setdefault(message["segment"], Segment())
+        if segment.final is not None:
+            self.fault("segments with two finals")
+        segment.final = Timed(message["text"], at_s)
+        self._show(segment, message, at_s)
+        segment.end_s = message["end"]
+
+    def _show(self, segment: Segment, message: Message, at_s: float) -> None:
+        if segment.shown_at_s is None and message["text"]:
+            segment.shown_at_s, segment.start_s = at_s, message["start"]
+        segment.text = message["text"]
+        self.texts.append(Timed(self.text, at_s))
+
+    def close(self, code: int | None) -> None:
+        """The connection is over."""
+        if code != 1000 or not self.is_done:
+            self.fault(f"closed with {code}" if self.is_done else f"closed with {code} before `done`")
+        for segment in self.segments.values():
+            if segment.final is None:
+                self.fault("segments without a final")
+
+
+async def speak(url: str, samples: Samples, *, pace: float = 1.0, wait_s: float = 0.0) -> Spoken:
+    """One session from `start` to `done`, after waiting so long; `pace` 1 is real time."""
+    await asyncio.sleep(wait_s)
+    spoken = Spoken(seconds=len(samples) / RATE)
+    try:
+        async with asyncio.timeout(spoken.seconds / pace + PATIENCE_S), opened(url) as socket:
+            spoken.hear(json.loads(await socket.recv()), 0.0)
+            began = time.monotonic()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_listen(socket, spoken, began))
+                group.create_task(_play(socket, spoken, samples, began, pace))
+            spoken.close(socket.close_code)
+    except TimeoutError:
+        spoken.fault(f"no end within {PATIENCE_S:g} s")
+    except (OSError, ConnectionClosed) as err:
+        spoken.fault(f"no session: {err}")
+    return spoken
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncGenerator[ClientConnection]:
+    """A connection that has said `start`; what comes first is its `ready`, or why not."""
+    async with connect(url, subprotocols=[PROTOCOL], compression=None, max_size=None, proxy=None) as socket:
+        await socket.send(json.dumps(START))
+        yield socket
+
+
+async def together(sessions: Sequence[Awaitable[Spoken]], at_once: int) -> list[Spoken]:
+    """All of them, so many at a time, in the order they are given."""
+    room = asyncio.Semaphore(at_once)
+
+    async def one(session: Awaitable[Spoken]) -> Spoken:
+        async with room:
+            return await session
+
+    return list(await asyncio.gather(*(one(session) for session in sessions)))
+
+
+def pcm(samples: Samples) -> bytes:
+    """As 16-bit integers."""
+    return (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
+
+
+async def frames(data: bytes, bytes_per_s: int, began: float, pace: float, send: Callable[[bytes], Any]) -> float:
+    """Sends each frame when it has been spoken; returns how late it was, at worst."""
+    size = int(FRAME_S * bytes_per_s)
+    late_s = 0.0
+    for at in range(0, len(data), size):
+        frame = data[at : at + size]
+        due = began + (at + len(frame)) / bytes_per_s / pace
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+        late_s = max(late_s, time.monotonic() - due)
+        await send(frame)
+    return late_s
+
+
+async def _play(socket: ClientConnection, spoken: Spoken, samples: Samples, began: float, pace: float) -> None:
+    with suppress(ConnectionClosed):  # the listener tells
+        spoken.late_s = await frames(pcm(samples), 2 * RATE, began, pace, socket.send)
+        await socket.send('{"type":"stop"}')
+
+
+async def _listen(socket: ClientConnection, spoken: Spoken, began: float) -> None:
+    with suppress(ConnectionClosed):
+        async for text in socket:
+            at_s = time.monotonic() - began
+            spoken.received_bytes += len(text)
+            spoken.hear(json.loads(text), at_s)

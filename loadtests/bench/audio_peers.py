@@ -1,0 +1,184 @@
+"""WhisperLive, unmodified, in an environment of its own: its server, and a client for what it says.
+
+The environment is made once, below a folder that git ignores; it takes 6 GB, for PyTorch. Left out is what its server
+does not import: PyAudio (needs PortAudio's headers), OpenVINO, openai-whisper and librosa. The server shares one model
+among its clients, as ours does, runs on the same cores with the model at int8, and keeps its own defaults (beam 5).
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from loadtests.bench import machine
+from loadtests.bench.audio_client import frames
+from loadtests.bench.audio_server import HOST, START_S, Place, Server
+from loadtests.bench.audio_speech import RATE, Samples, silence
+from loadtests.bench.audio_words import Timed
+from loadtests.bench.processes import NotStarted, process
+
+VERSION = "0.10.0"
+PACKAGES = (
+    "faster-whisper==1.2.0",
+    "tokenizers==0.20.3",
+    "ctranslate2==4.8.5",
+    "torch==2.15.0",
+    "numpy==2.4.6",
+    "scipy==1.17.1",
+    "onnxruntime==1.31.1",
+    "websockets==17.4",
+    "websocket-client==1.9.2",
+    "fastapi==0.165.0",
+    "uvicorn==0.54.0",
+    "python-multipart==0.0.34",
+    "soundfile==0.14.0",
+    "requests==2.34.2",
+)
+SERVE = """
+import sys
+from whisper_live.server import TranscriptionServer
+TranscriptionServer().run("127.0.0.1", port=int(sys.argv[1]), backend="faster_whisper",
+    faster_whisper_custom_model_path=sys.argv[2], single_model=True, batch_enabled=False,
+    max_clients=64, max_connection_time=3600)
+"""
+WAIT_S = 10.0
+"""Of silence after the speech, for its last words to become `completed`."""
+
+
+@dataclass
+class Shown:
+    """What one client of it was shown. Times are seconds since the first sample was spoken."""
+
+    texts: list[Timed] = field(default_factory=list[Timed])
+    """The whole text, each time that it changed."""
+    completed_at_s: float | None = None
+    """Since when all of the last text is completed."""
+    sent_s: float = 0.0
+    """Of audio, with the silence."""
+    late_s: float = 0.0
+    received_bytes: int = 0
+    faults: dict[str, int] = field(default_factory=dict[str, int])
+    _completed: dict[float, str] = field(default_factory=dict[float, str])
+
+    @property
+    def text(self) -> str:
+        return self.texts[-1].word if self.texts else ""
+
+    def hear(self, message: dict[str, Any], at_s: float) -> None:
+        """Each message brings the last ten completed segments and the one that may still change."""
+        segments = message.get("segments", [])
+        if not segments:
+            return
+        for segment in segments:
+            if segment["completed"]:
+                self._completed[float(segment["start"])] = segment["text"]
+        open_texts = [segment["text"] for segment in segments if not segment["completed"]]
+        text = " ".join(
+            text.strip() for text in [*(self._completed[at] for at in sorted(self._completed)), *open_texts]
+        )
+        if text != self.text:
+            self.texts.append(Timed(text, at_s))
+        if open_texts:
+            self.completed_at_s = None
+        elif self.completed_at_s is None:
+            self.completed_at_s = at_s
+
+
+def python(cache: Path) -> Path:
+    """The Python of its environment, which is made when it is not there. Raises NotStarted."""
+    folder = cache / f"whisper-live-{VERSION}"
+    program, made = folder / "bin" / "python", folder / "made"
+    if not made.exists():
+        print(f"making an environment for WhisperLive {VERSION} (once, 6 GB, a minute or more) ...", flush=True)
+        install = [str(program), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        for command in (
+            [sys.executable, "-m", "venv", "--clear", str(folder)],
+            [*install, *PACKAGES],
+            [*install, "--no-deps", f"whisper-live=={VERSION}"],
+        ):
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise NotStarted(f"{' '.join(command[1:5])} failed:\n{done.stderr[-2000:]}")
+        made.touch()
+    return program
+
+
+@contextlib.contextmanager
+def whisper_live(place: Place, cache: Path, warm_up: Samples, threads: int) -> Generator[Server]:
+    """Its server, which has heard `warm_up` once. Raises NotStarted."""
+    command = [str(python(cache)), "-c", SERVE, str(place.port), str(place.model)]
+    env = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": ""}
+    with process(place.on_cores(command), place.folder, env) as started:
+        _await_port(started, place.port)
+        server = Server(f"ws://{HOST}:{place.port}", machine.tree(started.pid))
+        shown = asyncio.run(listen(server.url, warm_up, str(place.model)))
+        if not shown.text:
+            raise NotStarted(f"its first client was shown nothing: {', '.join(shown.faults) or 'no fault'}")
+        yield server
+
+
+async def listen(url: str, samples: Samples, model: str) -> Shown:
+    """One client: speech, then silence until all is completed, at most `WAIT_S`; its text as it is then counts."""
+    shown = Shown()
+    start = {"uid": os.urandom(8).hex(), "language": "en", "task": "transcribe", "model": model, "use_vad": True}
+    try:
+        limit_s = len(samples) / RATE + WAIT_S + START_S
+        async with asyncio.timeout(limit_s), connect(url, compression=None, proxy=None) as client:
+            await client.send(json.dumps(start))
+            await client.recv()  # SERVER_READY
+            await _converse(client, shown, samples)
+    except TimeoutError:
+        shown.faults["no answer in time"] = 1
+    except (OSError, ConnectionClosed) as err:
+        shown.faults[f"no session: {err}"] = 1
+    return shown
+
+
+async def _converse(client: ClientConnection, shown: Shown, samples: Samples) -> None:
+    began, speech_s = time.monotonic(), len(samples) / RATE
+    async with asyncio.TaskGroup() as group:
+        hearing = group.create_task(_hear(client, shown, began))
+        try:
+            shown.late_s = await _play(client, samples, began)
+            for _ in range(int(WAIT_S)):
+                if shown.completed_at_s is not None and shown.completed_at_s > speech_s:
+                    break
+                await _play(client, silence(1.0), time.monotonic())
+        except ConnectionClosed:
+            shown.faults["closed early"] = 1
+        shown.sent_s = time.monotonic() - began
+        hearing.cancel()
+
+
+async def _play(client: ClientConnection, samples: Samples, began: float) -> float:
+    return await frames(samples.astype(np.float32).tobytes(), 4 * RATE, began, 1.0, client.send)
+
+
+async def _hear(client: ClientConnection, shown: Shown, began: float) -> None:
+    with contextlib.suppress(ConnectionClosed):
+        async for text in client:
+            shown.received_bytes += len(text)
+            shown.hear(json.loads(text), time.monotonic() - began)
+
+
+def _await_port(started: subprocess.Popen[bytes], port: int) -> None:
+    """It has no health check: the port must be open, and its own."""
+    end = time.monotonic() + START_S
+    while time.monotonic() < end and started.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1):
+            if machine.owns_port(machine.tree(started.pid), port):
+                return
+        time.sleep(0.2)
+    raise NotStarted(f"WhisperLive did not open port {port} within {START_S:g} s")
