@@ -50,10 +50,14 @@ class Decoder(Protocol):
         ...
 
 
-def decoder(encoding: Encoding, sample_rate: int, channels: int, *, first: int = 0) -> Decoder:
+Known = Encoding | Literal["alaw"]
+"""A-law comes with OpenAI's dialect only."""
+
+
+def decoder(encoding: Known, sample_rate: int, channels: int, *, first: int = 0) -> Decoder:
     """For one stream, as named in `start`, whose sample `first` comes first. A container's header has the last word."""
     match encoding:
-        case "pcm_s16le" | "pcm_f32le" | "mulaw":
+        case "pcm_s16le" | "pcm_f32le" | "mulaw" | "alaw":
             return Pcm(RAW[encoding], sample_rate, channels, first=first)
         case "wav":
             from audio.wav import Wav
@@ -119,10 +123,26 @@ def _mulaw(data: bytes) -> Samples:
     return MULAW[np.frombuffer(data, np.uint8)]
 
 
-RAW: dict[Literal["pcm_s16le", "pcm_f32le", "mulaw"], Form] = {
+def _alaw_table() -> Samples:
+    """ITU-T G.711: as above, but every other bit is inverted, and the lowest of the eight steps has no hidden bit."""
+    code = np.arange(256, dtype=np.uint8) ^ 0x55
+    exponent = (code >> 4 & 7).astype(np.int32)
+    magnitude = ((code & 15).astype(np.int32) << 4) + 8 + np.where(exponent, 256, 0) << np.maximum(exponent - 1, 0)
+    return (np.where(code & 128, magnitude, -magnitude) / 2**15).astype(np.float32)
+
+
+ALAW = _alaw_table()
+
+
+def _alaw(data: bytes) -> Samples:
+    return ALAW[np.frombuffer(data, np.uint8)]
+
+
+RAW: dict[Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw"], Form] = {
     "pcm_s16le": Form(2, _s16),
     "pcm_f32le": Form(4, _f32),
     "mulaw": Form(1, _mulaw),
+    "alaw": Form(1, _alaw),
 }
 
 

@@ -38,6 +38,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     grants: Grants = Grants()
     expires_at: float | None = None
     """Seconds since 1970, when its token says so."""
+    note: str = ""
+    """What its ticket was issued for, in the words of the route that did."""
 
     def may_subscribe(self, topic: str) -> bool:
         """A topic or pattern; one's own topic and who follows a topic that one may read need no grant."""

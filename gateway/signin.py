@@ -1,5 +1,8 @@
 """Who sends a request: its header, its cookie, or its ticket; and whether the page it comes from may use them.
 
+A browser's WebSocket can send no header but the subprotocols that it offers: a ticket may be one of them, and on
+OpenAI's route any key, as its SDKs do it. Such a subprotocol is never the one that is chosen.
+
 A header is sent by a program that knows the secret. A cookie, and being a user of this machine, go along with every
 request that any page makes a browser send: those need an Origin that is this gateway's own, or listed.
 """
@@ -16,6 +19,11 @@ from gateway.settings import Settings
 from gateway.tickets import ROUTES, Tickets
 
 COOKIE = "__Secure-trilane"
+TICKET = "ticket."
+KEY = "openai-insecure-api-key."
+EPHEMERAL = "ek_"
+"""Before a ticket where a key is expected."""
+REALTIME = "/v1/realtime"
 
 
 class SignIn:
@@ -31,9 +39,9 @@ class SignIn:
         if not self._settings.authenticated:
             self._check_origin(headers, method)
             return self._authenticator.authenticate(None)
-        authorization = _header(headers, b"authorization")
-        if authorization is None and scope["path"] in ROUTES and b"ticket=" in scope["query_string"]:
-            ticket = parse_qs(scope["query_string"].decode("latin-1")).get("ticket", [""])[0]
+        authorization = _header(headers, b"authorization") or _offered_key(scope)
+        ticket = _ticket(scope, authorization)
+        if ticket is not None:
             return await self._tickets.redeem(ticket, scope["path"])
         if authorization is None and (cookie := _header(headers, b"cookie")) is not None:
             token = _cookie(cookie)
@@ -60,6 +68,29 @@ class SignIn:
             return own.netloc == host and (self._settings.authenticated or _is_loopback(own.hostname))
         except ValueError:
             return False
+
+
+def _ticket(scope: Any, authorization: str | None) -> str | None:
+    """The one that a request on a route for tickets comes with."""
+    if scope["path"] not in ROUTES:
+        return None
+    if authorization is not None:
+        token = authorization.partition(" ")[2].strip()
+        return token.removeprefix(EPHEMERAL) if scope["path"] == REALTIME and token.startswith(EPHEMERAL) else None
+    if b"ticket=" in scope["query_string"]:
+        return parse_qs(scope["query_string"].decode("latin-1")).get("ticket", [""])[0]
+    return _offered(scope, TICKET)
+
+
+def _offered_key(scope: Any) -> str | None:
+    """A key among the subprotocols, as the header that it stands for."""
+    key = _offered(scope, KEY) if scope["path"] == REALTIME else None
+    return f"Bearer {key}" if key else None
+
+
+def _offered(scope: Any, prefix: str) -> str | None:
+    offered: list[str] = scope.get("subprotocols", [])
+    return next((name.removeprefix(prefix) for name in offered if name.startswith(prefix)), None)
 
 
 def _is_loopback(name: str | None) -> bool:

@@ -19,7 +19,9 @@ from gateway.errors import LogError, Unauthorized
 TICKET_S = 30
 ISSUED = "ticket/issued"
 USED = "ticket/used"
-ROUTES = ("/api/events", "/api/audio")
+MAX_TICKET_S = 240
+"""The log forgets after five minutes which were used."""
+ROUTES = ("/api/events", "/api/audio", "/v1/realtime")
 """What browsers open with an object that can send no header."""
 MAX_LENGTH = 64
 NUMBER = re.compile("[1-9][0-9]{0,14}", re.ASCII)
@@ -34,6 +36,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     sub: str
     grants: Grants
     expires_at: float | None = None
+    note: str = ""
 
 
 class Tickets:
@@ -41,16 +44,20 @@ class Tickets:
         self._log = log
         self._clock = clock
 
-    async def issue(self, who: Principal, route: str) -> str:
-        """A ticket of letters, digits, `-`, `_` and one `.`."""
+    async def issue(self, who: Principal, route: str, *, lasts_s: int = TICKET_S, note: str = "") -> str:
+        """A ticket of letters, digits, `-`, `_` and one `.`; whoever redeems it finds `note` with the principal.
+
+        The caller must keep `lasts_s` at or below MAX_TICKET_S: an older one could be used twice.
+        """
         secret = secrets.token_urlsafe(24)
         kept = Kept(
             digest=_digest(secret),
             route=route,
-            until=self._clock() + TICKET_S,
+            until=self._clock() + lasts_s,
             sub=who.sub,
             grants=who.grants,
             expires_at=who.expires_at,
+            note=note,
         )
         [done] = await self._log.append(Append(topic=ISSUED, name="ticket", data=[msgspec.json.encode(kept)]))
         return f"{done.first}.{secret}"
@@ -68,9 +75,9 @@ class Tickets:
         if not secrets.compare_digest(kept.digest, _digest(secret)) or kept.route != route:
             raise refusal
         if self._clock() > kept.until:
-            raise Unauthorized(f"this ticket is older than {TICKET_S} s: ask for a new one", code="ticket_expired")
+            raise Unauthorized("this ticket is too old: ask for a new one", code="ticket_expired")
         await self._use(kept)
-        return Principal(sub=kept.sub, grants=kept.grants, expires_at=kept.expires_at)
+        return Principal(sub=kept.sub, grants=kept.grants, expires_at=kept.expires_at, note=kept.note)
 
     async def _use(self, kept: Kept) -> None:
         """The first of any number that try at once wins."""

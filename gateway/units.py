@@ -202,10 +202,10 @@ def _cores() -> int:
 
 def _audio(core: Core, *, at_once: bool = False) -> Part:
     from audio.lane import AudioLane
-    from routes import audio, transcriptions
+    from routes import audio, realtime, transcriptions
 
     lane = AudioLane(core, lambda: load_models(core.settings), at_once=at_once)
-    return Part("audio", lane, [*audio.ROUTES, *transcriptions.ROUTES])
+    return Part("audio", lane, [*audio.ROUTES, *realtime.ROUTES, *transcriptions.ROUTES])
 
 
 def chat_unit(settings: Settings) -> Unit:

@@ -1,7 +1,7 @@
 """The audio lane's own dialect: one WebSocket, frames in, messages out."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -41,7 +41,7 @@ async def listen(socket: Socket, audio: AudioLane) -> None:
         return
     ears = decoder(start.encoding, start.sample_rate, start.channels, first=live.samples(live.position))
     try:
-        await converse(socket, attachment, lambda: _hear(socket, audio, live, attachment, ears))
+        await converse(socket, attachment.next, lambda: _hear(socket, audio, live, attachment, ears))
     finally:
         ears.close()
         live.detach(attachment)
@@ -64,17 +64,17 @@ async def _start(socket: Socket) -> Start | None:
     return msgspec.structs.replace(said, **named)
 
 
-async def converse(socket: Socket, attachment: Attachment, hear: Callable[[], Any]) -> None:
+async def converse(socket: Socket, say: Callable[[], Awaitable[str | Ending]], hear: Callable[[], Any]) -> None:
     """Hears and speaks side by side; the connection is over when all is said."""
     async with asyncio.TaskGroup() as group:
         hearing = group.create_task(hear())
-        await _speak(socket, attachment)
+        await _speak(socket, say)
         hearing.cancel()
 
 
-async def _speak(socket: Socket, attachment: Attachment) -> None:
+async def _speak(socket: Socket, say: Callable[[], Awaitable[str | Ending]]) -> None:
     while True:
-        said = await attachment.next()
+        said = await say()
         if said is GONE:
             return
         try:
@@ -109,14 +109,14 @@ async def _hear(socket: Socket, audio: AudioLane, live: Live, attachment: Attach
                     raise TooLarge(f"a frame of {len(frame)} bytes: at most {MAX_FRAME_BYTES} are taken")
                 samples = await ears.feed(frame)
                 meter.count(len(samples))
-                await live.hear(samples)
-            elif await _obey(_decode(message["text"]), live, ears):
+                await live.hear(samples, attachment)
+            elif live.attachment is not attachment or await _obey(_decode(message["text"]), live, attachment, ears):
                 return
     except TrilaneError as err:
         attachment.fail(failure(err), Ending(close_code(err), err.detail))
 
 
-async def _obey(said: protocol.ClientMessage, live: Live, ears: Decoder) -> bool:
+async def _obey(said: protocol.ClientMessage, live: Live, attachment: Attachment, ears: Decoder) -> bool:
     """Does what a text message says; True when it was the last."""
     match said:
         case Flush():
@@ -127,7 +127,7 @@ async def _obey(said: protocol.ClientMessage, live: Live, ears: Decoder) -> bool
             live.keepalive()
         case Stop():
             while len(rest := await ears.end()):
-                await live.hear(rest)
+                await live.hear(rest, attachment)
             live.stop()
             return True
         case Start():

@@ -1,0 +1,216 @@
+"""What a client of OpenAI's Realtime dialect says, done to its session.
+
+Whatever cannot be understood or done is answered with an `error` event, and the session goes on; only audio beyond real
+time and its allowance ends the connection. Answers go through the attachment, in order with what the session says.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+
+from audio.attachment import Attachment, Ending
+from audio.formats import Decoder, decoder
+from audio.live import Live
+from audio.meter import Meter
+from audio.protocol import MAX_FRAME_BYTES
+from audio.realtime import Answer, Cleared, Realtime, Standing, Updated
+from audio.realtime_messages import (
+    Append,
+    BufferGap,
+    Clear,
+    ClientMessage,
+    Commit,
+    ErrorBody,
+    ErrorEvent,
+    Head,
+    ServerEvent,
+    SessionChange,
+    SessionUpdate,
+    TranscriptionSession,
+    decode,
+    decode_head,
+    encode,
+)
+from audio.realtime_terms import changed, encoding_of, noted, terms_of
+from audio.transcriber import SAMPLE_RATE
+from gateway.errors import BadRequest, Overloaded, TrilaneError
+
+MIN_COMMIT_MS = 100
+SPOKEN = "session.update, input_audio_buffer.append, .commit and .clear"
+
+
+class Client:
+    """One connection: `obey` what it says, send it what `next` returns."""
+
+    def __init__(
+        self,
+        live: Live,
+        attachment: Attachment,
+        session: TranscriptionSession,
+        meter: Meter,
+        speaks: Callable[[str], bool],
+        chance: str,
+    ) -> None:
+        """`session` is in effect already. `chance`: no other connection's, for the ids of its events."""
+        self.session = session
+        """As changed by all that was heard."""
+        self._live = live
+        self._attachment = attachment
+        self._meter = meter
+        self._speaks = speaks
+        self._ears = self._decoder()
+        self._events = 0
+        self._chance = chance
+        self._ready: deque[ServerEvent] = deque()
+        self._realtime = self._known()
+        attachment.put(Standing(live.session.turns))
+
+    def _known(self) -> Realtime:
+        """What the client was told before, as far as this process knows."""
+        known = self._live.dialect
+        if isinstance(known, Realtime):
+            known.session = self.session
+            return known
+        self._live.dialect = made = Realtime(self.session)
+        return made
+
+    def lost(self, since: int) -> None:
+        """Another process had this session: what it heard after a sample (16 kHz) and did not settle is gone."""
+        start_ms = since * 1000 // SAMPLE_RATE
+        self._answer(BufferGap(audio_start_ms=start_ms, audio_end_ms=None, reason="resumed_elsewhere"))
+
+    # What it is told
+
+    async def next(self) -> str | Ending:
+        """The next event as text, or how the connection ends."""
+        while not self._ready:
+            said = await self._attachment.take()
+            if isinstance(said, Ending):
+                return said
+            self._ready += self._realtime.say(said.message)
+        self._events += 1
+        return encode(self._ready.popleft(), f"event_{self._chance}_{self._events}")
+
+    def _answer(self, event: ServerEvent) -> None:
+        self._attachment.put(Answer(event))
+
+    # What it says
+
+    async def obey(self, text: str) -> None:
+        """Does what an event says. Raises TooLarge when it was too much audio."""
+        try:
+            event = decode(text)
+        except (msgspec.DecodeError, UnicodeEncodeError) as err:
+            self._answer(_not_understood(text, err))
+            return
+        try:
+            await self._do(event)
+        except BadRequest as err:
+            self._answer(error_event(err, event.event_id))
+
+    async def _do(self, event: ClientMessage) -> None:
+        match event:
+            case Append():
+                await self._append(event.audio)
+            case Commit():
+                await self._commit()
+            case Clear():
+                self._renew()
+                self._live.clear()
+                self._attachment.put(Cleared())
+            case SessionUpdate():
+                await self._update(event.session)
+
+    async def _append(self, audio: bytes) -> None:
+        """In pieces: a message may bring 16 s, and others have their turn between."""
+        for at in range(0, len(audio), MAX_FRAME_BYTES):
+            if at:
+                await asyncio.sleep(0)
+            samples = await self._ears.feed(audio[at : at + MAX_FRAME_BYTES])
+            self._meter.count(len(samples))
+            await self._live.hear(samples, self._attachment)
+
+    async def _commit(self) -> None:
+        await self._drain()
+        heard_ms = self._live.uncommitted * 1000 / SAMPLE_RATE
+        if round(heard_ms, 1) < MIN_COMMIT_MS:
+            raise BadRequest(
+                "Error committing input audio buffer: buffer too small. "
+                f"Expected at least {MIN_COMMIT_MS}ms of audio, but buffer only has {heard_ms:.2f}ms of audio.",
+                code="input_audio_buffer_commit_empty",
+            )
+        self._live.commit()
+
+    async def _update(self, change: SessionChange) -> None:
+        session = changed(self.session, change)
+        check_language(session, self._speaks)
+        other_format = session.audio.input.format != self.session.audio.input.format
+        if other_format:
+            await self._drain()
+        self.session = session
+        if other_format:
+            self._renew()
+        self._live.ask(terms_of(session), noted(session))
+        self._attachment.put(Updated(session))
+
+    # The decoder
+
+    def _decoder(self) -> Decoder:
+        encoding, sample_rate = encoding_of(self.session.audio.input.format)
+        return decoder(encoding, sample_rate, 1)
+
+    async def _drain(self) -> None:
+        """Hears what is still inside."""
+        while len(rest := await self._ears.end()):
+            await self._live.hear(rest, self._attachment)
+        self._renew()
+
+    def _renew(self) -> None:
+        self.close()
+        self._ears = self._decoder()
+
+    def close(self) -> None:
+        self._ears.close()
+
+
+def check_language(session: TranscriptionSession, speaks: Callable[[str], bool]) -> None:
+    """Raises BadRequest when the model does not know the one that is asked for."""
+    language = session.audio.input.transcription.language
+    if language is not None and not speaks(language):
+        raise BadRequest(
+            f"the model does not know the language {language!r}",
+            code="bad_language",
+            extra={"param": "session.audio.input.transcription.language"},
+        )
+
+
+def error_event(err: TrilaneError, event_id: str | None = None) -> ErrorEvent:
+    param = err.extra.get("param")
+    kind = "server_error" if isinstance(err, Overloaded) or err.status >= 500 else "invalid_request_error"
+    return ErrorEvent(
+        error=ErrorBody(
+            type=kind,
+            code=err.code,
+            message=err.detail,
+            param=param if isinstance(param, str) else None,
+            event_id=event_id,
+        )
+    )
+
+
+def _not_understood(text: str, err: Exception) -> ErrorEvent:
+    """Something that is no event of this dialect, or not as it should be."""
+    try:
+        head = decode_head(text)
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        head = Head()
+    reason, _, place = str(err).partition(" - at `$")
+    if place.startswith(".type`"):
+        code, message = "unknown_event", f"this route takes {SPOKEN}, not {head.type[:80]!r}"
+    else:
+        code, message = "invalid_event", f"{head.type[:80]} cannot be used: {reason}"
+    param = place.strip("`.") or None
+    body = ErrorBody(code=code, message=message, param=param, event_id=head.event_id and head.event_id[:512])
+    return ErrorEvent(error=body)

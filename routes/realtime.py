@@ -1,0 +1,141 @@
+"""OpenAI's Realtime API, as far as it transcribes: its WebSocket, and the keys that its browser clients are given."""
+
+import secrets
+import time
+from typing import Annotated, Any, Literal
+
+import msgspec
+from litestar import WebSocket, post, websocket
+from msgspec import Meta
+
+from audio import realtime_messages
+from audio.attachment import Attachment, Ending
+from audio.lane import AudioLane
+from audio.live import Live, Terms
+from audio.protocol import Start
+from audio.realtime import SESSION, Realtime
+from audio.realtime_client import Client, check_language, error_event
+from audio.realtime_messages import Audio, SessionChange, TranscriptionSession
+from audio.realtime_terms import changed, noted, recalled, terms_of
+from gateway.auth import Principal
+from gateway.core import Core
+from gateway.errors import BadRequest, Forbidden, TrilaneError
+from gateway.signin import EPHEMERAL, REALTIME
+from gateway.tickets import MAX_TICKET_S
+from routes.audio import GONE, close_code, converse, failure
+from routes.requests import AnyRequest, body_of, decode
+
+SUBPROTOCOL = "realtime"
+DONE = 1000
+
+Socket = WebSocket[Principal, Any, Any]
+
+
+@websocket("/v1/realtime")
+async def realtime(socket: Socket, audio: AudioLane) -> None:
+    """Opens or resumes a session, then hears and speaks until either side has had enough."""
+    await socket.accept(subprotocols=SUBPROTOCOL if SUBPROTOCOL in socket.scope["subprotocols"] else None)
+    try:
+        client, live, attachment = await _open(socket, audio)
+    except TrilaneError as err:
+        await _refuse(socket, err)
+        return
+    try:
+        await converse(socket, client.next, lambda: _hear(socket, client, live, attachment))
+    finally:
+        client.close()
+        live.detach(attachment)
+
+
+async def _open(socket: Socket, audio: AudioLane) -> tuple[Client, Live, Attachment]:
+    """Raises what `AudioLane.open` does, and BadRequest for what this route does not do."""
+    start = _start(socket)
+    session = TranscriptionSession()
+
+    def dialect(notes: str) -> Terms:
+        nonlocal session
+        session = recalled(notes) or _asked(socket)
+        check_language(session, audio.speaks)
+        return terms_of(session)
+
+    live, attachment = await audio.open(socket.user, start, resends=False, dialect=dialect)
+    session = msgspec.structs.replace(session, id=f"{SESSION}{live.record.session}")
+    if live.record.where.notes == "" and session.audio != Audio():
+        live.ask(terms_of(session), noted(session))
+    is_elsewhere = start.session is not None and not isinstance(live.dialect, Realtime)
+    client = Client(live, attachment, session, audio.meter(), audio.speaks, secrets.token_hex(4))
+    if is_elsewhere:
+        client.lost(live.position)
+    return client, live, attachment
+
+
+def _start(socket: Socket) -> Start:
+    query = socket.query_params
+    intent = query.get("intent")
+    if intent != "transcription":
+        asked = "no intent" if intent is None else f"the intent {intent[:80]!r}"
+        raise BadRequest(f"this route transcribes: connect with ?intent=transcription, not with {asked}", code="intent")
+    session = query.get("session")
+    return Start(session=session.removeprefix(SESSION) if session else None, cursor=query.get("cursor") or None)
+
+
+def _asked(socket: Socket) -> TranscriptionSession:
+    """What a new session begins with: what its key was made for, or the defaults."""
+    session = recalled(socket.user.note) or TranscriptionSession()
+    model = socket.query_params.get("model")
+    if not model:
+        return session
+    change = {"audio": {"input": {"transcription": {"model": model}}}}
+    return changed(session, msgspec.convert(change, SessionChange))
+
+
+async def _hear(socket: Socket, client: Client, live: Live, attachment: Attachment) -> None:
+    try:
+        while True:
+            message: Any = await socket.receive()
+            if message["type"] == "websocket.disconnect":
+                attachment.end(GONE, at_once=True)
+                if message.get("code") == DONE:
+                    live.leave(attachment)
+                return
+            await client.obey(message.get("text") or "")
+    except TrilaneError as err:
+        attachment.fail(failure(err), Ending(close_code(err), err.detail))
+
+
+async def _refuse(socket: Socket, err: TrilaneError) -> None:
+    """Says why there is no session, and closes: with a code on which the SDKs come back when that may help."""
+    text = realtime_messages.encode(error_event(err), f"event_{secrets.token_hex(4)}")
+    await socket.send({"type": "websocket.send", "text": text, "bytes": None})
+    await socket.send({"type": "websocket.close", "code": close_code(err), "reason": err.detail[:120]})
+
+
+class Expiry(msgspec.Struct, frozen=True):
+    anchor: Literal["created_at"] = "created_at"
+    seconds: Annotated[int, Meta(ge=10, le=7200)] = MAX_TICKET_S
+
+
+class SecretRequest(msgspec.Struct, frozen=True):
+    expires_after: Expiry = Expiry()
+    session: SessionChange = SessionChange()
+
+
+class Secret(msgspec.Struct, frozen=True):
+    value: str
+    expires_at: int
+    session: TranscriptionSession
+
+
+@post(f"{REALTIME}/client_secrets", status_code=200, summary="A key for one Realtime connection of a browser")
+async def client_secret(request: AnyRequest, core: Core) -> Secret:
+    """Unlike OpenAI's it is good for one connection, and for four minutes at most."""
+    if not request.user.grants.audio:
+        raise Forbidden("this token does not allow the audio lane")
+    wanted = decode(await body_of(request, core.settings.limits.body_bytes), SecretRequest)
+    session = changed(TranscriptionSession(), wanted.session)
+    lasts_s = min(wanted.expires_after.seconds, MAX_TICKET_S)
+    ticket = await core.tickets.issue(request.user, REALTIME, lasts_s=lasts_s, note=noted(session))
+    return Secret(f"{EPHEMERAL}{ticket}", int(time.time()) + lasts_s, session)
+
+
+ROUTES = [realtime, client_secret]
