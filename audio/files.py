@@ -13,6 +13,7 @@ import itertools
 import os
 import threading
 from collections.abc import Generator, Iterator
+from errno import EINVAL
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -41,7 +42,7 @@ KNOWN = "wav, flac, ogg, opus, mp3, m4a, mp4, webm, aac, aiff and the like are r
 CERTAIN = (b"RIFF", b"RF64", b"riff", b"fLaC", b"OggS", b"FORM", b"caff", b".snd")
 """How the files begin that libsndfile is asked about. It would take AAC for MP3, and says on stderr what it thinks."""
 DEMUXERS = "aac,ac3,aiff,amr,asf,au,avi,caf,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,w64,wav,wv"
-"""Those that read the file itself, and nothing that it names."""
+"""Those that read the file itself, and nothing that it names. Of any other, libav says `Invalid argument`."""
 
 
 class Piece(NamedTuple):
@@ -107,12 +108,13 @@ class Sound:
             try:
                 first = next(self._pieces, None)
             except Unreadable as err:
-                reasons.append(str(err))
+                reasons += [str(err)] if str(err) else []
                 continue
             if first is not None:
                 return itertools.chain((first,), self._pieces)
             raise bad_audio(f"{self.name}: there is no audio in it; {self._seen()}")
-        raise bad_audio(f"{self.name} is no audio that is known here: {self._seen()} ({'; '.join(reasons)}). {KNOWN}")
+        said = f" ({'; '.join(reasons)})" if reasons else ""
+        raise bad_audio(f"{self.name} is no audio that is known here: {self._seen()}{said}. {KNOWN}")
 
     def _seen(self) -> str:
         descriptor = self._file.fileno()
@@ -175,7 +177,7 @@ class Sound:
                             yield Piece(new, piece.sample_rate)
         except FFmpegError as err:
             if not heard:  # Otherwise it is cut short, and what is whole was heard.
-                raise Unreadable(err.strerror) from err
+                raise Unreadable("" if err.errno == EINVAL else err.strerror) from err
 
     def _track(self, opened: "InputContainer") -> "AudioStream":
         if not opened.streams.audio:

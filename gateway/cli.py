@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -123,6 +124,28 @@ def tail(topics: tuple[str, ...], start: str, as_json: bool, raw: bool) -> None:
     from gateway.tail import tail as run
 
     _run(run(_settings(), topics, earliest=start == "earliest", as_json=as_json, raw=raw))
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--language", help="ISO 639-1 code, such as en. Default: found out from the first words.")
+@click.option("--words", is_flag=True, help="With the time of each word.")
+@click.option(
+    "--format", "format_", type=click.Choice(["text", "json", "srt", "vtt"]), default="text", show_default=True
+)
+@click.option("--live", is_flag=True, help="Play it in real time, and show the words as a live session does.")
+def transcribe(file: Path, language: str | None, words: bool, format_: Any, live: bool) -> None:
+    """Print the words of an audio FILE, each as soon as it is final. No server needs to run."""
+    from audio.models import INSTALL, is_installed
+
+    settings = _settings()
+    if not is_installed():
+        raise click.ClickException(f"the packages for audio are not there: {INSTALL}")
+    from gateway.telemetry import configure_logging
+    from gateway.transcribe import transcribe as run
+
+    configure_logging()
+    _run(run(settings, file, language=language, words=words, format_=format_, live=live))
 
 
 @main.command()
