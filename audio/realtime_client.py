@@ -12,12 +12,14 @@ import msgspec
 
 from audio.attachment import Attachment, Ending
 from audio.formats import Decoder, decoder
-from audio.live import Live
+from audio.lane import AudioLane
+from audio.live import Live, Terms
 from audio.meter import Meter
-from audio.protocol import MAX_FRAME_BYTES
-from audio.realtime import Answer, Cleared, Realtime, Standing, Updated
+from audio.protocol import MAX_FRAME_BYTES, Start
+from audio.realtime import SESSION, Answer, Cleared, Realtime, Standing, Updated
 from audio.realtime_messages import (
     Append,
+    Audio,
     BufferGap,
     Clear,
     ClientMessage,
@@ -33,12 +35,39 @@ from audio.realtime_messages import (
     decode_head,
     encode,
 )
-from audio.realtime_terms import changed, encoding_of, noted, terms_of
+from audio.realtime_terms import changed, encoding_of, noted, recalled, terms_of
 from audio.transcriber import SAMPLE_RATE
+from gateway.auth import Principal
 from gateway.errors import BadRequest, Overloaded, TrilaneError
 
 MIN_COMMIT_MS = 100
 SPOKEN = "session.update, input_audio_buffer.append, .commit and .clear"
+
+
+async def open_client(
+    lane: AudioLane, who: Principal, start: Start, fresh: TranscriptionSession, chance: str
+) -> "Client":
+    """A connection to a new session, as `fresh`, or to the one that `start` names, as its client has left it.
+
+    `chance`: no other connection's, for the ids of its events. Raises what `AudioLane.open` does, and BadRequest.
+    """
+    session = fresh
+
+    def dialect(notes: str) -> Terms:
+        nonlocal session
+        session = recalled(notes) or fresh
+        check_language(session, lane.speaks)
+        return terms_of(session)
+
+    live, attachment = await lane.open(who, start, resends=False, dialect=dialect)
+    session = msgspec.structs.replace(session, id=f"{SESSION}{live.record.session}")
+    if not live.record.where.notes and session.audio != Audio():
+        live.ask(terms_of(session), noted(session))
+    is_elsewhere = start.session is not None and not isinstance(live.dialect, Realtime)
+    client = Client(live, attachment, session, lane.meter(), lane.speaks, chance)
+    if is_elsewhere:
+        client.lost(live.position)
+    return client
 
 
 class Client:
@@ -53,11 +82,11 @@ class Client:
         speaks: Callable[[str], bool],
         chance: str,
     ) -> None:
-        """`session` is in effect already. `chance`: no other connection's, for the ids of its events."""
+        """`session` is in effect already."""
         self.session = session
         """As changed by all that was heard."""
-        self._live = live
-        self._attachment = attachment
+        self.live = live
+        self.attachment = attachment
         self._meter = meter
         self._speaks = speaks
         self._ears = self._decoder()
@@ -69,11 +98,11 @@ class Client:
 
     def _known(self) -> Realtime:
         """What the client was told before, as far as this process knows."""
-        known = self._live.dialect
+        known = self.live.dialect
         if isinstance(known, Realtime):
             known.session = self.session
             return known
-        self._live.dialect = made = Realtime(self.session)
+        self.live.dialect = made = Realtime(self.session)
         return made
 
     def lost(self, since: int) -> None:
@@ -86,7 +115,7 @@ class Client:
     async def next(self) -> str | Ending:
         """The next event as text, or how the connection ends."""
         while not self._ready:
-            said = await self._attachment.take()
+            said = await self.attachment.take()
             if isinstance(said, Ending):
                 return said
             self._ready += self._realtime.say(said.message)
@@ -94,7 +123,7 @@ class Client:
         return encode(self._ready.popleft(), f"event_{self._chance}_{self._events}")
 
     def _answer(self, event: ServerEvent) -> None:
-        self._attachment.put(Answer(event))
+        self.attachment.put(Answer(event))
 
     # What it says
 
@@ -118,8 +147,8 @@ class Client:
                 await self._commit()
             case Clear():
                 self._renew()
-                self._live.clear()
-                self._attachment.put(Cleared())
+                self.live.clear()
+                self.attachment.put(Cleared())
             case SessionUpdate():
                 await self._update(event.session)
 
@@ -130,30 +159,28 @@ class Client:
                 await asyncio.sleep(0)
             samples = await self._ears.feed(audio[at : at + MAX_FRAME_BYTES])
             self._meter.count(len(samples))
-            await self._live.hear(samples, self._attachment)
+            await self.live.hear(samples, self.attachment)
 
     async def _commit(self) -> None:
         await self._drain()
-        heard_ms = self._live.uncommitted * 1000 / SAMPLE_RATE
+        heard_ms = self.live.uncommitted * 1000 / SAMPLE_RATE
         if round(heard_ms, 1) < MIN_COMMIT_MS:
             raise BadRequest(
                 "Error committing input audio buffer: buffer too small. "
                 f"Expected at least {MIN_COMMIT_MS}ms of audio, but buffer only has {heard_ms:.2f}ms of audio.",
                 code="input_audio_buffer_commit_empty",
             )
-        self._live.commit()
+        self.live.commit()
 
     async def _update(self, change: SessionChange) -> None:
         session = changed(self.session, change)
         check_language(session, self._speaks)
-        other_format = session.audio.input.format != self.session.audio.input.format
-        if other_format:
+        before, self.session = self.session, session
+        if session.audio.input.format != before.audio.input.format:
             await self._drain()
-        self.session = session
-        if other_format:
-            self._renew()
-        self._live.ask(terms_of(session), noted(session))
-        self._attachment.put(Updated(session))
+        if session != before:
+            self.live.ask(terms_of(session), noted(session))
+        self.attachment.put(Updated(session))
 
     # The decoder
 
@@ -164,7 +191,7 @@ class Client:
     async def _drain(self) -> None:
         """Hears what is still inside."""
         while len(rest := await self._ears.end()):
-            await self._live.hear(rest, self._attachment)
+            await self.live.hear(rest, self.attachment)
         self._renew()
 
     def _renew(self) -> None:

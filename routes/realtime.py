@@ -9,14 +9,13 @@ from litestar import WebSocket, post, websocket
 from msgspec import Meta
 
 from audio import realtime_messages
-from audio.attachment import Attachment, Ending
+from audio.attachment import Ending
 from audio.lane import AudioLane
-from audio.live import Live, Terms
 from audio.protocol import Start
-from audio.realtime import SESSION, Realtime
-from audio.realtime_client import Client, check_language, error_event
-from audio.realtime_messages import Audio, SessionChange, TranscriptionSession
-from audio.realtime_terms import changed, noted, recalled, terms_of
+from audio.realtime import SESSION
+from audio.realtime_client import Client, error_event, open_client
+from audio.realtime_messages import SessionChange, TranscriptionSession
+from audio.realtime_terms import changed, noted, recalled
 from gateway.auth import Principal
 from gateway.core import Core
 from gateway.errors import BadRequest, Forbidden, TrilaneError
@@ -36,37 +35,15 @@ async def realtime(socket: Socket, audio: AudioLane) -> None:
     """Opens or resumes a session, then hears and speaks until either side has had enough."""
     await socket.accept(subprotocols=SUBPROTOCOL if SUBPROTOCOL in socket.scope["subprotocols"] else None)
     try:
-        client, live, attachment = await _open(socket, audio)
+        client = await open_client(audio, socket.user, _start(socket), _asked(socket), secrets.token_hex(4))
     except TrilaneError as err:
         await _refuse(socket, err)
         return
     try:
-        await converse(socket, client.next, lambda: _hear(socket, client, live, attachment))
+        await converse(socket, client.next, lambda: _hear(socket, client))
     finally:
         client.close()
-        live.detach(attachment)
-
-
-async def _open(socket: Socket, audio: AudioLane) -> tuple[Client, Live, Attachment]:
-    """Raises what `AudioLane.open` does, and BadRequest for what this route does not do."""
-    start = _start(socket)
-    session = TranscriptionSession()
-
-    def dialect(notes: str) -> Terms:
-        nonlocal session
-        session = recalled(notes) or _asked(socket)
-        check_language(session, audio.speaks)
-        return terms_of(session)
-
-    live, attachment = await audio.open(socket.user, start, resends=False, dialect=dialect)
-    session = msgspec.structs.replace(session, id=f"{SESSION}{live.record.session}")
-    if live.record.where.notes == "" and session.audio != Audio():
-        live.ask(terms_of(session), noted(session))
-    is_elsewhere = start.session is not None and not isinstance(live.dialect, Realtime)
-    client = Client(live, attachment, session, audio.meter(), audio.speaks, secrets.token_hex(4))
-    if is_elsewhere:
-        client.lost(live.position)
-    return client, live, attachment
+        client.live.detach(client.attachment)
 
 
 def _start(socket: Socket) -> Start:
@@ -89,14 +66,15 @@ def _asked(socket: Socket) -> TranscriptionSession:
     return changed(session, msgspec.convert(change, SessionChange))
 
 
-async def _hear(socket: Socket, client: Client, live: Live, attachment: Attachment) -> None:
+async def _hear(socket: Socket, client: Client) -> None:
+    attachment = client.attachment
     try:
         while True:
             message: Any = await socket.receive()
             if message["type"] == "websocket.disconnect":
                 attachment.end(GONE, at_once=True)
                 if message.get("code") == DONE:
-                    live.leave(attachment)
+                    client.live.leave(attachment)
                 return
             await client.obey(message.get("text") or "")
     except TrilaneError as err:
