@@ -131,12 +131,17 @@ class Live:
 
     # What a client says
 
-    async def hear(self, samples: Samples) -> None:
-        """A second of it at a time: others have their turn between."""
+    async def hear(self, samples: Samples, by: Attachment) -> None:
+        """A second of it at a time: others have their turn between.
+
+        What comes from a connection that is no longer the session's is not heard: its client sends it again.
+        """
         self._frame_at = self._clock()
         for at in range(0, len(samples), SAMPLE_RATE):
             if at:
                 await asyncio.sleep(0)
+            if by is not self.attachment:
+                return
             frames, probabilities = self._ear.hear(samples[at : at + SAMPLE_RATE])
             if probabilities:
                 self.session.hear(frames, probabilities)

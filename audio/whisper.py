@@ -22,6 +22,7 @@ from faster_whisper import WhisperModel  # pyright: ignore[reportMissingTypeStub
 from faster_whisper import transcribe as untyped_transcribe  # pyright: ignore[reportMissingTypeStubs]
 from faster_whisper.tokenizer import Tokenizer  # pyright: ignore[reportMissingTypeStubs]
 
+from audio.policy import key_of
 from audio.protocol import Word
 from audio.transcriber import SAMPLE_RATE, Heard, Samples, Task
 from gateway.errors import ConfigurationError
@@ -38,6 +39,7 @@ PAD = SAMPLE_RATE
 BEAM = 5
 TOKENS_PER_S = 8
 SPARE_TOKENS = 24
+REPEATED = 3
 FALLBACKS = (0.0, 0.2, 0.4)
 """Temperatures of the decodes, on the full window, that an answer which is not believed is replaced by."""
 PREPENDED, APPENDED = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001 - punctuation as Whisper writes it
@@ -55,6 +57,16 @@ class Guess(NamedTuple):
     def is_believed(self, seconds: float) -> bool:
         """Neither a loop nor a stammer nor nothing at all."""
         return bool(self.text) and self.log_probability > -1.0 and not self.is_loop(seconds)
+
+    @property
+    def repeats(self) -> bool:
+        """It says REPEATED words and more twice in a row: people do, and so does a decoder on a short window."""
+        words = [key_of(word) for word in self.text.split()]
+        return any(
+            words[at : at + length] == words[at + length : at + 2 * length]
+            for length in range(REPEATED, len(words) // 2 + 1)
+            for at in range(len(words) - 2 * length + 1)
+        )
 
     def is_loop(self, seconds: float) -> bool:
         return _compression(self.text) > 2.4 or len(self.text) > 35 * max(1.0, seconds)
@@ -143,7 +155,7 @@ class Whisper:
         for at, (task, guess) in enumerate(zip(tasks, guesses, strict=True)):
             seconds = len(task.audio) / SAMPLE_RATE
             own = encoded
-            if not guess.is_believed(seconds):
+            if not guess.is_believed(seconds) or guess.repeats:
                 if not is_final:
                     answers.append(Heard(text="", language=languages[at]))
                     continue

@@ -88,7 +88,7 @@ class Client:
         """At the pace of speech."""
         size = int(FRAME_S * SAMPLE_RATE)
         for at in range(0, len(audio), size):
-            await self.live.hear(audio[at : at + size])
+            await self.live.hear(audio[at : at + size], self.attachment)
             await asyncio.sleep(FRAME_S)
 
     async def quiet(self, seconds: float) -> None:

@@ -146,6 +146,15 @@ async def test_a_newer_connection_takes_the_session_over() -> None:
         assert newer.text == "w1 w2"
 
 
+@simulated
+async def test_what_an_older_connection_still_brings_is_not_heard() -> None:
+    async with place() as at:
+        older = await at.connect()
+        newer = await at.connect(session=(await told(older))["session"])
+        await asyncio.gather(older.say(spoken(MORE)), newer.say(spoken(WORDS)))
+        assert newer.text == "w1 w2"
+
+
 async def told(client: Client) -> dict[str, object]:
     await asyncio.sleep(0.01)
     return client.ready

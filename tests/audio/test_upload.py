@@ -1,0 +1,291 @@
+"""Files become words: all of them, once, in bounded memory, behind whoever speaks, and only while somebody waits."""
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import aclosing, contextmanager
+from typing import Any, BinaryIO
+
+import numpy as np
+import psutil
+import pytest
+import soundfile
+
+from audio.desk import BACKGROUND, SPOKEN_S, Desk
+from audio.fake import FakeTranscriber, FakeVoice, spoken
+from audio.hearing import Models
+from audio.protocol import Final
+from audio.transcriber import SAMPLE_RATE, Heard, Samples, Task
+from audio.upload import AHEAD, Progress, Reading, Uploads, asked_of, reading
+from gateway.errors import BadRequest, Overloaded, TrilaneError
+from tests.virtual_time import simulated
+
+DEADLINE_S = 20.0
+TASK = Task(audio=np.zeros(1600, np.float32))
+
+
+@contextmanager
+def stored(samples: Samples) -> Iterator[BinaryIO]:
+    with tempfile.TemporaryFile() as file:
+        soundfile.write(file, samples, SAMPLE_RATE, format="WAV", subtype="FLOAT")
+        file.flush()
+        yield file  # type: ignore[misc]
+
+
+def models(model: FakeTranscriber) -> Models:
+    return Models(model, Desk(model), FakeVoice())
+
+
+def real(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    """In real time: a file is read on a thread."""
+
+    def run() -> None:
+        async def in_time() -> None:
+            async with asyncio.timeout(DEADLINE_S):
+                await test()
+
+        asyncio.run(in_time())
+
+    return run
+
+
+async def transcript(here: Models, file: BinaryIO, **asked: Any) -> tuple[list[Final], Reading]:
+    async with reading(here, file, "a.wav", asked_of(**asked)) as one, aclosing(one.heard_so_far()) as heard:
+        return [said async for said in heard if isinstance(said, Final)], one
+
+
+def talk(words: int, pause_s: float = 0.3) -> tuple[Samples, str]:
+    """Words of half a second; every twelfth ends a paragraph."""
+    numbers = [1 + at % 900 for at in range(words)]
+    samples = spoken([(number, 0.5, 3.0 if at % 12 == 11 else pause_s) for at, number in enumerate(numbers)])
+    return samples, " ".join(f"w{number}" for number in numbers)
+
+
+@real
+async def test_every_word_of_a_long_file_is_heard_once_and_in_order() -> None:
+    samples, expected = talk(1500)
+    with stored(samples) as file:
+        finals, one = await transcript(models(FakeTranscriber(workers=2)), file)
+    assert " ".join(final.text for final in finals) == expected
+    assert one.duration_s == pytest.approx(len(samples) / SAMPLE_RATE)
+
+
+@real
+async def test_words_have_the_times_of_the_file() -> None:
+    samples, _ = talk(30)
+    with stored(samples) as file:
+        finals, _ = await transcript(models(FakeTranscriber()), file, words=True)
+    words = [word for final in finals for word in final.words or []]
+    assert [words[at].start for at in (0, 11, 12, 29)] == pytest.approx([0, 8.8, 12.3, 28.6], abs=0.04)
+
+
+@real
+async def test_no_more_is_decoded_than_may_wait_for_the_model() -> None:
+    model = FakeTranscriber(holds=True)
+    with stored(talk(600)[0]) as file:
+        async with reading(models(model), file, "a.wav", asked_of()) as one, aclosing(one.heard_so_far()) as heard:
+            most = 0
+            async for _ in heard:
+                most = max(most, one.session.position - one.session.settled)
+                model.release()
+                if one.session.position > 240 * SAMPLE_RATE:
+                    break
+    assert most <= AHEAD + 20 * SAMPLE_RATE
+
+
+@real
+async def test_silence_does_not_come_to_the_model() -> None:
+    model = FakeTranscriber()
+    with stored(np.zeros(120 * SAMPLE_RATE, np.float32)) as file:
+        finals, one = await transcript(models(model), file)
+    assert (finals, model.calls, one.duration_s) == ([], [], 120)
+
+
+@real
+async def test_progress_goes_from_nothing_to_the_end_and_never_back() -> None:
+    samples, _ = talk(120)
+    seen: list[Progress] = []
+    with stored(samples) as file:
+        async with (
+            reading(models(FakeTranscriber()), file, "a", asked_of()) as one,
+            aclosing(one.heard_so_far()) as all_,
+        ):
+            seen = [said async for said in all_ if isinstance(said, Progress)]
+    settled = [progress.settled_s for progress in seen]
+    assert settled == sorted(settled)
+    assert (settled[0], settled[-1]) == (0, pytest.approx(len(samples) / SAMPLE_RATE, abs=3))
+    assert str(seen[-1]).endswith(f" of {len(samples) / SAMPLE_RATE:.1f} s")
+
+
+@real
+async def test_a_model_that_fails_once_is_asked_again() -> None:
+    samples, expected = talk(30)
+    model = FakeTranscriber()
+    model.failing = 1
+    with stored(samples) as file:
+        finals, _ = await transcript(models(model), file)
+    assert " ".join(final.text for final in finals) == expected
+
+
+@real
+async def test_a_model_that_fails_twice_is_an_error_and_no_hole_in_the_text() -> None:
+    model = FakeTranscriber()
+    model.failing = 2
+    with (
+        stored(talk(30)[0]) as file,
+        pytest.raises(TrilaneError, match="the model failed on the audio from 0") as failed,
+    ):
+        await transcript(models(model), file)
+    assert failed.value.retryable
+
+
+@real
+async def test_no_audio_is_refused_before_anything_else() -> None:
+    with tempfile.TemporaryFile() as file, pytest.raises(BadRequest, match=r"a\.wav is empty"):
+        await transcript(models(FakeTranscriber()), file)  # type: ignore[arg-type]
+
+
+@real
+async def test_left_in_the_middle_it_leaves_nothing_behind() -> None:
+    model = FakeTranscriber(holds=True)
+    here = models(model)
+    with stored(talk(600)[0]) as file:
+        before = psutil.Process().num_fds()
+        begun = asyncio.Event()
+
+        async def work() -> None:
+            async with reading(here, file, "a.wav", asked_of()) as one, aclosing(one.heard_so_far()) as heard:
+                async for _ in heard:
+                    if model.calls:
+                        begun.set()
+
+        task = asyncio.get_running_loop().create_task(work())
+        await begun.wait()
+        task.cancel()
+        await asyncio.wait((task,))
+        assert task.cancelled()
+        assert psutil.Process().num_fds() == before
+        asked = len(model.calls)
+        for _ in range(20):
+            model.release()
+            await asyncio.sleep(0)
+        assert len(model.calls) == asked
+
+
+@real
+async def test_two_files_at_once_are_two_transcripts() -> None:
+    here = models(FakeTranscriber(workers=2))
+    (first, said), (second, also) = talk(100), talk(60, 0.1)
+    with stored(first) as one, stored(second) as other:
+        done = await asyncio.gather(transcript(here, one), transcript(here, other))
+    assert [" ".join(final.text for final in finals) for finals, _ in done] == [said, also]
+
+
+# How many
+
+
+def test_past_the_limit_a_file_is_refused_and_a_place_is_given_back() -> None:
+    uploads = Uploads(1)
+    with uploads.admitted(), pytest.raises(Overloaded, match="1 files are being transcribed"), uploads.admitted():
+        pass
+    with uploads.admitted():
+        pass
+
+
+@simulated
+async def test_a_drain_waits_for_what_was_taken_and_takes_no_more() -> None:
+    uploads = Uploads(2)
+    with uploads.admitted():
+        draining = asyncio.get_running_loop().create_task(uploads.drain())
+        await asyncio.sleep(1)
+        assert not draining.done()
+        with pytest.raises(Overloaded) as refused, uploads.admitted():
+            pass
+        assert refused.value.code == "draining"
+    await draining
+
+
+# Behind whoever speaks
+
+
+class Client:
+    """Has work of one urgency, for as long as it is told to."""
+
+    def __init__(self, urgency: int, tasks: int = 1000) -> None:
+        self.urgency = urgency
+        self.tasks = tasks
+        self.taken = 0
+        self.is_busy = False
+
+    def wants(self, step_s: float) -> int | None:
+        return self.urgency if self.tasks and not self.is_busy else None
+
+    def take(self) -> Task:
+        self.tasks -= 1
+        self.taken += 1
+        self.is_busy = True
+        return TASK
+
+    def heard(self, task: Task, answer: Heard) -> None:
+        self.is_busy = False
+
+    def failed(self) -> None:
+        self.is_busy = False
+
+
+def together(workers: int, *clients: Client) -> tuple[Desk, FakeTranscriber]:
+    model = FakeTranscriber(workers=workers, holds=True)
+    desk = Desk(model, asyncio.get_running_loop().time)
+    for client in clients:
+        desk.ask(client)
+    return desk, model
+
+
+@simulated
+async def test_while_nobody_speaks_files_have_every_worker() -> None:
+    files = [Client(BACKGROUND) for _ in range(3)]
+    together(2, *files)
+    assert sum(file.is_busy for file in files) == 2
+
+
+@simulated
+async def test_while_people_speak_a_worker_is_kept_free_of_files() -> None:
+    speaker, files = Client(1, tasks=1), [Client(BACKGROUND) for _ in range(3)]
+    desk, model = together(2, speaker, *files)
+    for _ in range(5):
+        model.release()
+        await asyncio.sleep(0)
+    assert sum(file.is_busy for file in files) == 1
+    speaker.tasks = 1
+    desk.ask(speaker)
+    assert speaker.is_busy
+    await asyncio.sleep(SPOKEN_S + 1)
+    for _ in range(2):
+        model.release()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert sum(file.is_busy for file in files) == 2
+
+
+@simulated
+async def test_files_come_after_guesses_and_are_not_forgotten() -> None:
+    first, guess, partial, file = Client(0, 1), Client(2, 2), Client(1, 2), Client(BACKGROUND, 2)
+    _, model = together(1, first, file, guess, partial)
+    for done in (0, 0, 0, 0, 0, 1, 2):
+        assert file.taken == done
+        model.release()
+        for _ in range(3):
+            await asyncio.sleep(0)
+    assert (partial.taken, guess.taken, file.taken) == (2, 2, 2)
+
+
+@simulated
+async def test_the_time_of_files_is_no_load_that_makes_partials_rarer() -> None:
+    file, speaker = Client(BACKGROUND), Client(1, tasks=0)
+    desk, model = together(1, file)
+    for _ in range(50):
+        await asyncio.sleep(0.2)
+        model.release()
+        desk.ask(speaker)
+    assert file.taken > 40
+    assert (desk.busy, desk.step_s) == (0.0, 0.5)

@@ -1,0 +1,124 @@
+"""Speech with the real model, cut anywhere: the transcript is the one that an uninterrupted client gets.
+
+LONG_TESTS=1 makes it 30 cuts of five minutes at the pace of speech, instead of some of half a minute at three times it.
+"""
+
+import asyncio
+import os
+import random
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from audio.policy import key_of
+from tests.audio.speaker import RATE, Speaker, check, speech
+from tests.conftest import Gateway
+
+LONG = bool(os.environ.get("LONG_TESTS"))
+TIMES, CUTS, PACE = (25, 30, 1.0) if LONG else (3, 6, 3.0)
+SEED = random.randrange(1 << 32)
+pytestmark = pytest.mark.timeout(900 if LONG else 120)
+
+
+@pytest.fixture
+def gateways(tmp_path: Path) -> Iterator[list[Gateway]]:
+    """Two processes on one log."""
+    env = {"TRILANE_DRAIN_WINDOW_S": "0.3"}
+    made = [Gateway(tmp_path, env, unit="audio").start() for _ in range(2)]
+    try:
+        yield made
+    finally:
+        for gateway in made:
+            gateway.stop()
+
+
+async def uninterrupted(port: int, pcm: bytes) -> Speaker:
+    speaker = Speaker([port], pcm, pace=PACE)
+    await speaker.run()
+    check(speaker)
+    return speaker
+
+
+def words(text: str) -> list[str]:
+    return [key_of(word) for word in text.split()]
+
+
+def lost_and_doubled(whole: str, other: str) -> tuple[int, int]:
+    """Words of the one that the other lacks, and that it has too many, in the fewest edits."""
+    left, right = words(whole), words(other)
+    row = [(at, 0, at) for at in range(len(right) + 1)]
+    for number, word in enumerate(left, 1):
+        before, row = row, [(number, number, 0)]
+        for at, heard in enumerate(right, 1):
+            cost, lost, more = before[at - 1]
+            row.append(
+                min(
+                    (cost + (word != heard), lost, more),
+                    (before[at][0] + 1, before[at][1] + 1, before[at][2]),
+                    (row[at - 1][0] + 1, row[at - 1][1], row[at - 1][2] + 1),
+                )
+            )
+    return row[-1][1:]
+
+
+def cuts(rng: random.Random, pcm: bytes) -> list[int]:
+    return sorted(rng.randrange(RATE, len(pcm) // 2) for _ in range(CUTS))
+
+
+def test_a_connection_cut_anywhere_changes_no_word(gateways: list[Gateway]) -> None:
+    print("seed", SEED)
+    pcm = speech(TIMES)
+    port = gateways[0].port
+
+    async def both() -> tuple[Speaker, Speaker]:
+        whole, cut = Speaker([port], pcm, pace=PACE), Speaker([port], pcm, pace=PACE)
+        cut.cut_at = cuts(random.Random(SEED), pcm)
+        await asyncio.gather(whole.run(), cut.run())
+        return whole, cut
+
+    whole, cut = asyncio.run(both())
+    check(whole)
+    check(cut)
+    assert len(cut.told) == CUTS + 1
+    assert "ask what you can do for your country" in " ".join(words(cut.text))
+    assert cut.text == whole.text
+
+
+@pytest.mark.parametrize("how", ["another process", "kill -9", "SIGTERM"])
+def test_a_session_that_moves_loses_and_doubles_no_word(gateways: list[Gateway], how: str) -> None:
+    print("seed", SEED)
+    pcm = speech(TIMES)
+    one, two = gateways
+
+    async def both() -> tuple[Speaker, Speaker]:
+        whole = await uninterrupted(two.port, pcm) if how != "another process" else Speaker([two.port], pcm, pace=PACE)
+        moved = Speaker([one.port, two.port], pcm, pace=PACE)
+        moved.cut_at = cuts(random.Random(SEED), pcm)[: None if how == "another process" else 2]
+        restarts: list[asyncio.Future[object]] = []
+
+        def move() -> None:
+            moved.ports.reverse()
+            if how != "another process":
+                died = one if moved.ports[0] == two.port else two
+                died.signal(signal.SIGKILL if how == "kill -9" else signal.SIGTERM)
+                restarts.append(asyncio.ensure_future(asyncio.to_thread(restart, died)))
+
+        moved.on_cut = move
+        if how == "another process":
+            await asyncio.gather(whole.run(), moved.run())
+        else:
+            await moved.run()
+        await asyncio.gather(*restarts)
+        return whole, moved
+
+    whole, moved = asyncio.run(both())
+    check(moved)
+    lost, doubled = lost_and_doubled(whole.text, moved.text)
+    assert lost + doubled <= 2, f"{lost} words lost, {doubled} doubled: {moved.text!r} where it was {whole.text!r}"
+
+
+def restart(gateway: Gateway) -> None:
+    gateway.wait(20)
+    gateway.start()
