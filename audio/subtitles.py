@@ -18,7 +18,8 @@ LINE = 42
 """Characters, and two lines of them: what the guidelines of broadcasters agree on."""
 MAX_CUE_S = 7.0
 PAUSE_S = 0.8
-SENTENCE_ENDS = ".?!。？！…"  # noqa: RUF001 - as Whisper writes them
+SENTENCE_ENDS = tuple(".?!。？！…")  # noqa: RUF001 - as Whisper writes them
+CLAUSE_ENDS = tuple(",;:，；：、")  # noqa: RUF001
 SEEKS_PER_S = 100
 """OpenAI's `seek` counts frames of 10 ms."""
 
@@ -133,13 +134,21 @@ def spans_of(final: Final) -> Iterator[Span]:
     if not words:
         yield Span(final.start, final.end, final.text)
         return
-    places = _places(final.text, words)
+    places = [*_places(final.text, words), len(final.text)]
     first = 0
     for at in range(1, len(words) + 1):
-        if at == len(words) or _is_cut(words, places, first, at):
-            end = len(final.text) if at == len(words) else places[at]
-            yield Span(words[first].start, words[at - 1].end, final.text[places[first] : end].strip())
-            first = at
+        for cut in _cuts(words, places, first, at):
+            yield Span(words[first].start, words[cut - 1].end, final.text[places[first] : places[cut]].strip())
+            first = cut
+
+
+def _cuts(words: Sequence[Word], places: Sequence[int], first: int, at: int) -> Iterator[int]:
+    """Where spans end before word `at`, of the words from `first` on."""
+    if at == len(words) or _is_over(words, places, first, at):
+        yield at
+    elif _is_full(words, places, first, at):
+        clauses = [end for end in range(first + 1, at) if words[end - 1].text.endswith(CLAUSE_ENDS)]
+        yield clauses[-1] if clauses and places[clauses[-1]] - places[first] > LINE // 2 else at
 
 
 def _places(text: str, words: Sequence[Word]) -> list[int]:
@@ -154,16 +163,16 @@ def _places(text: str, words: Sequence[Word]) -> list[int]:
     return places
 
 
-def _is_cut(words: Sequence[Word], places: Sequence[int], first: int, at: int) -> bool:
-    """Whether word `at` begins a new span, where the last began with `first`."""
-    before, word = words[at - 1], words[at]
-    length = places[at] - places[first]
-    return (
-        length + len(word.text) > 2 * LINE
-        or word.end - words[first].start > MAX_CUE_S
-        or word.start - before.end > PAUSE_S
-        or (length > LINE // 2 and before.text.endswith(tuple(SENTENCE_ENDS)))
-    )
+def _is_over(words: Sequence[Word], places: Sequence[int], first: int, at: int) -> bool:
+    """Whether a sentence is, or a pause follows."""
+    is_sentence = places[at] - places[first] > LINE // 2 and words[at - 1].text.endswith(SENTENCE_ENDS)
+    return is_sentence or words[at].start - words[at - 1].end > PAUSE_S
+
+
+def _is_full(words: Sequence[Word], places: Sequence[int], first: int, at: int) -> bool:
+    """Whether word `at` has no room in it."""
+    is_long = places[at] - places[first] + len(words[at].text) > 2 * LINE
+    return is_long or words[at].end - words[first].start > MAX_CUE_S
 
 
 # Subtitles
