@@ -1,4 +1,4 @@
-"""The page's pure modules (streams, runs, messages, Markdown, problems, events, audio), tested in Node where they live."""
+"""The page's pure modules (streams, runs, messages, Markdown, problems, events, audio), tested in Node."""
 
 import shutil
 import subprocess

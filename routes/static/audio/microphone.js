@@ -46,8 +46,8 @@ export class Microphone {
     if (!mediaDevices || !this.#context.audioWorklet) {
       throw new DOMException("the address of this page is not secure", "SecurityError");
     }
-    // Echo is not removed: the page makes no sound, and what removes it takes some of the voice along.
-    const audio = { channelCount: 1, echoCancellation: false, noiseSuppression: true, autoGainControl: true };
+    // The page makes no sound, so there is no echo; and what takes noise away takes some of the words along.
+    const audio = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: true };
     const [stream] = await Promise.all([
       mediaDevices.getUserMedia({ audio }),
       this.#context.audioWorklet.addModule(new URL("recorder.js", import.meta.url)),

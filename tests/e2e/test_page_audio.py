@@ -1,0 +1,265 @@
+"""The audio lane of the console page: a file is spoken into its microphone, and what was said is read from the page."""
+
+import json
+import re
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Gateway, UpstreamThread, eventually
+
+pytest.importorskip("playwright.sync_api", reason="no playwright: `make install` brings it")
+pytest.importorskip("faster_whisper", reason="the page's audio lane needs the extra `audio`")
+
+import soundfile
+from playwright.sync_api import Browser, Locator, Page, WebSocket, expect
+
+from tests.e2e.conftest import ARGUMENTS, CHROMIUM, gateway_with
+from tests.e2e.console import PHONE, tabs
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
+
+SPEECH = Path(__file__).parent.parent / "audio" / "data" / "jfk.flac"
+"""11 s from the inaugural address of John F. Kennedy, 1961: public domain."""
+SAID = "and so my fellow americans ask not what your country can do for you ask what you can do for your country"
+KEY = "k" * 40
+WATCH = """() => {
+    window.parts = new Set();
+    const look = () => {
+        for (const part of document.querySelectorAll(".now span")) if (part.textContent) parts.add(part.className);
+    };
+    new MutationObserver(look).observe(document.querySelector("#hypotheses"), { childList: true, subtree: true });
+}"""
+"""Collects which parts of what is being said were ever shown."""
+REFUSED = """navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException("no", "NotAllowedError"));"""
+
+
+class AudioPage:
+    """The audio lane in one tab."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page = page
+        self.ready: list[dict[str, Any]] = []
+        """What the gateway said at the beginning of each connection."""
+        self.urls: list[str] = []
+        """Of its connections."""
+        page.on("websocket", self._open)
+        page.goto(f"{url}/#/audio")
+
+    def _open(self, socket: WebSocket) -> None:
+        self.urls.append(socket.url)
+        socket.on("framereceived", self._see)
+
+    def _see(self, frame: str | bytes) -> None:
+        message = json.loads(frame)
+        if message["type"] == "ready":
+            self.ready.append(message)
+
+    @property
+    def state(self) -> Locator:
+        return self.page.locator("#audio-state")
+
+    @property
+    def news(self) -> Locator:
+        return self.page.locator("#audio-news")
+
+    @property
+    def finals(self) -> Locator:
+        return self.page.get_by_role("log", name="What you said").get_by_role("listitem")
+
+    def button(self, name: str) -> Locator:
+        return self.page.get_by_role("button", name=name, exact=True)
+
+    def listen(self) -> None:
+        self.button("Start listening").click()
+        expect(self.state).to_have_text("Listening", timeout=20_000)  # the first session loads the model
+
+    def wait_until(self, recorded: str) -> None:
+        expect(self.page.locator("#audio-time > :last-child")).to_have_text(recorded, timeout=20_000)
+
+    def wait_for_words(self, pattern: str) -> None:
+        expect(self.finals.filter(has_text=re.compile(pattern, re.IGNORECASE))).not_to_have_count(0, timeout=20_000)
+
+    def stop(self) -> None:
+        self.button("Stop listening").click()
+        expect(self.state).to_have_text("The microphone is off")
+
+    def words(self) -> list[str]:
+        text = " ".join(self.finals.locator("p").all_inner_texts())
+        return re.findall(r"[a-z']+", text.lower())
+
+
+def errors(heard: list[str]) -> int:
+    """How many words are wrong, missing or too many."""
+    said = SAID.split()
+    row = list(range(len(said) + 1))
+    for at, word in enumerate(heard, 1):
+        before, row[0] = row[0], at
+        for other, wanted in enumerate(said, 1):
+            before, row[other] = row[other], min(row[other] + 1, row[other - 1] + 1, before + (word != wanted))
+    return row[-1]
+
+
+@pytest.fixture(scope="module")
+def speaker(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A browser in whose microphone the speech is spoken once, from the moment it is opened."""
+    file = tmp_path_factory.mktemp("speech") / "speech.wav"
+    samples, rate = soundfile.read(SPEECH, dtype="int16")
+    soundfile.write(file, samples, rate, subtype="PCM_16")
+    microphone = [
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        f"--use-file-for-fake-audio-capture={file}%noloop",
+    ]
+    path = next(filter(None, map(shutil.which, CHROMIUM)))
+    made = browser.browser_type.launch(executable_path=path, args=[*ARGUMENTS, *microphone])
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def new_tab(speaker: Browser) -> Iterator[Callable[[], Page]]:
+    with tabs(speaker) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def own(speaker: Browser, upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway that may be killed, and takes one session at a time."""
+    yield from gateway_with(tmp_path_factory.mktemp("audio"), upstream, TRILANE_LIMIT_SESSIONS="1")
+
+
+def test_what_is_said_is_read_as_it_is_said_and_can_be_used(new_tab: Callable[[], Page], gateway: Gateway) -> None:
+    page = AudioPage(new_tab(), gateway.url)
+    expect(page.state).to_have_text("The microphone is off")
+    page.page.evaluate(WATCH)
+    page.listen()
+    expect(page.page.get_by_role("link", name="Audio (the microphone is on)")).to_be_visible()
+    page.wait_for_words("for your country")
+    page.stop()
+    assert {"stable", "tail"} <= set(page.page.evaluate("[...parts]"))
+    assert errors(page.words()) <= 2, page.words()
+    times = page.finals.locator(".at").all_inner_texts()
+    assert times == sorted(times)
+    assert re.fullmatch(r"0:0\d", times[0])
+    page.page.reload()
+    assert errors(page.words()) <= 2, "what was dictated outlives a reload"
+    page.button("Send to chat").click()
+    expect(page.page.get_by_label("Message", exact=True)).to_have_value(re.compile("ask not", re.IGNORECASE))
+
+
+def test_a_cut_and_a_killed_gateway_lose_no_word_and_double_none(
+    new_tab: Callable[[], Page], own: Gateway, cut: Any
+) -> None:
+    page = AudioPage(new_tab(), cut.url)
+    page.listen()
+    page.wait_until("0:03")
+    cut.refusing = True
+    cut.cut()
+    expect(page.state).to_have_text("Reconnecting…")
+    expect(page.news).to_have_text(re.compile("kept"))
+    page.wait_until("0:05")
+    cut.refusing = False
+    page.page.evaluate("() => dispatchEvent(new Event('online'))")  # whoever waits tries at once
+    expect(page.state).to_have_text("Listening")
+    expect(page.news).to_have_text("Caught up: nothing was lost.")
+    page.wait_until("0:08")
+    cut.refusing = True
+    own.signal(signal.SIGKILL)
+    own.wait()
+    expect(page.state).to_have_text("Reconnecting…")
+    own.start()
+    cut.refusing = False
+    page.page.evaluate("() => dispatchEvent(new Event('online'))")
+    page.wait_for_words("for your country")
+    page.stop()
+    assert errors(page.words()) <= 3, page.words()
+    sessions = {message["session"] for message in page.ready}
+    assert len(sessions) == 1
+    assert len(page.ready) >= 3
+    assert page.ready[-1]["resumeFrom"] > 0
+
+
+@pytest.fixture
+def cut(own: Gateway) -> Iterator[Any]:
+    from tests.e2e.conftest import CuttingProxy
+
+    made = CuttingProxy(own.port)
+    yield made
+    made.close()
+
+
+def test_a_full_gateway_is_told_and_listens_when_it_can(new_tab: Callable[[], Page], own: Gateway) -> None:
+    first = AudioPage(new_tab(), own.url)
+    first.listen()
+    page = AudioPage(new_tab(), own.url)
+    page.button("Start listening").click()
+    expect(page.state).to_have_text("The gateway is full")
+    expect(page.news).to_contain_text("kept here")
+    first.stop()
+    page.page.evaluate("() => dispatchEvent(new Event('online'))")
+    expect(page.state).to_have_text("Listening")
+    page.stop()
+
+
+def test_who_reloads_in_the_middle_still_reads_what_was_said(new_tab: Callable[[], Page], own: Gateway) -> None:
+    page = AudioPage(new_tab(), own.url)
+    page.listen()
+    page.wait_until("0:04")
+    page.page.reload()
+    expect(page.state).to_have_text("The microphone is off")
+    page.wait_for_words("fellow american")
+    assert page.ready[-1]["resumeFrom"] > 0
+
+
+def test_a_session_that_went_on_elsewhere_ends_here(new_tab: Callable[[], Page], own: Gateway) -> None:
+    page = AudioPage(new_tab(), own.url)
+    page.listen()
+    eventually(lambda: page.page.wait_for_timeout(10) or page.ready)
+    page.page.evaluate(
+        """session => {
+            const socket = new WebSocket(`ws://${location.host}/api/audio`, "trilane.audio.v1");
+            socket.onopen = () => socket.send(JSON.stringify({ type: "start", session }));
+            socket.onmessage = () => socket.send('{"type":"stop"}');
+        }""",
+        page.ready[0]["session"],
+    )
+    expect(page.state).to_have_text(re.compile("newer connection"))
+    expect(page.button("Start listening")).to_be_enabled()
+
+
+def test_a_microphone_that_is_refused_says_what_to_do(new_tab: Callable[[], Page], gateway: Gateway) -> None:
+    tab = new_tab()
+    tab.add_init_script(REFUSED)
+    page = AudioPage(tab, gateway.url)
+    page.button("Start listening").click()
+    expect(page.state).to_have_text("The microphone was refused.")
+    expect(page.news).to_contain_text("Allow it for this page")
+    assert page.ready == []
+
+
+def test_who_must_sign_in_listens_with_a_ticket(
+    new_tab: Callable[[], Page], upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    for gateway in gateway_with(tmp_path_factory.mktemp("keys"), upstream, TRILANE_API_KEYS=f"alice:{KEY}"):
+        page = AudioPage(new_tab(), gateway.url)
+        page.page.get_by_label("API key or token").fill(KEY)
+        page.button("Sign in").click()
+        page.listen()
+        assert page.urls
+        assert KEY not in "".join(page.urls)
+        page.stop()
+
+
+def test_on_a_phone_the_lane_fits(speaker: Browser, gateway: Gateway) -> None:
+    with tabs(speaker, viewport=PHONE, has_touch=True, is_mobile=True) as new_tab:
+        page = AudioPage(new_tab(), gateway.url)
+        page.listen()
+        assert page.page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+        for name in ("Stop listening", "Copy", "Send to chat"):
+            expect(page.button(name)).to_be_in_viewport(ratio=1)
+        page.stop()
