@@ -183,4 +183,14 @@ async def reading(models: Models, file: BinaryIO, name: str, asked: Listening) -
     finally:
         if one is not None:
             models.desk.leave(one)
-        await asyncio.shield(asyncio.to_thread(sound.close))
+        await closed(sound)
+
+
+async def closed(sound: Sound) -> None:
+    """Closes it on a thread, which is at it at once; it is over when this returns, also by a cancellation."""
+    closing = asyncio.get_running_loop().run_in_executor(None, sound.close)
+    try:
+        await asyncio.shield(closing)
+    except asyncio.CancelledError:
+        await asyncio.wait((closing,))
+        raise

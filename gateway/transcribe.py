@@ -23,7 +23,7 @@ from audio.languages import code_of
 from audio.protocol import Final, Gap, Partial
 from audio.session import Listening, Output, Session
 from audio.transcriber import SAMPLE_RATE, Heard, Samples, Task
-from audio.upload import Progress, asked_of, reading
+from audio.upload import Progress, asked_of, closed, reading
 from audio.vad import Ear
 from gateway.settings import Settings
 
@@ -110,7 +110,7 @@ async def _live(models: Models, file: BinaryIO, name: str, asked: Listening, pag
     finally:
         line.clear()
         models.desk.leave(speaker)
-        await asyncio.shield(asyncio.to_thread(sound.close))
+        await closed(sound)
 
 
 async def _spoken(sound: Sound, speaker: "Speaker") -> float:
