@@ -10,8 +10,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from audio.attachment import Ending
+from audio.attachment import MAX_UNSENT, Ending
 from audio.fake import spoken
+from audio.formats import ALAW, decoder
 from audio.lane import KEPT_S
 from audio.meter import ALLOWANCE_S
 from audio.protocol import (
@@ -36,6 +37,7 @@ from audio.realtime_terms import changed, noted, recalled, terms_of
 from audio.segment import Turn
 from audio.transcriber import SAMPLE_RATE, Samples
 from gateway.errors import BadRequest, NotFound, TooLarge
+from tests.audio.feeding import drain
 from tests.audio.lanes import ME, Place, place
 from tests.virtual_time import simulated
 
@@ -632,3 +634,31 @@ async def test_a_key_made_for_a_language_the_model_does_not_know_opens_nothing()
     async with place() as at:
         with pytest.raises(BadRequest, match="tlh"):
             await call(at, {"audio": {"input": {"transcription": {"language": "tlh"}}}})
+
+
+@simulated
+async def test_a_flood_of_bad_events_that_nobody_reads_the_answers_of_ends_the_connection() -> None:
+    async with place() as at:
+        caller = await call(at)
+        caller.cut()
+        again = await call(at, session=caller.session)
+        again._reading.cancel()
+        for _ in range(MAX_UNSENT + 1):
+            await again.client.obey("{}")
+        ending = await again.client.next()
+        while not isinstance(ending, Ending):
+            ending = await again.client.next()
+        assert ending.code == 1013
+
+
+@pytest.mark.parametrize(
+    ("code", "sample"), [(0xD5, 8), (0x55, -8), (0xAA, 32_256), (0x2A, -32_256), (0xD4, 24), (0xC5, 264), (0xF5, 528)]
+)
+def test_a_law_is_that_of_g711(code: int, sample: int) -> None:
+    assert round(float(ALAW[code]) * 2**15) == sample
+
+
+def test_a_law_is_as_long_as_its_bytes() -> None:
+    samples = asyncio.run(drain(decoder("alaw", 8000, 1), [bytes([0xD5] * 800), bytes([0x55] * 800)]))
+    assert len(samples) == 3200
+    assert np.abs(samples).max() < 0.001

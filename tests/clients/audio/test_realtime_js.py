@@ -1,0 +1,65 @@
+"""OpenAI's JavaScript SDK, unmodified, over `/v1/realtime`: its client for Node, and the one for browsers."""
+
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.clients.audio.voice import KEY, PACE, errors, hearing, speech
+from tests.clients.node import install, tool
+
+COMPLETED = "conversation.item.input_audio_transcription.completed"
+MAX_WRONG = 4
+Told = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
+    """What each client of `js/realtime.mjs` was told."""
+    folder = tmp_path_factory.mktemp("realtime-js")
+    pcm = folder / "speech.pcm"
+    pcm.write_bytes(speech())
+    script = install() / "realtime.mjs"
+    gateway = hearing(folder)
+    try:
+        gateway.start()
+        done = subprocess.run(
+            [tool("node"), str(script), gateway.url, KEY, str(pcm), str(PACE)], capture_output=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr.decode()
+        yield msgspec.json.decode(done.stdout)
+    finally:
+        gateway.stop()
+
+
+def of(told: Told, kind: str) -> list[Told]:
+    return [event for event in told["events"] if event["type"] == kind]
+
+
+@pytest.mark.parametrize("client", ["ws", "browser"])
+def test_a_session_is_created_then_updated(told: Told, client: str) -> None:
+    kinds = [event["type"] for event in told[client]["events"]]
+    assert kinds[:2] == ["session.created", "session.updated"]
+    assert told[client]["closed"] == 1000
+
+
+@pytest.mark.parametrize("client", ["ws", "browser"])
+def test_a_bad_event_is_an_error_and_the_session_goes_on(told: Told, client: str) -> None:
+    error = of(told[client], "error")[0]["error"]
+    assert (error["code"], error["event_id"]) == ("unknown_event", "mine")
+
+
+def test_turns_are_found_and_transcribed(told: Told) -> None:
+    text = " ".join(event["transcript"] for event in of(told["ws"], COMPLETED))
+    assert errors(text) <= MAX_WRONG, text
+    begun = [event["item_id"] for event in of(told["ws"], "input_audio_buffer.speech_started")]
+    assert [event["item_id"] for event in of(told["ws"], COMPLETED)] == begun
+
+
+def test_a_browser_commits_with_a_key_that_is_not_echoed(told: Told) -> None:
+    [completed] = of(told["browser"], COMPLETED)
+    assert errors(completed["transcript"]) <= 1, completed["transcript"]
+    assert told["browser"]["protocol"] == "realtime"
+    assert not of(told["browser"], "input_audio_buffer.speech_started")

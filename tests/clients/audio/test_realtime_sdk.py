@@ -1,0 +1,357 @@
+"""OpenAI's Python SDK, unmodified, over `/v1/realtime`: turns that are found and committed, cut and brought back."""
+
+import asyncio
+import base64
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import openai
+import pytest
+import websockets
+from openai.resources.realtime.realtime import AsyncRealtimeConnection
+from openai.types.websocket_reconnection import ReconnectingEvent, ReconnectingOverrides
+
+from tests.clients.audio.voice import KEY, PACE, RATE, errors, hearing, speak, speech
+from tests.conftest import Gateway
+from tests.faults.cutting_proxy import Cut, CuttingProxy
+
+INTENT = {"intent": "transcription"}
+DELTA = "conversation.item.input_audio_transcription.delta"
+COMPLETED = "conversation.item.input_audio_transcription.completed"
+COMMITTED = ["input_audio_buffer.committed", "conversation.item.added", "conversation.item.done"]
+MAX_WRONG = 4
+"""Of 22 words, by the small model, which hears each phrase by itself: a word that was lost shows as more."""
+WAIT_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    made = hearing(tmp_path_factory.mktemp("realtime"))
+    try:
+        yield made.start()
+    finally:
+        made.stop()
+
+
+class Session:
+    """One connection of the SDK, and what it was told until now."""
+
+    def __init__(self, connection: AsyncRealtimeConnection) -> None:
+        self.connection = connection
+        self.events: list[Any] = []
+        self._news = asyncio.Event()
+        self._reading = asyncio.ensure_future(self._read())
+
+    async def _read(self) -> None:
+        try:
+            async for event in self.connection:
+                self.events.append(event)
+                self._news.set()
+        finally:
+            self._news.set()
+
+    def of(self, kind: str) -> list[Any]:
+        return [event for event in self.events if event.type == kind]
+
+    async def until(self, kind: str, count: int = 1) -> Any:
+        """The newest event of a kind, when there are so many."""
+        async with asyncio.timeout(WAIT_S):
+            while len(self.of(kind)) < count:
+                assert not self._reading.done(), f"closed: {[event.type for event in self.events]}"
+                self._news.clear()
+                await self._news.wait()
+        return self.of(kind)[count - 1]
+
+    async def settled(self) -> None:
+        """Until every item that was begun is completed: an error comes after all that was heard before it."""
+        await self.connection.response.create(event_id="end")
+        async with asyncio.timeout(WAIT_S):
+            while not any(event.error.event_id == "end" for event in self.of("error")):
+                self._news.clear()
+                await self._news.wait()
+            while {event.item_id for event in self.of("input_audio_buffer.speech_started")} - self.items.keys():
+                self._news.clear()
+                await self._news.wait()
+
+    async def speak(self, pcm: bytes) -> None:
+        await speak(self.connection.input_audio_buffer.append, pcm)
+
+    async def update(self, **given: Any) -> None:
+        await self.connection.session.update(session={"type": "transcription", "audio": {"input": given}})
+
+    @property
+    def items(self) -> dict[str, str]:
+        """What was completed, by its item: said again is said once."""
+        return {event.item_id: event.transcript for event in self.of(COMPLETED)}
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.items.values())
+
+    async def close(self) -> None:
+        await self.connection.close()
+        with contextlib.suppress(websockets.ConnectionClosed):
+            await self._reading
+
+
+def client(url: str, key: str = KEY) -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0)
+
+
+@asynccontextmanager
+async def session(url: str, **options: Any) -> AsyncIterator[Session]:
+    async with client(url) as sdk, sdk.realtime.connect(extra_query=INTENT, **options) as connection:
+        made = Session(connection)
+        try:
+            yield made
+        finally:
+            await made.close()
+
+
+def test_turns_are_found_and_transcribed(gateway: Gateway) -> None:
+    async def scene() -> None:
+        async with session(gateway.url) as told:
+            await told.speak(speech())
+            await told.settled()
+        created = told.events[0]
+        assert created.type == "session.created"
+        assert created.session.type == "transcription"
+        assert created.session.audio.input.format.rate == RATE
+        assert errors(told.text) <= MAX_WRONG, told.text
+        for started in told.of("input_audio_buffer.speech_started"):
+            check_order([event for event in told.events if item_of(event) == started.item_id])
+        check_chain(told)
+        assert len({event.event_id for event in told.events}) == len(told.events)
+        assert all(event.usage.type == "duration" and event.usage.seconds > 0 for event in told.of(COMPLETED))
+
+    asyncio.run(scene())
+
+
+def item_of(event: Any) -> str | None:
+    return getattr(event, "item_id", None) or getattr(getattr(event, "item", None), "id", None)
+
+
+def check_order(events: list[Any]) -> None:
+    """One utterance, as it is documented, deltas wherever they come."""
+    kinds = [event.type for event in events if event.type != DELTA]
+    started, stopped = "input_audio_buffer.speech_started", "input_audio_buffer.speech_stopped"
+    assert kinds == [started, stopped, *COMMITTED, COMPLETED]
+    assert events[0].type == started
+    assert events[-1].type == COMPLETED
+    by_kind = {event.type: event for event in events}
+    assert by_kind[stopped].audio_end_ms > by_kind[started].audio_start_ms
+
+
+def check_chain(told: Session) -> None:
+    committed = told.of("input_audio_buffer.committed")
+    assert [event.previous_item_id for event in committed] == [None, *(event.item_id for event in committed[:-1])]
+
+
+def test_deltas_come_while_a_turn_is_spoken_and_are_only_added_to(gateway: Gateway) -> None:
+    async def scene() -> None:
+        async with session(gateway.url) as told:
+            await told.update(turn_detection=None)
+            await told.until("session.updated")
+            pcm = speech()
+            await told.speak(pcm[: 8 * RATE * 2])
+            await told.until(DELTA)
+            assert not told.of(COMMITTED[0])
+            await told.speak(pcm[8 * RATE * 2 :])
+            await told.connection.input_audio_buffer.commit()
+            completed = await told.until(COMPLETED)
+        assert errors(completed.transcript) <= 1, completed.transcript
+        joined = "".join(event.delta for event in told.of(DELTA))
+        assert errors(joined) <= MAX_WRONG, joined
+        assert {item_of(event) for event in told.events} == {None, completed.item_id}, "one item"
+        assert not told.of("input_audio_buffer.speech_started")
+
+    asyncio.run(scene())
+
+
+@pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager:DeprecationWarning")  # the SDK's own
+def test_the_sync_client_commits_by_itself(gateway: Gateway) -> None:
+    with (
+        openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=KEY) as sdk,
+        sdk.realtime.connect(extra_query=INTENT, model="gpt-4o-transcribe") as connection,
+    ):
+        created = connection.recv()
+        assert created.type == "session.created"
+        assert created.session.audio.input.transcription.model == "gpt-4o-transcribe"
+        connection.session.update(session={"type": "transcription", "audio": {"input": {"turn_detection": None}}})
+        pcm = speech()[: 3 * RATE * 2]
+        connection.input_audio_buffer.append(audio=base64.b64encode(bytes(len(pcm))).decode())
+        connection.input_audio_buffer.clear()
+        connection.input_audio_buffer.append(audio=base64.b64encode(pcm).decode())
+        connection.input_audio_buffer.commit()
+        for event in connection:
+            if event.type == COMPLETED:
+                break
+        assert "fellow americans" in event.transcript.lower()
+        assert event.usage.seconds == pytest.approx(3.0, abs=0.1), "without what was cleared"
+
+
+def test_a_bad_event_is_an_error_and_the_session_stays_open(gateway: Gateway) -> None:
+    async def scene() -> None:
+        async with session(gateway.url) as told:
+            await told.connection.response.create(event_id="mine")
+            error = (await told.until("error")).error
+            assert (error.type, error.code, error.event_id) == ("invalid_request_error", "unknown_event", "mine")
+            await told.update(turn_detection=None)
+            await told.connection.input_audio_buffer.commit()
+            error = (await told.until("error", 2)).error
+            assert error.code == "input_audio_buffer_commit_empty"
+            assert "only has 0.00ms" in error.message
+            await told.connection.send_raw("this is no JSON")
+            await told.until("error", 3)
+            await told.speak(speech()[: 3 * RATE * 2])
+            await told.connection.input_audio_buffer.commit()
+            assert "americans" in (await told.until(COMPLETED)).transcript.lower()
+
+    asyncio.run(scene())
+
+
+def test_language_and_prompt_are_updated_and_what_is_in_effect_is_told(gateway: Gateway) -> None:
+    async def scene() -> None:
+        async with session(gateway.url) as told:
+            await told.update(transcription={"model": "whisper-1", "language": "en", "prompt": "Kennedy, 1961."})
+            heard = (await told.until("session.updated")).session.audio.input
+            assert (heard.transcription.language, heard.transcription.prompt) == ("en", "Kennedy, 1961.")
+            assert heard.turn_detection.type == "server_vad"
+            await told.update(transcription={"language": "de"})
+            error = (await told.until("error")).error
+            assert (error.code, error.param) == ("bad_language", "session.audio.input.transcription.language")
+            await told.update(turn_detection={"type": "semantic_vad", "eagerness": "high"})
+            heard = (await told.until("session.updated", 2)).session.audio.input
+            assert (heard.transcription.language, heard.turn_detection.eagerness) == ("en", "high")
+            await told.speak(speech())
+            await told.settled()
+        assert errors(told.text) <= MAX_WRONG, told.text
+
+    asyncio.run(scene())
+
+
+def coming_back(told: list[Session], codes: list[int]) -> Any:
+    """What an application says to bring the session back."""
+
+    def on_reconnecting(event: ReconnectingEvent) -> ReconnectingOverrides:
+        codes.append(event.close_code)
+        return {"extra_query": {**INTENT, "session": told[0].events[0].session.id}}
+
+    return {"on_reconnecting": on_reconnecting, "initial_delay": 0.1}
+
+
+def test_a_cut_connection_comes_back_and_every_word_is_there_once(gateway: Gateway) -> None:
+    async def scene() -> None:
+        made: list[Session] = []
+        codes: list[int] = []
+        async with AsyncExitStack() as stack:
+            proxy = await stack.enter_async_context(CuttingProxy(gateway.port))
+            told = await stack.enter_async_context(
+                session(f"http://127.0.0.1:{proxy.port}", **coming_back(made, codes))
+            )
+            made.append(told)
+            pcm = speech()
+            middle = int(6.4 * RATE) * 2  # inside "what your country can do for you"
+            await told.speak(pcm[:middle])
+            await asyncio.sleep(0.5)  # all of it has arrived
+            port = told.connection._connection.transport.get_extra_info("sockname")[1]
+            proxy.cuts[port] = Cut(0, reset=True)
+            await told.connection.send_raw("{}")  # its answer is cut
+            await told.until("session.created", 2)
+            await told.speak(pcm[middle:])
+            await told.settled()
+        assert codes == [1006]
+        assert errors(told.text) <= MAX_WRONG, told.text
+        assert len({event.session.id for event in told.of("session.created")}) == 1
+        begun = [event.item_id for event in told.of("input_audio_buffer.speech_started")]
+        assert list(told.items) == begun, "an item that was cut goes on as itself"
+
+    asyncio.run(scene())
+
+
+def test_a_drain_makes_it_go_on_in_another_process(gateway: Gateway) -> None:
+    leaving = Gateway(gateway.folder, gateway.env, unit="audio")
+
+    async def scene() -> None:
+        made: list[Session] = []
+        codes: list[int] = []
+        async with AsyncExitStack() as stack:
+            proxy = await stack.enter_async_context(CuttingProxy(leaving.port))
+            told = await stack.enter_async_context(
+                session(f"http://127.0.0.1:{proxy.port}", **coming_back(made, codes))
+            )
+            made.append(told)
+            await told.update(transcription={"prompt": "A speech."})
+            pcm = speech()
+            pause = int(5.0 * RATE) * 2
+            await told.speak(pcm[:pause])
+            await asyncio.sleep(0.3)
+            proxy.target = gateway.port
+            leaving.signal(signal.SIGTERM)
+            created = await told.until("session.created", 2)
+            assert created.session.audio.input.transcription.prompt == "A speech.", "as it was left"
+            await told.until("input_audio_buffer.gap")
+            await told.speak(pcm[pause:])
+            await told.settled()
+        assert codes == [1012]
+        assert errors(told.text) <= MAX_WRONG, told.text
+
+    try:
+        leaving.start()
+        asyncio.run(scene())
+        assert leaving.wait() == 0
+    finally:
+        leaving.stop()
+
+
+@pytest.mark.parametrize("query", [{}, {"intent": "conversation"}])
+def test_another_intent_is_refused_in_words(gateway: Gateway, query: dict[str, str]) -> None:
+    async def scene() -> None:
+        async with client(gateway.url) as sdk, sdk.realtime.connect(extra_query=query) as connection:
+            error = (await connection.recv()).error
+            assert "intent=transcription" in error.message
+            with pytest.raises(websockets.ConnectionClosedError) as closed:
+                await connection.recv()
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 4500, "the SDK does not come back"
+
+    asyncio.run(scene())
+
+
+def test_a_key_for_a_browser_opens_one_session_as_it_was_made_for(gateway: Gateway) -> None:
+    async def scene() -> None:
+        async with client(gateway.url) as sdk:
+            secret = await sdk.realtime.client_secrets.create(
+                expires_after={"anchor": "created_at", "seconds": 60},
+                session={"type": "transcription", "audio": {"input": {"format": {"type": "audio/pcmu"}}}},
+            )
+        assert secret.value.startswith("ek_")
+        assert secret.session.type == "transcription"
+        async with client(gateway.url, secret.value) as browser:
+            async with browser.realtime.connect(extra_query=INTENT) as connection:
+                created = await connection.recv()
+                assert created.session.audio.input.format.type == "audio/pcmu"
+            with pytest.raises(websockets.InvalidStatus, match="401"):
+                await browser.realtime.connect(extra_query=INTENT).enter()
+
+    asyncio.run(scene())
+
+
+def test_a_browser_signs_in_by_subprotocol_which_is_not_echoed(gateway: Gateway) -> None:
+    async def scene() -> None:
+        url = f"ws://127.0.0.1:{gateway.port}/v1/realtime?intent=transcription"
+        offered: list[Any] = ["realtime", f"openai-insecure-api-key.{KEY}"]
+        async with websockets.connect(url, subprotocols=offered, origin="https://elsewhere.example") as socket:
+            assert socket.subprotocol == "realtime"
+            assert "session.created" in str(await socket.recv())
+        with pytest.raises(websockets.InvalidStatus, match="401"):
+            await websockets.connect(url, subprotocols=["realtime", "openai-insecure-api-key.no"])
+
+    asyncio.run(scene())
+
+
+def test_the_pace_of_these_tests_is_within_the_allowance() -> None:
+    assert len(speech()) / 2 / RATE * (1 - 1 / PACE) < 60
