@@ -12,7 +12,7 @@ from gateway.auth import LOCAL_USER, Grants, Principal, authenticator, mint
 from gateway.errors import Forbidden, TrilaneError, Unauthorized
 from gateway.settings import Settings
 from gateway.signin import COOKIE, SignIn
-from gateway.tickets import TICKET_S, Tickets
+from gateway.tickets import MAX_TICKET_S, TICKET_S, Tickets
 
 SECRET = "a secret of the operator, long enough to be one"
 PAGE = "https://app.example"
@@ -169,3 +169,55 @@ def test_a_ticket_in_the_url_signs_in() -> None:
         await log.close()
 
     asyncio.run(main())
+
+
+# What a browser's WebSocket can send: the subprotocols that it offers
+
+
+def socket_asked(
+    path: str, issue: str | None, offered: Callable[[str], list[str]], **headers: str
+) -> tuple[Principal, list[str]]:
+    """Who a WebSocket is from that offers these, made of a ticket for `issue`; and what it offered."""
+
+    async def main() -> tuple[Principal, list[str]]:
+        log = MemoryLog()
+        await log.open()
+        try:
+            tickets = Tickets(log)
+            ticket = await tickets.issue(BOB, issue, lasts_s=MAX_TICKET_S, note="a note") if issue else ""
+            protocols = offered(ticket)
+            told = [(name.encode(), value.encode()) for name, value in headers.items()]
+            scope = {"type": "websocket", "headers": told, "query_string": b"", "path": path, "subprotocols": protocols}
+            return await SignIn(CLOSED, authenticator(CLOSED), tickets)(scope), protocols
+        finally:
+            await log.close()
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("path", ["/api/audio", "/v1/realtime"])
+def test_a_ticket_among_the_subprotocols_signs_in_from_any_page(path: str) -> None:
+    who, _ = socket_asked(path, path, lambda ticket: ["x", f"ticket.{ticket}"], origin="https://evil.example")
+    assert (who.sub, who.note) == ("bob", "a note")
+
+
+def test_a_key_among_the_subprotocols_signs_in_on_the_route_of_openai_only() -> None:
+    offered = ["realtime", f"openai-insecure-api-key.{TOKEN}"]
+    assert socket_asked("/v1/realtime", None, lambda _: offered)[0].sub == "alice"
+    with pytest.raises(Unauthorized):
+        socket_asked("/api/audio", None, lambda _: offered)
+
+
+def test_a_ticket_stands_where_a_key_does_on_the_route_of_openai() -> None:
+    path = "/v1/realtime"
+    assert socket_asked(path, path, lambda ticket: [f"openai-insecure-api-key.ek_{ticket}"])[0].sub == "bob"
+    with pytest.raises(Unauthorized):
+        socket_asked(path, "/api/audio", lambda ticket: [f"openai-insecure-api-key.ek_{ticket}"])
+    with pytest.raises(Unauthorized):
+        socket_asked("/api/audio", "/api/audio", lambda _: [], authorization="Bearer ek_1.x")
+
+
+@pytest.mark.parametrize("offered", [[], ["ticket."], ["ticket.1.x"], ["openai-insecure-api-key."], ["realtime"]])
+def test_subprotocols_without_a_credential_do_not_sign_in(offered: list[str]) -> None:
+    with pytest.raises(Unauthorized):
+        socket_asked("/v1/realtime", "/v1/realtime", lambda _: offered)
