@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,15 @@ class Plan:
     sound_s: float = 60.0
     idle: int = 500
     visits: int = 200
-    peers_bin_s: float = 65.0
-    """About so much speech for each client beside WhisperLive."""
+    each_s: float = 45.0
+    """About so much speech for each client beside WhisperLive,"""
+    tail_s: float = 10.0
+    """and so much silence after each recording: that long it may take until the last words are final."""
 
 
-QUICK = Plan(of_each_kind=2, speak_s=15.0, steps=(2, 8), step_s=12.0, sound_s=9.0, idle=100, visits=40, peers_bin_s=15)
+QUICK = Plan(
+    of_each_kind=2, speak_s=15.0, steps=(2, 8), step_s=12.0, sound_s=9.0, idle=200, visits=60, each_s=15, tail_s=6
+)
 
 
 @dataclass
@@ -192,32 +197,28 @@ def memory(rig: Rig) -> Figures:
     """What open sessions keep in memory, and what closed ones leave behind."""
     shortest = min((one for one in rig.speech if one.kind == "clean"), key=lambda one: one.seconds)
     with rig.serving(TRILANE_LIMIT_VOICES=MANY) as server:
-        left = audio_memory.visited(server, shortest.samples, rig.plan.visits)
-        return {**left, **audio_memory.idle(server, rig.plan.idle)}
+        kept = audio_memory.idle(server, rig.plan.idle)
+    with rig.serving(TRILANE_LIMIT_VOICES=MANY) as server:
+        return {**kept, **audio_memory.visited(server, shortest.samples, rig.plan.visits)}
 
 
 def beside(clients: int) -> Callable[[Rig], Figures]:
-    """The same recordings to each server, one connection each, so many at once."""
+    """The same recordings to each server, a connection for each, so many at once; silence follows on all of them."""
 
     def measure(rig: Rig) -> Figures:
-        hands = deal(rig.speech, max(8, round(sum(one.seconds for one in rig.speech) / rig.plan.peers_bin_s)))[:clients]
-        recordings = [one for hand in zip(*_filled(hands), strict=True) for one in hand if one is not None]
-        references = [rig.references.of(one) for one in recordings]
+        hands = deal(rig.speech, max(8, round(sum(one.seconds for one in rig.speech) / rig.plan.each_s)))[:clients]
+        recordings = [one for turn in zip_longest(*hands) for one in turn if one is not None]
+        rig.references.learn(recordings)
+        spoken = [np.concatenate([one.samples, silence(rig.plan.tail_s)]) for one in recordings]
         with rig.serving() as server:
             if rig.target == "whisperlive":
-                calls: list[Any] = [listen(server.url, one.samples, str(rig.place.model)) for one in recordings]
+                calls: list[Any] = [listen(server.url, samples, str(rig.place.model)) for samples in spoken]
             else:
-                ends = silence(PAUSE_S)
-                calls = [speak(server.url, np.concatenate([one.samples, ends])) for one in recordings]
+                calls = [speak(server.url, samples) for samples in spoken]
             done, cpu_s = rig.run(server, calls, clients)
-        return _compared(recordings, references, done, cpu_s)
+        return _compared(recordings, [rig.references.of(one) for one in recordings], done, cpu_s)
 
     return measure
-
-
-def _filled(hands: Sequence[Sequence[Recording]]) -> list[list[Recording | None]]:
-    most = max(map(len, hands))
-    return [[*hand, *[None] * (most - len(hand))] for hand in hands]
 
 
 def _compared(
@@ -235,7 +236,6 @@ def _compared(
         if (at_s := _final_at(one)) is not None:
             final_s.append(at_s - ended_s)
         words_s += delays(for_good(one.texts), reference.words)
-    sent_s = sum(one.seconds if isinstance(one, Spoken) else one.sent_s for one in done)
     return {
         "wer": _wer(recordings, [one.text for one in done]),
         "first_s": summary(first_s),
@@ -243,8 +243,8 @@ def _compared(
         "last_text_s": summary(last_s),
         "final_s": summary(final_s),
         "without_final": len(done) - len(final_s),
-        "cpu_per_audio_s": cpu_s / sent_s,
-        "bytes_per_audio_s": sum(one.received_bytes for one in done) / sent_s,
+        "cpu_per_audio_s": cpu_s / _seconds(done),
+        "bytes_per_audio_s": sum(one.received_bytes for one in done) / _seconds(done),
         "late_s": quantile([one.late_s for one in done], 1.0),
     }
 
@@ -256,7 +256,7 @@ def _final_at(one: Spoken | Shown) -> float | None:
     return max((segment.final.at_s for segment in one.finals if segment.final is not None), default=None)
 
 
-def _seconds(spoken: Sequence[Spoken]) -> float:
+def _seconds(spoken: Sequence[Spoken | Shown]) -> float:
     return sum(one.seconds for one in spoken)
 
 

@@ -25,7 +25,7 @@ from websockets.exceptions import ConnectionClosed
 from loadtests.bench import machine
 from loadtests.bench.audio_client import frames
 from loadtests.bench.audio_server import HOST, START_S, Place, Server
-from loadtests.bench.audio_speech import RATE, Samples, silence
+from loadtests.bench.audio_speech import RATE, Samples
 from loadtests.bench.audio_words import Timed
 from loadtests.bench.processes import NotStarted, process
 
@@ -53,20 +53,18 @@ TranscriptionServer().run("127.0.0.1", port=int(sys.argv[1]), backend="faster_wh
     faster_whisper_custom_model_path=sys.argv[2], single_model=True, batch_enabled=False,
     max_clients=64, max_connection_time=3600)
 """
-WAIT_S = 10.0
-"""Of silence after the speech, for its last words to become `completed`."""
 
 
 @dataclass
 class Shown:
     """What one client of it was shown. Times are seconds since the first sample was spoken."""
 
+    seconds: float = 0.0
+    """Of audio."""
     texts: list[Timed] = field(default_factory=list[Timed])
     """The whole text, each time that it changed."""
     completed_at_s: float | None = None
     """Since when all of the last text is completed."""
-    sent_s: float = 0.0
-    """Of audio, with the silence."""
     late_s: float = 0.0
     received_bytes: int = 0
     faults: dict[str, int] = field(default_factory=dict[str, int])
@@ -130,15 +128,19 @@ def whisper_live(place: Place, cache: Path, warm_up: Samples, threads: int) -> G
 
 
 async def listen(url: str, samples: Samples, model: str) -> Shown:
-    """One client: speech, then silence until all is completed, at most `WAIT_S`; its text as it is then counts."""
-    shown = Shown()
+    """One client, from the first sample to the last; it leaves then, for nothing it says makes the server finish."""
+    shown = Shown(seconds=len(samples) / RATE)
     start = {"uid": os.urandom(8).hex(), "language": "en", "task": "transcribe", "model": model, "use_vad": True}
     try:
-        limit_s = len(samples) / RATE + WAIT_S + START_S
+        limit_s = shown.seconds + START_S
         async with asyncio.timeout(limit_s), connect(url, compression=None, proxy=None) as client:
             await client.send(json.dumps(start))
             await client.recv()  # SERVER_READY
-            await _converse(client, shown, samples)
+            began = time.monotonic()
+            async with asyncio.TaskGroup() as group:
+                hearing = group.create_task(_hear(client, shown, began))
+                await _play(client, shown, samples, began)
+                hearing.cancel()
     except TimeoutError:
         shown.faults["no answer in time"] = 1
     except (OSError, ConnectionClosed) as err:
@@ -146,24 +148,11 @@ async def listen(url: str, samples: Samples, model: str) -> Shown:
     return shown
 
 
-async def _converse(client: ClientConnection, shown: Shown, samples: Samples) -> None:
-    began, speech_s = time.monotonic(), len(samples) / RATE
-    async with asyncio.TaskGroup() as group:
-        hearing = group.create_task(_hear(client, shown, began))
-        try:
-            shown.late_s = await _play(client, samples, began)
-            for _ in range(int(WAIT_S)):
-                if shown.completed_at_s is not None and shown.completed_at_s > speech_s:
-                    break
-                await _play(client, silence(1.0), time.monotonic())
-        except ConnectionClosed:
-            shown.faults["closed early"] = 1
-        shown.sent_s = time.monotonic() - began
-        hearing.cancel()
-
-
-async def _play(client: ClientConnection, samples: Samples, began: float) -> float:
-    return await frames(samples.astype(np.float32).tobytes(), 4 * RATE, began, 1.0, client.send)
+async def _play(client: ClientConnection, shown: Shown, samples: Samples, began: float) -> None:
+    try:
+        shown.late_s = await frames(samples.astype(np.float32).tobytes(), 4 * RATE, began, 1.0, client.send)
+    except ConnectionClosed:
+        shown.faults["closed early"] = 1
 
 
 async def _hear(client: ClientConnection, shown: Shown, began: float) -> None:

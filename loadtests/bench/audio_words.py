@@ -49,11 +49,16 @@ def edits(one: Sequence[str], other: Sequence[str]) -> int:
     return _costs(one, other)[-1][-1]
 
 
-def align(one: Sequence[str], other: Sequence[str]) -> list[tuple[int, int]]:
-    """The places of the words that are the same in both, in an alignment with the fewest edits."""
+def align(one: Sequence[str], other: Sequence[str], *, so_far: bool = False) -> list[tuple[int, int]]:
+    """The places of the words that are the same in both, in an alignment with the fewest edits.
+
+    `so_far`: one is as far as the other had come at some time, so what follows in the other is no edit.
+    """
     costs = _costs(one, other)
     pairs: list[tuple[int, int]] = []
     i, j = len(one), len(other)
+    if so_far:
+        j = max(range(j + 1), key=lambda end: (-costs[i][end], end))
     while i and j:
         here, same = costs[i][j], one[i - 1] == other[j - 1]
         if here == costs[i - 1][j - 1] + (not same):
@@ -85,7 +90,7 @@ def settled(stable: Iterable[Timed], final: Timed) -> list[Timed]:
         if len(known) == seen:
             continue  # the prefix never changes: it only grows
         seen = len(known)
-        for _, at in align(known, words):
+        for _, at in align(known, words, so_far=True):
             if times[at] is None:
                 times[at] = prefix.at_s
     return [Timed(word, final.at_s if at is None else at) for word, at in zip(words, times, strict=True)]
@@ -102,7 +107,7 @@ def for_good(texts: Sequence[Timed]) -> list[Timed]:
     since = [texts[-1].at_s] * len(words)
     standing = set(range(len(words)))
     for text in reversed(texts):
-        standing &= {at for _, at in align(normalise(text.word), words)}
+        standing &= {at for _, at in align(normalise(text.word), words, so_far=True)}
         for at in standing:
             since[at] = text.at_s
     return [Timed(word, at_s) for word, at_s in zip(words, since, strict=True)]

@@ -68,6 +68,20 @@ def test_the_same_words_are_paired_around_wrong_ones(one: str, other: str, pairs
     assert align(one.split(), other.split()) == pairs
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "pairs"),
+    [
+        ("", "a b", []),
+        ("the size of the", "the size of the drops as the size of the drop", [(0, 0), (1, 1), (2, 2), (3, 3)]),
+        ("b", "a b c", [(0, 1)]),
+        ("a x", "a b c a", [(0, 0)]),
+        ("a b c", "a b", [(0, 0), (1, 1)]),
+    ],
+)
+def test_what_was_said_so_far_is_the_beginning_of_the_whole(one: str, other: str, pairs: list[tuple[int, int]]) -> None:
+    assert align(one.split(), other.split(), so_far=True) == pairs
+
+
 def test_a_tally_sums_errors_and_words_over_texts() -> None:
     tally = Tally()
     assert tally.rate is None
@@ -92,6 +106,7 @@ FINAL = Timed("Ask not what your country.", 9.0)
         ([("ask nod", 1.0), ("ask nod what your", 2.0)], [1, 9, 2, 2, 9]),  # the final corrects one
         ([("Well ask not", 1.0)], [1, 1, 9, 9, 9]),
         ([("Ask what your country", 1.0)], [1, 9, 1, 1, 1]),
+        ([("Ask your", 1.0)], [1, 9, 9, 9, 9]),
     ],
 )
 def test_a_word_is_settled_when_a_stable_prefix_has_it_or_by_the_final(
