@@ -131,7 +131,8 @@ class Realtime:
             case TurnOver():
                 return self._completed(self._item(message.turn))
             case Failure():
-                return [ErrorEvent(error=ErrorBody(type="server_error", code=message.code, message=message.message))]
+                kind = "server_error" if message.retryable else "invalid_request_error"
+                return [ErrorEvent(error=ErrorBody(type=kind, code=message.code, message=message.message))]
             case Aside():
                 return self._put(message)
             case Ack() | Marker() | Lag() | Drain() | Done():

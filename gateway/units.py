@@ -218,10 +218,11 @@ def events_unit(settings: Settings) -> Unit:
 
 def audio_unit(settings: Settings) -> Unit:
     from audio.models import INSTALL, is_installed
+    from routes import tickets
 
     if not is_installed():
         raise ConfigurationError(f"the audio lane's packages are not there: {INSTALL}")
-    return _unit("audio", settings, [partial(_audio, at_once=True)])
+    return _unit("audio", settings, [partial(_audio, at_once=True)], tickets.ROUTES)
 
 
 def all_unit(settings: Settings) -> Unit:

@@ -11,7 +11,7 @@ from routes.requests import AnyRequest, body_of, decode
 
 
 class TicketRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    route: Literal["/api/events", "/api/audio"]
+    route: Literal["/api/events", "/api/audio", "/v1/realtime"]
 
 
 class Ticket(msgspec.Struct, frozen=True):

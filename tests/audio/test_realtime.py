@@ -31,12 +31,13 @@ from audio.protocol import (
     Word,
 )
 from audio.realtime import Answer, Cleared, Realtime, Standing
-from audio.realtime_client import Client, open_client
+from audio.realtime_client import Client, error_event, open_client
 from audio.realtime_messages import WORDS, BufferCleared, Input, Pcm, SessionChange, TranscriptionSession
 from audio.realtime_terms import changed, noted, recalled, terms_of
 from audio.segment import Turn
 from audio.transcriber import SAMPLE_RATE, Samples
-from gateway.errors import BadRequest, NotFound, TooLarge
+from gateway.errors import BadRequest, NotFound, Overloaded, TooLarge
+from routes.audio import close_code
 from tests.audio.feeding import drain
 from tests.audio.lanes import ME, Place, place
 from tests.virtual_time import simulated
@@ -606,6 +607,17 @@ async def test_a_drain_makes_everything_final_and_sends_its_clients_elsewhere() 
         await at.lane.drain()
         assert (await caller.over()).code == 1012
         assert caller.text == ["w1 w2"]
+
+
+@simulated
+async def test_a_full_process_says_so_with_a_code_on_which_the_sdks_come_back() -> None:
+    async with place(sessions=1) as at:
+        caller = await call(at)
+        with pytest.raises(Overloaded) as full:
+            await call(at)
+        assert close_code(full.value) == 1013
+        assert error_event(full.value).error.type == "server_error"
+        caller.cut()
 
 
 @simulated

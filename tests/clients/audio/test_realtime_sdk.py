@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 import websockets
@@ -15,7 +16,7 @@ from openai.resources.realtime.realtime import AsyncRealtimeConnection
 from openai.types.websocket_reconnection import ReconnectingEvent, ReconnectingOverrides
 
 from tests.clients.audio.voice import KEY, PACE, RATE, errors, hearing, speak, speech
-from tests.conftest import Gateway
+from tests.conftest import Gateway, eventually
 from tests.faults.cutting_proxy import Cut, CuttingProxy
 
 INTENT = {"intent": "transcription"}
@@ -126,6 +127,29 @@ def test_turns_are_found_and_transcribed(gateway: Gateway) -> None:
         check_chain(told)
         assert len({event.event_id for event in told.events}) == len(told.events)
         assert all(event.usage.type == "duration" and event.usage.seconds > 0 for event in told.of(COMPLETED))
+
+    asyncio.run(scene())
+
+
+def test_who_closes_leaves_nothing_open(gateway: Gateway) -> None:
+    async def scene() -> None:
+        async with session(gateway.url) as told:
+            await told.speak(speech()[:RATE])
+            eventually(lambda: gateway.gauge("trilane_audio_sessions") == 1, what="no other session is left")
+
+    asyncio.run(scene())
+    eventually(lambda: gateway.gauge("trilane_audio_sessions") == 0, what="the session is over")
+
+
+def test_a_page_asks_the_audio_unit_itself_for_its_ticket(gateway: Gateway) -> None:
+    headers = {"Authorization": f"Bearer {KEY}"}
+    answer = httpx2.post(f"{gateway.url}/api/tickets", json={"route": "/v1/realtime"}, headers=headers)
+    url = f"ws://127.0.0.1:{gateway.port}/v1/realtime?intent=transcription"
+
+    async def scene() -> None:
+        offered: list[Any] = ["realtime", f"ticket.{answer.json()['ticket']}"]
+        async with websockets.connect(url, subprotocols=offered) as socket:
+            assert socket.subprotocol == "realtime"
 
     asyncio.run(scene())
 
