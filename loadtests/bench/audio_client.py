@@ -98,9 +98,9 @@ class Spoken:
         if segment.final is not None:
             self.fault("partials after their final")
         known, stable = segment.stable[-1].word if segment.stable else "", message["stable"]
-        if not f"{stable} ".startswith(f"{known} " if known else ""):
+        if not _begins(stable, known):
             self.fault("stable words taken back")
-        if not f"{message['text']} ".startswith(stable):
+        if not _begins(message["text"], stable):
             self.fault("partials without their stable prefix")
         segment.stable.append(Timed(stable, at_s))
         self._show(segment, message, at_s)
@@ -164,6 +164,10 @@ async def together(sessions: Sequence[Awaitable[Spoken]], at_once: int) -> list[
             return await session
 
     return list(await asyncio.gather(*(one(session) for session in sessions)))
+
+
+def _begins(text: str, words: str) -> bool:
+    return not words or f"{text} ".startswith(f"{words} ")
 
 
 def pcm(samples: Samples) -> bytes:
