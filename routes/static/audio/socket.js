@@ -23,9 +23,10 @@ const KEEPALIVE_MS = 15_000;
  * @returns {Promise<number>} the code of its close
  */
 export function converse(session, ticket, changed, signal) {
-  const address = new URL(`${PATH}?ticket=${ticket}`, location.href);
+  const address = new URL(PATH, location.href);
   address.protocol = address.protocol.replace("http", "ws");
-  const socket = new WebSocket(address, SUBPROTOCOL);
+  // A browser's WebSocket sends no header, and an address is written to logs.
+  const socket = new WebSocket(address, [SUBPROTOCOL, `ticket.${ticket}`]);
   return new Promise((resolve) => {
     const watch = new Watch(session.sampleRate);
     const step = () => {
