@@ -211,7 +211,8 @@ final class Microphone {
             if type == AVAudioSession.InterruptionType.began.rawValue { heard.yield(.paused) } else { one.again() }
         }
         // Another route (a headset) may have another format: then the engine has stopped, and wants a new tap.
-        let stops = [Notification.Name.AVAudioEngineConfigurationChange, AVAudioSession.mediaServicesWereResetNotification]
+        let reset = AVAudioSession.mediaServicesWereResetNotification
+        let stops = [Notification.Name.AVAudioEngineConfigurationChange, reset]
         for name in stops + [UIApplication.didBecomeActiveNotification] {
             watch(name) { one, _ in if !one.engine.isRunning { one.again() } }
         }

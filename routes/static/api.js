@@ -14,7 +14,7 @@ import { NotAStream } from "./stream/resume.js";
 /** @typedef {{id: string, message: UIMessage, trigger: "submit-message" | "regenerate-message", messageId?: string}} SendBody */
 /** @typedef {{topic: string, offset: number, cursor: string, duplicate: boolean}} Published */
 /** @typedef {{method?: string, body?: unknown, headers?: Record<string, string>, signal?: AbortSignal, quiet?: boolean}} Call
- *   `body`: text is sent as it is; `quiet`: do not ask for a key when one is needed */
+ *   `body`: text and forms are sent as they are; `quiet`: do not ask for a key when one is needed */
 
 const KEY = "trilane.key";
 const STREAM = "text/event-stream";
@@ -127,6 +127,19 @@ export class Api {
   }
 
   /**
+   * The words of a file, as events.
+   * @param {File} file
+   * @param {AbortSignal} signal
+   */
+  async transcribe(file, signal) {
+    const body = new FormData();
+    body.set("file", file);
+    body.set("stream", "true");
+    const response = await this.#call("/api/audio/transcriptions", { method: "POST", body, signal });
+    return /** @type {ReadableStream<Uint8Array<ArrayBuffer>>} */ (response.body);
+  }
+
+  /**
    * @param {string} url
    * @param {Call} [call]
    * @returns {Promise<Response>}
@@ -149,12 +162,13 @@ export class Api {
    */
   #init(call, key) {
     const headers = new Headers(call.headers);
-    if (call.body !== undefined) headers.set("content-type", "application/json");
+    const isAsItIs = call.body === undefined || typeof call.body === "string" || call.body instanceof FormData;
+    if (call.body !== undefined && !(call.body instanceof FormData)) headers.set("content-type", "application/json");
     if (key !== null) headers.set("authorization", `Bearer ${key}`);
     return {
       method: call.method ?? "GET",
       headers,
-      body: call.body === undefined || typeof call.body === "string" ? call.body : JSON.stringify(call.body),
+      body: isAsItIs ? /** @type {any} */ (call.body) : JSON.stringify(call.body),
       signal: call.signal ?? null,
       cache: "no-store",
     };

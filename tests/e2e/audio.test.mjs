@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { FileReading } from "../../routes/static/audio/file.js";
 import { barsOf, isMute, levelOf } from "../../routes/static/audio/level.js";
 import { isForGood, Session } from "../../routes/static/audio/session.js";
 import { Tape } from "../../routes/static/audio/tape.js";
@@ -155,7 +156,7 @@ test("five minutes are kept; then recording waits, says so, and goes on behind a
   assert.equal(session.durationS, 300);
   assert.ok(session.isFull);
   assert.ok(Math.abs(session.missedS - 1) < 1e-6);
-  assert.match(wordsOf({ session, sound: "on", trouble: null, onLine: true, nowMs: 0 }).text, /Not recording/);
+  assert.match(wordsOf({ session, sound: "on", trouble: null, reading: null, onLine: true, nowMs: 0 }).text, /Not recording/);
   session.start();
   session.take(ready(), 0);
   drained(session, 260_000);
@@ -263,13 +264,33 @@ test("a final without words is no line", () => {
   assert.deepEqual([transcript.lines, transcript.now], [[], []]);
 });
 
+// A file
+
+/** What is made of a file whose words come in these events; with whatever was raised. */
+async function readFile(...events) {
+  const reading = new FileReading("talk.mp3");
+  const text = events.map((event) => `: 5.0 of 9.0 s\ndata: ${JSON.stringify(event)}\n\n`).join("");
+  const raised = await reading.read(new Response(text).body, () => {}).catch((error) => error);
+  return { text: reading.transcript.text, isOver: reading.isOver, raised };
+}
+const delta = (text) => ({ type: "transcript.text.delta", delta: text });
+
+test("a file's words are lines without a time, and a cut or an error is never its end", async () => {
+  const done = { type: "transcript.text.done", text: "One. Two." };
+  assert.deepEqual(await readFile(delta("One."), delta(" Two."), done), { text: "One. Two.", isOver: true, raised: undefined });
+  const cut = await readFile(delta("One."));
+  assert.deepEqual([cut.text, cut.isOver, cut.raised instanceof TypeError], ["One.", false, true]);
+  const failed = await readFile(delta("One."), { error: { code: "bad_audio", message: "no" } });
+  assert.deepEqual([failed.isOver, failed.raised.detail], [false, "no"]);
+});
+
 // Words
 
 /** A session that this has happened to, in words. */
 function told(happen, more = {}) {
   const session = happen ? listening(100) : null;
   happen?.(session);
-  const { text, news, kind } = wordsOf({ session, sound: "on", trouble: null, onLine: true, nowMs: 1000, ...more });
+  const { text, news, kind } = wordsOf({ session, sound: "on", trouble: null, reading: null, onLine: true, nowMs: 1000, ...more });
   return [kind, text, news];
 }
 const cut = (session) => (drained(session), session.closed(1006));
@@ -294,6 +315,7 @@ const CASES = [
   ["full", (s) => (drained(s), s.take({ type: "error", code: "overloaded", message: "" }, 0), s.closed(1013)), {}, "warn", "The gateway is full", /else try later/],
   ["finishing", (s) => (s.stop(), drained(s)), { sound: "off" }, "live", "Finishing…", "The last words are on their way."],
   ["finishing without a connection", (s) => (s.stop(), s.closed(1006)), { sound: "off" }, "warn", "Reconnecting…", "10 s of what you said are kept here."],
+  ["a file", null, { reading: { name: "talk.mp3" }, sound: "off" }, "live", "Reading a file…", "talk.mp3"],
   ["done", (s) => s.take({ type: "done" }, 0), { sound: "off" }, "over", "The microphone is off", ""],
   ["taken over", (s) => s.closed(4503), { trouble: closeTrouble(4503, null), sound: "off" }, "error", /newer connection/, ""],
 ];
@@ -311,7 +333,7 @@ for (const [name, happen, more, kind, text, news] of CASES) {
 
 test("a session that never began says what may be wrong with the gateway", () => {
   const session = new Session(RATE);
-  const words = () => wordsOf({ session, sound: "on", trouble: null, onLine: true, nowMs: 0 });
+  const words = () => wordsOf({ session, sound: "on", trouble: null, reading: null, onLine: true, nowMs: 0 });
   assert.deepEqual([words().text, words().news], ["Connecting…", "Go ahead. What you say is kept until the gateway has heard it."]);
   for (let failures = 0; failures < 4; failures += 1) session.closed(1006);
   assert.match(words().news, /may run without its audio lane/);

@@ -92,6 +92,12 @@ class AudioPage:
         text = " ".join(self.finals.locator("p").all_inner_texts())
         return re.findall(r"[a-z']+", text.lower())
 
+    def expect_speech(self) -> None:
+        """What was said is there, whole and once. A model this small mishears a word now and then."""
+        words = self.words()
+        assert errors(words) <= 5, words
+        assert words.count("country") == 2, words
+
 
 def errors(heard: list[str]) -> int:
     """How many words are wrong, missing or too many."""
@@ -142,12 +148,12 @@ def test_what_is_said_is_read_as_it_is_said_and_can_be_used(new_tab: Callable[[]
     page.wait_for_words("for your country")
     page.stop()
     assert {"stable", "tail"} <= set(page.page.evaluate("[...parts]"))
-    assert errors(page.words()) <= 2, page.words()
+    page.expect_speech()
     times = page.finals.locator(".at").all_inner_texts()
     assert times == sorted(times)
     assert re.fullmatch(r"0:0\d", times[0])
     page.page.reload()
-    assert errors(page.words()) <= 2, "what was dictated outlives a reload"
+    page.expect_speech()
     page.button("Send to chat").click()
     expect(page.page.get_by_label("Message", exact=True)).to_have_value(re.compile("ask not", re.IGNORECASE))
 
@@ -177,7 +183,7 @@ def test_a_cut_and_a_killed_gateway_lose_no_word_and_double_none(
     page.page.evaluate("() => dispatchEvent(new Event('online'))")
     page.wait_for_words("for your country")
     page.stop()
-    assert errors(page.words()) <= 3, page.words()
+    page.expect_speech()
     sessions = {message["session"] for message in page.ready}
     assert len(sessions) == 1
     assert len(page.ready) >= 3
@@ -240,6 +246,20 @@ def test_a_microphone_that_is_refused_says_what_to_do(new_tab: Callable[[], Page
     expect(page.state).to_have_text("The microphone was refused.")
     expect(page.news).to_contain_text("Allow it for this page")
     assert page.ready == []
+
+
+def test_a_file_becomes_words(new_tab: Callable[[], Page], gateway: Gateway) -> None:
+    page = AudioPage(new_tab(), gateway.url)
+    page.page.get_by_label("Choose a file").set_input_files(SPEECH)
+    page.wait_for_words("for your country")
+    expect(page.state).to_have_text("The microphone is off")
+    page.expect_speech()
+    expect(page.page.get_by_role("region", name="jfk.flac")).to_be_visible()
+    page.page.get_by_label("Choose a file").set_input_files(
+        {"name": "a.mp3", "mimeType": "audio/mpeg", "buffer": b"no"}
+    )
+    expect(page.news).to_contain_text("a.mp3")
+    expect(page.button("Start listening")).to_be_enabled()
 
 
 def test_who_must_sign_in_listens_with_a_ticket(

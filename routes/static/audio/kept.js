@@ -3,16 +3,19 @@
 
 import { Session } from "./session.js";
 
-/** @typedef {{session: Session, startedAtMs: number}} Take what was dictated from one press to the next */
-/** @typedef {{startedAtMs: number, id: string, cursor: string, sampleRate: number, isOver: boolean, lines: import("./transcript.js").Line[]}} Kept */
+/** @typedef {{source: Session | import("./file.js").FileReading, startedAtMs: number, name: string}} Take
+ *   what was dictated from one press to the next; or a file, by its name */
+/** @typedef {{startedAtMs: number, name: string, id: string, cursor: string, sampleRate: number, isOver: boolean, lines: import("./transcript.js").Line[]}} Kept */
 
 const TAKES = "trilane.dictated";
+const OVER = { id: "", cursor: "", sampleRate: 0, isOver: true };
 
 /** @param {Take[]} takes */
 export function keepTakes(takes) {
-  const kept = takes.map(({ session, startedAtMs }) => {
-    const { id, cursor, sampleRate, isOver, transcript } = session;
-    return { startedAtMs, id, cursor, sampleRate, isOver, lines: transcript.lines };
+  const kept = takes.map(({ source, startedAtMs, name }) => {
+    const { lines } = source.transcript;
+    const { id, cursor, sampleRate, isOver } = source instanceof Session ? source : OVER;
+    return { startedAtMs, name, id, cursor, sampleRate, isOver, lines };
   });
   try {
     sessionStorage.setItem(TAKES, JSON.stringify(kept));
@@ -29,10 +32,10 @@ export function keptTakes() {
 }
 
 /** @param {Kept} kept */
-function takeOf({ startedAtMs, isOver, ...kept }) {
-  const session = Session.again(kept);
-  if (isOver || !kept.id) session.abandon();
-  return { session, startedAtMs };
+function takeOf({ startedAtMs, name, isOver, ...kept }) {
+  const source = Session.again(kept);
+  if (isOver || !kept.id) source.abandon();
+  return { source, startedAtMs, name };
 }
 
 export const forgetTakes = () => sessionStorage.removeItem(TAKES);

@@ -8,6 +8,7 @@
 import { noteOfFailure } from "../chat/endings.js";
 import { Problem } from "../problems.js";
 import { backoff } from "../stream/resume.js";
+import { FileReading } from "./file.js";
 import { forgetTakes, keepTakes, keptTakes } from "./kept.js";
 import { barsOf, isMute } from "./level.js";
 import { Microphone } from "./microphone.js";
@@ -39,6 +40,10 @@ export class AudioLane {
   sound = "off";
   /** How loud it was of late. @type {import("./level.js").Bar[]} */
   bars = [];
+  /** The one that is heard, or was last. @type {Session | null} */
+  session = null;
+  /** The file that is being read. @type {FileReading | null} */
+  reading = null;
   #muteFrames = 0;
   /** @type {Microphone | null} */
   #microphone = null;
@@ -49,13 +54,8 @@ export class AudioLane {
   constructor(around) {
     this.#around = around;
     addEventListener("pagehide", () => keepTakes(this.takes));
-    const { session } = this;
-    if (session && !session.isOver) void this.#listen(session);
-  }
-
-  /** The one that is heard, or was last. */
-  get session() {
-    return this.takes.at(-1)?.session ?? null;
+    const source = this.takes.at(-1)?.source;
+    if (source instanceof Session && !source.isOver) void this.#listen(source);
   }
 
   /** Between one press and the next. */
@@ -65,12 +65,12 @@ export class AudioLane {
 
   /** Whether what was said still waits for the gateway. */
   get isBusy() {
-    return this.session !== null && !this.session.isOver;
+    return this.reading !== null || (this.session !== null && !this.session.isOver);
   }
 
   /** All that was dictated, a paragraph for each time. */
   get text() {
-    return this.takes.map(({ session }) => session.transcript.text).filter(Boolean).join("\n\n");
+    return this.takes.map(({ source }) => source.transcript.text).filter(Boolean).join("\n\n");
   }
 
   async start() {
@@ -98,21 +98,47 @@ export class AudioLane {
       gone: () => this.#gone(),
     });
     this.sound = "on";
-    this.takes.push({ session, startedAtMs: Date.now() });
+    this.takes.push({ source: session, startedAtMs: Date.now(), name: "" });
     void this.#listen(session);
+  }
+
+  /**
+   * A file in words.
+   * @param {File} file
+   */
+  async read(file) {
+    if (this.sound !== "off" || this.isBusy) return;
+    const { api, changed } = this.#around;
+    const { signal } = (this.#leaving = new AbortController());
+    const reading = (this.reading = new FileReading(file.name));
+    this.trouble = null;
+    this.takes.push({ source: reading, startedAtMs: Date.now(), name: file.name });
+    changed();
+    try {
+      await reading.read(await api.transcribe(file, signal), changed);
+    } catch (error) {
+      if (!signal.aborted) this.trouble = noteOfFailure(error);
+    }
+    this.reading = null;
+    this.#settle();
   }
 
   /** No more is said. What was is still heard to its end; pressed again, that is given up. */
   stop() {
-    if (this.session?.isStopping) this.#leaving.abort();
+    if (this.reading || this.session?.isStopping) this.#leaving.abort();
     this.session?.stop();
     this.#shut();
     this.#around.changed();
   }
 
   clear() {
-    this.takes = this.takes.filter(({ session }) => !session.isOver);
+    this.takes = [];
     this.trouble = null;
+    this.#settle();
+  }
+
+  #settle() {
+    keepTakes(this.takes);
     this.#around.changed();
   }
 
@@ -160,6 +186,7 @@ export class AudioLane {
    * @param {Session} session
    */
   async #listen(session) {
+    this.session = session;
     const { signal } = (this.#leaving = new AbortController());
     try {
       while (!session.isOver) await this.#connect(session, signal);
@@ -168,8 +195,7 @@ export class AudioLane {
       session.abandon();
     }
     if (session === this.session) this.#shut();
-    keepTakes(this.takes);
-    this.#around.changed();
+    this.#settle();
   }
 
   /**

@@ -55,6 +55,16 @@ export class Transcript {
     this.#insert({ kind: "note", text, startS: atS, endS: atS });
   }
 
+  /**
+   * A line whose time is not known, behind all others.
+   * @param {string} text
+   */
+  append(text) {
+    /** @type {Line} */
+    const line = { kind: "said", text, startS: NaN, endS: NaN };
+    if (text) this.lines = [...this.lines, line];
+  }
+
   /** Nothing more will come: what was only guessed at stays a guess. */
   end() {
     for (const { startS, stable, tail } of this.now) {

@@ -7,7 +7,8 @@ import { byCode } from "../problems.js";
 /** @typedef {import("../chat/endings.js").Note} Note */
 /** @typedef {"off" | "asking" | "on" | "held" | "mute"} Sound
  *   of the microphone; `held`: by another app or the system; `mute`: it gives nothing but silence */
-/** @typedef {{session: Session | null, sound: Sound, trouble: Note | null, onLine: boolean, nowMs: number}} Standing */
+/** @typedef {{session: Session | null, sound: Sound, trouble: Note | null, reading: {name: string} | null, onLine: boolean, nowMs: number}} Standing
+ *   `reading`: a file */
 /** @typedef {{kind: "live" | "warn" | "over" | "error", text: string, news: string}} Words `kind` is how it looks */
 
 const NEWS_MS = 6000;
@@ -19,8 +20,9 @@ const MANY = 4;
  * @returns {Words}
  */
 export function wordsOf(standing) {
-  const { session, sound, trouble } = standing;
+  const { session, sound, trouble, reading } = standing;
   if (sound === "asking") return warn("Allow the microphone…", "Your browser asks whether this page may listen.");
+  if (reading) return { kind: "live", text: "Reading a file…", news: reading.name };
   if (trouble) return { kind: "error", text: trouble.text, news: trouble.detail };
   if (!session || session.isOver) return { kind: "over", text: "The microphone is off", news: "" };
   if (session.phase !== "live") return waitingWords(session, standing.onLine);

@@ -9,19 +9,24 @@ import { TranscriptList } from "./transcript.js";
 
 /** @typedef {import("../audio/lane.js").AudioLane} AudioLane */
 /** @typedef {{copy: (text: string, button: HTMLElement) => void, toChat: (text: string) => void}} Commands */
-/** @typedef {"start" | "stop" | "give-up"} Press what a press of the button does */
+/** @typedef {"start" | "stop" | "cancel" | "give-up"} Press what a press of the button does */
 
 const TICK_MS = 1000;
 
 /** @type {Record<Press, string>} */
-const LABELS = { start: "Start listening", stop: "Stop listening", "give-up": "Stop waiting for the last words" };
+const LABELS = {
+  start: "Start listening",
+  stop: "Stop listening",
+  cancel: "Stop reading the file",
+  "give-up": "Stop waiting for the last words",
+};
 
 export class AudioView {
   #button = byId("listen", HTMLButtonElement);
   #state = byId("audio-state", HTMLElement);
   #news = byId("audio-news", HTMLElement);
   #time = byId("audio-time", HTMLElement);
-  #tools = byId("audio-tools", HTMLElement);
+  #file = byId("audio-file", HTMLInputElement);
   #toChat = byId("audio-to-chat", HTMLButtonElement);
   #copy = byId("audio-copy", HTMLButtonElement);
   #clear = byId("audio-clear", HTMLButtonElement);
@@ -49,6 +54,7 @@ export class AudioView {
       lane.clear();
       this.focus();
     });
+    this.#takeFiles(byId("audio", HTMLElement));
     for (const moment of ["online", "offline", "resize"]) addEventListener(moment, () => this.later());
     // News passes, though nothing happens.
     setInterval(() => lane.isBusy && this.later(), TICK_MS);
@@ -75,6 +81,22 @@ export class AudioView {
     });
   }
 
+  /** @param {HTMLElement} place where one may be dropped */
+  #takeFiles(place) {
+    this.#file.addEventListener("change", () => {
+      const [file] = this.#file.files ?? [];
+      if (file) void this.#lane.read(file);
+      this.#file.value = "";
+    });
+    place.addEventListener("dragover", (event) => event.dataTransfer?.types.includes("Files") && event.preventDefault());
+    place.addEventListener("drop", (event) => {
+      const [file] = event.dataTransfer?.files ?? [];
+      if (!file) return;
+      event.preventDefault();
+      void this.#lane.read(file);
+    });
+  }
+
   async #begin() {
     this.#follower.toEnd();
     await this.#lane.start();
@@ -91,25 +113,25 @@ export class AudioView {
     // What was said a moment ago is on its way: only what waits longer is worth a colour.
     this.#level.render(bars, session && session.waitingS >= 1 ? session.sent : Infinity);
     say(/** @type {HTMLElement} */ (this.#time.lastElementChild), clock(session?.durationS ?? 0));
-    const isEmpty = takes.every(({ session: { transcript } }) => transcript.lines.length + transcript.now.length === 0);
+    const isEmpty = takes.every(({ source: { transcript } }) => transcript.lines.length + transcript.now.length === 0);
     this.#welcome.hidden = !isEmpty;
     const hasText = this.#lane.text !== "";
-    this.#tools.hidden = !hasText && !isBusy;
     for (const tool of [this.#toChat, this.#copy]) tool.disabled = !hasText;
-    this.#clear.hidden = isBusy;
+    this.#clear.hidden = isBusy || isEmpty;
+    this.#file.disabled = isBusy || this.#lane.sound !== "off";
   }
 
   #renderWords() {
-    const { session, sound, trouble } = this.#lane;
-    const words = wordsOf({ session, sound, trouble, onLine: navigator.onLine, nowMs: Date.now() });
+    const { session, sound, trouble, reading } = this.#lane;
+    const words = wordsOf({ session, sound, trouble, reading, onLine: navigator.onLine, nowMs: Date.now() });
     say(this.#state, words.text);
     this.#state.className = `status ${words.kind}`;
     say(this.#news, words.news);
   }
 
   #renderButton() {
-    const { sound, isOn, isBusy } = this.#lane;
-    const press = isOn ? "stop" : isBusy ? "give-up" : "start";
+    const { sound, isOn, isBusy, reading } = this.#lane;
+    const press = isOn ? "stop" : reading ? "cancel" : isBusy ? "give-up" : "start";
     this.#button.disabled = sound === "asking";
     if (press === this.#press) return;
     this.#press = press;

@@ -26,7 +26,7 @@ export class TranscriptList {
 
   /** @param {Take} take */
   #renderTake(take) {
-    const { lines, now } = take.session.transcript;
+    const { lines, now } = take.source.transcript;
     if (lines.length + now.length === 0) return;
     const { list, rows } = this.#shown.get(take) ?? this.#begin(take);
     if (rows.size === lines.length) return;
@@ -43,15 +43,16 @@ export class TranscriptList {
     const begun = { list: el("ol", { class: "spoken" }), rows: new Map() };
     const at = new Date(take.startedAtMs);
     const time = at.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
-    const head = el("h2", { class: "spoken-at" }, el("time", { datetime: at.toISOString(), title: at.toLocaleString() }, time));
-    this.#finals.append(el("section", { "aria-label": `Dictated at ${time}` }, head, begun.list));
+    const when = el("time", { datetime: at.toISOString(), title: at.toLocaleString() }, time);
+    const head = el("h2", { class: "spoken-at" }, when, take.name && ` · ${take.name}`);
+    this.#finals.append(el("section", { "aria-label": take.name || `Dictated at ${time}` }, head, begun.list));
     this.#shown.set(take, begun);
     return begun;
   }
 
   /** @param {Take | undefined} take */
   #renderNow(take) {
-    const now = take?.session.transcript.now ?? [];
+    const now = take?.source.transcript.now ?? [];
     while (this.#hypotheses.children.length > now.length) this.#hypotheses.lastChild?.remove();
     now.forEach(({ startS, stable, tail }, index) => {
       const row = this.#hypotheses.children[index] ?? this.#hypotheses.appendChild(hypothesisRow());
@@ -66,7 +67,7 @@ export class TranscriptList {
 
 /** @param {Line} line */
 function rowOf({ kind, text, startS }) {
-  return el("li", { class: `line ${kind}` }, el("span", { class: "at" }, clock(startS)), el("p", {}, text));
+  return el("li", { class: `line ${kind}` }, el("span", { class: "at" }, Number.isFinite(startS) ? clock(startS) : ""), el("p", {}, text));
 }
 
 function hypothesisRow() {
