@@ -34,6 +34,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "results" / "audio.jsonl"
 CACHE = ROOT / ".trilane" / "bench"
 """Not in git: WhisperLive's environment, and what is known of recordings."""
 GROUPS = list(dict.fromkeys(case.group for case in CASES))
+TARGETS = list(dict.fromkeys(target for case in CASES for target in case.targets))
 ATTEMPTS = 3
 PACKAGES = ("faster-whisper", "ctranslate2", "onnxruntime", "numpy", "websockets", "soxr")
 
@@ -70,7 +71,7 @@ def _rounds(args: argparse.Namespace, speech: list[Recording]) -> Iterator[Recor
     about = {**_about(args, model), "plan": asdict(plan)}
     for turn in range(args.rounds):
         for case in [case for case in CASES if {case.name, case.group} & set(args.cases)]:
-            for target in case.targets:
+            for target in [name for name in case.targets if name in args.targets]:
                 for record in _attempts(args, case, target, plan, speech, references):
                     record = {**about, "time": time.time(), "round": turn, **record}
                     _keep(Path(args.out), record)
@@ -136,6 +137,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=1, help="how often everything is measured (1)")
     parser.add_argument("--quick", action="store_true", help="a little of each: an indication, not a measurement")
     parser.add_argument("--cases", default="", help=f"some of {','.join(GROUPS)} (all; with --quick all but peers)")
+    parser.add_argument("--targets", default=",".join(TARGETS), help=f"some of {','.join(TARGETS)}")
     parser.add_argument("--cores", type=int, default=min(2, os.cpu_count() or 1), help="cores of the server (2)")
     parser.add_argument("--peer-threads", type=int, default=1, help="threads of WhisperLive's model (1, its default)")
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="a setting for Trilane")
@@ -151,6 +153,9 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     if not args.speech:
         parser.error("no speech: name a folder with --speech or TRILANE_SPEECH")
     args.cases = args.cases.split(",") if args.cases else [g for g in GROUPS if not (args.quick and g == "peers")]
-    if unknown := [name for name in args.cases if name not in {*GROUPS, *(case.name for case in CASES)}]:
-        parser.error(f"unknown load {unknown[0]!r}; there are {', '.join(GROUPS)}")
+    args.targets = args.targets.split(",")
+    known = [*GROUPS, *(case.name for case in CASES)]
+    for kind, asked, there in (("target", args.targets, TARGETS), ("load", args.cases, known)):
+        if unknown := [name for name in asked if name not in there]:
+            parser.error(f"unknown {kind} {unknown[0]!r}; there are {', '.join(dict.fromkeys(there))}")
     return args
