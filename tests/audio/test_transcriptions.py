@@ -17,7 +17,8 @@ from audio.fake import FakeTranscriber, FakeVoice, spoken
 from audio.hearing import Models
 from audio.transcriber import SAMPLE_RATE
 from audio.upload import Uploads
-from gateway.errors import BadRequest
+from gateway.auth import Grants, Principal
+from gateway.errors import BadRequest, Forbidden
 from routes import transcriptions
 from routes.multipart import Form
 from routes.transcriptions import Asked, asked_in
@@ -183,6 +184,14 @@ def test_a_file_of_silence_is_an_empty_text() -> None:
         assert server.post(file.getvalue(), response_format="srt").text == ""
         assert server.post(file.getvalue(), response_format="vtt").text == "WEBVTT\n\n"
         assert server.post(file.getvalue(), response_format="verbose_json").json()["segments"] == []
+
+
+def test_who_may_not_use_the_lane_is_told_before_anything_is_read() -> None:
+    class Asking:
+        user = Principal(sub="ann", grants=Grants(audio=False))
+
+    with pytest.raises(Forbidden, match="does not allow the audio lane"):
+        asyncio.run(transcriptions.transcriptions.fn(Asking(), None))  # type: ignore[arg-type]
 
 
 def test_too_large_is_413_with_the_setting() -> None:
