@@ -35,7 +35,7 @@ class Attachment:
     yet, so a slow reader sees the newest text and no hole in the numbers.
     """
 
-    __slots__ = ("_ending", "_held", "_is_cut", "_news", "_unsent", "seq")
+    __slots__ = ("_ending", "_held", "_is_cut", "_news", "_replayed", "_unsent", "seq")
 
     def __init__(self, seq: int) -> None:
         """`seq`: of the last message that the client holds."""
@@ -43,6 +43,8 @@ class Attachment:
         self._unsent: deque[Unsent] = deque()
         self._held: list[Unsent] | None = []
         self._ending: Ending | None = None
+        self._replayed = 0
+        """Messages that it is sent anew; they do not count as being behind."""
         self._is_cut = False
         """It ended at once: nothing more is said."""
         self._news = asyncio.Event()
@@ -61,7 +63,7 @@ class Attachment:
                     return unsent
         unsent = Unsent(message, self._number(message), is_ready=is_ready)
         self._unsent.append(unsent)
-        if len(self._unsent) > MAX_UNSENT:
+        if len(self._unsent) > MAX_UNSENT + self._replayed:
             self.end(Ending(1013, f"the reader is {MAX_UNSENT} messages behind"), at_once=True)
         self._news.set()
         return unsent
@@ -69,6 +71,7 @@ class Attachment:
     def release(self, first: list[ServerMessage]) -> None:
         """Says `first`, then what came meanwhile and is not among it; from now on, what comes."""
         held, self._held = self._held or [], None
+        self._replayed = max(0, len(first) - 1)
         said = {_identity(message) for message in first}
         for message in first:
             self.put(message)

@@ -203,7 +203,7 @@ class AudioLane:
             del self._presumed[live]
         for live in list(self._sessions.values()):
             if live.attachment is None and now - live.detached_at > KEPT_S:
-                live.drain()
+                live.expire()
         self._ticking = loop.call_later(TICK_S, self._tick)
 
     async def drain(self) -> None:

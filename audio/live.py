@@ -230,9 +230,15 @@ class Live:
     def drain(self) -> None:
         """Leaves after the finals that are due. A segment that is still spoken is heard anew elsewhere, if its client
         can send it again; else it ends here."""
-        self._is_leaving = True
-        if not self._resends or self.attachment is None:
+        if not self._resends:
             self.session.flush()
+        self._is_leaving = True
+        self._go_on()
+
+    def expire(self) -> None:
+        """Nobody came back: what was heard is made final, and the session lives on in the log alone."""
+        self.session.flush()
+        self._is_leaving = True
         self._go_on()
 
     # What comes of it

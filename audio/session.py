@@ -3,7 +3,8 @@
 Audio becomes segments by the speech probability of each frame. While a segment is spoken, hypotheses for all of it are
 made one after the other and shown as partials; once it is over it is decoded anew, at the best quality, and that is
 its final. One task of a session is with the model at a time; which one is decided when the model is free, so work
-that has become stale is never begun. Positions are samples at 16 kHz since the session began.
+that has become stale is never begun. Positions are samples at 16 kHz since the session began,
+and segments begin and end between frames: on whichever process a session goes on, its frames are the same.
 """
 
 from collections import deque
@@ -33,9 +34,9 @@ ON = 0.5
 OFF = 0.35
 """and is over when all are below this for `endpointing_s`."""
 ONSET_FRAMES = 2
-PREFIX = SAMPLE_RATE // 2
+PREFIX = 15 * FRAME
 """Kept before the first frame of speech: a soft beginning is quieter than the threshold."""
-TAIL = SAMPLE_RATE // 5
+TAIL = 6 * FRAME
 """Kept after the last one."""
 MIN_CUT = 12 * SAMPLE_RATE
 MAX_SEGMENT = 24 * SAMPLE_RATE
@@ -266,7 +267,7 @@ class Session:
         if self._loud < ONSET_FRAMES:
             return
         began = self.position - self._loud * FRAME
-        prefix = int(self.asked.prefix_s * SAMPLE_RATE)
+        prefix = round(self.asked.prefix_s * SAMPLE_RATE / FRAME) * FRAME
         self._begin(max(self._floor, began - prefix, self._tape.first), began, last_speech=self.position)
 
     def _begin(self, start: int, began: int, *, last_speech: int) -> None:

@@ -40,8 +40,9 @@ BEAM = 5
 TOKENS_PER_S = 8
 SPARE_TOKENS = 24
 REPEATED = 3
-FALLBACKS = (0.0, 0.2, 0.4)
-"""Temperatures of the decodes, on the full window, that an answer which is not believed is replaced by."""
+FALLBACKS = (0, 4)
+"""Of the decodes on the full window that replace an answer which is not believed: how long a run of words may not come
+twice (0: any may). None is sampled, so the same audio is always the same text, on whichever process."""
 PREPENDED, APPENDED = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001 - punctuation as Whisper writes it
 
 
@@ -150,7 +151,7 @@ class Whisper:
         tokenizers = [self._tokenizer(language) for language in languages]
         prompts = [self._prompt(task, tokenizer) for task, tokenizer in zip(tasks, tokenizers, strict=True)]
         is_final = tasks[0].is_final
-        guesses = self._generate(encoded, prompts, tokenizers, tasks, BEAM if is_final else 1, 0.0)
+        guesses = self._generate(encoded, prompts, tokenizers, tasks, BEAM if is_final else 1)
         answers: list[Heard] = []
         for at, (task, guess) in enumerate(zip(tasks, guesses, strict=True)):
             seconds = len(task.audio) / SAMPLE_RATE
@@ -164,12 +165,12 @@ class Whisper:
         return answers
 
     def _again(self, task: Task, prompt: list[int], tokenizer: Tokenizer, first: Guess) -> tuple[Guess, Any]:
-        """On the full window, warmer and warmer; the best of what was not believed, when nothing is."""
+        """On the full window; the best of what was not believed, when nothing is."""
         seconds = len(task.audio) / SAMPLE_RATE
         encoded = self._encode([task.audio], FULL)
         guesses = [first]
-        for temperature in FALLBACKS:
-            guess = self._generate(encoded, [prompt], [tokenizer], [task], BEAM, temperature)[0]
+        for unrepeated in FALLBACKS:
+            guess = self._generate(encoded, [prompt], [tokenizer], [task], BEAM, unrepeated)[0]
             if guess.is_believed(seconds) or not guess.is_speech:
                 return guess, encoded
             guesses.append(guess)
@@ -210,17 +211,15 @@ class Whisper:
         tokenizers: list[Tokenizer],
         tasks: list[Task],
         beam: int,
-        temperature: float,
+        unrepeated: int = 0,
     ) -> list[Guess]:
         longest_s = max(len(task.audio) for task in tasks) / SAMPLE_RATE
         wanted = 2 * (len(prompts[0]) + int(TOKENS_PER_S * longest_s) + SPARE_TOKENS)  # it halves what it is given
         results = self._model.generate(
             encoded,
             prompts,
-            beam_size=1 if temperature else beam,
-            num_hypotheses=1,
-            sampling_topk=0 if temperature else 1,
-            sampling_temperature=temperature or 1.0,
+            beam_size=beam,
+            no_repeat_ngram_size=unrepeated,
             max_length=min(self._whisper.max_length, wanted),
             return_scores=True,
             return_no_speech_prob=True,
