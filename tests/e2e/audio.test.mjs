@@ -217,6 +217,11 @@ for (const [code, comesBack] of [[1000, false], [1001, true], [1006, true], [100
   });
 }
 
+test("a session that was done before its client knew says that words may be missing", () => {
+  assert.match(closeTrouble(4502, { code: "session_over", message: "" }).detail, /may be missing/);
+  assert.match(closeTrouble(4502, { code: "session_unknown", message: "" }).text, /does not know/);
+});
+
 test("what was being said when a session ends for good stays, as a guess", () => {
   const session = listening();
   session.take(partial(0, 0.5, 2, "and so", "and so my"), 0);

@@ -218,7 +218,7 @@ def test_who_reloads_in_the_middle_still_reads_what_was_said(new_tab: Callable[[
     page.wait_until("0:04")
     page.page.reload()
     expect(page.state).to_have_text("The microphone is off")
-    page.wait_for_words("fellow american")
+    page.wait_for_words("and so")
     assert page.ready[-1]["resumeFrom"] > 0
 
 

@@ -90,14 +90,14 @@ export class AudioLane {
   async #open() {
     const microphone = (this.#microphone = new Microphone());
     const session = new Session(microphone.sampleRate);
-    this.bars = [];
-    this.#muteFrames = 0;
     await microphone.open({
       heard: (frame) => this.#heard(session, frame),
       held: (isHeld) => this.#held(isHeld),
       gone: () => this.#gone(),
     });
     this.sound = "on";
+    this.bars = [];
+    this.#muteFrames = 0;
     this.takes.push({ source: session, startedAtMs: Date.now(), name: "" });
     void this.#listen(session);
   }
