@@ -246,25 +246,24 @@ def beside(clients: int) -> Callable[[Rig], Figures]:
 def _compared(
     recordings: Sequence[Recording], references: Sequence[Reference], done: Sequence[Spoken | Shown], cpu_s: float
 ) -> Figures:
-    """By what every server shows: its whole text, each time that it changes, and since when it is final."""
-    first_s, last_s, final_s, words_s = [], [], [], []
+    """By what every server shows: its whole text, each time that it changes, and since when it is final.
+
+    What never came counts as if it had come when the client left: a server that drops words is not fast.
+    """
+    first_s: list[float] = []
+    final_s: list[float] = []
+    words_s: list[float] = []
     for reference, one in zip(references, done, strict=True):
-        if not one.texts or not reference.spans:
-            continue
-        first_s.append(next((text.at_s for text in one.texts if text.word.strip()), one.texts[-1].at_s))
-        first_s[-1] -= reference.spans[0][0]
-        ended_s = reference.spans[-1][1]
-        last_s.append(one.texts[-1].at_s - ended_s)
-        if (at_s := _final_at(one)) is not None:
-            final_s.append(at_s - ended_s)
-        words_s += delays(for_good(one.texts), reference.words)
+        shown_s = next((text.at_s for text in one.texts if text.word.strip()), one.seconds)
+        first_s.append(shown_s - reference.speech_began(0.0))
+        final_s.append((_final_at(one) or one.seconds) - reference.speech_ended(one.seconds))
+        words_s += delays(for_good(one.texts), reference.words, missing_s=one.seconds)
     return {
         "wer": _wer(recordings, [one.text for one in done]),
         "first_s": summary(first_s),
         "word_s": summary(words_s),
-        "last_text_s": summary(last_s),
         "final_s": summary(final_s),
-        "without_final": len(done) - len(final_s),
+        "without_final": sum(_final_at(one) is None for one in done),
         "cpu_per_audio_s": cpu_s / _seconds(done),
         "bytes_per_audio_s": sum(one.received_bytes for one in done) / _seconds(done),
         "late_s": quantile([one.late_s for one in done], 1.0),

@@ -116,7 +116,6 @@ def _peers(clients: int) -> list[Row]:
         Row("  word there for good, p90 s", _at(case, "word_s", "p90")),
         Row("  final after speech, p50 s", _at(case, "final_s", "p50")),
         Row("  final after speech, p90 s", _at(case, "final_s", "p90")),
-        Row("  last text after speech, p90 s", _at(case, "last_text_s", "p90")),
         Row("  recordings never final", _at(case, "without_final"), "{:.0f}"),
         Row("  words wrong, %", _percent(_at(case, "wer", "all", "rate"))),
         Row("  server CPU s per s of audio", _at(case, "cpu_per_audio_s"), "{:.3f}"),

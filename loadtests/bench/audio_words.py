@@ -113,10 +113,14 @@ def for_good(texts: Sequence[Timed]) -> list[Timed]:
     return [Timed(word, at_s) for word, at_s in zip(words, since, strict=True)]
 
 
-def delays(heard: Sequence[Timed], reference: Sequence[Timed]) -> list[float]:
-    """Seconds from the end of each word of the reference until it was there; words heard wrong have none."""
-    pairs = align([word for word, _ in reference], [word for word, _ in heard])
-    return [heard[j].at_s - reference[i].at_s for i, j in pairs]
+def delays(heard: Sequence[Timed], reference: Sequence[Timed], *, missing_s: float | None = None) -> list[float]:
+    """Seconds from the end of each word of the reference until it was there.
+
+    Words heard wrong have none; with `missing_s`, they are there at that time.
+    """
+    pairs = dict(align([word for word, _ in reference], [word for word, _ in heard]))
+    times = [(heard[pairs[i]].at_s if i in pairs else missing_s, end_s) for i, (_, end_s) in enumerate(reference)]
+    return [at_s - end_s for at_s, end_s in times if at_s is not None]
 
 
 def quantile(values: Sequence[float], share: float) -> float | None:

@@ -139,6 +139,7 @@ def test_delays_are_those_of_the_words_that_were_heard_right() -> None:
     reference = [Timed("ask", 1.0), Timed("not", 1.5), Timed("what", 2.0), Timed("what", 3.0)]
     heard = [Timed("ask", 1.25), Timed("nod", 2.0), Timed("what", 2.5), Timed("what", 3.75), Timed("else", 4.0)]
     assert delays(heard, reference) == [0.25, 0.5, 0.75]
+    assert delays(heard, reference, missing_s=10.0) == [0.25, 8.5, 0.5, 0.75]
     assert delays([], reference) == delays(heard, []) == []
 
 
