@@ -3,6 +3,7 @@
 import asyncio
 from typing import NamedTuple
 
+from audio.capacity import voices
 from audio.desk import Desk
 from audio.transcriber import Transcriber
 from audio.vad import Silero, Voice
@@ -14,9 +15,11 @@ class Models(NamedTuple):
     transcriber: Transcriber
     desk: Desk
     voice: Voice
+    voices: int = 1_000_000
+    """How many may speak at once."""
 
 
 async def load(transcriber: Transcriber) -> Models:
     """Loads the speech model and the one that tells speech from silence. Raises ConfigurationError."""
     await transcriber.open()
-    return Models(transcriber, Desk(transcriber), await asyncio.to_thread(Silero))
+    return Models(transcriber, Desk(transcriber), await asyncio.to_thread(Silero), await voices(transcriber))

@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager
 
 from audio.attachment import Attachment
 from audio.hearing import Models
+from audio.listening import Listening
 from audio.live import Live, Terms
-from audio.meter import Meter
 from audio.protocol import Start
 from audio.record import Record, is_owner, new_session
-from audio.session import Listening
 from audio.transcriber import Transcriber
+from audio.upload import Uploads
 from audio.vad import Ear
 from events.topics import check_topic
 from gateway.auth import Principal
@@ -42,6 +42,7 @@ class AudioLane:
         self._at_once = at_once
         self._core = core
         self._models: Models | None = None
+        self.uploads = Uploads(core.settings.limits.uploads)
         self._sessions: dict[str, Live] = {}
         self._speaking: set[Live] = set()
         self._presumed: dict[Live, float] = {}
@@ -168,11 +169,9 @@ class AudioLane:
         if len(self._sessions) >= limits.sessions:
             raise Overloaded(f"{len(self._sessions)} sessions are open already", retry_after="5")
         speaking = len(self._speaking | self._presumed.keys())
-        if limits.voices and speaking >= limits.voices:
+        voices = limits.voices or (self._models.voices if self._models is not None else speaking + 1)
+        if speaking >= voices:
             raise Overloaded(f"{speaking} people are speaking already", retry_after="5")
-
-    def meter(self) -> Meter:
-        return Meter(asyncio.get_running_loop().time)
 
     # What sessions ask
 
@@ -211,9 +210,11 @@ class AudioLane:
         self._is_draining = True
         for live in list(self._sessions.values()):
             live.drain()
+        uploads = asyncio.ensure_future(self.uploads.drain())
         while self._sessions:
             self._empty.clear()
             await self._empty.wait()
+        await uploads
 
 
 def terms_of(start: Start) -> Terms:

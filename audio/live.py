@@ -13,9 +13,11 @@ import msgspec
 import structlog
 
 from audio.attachment import Attachment, Ending, Unsent
+from audio.listening import Listening, Settled
+from audio.meter import Meter
 from audio.protocol import Ack, Aside, Done, Drain, Failure, Final, Gap, Lag, Ready, ServerMessage, with_cursor
 from audio.record import Record, Where
-from audio.session import Listening, Session, Settled
+from audio.session import Session
 from audio.transcriber import SAMPLE_RATE, Heard, Samples, Task
 from audio.vad import Ear
 from events.hub import Hub
@@ -62,6 +64,7 @@ class Live:
         self.session = Session(asked, settled=where.settled, segments=where.segments, language=where.language)
         self.record = record
         self.sample_rate = SAMPLE_RATE
+        self.meter = Meter(clock)
         self.detached_at = clock()
         """When its connection was lost; of no meaning while it has one."""
         self.attachment: Attachment | None = None

@@ -1,4 +1,4 @@
-"""How much audio a connection may send: real time, and an allowance on top."""
+"""How much audio a session may be sent: real time, and an allowance on top."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ ALLOWANCE_S = 60.0
 
 
 class Meter:
-    """Of one connection."""
+    """Of one session in one process, whatever connections it has."""
 
     __slots__ = ("_began", "_clock", "_samples")
 

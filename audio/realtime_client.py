@@ -64,7 +64,7 @@ async def open_client(
     if not live.record.where.notes and session.audio != Audio():
         live.ask(terms_of(session), noted(session))
     is_elsewhere = start.session is not None and not isinstance(live.dialect, Realtime)
-    client = Client(live, attachment, session, lane.meter(), lane.speaks, chance)
+    client = Client(live, attachment, session, live.meter, lane.speaks, chance)
     if is_elsewhere:
         client.lost(live.position)
     return client

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET
 
 from audio.formats import Known
+from audio.listening import Listening
 from audio.live import Terms
 from audio.protocol import MAX_PROMPT
 from audio.realtime_messages import (
@@ -31,7 +32,6 @@ from audio.realtime_messages import (
     TranscriptionSession,
     Vad,
 )
-from audio.session import Listening
 from gateway.errors import BadRequest
 
 EAGER_S = {"low": 2.0, "medium": 1.0, "auto": 1.0, "high": 0.5}

@@ -14,8 +14,9 @@ from typing import BinaryIO, NamedTuple
 from audio.desk import BACKGROUND, Desk
 from audio.files import Sound
 from audio.hearing import Models
+from audio.listening import Listening
 from audio.protocol import Final, Gap
-from audio.session import Listening, Session
+from audio.session import Session
 from audio.transcriber import SAMPLE_RATE, Heard, Samples, Task
 from audio.vad import Ear
 from gateway.errors import Overloaded, TrilaneError

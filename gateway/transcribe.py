@@ -20,8 +20,9 @@ from audio import subtitles
 from audio.files import Sound
 from audio.hearing import Models
 from audio.languages import code_of
+from audio.listening import Listening, Output
 from audio.protocol import Final, Gap, Partial
-from audio.session import Listening, Output, Session
+from audio.session import Session
 from audio.transcriber import SAMPLE_RATE, Heard, Samples, Task
 from audio.upload import Progress, asked_of, closed, reading
 from audio.vad import Ear

@@ -41,7 +41,7 @@ async def listen(socket: Socket, audio: AudioLane) -> None:
         return
     ears = decoder(start.encoding, start.sample_rate, start.channels, first=live.samples(live.position))
     try:
-        await converse(socket, attachment.next, lambda: _hear(socket, audio, live, attachment, ears))
+        await converse(socket, attachment.next, lambda: _hear(socket, live, attachment, ears))
     finally:
         ears.close()
         live.detach(attachment)
@@ -95,8 +95,7 @@ def abort(socket: Socket) -> None:
         extensions[ABORT]()
 
 
-async def _hear(socket: Socket, audio: AudioLane, live: Live, attachment: Attachment, ears: Decoder) -> None:
-    meter = audio.meter()
+async def _hear(socket: Socket, live: Live, attachment: Attachment, ears: Decoder) -> None:
     try:
         while True:
             message: Any = await socket.receive()
@@ -108,7 +107,7 @@ async def _hear(socket: Socket, audio: AudioLane, live: Live, attachment: Attach
                 if len(frame) > MAX_FRAME_BYTES:
                     raise TooLarge(f"a frame of {len(frame)} bytes: at most {MAX_FRAME_BYTES} are taken")
                 samples = await ears.feed(frame)
-                meter.count(len(samples))
+                live.meter.count(len(samples))
                 await live.hear(samples, attachment)
             elif live.attachment is not attachment or await _obey(_decode(message["text"]), live, attachment, ears):
                 return

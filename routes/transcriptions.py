@@ -20,8 +20,8 @@ from audio import subtitles
 from audio.hearing import Models
 from audio.lane import AudioLane
 from audio.languages import code_of
+from audio.listening import Listening
 from audio.protocol import MAX_PROMPT, Final
-from audio.session import Listening
 from audio.upload import Progress, Reading, Uploads, asked_of, reading
 from gateway.errors import BadRequest, Forbidden, TrilaneError
 from gateway.sse import HEADERS, send_problem
@@ -62,15 +62,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 async def transcriptions(request: AnyRequest, audio: AudioLane) -> ASGIApp:
     if not request.user.grants.audio:
         raise Forbidden("this token does not allow the audio lane")
-    return _Answer(await audio.load(), _uploads(request, audio), audio.settings.limits.upload_bytes)
-
-
-def _uploads(request: AnyRequest, audio: AudioLane) -> Uploads:
-    """Those of this process."""
-    state = request.app.state
-    if "uploads" not in state:
-        state["uploads"] = Uploads(audio.settings.limits.uploads)
-    return cast(Uploads, state["uploads"])
+    return _Answer(await audio.load(), audio.uploads, audio.settings.limits.upload_bytes)
 
 
 class _Answer:

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from audio.fake import hear
+from audio.listening import Listening, Output
 from audio.protocol import Final, Gap, Partial
 from audio.segment import FRAME
-from audio.session import Listening, Output, Session
+from audio.session import Session
 from audio.transcriber import Samples
 
 

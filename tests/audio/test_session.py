@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audio.fake import hear, spoken
+from audio.listening import MAX_SEGMENT, MAX_WAITING, PREFIX, TAIL, Listening, Settled
 from audio.protocol import Ack, Done, Final, Gap, Marker, Partial, SpeechStarted, SpeechStopped
 from audio.segment import FRAME
-from audio.session import MAX_SEGMENT, MAX_WAITING, PREFIX, TAIL, Listening, Session, Settled
+from audio.session import Session
 from audio.transcriber import MAX_TASK_S, SAMPLE_RATE, Heard
 from tests.audio.listening import feed, finals, gaps, listen, partials, text, work
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from audio.fake import hear, spoken
+from audio.listening import MAX_SEGMENT, MAX_WAITING, Listening, Output, Settled
 from audio.protocol import Final, Gap, Partial, SpeechStarted, SpeechStopped, TurnOver
 from audio.segment import FRAME, Turn
-from audio.session import MAX_SEGMENT, MAX_WAITING, Listening, Output, Session, Settled
+from audio.session import Session
 from audio.transcriber import SAMPLE_RATE
 from tests.audio.listening import feed, finals, gaps, partials, text, work
 
