@@ -16,7 +16,7 @@ from loadtests.bench.audio_client import Spoken, speak, together
 from loadtests.bench.audio_delays import lag, of_sessions
 from loadtests.bench.audio_peers import Shown, listen, whisper_live
 from loadtests.bench.audio_reference import Reference, References
-from loadtests.bench.audio_server import MANY, Place, Server, trilane
+from loadtests.bench.audio_server import Place, Server, trilane
 from loadtests.bench.audio_speech import PAUSE_S, Recording, deal, silence, some, sounds, tracks
 from loadtests.bench.audio_words import Tally, delays, for_good, normalise, quantile, summary
 
@@ -85,12 +85,12 @@ class Rig:
         return np.concatenate([self.speech[0].samples, silence(PAUSE_S)])
 
     @contextlib.contextmanager
-    def serving(self, **settings: str) -> Generator[Server]:
+    def serving(self) -> Generator[Server]:
         if self.target == "whisperlive":
             with whisper_live(self.place, self.cache, self.warm_up, self.peer_threads) as server:
                 yield server
             return
-        with trilane(self.place, self.warm_up, **settings) as server:
+        with trilane(self.place, self.warm_up) as server:
             yield server
 
     @contextlib.contextmanager
@@ -185,7 +185,7 @@ def capacity(rig: Rig) -> Figures:
     """More and more sessions that speak all the time, until their words are stable too late."""
     steps: list[Figures] = []
     best = 0
-    with rig.serving(TRILANE_LIMIT_VOICES=MANY) as server:
+    with rig.serving() as server:
         for sessions in rig.plan.steps:
             steps.append(_speaking(rig, server, sessions, rig.plan.step_s))
             p90_s = steps[-1]["stable_s"]["p90"]
@@ -218,9 +218,9 @@ def quiet(rig: Rig) -> Figures:
 def memory(rig: Rig) -> Figures:
     """What open sessions keep in memory, and what closed ones leave behind."""
     shortest = min((one for one in rig.speech if one.kind == "clean"), key=lambda one: one.seconds)
-    with rig.serving(TRILANE_LIMIT_VOICES=MANY) as server, rig.watching(server):
+    with rig.serving() as server, rig.watching(server):
         kept = audio_memory.idle(server, rig.plan.idle)
-    with rig.serving(TRILANE_LIMIT_VOICES=MANY) as server, rig.watching(server):
+    with rig.serving() as server, rig.watching(server):
         return {**kept, **audio_memory.visited(server, shortest.samples, rig.plan.visits)}
 
 

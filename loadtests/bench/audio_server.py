@@ -54,15 +54,18 @@ class Place:
 
 
 @contextlib.contextmanager
-def trilane(place: Place, warm_up: Samples, **settings: str) -> Generator[Server]:
-    """The audio unit with its SQLite log; it has heard `warm_up` once. Raises NotStarted."""
+def trilane(place: Place, warm_up: Samples) -> Generator[Server]:
+    """The audio unit with its SQLite log, which has heard `warm_up` once. Raises NotStarted.
+
+    It refuses nobody: by itself it admits as many as it found at its start that the machine keeps up with.
+    """
     env = {
         "TRILANE_LOG": f"sqlite:///{place.folder / 'audio.db'}",
         "TRILANE_DATA_DIR": str(place.folder),
         "TRILANE_WHISPER_MODEL": str(place.model),
         "PYTHONPATH": str(ROOT),
+        "TRILANE_LIMIT_VOICES": MANY,
         **place.settings,
-        **settings,
     }
     command = [sys.executable, "-m", "gateway", "serve", "audio", "--host", HOST, "--port", str(place.port)]
     with process(place.on_cores(command), place.folder, env) as started:
