@@ -131,9 +131,10 @@ class AudioLane:
         async with self._resuming:
             live = self._sessions.get(session)
             if live is None:
-                self._admit()
                 record = Record(self._core.log, session, who.sub, start.topic)
                 await record.load()
+                if not record.is_over:
+                    self._admit()
                 live = self._live(record, terms_of(start))
                 live.watch(self._core.hub)
             record = live.record
@@ -150,7 +151,10 @@ class AudioLane:
                     live.detach(attachment)
                 raise
             live.welcome(cursor, missed)
-            live.came_back(held, seq, len(missed))
+            if record.is_over:
+                live.say_done()
+            else:
+                live.came_back(held, seq, len(missed))
             return live, attachment
 
     def _live(self, record: Record, terms: Terms) -> Live:

@@ -107,6 +107,14 @@ class Live:
         ready = Ready(session=self.record.session, resume_from=self.samples(self.position), cursor=cursor)
         self.attachment.release([ready, *replay])
 
+    def say_done(self) -> None:
+        """The session was over when its client came back for what it had missed."""
+        if self.attachment is not None:
+            where = self.record.where
+            self.attachment.put(Done(duration=round(where.settled / SAMPLE_RATE, 3), segments=where.segments))
+            self._leave(Ending(1000, "done"), at_once=False)
+        self._over()
+
     def came_back(self, cursor: str | None, seq: int, count: int) -> None:
         """Records which numbers the messages have that were sent anew; and that this process has the session."""
         self.record.came_back(self.record.offset(cursor), count, seq + 1)
@@ -277,7 +285,6 @@ class Live:
         self._append(self.record.where, done, close=True)
         if self.attachment is not None:
             self.attachment.end(Ending(1000, "done"))
-        self._over()
 
     def _append(self, where: Where, after: ServerMessage | None, *, close: bool = False) -> None:
         """Records, and says `after` when that is durable."""
@@ -294,6 +301,8 @@ class Live:
             if done.cancelled() or failure is not None:
                 self._lost(failure)
                 return
+            if close:
+                self._over()
             if attachment is None:
                 return
             cursors = self.record.cursors(messages, done.result())
@@ -326,9 +335,9 @@ class Live:
         self._leave(TAKEN_OVER)
         self._over()
 
-    def _leave(self, ending: Ending) -> None:
+    def _leave(self, ending: Ending, *, at_once: bool = True) -> None:
         if self.attachment is not None:
-            self.attachment.end(ending, at_once=True)
+            self.attachment.end(ending, at_once=at_once)
             self.attachment = None
 
     def _depart(self) -> None:

@@ -80,6 +80,8 @@ class Record:
         self._log = log
         self._sub = sub
         self._extra = extra
+        self.is_over = False
+        """It is done: nothing will be added."""
         self._next = 1
         """The offset of the next event of `audio/<session>`."""
         self._where_epoch = ""
@@ -96,12 +98,11 @@ class Record:
         return self._cursor(0)
 
     async def load(self) -> None:
-        """Where the session stands. Raises NotFound, or BadRequest when it is over."""
+        """Where the session stands. Raises NotFound."""
         found = await self._log.read(self.topic, 0, max_events=1)
         if not found.epoch or not found.head:
             raise NotFound(f"there is no session {self.session!r}, or it is too old", code="session_unknown")
-        if found.closed:
-            raise NotFound(f"the session {self.session!r} is done", code="session_over")
+        self.is_over = found.closed
         last = await self._log.read(self.topic, found.head - 1, max_events=1)
         self.where = msgspec.json.decode(last.blocks[-1].data[-1], type=Where)
         self._where_epoch, self._next = found.epoch, found.head + 1

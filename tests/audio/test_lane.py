@@ -186,15 +186,39 @@ async def test_a_session_of_someone_else_is_none() -> None:
 
 
 @simulated
-async def test_a_session_that_is_done_cannot_be_resumed() -> None:
-    async with place() as at:
+async def test_a_client_that_was_cut_before_done_is_told_the_rest() -> None:
+    async with place(voices=1) as at:
         client = await at.connect()
         await client.say(spoken(WORDS))
+        cursor = client.of("final")[-1]["cursor"]
+        await client.say(spoken([(3, 0.4, 0.0)]))
         client.live.stop()
-        await client.over()
-        with pytest.raises(NotFound) as refused:
-            await at.connect(session=client.ready["session"])
-        assert refused.value.code == "session_over"
+        client.cut()
+        await asyncio.sleep(5)
+        await at.connect()  # the only place
+        again = await at.connect(session=client.ready["session"], cursor=cursor)
+        assert (await again.over()).code == 1000
+        assert [message["type"] for message in again.told] == ["ready", "final", "done"]
+        assert again.text == "w3"
+        assert again.told[-1]["segments"] == 2
+        assert again.ready["resumeFrom"] * 1.0 == again.told[-1]["duration"] * SAMPLE_RATE
+        await again.live.hear(spoken(WORDS), again.attachment)
+        assert len(await events(at, f"audio/{client.ready['session']}")) == 2
+
+
+@simulated
+async def test_a_client_that_comes_back_while_the_last_final_is_made_is_told_it() -> None:
+    async with place() as at:
+        client = await at.connect()
+        await client.say(spoken([(1, 0.8, 0.0)]))
+        at.model.holds = True
+        client.live.stop()
+        client.cut()
+        again = await at.connect(session=client.ready["session"])
+        at.model.holds = False
+        at.model.release()
+        assert (await again.over()).code == 1000
+        assert again.text == "w1"
 
 
 @simulated

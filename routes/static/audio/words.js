@@ -130,9 +130,6 @@ const CLOSES = {
  */
 export function closeTrouble(code, failure) {
   if (code === 1000) return null;
-  if (failure?.code === "session_over") {
-    return note("The connection was lost at the very end.", "The gateway has heard everything, but its last words may be missing here.");
-  }
   const text = CLOSES[code] ?? byCode(failure?.code ?? "") ?? "The gateway ended the session.";
   return note(text, failure?.message ?? "");
 }
