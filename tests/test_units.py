@@ -53,7 +53,13 @@ def environment(folder: Path, env: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("unit", "foreign"), [("chat", [*HEAVY, "routes.events"]), ("events", [*HEAVY, "openai", "httpx2", "gateway.chat"])]
+    ("unit", "foreign"),
+    [
+        ("chat", [*HEAVY, "routes.events", "routes.audio"]),
+        ("events", [*HEAVY, "openai", "httpx2", "gateway.chat", "routes.audio"]),
+        ("audio", ["openai", "httpx2", "gateway.chat", "routes.chat", "routes.events", "av"]),
+        ("all", ["ctranslate2", "onnxruntime", "faster_whisper", "av"]),
+    ],
 )
 def test_a_unit_loads_nothing_of_other_lanes(unit: str, foreign: list[str], tmp_path: Path) -> None:
     """Three units, so that none pays for another: with an upstream of its own, chat needs no model and no numbers."""

@@ -217,7 +217,7 @@ for (const [code, comesBack] of [[1000, false], [1001, true], [1006, true], [100
   });
 }
 
-test("a session that was done before its client knew says that words may be missing", () => {
+test("a session that the gateway does not know is said to be so", () => {
   assert.match(closeTrouble(4502, { code: "session_unknown", message: "" }).text, /does not know/);
 });
 
