@@ -257,7 +257,8 @@ def _compared(
         shown_s = next((text.at_s for text in one.texts if text.word.strip()), one.seconds)
         first_s.append(shown_s - reference.speech_began(0.0))
         final_s.append((_final_at(one) or one.seconds) - reference.speech_ended(one.seconds))
-        words_s += delays(for_good(one.texts), reference.words, missing_s=one.seconds)
+        there = delays(for_good(one.texts), reference.words, missing_s=one.seconds)
+        words_s += [delay.seconds for delay in there]
     return {
         "wer": _wer(recordings, [one.text for one in done]),
         "first_s": summary(first_s),

@@ -31,12 +31,9 @@ class Delays:
             if segment.shown_at_s is not None:
                 self.first_s.append(segment.shown_at_s - reference.speech_began(segment.start_s))
                 self.final_s.append(segment.final.at_s - reference.speech_ended(segment.end_s))
-        half_s = spoken.seconds / 2
-        for part, half in zip((0, 1), self.halves_s, strict=True):
-            known = [word for word in reference.words if (word.at_s > half_s) == bool(part)]
-            heard = [word for word in words if (word.at_s > half_s) == bool(part)]
-            half += delays(heard, known)
-        self.stable_s += delays(words, reference.words)
+        for delay in delays(words, reference.words):
+            self.stable_s.append(delay.seconds)
+            self.halves_s[delay.end_s > spoken.seconds / 2].append(delay.seconds)
 
     def figures(self) -> dict[str, Any]:
         return {

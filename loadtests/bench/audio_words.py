@@ -20,6 +20,13 @@ class Timed(NamedTuple):
     at_s: float
 
 
+class Delay(NamedTuple):
+    """Seconds, and of which moment of the audio."""
+
+    seconds: float
+    end_s: float
+
+
 @dataclass
 class Tally:
     """Errors among the words of a reference."""
@@ -113,14 +120,14 @@ def for_good(texts: Sequence[Timed]) -> list[Timed]:
     return [Timed(word, at_s) for word, at_s in zip(words, since, strict=True)]
 
 
-def delays(heard: Sequence[Timed], reference: Sequence[Timed], *, missing_s: float | None = None) -> list[float]:
-    """Seconds from the end of each word of the reference until it was there.
+def delays(heard: Sequence[Timed], reference: Sequence[Timed], *, missing_s: float | None = None) -> list[Delay]:
+    """From the end of each word of the reference until it was there.
 
     Words heard wrong have none; with `missing_s`, they are there at that time.
     """
     pairs = dict(align([word for word, _ in reference], [word for word, _ in heard]))
     times = [(heard[pairs[i]].at_s if i in pairs else missing_s, end_s) for i, (_, end_s) in enumerate(reference)]
-    return [at_s - end_s for at_s, end_s in times if at_s is not None]
+    return [Delay(at_s - end_s, end_s) for at_s, end_s in times if at_s is not None]
 
 
 def quantile(values: Sequence[float], share: float) -> float | None:

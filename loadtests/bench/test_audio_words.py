@@ -138,8 +138,8 @@ def test_a_word_is_there_for_good_since_it_was_shown_without_a_break(
 def test_delays_are_those_of_the_words_that_were_heard_right() -> None:
     reference = [Timed("ask", 1.0), Timed("not", 1.5), Timed("what", 2.0), Timed("what", 3.0)]
     heard = [Timed("ask", 1.25), Timed("nod", 2.0), Timed("what", 2.5), Timed("what", 3.75), Timed("else", 4.0)]
-    assert delays(heard, reference) == [0.25, 0.5, 0.75]
-    assert delays(heard, reference, missing_s=10.0) == [0.25, 8.5, 0.5, 0.75]
+    assert delays(heard, reference) == [(0.25, 1.0), (0.5, 2.0), (0.75, 3.0)]
+    assert delays(heard, reference, missing_s=10.0) == [(0.25, 1.0), (8.5, 1.5), (0.5, 2.0), (0.75, 3.0)]
     assert delays([], reference) == delays(heard, []) == []
 
 
