@@ -216,9 +216,9 @@ class Session:
 
     @property
     def behind_s(self) -> float:
-        """Seconds of speech that no hypothesis is about yet."""
+        """Seconds since the audio that no hypothesis is about, or since the end of a segment that has no final."""
         if self._closed:
-            return _s(self.position - self._closed[0].start)
+            return _s(self.position - self._closed[0].end)
         return _s(self.position - self._segment.decoded) if self._segment is not None else 0.0
 
     # Segments

@@ -76,7 +76,7 @@ class Guess(NamedTuple):
     def is_speech(self) -> bool:
         """Whisper puts words into noise; then it doubts that they are speech, or its own words."""
         is_doubted = self.no_speech > 0.6 and self.log_probability < -1.0
-        return not is_doubted and self.no_speech < 0.95 and any(letter.isalnum() for letter in self.text)
+        return not is_doubted and self.no_speech < 0.9 and any(letter.isalnum() for letter in self.text)
 
 
 class Whisper:

@@ -56,7 +56,8 @@ async def _start(socket: Socket) -> Start | None:
         raise BadRequest(f"no `start` within {START_S:g} s", code="bad_start") from None
     if message["type"] == "websocket.disconnect":
         return None
-    said = _decode(message.get("text") or "")
+    text: str | None = message.get("text")
+    said = _decode(text) if text is not None else None
     if not isinstance(said, Start):
         raise BadRequest("the first message must be `start`, as text", code="bad_start")
     query = socket.query_params

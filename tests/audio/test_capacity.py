@@ -1,21 +1,29 @@
 """How many voices a machine is said to carry."""
 
 import asyncio
+import time
+from collections.abc import Sequence
 
 from audio.capacity import voices
 from audio.fake import FakeTranscriber
+from audio.transcriber import Heard, Task
 
 
-def test_a_model_that_answers_at_once_carries_many_and_a_slow_one_still_one() -> None:
-    async def measured() -> tuple[int, int]:
-        fast, slow = FakeTranscriber(workers=2), FakeTranscriber(holds=True)
-        many = await voices(fast)
-        task = asyncio.ensure_future(voices(slow))
-        while not task.done():
-            await asyncio.sleep(0.4)
-            slow.release()
-        return many, task.result()
+class Slow(FakeTranscriber):
+    """Needs CPU for each call."""
 
-    many, few = asyncio.run(measured())
-    assert many > 20
-    assert few == 1
+    def transcribe(self, tasks: Sequence[Task]) -> asyncio.Future[list[Heard]]:
+        end = time.process_time() + 0.3
+        while time.process_time() < end:
+            pass
+        return super().transcribe(tasks)
+
+
+def test_a_quick_model_carries_many_and_a_slow_one_few() -> None:
+    assert asyncio.run(voices(FakeTranscriber(workers=2))) > 100
+    assert asyncio.run(voices(Slow(workers=2))) in (2, 3)
+    assert asyncio.run(voices(Slow(workers=1))) == 1
+
+
+def test_a_batch_carries_as_many_times_more() -> None:
+    assert asyncio.run(voices(Slow(workers=1, batch=8))) > 8
