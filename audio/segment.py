@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 from audio.policy import Agreement
-from audio.transcriber import Heard
+from audio.protocol import Final, Partial, Word
+from audio.transcriber import SAMPLE_RATE, Heard
 
 FRAME = 512
 """Samples that one speech probability is about: 32 ms."""
@@ -32,6 +33,17 @@ class Segment:
         self.guess: tuple[int, Heard] | None = None
         """A final decode made before the silence was long enough, and the `last_speech` it was made for."""
 
+    def partial(self, turn: int | None) -> Partial:
+        """What is heard of it so far."""
+        return Partial(
+            turn=turn,
+            segment=self.number,
+            text=self.agreement.text,
+            stable=" ".join(self.agreement.stable),
+            start=seconds(self.start),
+            end=seconds(self.decoded),
+        )
+
 
 class Closed:
     """A segment that waits for its final."""
@@ -48,6 +60,20 @@ class Closed:
         self.shown = segment.shown
         self.tries = 0
 
+    def final(self, answer: Heard, turn: int | None, *, words: bool) -> Final:
+        """What was said in it."""
+        start_s = seconds(self.start)
+        return Final(
+            turn=turn,
+            segment=self.number,
+            text=answer.text,
+            start=start_s,
+            end=seconds(self.end),
+            words=[_moved(word, start_s) for word in answer.words] if words else None,
+            confidence=round(answer.confidence, 3),
+            language=answer.language,
+        )
+
 
 class Turn(NamedTuple):
     """What was spoken without an end between."""
@@ -55,3 +81,12 @@ class Turn(NamedTuple):
     start: int
     end: int | None
     """None: it is not over."""
+
+
+def seconds(position: int) -> float:
+    """A position in seconds."""
+    return round(position / SAMPLE_RATE, 3)
+
+
+def _moved(word: Word, by_s: float) -> Word:
+    return Word(word.text, round(word.start + by_s, 3), round(word.end + by_s, 3), word.probability)

@@ -10,6 +10,7 @@ and segments begin and end between frames: on whichever process a session goes o
 from collections import deque
 from collections.abc import Sequence
 
+from audio.due import Due
 from audio.listening import (
     LANGUAGE_SAMPLES,
     MAX_SEGMENT,
@@ -28,16 +29,13 @@ from audio.listening import (
 from audio.policy import best_pause
 from audio.protocol import (
     Done,
-    Final,
     Gap,
     Marker,
-    Partial,
     SpeechStarted,
     SpeechStopped,
     TurnOver,
-    Word,
 )
-from audio.segment import FRAME, Closed, Segment, Turn
+from audio.segment import FRAME, Closed, Segment, Turn, seconds
 from audio.tape import Tape
 from audio.transcriber import SAMPLE_RATE, Heard, Samples, Task
 
@@ -51,11 +49,9 @@ class Session:
         self.position = settled
         """Samples heard so far."""
         self.settled = settled
-        self.segments = segments
-        """How many finals there were."""
         self._tape = Tape(settled)
         self._segment: Segment | None = None
-        self._closed: deque[Closed] = deque()
+        self._due = Due(segments)
         self._loud = 0
         """Frames of speech in a row, while there is no segment."""
         self._floor = settled
@@ -78,7 +74,7 @@ class Session:
                 self._listen(probability)
             else:
                 self._follow(self._segment, probability)
-        if self._segment is None and not self._closed:
+        if self._segment is None and not self._due:
             self._settle_silence(SILENT_SETTLE)
         self._echo()
 
@@ -90,7 +86,7 @@ class Session:
         """Everything heard so far becomes final."""
         if self._segment is not None:
             self._close(self._segment, self.position)
-        elif not self._closed:
+        elif not self._due:
             self._settle_silence(0)
         self._echo()
 
@@ -108,7 +104,7 @@ class Session:
             self._forget(segment)
         self._loud = 0
         self._floor = self.position
-        if not self._closed:
+        if not self._due:
             self._settle(self.position)
         self._echo()
 
@@ -132,7 +128,7 @@ class Session:
         """How urgent its next task is: 0 a final, 1 a partial, 2 a guess at a final; None: it has none."""
         if self._busy is not None:
             return None
-        if self._closed:
+        if self._due:
             return 0
         segment = self._segment
         if segment is None:
@@ -144,8 +140,8 @@ class Session:
 
     def take(self) -> Task:
         """The task that `wants` spoke of. Its answer is due by `heard` or `failed`."""
-        if self._closed:
-            closed = self._closed[0]
+        if self._due:
+            closed = self._due.first
             self._busy = closed
             return self._task(closed.start, closed.end, is_final=True)
         segment = self._segment
@@ -185,6 +181,11 @@ class Session:
         return output
 
     @property
+    def segments(self) -> int:
+        """How many finals there were."""
+        return self._due.told
+
+    @property
     def is_open(self) -> bool:
         """A segment is being spoken."""
         return self._segment is not None
@@ -192,14 +193,14 @@ class Session:
     @property
     def has_closed(self) -> bool:
         """Finals are due."""
-        return bool(self._closed)
+        return bool(self._due)
 
     @property
     def is_speaking(self) -> bool:
         """Work is due, or will be. Without endpointing a segment is always open, and that says nothing."""
         segment = self._segment
-        if segment is None or self._closed:
-            return bool(self._closed)
+        if segment is None or self._due:
+            return bool(self._due)
         return not self._is_manual or segment.last_speech > segment.decoded
 
     @property
@@ -211,15 +212,15 @@ class Session:
     @property
     def turns(self) -> list[Turn]:
         """Those that are not settled; the last may not be over."""
-        turns = [Turn(closed.turn, closed.end) for closed in self._closed if closed.is_last]
+        turns = self._due.turns()
         return turns if self._segment is None else [*turns, Turn(self._segment.turn, None)]
 
     @property
     def behind_s(self) -> float:
         """Seconds since the audio that no hypothesis is about, or since the end of a segment that has no final."""
-        if self._closed:
-            return _s(self.position - self._closed[0].end)
-        return _s(self.position - self._segment.decoded) if self._segment is not None else 0.0
+        if self._due:
+            return seconds(self.position - self._due.first.end)
+        return seconds(self.position - self._segment.decoded) if self._segment is not None else 0.0
 
     # Segments
 
@@ -240,10 +241,10 @@ class Session:
         self._begin(max(self._floor, began - prefix, self._tape.first), began, last_speech=self.position)
 
     def _begin(self, start: int, began: int, *, last_speech: int) -> None:
-        self._segment = Segment(self.segments + len(self._closed), start, last_speech)
+        self._segment = Segment(self._due.next_number, start, last_speech)
         self._segment.probabilities = [0.0] * ((self.position - start) // FRAME)
         self._loud = 0
-        self._tell(SpeechStarted(at=_s(began), turn=self._told(start)))
+        self._tell(SpeechStarted(at=seconds(began), turn=self._told(start)))
 
     def _told(self, turn: int) -> int | None:
         return turn if self.asked.turns else None
@@ -267,10 +268,10 @@ class Session:
         self._segment = None
         self._floor = end
         turn = self._told(segment.turn)
-        at = _s(min(segment.last_speech, end))
-        self._tell(SpeechStopped(at=at, turn=turn, end=None if turn is None else _s(end)))
-        self._closed.append(Closed(segment, end))
-        if segment.guess is not None and segment.guess[0] == segment.last_speech and len(self._closed) == 1:
+        at = seconds(min(segment.last_speech, end))
+        self._tell(SpeechStopped(at=at, turn=turn, end=None if turn is None else seconds(end)))
+        self._due.append(Closed(segment, end))
+        if segment.guess is not None and segment.guess[0] == segment.last_speech and len(self._due) == 1:
             answer = segment.guess[1]
             if answer is not _NOTHING:
                 self._finish(answer)
@@ -283,7 +284,7 @@ class Session:
         if segment.last_speech <= end and not self._is_manual:  # what follows is the silence that was waited for
             self._close(segment, end)
             return
-        self._closed.append(Closed(segment, end, is_last=False))
+        self._due.append(Closed(segment, end, is_last=False))
         rest = Segment(segment.number + 1, end, segment.last_speech)
         rest.turn = segment.turn
         rest.probabilities = segment.probabilities[frame:]
@@ -303,10 +304,7 @@ class Session:
 
     def _forget(self, segment: Segment) -> None:
         """A turn that is not over, with what was cut from it; a number that was seen is not used again."""
-        gone = [closed for closed in self._closed if closed.turn == segment.turn]
-        self._closed = deque(closed for closed in self._closed if closed.turn != segment.turn)
-        if segment.shown or any(closed.shown for closed in gone):
-            self.segments += len(gone) + 1
+        gone = self._due.forget(segment)
         busy = self._busy[0] if isinstance(self._busy, tuple) else self._busy
         if busy is not None and (busy is segment or busy in gone):
             self._busy = (Segment(-1, 0, 0), 0)  # its answer is about nothing
@@ -323,43 +321,19 @@ class Session:
             if segment.guess is not None and segment.last_speech == last_speech:
                 segment.guess = (last_speech, answer)
                 segment.decoded = self.position
-        elif self._closed and self._closed[0].number == segment.number and segment.last_speech == last_speech:
+        elif self._due and self._due.first.number == segment.number and segment.last_speech == last_speech:
             self._finish(answer)
 
     def _show(self, segment: Segment, answer: Heard) -> None:
         segment.agreement.hear(answer.text.split())
         segment.shown = True
-        self._tell(
-            Partial(
-                turn=self._told(segment.turn),
-                segment=segment.number,
-                text=segment.agreement.text,
-                stable=" ".join(segment.agreement.stable),
-                start=_s(segment.start),
-                end=_s(segment.decoded),
-            )
-        )
+        self._tell(segment.partial(self._told(segment.turn)))
 
     def _finish(self, answer: Heard) -> None:
         """The final of the oldest closed segment. One that nobody saw and that says nothing is none."""
-        closed = self._closed.popleft()
-        start_s = _s(closed.start)
-        if answer.text or closed.shown or self._later_is_shown():
-            self.segments += 1
-            self._tell(
-                Final(
-                    turn=self._told(closed.turn),
-                    segment=closed.number,
-                    text=answer.text,
-                    start=start_s,
-                    end=_s(closed.end),
-                    words=[_moved(word, start_s) for word in answer.words] if self.asked.words else None,
-                    confidence=round(answer.confidence, 3),
-                    language=answer.language,
-                )
-            )
-        else:
-            self._renumber()
+        closed, is_told = self._due.pop(self._segment, has_text=bool(answer.text))
+        if is_told:
+            self._tell(closed.final(answer, self._told(closed.turn), words=self.asked.words))
         self._over(closed)
 
     def _over(self, closed: Closed) -> None:
@@ -368,27 +342,15 @@ class Session:
         self._settle(closed.end)
         self._end()
 
-    def _later_is_shown(self) -> bool:
-        return any(later.shown for later in self._closed) or (self._segment is not None and self._segment.shown)
-
-    def _renumber(self) -> None:
-        """A number that nobody saw goes to the next segment."""
-        for later in self._closed:
-            later.number -= 1
-        if self._segment is not None:
-            self._segment.number -= 1
-
     def _give_up(self, reason: str) -> None:
-        closed = self._closed.popleft()
-        self._tell(Gap(turn=self._told(closed.turn), start=_s(closed.start), end=_s(closed.end), reason=reason))
-        if closed.shown or self._later_is_shown():
-            self.segments += 1
-        else:
-            self._renumber()
+        closed, _ = self._due.pop(self._segment, has_text=False)
+        self._tell(
+            Gap(turn=self._told(closed.turn), start=seconds(closed.start), end=seconds(closed.end), reason=reason)
+        )
         self._over(closed)
 
     def _bound(self) -> None:
-        while len(self._closed) > 1 and self.position - self._closed[0].start > MAX_WAITING:
+        while len(self._due) > 1 and self.position - self._due.first.start > MAX_WAITING:
             self._give_up("overload")
 
     # What is settled
@@ -413,26 +375,18 @@ class Session:
             self._tell(Marker(id=self._markers.popleft()[1]))
 
     def _understood(self) -> int:
-        if self._closed:
-            return self._closed[0].start
+        if self._due:
+            return self._due.first.start
         return self._segment.decoded if self._segment is not None else self.position
 
     def _end(self) -> None:
-        if self._stopping and not self._closed and not self.is_done:
+        if self._stopping and not self._due and not self.is_done:
             self.is_done = True
             self._echo()
-            self._tell(Done(duration=_s(self.position), segments=self.segments))
+            self._tell(Done(duration=seconds(self.position), segments=self.segments))
 
     def _tell(self, output: Output) -> None:
         self._output.append(output)
 
 
 _NOTHING = Heard(text="")
-
-
-def _s(position: int) -> float:
-    return round(position / SAMPLE_RATE, 3)
-
-
-def _moved(word: Word, by_s: float) -> Word:
-    return Word(word.text, round(word.start + by_s, 3), round(word.end + by_s, 3), word.probability)
