@@ -8,7 +8,7 @@ stable is never taken back before the final, even when a later hypothesis disagr
 import re
 from collections.abc import Sequence
 
-STEPS_S = (0.5, 1.0, 2.0)
+STEPS_S = (0.4, 0.6, 1.0, 2.0)
 """New audio between two hypotheses of a session: wider while the machine is busy."""
 
 _NOT_SPOKEN = re.compile(r"[^\w']+")

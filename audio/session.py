@@ -242,6 +242,7 @@ class Session:
 
     def _begin(self, start: int, began: int, *, last_speech: int) -> None:
         self._segment = Segment(self._due.next_number, start, last_speech)
+        self._segment.decoded = began  # a hypothesis about what came before the speech is a bad one
         self._segment.probabilities = [0.0] * ((self.position - start) // FRAME)
         self._loud = 0
         self._tell(SpeechStarted(at=seconds(began), turn=self._told(start)))

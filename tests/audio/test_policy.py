@@ -56,11 +56,11 @@ def test_case_and_punctuation_do_not_count() -> None:
 
 def test_the_step_widens_under_load_and_narrows_after() -> None:
     step = STEPS_S[0]
-    for wanted in (1.0, 2.0, 2.0):
+    for wanted in (0.6, 1.0, 2.0, 2.0):
         step = step_s(step, busy=0.95)
         assert step == wanted
     assert step_s(step, busy=0.7) == 2.0
-    for wanted in (1.0, 0.5, 0.5):
+    for wanted in (1.0, 0.6, 0.4, 0.4):
         step = step_s(step, busy=0.3)
         assert step == wanted
 
