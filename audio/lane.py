@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from weakref import WeakValueDictionary
 
 from audio.attachment import Attachment
 from audio.hearing import Models
@@ -48,7 +49,8 @@ class AudioLane:
         self._presumed: dict[Live, float] = {}
         """Until when a session counts as speaking."""
         self._loading = asyncio.Lock()
-        self._resuming = asyncio.Lock()
+        self._resuming: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """By session: two connections that resume one at once do it one after the other."""
         self._ticking: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self._is_draining = False
@@ -128,7 +130,8 @@ class AudioLane:
     async def _resume(
         self, who: Principal, start: Start, session: str, resends: bool, dialect: Dialect | None
     ) -> tuple[Live, Attachment]:
-        async with self._resuming:
+        lock = self._resuming.setdefault(session, asyncio.Lock())
+        async with lock:
             live = self._sessions.get(session)
             if live is None:
                 record = Record(self._core.log, session, who.sub, start.topic)

@@ -161,6 +161,23 @@ async def told(client: Client) -> dict[str, object]:
 
 
 @simulated
+async def test_of_two_connections_that_resume_at_once_one_has_the_session() -> None:
+    log = MoodyLog()
+    async with place(log) as one, place(log) as other:
+        client = await one.connect()
+        await client.say(spoken(WORDS))
+        client.cut()
+        session = client.ready["session"]
+        await one.lane.drain()
+        both = await asyncio.gather(other.connect(session=session), other.connect(session=session))
+        await asyncio.sleep(0.1)
+        assert both[0].live is both[1].live
+        assert [client.ending.code if client.ending else 0 for client in both] == [4503, 0]
+        await both[1].say(spoken(MORE))
+        assert both[1].text == "w1 w2 w3 w4"
+
+
+@simulated
 async def test_what_is_kept_becomes_final_when_nobody_comes_back() -> None:
     async with place() as at:
         client = await at.connect()
