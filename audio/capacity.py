@@ -13,7 +13,9 @@ from audio.transcriber import SAMPLE_RATE, Task, Transcriber
 
 SPEECH = 1.6
 SEGMENT_S = 5.0
-TRIES = 3
+DUTY = 0.85
+"""Even who reads aloud pauses for breath."""
+TRIES = 5
 
 
 async def voices(transcriber: Transcriber) -> int:
@@ -21,7 +23,7 @@ async def voices(transcriber: Transcriber) -> int:
     noise = np.random.default_rng(0).standard_normal(int(SEGMENT_S * SAMPLE_RATE), np.float32) * np.float32(0.1)
     task = Task(audio=noise, is_final=False)
     took_s = min([await _timed(transcriber, task) for _ in range(TRIES)]) * SPEECH
-    each = took_s * (1 + 2 / SEGMENT_S) / transcriber.batch
+    each = took_s * (1 + 2 / SEGMENT_S) * DUTY / transcriber.batch
     return max(1, int(transcriber.workers / each))
 
 

@@ -14,7 +14,13 @@ from gateway.settings import Settings
 
 async def doctor(settings: Settings) -> int:
     """Prints one line per thing that is needed; 0 when all of them are there."""
-    checks = [_check_python(), await _check_log(settings), *await _check_upstreams(settings), _check_auth(settings)]
+    checks = [
+        _check_python(),
+        await _check_log(settings),
+        *await _check_upstreams(settings),
+        await _check_speech(settings),
+        _check_auth(settings),
+    ]
     for good, line in checks:
         click.echo(f"{click.style('ok  ', fg='green') if good else click.style('FAIL', fg='red')} {line}")
     return 0 if all(good for good, _ in checks) else 1
@@ -59,6 +65,23 @@ async def _check_upstreams(settings: Settings) -> list[tuple[bool, str]]:
             checks.append((False, f"upstream {name} at {upstream.settings.base_url}: {err.detail}"))
     await upstreams.aclose()
     return checks
+
+
+async def _check_speech(settings: Settings) -> tuple[bool, str]:
+    from audio.models import INSTALL, is_installed
+    from gateway.units import load_models
+
+    if not is_installed():
+        return True, f"speech: not installed, so there is no audio lane: {INSTALL}"
+    try:
+        models = await load_models(settings)
+    except TrilaneError as err:
+        return False, f"speech: {err.detail}"
+    await models.transcriber.close()
+    return (
+        True,
+        f"speech: {settings.whisper_model or 'Whisper tiny.en'} keeps up with {models.voices} voices at once here",
+    )
 
 
 def _check_auth(settings: Settings) -> tuple[bool, str]:

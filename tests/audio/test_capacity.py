@@ -21,8 +21,8 @@ class Slow(FakeTranscriber):
 
 def test_a_quick_model_carries_many_and_a_slow_one_few() -> None:
     assert asyncio.run(voices(FakeTranscriber(workers=2))) > 100
-    assert asyncio.run(voices(Slow(workers=2))) in (2, 3)
-    assert asyncio.run(voices(Slow(workers=1))) == 1
+    assert asyncio.run(voices(Slow(workers=2))) in (2, 3, 4)
+    assert asyncio.run(voices(Slow(workers=1))) in (1, 2)
 
 
 def test_a_batch_carries_as_many_times_more() -> None:
