@@ -1,5 +1,6 @@
 """What a client of the audio lane can get wrong: each has its close code and a sentence, and harms nobody else."""
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator
@@ -99,7 +100,8 @@ def test_a_frame_that_is_too_large_is_1009(gateway: Gateway) -> None:
     for size in (65_537, 2_000_000):
         with begin(gateway) as socket:
             socket.recv(timeout=5)
-            socket.send(b"\0" * size)
+            with contextlib.suppress(ConnectionClosed):  # the larger one is refused while it is sent
+                socket.send(b"\0" * size)
             assert ending(socket)[0] == 1009
 
 
