@@ -202,9 +202,6 @@ class Live:
         self.session.stop()
         self._go_on()
 
-    def keepalive(self) -> None:
-        """Nothing: that it came is enough for whoever closes silent connections."""
-
     # The model
 
     def wants(self, step_s: float) -> int | None:

@@ -19,7 +19,7 @@ LINE = 42
 MAX_CUE_S = 7.0
 PAUSE_S = 0.8
 SENTENCE_ENDS = tuple(".?!。？！…")  # noqa: RUF001 - as Whisper writes them
-CLAUSE_ENDS = tuple(",;:，；：、")  # noqa: RUF001
+CLAUSE_ENDS = tuple(",;:，；：、")  # noqa: RUF001 - as Whisper writes them
 SEEKS_PER_S = 100
 """OpenAI's `seek` counts frames of 10 ms."""
 

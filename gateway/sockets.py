@@ -16,4 +16,4 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Any) -> None:
         super().handle_connect(event)
         if self.handshake_initiated and hasattr(self, "scope"):
-            self.scope["extensions"][ABORT] = self.transport.abort  # type: ignore[typeddict-unknown-key,index]  # pyright: ignore
+            self.scope["extensions"][ABORT] = self.transport.abort  # pyright: ignore - its type knows two extensions

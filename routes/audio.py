@@ -124,7 +124,7 @@ async def _obey(said: protocol.ClientMessage, live: Live, attachment: Attachment
         case Mark():
             live.mark(said.id)
         case Keepalive():
-            live.keepalive()
+            pass  # that it came is all there is to it
         case Stop():
             while len(rest := await ears.end()):
                 await live.hear(rest, attachment)

@@ -17,7 +17,7 @@ def outside(stream: EventStream) -> ASGIApp:
     """
 
     async def hand_over(scope: Scope, receive: Receive, send: Send) -> None:
-        scope[OUTSIDE] = partial(stream, scope, receive, send)  # type: ignore[literal-required]
+        scope[OUTSIDE] = partial(stream, scope, receive, send)  # pyright: ignore - a key that Litestar's type does not know
 
     return hand_over
 

@@ -46,7 +46,7 @@ def received(
         if length is not None:
             headers.append((b"content-length", str(length).encode()))
         with tempfile.TemporaryFile() as file:
-            form = await receive_form({"headers": headers}, receive, file, LIMIT)  # type: ignore[arg-type]
+            form = await receive_form({"headers": headers}, receive, file, LIMIT)
             file.seek(0)
             return form, file.read()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -171,7 +172,7 @@ def test_what_is_speech() -> None:
     assert not guess("... - ...").is_speech
 
 
-def test_a_model_that_is_none_is_refused_with_what_to_do(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_model_that_is_none_is_refused_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"model\.bin"):
         whisper_model(str(tmp_path))
     (tmp_path / "model.bin").write_bytes(b"nonsense")

@@ -31,7 +31,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 def dial(gateway: Gateway, **how: Any) -> ClientConnection:
     url = f"ws://127.0.0.1:{gateway.port}/api/audio"
-    return connect(url, subprotocols=[SUBPROTOCOL], compression=None, legacy=True, **how)  # type: ignore[list-item]
+    return connect(url, subprotocols=[SUBPROTOCOL], compression=None, legacy=True, **how)
 
 
 def begin(gateway: Gateway, **start: Any) -> ClientConnection:
