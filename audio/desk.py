@@ -17,7 +17,7 @@ from typing import Protocol
 
 import structlog
 
-from audio.policy import STEPS_S, step_s
+from audio.policy import NARROWEST_S, step_s
 from audio.transcriber import Heard, Task, Transcriber
 
 URGENCIES = 4
@@ -60,7 +60,7 @@ class Desk:
         self._judged_at = clock()
         self._running: dict[object, float] = {}
         """When each call of a live session began."""
-        self.step_s = STEPS_S[0]
+        self.step_s = NARROWEST_S
         self.busy = 0.0
         """Share of the workers' time that live sessions used, of late; background work gives way to them."""
 

@@ -8,8 +8,10 @@ stable is never taken back before the final, even when a later hypothesis disagr
 import re
 from collections.abc import Sequence
 
-STEPS_S = (0.4, 0.6, 1.0, 2.0)
-"""New audio between two hypotheses of a session: wider while the machine is busy."""
+NARROWEST_S, WIDEST_S = 0.4, 2.0
+"""New audio between two hypotheses of a session: the wider, the busier the machine is,"""
+WIDER = 1.25
+"""a little at a time: work falls and rises by as much, so it comes to rest between the two shares of `step_s`."""
 
 _NOT_SPOKEN = re.compile(r"[^\w']+")
 _SHIFTS = (0, 1, -1, 2, -2, 3, -3)
@@ -66,12 +68,11 @@ def key_of(word: str) -> str:
 
 
 def step_s(step: float, busy: float) -> float:
-    """The next step after `step`, where the workers were busy for a share of the last seconds (0 to 1)."""
-    at = STEPS_S.index(step)
+    """The next step after `step`, where the workers were busy for a share of the last second (0 to 1)."""
     if busy > 0.9:
-        return STEPS_S[min(at + 1, len(STEPS_S) - 1)]
-    if busy < 0.5:
-        return STEPS_S[max(at - 1, 0)]
+        return min(step * WIDER, WIDEST_S)
+    if busy < 0.7:
+        return max(step / WIDER, NARROWEST_S)
     return step
 
 

@@ -164,8 +164,8 @@ async def test_the_step_widens_while_the_workers_are_busy() -> None:
     now = 0.0
     model = FakeTranscriber(holds=True)
     desk = Desk(model, lambda: now)
-    desk.ask(Wanting("busy", [1] * 6, []))
-    for _ in range(4):
+    desk.ask(Wanting("busy", [1] * 20, []))
+    for _ in range(15):
         now += 1.5
         model.release()
         await asyncio.sleep(0)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from audio.policy import STEPS_S, Agreement, best_pause, key_of, step_s
+from audio.policy import NARROWEST_S, WIDER, WIDEST_S, Agreement, best_pause, key_of, step_s
 
 
 def stable_after(*hypotheses: str) -> tuple[str, str]:
@@ -55,14 +55,23 @@ def test_case_and_punctuation_do_not_count() -> None:
 
 
 def test_the_step_widens_under_load_and_narrows_after() -> None:
-    step = STEPS_S[0]
-    for wanted in (0.6, 1.0, 2.0, 2.0):
-        step = step_s(step, busy=0.95)
-        assert step == wanted
-    assert step_s(step, busy=0.7) == 2.0
-    for wanted in (1.0, 0.6, 0.4, 0.4):
-        step = step_s(step, busy=0.3)
-        assert step == wanted
+    assert step_s(1.0, busy=0.95) == 1.0 * WIDER
+    assert step_s(1.0, busy=0.8) == 1.0
+    assert step_s(1.0, busy=0.6) == 1.0 / WIDER
+    assert step_s(WIDEST_S, busy=1.0) == WIDEST_S
+    assert step_s(NARROWEST_S, busy=0.0) == NARROWEST_S
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 1.5, 3.0])
+def test_the_step_comes_to_rest_where_the_workers_are_busy_but_not_too_busy(share: float) -> None:
+    """`share` of the workers' time is used by partials a second apart: half as often costs half as much."""
+    step, seen = WIDEST_S, []
+    for _ in range(40):
+        step = step_s(step, busy=min(1.0, share / step))
+        seen.append(step)
+    assert len(set(seen[-10:])) == 1
+    assert share / step <= 0.9 or step == WIDEST_S
+    assert share / step >= 0.7 or step == NARROWEST_S
 
 
 def test_the_best_pause_is_where_speech_is_least_likely_and_late_among_equals() -> None:

@@ -14,7 +14,7 @@ import soundfile
 from audio.desk import BACKGROUND, SPOKEN_S, Desk
 from audio.fake import FakeTranscriber, FakeVoice, spoken
 from audio.hearing import Models
-from audio.policy import STEPS_S
+from audio.policy import NARROWEST_S
 from audio.protocol import Final
 from audio.transcriber import SAMPLE_RATE, Heard, Samples, Task
 from audio.upload import AHEAD, Progress, Reading, Uploads, asked_of, reading
@@ -289,4 +289,4 @@ async def test_the_time_of_files_is_no_load_that_makes_partials_rarer() -> None:
         model.release()
         desk.ask(speaker)
     assert file.taken > 40
-    assert (desk.busy, desk.step_s) == (0.0, STEPS_S[0])
+    assert (desk.busy, desk.step_s) == (0.0, NARROWEST_S)
