@@ -74,17 +74,3 @@ def step_s(step: float, busy: float) -> float:
     if busy < 0.7:
         return max(step / WIDER, NARROWEST_S)
     return step
-
-
-def best_pause(probabilities: Sequence[float], first: int, last: int, width: int = 5) -> int:
-    """The frame in `first` to `last` where speech is least likely, looking at `width` frames at once.
-
-    Later wins among equals: longer segments have more context.
-    """
-    best, best_sum = last, float("inf")
-    for frame in range(first, last + 1):
-        around = probabilities[max(0, frame - width // 2) : frame + width // 2 + 1]
-        total = sum(around) / max(1, len(around))
-        if total <= best_sum:
-            best, best_sum = frame, total
-    return best

@@ -1,6 +1,6 @@
 """The state machine of one listening session. Pure: audio, answers and the time go in; messages and tasks come out.
 
-Audio becomes segments by the speech probability of each frame. While a segment is spoken, hypotheses for all of it are
+Audio becomes segments where `endpointing` says. While a segment is spoken, hypotheses for all of it are
 made one after the other and shown as partials; once it is over it is decoded anew, at the best quality, and that is
 its final. One task of a session is with the model at a time; which one is decided when the model is free, so work
 that has become stale is never begun. Positions are samples at 16 kHz since the session began,
@@ -11,13 +11,10 @@ from collections import deque
 from collections.abc import Sequence
 
 from audio.due import Due
+from audio.endpointing import Onset, cut_of, end_of, is_speech, prefix
 from audio.listening import (
     LANGUAGE_SAMPLES,
-    MAX_SEGMENT,
     MAX_WAITING,
-    MIN_CUT,
-    OFF,
-    ON,
     ONSET_FRAMES,
     PREFIX,
     SILENT_SETTLE,
@@ -26,15 +23,7 @@ from audio.listening import (
     Output,
     Settled,
 )
-from audio.policy import best_pause
-from audio.protocol import (
-    Done,
-    Gap,
-    Marker,
-    SpeechStarted,
-    SpeechStopped,
-    TurnOver,
-)
+from audio.protocol import Done, Gap, Marker, SpeechStarted, SpeechStopped, TurnOver
 from audio.segment import FRAME, Closed, Segment, Turn, seconds
 from audio.tape import Tape
 from audio.transcriber import SAMPLE_RATE, Heard, Samples, Task
@@ -52,8 +41,8 @@ class Session:
         self._tape = Tape(settled)
         self._segment: Segment | None = None
         self._due = Due(segments)
-        self._loud = 0
-        """Frames of speech in a row, while there is no segment."""
+        self._onset = Onset()
+        """Of the next segment, while there is none."""
         self._floor = settled
         """Where the next segment may begin at the earliest."""
         self._busy: tuple[Segment, int] | Closed | None = None
@@ -102,7 +91,7 @@ class Session:
         segment, self._segment = self._segment, None
         if segment is not None:
             self._forget(segment)
-        self._loud = 0
+        self._onset.forget()
         self._floor = self.position
         if not self._due:
             self._settle(self.position)
@@ -231,39 +220,30 @@ class Session:
     def _listen(self, probability: float) -> None:
         if self._is_manual:
             start = max(self._floor, self._tape.first)
-            self._begin(start, start, last_speech=self.position if probability >= self._off else start)
-            return
-        self._loud = self._loud + 1 if probability >= self.asked.threshold else 0
-        if self._loud < ONSET_FRAMES:
-            return
-        began = self.position - self._loud * FRAME
-        prefix = round(self.asked.prefix_s * SAMPLE_RATE / FRAME) * FRAME
-        self._begin(max(self._floor, began - prefix, self._tape.first), began, last_speech=self.position)
+            self._begin(start, start, last_speech=self.position if is_speech(probability, self.asked) else start)
+        elif since := self._onset.hear(probability, self.asked):
+            began = self.position - since
+            start = max(self._floor, began - prefix(self.asked), self._tape.first)
+            self._begin(start, began, last_speech=self.position)
 
     def _begin(self, start: int, began: int, *, last_speech: int) -> None:
         self._segment = Segment(self._due.next_number, start, last_speech)
         self._segment.decoded = began  # a hypothesis about what came before the speech is a bad one
         self._segment.probabilities = [0.0] * ((self.position - start) // FRAME)
-        self._loud = 0
+        self._onset.forget()
         self._tell(SpeechStarted(at=seconds(began), turn=self._told(start)))
 
     def _told(self, turn: int) -> int | None:
         return turn if self.asked.turns else None
 
-    @property
-    def _off(self) -> float:
-        """As far below the threshold as OFF is below ON."""
-        return max(self.asked.threshold - (ON - OFF), 0.01)
-
     def _follow(self, segment: Segment, probability: float) -> None:
         segment.probabilities.append(probability)
-        if probability >= self._off:
+        if is_speech(probability, self.asked):
             segment.last_speech = self.position
-        endpointing_s = self.asked.endpointing_s
-        if endpointing_s is not None and self.position - segment.last_speech >= endpointing_s * SAMPLE_RATE:
-            self._close(segment, min(segment.last_speech + TAIL, self.position))
-        elif self.position - segment.start >= MAX_SEGMENT:
-            self._cut(segment)
+        if (end := end_of(segment, self.position, self.asked)) is not None:
+            self._close(segment, end)
+        elif (cut := cut_of(segment, self.position)) is not None:
+            self._cut(segment, cut)
 
     def _close(self, segment: Segment, end: int) -> None:
         self._segment = None
@@ -278,17 +258,15 @@ class Session:
                 self._finish(answer)
         self._bound()
 
-    def _cut(self, segment: Segment) -> None:
-        """In two at the best pause; the rest goes on as a segment of its own."""
-        frame = best_pause(segment.probabilities, MIN_CUT // FRAME, len(segment.probabilities) - 1)
-        end = segment.start + frame * FRAME
+    def _cut(self, segment: Segment, end: int) -> None:
+        """In two; the rest goes on as a segment of its own."""
         if segment.last_speech <= end and not self._is_manual:  # what follows is the silence that was waited for
             self._close(segment, end)
             return
         self._due.append(Closed(segment, end, is_last=False))
         rest = Segment(segment.number + 1, end, segment.last_speech)
         rest.turn = segment.turn
-        rest.probabilities = segment.probabilities[frame:]
+        rest.probabilities = segment.probabilities[(end - segment.start) // FRAME :]
         self._segment = rest
         self._bound()
 

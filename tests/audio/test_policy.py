@@ -2,7 +2,7 @@
 
 import pytest
 
-from audio.policy import NARROWEST_S, WIDER, WIDEST_S, Agreement, best_pause, key_of, step_s
+from audio.policy import NARROWEST_S, WIDER, WIDEST_S, Agreement, key_of, step_s
 
 
 def stable_after(*hypotheses: str) -> tuple[str, str]:
@@ -72,10 +72,3 @@ def test_the_step_comes_to_rest_where_the_workers_are_busy_but_not_too_busy(shar
     assert len(set(seen[-10:])) == 1
     assert share / step <= 0.9 or step == WIDEST_S
     assert share / step >= 0.7 or step == NARROWEST_S
-
-
-def test_the_best_pause_is_where_speech_is_least_likely_and_late_among_equals() -> None:
-    probabilities = [1.0] * 100
-    probabilities[40:46] = [0.1] * 6
-    assert 42 <= best_pause(probabilities, 20, 99) <= 43
-    assert best_pause([1.0] * 100, 20, 98) == 98

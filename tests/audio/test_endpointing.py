@@ -1,0 +1,72 @@
+"""Where segments begin and end."""
+
+import pytest
+
+from audio.endpointing import Onset, best_pause, cut_of, end_of, is_speech, prefix
+from audio.listening import MAX_SEGMENT, MIN_CUT, PREFIX, TAIL, Listening
+from audio.segment import FRAME, Segment
+from audio.transcriber import SAMPLE_RATE
+
+ASKED = Listening()
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "since"),
+    [
+        ([0.9], 0),
+        ([0.9, 0.9], 2),
+        ([0.5, 0.5], 2),
+        ([0.9, 0.4, 0.9], 0),
+        ([0.1, 0.9, 0.9, 0.9], 3),
+    ],
+)
+def test_speech_begins_with_two_frames_in_a_row(probabilities: list[float], since: int) -> None:
+    onset = Onset()
+    assert [onset.hear(probability, ASKED) for probability in probabilities][-1] == since * FRAME
+
+
+def test_what_was_forgotten_does_not_count() -> None:
+    onset = Onset()
+    onset.hear(0.9, ASKED)
+    onset.forget()
+    assert onset.hear(0.9, ASKED) == 0
+
+
+def test_inside_a_segment_less_is_still_speech() -> None:
+    assert is_speech(0.35, ASKED)
+    assert not is_speech(0.34, ASKED)
+    assert not is_speech(0.0, Listening(threshold=0.0))
+
+
+def test_the_prefix_is_whole_frames() -> None:
+    assert prefix(ASKED) == PREFIX
+    assert prefix(Listening(prefix_s=0.1)) == 3 * FRAME
+
+
+def test_a_segment_is_over_after_the_endpointing_time() -> None:
+    segment = Segment(0, start=0, last_speech=SAMPLE_RATE)
+    assert end_of(segment, SAMPLE_RATE * 3 // 2 - 1, ASKED) is None
+    assert end_of(segment, SAMPLE_RATE * 3 // 2, ASKED) == SAMPLE_RATE + TAIL
+    assert end_of(segment, 100 * SAMPLE_RATE, Listening(endpointing_s=None)) is None
+
+
+def test_a_segment_with_less_silence_than_its_tail_ends_where_it_was_heard_to() -> None:
+    segment = Segment(0, start=0, last_speech=SAMPLE_RATE)
+    asked = Listening(endpointing_s=0.05)
+    assert end_of(segment, SAMPLE_RATE + 1000, asked) == SAMPLE_RATE + 1000
+
+
+def test_a_long_segment_is_cut_at_its_best_pause() -> None:
+    segment = Segment(0, start=FRAME, last_speech=0)
+    segment.probabilities = [0.9] * (MAX_SEGMENT // FRAME)
+    pause = MIN_CUT // FRAME + 40
+    segment.probabilities[pause - 2 : pause + 3] = [0.1] * 5
+    assert cut_of(segment, MAX_SEGMENT) is None
+    assert cut_of(segment, MAX_SEGMENT + FRAME) == (1 + pause) * FRAME
+
+
+def test_the_best_pause_is_where_speech_is_least_likely_and_late_among_equals() -> None:
+    probabilities = [1.0] * 100
+    probabilities[40:46] = [0.1] * 6
+    assert 42 <= best_pause(probabilities, 20, 99) <= 43
+    assert best_pause([1.0] * 100, 20, 98) == 98
