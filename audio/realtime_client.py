@@ -128,13 +128,16 @@ class Client:
     # What it says
 
     async def obey(self, text: str) -> None:
-        """Does what an event says. Raises TooLarge when it was too much audio."""
+        """Does what an event says. Raises TooLarge when it was too much audio, or too many events."""
         try:
             event = decode(text)
         except (msgspec.DecodeError, UnicodeEncodeError) as err:
+            self._meter.count_message()
             self._answer(_not_understood(text, err))
             return
         try:
+            if not isinstance(event, Append):
+                self._meter.count_message()
             await self._do(event)
         except BadRequest as err:
             self._answer(error_event(err, event.event_id))
@@ -154,7 +157,7 @@ class Client:
 
     async def _append(self, audio: bytes) -> None:
         """In pieces: a message may bring 16 s, and others have their turn between."""
-        for at in range(0, len(audio), MAX_FRAME_BYTES):
+        for at in range(0, max(len(audio), 1), MAX_FRAME_BYTES):
             if at:
                 await asyncio.sleep(0)
             samples = await self._ears.feed(audio[at : at + MAX_FRAME_BYTES])

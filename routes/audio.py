@@ -22,7 +22,7 @@ START_S = 10.0
 SEND_S = 20.0
 """How long one message may wait for a client that does not read."""
 GONE = Ending(1006, "")
-CLOSES = {"bad_audio": 4501, "too_much_audio": 4504}
+CLOSES = {"bad_audio": 4501, "too_much_audio": 4504, "too_many_messages": 4504}
 
 Socket = WebSocket[Principal, Any, Any]
 
@@ -110,7 +110,9 @@ async def _hear(socket: Socket, live: Live, attachment: Attachment, ears: Decode
                 samples = await ears.feed(frame)
                 live.meter.count(len(samples))
                 await live.hear(samples, attachment)
-            elif live.attachment is not attachment or await _obey(_decode(message["text"]), live, attachment, ears):
+                continue
+            live.meter.count_message()
+            if live.attachment is not attachment or await _obey(_decode(message["text"]), live, attachment, ears):
                 return
     except TrilaneError as err:
         attachment.fail(failure(err), Ending(close_code(err), err.detail))

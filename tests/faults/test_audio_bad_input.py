@@ -137,6 +137,16 @@ def test_more_than_real_time_and_the_allowance_is_4504(gateway: Gateway) -> None
     assert (code, said["code"]) == (4504, "too_much_audio")
 
 
+@pytest.mark.parametrize(("sent", "code"), [(b"\0", "too_much_audio"), ('{"type": "keepalive"}', "too_many_messages")])
+def test_a_flood_of_messages_that_say_nothing_is_4504(gateway: Gateway, sent: bytes | str, code: str) -> None:
+    with begin(gateway) as socket:
+        with contextlib.suppress(ConnectionClosed):
+            for _ in range(200_000):
+                socket.send(sent)
+        closed, said = ending(socket)
+    assert (closed, said["code"], said["retryable"]) == (4504, code, False)
+
+
 def test_bytes_that_are_no_samples_harm_nothing(gateway: Gateway) -> None:
     with (
         begin(gateway) as odd,
