@@ -17,7 +17,7 @@ from typing import Protocol
 
 import structlog
 
-from audio.policy import NARROWEST_S, step_s
+from audio.policy import NARROWEST_S, TOO_BUSY, WIDEST_S, step_s
 from audio.transcriber import Heard, Task, Transcriber
 
 URGENCIES = 4
@@ -71,6 +71,12 @@ class Desk:
             self._standing[urgency].add(client)
             self._queues[urgency].append(client)
             self._serve()
+
+    @property
+    def is_full(self) -> bool:
+        """Hypotheses are as rare as they may be, and the workers are busy all the same."""
+        self._judge()
+        return self.step_s == WIDEST_S and self.busy > TOO_BUSY
 
     def leave(self, client: Client) -> None:
         """Forgets a client; its task with the model, if any, is answered to it all the same."""

@@ -175,10 +175,13 @@ class AudioLane:
         limits = self.settings.limits
         if len(self._sessions) >= limits.sessions:
             raise Overloaded(f"{len(self._sessions)} sessions are open already", retry_after="5")
+        models = self._models
         speaking = len(self._speaking | self._presumed.keys())
-        voices = limits.voices or (self._models.voices if self._models is not None else speaking + 1)
+        voices = limits.voices or (models.voices if models is not None else speaking + 1)
         if speaking >= voices:
             raise Overloaded(f"{speaking} people are speaking already", retry_after="5")
+        if not limits.voices and models is not None and models.desk.is_full:  # the machine has other work as well
+            raise Overloaded(f"{speaking} people speak, and more than that is too much now", retry_after="5")
 
     # What sessions ask
 

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 NARROWEST_S, WIDEST_S = 0.4, 2.0
 """New audio between two hypotheses of a session: the wider, the busier the machine is,"""
 WIDER = 1.25
-"""a little at a time: work falls and rises by as much, so it comes to rest between the two shares of `step_s`."""
+"""a little at a time: work falls and rises by as much, so it comes to rest where they have a little time left."""
+TOO_BUSY, IDLE = 0.9, 0.7
+"""Shares of the workers' time."""
 
 _NOT_SPOKEN = re.compile(r"[^\w']+")
 _SHIFTS = (0, 1, -1, 2, -2, 3, -3)
@@ -69,8 +71,8 @@ def key_of(word: str) -> str:
 
 def step_s(step: float, busy: float) -> float:
     """The next step after `step`, where the workers were busy for a share of the last second (0 to 1)."""
-    if busy > 0.9:
+    if busy > TOO_BUSY:
         return min(step * WIDER, WIDEST_S)
-    if busy < 0.7:
+    if busy < IDLE:
         return max(step / WIDER, NARROWEST_S)
     return step

@@ -171,3 +171,9 @@ async def test_the_step_widens_while_the_workers_are_busy() -> None:
         await asyncio.sleep(0)
     assert desk.step_s == 2.0
     assert desk.busy > 0.9
+    assert desk.is_full
+    for _ in range(20):
+        model.release()
+        await asyncio.sleep(0)
+    now += 2.0
+    assert not desk.is_full  # though nobody asked for anything meanwhile

@@ -7,6 +7,7 @@ import pytest
 
 from audio.fake import spoken
 from audio.lane import KEPT_S
+from audio.policy import WIDEST_S
 from audio.transcriber import SAMPLE_RATE
 from events.topics import stored, user_topic
 from gateway.auth import Grants, Principal
@@ -200,6 +201,21 @@ async def test_a_session_of_someone_else_is_none() -> None:
             await at.connect(other, session=(await told(client))["session"])
         with pytest.raises(NotFound):
             await at.connect(session="0" * 36)
+
+
+@simulated
+async def test_nobody_more_is_let_in_while_the_model_is_as_busy_as_it_can_be() -> None:
+    async with place() as at:
+        desk = (await at.lane.load()).desk
+        client = await at.connect()
+        await told(client)
+        desk.step_s, desk.busy = WIDEST_S, 0.95
+        with pytest.raises(Overloaded, match="too much now"):
+            await at.connect()
+        client.cut()
+        await at.connect(session=client.ready["session"])  # who was let in stays
+        await asyncio.sleep(2)
+        await at.connect()
 
 
 @simulated
