@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: install dev run test check bench lock clean
+.PHONY: install dev run test check bench load lock clean
 
 install: $(VENV)/installed
 dev: $(VENV)/installed-dev
@@ -34,7 +34,11 @@ check: dev
 	@$(BIN)/lint-imports
 
 bench: dev
-	@$(BIN)/python -m loadtests.bench $(or $(PART),chat) $(ARGS)
+	@$(BIN)/python -m loadtests.bench $(PART) $(ARGS)
+
+# Two minutes of people on every lane, and build/load/report.html: make load ARGS="--host https://my.gateway --token KEY"
+load: dev
+	@$(BIN)/python -m loadtests.load $(ARGS)
 
 # Pins everything anew. Names no index, so that it installs from wherever pip is told to look.
 lock: dev

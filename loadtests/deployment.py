@@ -1,0 +1,82 @@
+"""What `make load` loads when it is not told a host: a Trilane with every lane, behind it a fake upstream.
+
+All on free ports of this machine, with a SQLite log in a folder that is gone afterwards. The upstream's tokens carry
+marks, so a chat user sees a token lost before the gateway numbered it. For a rehearsal a faulty proxy stands before it.
+"""
+
+import asyncio
+import socket
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from loadtests.bench.audio_client import speak
+from loadtests.bench.audio_speech import silence
+from loadtests.bench.processes import ROOT, NotStarted, process
+
+MISTAKES = ("buffer", "no-pings", "no-resume")
+"""The switches of `loadtests.lossy_proxy`."""
+START_S = 60.0
+HOST = "127.0.0.1"
+
+
+@contextmanager
+def deployed(settings: dict[str, str], *, via: str = "", with_audio: bool = True) -> Generator[str]:
+    """Starts all of it, and yields its URL. Raises NotStarted, whose message ends with what the process printed.
+
+    `with_audio`: a first session has been held, so that the model is in memory when the load begins.
+    """
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trilane-load-")))
+        upstream, gateway = _free_port(), _free_port()
+        _start(stack, folder, upstream, ["loadtests.upstream", "--port", str(upstream)], "/v1/models", {})
+        env = {
+            "OPENAI_BASE_URL": f"http://{HOST}:{upstream}/v1",
+            "OPENAI_API_KEY": "x",
+            "TRILANE_MODEL": "ok+marks",
+            "TRILANE_DATA_DIR": str(folder),
+            "TRILANE_DRAIN_WINDOW_S": "0",  # nobody is left to be sent elsewhere
+            **settings,
+        }
+        _start(stack, folder, gateway, ["gateway", "serve", "all", "--port", str(gateway)], "/readyz", env)
+        if with_audio:
+            asyncio.run(speak(f"ws://{HOST}:{gateway}/api/audio", silence(0.5), pace=10))
+        yield f"http://{HOST}:{_behind_proxy(stack, folder, gateway, via) if via else gateway}"
+
+
+def _behind_proxy(stack: ExitStack, folder: Path, gateway: int, mistake: str) -> int:
+    port = _free_port()
+    proxy = ["loadtests.lossy_proxy", "--port", str(port), "--to", f"{HOST}:{gateway}", f"--{mistake}"]
+    _start(stack, folder, port, proxy, "/readyz", {})
+    return port
+
+
+def _start(stack: ExitStack, folder: Path, port: int, module: list[str], path: str, env: dict[str, str]) -> None:
+    """Runs a module of ours until the stack is closed; returns when it answers."""
+    command = [sys.executable, "-m", *module]
+    child = stack.enter_context(process(command, folder, {"PYTHONPATH": str(ROOT), **env}))
+    end = time.monotonic() + START_S
+    while not _answers(port, path):
+        if child.poll() is not None:
+            raise NotStarted(f"`{' '.join(module)}` ended with {child.returncode}")
+        if time.monotonic() > end:
+            raise NotStarted(f"`{' '.join(module)}` did not answer {path} within {START_S:g} s")
+        time.sleep(0.05)
+
+
+def _answers(port: int, path: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{HOST}:{port}{path}", timeout=2) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,21 @@
+"""All lanes at once: `locust -f loadtests/mixed.py --host https://gateway.example --headless -u 21 -r 5 -t 2m`.
+
+Of twenty users sixteen chat, three hold `--listeners` event streams each, and one speaks; one more publishes.
+"""
+
+import logging
+
+from loadtests.users.chat import ChatUser
+from loadtests.users.events import EventsUser, PublisherUser
+
+__all__ = ["ChatUser", "EventsUser", "PublisherUser"]
+
+ChatUser.weight, EventsUser.weight = 16, 3
+
+try:
+    from loadtests.users.audio import AudioUser
+except ImportError as err:
+    logging.warning("Nobody speaks: the audio users need the extra `audio` (pip install 'trilane[audio]'): %s", err)
+else:
+    AudioUser.weight = 1
+    __all__ += ["AudioUser"]

@@ -1,0 +1,221 @@
+"""What a load run came to: every check with its evidence, and the sentences that a person reads first. Pure.
+
+Takes the verdict of `loadtests.verdict`. A lane that was asked for and not measured is a failure, whatever else held: a
+run that nobody could take part in has no faults either.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from loadtests.users.fault import Fault
+from loadtests.users.tally import LATE_MS, Measure, Seen, Summary
+
+SILENCE_S = 25
+"""A shorter run hardly sees a ping that comes after 15 s, or its absence."""
+
+ROUNDING_S = 2.0
+"""A run that ended this much early was not stopped: its clock starts with its users."""
+
+
+class Lane(NamedTuple):
+    """Who loads a lane, and what must have been measured for it to count as loaded."""
+
+    users: tuple[str, ...]
+    needs: tuple[str, ...]
+
+
+LANES = {
+    "chat": Lane(("ChatUser",), ("first token", "whole answer")),
+    "events": Lane(("EventsUser", "PublisherUser"), ("hello", "publish to receive")),
+    "audio": Lane(("AudioUser",), ("ready", "final")),
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was to be done to whom."""
+
+    host: str
+    lanes: tuple[str, ...]
+    users: int
+    seconds: int
+    via: str = ""
+    """The mistake of a proxy that was put between, for a rehearsal."""
+    lasted_s: float = float("inf")
+    """How long it really took; less than `seconds` when someone stopped it."""
+
+
+class State(Enum):
+    """How a check came out."""
+
+    HELD = "held"
+    FAILED = "failed"
+    UNTESTED = "not tested"
+
+
+class Check(NamedTuple):
+    """One promise: how it came out, and on what that rests."""
+
+    title: str
+    state: State
+    evidence: str
+
+
+class Promise(NamedTuple):
+    """A check before the run: which faults break it, and which measures count its tests, each with what it counts."""
+
+    title: str
+    faults: tuple[Fault, ...]
+    tests: tuple[tuple[str, str], ...]
+
+
+PROMISES = (
+    Promise(
+        "Nothing lost, nothing twice, all in order",
+        (Fault.LOST, Fault.DOUBLED, Fault.OUT_OF_ORDER, Fault.DIFFERENT, Fault.GONE),
+        (("chat/first token", "answer"), ("events/publish to receive", "delivery"), ("audio/final", "final")),
+    ),
+    Promise(
+        "Who loses the connection goes on where it was",
+        (Fault.NO_RESUME,),
+        (("chat/resume gap", "answer"), ("events/resume gap", "event stream"), ("audio/resume gap", "call")),
+    ),
+    Promise(
+        "Every stream says how it ended",
+        (Fault.NO_END,),
+        (("chat/whole answer", "whole answer"), ("audio/words wrong %", "whole call")),
+    ),
+    Promise(
+        "Tokens and events come when they are made",
+        (Fault.BUFFERED,),
+        (("chat/between tokens", "token"), ("events/hello", "new event stream")),
+    ),
+    Promise("Silent streams are pinged", (Fault.NO_PING,), (("events/hello", "new event stream"),)),
+    Promise("Stop means stop", (Fault.STOP_IGNORED, Fault.SLOW_STOP), (("chat/stop", "stopped answer"),)),
+    Promise("Speech becomes the right words", (Fault.WORDS,), (("audio/words wrong %", "transcript"),)),
+    Promise(
+        "Everybody is let in",
+        (Fault.REFUSED, Fault.UNAUTHORIZED, Fault.UNREACHABLE),
+        (("chat/first token", "answer"), ("events/hello", "event stream"), ("audio/ready", "call")),
+    ),
+    Promise("Nothing else goes wrong", (Fault.ERROR,), ()),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run, judged."""
+
+    asked: Asked
+    headline: str
+    checks: list[Check]
+    problems: list[tuple[str, str]]
+    """Each a sentence that names what is wrong and what to do, and what was seen first."""
+    notes: list[str]
+    measures: list[Measure]
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+
+def judge(asked: Asked, verdict: Summary) -> Outcome:
+    """The outcome of a run with this verdict."""
+    counts = {f"{one.lane}/{one.name}": one.count for one in verdict.measures}
+    faults = {Fault[one.fault]: one for one in verdict.faults}
+    problems = [_problem(one) for one in verdict.faults] + _unmeasured(asked, counts, is_faulty=bool(faults))
+    problems += _stopped(asked)
+    checks = [_check(promise, faults, counts, asked) for promise in PROMISES]
+    headline = _broken(checks) if problems else _kept(counts)
+    return Outcome(asked, headline, checks, problems, _notes(asked, verdict), verdict.measures)
+
+
+def span(seconds: float) -> str:
+    """A duration as people say it: 90 s are 1:30 minutes."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{rest} seconds"
+    if rest:
+        return f"{minutes}:{rest:02} minutes"
+    return "a minute" if minutes == 1 else f"{minutes} minutes"
+
+
+def listed(words: Iterable[str]) -> str:
+    """As in a sentence: a, b and c."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def counted(count: int, what: str) -> str:
+    """So many of something, of which one is called `what`."""
+    many = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
+    return f"{count:,} {what if count == 1 else many}"
+
+
+def times(count: int) -> str:
+    """How often."""
+    return "once" if count == 1 else f"{count:,} times"
+
+
+def _problem(fault: Seen) -> tuple[str, str]:
+    return f"{fault.title.upper()}, {times(fault.count)}. {fault.sentence}", fault.first
+
+
+def _unmeasured(asked: Asked, counts: dict[str, int], *, is_faulty: bool) -> list[tuple[str, str]]:
+    """Lanes that nobody got through to."""
+    problems: list[tuple[str, str]] = []
+    for lane in asked.lanes:
+        missing = [f"`{name}`" for name in LANES[lane].needs if not counts.get(f"{lane}/{name}")]
+        if missing:
+            what = f"NOT MEASURED. The {lane} lane was to be loaded, and there was no {' and no '.join(missing)}"
+            why = "the faults above may say why" if is_faulty else "run longer (--time) or with more users (--users)"
+            problems.append((f"{what}: {why}.", ""))
+    return problems
+
+
+def _stopped(asked: Asked) -> list[tuple[str, str]]:
+    if asked.lasted_s > asked.seconds - ROUNDING_S:
+        return []
+    lasted = f"It was to take {span(asked.seconds)}, and was stopped after {span(asked.lasted_s)}"
+    return [(f"STOPPED. {lasted}: what it had no time to see, it cannot promise.", "")]
+
+
+def _check(promise: Promise, faults: dict[Fault, Seen], counts: dict[str, int], asked: Asked) -> Check:
+    broken = [faults[fault] for fault in promise.faults if fault in faults]
+    if broken:
+        return Check(promise.title, State.FAILED, listed(f"{one.title}, {times(one.count)}" for one in broken))
+    tests = [(counts[name], what) for name, what in promise.tests if counts.get(name)]
+    if promise.tests and not tests:
+        return Check(promise.title, State.UNTESTED, "nothing in this run could have shown it")
+    if Fault.NO_PING in promise.faults and min(asked.seconds, asked.lasted_s) < SILENCE_S:
+        return Check(promise.title, State.UNTESTED, f"takes a run of {SILENCE_S} s")
+    return Check(promise.title, State.HELD, listed(counted(*test) for test in tests) if tests else "")
+
+
+def _broken(checks: list[Check]) -> str:
+    failed = sum(check.state is State.FAILED for check in checks)
+    return f"{failed} of {len(checks)} checks failed." if failed else "No check failed, and not everything was tried."
+
+
+def _kept(counts: dict[str, int]) -> str:
+    cuts = sum(count for name, count in counts.items() if name.endswith("/resume gap"))
+    through = f", through {counted(cuts, 'lost connection')}" if cuts else ""
+    return f"Nothing lost, nothing twice, and every stream came to its end{through}."
+
+
+def _notes(asked: Asked, verdict: Summary) -> list[str]:
+    notes: list[str] = []
+    if asked.via:
+        notes.append(f"This was a rehearsal: a proxy with the mistake `{asked.via}` stood between, so it had to fail.")
+    left_out = [lane for lane in LANES if lane not in asked.lanes]
+    if left_out:
+        notes.append(f"Left out, as asked: {listed(left_out)}.")
+    late = verdict.client_late_ms
+    if late.p99 > LATE_MS:
+        notes.append(
+            f"The times are too high: the client itself was late, by {late.p99} ms at the 99th percentile and by "
+            f"{late.max} ms at worst. Run it on another machine than the gateway, or ask for less."
+        )
+    return notes

@@ -1,0 +1,71 @@
+"""A run while it goes, in lines for people. Reads what `loadtests.timeline` writes, and is free of Locust."""
+
+import json
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from loadtests.outcome import counted
+
+Line = dict[str, Any]
+SHOWN = (
+    ("chat/first token", "answer", "first token"),
+    ("events/publish to receive", "delivery", ""),
+    ("audio/final", "final", ""),
+)
+"""What a line tells of each lane: how many, and how fast."""
+
+
+class Progress:
+    """Call `line` now and then: it tells what happened since the last call."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read = 0
+        """Characters of the file."""
+
+    def line(self) -> str:
+        """Empty when nothing is known yet."""
+        new = self._news()
+        if not new:
+            return ""
+        last = new[-1]
+        told = [text for shown in SHOWN if (text := _told(new, *shown))]
+        faults = f"FAULTS: {last['faults']:,}" if last["faults"] else "no faults"
+        return "   ".join([f"  {clock(last['at_s'])}", f"{last['users']:3} users", *told, faults])
+
+    def _news(self) -> list[Line]:
+        """Whole lines that were not read yet."""
+        if not self._path.exists():
+            return []
+        text = self._path.read_text()[self._read :]
+        whole = text[: text.rfind("\n") + 1]
+        self._read += len(whole)
+        return [json.loads(line) for line in whole.splitlines()]
+
+
+def read_timeline(path: Path) -> list[Line]:
+    """What `loadtests.timeline` wrote; nothing, when it wrote nothing."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def clock(seconds: float) -> str:
+    """As a watch shows it: 1:05."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+
+
+def figure(value: float, name: str = "") -> str:
+    """A measure for people: milliseconds or seconds, or per cent where the name says so."""
+    if name.endswith("%"):
+        return f"{value:.0f} %"
+    if value < 10:
+        return f"{value:.1f} ms"
+    return f"{value:.0f} ms" if value < 1000 else f"{value / 1000:.2f} s"
+
+
+def _told(new: list[Line], name: str, what: str, how: str) -> str:
+    seen = [line["measures"][name] for line in new if name in line["measures"]]
+    if not seen:
+        return ""
+    typical = figure(median(one["p50"] for one in seen))
+    return f"{counted(sum(one['count'] for one in seen), what)} ({f'{how} ' if how else ''}{typical})"

@@ -1,0 +1,214 @@
+"""The page that `make load` leaves behind: the verdict first, then what it rests on. One file, nothing fetched.
+
+Beside it lie Locust's own page, the verdict as JSON and Locust's log; the page links to them.
+"""
+
+import platform
+import re
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from html import escape
+from importlib import metadata
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+from loadtests.bench import machine
+from loadtests.outcome import Asked, Check, Outcome, State, listed, span
+from loadtests.progress import Line, figure
+from loadtests.report_plots import Point, Series, plot
+from loadtests.users.tally import Measure
+
+STYLE = Path(__file__).with_name("report.css")
+MARKS = {State.HELD: "✓", State.FAILED: "✗", State.UNTESTED: "·"}
+SECRET = re.compile(r"(--token(?:=|$))(.*)")
+CODE = re.compile("`([^`]+)`")
+EXPLAINED = {
+    "chat/first token": "from a question until the first token of its answer is here",
+    "chat/between tokens": "from one token to the next; the fake upstream makes one every 20 ms",
+    "chat/whole answer": "from a question to its end, of answers that nobody cut or stopped",
+    "chat/resume gap": "from coming back until the first new event",
+    "chat/stop": "from a stop on one device until the reader on another sees the end",
+    "chat/second reader": "from a second device's request until its first event",
+    "events/hello": "from a new stream's request until it is told where it begins",
+    "events/publish": "from an event's publication until its receipt",
+    "events/publish to receive": "from an event's publication until a reader has it",
+    "events/resume gap": "from coming back until the stream says where it goes on",
+    "audio/ready": "from connecting until audio may be sent",
+    "audio/first partial": "from the start of speech until its first text",
+    "audio/stable word": "from the end of a word until it will not change any more",
+    "audio/final": "from the end of speech until its final text; half a second of waiting for more is in it",
+    "audio/resume gap": "from coming back until audio may be sent again",
+    "audio/words wrong %": "of what was said, per transcript",
+}
+LANE_ORDER = ("chat", "events", "audio")
+
+
+class About(NamedTuple):
+    """When, and how it was called; secrets are masked."""
+
+    began: datetime
+    command: str
+    with_gateway: bool = True
+    """The gateway ran on the same machine, from the same environment."""
+
+
+def masked(arguments: Sequence[str]) -> list[str]:
+    """A command line that may be shown: the value after `--token` is not."""
+    shown: list[str] = []
+    hides_next = False
+    for argument in arguments:
+        found = SECRET.match(argument)
+        shown.append("***" if hides_next else SECRET.sub(r"\1***", argument) if found and found[2] else argument)
+        hides_next = bool(found) and argument == "--token"
+    return shown
+
+
+def lines(measures: Sequence[Measure]) -> Iterator[str]:
+    """The measures as a table for a terminal; nothing, where there are none."""
+    if not measures:
+        return
+    yield f"{'':28} {'times':>9} {'p50':>9} {'p95':>9} {'p99':>9} {'max':>9}"
+    for one in _ordered(measures):
+        cells = " ".join(f"{text:>9}" for text in _figures(one))
+        yield f"{one.lane + '  ' + one.name:28} {one.count:>9,} {cells}"
+
+
+def page(outcome: Outcome, about: About, timeline: Sequence[Line]) -> str:
+    """The whole page."""
+    word = "passed" if outcome.ok else "failed"
+    return f"""<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Load test {word}: {escape(outcome.asked.host)}</title>
+<style>
+{STYLE.read_text()}</style>
+<main>
+{_verdict(outcome, about)}
+<h2>What was checked</h2>
+<ul class="checks">
+{"".join(map(_check, outcome.checks))}</ul>
+{_plots(timeline, outcome.asked)}
+<h2>What was measured</h2>
+<div class="wide"><table>
+<thead><tr><th></th><th>times</th><th>p50</th><th>p95</th><th>p99</th><th>max</th></tr></thead>
+{_table(outcome.measures)}</table></div>
+<h2>Where and how</h2>
+{_about(about)}
+<p class="soft">More: <a href="locust.html">Locust's own page</a>, <a href="verdict.json">the verdict as JSON</a>,
+<a href="timeline.jsonl">every second of it</a>, <a href="locust.log">Locust's log</a>.</p>
+</main>
+</html>
+"""
+
+
+def _verdict(outcome: Outcome, about: About) -> str:
+    asked = outcome.asked
+    load = f"{asked.users} users for {span(asked.seconds)} on {listed(asked.lanes)}"
+    when = about.began.strftime("%d %B %Y, %H:%M").lstrip("0")
+    told = f"<p>{escape(outcome.headline)}</p>" + "".join(_problem(*problem) for problem in outcome.problems)
+    notes = "".join(f"<p>{_prose(note)}</p>" for note in outcome.notes)
+    return (
+        f'<section class="verdict {"passed" if outcome.ok else "failed"}">'
+        f"<h1>{'✓ Passed' if outcome.ok else '✗ Failed'}</h1>"
+        f'<p class="soft">{escape(load)} of <code>{escape(asked.host)}</code>, {when}</p>{told}{notes}</section>'
+    )
+
+
+def _problem(sentence: str, first: str) -> str:
+    name, _, rest = sentence.partition(". ")
+    seen = f'<p class="soft">First seen: <code>{escape(first)}</code></p>' if first else ""
+    return f'<div class="problem"><p><b>{escape(name)}.</b> {_prose(rest)}</p>{seen}</div>'
+
+
+def _prose(text: str) -> str:
+    """A sentence; what stands in backticks is code."""
+    return CODE.sub(r"<code>\1</code>", escape(text))
+
+
+def _check(check: Check) -> str:
+    name = {State.HELD: "held", State.FAILED: "failed", State.UNTESTED: "soft"}[check.state]
+    told = f"{check.state.value}: {check.evidence}" if check.evidence else check.state.value
+    return (
+        f'<li class="{name}"><span class="mark" aria-hidden="true">{MARKS[check.state]}</span>'
+        f'<span>{escape(check.title)}</span><span class="soft">{escape(told)}</span></li>\n'
+    )
+
+
+def _plots(timeline: Sequence[Line], asked: Asked) -> str:
+    if not timeline:
+        return ""
+    seconds = max(asked.seconds, timeline[-1]["at_s"])
+    made = [plot("Users", [Series("", [(line["at_s"], line["users"]) for line in timeline])], seconds)]
+    if "chat" in asked.lanes:
+        both = [Series(share, _points(timeline, "chat/first token", share)) for share in ("p50", "p95")]
+        made.append(plot("First token, ms", both, seconds))
+    if "events" in asked.lanes:
+        per_second = _points(timeline, "events/publish to receive", "count")
+        made.append(plot("Deliveries a second", [Series("", per_second)], seconds))
+    if "audio" in asked.lanes:
+        both = [Series(share, _points(timeline, "audio/stable word", share)) for share in ("p50", "p95")]
+        made.append(plot("Stable word, ms", both, seconds))
+    return f'<h2>How it went</h2>\n<div class="plots">{"".join(made)}</div>'
+
+
+def _points(timeline: Sequence[Line], name: str, column: str) -> list[Point]:
+    return [(line["at_s"], line["measures"][name][column]) for line in timeline if name in line["measures"]]
+
+
+def _table(measures: Sequence[Measure]) -> str:
+    made: list[str] = []
+    for lane, rows in groupby(_ordered(measures), key=lambda one: one.lane):
+        made.append(f'<tbody><tr><th colspan="6">{escape(lane)}</th></tr>\n{"".join(map(_row, rows))}</tbody>\n')
+    return "".join(made)
+
+
+def _row(one: Measure) -> str:
+    explained = EXPLAINED.get(f"{one.lane}/{one.name}", "")
+    cells = "".join(f"<td>{text}</td>" for text in _figures(one))
+    name = escape(one.name.removesuffix(" %"))
+    return f"<tr><td>{name}<small>{escape(explained)}</small></td><td>{one.count:,}</td>{cells}</tr>\n"
+
+
+def _figures(one: Measure) -> list[str]:
+    """Its percentiles, which Locust rounds, up to above the greatest; and that."""
+    return [figure(min(value, one.max), one.name) for value in (one.p50, one.p95, one.p99, one.max)]
+
+
+def _ordered(measures: Sequence[Measure]) -> list[Measure]:
+    """By lane, and in each as EXPLAINED has them; what is not there comes last."""
+    names = list(EXPLAINED)
+
+    def place(one: Measure) -> tuple[int, int]:
+        name = f"{one.lane}/{one.name}"
+        lane = LANE_ORDER.index(one.lane) if one.lane in LANE_ORDER else len(LANE_ORDER)
+        return lane, names.index(name) if name in names else len(names)
+
+    return sorted(measures, key=place)
+
+
+def _about(about: About) -> str:
+    rows = {
+        "Machine" if about.with_gateway else "Client": escape(_machine()),
+        "Versions": escape(", ".join(f"{name} {version}" for name, version in _versions(about).items())),
+        "Command": f"<code>{escape(about.command)}</code>",
+    }
+    return f"<dl>{''.join(f'<dt>{name}</dt><dd>{text}</dd>' for name, text in rows.items())}</dl>"
+
+
+def _machine() -> str:
+    try:
+        known = machine.describe()
+    except OSError:  # no /proc
+        return f"{platform.machine()}, {platform.platform()}"
+    memory = f"{int(known['memory_mb']) / 1000:.0f} GB"
+    return f"{known['cpu']}, {known['cores']} cores, {memory}, Linux {known['kernel']}"
+
+
+def _versions(about: About) -> dict[str, str]:
+    """Of what was measured and what measured it, as far as it is known here."""
+    ours = {"locust": metadata.version("locust"), **machine.versions()}
+    if about.with_gateway:
+        return {"trilane": metadata.version("trilane"), **ours}
+    return {name: ours[name] for name in ("locust", "python", "commit") if name in ours}

@@ -1,0 +1,249 @@
+"""`make load`: real servers, real users, a verdict. It passes on a good deployment and names the fault of a bad one."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadtests import load, report
+from loadtests.outcome import LANES, PROMISES, Asked, Outcome, State, judge, span
+from loadtests.progress import Progress, figure
+from loadtests.report import About, masked
+from loadtests.report_plots import Series, plot
+from loadtests.users.fault import Fault
+from loadtests.users.tally import Lateness, Measure, Seen, Summary
+
+ASKED = Asked("http://gateway.example", tuple(LANES), 30, 120)
+LATE = Lateness(0, 3, 12)
+
+
+def measure(lane: str, name: str, count: int = 10) -> Measure:
+    return Measure(lane, name, count, p50=12.0, p95=30.0, p99=1500.0, max=1430.0)
+
+
+def fault(kind: Fault, count: int = 3, first: str = "<seen>") -> Seen:
+    return Seen(kind.name, kind.title, kind.sentence, count, first)
+
+
+def verdict(*faults: Seen, without: str = "", late: Lateness = LATE) -> Summary:
+    """One in which every lane was measured, but for that one."""
+    measures = [measure(name, need) for name, lane in LANES.items() for need in lane.needs if name != without]
+    return Summary(not faults, list(faults), measures, late)
+
+
+def state_of(outcome: Outcome, title: str) -> State:
+    return next(check.state for check in outcome.checks if check.title.startswith(title))
+
+
+# Judging
+
+
+def test_a_run_in_which_everything_was_measured_and_nothing_was_wrong_passes() -> None:
+    cuts = [measure("chat", "resume gap", 40), measure("events", "resume gap", 2)]
+    told = verdict()
+    outcome = judge(ASKED, replace(told, measures=told.measures + cuts))
+    assert outcome.ok
+    assert outcome.headline.endswith("through 42 lost connections.")
+    assert state_of(outcome, "Who loses the connection") is State.HELD
+    assert state_of(outcome, "Stop means stop") is State.UNTESTED
+
+
+@pytest.mark.parametrize("kind", Fault)
+def test_every_fault_fails_one_check_and_is_told_in_a_sentence(kind: Fault) -> None:
+    outcome = judge(ASKED, verdict(fault(kind, 1)))
+    assert not outcome.ok
+    assert [check.state for check in outcome.checks].count(State.FAILED) == 1
+    assert outcome.problems == [(f"{kind.title.upper()}, once. {kind.sentence}", "<seen>")]
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_a_lane_that_was_asked_for_and_not_measured_fails(lane: str) -> None:
+    outcome = judge(ASKED, verdict(without=lane))
+    assert not outcome.ok
+    assert f"The {lane} lane" in outcome.problems[0][0]
+
+
+def test_a_lane_that_was_left_out_is_named_and_fails_nothing() -> None:
+    outcome = judge(Asked("http://g", ("chat", "events"), 5, 60), verdict(without="audio"))
+    assert outcome.ok
+    assert outcome.notes == ["Left out, as asked: audio."]
+
+
+def test_pings_are_not_claimed_after_a_run_too_short_to_need_one() -> None:
+    assert state_of(judge(Asked("http://g", tuple(LANES), 5, 20), verdict()), "Silent") is State.UNTESTED
+    assert state_of(judge(ASKED, verdict()), "Silent") is State.HELD
+
+
+def test_a_run_that_was_stopped_has_not_passed() -> None:
+    outcome = judge(replace(ASKED, lasted_s=13.2), verdict())
+    assert outcome.problems[0][0].startswith("STOPPED. It was to take 2 minutes, and was stopped after 13 seconds")
+    assert state_of(outcome, "Silent") is State.UNTESTED
+    assert judge(replace(ASKED, lasted_s=119.0), verdict()).ok
+
+
+def test_a_client_that_was_late_itself_says_so() -> None:
+    outcome = judge(ASKED, verdict(late=Lateness(3, 180, 900)))
+    assert outcome.ok
+    assert "180 ms at the 99th percentile" in outcome.notes[0]
+
+
+def test_every_fault_belongs_to_exactly_one_promise() -> None:
+    assert sorted(kind.name for promise in PROMISES for kind in promise.faults) == sorted(kind.name for kind in Fault)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(45, "45 seconds"), (60, "a minute"), (120, "2 minutes"), (90, "1:30 minutes")]
+)
+def test_durations_are_said_as_people_say_them(seconds: int, said: str) -> None:
+    assert span(seconds) == said
+
+
+def test_a_locust_that_failed_without_a_fault_is_a_fault() -> None:
+    told = verdict()
+    assert load.explained(told, 0) is told
+    outcome = judge(ASKED, load.explained(told, 1))
+    assert not outcome.ok
+    assert "locust.log" in outcome.problems[0][1]
+
+
+# Showing
+
+
+def page(outcome: Outcome, timeline: list[dict[str, Any]]) -> str:
+    return report.page(outcome, About(datetime(2026, 1, 2, tzinfo=UTC), "make load"), timeline)
+
+
+def test_the_page_tells_the_verdict_and_shows_what_was_seen_as_text() -> None:
+    shown = page(judge(ASKED, verdict(fault(Fault.BUFFERED))), [])
+    assert "✗ Failed" in shown
+    assert "proxy_buffering off" in shown
+    assert "&lt;seen&gt;" in shown
+    assert "<seen>" not in shown
+
+
+def test_the_page_fetches_nothing() -> None:
+    line = {"at_s": 1.0, "users": 3, "faults": 0, "measures": {"chat/first token": {"count": 2, "p50": 9, "p95": 12}}}
+    shown = page(judge(ASKED, verdict()), [line, {**line, "at_s": 2.0}])
+    assert "<svg" in shown
+    assert "<script" not in shown
+    assert not [part for part in ('src="', "@import", "url(") if part in shown]
+
+
+def test_percentiles_that_locust_rounds_up_are_not_above_the_maximum() -> None:
+    assert "1.50 s" not in page(judge(ASKED, verdict()), [])
+
+
+def test_a_plot_does_not_bridge_a_long_pause() -> None:
+    drawn = plot("First token, ms", [Series("", [(0, 1.0), (1, 2.0), (60, 3.0)])], 60)
+    (path,) = re.findall(r'd="([^"]+)"', drawn)
+    assert re.sub("[^ML]", "", path) == "MLM"
+
+
+def test_a_plot_of_nothing_says_so() -> None:
+    assert "nothing came" in plot("Deliveries a second", [Series("", [])], 60)
+
+
+@pytest.mark.parametrize(
+    ("value", "name", "shown"),
+    [(3.24, "", "3.2 ms"), (99.6, "", "100 ms"), (1234.0, "", "1.23 s"), (9.1, "x %", "9 %")],
+)
+def test_figures_are_read_at_a_glance(value: float, name: str, shown: str) -> None:
+    assert figure(value, name) == shown
+
+
+def test_progress_tells_only_what_is_new_and_leaves_half_lines(tmp_path: Path) -> None:
+    path = tmp_path / "timeline.jsonl"
+    progress = Progress(path)
+    assert progress.line() == ""
+    line = {"at_s": 65.2, "users": 3, "faults": 0, "measures": {"chat/first token": {"count": 1, "p50": 9, "p95": 12}}}
+    path.write_text(json.dumps(line) + "\n" + json.dumps({**line, "faults": 2})[:20])
+    assert progress.line() == "  1:05     3 users   1 answer (first token 9.0 ms)   no faults"
+    assert progress.line() == ""
+    path.write_text(json.dumps(line) + "\n" + json.dumps({**line, "faults": 2}) + "\n")
+    assert progress.line().endswith("FAULTS: 2")
+
+
+# The command line
+
+
+def test_secrets_are_masked_where_the_command_is_shown() -> None:
+    shown = masked(["--users", "3", "--token", "s3cret", "--token=s3cret", "--tokens-file", "keys.txt"])
+    assert shown == ["--users", "3", "--token", "***", "--token=***", "--tokens-file", "keys.txt"]
+
+
+def test_what_load_does_not_know_goes_to_locust() -> None:
+    options = load.parse(["--time", "1m30s", "--lanes", "audio,chat", "--host", "http://g/", "--token", "k"])
+    assert (options.seconds, options.lanes, options.host) == (90, ("chat", "audio"), "http://g")
+    assert options.rest == ["--token", "k"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--time", "soon"], ["--lanes", "video"], ["--host", "x", "--via-proxy", "buffer"]]
+)
+def test_what_cannot_be_meant_is_refused(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        load.parse(arguments)
+
+
+# For real
+
+
+def run_load(folder: Path, *arguments: str) -> tuple[int, str]:
+    """The exit code and what was printed."""
+    command = [
+        sys.executable,
+        "-m",
+        "loadtests.load",
+        "--out",
+        str(folder),
+        "--users",
+        "8",
+        "--speakers",
+        "1",
+        *arguments,
+    ]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    return ran.returncode, ran.stdout + ran.stderr
+
+
+def test_a_good_deployment_passes_with_every_lane_measured(tmp_path: Path) -> None:
+    code, printed = run_load(tmp_path, "--time", "20s")
+    assert code == 0, printed
+    assert "PASSED. Nothing lost, nothing twice" in printed
+    shown = (tmp_path / "report.html").read_text()
+    assert "✓ Passed" in shown
+    assert "<figure>" in shown
+    for beside in ("locust.html", "verdict.json", "timeline.jsonl", "locust.log"):
+        assert f'href="{beside}"' in shown
+        assert (tmp_path / beside).stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("mistake", "arguments", "named"),
+    [
+        ("buffer", ["--lanes", "chat,events"], "BUFFERED"),
+        ("no-pings", ["--lanes", "events", "--env", "TRILANE_PING_S=1"], "NO PING"),
+        ("no-resume", ["--lanes", "chat,events", "--cut", "0.5"], "NO RESUME"),
+    ],
+)
+def test_each_mistake_of_a_proxy_fails_and_is_named(
+    mistake: str, arguments: list[str], named: str, tmp_path: Path
+) -> None:
+    code, printed = run_load(tmp_path, "--time", "8s", "--via-proxy", mistake, *arguments)
+    assert code == 1, printed
+    assert "\nFAILED. " in printed
+    assert f"  {named}, " in printed
+    assert f"<b>{named}, " in (tmp_path / "report.html").read_text()
+
+
+def test_nobody_at_the_address_fails_with_a_sentence_that_says_so(tmp_path: Path) -> None:
+    code, printed = run_load(tmp_path, "--time", "3s", "--lanes", "chat", "--host", "http://127.0.0.1:1")
+    assert code == 1
+    assert "UNREACHABLE" in printed
+    assert "NOT MEASURED. The chat lane" in printed

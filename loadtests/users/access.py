@@ -1,0 +1,50 @@
+"""What all users of the load tests share: as whom they ask, and what a refusal says about the deployment."""
+
+from argparse import Namespace
+from itertools import count
+from pathlib import Path
+
+import gevent
+from locust.env import Environment
+
+from loadtests.users.fault import Fault
+from loadtests.users.origin import Origin, Reply
+from loadtests.verdict import fault
+
+PATIENCE_S = 5.0
+"""How long a refused user waits at most, whatever Retry-After says: it is here to try."""
+_turn = count()
+
+
+def options(environment: Environment) -> Namespace:
+    """The options of `loadtests.verdict.add_arguments`."""
+    assert environment.parsed_options is not None
+    return environment.parsed_options
+
+
+def token_of(environment: Environment) -> str:
+    """The next of the tokens, empty where there are none: users of one process take them in turn."""
+    asked = options(environment)
+    tokens = Path(asked.tokens_file).read_text().split() if asked.tokens_file else []
+    return tokens[next(_turn) % len(tokens)] if tokens else asked.token
+
+
+def origin_of(environment: Environment) -> Origin:
+    """The gateway, as one user asks it."""
+    return Origin(environment.host or "", token_of(environment), options(environment).insecure)
+
+
+def blame(environment: Environment, doing: str, reply: Reply) -> None:
+    """Notes the fault behind a status that should have been 200, and waits as long as the gateway asks for."""
+    kinds = {401: Fault.UNAUTHORIZED, 403: Fault.UNAUTHORIZED, 429: Fault.REFUSED, 503: Fault.REFUSED}
+    fault(environment, kinds.get(reply.status, Fault.ERROR), f"{doing}: {reply.status} {_said(reply)}")
+    gevent.sleep(min(PATIENCE_S, max(1.0, reply.retry_after_s)))
+
+
+def _said(reply: Reply) -> str:
+    """The heart of a problem document, or the beginning of whatever else came."""
+    try:
+        problem = reply.json()
+        return f"{problem['code']}: {problem['detail']}"
+    except (ValueError, KeyError, TypeError):
+        return repr(reply.body[:200])

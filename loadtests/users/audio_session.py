@@ -1,0 +1,195 @@
+"""What one audio session was told, over all its connections: whether it may be so, and how late it was. Pure.
+
+Times are seconds since the first sample was spoken. Where speech began and ended and where each word ends is the
+server's own word (`words` in `start`): a client has no better, and right to about a tenth of a second it is. What a
+cut fell into is checked like all else, but not timed: how long it took to come back is a measure of its own.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from loadtests.bench.audio_client import Segment
+from loadtests.bench.audio_words import Tally, Timed, delays, settled, timed
+from loadtests.users.fault import Fault, Finding
+
+Message = dict[str, Any]
+FULL = frozenset({"overloaded", "draining", "log_unavailable"})
+"""Codes of errors that mean: not now."""
+STRANGER = frozenset({"unauthorized", "forbidden", "token_expired"})
+
+
+class Measure(NamedTuple):
+    """A figure of the audio lane."""
+
+    name: str
+    ms: float
+
+
+@dataclass
+class AudioSession:
+    """Hears every message in order; `findings` and `measures` are for whoever takes them out."""
+
+    name: str = ""
+    """The server's, from its first `ready`."""
+    cursor: str = ""
+    acknowledged: int = 0
+    """Samples that need not be sent again."""
+    findings: list[Finding] = field(default_factory=list[Finding])
+    measures: list[Measure] = field(default_factory=list[Measure])
+    is_done: bool = False
+    is_refused: bool = False
+    """It said that it will not go on, and why."""
+    _seq: int = 0
+    _is_new_connection: bool = True
+    _segments: dict[int, Segment] = field(default_factory=dict[int, Segment])
+    _finals: list[Message] = field(default_factory=list[Message])
+    _began: list[float] = field(default_factory=list[float])
+    _ended: list[float] = field(default_factory=list[float])
+    _untimed: set[int] = field(default_factory=set[int])
+    """Segments that a cut fell into."""
+
+    @property
+    def text(self) -> str:
+        return " ".join(final["text"] for final in self._finals)
+
+    def lose_connection(self) -> None:
+        """The connection is gone. A segment that is open may be heard anew, by another process, and read otherwise."""
+        self._is_new_connection = True
+        self._began.clear()
+        self._ended.clear()
+        for number, segment in self._segments.items():
+            if segment.final is None:
+                segment.stable.clear()
+                self._untimed.add(number)
+        self._untimed.add(len(self._finals))
+
+    def hear(self, message: Message, at_s: float) -> None:
+        """One message, at that time."""
+        self._count(message)
+        match message["type"]:
+            case "ready":
+                self._greet(message)
+            case "speech_started":
+                self._began.append(message["at"])
+            case "speech_stopped":
+                self._ended.append(message["at"])
+            case "partial":
+                self._partial(message, at_s)
+            case "final":
+                self._final(message, at_s)
+            case "ack":
+                self._acknowledge(message["samples"])
+            case "gap":
+                span = f"{message['start']:.1f} to {message['end']:.1f} s"
+                self._find(Fault.LOST, f"audio from {span} was not heard: {message['reason']}")
+            case "error":
+                self._refuse(message)
+            case "done":
+                self._end(message)
+            case _:
+                pass
+
+    def judge(self, text: str, bound_percent: float) -> None:
+        """Counts the words that are wrong, once all is said; more than the bound are a fault."""
+        tally = Tally()
+        tally.count(text, self.text)
+        percent = 100 * (tally.rate or 0.0)
+        self.measures.append(Measure("words wrong %", percent))
+        if percent > bound_percent:
+            wrong = f"{percent:.0f} % of {tally.words} words are wrong, and {bound_percent:g} % may be"
+            self._find(Fault.WORDS, f"{wrong}: heard {self.text[:200]!r}")
+
+    def _find(self, fault: Fault, detail: str) -> None:
+        self.findings.append(Finding(fault, f"audio session {self.name or '(new)'}: {detail}"))
+
+    def _count(self, message: Message) -> None:
+        """Numbers go up by one; a new connection may begin with any that is known, as it says finals again."""
+        seq, due = message["seq"], self._seq + 1
+        if seq > due:
+            self._find(Fault.LOST, f"message {seq} came where {due} was due")
+        elif seq < due and not self._is_new_connection:
+            self._find(Fault.DOUBLED, f"message {seq} came again, where {due} was due")
+        self._is_new_connection = False
+        self._seq = seq
+
+    def _greet(self, ready: Message) -> None:
+        if not self.name:
+            self.name = ready["session"]
+        elif ready["session"] != self.name:
+            self._find(Fault.NO_RESUME, f"came back and was given the new session {ready['session']}")
+            self.is_refused = True
+        elif ready["resumeFrom"] < self.acknowledged:
+            asked = f"asked for audio from sample {ready['resumeFrom']} on"
+            self._find(Fault.NO_RESUME, f"{asked}, though all before {self.acknowledged} was acknowledged")
+        self.cursor = self.cursor or ready["cursor"]
+
+    def _acknowledge(self, samples: int) -> None:
+        if samples < self.acknowledged:
+            self._find(Fault.OUT_OF_ORDER, f"acknowledged {samples} samples after {self.acknowledged}")
+        self.acknowledged = max(self.acknowledged, samples)
+
+    def _partial(self, message: Message, at_s: float) -> None:
+        number, stable = message["segment"], message["stable"]
+        segment = self._segments.setdefault(number, Segment())
+        if segment.final is not None:
+            self._find(Fault.OUT_OF_ORDER, f"a partial of segment {number} came after its final")
+        known = segment.stable[-1].word if segment.stable else ""
+        if not _begins(stable, known):
+            self._find(
+                Fault.DIFFERENT, f"stable words of segment {number} were taken back: {known!r} became {stable!r}"
+            )
+        segment.stable.append(Timed(stable, at_s))
+        if segment.shown_at_s is None and message["text"]:
+            segment.shown_at_s = at_s
+
+    def _final(self, message: Message, at_s: float) -> None:
+        number, due = message["segment"], len(self._finals)
+        segment = self._segments.setdefault(number, Segment())
+        self.cursor = message["cursor"]
+        if segment.final is not None:
+            self._find(Fault.DOUBLED, f"a second final of segment {number}: {message['text'][:80]!r}")
+            return
+        if number != due:
+            self._find(
+                Fault.LOST if number > due else Fault.OUT_OF_ORDER, f"the final of {number} where that of {due} was due"
+            )
+        segment.final = Timed(message["text"], at_s)
+        self._finals.append(message)
+        if number not in self._untimed:
+            self._time(segment, message, at_s)
+
+    def _time(self, segment: Segment, final: Message, at_s: float) -> None:
+        began = _within(self._began, final)
+        if began is not None and segment.shown_at_s is not None:
+            self._measure("first partial", segment.shown_at_s - began)
+        ended = _within(self._ended, final)
+        if ended is not None:
+            self._measure("final", at_s - ended)
+        reference = timed((word["text"], word["end"]) for word in final.get("words") or [])
+        for delay in delays(settled(segment.stable, Timed(final["text"], at_s)), reference):
+            self._measure("stable word", delay.seconds)
+
+    def _measure(self, name: str, seconds: float) -> None:
+        self.measures.append(Measure(name, max(0.0, seconds) * 1000))
+
+    def _refuse(self, error: Message) -> None:
+        code = error["code"]
+        fault = Fault.REFUSED if code in FULL else Fault.UNAUTHORIZED if code in STRANGER else Fault.ERROR
+        if code == "session_unknown" and self.name:
+            fault = Fault.NO_RESUME
+        self._find(fault, f"{code}: {error['message']}")
+        self.is_refused = True
+
+    def _end(self, done: Message) -> None:
+        self.is_done = True
+        if done["segments"] != len(self._finals):
+            self._find(Fault.LOST, f"{len(self._finals)} finals came of {done['segments']}")
+
+
+def _within(times: Sequence[float], final: Message) -> float | None:
+    return next((at for at in times if final["start"] <= at <= final["end"]), None)
+
+
+def _begins(text: str, words: str) -> bool:
+    return not words or f"{text} ".startswith(f"{words} ")

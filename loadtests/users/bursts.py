@@ -1,0 +1,73 @@
+"""Whether something between client and gateway holds tokens back, judged from when they were made and when they came.
+
+A burst is what arrives without a pause. A model takes its time between tokens, so a burst of tokens that took it long
+to make was held somewhere. A proxy that buffers does that to nearly all of an answer, and to nearly every answer. A
+gateway that stalls for a moment lets the rest of an answer come token by token, and a busy client is known by its
+pulse: answers during which it was late are not judged.
+"""
+
+from itertools import pairwise
+
+from loadtests.users.answer import Token
+
+PAUSE_S = 0.01
+"""Tokens that arrive closer than this are one burst."""
+MIN_TOKENS = 10
+"""Shorter bursts, and answers, are not looked at."""
+MIN_UNTIMED = 30
+"""The same for tokens of which nobody knows when they were made: so many at once come of no model."""
+HELD_S = 0.4
+"""A burst whose tokens took their model at least this long was held back."""
+FEW_TOKENS = 5
+MOST = 0.8
+"""Of an answer: the share that comes in bursts of FEW_TOKENS at least. Of answers: the share that was held back."""
+PRIME_S = 3.0
+"""A gateway begins its answer within TRILANE_PRIME_S (2 s) and writes tokens as they come, whatever the model does."""
+MIN_ANSWERS = 5
+
+
+def held_back(tokens: list[Token], waited_s: float) -> bool | None:
+    """Whether one answer came in bursts that had been held; None when it cannot be known.
+
+    `waited_s`: from the request to the answer's head. Where tokens have no time of their own only a total hold shows:
+    no head for longer than a gateway takes, and then the whole answer at once.
+    """
+    if len(tokens) < MIN_TOKENS:
+        return None
+    if tokens[0].made_s is None or tokens[-1].made_s is None:
+        if len(_bursts(tokens)) > 1:
+            return False
+        return True if len(tokens) >= MIN_UNTIMED and waited_s > PRIME_S else None
+    if tokens[-1].made_s - tokens[0].made_s < HELD_S:
+        return None
+    bursts = _bursts(tokens)
+    in_bursts = sum(len(burst) for burst in bursts if len(burst) >= FEW_TOKENS)
+    return any(_was_held(burst) for burst in bursts) and in_bursts >= len(tokens) * MOST
+
+
+def _was_held(burst: list[Token]) -> bool:
+    made = [token.made_s for token in burst if token.made_s is not None]
+    return len(made) >= MIN_TOKENS and made[-1] - made[0] >= HELD_S
+
+
+def _bursts(tokens: list[Token]) -> list[list[Token]]:
+    bursts = [tokens[:1]]
+    for before, token in pairwise(tokens):
+        if token.arrived_s - before.arrived_s > PAUSE_S:
+            bursts.append([])
+        bursts[-1].append(token)
+    return bursts
+
+
+class Buffering:
+    """The answers of one process: `judge` says whether the newest makes it certain."""
+
+    def __init__(self) -> None:
+        self.judged = 0
+        self.held = 0
+
+    def judge(self, held: bool | None) -> bool:
+        """Takes one answer; True when it was held back, like most of at least MIN_ANSWERS."""
+        self.judged += held is not None
+        self.held += bool(held)
+        return bool(held) and self.judged >= MIN_ANSWERS and self.held >= self.judged * MOST

@@ -1,0 +1,167 @@
+"""One question and its answer, over as many connections as that takes."""
+
+import random
+import time
+
+import gevent
+from gevent.pool import Group
+from locust.env import Environment
+
+from loadtests.users.access import blame
+from loadtests.users.answer import Answer
+from loadtests.users.device import Device
+from loadtests.users.fault import Fault, Finding
+from loadtests.users.origin import CutOff, Origin, Stream, Unreachable
+from loadtests.users.question import Plan, Question
+from loadtests.users.sse import Event, SseParser
+from loadtests.verdict import fault, measured
+
+SILENCE_S = 30.0
+"""Twice the time after which a gateway pings."""
+AWAY_S = 1.0
+"""Who lost the connection comes back within this."""
+MAX_CONNECTIONS = 20
+"""Then the answer is given up."""
+
+
+class Exchange:
+    """Asks, reads, comes back until the answer is here or cannot be had, and notes every fault on the way."""
+
+    def __init__(self, environment: Environment, origin: Origin, question: Question, plan: Plan) -> None:
+        self.environment = environment
+        self.origin = origin
+        self.question = question
+        self.plan = plan
+        self.answer = Answer(question.tokens)
+        self.asked_s = time.monotonic()
+        self.waited_s = 0.0
+        """From the question to the head of its answer."""
+        self.received_bytes = 0
+        self.tokens_at_first = 0
+        """How many came over the first connection: the rest may be a replay."""
+        self.connections = 0
+        self.given_up = False
+        self._since_s = self.asked_s
+        self._fresh = 0
+        """Events that this connection brought."""
+        self._device = Device(environment, origin, question, self.answer)
+        self._others = Group()
+
+    @property
+    def whole(self) -> bool:
+        """It came over one connection, to the end that the model gave it."""
+        return self.connections == 1 and self.answer.terminal == "finish" and self.answer.done
+
+    def run(self) -> None:
+        try:
+            while not (self.answer.done or self.given_up):
+                self._connect()
+                if self.connections == MAX_CONNECTIONS and not self.answer.done:
+                    self._give_up(Fault.NO_END, f"no end after {MAX_CONNECTIONS} connections")
+            if self.whole:
+                self._measured("whole answer", self.asked_s)
+            self._others.join(timeout=SILENCE_S)
+        finally:
+            self._others.kill()
+
+    def _connect(self) -> None:
+        self.connections += 1
+        self._since_s, self._fresh = time.monotonic(), 0
+        try:
+            with self._open() as stream:
+                if stream.streams:
+                    self._follow(stream)
+                else:
+                    self._refused(stream)
+        except Unreachable as err:
+            self._give_up(Fault.UNREACHABLE, str(err))
+        except TimeoutError:
+            self._note(Finding(Fault.NO_PING, f"{SILENCE_S:g} s of silence after {self.answer.cursor or 'the head'}"))
+        except CutOff as err:
+            self._broken(str(err))
+        except ValueError as err:
+            self._give_up(Fault.ERROR, str(err))
+        if self.connections == 1:
+            self.tokens_at_first = len(self.answer.tokens)
+
+    def _open(self) -> Stream:
+        cursor = self.answer.cursor
+        if not cursor:
+            return self.origin.open("POST", "/api/chat", self.question.body())
+        self.answer.come_back()
+        return self.origin.follow(f"{self.question.path}/stream", cursor)
+
+    def _follow(self, stream: Stream) -> None:
+        if self.connections == 1:
+            self.waited_s = time.monotonic() - self.asked_s
+        stream.wait(SILENCE_S)
+        parser, left = SseParser(), self.plan.cut_after()
+        while data := stream.read():
+            self.received_bytes += len(data)
+            if left is not None:
+                data, left = data[:left], left - len(data)
+            for item in parser.feed(data):
+                if isinstance(item, Event):
+                    self._take(item)
+            if self.answer.done or self.given_up:
+                return
+            if left is not None and left <= 0:
+                stream.cut()
+                gevent.sleep(random.uniform(0, AWAY_S))
+                return
+        self._broken("the body ended")
+
+    def _take(self, event: Event) -> None:
+        now_s, events, tokens = time.monotonic(), len(self.answer.events), len(self.answer.tokens)
+        try:
+            self._note(*self.answer.take(event, now_s))
+        except (ValueError, KeyError, TypeError) as err:
+            self._give_up(Fault.ERROR, f"{event.data[:200]!r} is no chunk: {err!r}")
+        if len(self.answer.events) > events:
+            self._fresh += 1
+            if self._fresh == 1 and self.connections > 1:
+                self._measured("resume gap", self._since_s)
+        if len(self.answer.tokens) > tokens:
+            self._token(tokens)
+
+    def _token(self, before: int) -> None:
+        """The first token of a chunk came; there were `before` ones."""
+        tokens = self.answer.tokens
+        if self.connections == 1:  # a later one begins with a replay
+            name, since_s = (
+                ("between tokens", tokens[before - 1].arrived_s) if before else ("first token", self.asked_s)
+            )
+            self._measured(name, since_s)
+        if before < self.plan.stop_after <= len(tokens):
+            self._others.spawn(self._device.stop)
+        if before < self.plan.second_after <= len(tokens):
+            self._others.spawn(self._device.read_along)
+
+    def _refused(self, stream: Stream) -> None:
+        """The answer is no stream."""
+        reply = stream.reply()
+        if reply.status == 204 and self.answer.cursor:
+            self._give_up(Fault.NO_RESUME, f"204 to the cursor {self.answer.cursor}, after which there is more")
+        elif reply.status == 410:
+            self._give_up(Fault.GONE, f"410 to the cursor {self.answer.cursor}")
+        else:
+            self.given_up = True
+            blame(self.environment, "a question" if self.connections == 1 else "coming back to an answer", reply)
+
+    def _broken(self, how: str) -> None:
+        """The connection ended before the answer did; a gateway that leaves says so first."""
+        if not self.answer.leaving:
+            after = self.answer.cursor or "the head"
+            self._note(Finding(Fault.NO_END, f"{how}, after {after} and {time.monotonic() - self._since_s:.1f} s"))
+        gevent.sleep(random.uniform(0, AWAY_S))
+
+    def _give_up(self, kind: Fault, detail: str) -> None:
+        self.given_up = True
+        self._note(Finding(kind, detail))
+
+    def _note(self, *findings: Finding) -> None:
+        for kind, detail in findings:
+            fault(self.environment, kind, f"chat {self.question.chat_id}: {detail}")
+
+    def _measured(self, name: str, since_s: float) -> None:
+        measured(self.environment, "chat", name, (time.monotonic() - since_s) * 1000)

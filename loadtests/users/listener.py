@@ -1,0 +1,160 @@
+"""One reader of one topic, for as long as the test goes: it listens, loses its connection, and comes back."""
+
+import random
+import time
+from urllib.parse import quote
+
+import gevent
+from locust.env import Environment
+
+from loadtests.users.access import blame, options
+from loadtests.users.fault import Fault, Finding
+from loadtests.users.followed import Followed
+from loadtests.users.origin import CutOff, Origin, Stream, Unanswered, Unreachable
+from loadtests.users.sse import Event, SseParser
+from loadtests.verdict import fault, late_since, measured
+
+HELLO_S = 5.0
+"""`hello` comes at once; when not a byte came in this time, something holds it."""
+PROMPT_S = 1.0
+"""A gateway that says where a topic stands within this is not the one that holds its stream."""
+PINGS_LATE = 1.2
+SPARE_S = 2.0
+"""Pings are that much late at most, and this for the way: 20 s of silence where the gateway pings after 15."""
+CUT_EVERY_S = 10.0
+"""A share of `--cut` of all streams is cut in every such time."""
+AWAY_S = 2.0
+"""Who lost the connection comes back within this."""
+BUSY_S = (5, 15)
+LATE_S = 1.0
+"""A client that was later than this blames nobody for silence."""
+LIVES = 0.9
+"""The gateway itself ends a stream when it is `maxAge` old; before this share of it, somebody else did."""
+
+
+class Listener:
+    """Runs in a greenlet of its own until that is killed."""
+
+    def __init__(self, environment: Environment, origin: Origin, topic: str) -> None:
+        self.environment = environment
+        self.origin = origin
+        self.topic = topic
+        self.followed = Followed()
+        self.since_s = 0.0
+        """When its newest connection began."""
+        self._unanswered = 0
+        """In a row, by a gateway that is well."""
+        self._begun = False
+        """A byte of the body has come over this connection."""
+        self._silence_s = HELLO_S
+        """More is too long."""
+
+    def run(self) -> None:
+        """Every fault is noted; none ends it."""
+        while True:
+            self.since_s, self._begun = time.monotonic(), False
+            self.followed.connect()
+            self._connect()
+            busy = self.followed.leaving == "busy"
+            gevent.sleep(random.uniform(*BUSY_S) if busy else random.uniform(0, AWAY_S))
+
+    def has_all(self, epoch: str, head: int) -> bool | None:
+        """Whether it got the event with the offset `head` of its topic; None: it is not connected, or is elsewhere."""
+        stands = self.followed
+        if stands.hello is None or stands.offset is None or f".{epoch}." not in stands.cursor:
+            return None
+        return stands.offset >= head
+
+    def _connect(self) -> None:
+        path = f"/api/events?topic={quote(self.topic)}"
+        try:
+            with self.origin.follow(path, self.followed.cursor, HELLO_S) as stream:
+                self._unanswered = 0
+                if stream.streams:
+                    self._follow(stream)
+                else:
+                    blame(self.environment, f"to follow {self.topic}", stream.reply())
+        except Unanswered as err:
+            self._held(str(err))
+        except Unreachable as err:
+            self._note(Finding(Fault.UNREACHABLE, str(err)))
+        except TimeoutError:
+            self._silent()
+        except CutOff as err:
+            self._broken(str(err))
+        except ValueError as err:
+            self._note(Finding(Fault.ERROR, str(err)))
+
+    def _follow(self, stream: Stream) -> None:
+        self._wait(stream, HELLO_S)
+        share = options(self.environment).cut
+        cut_due_s = self.since_s + random.expovariate(share / CUT_EVERY_S) if share else float("inf")
+        parser = SseParser()
+        while data := stream.read():
+            self._begun = True
+            cut = time.monotonic() > cut_due_s
+            for item in parser.feed(data[: random.randint(0, len(data))] if cut else data):
+                if isinstance(item, Event):
+                    self._take(item, stream)
+            if cut:
+                stream.cut()
+                return
+        hello = self.followed.hello
+        if hello is None or time.monotonic() - self.since_s < LIVES * hello.max_age_s:
+            self._broken("the body ended")
+
+    def _take(self, event: Event, stream: Stream) -> None:
+        came_back, age_ms = bool(self.followed.cursor), (time.monotonic() - self.since_s) * 1000
+        try:
+            self._note(*self.followed.take(event))
+        except (ValueError, KeyError, TypeError) as err:
+            self._note(Finding(Fault.ERROR, f"`{event.name}` with {event.data[:200]!r}: {err!r}"))
+            return
+        if event.name == "hello" and self.followed.hello is not None:
+            measured(self.environment, "events", "resume gap" if came_back else "hello", age_ms)
+            self._wait(stream, self.followed.hello.ping_s * PINGS_LATE + SPARE_S)
+        delay_ms = self.followed.delay_ms
+        if delay_ms is not None and delay_ms < age_ms:  # else it is older than this connection
+            measured(self.environment, "events", "publish to receive", delay_ms)
+
+    def _wait(self, stream: Stream, silence_s: float) -> None:
+        self._silence_s = silence_s
+        stream.wait(silence_s)
+
+    def _silent(self) -> None:
+        """Nothing came for too long."""
+        if late_since(self.environment, time.monotonic() - self._silence_s) > LATE_S:
+            return
+        if self.followed.hello is not None:
+            self._note(Finding(Fault.NO_PING, f"{self._silence_s:.1f} s without a byte"))
+        elif self._begun:  # the gateway says `ok` at once, and `hello` when its log has answered
+            self._note(Finding(Fault.ERROR, f"no `hello` within {HELLO_S:g} s of `ok`: the log is slow"))
+        else:
+            self._note(Finding(Fault.BUFFERED, f"a head and not a byte more within {HELLO_S:g} s"))
+
+    def _held(self, how: str) -> None:
+        """Not even a head came: the gateway is slow, unless it says at once where the same topic stands, twice."""
+        if late_since(self.environment, self.since_s) > LATE_S:
+            return
+        asked_s = time.monotonic()
+        try:
+            self.origin.ask("GET", f"/api/events/topics/{self.topic}")
+        except Unreachable as err:
+            self._note(Finding(Fault.UNREACHABLE, str(err)))
+            return
+        took_s = time.monotonic() - asked_s
+        self._unanswered += took_s < PROMPT_S
+        if took_s >= PROMPT_S:
+            self._note(Finding(Fault.UNREACHABLE, how))
+        elif self._unanswered > 1:
+            self._note(Finding(Fault.BUFFERED, f"{how}, twice, though a short request took {took_s * 1000:.0f} ms"))
+
+    def _broken(self, how: str) -> None:
+        """The connection ended; a gateway that leaves says so first."""
+        if not self.followed.leaving:
+            age_s = time.monotonic() - self.since_s
+            self._note(Finding(Fault.NO_END, f"{how}, {age_s:.1f} s after it began and after {self.followed.cursor}"))
+
+    def _note(self, *findings: Finding) -> None:
+        for kind, detail in findings:
+            fault(self.environment, kind, f"{self.topic}: {detail}")
