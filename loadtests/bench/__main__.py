@@ -1,20 +1,38 @@
-"""`python -m loadtests.bench chat|events|audio [--quick] ...`: each module says what it measures."""
+"""`python -m loadtests.bench [PART] [--quick] ...`: a part alone, or chat, events and audio one after the other.
+
+Each module says what it measures; `harness.py` what all of them may be told.
+"""
 
 import sys
+from importlib import import_module
 
-from loadtests.bench import audio, chat, events
+from loadtests.bench import harness
 
-BENCHES = {"chat": chat.main, "events": events.main, "audio": audio.main}
+PARTS = ("chat", "events", "audio")
+OTHERS = ("scale", "growth", "figures", "regress")
+"""Measured or made only when named."""
 
 
-def main() -> int:
-    """Run the benchmark named first."""
-    name, rest = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("", [])
-    if name not in BENCHES:
-        print(f"usage: python -m loadtests.bench {{{','.join(BENCHES)}}} [--help]", file=sys.stderr)
+def part(name: str) -> harness.Part | harness.LeftOut:
+    """A part, unless a package that it needs is not installed."""
+    try:
+        return import_module(f"loadtests.bench.{name}").PART
+    except ModuleNotFoundError as err:
+        if (err.name or "").startswith("loadtests"):
+            raise
+        return harness.LeftOut(name, f"the package {err.name} is not installed; it comes with: pip install -e '.[all]'")
+
+
+def main(argv: list[str]) -> int:
+    """Run what is named first, or all parts."""
+    name, rest = (argv[0], argv[1:]) if argv and not argv[0].startswith("-") else ("", argv)
+    if not name:
+        return harness.main([part(each) for each in PARTS], rest)
+    if name not in PARTS + OTHERS:
+        print(f"no part is called {name!r}; there are {', '.join(PARTS + OTHERS)}", file=sys.stderr)
         return 2
-    return BENCHES[name](rest)
+    return import_module(f"loadtests.bench.{name}").main(rest)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,118 +1,27 @@
 """The loads of the audio benchmark, each on a fresh server: what is spoken, and what is learnt from it."""
 
-import asyncio
-import contextlib
-import time
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from loadtests.bench import audio_memory, machine
-from loadtests.bench.audio_client import Spoken, speak, together
-from loadtests.bench.audio_delays import lag, of_sessions
-from loadtests.bench.audio_peers import Shown, listen, whisper_live
-from loadtests.bench.audio_reference import Reference, References
-from loadtests.bench.audio_server import Place, Server, trilane
-from loadtests.bench.audio_speech import PAUSE_S, Recording, deal, silence, some, sounds, tracks
+from loadtests.bench import audio_memory
+from loadtests.bench.audio_client import Spoken, speak
+from loadtests.bench.audio_delays import lag
+from loadtests.bench.audio_latency import STAGGER_S, Figures, capacity, latency
+from loadtests.bench.audio_peers import Shown, listen
+from loadtests.bench.audio_reference import Reference
+from loadtests.bench.audio_rig import Rig
+from loadtests.bench.audio_speech import Recording, deal, silence, some, sounds
+from loadtests.bench.audio_strain import attacked, overload, uploaded
 from loadtests.bench.audio_words import Tally, delays, for_good, normalise, quantile, summary
 
-Figures = dict[str, Any]
-TOO_LATE_S = 2.0
-"""A server keeps up with so many sessions while 90 % of their words are stable within this."""
-STAGGER_S = 0.37
-"""Between the starts of two sessions: no two of them end their sentences together."""
 SOUND_PACE = 3.0
 """How fast sounds are sent; a client may be a minute ahead of real time."""
 SOUND_SESSIONS = 8
 """So many hear the same sound: what the server does for itself is hardly counted then."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How much is measured."""
-
-    of_each_kind: int = 1000
-    longest_s: float = 600.0
-    """Of a recording whose words are counted."""
-    at_once: int = 4
-    speak_s: float = 60.0
-    steps: tuple[int, ...] = (1, 2, 4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32)
-    step_s: float = 22.0
-    sound_s: float = 60.0
-    idle: int = 500
-    visits: int = 200
-    each_s: float = 45.0
-    """About so much speech for each client beside WhisperLive,"""
-    tail_s: float = 10.0
-    """and so much silence after each recording: that long it may take until the last words are final."""
-
-
-QUICK = Plan(
-    of_each_kind=3,
-    longest_s=30.0,
-    speak_s=14.0,
-    steps=(4, 8),
-    step_s=10.0,
-    sound_s=9.0,
-    idle=200,
-    visits=40,
-    each_s=15.0,
-    tail_s=6.0,
-)
-
-
-@dataclass
-class Rig:
-    """One server's place, and what is spoken to it."""
-
-    target: str
-    place: Place
-    plan: Plan
-    speech: Sequence[Recording]
-    references: References
-    cache: Path
-    peer_threads: int = 1
-    faults: dict[str, int] = field(default_factory=dict[str, int])
-    foreign_cores: float = 0.0
-    server_core: float = 0.0
-
-    @property
-    def warm_up(self) -> Any:
-        return np.concatenate([self.speech[0].samples, silence(PAUSE_S)])
-
-    @contextlib.contextmanager
-    def serving(self) -> Generator[Server]:
-        if self.target == "whisperlive":
-            with whisper_live(self.place, self.cache, self.warm_up, self.peer_threads) as server:
-                yield server
-            return
-        with trilane(self.place, self.warm_up) as server:
-            yield server
-
-    @contextlib.contextmanager
-    def watching(self, server: Server) -> Generator[Callable[[], float]]:
-        """Yields what tells the CPU seconds of the server since then; notes what else the machine did meanwhile."""
-        began, cpu_s = time.monotonic(), server.cpu_s()
-        busy_s, own_s = machine.busy_s(), time.process_time()
-        yield lambda: server.cpu_s() - cpu_s
-        took_s, used_s = time.monotonic() - began, server.cpu_s() - cpu_s
-        foreign_s = machine.busy_s() - busy_s - used_s - (time.process_time() - own_s)
-        self.foreign_cores = max(self.foreign_cores, foreign_s / took_s)
-        self.server_core = used_s / took_s
-
-    def run(self, server: Server, sessions: Sequence[Any], at_once: int) -> tuple[list[Any], float]:
-        """The sessions, so many at a time, and the CPU seconds of the server meanwhile."""
-        with self.watching(server) as used_s:
-            done = asyncio.run(_all(sessions, at_once))
-            cpu_s = used_s()
-        for one in done:
-            for name, count in one.faults.items():
-                self.faults[name] = self.faults.get(name, 0) + count
-        return done, cpu_s
 
 
 @dataclass(frozen=True)
@@ -126,10 +35,6 @@ class Case:
     @property
     def group(self) -> str:
         return self.name.partition("-")[0]
-
-
-async def _all(sessions: Sequence[Any], at_once: int) -> list[Any]:
-    return await together(sessions, at_once)
 
 
 # Accuracy
@@ -155,48 +60,6 @@ def _wer(recordings: Sequence[Recording], texts: Sequence[str]) -> Figures:
         for kind in (recording.kind, "all"):
             tallies.setdefault(kind, Tally()).count(recording.text, text)
     return {kind: {"rate": one.rate, "errors": one.errors, "words": one.words} for kind, one in tallies.items()}
-
-
-# Delays
-
-
-def latency(sessions: int) -> Callable[[Rig], Figures]:
-    """So many sessions that speak all the time: sentences with pauses of 1.5 s between."""
-
-    def measure(rig: Rig) -> Figures:
-        with rig.serving() as server:
-            return _speaking(rig, server, sessions, rig.plan.speak_s)
-
-    return measure
-
-
-def _speaking(rig: Rig, server: Server, sessions: int, seconds: float) -> Figures:
-    spoken_tracks = tracks(rig.speech, sessions, seconds)
-    rig.references.learn({one.name: one for track in spoken_tracks for _, one in track.parts}.values())
-    references = [rig.references.of_track(track) for track in spoken_tracks]
-    calls = [speak(server.url, track.samples, wait_s=n * STAGGER_S) for n, track in enumerate(spoken_tracks)]
-    spoken, cpu_s = rig.run(server, calls, sessions)
-    found = of_sessions(spoken, references).figures()
-    more = {"cpu_per_audio_s": cpu_s / _seconds(spoken), "server_core": rig.server_core, "sessions": sessions}
-    return {**found, **lag(spoken), **more}
-
-
-def capacity(rig: Rig) -> Figures:
-    """More and more sessions that speak all the time, until their words are stable too late."""
-    steps: list[Figures] = []
-    best = 0
-    with rig.serving() as server:
-        for sessions in rig.plan.steps:
-            steps.append(_speaking(rig, server, sessions, rig.plan.step_s))
-            p90_s = steps[-1]["stable_s"]["p90"]
-            print(
-                f"  {sessions} sessions: stable p90 {p90_s or 0:.2f} s, server {rig.server_core:.2f} cores", flush=True
-            )
-            if p90_s is None or p90_s > TOO_LATE_S:
-                break
-            best = sessions
-    crossed = best < steps[-1]["sessions"]
-    return {"sessions": best, "per_core": best / rig.place.cores, "crossed": crossed, "steps": steps}
 
 
 # Other loads
@@ -289,5 +152,8 @@ CASES = (
     Case("capacity", capacity),
     Case("silence", quiet),
     Case("memory", memory),
+    Case("upload", uploaded),
+    Case("hostile", attacked),
+    Case("overload", overload),
     *(Case(f"peers-{clients}", beside(clients), ("whisperlive", "trilane")) for clients in (1, 4, 8)),
 )

@@ -60,6 +60,12 @@ class Spoken:
     faults: dict[str, int] = field(default_factory=dict[str, int])
     seq: int = 0
     is_done: bool = False
+    gaps_s: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
+    """Audio that the server says it did not hear: from, to."""
+    refused_s: float | None = None
+    """When it was refused, since it began to connect,"""
+    refused_codes: list[int] = field(default_factory=list[int])
+    """and with which close code."""
 
     @property
     def finals(self) -> list[Segment]:
@@ -86,8 +92,11 @@ class Spoken:
                 self._final(message, at_s)
             case "lag":
                 self.lags_s.append(message["seconds"])
-            case "gap" | "error" | "drain":
-                self.fault(f"{message['type']} {message.get('reason') or message.get('code') or ''}".strip())
+            case "gap":
+                self.gaps_s.append((message["start"], message["end"]))
+                self.fault(f"gap {message['reason']}")
+            case "error" | "drain":
+                self.fault(f"{message['type']} {message.get('code') or ''}".strip())
             case "done":
                 self.is_done = True
             case _:
@@ -132,9 +141,16 @@ async def speak(url: str, samples: Samples, *, pace: float = 1.0, wait_s: float 
     """One session from `start` to `done`, after waiting so long; `pace` 1 is real time."""
     await asyncio.sleep(wait_s)
     spoken = Spoken(seconds=len(samples) / RATE)
+    dialled = time.monotonic()
     try:
         async with asyncio.timeout(spoken.seconds / pace + PATIENCE_S), opened(url) as socket:
-            spoken.hear(json.loads(await socket.recv()), 0.0)
+            first = json.loads(await socket.recv())
+            spoken.hear(first, 0.0)
+            if first["type"] == "error":
+                await socket.wait_closed()
+                spoken.refused_s = time.monotonic() - dialled
+                spoken.refused_codes.append(socket.close_code or 0)
+                return spoken
             began = time.monotonic()
             async with asyncio.TaskGroup() as group:
                 group.create_task(_listen(socket, spoken, began))

@@ -1,22 +1,31 @@
-"""What sessions keep in the server's memory while they are open and say nothing, and after they are closed."""
+"""What sessions and files keep in the server's memory while they are open, and what they leave behind."""
 
 import asyncio
 import json
+import subprocess
+import sys
+import threading
 import time
-from contextlib import AsyncExitStack
+from collections.abc import Generator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
+import soundfile
+from openai import OpenAI
 from websockets.asyncio.client import ClientConnection
 
 from loadtests.bench.audio_client import PATIENCE_S, opened, pcm, speak, together
 from loadtests.bench.audio_server import Server
-from loadtests.bench.audio_speech import RATE, Samples, sounds
-from loadtests.bench.processes import NotStarted
+from loadtests.bench.audio_speech import RATE, Recording, Samples, sounds
+from loadtests.bench.processes import ROOT, NotStarted
 
 WARM_UP = 40
 """Open sessions before the first look: what a process keeps once for all of them is there then."""
 AT_ONCE = 20
 SETTLE_S = 2.0
+UPLOAD_S = 1800.0
+"""How long a file may take."""
 FRAME = RATE // 10 * 2
 
 
@@ -38,6 +47,76 @@ def visited(server: Server, speech: Samples, count: int) -> dict[str, Any]:
 def idle(server: Server, count: int) -> dict[str, Any]:
     """KiB for each open session: after `start` alone, and after 3 s of quiet audio."""
     return asyncio.run(_idle(server, count))
+
+
+def file(server: Server, speech: Sequence[Recording], seconds: float, folder: Path) -> dict[str, Any]:
+    """Memory before, while and after a file of so many seconds is put into words; a short one has been before."""
+    _upload(server, _written(speech, min(60.0, seconds), folder))
+    before = server.pss_kib() / 1024
+    with _watched(server) as seen_mib:
+        began = time.monotonic()
+        words = _upload(server, _written(speech, seconds, folder))
+        took_s = time.monotonic() - began
+    after = server.pss_kib() / 1024
+    return {
+        "file_s": seconds,
+        "file_took_s": took_s,
+        "file_words": words,
+        "file_before_mib": before,
+        "file_most_mib": max(seen_mib, default=before),
+        "file_after_mib": after,
+        "file_left": after / before - 1,
+    }
+
+
+def silence(seconds: float) -> dict[str, Any]:
+    """Memory before and after a session of so many seconds of silence, in a process of its own."""
+    command = [sys.executable, "-m", "loadtests.bench.audio_silence", str(seconds)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise NotStarted(f"the silent session failed:\n{done.stderr[-2000:]}")
+    return {f"silence_{name}": value for name, value in json.loads(done.stdout).items()}
+
+
+@contextmanager
+def _watched(server: Server) -> Generator[list[float]]:
+    """Its memory in MiB, looked at twice a second meanwhile."""
+    seen: list[float] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.5):
+            seen.append(server.pss_kib() / 1024)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        watching.join()
+
+
+def _written(speech: Sequence[Recording], seconds: float, folder: Path) -> Path:
+    """A FLAC file of so many seconds of speech, one recording after the other."""
+    path = folder / f"{seconds:.0f}.flac"
+    left = int(seconds * RATE)
+    with soundfile.SoundFile(path, "w", RATE, 1, format="FLAC") as out:
+        while left > 0:
+            for recording in speech:
+                out.write(recording.samples[:left])
+                left -= min(left, len(recording.samples))
+    return path
+
+
+def _upload(server: Server, path: Path) -> int:
+    """How many words came back."""
+    base = server.url.replace("ws://", "http://").replace("/api/audio", "/v1")
+    client = OpenAI(base_url=base, api_key="none", timeout=UPLOAD_S, max_retries=0)
+    with path.open("rb") as body:
+        text = client.audio.transcriptions.create(model="whisper-1", file=body).text
+    time.sleep(SETTLE_S)
+    return len(text.split())
 
 
 def _visit(server: Server, speech: Samples, count: int) -> None:

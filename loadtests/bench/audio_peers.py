@@ -1,8 +1,8 @@
 """WhisperLive, unmodified, in an environment of its own: its server, and a client for what it says.
 
-The environment is made once, below a folder that git ignores; it takes 6 GB, for PyTorch. Left out is what its server
-does not import: PyAudio (needs PortAudio's headers), OpenVINO, openai-whisper and librosa. The server shares one model
-among its clients, as ours does, runs on the same cores with the model at int8, and keeps its own defaults (beam 5).
+The environment (`peers.py`) takes 6 GB, for PyTorch. Left out of it is what its server does not import: PyAudio (needs
+PortAudio's headers), OpenVINO, openai-whisper and librosa. The server shares one model among its clients, as ours does,
+runs on the same cores with the model at int8, and keeps its own defaults (beam 5).
 """
 
 import asyncio
@@ -11,7 +11,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
@@ -27,25 +26,9 @@ from loadtests.bench.audio_client import frames
 from loadtests.bench.audio_server import HOST, START_S, Place, Server
 from loadtests.bench.audio_speech import RATE, Samples
 from loadtests.bench.audio_words import Timed
+from loadtests.bench.peers import WHISPER_LIVE
 from loadtests.bench.processes import NotStarted, process
 
-VERSION = "0.10.0"
-PACKAGES = (
-    "faster-whisper==1.2.0",
-    "tokenizers==0.20.3",
-    "ctranslate2==4.8.5",
-    "torch==2.15.0",
-    "numpy==2.4.6",
-    "scipy==1.17.1",
-    "onnxruntime==1.31.1",
-    "websockets==17.4",
-    "websocket-client==1.9.2",
-    "fastapi==0.165.0",
-    "uvicorn==0.54.0",
-    "python-multipart==0.0.34",
-    "soundfile==0.14.0",
-    "requests==2.34.2",
-)
 SERVE = """
 import sys
 from whisper_live.server import TranscriptionServer
@@ -94,29 +77,10 @@ class Shown:
             self.completed_at_s = at_s
 
 
-def python(cache: Path) -> Path:
-    """The Python of its environment, which is made when it is not there. Raises NotStarted."""
-    folder = cache / f"whisper-live-{VERSION}"
-    program, made = folder / "bin" / "python", folder / "made"
-    if not made.exists():
-        print(f"making an environment for WhisperLive {VERSION} (once, 6 GB, a minute or more) ...", flush=True)
-        install = [str(program), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        for command in (
-            [sys.executable, "-m", "venv", "--clear", str(folder)],
-            [*install, *PACKAGES],
-            [*install, "--no-deps", f"whisper-live=={VERSION}"],
-        ):
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise NotStarted(f"{' '.join(command[1:5])} failed:\n{done.stderr[-2000:]}")
-        made.touch()
-    return program
-
-
 @contextlib.contextmanager
 def whisper_live(place: Place, cache: Path, warm_up: Samples, threads: int) -> Generator[Server]:
     """Its server, which has heard `warm_up` once. Raises NotStarted."""
-    command = [str(python(cache)), "-c", SERVE, str(place.port), str(place.model)]
+    command = [WHISPER_LIVE.python(cache), "-c", SERVE, str(place.port), str(place.model)]
     env = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": ""}
     with process(place.on_cores(command), place.folder, env) as started:
         _await_port(started, place.port)

@@ -1,52 +1,27 @@
-"""The figures of an audio benchmark as text: ours, what they are held to, and WhisperLive's beside them."""
-
-from typing import Any
+"""The figures of the audio benchmark: ours, what they are held to, and WhisperLive's beside them."""
 
 from loadtests.bench.audio_speech import KINDS
-from loadtests.bench.layout import NOISY_CORES, Figure, Record, Round, Row, aligned, line
+from loadtests.bench.layout import Figure, Record, Round, Row, at, beyond, percent
+from loadtests.bench.table import Table
 
 SLACK_S = 0.1
 """How late the client may be with a frame before its figures are in doubt."""
+SOUNDS = ("silence", "white noise", "50 Hz hum", "clicks", "tones")
+Goals = tuple[float | None, float | None]
+"""Of p50 and p90, in seconds."""
 
 
-def _at(case: str, *path: str) -> Figure:
-    """A figure of one case, where the target has it."""
-
-    def figure(turn: Round, target: str) -> float | None:
-        value: Any = turn[target].get(case)
-        for name in path:
-            value = value.get(name) if value else None
-        return value
-
-    return figure
-
-
-def _percent(figure: Figure) -> Figure:
-    def found(turn: Round, target: str) -> float | None:
-        value = figure(turn, target)
-        return None if value is None else 100 * value
-
-    return found
-
-
-def _above_offline(kind: str) -> Figure:
-    rate = _percent(_at("accuracy", "wer", kind, "rate"))
-
-    def figure(turn: Round, target: str) -> float | None:
-        if "offline" not in turn or target == "offline":
-            return None
-        ours, whole = rate(turn, target), rate(turn, "offline")
-        return None if ours is None or whole is None else ours - whole
-
-    return figure
+def wrong(kind: str) -> Figure:
+    """Words wrong of one kind of recordings, in per cent."""
+    return percent(at("accuracy", "wer", kind, "rate"))
 
 
 def _half(case: str, which: int) -> Figure:
-    halves = _at(case, "stable_halves_s")
+    halves = at(case, "stable_halves_s")
 
-    def figure(turn: Round, target: str) -> float | None:
-        found: Any = halves(turn, target)
-        return found[which]["p90"] if found else None
+    def figure(turn: dict[str, Record], target: str) -> float | None:
+        found = halves(turn, target)
+        return found[which]["p90"] if isinstance(found, list) else None
 
     return figure
 
@@ -54,147 +29,104 @@ def _half(case: str, which: int) -> Figure:
 def _accuracy() -> list[Row]:
     rows: list[Row] = []
     for kind in (*KINDS, "all"):
-        rows.append(Row(f"words wrong, {kind}, %", _percent(_at("accuracy", "wer", kind, "rate"))))
-        rows.append(
-            Row("  points above the whole file", _above_offline(kind), "{:+.2f}", 0.5 if kind == "all" else None)
-        )
+        rows.append(Row(f"words wrong, {kind}, %", wrong(kind)))
+        above = beyond(wrong(kind), "offline")
+        rows.append(Row("  points above the whole file", above, "{:+.2f}", 0.5 if kind == "all" else None))
     return rows
 
 
-def _latency(sessions: int, first: tuple[float, float], stable: tuple[float, ...], final: tuple[float, float]):
-    """Rows of so many sessions; a goal of 0 is none."""
+def _latency(sessions: int, first: Goals, stable: Goals, final: Goals) -> list[Row]:
     case = f"latency-{sessions}"
-    goals = zip(("first_s", "stable_s", "final_s"), (first, stable, final), strict=True)
-    labels = {"first_s": "first text", "stable_s": "word stable", "final_s": "final"}
-    rows = [
-        Row(
-            f"{labels[name]}, {sessions} speaking, {quantile} s"
-            if quantile == "p50"
-            else f"  {labels[name]}, {quantile} s",
-            _at(case, name, quantile),
-            goal=goal or None,
-        )
-        for name, pair in goals
-        for quantile, goal in zip(("p50", "p90"), pair, strict=True)
-    ]
+    rows: list[Row] = []
+    for label, name, goals in (
+        ("first text", "first_s", first),
+        ("word stable", "stable_s", stable),
+        ("final", "final_s", final),
+    ):
+        rows.append(Row(f"{label}, {sessions} speaking, p50 s", at(case, name, "p50"), goal=goals[0]))
+        rows.append(Row(f"  {label}, p90 s", at(case, name, "p90"), goal=goals[1]))
     return [
         *rows,
         Row("  word stable, first half, p90 s", _half(case, 0)),
         Row("  word stable, second half, p90 s", _half(case, 1)),
-        Row("  messages of lag", _at(case, "lag_messages"), "{:.0f}"),
-        Row("  server CPU s per s of audio", _at(case, "cpu_per_audio_s"), "{:.3f}"),
+        Row("  messages of lag", at(case, "lag_messages"), "{:.0f}"),
+        Row("  server CPU s per s of audio", at(case, "cpu_per_audio_s"), "{:.3f}"),
     ]
 
 
 def _silence() -> list[Row]:
     rows: list[Row] = []
-    for name in ("silence", "white noise", "50 Hz hum", "clicks", "tones"):
-        rows.append(Row(f"{name}: words", _at("silence", name, "words"), "{:.0f}", goal=0))
-        rows.append(Row("  of a core, %", _percent(_at("silence", name, "core")), goal=1.0))
+    for name in SOUNDS:
+        rows.append(Row(f"{name}: words", at("silence", name, "words"), "{:.0f}", goal=0))
+        rows.append(Row("  of a core, %", percent(at("silence", name, "core")), goal=1.0))
     return rows
+
+
+def _strain() -> tuple[Row, ...]:
+    return (
+        Row("an hour's file: seconds of it in a second", _pace),
+        Row("  MiB more while it is read", _beyond_before("file_most_mib")),
+        Row("  left behind, % of memory", percent(at("upload", "file_left")), "{:+.1f}", goal=5),
+        Row("hours of silence: MiB more while it lasts", _beyond_before("silence_open_mib", "silence_before_mib")),
+        Row("  left behind, % of memory", percent(at("upload", "silence_left")), "{:+.1f}", goal=5),
+        Row("beside a hostile client: word stable, p90, % later", percent(at("hostile", "change")), "{:+.0f}", goal=20),
+        Row("twice as many as fit: admitted", at("overload", "admitted"), "{:.0f}"),
+        Row("  refused", at("overload", "refused"), "{:.0f}"),
+        Row("  refused after, p90 s", at("overload", "refused_s", "p90"), goal=0.1),
+        Row("  word stable for those admitted, p90 s", at("overload", "stable_s", "p90"), goal=2.5),
+        Row("  audio of theirs not heard, s", at("overload", "gap_s"), goal=0),
+    )
+
+
+def _pace(turn: Round, target: str) -> float | None:
+    took_s = at("upload", "file_took_s")(turn, target)
+    seconds = at("upload", "file_s")(turn, target)
+    return seconds / took_s if seconds and took_s else None
+
+
+def _beyond_before(most: str, before: str = "file_before_mib") -> Figure:
+    """Memory at its most, beyond what it was before; in MiB."""
+
+    def figure(turn: Round, target: str) -> float | None:
+        high, low = at("upload", most)(turn, target), at("upload", before)(turn, target)
+        return None if high is None or low is None else high - low
+
+    return figure
+
+
+def _peers(clients: int) -> list[Row]:
+    case, rival = f"peers-{clients}", "whisperlive"
+    return [
+        Row(f"{clients} clients: first text, p50 s", at(case, "first_s", "p50"), rival=rival),
+        Row("  word there for good, p50 s", at(case, "word_s", "p50"), rival=rival),
+        Row("  word there for good, p90 s", at(case, "word_s", "p90"), rival=rival),
+        Row("  final after speech, p50 s", at(case, "final_s", "p50"), rival=rival),
+        Row("  final after speech, p90 s", at(case, "final_s", "p90"), rival=rival),
+        Row("  recordings never final", at(case, "without_final"), "{:.0f}", rival=rival),
+        Row("  words wrong, %", percent(at(case, "wer", "all", "rate")), rival=rival),
+        Row("  server CPU s per s of audio", at(case, "cpu_per_audio_s"), "{:.3f}", rival=rival),
+        Row("  bytes received per s of audio", at(case, "bytes_per_audio_s"), "{:.0f}", rival=rival),
+    ]
 
 
 ROWS = (
     *_accuracy(),
-    *_latency(1, (1.2, 0), (0.8, 1.2), (0.9, 1.3)),
-    *_latency(8, (0, 0), (0, 2.5), (0, 2.5)),
-    Row("sessions while words are stable within 2 s (p90)", _at("capacity", "sessions"), "{:.0f}"),
-    Row("  per core", _at("capacity", "per_core"), "{:.1f}"),
+    *_latency(1, (1.2, None), (0.8, 1.2), (0.9, 1.3)),
+    *_latency(8, (None, None), (None, 2.5), (None, 2.5)),
+    Row("sessions while words are stable within 2 s (p90)", at("capacity", "sessions"), "{:.0f}"),
+    Row("  per core", at("capacity", "per_core"), "{:.1f}"),
     *_silence(),
-    Row("open session, KiB", _at("memory", "kib_started"), "{:.1f}", goal=40),
-    Row("  after 3 s of audio", _at("memory", "kib_heard"), "{:.1f}", goal=40),
-    Row("  process before, MiB", _at("memory", "base_mib"), "{:.0f}"),
-    Row("left by closed sessions, % of memory", _percent(_at("memory", "left")), "{:+.1f}", goal=5),
+    Row("open session, KiB", at("memory", "kib_started"), "{:.1f}", goal=40),
+    Row("  after 3 s of audio", at("memory", "kib_heard"), "{:.1f}", goal=40),
+    Row("  process before, MiB", at("memory", "base_mib"), "{:.0f}"),
+    Row("left by closed sessions, % of memory", percent(at("memory", "left")), "{:+.1f}", goal=5),
+    *_strain(),
+    *(row for clients in (1, 4, 8) for row in _peers(clients)),
 )
 
 
-def _peers(clients: int) -> list[Row]:
-    case = f"peers-{clients}"
-    return [
-        Row(f"{clients} clients: first text, p50 s", _at(case, "first_s", "p50")),
-        Row("  word there for good, p50 s", _at(case, "word_s", "p50")),
-        Row("  word there for good, p90 s", _at(case, "word_s", "p90")),
-        Row("  final after speech, p50 s", _at(case, "final_s", "p50")),
-        Row("  final after speech, p90 s", _at(case, "final_s", "p90")),
-        Row("  recordings never final", _at(case, "without_final"), "{:.0f}"),
-        Row("  words wrong, %", _percent(_at(case, "wer", "all", "rate"))),
-        Row("  server CPU s per s of audio", _at(case, "cpu_per_audio_s"), "{:.3f}"),
-        Row("  bytes received per s of audio", _at(case, "bytes_per_audio_s"), "{:.0f}"),
-    ]
-
-
-PEERS = [row for clients in (1, 4, 8) for row in _peers(clients)]
-
-
-def render(records: list[Record], absent: dict[str, str]) -> str:
-    """The whole table, and below it what a reader must know before believing it."""
-    good = _calmest([record for record in records if "error" not in record])
-    rounds = _by_round(good)
-    names = [name for name in ("trilane", "offline", "whisperlive") if any(name in turn for turn in rounds)]
-    body = [_line(row, names, rounds) for row in (*ROWS, *PEERS)]
-    body = [cells for cells in body if any(cell != "-" for cell in cells[1 : len(names) + 1])]
-    faults = ["faults", *(str(sum(sum(r["faults"].values()) for r in good if r["target"] == n)) for n in names)]
-    titles = {"offline": "whole files"}
-    head = ["", *(titles.get(name, name) for name in names), "goal", ""]
-    return "\n".join([aligned([head, *body, [*faults, "0", ""]]), *_notes(records, good, absent)])
-
-
-def progress(record: Record) -> str:
-    """One line while the benchmark runs."""
-    start = f"round {record['round'] + 1} {record['case']:9} {record['target']:11} {record['took_s']:5.1f} s | "
-    if "error" in record:
-        return start + record["error"]
-    one: Round = {record["target"]: {record["case"]: record["figures"]}}
-    said = [
-        f"{row.label.strip()} {row.form.format(value)}"
-        for row in (*ROWS, *PEERS)
-        if (value := row.figure(one, record["target"])) is not None
-    ]
-    faults = "".join(f" | {name}: {count}" for name, count in record["faults"].items())
-    return f"{start}{' | '.join(said)}{faults} | other work {record['foreign_cores']:.2f} cores"
-
-
-def _line(row: Row, names: list[str], rounds: list[Round]) -> list[str]:
-    """Beside WhisperLive, the goal is to be no worse."""
-    cells = line(row, names, {}, rounds)
-    if row not in PEERS:
-        return cells
-    pairs = [(row.figure(turn, "trilane"), row.figure(turn, "whisperlive")) for turn in rounds if _both(turn)]
-    known = [(ours, theirs) for ours, theirs in pairs if ours is not None and theirs is not None]
-    if known:
-        better = sum(ours <= theirs for ours, theirs in known) * 2 > len(known)
-        cells[-2:] = ["≤ WhisperLive", "met" if better else "MISSED"]
-    return cells
-
-
-def _both(turn: Round) -> bool:
-    return "trilane" in turn and "whisperlive" in turn
-
-
-def _calmest(records: list[Record]) -> list[Record]:
-    """Of the attempts at one measurement the one that other work disturbed least."""
-    found: dict[tuple[int, str, str], Record] = {}
-    for record in sorted(records, key=lambda record: record["foreign_cores"], reverse=True):
-        found[record["round"], record["case"], record["target"]] = record
-    return [record for record in records if record in found.values()]
-
-
-def _by_round(records: list[Record]) -> list[Round]:
-    rounds: dict[int, Round] = {}
-    for record in records:
-        rounds.setdefault(record["round"], {}).setdefault(record["target"], {})[record["case"]] = record["figures"]
-    return list(rounds.values())
-
-
-def _notes(records: list[Record], used: list[Record], absent: dict[str, str]) -> list[str]:
-    notes = [f"{name}: {why}" for name, why in absent.items()]
-    notes += [f"{r['case']}, {r['target']}, round {r['round'] + 1}: {r['error']}" for r in records if "error" in r]
-    notes += [
-        f"{r['case']}, {r['target']}, round {r['round'] + 1}: {name}: {count}"
-        for r in used
-        for name, count in r["faults"].items()
-    ]
-    notes += [
+def _notes(used: list[Record]) -> list[str]:
+    notes = [
         f"{r['case']}: every step kept up; more than {r['figures']['sessions']} sessions were not tried"
         for r in used
         if r["case"] == "capacity" and not r["figures"]["crossed"]
@@ -203,9 +135,7 @@ def _notes(records: list[Record], used: list[Record], absent: dict[str, str]) ->
     if late:
         cases = ", ".join(f"{r['case']} ({r['target']}, {r['figures']['late_s']:.2f} s)" for r in late)
         notes.append(f"the client was late with frames, so these delays are too long: {cases}")
-    if noisy := [r for r in used if r["foreign_cores"] > NOISY_CORES]:
-        notes.append(
-            f"{len(noisy)} of {len(used)} measurements shared the machine with other work of more than "
-            f"{NOISY_CORES} cores: repeat on a quiet one before believing the delays."
-        )
     return notes
+
+
+TABLE = Table(ROWS, faults="faults", titles={"offline": "whole files"}, notes=_notes)

@@ -7,7 +7,7 @@
 // body is a number no other request has. The answer's body (HTTP chunks, a length, or until the connection closes)
 // is searched for the upstream's marks ~s<seq>~t<ns>~, across any split, and each stream must bring 0, 1, ...
 // tokens-1, once each, in order, and come to its regular end; else it is bad. `frames` counts blank lines (the ends
-// of SSE events), so that a server which puts several tokens in one event shows it.
+// of SSE events, LF or CRLF), so that a server which puts several tokens in one event shows it.
 //
 // Prints {"phase":"measuring"} when the warm-up is over, then one JSON object when --dur seconds have been measured.
 // After that it waits up to --drain seconds for the streams that still run, so that they do not run into what is
@@ -156,6 +156,7 @@ static void token(Stream *s, uint64_t arrived) {
 
 static void count_frames(Stream *s, const char *p, size_t n) {
     for (const char *end = p + n; p < end; p++) {
+        if (*p == '\r') continue;
         if (*p == '\n') { frames += s->after_newline; s->after_newline = !s->after_newline; continue; }
         s->after_newline = false;
         p = memchr(p, '\n', (size_t)(end - p));

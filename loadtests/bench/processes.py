@@ -18,6 +18,8 @@ from pathlib import Path
 from loadtests.bench import machine
 
 SERVER_CORE, CLIENT_CORE = 0, 1
+FOREIGN_SETTINGS = ("TRILANE_", "OPENAI_", "LITELLM_", "DATABASE_URL", "REDIS_", "NODE_OPTIONS")
+"""Of whoever runs the benchmark: they would change what is measured."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -40,7 +42,7 @@ def search_path() -> str:
 @contextlib.contextmanager
 def process(command: list[str], folder: Path, env: dict[str, str]) -> Generator[subprocess.Popen[bytes]]:
     """A process in that folder; a NotStarted raised inside ends with what it printed."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("TRILANE_", "OPENAI_"))}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN_SETTINGS)}
     with tempfile.TemporaryFile() as output:
         child = subprocess.Popen(
             command,
@@ -53,23 +55,23 @@ def process(command: list[str], folder: Path, env: dict[str, str]) -> Generator[
         try:
             yield child
         except NotStarted as err:
-            output.seek(max(0, output.tell() - 3000))
-            raise NotStarted(f"{err}\n{output.read().decode(errors='replace')}") from err
+            output.seek(max(0, output.tell() - 1000))
+            raise NotStarted(f"{err}\n{output.read().decode(errors='replace').strip()}") from err
         finally:
             _stop(child)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask once, then end it: runs left over by a measurement need no graceful drain."""
+    """Ask once, then end it and what it started: runs left over by a measurement need no graceful drain."""
     pids = machine.tree(process.pid)
     process.send_signal(signal.SIGTERM)
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(3)
-    except subprocess.TimeoutExpired:
-        for pid in pids:
+    for pid in pids:
+        if pid != process.pid or process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        process.wait()
+    process.wait()
 
 
 def await_ready(process: subprocess.Popen[bytes], port: int, path: str, timeout_s: float = 30) -> None:

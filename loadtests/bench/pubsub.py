@@ -1,6 +1,7 @@
-"""What the events benchmark measures: Trilane's events unit, the same under plain uvicorn, and nginx with Nchan.
+"""What the events benchmark measures: Trilane's events unit, the same under plain uvicorn, and what others run.
 
-Each runs alone on the server's core, on SQLite (Nchan: its own memory), with pings every 15 s.
+Each runs alone on the server's core, with pings every 15 s (Litestar sends none). Ours keep events in SQLite, Nchan in
+its memory, the other peers nowhere: what they cannot do for that reason stands in `Target.cannot`.
 """
 
 import contextlib
@@ -10,11 +11,12 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from loadtests.bench import machine
+from loadtests.bench import machine, peers
+from loadtests.bench.peers import Environment
 from loadtests.bench.processes import ROOT, SERVER_CORE, await_ready, pinned, process, search_path
 
 HOST = "127.0.0.1"
@@ -53,8 +55,12 @@ class Target:
     subscribe: str
     earliest: str
     publish: str
-    trilane: bool = True
+    trilane: bool = False
     """Publishes lists, says hello, keeps events in a database."""
+    cannot: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Cases that mean nothing for it: it cannot ..."""
+    environment: Environment | None = None
+    """What it runs in, when that is not ours."""
 
     def options(self, port: int, topic: str) -> dict[str, object]:
         """What the load client must know."""
@@ -64,35 +70,62 @@ class Target:
 
 
 _OURS = ("/api/events?topic=@TOPIC", "/api/events?topic=@TOPIC&from=earliest", "/api/events")
-TARGETS = {
-    "nchan": Target("nchan", "/events?topic=@TOPIC", "/earliest?topic=@TOPIC", "/publish?topic=@TOPIC", trilane=False),
-    "trilane": Target("trilane", *_OURS),
-    "plain": Target("plain", *_OURS),
+_THEIRS = ("/events?topic=@TOPIC", "/events?topic=@TOPIC", "/publish?topic=@TOPIC")
+_KEEPS_NOTHING = {
+    "slow": "keep what a reader has not read",
+    "storm": "tell a reader that comes back what it has missed",
+    "replay": "say again what was said before",
 }
+_KNOWN = (
+    Target("nchan", "/events?topic=@TOPIC", "/earliest?topic=@TOPIC", "/publish?topic=@TOPIC"),
+    Target("fastapi", *_THEIRS, cannot=_KEEPS_NOTHING, environment=peers.FASTAPI),
+    Target("litestar", *_THEIRS, cannot=_KEEPS_NOTHING),
+    Target("nginx", *_THEIRS),
+    Target("trilane", *_OURS, trilane=True),
+    Target("plain", *_OURS, trilane=True),
+)
+TARGETS = {target.name: target for target in _KNOWN}
 
 
 @contextlib.contextmanager
 def server(target: Target, port: int, folder: Path, settings: dict[str, str]) -> Generator[list[int]]:
     """The server on its core, its data in `folder`; yields the pids of its processes. Raises NotStarted."""
-    command, env = _nchan(port, folder) if target.name == "nchan" else _trilane(target, port, folder)
-    with process(pinned(SERVER_CORE, command), folder, {**env, **(settings if target.trilane else {})}) as started:
+    command, env = _command(target, port, folder, settings)
+    with process(pinned(SERVER_CORE, command), folder, env) as started:
         await_ready(started, port, "/readyz")
         yield machine.tree(started.pid)
 
 
 def missing(target: Target) -> str | None:
-    """Why a target cannot be measured here."""
-    if target.name == "nchan" and _nchan_module() is None:
-        return "not installed"
-    return None
+    """Why a target cannot be measured here, and what to do; a peer's environment is installed first."""
+    match target.name:
+        case "nginx":
+            return "serves no events of its own: it needs a module, see nchan"
+        case "nchan" if _nchan_module() is None:
+            return "not installed (Debian: apt install nginx-light libnginx-mod-nchan)"
+    return peers.missing(target.environment)
 
 
-def _trilane(target: Target, port: int, folder: Path) -> tuple[list[str], dict[str, str]]:
+def _command(target: Target, port: int, folder: Path, settings: dict[str, str]) -> tuple[list[str], dict[str, str]]:
+    """What to run, with which environment variables. Raises NotStarted."""
+    here = {"PYTHONPATH": str(ROOT)}
+    match target.name:
+        case "nchan":
+            return _nchan(port, folder)
+        case "fastapi":
+            return [peers.FASTAPI.python(), "-m", "loadtests.bench.peer_fastapi_events", str(port)], here
+        case "litestar":
+            return [sys.executable, "-m", "loadtests.bench.peer_litestar_events", str(port)], here
+        case _:
+            return _trilane(target, port, folder, {**here, **settings})
+
+
+def _trilane(target: Target, port: int, folder: Path, settings: dict[str, str]) -> tuple[list[str], dict[str, str]]:
     env = {
         "TRILANE_LOG": f"sqlite:///{folder / 'events.db'}",
         "TRILANE_DATA_DIR": str(folder),
         "TRILANE_LIMIT_STREAMS": str(MOST_STREAMS),
-        "PYTHONPATH": str(ROOT),
+        **settings,
     }
     if target.name == "plain":
         return [sys.executable, "-m", "loadtests.bench.plain", str(port)], env

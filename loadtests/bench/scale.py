@@ -1,24 +1,24 @@
 """Many idle streams for minutes: memory, CPU with pings, whether pings come in time, and whether anything creeps.
 
-    python -m loadtests.bench events --scale [--scale-s 300] [--layout 18000x1,50000x3]
+    python -m loadtests.bench scale [--quick] [--cases 18000x1,50000x3]
 
-A layout is so many streams on so many processes, which share one database and the server's core. Each has a load client
-of its own, with loopback addresses of its own. At the end one event is published on the first process and must reach
-every stream of all of them. Says what it sees every 15 s.
+A case is so many streams on so many processes, which share one database and the server's core; any STREAMSxPROCESSES
+can be asked for. Each process has a load client of its own, with loopback addresses of its own. At the end one event is
+published on the first process and must reach every stream of all of them. Says what it sees every 15 s.
 """
 
 import argparse
 import contextlib
 import statistics
-import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loadtests.bench import machine, scale_table
-from loadtests.bench.fan_client import Answer, ClientFailed, Fan, fan
+from loadtests.bench import harness, machine, scale_table
+from loadtests.bench.fan_client import Answer, Fan, fan
+from loadtests.bench.harness import Job, Part, Plans, Run
 from loadtests.bench.processes import NotStarted
 from loadtests.bench.pubsub import TARGETS, server
 
@@ -26,6 +26,29 @@ EVERY_S = 15.0
 WARM_UP = 50
 SOURCES = 4
 ARRIVAL_S = 5
+SPARE_FILES = 200
+"""Descriptors of a server besides the sockets of its streams."""
+MOST_PROCESSES = 10
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long the streams are watched."""
+
+    seconds: float = 300
+
+
+@dataclass
+class Rig:
+    """Where the processes run; what they did that they must not."""
+
+    port: int
+    folder: Path
+    settings: dict[str, str]
+    plan: Plan
+    client: str = ""
+    faults: dict[str, int] = field(default_factory=dict[str, int])
+    foreign_cores: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -34,61 +57,43 @@ class Layout:
 
     streams: int
     processes: int
+    targets: tuple[str, ...] = ("trilane",)
 
     @property
     def name(self) -> str:
-        return f"{self.streams}x{self.processes}"
+        return f"scale-{self.streams}x{self.processes}"
 
     @property
     def each(self) -> int:
         """Rounded up: never fewer in all than asked for."""
         return -(-self.streams // self.processes)
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `--scale` may be told."""
-    parser.add_argument("--scale", action="store_true", help="instead: many idle streams of Trilane for minutes")
-    parser.add_argument("--scale-s", type=float, default=300, help="how long they are watched (300)")
-    parser.add_argument("--layout", default="18000x1,50000x3", help="STREAMSxPROCESSES,... (18000x1,50000x3)")
-
-
-def run(args: argparse.Namespace, files: int, keep: Callable[[dict[str, Any]], None]) -> int:
-    """Measure each layout and print the table; 1 when something was not as it must be."""
-    layouts = [Layout(*map(int, text.split("x"))) for text in args.layout.split(",")]
-    most = max(layout.each for layout in layouts)
-    if files < most + 200:
-        raise SystemExit(f"{most:,} streams in a process need more than the {files:,} open files allowed: ulimit -Hn")
-    records: list[dict[str, Any]] = []
-    for layout in layouts:
-        record: dict[str, Any] = {"case": f"scale-{layout.name}", "target": "trilane", "time": time.time()}
-        try:
-            record |= _measure(args, layout)
-        except (NotStarted, ClientFailed) as err:
-            record["error"] = str(err)
-        keep(record)
-        records.append(record)
-    print(f"\n{scale_table.render(records)}")
-    return 1 if any(scale_table.wrongs(record) for record in records) else 0
+    def measure(self, rig: Rig) -> dict[str, Any]:
+        """From its first stream to its last event. Raises NotStarted, ClientFailed."""
+        files = machine.allow_descriptors()
+        if files < self.each + SPARE_FILES:
+            raise NotStarted(f"{self.each:,} streams in a process need more than the {files:,} open files: ulimit -Hn")
+        print(f"{self.streams:,} streams, processes: {self.processes}", flush=True)
+        with contextlib.ExitStack() as stack:
+            watch = Watch([stack.enter_context(_process(rig, number)) for number in range(self.processes)])
+            opened = watch.open(self.each)
+            rows = watch.hold(rig.plan.seconds)
+            found = {**opened, "wanted": self.each * self.processes, "reached": watch.publish(), "rows": rows}
+        rig.foreign_cores = max(client.foreign_cores for client in watch.clients)
+        for name in [*scale_table.wrongs(found), *(name for client in watch.clients for name in client.faults)]:
+            rig.faults[name] = rig.faults.get(name, 0) + 1
+        return found
 
 
-def _measure(args: argparse.Namespace, layout: Layout) -> dict[str, Any]:
-    """Runs one layout, from its first stream to its last event."""
-    settings = {"TRILANE_MAX_AGE_S": "86400", **dict(pair.split("=", 1) for pair in args.env)}
-    print(f"{layout.streams:,} streams, processes: {layout.processes}", flush=True)
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trilane-bench-")))
-        clients: list[Fan] = []
-        for number in range(layout.processes):
-            target, port = TARGETS["trilane"], args.port + number
-            pids = stack.enter_context(server(target, port, folder, settings))
-            options = {**target.options(port, "scale"), "sources": SOURCES, "first-source": 1 + number * SOURCES}
-            clients.append(stack.enter_context(fan(options, pids, args.client)))
-        watch = Watch(clients)
-        figures = watch.open(layout.each)
-        rows = watch.hold(args.scale_s)
-        faults = [f"{name}: {count}" for client in clients for name, count in client.faults.items()]
-        figures |= {"wanted": layout.each * layout.processes, "reached": watch.publish()}
-        return {"figures": figures, "rows": rows, "faults": faults}
+@contextlib.contextmanager
+def _process(rig: Rig, number: int) -> Generator[Fan]:
+    """One server and its client."""
+    settings = {"TRILANE_MAX_AGE_S": "86400", **rig.settings}
+    target, port = TARGETS["trilane"], rig.port + number
+    with server(target, port, rig.folder, settings) as pids:
+        options = {**target.options(port, "scale"), "sources": SOURCES, "first-source": 1 + number * SOURCES}
+        with fan(options, pids, rig.client) as client:
+            yield client
 
 
 class Watch:
@@ -119,7 +124,7 @@ class Watch:
             time.sleep(min(EVERY_S, start + seconds - began))
             core = (machine.cpu_ns(self.pids) - cpu) / 1e9 / (time.monotonic() - began)
             rows.append({"after_s": time.monotonic() - start, "core": core, **self._look()})
-            print(scale_table.progress(rows[-1]), flush=True)
+            print(scale_table.seen(rows[-1]), flush=True)
         return rows
 
     def publish(self) -> int:
@@ -148,3 +153,43 @@ class Watch:
         for client in self.clients:
             client.send(*words)
         return [client.answer() for client in self.clients]
+
+
+def named(name: str) -> Layout | None:
+    """The layout that `18000x1` is."""
+    streams, _, processes = name.partition("x")
+    if not (streams.isdigit() and processes.isdigit()) or not 1 <= int(processes) <= MOST_PROCESSES:
+        return None
+    return Layout(int(streams), int(processes))
+
+
+@contextlib.contextmanager
+def session(run: Run) -> Generator[Callable[[Job], Rig]]:
+    """Nothing lives longer than a layout."""
+    yield lambda job: Rig(run.port, job.folder, run.settings, run.plan, run.args.client)
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(rounds=1)
+    parser.add_argument("--client", default="", metavar="PROGRAM", help="another build of fan.c")
+
+
+PART = Part(
+    name="scale",
+    says="Many idle streams of the events lane for minutes.",
+    port=18440,
+    ports=MOST_PROCESSES,
+    cases=(Layout(18_000, 1), Layout(50_000, 3)),
+    ours=("trilane",),
+    plans=Plans(Plan(), quick=Plan(seconds=40)),
+    session=session,
+    table=scale_table,
+    named=named,
+    arguments=_arguments,
+    file="events-scale",
+)
+
+
+def main(argv: list[str]) -> int:
+    """Measure the layouts."""
+    return harness.main([PART], argv)

@@ -1,4 +1,7 @@
-"""What the chat benchmark measures: one server at a time, alone on its core, beside a fake upstream."""
+"""What the chat benchmark measures: one server at a time, alone on its core, beside a fake upstream.
+
+What a peer keeps and what it does not stands at the top of its `peer_*` file. nginx passes bytes on and reads nothing.
+"""
 
 import contextlib
 import os
@@ -10,8 +13,11 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadtests.bench import machine
+from loadtests.bench import machine, peers
+from loadtests.bench.peers import Environment
 from loadtests.bench.processes import CLIENT_CORE, ROOT, SERVER_CORE, await_ready, pinned, process, search_path
+
+HERE = Path(__file__).parent
 
 OPENAI_BODY = '{"model":"bench","stream":true,"user":"b-%d","messages":[{"role":"user","content":"T=@T I=@I"}]}'
 CHAT_BODY = (
@@ -44,15 +50,25 @@ class Target:
     path: str
     body: str
     drain_s: float = 0.0
+    environment: Environment | None = None
+    """What it runs in, when that is not ours."""
+    ready: str = "/readyz"
+    start_s: float = 30.0
 
 
-TARGETS = {
-    "direct": Target("direct", "/v1/chat/completions", OPENAI_BODY),
-    "nginx": Target("nginx", "/v1/chat/completions", OPENAI_BODY),
-    "litestar": Target("litestar", "/v1/chat/completions", OPENAI_BODY),
-    "trilane": Target("trilane", "/api/chat", CHAT_BODY, drain_s=4.0),
-    "trilane-v1": Target("trilane-v1", "/v1/chat/completions", OPENAI_BODY, drain_s=4.0),
-}
+_OPENAI = ("/v1/chat/completions", OPENAI_BODY)
+_CHAT = ("/api/chat", CHAT_BODY)
+_KNOWN = (
+    Target("direct", *_OPENAI),
+    Target("nginx", *_OPENAI),
+    Target("litestar", *_OPENAI),
+    Target("fastapi", *_OPENAI, environment=peers.FASTAPI),
+    Target("litellm", *_OPENAI, environment=peers.LITELLM, ready="/health/readiness", start_s=90.0),
+    Target("ai-sdk", *_CHAT, environment=peers.AI_SDK),
+    Target("trilane", *_CHAT, drain_s=4.0),
+    Target("trilane-v1", *_OPENAI, drain_s=4.0),
+)
+TARGETS = {target.name: target for target in _KNOWN}
 
 
 @dataclass(frozen=True)
@@ -80,35 +96,56 @@ def server(target: Target, ports: Ports, settings: dict[str, str]) -> Generator[
     with tempfile.TemporaryDirectory(prefix="trilane-bench-") as folder:
         command, env = _command(target, ports, Path(folder), settings)
         with process(pinned(SERVER_CORE, command), Path(folder), env) as started:
-            await_ready(started, ports.server, "/readyz")
+            await_ready(started, ports.server, target.ready, target.start_s)
             yield machine.tree(started.pid)
 
 
 def missing(target: Target) -> str | None:
-    """Why a target cannot be measured here."""
+    """Why a target cannot be measured here, and what to do; a peer's environment is installed first."""
     if target.name == "nginx" and shutil.which("nginx", path=search_path()) is None:
-        return "not installed"
-    return None
+        return "not installed (Debian: apt install nginx-light)"
+    return peers.missing(target.environment)
 
 
 def _command(target: Target, ports: Ports, folder: Path, settings: dict[str, str]) -> tuple[list[str], dict[str, str]]:
-    if target.name == "nginx":
-        user = f"user {pwd.getpwuid(os.getuid()).pw_name};" if os.getuid() == 0 else ""
-        values = {"@USER": user, "@UPSTREAM": str(ports.upstream), "@PORT": str(ports.server)}
-        text = NGINX
-        for name, value in values.items():
-            text = text.replace(name, value)
-        (folder / "nginx.conf").write_text(text)
-        return ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")], {}
-    env = {
-        "OPENAI_BASE_URL": f"http://127.0.0.1:{ports.upstream}/v1",
-        "OPENAI_API_KEY": "x",
-        "TRILANE_MODEL": "bench",
-        "TRILANE_DATA_DIR": str(folder / "data"),
-        "PYTHONPATH": str(ROOT),
-        **settings,
-    }
+    """What to run, with which environment variables. Raises NotStarted."""
     port = str(ports.server)
-    if target.name == "litestar":
-        return [sys.executable, "-m", "loadtests.bench.peer_litestar", port], env
-    return [sys.executable, "-m", "gateway", "serve", "chat", "--host", "127.0.0.1", "--port", port], env
+    env = {"OPENAI_BASE_URL": f"http://127.0.0.1:{ports.upstream}/v1", "OPENAI_API_KEY": "x"}
+    here = {**env, "PYTHONPATH": str(ROOT)}
+    match target.name:
+        case "nginx":
+            return _nginx(ports, folder)
+        case "litestar":
+            return [sys.executable, "-m", "loadtests.bench.peer_litestar", port], here
+        case "fastapi":
+            return [peers.FASTAPI.python(), "-m", "loadtests.bench.peer_fastapi", port], here
+        case "litellm":
+            return _litellm(port, env)
+        case "ai-sdk":
+            program = shutil.copy(HERE / "peer_ai_sdk.mjs", peers.AI_SDK.make())  # Node looks for packages beside it
+            return [peers.node(), str(program), port], {**env, "NODE_ENV": "production"}
+        case _:
+            ours = {"TRILANE_MODEL": "bench", "TRILANE_DATA_DIR": str(folder / "data")}
+            command = [sys.executable, "-m", "gateway", "serve", "chat", "--host", "127.0.0.1", "--port", port]
+            return command, {**here, **ours, **settings}
+
+
+def _nginx(ports: Ports, folder: Path) -> tuple[list[str], dict[str, str]]:
+    user = f"user {pwd.getpwuid(os.getuid()).pw_name};" if os.getuid() == 0 else ""
+    values = {"@USER": user, "@UPSTREAM": str(ports.upstream), "@PORT": str(ports.server)}
+    text = NGINX
+    for name, value in values.items():
+        text = text.replace(name, value)
+    (folder / "nginx.conf").write_text(text)
+    return ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")], {}
+
+
+def _litellm(port: str, env: dict[str, str]) -> tuple[list[str], dict[str, str]]:
+    own = {
+        "LITELLM_MODE": "PRODUCTION",
+        "LITELLM_LOG": "ERROR",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else it fetches one at its start
+    }
+    run = [peers.LITELLM.python(), "-c", "import litellm; litellm.run_server()"]
+    config = ["--config", str(HERE / "peer_litellm.yaml"), "--host", "127.0.0.1", "--port", port, "--num_workers", "1"]
+    return [*run, *config], {**env, **own}

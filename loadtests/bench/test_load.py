@@ -39,6 +39,12 @@ async def test_whole_streams_are_good_however_their_bytes_are_split(up: FakeUpst
     assert result["finished"] == result["requests"] >= 2
 
 
+@pytest.mark.parametrize("model", ["ok+marks", "crlf+marks"])
+async def test_events_are_counted_however_their_lines_end(up: FakeUpstream, model: str) -> None:
+    result = await load(up, model, drain_s=5)
+    assert result["frames"] >= result["tokens"] > 0
+
+
 @pytest.mark.parametrize(
     "model", ["cut+marks", "cut-hard+marks", "cut-eof+marks", "error-openai+marks", "e429", "html"]
 )
