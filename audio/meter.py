@@ -7,8 +7,9 @@ from gateway.errors import TooLarge
 
 ALLOWANCE_S = 60.0
 """What a client that was cut off may send at once: as much as it is asked to keep."""
-LEAST_FRAME = SAMPLE_RATE // 1000
-"""Samples that a frame counts for, however few it has: one of a single byte is as much work as one of a millisecond."""
+LEAST_FRAME = SAMPLE_RATE // 400
+"""Samples that a frame counts for, however few it has, since one of a single byte is as much work: 2.5 ms. Browsers cut
+audio into 128 samples, which at 48 kHz are 2.7."""
 MESSAGES_PER_S = 100
 """Of messages without audio; those of the allowance's time may come at once."""
 
@@ -31,7 +32,7 @@ class Meter:
         if sent_s > open_s + ALLOWANCE_S:
             raise TooLarge(
                 f"{sent_s:.0f} s of audio in {open_s:.0f} s: real time and {ALLOWANCE_S:g} s more are taken, "
-                "and no frame counts for less than a millisecond",
+                "and no frame counts for less than 2.5 ms",
                 code="too_much_audio",
             )
 

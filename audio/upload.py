@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import BinaryIO, NamedTuple
 
+from audio import heap
 from audio.desk import BACKGROUND, Desk
 from audio.files import Sound
 from audio.hearing import Models
@@ -57,6 +58,8 @@ class Uploads:
         finally:
             self._count -= 1
             self._empty.set()
+            if not self._count:
+                asyncio.get_running_loop().run_in_executor(None, heap.give_back)
 
     async def drain(self) -> None:
         """Takes no more, and returns when those that were taken are answered."""

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import io
 import json
+import os
 import sys
 import time
 from collections import Counter
@@ -114,5 +115,6 @@ async def _read(socket: ClientConnection) -> None:
 
 
 if __name__ == "__main__":
+    os.nice(19)  # it has a machine of its own, as it were: here it takes only the time that nobody wants
     closes = asyncio.run(misbehave(sys.argv[1], float(sys.argv[2])))
     print(json.dumps({"closes": closes, "cpu_s": time.process_time()}))

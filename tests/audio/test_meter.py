@@ -26,13 +26,13 @@ def test_real_time_is_taken_for_ever_and_the_allowance_once() -> None:
     assert caught.value.code == "too_much_audio"
 
 
-def test_frames_of_next_to_nothing_count_a_millisecond() -> None:
+def test_frames_of_next_to_nothing_count_what_they_cost() -> None:
     meter = Meter(Clock())
-    for _ in range(int(ALLOWANCE_S * 1000)):
+    for _ in range(int(ALLOWANCE_S * 400)):
         meter.count(0)
     with pytest.raises(TooLarge, match="no frame counts for less"):
         meter.count(1)
-    assert LEAST_FRAME == 16
+    assert LEAST_FRAME == 40
 
 
 def test_small_frames_of_a_browser_are_no_more_than_they_are() -> None:

@@ -147,6 +147,29 @@ def test_a_flood_of_messages_that_say_nothing_is_4504(gateway: Gateway, sent: by
     assert (closed, said["code"], said["retryable"]) == (4504, code, False)
 
 
+def _frame(opcode: int, payload: bytes) -> bytes:
+    """As a client sends it, with a mask of zeros."""
+    assert len(payload) < 126
+    return bytes([0x80 | opcode, 0x80 | len(payload)]) + b"\0\0\0\0" + payload
+
+
+def test_many_frames_that_come_at_once_are_all_heard(gateway: Gateway) -> None:
+    with begin(gateway) as socket:
+        socket.recv(timeout=5)
+        at_once = _frame(2, b"\0\0") * 5120 + _frame(1, b'{"type": "stop"}')
+        socket.socket.sendall(at_once)
+        code, said = ending(socket)
+    assert (code, said["type"], said["duration"]) == (1000, "done", 0.32)
+
+
+def test_one_who_goes_on_after_the_close_is_cut_off_soon(gateway: Gateway) -> None:
+    began = time.monotonic()
+    with begin(gateway, sampleRate=1) as socket, contextlib.suppress(OSError):
+        while time.monotonic() - began < 10:
+            socket.socket.sendall(_frame(2, b"\0\0") * 1000)
+    assert time.monotonic() - began < 5
+
+
 def test_bytes_that_are_no_samples_harm_nothing(gateway: Gateway) -> None:
     with (
         begin(gateway) as odd,

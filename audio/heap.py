@@ -1,0 +1,31 @@
+"""The C heap, so that the decoders leave nothing behind in it.
+
+glibc gives every thread a heap of its own and keeps what was freed there: after an hour's file, more than 100 MiB in
+five of them. With one heap for all, and what is free given back after a file, nothing is left. Other C libraries have
+neither call, and nothing happens there.
+"""
+
+import ctypes
+import ctypes.util
+from typing import Any
+
+ARENA_MAX = -8
+"""glibc's number for `M_ARENA_MAX`."""
+
+
+def share() -> None:
+    """One heap for all threads; to be called before those that decode are started."""
+    _call("mallopt", ARENA_MAX, 1)
+
+
+def give_back() -> None:
+    """What is free goes back to the system. Blocks for some milliseconds."""
+    _call("malloc_trim", 0)
+
+
+def _call(name: str, *arguments: int) -> None:
+    try:
+        function: Any = getattr(ctypes.CDLL(ctypes.util.find_library("c")), name)
+    except (OSError, AttributeError, TypeError):
+        return
+    function(*arguments)
