@@ -34,9 +34,11 @@ Act = Callable[[ClientConnection], Awaitable[object]]
 
 
 async def _floods(socket: ClientConnection, data: bytes | str) -> None:
-    """As fast as it can."""
+    """As fast as it can, looking up now and then."""
     while True:
-        await socket.send(data)
+        for _ in range(100):
+            await socket.send(data)
+        await asyncio.sleep(0)
 
 
 async def _races(socket: ClientConnection) -> None:
