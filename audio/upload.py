@@ -29,6 +29,8 @@ ENDPOINTING_S = 2.0
 """Nobody waits, and a longer segment has more context: 7.5 % of words wrong instead of 8.7 % with the 0.5 s of live
 speech (tiny.en, 517 s of speech read by many), in the same time."""
 PROGRESS_S = 5.0
+TIDY_S = 1.0
+"""After a file, when its request is gone too, the heap is tidied."""
 
 
 def asked_of(*, words: bool = False, language: str | None = None, prompt: str = "") -> Listening:
@@ -58,8 +60,11 @@ class Uploads:
         finally:
             self._count -= 1
             self._empty.set()
-            if not self._count:
-                asyncio.get_running_loop().run_in_executor(None, heap.give_back)
+            asyncio.get_running_loop().call_later(TIDY_S, self._tidy)
+
+    def _tidy(self) -> None:
+        if not self._count:
+            asyncio.get_running_loop().run_in_executor(None, heap.give_back)
 
     async def drain(self) -> None:
         """Takes no more, and returns when those that were taken are answered."""

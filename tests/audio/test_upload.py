@@ -185,7 +185,8 @@ async def test_two_files_at_once_are_two_transcripts() -> None:
 # How many
 
 
-def test_past_the_limit_a_file_is_refused_and_a_place_is_given_back() -> None:
+@simulated
+async def test_past_the_limit_a_file_is_refused_and_a_place_is_given_back() -> None:
     uploads = Uploads(1)
     with uploads.admitted(), pytest.raises(Overloaded, match="1 files are being transcribed"), uploads.admitted():
         pass
