@@ -155,7 +155,9 @@ def test_what_is_said_is_read_as_it_is_said_and_can_be_used(new_tab: Callable[[]
     page.page.reload()
     page.expect_speech()
     page.button("Send to chat").click()
-    expect(page.page.get_by_label("Message", exact=True)).to_have_value(re.compile("your country can do for you", re.IGNORECASE))
+    expect(page.page.get_by_label("Message", exact=True)).to_have_value(
+        re.compile("your country can do for you", re.IGNORECASE)
+    )
 
 
 def test_a_cut_and_a_killed_gateway_lose_no_word_and_double_none(
