@@ -14,7 +14,7 @@ ARENA_MAX = -8
 
 
 def share() -> None:
-    """One heap for all threads; to be called before those that decode are started."""
+    """One heap for all threads; to be called before there are any: NumPy starts some when it is imported."""
     _call("mallopt", ARENA_MAX, 1)
 
 

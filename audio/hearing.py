@@ -3,7 +3,6 @@
 import asyncio
 from typing import NamedTuple
 
-from audio import heap
 from audio.capacity import voices
 from audio.desk import Desk
 from audio.transcriber import Transcriber
@@ -22,6 +21,5 @@ class Models(NamedTuple):
 
 async def load(transcriber: Transcriber) -> Models:
     """Loads the speech model and the one that tells speech from silence. Raises ConfigurationError."""
-    heap.share()
     await transcriber.open()
     return Models(transcriber, Desk(transcriber), await asyncio.to_thread(Silero), await voices(transcriber))

@@ -201,6 +201,10 @@ def _cores() -> int:
 
 
 def _audio(core: Core, *, at_once: bool = False) -> Part:
+    from audio import heap
+
+    heap.share()  # before NumPy starts threads
+
     from audio.lane import AudioLane
     from routes import audio, realtime, transcriptions
 
