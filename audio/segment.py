@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from audio.policy import Agreement
-from audio.protocol import Final, Partial, Word
+from audio.protocol import Final, Gap, Partial, Word
 from audio.transcriber import SAMPLE_RATE, Heard
 
 FRAME = 512
@@ -30,8 +30,25 @@ class Segment:
         self.agreement = Agreement()
         self.shown = False
         """A partial was sent."""
-        self.guess: tuple[int, Heard] | None = None
-        """A final decode made before the silence was long enough, and the `last_speech` it was made for."""
+        self.guess: tuple[int, Heard | None] | None = None
+        """A final decode made before the silence was long enough: the `last_speech` it is about, and its answer."""
+
+    @property
+    def is_guessed(self) -> bool:
+        """A guess was asked for, and nothing was said since."""
+        return self.guess is not None and self.guess[0] == self.last_speech
+
+    @property
+    def guessed(self) -> Heard | None:
+        """Its final, if that is known already."""
+        return self.guess[1] if self.guess is not None and self.is_guessed else None
+
+    def rest(self, end: int) -> "Segment":
+        """What follows when it is cut at `end`: a segment of the same turn."""
+        rest = Segment(self.number + 1, end, self.last_speech)
+        rest.turn = self.turn
+        rest.probabilities = self.probabilities[(end - self.start) // FRAME :]
+        return rest
 
     def partial(self, turn: int | None) -> Partial:
         """What is heard of it so far."""
@@ -73,6 +90,10 @@ class Closed:
             confidence=round(answer.confidence, 3),
             language=answer.language,
         )
+
+    def gap(self, turn: int | None, reason: str) -> Gap:
+        """That it has no final."""
+        return Gap(turn=turn, start=seconds(self.start), end=seconds(self.end), reason=reason)
 
 
 class Turn(NamedTuple):

@@ -23,7 +23,7 @@ from audio.listening import (
     Output,
     Settled,
 )
-from audio.protocol import Done, Gap, Marker, SpeechStarted, SpeechStopped, TurnOver
+from audio.protocol import Done, Marker, SpeechStarted, SpeechStopped, TurnOver
 from audio.segment import FRAME, Closed, Segment, Turn, seconds
 from audio.tape import Tape
 from audio.transcriber import SAMPLE_RATE, Heard, Samples, Task
@@ -119,8 +119,7 @@ class Session:
             return None
         if self._due:
             return 0
-        segment = self._segment
-        if segment is None:
+        if (segment := self._segment) is None:
             return None
         if self._may_guess(segment):
             return 2
@@ -137,7 +136,7 @@ class Session:
         assert segment is not None
         self._busy = (segment, segment.last_speech)
         if self._may_guess(segment):
-            segment.guess = (segment.last_speech, _NOTHING)
+            segment.guess = (segment.last_speech, None)
             return self._task(segment.start, segment.last_speech + TAIL, is_final=True)
         segment.decoded = self.position
         return self._task(segment.start, self.position, is_final=False)
@@ -252,10 +251,8 @@ class Session:
         at = seconds(min(segment.last_speech, end))
         self._tell(SpeechStopped(at=at, turn=turn, end=None if turn is None else seconds(end)))
         self._due.append(Closed(segment, end))
-        if segment.guess is not None and segment.guess[0] == segment.last_speech and len(self._due) == 1:
-            answer = segment.guess[1]
-            if answer is not _NOTHING:
-                self._finish(answer)
+        if (answer := segment.guessed) is not None and len(self._due) == 1:
+            self._finish(answer)
         self._bound()
 
     def _cut(self, segment: Segment, end: int) -> None:
@@ -264,10 +261,7 @@ class Session:
             self._close(segment, end)
             return
         self._due.append(Closed(segment, end, is_last=False))
-        rest = Segment(segment.number + 1, end, segment.last_speech)
-        rest.turn = segment.turn
-        rest.probabilities = segment.probabilities[(end - segment.start) // FRAME :]
-        self._segment = rest
+        self._segment = segment.rest(end)
         self._bound()
 
     # Answers
@@ -289,15 +283,12 @@ class Session:
             self._busy = (Segment(-1, 0, 0), 0)  # its answer is about nothing
 
     def _may_guess(self, segment: Segment) -> bool:
-        if self._is_manual:
-            return False  # a guess leaves out what follows the speech
-        if segment.guess is not None and segment.guess[0] == segment.last_speech:
-            return False
-        return self.position - segment.last_speech >= TAIL
+        """Not without endpointing: a guess leaves out what follows the speech."""
+        return not (self._is_manual or segment.is_guessed) and self.position - segment.last_speech >= TAIL
 
     def _guessed(self, segment: Segment, last_speech: int, answer: Heard) -> None:
         if segment is self._segment:
-            if segment.guess is not None and segment.last_speech == last_speech:
+            if segment.is_guessed and segment.last_speech == last_speech:
                 segment.guess = (last_speech, answer)
                 segment.decoded = self.position
         elif self._due and self._due.first.number == segment.number and segment.last_speech == last_speech:
@@ -323,9 +314,7 @@ class Session:
 
     def _give_up(self, reason: str) -> None:
         closed, _ = self._due.pop(self._segment, has_text=False)
-        self._tell(
-            Gap(turn=self._told(closed.turn), start=seconds(closed.start), end=seconds(closed.end), reason=reason)
-        )
+        self._tell(closed.gap(self._told(closed.turn), reason))
         self._over(closed)
 
     def _bound(self) -> None:
@@ -366,6 +355,3 @@ class Session:
 
     def _tell(self, output: Output) -> None:
         self._output.append(output)
-
-
-_NOTHING = Heard(text="")

@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from litestar import Litestar, Request, Response, Router
+from litestar import Litestar, Router
 from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
@@ -23,7 +23,8 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from events.log import EventLog, Retention
 from gateway.auth import authenticator
 from gateway.core import Core
-from gateway.errors import BadRequest, ConfigurationError, NotFound, TooLarge, TrilaneError, problem
+from gateway.errors import ConfigurationError, TrilaneError
+from gateway.refusals import failed, not_opened, refused, refused_by_litestar
 from gateway.settings import Settings
 from gateway.signin import SignIn
 from routes.streams import OUTSIDE
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from gateway.chat.upstream import Upstreams
 
 SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,64}")
-PROBLEM = "application/problem+json"
 GPU_BATCH = 16
 """Sessions whose audio goes through the model in one call on CUDA; on CPU one call for each core is faster."""
 
@@ -263,7 +263,7 @@ def _unit(name: str, settings: Settings, make: Sequence[Callable[[Core], Part]],
         cors_config=_cors(settings),
         middleware=[_authentication(SignIn(settings, authenticator(settings), core.tickets))],
         lifespan=[unit.opened],
-        exception_handlers={TrilaneError: _refused, HTTPException: _refused_by_litestar, Exception: _failed},
+        exception_handlers={TrilaneError: refused, HTTPException: refused_by_litestar, Exception: failed},
         openapi_config=OpenAPIConfig(
             title="Trilane",
             version="1",
@@ -302,7 +302,7 @@ def _authentication(sign_in: SignIn) -> Callable[[ASGIApp], ASGIApp]:
                 except TrilaneError as err:
                     if scope["type"] != "websocket":
                         raise
-                    await _not_opened(err, send)
+                    await not_opened(err, send)
                     return
             await app(scope, receive, send)
 
@@ -311,44 +311,9 @@ def _authentication(sign_in: SignIn) -> Callable[[ASGIApp], ASGIApp]:
     return middleware
 
 
-async def _not_opened(error: TrilaneError, send: Any) -> None:
-    """A WebSocket that is refused is answered as a request is, with a problem document."""
-    status, body, headers = problem(error, "")
-    fields = [(name.encode(), value.encode()) for name, value in {**headers, "content-type": PROBLEM}.items()]
-    await send({"type": "websocket.http.response.start", "status": status, "headers": fields})
-    await send({"type": "websocket.http.response.body", "body": body})
-
-
 def _request_id(headers: list[tuple[bytes, bytes]]) -> bytes:
     """The client's own id when it is a sane token, else one of ours."""
     for name, value in headers:
         if name == b"x-request-id" and SANE_REQUEST_ID.fullmatch(value):
             return value
     return secrets.token_hex(8).encode()
-
-
-def _refused(request: Request[Any, Any, Any], error: TrilaneError) -> Response[bytes]:
-    status, body, headers = problem(error, request.scope.get("request_id", ""))  # pyright: ignore
-    return Response(body, status_code=status, headers=headers, media_type=PROBLEM)
-
-
-def _refused_by_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-    """Routing, methods and body limits are Litestar's; the document is ours."""
-    if error.status_code == 404:
-        ours: TrilaneError = NotFound(f"there is no {request.url.path[:120]!r} here")
-    elif error.status_code == 413:
-        ours = TooLarge("the body is larger than this route takes; see TRILANE_LIMIT_BODY_BYTES")
-    elif error.status_code < 500:
-        ours = BadRequest(error.detail, status=error.status_code, code=f"http_{error.status_code}")
-    else:
-        return _failed(request, error)
-    answer = _refused(request, ours)
-    answer.headers.update(error.headers or {})  # `allow` of a 405
-    return answer
-
-
-def _failed(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    import structlog
-
-    structlog.get_logger("http").error("request failed", path=request.url.path, exc_info=error)
-    return _refused(request, TrilaneError("an unexpected error; its request_id is in the gateway's log"))

@@ -118,7 +118,7 @@ class Case:
         return {**found, "rss_idle_mb": idle_mb, "rss_after_mb": after_mb}
 
 
-WARM_UP = Case("warm-up", 4, 20, 1000, 0.1, 0.3)
+WARM_UP = Case("warm-up", 4, 20, 1000, 0.2, 1.0)
 CASES = (
     Case("one", 1, 2, 20_000, 0.2, 2.0),
     Case("hundred", 100, 100, 20_000, 2.0, 3.0),

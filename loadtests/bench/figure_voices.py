@@ -93,6 +93,8 @@ def strain(records: list[Record]) -> Block:
     lines = [
         Line("open session, after 3 s of audio, KiB", "memory", [at("memory", "kib_heard")]),
         Line("closed sessions leave behind, % of memory", "memory", [percent(at("memory", "left"))]),
+        Line("an hour's file takes, s", "upload", [at("upload", "file_took_s")]),
+        Line("it leaves behind, % of memory", "upload", [percent(at("upload", "file_left"))]),
         Line("a hostile client makes words of others later by, %", "hostile", [percent(at("hostile", "change"))]),
         Line("too many want to speak: admitted", "overload", [at("overload", "admitted")]),
         Line("a refusal comes after, p90, s", "overload", [at("overload", "refused_s", "p90")]),
