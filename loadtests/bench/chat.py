@@ -57,7 +57,7 @@ PART = Part(
     ours=OURS,
     peers=tuple(name for name in TARGETS if name not in OURS + EXTRAS),
     extras=EXTRAS,
-    plans=Plans(Plan(share=0.8), quick=Plan(share=0.5), long=Plan()),
+    plans=Plans(Plan(share=0.6), quick=Plan(share=0.5), long=Plan()),
     session=session,
     table=TABLE,
     arguments=_arguments,
