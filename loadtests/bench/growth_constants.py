@@ -10,7 +10,7 @@ from loadtests.bench.growth_points import Points
 
 IN_TIME_S = 2.0
 """A word's 90 % of the way to being stable; later, people wait for their words."""
-IDLE, READERS, FULL, LOG_EVENTS = 10_000, 1000, 8, 100_000
+IDLE, FEW, READERS, FULL, LOG_EVENTS = 10_000, 10, 1000, 8, 100_000
 
 
 def events(points: Points) -> Events:
@@ -18,9 +18,9 @@ def events(points: Points) -> Events:
     quiet = points.of("events/idle")
     idle_core = _known(quiet[0].figures.get("core") if quiet else None, "events/idle")
     pings_per_s = _at(points, "events/idle", "pings_per_s", IDLE)
-    event_us = _at(points, "events/readers", "us_per_event", 1)
+    few_us = _at(points, "events/readers", "us_per_event", FEW)
     many_us = _at(points, "events/readers", "us_per_event", READERS)
-    delivery_us = (many_us - event_us) / (READERS - 1)
+    delivery_us = (many_us - few_us) / (READERS - FEW)
     return Events(
         base_mib=_at(points, "events/idle", "base_mib", IDLE),
         stream_kib=_at(points, "events/idle", "kib", IDLE),
@@ -28,7 +28,7 @@ def events(points: Points) -> Events:
         idle_core=idle_core,
         ping_us=(_at(points, "events/idle", "core", IDLE) - idle_core) / pings_per_s * 1e6,
         accept_us=_at(points, "events/idle", "us_per_accept", IDLE),
-        event_us=event_us - delivery_us,
+        event_us=few_us - FEW * delivery_us,
         delivery_us=delivery_us,
         relay_us=max(0.0, _at(points, "events/relayed", "us_per_event", 1) - delivery_us),
         delivery_bytes=_at(points, "events/readers", "bytes_per_delivery", READERS),

@@ -59,8 +59,8 @@ class Events(Lane):
     idle_core: float = _read("a process that does nothing", "core", "idle at its smallest load")
     ping_us: float = _read("a ping", "µs", "idle at 10,000, less the idle process")
     accept_us: float = _read("a new stream", "µs", "idle at 10,000")
-    event_us: float = _read("an event: request, log, commit", "µs", "readers at 1")
-    delivery_us: float = _read("a delivery that waits for no other", "µs", "readers at 1,000, less the event")
+    event_us: float = _read("an event: request, log, commit", "µs", "readers at 10, less the deliveries")
+    delivery_us: float = _read("a delivery that waits for no other", "µs", "readers at 1,000, less those at 10")
     relay_us: float = _read("an event that another process took", "µs", "relayed at 1, less its delivery")
     delivery_bytes: float = _read("a delivery of 200 bytes of data", "bytes", "readers at 1,000")
 
@@ -215,7 +215,7 @@ LAWS: dict[type[Lane], Sequence[Law]] = {
             "event + readers x delivery",
             lambda m, p: m.event_cost_us(p.load),
             (1, 5000),
-            (1, 1000),
+            (10, 1000),
         ),
         Law(
             "events/relayed",
@@ -274,7 +274,7 @@ LAWS: dict[type[Lane], Sequence[Law]] = {
         Law("log/events", "file_mb", "events x event", lambda m, p: m.file_mb(p.load), (10_000, 10**7), (100_000,)),
         Law("log/events", "append_per_s", "the same", lambda m, p: m.append_per_s, (10_000, 10**7), (100_000,)),
         Law("log/events", "append_us", "the same", lambda m, p: m.append_us, (10_000, 10**7), (100_000,)),
-        Law("log/events", "tail_us", "the same", lambda m, p: m.tail_us, (10_000, 10**7), (100_000,)),
-        Law("log/events", "resume_us", "the same", lambda m, p: m.resume_us, (10_000, 10**7), (100_000,)),
+        Law("log/events", "tail_us", "the same", lambda m, p: m.tail_us, (10_000, 10**6), (100_000,)),
+        Law("log/events", "resume_us", "the same", lambda m, p: m.resume_us, (10_000, 10**6), (100_000,)),
     ),
 }

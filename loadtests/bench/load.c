@@ -3,8 +3,9 @@
 //   load --port P --path /api/chat --body '{"id":"b-%d",...}' --streams 100 --tokens 100 --warm 2 --dur 4
 //        [--drain 3] [--first-id 0]
 //
-// N streams, started evenly over the warm-up; each sends its next request when its answer has ended. Every %d of the
-// body is a number no other request has. The answer's body (HTTP chunks, a length, or until the connection closes)
+// N streams, started evenly over the warm-up, each somewhere in its part of it: at even distances the tokens of paced
+// answers would come in step, and a server gets many in one read. Each stream sends its next request when its answer
+// has ended. Every %d of the body is a number no other request has. The answer's body (HTTP chunks, a length, or until the connection closes)
 // is searched for the upstream's marks ~s<seq>~t<ns>~, across any split, and each stream must bring 0, 1, ...
 // tokens-1, once each, in order, and come to its regular end; else it is bad. `frames` counts blank lines (the ends
 // of SSE events, LF or CRLF), so that a server which puts several tokens in one event shows it.
@@ -244,10 +245,13 @@ static void pump(uint64_t until) {
     }
 }
 
+// Multiples of the golden ratio, modulo 1, as 32 bits: they fill a range evenly, and no two of them meet.
+#define GOLDEN 2654435769u
+
 static void warm_up(uint64_t from) {
-    uint64_t span = (uint64_t)(o.warm * 0.9 * 1e9), until = from + (uint64_t)(o.warm * 1e9);
+    uint64_t slot = (uint64_t)(o.warm * 0.9 * 1e9) / (uint64_t)o.streams, until = from + (uint64_t)(o.warm * 1e9);
     while (now_ns() < until || started < o.streams) {
-        uint64_t next = from + span * (uint64_t)started / (uint64_t)o.streams;
+        uint64_t into = (slot >> 16) * ((uint32_t)started * GOLDEN >> 16), next = from + slot * (uint64_t)started + into;
         if (started < o.streams && now_ns() >= next) { running++; open_stream(&streams[started++]); continue; }
         pump(started < o.streams && next < until ? next : until);
     }
