@@ -50,7 +50,7 @@ def _no_negatives(figures: Figures) -> bool:
 
 def test_idle_streams_are_held_and_pinged(events_rig: EventsRig) -> None:
     figures = idle(events_rig, SHORT, 20)
-    assert figures["pings_per_s"] == pytest.approx(40, rel=0.3)
+    assert 30 < figures["pings_per_s"] < 80  # of 20, opened at once: each has one or two in 1.1 intervals of 0.5 s
     assert figures["kib"] is None  # too few to show
     assert 20 < (figures["mib"] or 0) < 200
     assert not events_rig.faults
