@@ -136,6 +136,6 @@ def _kernel_kib() -> float:
 
 SERIES = (
     Series("events", "idle", "idle streams", (1, 10, 100, 1000, 10_000, 18_000), (100, 1000, 10_000), idle),
-    Series("events", "readers", "readers of a topic", (1, 10, 100, 1000, 5000), (1, 1000), readers),
+    Series("events", "readers", "readers of a topic", (1, 10, 100, 1000, 5000), (10, 1000), readers),
     Series("events", "relayed", "readers in another process", (1, 10, 100), (1,), relayed),
 )

@@ -5,10 +5,10 @@
 //
 // N streams, started evenly over the warm-up, each somewhere in its part of it: at even distances the tokens of paced
 // answers would come in step, and a server gets many in one read. Each stream sends its next request when its answer
-// has ended. Every %d of the body is a number no other request has. The answer's body (HTTP chunks, a length, or until the connection closes)
-// is searched for the upstream's marks ~s<seq>~t<ns>~, across any split, and each stream must bring 0, 1, ...
-// tokens-1, once each, in order, and come to its regular end; else it is bad. `frames` counts blank lines (the ends
-// of SSE events, LF or CRLF), so that a server which puts several tokens in one event shows it.
+// has ended. Every %d of the body is a number no other request has. The answer's body (HTTP chunks, a length, or until
+// the connection closes) is searched for the upstream's marks ~s<seq>~t<ns>~, across any split, and each stream must
+// bring 0, 1, ... tokens-1, once each, in order, and come to its regular end; else it is bad. `frames` counts blank
+// lines (the ends of SSE events, LF or CRLF), so that a server which puts several tokens in one event shows it.
 //
 // Prints {"phase":"measuring"} when the warm-up is over, then one JSON object when --dur seconds have been measured.
 // After that it waits up to --drain seconds for the streams that still run, so that they do not run into what is

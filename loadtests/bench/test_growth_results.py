@@ -1,12 +1,8 @@
 """The committed points: the model is right where it claims to be, and the page is what they say."""
 
-import pytest
-
 from loadtests.bench.growth_checks import wrong
 from loadtests.bench.growth_page import main
 from loadtests.bench.growth_points import RESULTS, read
-
-pytestmark = pytest.mark.skipif(not RESULTS.exists(), reason="growth was not measured yet: make bench PART=growth")
 
 
 def test_the_model_is_right_where_it_claims_to_be() -> None:
