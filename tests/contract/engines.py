@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from events.log import Append, Appended, Commit, EventLog, Retention, Slice
 from events.memory import MemoryLog
 from events.sqlite import SqliteLog
+from tests.loop_failures import run_watched
 
 TEST_S = 30.0
 
@@ -88,7 +89,7 @@ class Heard(list[Commit]):
 
 
 def scenario(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """A test that is a coroutine, on an event loop of its own and under a deadline."""
+    """A test that is a coroutine, on an event loop of its own that loses no exception, and under a deadline."""
 
     @functools.wraps(test)
     def run(*args: Any, **fixtures: Any) -> None:
@@ -96,7 +97,7 @@ def scenario(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., No
             async with asyncio.timeout(TEST_S):
                 await test(*args, **fixtures)
 
-        asyncio.run(within_deadline())
+        run_watched(asyncio.new_event_loop, within_deadline())
 
     return run
 
