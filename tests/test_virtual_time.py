@@ -1,6 +1,7 @@
 """Tests in virtual time: an hour takes no time, and nothing that goes wrong on the event loop is lost."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -103,3 +104,28 @@ def test_a_test_that_hangs_fails() -> None:
 
     with pytest.raises(TimeoutError):
         simulated(hanging)()
+
+
+def test_a_task_that_goes_on_after_it_was_cancelled_fails_the_test() -> None:
+    async def unending() -> None:
+        async def stubborn() -> None:
+            while True:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(1)
+
+        unobserved.append(asyncio.get_running_loop().create_task(stubborn()))
+        await asyncio.sleep(0)
+
+    with pytest.raises(AssertionError, match="goes on"):
+        simulated(unending)()
+    unobserved.clear()
+
+
+@on_both_clocks
+def test_a_timeout_that_strikes_inside_a_callback_ends_the_test(decorate: Decorator) -> None:
+    async def slow() -> None:
+        asyncio.get_running_loop().call_soon(pytest.fail, "took too long")
+        await asyncio.Event().wait()
+
+    with pytest.raises(pytest.fail.Exception, match="took too long"):
+        decorate(slow)()
