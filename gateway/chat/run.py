@@ -212,6 +212,7 @@ class Run:
         if not self.verdict.done():
             self.verdict.set_result(None)
         if not generation.ended:
+            self._tick()  # the timer knew nothing of this upstream's silence
             await generation.pipe(self._take)
         if self._ending is not None:
             return self._ending
@@ -223,9 +224,14 @@ class Run:
         """A token's way: called in the turn of the event loop that read it."""
         self._progress_at = self._loop.time()
         self._append(self.writer.write(chunks))
-        if self._unacknowledged > MAX_UNACKNOWLEDGED and not self._paused and self._generation is not None:
+        generation = self._generation
+        if generation is None:
+            return
+        if self._unacknowledged > MAX_UNACKNOWLEDGED and not self._paused:
             self._paused = True
-            self._generation.pause()
+            generation.pause()
+        if generation.parser.finish_reason is not None:
+            self._tick()  # the timer was set for a longer silence than LINGER_S
 
     def _append(self, data: list[bytes], *, name: str = CHUNK, patient: bool = True) -> None:
         if not data:
