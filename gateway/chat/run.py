@@ -207,8 +207,10 @@ class Run:
     async def _generate(self) -> Outcome:
         started = await self._upstreams.start(self._request, self.info.model)
         generation = self._generation = started.generation
-        self.first_token_s = self._loop.time() - self._started_at
+        self._progress_at = self._loop.time()
+        self.first_token_s = self._progress_at - self._started_at
         self._append(self.writer.speaker(generation.model) + self.writer.write(started.chunks), patient=False)
+        self._tick_soon()
         if not self.verdict.done():
             self.verdict.set_result(None)
         if not generation.ended:
@@ -264,7 +266,7 @@ class Run:
             self.stop(Failed(UpstreamTimeout(f"the answer took longer than {settings.run_s:g} s", code="run_timeout")))
         elif generation is not None:
             complete = generation.parser.complete
-            limit = LINGER_S if complete else settings.between_tokens_s
+            limit = LINGER_S if complete else generation.settings.between_tokens_s or settings.between_tokens_s
             due.append(self._progress_at + limit)
             if now >= due[1]:
                 self.stop(
@@ -276,6 +278,12 @@ class Run:
             self._append([b"{}"], name="heartbeat")
         due.append(self._appended_at + HEARTBEAT_S)
         self._timer = self._loop.call_later(max(0.02, min(due) - now), self._tick)
+
+    def _tick_soon(self) -> None:
+        """Looks at the deadlines in the loop's next turn: never from the run's own task, which that may cancel."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(0, self._tick)
 
     # The end
 
@@ -290,7 +298,7 @@ class Run:
                 generation.parser.usage if generation else None, self._prompt_bytes(), self.writer.parts.emitted
             ),
             model=generation.model if generation else "",
-            upstream=generation.upstream if generation else "",
+            upstream=generation.settings.name if generation else "",
         )
         for attempt in range(SETTLE_TRIES):
             try:

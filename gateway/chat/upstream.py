@@ -44,9 +44,9 @@ MAX_REFUSAL_BYTES = 65_536
 class Generation:
     """One open stream of an upstream. `next` until `ended`; then `error` says whether it was complete."""
 
-    def __init__(self, body: Body, upstream: str, model: str, secret: str, on_close: Callable[[], None]) -> None:
-        self._secret = secret
-        self.upstream = upstream
+    def __init__(self, body: Body, settings: UpstreamSettings, model: str, on_close: Callable[[], None]) -> None:
+        self.settings = settings
+        """The settings of the upstream that it comes from."""
         self.model = model
         self.parser = CompletionParser()
         self.ended = False
@@ -57,7 +57,7 @@ class Generation:
 
     @property
     def error(self) -> UpstreamError | None:
-        return _without(self._secret, self.parser.error) if self.parser.error else None
+        return _without(self.settings.api_key, self.parser.error) if self.parser.error else None
 
     async def next(self) -> list[Chunk]:
         """What arrived since the last call, waiting for the first bytes; [] is no sign of an end."""
@@ -188,7 +188,7 @@ class OpenAIUpstream:
         except BaseException:
             self._close_one()
             raise
-        return Generation(body, self.settings.name, chosen, self.settings.api_key, self._close_one)
+        return Generation(body, self.settings, chosen, self._close_one)
 
     async def _post(self, body: Request) -> Connection:
         try:
