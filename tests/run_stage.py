@@ -6,16 +6,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from events.hub import Hub
-from events.log import Append, Appended, Position
-from events.memory import MemoryLog
+from events.log.hub import Hub
+from events.log.memory import MemoryLog
+from events.log.port import Append, Appended, Position
 from gateway.chat.ending import RunInfo
 from gateway.chat.run import Run
-from gateway.chat.upstream import Upstreams
+from gateway.chat.upstreams.upstream import Upstreams
 from gateway.errors import UpstreamRefused
 from gateway.settings import Settings
-from tests.readers import settle
 from tests.scripted_upstream import ScriptedBody, ScriptedUpstream
+from tests.support.readers import settle
 
 ENOUGH_S = 60.0
 

@@ -5,8 +5,8 @@ from typing import cast
 
 import httpx2
 
-from gateway.chat.connection import Body, Sink
-from gateway.chat.upstream import Generation, Request
+from gateway.chat.upstreams.connection import Body, Sink
+from gateway.chat.upstreams.upstream import Generation, Request
 from gateway.errors import UpstreamError
 from gateway.settings import UpstreamSettings
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.contract.engines import scenario
-from tests.virtual_time import simulated
+from tests.support.virtual_time import simulated
 
 Decorator = Callable[[Callable[..., Coroutine[Any, Any, None]]], Callable[..., None]]
 on_both_clocks = pytest.mark.parametrize("decorate", [simulated, scenario], ids=["virtual", "real"])

@@ -10,9 +10,9 @@ import pytest
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from audio.protocol import SUBPROTOCOL
+from audio.messages import SUBPROTOCOL
 from tests.conftest import Gateway
-from tests.raw_sockets import BINARY, PING, TEXT, UPGRADE, close_in, dial, frame, read_to_end
+from tests.support.raw_sockets import BINARY, PING, TEXT, UPGRADE, close_in, dial, frame, read_to_end
 
 START = frame(TEXT, b'{"type":"start"}')
 

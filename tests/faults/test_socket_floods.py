@@ -19,8 +19,8 @@ import psutil
 import pytest
 
 from tests.conftest import Gateway, UpstreamThread, eventually, serving
-from tests.raw_sockets import BINARY, CLOSE, LAST, MORE, PING, PONG, TEXT, UNFINISHED, close_in, dial, frame
-from tests.sse_client import chat_body, read_frames
+from tests.support.raw_sockets import BINARY, CLOSE, LAST, MORE, PING, PONG, TEXT, UNFINISHED, close_in, dial, frame
+from tests.support.sse_client import chat_body, read_frames
 
 FLOOD_S = 2.0
 LONG_FLOOD_S = 5.0

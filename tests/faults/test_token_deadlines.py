@@ -9,7 +9,7 @@ import pytest
 from loadtests.upstream import Answer
 from loadtests.upstream.behaviours import ok
 from tests.conftest import Gateway, UpstreamThread, serving
-from tests.sse_client import Frames, chat_body, send
+from tests.support.sse_client import Frames, chat_body, send
 
 HASTY_S = 0.5
 OTHERS_S = 1.5
