@@ -20,11 +20,12 @@ import numpy as np
 from audio.attachment import Attachment, SocketClose
 from audio.lane import AudioLane
 from audio.messages import Start
+from audio.model.models import load_models
 from audio.model.transcriber import SAMPLE_RATE
 from gateway.access.auth import EVERYTHING, Principal
+from gateway.core.engines import make_log
 from gateway.core.process import Core
 from gateway.settings import Settings
-from gateway.units import load_models, open_log
 from loadtests.bench import machine
 
 ME = Principal(sub="bench", grants=EVERYTHING)
@@ -34,7 +35,7 @@ WARM_UP_S = 300.0
 async def silent(seconds: float, folder: Path) -> dict[str, float]:
     """One session of WARM_UP_S to warm up, then one of so many seconds."""
     settings = Settings(data_dir=folder)
-    core = Core(open_log(settings), settings)
+    core = Core(make_log(settings), settings)
     async with core.opened():
         lane = AudioLane(core, lambda: load_models(settings), at_once=True)
         async with lane.opened():

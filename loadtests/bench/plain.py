@@ -5,7 +5,7 @@ python -m loadtests.bench.plain PORT
 
 import sys
 
-from gateway.serving.server import Server, config
+from gateway.serving.server import Server
 from gateway.settings import load
 from gateway.units import UNITS
 
@@ -14,7 +14,7 @@ def main() -> None:
     """Serve until a signal ends it."""
     settings = load()
     unit = UNITS["events"](settings)
-    made = config(unit, settings, "127.0.0.1", int(sys.argv[1]))
+    made = server_config(unit, settings, "127.0.0.1", int(sys.argv[1]))
     made.http = "httptools"
     Server(made, unit, settings).run()
 
