@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from events.log.port import Append, Appended, Commit, Slice
-from gateway.errors import LogConflict, LogUnavailable, WrongOwner
+from gateway.errors import LogConflict, LogError, LogUnavailable, WrongOwner
 from tests.contract.engines import Engine, Heard, flat, put, scenario, whole
 
 # Offsets, atomicity, order
@@ -172,6 +172,18 @@ async def test_of_equal_keys_in_one_group_the_first_wins(engine: Engine) -> None
         done = await log.append(*(Append(topic="b", data=[b"%d" % n], key="k") for n in range(3)))
         assert [one.duplicate for one in done] == [False, True, True]
         assert await whole(log, "b") == [(1, "message", b"0")]
+
+
+@scenario
+async def test_a_name_that_is_no_unicode_fails_its_own_append_alone(engine: Engine) -> None:
+    async with engine.open() as log:
+        good = [log.append(Append(topic="a", data=[b"x"], key=f"k{n}"), patient=True) for n in range(3)]
+        for broken in ({"key": "\ud800"}, {"owner": "\udfff"}, {"name": "\ud800"}):
+            with pytest.raises(LogError, match="ud"):
+                await put(log, "b", b"x", **broken)
+        assert [(await call)[0].first for call in good] == [1, 2, 3]
+        assert (await put(log, "b", b"x", owner="é😀", key="ü", name="名")).first == 1
+        assert flat(await log.read("b", 0)) == [(1, "名", b"x")]
 
 
 @scenario
