@@ -83,7 +83,9 @@ class ScriptedUpstream:
     """Gives out the bodies it was made with, one for each request; an error is raised instead."""
 
     def __init__(self, *answers: ScriptedBody | UpstreamError, name: str = "scripted", **settings: object) -> None:
-        self.settings = UpstreamSettings(name=name, base_url="http://scripted", model="m", **settings)  # type: ignore[arg-type]
+        self.settings = UpstreamSettings(
+            name=name, base_url="http://scripted", model="m", **{"api_key": SECRET, **settings}
+        )  # type: ignore[arg-type]
         self.answers = list(answers)
         self.requests: list[tuple[Request, str]] = []
         self.busy = False
@@ -111,4 +113,4 @@ class ScriptedUpstream:
 
 
 def generation(body: ScriptedBody, upstream: ScriptedUpstream) -> Generation:
-    return Generation(cast(Body, body), upstream.settings.name, "m", SECRET, upstream.release)
+    return Generation(cast(Body, body), upstream.settings, "m", upstream.release)
