@@ -126,7 +126,7 @@ class Feeds:
         feed.begin(heads)
 
     async def _head(self, name: str) -> tuple[Position, bool]:
-        if not self.log.exists(stored(name)):
+        if not self.log.may_exist(stored(name)):
             return NOWHERE, False
         found = await self.log.read(stored(name), 0, max_events=1)
         return Position(found.epoch, found.head), found.closed

@@ -105,8 +105,8 @@ class MemoryLog:
             self._results.append((future, error))
         return future
 
-    def exists(self, topic: str) -> bool:
-        """Whether there is such a topic."""
+    def may_exist(self, topic: str) -> bool:
+        """Whether there is such a topic: here the hint is exact."""
         return topic in self._topics
 
     async def read(self, topic: str, after: int, *, max_events: int = 1000, max_bytes: int = 262_144) -> Slice:

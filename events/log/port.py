@@ -152,8 +152,12 @@ class EventLog(Protocol):
         """
         ...
 
-    def exists(self, topic: str) -> bool:
-        """Whether there is such a topic, as far as can be told within microseconds; when in doubt, True."""
+    def may_exist(self, topic: str) -> bool:
+        """A one-sided hint that saves a read: False is certain, True means that the topic may exist, so read it.
+
+        It holds as of this moment, for all clients of this engine. The answer comes within microseconds and without
+        I/O on a network; an engine that cannot know says True, and its callers are right all the same.
+        """
         ...
 
     async def read(self, topic: str, after: int, *, max_events: int = 1000, max_bytes: int = 262_144) -> Slice:

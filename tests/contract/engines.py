@@ -49,6 +49,11 @@ class Engine:
         return self.name != "memory"
 
     @property
+    def is_exact(self) -> bool:
+        """Its hint whether a topic may exist is right both ways."""
+        return self.name in ("memory", "sqlite")
+
+    @property
     def path(self) -> Path:
         return self.folder / "log.db"
 
