@@ -110,7 +110,7 @@ class MemoryLog:
         return topic in self._topics
 
     async def read(self, topic: str, after: int, *, max_events: int = 1000, max_bytes: int = 262_144) -> Slice:
-        """Events strictly after offset `after`, at least one when there is one, else bounded by both limits."""
+        """Events strictly after offset `after`, within both limits, but at least one when there is one."""
         state = self._topics.get(topic)
         if state is None:
             return Slice(epoch="")
