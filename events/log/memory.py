@@ -105,12 +105,12 @@ class MemoryLog:
             self._results.append((future, error))
         return future
 
-    def exists(self, topic: str) -> bool:
-        """Whether there is such a topic."""
+    def may_exist(self, topic: str) -> bool:
+        """Whether there is such a topic: here the hint is exact."""
         return topic in self._topics
 
     async def read(self, topic: str, after: int, *, max_events: int = 1000, max_bytes: int = 262_144) -> Slice:
-        """Events strictly after offset `after`, at least one when there is one, else bounded by both limits."""
+        """Events strictly after offset `after`, within both limits, but at least one when there is one."""
         state = self._topics.get(topic)
         if state is None:
             return Slice(epoch="")

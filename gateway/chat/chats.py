@@ -207,7 +207,7 @@ class Chats:
         self, who: Principal, request: SendRequest, posted: list[UIMessage], key: str, extra: dict[str, Raw]
     ) -> Attached:
         # What a new chat holds needs no reading.
-        history = None if self._log.exists(chat_topic(request.id)) else History(chat_id=request.id)
+        history = None if self._log.may_exist(chat_topic(request.id)) else History(chat_id=request.id)
         for _ in range(CONFLICT_TRIES):
             if history is None:
                 history = await self._writable(who, request.id)

@@ -91,12 +91,12 @@ class SqliteLog:
             writer.put(AppendCall(future, appends, size), patient)
         return future
 
-    def exists(self, topic: str) -> bool:
+    def may_exist(self, topic: str) -> bool:
         """Whether there is such a topic: one look at an index, some 20 µs in the event loop's own thread."""
-        return self._reader is None or self._reader.exists(topic)
+        return self._reader is None or self._reader.may_exist(topic)
 
     async def read(self, topic: str, after: int, *, max_events: int = 1000, max_bytes: int = 262_144) -> Slice:
-        """Events strictly after offset `after`, at least one when there is one, else bounded by both limits."""
+        """Events strictly after offset `after`, within both limits, but at least one when there is one."""
         return await self._reading().read(topic, after, max_events, max_bytes)
 
     async def topics(

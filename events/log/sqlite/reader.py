@@ -63,8 +63,8 @@ class SqliteReader:
             self._idle.get().close()
         self._quick.close()
 
-    def exists(self, topic: str) -> bool:
-        """In the caller's thread, without waiting for anybody."""
+    def may_exist(self, topic: str) -> bool:
+        """Looks in the caller's thread, without waiting for anybody; a file that cannot be read at once gives True."""
         try:
             return self._quick.execute("SELECT 1 FROM topics WHERE name = ?", (topic,)).fetchone() is not None
         except SqlError:
