@@ -12,7 +12,7 @@ from events.log.memory import MemoryLog
 from events.log.port import Append, Appended, Commit, EventLog, Retention, Slice
 from events.log.reading import read_to_head
 from events.log.sqlite.engine import SqliteLog
-from tests.loop_failures import run_watched
+from tests.support.loop_failures import run_watched
 
 TEST_S = 30.0
 

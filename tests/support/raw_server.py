@@ -16,7 +16,7 @@ import uvloop
 
 from gateway.chat.upstreams.connection import Body
 from gateway.chat.upstreams.transport import HttptoolsTransport
-from tests.loop_failures import run_watched
+from tests.support.loop_failures import run_watched
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,

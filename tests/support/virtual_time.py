@@ -8,7 +8,7 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from tests.loop_failures import run_watched
+from tests.support.loop_failures import run_watched
 
 HANGS_S = 86_400.0
 

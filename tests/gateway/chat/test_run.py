@@ -12,9 +12,9 @@ from gateway.chat.ending import Aborted, Failed, Finished, chat_topic
 from gateway.chat.run import HEARTBEAT_S, MAX_UNACKNOWLEDGED
 from gateway.errors import LogConflict, LogUnavailable, TrilaneError, UpstreamRefused
 from tests.contract.engines import put
-from tests.run_stage import Stage, running
 from tests.support.completions import END, HELLO, USAGE, chunk, frames
 from tests.support.readers import settle
+from tests.support.run_stage import Stage, running
 from tests.support.virtual_time import simulated
 
 TOKEN = frames(chunk({"content": "x"}))

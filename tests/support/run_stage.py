@@ -14,8 +14,8 @@ from gateway.chat.run import Run
 from gateway.chat.upstreams.upstream import Upstreams
 from gateway.errors import UpstreamRefused
 from gateway.settings import Settings
-from tests.scripted_upstream import ScriptedBody, ScriptedUpstream
 from tests.support.readers import settle
+from tests.support.scripted_upstream import ScriptedBody, ScriptedUpstream
 
 ENOUGH_S = 60.0
 
