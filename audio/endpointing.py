@@ -1,49 +1,55 @@
-"""Where a segment begins, where it is over, where a long one is cut: by the speech probability of each frame. Pure."""
+"""Where a segment begins, where it ends and where a long one is cut, by the speech probability of each frame. Pure."""
 
 from collections.abc import Sequence
 
 from audio.model.transcriber import SAMPLE_RATE
-from audio.options import MAX_SEGMENT, MIN_CUT, OFF, ON, ONSET_FRAMES, TAIL, SessionOptions
-from audio.segment import FRAME, Segment
+from audio.model.vad import FRAME
+from audio.options import MAX_SEGMENT, MIN_CUT, OFF, ON, ONSET_FRAMES, PREFIX, TAIL, SessionOptions
+from audio.segment import Segment
 
 
 class Onset:
-    """Waits for speech to begin."""
+    """Detects the beginning of speech."""
 
     __slots__ = ("_frames",)
 
     def __init__(self) -> None:
         self._frames = 0
-        """Of speech in a row."""
+        """Number of speech frames in a row."""
 
-    def hear(self, probability: float, asked: SessionOptions) -> int:
-        """One more frame: the samples since speech began, once that is certain; 0 until then."""
-        self._frames = self._frames + 1 if probability >= asked.threshold else 0
+    def feed(self, probability: float, options: SessionOptions) -> int:
+        """Takes one more frame. Returns the samples since speech began once that is certain, and 0 until then."""
+        self._frames = self._frames + 1 if probability >= options.threshold else 0
         return self._frames * FRAME if self._frames >= ONSET_FRAMES else 0
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         self._frames = 0
 
 
-def prefix(asked: SessionOptions) -> int:
-    """Samples kept before the first frame of speech."""
-    return round(asked.prefix_s * SAMPLE_RATE / FRAME) * FRAME
+def prefix(options: SessionOptions) -> int:
+    """Returns the samples kept before the first frame of speech, in whole frames."""
+    return round(options.prefix_s * SAMPLE_RATE / FRAME) * FRAME
 
 
-def is_speech(probability: float, asked: SessionOptions) -> bool:
-    """Of a frame inside a segment: as far below the threshold as OFF is below ON."""
-    return probability >= max(asked.threshold - (ON - OFF), 0.01)
+def needed_from(position: int) -> int:
+    """Returns the first sample of silence that a segment might need which begins at `position` or later."""
+    return position - PREFIX - ONSET_FRAMES * FRAME
 
 
-def end_of(segment: Segment, position: int, asked: SessionOptions) -> int | None:
-    """Where a segment that was heard until `position` is over; None: it is not."""
-    if asked.endpointing_s is None or position - segment.last_speech < asked.endpointing_s * SAMPLE_RATE:
+def is_speech(probability: float, options: SessionOptions) -> bool:
+    """Tells whether a frame inside a segment is speech: its threshold lies lower, as OFF lies below ON."""
+    return probability >= max(options.threshold - (ON - OFF), 0.01)
+
+
+def end_of(segment: Segment, position: int, options: SessionOptions) -> int | None:
+    """Returns the end of a segment that was followed until `position`; None when it is not over."""
+    if options.endpointing_s is None or position - segment.last_speech < options.endpointing_s * SAMPLE_RATE:
         return None
     return min(segment.last_speech + TAIL, position)
 
 
 def cut_of(segment: Segment, position: int) -> int | None:
-    """Where a segment that was heard until `position` is cut in two, because it is too long; None: it is not."""
+    """Returns where a segment that was followed until `position` is cut in two; None when it is not too long."""
     if position - segment.start < MAX_SEGMENT:
         return None
     frames = segment.probabilities
@@ -51,14 +57,14 @@ def cut_of(segment: Segment, position: int) -> int | None:
 
 
 def best_pause(probabilities: Sequence[float], first: int, last: int, width: int = 5) -> int:
-    """The frame in `first` to `last` where speech is least likely, looking at `width` frames at once.
+    """Returns the frame from `first` to `last` where speech is least likely, over `width` frames around it.
 
-    Later wins among equals: longer segments have more context.
+    The latest wins among equals: longer segments have more context.
     """
-    best, best_sum = last, float("inf")
+    best, lowest = last, float("inf")
     for frame in range(first, last + 1):
         around = probabilities[max(0, frame - width // 2) : frame + width // 2 + 1]
-        total = sum(around) / max(1, len(around))
-        if total <= best_sum:
-            best, best_sum = frame, total
+        mean = sum(around) / max(1, len(around))
+        if mean <= lowest:
+            best, lowest = frame, mean
     return best

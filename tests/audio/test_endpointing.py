@@ -4,10 +4,11 @@ import pytest
 
 from audio.endpointing import Onset, best_pause, cut_of, end_of, is_speech, prefix
 from audio.model.transcriber import SAMPLE_RATE
+from audio.model.vad import FRAME
 from audio.options import MAX_SEGMENT, MIN_CUT, PREFIX, TAIL, SessionOptions
-from audio.segment import FRAME, Segment
+from audio.segment import Segment
 
-ASKED = SessionOptions()
+OPTIONS = SessionOptions()
 
 
 @pytest.mark.parametrize(
@@ -22,38 +23,38 @@ ASKED = SessionOptions()
 )
 def test_speech_begins_with_two_frames_in_a_row(probabilities: list[float], since: int) -> None:
     onset = Onset()
-    assert [onset.hear(probability, ASKED) for probability in probabilities][-1] == since * FRAME
+    assert [onset.feed(probability, OPTIONS) for probability in probabilities][-1] == since * FRAME
 
 
 def test_what_was_forgotten_does_not_count() -> None:
     onset = Onset()
-    onset.hear(0.9, ASKED)
-    onset.forget()
-    assert onset.hear(0.9, ASKED) == 0
+    onset.feed(0.9, OPTIONS)
+    onset.reset()
+    assert onset.feed(0.9, OPTIONS) == 0
 
 
 def test_inside_a_segment_less_is_still_speech() -> None:
-    assert is_speech(0.35, ASKED)
-    assert not is_speech(0.34, ASKED)
+    assert is_speech(0.35, OPTIONS)
+    assert not is_speech(0.34, OPTIONS)
     assert not is_speech(0.0, SessionOptions(threshold=0.0))
 
 
 def test_the_prefix_is_whole_frames() -> None:
-    assert prefix(ASKED) == PREFIX
+    assert prefix(OPTIONS) == PREFIX
     assert prefix(SessionOptions(prefix_s=0.1)) == 3 * FRAME
 
 
 def test_a_segment_is_over_after_the_endpointing_time() -> None:
     segment = Segment(0, start=0, last_speech=SAMPLE_RATE)
-    assert end_of(segment, SAMPLE_RATE * 3 // 2 - 1, ASKED) is None
-    assert end_of(segment, SAMPLE_RATE * 3 // 2, ASKED) == SAMPLE_RATE + TAIL
+    assert end_of(segment, SAMPLE_RATE * 3 // 2 - 1, OPTIONS) is None
+    assert end_of(segment, SAMPLE_RATE * 3 // 2, OPTIONS) == SAMPLE_RATE + TAIL
     assert end_of(segment, 100 * SAMPLE_RATE, SessionOptions(endpointing_s=None)) is None
 
 
 def test_a_segment_with_less_silence_than_its_tail_ends_where_it_was_heard_to() -> None:
     segment = Segment(0, start=0, last_speech=SAMPLE_RATE)
-    asked = SessionOptions(endpointing_s=0.05)
-    assert end_of(segment, SAMPLE_RATE + 1000, asked) == SAMPLE_RATE + 1000
+    options = SessionOptions(endpointing_s=0.05)
+    assert end_of(segment, SAMPLE_RATE + 1000, options) == SAMPLE_RATE + 1000
 
 
 def test_a_long_segment_is_cut_at_its_best_pause() -> None:

@@ -2,13 +2,14 @@
 
 import pytest
 
-from audio.policy import NARROWEST_S, WIDER, WIDEST_S, Agreement, key_of, step_s
+from audio.model.transcriber import key_of
+from audio.policy import Agreement
 
 
 def stable_after(*hypotheses: str) -> tuple[str, str]:
     agreement = Agreement()
     for hypothesis in hypotheses:
-        agreement.hear(hypothesis.split())
+        agreement.add(hypothesis.split())
     return " ".join(agreement.stable), " ".join(agreement.tail)
 
 
@@ -35,7 +36,7 @@ def test_what_is_stable_never_changes() -> None:
     agreement = Agreement()
     before: list[str] = []
     for hypothesis in ("a b", "a b c", "x b c d", "a b c d e", "", "q", "a b c d e f", "a b c d e f g"):
-        agreement.hear(hypothesis.split())
+        agreement.add(hypothesis.split())
         assert agreement.stable[: len(before)] == before
         before = list(agreement.stable)
     assert before == ["a", "b", "c", "d", "e", "f"]
@@ -43,8 +44,8 @@ def test_what_is_stable_never_changes() -> None:
 
 def test_text_is_stable_words_then_the_others() -> None:
     agreement = Agreement()
-    agreement.hear(["Ask", "what"])
-    agreement.hear(["Ask", "what", "you"])
+    agreement.add(["Ask", "what"])
+    agreement.add(["Ask", "what", "you"])
     assert agreement.text == "Ask what you"
 
 
@@ -52,23 +53,3 @@ def test_case_and_punctuation_do_not_count() -> None:
     assert key_of("Country,") == key_of("country") == "country"
     assert key_of("don't") == "don't"
     assert key_of("--") == ""
-
-
-def test_the_step_widens_under_load_and_narrows_after() -> None:
-    assert step_s(1.0, busy=0.95) == 1.0 * WIDER
-    assert step_s(1.0, busy=0.8) == 1.0
-    assert step_s(1.0, busy=0.6) == 1.0 / WIDER
-    assert step_s(WIDEST_S, busy=1.0) == WIDEST_S
-    assert step_s(NARROWEST_S, busy=0.0) == NARROWEST_S
-
-
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 1.5, 3.0])
-def test_the_step_comes_to_rest_where_the_workers_are_busy_but_not_too_busy(share: float) -> None:
-    """`share` of the workers' time is used by partials a second apart: half as often costs half as much."""
-    step, seen = WIDEST_S, []
-    for _ in range(40):
-        step = step_s(step, busy=min(1.0, share / step))
-        seen.append(step)
-    assert len(set(seen[-10:])) == 1
-    assert share / step <= 0.9 or step == WIDEST_S
-    assert share / step >= 0.7 or step == NARROWEST_S
