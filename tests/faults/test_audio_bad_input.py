@@ -235,16 +235,16 @@ def headers(sub: str = "alice", **grants: Any) -> dict[str, str]:
 
 def test_one_who_is_not_signed_in_is_answered_before_the_upgrade(guarded: Gateway) -> None:
     for more in ({}, {"Authorization": "Bearer nonsense.of.mine"}):
-        with pytest.raises(InvalidStatus) as refused:
+        with pytest.raises(InvalidStatus) as error:
             dial(guarded, additional_headers=more)
-        assert refused.value.response.status_code == 401
-        assert json.loads(refused.value.response.body or b"")["code"]
+        assert error.value.response.status_code == 401
+        assert json.loads(error.value.response.body or b"")["code"]
 
 
 def test_a_page_of_another_origin_opens_nothing(gateway: Gateway) -> None:
-    with pytest.raises(InvalidStatus) as refused:
+    with pytest.raises(InvalidStatus) as error:
         dial(gateway, origin="https://evil.example")
-    assert refused.value.response.status_code == 403
+    assert error.value.response.status_code == 403
 
 
 def test_a_token_without_the_lane_or_the_topic_is_1008(guarded: Gateway) -> None:
