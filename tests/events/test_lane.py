@@ -50,12 +50,12 @@ class Place:
 
 @asynccontextmanager
 async def place(**settings: Any) -> AsyncIterator[Place]:
-    made = Place(**settings)
-    async with made.core.opened(), made.lane.opened():
-        yield made
+    here = Place(**settings)
+    async with here.core.opened(), here.lane.opened():
+        yield here
 
 
-async def heard(server: FakeServer) -> list[Event]:
+async def new_events(server: FakeServer) -> list[Event]:
     return SseDecoder().feed(await server.settled())
 
 
@@ -66,7 +66,7 @@ async def test_a_stream_says_hello_and_then_what_is_published(direct: bool) -> N
         server = await here.follow("a", "b", direct=direct)
         await here.say("a", 1, 2)
         await here.say("b", {"x": "y\nz"}, event="note")
-        hello, *events = await heard(server)
+        hello, *events = await new_events(server)
         assert json.loads(hello.data)["topics"] == ["a", "b"]
         assert [(event.event, json.loads(event.data)) for event in events] == [
             ("message", 1),
@@ -93,7 +93,7 @@ async def test_the_first_bytes_do_not_wait_for_the_log(direct: bool) -> None:
         here.log.free.set()
         await server.settled()
         await here.say("a", 2)
-        hello, event = await heard(server)
+        hello, event = await new_events(server)
         assert (hello.event, event.data) == ("hello", "2")
 
 
@@ -157,9 +157,9 @@ async def test_a_token_that_expires_is_told_of_and_ends_the_stream(direct: bool)
         who = Principal(sub="me", grants=EVERYTHING, expires_at=time.time() + 90)
         server = await here.follow("a", direct=direct, who=who)
         await asyncio.sleep(25)
-        assert [event.event for event in await heard(server)] == ["hello"]
+        assert [event.event for event in await new_events(server)] == ["hello"]
         await asyncio.sleep(10)
-        assert [event.event for event in await heard(server)] == ["hello", "auth"]
+        assert [event.event for event in await new_events(server)] == ["hello", "auth"]
         await server.over(60)
         assert server.complete
 
@@ -193,12 +193,12 @@ async def test_a_reader_that_does_not_read_delays_nobody_and_loses_nothing(direc
             slow.pipe.stream.hold()
         for number in range(50):
             await here.say("a", *[{"n": number, "pad": "x" * 1000}] * 100)
-        assert len(await heard(quick)) == 5001
+        assert len(await new_events(quick)) == 5001
         assert len(SseDecoder().feed(slow.body)) <= 130
         slow.take_again()
         for _ in range(2000):
             await asyncio.sleep(0.01)
-        events = await heard(slow)
+        events = await new_events(slow)
         assert [json.loads(event.data)["n"] for event in events[1:]] == [n for n in range(50) for _ in range(100)]
 
 
@@ -206,8 +206,8 @@ async def test_a_reader_that_does_not_read_delays_nobody_and_loses_nothing(direc
 async def test_what_a_token_does_not_allow_is_refused() -> None:
     grants = Grants(subscribe=["team/*", "x"], publish=["x"])
     who = Principal(sub="bob", grants=grants)
-    allowed: list[tuple[str, ...]] = [(), ("user/bob",), ("team/a",), ("team/*", "x"), ("team/a/*",), ("presence/x",)]
-    refused: list[tuple[str, ...]] = [
+    grantable: list[tuple[str, ...]] = [(), ("user/bob",), ("team/a",), ("team/*", "x"), ("team/a/*",), ("presence/x",)]
+    forbidden: list[tuple[str, ...]] = [
         ("user/eve",),
         ("team",),
         ("*",),
@@ -217,9 +217,9 @@ async def test_what_a_token_does_not_allow_is_refused() -> None:
         ("user/*",),
     ]
     async with place() as here:
-        for topics in allowed:
+        for topics in grantable:
             assert await here.lane.subscribe(who, SubscribeRequest(topics)) is not None
-        for topics in refused:
+        for topics in forbidden:
             with pytest.raises(Forbidden):
                 await here.lane.subscribe(who, SubscribeRequest(topics))
 
@@ -231,6 +231,6 @@ async def test_a_cursor_that_is_none_is_told_and_the_stream_goes_on(make: Callab
         await here.say("a", 1)
         server = await here.follow("a", cursor=make(), direct=True)
         await here.say("a", 2)
-        hello, event = await heard(server)
+        hello, event = await new_events(server)
         assert not json.loads(hello.data)["recovered"]
         assert event.data == "2"

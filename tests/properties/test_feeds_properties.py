@@ -79,10 +79,10 @@ class Witness:
 
     def check(self, world: "World") -> None:
         self.follower.drain_pipe()
-        for event in self.follower.seen[self.checked :]:
+        for event in self.follower.events[self.checked :]:
             self._see(event, world)
             world.places[self.topics, event.id] = dict(self.places)
-        self.checked = len(self.follower.seen)
+        self.checked = len(self.follower.events)
 
     def _see(self, event: Event, world: "World") -> None:
         told: Any = json.loads(event.data)
@@ -117,7 +117,7 @@ class World:
     """Where one stands who has read up to an id."""
 
     def oldest(self, topic: str) -> int:
-        blocks = self.logs[0].kept(stored(topic))
+        blocks = self.logs[0].blocks_of(stored(topic))
         return blocks[0].first if blocks else self.model.heads.get(topic, 0) + 1
 
     def names(self, topics: Sequence[str], places: Places) -> set[str]:
@@ -140,7 +140,7 @@ class World:
         follower = await follow(self.lanes[process], topics, **how)
         witness = Witness(follower, topics, {})
         self.witnesses.append(witness)
-        stand = follower.begun
+        stand = follower.start
         for name, epoch, offset in zip(stand.names, stand.epochs, stand.offsets, strict=True):
             life = self.model.life_of(name, epoch)
             witness.places[name] = Place(life, offset, life)

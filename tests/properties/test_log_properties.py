@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from events.log.port import Append, Appended, Retention, Slice
 from gateway.errors import LogConflict, LogError, WrongOwner
-from tests.contract.engines import Engine, Heard, SweepingLog, flat, whole
+from tests.contract.engines import CommitList, Engine, SweepingLog, flat, whole
 
 KEEP = Retention(events=12, max_bytes=60, age_s=100, closed_age_s=200)
 KEY_S = 300
@@ -135,7 +135,7 @@ class LogMachine(RuleBasedStateMachine):
         self.engine = Engine(self.engine_name, Path(self.folder.name))
         self.model = Model()
         self.log: SweepingLog
-        self.heard: Heard
+        self.heard: CommitList
 
     def run(self, call: Callable[[], Awaitable[T]]) -> T:
         async def within_deadline() -> T:
@@ -148,7 +148,7 @@ class LogMachine(RuleBasedStateMachine):
     def open(self) -> None:
         self.log = self.engine.make(lambda _: KEEP)
         self.run(self.log.open)
-        self.heard = Heard(self.log)
+        self.heard = CommitList(self.log)
 
     def teardown(self) -> None:
         self.run(self.log.close)
