@@ -159,17 +159,17 @@ SETTINGS = {
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_a_setting_that_cannot_be_used_is_named(setting: str) -> None:
     name, _, value = setting.partition("=")
-    with pytest.raises(ConfigurationError) as raised:
+    with pytest.raises(ConfigurationError) as error:
         load({name: value})
-    assert SETTINGS[setting] in raised.value.detail
+    assert SETTINGS[setting] in error.value.detail
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org", ""])
 def test_without_sign_in_it_listens_to_this_machine_only(host: str) -> None:
-    with pytest.raises(ConfigurationError) as raised:
+    with pytest.raises(ConfigurationError) as error:
         check_bind(load({}), host)
-    assert "TRILANE_API_KEYS" in raised.value.detail
-    assert "TRILANE_JWT_SECRET" in raised.value.detail
+    assert "TRILANE_API_KEYS" in error.value.detail
+    assert "TRILANE_JWT_SECRET" in error.value.detail
     for mine in ("127.0.0.1", "127.3.2.1", "::1", "localhost"):
         check_bind(load({}), mine)
 
@@ -199,10 +199,10 @@ def test_a_unit_that_cannot_start_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_log_that_this_version_does_not_have_is_named_without_its_password() -> None:
-    with pytest.raises(ConfigurationError) as raised:
+    with pytest.raises(ConfigurationError) as error:
         make_log(load({"TRILANE_LOG": "ftp://user:passw0rd@host/x"}))
-    assert "TRILANE_LOG" in raised.value.detail
-    assert "passw0rd" not in raised.value.detail
+    assert "TRILANE_LOG" in error.value.detail
+    assert "passw0rd" not in error.value.detail
 
 
 def test_with_sign_in_it_listens_to_all(upstream: UpstreamThread, tmp_path: Path) -> None:

@@ -153,10 +153,10 @@ NONSENSE: dict[str, str] = {
 
 
 def refusal(authorization: str | None) -> Unauthorized:
-    with pytest.raises(Unauthorized) as refused:
+    with pytest.raises(Unauthorized) as error:
         bearer().authenticate(authorization)
-    assert refused.value.status == 401
-    return refused.value
+    assert error.value.status == 401
+    return error.value
 
 
 def told(error: BaseException | None) -> str:

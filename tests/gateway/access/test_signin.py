@@ -136,9 +136,9 @@ def test_a_ticket_is_good_for_its_route_and_for_half_a_minute() -> None:
         with pytest.raises(Unauthorized):
             await tickets.redeem(ticket, "/api/events")
         clock.now += TICKET_S + 1
-        with pytest.raises(Unauthorized) as refused:
+        with pytest.raises(Unauthorized) as error:
             await tickets.redeem(ticket, "/api/audio")
-        assert refused.value.code == "ticket_expired"
+        assert error.value.code == "ticket_expired"
 
     with_tickets(work)
 
