@@ -56,7 +56,7 @@ async def place(**settings: Any) -> AsyncIterator[Place]:
 
 
 async def new_events(server: FakeServer) -> list[Event]:
-    return SseDecoder().feed(await server.settled())
+    return SseDecoder().feed(await server.settled_body())
 
 
 @on_both_ways
@@ -86,12 +86,12 @@ async def test_the_first_bytes_do_not_wait_for_the_log(direct: bool) -> None:
         here.log.free.clear()
         before = asyncio.get_running_loop().time()
         server = await here.follow("a", direct=direct)
-        assert await server.settled() == b": ok\n"
+        assert await server.settled_body() == b": ok\n"
         assert asyncio.get_running_loop().time() - before <= 2 * HEAD_S
         await asyncio.sleep(40)
         assert server.body.count(b": ping\n") >= 2
         here.log.free.set()
-        await server.settled()
+        await server.settled_body()
         await here.say("a", 2)
         hello, event = await new_events(server)
         assert (hello.event, event.data) == ("hello", "2")
@@ -104,7 +104,7 @@ async def test_a_log_that_fails_late_is_busy_and_the_end(direct: bool, monkeypat
         await here.say("a", 1)
         here.log.free.clear()
         server = await here.follow("a", direct=direct)
-        await server.settled()
+        await server.settled_body()
 
         async def failing(*_: object, **__: object) -> None:
             raise LogUnavailable("gone")
@@ -124,7 +124,7 @@ async def test_a_client_that_leaves_before_the_log_answers_leaves_nothing(direct
         await here.say("a", 1)
         here.log.free.clear()
         server = await here.follow("a", direct=direct)
-        await server.settled()
+        await server.settled_body()
         server.leave()
         await server.over()
         await asyncio.sleep(1)
@@ -186,7 +186,7 @@ async def test_when_nothing_more_can_come_the_stream_says_bye(direct: bool) -> N
 async def test_a_reader_that_does_not_read_delays_nobody_and_loses_nothing(direct: bool) -> None:
     async with place() as here:
         slow, quick = [await here.follow("a", direct=direct) for _ in range(2)]
-        await slow.settled()
+        await slow.settled_body()
         slow.stop_taking()
         if direct:
             assert slow.pipe.stream is not None

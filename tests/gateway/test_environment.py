@@ -82,9 +82,9 @@ def test_every_variable_is_listed_as_it_is_declared() -> None:
 
 @pytest.mark.parametrize("variable", ["TRILANE_PING", "TRILANE_ping_s", "TRILANE_PNIG_S"])
 def test_a_misspelt_variable_is_refused_with_the_nearest(variable: str) -> None:
-    known = [known.name for known in variables(Outer)]
+    names = [variable.name for variable in variables(Outer)]
     with pytest.raises(ConfigurationError) as error:
-        refuse_unknown({variable: "secret"}, known)
+        refuse_unknown({variable: "secret"}, names)
     assert error.value.detail == f"unknown setting {variable}: did you mean TRILANE_PING_S?"
 
 

@@ -47,30 +47,30 @@ class PeerLog(MemoryLog):
         """How long it takes to keep a snapshot of where a reader stands."""
 
     def append(self, *appends: Append, patient: bool = False) -> "asyncio.Future[list[Appended]]":
-        done = super().append(*appends, patient=patient)
-        return asyncio.ensure_future(self._late(done)) if appends[0].topic.startswith(KEPT) else done
+        commit = super().append(*appends, patient=patient)
+        return asyncio.ensure_future(self._late(commit)) if appends[0].topic.startswith(KEPT) else commit
 
-    async def _late(self, done: "asyncio.Future[list[Appended]]") -> list[Appended]:
+    async def _late(self, commit: "asyncio.Future[list[Appended]]") -> list[Appended]:
         await asyncio.sleep(self.snapshot_s)
-        return await done
+        return await commit
 
     def peer(self) -> "PeerLog":
         """Another process on the same log."""
-        made = PeerLog(self._retention, clock=self._clock)
-        made._topics = self._topics
-        made.peers = [self]
-        self.peers.append(made)
-        return made
+        new = PeerLog(self._retention, clock=self._clock)
+        new._topics = self._topics
+        new.peers = [self]
+        self.peers.append(new)
+        return new
 
     def blocks_of(self, topic: str) -> list[Block]:
-        found = self._topics.get(topic)
-        return found.blocks if found is not None else []
+        state = self._topics.get(topic)
+        return state.blocks if state is not None else []
 
     def hear(self) -> None:
         news, self.news = self.news, {}
-        told = [Commit(topic=topic, epoch="", block=None) for topic in news if topic in self.wanted]
-        if told:
-            self.listener(told)
+        commits = [Commit(topic=topic, epoch="", block=None) for topic in news if topic in self.wanted]
+        if commits:
+            self.listener(commits)
 
     def _announce(self) -> None:
         for peer in self.peers:

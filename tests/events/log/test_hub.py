@@ -242,7 +242,7 @@ async def test_a_response_whose_topic_was_deleted_is_cut() -> None:
     log, hub = await open_hub()
     server = FakeServer(stream(hub.open_new("t", plain), end=b"data: [DONE]\n\n"))
     await put(log, "t", b"1")
-    await server.settled()
+    await server.settled_body()
     await log.delete("t")
     with suppress(Gone):
         await server.over()
