@@ -555,7 +555,7 @@ def leaking(status: int) -> Callable[[Answer], Any]:
     """An upstream that repeats the key it was sent, as some do."""
 
     async def behave(answer: Answer) -> None:
-        key = answer.seen.headers["authorization"].removeprefix("Bearer ")
+        key = answer.record.headers["authorization"].removeprefix("Bearer ")
         text = encode(error(f"Incorrect API key provided: {key}.", "invalid_request_error", "invalid_api_key"))
         if status == 200:
             await half(answer)

@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from loadtests.upstream import Answer, Seen, words
+from loadtests.upstream import Answer, RequestRecord, words
 from loadtests.upstream.shapes import chunk, tool_call
 from loadtests.upstream.stream import finish, start
 from tests.conftest import Gateway, UpstreamThread, eventually, serving
@@ -50,7 +50,7 @@ class Open:
         return self.frames
 
 
-def requests_with(upstream: UpstreamThread, mark: str) -> list[Seen]:
+def requests_with(upstream: UpstreamThread, mark: str) -> list[RequestRecord]:
     """The upstream's requests whose conversation has this mark in it."""
     return [request for request in upstream.fake.requests if mark in str(request.body)]
 

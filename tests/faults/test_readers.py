@@ -50,7 +50,7 @@ async def flood(answer: Answer) -> None:
     await start(answer)
     for number in range(DELTAS):
         await answer.frame(chunk(answer.ask, {"content": f"<{number}>".ljust(DELTA_BYTES, "x")}))
-        answer.seen.tokens_sent += 1
+        answer.record.tokens_sent += 1
     await finish(answer)
 
 
