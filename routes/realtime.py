@@ -7,7 +7,7 @@ from litestar import WebSocket, post, websocket
 from audio.dialects.conversation import ClientSocket
 from audio.dialects.realtime.server import ClientSecret, SecretRequest, issue_secret, serve
 from audio.lane import AudioLane
-from gateway.access.auth import Principal
+from gateway.access.grants import Principal
 from gateway.access.signin import REALTIME
 from gateway.core.process import Core
 from routes.requests import AnyRequest, body_of, decode

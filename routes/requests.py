@@ -6,7 +6,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 from litestar import Request
 
-from gateway.access.auth import Principal
+from gateway.access.grants import Principal
 from gateway.errors import BadRequest, TooLarge
 
 T = TypeVar("T")

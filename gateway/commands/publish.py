@@ -8,7 +8,7 @@ from msgspec import Raw
 
 from events.publish import Publication
 from events.publish import publish as append
-from gateway.access.auth import EVERYTHING, LOCAL_USER, Principal
+from gateway.access.grants import EVERYTHING, LOCAL_USER, Principal
 from gateway.core.engines import make_log
 from gateway.settings import Settings
 
