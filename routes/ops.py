@@ -14,7 +14,7 @@ async def healthz() -> dict[str, str]:
 
 @get("/readyz", summary="It can serve: the log is reachable, and it is not draining", opt={"open": True})
 async def readyz(core: Core) -> dict[str, str]:
-    if not core.ready:
+    if not core.is_ready:
         raise Overloaded("not ready: starting or draining", code="not_ready", retry_after="1")
     await core.check()
     return {"status": "ready"}

@@ -13,7 +13,7 @@ from audio.model.models import Models
 from audio.upload import FileTranscription, transcription_of
 from gateway.errors import BadRequest, TrilaneError
 from gateway.serving.sse import EventStream, send_problem
-from gateway.serving.whole import unless_gone
+from gateway.serving.whole import while_connected
 from routes.multipart import receive_form
 from routes.requests import AnyRequest
 
@@ -53,7 +53,7 @@ class UploadAnswer:
         if request.stream:
             await self._stream(await resources.enter_async_context(opening), resources, scope, receive, send)
         else:
-            await unless_gone(receive, answer_whole(opening, request, send))
+            await while_connected(receive, answer_whole(opening, request, send))
 
     async def _stream(
         self, transcription: FileTranscription, resources: AsyncExitStack, scope: Any, receive: Any, send: Any

@@ -81,7 +81,7 @@ class BearerAuthenticator:
 
 
 def authenticator(settings: Settings) -> Authenticator:
-    if settings.authenticated:
+    if settings.requires_sign_in:
         return BearerAuthenticator(settings.api_keys, settings.jwt_secret)
     return OpenAuthenticator()
 

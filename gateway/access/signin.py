@@ -41,7 +41,7 @@ class SignIn:
         """Returns who sends the request. Raises Unauthorized or Forbidden, whose detail never repeats a credential."""
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         method = scope.get("method", "WEBSOCKET")
-        if not self._settings.authenticated:
+        if not self._settings.requires_sign_in:
             self._check_origin(headers, method)
             return self._authenticator.authenticate(None)
         authorization = _header(headers, b"authorization") or _offered_key(scope)
@@ -73,7 +73,7 @@ class SignIn:
         """
         try:
             url = urlsplit(origin)
-            return url.netloc == host and (self._settings.authenticated or _is_loopback(url.hostname))
+            return url.netloc == host and (self._settings.requires_sign_in or _is_loopback(url.hostname))
         except ValueError:
             return False
 

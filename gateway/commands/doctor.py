@@ -87,7 +87,7 @@ async def _check_speech(settings: Settings) -> tuple[bool, str]:
 
 
 def _check_auth(settings: Settings) -> tuple[bool, str]:
-    if settings.authenticated:
+    if settings.requires_sign_in:
         return True, "sign-in: required"
     return (
         True,

@@ -41,4 +41,4 @@ def _greet(settings: Settings, unit_name: str, host: str, port: int) -> None:
         click.echo(f"  upstream  {upstreams}")
     if unit_name in ("audio", "all"):
         click.echo(f"  speech    {settings.whisper_model or 'Whisper tiny.en, packaged'} on {settings.whisper_device}")
-    click.echo(f"  sign-in   {'required' if settings.authenticated else 'none: only this machine can connect'}")
+    click.echo(f"  sign-in   {'required' if settings.requires_sign_in else 'none: only this machine can connect'}")
