@@ -1,4 +1,4 @@
-"""What operators ask: alive, ready, figures."""
+"""The routes for operators: whether the process lives, whether it is ready, and its metrics."""
 
 from litestar import Response, get
 
@@ -26,4 +26,4 @@ async def metrics(core: Core) -> Response[bytes]:
 
 
 ROUTES = [healthz, readyz]
-"""`metrics` comes with them when it has no port of its own."""
+"""The routes of every unit. `metrics` joins them when it has no port of its own."""

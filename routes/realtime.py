@@ -21,7 +21,7 @@ async def realtime(socket: WebSocket[Principal, Any, Any], audio: AudioLane) -> 
 
 @post(f"{REALTIME}/client_secrets", status_code=200, summary="A key for one Realtime connection of a browser")
 async def client_secret(request: AnyRequest, core: Core) -> ClientSecret:
-    """Unlike OpenAI's it is good for one connection, and for four minutes at most."""
+    """Issues a key that, unlike OpenAI's, is good for one connection and at most four minutes."""
     request.user.require_audio()
     body = decode(await body_of(request, core.settings.limits.body_bytes), SecretRequest)
     return await issue_secret(core.tickets, request.user, body)

@@ -1,4 +1,4 @@
-"""The routes of file transcription: a form with a file in, its words out."""
+"""The routes of file transcription: they take a form with a file, and answer with its words."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -29,7 +29,7 @@ async def transcriptions(request: AnyRequest, audio: AudioLane) -> ASGIApp:
 
 
 class UploadAnswer:
-    """Takes the body in, and answers it; all that it holds is freed when the answer ends, or when the client leaves."""
+    """Receives a file and answers it; frees all that it holds when the answer ends or the client leaves."""
 
     def __init__(self, lane: AudioLane, models: Models) -> None:
         self._lane = lane

@@ -1,4 +1,4 @@
-"""`trilane publish`: one event, appended to the log itself; no server needs to run."""
+"""`trilane publish`: appends one event to the log itself; no server needs to run."""
 
 import json
 import time
@@ -14,7 +14,7 @@ from gateway.settings import Settings
 
 
 async def publish(settings: Settings, topic: str, text: str, event: str, ttl_s: float | None) -> None:
-    """Publish one event, as `POST /api/events` does. `text` is JSON, or else taken as a string."""
+    """Publishes one event, as `POST /api/events` does. `text` is JSON, or else taken as a string."""
     log = make_log(settings)
     await log.open()
     try:
