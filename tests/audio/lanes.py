@@ -18,7 +18,7 @@ from audio.model.models import Models
 from audio.model.transcriber import SAMPLE_RATE, Samples
 from events.log.memory import MemoryLog
 from events.log.port import Append, Appended, EventLog
-from gateway.access.auth import EVERYTHING, Principal
+from gateway.access.grants import EVERYTHING, Principal
 from gateway.core.process import Core
 from gateway.settings import Limits, Settings
 

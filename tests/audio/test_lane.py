@@ -10,7 +10,7 @@ from audio.model.desk import WIDEST_S
 from audio.model.fake import speech_of
 from audio.model.transcriber import SAMPLE_RATE
 from events.log.topics import stored, user_topic
-from gateway.access.auth import Grants, Principal
+from gateway.access.grants import Grants, Principal
 from gateway.errors import BadRequest, Forbidden, LogUnavailable, NotFound, Overloaded
 from tests.audio.lanes import Client, MoodyLog, Place, place
 from tests.support.virtual_time import simulated

@@ -15,7 +15,7 @@ from events.lane import HEAD_S, EventsLane
 from events.log.port import Append
 from events.log.topics import stored
 from events.publish import Publication
-from gateway.access.auth import EVERYTHING, Grants, Principal
+from gateway.access.grants import EVERYTHING, Grants, Principal
 from gateway.core.process import Core
 from gateway.errors import Forbidden, LogUnavailable
 from gateway.serving.sse import EventStream

@@ -14,7 +14,7 @@ from events.log.memory import MemoryLog
 from events.log.port import Append, Appended, EventLog
 from events.log.vector import decode_vector, tag_of
 from events.publish import MAX_BATCH, MAX_DATA_BYTES, Publication, Published, publish
-from gateway.access.auth import EVERYTHING, Grants, Principal
+from gateway.access.grants import EVERYTHING, Grants, Principal
 from gateway.errors import BadRequest, Forbidden, LogConflict, TooLarge, TrilaneError
 from routes.requests import decode
 from tests.contract.engines import Clock, whole

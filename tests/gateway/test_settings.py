@@ -180,7 +180,7 @@ def test_a_short_secret_is_refused_and_not_repeated(secret: str) -> None:
 
 
 def test_a_secret_is_measured_in_bytes() -> None:
-    assert load({"TRILANE_JWT_SECRET": "\u00fc" * 16}).authenticated
+    assert load({"TRILANE_JWT_SECRET": "\u00fc" * 16}).requires_sign_in
 
 
 @pytest.mark.parametrize("entry", ["alice", "alice:", "alice:short", "x" * 7, ":"])
@@ -195,7 +195,7 @@ def test_keys_are_kept_as_digests_only() -> None:
     settings = load({"TRILANE_API_KEYS": f"alice:{KEY}, bob:{KEY}2"})
     assert sorted(settings.api_keys.values()) == ["alice", "bob"]
     assert KEY not in repr(settings)
-    assert settings.authenticated
+    assert settings.requires_sign_in
 
 
 def test_a_key_without_a_user_is_one_of_its_own() -> None:

@@ -13,7 +13,7 @@ from events.log.memory import MemoryLog
 from events.log.port import Append, Appended, Block, Commit, Retention
 from events.log.rules import keep_all
 from events.log.topics import stored
-from gateway.access.auth import EVERYTHING, Principal
+from gateway.access.grants import EVERYTHING, Principal
 from gateway.core.process import Core
 from gateway.settings import Limits, Settings
 from tests.support.readers import SharedLog, settle

@@ -10,7 +10,7 @@ from audio.decoders.formats import MAX_FRAME_BYTES
 from audio.dialects.trilane import START_S, Flush, Keepalive, Mark, Start, Stop, decode, request_of, serve, terms_of
 from audio.model.fake import speech_of
 from audio.model.transcriber import Samples
-from gateway.access.auth import Grants, Principal
+from gateway.access.grants import Grants, Principal
 from gateway.errors import BadRequest
 from tests.audio.asgi_client import AsgiClient
 from tests.audio.lanes import ME, Place, place

@@ -6,7 +6,7 @@ import time
 from events.feed.deferred import DeferredStream
 from events.feed.start import SubscribeRequest
 from events.lane import EventsLane
-from gateway.access.auth import Principal
+from gateway.access.grants import Principal
 from tests.support.followers import LOCAL, lane_on, say
 from tests.support.readers import HeldLog, settle
 from tests.support.streams import FakeServer, stream

@@ -13,7 +13,7 @@ from events.log.port import Retention
 from events.log.sqlite.engine import SqliteLog
 from events.log.topics import stored
 from events.log.vector import tag_of
-from gateway.access.auth import Grants, Principal
+from gateway.access.grants import Grants, Principal
 from gateway.errors import Forbidden
 from tests.contract.engines import Clock, keep_all, scenario
 from tests.support.followers import Follower, PeerLog, follow, lane_on, say

@@ -18,7 +18,7 @@ from events.log.topics import (
     stored,
     user_topic,
 )
-from gateway.access.auth import Grants, Principal
+from gateway.access.grants import Grants, Principal
 from gateway.errors import BadRequest
 
 LETTERS = "ABCXYZabcxyz0189._:/-"

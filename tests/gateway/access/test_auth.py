@@ -8,17 +8,8 @@ from typing import Any
 
 import pytest
 
-from gateway.access.auth import (
-    EVERYTHING,
-    LOCAL_USER,
-    MAX_TOKEN_BYTES,
-    BearerAuthenticator,
-    Grants,
-    OpenAuthenticator,
-    Principal,
-    authenticator,
-    mint,
-)
+from gateway.access.auth import MAX_TOKEN_BYTES, BearerAuthenticator, OpenAuthenticator, authenticator, mint
+from gateway.access.grants import EVERYTHING, LOCAL_USER, Grants, Principal
 from gateway.errors import Forbidden, Unauthorized
 from gateway.settings import Settings, load
 

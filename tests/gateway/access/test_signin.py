@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from events.log.memory import MemoryLog
-from gateway.access.auth import LOCAL_USER, Grants, Principal, authenticator, mint
+from gateway.access.auth import authenticator, mint
+from gateway.access.grants import LOCAL_USER, Grants, Principal
 from gateway.access.signin import COOKIE, SignIn
 from gateway.access.tickets import MAX_TICKET_S, TICKET_S, Tickets
 from gateway.errors import Forbidden, TrilaneError, Unauthorized
