@@ -27,10 +27,10 @@ class TopicTail(Tail):
         self.feed_of = feed
         self.at = at
 
-    def accept(self, block: Block, hole: bool) -> bool:
-        if not hole:
+    def accept(self, block: Block, has_hole: bool) -> bool:
+        if not has_hole:
             self.feed_of.take(self, block)
-        return not hole
+        return not has_hole
 
     def feed(self, epoch: str, block: Block) -> bool:
         self._follow(epoch)

@@ -48,7 +48,7 @@ async def test_what_another_has_made_is_never_said_not_to_exist(shared: Engine) 
 async def test_two_that_write_at_full_speed_lose_and_repeat_nothing(shared: Engine) -> None:
     async with two(shared) as logs:
         for log in logs:
-            log.wanted = {"all"}
+            log.interest = {"all"}
         heard = [Heard(log) for log in logs]
 
         async def write(n: int) -> None:
@@ -71,7 +71,7 @@ async def test_two_that_write_at_full_speed_lose_and_repeat_nothing(shared: Engi
 async def test_news_of_others_are_told_in_time_and_only_where_wanted(shared: Engine) -> None:
     async with two(shared) as (here, there):
         heard = Heard(here)
-        here.wanted = {"wanted", "none"}
+        here.interest = {"wanted", "none"}
         for n in range(5):
             await put(there, "unwanted", b"x")
             made = await put(there, "wanted", b"%d" % n)
@@ -86,7 +86,7 @@ async def test_news_of_others_are_told_in_time_and_only_where_wanted(shared: Eng
 async def test_news_take_less_than_a_tenth_of_a_second(shared: Engine) -> None:
     async with two(shared) as (here, there):
         heard = Heard(here)
-        here.wanted = {"a"}
+        here.interest = {"a"}
         loop = asyncio.get_running_loop()
         took_s: list[float] = []
         for _ in range(10):
@@ -103,7 +103,7 @@ async def test_interest_that_begins_late_misses_nothing_that_its_read_did_not_se
     async with two(shared) as (here, there):
         heard = Heard(here)
         wanted = set[str]()
-        here.wanted = wanted
+        here.interest = wanted
         await put(there, "a", b"1")
         await asyncio.sleep(0.1)
         wanted.add("a")
@@ -117,7 +117,7 @@ async def test_interest_that_begins_late_misses_nothing_that_its_read_did_not_se
 async def test_closing_making_and_deleting_are_told_too(shared: Engine) -> None:
     async with two(shared) as (here, there):
         heard = Heard(here)
-        here.wanted = {"a", "b"}
+        here.interest = {"a", "b"}
         await put(there, "a", owner="me")
         await heard.until(lambda: heard, TOLD_S * SLOW)
         await put(there, "a", close=True)
@@ -135,7 +135,7 @@ async def test_a_deletion_for_age_is_told_to_others(shared: Engine) -> None:
     old = Retention(closed_age_s=10)
     async with shared.open() as here, shared.open(lambda _: old) as there:
         heard = Heard(here)
-        here.wanted = {"a"}
+        here.interest = {"a"}
         await put(here, "a", b"x", close=True)
         heard.clear()
         shared.clock.now_s += 20
@@ -250,7 +250,7 @@ def start_writer(shared: Engine, env: dict[str, str], count: int, *topics: str) 
 async def test_a_real_process_and_this_one_share_a_log(shared: Engine, python_path: dict[str, str]) -> None:
     async with shared.open(keep_all) as log:
         heard = Heard(log)
-        log.wanted = {"theirs"}
+        log.interest = {"theirs"}
         with start_writer(shared, python_path, 200, "theirs") as writer:
             for n in range(200):
                 await put(log, "mine", b"%d" % n, expect=n + 1)

@@ -68,7 +68,7 @@ class PeerLog(MemoryLog):
 
     def hear(self) -> None:
         news, self.news = self.news, {}
-        told = [Commit(topic=topic, epoch="", block=None) for topic in news if topic in self.wanted]
+        told = [Commit(topic=topic, epoch="", block=None) for topic in news if topic in self.interest]
         if told:
             self.listener(told)
 
