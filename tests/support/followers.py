@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from events.feed.bookmarks import KEPT
+from events.feed.bookmarks import SNAPSHOTS
 from events.feed.start import SubscribeRequest
 from events.feed.subscription import Subscription
 from events.lane import EventsLane
@@ -48,7 +48,7 @@ class PeerLog(MemoryLog):
 
     def append(self, *appends: Append, patient: bool = False) -> "asyncio.Future[list[Appended]]":
         done = super().append(*appends, patient=patient)
-        return asyncio.ensure_future(self._late(done)) if appends[0].topic.startswith(KEPT) else done
+        return asyncio.ensure_future(self._late(done)) if appends[0].topic.startswith(SNAPSHOTS) else done
 
     async def _late(self, done: "asyncio.Future[list[Appended]]") -> list[Appended]:
         await asyncio.sleep(self.snapshot_s)
@@ -103,7 +103,7 @@ class Follower:
         self.hello: dict[str, Any] = {}
         self.seen: list[Event] = []
         self.pipe: Pipe | None = None
-        self.begun = (source.stand or source.feed.stand).copy()
+        self.begun = (source.position or source.feed.position).copy()
         """Where it stood when it said `hello`."""
 
     @property

@@ -68,7 +68,7 @@ class Writer:
         self._store = Store(path, interest, busy_s)
         self._retainer = Retainer(self._store, retention, self.now_ms)
         self._checkpointer = Checkpointer(path)
-        self._waiting: deque[AppendCall | WriterJob] = deque()
+        self._queue: deque[AppendCall | WriterJob] = deque()
         self._bell: SimpleQueue[None] = SimpleQueue()
         self._asleep = 0
         """The depth of the thread's sleep. 0: it is awake; 1: only urgent work wakes it; 2: any work does."""
@@ -93,7 +93,7 @@ class Writer:
 
     def put(self, work: AppendCall | WriterJob, patient: bool) -> None:
         """Takes work; wakes the thread only when it sleeps and would not see the work soon enough."""
-        self._waiting.append(work)
+        self._queue.append(work)
         if not patient:
             self._has_urgent_work = True
         if self._asleep > patient:
@@ -109,32 +109,32 @@ class Writer:
 
     def _run(self) -> None:
         try:
-            while self._waiting or not self._is_stopping:
+            while self._queue or not self._is_stopping:
                 self._wait()
                 self._work()
         finally:
             self._is_stopping = True
             error = LogUnavailable("the log's writer has ended")
-            self._announce([], [(work.future, error) for work in self._waiting], 0)
+            self._announce([], [(work.future, error) for work in self._queue], 0)
 
     def _wait(self) -> None:
         linger_s = self._last_commit + LINGER_S - time.monotonic()
         if linger_s > 0:
             self._sleep(1, linger_s)
-        if not self._waiting:
+        if not self._queue:
             self._sleep(2, POLL_S if len(self._interest()) else IDLE_POLL_S)
 
     def _sleep(self, depth: int, timeout_s: float) -> None:
         self._asleep = depth
         # Looks again after it has declared itself asleep, so nothing can come in between unseen.
-        if not (self._has_urgent_work or self._is_stopping or (depth == 2 and self._waiting)):
+        if not (self._has_urgent_work or self._is_stopping or (depth == 2 and self._queue)):
             with contextlib.suppress(Empty):
                 self._bell.get(timeout=timeout_s)
         self._asleep = 0
 
     def _work(self) -> None:
         self._has_urgent_work = False
-        waiting, calls, size = self._waiting, list[AppendCall](), 0
+        waiting, calls, size = self._queue, list[AppendCall](), 0
         while (
             waiting and isinstance(call := waiting[0], AppendCall) and len(calls) < GROUP_CALLS and size < GROUP_BYTES
         ):
@@ -166,7 +166,7 @@ class Writer:
             self._announce([], [(call.future, unavailable(err)) for call in calls], size)
             return
         except BaseException:  # this thread ends, and nobody must wait for it
-            self._waiting.extendleft(reversed(calls))
+            self._queue.extendleft(reversed(calls))
             raise
         self._last_look = self._last_commit  # a write proves that nobody else wrote, or tells who did
         commits += commits_of(plan, now_ms)
