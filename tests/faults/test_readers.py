@@ -220,7 +220,7 @@ class Elsewhere:
     def __init__(self, *, at_once: bool) -> None:
         self._at_once = at_once
         self.listener: Callable[[list[Commit]], None] = lambda _: None
-        self.wanted: object = ()
+        self.interest: object = ()
         self.head = 1
         self.news = False
 

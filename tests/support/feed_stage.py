@@ -52,7 +52,7 @@ class FeedStage:
         )
         self.feed = Feed(self.hub, topics, stand, self._save, lambda: self.now_ms)
         for name in names:
-            self.hub.follow(stored(name), self.feed.strand())
+            self.hub.follow(stored(name), self.feed.add_tail())
         if begins:
             self.feed.begin([(Position(EPOCH, 0), False)] * len(names))
 
@@ -66,7 +66,7 @@ class FeedStage:
 
     def say(self, at: int, *data: object, name: str = "message", epoch: str = EPOCH) -> None:
         """The next events of a topic, as the hub tells of them."""
-        strand = self.feed.strands[at]
+        strand = self.feed.tails[at]
         first = strand.head + 1 if epoch == strand.epoch else 1
         block = Block(first=first, data=[json.dumps(one).encode() for one in data], name=name, time_ms=0)
         assert strand.feed(epoch, block)

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from events.feed.bookmarks import KEPT
+from events.feed.bookmarks import SNAPSHOTS
 from events.feed.start import SubscribeRequest
 from events.feed.subscription import Subscription
 from events.lane import EventsLane
@@ -48,7 +48,7 @@ class PeerLog(MemoryLog):
 
     def append(self, *appends: Append, patient: bool = False) -> "asyncio.Future[list[Appended]]":
         commit = super().append(*appends, patient=patient)
-        return asyncio.ensure_future(self._late(commit)) if appends[0].topic.startswith(KEPT) else commit
+        return asyncio.ensure_future(self._late(commit)) if appends[0].topic.startswith(SNAPSHOTS) else commit
 
     async def _late(self, commit: "asyncio.Future[list[Appended]]") -> list[Appended]:
         await asyncio.sleep(self.snapshot_s)
@@ -68,7 +68,7 @@ class PeerLog(MemoryLog):
 
     def hear(self) -> None:
         news, self.news = self.news, {}
-        commits = [Commit(topic=topic, epoch="", block=None) for topic in news if topic in self.wanted]
+        commits = [Commit(topic=topic, epoch="", block=None) for topic in news if topic in self.interest]
         if commits:
             self.listener(commits)
 
@@ -103,7 +103,7 @@ class Follower:
         self.hello: dict[str, Any] = {}
         self.events: list[Event] = []
         self.pipe: Pipe | None = None
-        self.start = (source.stand or source.feed.stand).copy()
+        self.start = (source.position or source.feed.position).copy()
         """Where it stood when it said `hello`."""
 
     @property

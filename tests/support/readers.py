@@ -19,7 +19,7 @@ class SharedLog(MemoryLog):
         other = MemoryLog()
         other.__dict__.update({**self.__dict__, "listener": lambda _: None, "_commits": [], "_results": []})
         await put(other, topic, *data, **how)
-        if has_news and topic in self.wanted:
+        if has_news and topic in self.interest:
             self.listener([Commit(topic=topic, epoch="", block=None)])
 
 

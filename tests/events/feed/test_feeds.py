@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from events.feed.bookmarks import KEPT
+from events.feed.bookmarks import SNAPSHOTS
 from events.feed.start import SubscribeRequest
 from events.log.memory import MemoryLog
 from events.log.port import Retention
@@ -280,7 +280,7 @@ async def test_what_is_missed_counts_what_came_while_the_answer_was_made() -> No
 
 @simulated
 async def test_a_cursor_whose_snapshot_is_no_longer_kept_is_evicted() -> None:
-    log = MemoryLog(lambda topic: Retention(events=2 if topic.startswith(KEPT) else None))
+    log = MemoryLog(lambda topic: Retention(events=2 if topic.startswith(SNAPSHOTS) else None))
     lane = await lane_on(log)
     reader = await follow(lane, ("x/*",))
     start = reader.cursor

@@ -138,7 +138,7 @@ OVER = [("a", 10**15, False), ("a 1000", 999, False), ("a 1000", 1000, True), ("
 
 @pytest.mark.parametrize(("name", "now_ms", "over"), OVER)
 def test_an_event_is_over_from_its_time_on(name: str, now_ms: int, over: bool) -> None:
-    assert frames.is_over(block_named(name), now_ms) == over
+    assert frames.is_expired(block_named(name), now_ms) == over
     assert frames.name_of(block_named(name)) == "a"
 
 
@@ -146,10 +146,10 @@ def test_an_event_is_over_from_its_time_on(name: str, now_ms: int, over: bool) -
 def test_a_name_and_its_end_are_told_apart(name: str, ttl_s: float | None, now_ms: int) -> None:
     block = block_named(frames.stored_name(name, ttl_s, now_ms))
     assert frames.name_of(block) == name
-    assert not frames.is_over(block, now_ms)
+    assert not frames.is_expired(block, now_ms)
     if ttl_s is not None:
-        assert not frames.is_over(block, now_ms + int(ttl_s * 1000) - 1)
-        assert frames.is_over(block, now_ms + int(ttl_s * 1000))
+        assert not frames.is_expired(block, now_ms + int(ttl_s * 1000) - 1)
+        assert frames.is_expired(block, now_ms + int(ttl_s * 1000))
 
 
 def test_an_event_of_the_default_name_says_none() -> None:
@@ -165,7 +165,7 @@ def test_an_event_of_the_default_name_says_none() -> None:
 
 @given(st.sampled_from(sorted(RESERVED)), values, st.none() | st.integers(0, 15_000), st.sampled_from(["", "e0.a.1"]))
 def test_what_the_gateway_says_is_one_event(name: str, data: Any, retry_ms: int | None, cursor: str) -> None:
-    frame = frames.said(name, data, cursor=cursor, retry_ms=retry_ms)
+    frame = frames.control(name, data, cursor=cursor, retry_ms=retry_ms)
     decoder = SseDecoder("before")
     [event] = decoder.feed(frame)
     assert (event.event, event.id) == (name, cursor or "before")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from events.feed.bookmarks import KEPT
+from events.feed.bookmarks import SNAPSHOTS
 from events.feed.feeds import Feeds
 from events.feed.start import SubscribeRequest
 from events.feed.subscription import Subscription
@@ -57,8 +57,8 @@ class Client:
 
     def behind(self, offset: int) -> "Client":
         """It stands at an offset of the first topic, and for the rest where its feed does."""
-        self.source.stand, self.source.index = self.source.feed.stand.copy(), -1
-        self.source.stand.offsets[0] = offset
+        self.source.position, self.source.index = self.source.feed.position.copy(), -1
+        self.source.position.offsets[0] = offset
         return self
 
     async def read(self) -> "Client":
@@ -114,7 +114,7 @@ async def test_one_with_a_cursor_reads_the_log_until_it_can_follow() -> None:
     assert client.source.poll() == HELLO
     assert client.source.poll() is None
     await client.read()
-    assert (client.data, client.source.stand) == ([2, 3], None)
+    assert (client.data, client.source.position) == ([2, 3], None)
     await say(stage.log, "b", 4)
     assert (await client.read()).data == [2, 3, 4]
 
@@ -157,7 +157,7 @@ async def test_of_a_block_that_the_feed_has_half_of_that_half_is_replayed() -> N
     await say(stage.log, "a", 1, 2, 3)
     await client.read()
     source = client.source
-    source.feed.stand.offsets[0] = 2
+    source.feed.position.offsets[0] = 2
     await client.behind(1).source.catch_up()
     assert [json.loads(event.data) for event in SseDecoder("").feed(source.poll() or b"")] == [2]
 
@@ -198,7 +198,7 @@ async def test_a_topic_that_was_deleted_and_made_anew_is_a_gap_and_goes_on() -> 
     first = (await stage.open("a", "b")).begin()
     await say(stage.log, "a", 1, 2)
     await first.read()
-    stand = first.source.feed.stand.copy()
+    stand = first.source.feed.position.copy()
     await stage.log.delete(stored("a"))
     await say(stage.log, "a", "new")
     await asyncio.sleep(1)
@@ -223,7 +223,7 @@ async def test_one_that_falls_off_the_ring_reads_the_log_from_its_own_cursor() -
 
 @simulated
 async def test_one_whose_snapshot_is_gone_when_it_falls_is_gone() -> None:
-    stage = Stage(MemoryLog(lambda topic: Retention(events=1 if topic.startswith(KEPT) else None)))
+    stage = Stage(MemoryLog(lambda topic: Retention(events=1 if topic.startswith(SNAPSHOTS) else None)))
     client = (await stage.open("x/*")).begin()
     await client.read()
     for number in range(3):
@@ -248,14 +248,14 @@ async def test_only_one_that_has_all_there_is_may_be_written_to() -> None:
     assert (client.source.connection, client.source in feed.followers) == (None, True)
     await client.read()
     client.source.follow(pipe)  # type: ignore[arg-type]
-    assert (client.source in feed.followers, client.source in feed.live.readers) == (False, True)
+    assert (client.source in feed.followers, client.source in feed.fanout.readers) == (False, True)
     await asyncio.sleep(1)
     await say(stage.log, "a", 2)
     await settle()
     assert b"data: 2\n" in pipe.data
-    assert client.source.written_s == feed.live.written_s == 1.0
+    assert client.source.written_s == feed.fanout.written_s == 1.0
     client.source.follow(None)
-    assert (client.source in feed.followers, client.source in feed.live.readers) == (True, False)
+    assert (client.source in feed.followers, client.source in feed.fanout.readers) == (True, False)
     assert client.source.written_s == 0.0
 
 
@@ -264,7 +264,7 @@ async def test_one_whose_feed_is_closed_is_not_written_to_but_told_goodbye() -> 
     stage = Stage()
     client = (await stage.open("a")).begin()
     await client.read()
-    client.source.feed.strands[0].closed = True
+    client.source.feed.tails[0].closed = True
     client.source.follow(Pipe())  # type: ignore[arg-type]
     assert client.source.connection is None
     await client.read()

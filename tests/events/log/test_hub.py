@@ -271,9 +271,9 @@ async def test_a_hub_forgets_a_topic_with_its_last_reader() -> None:
     end_watch = hub.watch("t", Position(epoch="", offset=0), lambda block: None)
     one.close()
     two.close()
-    assert "t" in log.wanted
+    assert "t" in log.interest
     end_watch()
-    assert "t" not in log.wanted
+    assert "t" not in log.interest
     end_watch()
     two.close()
 
@@ -283,7 +283,7 @@ async def test_a_reader_that_was_refused_leaves_nothing_behind() -> None:
     log, hub = await open_hub()
     with pytest.raises(Gone):
         await hub.open("t", plain, None)
-    assert len(log.wanted) == 0
+    assert len(log.interest) == 0
 
 
 # What is gone

@@ -19,9 +19,9 @@ from events.log.rules import (
     announce,
     count_trimmed,
     cut,
+    exceeds,
     has_expired,
     is_key_valid,
-    is_over,
     judge,
     keep_all,
     may_join,
@@ -331,7 +331,7 @@ def test_trimming_keeps_what_no_limit_is_past_and_is_the_same_in_one_step_or_man
     ],
 )
 def test_a_topic_is_over_its_limits_by_what_it_still_keeps(keep: Retention, slack: float, over: bool) -> None:
-    assert is_over(topic_a(oldest=2, base=10), keep, slack) is over
+    assert exceeds(topic_a(oldest=2, base=10), keep, slack) is over
 
 
 @pytest.mark.parametrize(
