@@ -1,4 +1,4 @@
-"""What a driver does between a session, its ear, its client and the desk."""
+"""A driver connects a session to its ear, its client and the desk."""
 
 import asyncio
 
@@ -18,7 +18,7 @@ SENTENCE = [(1, 0.32, 0.128), (2, 0.32, 1.0)]
 
 
 class DriverStage:
-    """A driver, its model, and what came out of it."""
+    """Holds a driver, its model, and what came out of it."""
 
     def __init__(self, options: SessionOptions | None = None, *, is_background: bool = False, holds: bool = False):
         self.model = FakeTranscriber(holds=holds)

@@ -1,4 +1,4 @@
-"""How finals are numbered while segments are dropped, settled and forgotten."""
+"""Finals are numbered while segments are dropped, settled and forgotten."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,7 +10,7 @@ LENGTH = 1000
 
 
 class Speech:
-    """What a session does with its segments: one is spoken, and those before it wait for their finals."""
+    """Acts as a session does with its segments: one is being spoken, those before it wait for their finals."""
 
     def __init__(self, final_count: int = 0) -> None:
         self.due = PendingFinals(final_count)
@@ -23,11 +23,11 @@ class Speech:
         return self.segment
 
     def close(self) -> ClosedSegment:
-        """The segment is over."""
+        """Ends the segment."""
         return self._close(is_last=True)
 
     def cut(self, *, is_shown: bool = False) -> ClosedSegment:
-        """The segment is cut, and its rest goes on."""
+        """Cuts the segment; its rest goes on."""
         assert self.segment is not None
         rest = self.segment.rest(self.at + LENGTH)
         segment = self._close(is_last=False)
@@ -43,17 +43,17 @@ class Speech:
         return segment
 
     def say(self, *, is_shown: bool = False) -> ClosedSegment:
-        """A whole segment."""
+        """Speaks and ends a whole segment."""
         self.speak(is_shown=is_shown)
         return self.close()
 
     def settle(self, *, has_text: bool) -> tuple[int, bool]:
-        """The number of the oldest, and whether it has a final."""
+        """Returns the number of the oldest segment, and whether it has a final."""
         segment, is_told = self.due.pop(self.segment, has_text=has_text)
         return segment.number, is_told
 
     def clear(self) -> list[ClosedSegment]:
-        """What is spoken is dropped."""
+        """Drops the segment that is being spoken."""
         segment, self.segment = self.segment, None
         assert segment is not None
         self.at += LENGTH

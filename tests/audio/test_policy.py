@@ -1,4 +1,4 @@
-"""Which words become stable, and when."""
+"""The policy decides which words become stable, and when."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The state machine of a session, with a model that hears exactly what was spoken."""
+"""The state machine of a session is driven with a model that hears exactly what was spoken."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A session whose client says where a turn ends, and what a dialect is told of turns."""
+"""A client may say itself where a turn ends, and a dialect is told of turns."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def silence(seconds: float) -> np.ndarray:
 
 
 def speak(session: Session, audio: np.ndarray, *, step_s: float = 0.5) -> list[Output]:
-    """In pieces of 160 ms, with a model that is never busy; what came out."""
+    """Speaks in pieces of 160 ms, with a model that is never busy, and returns the output."""
     output: list[Output] = []
     for at in range(0, len(audio), 5 * FRAME):
         feed(session, audio[at : at + 5 * FRAME])

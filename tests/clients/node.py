@@ -1,4 +1,4 @@
-"""Node, and the JavaScript clients beside this file: installed once, and again when their lock changes."""
+"""Node and the JavaScript clients beside this file are installed once, and again when their lock changes."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ INSTALL_S = 110
 
 
 def tool(name: str) -> str:
-    """Node or npm: the virtual environment's own, else the machine's."""
+    """Returns the path of Node or npm: the virtual environment's own, or else the machine's."""
     beside = Path(sys.executable).with_name(name)
     path = str(beside) if beside.exists() else shutil.which(name)
     if path is None:
@@ -22,7 +22,7 @@ def tool(name: str) -> str:
 
 
 def install() -> Path:
-    """The folder with its packages in place, exactly as locked; no package's own script is run."""
+    """Returns the folder with its packages in place, exactly as locked; no package's own script is run."""
     lock, copy_of_lock = JS / "package-lock.json", JS / "node_modules" / ".installed-lock.json"
     if not copy_of_lock.exists() or copy_of_lock.read_bytes() != lock.read_bytes():
         search = os.pathsep.join([str(Path(tool("node")).parent), os.environ.get("PATH", "")])

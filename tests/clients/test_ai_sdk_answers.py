@@ -16,7 +16,7 @@ Snapshot = Callable[[], StoredChat]
 
 
 def last_conversation(upstream: UpstreamThread) -> list[tuple[str, Any]]:
-    """The conversation in the newest request to the upstream."""
+    """Returns the conversation in the newest request to the upstream."""
     body = upstream.fake.requests[-1].body
     assert body is not None
     return [(message["role"], message["content"]) for message in body["messages"]]

@@ -21,7 +21,7 @@ KEEPS_ITS_TOOL = "5.0.277 resumes a streaming tool call where it stopped, and so
 
 @pytest.fixture(autouse=True)
 def _one_run_for_each_message(upstream: UpstreamThread) -> Iterator[None]:
-    """No way of coming back may ask the upstream again."""
+    """Fails a test in which coming back asked the upstream again."""
     before = len(upstream.fake.requests)
     yield
     questions = [(request.ask.model, request.ask.text) for request in upstream.fake.requests[before:] if request.ask]

@@ -17,7 +17,7 @@ LONG = "T=400 I=10000"
 
 @pytest.fixture
 def stop(gateway: Gateway, chat_id: str) -> Stop:
-    """The documented call, from a client that has nothing to do with the one that streams."""
+    """Returns the documented call, from a client that has nothing to do with the one that streams."""
 
     def post(**body: Any) -> dict[str, Any]:
         response = httpx2.post(f"{gateway.url}/api/chat/{chat_id}/stop", json=body)

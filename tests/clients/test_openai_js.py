@@ -1,4 +1,4 @@
-"""OpenAI's JavaScript SDK, unmodified, against `/v1`."""
+"""OpenAI's JavaScript SDK works unmodified against `/v1`."""
 
 import subprocess
 from typing import Any
@@ -13,7 +13,7 @@ from tests.conftest import Gateway
 
 @pytest.fixture(scope="module")
 def answers(gateway: Gateway) -> dict[str, Any]:
-    """Each question of `js/openai.mjs`, answered."""
+    """Returns the answer to each question of `js/openai.mjs`."""
     script = install() / "openai.mjs"
     process = subprocess.run([tool("node"), str(script), gateway.url], capture_output=True, timeout=60)
     assert process.returncode == 0, process.stderr.decode()

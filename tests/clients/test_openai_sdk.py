@@ -1,4 +1,4 @@
-"""OpenAI's Python SDK, unmodified, against `/v1`: every complete answer arrives whole, with its figures and reasons."""
+"""OpenAI's Python SDK, unmodified, gets every complete answer whole from `/v1`, with its figures and reasons."""
 
 import openai
 import pytest

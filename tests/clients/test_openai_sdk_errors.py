@@ -1,4 +1,4 @@
-"""OpenAI's Python SDK, unmodified, against `/v1`: what is not whole is raised, and says why."""
+"""OpenAI's Python SDK, unmodified, raises whatever is not whole from `/v1`, with the reason."""
 
 from contextlib import closing
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What every engine forgets, and what it still knows then."""
+"""Every engine forgets what its retention says, and still knows a topic's offsets and owner afterwards."""
 
 import pytest
 

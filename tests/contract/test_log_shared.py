@@ -1,4 +1,4 @@
-"""What engines promise whose logs several processes have open: two instances here, and real processes."""
+"""Engines that several processes may have open keep one log, tested with two instances and with real processes."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from gateway.errors import LogConflict, WrongOwner
 from tests.contract.engines import CommitList, Engine, SweepingLog, flat, keep_all, put, scenario, whole
 
 TOLD_S = 0.1
-"""News of other processes are due within this; tests allow for a machine that does other things too."""
+"""Seconds within which news of other processes are due; tests multiply it for a busy machine."""
 SLOW = 20
 
 

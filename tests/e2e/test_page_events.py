@@ -1,4 +1,4 @@
-"""The events lane of the console page: what is published is seen, and what is written is published."""
+"""The console page shows published events as they come, and publishes what is written."""
 
 import json
 import re

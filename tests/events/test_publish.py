@@ -1,4 +1,4 @@
-"""What people publish: all of a request or nothing, in its order, once per key, and only what they may."""
+"""A request publishes all its events or none, in order, once per key, and only where its sender may."""
 
 import asyncio
 import json
@@ -71,7 +71,7 @@ async def test_one_event_for_several_topics_is_published_to_each() -> None:
 
 
 class Counting(MemoryLog):
-    """Remembers what it was asked to append."""
+    """Remembers every append that it was asked to make."""
 
     def __init__(self) -> None:
         super().__init__()

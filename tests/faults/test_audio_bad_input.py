@@ -1,4 +1,4 @@
-"""What a client of the audio lane can get wrong: each has its close code and a sentence, and harms nobody else."""
+"""Each mistake of an audio client has its close code and a sentence, and harms nobody else."""
 
 import contextlib
 import json
@@ -41,7 +41,7 @@ def begin(gateway: Gateway, **start: Any) -> ClientConnection:
 
 
 def ending(socket: ClientConnection) -> tuple[int, dict[str, Any]]:
-    """The close code, and the last message before it."""
+    """Returns the close code, and the last message before it."""
     last: dict[str, Any] = {}
     try:
         while True:
@@ -150,7 +150,7 @@ def test_a_flood_of_messages_that_say_nothing_is_4504(gateway: Gateway, message:
 
 
 def _frame(opcode: int, payload: bytes) -> bytes:
-    """As a client sends it, with a mask of zeros."""
+    """Returns a frame as a client sends it, with a mask of zeros."""
     assert len(payload) < 126
     return bytes([0x80 | opcode, 0x80 | len(payload)]) + b"\0\0\0\0" + payload
 

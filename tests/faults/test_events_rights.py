@@ -1,4 +1,4 @@
-"""Who may follow and publish what, from which pages; and how a stream ends: with its token, its age, or its process."""
+"""Tokens and pages decide who may follow and publish what; a stream ends with its token, its age, or its process."""
 
 import contextlib
 import http.client
@@ -37,7 +37,7 @@ ENVIRONMENTS = {
 
 @pytest.fixture(scope="module")
 def gateways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Gateway]]:
-    """One for each of ENVIRONMENTS; the last two have one log."""
+    """Runs one gateway for each of ENVIRONMENTS; the last two share a log."""
     folders = {name: tmp_path_factory.mktemp(name) for name in ENVIRONMENTS}
     folders["next"] = folders["drained"]
     processes = {name: Gateway(folders[name], env, unit="events") for name, env in ENVIRONMENTS.items()}
@@ -56,7 +56,7 @@ def token(sub: str = "ann", for_s: float = 3600, **grants: Any) -> dict[str, str
 
 @dataclass
 class Reader:
-    """One stream, read in a thread to its end."""
+    """Reads one stream in a thread to its end."""
 
     gateway: Gateway
     topics: list[str]

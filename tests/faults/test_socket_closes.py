@@ -1,4 +1,4 @@
-"""A WebSocket whose client keeps the rules is never metered out, and one that is closed is told why."""
+"""A WebSocket client that keeps the rules is never cut off, and one that is closed can read why."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""A WebSocket client that sends what means nothing, as fast as it can: it is cut, and nobody else notices.
+"""A WebSocket client that floods the gateway is cut off, and nobody else notices.
 
 Real sockets to a real process: one flood after another, from a client that comes back whenever it is cut.
 """
@@ -27,9 +27,9 @@ LONG_FLOOD_S = 5.0
 CHUNK_BYTES = 120_000
 P99_S = 0.05
 CUT_S = 20.0
-"""Longest time that one connection may flood: its allowance is used up, it is told so, and cut."""
+"""Longest time in seconds that one connection may flood before it is told so and cut."""
 GROWTH_BYTES = 64 << 20
-"""More than a flood leaves behind: some thousand sessions, and what the allocator keeps."""
+"""More memory than a flood leaves behind: some thousand sessions, and what the allocator keeps."""
 
 
 START = frame(TEXT, b'{"type":"start"}')
@@ -40,7 +40,7 @@ def repeat(piece: bytes) -> bytes:
 
 
 class Flood(NamedTuple):
-    """What a client sends once, then for ever; and the close code it is told, None when it does not read."""
+    """What a client sends once, then for ever; and the close code that it is told, None when it does not read."""
 
     flood: bytes
     code: int | None = 4504
@@ -71,7 +71,7 @@ FLOODS = {
 
 
 class Flooder:
-    """One client, again and again, on a thread of its own."""
+    """Floods from a thread of its own, and reconnects whenever it is cut."""
 
     def __init__(self, gateway: Gateway, flood: Flood, *, piece_bytes: int = CHUNK_BYTES) -> None:
         self.codes: list[int | None] = []
@@ -125,7 +125,7 @@ def memory(gateway: Gateway) -> int:
 
 
 def latencies(gateway: Gateway, for_s: float) -> list[float]:
-    """How long `/healthz` took, asked again and again on one connection."""
+    """Returns the seconds that each `/healthz` took, asked again and again on one connection."""
     latencies_s: list[float] = []
     request = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as client:

@@ -1,4 +1,4 @@
-"""The tree of errors and the one table of what a client sees of each."""
+"""The tree of errors has one table of what a client sees of each."""
 
 import importlib
 
@@ -73,7 +73,7 @@ def test_an_error_without_a_detail_says_its_docstring(kind: type[TrilaneError]) 
 
 @pytest.mark.parametrize("kind", [kind for kind in TABLE if TABLE[kind].ws_close >= 4500], ids=lambda k: k.__name__)
 def test_a_socket_is_told_to_stay_away_only_when_it_is_no_use_to_come_back(kind: type[TrilaneError]) -> None:
-    """Or when the newer connection of the same session is the one to keep."""
+    """It is also told so when the newer connection of the same session is the one to keep."""
     assert not TABLE[kind].retryable or kind is LogConflict
 
 

@@ -1,4 +1,4 @@
-"""Environment in, one frozen object out; whatever cannot be used is refused at start, by name."""
+"""The environment becomes one frozen object; a setting that cannot be used is refused by name at the start."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ KEY = "k" * 32
 
 
 def refusal(**env: str) -> str:
-    """What is said of this environment."""
+    """Returns what is said of this environment."""
     with pytest.raises(ConfigurationError) as error:
         load(env)
     return error.value.detail
@@ -84,7 +84,7 @@ def test_an_empty_variable_is_one_that_is_not_set(variable: str) -> None:
 
 @pytest.mark.parametrize("name", [field for field in Settings.__struct_fields__ if field != "upstreams"])
 def test_every_setting_has_a_variable(name: str) -> None:
-    """A new setting is tested here."""
+    """A new setting is added to the tables above."""
     assert name in {*NUMBERS, *(row[0] for row in OTHERS.values()), "api_keys", "limits"}
 
 
@@ -243,7 +243,7 @@ api_key = "literal"
 
 
 def upstreams(tmp_path: Path, text: str | bytes, **env: str) -> dict[str, str]:
-    """An environment with this file of upstreams."""
+    """Returns an environment with this file of upstreams."""
     path = tmp_path / "upstreams.toml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return {"TRILANE_UPSTREAMS": str(path), **env}

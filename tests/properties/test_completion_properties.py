@@ -1,4 +1,4 @@
-"""However the bytes of an upstream are cut into pieces, the chunks are the same."""
+"""The chunks are the same however the bytes of an upstream are cut into pieces."""
 
 import json
 from itertools import pairwise
@@ -48,7 +48,7 @@ def streams(draw: st.DrawFn) -> bytes:
 
 
 def read(pieces: list[bytes]) -> tuple[list[Chunk], bool, bool, str | None, tuple[Any, ...]]:
-    """Everything that a parser says of a stream; it is fed no more once it has failed, as in the gateway."""
+    """Returns everything that a parser says of a stream; it is fed no more once it has failed, as in the gateway."""
     parser = CompletionParser()
     chunks: list[Chunk] = []
     for piece in pieces:

@@ -1,4 +1,4 @@
-"""A form with a file, read as it comes."""
+"""A form with a file is read while it arrives."""
 
 import asyncio
 import tempfile

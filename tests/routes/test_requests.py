@@ -1,4 +1,4 @@
-"""What a handler needs of a request: bodies, what is refused of them and how; and where a cursor may stand."""
+"""Handlers read bodies and cursors of requests, and refuse those that they cannot."""
 
 import json
 from urllib.parse import urlencode

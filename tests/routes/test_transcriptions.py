@@ -1,4 +1,6 @@
-"""The route of file transcription, with a model that hears exactly what was spoken: answers, refusals, leaving."""
+"""The route of file transcription answers, refuses, and ends with its client; its model hears exactly what was
+spoken.
+"""
 
 import asyncio
 import io
@@ -31,7 +33,7 @@ def wav(words: int, pause_s: float = 3.0) -> bytes:
 
 
 class Server:
-    """The handler's answer alone, as an ASGI application with one place for a file."""
+    """Serves the handler's answer alone, as an ASGI application with one place for a file."""
 
     def __init__(self, model: FakeTranscriber, **limits: int) -> None:
         self.model = model

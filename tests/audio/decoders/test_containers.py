@@ -1,4 +1,4 @@
-"""Ogg, WebM and FLAC as streams, from libav's and libsndfile's encoders and from Chromium."""
+"""Streams of Ogg, WebM and FLAC are decoded, whether libav, libsndfile or Chromium encoded them."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from gateway.errors import BadRequest
 from tests.audio.feeding import cut, cuts, decode_all, decode_stream, encode_file, film, flac, mux, opus, tone, video
 
 CHROMIUM = Path(__file__).parents[1] / "data" / "chromium.webm"
-"""2.94 s of MediaRecorder in Chromium 156, told to give a piece every 100 ms: 400 Hz for 1.5 s, then 800 Hz."""
+"""2.94 s recorded by MediaRecorder in Chromium 156, in pieces of 100 ms: 400 Hz for 1.5 s, then 800 Hz."""
 CHROMIUM_PIECES = [352, 389, 420, 436, 272, 276, 296, 292, 276, *[272] * 15, 271]
 STREAMS: dict[Compressed, bytes] = {"ogg_opus": opus("ogg"), "webm_opus": opus("webm"), "flac": flac()}
 
@@ -132,7 +132,7 @@ def test_a_frame_of_flac_is_heard_when_its_last_byte_is_there() -> None:
 
 
 def unknown_length(stream: bytes) -> bytes:
-    """FLAC as it is written to a pipe: the header names neither a length nor a sum."""
+    """Returns FLAC as it is written to a pipe: its header names neither a length nor a checksum."""
     return stream[:21] + bytes([stream[21] & 0xF0]) + bytes(20) + stream[42:]
 
 

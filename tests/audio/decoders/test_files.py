@@ -1,4 +1,4 @@
-"""Files of every kind become samples, whatever they are; what is no audio is refused with what was seen."""
+"""Files of every kind become samples; a file without audio is refused with a description of what it holds."""
 
 import io
 import os
@@ -60,14 +60,14 @@ def refusal(data: bytes, name: str = "a.bin") -> str:
 
 
 def pitch(samples: Samples) -> float:
-    """The strongest frequency in the middle of it."""
+    """Returns the strongest frequency in the middle of the samples."""
     middle = samples[len(samples) // 4 : -len(samples) // 4]
     spectrum = np.abs(np.fft.rfft(middle * np.hanning(len(middle))))
     return float(np.argmax(spectrum)) * SAMPLE_RATE / len(middle)
 
 
 def mux_frames(container: str, codec: str, rate: int, layout: str = "stereo") -> bytes:
-    """As `muxed`, for codecs that take frames of their own size and form."""
+    """Encodes a tone like `mux`, for codecs that take frames of their own size and form."""
     file = io.BytesIO()
     with av.open(file, "w", container) as out:
         sound = out.add_stream(codec, rate=rate, layout=layout)

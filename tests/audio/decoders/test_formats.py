@@ -1,4 +1,4 @@
-"""Raw PCM to 16 kHz, and the resampler behind it."""
+"""Raw PCM is decoded to 16 kHz, and the resampler behind it keeps up."""
 
 import asyncio
 import subprocess

@@ -1,4 +1,4 @@
-"""What lies between a library that pulls and a client that pushes; the library is a script of one byte a step."""
+"""A Pump connects a library that pulls to a client that pushes; here the library is a script of one byte per step."""
 
 import asyncio
 import threading
@@ -17,7 +17,7 @@ MAGIC = b"----"
 
 
 def each_byte(read: Read) -> Iterator[PumpedPiece]:
-    """A byte is so many samples, but for those that stand for something else."""
+    """Yields as many samples as each byte says; some bytes stand for pauses, failures or the end."""
     while step := read(1):
         match step:
             case b"-":

@@ -1,4 +1,4 @@
-"""WAV as it comes: from files, and from recorders that did not know how long they would record."""
+"""WAV is decoded as it arrives, also from recorders that did not know how long they would record."""
 
 import asyncio
 import io

@@ -1,4 +1,4 @@
-"""A transcript in OpenAI's formats."""
+"""A transcript is written in each of OpenAI's formats."""
 
 from itertools import pairwise
 from typing import Any
@@ -15,7 +15,7 @@ from audio.model.transcriber import Word
 
 
 def final(text: str, start: float = 0.0, word_s: float = 0.4, pauses: dict[str, float] | None = None) -> Final:
-    """Words of one length; a pause follows those that are named."""
+    """Returns a final whose words all have the same length; a pause follows the words that are named."""
     words: list[Word] = []
     at = start
     for word in text.split():

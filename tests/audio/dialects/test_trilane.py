@@ -1,4 +1,4 @@
-"""The lane's own dialect: what `start` may be, and what a client's messages do to its session."""
+"""The lane's own dialect checks `start`, and applies a client's messages to its session."""
 
 import asyncio
 from typing import Any
@@ -24,7 +24,7 @@ def pcm(samples: Samples) -> bytes:
 
 
 async def dial(at: Place, who: Principal = ME, query: dict[str, str] | None = None) -> AsgiClient:
-    """A connection that has not sent `start`."""
+    """Opens a connection that has not sent `start` yet."""
     client = AsgiClient()
     client.serving = asyncio.ensure_future(serve(at.lane, client.socket, who, query or {}))
     await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Who is with the model next."""
+"""The desk decides whose task the model works on next."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ TASK = TranscriptionTask(audio=np.zeros(1600, np.float32))
 
 
 class ScriptedClient:
-    """A client with a list of tasks of one urgency each."""
+    """A ScriptedClient has a list of tasks, each with its urgency."""
 
     def __init__(self, name: str, urgencies: list[int], turns: list[str]) -> None:
         self.name = name

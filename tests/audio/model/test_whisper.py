@@ -1,4 +1,4 @@
-"""The real models: what they say of speech, and that they say nothing of anything else."""
+"""The real models transcribe speech, and return nothing for anything else."""
 
 import asyncio
 from collections.abc import Iterator
@@ -101,7 +101,7 @@ def test_noise_is_no_words_even_without_a_voice_detector(whisper: Whisper) -> No
 
 
 def sounds() -> dict[str, Samples]:
-    """A minute each of what is not speech."""
+    """Returns a minute of each of several sounds that are not speech."""
     rng = np.random.default_rng(7)
     at = np.arange(60 * SAMPLE_RATE) / SAMPLE_RATE
     clicks = np.zeros(len(at), np.float32)

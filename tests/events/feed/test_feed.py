@@ -1,4 +1,4 @@
-"""One feed by itself: its topics merged into one list of frames, who follows it, and the snapshots it waits for."""
+"""A feed merges its topics into one list of frames, and keeps track of its followers and snapshots."""
 
 import asyncio
 import json

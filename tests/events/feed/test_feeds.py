@@ -1,4 +1,4 @@
-"""Where a reader begins, what `hello` promises it, and that it gets all of that: in one process, on a log in memory."""
+"""A reader gets all that `hello` promises, wherever it begins: in one process, on a log in memory."""
 
 import asyncio
 from pathlib import Path
@@ -31,7 +31,7 @@ def hello_of(follower: Follower) -> dict[str, Any]:
 
 
 def keeping(events: int) -> PeerLog:
-    """A log that keeps few events of each topic."""
+    """Returns a log that keeps few events of each topic."""
     return PeerLog(lambda topic: Retention(events=events if topic.startswith("event/") else None))
 
 
@@ -185,7 +185,7 @@ async def test_an_event_that_is_over_is_not_shown_to_one_who_comes_back(stays: b
 @on_all_kinds
 @simulated
 async def test_a_reader_that_never_read_and_falls_off_the_ring_reads_the_log(topics: tuple[str, ...]) -> None:
-    """From its first frame on, also where its cursor needs a snapshot."""
+    """It reads from its first frame on, also where its cursor needs a snapshot."""
     log = MemoryLog()
     lane = await lane_on(log)
     for topic in MANY:

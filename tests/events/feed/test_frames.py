@@ -1,4 +1,4 @@
-"""An event as a frame: whatever was published, every reader of the standard gets it as it is, and nothing else."""
+"""Every reader of the standard gets each published event unchanged from its frame, and nothing else."""
 
 import base64
 import json
@@ -22,7 +22,7 @@ from tests.support.sse_decoder import Event, SseDecoder
 
 AROUND = ("e0123abcd.abcdefgh.", "")
 SEPARATORS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e\ufeff\x7f"
-"""What some readers take for the end of a line, or for nothing."""
+"""Characters that some readers take for a line end, or skip."""
 characters = st.characters(exclude_categories=["Cs"])
 texts = st.text(characters) | st.text(f'{SEPARATORS}\r\n\0:\\" dateievntyr0', max_size=20)
 values = st.recursive(
@@ -37,7 +37,7 @@ firsts = st.integers(1, 100) | st.integers(1, 36**MAX_OFFSET_DIGITS - 100)
 
 @st.composite
 def blocks(draw: st.DrawFn) -> tuple[Block, list[Any]]:
-    """A block as the publisher's requests make it, and what was in them."""
+    """Draws a block as the publisher's requests make it, and the bodies in it."""
     name = draw(names)
     bodies = draw(st.lists(values, min_size=1, max_size=4))
     is_ascii = draw(st.booleans())
@@ -59,7 +59,7 @@ def split(data: bytes, at: Sequence[int]) -> list[bytes]:
 
 
 def expected(block: Block, around: tuple[str, str], values: Sequence[Any]) -> list[tuple[str, str, str]]:
-    """(name, id, data) of each event; data as canonical JSON."""
+    """Returns (name, id, data) of each event, with the data as canonical JSON."""
     name = block.name.split(" ")[0]
     return [
         (name, f"{around[0]}{base36(block.first + at)}{around[1]}", canonical(value)) for at, value in enumerate(values)
@@ -220,7 +220,7 @@ Parse = Callable[[list[bytes]], dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def parse() -> Iterator[Parse]:
-    """npm's `eventsource-parser`, on which the AI SDK and most clients in JavaScript stand."""
+    """Runs npm's `eventsource-parser`, which the AI SDK and most JavaScript clients build on."""
     command = [tool("node"), "--input-type=module", "-e", PARSER]
     with subprocess.Popen(command, cwd=install(), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None

@@ -1,4 +1,4 @@
-"""One reader of the events lane by itself: hello, the log until it stands where its feed stands, then the feed."""
+"""A subscription sends hello, then reads the log up to its feed, then follows the feed."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ HELLO = b"event: hello\nid: start\ndata: {}\n\n"
 
 
 class Stage:
-    """The feeds of one process on a log in memory."""
+    """Holds the feeds of one process on a log in memory."""
 
     def __init__(self, log: MemoryLog | None = None) -> None:
         self.clock = Clock()
@@ -42,7 +42,7 @@ class Stage:
 
 
 class Client:
-    """What reads one subscription."""
+    """Reads one subscription."""
 
     def __init__(self, source: Subscription, stand: VectorPosition | None) -> None:
         self.source = source
@@ -56,13 +56,13 @@ class Client:
         return self
 
     def behind(self, offset: int) -> "Client":
-        """It stands at an offset of the first topic, and for the rest where its feed does."""
+        """Puts the reader at an offset of the first topic, and elsewhere where its feed stands."""
         self.source.stand, self.source.index = self.source.feed.stand.copy(), -1
         self.source.stand.offsets[0] = offset
         return self
 
     async def read(self) -> "Client":
-        """All that is due."""
+        """Reads all that is due."""
         for _ in range(10_000):
             data = self.source.poll()
             if data is None:

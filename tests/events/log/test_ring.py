@@ -1,4 +1,4 @@
-"""What one process remembers of a topic's newest events, by itself: no log, no loop."""
+"""A ring holds a topic's newest events, tested without a log or an event loop."""
 
 import pytest
 from hypothesis import given
@@ -27,7 +27,7 @@ def ring(epoch: str = "e", head: int = 0) -> Ring:
 
 
 def take_all(of: Ring, after: int, max_bytes: int = 65_536) -> bytes:
-    """Everything after a cursor, in as many pieces as it takes."""
+    """Returns everything after a cursor, in as many pieces as that takes."""
     pieces = b""
     while after < of.head:
         data, after = of.take(after, max_bytes)

@@ -1,4 +1,4 @@
-"""uvicorn's WebSocket protocol as we changed it: bytes in, bytes out, on a transport that only writes down."""
+"""uvicorn's WebSocket protocol, as we changed it, takes and writes bytes on a transport that only records them."""
 
 import asyncio
 from collections.abc import Callable
@@ -26,7 +26,7 @@ PONG = b"\x8a"
 
 
 class Wire(asyncio.Transport):
-    """A transport that takes everything; what became of it stands here."""
+    """A transport that accepts everything, and records what became of it."""
 
     def __init__(self, protocol: SocketProtocol) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Wire(asyncio.Transport):
 
 
 class Application:
-    """Accepts, and does what a test says."""
+    """Accepts the connection, and does what a test says."""
 
     def __init__(self) -> None:
         self.scope: Any = None
@@ -106,7 +106,7 @@ async def settle() -> None:
 
 
 async def turns_to_parse(protocol: SocketProtocol, wire: Wire) -> int:
-    """Turns of the loop until all that was read is parsed."""
+    """Returns the turns of the loop until all that was read is parsed."""
     turns = 0
     while wire.is_paused:
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""One timer for many: everyone is called once, when it wants to be or up to a slot later, in virtual time."""
+"""One timer serves many: each is called once, at its time or up to a slot later; time is virtual."""
 
 import asyncio
 import random
@@ -13,7 +13,7 @@ SEED = random.randrange(1 << 32)
 
 
 class Waiter:
-    """One that waits, and remembers when it was called."""
+    """Waits on the wheel, and remembers when it was called."""
 
     def __init__(self, then: Callable[["Waiter"], object] = lambda _: None) -> None:
         self.slot = 0
@@ -31,7 +31,7 @@ def now() -> float:
 
 
 def timers() -> int:
-    """Timers of this hour; the test's own deadline is a day away."""
+    """Returns the timers of this hour; the test's own deadline is a day away."""
     scheduled: list[asyncio.TimerHandle] = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
     return sum(timer.when() < now() + 3600 and not timer.cancelled() for timer in scheduled)
 

@@ -1,4 +1,4 @@
-"""What the events of a Realtime client do to its session."""
+"""A Realtime client's events change its session, and each mistake is answered with an error."""
 
 import asyncio
 

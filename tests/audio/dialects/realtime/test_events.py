@@ -1,4 +1,4 @@
-"""The messages of a session as OpenAI's Realtime transcription events."""
+"""A session's messages become OpenAI's Realtime transcription events."""
 
 from collections.abc import Sequence
 from typing import Any
