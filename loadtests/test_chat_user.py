@@ -103,11 +103,11 @@ def faults_of(events: list[Event], answer: StreamedAnswer | None = None) -> list
         ([START, chunk(3, "text-delta", delta="any"), chunk(4, "text-delta", delta=" model"), chunk(5, "finish")], []),
     ],
 )
-def test_a_stream_is_as_wrong_as_this(events: list[Event], faults: list[Fault]) -> None:
+def test_each_wrong_stream_has_its_faults(events: list[Event], faults: list[Fault]) -> None:
     assert faults_of(events) == faults
 
 
-def test_who_comes_back_is_told_the_rest() -> None:
+def test_a_reader_that_comes_back_gets_the_rest() -> None:
     answer = StreamedAnswer(expected_tokens=3)
     assert not faults_of([START, TOKENS[0]], answer)
     assert answer.cursor == "run.epoch.3"

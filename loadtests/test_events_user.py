@@ -72,7 +72,7 @@ def faults_of(events: list[Event], followed: TopicRecord | None = None) -> list[
         ([hello(7), leaving("bye")], [Fault.ERROR]),
     ],
 )
-def test_a_stream_is_as_wrong_as_this(events: list[Event], faults: list[Fault]) -> None:
+def test_each_wrong_stream_has_its_faults(events: list[Event], faults: list[Fault]) -> None:
     assert faults_of(events) == faults
 
 
@@ -88,7 +88,7 @@ def test_a_stream_is_as_wrong_as_this(events: list[Event], faults: list[Fault]) 
         ([hello(30, recovered=False, reason="replay_limit", missed=22), event_of(31, 23)], [Fault.GONE]),
     ],
 )
-def test_who_comes_back_goes_on_or_is_told(events: list[Event], faults: list[Fault]) -> None:
+def test_a_reader_that_comes_back_goes_on_or_is_told(events: list[Event], faults: list[Fault]) -> None:
     followed = TopicRecord()
     assert not faults_of([hello(7), event_of(8, 0)], followed)
     followed.connect()
@@ -96,7 +96,7 @@ def test_who_comes_back_goes_on_or_is_told(events: list[Event], faults: list[Fau
     assert faults_of(events, followed) == faults
 
 
-def test_who_was_cut_before_hello_begins_anew() -> None:
+def test_a_reader_that_was_cut_before_hello_begins_anew() -> None:
     followed = TopicRecord()
     followed.connect()
     assert followed.cursor == ""

@@ -174,7 +174,7 @@ def test_what_load_does_not_know_goes_to_locust() -> None:
 @pytest.mark.parametrize(
     "arguments", [["--time", "soon"], ["--lanes", "video"], ["--host", "x", "--via-proxy", "buffer"]]
 )
-def test_what_cannot_be_meant_is_refused(arguments: list[str]) -> None:
+def test_arguments_that_make_no_sense_are_refused(arguments: list[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         load.parse(arguments)
 

@@ -133,7 +133,7 @@ def test_requests_of_one_connection_are_answered_one_after_the_other() -> None:
     asyncio.run(run())
 
 
-def test_a_chunked_answer_ends_where_it_ends() -> None:
+def test_a_chunked_answer_ends_with_its_last_chunk() -> None:
     async def chunked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(head("text/plain", "transfer-encoding: chunked") + chunk(b"one") + chunk(b"two"))

@@ -16,7 +16,7 @@ UPSTREAMS = {"upstream", "u", "generation"}
 """Names in the sources of objects whose `settings` are an upstream's."""
 
 
-def test_the_tables_are_as_the_settings_are_declared() -> None:
+def test_the_tables_match_the_declared_settings() -> None:
     text = README.read_text()
     assert text == with_tables(text), f"README.md shows settings otherwise than they are declared; run: {COMMAND}"
 

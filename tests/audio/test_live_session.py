@@ -126,7 +126,7 @@ async def test_another_process_that_goes_on_with_the_session_ends_it_here() -> N
 
 
 @simulated
-async def test_one_who_comes_back_has_the_session_recorded_as_its_own() -> None:
+async def test_a_client_that_comes_back_has_the_session_recorded_as_its_own() -> None:
     stage = await Stage().open()
     stage.attach()
     stage.live.record_replay(None, 4, 2)
@@ -317,7 +317,7 @@ async def test_commit_and_clear_reach_the_last_sample() -> None:
 
 
 @simulated
-async def test_its_lane_is_asked_for_the_model_whenever_something_came() -> None:
+async def test_a_session_requests_the_model_whenever_something_came() -> None:
     stage = await Stage().open()
     client = stage.attach()
     for act in (stage.live.flush, stage.live.stop, stage.live.drain, lambda: stage.live.mark("m")):

@@ -151,7 +151,7 @@ async def test_no_audio_is_refused_before_anything_else() -> None:
 
 
 @in_real_time
-async def test_left_in_the_middle_it_leaves_nothing_behind() -> None:
+async def test_an_abandoned_transcription_leaves_nothing_behind() -> None:
     model = FakeTranscriber(holds=True)
     here = models(model)
     with wav_file(talk(600)[0]) as file:
@@ -199,7 +199,7 @@ async def test_past_the_limit_a_file_is_refused_and_a_place_is_given_back() -> N
 
 
 @simulated
-async def test_a_drain_waits_for_what_was_taken_and_takes_no_more() -> None:
+async def test_a_drain_waits_for_admitted_files_and_admits_no_more() -> None:
     uploads = Uploads(2)
     with uploads.admitted():
         draining = asyncio.get_running_loop().create_task(uploads.drain())

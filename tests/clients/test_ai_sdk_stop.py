@@ -108,7 +108,9 @@ def test_the_stream_id_of_the_snapshot_stops_the_run(device: Open, stop: Stop, s
     snapshot().agrees_with(view)
 
 
-def test_stop_before_the_first_token(device: Open, stop: Stop, snapshot: Snapshot, upstream: UpstreamThread) -> None:
+def test_a_stop_before_the_first_token_leaves_no_text(
+    device: Open, stop: Stop, snapshot: Snapshot, upstream: UpstreamThread
+) -> None:
     phone = device()
     sending = phone.begin_send("hello", model="hang")
     eventually(lambda: any(request.ask and request.ask.model == "hang" for request in upstream.open_requests))

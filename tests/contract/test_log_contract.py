@@ -12,7 +12,7 @@ from tests.contract.engines import CommitList, Engine, flat, put, scenario, whol
 
 
 @scenario
-async def test_a_topic_that_exists_is_never_said_not_to(engine: Engine) -> None:
+async def test_the_hint_never_denies_a_topic_that_exists(engine: Engine) -> None:
     async with engine.open() as log:
         assert log.may_exist("a") in ((False,) if engine.is_exact else (False, True))
         await put(log, "a")
@@ -174,7 +174,7 @@ async def test_a_key_gives_its_first_result_for_five_minutes(engine: Engine) -> 
 
 
 @scenario
-async def test_of_equal_keys_in_one_group_the_first_wins(engine: Engine) -> None:
+async def test_the_first_of_equal_keys_in_one_group_wins(engine: Engine) -> None:
     async with engine.open() as log:
         calls = [log.append(Append(topic="a", data=[b"%d" % n], key=f"k{n % 2}"), patient=True) for n in range(6)]
         assert [(await call)[0].duplicate for call in calls] == [False, False, True, True, True, True]
@@ -247,7 +247,7 @@ async def test_a_topic_can_be_made_and_closed_without_an_event(engine: Engine) -
 
 
 @scenario
-async def test_what_does_not_exist_reads_as_empty(engine: Engine) -> None:
+async def test_a_missing_topic_reads_as_empty(engine: Engine) -> None:
     async with engine.open() as log:
         assert await log.read("nothing", 0) == Slice(epoch="")
         assert await log.topics("") == []

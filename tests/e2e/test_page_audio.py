@@ -214,7 +214,7 @@ def test_a_full_gateway_is_told_and_listens_when_it_can(new_tab: Callable[[], Pa
     page.stop()
 
 
-def test_who_reloads_in_the_middle_still_reads_what_was_said(new_tab: Callable[[], Page], own: Gateway) -> None:
+def test_a_reload_in_the_middle_keeps_what_was_said(new_tab: Callable[[], Page], own: Gateway) -> None:
     page = AudioPage(new_tab(), own.url)
     page.listen()
     page.wait_until("0:04")
@@ -264,7 +264,7 @@ def test_a_file_becomes_words(new_tab: Callable[[], Page], gateway: Gateway) -> 
     expect(page.button("Start listening")).to_be_enabled()
 
 
-def test_who_must_sign_in_listens_with_a_ticket(
+def test_a_signed_in_user_listens_with_a_ticket(
     new_tab: Callable[[], Page], upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     for gateway in gateway_with(tmp_path_factory.mktemp("keys"), upstream, TRILANE_API_KEYS=f"alice:{KEY}"):

@@ -57,7 +57,9 @@ def test_a_reload_resumes_with_what_was_missed(new_tab: Callable[[], Page], gate
     expect(page.page.locator(".tag")).to_have_text(["caught up"] * 3)
 
 
-def test_only_who_looks_holds_a_stream_and_misses_nothing(new_tab: Callable[[], Page], gateway: Gateway) -> None:
+def test_only_a_visible_page_holds_a_stream_and_it_misses_nothing(
+    new_tab: Callable[[], Page], gateway: Gateway
+) -> None:
     page = EventsPage(new_tab(), gateway.url, "t/looks")
     page.expect_live()
     assert topic_state(gateway, "t/looks")["readers"] == 1

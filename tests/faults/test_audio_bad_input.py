@@ -164,7 +164,7 @@ def test_many_frames_that_come_at_once_are_all_heard(gateway: Gateway) -> None:
     assert (code, last["type"], last["duration"]) == (1000, "done", 0.32)
 
 
-def test_one_who_goes_on_after_the_close_is_cut_off_soon(gateway: Gateway) -> None:
+def test_a_client_that_goes_on_after_the_close_is_cut_off_soon(gateway: Gateway) -> None:
     began = time.monotonic()
     with begin(gateway, sampleRate=1) as socket, contextlib.suppress(OSError):
         while time.monotonic() - began < 10:
@@ -202,7 +202,7 @@ def test_a_thousand_frames_of_one_byte_are_as_good_as_one(gateway: Gateway) -> N
     assert "fellow Americans" in " ".join(finals)
 
 
-def test_one_who_leaves_in_the_middle_of_anything_leaves_nothing_behind(gateway: Gateway) -> None:
+def test_a_client_that_leaves_in_the_middle_of_anything_leaves_nothing_behind(gateway: Gateway) -> None:
     before = gateway.fds()
     for cut in range(12):
         socket = dial(gateway)
@@ -235,7 +235,7 @@ def headers(sub: str = "alice", **grants: Any) -> dict[str, str]:
     return {"Authorization": f"Bearer {mint(SECRET, sub, time.time() + 60, grants)}"}
 
 
-def test_one_who_is_not_signed_in_is_answered_before_the_upgrade(signin_gateway: Gateway) -> None:
+def test_a_client_that_is_not_signed_in_is_answered_before_the_upgrade(signin_gateway: Gateway) -> None:
     for more in ({}, {"Authorization": "Bearer nonsense.of.mine"}):
         with pytest.raises(InvalidStatus) as error:
             dial(signin_gateway, additional_headers=more)

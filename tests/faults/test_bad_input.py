@@ -230,7 +230,7 @@ def test_a_body_in_another_layout_is_the_same_body(place: Place) -> None:
     assert place.alice.ask("GET", "/api/chats").json()["chats"][0]["title"] == "T=2 I=0"
 
 
-def test_what_is_taken_can_be_read_again_however_deep_it_is(place: Place) -> None:
+def test_an_accepted_body_can_be_read_again_however_deep_it_is(place: Place) -> None:
     """What is nested as deeply as one reader can follow may be too deep for the next."""
     answers: list[int] = []
     for depth in range(880, 1010, 5):
@@ -602,6 +602,6 @@ def test_no_secret_was_ever_told(place: Place) -> None:
         assert secret not in place.gateway.stderr()
 
 
-def test_nothing_bad_was_taken_for_a_fault_of_the_gateway(place: Place) -> None:
+def test_no_bad_request_was_logged_as_a_fault_of_the_gateway(place: Place) -> None:
     assert "request failed" not in place.gateway.stderr()
     assert "Traceback" not in place.gateway.stderr()

@@ -15,7 +15,9 @@ from tests.support.sse_client import Frames, chat_body, follow, iter_frames, sen
 
 
 @pytest.mark.parametrize("policy", ["continue", "cancel", {"cancelAfter": 0.5}])
-def test_what_becomes_of_a_run_when_its_reader_leaves(policy: Any, gateway: Gateway, upstream: UpstreamThread) -> None:
+def test_a_run_whose_reader_leaves_ends_as_its_policy_says(
+    policy: Any, gateway: Gateway, upstream: UpstreamThread
+) -> None:
     name = policy if isinstance(policy, str) else "after"
     text = "T=120 I=10000" if policy == "continue" else LONG
     client = Open(gateway, chat_body(f"leave-{name}", f"{text} <leave-{name}>", onDisconnect=policy))
@@ -39,7 +41,7 @@ def test_what_becomes_of_a_run_when_its_reader_leaves(policy: Any, gateway: Gate
         assert texts(gateway, f"leave-{name}")[-1] == partial.text + rest.text
 
 
-def test_who_comes_back_in_time_keeps_the_run(gateway: Gateway, upstream: UpstreamThread) -> None:
+def test_a_reader_that_comes_back_in_time_keeps_the_run(gateway: Gateway, upstream: UpstreamThread) -> None:
     """The time counts from when the last one left: an earlier absence is forgotten."""
     body = chat_body("back", f"{LONG} <back>", onDisconnect={"cancelAfter": 1.0})
     Open(gateway, body).leave()

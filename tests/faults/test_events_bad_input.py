@@ -239,7 +239,7 @@ def test_a_head_is_refused_where_a_get_would_be(place: Place) -> None:
     assert place.http.head("/api/events?topic=x*").status_code == 400
 
 
-def test_other_methods_are_named_what_they_may_be(place: Place) -> None:
+def test_other_methods_are_refused_with_those_allowed(place: Place) -> None:
     methods = {"GET", "HEAD", "POST", "OPTIONS"}
     for method in ("PUT", "DELETE", "PATCH"):
         response = place.http.request(method, "/api/events")

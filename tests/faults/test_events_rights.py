@@ -136,7 +136,7 @@ FOLLOWED: dict[str, tuple[dict[str, Any], list[str], str]] = {
 
 
 @pytest.mark.parametrize(("grants", "topics", "forbidden"), FOLLOWED.values(), ids=FOLLOWED)
-def test_one_follows_what_the_token_allows(
+def test_a_token_allows_following_the_topics_it_grants(
     gateways: dict[str, Gateway], grants: dict[str, Any], topics: list[str], forbidden: str
 ) -> None:
     headers = token(**grants)
@@ -156,7 +156,9 @@ PUBLISHED = {"a": 200, "team/x": 200, "b": 403, "team": 403, "user/ann": 403, "p
 
 
 @pytest.mark.parametrize(("topic", "status"), PUBLISHED.items())
-def test_one_publishes_what_the_token_allows(gateways: dict[str, Gateway], topic: str, status: int) -> None:
+def test_a_token_allows_publishing_to_the_topics_it_grants(
+    gateways: dict[str, Gateway], topic: str, status: int
+) -> None:
     headers = token(publish=["a", "team/*"], subscribe=["*"])
     body = [{"topic": "a", "data": 1}, {"topic": topic, "data": 2}]
     before = gateways["guarded"].events("event/a")

@@ -160,7 +160,7 @@ def gateway(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.mark.parametrize("name", FLOODS)
-def test_one_who_floods_is_told_and_cut_and_others_are_served(gateway: Gateway, name: str) -> None:
+def test_a_client_that_floods_is_told_and_cut_and_others_are_served(gateway: Gateway, name: str) -> None:
     before = memory(gateway)
     with Flooder(gateway, FLOODS[name]) as flooder:
         latencies_s = latencies(gateway, FLOOD_S)
@@ -172,7 +172,7 @@ def test_one_who_floods_is_told_and_cut_and_others_are_served(gateway: Gateway, 
 
 
 @pytest.mark.parametrize("piece_bytes", [1, 6, 7])
-def test_one_who_floods_in_tiny_segments_holds_nobody_up(gateway: Gateway, piece_bytes: int) -> None:
+def test_a_client_that_floods_in_tiny_segments_holds_nobody_up(gateway: Gateway, piece_bytes: int) -> None:
     with Flooder(gateway, FLOODS["empty pings"], piece_bytes=piece_bytes):
         latencies_s = latencies(gateway, FLOOD_S)
     assert p99(latencies_s) < P99_S, f"{max(latencies_s):.3f} s at worst"
@@ -201,6 +201,6 @@ def stamp(lines: Iterable[str], times: list[float]) -> Iterator[str]:
 # After all that
 
 
-def test_nothing_of_it_was_taken_for_a_fault_of_the_gateway(gateway: Gateway) -> None:
+def test_no_flood_was_logged_as_a_fault_of_the_gateway(gateway: Gateway) -> None:
     eventually(lambda: gateway.fds() < 100, 10, "no connection is left")
     assert "Traceback" not in gateway.stderr()

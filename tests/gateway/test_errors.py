@@ -133,11 +133,11 @@ def test_too_many_requests_always_says_when_to_come_back() -> None:
     assert headers(UpstreamRefused(status=429))["retry-after"]
 
 
-def test_others_do_not() -> None:
+def test_other_errors_do_not_say_when_to_come_back() -> None:
     assert "retry-after" not in headers(BadRequest())
 
 
-def test_who_is_not_signed_in_is_told_how() -> None:
+def test_a_caller_that_is_not_signed_in_is_told_how() -> None:
     assert headers(Unauthorized())["www-authenticate"] == "Bearer"
     assert "www-authenticate" not in headers(BadRequest())
 

@@ -144,11 +144,11 @@ def test_what_is_no_number_is_refused(variable: str, text: str) -> None:
 @pytest.mark.parametrize(
     "variable", ["TRILANE_LIMIT_STREAMS", "TRILANE_RETENTION_EVENTS", "TRILANE_RETENTION_BYTES", "TRILANE_METRICS_PORT"]
 )
-def test_a_part_of_a_whole_thing_is_refused(variable: str) -> None:
+def test_a_fraction_is_refused_where_a_whole_number_is_needed(variable: str) -> None:
     assert variable in refusal(**{variable: "1.5"})
 
 
-def test_seconds_may_have_parts() -> None:
+def test_seconds_may_be_fractions() -> None:
     assert load({"TRILANE_PING_S": " 0.5 "}).ping_s == 0.5
 
 
@@ -305,7 +305,7 @@ def test_this_machine_may_connect_without_signing_in(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", BEYOND)
-def test_others_may_not(host: str) -> None:
+def test_other_machines_may_not_connect_without_signing_in(host: str) -> None:
     with pytest.raises(ConfigurationError, match="TRILANE_API_KEYS"):
         check_bind(Settings(), host)
 

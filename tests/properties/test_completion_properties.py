@@ -90,7 +90,7 @@ def test_every_character_arrives(texts: list[str], line_end: bytes) -> None:
 
 @settings(max_examples=150)
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=4))
-def test_no_bytes_raise_anything(stream: bytes, cuts: list[int]) -> None:
+def test_no_bytes_make_a_parser_raise(stream: bytes, cuts: list[int]) -> None:
     parser = CompletionParser()
     for piece in pieces_of(stream, cuts):
         parser.feed(piece)
@@ -108,7 +108,7 @@ def test_no_bytes_raise_anything(stream: bytes, cuts: list[int]) -> None:
         ),
     )
 )
-def test_no_json_raises_anything(value: Any) -> None:
+def test_no_json_makes_a_parser_raise(value: Any) -> None:
     parser = CompletionParser()
     parser.feed(frames(json.dumps(value).encode()))
     parser.end()

@@ -132,7 +132,7 @@ def test_a_form_without_a_file_is_refused() -> None:
     assert (answer.status_code, answer.json()["code"], answer.json()["param"]) == (400, "missing_file", "file")
 
 
-def test_too_large_is_413_with_the_setting() -> None:
+def test_an_upload_that_is_too_large_is_413_with_its_setting() -> None:
     with serving(upload_bytes=1000) as server:
         answer = server.post(wav(1))
     assert answer.status_code == 413

@@ -52,7 +52,7 @@ def test_turns_are_found_and_transcribed(gateway: Gateway) -> None:
     asyncio.run(scene())
 
 
-def test_who_closes_leaves_nothing_open(gateway: Gateway) -> None:
+def test_a_client_that_closes_leaves_nothing_open(gateway: Gateway) -> None:
     async def scene() -> None:
         async with session(gateway.url) as caller:
             await caller.speak(speech()[:RATE])

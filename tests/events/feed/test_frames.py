@@ -118,7 +118,7 @@ FORGED = [
 
 
 @pytest.mark.parametrize("data", FORGED)
-def test_what_would_end_a_line_is_refused_or_goes_before_it_is_kept(data: bytes) -> None:
+def test_characters_that_would_end_a_line_are_refused_or_removed(data: bytes) -> None:
     try:
         stored_data = bytes(decode(b'{"topic":"a","data":%b}' % data, Publication).data)
     except BadRequest:
@@ -183,7 +183,7 @@ SAID: dict[str, tuple[Callable[[], bytes], str, range | None]] = {
 
 
 @pytest.mark.parametrize(("make", "name", "retry_ms"), SAID.values(), ids=SAID)
-def test_who_is_sent_away_is_told_when_to_come_back(
+def test_a_client_that_is_sent_away_is_told_when_to_come_back(
     make: Callable[[], bytes], name: str, retry_ms: range | None
 ) -> None:
     delays: set[int | None] = set()
@@ -240,7 +240,7 @@ def parse() -> Iterator[Parse]:
 @settings(max_examples=300, deadline=None)
 @given(blocks(), arounds, splits)
 @example((Block(first=1, data=['"\u2028id: x"'.encode()], name="a", time_ms=0), ["\u2028id: x"]), AROUND, [19, 20, 21])
-def test_a_parser_of_others_reads_the_same(
+def test_a_parser_from_npm_reads_the_same(
     parse: Parse, publication: tuple[Block, list[Any]], around: Any, at: list[int]
 ) -> None:
     block, bodies = publication

@@ -53,7 +53,7 @@ def test_a_block_that_is_told_twice_is_taken_once() -> None:
     assert r.take(0, 65_536) == (b"<1><2><3>", 3)
 
 
-def test_of_a_block_that_overlaps_only_the_new_part_is_taken() -> None:
+def test_only_the_new_part_of_an_overlapping_block_is_taken() -> None:
     r = ring()
     r.feed("e", numbered(1, 3))
     r.feed("e", numbered(2, 5))

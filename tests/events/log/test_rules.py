@@ -50,7 +50,7 @@ LET_IN: dict[str, tuple[Append, TopicState]] = {
 
 
 @pytest.mark.parametrize(("append", "topic"), LET_IN.values(), ids=LET_IN)
-def test_an_append_that_nothing_stands_against_goes_in(append: Append, topic: TopicState) -> None:
+def test_an_append_without_a_conflict_goes_in(append: Append, topic: TopicState) -> None:
     assert judge(append, topic, RESULTS) is None
 
 
@@ -68,9 +68,7 @@ REFUSED: dict[str, tuple[Append, TopicState, type[LogError]]] = {
 
 
 @pytest.mark.parametrize(("append", "topic", "error"), REFUSED.values(), ids=REFUSED)
-def test_an_append_that_something_stands_against_is_refused(
-    append: Append, topic: TopicState, error: type[LogError]
-) -> None:
+def test_an_append_with_a_conflict_is_refused(append: Append, topic: TopicState, error: type[LogError]) -> None:
     with pytest.raises(error) as info:
         judge(append, topic, RESULTS)
     if isinstance(info.value, LogConflict):
@@ -133,7 +131,7 @@ GROUPS: dict[str, tuple[list[Append], type[LogError] | None]] = {
 
 
 @pytest.mark.parametrize(("appends", "error"), GROUPS.values(), ids=GROUPS)
-def test_a_rehearsal_finds_what_stands_against_any_and_changes_nothing(
+def test_a_rehearsal_finds_every_conflict_and_changes_nothing(
     appends: list[Append], error: type[LogError] | None
 ) -> None:
     topics, results = {"a": topic_a(), "b": TopicState("b")}, dict(RESULTS)

@@ -97,7 +97,7 @@ def test_whole_blocks_go_from_the_oldest_on(bounds: tuple[int, int, int], count:
     assert count_trimmed(blocks, 100, TrimBounds(*bounds)) == (count, 100 + 20 * count)
 
 
-def test_what_comes_after_a_block_that_stays_stays() -> None:
+def test_every_block_after_one_that_stays_stays() -> None:
     """Clocks of several writers differ: a block that seems old may follow a younger one."""
     young, old = Block(1, [b"x"], "n", 2000), Block(2, [b"x"], "n", 1000)
     assert count_trimmed([young, old], 0, TrimBounds(NO_LIMIT, NO_LIMIT, 1500)) == (0, 0)

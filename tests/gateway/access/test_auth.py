@@ -76,7 +76,7 @@ def test_a_token_that_does_not_allow_the_lane_is_forbidden() -> None:
         ask(token({"sub": "bob", "exp": LATER, "trilane": {"chat": False}})).require_chat()
 
 
-def test_what_we_mint_signs_in() -> None:
+def test_a_token_that_we_mint_signs_in() -> None:
     who = ask(mint(SECRET, "carol", LATER, {"publish": ["a"], "chat": False}))
     assert (who.sub, who.grants.publish, who.grants.chat, who.expires_at) == ("carol", ["a"], False, LATER)
 
@@ -165,7 +165,7 @@ def log_text(error: BaseException | None) -> str:
 
 
 @pytest.mark.parametrize("credential", [*FORGED.values(), *NONSENSE.values()], ids=[*FORGED, *NONSENSE])
-def test_what_nobody_gave_out_signs_nobody_in(credential: str) -> None:
+def test_a_credential_that_nobody_issued_signs_nobody_in(credential: str) -> None:
     error = refusal(f"Bearer {credential}")
     assert error.code == "unauthorized"
     assert credential not in log_text(error)
