@@ -1,4 +1,4 @@
-"""The events users: what a listener finds, and what it says of real gateways behind good and bad proxies."""
+"""The events users find each fault of a stream, and judge real gateways behind good and bad proxies."""
 
 import json
 import signal
@@ -21,7 +21,7 @@ PING_S = "1"
 
 
 def cursor(offset: int) -> str:
-    """As the gateway writes it: offsets have 36 digits."""
+    """Returns a cursor as the gateway writes it: offsets have 36 digits."""
     digits = "0123456789abcdefghijklmnopqrstuvwxyz"
     text = digits[offset % 36] if offset < 36 else digits[offset // 36] + digits[offset % 36]
     return f"e0123abcd.f00d.{text}"
@@ -130,7 +130,7 @@ def test_only_a_clock_of_this_machine_is_believed() -> None:
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """Pings every second, so that a missing ping shows soon."""
+    """Runs a gateway that pings every second, so that a missing ping shows soon."""
     server = serving(tmp_path_factory.mktemp("gateway"), "http://127.0.0.1:9", TRILANE_PING_S=PING_S)
     server.unit = "events"
     try:

@@ -1,4 +1,4 @@
-"""`make load`: real servers, real users, a verdict. It passes on a good deployment and names the fault of a bad one."""
+"""`make load` passes on a good deployment and names the fault of a bad one, with real servers and real users."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ def fault(kind: Fault, count: int = 3, first: str = "<seen>") -> FaultCount:
 
 
 def verdict(*faults: FaultCount, without: str = "", late: Lateness = LATE) -> Summary:
-    """One in which every lane was measured, but for that one."""
+    """Returns a verdict in which every lane was measured, but for one."""
     measures = [measure(name, need) for name, lane in LANES.items() for need in lane.needs if name != without]
     return Summary(not faults, list(faults), measures, late)
 
@@ -183,7 +183,7 @@ def test_arguments_that_make_no_sense_are_refused(arguments: list[str]) -> None:
 
 
 def run_load(folder: Path, *arguments: str) -> tuple[int, str]:
-    """The exit code and what was printed."""
+    """Returns the exit code and what was printed."""
     command = [
         sys.executable,
         "-m",
