@@ -1,4 +1,4 @@
-"""The verdict: what a run adds up to, over one process or several, in words and as an exit code."""
+"""The verdict adds up a run, over one process or several, in words and as an exit code."""
 
 import socket
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The console page and its connections: reloads, cuts, other tabs and other devices lose nothing and double nothing."""
+"""The console page loses and doubles nothing through reloads, cuts, other tabs and other devices."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""How runs end when clients, other devices or processes do something: leave, stop, die, wake up again."""
+"""Runs end correctly when clients, other devices or processes leave, stop, die or wake up again."""
 
 import json
 import signal
@@ -21,7 +21,7 @@ LONG = "T=400 I=20000"
 
 @contextmanager
 def reading(gateway: Gateway, body: dict[str, Any]) -> Iterator[tuple[Frames, Any]]:
-    """A client in the middle of its answer: the frames so far, and the iterator that reads on."""
+    """Opens a client in the middle of its answer; yields the frames so far, and the iterator that reads on."""
     frames = Frames()
     with httpx2.stream("POST", f"{gateway.url}/api/chat", json=body, timeout=30) as response:
         assert response.status_code == 200, response.read()

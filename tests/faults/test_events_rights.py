@@ -1,4 +1,4 @@
-"""Who may follow and publish what, from which pages; and how a stream ends: with its token, its age, or its process."""
+"""Tokens and pages decide who may follow and publish what; a stream ends with its token, its age, or its process."""
 
 import contextlib
 import http.client
@@ -37,7 +37,7 @@ ENVIRONMENTS = {
 
 @pytest.fixture(scope="module")
 def gateways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Gateway]]:
-    """One for each of ENVIRONMENTS; the last two have one log."""
+    """Runs one gateway for each of ENVIRONMENTS; the last two share a log."""
     folders = {name: tmp_path_factory.mktemp(name) for name in ENVIRONMENTS}
     folders["next"] = folders["drained"]
     processes = {name: Gateway(folders[name], env, unit="events") for name, env in ENVIRONMENTS.items()}
@@ -56,7 +56,7 @@ def token(sub: str = "ann", for_s: float = 3600, **grants: Any) -> dict[str, str
 
 @dataclass
 class Reader:
-    """One stream, read in a thread to its end."""
+    """Reads one stream in a thread to its end."""
 
     gateway: Gateway
     topics: list[str]
@@ -136,7 +136,7 @@ FOLLOWED: dict[str, tuple[dict[str, Any], list[str], str]] = {
 
 
 @pytest.mark.parametrize(("grants", "topics", "forbidden"), FOLLOWED.values(), ids=FOLLOWED)
-def test_one_follows_what_the_token_allows(
+def test_a_token_allows_following_the_topics_it_grants(
     gateways: dict[str, Gateway], grants: dict[str, Any], topics: list[str], forbidden: str
 ) -> None:
     headers = token(**grants)
@@ -156,7 +156,9 @@ PUBLISHED = {"a": 200, "team/x": 200, "b": 403, "team": 403, "user/ann": 403, "p
 
 
 @pytest.mark.parametrize(("topic", "status"), PUBLISHED.items())
-def test_one_publishes_what_the_token_allows(gateways: dict[str, Gateway], topic: str, status: int) -> None:
+def test_a_token_allows_publishing_to_the_topics_it_grants(
+    gateways: dict[str, Gateway], topic: str, status: int
+) -> None:
     headers = token(publish=["a", "team/*"], subscribe=["*"])
     body = [{"topic": "a", "data": 1}, {"topic": topic, "data": 2}]
     before = gateways["guarded"].events("event/a")

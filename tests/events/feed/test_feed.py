@@ -1,4 +1,4 @@
-"""One feed by itself: its topics merged into one list of frames, who follows it, and the snapshots it waits for."""
+"""A feed merges its topics into one list of frames, and keeps track of its followers and snapshots."""
 
 import asyncio
 import json
@@ -63,7 +63,7 @@ async def test_an_event_that_nobody_needs_any_more_is_nothing() -> None:
 
 
 @simulated
-async def test_one_who_stands_where_the_feed_stands_can_follow() -> None:
+async def test_a_reader_at_the_position_of_the_feed_can_follow() -> None:
     stage = FeedStage("a", "b")
     early = stage.feed.position.copy()
     stage.say(0, 1)
@@ -72,7 +72,7 @@ async def test_one_who_stands_where_the_feed_stands_can_follow() -> None:
 
 
 @simulated
-async def test_one_who_stands_within_the_frames_of_a_single_topic_can_follow_too() -> None:
+async def test_a_reader_within_the_frames_of_a_single_topic_can_follow_too() -> None:
     stage = FeedStage("a")
     stage.say(0, 1, 2, 3)
     stand = stage.feed.position.copy()
@@ -124,7 +124,7 @@ async def test_a_topic_that_was_made_anew_goes_on_in_its_new_epoch() -> None:
 
 
 @simulated
-async def test_who_still_needs_what_is_dropped_falls_to_its_own_cursor() -> None:
+async def test_a_follower_that_still_needs_dropped_frames_falls_to_its_own_cursor() -> None:
     stage = FeedStage("a")
     start = stage.feed.position.encode()
     stage.say(0, 1, 2, 3, 4)

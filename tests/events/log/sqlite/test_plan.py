@@ -1,4 +1,4 @@
-"""How a group of appends becomes rows; and what is known again when a transaction fails."""
+"""A plan turns a group of appends into rows, and restores what is known when a transaction fails."""
 
 import asyncio
 from pathlib import Path
