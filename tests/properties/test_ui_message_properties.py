@@ -65,19 +65,19 @@ def answers(draw: st.DrawFn, arguments: st.SearchStrategy[str] = ARGUMENTS) -> l
 ENDS = st.sampled_from(["finish", "error", "abort"])
 
 
-def ended(writer: ChunkWriter, end: str) -> list[bytes]:
+def end_chunks(writer: ChunkWriter, end: str) -> list[bytes]:
     metadata = {"usage": {"inputTokens": 1, "outputTokens": 2, "totalTokens": 3}}
     return getattr(writer, end)("other", metadata)
 
 
-def stored(writer: ChunkWriter) -> list[dict[str, Any]]:
+def stored_parts(writer: ChunkWriter) -> list[dict[str, Any]]:
     return [json.loads(bytes(part)) for part in writer.parts.encoded()]
 
 
 def comparable(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Less what a stored part cannot know, or need not: an input that is not there yet."""
-    seen = {"type", "text", "toolCallId"}
-    return [{name: value for name, value in part.items() if name in seen} for part in parts]
+    names = {"type", "text", "toolCallId"}
+    return [{name: value for name, value in part.items() if name in names} for part in parts]
 
 
 @given(answers(), ENDS)
@@ -86,12 +86,12 @@ def test_every_stream_is_legal_and_ends_once(reads: list[list[Chunk]], end: str)
     chunks = writer.start("m") + writer.speaker("gpt")
     for read in reads:
         chunks += writer.write(read)
-    shown = Shown(chunks + ended(writer, end))
-    assert shown.ending is not None
-    assert (shown.ending["type"], shown.message_id) == (end, "m")
-    assert comparable(shown.parts) == comparable(stored(writer))
-    inputs = [part["input"] for part in shown.parts if part.get("state") == "input-available"]
-    assert inputs == [part["input"] for part in stored(writer) if part.get("state") == "input-available"]
+    client = Shown(chunks + end_chunks(writer, end))
+    assert client.ending is not None
+    assert (client.ending["type"], client.message_id) == (end, "m")
+    assert comparable(client.parts) == comparable(stored_parts(writer))
+    inputs = [part["input"] for part in client.parts if part.get("state") == "input-available"]
+    assert inputs == [part["input"] for part in stored_parts(writer) if part.get("state") == "input-available"]
 
 
 @given(answers(), ENDS, st.integers(0, 30))
@@ -101,10 +101,10 @@ def test_another_process_knows_of_a_run_what_its_log_holds(reads: list[list[Chun
     chunks = writer.start("m") + writer.speaker("gpt")
     for read in reads[: cut % (len(reads) + 1)]:
         chunks += writer.write(read)
-    resumed = resume_writer(chunks)
-    assert stored(resumed) == stored(writer)
-    assert resumed.parts.emitted == writer.parts.emitted
-    assert ended(resumed, end) == ended(writer, end)
+    second = resume_writer(chunks)
+    assert stored_parts(second) == stored_parts(writer)
+    assert second.parts.emitted == writer.parts.emitted
+    assert end_chunks(second, end) == end_chunks(writer, end)
 
 
 @given(answers(), ENDS, st.integers(1, 9), st.booleans())
@@ -113,7 +113,7 @@ def test_frames_do_not_depend_on_how_events_lie_in_blocks(
 ) -> None:
     writer = ChunkWriter()
     chunks = [*writer.start("m"), *writer.speaker("gpt"), *(c for read in reads for c in writer.write(read))]
-    chunks += ended(writer, end)
+    chunks += end_chunks(writer, end)
     whole = Block(first=1, data=chunks, name=CHUNK, time_ms=0)
     parts = [
         Block(first=1 + at, data=chunks[at : at + size], name=CHUNK, time_ms=0) for at in range(0, len(chunks), size)
@@ -127,24 +127,24 @@ def test_frames_do_not_depend_on_how_events_lie_in_blocks(
 def test_openai_clients_get_the_same_words(reads: list[list[Chunk]], end: str, usage: bool) -> None:
     writer = ChunkWriter()
     chunks = [*writer.start("m"), *writer.speaker("gpt"), *(c for read in reads for c in writer.write(read))]
-    chunks += ended(writer, end)
+    chunks += end_chunks(writer, end)
     frames = CompletionFrames("r", "m", 0, include_usage=usage)("e", Block(first=1, data=chunks, name=CHUNK, time_ms=0))
     assert len(frames) == len(chunks)
     lines = [line for frame in frames for line in frame.split(b"\n\n") if line]
     assert all(line.startswith(b"data: {") and b"\n" not in line and b"\r" not in line for line in lines)
-    told = [json.loads(line[6:]) for line in lines]
-    deltas = [choice["delta"] for chunk in told for choice in chunk.get("choices", ())]
-    shown = Shown(chunks)
+    payloads = [json.loads(line[6:]) for line in lines]
+    deltas = [choice["delta"] for chunk in payloads for choice in chunk.get("choices", ())]
+    client = Shown(chunks)
     for kind, field in (("text", "content"), ("reasoning", "reasoning_content")):
         assert "".join(d.get(field) or "" for d in deltas) == "".join(
-            part["text"] for part in shown.parts if part["type"] == kind
+            part["text"] for part in client.parts if part["type"] == kind
         )
     assert deltas[0] == {"role": "assistant", "content": ""}
-    assert ("error" in told[-1]) == (end != "finish")
+    assert ("error" in payloads[-1]) == (end != "finish")
 
 
 @given(answers(PRETTY_ARGUMENTS), ENDS)
 def test_no_chunk_and_no_part_is_more_than_one_line(reads: list[list[Chunk]], end: str) -> None:
     writer = ChunkWriter()
-    chunks = [c for read in reads for c in writer.write(read)] + ended(writer, end)
+    chunks = [c for read in reads for c in writer.write(read)] + end_chunks(writer, end)
     assert not [line for line in [*chunks, *map(bytes, writer.parts.encoded())] if b"\n" in line or b"\r" in line]

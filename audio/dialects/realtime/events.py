@@ -10,6 +10,7 @@ again after a reconnection replaces what was sent before. This departs from Open
 3. Audio that is lost is reported, in `input_audio_buffer.gap`.
 """
 
+from audio.agreement import Agreement
 from audio.dialects.realtime.messages import (
     BufferCleared,
     BufferCommitted,
@@ -48,7 +49,6 @@ from audio.messages import (
     TurnOver,
 )
 from audio.model.transcriber import SAMPLE_RATE
-from audio.policy import Agreement
 from audio.segment import Turn
 
 SESSION = "sess_"

@@ -72,9 +72,9 @@ def test_each_message_of_a_client_is_known() -> None:
     ],
 )
 def test_anything_else_is_refused_in_a_sentence(text: str) -> None:
-    with pytest.raises(BadRequest, match="not one of this protocol") as refused:
+    with pytest.raises(BadRequest, match="not one of this protocol") as error:
         decode(text)
-    assert refused.value.code == "bad_message"
+    assert error.value.code == "bad_message"
 
 
 def test_what_start_asks_for_is_asked_of_the_lane() -> None:
