@@ -11,8 +11,8 @@ from events.log.rules import (
     TrimBounds,
     count_trimmed,
     cut,
-    has_expired,
     exceeds,
+    has_expired,
     keep_all,
     trim_bounds,
 )
