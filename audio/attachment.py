@@ -4,13 +4,13 @@ import asyncio
 from collections import deque
 from typing import NamedTuple
 
-from audio.protocol import Aside, Failure, Final, Gap, Partial, ServerMessage, encode
+from audio.messages import Aside, Failure, Final, Gap, Partial, ServerMessage, encode
 
 MAX_UNSENT = 512
 """Messages a client may be behind. Partials replace one another and hardly count; past it the connection is closed."""
 
 
-class Ending(NamedTuple):
+class SocketClose(NamedTuple):
     """How a connection ends: a WebSocket close code, and why."""
 
     code: int
@@ -42,7 +42,7 @@ class Attachment:
         self.seq = seq
         self._unsent: deque[Unsent] = deque()
         self._held: list[Unsent] | None = []
-        self._ending: Ending | None = None
+        self._ending: SocketClose | None = None
         self._replayed = 0
         """Messages that it is sent anew; they do not count as being behind."""
         self._is_cut = False
@@ -64,7 +64,7 @@ class Attachment:
         unsent = Unsent(message, self._number(message), is_ready=is_ready)
         self._unsent.append(unsent)
         if len(self._unsent) > MAX_UNSENT + self._replayed:
-            self.end(Ending(1013, f"the reader is {MAX_UNSENT} messages behind"), at_once=True)
+            self.end(SocketClose(1013, f"the reader is {MAX_UNSENT} messages behind"), at_once=True)
         self._news.set()
         return unsent
 
@@ -91,7 +91,7 @@ class Attachment:
         unsent.is_ready = True
         self._news.set()
 
-    def end(self, ending: Ending, *, at_once: bool = False) -> None:
+    def end(self, ending: SocketClose, *, at_once: bool = False) -> None:
         """Ends the connection when all is said; at once: without saying it."""
         if self._ending is None or at_once:
             self._ending = ending
@@ -100,7 +100,7 @@ class Attachment:
             self._unsent.clear()
         self._news.set()
 
-    def fail(self, failure: Failure, ending: Ending) -> None:
+    def fail(self, failure: Failure, ending: SocketClose) -> None:
         """Ends the connection, though some of what waits for the log will never be there."""
         self._unsent = deque(unsent for unsent in self._unsent if unsent.is_ready)
         self.put(failure)
@@ -110,14 +110,14 @@ class Attachment:
     def is_ending(self) -> bool:
         return self._ending is not None
 
-    async def next(self) -> str | Ending:
+    async def next(self) -> str | SocketClose:
         """The next message as text, or how the connection ends."""
-        while not isinstance(said := await self.take(), Ending):
+        while not isinstance(said := await self.take(), SocketClose):
             if not isinstance(said.message, Aside):
                 return encode(said.message, said.seq)
         return said
 
-    async def take(self) -> Unsent | Ending:
+    async def take(self) -> Unsent | SocketClose:
         """The next message, or how the connection ends."""
         while True:
             if self._unsent and self._unsent[0].is_ready:

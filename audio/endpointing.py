@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from audio.listening import MAX_SEGMENT, MIN_CUT, OFF, ON, ONSET_FRAMES, TAIL, Listening
+from audio.model.transcriber import SAMPLE_RATE
+from audio.options import MAX_SEGMENT, MIN_CUT, OFF, ON, ONSET_FRAMES, TAIL, SessionOptions
 from audio.segment import FRAME, Segment
-from audio.transcriber import SAMPLE_RATE
 
 
 class Onset:
@@ -16,7 +16,7 @@ class Onset:
         self._frames = 0
         """Of speech in a row."""
 
-    def hear(self, probability: float, asked: Listening) -> int:
+    def hear(self, probability: float, asked: SessionOptions) -> int:
         """One more frame: the samples since speech began, once that is certain; 0 until then."""
         self._frames = self._frames + 1 if probability >= asked.threshold else 0
         return self._frames * FRAME if self._frames >= ONSET_FRAMES else 0
@@ -25,17 +25,17 @@ class Onset:
         self._frames = 0
 
 
-def prefix(asked: Listening) -> int:
+def prefix(asked: SessionOptions) -> int:
     """Samples kept before the first frame of speech."""
     return round(asked.prefix_s * SAMPLE_RATE / FRAME) * FRAME
 
 
-def is_speech(probability: float, asked: Listening) -> bool:
+def is_speech(probability: float, asked: SessionOptions) -> bool:
     """Of a frame inside a segment: as far below the threshold as OFF is below ON."""
     return probability >= max(asked.threshold - (ON - OFF), 0.01)
 
 
-def end_of(segment: Segment, position: int, asked: Listening) -> int | None:
+def end_of(segment: Segment, position: int, asked: SessionOptions) -> int | None:
     """Where a segment that was heard until `position` is over; None: it is not."""
     if asked.endpointing_s is None or position - segment.last_speech < asked.endpointing_s * SAMPLE_RATE:
         return None

@@ -6,17 +6,17 @@ from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
 from audio.attachment import Attachment
-from audio.hearing import Models
-from audio.listening import Listening
-from audio.live import Live, Terms
-from audio.protocol import Start
-from audio.record import Record, is_owner, new_session
-from audio.transcriber import Transcriber
+from audio.live_session import LiveSession, SessionTerms
+from audio.messages import Start
+from audio.model.models import Models
+from audio.model.transcriber import Transcriber
+from audio.model.vad import Ear
+from audio.options import SessionOptions
+from audio.session_log import SessionLog, is_owner, new_session
 from audio.upload import Uploads
-from audio.vad import Ear
-from events.topics import check_topic
-from gateway.auth import Principal
-from gateway.core import Core
+from events.log.topics import check_topic
+from gateway.access.auth import Principal
+from gateway.core.process import Core
 from gateway.errors import BadRequest, Forbidden, NotFound, Overloaded
 
 TICK_S = 0.25
@@ -29,7 +29,7 @@ PRESUMED_S = 10.0
 """A new session counts as one that speaks for so long: who opens one is about to."""
 
 
-Dialect = Callable[[str], Terms]
+Dialect = Callable[[str], SessionTerms]
 """From the notes that were left in a session's record (none: a new one), what is asked of it."""
 
 
@@ -44,9 +44,9 @@ class AudioLane:
         self._core = core
         self._models: Models | None = None
         self.uploads = Uploads(core.settings.limits.uploads)
-        self._sessions: dict[str, Live] = {}
-        self._speaking: set[Live] = set()
-        self._presumed: dict[Live, float] = {}
+        self._sessions: dict[str, LiveSession] = {}
+        self._speaking: set[LiveSession] = set()
+        self._presumed: dict[LiveSession, float] = {}
         """Until when a session counts as speaking."""
         self._loading = asyncio.Lock()
         self._resuming: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -85,7 +85,7 @@ class AudioLane:
 
     async def open(
         self, who: Principal, start: Start, *, resends: bool = True, dialect: Dialect | None = None
-    ) -> tuple[Live, Attachment]:
+    ) -> tuple[LiveSession, Attachment]:
         """A new session, or the one that `start` names, with a connection attached. `dialect`: for one with own terms.
 
         Raises BadRequest, Forbidden, NotFound, Overloaded, LogError.
@@ -112,9 +112,9 @@ class AudioLane:
 
     async def _create(
         self, who: Principal, start: Start, resends: bool, dialect: Dialect | None
-    ) -> tuple[Live, Attachment]:
+    ) -> tuple[LiveSession, Attachment]:
         self._admit()
-        record = Record(self._core.log, new_session(who.sub), who.sub, start.topic)
+        record = SessionLog(self._core.log, new_session(who.sub), who.sub, start.topic)
         terms = dialect("") if dialect is not None else terms_of(start)
         live = self._live(record, terms)  # counts from now on, while the log is asked
         try:
@@ -129,12 +129,12 @@ class AudioLane:
 
     async def _resume(
         self, who: Principal, start: Start, session: str, resends: bool, dialect: Dialect | None
-    ) -> tuple[Live, Attachment]:
+    ) -> tuple[LiveSession, Attachment]:
         lock = self._resuming.setdefault(session, asyncio.Lock())
         async with lock:
             live = self._sessions.get(session)
             if live is None:
-                record = Record(self._core.log, session, who.sub, start.topic)
+                record = SessionLog(self._core.log, session, who.sub, start.topic)
                 await record.load()
                 if not record.is_over:
                     self._admit()
@@ -160,10 +160,10 @@ class AudioLane:
                 live.came_back(held, seq, len(missed))
             return live, attachment
 
-    def _live(self, record: Record, terms: Terms) -> Live:
+    def _live(self, record: SessionLog, terms: SessionTerms) -> LiveSession:
         assert self._models is not None
         loop = asyncio.get_running_loop()
-        live = Live(self, record, Ear(self._models.voice), terms.asked, loop.time)
+        live = LiveSession(self, record, Ear(self._models.voice), terms.asked, loop.time)
         self._sessions[record.session] = live
         self._presumed[live] = loop.time() + PRESUMED_S
         return live
@@ -185,13 +185,13 @@ class AudioLane:
 
     # What sessions ask
 
-    def ask(self, live: Live) -> None:
+    def ask(self, live: LiveSession) -> None:
         if live.session.is_speaking:
             self._speaking.add(live)
         if self._models is not None:
             self._models.desk.ask(live)
 
-    def over(self, live: Live) -> None:
+    def over(self, live: LiveSession) -> None:
         self._sessions.pop(live.record.session, None)
         self._speaking.discard(live)
         self._presumed.pop(live, None)
@@ -227,12 +227,12 @@ class AudioLane:
         await uploads
 
 
-def terms_of(start: Start) -> Terms:
-    asked = Listening(
+def terms_of(start: Start) -> SessionTerms:
+    asked = SessionOptions(
         interim_results=start.interim_results,
         words=start.words,
         endpointing_s=start.endpointing_ms / 1000,
         language=start.language,
         prompt=start.prompt,
     )
-    return Terms(start.sample_rate, asked)
+    return SessionTerms(start.sample_rate, asked)

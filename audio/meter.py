@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from audio.transcriber import SAMPLE_RATE
+from audio.model.transcriber import SAMPLE_RATE
 from gateway.errors import TooLarge
 
 ALLOWANCE_S = 60.0

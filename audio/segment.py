@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
+from audio.messages import Final, Gap, Partial, Word
+from audio.model.transcriber import SAMPLE_RATE, Transcription
 from audio.policy import Agreement
-from audio.protocol import Final, Gap, Partial, Word
-from audio.transcriber import SAMPLE_RATE, Heard
 
 FRAME = 512
 """Samples that one speech probability is about: 32 ms."""
@@ -30,7 +30,7 @@ class Segment:
         self.agreement = Agreement()
         self.shown = False
         """A partial was sent."""
-        self.guess: tuple[int, Heard | None] | None = None
+        self.guess: tuple[int, Transcription | None] | None = None
         """A final decode made before the silence was long enough: the `last_speech` it is about, and its answer."""
 
     @property
@@ -39,7 +39,7 @@ class Segment:
         return self.guess is not None and self.guess[0] == self.last_speech
 
     @property
-    def guessed(self) -> Heard | None:
+    def guessed(self) -> Transcription | None:
         """Its final, if that is known already."""
         return self.guess[1] if self.guess is not None and self.is_guessed else None
 
@@ -62,7 +62,7 @@ class Segment:
         )
 
 
-class Closed:
+class ClosedSegment:
     """A segment that waits for its final."""
 
     __slots__ = ("end", "is_last", "number", "shown", "start", "tries", "turn")
@@ -77,7 +77,7 @@ class Closed:
         self.shown = segment.shown
         self.tries = 0
 
-    def final(self, answer: Heard, turn: int | None, *, words: bool) -> Final:
+    def final(self, answer: Transcription, turn: int | None, *, words: bool) -> Final:
         """What was said in it."""
         start_s = seconds(self.start)
         return Final(

@@ -10,29 +10,31 @@ and segments begin and end between frames: on whichever process a session goes o
 from collections import deque
 from collections.abc import Sequence
 
-from audio.due import Due
 from audio.endpointing import Onset, cut_of, end_of, is_speech, prefix
-from audio.listening import (
+from audio.messages import Done, Marker, SpeechStarted, SpeechStopped, TurnOver
+from audio.model.transcriber import SAMPLE_RATE, Samples, Transcription, TranscriptionTask
+from audio.options import (
     LANGUAGE_SAMPLES,
     MAX_WAITING,
     ONSET_FRAMES,
     PREFIX,
     SILENT_SETTLE,
     TAIL,
-    Listening,
     Output,
+    SessionOptions,
     Settled,
 )
-from audio.protocol import Done, Marker, SpeechStarted, SpeechStopped, TurnOver
-from audio.segment import FRAME, Closed, Segment, Turn, seconds
+from audio.pending_finals import PendingFinals
+from audio.segment import FRAME, ClosedSegment, Segment, Turn, seconds
 from audio.tape import Tape
-from audio.transcriber import SAMPLE_RATE, Heard, Samples, Task
 
 
 class Session:
     """Feed it with `hear`, ask it `wants`, give it work's result with `heard`, and send what `take_output` returns."""
 
-    def __init__(self, asked: Listening, *, settled: int = 0, segments: int = 0, language: str | None = None) -> None:
+    def __init__(
+        self, asked: SessionOptions, *, settled: int = 0, segments: int = 0, language: str | None = None
+    ) -> None:
         self.asked = asked
         self.language = asked.language or language
         self.position = settled
@@ -40,12 +42,12 @@ class Session:
         self.settled = settled
         self._tape = Tape(settled)
         self._segment: Segment | None = None
-        self._due = Due(segments)
+        self._due = PendingFinals(segments)
         self._onset = Onset()
         """Of the next segment, while there is none."""
         self._floor = settled
         """Where the next segment may begin at the earliest."""
-        self._busy: tuple[Segment, int] | Closed | None = None
+        self._busy: tuple[Segment, int] | ClosedSegment | None = None
         """What the task with the model is about; of a segment that is being spoken, with its `last_speech`."""
         self._markers: deque[tuple[int, str | int]] = deque()
         self._stopping = False
@@ -97,7 +99,7 @@ class Session:
             self._settle(self.position)
         self._echo()
 
-    def ask(self, asked: Listening) -> None:
+    def ask(self, asked: SessionOptions) -> None:
         """From now on."""
         if asked.language != self.asked.language:
             self.language = asked.language
@@ -126,7 +128,7 @@ class Session:
         is_due = self.position - segment.decoded >= step_s * SAMPLE_RATE
         return 1 if self.asked.interim_results and is_due and segment.last_speech > segment.decoded else None
 
-    def take(self) -> Task:
+    def take(self) -> TranscriptionTask:
         """The task that `wants` spoke of. Its answer is due by `heard` or `failed`."""
         if self._due:
             closed = self._due.first
@@ -141,12 +143,12 @@ class Session:
         segment.decoded = self.position
         return self._task(segment.start, self.position, is_final=False)
 
-    def heard(self, task: Task, answer: Heard) -> None:
+    def heard(self, task: TranscriptionTask, answer: Transcription) -> None:
         """The answer to the task that was taken last."""
         busy, self._busy = self._busy, None
         if answer.text and (task.is_final or len(task.audio) >= LANGUAGE_SAMPLES):
             self.language = self.language or answer.language
-        if isinstance(busy, Closed):
+        if isinstance(busy, ClosedSegment):
             self._finish(answer)
         elif busy is not None and task.is_final:
             self._guessed(*busy, answer)
@@ -157,7 +159,7 @@ class Session:
     def failed(self) -> None:
         """The model could not do the task that was taken last: once more, then the audio is a gap."""
         busy, self._busy = self._busy, None
-        if isinstance(busy, Closed):
+        if isinstance(busy, ClosedSegment):
             busy.tries += 1
             if busy.tries > 1:
                 self._give_up("failed")
@@ -250,7 +252,7 @@ class Session:
         turn = self._told(segment.turn)
         at = seconds(min(segment.last_speech, end))
         self._tell(SpeechStopped(at=at, turn=turn, end=None if turn is None else seconds(end)))
-        self._due.append(Closed(segment, end))
+        self._due.append(ClosedSegment(segment, end))
         if (answer := segment.guessed) is not None and len(self._due) == 1:
             self._finish(answer)
         self._bound()
@@ -260,14 +262,14 @@ class Session:
         if segment.last_speech <= end and not self._is_manual:  # what follows is the silence that was waited for
             self._close(segment, end)
             return
-        self._due.append(Closed(segment, end, is_last=False))
+        self._due.append(ClosedSegment(segment, end, is_last=False))
         self._segment = segment.rest(end)
         self._bound()
 
     # Answers
 
-    def _task(self, start: int, end: int, *, is_final: bool) -> Task:
-        return Task(
+    def _task(self, start: int, end: int, *, is_final: bool) -> TranscriptionTask:
+        return TranscriptionTask(
             audio=self._tape.read(start, end),
             language=self.language,
             prompt=self.asked.prompt,
@@ -286,7 +288,7 @@ class Session:
         """Not without endpointing: a guess leaves out what follows the speech."""
         return not (self._is_manual or segment.is_guessed) and self.position - segment.last_speech >= TAIL
 
-    def _guessed(self, segment: Segment, last_speech: int, answer: Heard) -> None:
+    def _guessed(self, segment: Segment, last_speech: int, answer: Transcription) -> None:
         if segment is self._segment:
             if segment.is_guessed and segment.last_speech == last_speech:
                 segment.guess = (last_speech, answer)
@@ -294,19 +296,19 @@ class Session:
         elif self._due and self._due.first.number == segment.number and segment.last_speech == last_speech:
             self._finish(answer)
 
-    def _show(self, segment: Segment, answer: Heard) -> None:
+    def _show(self, segment: Segment, answer: Transcription) -> None:
         segment.agreement.hear(answer.text.split())
         segment.shown = True
         self._tell(segment.partial(self._told(segment.turn)))
 
-    def _finish(self, answer: Heard) -> None:
+    def _finish(self, answer: Transcription) -> None:
         """The final of the oldest closed segment. One that nobody saw and that says nothing is none."""
         closed, is_told = self._due.pop(self._segment, has_text=bool(answer.text))
         if is_told:
             self._tell(closed.final(answer, self._told(closed.turn), words=self.asked.words))
         self._over(closed)
 
-    def _over(self, closed: Closed) -> None:
+    def _over(self, closed: ClosedSegment) -> None:
         if closed.is_last and self.asked.turns:
             self._tell(TurnOver(closed.turn))
         self._settle(closed.end)

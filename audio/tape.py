@@ -5,7 +5,7 @@ from collections import deque
 import numpy as np
 import numpy.typing as npt
 
-from audio.transcriber import Samples
+from audio.model.transcriber import Samples
 
 SCALE = np.float32(32_768)
 

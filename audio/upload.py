@@ -11,15 +11,15 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import BinaryIO, NamedTuple
 
-from audio import heap
-from audio.desk import BACKGROUND, Desk
-from audio.files import Sound
-from audio.hearing import Models
-from audio.listening import Listening
-from audio.protocol import Final, Gap
+from audio.decoders.files import Sound
+from audio.messages import Final, Gap
+from audio.model import heap
+from audio.model.desk import BACKGROUND, Desk
+from audio.model.models import Models
+from audio.model.transcriber import SAMPLE_RATE, Samples, Transcription, TranscriptionTask
+from audio.model.vad import Ear
+from audio.options import SessionOptions
 from audio.session import Session
-from audio.transcriber import SAMPLE_RATE, Heard, Samples, Task
-from audio.vad import Ear
 from gateway.errors import Overloaded, TrilaneError
 
 AHEAD = 45 * SAMPLE_RATE
@@ -33,9 +33,11 @@ TIDY_S = 1.0
 """After a file, when its request is gone too, the heap is tidied."""
 
 
-def asked_of(*, words: bool = False, language: str | None = None, prompt: str = "") -> Listening:
+def asked_of(*, words: bool = False, language: str | None = None, prompt: str = "") -> SessionOptions:
     """What a session is to do with a file."""
-    return Listening(interim_results=False, words=words, endpointing_s=ENDPOINTING_S, language=language, prompt=prompt)
+    return SessionOptions(
+        interim_results=False, words=words, endpointing_s=ENDPOINTING_S, language=language, prompt=prompt
+    )
 
 
 class Uploads:
@@ -86,10 +88,10 @@ class Progress(NamedTuple):
         return f"{self.settled_s:.1f}{of} s"
 
 
-class Reading:
+class FileTranscription:
     """One file, on its way to words; what the desk serves."""
 
-    def __init__(self, sound: Sound, desk: Desk, ear: Ear, asked: Listening) -> None:
+    def __init__(self, sound: Sound, desk: Desk, ear: Ear, asked: SessionOptions) -> None:
         self.session = Session(asked)
         self.samples = 0
         """Decoded so far."""
@@ -165,10 +167,10 @@ class Reading:
         """Finals only: a guess at one is for somebody who waits."""
         return BACKGROUND if self.session.wants(step_s) is not None and self.session.has_closed else None
 
-    def take(self) -> Task:
+    def take(self) -> TranscriptionTask:
         return self.session.take()
 
-    def heard(self, task: Task, answer: Heard) -> None:
+    def heard(self, task: TranscriptionTask, answer: Transcription) -> None:
         self.session.heard(task, answer)
         self._news.set()
 
@@ -178,16 +180,18 @@ class Reading:
 
 
 @asynccontextmanager
-async def reading(models: Models, file: BinaryIO, name: str, asked: Listening) -> AsyncGenerator[Reading]:
+async def reading(
+    models: Models, file: BinaryIO, name: str, asked: SessionOptions
+) -> AsyncGenerator[FileTranscription]:
     """Opens a file, and leaves decoder and desk behind as they were, however it ends.
 
     Raises BadRequest (`bad_audio`) when it is no audio.
     """
     sound = Sound(file, name)
-    one: Reading | None = None
+    one: FileTranscription | None = None
     try:
         await asyncio.to_thread(sound.open)
-        one = Reading(sound, models.desk, Ear(models.voice), asked)
+        one = FileTranscription(sound, models.desk, Ear(models.voice), asked)
         yield one
     finally:
         if one is not None:

@@ -8,18 +8,18 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from events import frames
-from events.feeds import Feeds
-from events.late import Late
+from events.feed import frames
+from events.feed.deferred import DeferredStream
+from events.feed.feeds import Feeds
+from events.feed.start import StartPoint, SubscribeRequest
+from events.feed.subscription import AUTH_NOTICE_S, Subscription
+from events.log.source import NEVER
+from events.log.topics import check_subscription, check_topic, stored, user_topic
 from events.presence import Presence
 from events.publish import Publication, Receipt, publish
-from events.start import Ask, Start
-from events.subscription import AUTH_NOTICE_S, Subscription
-from events.topics import check_subscription, check_topic, stored, user_topic
-from gateway.auth import Principal
-from gateway.core import Core
+from gateway.access.auth import Principal
+from gateway.core.process import Core
 from gateway.errors import Forbidden
-from gateway.source import NEVER
 
 TIDY_S = 5.0
 HEAD_S = 0.1
@@ -74,7 +74,9 @@ class EventsLane:
     async def drain(self) -> None:
         """Publishing ends with its request; readers are sent away with all other streams."""
 
-    async def subscribe(self, who: Principal, ask: Ask, *, patient: bool = False) -> Subscription | Late | None:
+    async def subscribe(
+        self, who: Principal, ask: SubscribeRequest, *, patient: bool = False
+    ) -> Subscription | DeferredStream | None:
         """A stream that begins with `hello`; None: its reader has all that there will ever be.
 
         No topics: the user's own. When the log does not answer within HEAD_S, the stream begins without it, unless the
@@ -93,7 +95,7 @@ class EventsLane:
         except BaseException:
             opening.cancel()
             raise
-        return opening.result() if opening.done() else Late(opening, ask.own_cursor)
+        return opening.result() if opening.done() else DeferredStream(opening, ask.own_cursor)
 
     def allowed(self, who: Principal, topics: tuple[str, ...]) -> tuple[str, ...]:
         """What a stream of these topics follows. Raises BadRequest, Forbidden."""
@@ -103,10 +105,12 @@ class EventsLane:
                 raise Forbidden(f"this token does not allow to read {topic!r}", code="topic_forbidden")
         return wanted
 
-    async def _open(self, who: Principal, ask: Ask) -> Subscription | None:
+    async def _open(self, who: Principal, ask: SubscribeRequest) -> Subscription | None:
         return self._begin(who, ask, *await self.feeds.open(ask, who.sub))
 
-    def _begin(self, who: Principal, ask: Ask, subscription: Subscription, start: Start) -> Subscription | None:
+    def _begin(
+        self, who: Principal, ask: SubscribeRequest, subscription: Subscription, start: StartPoint
+    ) -> Subscription | None:
         if ask.cursor is not None:
             self.resumes.labels(start.reason or "recovered").inc()
             if subscription.feed.closed and not start.reason and not start.replay:
@@ -123,7 +127,7 @@ class EventsLane:
         subscription.begin(self._hello(ask.topics, start, age_s), start.stand, loop_now + age_s, auth_at)
         return subscription
 
-    def _hello(self, topics: tuple[str, ...], start: Start, age_s: float) -> bytes:
+    def _hello(self, topics: tuple[str, ...], start: StartPoint, age_s: float) -> bytes:
         told: dict[str, object] = {
             "recovered": not start.reason,
             "replay": start.replay,

@@ -15,9 +15,9 @@ from typing import Literal
 
 import msgspec
 
-from events.hub import Hub
-from events.log import Append, Block, EventLog, Position
-from events.topics import PRESENCE, stored
+from events.log.hub import Hub
+from events.log.port import Append, Block, EventLog, Position
+from events.log.topics import PRESENCE, stored
 from gateway.errors import LogError
 
 PEERS = "peers"
@@ -35,7 +35,7 @@ MAX_LISTED = 1000
 """Names in one `here`; the others are counted."""
 
 
-class Word(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class PeerMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one process says to the others."""
 
     by: str
@@ -49,10 +49,10 @@ class Word(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of `readers`: user → streams."""
 
 
-_decode = msgspec.json.Decoder(Word).decode
+_decode = msgspec.json.Decoder(PeerMessage).decode
 
 
-class Known:
+class TopicPresence:
     """What this process knows of one topic that somebody asks about."""
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class Presence:
         self._hub = hub
         self._following = following
         self._peers: dict[str, float] = {}
-        self._known: dict[str, Known] = {}
+        self._known: dict[str, TopicPresence] = {}
         self._mine: Counter[str] = Counter()
         """Topics whose presence is followed here."""
         self._changed: set[str] = set()
@@ -102,7 +102,7 @@ class Presence:
     async def open(self) -> None:
         found = await self._log.read(PEERS, 0, max_events=1)
         self._unwatch = self._hub.watch(PEERS, Position(found.epoch, found.head), self._hear)
-        self._say(Word(by=self.name, kind="new"))
+        self._say(PeerMessage(by=self.name, kind="new"))
         self._beat = asyncio.get_running_loop().create_task(self._live(), name="presence")
 
     async def close(self) -> None:
@@ -111,7 +111,7 @@ class Presence:
         if self._settling is not None:
             self._settling.cancel()
         with contextlib.suppress(LogError):
-            await self._append(Word(by=self.name, kind="gone"))
+            await self._append(PeerMessage(by=self.name, kind="gone"))
         self._unwatch()
 
     async def count(self, topic: str) -> int:
@@ -119,12 +119,12 @@ class Presence:
         if topic not in self._known and len(self._known) >= MAX_KNOWN:
             return len(list(self._following(topic)))
         now = self._now()
-        known = self._known.setdefault(topic, Known())
+        known = self._known.setdefault(topic, TopicPresence())
         if now - known.asked.get(self.name, -FRESH_S) > FRESH_S / 2:
             known.asked[self.name] = now
             with contextlib.suppress(LogError, TimeoutError):
                 async with asyncio.timeout(ANSWER_S):
-                    await self._append(Word(by=self.name, kind="ask", topic=topic))
+                    await self._append(PeerMessage(by=self.name, kind="ask", topic=topic))
                     while any(known.readers.get(peer, ({}, 0))[1] < now for peer in self._peers):
                         self._news.clear()
                         await self._news.wait()
@@ -139,7 +139,7 @@ class Presence:
             if name.startswith(PRESENCE):
                 topic = name.removeprefix(PRESENCE)
                 self._mine[topic] += 1
-                self._say(Word(by=self.name, kind="ask", topic=topic, follows=True, fresh=True))
+                self._say(PeerMessage(by=self.name, kind="ask", topic=topic, follows=True, fresh=True))
 
     def left(self, names: Iterable[str]) -> None:
         """A stream of these topics has ended."""
@@ -167,7 +167,7 @@ class Presence:
                 self._peers[word.by] = now
             match word.kind:
                 case "new":
-                    self._say(Word(by=self.name, kind="here"))
+                    self._say(PeerMessage(by=self.name, kind="here"))
                 case "gone":
                     self._drop(word.by)
                 case "ask":
@@ -180,10 +180,10 @@ class Presence:
                     pass
         self._news.set()
 
-    def _asked(self, word: Word, now: float) -> None:
+    def _asked(self, word: PeerMessage, now: float) -> None:
         if word.topic not in self._known and len(self._known) >= MAX_KNOWN:
             return
-        known = self._known.setdefault(word.topic, Known())
+        known = self._known.setdefault(word.topic, TopicPresence())
         known.asked[word.by] = now
         if word.follows:
             known.writers[word.by] = now
@@ -212,11 +212,11 @@ class Presence:
         topics, self._changed = self._changed, set()
         for topic in topics:
             if topic in self._known:
-                self._say(Word(by=self.name, kind="readers", topic=topic, subs=Counter(self._following(topic))))
+                self._say(PeerMessage(by=self.name, kind="readers", topic=topic, subs=Counter(self._following(topic))))
 
     def _write(self, topic: str) -> None:
         """Tells of who came and who left, when this is the process that does."""
-        known = self._known.get(topic, Known())
+        known = self._known.get(topic, TopicPresence())
         if topic not in self._mine or min(known.writers, default="") != self.name:
             known.told, known.list_at = None, 0.0
             return
@@ -240,11 +240,11 @@ class Presence:
         while True:
             await asyncio.sleep(BEAT_S)
             now = self._now()
-            self._say(Word(by=self.name, kind="here"))
+            self._say(PeerMessage(by=self.name, kind="here"))
             for peer in [peer for peer, at in self._peers.items() if now - at > FRESH_S]:
                 self._drop(peer)
             for topic in self._mine:
-                self._say(Word(by=self.name, kind="ask", topic=topic, follows=True))
+                self._say(PeerMessage(by=self.name, kind="ask", topic=topic, follows=True))
             for topic, known in list(self._known.items()):
                 known.forget(now)
                 if known.asked:
@@ -253,13 +253,13 @@ class Presence:
                 else:
                     del self._known[topic]
 
-    def _say(self, word: Word) -> None:
+    def _say(self, word: PeerMessage) -> None:
         self._hurry([self._told(word)])
 
-    async def _append(self, word: Word) -> None:
+    async def _append(self, word: PeerMessage) -> None:
         await self._log.append(self._told(word))
 
-    def _told(self, word: Word) -> Append:
+    def _told(self, word: PeerMessage) -> Append:
         return Append(topic=PEERS, name="word", data=[msgspec.json.encode(word)])
 
     def _hurry(self, appends: list[Append]) -> None:

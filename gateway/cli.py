@@ -36,8 +36,8 @@ def _settings() -> Settings:
 @click.option("--port", type=click.IntRange(0, 65535), help="Default: 8000; chat 8001, events 8002, audio 8003.")
 def serve(unit: str, host: str, port: int | None) -> None:
     """Serve one lane, or all of them."""
-    from gateway.server import Server, config
-    from gateway.telemetry import configure_logging
+    from gateway.core.telemetry import configure_logging
+    from gateway.serving.server import Server, config
     from gateway.units import UNITS
 
     settings = _settings()
@@ -78,7 +78,7 @@ def _greet(settings: Settings, unit: str, host: str, port: int) -> None:
 @click.option("--ttl", default="1h", show_default=True, help="How long it is valid: 30s, 10m, 1h, 7d.")
 def token(sub: str, subscribe: tuple[str, ...], publish_: tuple[str, ...], ttl: str) -> None:
     """Print a JWT signed with TRILANE_JWT_SECRET."""
-    from gateway.auth import mint
+    from gateway.access.auth import mint
 
     settings = _settings()
     if not settings.jwt_secret:
@@ -101,7 +101,7 @@ def _seconds(text: str) -> int:
 @click.option("--ttl", help="How long readers who come back are shown it: 30s, 10m, 1h, 7d.")
 def publish(topic: str, data: str, event: str, ttl: str | None) -> None:
     """Publish one event to TOPIC. DATA is JSON, or else taken as a string."""
-    from gateway.tail import publish as run
+    from gateway.commands.tail import publish as run
 
     _run(run(_settings(), topic, _as_json(data), event, _seconds(ttl) if ttl else None))
 
@@ -121,7 +121,7 @@ def _as_json(text: str) -> bytes:
 @click.option("--raw", is_flag=True, help="Topics as the log names them: event/..., chat/..., run/...")
 def tail(topics: tuple[str, ...], start: str, as_json: bool, raw: bool) -> None:
     """Follow TOPICS and patterns such as 'team/*', whichever process writes them; say what is lost."""
-    from gateway.tail import tail as run
+    from gateway.commands.tail import tail as run
 
     _run(run(_settings(), topics, earliest=start == "earliest", as_json=as_json, raw=raw))
 
@@ -136,13 +136,13 @@ def tail(topics: tuple[str, ...], start: str, as_json: bool, raw: bool) -> None:
 @click.option("--live", is_flag=True, help="Play it in real time, and show the words as a live session does.")
 def transcribe(file: Path, language: str | None, words: bool, format_: Any, live: bool) -> None:
     """Print the words of an audio FILE, each as soon as it is final. No server needs to run."""
-    from audio.models import INSTALL, is_installed
+    from audio.model.weights import INSTALL, is_installed
 
     settings = _settings()
     if not is_installed():
         raise click.ClickException(f"the packages for audio are not there: {INSTALL}")
-    from gateway.telemetry import configure_logging
-    from gateway.transcribe import transcribe as run
+    from gateway.commands.transcribe import transcribe as run
+    from gateway.core.telemetry import configure_logging
 
     configure_logging()
     _run(run(settings, file, language=language, words=words, format_=format_, live=live))
@@ -151,7 +151,7 @@ def transcribe(file: Path, language: str | None, words: bool, format_: Any, live
 @main.command()
 def doctor() -> None:
     """Check configuration, log, upstreams and models; say what is wrong and what to do."""
-    from gateway.doctor import doctor as run
+    from gateway.commands.doctor import doctor as run
 
     sys.exit(_run(run(_settings())))
 

@@ -121,7 +121,7 @@ class UpstreamUnreachable(UpstreamError):
     """The upstream cannot be reached."""
 
 
-class Row(NamedTuple):
+class ErrorRow(NamedTuple):
     """What a client sees of one class of error."""
 
     status: int
@@ -131,25 +131,25 @@ class Row(NamedTuple):
     ws_close: int
 
 
-TABLE: dict[type[TrilaneError], Row] = {
-    TrilaneError: Row(500, "internal", "Something went wrong here", True, 1011),
-    BadRequest: Row(400, "bad_request", "The request is not valid", False, 4500),
-    Unauthorized: Row(401, "unauthorized", "Not signed in", False, 1008),
-    Forbidden: Row(403, "forbidden", "Not allowed", False, 1008),
-    NotFound: Row(404, "not_found", "Not found", False, 4502),
-    Gone: Row(410, "gone", "This history is no longer kept", False, 4502),
-    TooLarge: Row(413, "too_large", "Too large", False, 1009),
-    Overloaded: Row(503, "overloaded", "The gateway is full", True, 1013),
-    ConfigurationError: Row(500, "configuration", "The configuration cannot be used", False, 1011),
-    LogError: Row(500, "log_failed", "The log failed", True, 1011),
-    LogConflict: Row(409, "conflict", "Another writer was first", True, 4503),
-    WrongOwner: Row(403, "forbidden", "Not allowed", False, 1008),
-    LogUnavailable: Row(503, "log_unavailable", "The log cannot be reached", True, 1013),
-    UpstreamError: Row(502, "upstream_failed", "The model's side failed", True, 1011),
-    UpstreamRefused: Row(502, "upstream_refused", "The upstream refused the request", False, 1011),
-    UpstreamTimeout: Row(504, "upstream_timeout", "The upstream did not answer in time", True, 1011),
-    UpstreamCut: Row(502, "upstream_cut", "The upstream's answer was cut", True, 1011),
-    UpstreamUnreachable: Row(502, "upstream_unreachable", "The upstream cannot be reached", True, 1011),
+TABLE: dict[type[TrilaneError], ErrorRow] = {
+    TrilaneError: ErrorRow(500, "internal", "Something went wrong here", True, 1011),
+    BadRequest: ErrorRow(400, "bad_request", "The request is not valid", False, 4500),
+    Unauthorized: ErrorRow(401, "unauthorized", "Not signed in", False, 1008),
+    Forbidden: ErrorRow(403, "forbidden", "Not allowed", False, 1008),
+    NotFound: ErrorRow(404, "not_found", "Not found", False, 4502),
+    Gone: ErrorRow(410, "gone", "This history is no longer kept", False, 4502),
+    TooLarge: ErrorRow(413, "too_large", "Too large", False, 1009),
+    Overloaded: ErrorRow(503, "overloaded", "The gateway is full", True, 1013),
+    ConfigurationError: ErrorRow(500, "configuration", "The configuration cannot be used", False, 1011),
+    LogError: ErrorRow(500, "log_failed", "The log failed", True, 1011),
+    LogConflict: ErrorRow(409, "conflict", "Another writer was first", True, 4503),
+    WrongOwner: ErrorRow(403, "forbidden", "Not allowed", False, 1008),
+    LogUnavailable: ErrorRow(503, "log_unavailable", "The log cannot be reached", True, 1013),
+    UpstreamError: ErrorRow(502, "upstream_failed", "The model's side failed", True, 1011),
+    UpstreamRefused: ErrorRow(502, "upstream_refused", "The upstream refused the request", False, 1011),
+    UpstreamTimeout: ErrorRow(504, "upstream_timeout", "The upstream did not answer in time", True, 1011),
+    UpstreamCut: ErrorRow(502, "upstream_cut", "The upstream's answer was cut", True, 1011),
+    UpstreamUnreachable: ErrorRow(502, "upstream_unreachable", "The upstream cannot be reached", True, 1011),
 }
 
 

@@ -20,19 +20,19 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from events.log import EventLog, Retention
-from gateway.auth import authenticator
-from gateway.core import Core
+from events.log.port import EventLog, Retention
+from gateway.access.auth import authenticator
+from gateway.access.signin import SignIn
+from gateway.core.process import Core
 from gateway.errors import ConfigurationError, TrilaneError
-from gateway.refusals import failed, not_opened, refused, refused_by_litestar
 from gateway.settings import Settings
-from gateway.signin import SignIn
+from routes.refusals import failed, not_opened, refused, refused_by_litestar
 from routes.streams import OUTSIDE
 
 if TYPE_CHECKING:
-    from audio.hearing import Models
-    from audio.transcriber import Transcriber
-    from gateway.chat.upstream import Upstreams
+    from audio.model.models import Models
+    from audio.model.transcriber import Transcriber
+    from gateway.chat.upstreams.upstream import Upstreams
 
 SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,64}")
 GPU_BATCH = 16
@@ -43,11 +43,11 @@ def open_log(settings: Settings) -> EventLog:
     """The engine that `TRILANE_LOG` names; it is opened by the unit."""
     url = settings.log_url
     if url == "memory:":
-        from events.memory import MemoryLog
+        from events.log.memory import MemoryLog
 
         return MemoryLog()
     if url.startswith("sqlite:///"):
-        from events.sqlite import SqliteLog
+        from events.log.sqlite.engine import SqliteLog
 
         return SqliteLog(url.removeprefix("sqlite:///"), retention_of(settings))
     raise ConfigurationError(f"TRILANE_LOG={url.split('@')[-1][:60]!r}: this version has sqlite:///path and memory:")
@@ -69,11 +69,11 @@ def retention_of(settings: Settings) -> Callable[[str], Retention]:
 
 
 def open_upstreams(settings: Settings) -> "Upstreams":
-    from gateway.chat.upstream import OpenAIUpstream, Upstream, Upstreams
+    from gateway.chat.upstreams.upstream import OpenAIUpstream, Upstream, Upstreams
 
     upstreams: list[Upstream] = [OpenAIUpstream(upstream) for upstream in settings.upstreams]
     if not upstreams:
-        from gateway.chat.embedded import EmbeddedUpstream
+        from gateway.chat.upstreams.embedded import EmbeddedUpstream
 
         upstreams.append(EmbeddedUpstream())
     return Upstreams(upstreams, settings.first_token_s)
@@ -88,7 +88,7 @@ class Lane(Protocol):
         ...
 
 
-class Part(NamedTuple):
+class MountedLane(NamedTuple):
     """A lane, the name under which its handlers ask for it, and those handlers."""
 
     name: str
@@ -101,7 +101,7 @@ class Unit:
 
     app: Litestar
 
-    def __init__(self, name: str, core: Core, parts: Sequence[Part]) -> None:
+    def __init__(self, name: str, core: Core, parts: Sequence[MountedLane]) -> None:
         self.name = name
         self.core = core
         self.lanes = [part.lane for part in parts]
@@ -163,30 +163,30 @@ class Unit:
             raise
 
 
-def _chat(core: Core) -> Part:
+def _chat(core: Core) -> MountedLane:
     from gateway.chat.lane import ChatLane
     from routes import chat, openai
 
-    return Part("chat", ChatLane(core, open_upstreams(core.settings)), [*chat.ROUTES, *openai.ROUTES])
+    return MountedLane("chat", ChatLane(core, open_upstreams(core.settings)), [*chat.ROUTES, *openai.ROUTES])
 
 
-def _events(core: Core) -> Part:
+def _events(core: Core) -> MountedLane:
     from events.lane import EventsLane
     from routes import events, tickets
 
-    return Part("events", EventsLane(core), [*events.ROUTES, *tickets.ROUTES])
+    return MountedLane("events", EventsLane(core), [*events.ROUTES, *tickets.ROUTES])
 
 
 async def load_models(settings: Settings) -> "Models":
     """Imports what is heavy, and loads the models, beside the event loop."""
-    from audio.hearing import load
+    from audio.model.models import load
 
     return await load(await asyncio.to_thread(_transcriber, settings))
 
 
 def _transcriber(settings: Settings) -> "Transcriber":
-    from audio.models import whisper_model
-    from audio.whisper import Whisper
+    from audio.model.weights import whisper_model
+    from audio.model.whisper import Whisper
 
     model = whisper_model(settings.whisper_model)
     device, compute = settings.whisper_device, settings.whisper_compute
@@ -200,8 +200,8 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _audio(core: Core, *, at_once: bool = False) -> Part:
-    from audio import heap
+def _audio(core: Core, *, at_once: bool = False) -> MountedLane:
+    from audio.model import heap
 
     heap.share()  # before NumPy starts threads
 
@@ -209,7 +209,7 @@ def _audio(core: Core, *, at_once: bool = False) -> Part:
     from routes import audio, realtime, transcriptions
 
     lane = AudioLane(core, lambda: load_models(core.settings), at_once=at_once)
-    return Part("audio", lane, [*audio.ROUTES, *realtime.ROUTES, *transcriptions.ROUTES])
+    return MountedLane("audio", lane, [*audio.ROUTES, *realtime.ROUTES, *transcriptions.ROUTES])
 
 
 def chat_unit(settings: Settings) -> Unit:
@@ -221,7 +221,7 @@ def events_unit(settings: Settings) -> Unit:
 
 
 def audio_unit(settings: Settings) -> Unit:
-    from audio.models import INSTALL, is_installed
+    from audio.model.weights import INSTALL, is_installed
     from routes import tickets
 
     if not is_installed():
@@ -231,7 +231,7 @@ def audio_unit(settings: Settings) -> Unit:
 
 def all_unit(settings: Settings) -> Unit:
     """Every lane that this version has, and the console page."""
-    from audio.models import is_installed
+    from audio.model.weights import is_installed
     from routes import console
 
     return _unit("all", settings, [_chat, _events, *([_audio] if is_installed() else [])], console.ROUTES)
@@ -245,7 +245,9 @@ UNITS: dict[str, Callable[[Settings], Unit]] = {
 }
 
 
-def _unit(name: str, settings: Settings, make: Sequence[Callable[[Core], Part]], more: Sequence[Any] = ()) -> Unit:
+def _unit(
+    name: str, settings: Settings, make: Sequence[Callable[[Core], MountedLane]], more: Sequence[Any] = ()
+) -> Unit:
     from routes import docs, ops
 
     core = Core(open_log(settings), settings)

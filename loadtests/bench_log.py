@@ -17,9 +17,9 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from events.log import Append, Commit, EventLog, Retention
-from events.memory import MemoryLog
-from events.sqlite import SqliteLog
+from events.log.memory import MemoryLog
+from events.log.port import Append, Commit, EventLog, Retention
+from events.log.sqlite.engine import SqliteLog
 
 TOKEN = b'{"type":"text-delta","id":"0","delta":" hello"}'
 TOPICS = 300

@@ -7,21 +7,21 @@ from typing import Any
 import msgspec
 from litestar import WebSocket, websocket
 
-from audio import protocol
-from audio.attachment import Attachment, Ending
-from audio.formats import Decoder, decoder
+from audio import messages
+from audio.attachment import Attachment, SocketClose
+from audio.decoders.formats import Decoder, decoder
 from audio.lane import AudioLane
-from audio.live import Live
-from audio.protocol import MAX_FRAME_BYTES, SUBPROTOCOL, Failure, Flush, Keepalive, Mark, Start, Stop
-from gateway.auth import Principal
+from audio.live_session import LiveSession
+from audio.messages import MAX_FRAME_BYTES, SUBPROTOCOL, Failure, Flush, Keepalive, Mark, Start, Stop
+from gateway.access.auth import Principal
 from gateway.errors import TABLE, BadRequest, TooLarge, TrilaneError
-from gateway.sockets import ABORT
+from gateway.serving.websocket import ABORT
 
 START_S = 10.0
 """How long a connection may wait before it says `start`."""
 SEND_S = 20.0
 """How long one message may wait for a client that does not read."""
-GONE = Ending(1006, "")
+GONE = SocketClose(1006, "")
 CLOSES = {"bad_audio": 4501, "too_much_audio": 4504, "too_many_messages": 4504}
 
 Socket = WebSocket[Principal, Any, Any]
@@ -65,7 +65,7 @@ async def _start(socket: Socket) -> Start | None:
     return msgspec.structs.replace(said, **named)
 
 
-async def converse(socket: Socket, say: Callable[[], Awaitable[str | Ending]], hear: Callable[[], Any]) -> None:
+async def converse(socket: Socket, say: Callable[[], Awaitable[str | SocketClose]], hear: Callable[[], Any]) -> None:
     """Hears and speaks side by side; the connection is over when all is said."""
     async with asyncio.TaskGroup() as group:
         hearing = group.create_task(hear())
@@ -73,14 +73,14 @@ async def converse(socket: Socket, say: Callable[[], Awaitable[str | Ending]], h
         hearing.cancel()
 
 
-async def _speak(socket: Socket, say: Callable[[], Awaitable[str | Ending]]) -> None:
+async def _speak(socket: Socket, say: Callable[[], Awaitable[str | SocketClose]]) -> None:
     while True:
         said = await say()
         if said is GONE:
             return
         try:
             async with asyncio.timeout(SEND_S):
-                if isinstance(said, Ending):
+                if isinstance(said, SocketClose):
                     await socket.send({"type": "websocket.close", "code": said.code, "reason": said.reason[:120]})
                     return
                 await socket.send({"type": "websocket.send", "text": said, "bytes": None})
@@ -96,7 +96,7 @@ def abort(socket: Socket) -> None:
         extensions[ABORT]()
 
 
-async def _hear(socket: Socket, live: Live, attachment: Attachment, ears: Decoder) -> None:
+async def _hear(socket: Socket, live: LiveSession, attachment: Attachment, ears: Decoder) -> None:
     try:
         while True:
             message: Any = await socket.receive()
@@ -115,10 +115,10 @@ async def _hear(socket: Socket, live: Live, attachment: Attachment, ears: Decode
             if live.attachment is not attachment or await _obey(_decode(message["text"]), live, attachment, ears):
                 return
     except TrilaneError as err:
-        attachment.fail(failure(err), Ending(close_code(err), err.detail))
+        attachment.fail(failure(err), SocketClose(close_code(err), err.detail))
 
 
-async def _obey(said: protocol.ClientMessage, live: Live, attachment: Attachment, ears: Decoder) -> bool:
+async def _obey(said: messages.ClientMessage, live: LiveSession, attachment: Attachment, ears: Decoder) -> bool:
     """Does what a text message says; True when it was the last."""
     match said:
         case Flush():
@@ -137,9 +137,9 @@ async def _obey(said: protocol.ClientMessage, live: Live, attachment: Attachment
     return False
 
 
-def _decode(text: str) -> protocol.ClientMessage:
+def _decode(text: str) -> messages.ClientMessage:
     try:
-        return protocol.decode(text)
+        return messages.decode(text)
     except (msgspec.DecodeError, UnicodeEncodeError) as err:
         raise BadRequest(f"the message is not one of this protocol: {err}", code="bad_message") from err
 
@@ -154,7 +154,7 @@ def close_code(err: TrilaneError) -> int:
 
 async def refuse(socket: Socket, err: TrilaneError) -> None:
     """Says why there is no session, and closes."""
-    await socket.send({"type": "websocket.send", "text": protocol.encode(failure(err), 1), "bytes": None})
+    await socket.send({"type": "websocket.send", "text": messages.encode(failure(err), 1), "bytes": None})
     await socket.send({"type": "websocket.close", "code": close_code(err), "reason": err.detail[:120]})
 
 

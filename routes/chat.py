@@ -7,11 +7,11 @@ from litestar import delete, get, post
 from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import UNSET, Raw, UnsetType
 
+from gateway.chat.chats import Attached, ChatPage, ChatSnapshot, SendRequest, check_id
 from gateway.chat.dialects.ui_message import DONE, HEADERS
 from gateway.chat.lane import ChatLane
-from gateway.chat.session import Attached, ChatPage, SendRequest, Snapshot, check_id
 from gateway.errors import BadRequest, Overloaded
-from gateway.sse import EventStream
+from gateway.serving.sse import EventStream
 from routes.requests import AnyRequest, body_of, caller, cursor, decode, header
 
 OURS = {field.encode_name for field in msgspec.structs.fields(SendRequest)}
@@ -53,7 +53,7 @@ async def follow(request: AnyRequest, chat_id: str, chat: ChatLane) -> ASGIApp:
 
 
 @get("/api/chat/{chat_id:str}", summary="The chat as it stands")
-async def snapshot(request: AnyRequest, chat_id: str, chat: ChatLane) -> Snapshot:
+async def snapshot(request: AnyRequest, chat_id: str, chat: ChatLane) -> ChatSnapshot:
     who = caller(request)
     return await chat.chats.snapshot(who, chat_id)
 

@@ -5,14 +5,14 @@ from urllib.parse import unquote
 from litestar import Response, get, post, route
 from litestar.types import ASGIApp
 
-from events import frames
+from events.feed import frames
+from events.feed.deferred import DeferredStream
+from events.feed.start import SubscribeRequest
+from events.feed.subscription import Subscription
 from events.lane import EventsLane, TopicState
-from events.late import Late
 from events.publish import Publication, Receipt
-from events.start import Ask
-from events.subscription import Subscription
 from gateway.errors import BadRequest, LogUnavailable, Overloaded
-from gateway.sse import EventStream
+from gateway.serving.sse import EventStream
 from routes.requests import AnyRequest, body_of, cursor, decode, header
 from routes.streams import head_of, nothing, outside, whole
 
@@ -53,7 +53,7 @@ async def subscribe(request: AnyRequest, events: EventsLane) -> ASGIApp:
     return outside(_stream(events, source))
 
 
-def _stream(events: EventsLane, source: Subscription | Late) -> EventStream:
+def _stream(events: EventsLane, source: Subscription | DeferredStream) -> EventStream:
     return EventStream(
         source,
         ping_s=events.settings.ping_s,
@@ -79,10 +79,10 @@ async def topic(request: AnyRequest, events: EventsLane) -> TopicState:
     return await events.topic(request.user, path.partition(f"{TOPICS}/")[2])
 
 
-def _asked(request: AnyRequest) -> Ask:
+def _asked(request: AnyRequest) -> SubscribeRequest:
     query = request.query_params
     topics = tuple(query.getall("topic", []))
-    return Ask(topics, cursor(request), query.get("from") == "earliest", query.get("partial") == "1")
+    return SubscribeRequest(topics, cursor(request), query.get("from") == "earliest", query.get("partial") == "1")
 
 
 ROUTES = [options, subscribe, publish, topic]

@@ -22,7 +22,7 @@ RECEIVE_S = 60.0
 """How long a client may send nothing."""
 
 
-class Form:
+class UploadForm:
     """The fields by name, and what is known of the file, which was called `file`."""
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Form:
         """None: no file came."""
 
 
-async def receive_form(scope: Any, receive: Any, file: BinaryIO, max_bytes: int) -> Form:
+async def receive_form(scope: Any, receive: Any, file: BinaryIO, max_bytes: int) -> UploadForm:
     """Reads the request's body; its file is in `file` then.
 
     Raises BadRequest, TooLarge and, when there is no room on the disk, Overloaded.
@@ -107,7 +107,7 @@ class _Parts:
     """What the parser calls: one part after the other, headers first."""
 
     def __init__(self, boundary: bytes, file: BinaryIO) -> None:
-        self.form = Form()
+        self.form = UploadForm()
         self._file = file
         self._count = 0
         self._header = [b"", b""]

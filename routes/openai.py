@@ -14,7 +14,7 @@ from gateway.chat.ending import Failed, RunInfo, new_run_id
 from gateway.chat.lane import ChatLane
 from gateway.chat.run import Run
 from gateway.errors import TrilaneError
-from gateway.sse import EventStream, send_problem
+from gateway.serving.sse import EventStream, send_problem
 from routes.requests import AnyRequest, body_of, caller, decode
 
 

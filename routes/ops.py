@@ -2,9 +2,9 @@
 
 from litestar import Response, get
 
-from gateway.core import Core
+from gateway.core.process import Core
+from gateway.core.telemetry import CONTENT_TYPE
 from gateway.errors import Overloaded
-from gateway.telemetry import CONTENT_TYPE
 
 
 @get("/healthz", summary="The process lives", opt={"open": True})

@@ -8,19 +8,19 @@ import msgspec
 from litestar import WebSocket, post, websocket
 from msgspec import Meta
 
-from audio import realtime_messages
-from audio.attachment import Ending
+from audio.attachment import SocketClose
+from audio.dialects.realtime import messages
+from audio.dialects.realtime.client import RealtimeClient, error_event, open_client
+from audio.dialects.realtime.events import SESSION
+from audio.dialects.realtime.messages import SessionChange, TranscriptionSession
+from audio.dialects.realtime.terms import changed, noted, recalled
 from audio.lane import AudioLane
-from audio.protocol import Start
-from audio.realtime import SESSION
-from audio.realtime_client import Client, error_event, open_client
-from audio.realtime_messages import SessionChange, TranscriptionSession
-from audio.realtime_terms import changed, noted, recalled
-from gateway.auth import Principal
-from gateway.core import Core
+from audio.messages import Start
+from gateway.access.auth import Principal
+from gateway.access.signin import EPHEMERAL, REALTIME
+from gateway.access.tickets import MAX_TICKET_S
+from gateway.core.process import Core
 from gateway.errors import BadRequest, Forbidden, TrilaneError
-from gateway.signin import EPHEMERAL, REALTIME
-from gateway.tickets import MAX_TICKET_S
 from routes.audio import GONE, close_code, converse, failure
 from routes.requests import AnyRequest, body_of, decode
 
@@ -66,7 +66,7 @@ def _asked(socket: Socket) -> TranscriptionSession:
     return changed(session, msgspec.convert(change, SessionChange))
 
 
-async def _hear(socket: Socket, client: Client) -> None:
+async def _hear(socket: Socket, client: RealtimeClient) -> None:
     attachment = client.attachment
     try:
         while True:
@@ -78,12 +78,12 @@ async def _hear(socket: Socket, client: Client) -> None:
                 return
             await client.obey(message.get("text") or "")
     except TrilaneError as err:
-        attachment.fail(failure(err), Ending(close_code(err), err.detail))
+        attachment.fail(failure(err), SocketClose(close_code(err), err.detail))
 
 
 async def _refuse(socket: Socket, err: TrilaneError) -> None:
     """Says why there is no session, and closes: with a code on which the SDKs come back when that may help."""
-    text = realtime_messages.encode(error_event(err), f"event_{secrets.token_hex(4)}")
+    text = messages.encode(error_event(err), f"event_{secrets.token_hex(4)}")
     await socket.send({"type": "websocket.send", "text": text, "bytes": None})
     await socket.send({"type": "websocket.close", "code": close_code(err), "reason": err.detail[:120]})
 

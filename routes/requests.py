@@ -6,8 +6,8 @@ from typing import Any, TypeVar, cast
 import msgspec
 from litestar import Request
 
-from events.cursor import cursor_of
-from gateway.auth import Principal
+from events.log.cursor import cursor_of
+from gateway.access.auth import Principal
 from gateway.errors import BadRequest, TooLarge
 
 T = TypeVar("T")

@@ -4,7 +4,7 @@ from functools import partial
 
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from gateway.sse import HEADERS, OK, EventStream
+from gateway.serving.sse import HEADERS, OK, EventStream
 
 OUTSIDE = "trilane.outside"
 

@@ -5,8 +5,8 @@ from typing import Literal
 import msgspec
 from litestar import post
 
-from gateway.core import Core
-from gateway.tickets import TICKET_S
+from gateway.access.tickets import TICKET_S
+from gateway.core.process import Core
 from routes.requests import AnyRequest, body_of, decode
 
 

@@ -16,16 +16,16 @@ import msgspec
 from litestar import post
 from litestar.types import ASGIApp
 
-from audio import subtitles
-from audio.hearing import Models
+from audio.dialects import subtitles
 from audio.lane import AudioLane
 from audio.languages import code_of
-from audio.listening import Listening
-from audio.protocol import MAX_PROMPT, Final
-from audio.upload import Progress, Reading, Uploads, asked_of, reading
+from audio.messages import MAX_PROMPT, Final
+from audio.model.models import Models
+from audio.options import SessionOptions
+from audio.upload import FileTranscription, Progress, Uploads, asked_of, reading
 from gateway.errors import BadRequest, Forbidden, TrilaneError
-from gateway.sse import HEADERS, send_problem
-from routes.multipart import Form, receive_form
+from gateway.serving.sse import HEADERS, send_problem
+from routes.multipart import UploadForm, receive_form
 from routes.requests import AnyRequest
 
 T = TypeVar("T", bound=str)
@@ -49,7 +49,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     prompt: str
     granularities: list[str]
 
-    def listening(self) -> Listening:
+    def listening(self) -> SessionOptions:
         """Times of words are what segments and subtitles are cut by."""
         return asked_of(words=self.format in WHOLE, language=self.language, prompt=self.prompt)
 
@@ -83,7 +83,7 @@ class _Answer:
         except TrilaneError as err:
             await send_problem(err, scope, send)
 
-    async def _transcribe(self, file: BinaryIO, form: Form, asked: Asked, send: Any) -> None:
+    async def _transcribe(self, file: BinaryIO, form: UploadForm, asked: Asked, send: Any) -> None:
         name = (form.file_name or "file")[:80]
         async with reading(self._models, file, name, asked.listening()) as one, aclosing(one.heard_so_far()) as heard:
             await (_stream(one, heard, send) if asked.stream else _whole(one, heard, asked, send))
@@ -111,7 +111,7 @@ async def _gone(receive: Any) -> None:
 # What is asked
 
 
-def asked_in(form: Form, speaks: Callable[[str], bool]) -> Asked:
+def asked_in(form: UploadForm, speaks: Callable[[str], bool]) -> Asked:
     """Raises BadRequest that names the field, what it had, and what it may have."""
     if form.file_name is None:
         raise BadRequest("the form has no part `file`", code="missing_file", extra={"param": "file"})
@@ -179,7 +179,7 @@ def _bad(name: str, value: str, wanted: str) -> BadRequest:
 # What is answered
 
 
-async def _whole(one: Reading, heard: AsyncGenerator[Final | Progress], asked: Asked, send: Any) -> None:
+async def _whole(one: FileTranscription, heard: AsyncGenerator[Final | Progress], asked: Asked, send: Any) -> None:
     finals = [said async for said in heard if isinstance(said, Final)]
     kind, body = _body(asked, finals, one)
     headers = [(b"content-type", kind), (b"content-length", b"%d" % len(body))]
@@ -187,7 +187,7 @@ async def _whole(one: Reading, heard: AsyncGenerator[Final | Progress], asked: A
     await send({"type": "http.response.body", "body": body})
 
 
-def _body(asked: Asked, finals: list[Final], one: Reading) -> tuple[bytes, bytes]:
+def _body(asked: Asked, finals: list[Final], one: FileTranscription) -> tuple[bytes, bytes]:
     spans = [span for final in finals for span in subtitles.spans_of(final)]
     match asked.format:
         case "json":
@@ -204,7 +204,7 @@ def _body(asked: Asked, finals: list[Final], one: Reading) -> tuple[bytes, bytes
             return TEXT, (subtitles.VTT_HEAD + "".join(map(subtitles.vtt, spans))).encode()
 
 
-async def _stream(one: Reading, heard: AsyncGenerator[Final | Progress], send: Any) -> None:
+async def _stream(one: FileTranscription, heard: AsyncGenerator[Final | Progress], send: Any) -> None:
     """Deltas as finals come; joined they are the text of the last event."""
     loop = asyncio.get_running_loop()
     texts: list[str] = []

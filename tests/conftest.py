@@ -19,8 +19,8 @@ import msgspec
 import psutil
 import pytest
 
-from events.log import Block
-from events.sqlite import SqliteLog
+from events.log.port import Block
+from events.log.sqlite.engine import SqliteLog
 from gateway.settings import Settings
 from gateway.units import retention_of
 from loadtests.upstream import FakeUpstream

@@ -11,13 +11,13 @@ from typing import Literal, assert_never
 import msgspec
 from msgspec import Raw
 
-from events.log import Append
-from events.topics import stored, user_topic
-from gateway.chat.completion import FinishReason
+from events.log.port import Append
+from events.log.topics import stored, user_topic
 from gateway.chat.dialects.ui_message import CHUNK, ChunkWriter
 from gateway.chat.messages import UIMessage
+from gateway.chat.upstreams.completion import FinishReason
+from gateway.core.usage import Usage, UsageRow, settled
 from gateway.errors import TrilaneError
-from gateway.usage import Usage, UsageRow, settled
 
 _json = msgspec.json.Encoder().encode
 
@@ -84,7 +84,7 @@ def told(info: RunInfo, event: str, more: Mapping[str, str] = MappingProxyType({
     return Append(topic=stored(user_topic(info.sub)), data=[_json(data)], name=event)
 
 
-class Ending(msgspec.Struct, frozen=True, kw_only=True):
+class RunEnding(msgspec.Struct, frozen=True, kw_only=True):
     """What a run's last append is made of; the same for a run that ends itself and one that is ended by another."""
 
     info: RunInfo

@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from events.log import Block
+from events.log.port import Block
 from gateway.chat.ending import RunFinished
 from gateway.chat.messages import UIMessage, merge_tool_results
 from gateway.errors import BadRequest

@@ -3,10 +3,10 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+from gateway.chat.chats import Chats
 from gateway.chat.runs import Runs
-from gateway.chat.session import Chats
-from gateway.chat.upstream import Upstreams
-from gateway.core import Core
+from gateway.chat.upstreams.upstream import Upstreams
+from gateway.core.process import Core
 
 
 class ChatLane:

@@ -25,7 +25,7 @@ class UIMessage(msgspec.Struct, kw_only=True):
     metadata: Raw | UnsetType = UNSET
 
 
-class Part(msgspec.Struct, frozen=True, rename="camel"):
+class MessagePart(msgspec.Struct, frozen=True, rename="camel"):
     """What we read of one part."""
 
     type: str
@@ -55,10 +55,10 @@ class Part(msgspec.Struct, frozen=True, rename="camel"):
         return self.type.startswith("tool-") or self.type == "dynamic-tool"
 
 
-_part = msgspec.json.Decoder(Part)
+_part = msgspec.json.Decoder(MessagePart)
 
 
-def parts_of(message: UIMessage) -> list[Part]:
+def parts_of(message: UIMessage) -> list[MessagePart]:
     """The parts, read; BadRequest when one is not an object with a type."""
     try:
         return [_part.decode(raw) for raw in message.parts]
@@ -93,7 +93,7 @@ def _with_result(call: Raw, result: Raw) -> Raw:
     return Raw(msgspec.json.encode(msgspec.json.decode(call, type=dict[str, Raw]) | fields))
 
 
-def _tools(message: UIMessage) -> Iterable[tuple[Part, Raw]]:
+def _tools(message: UIMessage) -> Iterable[tuple[MessagePart, Raw]]:
     return ((part, raw) for part, raw in zip(parts_of(message), message.parts, strict=True) if part.is_tool)
 
 
@@ -112,7 +112,7 @@ def to_upstream(messages: Iterable[UIMessage]) -> list[UpstreamMessage]:
     return sent
 
 
-def _content(parts: list[Part]) -> str | list[dict[str, object]]:
+def _content(parts: list[MessagePart]) -> str | list[dict[str, object]]:
     files = [part for part in parts if part.type == "file"]
     text = "".join(part.text for part in parts if part.type == "text")
     if not files:
@@ -125,11 +125,11 @@ def _content(parts: list[Part]) -> str | list[dict[str, object]]:
     return content
 
 
-def _assistant(parts: list[Part]) -> list[UpstreamMessage]:
+def _assistant(parts: list[MessagePart]) -> list[UpstreamMessage]:
     """One answer, step by step: what was said, the tools that were called, their results, what was said then."""
     sent: list[UpstreamMessage] = []
     said: list[str] = []
-    called: list[Part] = []
+    called: list[MessagePart] = []
     for part in parts:
         if part.type in ("text", "step-start"):
             if called:
@@ -141,7 +141,7 @@ def _assistant(parts: list[Part]) -> list[UpstreamMessage]:
     return sent + _step(said, called)
 
 
-def _step(said: list[str], called: list[Part]) -> list[UpstreamMessage]:
+def _step(said: list[str], called: list[MessagePart]) -> list[UpstreamMessage]:
     text = "".join(said)
     if not called:
         return [{"role": "assistant", "content": text}] if text else []
@@ -155,7 +155,7 @@ def _step(said: list[str], called: list[Part]) -> list[UpstreamMessage]:
     return [{"role": "assistant", "content": text or None, "tool_calls": calls}, *results]
 
 
-def _result(part: Part) -> str:
+def _result(part: MessagePart) -> str:
     if part.state == "output-available":
         return "null" if part.output is UNSET else bytes(part.output).decode()
     return part.error_text or "the user did not allow this"

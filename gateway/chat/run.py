@@ -13,26 +13,26 @@ import msgspec
 import structlog
 from msgspec import Raw
 
-from events.hub import Hub
-from events.log import Append, Appended, Block, EventLog, Position
-from gateway.chat.completion import FINISH_REASONS, Chunk
+from events.log.hub import Hub
+from events.log.port import Append, Appended, Block, EventLog, Position
 from gateway.chat.dialects.ui_message import CHUNK, ChunkWriter
 from gateway.chat.ending import (
     Aborted,
-    Ending,
     Failed,
     Finished,
     Outcome,
+    RunEnding,
     RunFinished,
     RunInfo,
     StopCommand,
     chat_topic,
     run_topic,
 )
-from gateway.chat.upstream import Generation, Request, Upstreams
+from gateway.chat.upstreams.completion import FINISH_REASONS, Chunk
+from gateway.chat.upstreams.upstream import Generation, Request, Upstreams
+from gateway.core.usage import usage_of
 from gateway.errors import LogConflict, LogError, TrilaneError, UpstreamTimeout
 from gateway.settings import Settings
-from gateway.usage import usage_of
 
 HEARTBEAT_S = 5.0
 """Silence after which a run says that it lives."""
@@ -276,7 +276,7 @@ class Run:
     async def _settle(self, outcome: Outcome) -> None:
         """Appends the end, as often as it takes while the log cannot be written; never after another has."""
         generation = self._generation
-        ending = Ending(
+        ending = RunEnding(
             info=self.info,
             outcome=outcome,
             writer=self.writer,

@@ -11,17 +11,17 @@ import msgspec
 import structlog
 from msgspec import Raw
 
-from events.hub import Hub
-from events.log import Append, EventLog
+from events.log.hub import Hub
+from events.log.port import Append, EventLog
 from gateway.chat.dialects.ui_message import CHUNK, resume_writer
-from gateway.chat.ending import Aborted, Ending, Failed, Outcome, RunInfo, chat_topic, run_topic, told
+from gateway.chat.ending import Aborted, Failed, Outcome, RunEnding, RunInfo, chat_topic, run_topic, told
 from gateway.chat.history import History
 from gateway.chat.run import CancelAfter, OnDisconnect, Run
-from gateway.chat.upstream import Request, Upstreams
+from gateway.chat.upstreams.upstream import Request, Upstreams
+from gateway.core.telemetry import Metrics
+from gateway.core.usage import reserved, usage_of
 from gateway.errors import LogConflict, LogError, Overloaded, TrilaneError
 from gateway.settings import Settings
-from gateway.telemetry import Metrics
-from gateway.usage import reserved, usage_of
 
 SILENCE_S = 15.0
 SWEEP_S = 2.0
@@ -180,7 +180,7 @@ class Runs:
             return False
         writer = resume_writer(chunks, await self._base(info))
         usage = usage_of(None, info.prompt_bytes, writer.parts.emitted)
-        ending = Ending(info=info, outcome=outcome, writer=writer, usage=usage)
+        ending = RunEnding(info=info, outcome=outcome, writer=writer, usage=usage)
         try:
             await self._log.append(*ending.appends(head + 1))
         except LogConflict:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
-from audio.models import whisper_model
+from audio.model.weights import whisper_model
 from loadtests.bench import harness
 from loadtests.bench.audio_cases import CASES
 from loadtests.bench.audio_reference import References

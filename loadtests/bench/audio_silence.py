@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from audio.attachment import Attachment, Ending
+from audio.attachment import Attachment, SocketClose
 from audio.lane import AudioLane
-from audio.protocol import Start
-from audio.transcriber import SAMPLE_RATE
-from gateway.auth import EVERYTHING, Principal
-from gateway.core import Core
+from audio.messages import Start
+from audio.model.transcriber import SAMPLE_RATE
+from gateway.access.auth import EVERYTHING, Principal
+from gateway.core.process import Core
 from gateway.settings import Settings
 from gateway.units import load_models, open_log
 from loadtests.bench import machine
@@ -73,7 +73,7 @@ async def _session(lane: AudioLane, seconds: float) -> float:
 
 
 async def _read(attachment: Attachment) -> None:
-    while not isinstance(await attachment.next(), Ending):
+    while not isinstance(await attachment.next(), SocketClose):
         pass
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from events.log import Append, EventLog
+from events.log.port import Append, EventLog
 from loadtests.bench import machine
 from loadtests.bench.fan_client import ClientFailed
 from loadtests.bench.growth_cases import Figures, Plan, Series

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
-from events.sqlite_writer import LINGER_S
+from events.log.sqlite.writer import LINGER_S
 from loadtests.bench.growth_points import Point, Points
 
 ERROR = 0.3

@@ -5,7 +5,7 @@ python -m loadtests.bench.plain PORT
 
 import sys
 
-from gateway.server import Server, config
+from gateway.serving.server import Server, config
 from gateway.settings import load
 from gateway.units import UNITS
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
-from events.log import Append, EventLog
+from events.log.port import Append, EventLog
 from loadtests.bench.processes import ROOT, NotStarted
 from loadtests.bench.regress_lanes import Pairs, Probe
 from loadtests.bench_log import TOKEN, loop_factory, make_log
@@ -120,7 +120,7 @@ def audio(port: int, folder: Path) -> Generator[Probe]:
     import soundfile
     from faster_whisper import WhisperModel
 
-    from audio.models import whisper_model
+    from audio.model.weights import whisper_model
     from loadtests.bench.audio_client import speak
     from loadtests.bench.audio_server import Place, trilane
 

@@ -12,9 +12,9 @@ import numpy as np
 import soundfile
 from hypothesis import strategies as st
 
-from audio.formats import Decoder, decoder
-from audio.protocol import Encoding
-from audio.transcriber import Samples
+from audio.decoders.formats import Decoder, decoder
+from audio.messages import Encoding
+from audio.model.transcriber import Samples
 
 DEADLINE_S = 10.0
 """Longer is a hang."""

@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from audio.attachment import Attachment, Ending
-from audio.desk import Desk
-from audio.fake import FakeTranscriber, FakeVoice
-from audio.hearing import Models
+from audio.attachment import Attachment, SocketClose
 from audio.lane import AudioLane
-from audio.live import Live
-from audio.protocol import Start
-from audio.transcriber import SAMPLE_RATE, Samples
-from events.log import Append, Appended, EventLog
-from events.memory import MemoryLog
-from gateway.auth import EVERYTHING, Principal
-from gateway.core import Core
+from audio.live_session import LiveSession
+from audio.messages import Start
+from audio.model.desk import Desk
+from audio.model.fake import FakeTranscriber, FakeVoice
+from audio.model.models import Models
+from audio.model.transcriber import SAMPLE_RATE, Samples
+from events.log.memory import MemoryLog
+from events.log.port import Append, Appended, EventLog
+from gateway.access.auth import EVERYTHING, Principal
+from gateway.core.process import Core
 from gateway.settings import Limits, Settings
 
 ME = Principal(sub="me", grants=EVERYTHING)
@@ -69,17 +69,17 @@ class Place:
 class Client:
     """One connection: what it was told, and what it says."""
 
-    def __init__(self, live: Live, attachment: Attachment) -> None:
+    def __init__(self, live: LiveSession, attachment: Attachment) -> None:
         self.live = live
         self.attachment = attachment
         self.told: list[dict[str, Any]] = []
-        self.ending: Ending | None = None
+        self.ending: SocketClose | None = None
         self._reading = asyncio.ensure_future(self._read())
 
     async def _read(self) -> None:
         while self.ending is None:
             said = await self.attachment.next()
-            if isinstance(said, Ending):
+            if isinstance(said, SocketClose):
                 self.ending = said
             else:
                 self.told.append(json.loads(said))
@@ -95,7 +95,7 @@ class Client:
         """Sends silence."""
         await self.say(np.zeros(int(seconds * SAMPLE_RATE), np.float32))
 
-    async def over(self) -> Ending:
+    async def over(self) -> SocketClose:
         await self._reading
         assert self.ending is not None
         return self.ending

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from audio.fake import hear
-from audio.listening import Listening, Output
-from audio.protocol import Final, Gap, Partial
+from audio.messages import Final, Gap, Partial
+from audio.model.fake import hear
+from audio.model.transcriber import Samples
+from audio.options import Output, SessionOptions
 from audio.segment import FRAME
 from audio.session import Session
-from audio.transcriber import Samples
 
 
 def feed(session: Session, audio: Samples) -> None:
@@ -29,9 +29,9 @@ def work(session: Session, step_s: float = 0.5, *, only: int | None = None) -> i
     return count
 
 
-def listen(audio: Samples, asked: Listening | None = None, *, chunk: int = 5 * FRAME) -> list[Output]:
+def listen(audio: Samples, asked: SessionOptions | None = None, *, chunk: int = 5 * FRAME) -> list[Output]:
     """A whole session, in chunks, with a model that is never busy."""
-    session = Session(asked or Listening())
+    session = Session(asked or SessionOptions())
     output: list[Output] = []
     for at in range(0, len(audio), chunk):
         feed(session, audio[at : at + chunk])

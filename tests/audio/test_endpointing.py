@@ -3,11 +3,11 @@
 import pytest
 
 from audio.endpointing import Onset, best_pause, cut_of, end_of, is_speech, prefix
-from audio.listening import MAX_SEGMENT, MIN_CUT, PREFIX, TAIL, Listening
+from audio.model.transcriber import SAMPLE_RATE
+from audio.options import MAX_SEGMENT, MIN_CUT, PREFIX, TAIL, SessionOptions
 from audio.segment import FRAME, Segment
-from audio.transcriber import SAMPLE_RATE
 
-ASKED = Listening()
+ASKED = SessionOptions()
 
 
 @pytest.mark.parametrize(
@@ -35,24 +35,24 @@ def test_what_was_forgotten_does_not_count() -> None:
 def test_inside_a_segment_less_is_still_speech() -> None:
     assert is_speech(0.35, ASKED)
     assert not is_speech(0.34, ASKED)
-    assert not is_speech(0.0, Listening(threshold=0.0))
+    assert not is_speech(0.0, SessionOptions(threshold=0.0))
 
 
 def test_the_prefix_is_whole_frames() -> None:
     assert prefix(ASKED) == PREFIX
-    assert prefix(Listening(prefix_s=0.1)) == 3 * FRAME
+    assert prefix(SessionOptions(prefix_s=0.1)) == 3 * FRAME
 
 
 def test_a_segment_is_over_after_the_endpointing_time() -> None:
     segment = Segment(0, start=0, last_speech=SAMPLE_RATE)
     assert end_of(segment, SAMPLE_RATE * 3 // 2 - 1, ASKED) is None
     assert end_of(segment, SAMPLE_RATE * 3 // 2, ASKED) == SAMPLE_RATE + TAIL
-    assert end_of(segment, 100 * SAMPLE_RATE, Listening(endpointing_s=None)) is None
+    assert end_of(segment, 100 * SAMPLE_RATE, SessionOptions(endpointing_s=None)) is None
 
 
 def test_a_segment_with_less_silence_than_its_tail_ends_where_it_was_heard_to() -> None:
     segment = Segment(0, start=0, last_speech=SAMPLE_RATE)
-    asked = Listening(endpointing_s=0.05)
+    asked = SessionOptions(endpointing_s=0.05)
     assert end_of(segment, SAMPLE_RATE + 1000, asked) == SAMPLE_RATE + 1000
 
 

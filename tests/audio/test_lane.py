@@ -5,15 +5,15 @@ import json
 
 import pytest
 
-from audio.fake import spoken
 from audio.lane import KEPT_S
+from audio.model.fake import spoken
+from audio.model.transcriber import SAMPLE_RATE
 from audio.policy import WIDEST_S
-from audio.transcriber import SAMPLE_RATE
-from events.topics import stored, user_topic
-from gateway.auth import Grants, Principal
+from events.log.topics import stored, user_topic
+from gateway.access.auth import Grants, Principal
 from gateway.errors import BadRequest, Forbidden, LogUnavailable, NotFound, Overloaded
 from tests.audio.lanes import Client, MoodyLog, Place, place
-from tests.virtual_time import simulated
+from tests.support.virtual_time import simulated
 
 WORDS = [(1, 0.4, 0.1), (2, 0.4, 1.0)]
 MORE = [(3, 0.4, 0.1), (4, 0.4, 1.0)]

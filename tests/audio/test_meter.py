@@ -3,7 +3,7 @@
 import pytest
 
 from audio.meter import ALLOWANCE_S, LEAST_FRAME, MESSAGES_PER_S, Meter
-from audio.transcriber import SAMPLE_RATE
+from audio.model.transcriber import SAMPLE_RATE
 from gateway.errors import TooLarge
 
 

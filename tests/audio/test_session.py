@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audio.fake import hear, spoken
-from audio.listening import MAX_SEGMENT, MAX_WAITING, PREFIX, TAIL, Listening, Settled
-from audio.protocol import Ack, Done, Final, Gap, Marker, Partial, SpeechStarted, SpeechStopped
+from audio.messages import Ack, Done, Final, Gap, Marker, Partial, SpeechStarted, SpeechStopped
+from audio.model.fake import hear, spoken
+from audio.model.transcriber import MAX_TASK_S, SAMPLE_RATE, Transcription
+from audio.options import MAX_SEGMENT, MAX_WAITING, PREFIX, TAIL, SessionOptions, Settled
 from audio.segment import FRAME
 from audio.session import Session
-from audio.transcriber import MAX_TASK_S, SAMPLE_RATE, Heard
 from tests.audio.listening import feed, finals, gaps, listen, partials, text, work
 
 SENTENCE = [(1, 0.3, 0.1), (2, 0.3, 0.1), (3, 0.4, 1.0)]
@@ -42,15 +42,15 @@ def test_times_are_those_of_the_speech() -> None:
 
 
 def test_words_are_timed_from_the_beginning_of_the_session() -> None:
-    [final] = finals(listen(np.concatenate([silence(2), spoken(SENTENCE)]), Listening(words=True)))
+    [final] = finals(listen(np.concatenate([silence(2), spoken(SENTENCE)]), SessionOptions(words=True)))
     assert final.words is not None
     assert [(word.text, round(word.start, 1)) for word in final.words] == [("w1", 2.0), ("w2", 2.4), ("w3", 2.8)]
 
 
 def test_a_pause_shorter_than_asked_for_ends_nothing() -> None:
     audio = spoken([(1, 0.5, 0.8), (2, 0.5, 1.5)])
-    assert len(finals(listen(audio, Listening(endpointing_s=0.5)))) == 2
-    assert [final.text for final in finals(listen(audio, Listening(endpointing_s=1.0)))] == ["w1 w2"]
+    assert len(finals(listen(audio, SessionOptions(endpointing_s=0.5)))) == 2
+    assert [final.text for final in finals(listen(audio, SessionOptions(endpointing_s=1.0)))] == ["w1 w2"]
 
 
 def test_the_stable_prefix_of_a_segment_only_grows() -> None:
@@ -64,13 +64,13 @@ def test_the_stable_prefix_of_a_segment_only_grows() -> None:
 
 
 def test_without_interim_results_only_finals_are_made() -> None:
-    output = listen(spoken(SENTENCE), Listening(interim_results=False))
+    output = listen(spoken(SENTENCE), SessionOptions(interim_results=False))
     assert not partials(output)
     assert text(output) == "w1 w2 w3"
 
 
 def test_silence_asks_nothing_of_the_model_and_is_settled_now_and_then() -> None:
-    session = Session(Listening())
+    session = Session(SessionOptions())
     feed(session, silence(60))
     assert session.wants(0.5) is None
     settled = [message.position / SAMPLE_RATE for message in session.take_output() if isinstance(message, Settled)]
@@ -93,7 +93,7 @@ def test_a_long_segment_is_cut_at_a_pause_and_loses_no_word() -> None:
 
 
 def test_no_task_is_longer_than_a_model_takes() -> None:
-    session = Session(Listening(endpointing_s=10))
+    session = Session(SessionOptions(endpointing_s=10))
     for _ in range(200):
         feed(session, spoken([(5, 0.5, 0.1)]))
         if session.wants(0.5) is not None:
@@ -103,10 +103,10 @@ def test_no_task_is_longer_than_a_model_takes() -> None:
 
 
 def test_segments_are_numbered_without_a_hole_though_one_says_nothing() -> None:
-    session = Session(Listening(interim_results=False))
+    session = Session(SessionOptions(interim_results=False))
     feed(session, spoken(SENTENCE))
     task = session.take()
-    session.heard(task, Heard(text=""))  # a cough
+    session.heard(task, Transcription(text=""))  # a cough
     feed(session, spoken(SENTENCE))
     work(session)
     session.stop()
@@ -117,18 +117,18 @@ def test_segments_are_numbered_without_a_hole_though_one_says_nothing() -> None:
 
 
 def test_a_segment_that_was_shown_has_a_final_even_when_it_says_nothing() -> None:
-    session = Session(Listening())
+    session = Session(SessionOptions())
     feed(session, spoken([(1, 1.0, 0.0)]))
     work(session, only=1)
     assert partials(session.take_output())
     feed(session, silence(1))
     task = session.take()
-    session.heard(task, Heard(text=""))
+    session.heard(task, Transcription(text=""))
     assert [(final.segment, final.text) for final in finals(session.take_output())] == [(0, "")]
 
 
 def test_a_guess_is_the_final_when_the_silence_lasts() -> None:
-    session = Session(Listening(interim_results=False, endpointing_s=1.0))
+    session = Session(SessionOptions(interim_results=False, endpointing_s=1.0))
     feed(session, spoken([(1, 0.5, 0.4)]))
     assert session.wants(0.5) == 2
     task = session.take()
@@ -141,7 +141,7 @@ def test_a_guess_is_the_final_when_the_silence_lasts() -> None:
 
 
 def test_a_guess_is_forgotten_when_speech_goes_on() -> None:
-    session = Session(Listening(interim_results=False, endpointing_s=1.0))
+    session = Session(SessionOptions(interim_results=False, endpointing_s=1.0))
     feed(session, spoken([(1, 0.5, 0.4)]))
     work(session, only=2)
     feed(session, spoken([(2, 0.5, 1.2)]))
@@ -150,7 +150,7 @@ def test_a_guess_is_forgotten_when_speech_goes_on() -> None:
 
 
 def test_a_guess_that_is_still_being_made_when_the_segment_ends_is_its_final() -> None:
-    session = Session(Listening(interim_results=False))
+    session = Session(SessionOptions(interim_results=False))
     feed(session, spoken([(1, 0.5, 0.3)]))
     task = session.take()
     feed(session, silence(1))
@@ -160,7 +160,7 @@ def test_a_guess_that_is_still_being_made_when_the_segment_ends_is_its_final() -
 
 
 def test_flush_makes_final_what_was_heard() -> None:
-    session = Session(Listening())
+    session = Session(SessionOptions())
     feed(session, spoken([(1, 0.8, 0.0)]))
     session.flush()
     work(session)
@@ -173,14 +173,14 @@ def test_flush_makes_final_what_was_heard() -> None:
 
 
 def test_flush_in_silence_settles_all() -> None:
-    session = Session(Listening())
+    session = Session(SessionOptions())
     feed(session, silence(2))
     session.flush()
     assert session.settled == session.position
 
 
 def test_a_marker_comes_back_when_all_before_it_was_understood() -> None:
-    session = Session(Listening())
+    session = Session(SessionOptions())
     session.mark("a")
     assert [message.id for message in session.take_output() if isinstance(message, Marker)] == ["a"]
     feed(session, spoken([(1, 0.8, 0.0)]))
@@ -191,7 +191,7 @@ def test_a_marker_comes_back_when_all_before_it_was_understood() -> None:
 
 
 def test_stop_ends_with_done_after_the_last_final() -> None:
-    session = Session(Listening())
+    session = Session(SessionOptions())
     feed(session, spoken([(1, 0.8, 0.0)]))
     session.stop()
     assert not session.is_done
@@ -203,7 +203,7 @@ def test_stop_ends_with_done_after_the_last_final() -> None:
 
 
 def test_a_task_that_fails_twice_is_a_gap_and_nothing_else_is_lost() -> None:
-    session = Session(Listening(interim_results=False))
+    session = Session(SessionOptions(interim_results=False))
     feed(session, spoken(SENTENCE))
     for _ in range(2):
         session.take()
@@ -217,7 +217,7 @@ def test_a_task_that_fails_twice_is_a_gap_and_nothing_else_is_lost() -> None:
 
 
 def test_when_the_model_is_far_behind_the_oldest_audio_is_a_gap() -> None:
-    session = Session(Listening(interim_results=False))
+    session = Session(SessionOptions(interim_results=False))
     for number in range(1, 200):
         feed(session, spoken([(number, 0.5, 0.7)]))
     work(session)
@@ -232,24 +232,24 @@ def test_when_the_model_is_far_behind_the_oldest_audio_is_a_gap() -> None:
 
 
 def test_the_language_is_settled_by_the_first_final() -> None:
-    session = Session(Listening())
+    session = Session(SessionOptions())
     feed(session, spoken([(1, 0.6, 0.0)]))
     task = session.take()
     assert task.language is None
-    session.heard(task, Heard(text="w1", language="de"))
+    session.heard(task, Transcription(text="w1", language="de"))
     assert session.language is None, "a second of speech is too little to tell"
     feed(session, silence(1))
     task = session.take()
-    session.heard(task, Heard(text="w1", language="fr"))
+    session.heard(task, Transcription(text="w1", language="fr"))
     assert session.language == "fr"
 
 
 def test_a_session_goes_on_from_where_it_was_settled() -> None:
-    first = Session(Listening(interim_results=False))
+    first = Session(SessionOptions(interim_results=False))
     audio = np.concatenate([spoken(SENTENCE), spoken([(7, 0.5, 0.1), (8, 0.5, 1.0)])])
     feed(first, audio[: int(2.5 * SAMPLE_RATE)])
     work(first)
-    second = Session(Listening(interim_results=False), settled=first.settled, segments=first.segments)
+    second = Session(SessionOptions(interim_results=False), settled=first.settled, segments=first.segments)
     feed(second, audio[first.settled :])
     work(second)
     assert text(first.take_output()) == "w1 w2 w3"
@@ -271,7 +271,7 @@ def test_however_it_is_cut_every_word_is_final_once(
 ) -> None:
     """Each cut is a process that dies: another goes on from what was settled, and is sent everything since."""
     audio = spoken([(number, max(0.1, lasts_s), pause_s) for number, lasts_s, pause_s in words])
-    session, said, number = Session(Listening()), [], 0
+    session, said, number = Session(SessionOptions()), [], 0
     deaths = sorted(len(audio) * cut // 100 // FRAME * FRAME for cut in cuts)
     at = 0
     while at < len(audio):
@@ -279,7 +279,7 @@ def test_however_it_is_cut_every_word_is_final_once(
         if deaths and at >= deaths[0]:
             deaths.pop(0)
             said += session.take_output()
-            session = Session(Listening(), settled=session.settled, segments=session.segments)
+            session = Session(SessionOptions(), settled=session.settled, segments=session.segments)
             at = session.settled
             continue
         feed(session, audio[at : at + step])

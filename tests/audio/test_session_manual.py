@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from audio.fake import hear, spoken
-from audio.listening import MAX_SEGMENT, MAX_WAITING, Listening, Output, Settled
-from audio.protocol import Final, Gap, Partial, SpeechStarted, SpeechStopped, TurnOver
+from audio.messages import Final, Gap, Partial, SpeechStarted, SpeechStopped, TurnOver
+from audio.model.fake import hear, spoken
+from audio.model.transcriber import SAMPLE_RATE
+from audio.options import MAX_SEGMENT, MAX_WAITING, Output, SessionOptions, Settled
 from audio.segment import FRAME, Turn
 from audio.session import Session
-from audio.transcriber import SAMPLE_RATE
 from tests.audio.listening import feed, finals, gaps, partials, text, work
 
-MANUAL = Listening(endpointing_s=None, turns=True)
-TURNS = Listening(turns=True)
+MANUAL = SessionOptions(endpointing_s=None, turns=True)
+TURNS = SessionOptions(turns=True)
 SENTENCE = [(1, 0.32, 0.128), (2, 0.32, 0.128), (3, 0.416, 0.96)]
 
 
@@ -132,7 +132,7 @@ def test_a_speaker_without_a_pause_is_one_turn_of_several_segments() -> None:
 
 
 def test_turns_with_endpointing_say_where_they_are() -> None:
-    session = Session(Listening(turns=True, prefix_s=0.32))
+    session = Session(SessionOptions(turns=True, prefix_s=0.32))
     output = say(session, np.concatenate([silence(2.048), spoken(SENTENCE), spoken(SENTENCE)]))
     starts = [message for message in output if isinstance(message, SpeechStarted)]
     stops = [message for message in output if isinstance(message, SpeechStopped)]
@@ -153,7 +153,7 @@ def test_noise_that_was_taken_for_speech_is_a_turn_that_is_over() -> None:
 
 
 def test_without_turns_nothing_is_told_of_them() -> None:
-    session = Session(Listening())
+    session = Session(SessionOptions())
     output = say(session, spoken(SENTENCE))
     assert not over(output)
     assert all(getattr(message, "turn", None) is None for message in output)
@@ -232,9 +232,9 @@ def test_the_mode_may_change_between_turns() -> None:
 
 def test_a_new_language_takes_the_place_of_the_one_that_was_found() -> None:
     session = Session(TURNS, language="de")
-    session.ask(Listening(turns=True, language="en"))
+    session.ask(SessionOptions(turns=True, language="en"))
     assert session.language == "en"
-    session.ask(Listening(turns=True, language="en", prompt="hello"))
+    session.ask(SessionOptions(turns=True, language="en", prompt="hello"))
     assert session.language == "en"
 
 
@@ -263,6 +263,6 @@ def test_a_turn_whose_audio_nobody_could_hear_in_time_is_a_gap_and_over() -> Non
 @pytest.mark.parametrize("threshold", [0.2, 0.9])
 def test_speech_begins_above_the_threshold_that_was_asked_for(threshold: float) -> None:
     for probability, begins in [(threshold - 0.02, False), (threshold + 0.02, True)]:
-        session = Session(Listening(threshold=threshold))
+        session = Session(SessionOptions(threshold=threshold))
         session.hear(silence(1.024), [probability] * 32)
         assert session.is_open is begins

@@ -11,18 +11,18 @@ import psutil
 import pytest
 import soundfile
 
-from audio.desk import BACKGROUND, SPOKEN_S, Desk
-from audio.fake import FakeTranscriber, FakeVoice, spoken
-from audio.hearing import Models
+from audio.messages import Final
+from audio.model.desk import BACKGROUND, SPOKEN_S, Desk
+from audio.model.fake import FakeTranscriber, FakeVoice, spoken
+from audio.model.models import Models
+from audio.model.transcriber import SAMPLE_RATE, Samples, Transcription, TranscriptionTask
 from audio.policy import NARROWEST_S
-from audio.protocol import Final
-from audio.transcriber import SAMPLE_RATE, Heard, Samples, Task
-from audio.upload import AHEAD, Progress, Reading, Uploads, asked_of, reading
+from audio.upload import AHEAD, FileTranscription, Progress, Uploads, asked_of, reading
 from gateway.errors import BadRequest, Overloaded, TrilaneError
-from tests.virtual_time import simulated
+from tests.support.virtual_time import simulated
 
 DEADLINE_S = 20.0
-TASK = Task(audio=np.zeros(1600, np.float32))
+TASK = TranscriptionTask(audio=np.zeros(1600, np.float32))
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def real(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
     return run
 
 
-async def transcript(here: Models, file: BinaryIO, **asked: Any) -> tuple[list[Final], Reading]:
+async def transcript(here: Models, file: BinaryIO, **asked: Any) -> tuple[list[Final], FileTranscription]:
     async with reading(here, file, "a.wav", asked_of(**asked)) as one, aclosing(one.heard_so_far()) as heard:
         return [said async for said in heard if isinstance(said, Final)], one
 
@@ -222,13 +222,13 @@ class Client:
     def wants(self, step_s: float) -> int | None:
         return self.urgency if self.tasks and not self.is_busy else None
 
-    def take(self) -> Task:
+    def take(self) -> TranscriptionTask:
         self.tasks -= 1
         self.taken += 1
         self.is_busy = True
         return TASK
 
-    def heard(self, task: Task, answer: Heard) -> None:
+    def heard(self, task: TranscriptionTask, answer: Transcription) -> None:
         self.is_busy = False
 
     def failed(self) -> None:

@@ -10,7 +10,7 @@ from loadtests.upstream.shapes import word, words
 from tests.clients.ai_sdk import AISDK
 from tests.clients.conftest import Open, Stored
 from tests.conftest import Gateway, UpstreamThread
-from tests.sse_client import chat_body, send
+from tests.support.sse_client import chat_body, send
 
 Snapshot = Callable[[], Stored]
 

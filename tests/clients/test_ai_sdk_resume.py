@@ -11,7 +11,7 @@ from loadtests.upstream.shapes import words
 from tests.clients.ai_sdk import AISDK, ChatClient
 from tests.clients.conftest import Open, Stored
 from tests.conftest import Gateway, UpstreamThread, eventually
-from tests.sse_client import follow
+from tests.support.sse_client import follow
 
 Snapshot = Callable[[], Stored]
 SLOW = "T=60 I=5000"

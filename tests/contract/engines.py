@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from events.log import Append, Appended, Commit, EventLog, Retention, Slice
-from events.memory import MemoryLog
-from events.sqlite import SqliteLog
+from events.log.memory import MemoryLog
+from events.log.port import Append, Appended, Commit, EventLog, Retention, Slice
+from events.log.sqlite.engine import SqliteLog
 
 TEST_S = 30.0
 

@@ -1,4 +1,4 @@
-"""What `events.log.EventLog` promises, on every engine."""
+"""What `events.log.port.EventLog` promises, on every engine."""
 
 import asyncio
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from events.log import Append, Appended, Commit, Slice
+from events.log.port import Append, Appended, Commit, Slice
 from gateway.errors import LogConflict, LogUnavailable, WrongOwner
 from tests.contract.engines import Engine, Heard, flat, put, scenario, whole
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from events.log import Append, Retention, Slice
+from events.log.port import Append, Retention, Slice
 from gateway.errors import LogConflict
 from tests.contract.engines import Engine, Heard, flat, put, scenario, whole
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from events.log import Append, Appended, Retention, Slice
+from events.log.port import Append, Appended, Retention, Slice
 from gateway.errors import LogConflict, WrongOwner
 from tests.contract.engines import Engine, Heard, SweepingLog, flat, keep_all, put, scenario, whole
 
@@ -216,8 +216,8 @@ async def test_offsets_that_one_never_saw_stay_taken_when_they_were_trimmed_at_o
 
 WRITER = """
 import asyncio, sys
-from events.log import Append, Retention
-from events.sqlite import SqliteLog
+from events.log.port import Append, Retention
+from events.log.sqlite.engine import SqliteLog
 
 async def main(path, count, topics):
     log = SqliteLog(path, lambda topic: Retention())

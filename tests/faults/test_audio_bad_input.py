@@ -12,7 +12,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from gateway.auth import mint
+from gateway.access.auth import mint
 from tests.audio.speaker import RATE, SUBPROTOCOL, speech
 from tests.conftest import Gateway
 

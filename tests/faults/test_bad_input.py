@@ -13,12 +13,12 @@ import httpx2
 import jwt
 import pytest
 
-from gateway.auth import mint
+from gateway.access.auth import mint
 from loadtests.upstream import Answer, words
 from loadtests.upstream.shapes import encode, error
 from loadtests.upstream.stream import half
 from tests.conftest import Gateway, UpstreamThread, eventually, serving
-from tests.sse_client import Frames, chat_body, read_frames, user_message
+from tests.support.sse_client import Frames, chat_body, read_frames, user_message
 
 ALICE = "alice-7f3c9b1e5d2a4f6087c1"
 BOB = "bob-5a1d0c8e9f2b4736a6e0"

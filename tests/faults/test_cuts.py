@@ -15,7 +15,7 @@ import httpx2
 from loadtests.upstream import words
 from tests.conftest import Gateway, UpstreamThread
 from tests.faults.cutting_proxy import Cut, CuttingProxy
-from tests.sse_client import chat_body
+from tests.support.sse_client import chat_body
 
 TOKENS = 40
 AT_ONCE = 12

@@ -18,7 +18,7 @@ import pytest
 
 from loadtests.upstream import words
 from tests.conftest import Gateway, UpstreamThread, eventually, serving
-from tests.sse_client import Frames, chat_body, follow
+from tests.support.sse_client import Frames, chat_body, follow
 
 LONG = "T=4000 I=20000"
 ENVIRONMENTS: dict[str, dict[str, str]] = {
@@ -246,7 +246,7 @@ def test_a_second_signal_ends_it_now(gateways: dict[str, Gateway], upstream: Ups
 def check_interrupted(gateway: Gateway, upstream: UpstreamThread) -> None:
     """The one run was ended by its own process, and said so before that process was gone."""
     eventually(lambda: not upstream.open_requests, what="no open upstream request")
-    [row] = gateway.usage()
+    [row] = gateway.core.usage()
     assert row["outcome"] == "error"
     chunks = [data for name, data in gateway.events(f"run/{row['runId']}") if name == "chunk"]
     assert chunks[-1]["type"] == "error"

@@ -17,8 +17,8 @@ import httpx2
 import pytest
 
 from tests.conftest import Gateway, read_topic
-from tests.event_streams import EventReader, Refused
-from tests.sse_decoder import Event
+from tests.support.event_streams import EventReader, Refused
+from tests.support.sse_decoder import Event
 
 LONG = bool(os.environ.get("LONG_TESTS"))
 READERS, CUTS, PUBLISHERS = (200, 10_000, 5) if LONG else (40, 600, 5)

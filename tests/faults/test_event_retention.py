@@ -11,8 +11,8 @@ import httpx2
 import pytest
 
 from tests.conftest import Gateway
-from tests.event_streams import EventReader
-from tests.sse_decoder import Event
+from tests.support.event_streams import EventReader
+from tests.support.sse_decoder import Event
 
 KEPT = 300
 TOPICS = ["a", "b", "c"]

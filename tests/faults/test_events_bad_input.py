@@ -16,9 +16,9 @@ import httpx2
 import pytest
 
 from tests.conftest import Gateway, eventually
-from tests.event_streams import EventReader
 from tests.faults.test_bad_input import check_problem
-from tests.sse_decoder import SseDecoder
+from tests.support.event_streams import EventReader
+from tests.support.sse_decoder import SseDecoder
 
 LIMIT = 65_536
 STREAMS = 20

@@ -18,10 +18,10 @@ from urllib.parse import quote, urlencode
 import httpx2
 import pytest
 
-from gateway.auth import mint
+from gateway.access.auth import mint
 from tests.conftest import Gateway
 from tests.faults.test_bad_input import check_problem
-from tests.sse_decoder import Event, SseDecoder
+from tests.support.sse_decoder import Event, SseDecoder
 
 SECRET = "f0e1d2c3b4a5968778695a4b3c2d1e0f-jwt"
 PAGE = "https://app.example"

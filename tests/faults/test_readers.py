@@ -21,17 +21,17 @@ import httpx2
 import psutil
 import pytest
 
-from events.hub import Hub
-from events.log import Block, Commit, EventLog, Slice
-from gateway.open_streams import OpenStreams
-from gateway.source import Source
-from gateway.sse import EventStream
+from events.log.hub import Hub
+from events.log.port import Block, Commit, EventLog, Slice
+from events.log.source import Source
+from gateway.serving.open_streams import OpenStreams
+from gateway.serving.sse import EventStream
 from loadtests.upstream import Answer, words
 from loadtests.upstream.shapes import chunk
 from loadtests.upstream.stream import finish, start
 from tests.conftest import Gateway, UpstreamThread, eventually, serving
-from tests.sse_client import Frames, chat_body, follow, iter_frames, send
-from tests.streams import FakeServer
+from tests.support.sse_client import Frames, chat_body, follow, iter_frames, send
+from tests.support.streams import FakeServer
 
 STALL_S = 60.0 if os.environ.get("LONG_TESTS") else 5.0
 DELTAS = 5000

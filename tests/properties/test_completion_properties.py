@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.chat.completion import Chunk, CompletionParser
-from tests.completions import frames
+from gateway.chat.upstreams.completion import Chunk, CompletionParser
+from tests.support.completions import frames
 
 TEXTS = st.text(max_size=12)
 DELTAS = st.one_of(

@@ -16,17 +16,17 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from events import feed as feed_module
-from events import live as live_module
-from events import memory as memory_module
-from events import subscription as subscription_module
+from events.feed import fanout as live_module
+from events.feed import feed as feed_module
+from events.feed import subscription as subscription_module
 from events.lane import EventsLane
-from events.log import Retention
-from events.topics import is_pattern, stored
-from tests.followers import Follower, PeerLog, follow, lane_on, say
-from tests.readers import settle
-from tests.sse_decoder import Event
-from tests.virtual_time import VirtualTime
+from events.log import memory as memory_module
+from events.log.port import Retention
+from events.log.topics import is_pattern, stored
+from tests.support.followers import Follower, PeerLog, follow, lane_on, say
+from tests.support.readers import settle
+from tests.support.sse_decoder import Event
+from tests.support.virtual_time import VirtualTime
 
 T = TypeVar("T")
 KEPT_EVENTS = 8

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from gateway.chat.history import Trigger, reconcile
 from gateway.chat.messages import UIMessage
 from gateway.errors import BadRequest
-from tests.chats import after, answer, brief, history, message, tool, user
+from tests.support.chats import after, answer, brief, history, message, tool, user
 
 IDS = [f"{number}" for number in range(6)]
 TEXTS = st.sampled_from(["a", "b", "c"])

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from events import hub as hub_module
-from events import ring as ring_module
-from events.hub import Hub, Reader
-from events.log import Append, Block, Position
-from tests.readers import SharedLog, settle
+from events.log import hub as hub_module
+from events.log import ring as ring_module
+from events.log.hub import Hub, TopicReader
+from events.log.port import Append, Block, Position
+from tests.support.readers import SharedLog, settle
 
 BOUNDS = {"RING_MAX_FRAMES": 12, "RING_MAX_BYTES": 100}
 """Small, so that readers fall off the ring all the time."""
@@ -33,7 +33,7 @@ ENCODERS = [plain, reversed_]
 class Followed:
     """One reader, and what it was told."""
 
-    reader: Reader
+    reader: TopicReader
     encoder: int
     after: int
     told: bytes = b""

@@ -11,7 +11,7 @@ import hypothesis.strategies as st
 from hypothesis import HealthCheck, given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from events.log import Append, Appended, Retention, Slice
+from events.log.port import Append, Appended, Retention, Slice
 from gateway.errors import LogConflict, LogError, WrongOwner
 from tests.contract.engines import Engine, Heard, SweepingLog, flat, whole
 

@@ -7,11 +7,11 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.log import Block
-from gateway.chat.completion import Chunk
+from events.log.port import Block
 from gateway.chat.dialects.openai import CompletionFrames
 from gateway.chat.dialects.ui_message import CHUNK, ChunkWriter, UIFrames, resume_writer
-from tests.shown import Shown
+from gateway.chat.upstreams.completion import Chunk
+from tests.support.shown import Shown
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 JSON_VALUES = st.recursive(

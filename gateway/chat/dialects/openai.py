@@ -9,12 +9,12 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Raw, UnsetType
 
-from events.log import Block
+from events.log.port import Block
 from gateway.chat.dialects.ui_message import CHUNK, StoredChunk, decode_chunk
 from gateway.chat.ending import RunFinished
 from gateway.chat.messages import parts_of
+from gateway.core.usage import Usage
 from gateway.errors import BadRequest
-from gateway.usage import Usage
 
 _json = msgspec.json.Encoder().encode
 FINISH = {"stop": "stop", "length": "length", "content-filter": "content_filter", "tool-calls": "tool_calls"}

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from events.log import Block
-from gateway.chat.completion import Chunk, FinishReason, ToolCall
+from events.log.port import Block
+from gateway.chat.upstreams.completion import Chunk, FinishReason, ToolCall
 
 HEADERS = [(b"x-vercel-ai-ui-message-stream", b"v1")]
 DONE = b"data: [DONE]\n\n"

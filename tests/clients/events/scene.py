@@ -16,8 +16,8 @@ from typing import Any
 import httpx2
 import msgspec
 
-from events.log import Append
-from events.sqlite import SqliteLog
+from events.log.port import Append
+from events.log.sqlite.engine import SqliteLog
 from gateway.settings import Settings
 from gateway.units import retention_of
 from tests.clients.events.seen import Application

@@ -1,0 +1,156 @@
+"""WAV as a stream: its header is read here, its samples are raw PCM.
+
+libav waits for 2 to 3 s of a WAV stream before it says anything, libsndfile reads none that cannot be sought; the
+header is five numbers. A size of 0, or one that no recorder knew (0xFFFFFFFF and the like), means: to the end. Other
+chunks are passed over wherever they stand; a second file in the same stream is refused, not dropped.
+"""
+
+import struct
+
+import numpy as np
+
+from audio.decoders.formats import RAW, STALL_BYTES, PcmDecoder, SampleFormat, bad_audio, check, tame, unlike
+from audio.model.transcriber import Samples
+
+MAX_FORMAT_BYTES = 1024
+UNKNOWN_SIZE = 0x7FFF0000
+"""Recorders that write to a pipe name this much or more."""
+
+_PCM, _FLOAT, _MULAW, _EXTENSIBLE = 1, 3, 7, 0xFFFE
+_CHUNK = struct.Struct("<4sI")
+_FORMAT = struct.Struct("<HHIIHH")
+
+
+def _u8(data: bytes) -> Samples:
+    return (np.frombuffer(data, np.uint8).astype(np.float32) - np.float32(128)) * np.float32(2**-7)
+
+
+def _s24(data: bytes) -> Samples:
+    shifted = np.zeros((len(data) // 3, 4), np.uint8)
+    shifted[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
+    return _s32(shifted.tobytes())
+
+
+def _s32(data: bytes) -> Samples:
+    return np.frombuffer(data, "<i4").astype(np.float32) * np.float32(2**-31)
+
+
+def _f64(data: bytes) -> Samples:
+    with np.errstate(over="ignore"):
+        return tame(np.frombuffer(data, "<f8").astype(np.float32))
+
+
+FORMS = {
+    (_PCM, 8): SampleFormat(1, _u8),
+    (_PCM, 16): RAW["pcm_s16le"],
+    (_PCM, 24): SampleFormat(3, _s24),
+    (_PCM, 32): SampleFormat(4, _s32),
+    (_FLOAT, 32): RAW["pcm_f32le"],
+    (_FLOAT, 64): SampleFormat(8, _f64),
+    (_MULAW, 8): RAW["mulaw"],
+}
+"""By the format's tag and the bits of a sample."""
+
+
+class Wav:
+    """One file, however long. `samples` are counted at the rate named in `start`, whatever the file's own is."""
+
+    __slots__ = ("_begun", "_data_left", "_first", "_named_rate", "_own_rate", "_pcm", "_quiet", "_skip", "_waiting")
+
+    def __init__(self, named_rate: int, *, first: int = 0) -> None:
+        self._named_rate = self._own_rate = named_rate
+        self._first = first
+        self._waiting = bytearray()
+        """Bytes that no chunk has taken yet."""
+        self._begun = False
+        self._skip = 0
+        """Bytes of a chunk that says nothing here."""
+        self._data_left = 0
+        self._pcm: PcmDecoder | None = None
+        self._quiet = 0
+        """Bytes since the last sample."""
+
+    @property
+    def samples(self) -> int:
+        heard = 0 if self._pcm is None else self._pcm.samples
+        return self._first + heard * self._named_rate // self._own_rate
+
+    async def feed(self, data: bytes) -> Samples:
+        self._waiting += data
+        parts: list[Samples] = []
+        while self._waiting:
+            if self._data_left:
+                parts.append(self._hear())
+            elif self._skip:
+                self._skip -= len(self._pop(self._skip))
+            elif not self._enter():
+                break
+        self._quiet = 0 if parts else self._quiet + len(data)
+        if self._quiet > STALL_BYTES:
+            raise bad_audio(f"{STALL_BYTES} bytes of the WAV stream, and not one sample")
+        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+    async def end(self) -> Samples:
+        return np.zeros(0, np.float32) if self._pcm is None else self._pcm.rest()
+
+    def close(self) -> None:
+        self._waiting = bytearray()
+        if self._pcm is not None:
+            self._pcm.close()
+
+    def _pop(self, count: int) -> bytes:
+        taken = bytes(self._waiting[:count])
+        del self._waiting[:count]
+        return taken
+
+    def _hear(self) -> Samples:
+        assert self._pcm is not None
+        data = self._pop(self._data_left)
+        self._data_left -= len(data)
+        return self._pcm.take(data)
+
+    def _enter(self) -> bool:
+        """Into the next chunk. False: its beginning is not all there."""
+        if not self._begun:
+            if len(self._waiting) < 12:
+                return False
+            start = self._pop(12)
+            if start[:4] not in (b"RIFF", b"RF64") or start[8:] != b"WAVE":
+                raise unlike("WAV (RIFF....WAVE)", start)
+            self._begun = True
+        if len(self._waiting) < _CHUNK.size:
+            return False
+        name, size = _CHUNK.unpack_from(self._waiting)
+        if name == b"fmt " and self._pcm is None:
+            return self._read_format(size)
+        self._pop(_CHUNK.size)
+        self._skip = size + size % 2
+        if name == b"data":
+            self._enter_data(size)
+        elif name in (b"RIFF", b"RF64"):
+            raise bad_audio("a second WAV file follows the first; send one, or name pcm_s16le")
+        return True
+
+    def _enter_data(self, size: int) -> None:
+        if self._pcm is None:
+            raise bad_audio("the WAV stream has a chunk `data` before its `fmt `")
+        endless = size == 0 or size >= UNKNOWN_SIZE
+        self._data_left = 1 << 62 if endless else size
+        self._skip = size % 2
+
+    def _read_format(self, size: int) -> bool:
+        if not _FORMAT.size <= size <= MAX_FORMAT_BYTES:
+            raise bad_audio(f"the WAV stream's `fmt ` has {size} bytes; {_FORMAT.size} to {MAX_FORMAT_BYTES} are taken")
+        if len(self._waiting) < _CHUNK.size + size + size % 2:
+            return False
+        body = self._pop(_CHUNK.size + size + size % 2)[_CHUNK.size :]
+        tag, channels, sample_rate, _, _, bits = _FORMAT.unpack_from(body)
+        if tag == _EXTENSIBLE and size >= 26:
+            tag = int.from_bytes(body[24:26], "little")
+        form = FORMS.get((tag, bits))
+        if form is None:
+            raise bad_audio(f"the WAV stream has format {tag} with {bits} bits; PCM, float and mu-law are taken")
+        check(sample_rate, channels)
+        self._own_rate = sample_rate
+        self._pcm = PcmDecoder(form, sample_rate, channels)
+        return True

@@ -1,0 +1,287 @@
+"""OpenAI's Realtime transcription events (the GA shape), as closed tagged unions: what may be said, and what is told.
+
+Fields that are not named here are passed over, as its own clients send some that mean nothing to a transcript; what is
+in effect stands in `session.created` and `session.updated`. Where a client cannot know better, an event says more than
+OpenAI's does (`words`, `start_ms`, `cursor`): the SDKs keep fields that they do not know.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from audio.messages import MAX_PROMPT, Word
+
+WORDS = "item.input_audio_transcription.words"
+"""Our own, in `include`: `completed` has the times of the words."""
+
+
+class WireStruct(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a session; in a change, what is UNSET stays as it is."""
+
+
+# The session
+
+
+class PcmFormat(WireStruct, tag_field="type", tag="audio/pcm", frozen=True):
+    """Signed 16 bit, little endian, one channel."""
+
+    rate: Annotated[int, Meta(ge=8000, le=48_000)] = 24_000
+
+
+class MulawFormat(WireStruct, tag_field="type", tag="audio/pcmu", frozen=True):
+    """G.711, at 8 kHz."""
+
+
+class AlawFormat(WireStruct, tag_field="type", tag="audio/pcma", frozen=True):
+    """G.711, at 8 kHz."""
+
+
+Format = PcmFormat | MulawFormat | AlawFormat
+Eagerness = Literal["low", "medium", "high", "auto"]
+Threshold = Annotated[float, Meta(ge=0.0, le=1.0)]
+PrefixMs = Annotated[int, Meta(ge=0, le=5000)]
+SilenceMs = Annotated[int, Meta(ge=100, le=10_000)]
+Language = Annotated[str, Meta(min_length=2, max_length=16)]
+Prompt = Annotated[str, Meta(max_length=MAX_PROMPT)]
+Keywords = Annotated[list[Annotated[str, Meta(max_length=100)]], Meta(max_length=50)]
+
+
+class ServerVad(WireStruct, tag_field="type", tag="server_vad", frozen=True):
+    """A silence ends a turn."""
+
+    threshold: Threshold = 0.5
+    prefix_padding_ms: PrefixMs = 300
+    silence_duration_ms: SilenceMs = 500
+
+
+class SemanticVad(WireStruct, tag_field="type", tag="semantic_vad", frozen=True):
+    """As ServerVad, with a silence as long as one is not eager: nothing here understands what was said."""
+
+    eagerness: Eagerness = "auto"
+
+
+Vad = ServerVad | SemanticVad
+
+
+class Transcription(WireStruct, frozen=True):
+    model: str | None = None
+    """Whatever the client calls it: there is one model."""
+    language: Language | None = None
+    prompt: Prompt | None = None
+    keywords: Keywords | None = None
+
+
+class Input(WireStruct, frozen=True):
+    format: Format = PcmFormat()
+    noise_reduction: None = None
+    """There is none."""
+    transcription: Transcription = Transcription()
+    turn_detection: Vad | None = ServerVad()
+
+
+class Audio(WireStruct, frozen=True):
+    input: Input = Input()
+
+
+class TranscriptionSession(WireStruct, tag_field="type", tag="transcription", frozen=True):
+    id: str = ""
+    object: str = "realtime.transcription_session"
+    expires_at: int | None = None
+    """It does not."""
+    audio: Audio = Audio()
+    include: list[str] | None = None
+
+
+# What a client may change of it
+
+
+class ServerVadChange(WireStruct, tag_field="type", tag="server_vad", frozen=True):
+    threshold: Threshold | UnsetType = UNSET
+    prefix_padding_ms: PrefixMs | UnsetType = UNSET
+    silence_duration_ms: SilenceMs | UnsetType = UNSET
+
+
+class SemanticVadChange(WireStruct, tag_field="type", tag="semantic_vad", frozen=True):
+    eagerness: Eagerness | UnsetType = UNSET
+
+
+class TranscriptionChange(WireStruct, frozen=True):
+    model: str | UnsetType | None = UNSET
+    language: Language | UnsetType | None = UNSET
+    prompt: Prompt | UnsetType | None = UNSET
+    keywords: Keywords | UnsetType | None = UNSET
+
+
+class InputChange(WireStruct, frozen=True):
+    format: Format | UnsetType | None = UNSET
+    transcription: TranscriptionChange | UnsetType | None = UNSET
+    turn_detection: ServerVadChange | SemanticVadChange | UnsetType | None = UNSET
+
+
+class AudioChange(WireStruct, frozen=True):
+    input: InputChange = InputChange()
+
+
+class SessionChange(WireStruct, frozen=True):
+    type: Literal["transcription"] = "transcription"
+    audio: AudioChange = AudioChange()
+    include: list[str] | UnsetType | None = UNSET
+
+
+# What a client says
+
+
+class ClientEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """One text message."""
+
+    event_id: str | None = None
+    """Said again in an error about it."""
+
+
+class SessionUpdate(ClientEvent, tag="session.update", frozen=True):
+    session: SessionChange
+
+
+class BufferAppend(ClientEvent, tag="input_audio_buffer.append", frozen=True):
+    audio: bytes
+    """Base64 on the wire."""
+
+
+class BufferCommit(ClientEvent, tag="input_audio_buffer.commit", frozen=True):
+    """All that was sent and is no item yet becomes one."""
+
+
+class BufferClear(ClientEvent, tag="input_audio_buffer.clear", frozen=True):
+    """All that was sent and is no item yet is forgotten."""
+
+
+ClientMessage = SessionUpdate | BufferAppend | BufferCommit | BufferClear
+
+
+class Head(msgspec.Struct, frozen=True):
+    """Of something that is none of them."""
+
+    type: str = ""
+    event_id: str | None = None
+
+
+# What it is told
+
+
+class ServerEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """One text message, less its `event_id`. Times are milliseconds of all audio that the session got."""
+
+
+class SessionCreated(ServerEvent, tag="session.created", frozen=True):
+    session: TranscriptionSession
+    cursor: str
+    """For `extra_query` of a reconnection, until an item is completed."""
+
+
+class SessionUpdated(ServerEvent, tag="session.updated", frozen=True):
+    session: TranscriptionSession
+
+
+class BufferStarted(ServerEvent, tag="input_audio_buffer.speech_started", frozen=True):
+    audio_start_ms: int
+    item_id: str
+
+
+class BufferStopped(ServerEvent, tag="input_audio_buffer.speech_stopped", frozen=True):
+    audio_end_ms: int
+    item_id: str
+
+
+class BufferCommitted(ServerEvent, tag="input_audio_buffer.committed", frozen=True):
+    item_id: str
+    previous_item_id: str | None
+
+
+class BufferCleared(ServerEvent, tag="input_audio_buffer.cleared", frozen=True):
+    pass
+
+
+class BufferGap(ServerEvent, tag="input_audio_buffer.gap", frozen=True):
+    """Our own: this audio was not heard and will not be."""
+
+    audio_start_ms: int
+    audio_end_ms: int | None
+    """None: nobody knows."""
+    reason: str
+
+
+class Content(WireStruct, tag_field="type", tag="input_audio", frozen=True):
+    transcript: str | None = None
+
+
+class ItemShape(WireStruct, tag_field="type", tag="message", frozen=True):
+    id: str
+    object: str = "realtime.item"
+    role: str = "user"
+    status: str = "completed"
+    content: tuple[Content] = (Content(),)
+
+
+class ItemAdded(ServerEvent, tag="conversation.item.added", frozen=True):
+    item: ItemShape
+    previous_item_id: str | None
+
+
+class ItemDone(ServerEvent, tag="conversation.item.done", frozen=True):
+    item: ItemShape
+    previous_item_id: str | None
+
+
+class TranscriptDelta(ServerEvent, tag="conversation.item.input_audio_transcription.delta", frozen=True, kw_only=True):
+    item_id: str
+    content_index: int = 0
+    delta: str
+
+
+class Duration(WireStruct, tag_field="type", tag="duration", frozen=True):
+    seconds: float
+
+
+class Completed(ServerEvent, tag="conversation.item.input_audio_transcription.completed", frozen=True, kw_only=True):
+    item_id: str
+    content_index: int = 0
+    transcript: str
+    usage: Duration
+    start_ms: int
+    end_ms: int
+    language: str | None
+    cursor: str | None
+    """For `extra_query` of a reconnection."""
+    words: list[Word] | None
+
+
+class ErrorBody(WireStruct, frozen=True, kw_only=True):
+    type: str = "invalid_request_error"
+    code: str | None = None
+    message: str
+    param: str | None = None
+    event_id: str | None = None
+
+
+class TranscriptionFailed(
+    ServerEvent, tag="conversation.item.input_audio_transcription.failed", frozen=True, kw_only=True
+):
+    item_id: str
+    content_index: int = 0
+    error: ErrorBody
+
+
+class ErrorEvent(ServerEvent, tag="error", frozen=True):
+    error: ErrorBody
+
+
+decode = msgspec.json.Decoder(ClientMessage).decode
+decode_head = msgspec.json.Decoder(Head).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def encode(event: ServerEvent, event_id: str) -> str:
+    """The text frame of an event."""
+    body = _encode(event)
+    return f'{{"event_id":"{event_id}",{body[1:].decode()}'

@@ -1,0 +1,89 @@
+"""A speech model for tests and rehearsals: hears what `spoken` wrote, exactly, and nothing else.
+
+A word is a stretch of one constant level, its number in thousandths; silence is zeros. So every sample that is lost,
+doubled or out of order shows in the text, which no real model would promise.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from audio.messages import Word
+from audio.model.transcriber import SAMPLE_RATE, Samples, Transcription, TranscriptionTask
+from audio.model.vad import VadState
+from audio.segment import FRAME
+
+UNIT = 1000
+MIN_SAMPLES = FRAME
+"""Less than this of a word is not heard."""
+
+
+def spoken(words: Iterable[tuple[int, float, float]]) -> Samples:
+    """Audio of words: number (1 to 999), seconds that it lasts, seconds of silence behind it."""
+    parts: list[Samples] = []
+    for number, lasts_s, pause_s in words:
+        parts.append(np.full(int(lasts_s * SAMPLE_RATE), number / UNIT, np.float32))
+        parts.append(np.zeros(int(pause_s * SAMPLE_RATE), np.float32))
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+
+class FakeVoice:
+    """In place of Silero: whatever is not silence is speech."""
+
+    def run(self, frames: Samples, state: VadState) -> npt.NDArray[np.float32]:
+        return (np.abs(frames[:, -FRAME:]).max(axis=1) > 0.5 / UNIT).astype(np.float32)
+
+
+class FakeTranscriber:
+    """Answers in the event loop's next turn, or when `release` is called if it is told to hold."""
+
+    def __init__(self, *, workers: int = 1, batch: int = 1, holds: bool = False) -> None:
+        self.workers = workers
+        self.batch = batch
+        self.holds = holds
+        self.calls: list[list[TranscriptionTask]] = []
+        self.failing = 0
+        """How many of the next calls fail."""
+        self._held: list[tuple[asyncio.Future[list[Transcription]], list[TranscriptionTask]]] = []
+
+    async def open(self) -> None:
+        """Nothing to load."""
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+    def speaks(self, language: str) -> bool:
+        return language == "en"
+
+    def transcribe(self, tasks: Sequence[TranscriptionTask]) -> asyncio.Future[list[Transcription]]:
+        self.calls.append(list(tasks))
+        call: asyncio.Future[list[Transcription]] = asyncio.get_running_loop().create_future()
+        self._held.append((call, list(tasks)))
+        if not self.holds:
+            asyncio.get_running_loop().call_soon(self.release)
+        return call
+
+    def release(self) -> None:
+        """Answers every call that waits."""
+        held, self._held = self._held, []
+        for call, tasks in held:
+            if call.done():
+                continue
+            if self.failing:
+                self.failing -= 1
+                call.set_exception(RuntimeError("the fake model failed, as it was told to"))
+            else:
+                call.set_result([hear(task) for task in tasks])
+
+
+def hear(task: TranscriptionTask) -> Transcription:
+    """The words in the audio of a task."""
+    levels = np.rint(task.audio * UNIT).astype(int)
+    edges = np.flatnonzero(np.diff(levels)) + 1
+    words: list[Word] = []
+    for start, end in zip([0, *edges], [*edges, len(levels)], strict=True):
+        if end - start >= MIN_SAMPLES and levels[start] > 0:
+            words.append(Word(f"w{levels[start]}", start / SAMPLE_RATE, end / SAMPLE_RATE, 1.0))
+    return Transcription(text=" ".join(word.text for word in words), words=words if task.words else [], confidence=1.0)

@@ -1,0 +1,291 @@
+"""One hub per process: hears every commit, feeds the tails of the topics that someone follows here.
+
+A reader is a cursor and a wake-up; it holds no queue. It registers before it reads the log, so no event can fall
+between replay and live: what the log did not show yet is told to the ring, and what the ring lacks is in the log.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import islice
+
+from events.log.port import Block, Commit, EventLog, Position
+from events.log.ring import Encode, Ring, Tail, Waker, Watch
+from events.log.source import Source
+from gateway.errors import Gone, LogError
+
+WAKE_SLICE = 256
+"""Readers woken in one turn of the event loop; the rest follow in the next turns, so others keep their latency."""
+RETRY_S = 0.1
+WRITE_BYTES = 65_536
+"""What one write takes at most (or one frame, when that is larger)."""
+
+
+class Hub:
+    """Rings and watches by topic. Owns the log's `listener` and is its `wanted`."""
+
+    def __init__(self, log: EventLog) -> None:
+        self.log = log
+        self._tails: dict[str, list[Tail]] = {}
+        self._fetches: dict[str, asyncio.Task[None]] = {}
+        self._news: set[str] = set()
+        """Topics that another process wrote to since they were last read here."""
+        self._finders: list[tuple[str, Callable[[str], None]]] = []
+        log.listener = self._committed
+        log.wanted = self
+
+    def __contains__(self, topic: object) -> bool:
+        """Whether someone here wants to hear of the topic. Engines ask this from threads of theirs too."""
+        return topic in self._tails or any(str(topic).startswith(prefix) for prefix, _ in self._finders)
+
+    def __len__(self) -> int:
+        return len(self._tails) + len(self._finders)
+
+    def open_new(self, topic: str, encode: Encode) -> "TopicReader":
+        """A reader of a topic that does not exist yet (its name is a fresh random one): nothing needs replay."""
+        ring = self._ring(topic, encode)
+        ring.start("", 0, closed=False)
+        return TopicReader(self, topic, ring, 0)
+
+    async def open(self, topic: str, encode: Encode, after: Position | None) -> "TopicReader":
+        """A reader strictly after `after` (None: from the oldest event).
+
+        Raises Gone with code `unknown_topic`, `epoch_changed`, `evicted` or `unknown_cursor`.
+        """
+        reader = TopicReader(self, topic, self._ring(topic, encode), after.offset if after else 0)
+        try:
+            await reader.replay(after)
+        except BaseException:
+            reader.close()
+            raise
+        return reader
+
+    def watch(self, topic: str, after: Position, see: Callable[[Block], None]) -> Callable[[], None]:
+        """Calls `see` for each block after `after` that is appended from now on, by any process; returns how to end it.
+
+        Register before your own append: what others append between the two is then seen too.
+        """
+        tail = Watch(see)
+        tail.start(after.epoch, after.offset, closed=False)
+        self.follow(topic, tail)
+        return lambda: self.leave(topic, tail)
+
+    def follow(self, topic: str, tail: Tail) -> None:
+        """Feeds `tail` from now on; end it with `leave`."""
+        self._tails.setdefault(topic, []).append(tail)
+
+    def find(self, prefix: str, found: Callable[[str], None]) -> Callable[[], None]:
+        """Calls `found` with each topic of that prefix that is written to, again and again; returns how to end it."""
+        finder = (prefix, found)
+        self._finders.append(finder)
+        return lambda: self._finders.remove(finder)
+
+    def leave(self, topic: str, tail: Tail) -> None:
+        tails = self._tails.get(topic, [])
+        if tail in tails:
+            tails.remove(tail)
+        if not tails:
+            self._tails.pop(topic, None)
+
+    async def close(self) -> None:
+        """Ends fetches; the log is closed by its owner."""
+        fetches = list(self._fetches.values())
+        for fetch in fetches:
+            fetch.cancel()
+        await asyncio.gather(*fetches, return_exceptions=True)
+
+    def _ring(self, topic: str, encode: Encode) -> Ring:
+        tails = self._tails.setdefault(topic, [])
+        for tail in tails:
+            if isinstance(tail, Ring) and tail.encode == encode and not tail.deleted:
+                return tail
+        ring = Ring(encode)
+        tails.append(ring)
+        return ring
+
+    def _committed(self, commits: Sequence[Commit]) -> None:
+        tails = self._tails
+        woken: dict[Tail, None] = {}
+        for commit in commits:
+            for prefix, found in self._finders:
+                if commit.topic.startswith(prefix):
+                    found(commit.topic)
+            for tail in tails.get(commit.topic, ()):
+                if commit.block is None:
+                    self.refresh(commit.topic)
+                    continue
+                if _fed(tail, commit.epoch, commit.block):
+                    tail.closed = tail.closed or commit.closed
+                else:
+                    self.refresh(commit.topic)
+                woken[tail] = None
+        for tail in woken:
+            self._told(tail)
+
+    def _told(self, tail: Tail) -> None:
+        if isinstance(tail, Ring):
+            self.wake(tail.readers)
+        else:
+            tail.told()
+
+    def wake(self, readers: Collection[Waker]) -> None:
+        """Wakes all of them, in slices."""
+        if len(readers) <= WAKE_SLICE:
+            for reader in tuple(readers):  # one that is told of the end leaves at once
+                _wake(reader)
+        else:
+            self._wake_slice(iter(list(readers)))
+
+    def _wake_slice(self, readers: Iterator[Waker]) -> None:
+        woken = list(islice(readers, WAKE_SLICE))
+        for reader in woken:
+            _wake(reader)
+        if woken:
+            asyncio.get_running_loop().call_soon(self._wake_slice, readers)
+
+    def refresh(self, topic: str) -> None:
+        """Another process wrote: read what is new once, for all tails of the topic, however often it is told."""
+        self._news.add(topic)
+        if topic not in self._fetches:
+            self._fetches[topic] = asyncio.get_running_loop().create_task(self._fetch(topic))
+
+    async def _fetch(self, topic: str) -> None:
+        """Reads until no news came in meanwhile; a log that cannot be read is asked again."""
+        try:
+            while topic in self._news and topic in self._tails:
+                self._news.discard(topic)
+                try:
+                    await self._fetch_new(topic)
+                except LogError:
+                    self._news.add(topic)
+                    await asyncio.sleep(RETRY_S)
+        finally:
+            self._news.discard(topic)
+            self._fetches.pop(topic, None)
+
+    async def _fetch_new(self, topic: str) -> None:
+        for tail in list(self._tails.get(topic, ())):
+            more = tail.head >= 0
+            tail.stale = not more
+            while more and not tail.deleted:
+                found = await self.log.read(topic, tail.head)
+                after = tail.head
+                tail.compare(found.epoch, found.oldest)
+                for block in found.blocks:
+                    _fed(tail, found.epoch, block)
+                tail.closed = tail.closed or (found.closed and tail.head >= found.head)
+                more = bool(found.blocks) or tail.head != after
+            self._told(tail)
+
+
+class TopicReader(Source):
+    """A cursor on one topic. `next` gives frames; `ended` says that no more will come."""
+
+    def __init__(self, hub: Hub, topic: str, ring: Ring, cursor: int) -> None:
+        self.hub = hub
+        self.topic = topic
+        self.ring = ring
+        self.cursor = cursor
+        self._pending = b""
+        self.on_wake: Callable[[], object] = _nobody
+        """Called when something may be due; whoever reads sets it."""
+        ring.readers.add(self)
+
+    @property
+    def ended(self) -> bool:
+        """Nothing more will come."""
+        return self.ring.deleted or self.complete
+
+    @property
+    def complete(self) -> bool:
+        """All of a closed topic was read."""
+        ring = self.ring
+        return ring.closed and self.cursor >= ring.head >= 0 and not self._pending and not ring.deleted
+
+    def wake(self) -> None:
+        self.on_wake()
+
+    def close(self) -> None:
+        self.on_wake = _nobody
+        self.ring.readers.discard(self)
+        if not self.ring.readers:
+            self.hub.leave(self.topic, self.ring)
+
+    def poll(self) -> bytes | None:
+        """What is due now, as one piece of about WRITE_BYTES; b"" when nothing is; None: `catch_up` must fetch it."""
+        if self._pending:
+            pending, self._pending = self._pending, b""
+            return pending
+        ring, data = self.ring, b""
+        while not data and self.cursor < ring.head and not ring.deleted:
+            if not ring.holds(self.cursor + 1):
+                return None
+            data, self.cursor = ring.take(self.cursor, WRITE_BYTES)
+        return data
+
+    async def catch_up(self) -> None:
+        """Fetches the next slice from the log; raises Gone when it is no longer kept there."""
+        await self.replay(Position(epoch=self.ring.epoch, offset=self.cursor))
+
+    async def next(self) -> bytes:
+        """As `poll`, but waits while nothing is due; b"" when woken for another reason, or ended."""
+        data = await self._poll()
+        if data or self.ended:
+            return data
+        woken = asyncio.get_running_loop().create_future()
+        self.on_wake = lambda: woken.done() or woken.set_result(None)
+        try:
+            await woken
+        finally:
+            self.on_wake = _nobody
+        return await self._poll()
+
+    async def _poll(self) -> bytes:
+        while (data := self.poll()) is None:
+            await self.catch_up()
+        return data
+
+    async def replay(self, after: Position | None) -> None:
+        """Reads one bounded slice of the log into `_pending`; raises Gone when it no longer holds what is asked."""
+        found = await self.hub.log.read(self.topic, self.cursor, max_bytes=WRITE_BYTES)
+        if not found.epoch:
+            raise Gone(f"there is no stream {self.topic!r}", code="unknown_topic")
+        if after is not None and after.offset and after.epoch != found.epoch:
+            raise Gone("this stream was deleted and made anew", code="epoch_changed")
+        if self.cursor > found.head:
+            raise Gone(f"offset {self.cursor} is past the newest event {found.head}", code="unknown_cursor")
+        if self.cursor + 1 < found.oldest and (after is not None or found.oldest > 1):
+            raise Gone(f"events up to {found.oldest - 1} are no longer kept", code="evicted")
+        await asyncio.sleep(0)  # an engine that never waits must not starve the loop during a long replay
+        self.ring.start(found.epoch, found.head, closed=found.closed)
+        if self.ring.stale:
+            self.ring.stale = False
+            self.hub.refresh(self.topic)
+        self._pending = b"".join([frame for block in found.blocks for frame in self.ring.encode(found.epoch, block)])
+        if found.blocks:
+            self.cursor = found.blocks[-1].last
+
+
+def _fed(tail: Tail, epoch: str, block: Block) -> bool:
+    """`tail.feed`; a tail that fails at a block is over, and no other is touched."""
+    try:
+        return tail.feed(epoch, block)
+    except Exception as err:
+        tail.deleted = True
+        report("a reader's encoder failed", err)
+        return True
+
+
+def _wake(reader: Waker) -> None:
+    """One connection that fails keeps the news from no other."""
+    try:
+        reader.wake()
+    except Exception as err:
+        report("a reader failed", err)
+
+
+def report(message: str, error: Exception) -> None:
+    asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})
+
+
+def _nobody() -> None:
+    """Nobody is waiting."""

@@ -1,0 +1,186 @@
+"""The log in one SQLite file, for any number of processes of one machine.
+
+What is appended survives the death of the process, kill -9 too. A loss of power may take what was appended in the
+last second or two (`SYNC_S` of `events.log.sqlite.checkpoint`), never what is older, and never a part of an append.
+
+It departs from the port in nothing; one append is mostly one row, but appends of a burst, and blocks that are read
+together, may come as one block. This file is the event loop's side: writes are made in `events.log.sqlite.writer`'s
+thread, reads in those of `events.log.sqlite.reader`. The file must be on a local disk: WAL needs shared memory.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from events.log.port import Append, Appended, Commit, Listener, Retention, Slice, TopicInfo, Wanted
+from events.log.sqlite.file import BUSY_S, prepare
+from events.log.sqlite.plan import AppendCall
+from events.log.sqlite.reader import LAST_CHARACTER, SqliteReader
+from events.log.sqlite.retention import Retainer
+from events.log.sqlite.store import Store
+from events.log.sqlite.writer import CallResult, Writer, WriterJob
+from gateway.errors import LogError, LogUnavailable
+
+
+def ignore(commits: Sequence[Commit]) -> None:
+    """The listener of a log that nobody listens to."""
+
+
+def is_unicode(text: str) -> bool:
+    """Not so with a lone surrogate, which JSON can carry and UTF-8 cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+class SqliteLog:
+    """An EventLog. `retention` is called in the writer's thread; `clock` gives seconds since 1970."""
+
+    listener: Listener
+    wanted: Wanted
+
+    def __init__(
+        self,
+        path: str | Path,
+        retention: Callable[[str], Retention],
+        *,
+        clock: Callable[[], float] = time.time,
+        max_pending_bytes: int = 64 << 20,
+        busy_s: float = BUSY_S,
+    ) -> None:
+        """`busy_s`: how long a write waits for those of other processes before it fails with LogUnavailable."""
+        self.listener = ignore
+        self.wanted = frozenset[str]()
+        self._path = Path(path).absolute()
+        self._retention = retention
+        self._clock = clock
+        self._max_pending_bytes = max_pending_bytes
+        self._busy_s = busy_s
+        self._pending_bytes = 0
+        self._writer: Writer | None = None
+        self._reader: SqliteReader | None = None
+
+    async def open(self) -> None:
+        """Makes the file, or checks that it can be used. Raises ConfigurationError."""
+        self._loop = asyncio.get_running_loop()
+        await asyncio.to_thread(self._open)
+
+    def _open(self) -> None:
+        prepare(self._path)
+        self._reader = SqliteReader(self._path)
+        self._writer = Writer(
+            self._path,
+            tell=self._tell,
+            wanted=lambda: self.wanted,
+            retention=self._retention,
+            clock=self._clock,
+            busy_s=self._busy_s,
+        )
+        self._writer.start()
+
+    async def close(self) -> None:
+        """Writes what waits, tells it, and closes the file. Idempotent."""
+        writer, reader = self._writer, self._reader
+        self._writer = self._reader = None
+        if writer is not None and reader is not None:
+            await asyncio.to_thread(lambda: (writer.stop(), reader.close()))
+
+    def append(self, *appends: Append, patient: bool = False) -> asyncio.Future[list[Appended]]:
+        """Appends atomically. Raises LogConflict, WrongOwner, LogUnavailable (by the awaitable)."""
+        future: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
+        size = 0
+        for append in appends:
+            size += sum(map(len, append.data))
+        refused = self._refusal(appends, size)
+        if refused is not None:
+            future.set_exception(refused)
+        elif self._writer is not None:
+            self._pending_bytes += size
+            self._writer.put(AppendCall(future, appends, size), patient)
+        return future
+
+    def _refusal(self, appends: Iterable[Append], size: int) -> LogError | None:
+        if self._writer is None or self._writer.has_ended:
+            return LogUnavailable("the log is not open")
+        if self._pending_bytes + size > self._max_pending_bytes:
+            return LogUnavailable(f"more than {self._max_pending_bytes} bytes wait to be written")
+        for append in appends:
+            for text in (append.topic, append.name, append.owner, append.key or ""):
+                if not text.isascii() and not is_unicode(text):  # SQLite would refuse it, and all else in its group
+                    return LogError(f"{text!a} cannot be kept: it is not Unicode text")
+        return None
+
+    def exists(self, topic: str) -> bool:
+        """Whether there is such a topic: one look at an index, some 20 µs in the event loop's own thread."""
+        return self._reader is None or self._reader.exists(topic)
+
+    async def read(self, topic: str, after: int, *, max_events: int = 1000, max_bytes: int = 262_144) -> Slice:
+        """Events strictly after offset `after`, at least one when there is one, else bounded by both limits."""
+        return await self._reading().read(topic, after, max_events, max_bytes)
+
+    async def topics(
+        self,
+        prefix: str,
+        *,
+        owner: str | None = None,
+        open_only: bool = False,
+        before_ms: int | None = None,
+        limit: int = 100,
+    ) -> list[TopicInfo]:
+        """Topics whose name starts with `prefix`, last changed first, then by name."""
+        return await self._reading().topics(
+            {
+                "prefix": prefix,
+                "end": prefix + LAST_CHARACTER,
+                "owner": owner,
+                "open_only": open_only,
+                "before_ms": before_ms,
+                "limit": limit,
+            }
+        )
+
+    async def delete(self, topic: str) -> bool:
+        """Removes a topic and its events; its name may be used again, with another epoch."""
+
+        def delete(store: Store, retainer: Retainer) -> tuple[bool, list[Commit]]:
+            return store.delete(topic, int(self._clock() * 1000))
+
+        return await self._do(delete)
+
+    async def sweep(self) -> None:
+        """Applies the retention to every topic, now and to the block; otherwise that happens every minute."""
+        await self._do(lambda store, retainer: (True, retainer.sweep_all()))
+
+    def _reading(self) -> SqliteReader:
+        if self._reader is None:
+            raise LogUnavailable("the log is not open")
+        return self._reader
+
+    async def _do(self, do: Callable[[Store, Retainer], tuple[bool, list[Commit]]]) -> bool:
+        if self._writer is None or self._writer.has_ended:
+            raise LogUnavailable("the log is not open")
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._writer.put(WriterJob(future, do), False)
+        return await future
+
+    def _tell(self, commits: list[Commit], answers: Sequence[CallResult], size: int) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop was closed and the log was not: nobody waits any more
+            self._loop.call_soon_threadsafe(self._told, commits, answers, size)
+
+    def _told(self, commits: list[Commit], answers: Sequence[CallResult], size: int) -> None:
+        self._pending_bytes -= size
+        try:
+            if commits:
+                self.listener(commits)
+        finally:
+            for future, outcome in answers:
+                if future.done():
+                    continue
+                if isinstance(outcome, LogError):
+                    future.set_exception(outcome)
+                else:
+                    future.set_result(outcome)

@@ -1,0 +1,146 @@
+"""The SQLite file: how it is opened, what it looks like inside, and what a failure of it is called.
+
+The only importer of `sqlite3`. Every connection here is in autocommit mode, in WAL, with synchronous=NORMAL, and never
+checkpoints by itself: a checkpoint waits for the disk, and is the business of `events.log.sqlite.checkpoint`.
+"""
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+from gateway.errors import ConfigurationError, LogUnavailable
+
+Database = sqlite3.Connection
+SqlError = sqlite3.Error
+Failure = (sqlite3.Error, ValueError, OverflowError)
+"""What `sqlite3` raises: the latter two for values that it cannot pass on."""
+
+OLDEST_SQLITE = (3, 35, 0)
+VERSION = 1
+APPLICATION_ID = 0x54726C6E
+BUSY_S = 5.0
+PAGE_BYTES = 2048
+"""A commit writes every page it touches, one per topic for the index. Half of SQLite's 4096 halves what a token costs
+in the WAL (2.9 KB instead of 4.7 KB over 300 topics); at 1024 large events cost more than small ones save."""
+
+SCHEMA = f"""
+CREATE TABLE topics (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    epoch TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    closed INTEGER NOT NULL DEFAULT 0,   -- or else the newest block is `closing`
+    oldest INTEGER NOT NULL DEFAULT 1,   -- offset of the oldest event kept; head + 1 when none is
+    base INTEGER NOT NULL DEFAULT 0,     -- bytes of all events before it
+    updated_ms INTEGER NOT NULL          -- of the newest event, valid while no block is kept
+);
+CREATE TABLE blocks (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    topic_id INTEGER NOT NULL,           -- 0: a marker, "look at the topic called `name`"; data is its epoch
+    first INTEGER,
+    count INTEGER NOT NULL,
+    total INTEGER NOT NULL,              -- bytes of the topic up to and including this block, ever
+    time_ms INTEGER NOT NULL,
+    closing INTEGER NOT NULL,            -- no event follows
+    name TEXT NOT NULL,
+    data BLOB NOT NULL                   -- the events, joined with LF
+);
+CREATE UNIQUE INDEX blocks_by_topic ON blocks (topic_id, first);
+CREATE TABLE keys (
+    topic_id INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    time_ms INTEGER NOT NULL,
+    PRIMARY KEY (topic_id, key)
+) WITHOUT ROWID;
+CREATE INDEX keys_by_time ON keys (time_ms);
+INSERT INTO sqlite_sequence (name, seq) VALUES ('blocks', 0);
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {VERSION};
+"""
+NEWEST = "(SELECT seq FROM blocks WHERE topic_id = t.id ORDER BY first DESC LIMIT 1)"
+"""The newest block of topic `t`: what a topic's head, size and end are is only ever written there."""
+
+
+def connect(path: Path, *, busy_s: float = BUSY_S, cache_kib: int = 2048) -> Database:
+    """A connection that any one thread at a time may use."""
+    db = sqlite3.connect(
+        path, timeout=busy_s, isolation_level=None, check_same_thread=False, cached_statements=256, uri=False
+    )
+    # FAST: pages that are freed are wiped only where that costs no write; some builds wipe all of them by default.
+    for pragma in ("synchronous=NORMAL", "wal_autocheckpoint=0", "secure_delete=FAST", f"cache_size=-{cache_kib}"):
+        db.execute(f"PRAGMA {pragma}")
+    return db
+
+
+def prepare(path: Path) -> None:
+    """Makes the file, or checks that it is ours and can be written. Raises ConfigurationError."""
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        raise ConfigurationError(f"this Python has SQLite {sqlite3.sqlite_version}; the log needs 3.35 or newer")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # What people say to a model is nobody else's business: the file, and with it its WAL, is its owner's alone.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        with contextlib.closing(connect(path)) as db:
+            _prepare(db, path)
+    except (OSError, SqlError) as err:
+        raise ConfigurationError(
+            f"the log {str(path)!r} cannot be used ({err}): name a file in a directory on a local disk that this user "
+            "may write, and that holds nothing or a log of Trilane"
+        ) from err
+
+
+def _prepare(db: Database, path: Path) -> None:
+    db.execute(f"PRAGMA page_size={PAGE_BYTES}")
+    _use_wal(db)
+    with transaction(db):
+        version: int = db.execute("PRAGMA user_version").fetchone()[0]
+        is_ours = db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
+        if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+            for statement in SCHEMA.split(";\n"):
+                db.execute(statement)
+        elif not is_ours:
+            raise ConfigurationError(f"{str(path)!r} is a database, but not a log of Trilane: name another file")
+        elif version > VERSION:
+            raise ConfigurationError(
+                f"the log {str(path)!r} has format {version}, and this release knows formats up to {VERSION}: "
+                "use the newer release that wrote it, or name another file"
+            )
+        else:  # the write below shows now, and not at the first append, that the place is read-only
+            db.execute(f"PRAGMA user_version = {version}")
+
+
+def _use_wal(db: Database) -> None:
+    """SQLite does not wait for a lock when it changes the journal mode, so two processes that start at once must."""
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        try:
+            if db.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
+                raise ConfigurationError("this file system cannot share memory between processes, which WAL needs")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def transaction(db: Database) -> Generator[None]:
+    """A transaction that has the write lock from its start, so that what it reads stays true until it commits."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def unavailable(err: Exception) -> LogUnavailable:
+    """What callers hear of a failure of SQLite."""
+    return LogUnavailable(f"the log cannot be used right now: {err}")

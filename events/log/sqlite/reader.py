@@ -1,0 +1,134 @@
+"""Reads of the SQLite log, in threads of their own: each is one statement, and with that one consistent view.
+
+A statement that gives its rows one by one would let go of the interpreter's lock at each of them and wait for it
+again. So SQLite joins the blocks into one row, and a thousand events cost one step.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TypeVar
+
+from events.log.port import Block, Slice, TopicInfo
+from events.log.sqlite.file import NEWEST, Database, SqlError, connect, unavailable
+from gateway.errors import LogUnavailable
+
+THREADS = 2
+T = TypeVar("T")
+
+# LIMIT 1 keeps SQLite from merging the inner query into the outer, where it would seek the start at each row.
+READ = f"""
+SELECT n.epoch, n.owner, n.is_closed, n.oldest, n.head,
+    group_concat(b.first || ' ' || b.count || ' ' || b.time_ms || ' ' || b.name, char(10)),
+    CAST(group_concat(b.data, char(10)) AS BLOB)
+FROM (
+    SELECT t.*, coalesce(b.first + b.count, t.oldest) - 1 AS head, t.closed OR coalesce(b.closing, 0) AS is_closed,
+        coalesce(s.first, t.oldest) AS start, coalesce(s.total - length(s.data) + s.count - 1, t.base) AS start_total
+    FROM topics t LEFT JOIN blocks b ON b.seq = {NEWEST} LEFT JOIN blocks s ON s.seq =
+        (SELECT seq FROM blocks WHERE topic_id = t.id AND first <= :after + 1 ORDER BY first DESC LIMIT 1)
+    WHERE t.name = :topic LIMIT 1
+) n LEFT JOIN blocks b ON b.topic_id = n.id AND b.first >= n.start AND b.first <= max(n.start, :after + :max_events)
+    AND (b.total <= n.start_total + :max_bytes OR b.first = n.start)
+"""
+LIST = f"""
+SELECT t.name, t.owner, t.epoch, coalesce(b.first + b.count, t.oldest) - 1,
+    coalesce(b.time_ms, t.updated_ms) AS changed, t.closed OR coalesce(b.closing, 0) AS is_closed
+FROM topics t LEFT JOIN blocks b ON b.seq = {NEWEST}
+WHERE t.name >= :prefix AND t.name < :end AND (:owner IS NULL OR t.owner = :owner) AND NOT (:open_only AND is_closed)
+    AND (:before_ms IS NULL OR changed < :before_ms)
+ORDER BY changed DESC, t.name LIMIT :limit
+"""
+LAST_CHARACTER = "\U0010ffff"
+
+
+class SqliteReader:
+    """Owns the threads and their connections."""
+
+    def __init__(self, path: Path) -> None:
+        self._threads = ThreadPoolExecutor(THREADS, "log-reader")
+        self._idle: SimpleQueue[Database] = SimpleQueue()
+        for _ in range(THREADS):
+            self._idle.put(connect(path))
+        self._quick = connect(path, busy_s=0)
+        self._is_open = True
+
+    def close(self) -> None:
+        """Waits for reads that are under way."""
+        self._is_open = False
+        self._threads.shutdown()
+        for _ in range(THREADS):
+            self._idle.get().close()
+        self._quick.close()
+
+    def exists(self, topic: str) -> bool:
+        """In the caller's thread, without waiting for anybody."""
+        try:
+            return self._quick.execute("SELECT 1 FROM topics WHERE name = ?", (topic,)).fetchone() is not None
+        except SqlError:
+            return True
+
+    async def read(self, topic: str, after: int, max_events: int, max_bytes: int) -> Slice:
+        values = {"topic": topic, "after": after, "max_events": max_events, "max_bytes": max_bytes}
+
+        def read(db: Database) -> Slice:
+            row = db.execute(READ, values).fetchone()
+            if row[0] is None:
+                return Slice(epoch="")
+            epoch, owner, closed, oldest, head, heads, data = row
+            blocks = cut(heads, data, after, max_events, max_bytes) if heads else []
+            return Slice(epoch=epoch, owner=owner, oldest=oldest, head=head, closed=bool(closed), blocks=blocks)
+
+        return await self._run(read)
+
+    async def topics(self, values: dict[str, str | int | None]) -> list[TopicInfo]:
+        def read(db: Database) -> list[TopicInfo]:
+            return [
+                TopicInfo(topic=name, owner=owner, epoch=epoch, head=head, updated_ms=changed, closed=bool(closed))
+                for name, owner, epoch, head, changed, closed in db.execute(LIST, values)
+            ]
+
+        return await self._run(read)
+
+    async def _run(self, read: Callable[[Database], T]) -> T:
+        def run() -> T:
+            db = self._idle.get()
+            try:
+                return read(db)
+            except SqlError as err:
+                raise unavailable(err) from err
+            finally:
+                self._idle.put(db)
+
+        if not self._is_open:
+            raise LogUnavailable("the log is not open")
+        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+
+
+def cut(heads: str, data: bytes, after: int, max_events: int, max_bytes: int) -> list[Block]:
+    """The events after offset `after`, up to both limits, but at least one; neighbours of one name become one block."""
+    lines = data.split(b"\n")
+    rows = [head.split(" ", 3) for head in heads.split("\n")]
+    skip = max(0, after + 1 - int(rows[0][0]))
+    end = _end(lines, skip, max_events, max_bytes)
+    blocks: list[Block] = []
+    at = 0
+    for first, count, time_ms, name in rows:
+        start, at = max(at, skip), at + int(count)
+        taken = lines[start : min(at, end)]
+        if blocks and blocks[-1].name == name:
+            blocks[-1].data.extend(taken)
+        elif taken:
+            blocks.append(Block(int(first) + start - at + int(count), taken, name, int(time_ms)))
+    return blocks
+
+
+def _end(lines: list[bytes], skip: int, max_events: int, max_bytes: int) -> int:
+    last = min(len(lines), skip + max_events)
+    size = 0
+    for at in range(skip, last):
+        size += len(lines[at])
+        if size > max_bytes and at > skip:
+            return at
+    return max(last, skip + 1)

@@ -1,0 +1,174 @@
+"""What the SQLite log forgets, and when. Works in the writer's thread, a few milliseconds at a time.
+
+A topic that was just written is trimmed within a second or so once it is over a limit by more than SLACK; all topics
+are looked at every minute, and then trimmed to the block.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from events.log.port import Commit, Retention
+from events.log.sqlite.file import NEWEST
+from events.log.sqlite.plan import PlannedTopic
+from events.log.sqlite.store import KEY_MS, LOAD_COLUMNS, Store, topic_of
+
+PASS_S = 1.0
+SWEEP_S = 60.0
+BUDGET_S = 0.003
+"""How long one pass may hold up appends; what is left waits for the next pass, PAUSE_S later."""
+PAUSE_S = 0.012
+SLACK = 1 / 16
+"""Trimming a hot topic at each pass for the sake of a few events would cost more than they do."""
+TRIM_ROWS = 200
+PRUNE_ROWS = 2000
+SLICE_TOPICS = 100
+MARKER_MS = 3_600_000
+"""A process that sleeps for longer is not told what it missed; it finds out when it next reads or writes the topic."""
+
+SLICE = f"""
+SELECT {LOAD_COLUMNS}, coalesce(b.time_ms, t.updated_ms),
+    (SELECT time_ms FROM blocks WHERE topic_id = t.id ORDER BY first LIMIT 1)
+FROM topics t LEFT JOIN blocks b ON b.seq = {NEWEST} WHERE t.id > ? ORDER BY t.id LIMIT {SLICE_TOPICS}
+"""
+KEEP_FROM = """
+SELECT first, total - length(data) + count - 1 FROM blocks
+WHERE topic_id = ? AND first + count - 1 > ? AND total > ? AND time_ms >= ? ORDER BY first LIMIT 1
+"""
+STOP_AT = f"""
+SELECT first, total - length(data) + count - 1 FROM blocks
+WHERE topic_id = ? AND first < ? ORDER BY first LIMIT 1 OFFSET {TRIM_ROWS}
+"""
+MOVE_OLDEST = f"""
+UPDATE topics AS t SET oldest = ?, base = ?, closed = closed OR coalesce(
+    (SELECT closing FROM blocks WHERE seq = {NEWEST}), 0), updated_ms = coalesce(
+    (SELECT time_ms FROM blocks WHERE seq = {NEWEST}), updated_ms)
+WHERE id = ?
+"""
+PRUNE_KEYS = f"""
+DELETE FROM keys WHERE (topic_id, key) IN (
+    SELECT topic_id, key FROM keys WHERE time_ms < ? ORDER BY time_ms LIMIT {PRUNE_ROWS})
+"""
+PRUNE_MARKERS = "DELETE FROM blocks WHERE topic_id = 0 AND time_ms < ?"
+
+
+class Sweep(msgspec.Struct):
+    """How far the look at all topics has come."""
+
+    after_id: int = 0
+    is_over: bool = False
+
+
+class Retainer:
+    """Trims topics and deletes old ones. `retention` is called in the writer's thread."""
+
+    def __init__(self, store: Store, retention: Callable[[str], Retention], now_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._retention = retention
+        self._now_ms = now_ms
+        self._touched: dict[str, PlannedTopic] = {}
+        self._due: dict[str, None] = {}
+        self._sweep = Sweep(is_over=True)
+        self.next_pass = time.monotonic() + PASS_S
+        """When to call `work` again."""
+        self._next_sweep = time.monotonic() + SWEEP_S
+
+    def touch(self, topics: Iterable[PlannedTopic]) -> None:
+        """These were just appended to."""
+        for topic in topics:
+            self._touched[topic.name] = topic
+
+    def work(self) -> list[Commit]:
+        """One bounded pass; gives what is to be told."""
+        now = time.monotonic()
+        if now >= self._next_sweep and self._sweep.is_over:
+            self._next_sweep = now + SWEEP_S
+            self._sweep = Sweep()
+        self.next_pass = now + PASS_S
+        news = self._work(now + BUDGET_S)
+        if self._due or not self._sweep.is_over:
+            self.next_pass = time.monotonic() + PAUSE_S
+        return news
+
+    def sweep_all(self) -> list[Commit]:
+        """Everything that is due, now, however long it takes."""
+        self._sweep = Sweep()
+        return self._work(float("inf"))
+
+    def _work(self, deadline: float) -> list[Commit]:
+        self._due |= {name: None for name, topic in self._touched.items() if self._is_over(topic, SLACK)}
+        self._touched.clear()
+        if self._sweep.is_over and not self._due:
+            return []
+        with self._store.changing():
+            news = self._store.catch_up()
+            while time.monotonic() < deadline and (self._due or not self._sweep.is_over):
+                if not self._due:
+                    news += self._sweep_slice()
+                elif self._trim(name := next(iter(self._due))):
+                    del self._due[name]
+        return news
+
+    def _is_over(self, topic: PlannedTopic, slack: float) -> bool:
+        keep = self._retention(topic.name)
+        events, size = topic.head - topic.oldest + 1, topic.total - topic.base
+        return (keep.events is not None and events > keep.events * (1 + slack)) or (
+            keep.max_bytes is not None and size > keep.max_bytes * (1 + slack)
+        )
+
+    def _trim(self, name: str) -> bool:
+        """Drops the blocks of which all is beyond a limit; False when some are left for the next time."""
+        topic = self._store.fetch([name]).get(name)
+        if topic is None:
+            return True
+        keep, db = self._retention(name), self._store.db
+        limits = (
+            -1 if keep.events is None else topic.head - keep.events,
+            -1 if keep.max_bytes is None else topic.total - keep.max_bytes,
+            -1 if keep.age_s is None else self._now_ms() - int(keep.age_s * 1000),
+        )
+        cut: tuple[int, int] = db.execute(KEEP_FROM, (topic.id, *limits)).fetchone() or (topic.head + 1, topic.total)
+        stop: tuple[int, int] | None = db.execute(STOP_AT, (topic.id, cut[0])).fetchone()
+        self._drop_before(topic, *(stop or cut))
+        return stop is None
+
+    def _drop_before(self, topic: PlannedTopic, oldest: int, base: int) -> None:
+        db = self._store.db
+        if oldest == topic.oldest:
+            return
+        db.execute(MOVE_OLDEST, (oldest, base, topic.id))
+        db.execute("DELETE FROM blocks WHERE topic_id = ? AND first < ?", (topic.id, oldest))
+        known = self._store.topics.get(topic.name)
+        if known is not None:
+            known.oldest, known.base = oldest, base
+        if oldest > topic.head:  # no row is left that would show another process how far it had come
+            self._store.mark(topic, topic.closed, self._now_ms())
+
+    def _sweep_slice(self) -> list[Commit]:
+        """Looks at the next topics by id; after the last, at keys and markers."""
+        news: list[Commit] = []
+        rows = self._store.db.execute(SLICE, (self._sweep.after_id,)).fetchall()
+        for *columns, updated_ms, oldest_ms in rows:
+            topic = topic_of(columns)
+            if self._has_expired(topic, updated_ms):
+                news.append(self._store.drop(topic, self._now_ms()))
+            elif self._is_over(topic, 0) or self._has_old(topic, oldest_ms):
+                self._due[topic.name] = None
+            self._sweep.after_id = topic.id
+        if not rows:
+            self._sweep.is_over = self._prune()
+        return news
+
+    def _has_expired(self, topic: PlannedTopic, updated_ms: int) -> bool:
+        age_s = self._retention(topic.name).closed_age_s
+        return topic.closed and age_s is not None and updated_ms < self._now_ms() - age_s * 1000
+
+    def _has_old(self, topic: PlannedTopic, oldest_ms: int | None) -> bool:
+        age_s = self._retention(topic.name).age_s
+        return oldest_ms is not None and age_s is not None and oldest_ms < self._now_ms() - age_s * 1000
+
+    def _prune(self) -> bool:
+        now_ms = self._now_ms()
+        self._store.db.execute(PRUNE_MARKERS, (now_ms - MARKER_MS,))
+        return self._store.db.execute(PRUNE_KEYS, (now_ms - KEY_MS,)).rowcount < PRUNE_ROWS

@@ -1,0 +1,252 @@
+"""The writer's side of the SQLite file: what it remembers of topics, and the transactions that change them.
+
+Everything that a writer remembers is true as long as `sqlite_sequence` says that no other process has added a row to
+`blocks`; whatever changes a topic adds one, a marker at least. So a group that only adds blocks to known topics is
+one statement, which checks that and writes: every further statement would let go of the interpreter's lock and wait
+for it again, on a busy event loop for milliseconds.
+"""
+
+import contextlib
+from collections.abc import Callable, Generator, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from events.log.port import Append, Appended, Commit, Wanted
+from events.log.sqlite.file import NEWEST, SqlError, connect, transaction
+from events.log.sqlite.plan import AppendCall, BlockRow, Keys, Plan, PlannedTopic
+
+KEY_MS = 300_000
+EXACT_ROWS = 64
+MAX_ROWS = 256
+"""Rows of one statement: any number up to the first has a statement of its own, a larger one is filled up."""
+MAX_TOPICS = 100_000
+"""Topics remembered at most; past that all are forgotten, and those in use are read again."""
+CACHE_KIB = 16_384
+
+SEQ = "SELECT seq FROM sqlite_sequence WHERE name = 'blocks'"
+LOAD_COLUMNS = """t.name, t.epoch, t.owner, t.id, coalesce(b.first + b.count, t.oldest) - 1, coalesce(b.total, t.base),
+    t.closed OR coalesce(b.closing, 0), t.oldest, t.base"""
+LOAD = f"SELECT {LOAD_COLUMNS} FROM topics t LEFT JOIN blocks b ON b.seq = {NEWEST} WHERE t.name IN "
+CHANGED = """
+SELECT coalesce(t.name, b.name), coalesce(t.epoch, CAST(b.data AS TEXT)), max(coalesce(t.closed, 0), max(b.closing)),
+    count(*)
+FROM blocks b LEFT JOIN topics t ON t.id = b.topic_id WHERE b.seq > ? AND b.seq <= ?
+GROUP BY b.topic_id, iif(b.topic_id, '', b.name) ORDER BY max(b.seq)
+"""
+MARK = """
+INSERT INTO blocks (topic_id, first, count, total, time_ms, closing, name, data) VALUES (0, NULL, 0, 0, ?, ?, ?, ?)
+"""
+NO_ROW = (None,) * 7
+
+T = TypeVar("T")
+Value = int | str | bytes | None
+
+
+def repeat(count: int, what: str) -> str:
+    return ",".join([what] * count)
+
+
+def portions(many: Sequence[T]) -> list[Sequence[T]]:
+    """Of MAX_ROWS at most: SQLite bounds the number of values of one statement."""
+    return [many[start : start + MAX_ROWS] for start in range(0, len(many), MAX_ROWS)]
+
+
+@cache
+def insert(rows: int) -> str:
+    """Adds rows, but only while the newest row of all is the one we know."""
+    return (
+        "INSERT INTO blocks (topic_id, first, count, total, closing, name, data, time_ms)"
+        f" SELECT *, ? FROM (VALUES {repeat(rows, '(?,?,?,?,?,?,?)')}) WHERE column1 NOTNULL AND ({SEQ}) = ?"
+    )
+
+
+def find_keys(count: int) -> str:
+    asked = repeat(count, "(?,?)")
+    return f"SELECT k.* FROM (VALUES {asked}) CROSS JOIN keys k ON k.topic_id = column1 AND k.key = column2"
+
+
+def topic_of(row: Sequence[Any]) -> PlannedTopic:
+    """From LOAD_COLUMNS."""
+    name, epoch, owner, topic_id, head, total, closed, oldest, base = row
+    return PlannedTopic(name, epoch, owner, topic_id, head, total, bool(closed), oldest, base)
+
+
+class Store:
+    """One connection, used by the writer's thread alone once it is open."""
+
+    def __init__(self, path: Path, wanted: Callable[[], Wanted], busy_s: float) -> None:
+        self.db = connect(path, busy_s=busy_s, cache_kib=CACHE_KIB)
+        self._path = path
+        self._inode = path.stat().st_ino
+        self._wanted = wanted
+        self.is_lost = False
+        self.topics: dict[str, PlannedTopic] = {}
+        """Also those known not to exist."""
+        self.seq: int = self.db.execute(SEQ).fetchone()[0]
+
+    def close(self) -> None:
+        self.db.close()
+
+    def check_file(self) -> None:
+        """SQLite goes on writing into a file that was deleted or replaced; what it then calls durable is lost."""
+        with contextlib.suppress(FileNotFoundError):
+            self.is_lost = self._path.stat().st_ino != self._inode
+            return
+        self.is_lost = True
+
+    @contextlib.contextmanager
+    def changing(self) -> Generator[None]:
+        """A transaction; what it found out about other processes is forgotten with it when it fails."""
+        seq = self.seq
+        try:
+            with transaction(self.db):
+                yield
+        except BaseException:
+            self.seq = seq
+            raise
+
+    def write(self, calls: Sequence[AppendCall], now_ms: int) -> tuple[Plan, list[Commit]]:
+        """Writes a group; also gives what other processes were found to have changed. Raises SqlError."""
+        if self.is_lost:
+            raise SqlError(f"the file {str(self._path)!r} was deleted or replaced; put it back or restart")
+        appends = [append for call in calls for append in call.appends]
+        try:
+            if len(appends) <= MAX_ROWS and all([self._is_plain(append) for append in appends]):
+                plan = plan_of(calls, self.topics, {})
+                # A plan without rows proves nothing: that nothing may go in is perhaps no longer true.
+                if plan.rows and self._insert(plan.rows, now_ms):
+                    return plan, []
+                self._forget(appends)
+            return self._write_in_transaction(calls, appends, now_ms)
+        except BaseException:
+            self._forget(appends)
+            raise
+
+    def _is_plain(self, append: Append) -> bool:
+        """It can do nothing but add a block to a topic that we know."""
+        topic = self.topics.get(append.topic)
+        return topic is not None and topic.epoch != "" and append.key is None and bool(append.data or not append.close)
+
+    def _forget(self, appends: Iterable[Append]) -> None:
+        """They were planned, and not written: what we remember of their topics is no longer true."""
+        for append in appends:
+            self.topics.pop(append.topic, None)
+
+    def _insert(self, rows: Sequence[BlockRow], now_ms: int) -> bool:
+        """One statement. False: another process was first, and nothing was written."""
+        values: list[Value] = [now_ms]
+        for row in rows:
+            lines = row.lines
+            values += (row.topic.id, row.first, len(lines), row.total, row.is_closing, row.name, b"\n".join(lines))
+        size = len(rows)
+        if size > EXACT_ROWS:
+            size = -(-size // EXACT_ROWS) * EXACT_ROWS
+            values += NO_ROW * (size - len(rows))
+        values.append(self.seq)
+        cursor = self.db.execute(insert(size), values)
+        if cursor.rowcount != len(rows):
+            return False
+        self.seq = cursor.lastrowid or 0
+        return True
+
+    def _write_in_transaction(
+        self, calls: Iterable[AppendCall], appends: Iterable[Append], now_ms: int
+    ) -> tuple[Plan, list[Commit]]:
+        with self.changing():
+            news = self.catch_up()
+            self._load({append.topic for append in appends})
+            keys = self._keys([(a.topic, a.key) for a in appends if a.key is not None], now_ms)
+            plan = plan_of(calls, self.topics, keys)
+            for topics in portions([*plan.created.values()]):
+                self._create(topics, now_ms)
+            for rows in portions(plan.rows):
+                self._insert(rows, now_ms)
+            for topic in plan.marked:
+                self.db.execute("UPDATE topics SET closed = ? WHERE id = ?", (topic.closed, topic.id))
+                self.mark(topic, topic.closed, now_ms)
+            for some in portions(plan.keys):
+                self._keep_keys(some, now_ms)
+        return plan, news
+
+    def catch_up(self) -> list[Commit]:
+        """What other processes changed since we last looked, of the topics that are wanted here."""
+        seq: int = self.db.execute(SEQ).fetchone()[0]
+        if seq == self.seq:
+            return []
+        changed = self.db.execute(CHANGED, (self.seq, seq)).fetchall()
+        if sum(rows for *_, rows in changed) < seq - self.seq:
+            self.topics.clear()  # some rows were trimmed before we saw them, and we cannot know whose they were
+        self.seq = seq
+        for name, *_ in changed:
+            self.topics.pop(name, None)
+        # Asked only now: who wants a topic from here on starts to read later than we did, and sees all of this.
+        wanted = self._wanted()
+        return [Commit(topic=n, epoch=e, block=None, closed=bool(closed)) for n, e, closed, _ in changed if n in wanted]
+
+    def _load(self, names: Iterable[str]) -> None:
+        if len(self.topics) > MAX_TOPICS:
+            self.topics.clear()
+        missing = [name for name in names if name not in self.topics]
+        self.topics |= {name: PlannedTopic(name) for name in missing} | self.fetch(missing)
+
+    def fetch(self, names: Sequence[str]) -> dict[str, PlannedTopic]:
+        """Those of the topics that exist, as the file has them."""
+        found: dict[str, PlannedTopic] = {}
+        for some in portions(names):
+            for row in self.db.execute(f"{LOAD} ({repeat(len(some), '?')})", some):
+                found[row[0]] = topic_of(row)
+        return found
+
+    def _keys(self, asked: Sequence[tuple[str, str]], now_ms: int) -> Keys:
+        """The results that keys of the group already had."""
+        names = {self.topics[name].id: name for name, _ in asked}
+        known: Keys = {}
+        for some in portions(asked):
+            pairs = [value for name, key in some for value in (self.topics[name].id, key)]
+            for topic_id, key, first, last, time_ms in self.db.execute(find_keys(len(some)), pairs):
+                if time_ms > now_ms - KEY_MS:
+                    name = names[topic_id]
+                    known[name, key] = Appended(self.topics[name].epoch, first, last)
+        return known
+
+    def _keep_keys(self, keys: Sequence[tuple[PlannedTopic, str, Appended]], now_ms: int) -> None:
+        values = [value for topic, key, done in keys for value in (topic.id, key, done.first, done.last, now_ms)]
+        self.db.execute(f"REPLACE INTO keys VALUES {repeat(len(keys), '(?,?,?,?,?)')}", values)
+
+    def _create(self, topics: Sequence[PlannedTopic], now_ms: int) -> None:
+        """One statement, in which the ids follow one another."""
+        values = [value for topic in topics for value in (topic.name, topic.epoch, topic.owner, now_ms)]
+        rows = repeat(len(topics), "(?,?,?,?)")
+        cursor = self.db.execute(f"INSERT INTO topics (name, epoch, owner, updated_ms) VALUES {rows}", values)
+        for topic_id, topic in enumerate(topics, (cursor.lastrowid or 0) + 1 - len(topics)):
+            topic.id = topic_id
+
+    def mark(self, topic: PlannedTopic, closed: bool, now_ms: int) -> None:
+        """Lets other processes see that they must look at this topic."""
+        values = (now_ms, closed, topic.name, topic.epoch.encode())
+        self.seq = self.db.execute(MARK, values).lastrowid or 0
+
+    def drop(self, topic: PlannedTopic, now_ms: int) -> Commit:
+        """Removes a topic, inside a transaction that has caught up."""
+        for table, column in (("blocks", "topic_id"), ("keys", "topic_id"), ("topics", "id")):
+            self.db.execute(f"DELETE FROM {table} WHERE {column} = ?", (topic.id,))
+        self.topics.pop(topic.name, None)
+        self.mark(topic, False, now_ms)
+        return Commit(topic=topic.name, epoch=topic.epoch, block=None)
+
+    def delete(self, name: str, now_ms: int) -> tuple[bool, list[Commit]]:
+        """Removes a topic, in its own transaction."""
+        with self.changing():
+            news = self.catch_up()
+            topic = self.fetch([name]).get(name)
+            if topic is not None:
+                news.append(self.drop(topic, now_ms))
+        return topic is not None, news
+
+
+def plan_of(calls: Iterable[AppendCall], topics: dict[str, PlannedTopic], keys: Keys) -> Plan:
+    plan = Plan(topics, keys)
+    for call in calls:
+        plan.add(call)
+    return plan

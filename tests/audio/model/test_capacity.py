@@ -1,0 +1,29 @@
+"""How many voices a machine is said to carry."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from audio.model.capacity import voices
+from audio.model.fake import FakeTranscriber
+from audio.model.transcriber import Transcription, TranscriptionTask
+
+
+class Slow(FakeTranscriber):
+    """Needs CPU for each call."""
+
+    def transcribe(self, tasks: Sequence[TranscriptionTask]) -> asyncio.Future[list[Transcription]]:
+        end = time.process_time() + 0.3
+        while time.process_time() < end:
+            pass
+        return super().transcribe(tasks)
+
+
+def test_a_quick_model_carries_many_and_a_slow_one_few() -> None:
+    assert asyncio.run(voices(FakeTranscriber(workers=2))) > 20
+    assert asyncio.run(voices(Slow(workers=2))) in (2, 3, 4)
+    assert asyncio.run(voices(Slow(workers=1))) in (1, 2)
+
+
+def test_a_batch_carries_as_many_times_more() -> None:
+    assert asyncio.run(voices(Slow(workers=1, batch=8))) > 8

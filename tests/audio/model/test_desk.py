@@ -1,0 +1,179 @@
+"""Who is with the model next."""
+
+import asyncio
+
+import numpy as np
+
+from audio.model.desk import Desk
+from audio.model.fake import FakeTranscriber
+from audio.model.transcriber import Transcription, TranscriptionTask
+from tests.support.virtual_time import simulated
+
+TASK = TranscriptionTask(audio=np.zeros(1600, np.float32))
+
+
+class Wanting:
+    """A client with a list of tasks of one urgency each."""
+
+    def __init__(self, name: str, urgencies: list[int], served: list[str]) -> None:
+        self.name = name
+        self.urgencies = urgencies
+        self.served = served
+        self.is_busy = False
+        self.failures = 0
+
+    def wants(self, step_s: float) -> int | None:
+        return None if self.is_busy or not self.urgencies else self.urgencies[0]
+
+    def take(self) -> TranscriptionTask:
+        assert not self.is_busy
+        self.is_busy = True
+        self.served.append(f"{self.name}{self.urgencies.pop(0)}")
+        return TASK
+
+    def heard(self, task: TranscriptionTask, answer: Transcription) -> None:
+        self.is_busy = False
+
+    def failed(self) -> None:
+        self.is_busy = False
+        self.failures += 1
+
+
+async def settle(model: FakeTranscriber, rounds: int = 50) -> None:
+    for _ in range(rounds):
+        model.release()
+        await asyncio.sleep(0)
+
+
+@simulated
+async def test_finals_go_before_partials_and_guesses_come_last() -> None:
+    served: list[str] = []
+    model = FakeTranscriber(holds=True)
+    desk = Desk(model)
+    for name, urgency in (("busy", 1), ("guess", 2), ("partial", 1), ("final", 0)):
+        desk.ask(Wanting(name, [urgency], served))
+    await settle(model)
+    assert served == ["busy1", "final0", "partial1", "guess2"]
+
+
+@simulated
+async def test_sessions_take_turns() -> None:
+    served: list[str] = []
+    model = FakeTranscriber(holds=True)
+    desk = Desk(model)
+    for client in [Wanting(name, [1, 1, 1], served) for name in "abc"]:
+        desk.ask(client)
+    await settle(model)
+    assert [name[0] for name in served] == list("abcabcabc")
+
+
+@simulated
+async def test_asking_again_and_again_gives_one_place() -> None:
+    served: list[str] = []
+    model = FakeTranscriber(holds=True)
+    desk = Desk(model)
+    first, other, eager = (Wanting(name, [1], served) for name in ("first", "other", "eager"))
+    desk.ask(first)
+    for _ in range(100):
+        desk.ask(eager)
+    desk.ask(other)
+    await settle(model)
+    assert served == ["first1", "eager1", "other1"]
+
+
+@simulated
+async def test_what_became_stale_while_it_waited_is_never_begun() -> None:
+    served: list[str] = []
+    model = FakeTranscriber(holds=True)
+    desk = Desk(model)
+    desk.ask(Wanting("first", [1], served))
+    stale = Wanting("stale", [1], served)
+    desk.ask(stale)
+    stale.urgencies = []
+    await settle(model)
+    assert served == ["first1"]
+
+
+@simulated
+async def test_a_partial_that_became_a_final_while_it_waited_goes_first() -> None:
+    served: list[str] = []
+    model = FakeTranscriber(holds=True)
+    desk = Desk(model)
+    desk.ask(Wanting("first", [1], served))
+    desk.ask(Wanting("other", [1], served))
+    client = Wanting("client", [1], served)
+    desk.ask(client)
+    client.urgencies = [0]
+    desk.ask(client)
+    await settle(model)
+    assert served == ["first1", "client0", "other1"]
+
+
+@simulated
+async def test_no_more_calls_than_workers() -> None:
+    model = FakeTranscriber(workers=2, holds=True)
+    desk = Desk(model)
+    for name in "abcd":
+        desk.ask(Wanting(name, [1], []))
+    assert len(model.calls) == 2
+
+
+@simulated
+async def test_a_batch_takes_what_is_alike_from_several_sessions() -> None:
+    served: list[str] = []
+    model = FakeTranscriber(batch=3, holds=True)
+    desk = Desk(model)
+    desk.ask(Wanting("first", [1], served))
+    for name in "abcd":
+        desk.ask(Wanting(name, [1], served))
+    desk.ask(Wanting("final", [0], served))
+    await settle(model)
+    assert [len(call) for call in model.calls] == [1, 1, 3, 1]
+    assert served[1] == "final0"
+
+
+@simulated
+async def test_one_who_left_is_not_served() -> None:
+    served: list[str] = []
+    model = FakeTranscriber(holds=True)
+    desk = Desk(model)
+    desk.ask(Wanting("first", [1], served))
+    gone = Wanting("gone", [1], served)
+    desk.ask(gone)
+    desk.leave(gone)
+    await settle(model)
+    assert served == ["first1"]
+
+
+@simulated
+async def test_a_call_that_fails_is_told_to_its_clients_and_the_next_is_served() -> None:
+    served: list[str] = []
+    model = FakeTranscriber()
+    model.failing = 1
+    desk = Desk(model)
+    unlucky, next_ = Wanting("unlucky", [1], served), Wanting("next", [1], served)
+    desk.ask(unlucky)
+    desk.ask(next_)
+    await settle(model)
+    assert (unlucky.failures, next_.failures) == (1, 0)
+    assert served == ["unlucky1", "next1"]
+
+
+@simulated
+async def test_the_step_widens_while_the_workers_are_busy() -> None:
+    now = 0.0
+    model = FakeTranscriber(holds=True)
+    desk = Desk(model, lambda: now)
+    desk.ask(Wanting("busy", [1] * 20, []))
+    for _ in range(15):
+        now += 1.5
+        model.release()
+        await asyncio.sleep(0)
+    assert desk.step_s == 2.0
+    assert desk.busy > 0.9
+    assert desk.is_full
+    for _ in range(20):
+        model.release()
+        await asyncio.sleep(0)
+    now += 2.0
+    assert not desk.is_full  # though nobody asked for anything meanwhile

@@ -1,0 +1,185 @@
+"""The real models: what they say of speech, and that they say nothing of anything else."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from audio.messages import Final, SpeechStarted
+from audio.model.transcriber import SAMPLE_RATE, Samples, Transcription, TranscriptionTask
+from audio.model.vad import Ear, Silero
+from audio.model.weights import whisper_model
+from audio.model.whisper import FULL, WINDOW, Guess, Whisper, window
+from audio.options import SessionOptions
+from audio.policy import key_of
+from audio.session import Session
+from gateway.errors import ConfigurationError
+from tests.audio.speaker import JFK
+
+SAID = "and so my fellow americans ask not what your country can do for you ask what you can do for your country"
+
+
+@pytest.fixture(scope="module")
+def whisper() -> Iterator[Whisper]:
+    made = Whisper(whisper_model(""), batch=4)
+    asyncio.run(made.open())
+    yield made
+    asyncio.run(made.close())
+
+
+@pytest.fixture(scope="module")
+def silero() -> Silero:
+    return Silero()
+
+
+@pytest.fixture(scope="module")
+def speech() -> Samples:
+    samples, rate = soundfile.read(JFK, dtype="float32")
+    assert rate == SAMPLE_RATE
+    return samples
+
+
+def answers(whisper: Whisper, *tasks: TranscriptionTask) -> list[Transcription]:
+    async def ask() -> list[Transcription]:
+        return await whisper.transcribe(tasks)
+
+    return asyncio.run(ask())
+
+
+def keys(text: str) -> str:
+    return " ".join(key_of(word) for word in text.split())
+
+
+def test_speech_is_put_into_words(whisper: Whisper, speech: Samples) -> None:
+    [heard] = answers(whisper, TranscriptionTask(audio=speech, words=True))
+    assert keys(heard.text) == SAID
+    assert heard.language == "en"
+    assert 0.5 < heard.confidence <= 1
+    assert keys(" ".join(word.text for word in heard.words)) == SAID
+    starts = [word.start for word in heard.words]
+    assert starts == sorted(starts)
+    assert heard.words[-1].end <= len(speech) / SAMPLE_RATE + 0.1
+    assert all(0 <= word.probability <= 1 for word in heard.words)
+
+
+def test_the_same_audio_is_always_the_same_text(whisper: Whisper, speech: Samples) -> None:
+    pieces = [speech[at : at + 2 * SAMPLE_RATE] for at in range(0, len(speech), SAMPLE_RATE)]
+    first, second = ([answers(whisper, TranscriptionTask(audio=piece))[0].text for piece in pieces] for _ in range(2))
+    assert first == second
+
+
+def test_tasks_of_one_call_do_not_touch_each_other(whisper: Whisper, speech: Samples) -> None:
+    """One client's prompt, or its noise, changes nothing for the others, whatever shares a call with whom."""
+    noise = np.random.default_rng(1).standard_normal(3 * SAMPLE_RATE, np.float32)
+    tasks = [
+        TranscriptionTask(audio=speech),
+        TranscriptionTask(audio=speech[: 5 * SAMPLE_RATE], prompt="A speech about Kubernetes and Postgres."),
+        TranscriptionTask(audio=noise),
+        TranscriptionTask(audio=speech[6 * SAMPLE_RATE :]),
+    ]
+    together = answers(whisper, *tasks)
+    assert keys(together[0].text) == SAID
+    assert "fellow americans" in keys(together[1].text)
+    assert "ask what you can do" in keys(together[3].text)
+    assert together[2].text == ""
+
+
+def test_partials_of_a_batch_are_answered_too(whisper: Whisper, speech: Samples) -> None:
+    tasks = [TranscriptionTask(audio=speech[: seconds * SAMPLE_RATE], is_final=False) for seconds in (2, 8, 11)]
+    for heard in answers(whisper, *tasks):
+        assert keys(heard.text).startswith("and so my fellow")
+
+
+def test_noise_is_no_words_even_without_a_voice_detector(whisper: Whisper) -> None:
+    seconds = np.arange(5 * SAMPLE_RATE) / SAMPLE_RATE
+    hum = (0.3 * np.sin(2 * np.pi * 50 * seconds)).astype(np.float32)
+    for sound in (np.zeros(5 * SAMPLE_RATE, np.float32), hum):
+        [heard] = answers(whisper, TranscriptionTask(audio=sound))
+        assert heard.text == ""
+
+
+def sounds() -> dict[str, Samples]:
+    """A minute each of what is not speech."""
+    rng = np.random.default_rng(7)
+    at = np.arange(60 * SAMPLE_RATE) / SAMPLE_RATE
+    clicks = np.zeros(len(at), np.float32)
+    clicks[rng.integers(0, len(at), 300)] = 0.9
+    notes = [220.0 * 2 ** (step / 12) for step in rng.integers(0, 24, 240)]
+    tune = np.concatenate([np.sin(2 * np.pi * note * at[: SAMPLE_RATE // 4]) for note in notes]) * 0.3
+    return {
+        "silence": np.zeros(len(at), np.float32),
+        "noise": (rng.standard_normal(len(at)) * 0.1).astype(np.float32),
+        "hum": (0.3 * np.sin(2 * np.pi * 50 * at)).astype(np.float32),
+        "clicks": clicks,
+        "tune": tune.astype(np.float32),
+    }
+
+
+@pytest.mark.parametrize("name", ["silence", "noise", "hum", "clicks", "tune"])
+def test_a_minute_of_anything_but_speech_is_no_words(whisper: Whisper, silero: Silero, name: str) -> None:
+    ear, session = Ear(silero), Session(SessionOptions())
+    sound = sounds()[name]
+    for at in range(0, len(sound), 1600):
+        session.hear(*ear.hear(sound[at : at + 1600]))
+        while session.wants(0.5) is not None:
+            task = session.take()
+            session.heard(task, answers(whisper, task)[0])
+    output = session.take_output()
+    assert not [message for message in output if isinstance(message, Final) and message.text]
+    assert len([message for message in output if isinstance(message, SpeechStarted)]) <= 2
+
+
+def test_frames_one_by_one_are_as_the_whole_file(silero: Silero, speech: Samples) -> None:
+    whole, pieces = Ear(silero), Ear(silero)
+    _, wanted = whole.hear(speech)
+    heard: list[float] = []
+    for at in range(0, len(speech), 777):
+        heard += pieces.hear(speech[at : at + 777])[1]
+    assert heard == wanted
+    assert max(wanted) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("seconds", "frames"),
+    [(0.1, WINDOW), (9.0, WINDOW), (9.01, 2000), (19.0, 2000), (19.5, FULL), (28.9, FULL), (30, FULL)],
+)
+def test_a_window_has_a_second_of_silence_behind_the_speech(seconds: float, frames: int) -> None:
+    assert window(int(seconds * SAMPLE_RATE)) == frames
+
+
+def guess(text: str, log_probability: float = -0.3, no_speech: float = 0.0) -> Guess:
+    return Guess(text, [], log_probability, no_speech)
+
+
+def test_what_is_believed() -> None:
+    assert guess("ask what you can do").is_believed(2)
+    assert not guess("").is_believed(2)
+    assert not guess("ask", -1.2).is_believed(2)
+    assert not guess("so so " * 40).is_believed(30)
+    assert not guess("a long sentence in a very short time, far too fast to be said by anyone").is_believed(0.5)
+    assert guess("and so my fellow americans and so my fellow americans").repeats
+    assert not guess("ask not what you can do ask what you can").repeats
+    assert not guess("no no no no").repeats
+
+
+def test_what_is_speech() -> None:
+    assert guess("you").is_speech
+    assert not guess("you", -1.1, 0.7).is_speech
+    assert not guess("you", -0.1, 0.97).is_speech
+    assert not guess("... - ...").is_speech
+
+
+def test_a_model_that_is_none_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"model\.bin"):
+        whisper_model(str(tmp_path))
+    (tmp_path / "model.bin").write_bytes(b"nonsense")
+    with pytest.raises(ConfigurationError, match="cannot be loaded"):
+        asyncio.run(Whisper(whisper_model(str(tmp_path))).open())
+
+
+def test_a_language_that_the_model_has_not_is_not_spoken(whisper: Whisper) -> None:
+    assert whisper.speaks("en")
+    assert not whisper.speaks("de")

@@ -1,0 +1,130 @@
+"""Cursors: what we wrote comes back, and nothing else is taken for one."""
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from events.log.cursor import MAX_CURSOR_BYTES, QUERY_NAMES, cursor_of, decode_cursor, encode_cursor
+from events.log.port import Position
+from gateway.errors import BadRequest
+
+ALPHANUMERIC = st.characters(codec="ascii", categories=["L", "Nd"])
+NAMES = st.text(ALPHANUMERIC | st.sampled_from("_~-"), min_size=1, max_size=64)
+EPOCHS = st.text(ALPHANUMERIC, min_size=1, max_size=16)
+OFFSETS = st.integers(0, 10**15 - 1)
+
+
+@given(NAMES, EPOCHS, OFFSETS)
+@example("r" * 64, "e" * 16, 10**15 - 1)
+def test_what_was_encoded_comes_back(name: str, epoch: str, offset: int) -> None:
+    position = Position(epoch=epoch, offset=offset)
+    text = encode_cursor(name, position)
+    assert len(text.encode()) <= MAX_CURSOR_BYTES
+    assert decode_cursor(text) == (name, position)
+
+
+@given(st.text(max_size=200))
+@example("run.e.1")
+def test_no_text_means_two_things(text: str) -> None:
+    """What decodes at all encodes to the same text again, so a cursor has one spelling."""
+    try:
+        name, position = decode_cursor(text)
+    except BadRequest:
+        return
+    assert encode_cursor(name, position) == text
+
+
+HOSTILE = {
+    "empty": "",
+    "no parts": "run",
+    "two parts": "run.epoch",
+    "four parts": "run.e.1.2",
+    "empty name": ".e.1",
+    "empty epoch": "run..1",
+    "empty offset": "run.e.",
+    "leading zero": "run.e.01",
+    "sign": "run.e.-1",
+    "plus": "run.e.+1",
+    "hexadecimal": "run.e.0x1",
+    "float": "run.e.1e3",
+    "underscore in the number": "run.e.1_0",
+    "offset too long": "run.e." + "9" * 16,
+    "epoch too long": "run." + "e" * 17 + ".1",
+    "epoch with a dash": "run.e-1.1",
+    "name too long": "r" * 65 + ".e.1",
+    "path": "../../etc/passwd.e.1",
+    "slash": "chat/run.e.1",
+    "percent": "run%2e.e.1",
+    "star": "*.e.1",
+    "space before": " run.e.1",
+    "space after": "run.e.1 ",
+    "newline after": "run.e.1\n",
+    "CR LF and a header": "run.e.1\r\nset-cookie: a=b",
+    "NUL": "run.e.1\0",
+    "NUL inside": "r\0un.e.1",
+    "arabic digits": "run.e.\u0661\u0662",
+    "fullwidth digits": "run.e.\uff11",
+    "superscript": "run.e.\u00b2",
+    "letter beyond ASCII": "r\u00fcn.e.1",
+    "lone surrogate": "run\ud800.e.1",
+    "4 kB": "r" * 4096,
+    "4 kB of dots": "." * 4096,
+    "4 kB of digits": "run.e." + "1" * 4096,
+    "an id of another server": "1700000000000-0",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_text_is_no_cursor(text: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        decode_cursor(text)
+    assert (refused.value.status, refused.value.code) == (400, "bad_cursor")
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_refusal_is_short_and_printable(text: str) -> None:
+    """What it repeats of the cursor goes into a header-less JSON text and into logs."""
+    with pytest.raises(BadRequest) as refused:
+        decode_cursor(text)
+    detail = refused.value.detail
+    assert detail.isascii()
+    assert detail.isprintable()
+    assert len(detail) < 600
+
+
+@given(NAMES, EPOCHS, OFFSETS, st.data())
+def test_a_changed_byte_gives_another_cursor_or_none(name: str, epoch: str, offset: int, data: st.DataObject) -> None:
+    """A cursor is not signed: tampering is allowed to make it point elsewhere, never to make it mean the same."""
+    text = encode_cursor(name, Position(epoch=epoch, offset=offset))
+    at = data.draw(st.integers(0, len(text) - 1))
+    new = data.draw(st.characters(codec="ascii").filter(lambda c: c != text[at]))
+    try:
+        decoded = decode_cursor(text[:at] + new + text[at + 1 :])
+    except BadRequest:
+        return
+    assert decoded != (name, Position(epoch=epoch, offset=offset))
+
+
+SOURCES = [
+    (None, {}, None),
+    ("", {}, None),
+    ("h", {}, "h"),
+    ("h", {"last_event_id": "q"}, "h"),
+    ("", {"last_event_id": "q"}, "q"),
+    (None, {"last_event_id": "a", "lastEventId": "b", "lastEventID": "c", "after": "d"}, "a"),
+    (None, {"last_event_id": "", "lastEventId": "b", "lastEventID": "c", "after": "d"}, "b"),
+    (None, {"lastEventID": "c", "after": "d"}, "c"),
+    (None, {"after": "d"}, "d"),
+    (None, {"after": ""}, None),
+    (None, {"cursor": "x", "Last-Event-ID": "y"}, None),
+]
+
+
+@pytest.mark.parametrize(("header", "query", "found"), SOURCES)
+def test_the_first_source_that_is_not_empty_wins(header: str | None, query: dict[str, str], found: str | None) -> None:
+    assert cursor_of(header, query) == found
+
+
+def test_the_order_of_the_query_names_does_not_depend_on_the_request() -> None:
+    backwards = {name: name for name in reversed(QUERY_NAMES)}
+    assert cursor_of(None, backwards) == "last_event_id"

@@ -1,0 +1,201 @@
+"""Names of topics, patterns of them and names of events: what is taken, what is refused, and what stands for what."""
+
+import re
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from events.log.topics import (
+    MAX_TOPICS,
+    PRESENCE,
+    RESERVED,
+    check_event,
+    check_subscription,
+    check_topic,
+    covers,
+    is_pattern,
+    stored,
+    user_topic,
+)
+from gateway.access.auth import Grants, Principal
+from gateway.errors import BadRequest
+
+LETTERS = "ABCXYZabcxyz0189._:/-"
+names = st.text(LETTERS, min_size=1, max_size=128)
+GOOD = ["a", "0", "A.b_c:d/e-f", "/", "//", ".", "..", "a/../b", "user/alice", "x" * 128]
+BAD = {
+    "nothing": "",
+    "129": "x" * 129,
+    "a space": "a b",
+    "LF": "a\n",
+    "LF at the end of 128": "x" * 128 + "\n",
+    "CR": "a\rb",
+    "NUL": "a\0",
+    "a star": "a*",
+    "a pattern": "a/*",
+    "only a star": "*",
+    "umlaut": "ä",
+    "a digit of another script": "٣",
+    "wide": "ａ",  # noqa: RUF001 - that it looks alike is the point
+    "line separator": "a\u2028",
+    "lone surrogate": "a\ud800",
+    "percent": "a%2Fb",
+    "backslash": "a\\b",
+}
+
+
+@pytest.mark.parametrize("name", GOOD, ids=range(len(GOOD)))
+def test_a_name_of_the_alphabet_is_taken_as_it_is(name: str) -> None:
+    assert check_topic(name) == name
+    assert check_subscription([name]) == (name,)
+    assert stored(name) == f"event/{name}"
+
+
+@pytest.mark.parametrize("name", BAD.values(), ids=BAD)
+def test_any_other_name_is_refused_and_shown_in_ascii(name: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        check_topic(name)
+    assert caught.value.code == "bad_topic"
+    assert "1 to 128" in caught.value.detail
+    assert caught.value.detail.isascii()
+    assert caught.value.detail.isprintable()
+    assert len(caught.value.detail) < 400
+
+
+@given(st.text())
+@example("x\n")
+def test_what_is_taken_is_of_the_alphabet(name: str) -> None:
+    try:
+        check_topic(name)
+    except BadRequest:
+        return
+    assert re.fullmatch(rb"[A-Za-z0-9._:/-]{1,128}\Z", name.encode())
+
+
+PATTERNS = {"*": True, "a/*": True, "/*": True, "a/b/*": True, "a*": False, "a": False, "": False, "**": False}
+
+
+@pytest.mark.parametrize(("name", "expected"), PATTERNS.items(), ids=PATTERNS)
+def test_a_pattern_ends_with_a_segment_that_is_a_star(name: str, expected: bool) -> None:
+    assert is_pattern(name) == expected
+
+
+@pytest.mark.parametrize("name", ["a*", "**", "a/**", "*/a", "a/*/b", "*a", "*/*", "a b/*", "\n/*", "x" * 129 + "/*"])
+def test_a_star_stands_nowhere_else(name: str) -> None:
+    with pytest.raises(BadRequest, match="not valid"):
+        check_subscription([name])
+
+
+def test_a_subscription_is_sorted_and_names_each_once() -> None:
+    assert check_subscription(["b", "a/*", "b", "a", "*"]) == ("*", "a", "a/*", "b")
+
+
+def test_a_stream_follows_up_to_64_topics() -> None:
+    most = [f"t{number:02}" for number in range(MAX_TOPICS)]
+    assert check_subscription([*most, most[0]]) == tuple(most)
+    with pytest.raises(BadRequest, match="65 topics: one stream follows at most 64") as caught:
+        check_subscription([*most, "u"])
+    assert caught.value.code == "too_many_topics"
+
+
+COVERED: dict[str, tuple[list[str], str, bool]] = {
+    "itself": (["a"], "a", True),
+    "not what begins with it": (["a"], "ab", False),
+    "not what is below it": (["a"], "a/b", False),
+    "everything": (["*"], "a/b", True),
+    "every pattern": (["*"], "a/*", True),
+    "everything of everything": (["*"], "*", True),
+    "below": (["a/*"], "a/b", True),
+    "far below": (["a/*"], "a/b/c", True),
+    "a pattern by itself": (["a/*"], "a/*", True),
+    "a narrower pattern": (["a/*"], "a/b/*", True),
+    "not a wider pattern": (["a/b/*"], "a/*", False),
+    "not the widest pattern": (["a/*"], "*", False),
+    "not above": (["a/*"], "a", False),
+    "not beside": (["a/*"], "ab/c", False),
+    "any of them": (["b", "a/*"], "a/c", True),
+    "nothing": ([], "a", False),
+    "the empty grant": ([""], "a", False),
+    "case": (["A/*"], "a/b", False),
+}
+
+
+@pytest.mark.parametrize(("grants", "topic", "expected"), COVERED.values(), ids=COVERED)
+def test_a_grant_covers_what_it_names_and_no_more(grants: list[str], topic: str, expected: bool) -> None:
+    assert covers(grants, topic) == expected
+    assert Principal(sub="x", grants=Grants(publish=grants)).may_publish(topic) == expected
+    assert Principal(sub="x", grants=Grants(subscribe=grants)).may_subscribe(topic) == expected
+    assert Principal(sub="x", grants=Grants(subscribe=grants)).may_subscribe(PRESENCE + topic) == expected
+
+
+@given(st.lists(names.map(lambda name: f"{name}/*") | names, max_size=3), names, names)
+def test_who_may_follow_a_pattern_may_follow_all_that_it_stands_for(grants: list[str], prefix: str, rest: str) -> None:
+    who = Principal(sub="x", grants=Grants(subscribe=grants))
+    if who.may_subscribe(f"{prefix}/*"):
+        assert who.may_subscribe(f"{prefix}/{rest}")
+
+
+@pytest.mark.parametrize("name", sorted(RESERVED))
+def test_a_name_that_only_the_gateway_says_is_refused(name: str) -> None:
+    with pytest.raises(BadRequest, match=f"'{name}' is said by the gateway alone") as caught:
+        check_event(name)
+    assert caught.value.code == "reserved_event"
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a\n", "a\r", "a\0", "a\nid: 1", "ä", "x" * 65, "a 1700000000000", "a/b"])
+def test_an_event_that_could_be_more_than_a_name_is_refused(name: str) -> None:
+    with pytest.raises(BadRequest, match="1 to 64") as caught:
+        check_event(name)
+    assert caught.value.code == "bad_event"
+    assert caught.value.detail.isascii()
+
+
+@pytest.mark.parametrize("name", ["message", "x", "Hello", "a.b_c:d-e", "x" * 64])
+def test_any_other_event_is_taken(name: str) -> None:
+    assert check_event(name) == name
+
+
+# Everyone's own topic
+
+USERS = {"alice": "user/alice", "a@b": "user/a:40b", "ä": "user/:c3:a4", "a:b": "user/a:3ab", "a/b": "user/a/b"}
+
+
+@pytest.mark.parametrize(("sub", "topic"), USERS.items())
+def test_what_cannot_stand_in_a_name_is_written_as_its_code(sub: str, topic: str) -> None:
+    assert user_topic(sub) == topic
+
+
+@given(st.text(min_size=1))
+def test_every_user_has_a_topic_of_a_valid_name(sub: str) -> None:
+    assert check_topic(user_topic(sub)).startswith("user/")
+
+
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_two_users_have_two_topics(one: str, other: str) -> None:
+    assert (user_topic(one) == user_topic(other)) == (one == other)
+
+
+def test_no_name_can_be_chosen_to_have_the_topic_of_a_long_one() -> None:
+    """A digest of a long name looks like an escaped short name, when it begins with the code of an unsafe letter."""
+    for number in range(1000):
+        victim = f"{'x' * 111}{number}"
+        digest = user_topic(victim).removeprefix("user/::")
+        attacker = bytes.fromhex(digest[:2]).decode("ascii", "replace") + digest[2:]
+        assert user_topic(attacker) != user_topic(victim), (attacker, victim)
+
+
+def test_ones_own_topic_needs_no_grant_and_allows_no_other() -> None:
+    alice = Principal(sub="alice")
+    assert alice.may_subscribe("user/alice")
+    assert alice.may_subscribe("presence/user/alice")
+    refused = [
+        "user/alice/x",
+        "user/alice/*",
+        "user/*",
+        "user/bob",
+        "presence/user/bob",
+        "presence/presence/user/alice",
+    ]
+    assert not [topic for topic in refused if alice.may_subscribe(topic)]
+    assert not alice.may_publish("user/alice")

@@ -1,0 +1,202 @@
+"""Who follows a topic, as several processes tell each other; here they share a hub, and time is virtual."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from events.log.hub import Hub
+from events.log.memory import MemoryLog
+from events.log.topics import stored
+from events.presence import ANSWER_S, BEAT_S, FRESH_S, MAX_LISTED, SETTLE_S, Presence
+from tests.support.virtual_time import simulated
+
+
+class Process:
+    """One of them: its readers are what a test says."""
+
+    def __init__(self, log: MemoryLog, hub: Hub) -> None:
+        self.readers: list[tuple[str, str]] = []
+        self.presence = Presence(log, hub, lambda topic: [sub for name, sub in self.readers if name == topic])
+
+    def come(self, topic: str, sub: str) -> None:
+        self.readers.append((topic, sub))
+        self.presence.came([topic])
+        self.presence.changed([topic])
+
+    def go(self, topic: str, sub: str) -> None:
+        self.readers.remove((topic, sub))
+        self.presence.left([topic])
+        self.presence.changed([topic])
+
+    async def die(self) -> None:
+        """Without a word."""
+        self.presence._unwatch()
+        assert self.presence._beat is not None
+        self.presence._beat.cancel()
+        if self.presence._settling is not None:
+            self.presence._settling.cancel()
+        await asyncio.sleep(0)
+
+
+async def with_processes(count: int, work: Callable[[MemoryLog, list[Process]], Awaitable[None]]) -> None:
+    log = MemoryLog()
+    await log.open()
+    hub = Hub(log)
+    processes = [Process(log, hub) for _ in range(count)]
+    for process in processes:
+        await process.presence.open()
+    await asyncio.sleep(1)
+    await work(log, processes)
+    for process in processes:
+        await process.presence.close()
+    await log.close()
+
+
+async def told(log: MemoryLog, topic: str) -> list[tuple[str, Any]]:
+    """What `presence/<topic>` says: (event, who)."""
+    found = await log.read(stored(f"presence/{topic}"), 0)
+    data = [(block.name, json.loads(line)) for block in found.blocks for line in block.data]
+    return [(name, said["here"] if name == "here" else said["sub"]) for name, said in data]
+
+
+@simulated
+async def test_readers_of_all_processes_are_counted() -> None:
+    async def work(log: MemoryLog, processes: list[Process]) -> None:
+        one, two = processes
+        one.come("room", "alice")
+        two.come("room", "bob")
+        two.come("room", "bob")
+        two.come("other", "bob")
+        assert await one.presence.count("room") == 3
+        assert await two.presence.count("other") == 1
+        assert await one.presence.count("nothing") == 0
+        two.go("room", "bob")
+        await asyncio.sleep(2 * SETTLE_S)
+        assert await one.presence.count("room") == 2
+
+    await with_processes(2, work)
+
+
+@simulated
+async def test_one_alone_is_not_waited_for() -> None:
+    async def work(log: MemoryLog, processes: list[Process]) -> None:
+        before = asyncio.get_running_loop().time()
+        assert await processes[0].presence.count("room") == 0
+        assert asyncio.get_running_loop().time() - before < ANSWER_S / 2
+
+    await with_processes(1, work)
+
+
+@simulated
+async def test_who_comes_and_goes_is_told_once_however_many_listen() -> None:
+    async def work(log: MemoryLog, processes: list[Process]) -> None:
+        one, two, three = processes
+        one.come("presence/room", "watcher")
+        await asyncio.sleep(1)
+        two.come("presence/room", "watcher")
+        await asyncio.sleep(1)
+        lists = len(await told(log, "room"))
+        assert [name for name, _ in await told(log, "room")] == ["here"] * lists
+        three.come("room", "alice")
+        two.come("room", "alice")
+        await asyncio.sleep(1)
+        three.go("room", "alice")
+        await asyncio.sleep(1)
+        two.go("room", "alice")
+        await asyncio.sleep(1)
+        assert (await told(log, "room"))[lists:] == [("join", "alice"), ("leave", "alice")]
+
+    await with_processes(3, work)
+
+
+@simulated
+async def test_who_comes_to_watch_is_told_who_is_there() -> None:
+    async def work(log: MemoryLog, processes: list[Process]) -> None:
+        one, two = processes
+        for number in range(3):
+            two.come("room", f"user{number}")
+        one.come("presence/room", "watcher")
+        await asyncio.sleep(1)
+        assert (await told(log, "room"))[-1] == ("here", ["user0", "user1", "user2"])
+
+    await with_processes(2, work)
+
+
+@simulated
+async def test_readers_of_a_process_that_was_killed_are_gone_within_a_minute() -> None:
+    async def work(log: MemoryLog, processes: list[Process]) -> None:
+        one, two = processes
+        one.come("presence/room", "watcher")
+        two.come("room", "alice")
+        await asyncio.sleep(100)
+        assert await one.presence.count("room") == 1
+        await two.die()
+        await asyncio.sleep(60)
+        assert await one.presence.count("room") == 0
+        assert (await told(log, "room"))[-1] == ("leave", "alice")
+
+    assert FRESH_S + BEAT_S <= 60
+    await with_processes(2, work)
+
+
+@simulated
+async def test_another_goes_on_writing_when_the_one_that_wrote_is_killed() -> None:
+    async def work(log: MemoryLog, processes: list[Process]) -> None:
+        first, second = sorted(processes, key=lambda process: process.presence.name)
+        first.come("presence/room", "watcher")
+        second.come("presence/room", "watcher")
+        await asyncio.sleep(1)
+        await first.die()
+        await asyncio.sleep(60)
+        second.come("room", "alice")
+        await asyncio.sleep(1)
+        assert (await told(log, "room"))[-1][0] in ("join", "here")
+        assert "alice" in (await told(log, "room"))[-1][1]
+
+    await with_processes(2, work)
+
+
+@simulated
+async def test_a_process_that_leaves_takes_its_readers_along_at_once() -> None:
+    async def work(log: MemoryLog, processes: list[Process]) -> None:
+        one, two = processes
+        two.come("room", "alice")
+        assert await one.presence.count("room") == 1
+        await two.presence.close()
+        await asyncio.sleep(0.1)
+        assert await one.presence.count("room") == 0
+
+    await with_processes(2, work)
+
+
+@simulated
+async def test_a_topic_that_nobody_asks_about_is_forgotten() -> None:
+    async def work(log: MemoryLog, processes: list[Process]) -> None:
+        one, two = processes
+        two.come("room", "alice")
+        assert await one.presence.count("room") == 1
+        await asyncio.sleep(FRESH_S + 2 * BEAT_S)
+        assert not one.presence._known
+        assert not two.presence._known
+        before = (await log.read("peers", 0, max_events=10_000)).head
+        two.go("room", "alice")
+        await asyncio.sleep(1)
+        assert (await log.read("peers", 0, max_events=10_000)).head <= before + 2
+
+    await with_processes(2, work)
+
+
+@simulated
+async def test_a_crowd_is_listed_up_to_a_bound() -> None:
+    async def work(log: MemoryLog, processes: list[Process]) -> None:
+        one = processes[0]
+        for number in range(MAX_LISTED + 5):
+            one.come("room", f"user{number}")
+        one.come("presence/room", "watcher")
+        await asyncio.sleep(1)
+        found = await log.read(stored("presence/room"), 0)
+        said = json.loads(found.blocks[-1].data[-1])
+        assert (len(said["here"]), said["more"]) == (MAX_LISTED, 5)
+
+    await with_processes(1, work)

@@ -1,0 +1,223 @@
+"""Where a request says who sends it, and which pages may let a browser say so."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from events.log.memory import MemoryLog
+from gateway.access.auth import LOCAL_USER, Grants, Principal, authenticator, mint
+from gateway.access.signin import COOKIE, SignIn
+from gateway.access.tickets import MAX_TICKET_S, TICKET_S, Tickets
+from gateway.errors import Forbidden, TrilaneError, Unauthorized
+from gateway.settings import Settings
+
+SECRET = "a secret of the operator, long enough to be one"
+PAGE = "https://app.example"
+LATER = int(time.time()) + 3600
+TOKEN = mint(SECRET, "alice", LATER, {"subscribe": ["team/*"]})
+CLOSED = Settings(jwt_secret=SECRET, allowed_origins=[PAGE])
+OPEN = Settings(allowed_origins=["http://localhost:3000"])
+BOB = Principal(sub="bob", grants=Grants(publish=["a"]), expires_at=99.0)
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def asked(settings: Settings, method: str = "GET", query: str = "", **headers: str) -> Principal:
+    """Who a request with these headers is from; names are written with `_`."""
+    told = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    scope: dict[str, Any] = {"headers": told, "method": method, "query_string": query.encode(), "path": "/api/events"}
+    sign_in = SignIn(settings, authenticator(settings), Tickets(MemoryLog()))
+    return asyncio.run(sign_in(scope))
+
+
+def test_a_header_signs_in_from_anywhere() -> None:
+    who = asked(CLOSED, "POST", authorization=f"Bearer {TOKEN}", origin="https://evil.example")
+    assert who.sub == "alice"
+
+
+def test_a_cookie_signs_in_from_a_page_that_is_listed() -> None:
+    assert asked(CLOSED, "POST", cookie=f"a=b; {COOKIE}={TOKEN}", origin=PAGE).sub == "alice"
+
+
+def test_a_cookie_signs_in_from_a_page_of_the_gateway_itself() -> None:
+    assert (
+        asked(CLOSED, "POST", cookie=f"{COOKIE}={TOKEN}", origin="https://gw.example", host="gw.example").sub == "alice"
+    )
+
+
+def test_a_cookie_signs_in_when_an_event_source_of_its_own_page_asks() -> None:
+    """Which sends no Origin."""
+    assert asked(CLOSED, cookie=f"{COOKIE}={TOKEN}", sec_fetch_site="same-origin").sub == "alice"
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "https://app.example.evil.example", "http://[bad"])
+def test_a_cookie_is_worth_nothing_on_another_page(origin: str) -> None:
+    with pytest.raises(Forbidden, match="TRILANE_ALLOWED_ORIGINS"):
+        asked(CLOSED, "POST", cookie=f"{COOKIE}={TOKEN}", origin=origin, host="gw.example")
+
+
+def test_a_cookie_is_worth_nothing_when_the_browser_says_that_another_site_asks() -> None:
+    with pytest.raises(Forbidden):
+        asked(CLOSED, "POST", cookie=f"{COOKIE}={TOKEN}", sec_fetch_site="cross-site")
+
+
+@pytest.mark.parametrize("cookie", ["", "other=1", f"{COOKIE}=", f"{COOKIE}=nonsense", "=;=", "a" * 9000])
+def test_no_cookie_of_ours_is_not_signed_in(cookie: str) -> None:
+    with pytest.raises(Unauthorized):
+        asked(CLOSED, cookie=cookie)
+
+
+def test_everyone_of_this_machine_is_local_and_a_program_sends_no_origin() -> None:
+    assert asked(OPEN, "POST").sub == LOCAL_USER
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:8000", "http://127.0.0.1:8000", "http://[::1]:8000"])
+def test_the_page_of_a_gateway_without_sign_in_may_ask(origin: str) -> None:
+    assert asked(OPEN, "POST", origin=origin, host=origin.removeprefix("http://")).sub == LOCAL_USER
+
+
+def test_a_listed_page_may_ask_a_gateway_without_sign_in() -> None:
+    assert asked(OPEN, "POST", origin="http://localhost:3000", host="127.0.0.1:8000").sub == LOCAL_USER
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [("https://evil.example", "127.0.0.1:8000"), ("http://evil.example", "evil.example"), ("null", "x")],
+)
+def test_a_page_of_the_web_may_not_speak_for_the_user_of_this_machine(origin: str, host: str) -> None:
+    """Not even under a name of its own that was made to point here."""
+    with pytest.raises(Forbidden):
+        asked(OPEN, "POST", origin=origin, host=host)
+
+
+# Tickets
+
+
+def with_tickets(work: Callable[[Tickets, Clock], Awaitable[None]]) -> None:
+    async def main() -> None:
+        log, clock = MemoryLog(), Clock()
+        await log.open()
+        await work(Tickets(log, clock), clock)
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_a_ticket_stands_for_the_one_who_asked_for_it() -> None:
+    async def work(tickets: Tickets, _: Clock) -> None:
+        ticket = await tickets.issue(BOB, "/api/events")
+        assert await tickets.redeem(ticket, "/api/events") == BOB
+
+    with_tickets(work)
+
+
+def test_a_ticket_is_good_once_however_many_try() -> None:
+    async def work(tickets: Tickets, _: Clock) -> None:
+        ticket = await tickets.issue(BOB, "/api/events")
+        tries = [tickets.redeem(ticket, "/api/events") for _ in range(20)]
+        results = await asyncio.gather(*tries, return_exceptions=True)
+        assert [result for result in results if isinstance(result, Principal)] == [BOB]
+        assert {result.code for result in results if isinstance(result, TrilaneError)} == {"ticket_used"}
+
+    with_tickets(work)
+
+
+def test_a_ticket_is_good_for_its_route_and_for_half_a_minute() -> None:
+    async def work(tickets: Tickets, clock: Clock) -> None:
+        ticket = await tickets.issue(BOB, "/api/audio")
+        with pytest.raises(Unauthorized):
+            await tickets.redeem(ticket, "/api/events")
+        clock.now += TICKET_S + 1
+        with pytest.raises(Unauthorized) as refused:
+            await tickets.redeem(ticket, "/api/audio")
+        assert refused.value.code == "ticket_expired"
+
+    with_tickets(work)
+
+
+@pytest.mark.parametrize(
+    "ticket", ["", "1", "1.", ".x", "0.x", "-1.x", "1.wrong", "2.x", "9" * 30 + ".x", "1." + "a" * 200, "¹.x"]
+)
+def test_what_is_no_ticket_is_refused(ticket: str) -> None:
+    async def work(tickets: Tickets, _: Clock) -> None:
+        await tickets.issue(BOB, "/api/events")
+        with pytest.raises(Unauthorized):
+            await tickets.redeem(ticket, "/api/events")
+
+    with_tickets(work)
+
+
+def test_a_ticket_in_the_url_signs_in() -> None:
+    async def main() -> None:
+        log = MemoryLog()
+        await log.open()
+        tickets = Tickets(log)
+        sign_in = SignIn(CLOSED, authenticator(CLOSED), tickets)
+        query = f"topic=a&ticket={await tickets.issue(BOB, '/api/events')}".encode()
+        scope: dict[str, Any] = {"headers": [], "method": "GET", "query_string": query, "path": "/api/events"}
+        assert await sign_in(scope) == BOB
+        with pytest.raises(Unauthorized):
+            await sign_in(scope)
+        await log.close()
+
+    asyncio.run(main())
+
+
+# What a browser's WebSocket can send: the subprotocols that it offers
+
+
+def socket_asked(
+    path: str, issue: str | None, offered: Callable[[str], list[str]], **headers: str
+) -> tuple[Principal, list[str]]:
+    """Who a WebSocket is from that offers these, made of a ticket for `issue`; and what it offered."""
+
+    async def main() -> tuple[Principal, list[str]]:
+        log = MemoryLog()
+        await log.open()
+        try:
+            tickets = Tickets(log)
+            ticket = await tickets.issue(BOB, issue, lasts_s=MAX_TICKET_S, note="a note") if issue else ""
+            protocols = offered(ticket)
+            told = [(name.encode(), value.encode()) for name, value in headers.items()]
+            scope = {"type": "websocket", "headers": told, "query_string": b"", "path": path, "subprotocols": protocols}
+            return await SignIn(CLOSED, authenticator(CLOSED), tickets)(scope), protocols
+        finally:
+            await log.close()
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("path", ["/api/audio", "/v1/realtime"])
+def test_a_ticket_among_the_subprotocols_signs_in_from_any_page(path: str) -> None:
+    who, _ = socket_asked(path, path, lambda ticket: ["x", f"ticket.{ticket}"], origin="https://evil.example")
+    assert (who.sub, who.note) == ("bob", "a note")
+
+
+def test_a_key_among_the_subprotocols_signs_in_on_the_route_of_openai_only() -> None:
+    offered = ["realtime", f"openai-insecure-api-key.{TOKEN}"]
+    assert socket_asked("/v1/realtime", None, lambda _: offered)[0].sub == "alice"
+    with pytest.raises(Unauthorized):
+        socket_asked("/api/audio", None, lambda _: offered)
+
+
+def test_a_ticket_stands_where_a_key_does_on_the_route_of_openai() -> None:
+    path = "/v1/realtime"
+    assert socket_asked(path, path, lambda ticket: [f"openai-insecure-api-key.ek_{ticket}"])[0].sub == "bob"
+    with pytest.raises(Unauthorized):
+        socket_asked(path, "/api/audio", lambda ticket: [f"openai-insecure-api-key.ek_{ticket}"])
+    with pytest.raises(Unauthorized):
+        socket_asked("/api/audio", "/api/audio", lambda _: [], authorization="Bearer ek_1.x")
+
+
+@pytest.mark.parametrize("offered", [[], ["ticket."], ["ticket.1.x"], ["openai-insecure-api-key."], ["realtime"]])
+def test_subprotocols_without_a_credential_do_not_sign_in(offered: list[str]) -> None:
+    with pytest.raises(Unauthorized):
+        socket_asked("/v1/realtime", "/v1/realtime", lambda _: offered)

@@ -1,0 +1,190 @@
+"""A client's messages: what is read of them, what a model is sent, and what a posted answer may change."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway.chat.messages import UIMessage, merge_tool_results, parts_of, text_of, to_upstream
+from gateway.errors import BadRequest
+from tests.support.chats import answer, message, tool, user
+
+# Reading
+
+
+def test_only_the_texts_are_the_text() -> None:
+    said = message("m", "assistant", {"type": "reasoning", "text": "hm"}, {"type": "text", "text": "a"}, "b")
+    assert text_of(said) == "ab"
+
+
+@pytest.mark.parametrize("part", ["1", "null", "[]", '"text"', "{}", '{"type":7}', '{"type":"text","text":null}'])
+def test_a_part_that_is_none_is_refused(part: str) -> None:
+    with pytest.raises(BadRequest, match="message 'm'"):
+        parts_of(UIMessage(id="m", role="user", parts=[msgspec.Raw(part.encode())]))
+
+
+def test_a_refusal_shows_little_of_a_long_id() -> None:
+    with pytest.raises(BadRequest) as refused:
+        parts_of(UIMessage(id="m" * 10_000, role="user", parts=[msgspec.Raw(b"1")]))
+    assert len(refused.value.detail) < 300
+
+
+def test_parts_come_back_as_they_came() -> None:
+    text = (
+        b'{"id":"m","role":"user","parts":[{"type":"data-x","data":{"z":1.10,"a":[]},"x":null}],"metadata":{"k":1e5}}'
+    )
+    assert msgspec.json.encode(msgspec.json.decode(text, type=UIMessage)) == text
+
+
+# What a model is sent
+
+IMAGE = {"type": "file", "mediaType": "image/png", "url": "data:image/png;base64,AA=="}
+CALL = tool("c", "find", "output-available", input={"q": 1}, output={"hits": [1]})
+CALLED = {"id": "c", "type": "function", "function": {"name": "find", "arguments": '{"q":1}'}}
+
+SENT: dict[str, tuple[UIMessage, list[dict[str, Any]]]] = {
+    "a text": (user("u", "hi"), [{"role": "user", "content": "hi"}]),
+    "several texts": (message("u", "user", "a", "b"), [{"role": "user", "content": "ab"}]),
+    "a system message": (message("s", "system", "be brief"), [{"role": "system", "content": "be brief"}]),
+    "an image": (
+        message("u", "user", "look", IMAGE),
+        [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "look"},
+                    {"type": "image_url", "image_url": {"url": IMAGE["url"]}},
+                ],
+            }
+        ],
+    ),
+    "an image alone": (
+        message("u", "user", IMAGE),
+        [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": IMAGE["url"]}}]}],
+    ),
+    "data and sources": (
+        message("u", "user", {"type": "data-x", "data": 1}, {"type": "source-url", "sourceId": "s", "url": "u"}, "hi"),
+        [{"role": "user", "content": "hi"}],
+    ),
+    "an answer": (answer("a", "hello"), [{"role": "assistant", "content": "hello"}]),
+    "an answer with reasoning": (
+        message("a", "assistant", {"type": "reasoning", "text": "hm"}, {"type": "step-start"}, "so"),
+        [{"role": "assistant", "content": "so"}],
+    ),
+    "an answer of reasoning alone": (message("a", "assistant", {"type": "reasoning", "text": "hm"}), []),
+    "an empty answer": (message("a", "assistant"), []),
+    "a tool and its result": (
+        message("a", "assistant", "let me see", CALL),
+        [
+            {"role": "assistant", "content": "let me see", "tool_calls": [CALLED]},
+            {"role": "tool", "tool_call_id": "c", "content": '{"hits":[1]}'},
+        ],
+    ),
+    "what was said after a tool": (
+        message("a", "assistant", CALL, "found 1"),
+        [
+            {"role": "assistant", "content": None, "tool_calls": [CALLED]},
+            {"role": "tool", "tool_call_id": "c", "content": '{"hits":[1]}'},
+            {"role": "assistant", "content": "found 1"},
+        ],
+    ),
+    "a dynamic tool": (
+        message("a", "assistant", CALL | {"type": "dynamic-tool", "toolName": "find"}),
+        [
+            {"role": "assistant", "content": None, "tool_calls": [CALLED]},
+            {"role": "tool", "tool_call_id": "c", "content": '{"hits":[1]}'},
+        ],
+    ),
+    "a tool without a result": (
+        message("a", "assistant", "wait", tool("c", "find", "input-available", input={})),
+        [{"role": "assistant", "content": "wait"}],
+    ),
+    "a tool that was cut": (
+        message("a", "assistant", "wait", tool("c", "find", "input-streaming")),
+        [{"role": "assistant", "content": "wait"}],
+    ),
+}
+
+
+@pytest.mark.parametrize(("said", "sent"), SENT.values(), ids=SENT.keys())
+def test_a_model_is_sent_what_it_can_use(said: UIMessage, sent: list[dict[str, Any]]) -> None:
+    assert to_upstream([said]) == sent
+
+
+RESULTS = [
+    ({"state": "output-available", "output": "text"}, '"text"'),
+    ({"state": "output-available", "output": None}, "null"),
+    ({"state": "output-available"}, "null"),
+    ({"state": "output-error", "errorText": "it broke"}, "it broke"),
+    ({"state": "output-denied"}, "the user did not allow this"),
+]
+
+
+@pytest.mark.parametrize(("part", "content"), RESULTS)
+def test_every_end_of_a_tool_is_a_result_for_the_model(part: dict[str, Any], content: str) -> None:
+    said = message("a", "assistant", tool("c", "f", "x") | part)
+    assert to_upstream([said])[1] == {"role": "tool", "tool_call_id": "c", "content": content}
+
+
+def test_a_file_that_is_no_image_is_refused() -> None:
+    file = {"type": "file", "mediaType": "application/pdf", "url": "data:,"}
+    with pytest.raises(BadRequest, match="application/pdf"):
+        to_upstream([message("u", "user", file)])
+
+
+def test_a_conversation_keeps_its_order() -> None:
+    sent = to_upstream([user("1", "a"), answer("2", "b"), user("3", "c")])
+    assert [said["content"] for said in sent] == ["a", "b", "c"]
+
+
+# Tool results of a client
+
+STORED = message("a", "assistant", "pay?", tool("c", "pay", "input-available", input={"amount": 1}))
+
+
+def merged(posted: UIMessage, stored: UIMessage = STORED) -> list[dict[str, Any]] | None:
+    found = merge_tool_results(stored, posted)
+    return found and [json.loads(bytes(part)) for part in found.parts]
+
+
+@pytest.mark.parametrize("state", ["output-available", "output-error", "output-denied", "approval-responded"])
+def test_a_result_takes_the_place_of_the_open_call(state: str) -> None:
+    result = tool("c", "pay", state, input={"amount": 1}, output="done")
+    assert merged(message("a", "assistant", "pay?", result)) == [{"type": "text", "text": "pay?"}, result]
+
+
+@pytest.mark.parametrize("state", ["input-streaming", "input-available", "approval-requested", "", "output"])
+def test_what_is_no_result_changes_nothing(state: str) -> None:
+    assert merged(message("a", "assistant", tool("c", "pay", state))) is None
+
+
+def test_a_result_of_another_call_changes_nothing() -> None:
+    assert merged(message("a", "assistant", tool("other", "pay", "output-available"))) is None
+
+
+def test_a_result_that_is_stored_stays() -> None:
+    first = tool("c", "pay", "output-available", output=1)
+    second = tool("c", "pay", "output-available", output=2)
+    assert merged(message("a", "assistant", second), message("a", "assistant", first)) is None
+
+
+def test_the_text_of_a_posted_answer_is_not_believed() -> None:
+    posted = message("a", "assistant", "p", tool("c", "pay", "output-available", input={"amount": 1}))
+    found = merged(posted)
+    assert found is not None
+    assert found[0]["text"] == "pay?"
+    assert merged(message("a", "assistant", "something else")) is None
+
+
+def test_parts_that_a_client_adds_are_not_believed() -> None:
+    more = tool("d", "pay", "output-available", input={"amount": 1_000_000}, output="done")
+    assert merged(message("a", "assistant", "pay?", more)) is None
+
+
+@pytest.mark.parametrize("change", [{"input": {"amount": 1_000_000}}, {"type": "tool-steal"}])
+def test_the_call_that_a_result_belongs_to_stays_as_the_model_made_it(change: dict[str, Any]) -> None:
+    result = tool("c", "pay", "output-available", input={"amount": 1}, output="done") | change
+    found = merged(message("a", "assistant", "pay?", result))
+    assert found is not None
+    assert (found[1]["type"], found[1]["input"], found[1]["output"]) == ("tool-pay", {"amount": 1}, "done")

@@ -1,0 +1,130 @@
+"""The tree of errors and the one table of what a client sees of each."""
+
+import importlib
+
+import msgspec
+import pytest
+
+from gateway.errors import (
+    TABLE,
+    BadRequest,
+    Gone,
+    LogConflict,
+    Overloaded,
+    TrilaneError,
+    Unauthorized,
+    UpstreamError,
+    UpstreamRefused,
+    problem,
+)
+
+CLOSE_CODES = {1008, 1009, 1011, 1013}
+
+
+def tree(root: type[TrilaneError]) -> list[type[TrilaneError]]:
+    return [root, *(found for child in root.__subclasses__() for found in tree(child))]
+
+
+def made(kind: type[TrilaneError]) -> TrilaneError:
+    return LogConflict("t", 1, 2) if kind is LogConflict else kind()
+
+
+def document(error: TrilaneError, request_id: str = "r") -> dict[str, object]:
+    return msgspec.json.decode(problem(error, request_id)[1])
+
+
+def headers(error: TrilaneError) -> dict[str, str]:
+    return problem(error, "r")[2]
+
+
+def test_every_class_has_its_row() -> None:
+    for module in ("gateway.units", "gateway.cli", "gateway.chat.upstreams.embedded", "routes.chat", "routes.openai"):
+        importlib.import_module(module)
+    assert set(tree(TrilaneError)) == set(TABLE)
+
+
+@pytest.mark.parametrize("kind", TABLE, ids=lambda kind: kind.__name__)
+def test_a_row_can_be_shown(kind: type[TrilaneError]) -> None:
+    row = TABLE[kind]
+    assert 400 <= row.status < 600
+    assert row.title
+    assert row.code == row.code.lower().replace(" ", "_")
+    assert row.ws_close in CLOSE_CODES or 4000 <= row.ws_close < 5000
+
+
+@pytest.mark.parametrize("kind", TABLE, ids=lambda kind: kind.__name__)
+def test_every_class_is_a_problem_document(kind: type[TrilaneError]) -> None:
+    error, row = made(kind), TABLE[kind]
+    status, _, _ = problem(error, "req-1")
+    told = document(error, "req-1")
+    assert status == told["status"] == row.status
+    assert (told["title"], told["code"], told["retryable"]) == (row.title, row.code, row.retryable)
+    assert (told["type"], told["request_id"]) == ("about:blank", "req-1")
+    assert told["detail"]
+
+
+@pytest.mark.parametrize("kind", TABLE, ids=lambda kind: kind.__name__)
+def test_an_error_without_a_detail_says_its_docstring(kind: type[TrilaneError]) -> None:
+    if kind is not LogConflict:
+        assert kind().detail == (kind.__doc__ or "").strip() == str(kind())
+
+
+@pytest.mark.parametrize("kind", [kind for kind in TABLE if TABLE[kind].ws_close >= 4500], ids=lambda k: k.__name__)
+def test_a_socket_is_told_to_stay_away_only_when_it_is_no_use_to_come_back(kind: type[TrilaneError]) -> None:
+    """Or when the newer connection of the same session is the one to keep."""
+    assert not TABLE[kind].retryable or kind is LogConflict
+
+
+def test_an_error_may_be_more_exact_than_its_row() -> None:
+    error = BadRequest("no", code="bad_body", status=422, retryable=True)
+    told = document(error)
+    assert (told["status"], told["code"], told["retryable"], told["detail"]) == (422, "bad_body", True, "no")
+    assert told["title"] == TABLE[BadRequest].title
+
+
+def test_an_error_may_say_that_it_is_not_retryable() -> None:
+    assert document(UpstreamError("no", retryable=False))["retryable"] is False
+
+
+def test_an_error_may_carry_more_fields() -> None:
+    told = document(Gone("old", extra={"snapshot": "/api/chat/c"}))
+    assert told["snapshot"] == "/api/chat/c"
+
+
+def test_a_conflict_says_what_was_expected_and_what_is() -> None:
+    told = document(LogConflict("t", 3, 5))
+    assert (told["expected"], told["actual"]) == (3, 5)
+    assert "next offset 5, not 3" in str(told["detail"])
+
+
+def test_a_conflict_with_a_closed_topic_says_so() -> None:
+    error = LogConflict("t", None, 5, closed=True)
+    assert error.closed
+    assert "is closed" in error.detail
+
+
+def test_full_and_unavailable_say_when_to_come_back() -> None:
+    assert headers(Overloaded())["retry-after"] == "2"
+    assert headers(Overloaded(retry_after="9"))["retry-after"] == "9"
+    assert headers(UpstreamRefused(status=429, retry_after="7"))["retry-after"] == "7"
+
+
+def test_too_many_requests_always_says_when_to_come_back() -> None:
+    assert headers(UpstreamRefused(status=429))["retry-after"]
+
+
+def test_others_do_not() -> None:
+    assert "retry-after" not in headers(BadRequest())
+
+
+def test_who_is_not_signed_in_is_told_how() -> None:
+    assert headers(Unauthorized())["www-authenticate"] == "Bearer"
+    assert "www-authenticate" not in headers(BadRequest())
+
+
+@pytest.mark.parametrize("text", ["\n", "\r\nset-cookie: a=b", "\0", '"', "\u00fc", "\U0001f600", "\x1b[31m"])
+def test_any_detail_stays_inside_its_document(text: str) -> None:
+    _, body, told = problem(BadRequest(f"bad {text}"), text)
+    assert msgspec.json.decode(body)["detail"] == f"bad {text}"
+    assert b"\n" not in body
+    assert not [value for value in told.values() if text in value]

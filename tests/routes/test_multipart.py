@@ -1,0 +1,152 @@
+"""A form with a file, read as it comes."""
+
+import asyncio
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.errors import BadRequest, TooLarge, TrilaneError
+from routes import multipart
+from routes.multipart import UploadForm, receive_form
+from tests.audio.feeding import cut
+
+BOUNDARY = "----edge"
+LIMIT = 100_000
+DATA = bytes(range(256)) * 40 + b"\r\n--" + b"\r\n----edg" + b"\r\n" * 50
+
+
+def part(disposition: str, value: bytes) -> bytes:
+    head = f"--{BOUNDARY}\r\nContent-Disposition: form-data; {disposition}\r\n"
+    return head.encode() + b"Content-Type: text/plain\r\n\r\n" + value + b"\r\n"
+
+
+FILE = part('name="file"; filename="t\u00e4lk.wav"', DATA)
+END = f"--{BOUNDARY}--\r\n".encode()
+
+
+def received(
+    pieces: Sequence[bytes], *, content_type: str | None = None, length: int | None = None, ends: bool = True
+) -> tuple[UploadForm, bytes]:
+    async def run() -> tuple[UploadForm, bytes]:
+        messages: list[dict[str, Any]] = [
+            {"type": "http.request", "body": piece, "more_body": at < len(pieces) - 1 or not ends}
+            for at, piece in enumerate(pieces)
+        ]
+        messages.append({"type": "http.disconnect"})
+
+        async def receive() -> dict[str, Any]:
+            return messages.pop(0)
+
+        told = content_type or f"multipart/form-data; boundary={BOUNDARY}"
+        headers = [(b"content-type", told.encode())]
+        if length is not None:
+            headers.append((b"content-length", str(length).encode()))
+        with tempfile.TemporaryFile() as file:
+            form = await receive_form({"headers": headers}, receive, file, LIMIT)
+            file.seek(0)
+            return form, file.read()
+
+    return asyncio.run(run())
+
+
+def refusal(pieces: Sequence[bytes], **how: Any) -> TrilaneError:
+    with pytest.raises(TrilaneError) as refused:
+        received(pieces, **how)
+    return refused.value
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["the file first", "the file last"])
+def test_fields_and_the_file_come_in_any_order(first: bool) -> None:
+    fields = part('name="a"', b"1") + part('name="b[]"', b"x") + part('name="b[]"', "ü".encode())
+    form, data = received([FILE + fields + END if first else fields + FILE + END])
+    assert (form.fields, form.file_name, data) == ({"a": ["1"], "b[]": ["x", "ü"]}, "tälk.wav", DATA)
+
+
+@given(st.lists(st.integers(0, 2**16), max_size=12))
+def test_however_it_is_cut_it_is_the_same(places: list[int]) -> None:
+    whole = part('name="a"', b"--\r\n") + FILE + part('name="c"', b"") + END
+    form, data = received(cut(whole, places))
+    assert (form.fields, form.file_name, data) == ({"a": ["--\r\n"], "c": [""]}, "tälk.wav", DATA)
+
+
+def test_a_large_file_is_written_while_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multipart, "WRITE_BYTES", 1000)
+    whole = FILE + END
+    form, data = received([whole[at : at + 300] for at in range(0, len(whole), 300)])
+    assert (form.file_name, data) == ("tälk.wav", DATA)
+
+
+def test_a_form_without_a_file_says_so() -> None:
+    form, data = received([part('name="a"', b"1") + END])
+    assert (form.file_name, data) == (None, b"")
+
+
+def test_an_upload_that_says_that_it_is_too_large_is_not_read() -> None:
+    refused = refusal([], length=LIMIT + 1)
+    assert isinstance(refused, TooLarge)
+    assert "TRILANE_LIMIT_UPLOAD_BYTES" in refused.detail
+
+
+def test_an_upload_that_is_too_large_without_saying_so_is_refused_on_the_way() -> None:
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"\r\n\r\n'.encode()
+    assert isinstance(refusal([head, *[bytes(60_000)] * 2]), TooLarge)
+
+
+REFUSED = {
+    "cut by the client": ([FILE], {"ends": False}, "the body was cut"),
+    "without an end": ([FILE], {}, "ends before its last boundary"),
+    "of nothing": ([b""], {}, "ends before its last boundary"),
+    "json": ([b"{}"], {"content_type": "application/json"}, "content-type is 'application/json'"),
+    "without a boundary": ([FILE + END], {"content_type": "multipart/form-data"}, "with a boundary"),
+    "with a long boundary": ([FILE], {"content_type": f"multipart/form-data; boundary={'x' * 300}"}, "no valid"),
+    "with another boundary": ([FILE + END], {"content_type": "multipart/form-data; boundary=y"}, "no valid"),
+    "with a nameless part": ([part('filename="x"', b"1") + END], {}, "part 1 of the form has no name"),
+    "with two files": ([FILE + FILE + END], {}, "`file` came twice"),
+    "with a huge field": ([part('name="prompt"', bytes(70_000)) + END], {}, "'prompt' is larger than 65536"),
+    "of many parts": ([part('name="a"', b"") * 101 + END], {}, "more than 100 parts"),
+    "with a huge header": ([part('name="' + "x" * 9000 + '"', b"") + END], {}, "no valid"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_body_is_refused_that_is(what: str) -> None:
+    pieces, how, said = REFUSED[what]
+    refused = refusal(pieces, **how)
+    assert isinstance(refused, BadRequest)
+    assert said in refused.detail
+
+
+def test_a_client_that_sends_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multipart, "RECEIVE_S", 0.01)
+
+    async def run() -> None:
+        headers = [(b"content-type", f"multipart/form-data; boundary={BOUNDARY}".encode())]
+        with tempfile.TemporaryFile() as file:
+            await receive_form({"headers": headers}, asyncio.Event().wait, file, LIMIT)  # type: ignore[arg-type]
+
+    with pytest.raises(BadRequest) as refused:
+        asyncio.run(run())
+    assert refused.value.status == 408
+
+
+def test_a_full_disk_is_no_fault_of_the_client() -> None:
+    class Full:
+        def write(self, data: bytes) -> int:
+            raise OSError(28, "No space left on device")
+
+    async def run() -> None:
+        messages = [{"type": "http.request", "body": FILE + END, "more_body": False}]
+
+        async def receive() -> dict[str, Any]:
+            return messages.pop(0)
+
+        headers = [(b"content-type", f"multipart/form-data; boundary={BOUNDARY}".encode())]
+        await receive_form({"headers": headers}, receive, Full(), LIMIT)  # type: ignore[arg-type]
+
+    with pytest.raises(TrilaneError) as refused:
+        asyncio.run(run())
+    assert (refused.value.status, refused.value.code) == (503, "no_room")
