@@ -32,7 +32,7 @@ from routes.streams import OUTSIDE
 if TYPE_CHECKING:
     from audio.model.models import Models
     from audio.model.transcriber import Transcriber
-    from gateway.chat.upstreams.upstream import Upstreams
+    from gateway.chat.upstreams.failover import Upstreams
 
 SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,64}")
 GPU_BATCH = 16
@@ -64,12 +64,14 @@ def retention_of(settings: Settings) -> Callable[[str], Retention]:
     ticket = Retention(age_s=300)
     cursor = Retention(max_bytes=4 * settings.retention_bytes, age_s=settings.retention_s)
     audio = Retention(events=100, age_s=86_400, closed_age_s=3600)
-    kinds = {"cursor": cursor, "chat": kept, "usage": kept, "run": run, "ticket": ticket, "audio": audio}
+    kinds = {"cursor": cursor, "chat": kept, "log": kept, "usage": kept, "run": run, "ticket": ticket, "audio": audio}
     return lambda topic: kinds.get(topic.partition("/")[0], other)
 
 
 def open_upstreams(settings: Settings) -> "Upstreams":
-    from gateway.chat.upstreams.upstream import OpenAIUpstream, Upstream, Upstreams
+    from gateway.chat.upstreams.failover import Upstreams
+    from gateway.chat.upstreams.openai import OpenAIUpstream
+    from gateway.chat.upstreams.upstream import Upstream
 
     upstreams: list[Upstream] = [OpenAIUpstream(upstream) for upstream in settings.upstreams]
     if not upstreams:

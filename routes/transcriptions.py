@@ -8,7 +8,7 @@ depends on how sure the model is of it, and log probabilities are not kept.
 import asyncio
 import contextlib
 import tempfile
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any, BinaryIO, Literal, TypeVar, cast
 
@@ -25,6 +25,7 @@ from audio.options import SessionOptions
 from audio.upload import FileTranscription, Progress, Uploads, asked_of, reading
 from gateway.errors import BadRequest, Forbidden, TrilaneError
 from gateway.serving.sse import HEADERS, send_problem
+from gateway.serving.whole import unless_gone
 from routes.multipart import UploadForm, receive_form
 from routes.requests import AnyRequest
 
@@ -87,25 +88,6 @@ class _Answer:
         name = (form.file_name or "file")[:80]
         async with reading(self._models, file, name, asked.listening()) as one, aclosing(one.heard_so_far()) as heard:
             await (_stream(one, heard, send) if asked.stream else _whole(one, heard, asked, send))
-
-
-async def unless_gone(receive: Any, work: Coroutine[Any, Any, None]) -> None:
-    """Does the work, and drops it when the client leaves; in any case it has cleaned up when this returns."""
-    loop = asyncio.get_running_loop()
-    working, leaving = loop.create_task(work), loop.create_task(_gone(receive))
-    try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        leaving.cancel()
-        working.cancel()
-        await asyncio.wait((working,))
-    if not working.cancelled():
-        working.result()
-
-
-async def _gone(receive: Any) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 # What is asked

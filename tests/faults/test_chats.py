@@ -95,7 +95,7 @@ def test_a_question_asked_ten_times_at_once_is_one_run(name: str, gateway: Gatew
     assert {run_id(f) for f in frames} == {run_id(frames[0])}
     assert {tuple(map(str, f.events)) for f in frames} == {tuple(map(str, frames[0].events))}
     assert len(snapshot(gateway, chat_id)["messages"]) == 2
-    assert [row["chatId"] for row in gateway.core.usage()].count(chat_id) == 1
+    assert [row["chatId"] for row in gateway.usage()].count(chat_id) == 1
 
 
 def test_another_key_is_another_run(gateway: Gateway, upstream: UpstreamThread) -> None:
@@ -350,7 +350,7 @@ def test_stop_is_idempotent_and_ignores_what_is_stale(gateway: Gateway, upstream
         assert (again.status_code, again.json()["stopped"]) == (200, False)
     assert httpx2.post(url).json()["stopped"] is False
     assert texts(gateway, "stop")[-1] == frames.text
-    assert [row["outcome"] for row in gateway.core.usage() if row["chatId"] == "stop"] == ["finish", "abort"]
+    assert [row["outcome"] for row in gateway.usage() if row["chatId"] == "stop"] == ["finish", "abort"]
 
 
 def test_stop_at_once_from_ten_devices_is_one_abort(gateway: Gateway) -> None:
@@ -427,7 +427,7 @@ def test_a_chat_that_is_deleted_while_it_is_answered_ends_for_its_readers(
     assert not request.completed
     eventually(lambda: gateway.gauge("trilane_open_runs") == 0)
     assert httpx2.get(f"{gateway.url}/api/chat/deleted-live").status_code == 404
-    assert [row["outcome"] for row in gateway.core.usage() if row["chatId"] == "deleted-live"] == ["abort"]
+    assert [row["outcome"] for row in gateway.usage() if row["chatId"] == "deleted-live"] == ["abort"]
     assert "Traceback" not in gateway.stderr()[logged:]
 
 

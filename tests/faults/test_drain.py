@@ -246,7 +246,7 @@ def test_a_second_signal_ends_it_now(gateways: dict[str, Gateway], upstream: Ups
 def check_interrupted(gateway: Gateway, upstream: UpstreamThread) -> None:
     """The one run was ended by its own process, and said so before that process was gone."""
     eventually(lambda: not upstream.open_requests, what="no open upstream request")
-    [row] = gateway.core.usage()
+    [row] = gateway.usage()
     assert row["outcome"] == "error"
     chunks = [data for name, data in gateway.events(f"run/{row['runId']}") if name == "chunk"]
     assert chunks[-1]["type"] == "error"

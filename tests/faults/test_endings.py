@@ -63,7 +63,7 @@ def test_a_client_that_leaves_changes_nothing_by_default(gateway: Gateway) -> No
 def test_a_client_that_takes_its_run_along_closes_the_upstream(
     moment: str, gateway: Gateway, upstream: UpstreamThread
 ) -> None:
-    rows = len(gateway.core.usage())
+    rows = len(gateway.usage())
     body = chat_body(
         f"along-{moment}", LONG, onDisconnect="cancel", model="slow-headers" if moment == "before" else "ok"
     )
@@ -77,8 +77,8 @@ def test_a_client_that_takes_its_run_along_closes_the_upstream(
     left = time.monotonic()
     eventually(lambda: not upstream.open_requests, what="the upstream request is closed")
     assert time.monotonic() - left < 0.5
-    eventually(lambda: len(gateway.core.usage()) == rows + 1, what="one usage row")
-    assert gateway.core.usage()[-1]["outcome"] == "abort"
+    eventually(lambda: len(gateway.usage()) == rows + 1, what="one usage row")
+    assert gateway.usage()[-1]["outcome"] == "abort"
 
 
 def test_a_completions_client_that_leaves_closes_the_upstream(gateway: Gateway, upstream: UpstreamThread) -> None:
@@ -96,7 +96,7 @@ def test_sigterm_lets_the_answer_finish(upstream: UpstreamThread, tmp_path: Path
             list(events)
         assert gateway.wait() == 0
         assert [c["type"] for c in frames.terminals] == ["finish"]
-        assert [row["outcome"] for row in gateway.core.usage()] == ["finish"]
+        assert [row["outcome"] for row in gateway.usage()] == ["finish"]
     finally:
         gateway.stop()
 

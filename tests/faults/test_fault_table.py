@@ -108,7 +108,7 @@ def gateway(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.mark.parametrize("fault", TABLE)
 def test_a_fault_has_its_one_outcome(fault: str, door: str, gateway: Gateway, upstream: UpstreamThread) -> None:
     text = f"T={TOKENS} I=1000"
-    rows = len(gateway.core.usage())
+    rows = len(gateway.usage())
     if door == "chat":
         check_chat(TABLE[fault], *send(gateway.url, chat_body(f"{fault}-chat", text, model=fault)))
     elif door == "stream":
@@ -116,7 +116,7 @@ def test_a_fault_has_its_one_outcome(fault: str, door: str, gateway: Gateway, up
     else:
         check_whole(TABLE[fault], complete(gateway.url, fault, text, stream=False)[0])
     check_nothing_is_left(gateway, upstream)
-    usage = gateway.core.usage()
+    usage = gateway.usage()
     assert len(usage) == rows + 1
     check_usage(TABLE[fault], usage[-1])
 
@@ -200,7 +200,7 @@ def test_a_refused_connection_is_a_bad_gateway(tmp_path: Any) -> None:
     try:
         response, _ = send(gateway.url, chat_body("refused", "hi"))
         assert (response.status_code, response.json()["code"]) == (502, "upstream_unreachable")
-        assert [row["outcome"] for row in gateway.core.usage()] == ["error"]
+        assert [row["outcome"] for row in gateway.usage()] == ["error"]
     finally:
         gateway.stop()
 
@@ -233,7 +233,7 @@ def test_a_slow_verdict_becomes_a_stream_that_pings_and_then_fails(upstream: Ups
         assert ": ping" in frames.comments
         assert frames.terminals[0]["type"] == "error"
         assert frames.metadata["code"] == "upstream_timeout"
-        assert len(gateway.core.usage()) == 1
+        assert len(gateway.usage()) == 1
     finally:
         gateway.stop()
 

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from gateway.chat.upstreams.completion import CompletionParser
+from gateway.chat.upstreams.completion_parser import CompletionParser
 from gateway.errors import UpstreamError
 
 HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m"}

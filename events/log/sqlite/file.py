@@ -19,7 +19,8 @@ Failure = (sqlite3.Error, ValueError, OverflowError)
 """What `sqlite3` raises: the latter two for values that it cannot pass on."""
 
 OLDEST_SQLITE = (3, 35, 0)
-VERSION = 1
+VERSION = 2
+"""Format of the file. Version 1 has the same tables; what it keeps in them has moved on (`gateway.chat.legacy`)."""
 APPLICATION_ID = 0x54726C6E
 BUSY_S = 5.0
 PAGE_BYTES = 2048
@@ -110,8 +111,8 @@ def _prepare(db: Database, path: Path) -> None:
                 f"the log {str(path)!r} has format {version}, and this release knows formats up to {VERSION}: "
                 "use the newer release that wrote it, or name another file"
             )
-        else:  # the write below shows now, and not at the first append, that the place is read-only
-            db.execute(f"PRAGMA user_version = {version}")
+        else:  # a file of an older format is taken over; one that is read-only shows it now, not at the first append
+            db.execute(f"PRAGMA user_version = {VERSION}")
 
 
 def _use_wal(db: Database) -> None:

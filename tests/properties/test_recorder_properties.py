@@ -3,14 +3,16 @@
 import json
 from typing import Any
 
-import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from events.log.port import Block
 from gateway.chat.dialects.openai import CompletionFrames
-from gateway.chat.dialects.ui_message import CHUNK, ChunkWriter, UIFrames, resume_writer
-from gateway.chat.upstreams.completion import Chunk
+from gateway.chat.dialects.ui_message import UIFrames
+from gateway.chat.record import RECORD
+from gateway.chat.recorder import Recorder, replayed
+from gateway.chat.upstreams.chunks import AnswerChunk
+from tests.support.answers import completion, deltas, kept
 from tests.support.shown import Shown
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
@@ -41,20 +43,20 @@ def tool_calls(draw: st.DrawFn, index: int, arguments: st.SearchStrategy[str]) -
 
 
 @st.composite
-def answers(draw: st.DrawFn, arguments: st.SearchStrategy[str] = ARGUMENTS) -> list[list[Chunk]]:
+def answers(draw: st.DrawFn, arguments: st.SearchStrategy[str] = ARGUMENTS) -> list[list[AnswerChunk]]:
     """An answer as the pieces that come in one read each; tool calls interleave with all else, in their own order."""
     queues = [draw(tool_calls(index, arguments)) for index in range(draw(st.integers(0, 3)))]
-    deltas: list[dict[str, Any]] = []
+    said: list[dict[str, Any]] = []
     for _ in range(draw(st.integers(0, 12))):
         kind = draw(st.sampled_from(["content", "reasoning_content", "reasoning", "refusal", "tool"]))
         queue = draw(st.sampled_from(queues)) if queues and kind == "tool" else []
         if queue:
-            deltas.append({"tool_calls": [queue.pop(0)]})
+            said.append({"tool_calls": [queue.pop(0)]})
         elif kind != "tool":
-            deltas.append({kind: draw(TEXTS)})
-    deltas += [{"tool_calls": [piece]} for queue in queues for piece in queue]
-    chunks = msgspec.convert([{"choices": [{"delta": delta}]} for delta in deltas], list[Chunk])
-    reads: list[list[Chunk]] = [[]]
+            said.append({kind: draw(TEXTS)})
+    said += [{"tool_calls": [piece]} for queue in queues for piece in queue]
+    chunks = deltas(*said)
+    reads: list[list[AnswerChunk]] = [[]]
     for chunk in chunks:
         reads[-1].append(chunk)
         if draw(st.booleans()):
@@ -62,16 +64,17 @@ def answers(draw: st.DrawFn, arguments: st.SearchStrategy[str] = ARGUMENTS) -> l
     return reads
 
 
+def written(recorder: Recorder, reads: list[list[AnswerChunk]]) -> list[bytes]:
+    answer = completion(recorder)
+    return [record for read in reads for record in answer.write(read)]
+
+
 ENDS = st.sampled_from(["finish", "error", "abort"])
 
 
-def ended(writer: ChunkWriter, end: str) -> list[bytes]:
+def ended(recorder: Recorder, end: str) -> list[bytes]:
     metadata = {"usage": {"inputTokens": 1, "outputTokens": 2, "totalTokens": 3}}
-    return getattr(writer, end)("other", metadata)
-
-
-def stored(writer: ChunkWriter) -> list[dict[str, Any]]:
-    return [json.loads(bytes(part)) for part in writer.parts.encoded()]
+    return getattr(recorder, end)("other", metadata)
 
 
 def comparable(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -81,42 +84,38 @@ def comparable(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 @given(answers(), ENDS)
-def test_every_stream_is_legal_and_ends_once(reads: list[list[Chunk]], end: str) -> None:
-    writer = ChunkWriter()
-    chunks = writer.start("m") + writer.speaker("gpt")
-    for read in reads:
-        chunks += writer.write(read)
-    shown = Shown(chunks + ended(writer, end))
+def test_every_stream_is_legal_and_ends_once(reads: list[list[AnswerChunk]], end: str) -> None:
+    recorder = Recorder()
+    records = [*recorder.start("m"), *recorder.speaker("gpt"), *written(recorder, reads)]
+    shown = Shown(records + ended(recorder, end))
     assert shown.ending is not None
     assert (shown.ending["type"], shown.message_id) == (end, "m")
-    assert comparable(shown.parts) == comparable(stored(writer))
+    assert comparable(shown.parts) == comparable(kept(recorder))
     inputs = [part["input"] for part in shown.parts if part.get("state") == "input-available"]
-    assert inputs == [part["input"] for part in stored(writer) if part.get("state") == "input-available"]
+    assert inputs == [part["input"] for part in kept(recorder) if part.get("state") == "input-available"]
 
 
 @given(answers(), ENDS, st.integers(0, 30))
-def test_another_process_knows_of_a_run_what_its_log_holds(reads: list[list[Chunk]], end: str, cut: int) -> None:
-    """The process dies after some append; whoever ends the run has the chunks up to there, and nothing else."""
-    writer = ChunkWriter()
-    chunks = writer.start("m") + writer.speaker("gpt")
-    for read in reads[: cut % (len(reads) + 1)]:
-        chunks += writer.write(read)
-    resumed = resume_writer(chunks)
-    assert stored(resumed) == stored(writer)
-    assert resumed.parts.emitted == writer.parts.emitted
-    assert ended(resumed, end) == ended(writer, end)
+def test_another_process_knows_of_a_run_what_its_log_holds(reads: list[list[AnswerChunk]], end: str, cut: int) -> None:
+    """The process dies after some append; whoever ends the run has the records up to there, and nothing else."""
+    recorder = Recorder()
+    records = [*recorder.start("m"), *recorder.speaker("gpt"), *written(recorder, reads[: cut % (len(reads) + 1)])]
+    resumed = replayed(records)
+    assert kept(resumed) == kept(recorder)
+    assert resumed.emitted == recorder.emitted
+    assert ended(resumed, end) == ended(recorder, end)
 
 
 @given(answers(), ENDS, st.integers(1, 9), st.booleans())
-def test_frames_do_not_depend_on_how_events_lie_in_blocks(
-    reads: list[list[Chunk]], end: str, size: int, usage: bool
+def test_objectsdo_not_depend_on_how_events_lie_in_blocks(
+    reads: list[list[AnswerChunk]], end: str, size: int, usage: bool
 ) -> None:
-    writer = ChunkWriter()
-    chunks = [*writer.start("m"), *writer.speaker("gpt"), *(c for read in reads for c in writer.write(read))]
-    chunks += ended(writer, end)
-    whole = Block(first=1, data=chunks, name=CHUNK, time_ms=0)
+    recorder = Recorder()
+    records = [*recorder.start("m"), *recorder.speaker("gpt"), *written(recorder, reads)]
+    records += ended(recorder, end)
+    whole = Block(first=1, data=records, name=RECORD, time_ms=0)
     parts = [
-        Block(first=1 + at, data=chunks[at : at + size], name=CHUNK, time_ms=0) for at in range(0, len(chunks), size)
+        Block(first=1 + at, data=records[at : at + size], name=RECORD, time_ms=0) for at in range(0, len(records), size)
     ]
     one, many = [CompletionFrames("r", "m", 0, include_usage=usage) for _ in range(2)]
     assert one("e", whole) == [frame for part in parts for frame in many("e", part)]
@@ -124,27 +123,29 @@ def test_frames_do_not_depend_on_how_events_lie_in_blocks(
 
 
 @given(answers(), ENDS, st.booleans())
-def test_openai_clients_get_the_same_words(reads: list[list[Chunk]], end: str, usage: bool) -> None:
-    writer = ChunkWriter()
-    chunks = [*writer.start("m"), *writer.speaker("gpt"), *(c for read in reads for c in writer.write(read))]
-    chunks += ended(writer, end)
-    frames = CompletionFrames("r", "m", 0, include_usage=usage)("e", Block(first=1, data=chunks, name=CHUNK, time_ms=0))
-    assert len(frames) == len(chunks)
+def test_openai_clients_get_the_same_words(reads: list[list[AnswerChunk]], end: str, usage: bool) -> None:
+    recorder = Recorder()
+    records = [*recorder.start("m"), *recorder.speaker("gpt"), *written(recorder, reads)]
+    records += ended(recorder, end)
+    frames = CompletionFrames("r", "m", 0, include_usage=usage)(
+        "e", Block(first=1, data=records, name=RECORD, time_ms=0)
+    )
+    assert len(frames) == len(records)
     lines = [line for frame in frames for line in frame.split(b"\n\n") if line]
     assert all(line.startswith(b"data: {") and b"\n" not in line and b"\r" not in line for line in lines)
-    told = [json.loads(line[6:]) for line in lines]
-    deltas = [choice["delta"] for chunk in told for choice in chunk.get("choices", ())]
-    shown = Shown(chunks)
+    objects = [json.loads(line[6:]) for line in lines]
+    deltas = [choice["delta"] for chunk in objects for choice in chunk.get("choices", ())]
+    shown = Shown(records)
     for kind, field in (("text", "content"), ("reasoning", "reasoning_content")):
         assert "".join(d.get(field) or "" for d in deltas) == "".join(
             part["text"] for part in shown.parts if part["type"] == kind
         )
     assert deltas[0] == {"role": "assistant", "content": ""}
-    assert ("error" in told[-1]) == (end != "finish")
+    assert ("error" in objects[-1]) == (end != "finish")
 
 
 @given(answers(PRETTY_ARGUMENTS), ENDS)
-def test_no_chunk_and_no_part_is_more_than_one_line(reads: list[list[Chunk]], end: str) -> None:
-    writer = ChunkWriter()
-    chunks = [c for read in reads for c in writer.write(read)] + ended(writer, end)
-    assert not [line for line in [*chunks, *map(bytes, writer.parts.encoded())] if b"\n" in line or b"\r" in line]
+def test_no_chunk_and_no_part_is_more_than_one_line(reads: list[list[AnswerChunk]], end: str) -> None:
+    recorder = Recorder()
+    records = written(recorder, reads) + ended(recorder, end)
+    assert not [line for line in [*records, *map(bytes, recorder.parts.encoded())] if b"\n" in line or b"\r" in line]
