@@ -8,12 +8,14 @@ from audio.segment import ClosedSegment, Segment, Turn
 class PendingFinals:
     """Oldest first. Numbers have no holes: a segment that nobody saw and that says nothing gives its number back."""
 
-    __slots__ = ("_closed", "told")
+    __slots__ = ("_closed", "_forgotten", "told")
 
     def __init__(self, told: int) -> None:
         self.told = told
         """How many finals there were."""
         self._closed: deque[ClosedSegment] = deque()
+        self._forgotten = -1
+        """The highest number that was seen of a segment that is forgotten: no later one may take it."""
 
     def __len__(self) -> int:
         return len(self._closed)
@@ -36,7 +38,7 @@ class PendingFinals:
     def pop(self, spoken: Segment | None, *, has_text: bool) -> tuple[ClosedSegment, bool]:
         """The oldest, and whether it has a final; `spoken` is the segment that is not over."""
         closed = self._closed.popleft()
-        if has_text or closed.shown or self._later_is_shown(spoken):
+        if has_text or closed.shown or closed.number < self._forgotten or self._later_is_shown(spoken):
             self.told += 1
             return closed, True
         for later in self._closed:
@@ -51,6 +53,7 @@ class PendingFinals:
         self._closed = deque(closed for closed in self._closed if closed.turn != segment.turn)
         if segment.shown or any(closed.shown for closed in gone):
             self.told += len(gone) + 1
+            self._forgotten = segment.number
         return gone
 
     def _later_is_shown(self, spoken: Segment | None) -> bool:

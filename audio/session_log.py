@@ -18,7 +18,7 @@ from audio.model.transcriber import SAMPLE_RATE
 from events.log.hub import Hub
 from events.log.port import Append, Appended, Block, EventLog, Position
 from events.log.topics import stored, user_topic
-from events.log.vector import VectorPosition, decode, is_epoch, tag_of
+from events.log.vector import VectorPosition, decode_vector, is_epoch, tag_of
 from gateway.errors import BadRequest, NotFound
 
 MAX_RECENT = 256
@@ -211,7 +211,7 @@ class SessionLog:
         """What a cursor stands for; None is the beginning. Raises BadRequest when it is not of this session."""
         if cursor is None:
             return 0
-        told = decode(cursor)
+        told = decode_vector(cursor)
         if told is None or told.tag != tag_of((self.topic,)) or len(told.positions) != 1:
             raise BadRequest("this cursor is not of this session", code="bad_cursor")
         position = told.positions[0]
@@ -221,4 +221,4 @@ class SessionLog:
 
     def _cursor(self, offset: int) -> str:
         stand = VectorPosition(tag_of((self.topic,)), (self.topic,), [Position(self._epoch, offset)], is_fixed=True)
-        return stand.text() or ""
+        return stand.encode() or ""

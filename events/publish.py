@@ -9,7 +9,7 @@ from msgspec import Meta, Raw
 from events.feed.frames import DEFAULT, stored_name
 from events.log.port import Append, Appended, EventLog, Position
 from events.log.topics import PRESENCE, STORED, check_event, check_topic, stored
-from events.log.vector import VectorPosition, tag_of
+from events.log.vector import topic_cursor
 from gateway.access.auth import Principal
 from gateway.errors import BadRequest, Forbidden, LogConflict, TooLarge
 
@@ -132,7 +132,6 @@ def _append(group: Sequence[Entry], now_ms: int, sub: str) -> Append:
 
 def _published(group: Sequence[Entry], done: Appended) -> Iterator[Published]:
     topic = group[0][0]
-    stand = VectorPosition(tag_of((topic,)), (topic,), [Position(done.epoch, 0)], is_fixed=True)
     for offset in range(done.first, done.last + 1):
-        stand.move(0, offset)
-        yield Published(topic, offset, stand.text() or "", done.duplicate)
+        cursor = topic_cursor(topic, Position(done.epoch, offset))
+        yield Published(topic, offset, cursor, done.duplicate)

@@ -1,18 +1,19 @@
-"""The `trilane` command."""
+"""The `trilane` command: what can be typed. Each command is carried out by its file in `gateway/commands/`.
+
+Those are imported when they are called, so that `trilane --help` loads no server and no model.
+"""
 
 import asyncio
-import json
 import sys
-import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from gateway import settings as settings_module
-from gateway.errors import ConfigurationError, TrilaneError
-from gateway.settings import PORTS, Settings
+from gateway.errors import TrilaneError
+from gateway.settings import Settings, load
 
 T = TypeVar("T")
 
@@ -23,52 +24,18 @@ def main() -> None:
     """The real-time gateway for AI products: every stream is a log, every reader a cursor."""
 
 
-def _settings() -> Settings:
-    try:
-        return settings_module.load()
-    except ConfigurationError as err:
-        raise click.ClickException(err.detail) from err
-
-
 @main.command()
 @click.argument("unit", type=click.Choice(["all", "chat", "events", "audio"]), default="all")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=click.IntRange(0, 65535), help="Default: 8000; chat 8001, events 8002, audio 8003.")
 def serve(unit: str, host: str, port: int | None) -> None:
     """Serve one lane, or all of them."""
-    from gateway.core.telemetry import configure_logging
-    from gateway.serving.server import Server, config
-    from gateway.units import UNITS
-
     settings = _settings()
-    configure_logging()
-    try:
-        settings_module.check_bind(settings, host)
-        made = UNITS[unit](settings)
-    except ConfigurationError as err:
-        raise click.ClickException(err.detail) from err
-    port = PORTS[unit] if port is None else port
-    server = Server(config(made, settings, host, port, sockets=made.has_sockets), made, settings)
-    _greet(settings, unit, host, port)
-    try:
-        server.run()
-    except SystemExit:
-        if made.failure is not None:
-            raise click.ClickException(made.failure.detail) from None
-        raise
-    sys.exit(1 if server.cut or not server.started else 0)
+    with _failures_as_messages():
+        from gateway.commands.serve import serve as run
+        from gateway.units import UNITS
 
-
-def _greet(settings: Settings, unit: str, host: str, port: int) -> None:
-    shown = f"[{host}]" if ":" in host else host
-    models = ", ".join(u.name for u in settings.upstreams) or "the embedded model (set OPENAI_BASE_URL for another)"
-    click.echo(f"trilane {unit} on http://{shown}:{port}")
-    click.echo(f"  log       {settings.log_url.split('@')[-1]}")
-    if unit != "audio" and unit != "events":
-        click.echo(f"  upstream  {models}")
-    if unit in ("audio", "all"):
-        click.echo(f"  speech    {settings.whisper_model or 'Whisper tiny.en, packaged'} on {settings.whisper_device}")
-    click.echo(f"  sign-in   {'required' if settings.authenticated else 'none: only this machine can connect'}")
+        sys.exit(run(settings, unit, UNITS[unit], host, port))
 
 
 @main.command()
@@ -78,20 +45,10 @@ def _greet(settings: Settings, unit: str, host: str, port: int) -> None:
 @click.option("--ttl", default="1h", show_default=True, help="How long it is valid: 30s, 10m, 1h, 7d.")
 def token(sub: str, subscribe: tuple[str, ...], publish_: tuple[str, ...], ttl: str) -> None:
     """Print a JWT signed with TRILANE_JWT_SECRET."""
-    from gateway.access.auth import mint
+    from gateway.commands.token import token as run
 
-    settings = _settings()
-    if not settings.jwt_secret:
-        raise click.ClickException("set TRILANE_JWT_SECRET first: `openssl rand -hex 32` makes one")
-    grants: dict[str, list[str] | bool] = {"subscribe": list(subscribe), "publish": list(publish_)}
-    click.echo(mint(settings.jwt_secret, sub, time.time() + _seconds(ttl), grants))
-
-
-def _seconds(text: str) -> int:
-    unit = {"s": 1, "m": 60, "h": 3600, "d": 86_400}.get(text[-1:])
-    if unit is None or not text[:-1].isdecimal():
-        raise click.BadParameter(f"{text!r} is not a time such as 30s, 10m, 1h or 7d", param_hint="--ttl")
-    return int(text[:-1]) * unit
+    with _failures_as_messages():
+        click.echo(run(_settings(), sub, subscribe=subscribe, publish=publish_, ttl_s=_seconds(ttl)))
 
 
 @main.command()
@@ -101,17 +58,9 @@ def _seconds(text: str) -> int:
 @click.option("--ttl", help="How long readers who come back are shown it: 30s, 10m, 1h, 7d.")
 def publish(topic: str, data: str, event: str, ttl: str | None) -> None:
     """Publish one event to TOPIC. DATA is JSON, or else taken as a string."""
-    from gateway.commands.tail import publish as run
+    from gateway.commands.publish import publish as run
 
-    _run(run(_settings(), topic, _as_json(data), event, _seconds(ttl) if ttl else None))
-
-
-def _as_json(text: str) -> bytes:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = text
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    _run(run(_settings(), topic, data, event, _seconds(ttl) if ttl else None))
 
 
 @main.command()
@@ -156,10 +105,30 @@ def doctor() -> None:
     sys.exit(_run(run(_settings())))
 
 
+def _settings() -> Settings:
+    with _failures_as_messages():
+        return load()
+
+
+def _seconds(text: str) -> int:
+    unit_s = {"s": 1, "m": 60, "h": 3600, "d": 86_400}.get(text[-1:])
+    if unit_s is None or not text[:-1].isdecimal():
+        raise click.BadParameter(f"{text!r} is not a time such as 30s, 10m, 1h or 7d", param_hint="--ttl")
+    return int(text[:-1]) * unit_s
+
+
 def _run(work: Coroutine[Any, Any, T]) -> T:
     try:
-        return asyncio.run(work)
-    except TrilaneError as err:
-        raise click.ClickException(err.detail) from err
+        with _failures_as_messages():
+            return asyncio.run(work)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+@contextmanager
+def _failures_as_messages() -> Generator[None]:
+    """Show a failure of ours as one line, without a traceback."""
+    try:
+        yield
+    except TrilaneError as err:
+        raise click.ClickException(err.detail) from err

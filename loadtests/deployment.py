@@ -14,9 +14,9 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from loadtests.bench.audio_client import speak
-from loadtests.bench.audio_speech import silence
-from loadtests.bench.processes import ROOT, NotStarted, process
+from loadtests.bench.audio.client import speak
+from loadtests.bench.audio.speech import silence
+from loadtests.bench.harness.processes import ROOT, NotStarted, process
 
 MISTAKES = ("buffer", "no-pings", "no-resume")
 """The switches of `loadtests.lossy_proxy`."""

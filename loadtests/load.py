@@ -21,13 +21,13 @@ from pathlib import Path
 import msgspec
 
 from loadtests import report
-from loadtests.bench.machine import allow_descriptors
-from loadtests.bench.processes import ROOT, NotStarted
+from loadtests.bench.harness.machine import allow_descriptors
+from loadtests.bench.harness.processes import ROOT, NotStarted
 from loadtests.deployment import MISTAKES, deployed
 from loadtests.outcome import LANES, Asked, Outcome, judge, span
 from loadtests.progress import Progress, read_timeline
 from loadtests.users.fault import Fault
-from loadtests.users.tally import Seen, Summary
+from loadtests.users.tally import FaultCount, Summary
 
 STOP_S = 20
 """How long users may take to finish what they are at when the time is over."""
@@ -172,7 +172,7 @@ def explained(verdict: Summary, code: int) -> Summary:
         return verdict
     first = f"Locust ended with {code}, though no user found a fault: locust.log says why"
     error = Fault.ERROR
-    return replace(verdict, ok=False, faults=[Seen(error.name, error.title, error.sentence, 1, first)])
+    return replace(verdict, ok=False, faults=[FaultCount(error.name, error.title, error.sentence, 1, first)])
 
 
 def _command(options: Options, verdict: Path) -> list[str]:

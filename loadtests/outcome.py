@@ -1,7 +1,7 @@
 """What a load run came to: every check with its evidence, and the sentences that a person reads first. Pure.
 
-Takes the verdict of `loadtests.verdict`. A lane that was asked for and not measured is a failure, whatever else held: a
-run that nobody could take part in has no faults either.
+Takes the verdict of `loadtests.users.verdict`. A lane that was asked for and not measured is a failure, whatever else
+held: a run that nobody could take part in has no faults either.
 """
 
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from loadtests.users.fault import Fault
-from loadtests.users.tally import LATE_MS, Measure, Seen, Summary
+from loadtests.users.tally import LATE_MS, FaultCount, Measure, Summary
 
 SILENCE_S = 25
 """A shorter run hardly sees a ping that comes after 15 s, or its absence."""
@@ -159,7 +159,7 @@ def times(count: int) -> str:
     return "once" if count == 1 else f"{count:,} times"
 
 
-def _problem(fault: Seen) -> tuple[str, str]:
+def _problem(fault: FaultCount) -> tuple[str, str]:
     return f"{fault.title.upper()}, {times(fault.count)}. {fault.sentence}", fault.first
 
 
@@ -182,7 +182,7 @@ def _stopped(asked: Asked) -> list[tuple[str, str]]:
     return [(f"STOPPED. {lasted}: what it had no time to see, it cannot promise.", "")]
 
 
-def _check(promise: Promise, faults: dict[Fault, Seen], counts: dict[str, int], asked: Asked) -> Check:
+def _check(promise: Promise, faults: dict[Fault, FaultCount], counts: dict[str, int], asked: Asked) -> Check:
     broken = [faults[fault] for fault in promise.faults if fault in faults]
     if broken:
         return Check(promise.title, State.FAILED, listed(f"{one.title}, {times(one.count)}" for one in broken))

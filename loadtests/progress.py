@@ -7,7 +7,8 @@ from typing import Any
 
 from loadtests.outcome import counted
 
-Line = dict[str, Any]
+Interval = dict[str, Any]
+"""What happened since the line before: one line of the timeline."""
 SHOWN = (
     ("chat/first token", "answer", "first token"),
     ("events/publish to receive", "delivery", ""),
@@ -34,7 +35,7 @@ class Progress:
         faults = f"FAULTS: {last['faults']:,}" if last["faults"] else "no faults"
         return "   ".join([f"  {clock(last['at_s'])}", f"{last['users']:3} users", *told, faults])
 
-    def _news(self) -> list[Line]:
+    def _news(self) -> list[Interval]:
         """Whole lines that were not read yet."""
         if not self._path.exists():
             return []
@@ -44,7 +45,7 @@ class Progress:
         return [json.loads(line) for line in whole.splitlines()]
 
 
-def read_timeline(path: Path) -> list[Line]:
+def read_timeline(path: Path) -> list[Interval]:
     """What `loadtests.timeline` wrote; nothing, when it wrote nothing."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
@@ -63,7 +64,7 @@ def figure(value: float, name: str = "") -> str:
     return f"{value:.0f} ms" if value < 1000 else f"{value / 1000:.2f} s"
 
 
-def _told(new: list[Line], name: str, what: str, how: str) -> str:
+def _told(new: list[Interval], name: str, what: str, how: str) -> str:
     seen = [line["measures"][name] for line in new if name in line["measures"]]
     if not seen:
         return ""

@@ -13,10 +13,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from loadtests.bench import machine
+from loadtests.bench.harness import machine
+from loadtests.bench.report.plot import Line, over_time
 from loadtests.outcome import Asked, Check, Outcome, State, listed, span
-from loadtests.progress import Line, figure
-from loadtests.report_plots import Point, Series, plot
+from loadtests.progress import Interval, clock, figure
 from loadtests.users.tally import Measure
 
 STYLE = Path(__file__).with_name("report.css")
@@ -41,6 +41,8 @@ EXPLAINED = {
     "audio/resume gap": "from coming back until audio may be sent again",
     "audio/words wrong %": "of what was said, per transcript",
 }
+PAUSE_S = 10.0
+"""A pause in the measures that is longer than this is not bridged by a line."""
 LANE_ORDER = ("chat", "events", "audio")
 
 
@@ -74,7 +76,7 @@ def lines(measures: Sequence[Measure]) -> Iterator[str]:
         yield f"{one.lane + '  ' + one.name:28} {one.count:>9,} {cells}"
 
 
-def page(outcome: Outcome, about: About, timeline: Sequence[Line]) -> str:
+def page(outcome: Outcome, about: About, timeline: Sequence[Interval]) -> str:
     """The whole page."""
     word = "passed" if outcome.ok else "failed"
     return f"""<!doctype html>
@@ -136,25 +138,28 @@ def _check(check: Check) -> str:
     )
 
 
-def _plots(timeline: Sequence[Line], asked: Asked) -> str:
+def _plots(timeline: Sequence[Interval], asked: Asked) -> str:
     if not timeline:
         return ""
     seconds = max(asked.seconds, timeline[-1]["at_s"])
-    made = [plot("Users", [Series("", [(line["at_s"], line["users"]) for line in timeline])], seconds)]
+    plots = {"Users": [Line("", [(line["at_s"], line["users"]) for line in timeline], gap=PAUSE_S)]}
     if "chat" in asked.lanes:
-        both = [Series(share, _points(timeline, "chat/first token", share)) for share in ("p50", "p95")]
-        made.append(plot("First token, ms", both, seconds))
+        plots["First token, ms"] = _quantiles(timeline, "chat/first token")
     if "events" in asked.lanes:
-        per_second = _points(timeline, "events/publish to receive", "count")
-        made.append(plot("Deliveries a second", [Series("", per_second)], seconds))
+        plots["Deliveries a second"] = [_line(timeline, "events/publish to receive", "count")]
     if "audio" in asked.lanes:
-        both = [Series(share, _points(timeline, "audio/stable word", share)) for share in ("p50", "p95")]
-        made.append(plot("Stable word, ms", both, seconds))
-    return f'<h2>How it went</h2>\n<div class="plots">{"".join(made)}</div>'
+        plots["Stable word, ms"] = _quantiles(timeline, "audio/stable word")
+    figures = [over_time(title, series, seconds, clock) for title, series in plots.items()]
+    return f'<h2>How it went</h2>\n<div class="plots">{"".join(figures)}</div>'
 
 
-def _points(timeline: Sequence[Line], name: str, column: str) -> list[Point]:
-    return [(line["at_s"], line["measures"][name][column]) for line in timeline if name in line["measures"]]
+def _quantiles(timeline: Sequence[Interval], name: str) -> list[Line]:
+    return [_line(timeline, name, quantile, quantile, colour) for colour, quantile in enumerate(("p50", "p95"))]
+
+
+def _line(timeline: Sequence[Interval], name: str, column: str, title: str = "", colour: int = 0) -> Line:
+    points = [(line["at_s"], line["measures"][name][column]) for line in timeline if name in line["measures"]]
+    return Line(title, points, colour, gap=PAUSE_S)
 
 
 def _table(measures: Sequence[Measure]) -> str:

@@ -17,7 +17,7 @@ import pytest
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 
-from loadtests.bench.audio_client import PROTOCOL
+from loadtests.bench.audio.client import PROTOCOL
 from loadtests.users.audio_session import AudioSession, Message
 from loadtests.users.fault import Fault
 from loadtests.users.speech import AT_LEAST_S, SAMPLE_TEXT, NoSpeech, speeches

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.bench.processes import search_path
-from loadtests.users.answer import Answer, Token, compare
+from loadtests.bench.harness.processes import search_path
+from loadtests.users.answer import StreamedAnswer, Token, compare
 from loadtests.users.bursts import Buffering, held_back
 from loadtests.users.fault import Fault
 from loadtests.users.origin import Origin, Unanswered, Unreachable
@@ -77,8 +77,8 @@ DRAIN = Event("message", "", '{"type":"data-drain","data":{"retry":1000},"transi
 WHOLE = [START, *TOKENS, FINISH, DONE]
 
 
-def found(events: list[Event], answer: Answer | None = None) -> list[Fault]:
-    answer = answer or Answer(asked=3)
+def found(events: list[Event], answer: StreamedAnswer | None = None) -> list[Fault]:
+    answer = answer or StreamedAnswer(asked=3)
     return [finding.fault for event in events for finding in answer.take(event, 0.0)]
 
 
@@ -108,7 +108,7 @@ def test_a_stream_is_as_wrong_as_this(events: list[Event], faults: list[Fault]) 
 
 
 def test_who_comes_back_is_told_the_rest() -> None:
-    answer = Answer(asked=3)
+    answer = StreamedAnswer(asked=3)
     assert not found([START, TOKENS[0]], answer)
     assert answer.cursor == "run.epoch.3"
     answer.come_back()
@@ -118,7 +118,7 @@ def test_who_comes_back_is_told_the_rest() -> None:
 
 
 def test_a_replay_from_the_start_is_said_once_and_its_events_are_not_kept_twice() -> None:
-    answer = Answer(asked=3)
+    answer = StreamedAnswer(asked=3)
     assert not found([START, TOKENS[0], TOKENS[1]], answer)
     answer.come_back()
     assert found(WHOLE, answer) == [Fault.NO_RESUME]
@@ -126,7 +126,7 @@ def test_a_replay_from_the_start_is_said_once_and_its_events_are_not_kept_twice(
 
 
 def test_a_gateway_that_leaves_says_so_for_one_connection() -> None:
-    answer = Answer()
+    answer = StreamedAnswer()
     found([START, DRAIN], answer)
     assert answer.leaving
     answer.come_back()

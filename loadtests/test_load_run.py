@@ -1,7 +1,6 @@
 """`make load`: real servers, real users, a verdict. It passes on a good deployment and names the fault of a bad one."""
 
 import json
-import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,9 +14,8 @@ from loadtests import load, report
 from loadtests.outcome import LANES, PROMISES, Asked, Outcome, State, judge, span
 from loadtests.progress import Progress, figure
 from loadtests.report import About, masked
-from loadtests.report_plots import Series, plot
 from loadtests.users.fault import Fault
-from loadtests.users.tally import Lateness, Measure, Seen, Summary
+from loadtests.users.tally import FaultCount, Lateness, Measure, Summary
 
 ASKED = Asked("http://gateway.example", tuple(LANES), 30, 120)
 LATE = Lateness(0, 3, 12)
@@ -27,11 +25,11 @@ def measure(lane: str, name: str, count: int = 10) -> Measure:
     return Measure(lane, name, count, p50=12.0, p95=30.0, p99=1500.0, max=1430.0)
 
 
-def fault(kind: Fault, count: int = 3, first: str = "<seen>") -> Seen:
-    return Seen(kind.name, kind.title, kind.sentence, count, first)
+def fault(kind: Fault, count: int = 3, first: str = "<seen>") -> FaultCount:
+    return FaultCount(kind.name, kind.title, kind.sentence, count, first)
 
 
-def verdict(*faults: Seen, without: str = "", late: Lateness = LATE) -> Summary:
+def verdict(*faults: FaultCount, without: str = "", late: Lateness = LATE) -> Summary:
     """One in which every lane was measured, but for that one."""
     measures = [measure(name, need) for name, lane in LANES.items() for need in lane.needs if name != without]
     return Summary(not faults, list(faults), measures, late)
@@ -137,16 +135,6 @@ def test_the_page_fetches_nothing() -> None:
 
 def test_percentiles_that_locust_rounds_up_are_not_above_the_maximum() -> None:
     assert "1.50 s" not in page(judge(ASKED, verdict()), [])
-
-
-def test_a_plot_does_not_bridge_a_long_pause() -> None:
-    drawn = plot("First token, ms", [Series("", [(0, 1.0), (1, 2.0), (60, 3.0)])], 60)
-    (path,) = re.findall(r'd="([^"]+)"', drawn)
-    assert re.sub("[^ML]", "", path) == "MLM"
-
-
-def test_a_plot_of_nothing_says_so() -> None:
-    assert "nothing came" in plot("Deliveries a second", [Series("", [])], 60)
 
 
 @pytest.mark.parametrize(

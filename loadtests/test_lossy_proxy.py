@@ -12,7 +12,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
-from loadtests.bench.processes import search_path
+from loadtests.bench.harness.processes import search_path
 from loadtests.lossy_proxy import BLOCK, LossyProxy, Mistakes
 from tests.conftest import free_port
 

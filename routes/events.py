@@ -14,7 +14,7 @@ from events.publish import Publication, Receipt
 from gateway.errors import BadRequest, LogUnavailable, Overloaded
 from gateway.serving.sse import EventStream
 from routes.requests import AnyRequest, body_of, cursor, decode, header
-from routes.streams import head_of, nothing, outside, whole
+from routes.streams import after_the_request, head_of, nothing, whole
 
 TOPICS = "/api/events/topics"
 METHODS = "GET, HEAD, OPTIONS, POST"
@@ -50,7 +50,7 @@ async def subscribe(request: AnyRequest, events: EventsLane) -> ASGIApp:
     except Overloaded as err:
         source.close()
         return whole(frames.busy(err.code, asked.own_cursor))
-    return outside(_stream(events, source))
+    return after_the_request(_stream(events, source))
 
 
 def _stream(events: EventsLane, source: Subscription | DeferredStream) -> EventStream:

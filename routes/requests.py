@@ -6,12 +6,13 @@ from typing import Any, TypeVar, cast
 import msgspec
 from litestar import Request
 
-from events.log.cursor import cursor_of
 from gateway.access.auth import Principal
 from gateway.errors import BadRequest, TooLarge
 
 T = TypeVar("T")
 AnyRequest = Request[Principal, Any, Any]
+QUERY_NAMES = ("last_event_id", "lastEventId", "lastEventID", "after")
+"""Query parameters that may carry a cursor, in order: `EventSource` cannot send a header with its first request."""
 
 
 def caller(request: AnyRequest) -> Principal:
@@ -21,15 +22,18 @@ def caller(request: AnyRequest) -> Principal:
     return who
 
 
-def header(request: AnyRequest, wanted: bytes) -> str | None:
-    """The first header of that name, which is in lower case; without parsing the others."""
-    return next((value.decode("latin-1") for name, value in request.scope["headers"] if name == wanted), None)
+def header(request: AnyRequest, name: bytes) -> str | None:
+    """The value of the first header of that name, which is in lower case; the others are not parsed."""
+    return next((value.decode("latin-1") for key, value in request.scope["headers"] if key == name), None)
 
 
 def cursor(request: AnyRequest) -> str | None:
-    """Where its reader stands, as it says."""
-    told = header(request, b"last-event-id")
-    return cursor_of(told, request.query_params) if request.scope["query_string"] else told or None
+    """The cursor a request carries: `Last-Event-ID`, else the first non-empty query parameter of QUERY_NAMES."""
+    text = header(request, b"last-event-id")
+    if text or not request.scope["query_string"]:
+        return text or None
+    query = request.query_params
+    return next((query[name] for name in QUERY_NAMES if query.get(name)), None)
 
 
 async def body_of(request: AnyRequest, max_bytes: int) -> bytes:

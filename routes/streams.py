@@ -1,4 +1,4 @@
-"""Answers with the head of an event stream that are over at once."""
+"""Answers that are event streams: one written after the framework's part, and those that are over at once."""
 
 from functools import partial
 
@@ -6,20 +6,21 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gateway.serving.sse import HEADERS, OK, EventStream
 
-OUTSIDE = "trilane.outside"
+STREAM = "trilane.stream"
+"""Key of the scope under which a handler leaves its event stream for `routes.edge`."""
 
 
-def outside(stream: EventStream) -> ASGIApp:
-    """Has the unit write the stream when the framework is done with its request.
+def after_the_request(stream: EventStream) -> ASGIApp:
+    """Return an answer that is written once the framework is done with the request.
 
-    Else the framework's frames, and its request, live as long as the stream: 3 KiB of each, on a server without a
-    protocol of ours.
+    A stream that the framework writes keeps the framework's frames and its request alive: 3 KiB of each reader, on a
+    server without a protocol of ours.
     """
 
-    async def hand_over(scope: Scope, receive: Receive, send: Send) -> None:
-        scope[OUTSIDE] = partial(stream, scope, receive, send)  # pyright: ignore - a key that Litestar's type does not know
+    async def leave_in_scope(scope: Scope, receive: Receive, send: Send) -> None:
+        scope[STREAM] = partial(stream, scope, receive, send)  # pyright: ignore - a key that Litestar's type does not know
 
-    return hand_over
+    return leave_in_scope
 
 
 def whole(frame: bytes) -> ASGIApp:

@@ -21,8 +21,8 @@ import pytest
 
 from events.log.port import Block
 from events.log.sqlite.engine import SqliteLog
+from gateway.core.engines import retention_policy
 from gateway.settings import Settings
-from gateway.units import retention_of
 from loadtests.upstream import FakeUpstream
 
 START_S = 20.0
@@ -125,7 +125,7 @@ class Gateway:
 
 
 async def read_topic(path: Path, topic: str) -> list[tuple[str, Any]]:
-    log = SqliteLog(str(path), retention_of(Settings()))
+    log = SqliteLog(str(path), retention_policy(Settings()))
     await log.open()
     blocks: list[Block] = []
     try:

@@ -3,8 +3,9 @@
 import msgspec
 
 from events.feed.feed import Feed, Save
+from events.log.cursor import NOWHERE
 from events.log.port import Append, EventLog, Position
-from events.log.vector import NOWHERE, DecodedVector, VectorPosition, VectorSnapshot, decode, is_epoch
+from events.log.vector import DecodedVector, VectorPosition, VectorSnapshot, decode_vector, is_epoch
 from gateway.errors import Gone
 
 KEPT = "cursor/"
@@ -19,7 +20,7 @@ class Bookmarks:
 
     async def positions(self, feed: Feed, cursor: str) -> dict[str, Position] | str:
         """Where it says that its reader stands; or why it cannot be used."""
-        told = decode(cursor)
+        told = decode_vector(cursor)
         if told is None:
             return "malformed"
         if told.tag != feed.stand.tag:
@@ -39,9 +40,9 @@ class Bookmarks:
         if number < found.oldest:
             return "evicted"
         kept = msgspec.json.decode(found.blocks[0].data[0], type=VectorSnapshot)
-        if kept.topics != feed.topics or any(index >= len(kept.names) for index in told.moved):
+        if kept.topics != feed.topics or any(index >= len(kept.names) for index in told.changes):
             return "unknown_cursor"
-        for index, offset in told.moved.items():
+        for index, offset in told.changes.items():
             kept.offsets[index] = offset
         positions = map(Position, kept.epochs, kept.offsets)
         return dict(zip(kept.names, positions, strict=True))
@@ -55,22 +56,22 @@ class Bookmarks:
 
     async def text_of(self, feed: Feed, stand: VectorPosition) -> str:
         """Its cursor; keeps a snapshot when it needs one."""
-        text = stand.text()
+        text = stand.encode()
         if text is None:
             await self.keep(feed, stand)
-            text = stand.text()
+            text = stand.encode()
         assert text is not None
         return text
 
     async def keep(self, feed: Feed, stand: VectorPosition) -> None:
         """Keeps where a reader stands, so that its next cursors can say what moved since."""
-        stand.since(await self.saver(feed.topics)(stand))
+        stand.base_on(await self.saver(feed.topics)(stand))
 
     def saver(self, topics: tuple[str, ...]) -> Save:
         """How a feed of these topics keeps where it stands."""
 
         async def save(stand: VectorPosition) -> Position:
-            data = msgspec.json.encode(stand.kept(topics))
+            data = msgspec.json.encode(stand.to_snapshot(topics))
             [kept] = await self._log.append(Append(topic=KEPT + stand.tag, data=[data], name="snapshot"))
             return Position(kept.epoch, kept.first)
 

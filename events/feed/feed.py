@@ -101,7 +101,7 @@ class Feed:
             self.stand.offsets[strand.at] = position.offset
             self._start(strand, position, closed=closed)
         self.begun = True
-        self._lead = self.stand.text() or ""
+        self._lead = self.stand.encode() or ""
         self._shift = -self.stand.offsets[0] if self._is_single else 0
 
     def _start(self, strand: TopicTail, position: Position, *, closed: bool) -> None:
@@ -119,7 +119,7 @@ class Feed:
             self._fail()
             return
         self._found.add(name)
-        self.stand.follow(name)
+        self.stand.add(name)
         strand = self.strand()
         self.hub.follow(topic, strand)
         if self.begun:
@@ -214,13 +214,13 @@ class Feed:
         stand = self.stand
         epoch = "" if last is None else epoch
         if (stand.epochs[at], stand.offsets[at]) != (epoch, last or 0):
-            if stand.text() is None:
+            if stand.encode() is None:
                 return False
             self._note_lead()
         if stand.epochs[at] != epoch:
             stand.renew(at, epoch)
         stand.move(at, last or 0)
-        text = stand.text()
+        text = stand.encode()
         if text is None:
             return False
         self._put([frames.gap(stand.names[at], first, last, reason, text)])
@@ -230,7 +230,7 @@ class Feed:
     def _note_lead(self) -> None:
         """Where one is who has taken all there is, before the first frame."""
         if not self.frames:
-            self._lead = self.stand.text() or self._lead
+            self._lead = self.stand.encode() or self._lead
 
     def _move_shift(self, offset: int) -> None:
         if self._is_single:
@@ -278,9 +278,9 @@ class Feed:
     async def _keep_snapshots(self) -> None:
         """One at least, then as long as something waits for one. Meanwhile the feed stands still."""
         try:
-            while not self.stand.text() or self._waiting:
+            while not self.stand.encode() or self._waiting:
                 try:
-                    self.stand.since(await self._save(self.stand))
+                    self.stand.base_on(await self._save(self.stand))
                 except LogError:
                     await asyncio.sleep(RETRY_S)
                     continue
@@ -294,7 +294,7 @@ class Feed:
 
     async def cursor(self) -> str:
         """The cursor of one who has taken all that there is."""
-        while not (text := self.stand.text()):
+        while not (text := self.stand.encode()):
             if self._saving is None:
                 self._saving = asyncio.get_running_loop().create_task(self._keep_snapshots())
             await asyncio.shield(self._saving)

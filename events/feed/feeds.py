@@ -8,10 +8,11 @@ from events.feed.bookmarks import Bookmarks
 from events.feed.feed import MAX_FOUND, Feed
 from events.feed.start import StartPoint, Starts, SubscribeRequest, start_at_once
 from events.feed.subscription import Subscription
+from events.log.cursor import NOWHERE
 from events.log.hub import Hub
 from events.log.port import EventLog, Position
 from events.log.topics import is_pattern, stored
-from events.log.vector import NOWHERE, VectorPosition, tag_of
+from events.log.vector import VectorPosition, tag_of
 from gateway.errors import BadRequest
 
 RINGS_MAX_BYTES = 134_217_728
@@ -126,7 +127,7 @@ class Feeds:
         feed.begin(heads)
 
     async def _head(self, name: str) -> tuple[Position, bool]:
-        if not self.log.exists(stored(name)):
+        if not self.log.may_exist(stored(name)):
             return NOWHERE, False
         found = await self.log.read(stored(name), 0, max_events=1)
         return Position(found.epoch, found.head), found.closed

@@ -9,7 +9,7 @@ from events.feed.feed import Feed
 from events.log.hub import Hub
 from events.log.port import EventLog, Position
 from events.log.topics import stored
-from events.log.vector import VectorPosition, decode, is_epoch
+from events.log.vector import VectorPosition, decode_vector, is_epoch
 from gateway.errors import LogUnavailable
 
 HEARD_S = 5.0
@@ -28,7 +28,7 @@ class SubscribeRequest(NamedTuple):
     @property
     def own_cursor(self) -> str:
         """The cursor, when it is one of ours: nothing else is ever sent back."""
-        return self.cursor if self.cursor is not None and decode(self.cursor) is not None else ""
+        return self.cursor if self.cursor is not None and decode_vector(self.cursor) is not None else ""
 
 
 class StartPoint(NamedTuple):
@@ -153,9 +153,9 @@ class Starts:
 def start_at_once(feed: Feed, cursor: str | None) -> StartPoint | None:
     """As `Starts.start`, when nothing has to be read for it; else None."""
     if cursor is None:
-        text = feed.stand.text()
+        text = feed.stand.encode()
         return StartPoint(text, None) if text else None
-    told = decode(cursor)
+    told = decode_vector(cursor)
     if told is None or told.tag != feed.stand.tag or not feed.stand.is_fixed:
         return None
     if len(told.positions) != len(feed.stand.names):

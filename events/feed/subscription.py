@@ -119,7 +119,7 @@ class Subscription(Source):
         stand = self.stand
         assert stand is not None
         while len(stand.names) < len(self.feed.stand.names):
-            stand.follow(self.feed.stand.names[len(stand.names)])
+            stand.add(self.feed.stand.names[len(stand.names)])
         index = self.feed.index_of(stand)
         if index is not None:
             self.index, self.stand = index, None
@@ -149,7 +149,7 @@ class Subscription(Source):
         feed = self.feed
         if self.index >= feed.first:
             return feed.cursor_at(self.index)
-        return (self.stand.text() or "") if self.stand is not None and not self._pending else ""
+        return (self.stand.encode() or "") if self.stand is not None and not self._pending else ""
 
     def farewell(self) -> bytes:
         """What its client is told when this process is leaving."""

@@ -49,5 +49,5 @@ class TopicTail(Tail):
             self.feed_of.skip(self, self.head + 1, None, "epoch_changed")
             self.epoch, self.head, self.closed = "", 0, False
 
-    def told(self) -> None:
+    def flush(self) -> None:
         self.feed_of.tell()

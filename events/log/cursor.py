@@ -1,24 +1,31 @@
-"""`Last-Event-ID` in and out.
+"""The cursor of a run: `<name>.<epoch>.<offset>`, the name of one stream below its lane and a `Position` in it.
 
-A cursor is `<name>.<epoch>.<offset>`: the name of the stream below its lane (a run, a topic), and a `Position` in it.
-It is hostile input: fixed alphabet, fixed length, and nothing that it says is believed. It only ever narrows what its
-bearer asked for; the route decides which topic that is and whether the bearer may read it.
+This and `events.log.vector`, for streams of several topics, are the only places where cursors are encoded and decoded.
+A cursor is hostile input: fixed alphabet, fixed length, and nothing that it says is believed. It only ever narrows what
+its bearer asked for; the route decides which topic that is and whether the bearer may read it.
 """
 
 import re
-from collections.abc import Mapping
 
 from events.log.port import Position
 from gateway.errors import BadRequest
 
 MAX_CURSOR_BYTES = 128
-QUERY_NAMES = ("last_event_id", "lastEventId", "lastEventID", "after")
+NO_EPOCH = "0"
+"""How a cursor writes the epoch of a topic that was never written to; no real epoch is that short."""
+NOWHERE = Position("", 0)
+"""The position before the first event of a topic, in whichever epoch it begins."""
 _FORM = re.compile(r"([A-Za-z0-9_~-]{1,64})\.([A-Za-z0-9]{1,16})\.(0|[1-9][0-9]{0,14})", re.ASCII)
 
 
 def encode_cursor(name: str, position: Position) -> str:
     """The text a client sends back to continue strictly after `position`."""
-    return f"{name}.{position.epoch}.{position.offset}"
+    return f"{name}.{position.epoch or NO_EPOCH}.{position.offset}"
+
+
+def cursor_prefix(name: str, epoch: str) -> bytes:
+    """A cursor without its offset, which follows in decimal digits: the events of one block share it."""
+    return f"{name}.{epoch or NO_EPOCH}.".encode()
 
 
 def decode_cursor(text: str) -> tuple[str, Position]:
@@ -32,11 +39,4 @@ def decode_cursor(text: str) -> tuple[str, Position]:
             code="bad_cursor",
         )
     name, epoch, offset = match.groups()
-    return name, Position(epoch=epoch, offset=int(offset))
-
-
-def cursor_of(last_event_id: str | None, query: Mapping[str, str]) -> str | None:
-    """The cursor a request carries: the header, else the first non-empty query parameter of `QUERY_NAMES`."""
-    if last_event_id:
-        return last_event_id
-    return next((query[name] for name in QUERY_NAMES if query.get(name)), None)
+    return name, Position("" if epoch == NO_EPOCH else epoch, int(offset))

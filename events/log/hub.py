@@ -1,7 +1,7 @@
-"""One hub per process: hears every commit, feeds the tails of the topics that someone follows here.
+"""One hub per process: it receives every commit, and feeds the tails of the topics that are followed here.
 
 A reader is a cursor and a wake-up; it holds no queue. It registers before it reads the log, so no event can fall
-between replay and live: what the log did not show yet is told to the ring, and what the ring lacks is in the log.
+between replay and live: what the log did not show yet is fed to the ring, and what the ring lacks is in the log.
 """
 
 import asyncio
@@ -14,10 +14,10 @@ from events.log.source import Source
 from gateway.errors import Gone, LogError
 
 WAKE_SLICE = 256
-"""Readers woken in one turn of the event loop; the rest follow in the next turns, so others keep their latency."""
+"""Maximum readers woken in one turn of the event loop; the rest follow in the next, so others keep their latency."""
 RETRY_S = 0.1
 WRITE_BYTES = 65_536
-"""What one write takes at most (or one frame, when that is larger)."""
+"""Maximum bytes of one write (or one frame, when that is larger)."""
 
 
 class Hub:
@@ -30,24 +30,25 @@ class Hub:
         self._news: set[str] = set()
         """Topics that another process wrote to since they were last read here."""
         self._finders: list[tuple[str, Callable[[str], None]]] = []
+        """Prefixes, and what is called with each topic written to that has one."""
         log.listener = self._committed
         log.wanted = self
 
     def __contains__(self, topic: object) -> bool:
-        """Whether someone here wants to hear of the topic. Engines ask this from threads of theirs too."""
+        """Whether the topic is followed here. Engines call this from threads of their own, too."""
         return topic in self._tails or any(str(topic).startswith(prefix) for prefix, _ in self._finders)
 
     def __len__(self) -> int:
         return len(self._tails) + len(self._finders)
 
     def open_new(self, topic: str, encode: Encode) -> "TopicReader":
-        """A reader of a topic that does not exist yet (its name is a fresh random one): nothing needs replay."""
+        """A reader of a topic that does not exist yet, because its name is fresh and random: nothing needs replay."""
         ring = self._ring(topic, encode)
         ring.start("", 0, closed=False)
         return TopicReader(self, topic, ring, 0)
 
     async def open(self, topic: str, encode: Encode, after: Position | None) -> "TopicReader":
-        """A reader strictly after `after` (None: from the oldest event).
+        """A reader that starts strictly after `after` (None: at the oldest event).
 
         Raises Gone with code `unknown_topic`, `epoch_changed`, `evicted` or `unknown_cursor`.
         """
@@ -59,12 +60,12 @@ class Hub:
             raise
         return reader
 
-    def watch(self, topic: str, after: Position, see: Callable[[Block], None]) -> Callable[[], None]:
-        """Calls `see` for each block after `after` that is appended from now on, by any process; returns how to end it.
+    def watch(self, topic: str, after: Position, on_block: Callable[[Block], None]) -> Callable[[], None]:
+        """Calls `on_block` for each block after `after` that any process appends from now on; returns how to end it.
 
-        Register before your own append: what others append between the two is then seen too.
+        Register before your own append: what others append between the two then comes too.
         """
-        tail = Watch(see)
+        tail = Watch(on_block)
         tail.start(after.epoch, after.offset, closed=False)
         self.follow(topic, tail)
         return lambda: self.leave(topic, tail)
@@ -73,13 +74,14 @@ class Hub:
         """Feeds `tail` from now on; end it with `leave`."""
         self._tails.setdefault(topic, []).append(tail)
 
-    def find(self, prefix: str, found: Callable[[str], None]) -> Callable[[], None]:
-        """Calls `found` with each topic of that prefix that is written to, again and again; returns how to end it."""
-        finder = (prefix, found)
+    def find(self, prefix: str, on_write: Callable[[str], None]) -> Callable[[], None]:
+        """Calls `on_write` with a topic of that prefix each time it is written to; returns how to end it."""
+        finder = (prefix, on_write)
         self._finders.append(finder)
         return lambda: self._finders.remove(finder)
 
     def leave(self, topic: str, tail: Tail) -> None:
+        """Feeds `tail` no longer. Idempotent."""
         tails = self._tails.get(topic, [])
         if tail in tails:
             tails.remove(tail)
@@ -87,7 +89,7 @@ class Hub:
             self._tails.pop(topic, None)
 
     async def close(self) -> None:
-        """Ends fetches; the log is closed by its owner."""
+        """Ends all fetches; the log is closed by its owner."""
         fetches = list(self._fetches.values())
         for fetch in fetches:
             fetch.cancel()
@@ -104,52 +106,52 @@ class Hub:
 
     def _committed(self, commits: Sequence[Commit]) -> None:
         tails = self._tails
-        woken: dict[Tail, None] = {}
+        touched: dict[Tail, None] = {}
         for commit in commits:
-            for prefix, found in self._finders:
+            for prefix, on_write in self._finders:
                 if commit.topic.startswith(prefix):
-                    found(commit.topic)
+                    on_write(commit.topic)
             for tail in tails.get(commit.topic, ()):
                 if commit.block is None:
                     self.refresh(commit.topic)
                     continue
-                if _fed(tail, commit.epoch, commit.block):
+                if _feed(tail, commit.epoch, commit.block):
                     tail.closed = tail.closed or commit.closed
                 else:
                     self.refresh(commit.topic)
-                woken[tail] = None
-        for tail in woken:
-            self._told(tail)
+                touched[tail] = None
+        for tail in touched:
+            self._flush(tail)
 
-    def _told(self, tail: Tail) -> None:
+    def _flush(self, tail: Tail) -> None:
         if isinstance(tail, Ring):
             self.wake(tail.readers)
         else:
-            tail.told()
+            tail.flush()
 
     def wake(self, readers: Collection[Waker]) -> None:
         """Wakes all of them, in slices."""
         if len(readers) <= WAKE_SLICE:
-            for reader in tuple(readers):  # one that is told of the end leaves at once
+            for reader in tuple(readers):  # a reader that is woken by the end leaves at once
                 _wake(reader)
         else:
             self._wake_slice(iter(list(readers)))
 
     def _wake_slice(self, readers: Iterator[Waker]) -> None:
-        woken = list(islice(readers, WAKE_SLICE))
-        for reader in woken:
+        some = list(islice(readers, WAKE_SLICE))
+        for reader in some:
             _wake(reader)
-        if woken:
+        if some:
             asyncio.get_running_loop().call_soon(self._wake_slice, readers)
 
     def refresh(self, topic: str) -> None:
-        """Another process wrote: read what is new once, for all tails of the topic, however often it is told."""
+        """Reads what another process wrote, once for all tails of the topic, however often this is called meanwhile."""
         self._news.add(topic)
         if topic not in self._fetches:
             self._fetches[topic] = asyncio.get_running_loop().create_task(self._fetch(topic))
 
     async def _fetch(self, topic: str) -> None:
-        """Reads until no news came in meanwhile; a log that cannot be read is asked again."""
+        """Reads until no news came in meanwhile; a log that cannot be read is tried again."""
         try:
             while topic in self._news and topic in self._tails:
                 self._news.discard(topic)
@@ -167,18 +169,18 @@ class Hub:
             more = tail.head >= 0
             tail.stale = not more
             while more and not tail.deleted:
-                found = await self.log.read(topic, tail.head)
+                part = await self.log.read(topic, tail.head)
                 after = tail.head
-                tail.compare(found.epoch, found.oldest)
-                for block in found.blocks:
-                    _fed(tail, found.epoch, block)
-                tail.closed = tail.closed or (found.closed and tail.head >= found.head)
-                more = bool(found.blocks) or tail.head != after
-            self._told(tail)
+                tail.compare(part.epoch, part.oldest)  # may move the head back, to before a topic that was made anew
+                for block in part.blocks:
+                    _feed(tail, part.epoch, block)
+                tail.closed = tail.closed or (part.closed and tail.head >= part.head)
+                more = bool(part.blocks) or tail.head != after
+            self._flush(tail)
 
 
 class TopicReader(Source):
-    """A cursor on one topic. `next` gives frames; `ended` says that no more will come."""
+    """A cursor on one topic. `next` gives frames; `ended` is true when no more will come."""
 
     def __init__(self, hub: Hub, topic: str, ring: Ring, cursor: int) -> None:
         self.hub = hub
@@ -187,17 +189,17 @@ class TopicReader(Source):
         self.cursor = cursor
         self._pending = b""
         self.on_wake: Callable[[], object] = _nobody
-        """Called when something may be due; whoever reads sets it."""
+        """Called when something may be due; its user sets it."""
         ring.readers.add(self)
 
     @property
     def ended(self) -> bool:
-        """Nothing more will come."""
+        """Whether nothing more will come."""
         return self.ring.deleted or self.complete
 
     @property
     def complete(self) -> bool:
-        """All of a closed topic was read."""
+        """Whether all of a closed topic was read."""
         ring = self.ring
         return ring.closed and self.cursor >= ring.head >= 0 and not self._pending and not ring.deleted
 
@@ -211,7 +213,7 @@ class TopicReader(Source):
             self.hub.leave(self.topic, self.ring)
 
     def poll(self) -> bytes | None:
-        """What is due now, as one piece of about WRITE_BYTES; b"" when nothing is; None: `catch_up` must fetch it."""
+        """The frames due now, about WRITE_BYTES of them; b"" when none are; None when `catch_up` must fetch them."""
         if self._pending:
             pending, self._pending = self._pending, b""
             return pending
@@ -227,14 +229,14 @@ class TopicReader(Source):
         await self.replay(Position(epoch=self.ring.epoch, offset=self.cursor))
 
     async def next(self) -> bytes:
-        """As `poll`, but waits while nothing is due; b"" when woken for another reason, or ended."""
+        """Waits for frames as `poll` gives them; b"" when woken for another reason, or ended."""
         data = await self._poll()
         if data or self.ended:
             return data
-        woken = asyncio.get_running_loop().create_future()
-        self.on_wake = lambda: woken.done() or woken.set_result(None)
+        wake = asyncio.get_running_loop().create_future()
+        self.on_wake = lambda: wake.done() or wake.set_result(None)
         try:
-            await woken
+            await wake
         finally:
             self.on_wake = _nobody
         return await self._poll()
@@ -245,28 +247,28 @@ class TopicReader(Source):
         return data
 
     async def replay(self, after: Position | None) -> None:
-        """Reads one bounded slice of the log into `_pending`; raises Gone when it no longer holds what is asked."""
-        found = await self.hub.log.read(self.topic, self.cursor, max_bytes=WRITE_BYTES)
-        if not found.epoch:
+        """Reads one bounded slice of the log into `_pending`; raises Gone when events after `after` are not there."""
+        part = await self.hub.log.read(self.topic, self.cursor, max_bytes=WRITE_BYTES)
+        if not part.epoch:
             raise Gone(f"there is no stream {self.topic!r}", code="unknown_topic")
-        if after is not None and after.offset and after.epoch != found.epoch:
+        if after is not None and after.offset and after.epoch != part.epoch:
             raise Gone("this stream was deleted and made anew", code="epoch_changed")
-        if self.cursor > found.head:
-            raise Gone(f"offset {self.cursor} is past the newest event {found.head}", code="unknown_cursor")
-        if self.cursor + 1 < found.oldest and (after is not None or found.oldest > 1):
-            raise Gone(f"events up to {found.oldest - 1} are no longer kept", code="evicted")
+        if self.cursor > part.head:
+            raise Gone(f"offset {self.cursor} is past the newest event {part.head}", code="unknown_cursor")
+        if self.cursor + 1 < part.oldest and (after is not None or part.oldest > 1):
+            raise Gone(f"events up to {part.oldest - 1} are no longer kept", code="evicted")
         await asyncio.sleep(0)  # an engine that never waits must not starve the loop during a long replay
-        self.ring.start(found.epoch, found.head, closed=found.closed)
+        self.ring.start(part.epoch, part.head, closed=part.closed)
         if self.ring.stale:
             self.ring.stale = False
             self.hub.refresh(self.topic)
-        self._pending = b"".join([frame for block in found.blocks for frame in self.ring.encode(found.epoch, block)])
-        if found.blocks:
-            self.cursor = found.blocks[-1].last
+        self._pending = b"".join([frame for block in part.blocks for frame in self.ring.encode(part.epoch, block)])
+        if part.blocks:
+            self.cursor = part.blocks[-1].last
 
 
-def _fed(tail: Tail, epoch: str, block: Block) -> bool:
-    """`tail.feed`; a tail that fails at a block is over, and no other is touched."""
+def _feed(tail: Tail, epoch: str, block: Block) -> bool:
+    """Feeds one tail; one that fails at a block is over, and no other is affected."""
     try:
         return tail.feed(epoch, block)
     except Exception as err:
@@ -276,7 +278,7 @@ def _fed(tail: Tail, epoch: str, block: Block) -> bool:
 
 
 def _wake(reader: Waker) -> None:
-    """One connection that fails keeps the news from no other."""
+    """Wakes one reader; one that fails keeps the news from no other."""
     try:
         reader.wake()
     except Exception as err:
@@ -284,6 +286,7 @@ def _wake(reader: Waker) -> None:
 
 
 def report(message: str, error: Exception) -> None:
+    """Has the event loop log an error that must end nothing else."""
     asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})
 
 

@@ -1,52 +1,48 @@
 """The log in memory: for tests, for demonstrations and for `memory:`.
 
-Owns nothing outside this process, so nothing survives its death and no other process is ever told of.
-It departs from an engine that writes in one way: an append takes effect in the call, and is told in the next turn
+Owns nothing outside this process, so nothing survives its death, and no other process ever hears of it.
+It departs from an engine that writes in one way: an append takes effect in the call, and is announced in the next turn
 of the event loop, together with all others of the turn.
 """
 
 import asyncio
-import secrets
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from operator import attrgetter
 
 import msgspec
 
 from events.log.port import Append, Appended, Block, Commit, Listener, Retention, Slice, TopicInfo, Wanted
-from gateway.errors import LogConflict, LogError, LogUnavailable, WrongOwner
+from events.log.rules import (
+    Result,
+    TopicState,
+    advance,
+    announce,
+    count_trimmed,
+    cut,
+    has_expired,
+    ignore,
+    is_key_valid,
+    judge,
+    keep_all,
+    refusal,
+    rehearse,
+    size_of,
+    trim_bounds,
+)
+from gateway.errors import LogError, LogUnavailable
 
-KEY_S = 300
 SWEEP_S = 60
 
 _first = attrgetter("first")
 
 
-class _TopicState(msgspec.Struct, frozen=True, kw_only=True):
-    epoch: str
-    owner: str
-    head: int = 0
-    closed: bool = False
+class MemoryTopic(TopicState):
+    """A topic and all that is kept of it."""
+
+    blocks: list[Block] = msgspec.field(default_factory=list[Block])
     updated_ms: int = 0
-
-
-class _StagedAppend(msgspec.Struct):
-    """What one `append` does, kept apart until all of it is known to hold."""
-
-    topics: dict[str, _TopicState] = {}
-    keys: dict[tuple[str, str], tuple[Appended, int]] = {}
-    commits: list[Commit] = []
-    results: list[Appended] = []
-
-
-def ignore(commits: Sequence[Commit]) -> None:
-    """The listener of a log that nobody listens to."""
-
-
-def keep_all(topic: str) -> Retention:
-    """The retention of a log that forgets nothing."""
-    return Retention()
 
 
 class MemoryLog:
@@ -67,13 +63,13 @@ class MemoryLog:
         self._retention = retention
         self._clock = clock
         self._max_pending_bytes = max_pending_bytes
-        self._topics: dict[str, _TopicState] = {}
-        self._blocks: dict[str, list[Block]] = {}
-        self._bytes: dict[str, int] = {}
+        self._topics: dict[str, MemoryTopic] = {}
         self._keys: dict[tuple[str, str], tuple[Appended, int]] = {}
-        self._untold: list[Commit] = []
-        self._answers: list[tuple[asyncio.Future[list[Appended]], list[Appended] | LogError]] = []
+        """The results of idempotency keys, each with the time at which it was recorded."""
+        self._commits: list[Commit] = []
+        self._results: list[Result] = []
         self._pending_bytes = 0
+        """Bytes that are not announced yet."""
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_open = False
 
@@ -83,41 +79,42 @@ class MemoryLog:
         self._sweep_later()
 
     async def close(self) -> None:
-        """Tells what is not told yet. What was appended stays readable, so that a test can look at it."""
+        """Announces what is pending. What was appended stays readable, so that a test can look at it."""
         self._is_open = False
         if self._sweeper is not None:
             self._sweeper.cancel()
-        self._tell()
+        self._announce()
 
     def append(self, *appends: Append, patient: bool = False) -> asyncio.Future[list[Appended]]:
         """Appends atomically. Raises LogConflict, WrongOwner, LogUnavailable (by the awaitable)."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[Appended]] = loop.create_future()
-        size = sum([len(line) for append in appends for line in append.data])
-        refused = self._refusal(size)
-        if refused is not None:
-            future.set_exception(refused)
+        size = size_of(appends)
+        if not self._is_open:
+            future.set_exception(LogUnavailable("the log is not open"))
             return future
+        if error := refusal(appends, size, self._pending_bytes, self._max_pending_bytes):
+            future.set_exception(error)
+            return future
+        if not self._results:
+            loop.call_soon(self._announce)
         try:
-            change = self._plan(appends)
+            self._results.append((future, self._take_all(appends)))
+            self._pending_bytes += size
         except LogError as error:
-            self._answer(loop, future, error)
-            return future
-        self._pending_bytes += size
-        self._answer(loop, future, change.results)
-        self._apply(change)
+            self._results.append((future, error))
         return future
 
-    def exists(self, topic: str) -> bool:
-        """Whether there is such a topic."""
+    def may_exist(self, topic: str) -> bool:
+        """Whether there is such a topic: here the hint is exact."""
         return topic in self._topics
 
     async def read(self, topic: str, after: int, *, max_events: int = 1000, max_bytes: int = 262_144) -> Slice:
-        """Events strictly after offset `after`, at least one when there is one, else bounded by both limits."""
+        """Events strictly after offset `after`, within both limits, but at least one when there is one."""
         state = self._topics.get(topic)
         if state is None:
             return Slice(epoch="")
-        blocks = self._blocks[topic]
+        blocks = state.blocks
         return Slice(
             epoch=state.epoch,
             owner=state.owner,
@@ -137,7 +134,7 @@ class MemoryLog:
         limit: int = 100,
     ) -> list[TopicInfo]:
         """Topics whose name starts with `prefix`, last changed first, then by name."""
-        found = [
+        infos = [
             TopicInfo(
                 topic=name,
                 owner=topic.owner,
@@ -152,164 +149,96 @@ class MemoryLog:
             and not (open_only and topic.closed)
             and (before_ms is None or topic.updated_ms < before_ms)
         ]
-        return sorted(found, key=lambda info: (-info.updated_ms, info.topic))[:limit]
+        return sorted(infos, key=lambda info: (-info.updated_ms, info.topic))[:limit]
 
     async def delete(self, topic: str) -> bool:
         """Removes a topic and its events; its name may be used again, with another epoch."""
-        found = topic in self._topics
-        if found:
-            self._drop(topic)
-            self._tell()
-        return found
+        if topic not in self._topics:
+            return False
+        self._drop(topic)
+        self._announce()
+        return True
 
     async def sweep(self) -> None:
         """Applies the retention to every topic, now; otherwise it happens at each append and every minute."""
         self._sweep()
-        self._tell()
 
     def _sweep(self) -> None:
         now_ms = self._now_ms()
-        self._keys = {at: known for at, known in self._keys.items() if known[1] > now_ms - KEY_S * 1000}
+        self._keys = {at: result for at, result in self._keys.items() if is_key_valid(result[1], now_ms)}
         for name, topic in list(self._topics.items()):
-            age_s = self._retention(name).closed_age_s
-            if topic.closed and age_s is not None and topic.updated_ms < now_ms - age_s * 1000:
+            if has_expired(topic, self._retention(name), topic.updated_ms, now_ms):
                 self._drop(name)
             else:
-                self._trim(name)
+                self._trim(topic, now_ms)
+        self._announce()
 
     def _sweep_later(self) -> None:
-        self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep_and_tell)
+        self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep_and_go_on)
 
-    def _sweep_and_tell(self) -> None:
+    def _sweep_and_go_on(self) -> None:
         self._sweep()
-        self._tell()
         self._sweep_later()
-
-    def _drop(self, name: str) -> None:
-        gone = self._topics.pop(name)
-        del self._blocks[name], self._bytes[name]
-        self._keys = {at: known for at, known in self._keys.items() if at[0] != name}
-        self._untold.append(Commit(topic=name, epoch=gone.epoch, block=None))
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
 
-    def _refusal(self, size: int) -> LogUnavailable | None:
-        if not self._is_open:
-            return LogUnavailable("the log is not open")
-        if self._pending_bytes + size > self._max_pending_bytes:
-            return LogUnavailable(f"more than {self._max_pending_bytes} bytes wait to be told")
-        return None
-
-    def _plan(self, appends: Collection[Append]) -> _StagedAppend:
-        change = _StagedAppend()
+    def _take_all(self, appends: tuple[Append, ...]) -> list[Appended]:
+        """Appends all of a call, or raises and appends none of it."""
         now_ms = self._now_ms()
+        topics: dict[str, MemoryTopic] = {}
+        results: dict[tuple[str, str], Appended] = {}
         for append in appends:
-            topic = change.topics.get(append.topic) or self._topics.get(append.topic)
-            if topic is None:
-                topic = _TopicState(epoch=secrets.token_hex(4), owner=append.owner)
-            change.results.append(self._plan_one(append, topic, change, now_ms))
-        return change
+            name = append.topic
+            if name not in topics:
+                topics[name] = self._topics.get(name) or MemoryTopic(name)
+            if append.key is not None:
+                self._load_key((name, append.key), results, now_ms)
+        if len(appends) > 1:
+            rehearse(appends, topics, results)
+        return [self._take(append, topics[append.topic], results, now_ms) for append in appends]
 
-    def _plan_one(self, append: Append, topic: _TopicState, change: _StagedAppend, now_ms: int) -> Appended:
-        name, first = append.topic, topic.head + 1
-        if append.owner and append.owner != topic.owner:
-            raise WrongOwner(f"topic {name!r} belongs to someone else")
+    def _load_key(self, key: tuple[str, str], results: dict[tuple[str, str], Appended], now_ms: int) -> None:
+        result = self._keys.get(key)
+        if result is not None and is_key_valid(result[1], now_ms):
+            results[key] = result[0]
+
+    def _take(
+        self, append: Append, topic: MemoryTopic, results: dict[tuple[str, str], Appended], now_ms: int
+    ) -> Appended:
+        earlier = judge(append, topic, results)
+        if earlier is not None:
+            return earlier
+        name, data = topic.name, append.data
+        if not topic.epoch:
+            self._topics[name] = topic
+            topic.updated_ms = now_ms
+        done = advance(append, topic)
         if append.key is not None:
-            known = change.keys.get((name, append.key)) or self._keys.get((name, append.key))
-            if known is not None and known[1] > now_ms - KEY_S * 1000:
-                return msgspec.structs.replace(known[0], duplicate=True)
-        if topic.closed or append.expect not in (None, first):
-            raise LogConflict(name, append.expect, first, closed=topic.closed)
-        block = Block(first=first, data=list(append.data), name=append.name, time_ms=now_ms)
-        done = Appended(epoch=topic.epoch, first=first, last=block.last)
-        change.topics[name] = msgspec.structs.replace(
-            topic, head=block.last, closed=append.close, updated_ms=now_ms if block.data else topic.updated_ms or now_ms
-        )
-        if append.key is not None:
-            change.keys[name, append.key] = (done, now_ms)
-        change.commits.append(Commit(topic=name, epoch=topic.epoch, block=block, closed=append.close))
+            results[name, append.key] = done
+            self._keys[name, append.key] = done, now_ms
+        block = Block(done.first, data[:], append.name, now_ms)
+        self._commits.append(Commit(topic=name, epoch=done.epoch, block=block, closed=append.close))
+        if data:
+            topic.blocks.append(block)
+            topic.total += sum(map(len, data))
+            topic.updated_ms = now_ms
+            self._trim(topic, now_ms)
         return done
 
-    def _apply(self, change: _StagedAppend) -> None:
-        self._topics.update(change.topics)
-        self._keys.update(change.keys)
-        self._untold += change.commits
-        for commit in change.commits:
-            blocks = self._blocks.setdefault(commit.topic, [])
-            self._bytes.setdefault(commit.topic, 0)
-            if commit.block is not None and commit.block.data:
-                blocks.append(commit.block)
-                self._bytes[commit.topic] += _size(commit.block)
-        for name in change.topics:
-            self._trim(name)
+    def _trim(self, topic: MemoryTopic, now_ms: int) -> None:
+        bounds = trim_bounds(topic, self._retention(topic.name), now_ms)
+        count, topic.base = count_trimmed(topic.blocks, topic.base, bounds)
+        if count:
+            del topic.blocks[:count]
 
-    def _trim(self, name: str) -> None:
-        """Whole blocks go, oldest first, while all of the oldest one is beyond a limit."""
-        keep, blocks, head = self._retention(name), self._blocks[name], self._topics[name].head
-        left = self._bytes[name]
-        oldest_ms = -1 if keep.age_s is None else self._now_ms() - keep.age_s * 1000
-        count = 0
-        for block in blocks:
-            after = left - _size(block)
-            past_bytes = keep.max_bytes is not None and after >= keep.max_bytes
-            past_events = keep.events is not None and block.last <= head - keep.events
-            if not (past_bytes or past_events or block.time_ms < oldest_ms):
-                break
-            left = after
-            count += 1
-        del blocks[:count]
-        self._bytes[name] = left
+    def _drop(self, name: str) -> None:
+        topic = self._topics.pop(name)
+        self._keys = {at: result for at, result in self._keys.items() if at[0] != name}
+        self._commits.append(Commit(topic=name, epoch=topic.epoch, block=None))
 
-    def _answer(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        future: asyncio.Future[list[Appended]],
-        outcome: list[Appended] | LogError,
-    ) -> None:
-        if not self._answers:
-            loop.call_soon(self._tell)
-        self._answers.append((future, outcome))
-
-    def _tell(self) -> None:
-        commits, self._untold = self._untold, []
-        answers, self._answers = self._answers, []
+    def _announce(self) -> None:
+        commits, self._commits = self._commits, []
+        results, self._results = self._results, []
         self._pending_bytes = 0
-        try:
-            if commits:
-                self.listener(commits)
-        finally:
-            for future, outcome in answers:
-                _settle(future, outcome)
-
-
-def _settle(future: asyncio.Future[list[Appended]], outcome: list[Appended] | LogError) -> None:
-    if future.done():
-        return
-    if isinstance(outcome, LogError):
-        future.set_exception(outcome)
-    else:
-        future.set_result(outcome)
-
-
-def _size(block: Block) -> int:
-    return sum(map(len, block.data))
-
-
-def cut(blocks: Sequence[Block], after: int, max_events: int, max_bytes: int) -> list[Block]:
-    """The events of `blocks` after offset `after`, up to both limits, but at least one when there is one."""
-    taken: list[Block] = []
-    for block in blocks:
-        data: list[bytes] = []
-        first = max(block.first, after + 1)
-        for line in block.data[first - block.first :]:
-            max_events -= 1
-            max_bytes -= len(line)
-            if (max_events < 0 or max_bytes < 0) and (taken or data):
-                break
-            data.append(line)
-        if data:
-            taken.append(Block(first=first, data=data, name=block.name, time_ms=block.time_ms))
-        if max_events < 0 or max_bytes < 0:
-            break
-    return taken
+        announce(self.listener, commits, results)

@@ -14,7 +14,7 @@ import msgspec
 
 
 class Position(msgspec.Struct, frozen=True):
-    """Where a reader stands: it holds every event of `epoch` up to and including `offset`."""
+    """Where a reader stands: it has every event of `epoch` up to and including `offset`."""
 
     epoch: str
     offset: int
@@ -29,7 +29,7 @@ class Block(msgspec.Struct, frozen=True, gc=False):
     """One JSON text on one line per event (no LF, no CR)."""
     name: str
     time_ms: int
-    """Wall clock of the writer, milliseconds since 1970. For display and age only: never for order."""
+    """Wall clock of the writer, in milliseconds since 1970: for display and age, never for order."""
 
     @property
     def last(self) -> int:
@@ -41,20 +41,20 @@ class Append(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     topic: str
     data: list[bytes]
-    """One JSON text each. None at all: the topic is only made, checked or closed."""
+    """One JSON text per event. An empty list appends none: the topic is only made, checked or closed."""
     name: str = "message"
     owner: str = ""
-    """Set when the topic is made; afterwards it must be the same, or empty for "as it is"."""
+    """Owner that the topic gets when it is made. Afterwards it must be the same, or empty to leave it unchecked."""
     expect: int | None = None
-    """Compare and append: the offset that the first of these events must get."""
+    """Offset that the first of these events must get (compare-and-append); None appends at any."""
     key: str | None = None
-    """Idempotency key within the topic: the first result is given again for five minutes."""
+    """Idempotency key within the topic: it gives its first result again for five minutes."""
     close: bool = False
-    """No event follows these: later appends fail with `LogConflict(closed=True)`."""
+    """Whether the topic ends with these events: later appends fail with `LogConflict(closed=True)`."""
 
 
 class Appended(msgspec.Struct, frozen=True, gc=False):
-    """What became of one `Append`."""
+    """The result of one `Append`: where its events are; `last` is `first` - 1 when it had none."""
 
     epoch: str
     first: int
@@ -66,14 +66,14 @@ class Slice(msgspec.Struct, frozen=True, kw_only=True):
     """A bounded read: what the topic holds strictly after an offset."""
 
     epoch: str
-    """Empty when there is no such topic; then all else is empty too."""
+    """The topic's incarnation; empty when there is no such topic, and then all else is empty too."""
     owner: str = ""
     oldest: int = 1
     """Offset of the oldest event still kept; head + 1 when none is."""
     head: int = 0
     closed: bool = False
     blocks: list[Block] = []
-    """In order, trimmed to start at the offset asked for (or at `oldest`); ends early when a limit is reached."""
+    """Blocks in order, from the requested offset (or from `oldest`) on; they end early when a limit is reached."""
 
 
 class TopicInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,26 +88,26 @@ class TopicInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """News of one topic, told to the process's one listener after it is durable."""
+    """News of one topic, for the process's one listener, sent after it is durable."""
 
     topic: str
     epoch: str
     block: Block | None
-    """None when another process wrote it, or the topic was deleted: read the topic to see."""
+    """The block that this process appended; None when another process wrote, or the topic was deleted: read it."""
     closed: bool = False
 
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True):
     """How much of a topic is kept; None is no limit.
 
-    Whole blocks go, oldest first, when all of one is beyond a limit.
+    Whole blocks are dropped, oldest first, when all of a block is beyond a limit.
     """
 
     events: int | None = None
     max_bytes: int | None = None
     age_s: float | None = None
     closed_age_s: float | None = None
-    """A closed topic is deleted as a whole when its last event is older than this."""
+    """Age of the last event at which a closed topic is deleted as a whole."""
 
 
 class Listener(Protocol):
@@ -117,7 +117,7 @@ class Listener(Protocol):
 class EventLog(Protocol):
     """A durable, ordered log of many topics.
 
-    The caller must have checked who asks: an engine compares owners on append, and does nothing else about rights.
+    The caller must have checked the rights of its user: an engine compares owners on append, and does nothing else.
     The caller must have checked names and data: a LF in data, or a name that was not validated, would let one
     publisher forge events in the streams of others (CWE-93). Every method is called on one event loop.
 
@@ -126,10 +126,10 @@ class EventLog(Protocol):
       Appends of one process to one topic become durable in the order of the calls.
     - Durable means: it survives the death of this process. What survives a loss of power, each engine says itself.
     - Offsets have no gaps. `expect`, owner, key and closed are checked in the same transaction as the write.
-    - The listener hears of a commit on the event loop, after it is durable and before the append's future is done;
-      in order per topic. Commits of other processes are told with `block=None` within 100 ms, for the topics in
-      `wanted` only.
-    - A read that starts after a commit was told sees it.
+    - The listener is called with a commit on the event loop, after it is durable and before the append's future is
+      done; in order per topic. Commits of other processes come with `block=None` within 100 ms, and only for the
+      topics in `wanted`.
+    - A read that starts after the listener was called with a commit sees it.
     - Overflow: at most `max_pending_bytes` wait to be written; past that `append` fails with `LogUnavailable`.
     """
 
@@ -137,27 +137,31 @@ class EventLog(Protocol):
     wanted: "Wanted"
 
     async def open(self) -> None:
-        """Makes it ready. Raises ConfigurationError when the place cannot be used."""
+        """Makes the log ready. Raises ConfigurationError when its place cannot be used."""
         ...
 
     async def close(self) -> None:
-        """Writes what is pending, then lets go of everything. Idempotent."""
+        """Writes what is pending, then releases everything. Idempotent."""
         ...
 
     def append(self, *appends: Append, patient: bool = False) -> asyncio.Future[list[Appended]]:
-        """Appends atomically; the writing begins at once, awaited or not.
+        """Appends atomically; writing begins at once, whether the future is awaited or not.
 
         `patient` says that a few milliseconds of delay are welcome when that saves a commit.
         Raises LogConflict, WrongOwner, LogUnavailable (by the future). Cancelling the future does not undo the append.
         """
         ...
 
-    def exists(self, topic: str) -> bool:
-        """Whether there is such a topic, as far as can be told within microseconds; when in doubt, True."""
+    def may_exist(self, topic: str) -> bool:
+        """A one-sided hint that saves a read: False is certain, True means that the topic may exist, so read it.
+
+        It holds as of this moment, for all clients of this engine. The answer comes within microseconds and without
+        I/O on a network; an engine that cannot know says True, and its callers are right all the same.
+        """
         ...
 
     async def read(self, topic: str, after: int, *, max_events: int = 1000, max_bytes: int = 262_144) -> Slice:
-        """Events strictly after offset `after`, at least one when there is one, else bounded by both limits."""
+        """Events strictly after offset `after`, within both limits, but at least one when there is one."""
         ...
 
     async def topics(
@@ -178,7 +182,7 @@ class EventLog(Protocol):
 
 
 class Wanted(Protocol):
-    """The topics this process wants to hear of when others write them (the hub's own table)."""
+    """The topics whose commits by other processes are announced here (the hub's own table)."""
 
     def __contains__(self, topic: object, /) -> bool: ...
     def __len__(self) -> int: ...

@@ -1,7 +1,8 @@
-"""What one process remembers of the newest events of a topic, shared by all who follow it there.
+"""What one process remembers of the newest events of a topic, shared by all that follow it there.
 
-`Ring` holds frames, encoded once for all readers; after a hole it starts anew, and who needs what lies in between reads
-the log. `Watch` calls a function for every event, so it refuses a block after a hole until the hole is filled.
+`Ring` holds frames, encoded once for all readers; after a hole it starts anew, and a reader that needs what lies in
+between reads the log. `Watch` calls a function for every block, so it takes no block after a hole until the hole is
+filled.
 """
 
 from collections.abc import Callable
@@ -11,10 +12,10 @@ from events.log.port import Block
 
 RING_MAX_FRAMES = 4096
 RING_MAX_BYTES = 1_048_576
-"""Past either bound the older half goes; a reader that still needed it reads the log instead."""
+"""Maximum bytes of a ring. Past this or RING_MAX_FRAMES its older half goes, and readers that need it read the log."""
 
 Encode = Callable[[str, Block], list[bytes]]
-"""(epoch, block) → one frame per event; an empty frame for an event that readers do not see."""
+"""(epoch, block) → one frame per event; an empty frame hides an event from readers."""
 
 
 class Waker(Protocol):
@@ -22,27 +23,27 @@ class Waker(Protocol):
 
 
 class Tail:
-    """The newest events of a topic, as far as this process was told: `epoch`, `head`, `closed`."""
+    """A topic's state as far as this process knows: `epoch`, `head`, `closed`. The hub feeds it every block."""
 
     __slots__ = ("closed", "deleted", "epoch", "head", "stale")
 
     def __init__(self) -> None:
         self.epoch = ""
         self.head = -1
-        """Offset of the newest event known; -1 while nothing is known."""
+        """Offset of the newest event fed; -1 before `start`."""
         self.closed = False
         self.deleted = False
         self.stale = False
-        """Another process wrote while nothing was known yet: what is read first may already be old."""
+        """Whether another process wrote before `start`: what the first read has shown may already be old."""
 
     def start(self, epoch: str, head: int, *, closed: bool) -> None:
-        """Says what a read of the log has shown; news that came in meanwhile stands."""
+        """Begins where a read of the log has ended; news fed meanwhile takes precedence."""
         if self.head < 0:
             self.epoch, self.head = epoch, head
             self.closed = closed
 
     def feed(self, epoch: str, block: Block) -> bool:
-        """Takes a block, less what it has already. False: events before it are missing, and it was not taken."""
+        """Takes a block, without what it already has. False: events before it are missing, and it was not taken."""
         if epoch != self.epoch and self.epoch:
             self.deleted = True
             return True
@@ -58,25 +59,25 @@ class Tail:
         return True
 
     def accept(self, block: Block, hole: bool) -> bool:
-        """Subclasses keep what they need of a block, or say False; `hole`: events before it are missing here."""
+        """Keeps what a subclass needs of a block; False refuses it. `hole`: events before it are missing here."""
         raise NotImplementedError
 
     def compare(self, epoch: str, oldest: int) -> None:
-        """What the log holds now, before its blocks are fed."""
+        """Learns what the log holds now, before the blocks of that read are fed."""
         self.deleted = epoch != self.epoch and self.epoch != ""
 
-    def told(self) -> None:
-        """All of what was committed together was fed."""
+    def flush(self) -> None:
+        """Ends what was fed together, because it was committed or read together."""
 
 
 class Ring(Tail):
-    """The newest frames of a topic."""
+    """The newest frames of a topic, for all readers of one encoding."""
 
     def __init__(self, encode: Encode) -> None:
         super().__init__()
         self.encode = encode
         self.first = 0
-        """Offset of frames[0]."""
+        """Offset of the event in frames[0]."""
         self.frames: list[bytes] = []
         self.size = 0
         self.readers: set[Waker] = set()
@@ -93,7 +94,7 @@ class Ring(Tail):
         return True
 
     def _drop_older(self) -> None:
-        """Down to half of both bounds, so that it happens seldom; a frame larger than that is left to the log."""
+        """Shrinks to half of both bounds, so that it happens seldom; a frame larger than that is left to the log."""
         count, frames = 0, len(self.frames)
         while self.size > RING_MAX_BYTES // 2 or frames - count > RING_MAX_FRAMES // 2:
             self.size -= len(self.frames[count])
@@ -105,7 +106,7 @@ class Ring(Tail):
         return bool(self.frames) and self.first <= offset <= self.head
 
     def take(self, after: int, max_bytes: int) -> tuple[bytes, int]:
-        """Frames strictly after `after`, which must be held, up to about `max_bytes`; and the new cursor."""
+        """Frames strictly after offset `after`, which must be held, up to about `max_bytes`; and the new offset."""
         frames = self.frames[after + 1 - self.first :]
         if len(frames) == 1 or self.size <= max_bytes:
             return b"".join(frames), self.head
@@ -118,15 +119,15 @@ class Ring(Tail):
 
 
 class Watch(Tail):
-    """Calls `see(block)` for every block after where it was started."""
+    """Calls `on_block` for every block after where it was started."""
 
-    def __init__(self, see: Callable[[Block], None]) -> None:
+    def __init__(self, on_block: Callable[[Block], None]) -> None:
         super().__init__()
-        self.see = see
+        self.on_block = on_block
 
     def accept(self, block: Block, hole: bool) -> bool:
         if not hole:
-            self.see(block)
+            self.on_block(block)
         return not hole
 
     def compare(self, epoch: str, oldest: int) -> None:

@@ -1,48 +1,60 @@
-"""What a response reads from, and what a server may lend it to write to: the two ports of `gateway.serving.sse`."""
+"""The two ports of an event stream: the source that it reads, and the connection that a server may lend it.
+
+Lanes implement `Source`; `gateway.serving` implements the rest. Both know each other only by these protocols.
+"""
 
 import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
 NEVER = float("inf")
+"""A time, by the event loop's clock, that never comes."""
 CARRIER = "trilane.carrier"
-"""Name of the ASGI extension under which our uvicorn protocol offers itself."""
+"""Name of the ASGI extension under which our uvicorn protocol offers a `ConnectionLender`."""
 
 
 class Source(Protocol):
-    """What a response reads from: a cursor on a log."""
+    """A cursor on a log, from which an event stream reads."""
 
     __slots__ = ()
     on_wake: Callable[[], object]
-    """Called when something may be due; the response sets it."""
+    """Called when something may be due; the event stream sets it."""
 
     @property
     def ended(self) -> bool:
-        """Nothing more will come."""
+        """Whether nothing more will come."""
         ...
 
     @property
     def complete(self) -> bool:
-        """It ended because all of it was read; else it is gone."""
+        """Whether it ended because all of it was read; else it is gone."""
         ...
 
     def poll(self) -> bytes | None:
-        """What is due; b"" when nothing is; None when `catch_up` has to fetch it."""
+        """The bytes due now; b"" when none are; None when `catch_up` has to fetch them."""
         ...
 
-    async def catch_up(self) -> None: ...
-    def close(self) -> None: ...
+    async def catch_up(self) -> None:
+        """Fetches one bounded slice of what is due. Raises TrilaneError when that cannot be had."""
+        ...
+
+    def close(self) -> None:
+        """Ends it; nothing else of it is called any more. Idempotent."""
+        ...
 
     @property
     def written_s(self) -> float:
-        """When it last wrote to the connection itself, by the event loop's clock."""
+        """When the source itself last wrote to the connection, by the event loop's clock."""
         return 0.0
 
     def follow(self, connection: "LentConnection | None") -> None:
-        """All that was due is written: from now on it may `put` what is due itself. None: no longer."""
+        """Lets the source write to the connection itself from now on, because all that was due is written.
+
+        None takes the connection back.
+        """
 
     def due_at(self, now: float) -> float:
-        """Makes due what the clock says, by the event loop's clock; and when it wants to be asked again."""
+        """Makes due what this time brings; returns when to call it again. Times are those of the event loop's clock."""
         return NEVER
 
 
@@ -50,25 +62,28 @@ class LentConnection(Protocol):
     """A server's connection that carries one event stream, without a task (`gateway.serving.http`)."""
 
     transport: asyncio.WriteTransport
-    """Takes what `wrap` has made."""
+    """Where bytes that `wrap` has made may be written."""
 
     @property
-    def writable(self) -> bool: ...
+    def writable(self) -> bool:
+        """Whether the client reads fast enough to be written to."""
+        ...
+
     def write(self, data: bytes) -> None:
-        """One chunk of the body; the caller has looked at `writable`, and `data` is not empty."""
+        """Writes one chunk of the body; the caller has looked at `writable`, and `data` is not empty."""
         ...
 
     @staticmethod
     def wrap(data: bytes) -> bytes:
-        """One chunk of any body, for many connections of this kind."""
+        """The bytes of one chunk, good for every connection of this kind."""
         ...
 
     def begin(self) -> None:
-        """The head was sent: nothing of the request is needed any more."""
+        """Begins the body: the head was sent, and nothing of the request is needed any more."""
         ...
 
     def give_back(self) -> None:
-        """Before `begin`: the request is answered in the usual way after all."""
+        """Returns the connection before `begin`: the request is answered in the usual way after all."""
         ...
 
     def finish(self, end: bytes) -> None:
@@ -81,24 +96,24 @@ class LentConnection(Protocol):
 
 
 class PumpedStream(Protocol):
-    """A stream that a connection carries."""
+    """An event stream, as the connection that carries it sees it."""
 
     def pump(self) -> None:
-        """The connection takes more, or something may be due."""
+        """Writes what is due, because the connection takes more or something may be due."""
         ...
 
     def hold(self) -> None:
-        """The connection takes no more for now."""
+        """Stops writing, because the connection takes no more for now."""
         ...
 
     def gone(self) -> None:
-        """The client has left."""
+        """Ends the stream, because the client has left."""
         ...
 
 
 class ConnectionLender(Protocol):
-    """What a server offers a response under the name CARRIER."""
+    """The offer of a server to carry event streams without a task each, under the name CARRIER."""
 
     def carry(self, stream: "PumpedStream") -> LentConnection | None:
-        """From now on the connection calls the stream's `pump` and `gone`; None when it cannot."""
+        """Lends its connection, which calls the stream's `pump`, `hold` and `gone` from now on; None when it cannot."""
         ...

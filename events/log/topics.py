@@ -1,6 +1,7 @@
-"""Names of the topics that people publish to and follow, patterns of them, and the names of events. Pure.
+"""The grammar of topics: names that people publish to and follow, patterns of them, and names of events. Pure.
 
-A topic of the events lane lives in the log under `event/`, so no name can reach a chat, a run or a usage book.
+This is the one place that says whose a topic is by its name. A topic of the events lane lives in the log under
+`event/`, so no published name can reach a chat, a run or a usage book.
 """
 
 import re
@@ -12,10 +13,11 @@ from gateway.errors import BadRequest
 MAX_NAME = 128
 MAX_TOPICS = 64
 STORED = "event/"
+"""Prefix that a topic of the events lane has in the log."""
 PRESENCE = "presence/"
-"""Topics that begin with this tell who follows the topic of the rest of their name; the gateway alone writes them."""
+"""Prefix of topics that list who follows the topic named after it; the gateway alone writes them."""
 RESERVED = frozenset({"hello", "gap", "drain", "busy", "auth", "bye"})
-"""Names of events that only the gateway says."""
+"""Names of events that only the gateway sends."""
 _NAME = re.compile(r"[A-Za-z0-9._:/-]{1,128}", re.ASCII)
 _EVENT = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
 _UNSAFE = re.compile(r"[^A-Za-z0-9._/-]")
@@ -23,16 +25,17 @@ _LONGEST_USER = 110
 
 
 def user_topic(sub: str) -> str:
-    """Where everything that happens to one user is told: what cannot stand in a name is written as `:` and its code.
+    """The topic of everything that happens to one user.
 
-    A very long one is told under its digest, after two `:`, which no other can begin with.
+    A character that cannot stand in a name is written as `:` and its code, byte by byte. A very long name is replaced
+    by its digest after two `:`, with which no other can begin.
     """
-    safe = _UNSAFE.sub(lambda found: "".join(f":{byte:02x}" for byte in found[0].encode("utf-8", "replace")), sub)
+    safe = _UNSAFE.sub(lambda match: "".join(f":{byte:02x}" for byte in match[0].encode("utf-8", "replace")), sub)
     return f"user/{safe}" if len(safe) <= _LONGEST_USER else f"user/::{sha256(safe.encode()).hexdigest()}"
 
 
 def stored(topic: str) -> str:
-    """The topic's name in the log."""
+    """The name that a topic of the events lane has in the log."""
     return STORED + topic
 
 
@@ -47,20 +50,20 @@ def check_topic(name: str) -> str:
 
 def check_subscription(names: Sequence[str]) -> tuple[str, ...]:
     """The topics and patterns of one stream, sorted, each once. Raises BadRequest."""
-    wanted = sorted(set(names))
-    if len(wanted) > MAX_TOPICS:
-        raise BadRequest(f"{len(wanted)} topics: one stream follows at most {MAX_TOPICS}", code="too_many_topics")
-    for name in wanted:
+    topics = sorted(set(names))
+    if len(topics) > MAX_TOPICS:
+        raise BadRequest(f"{len(topics)} topics: one stream follows at most {MAX_TOPICS}", code="too_many_topics")
+    for name in topics:
         if is_pattern(name):
             if name != "*":
                 check_topic(name[:-1])
         else:
             check_topic(name)
-    return tuple(wanted)
+    return tuple(topics)
 
 
 def is_pattern(name: str) -> bool:
-    """`*`, or a name whose last segment is `*`: it stands for every topic that begins with what is before it."""
+    """Whether a name is `*` or ends in a segment `*`: it stands for every topic that begins with what is before it."""
     return name == "*" or name.endswith("/*")
 
 
@@ -74,7 +77,7 @@ def check_event(name: str) -> str:
 
 
 def covers(patterns: Iterable[str], topic: str) -> bool:
-    """Whether one of the patterns stands for the topic, or for all that the pattern `topic` stands for."""
+    """Whether one of the patterns stands for `topic`, or for every topic that `topic`, itself a pattern, stands for."""
     return any(pattern == topic or _stands_for(pattern, topic) for pattern in patterns)
 
 

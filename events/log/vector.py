@@ -1,11 +1,11 @@
-"""The cursor of an event stream: where its reader stands in each of its topics. Pure.
+"""The cursor of a stream of several topics: where its reader stands in each of them. Pure.
 
     e<tag>.<epoch>.<offset>[.<epoch>.<offset> ...]              in the order of the sorted topics
     s<tag>.<epoch>.<number>[.<index>.<offset> ...]              since a snapshot that is kept in the log
 
 The tag is a digest of the topics, so that a cursor is only ever used with those it was made for. The second form is for
 streams with too many topics for the first, and for patterns: it names a snapshot and what moved since. Offsets are
-written with 36 digits, and epochs are shortened where there are several.
+written with 36 digits, and epochs are shortened where there are several. `events.log.cursor` has the cursor of a run.
 """
 
 import re
@@ -15,23 +15,21 @@ from typing import NamedTuple
 
 import msgspec
 
-from events.log.cursor import MAX_CURSOR_BYTES
+from events.log.cursor import MAX_CURSOR_BYTES, NO_EPOCH, NOWHERE
 from events.log.port import Position
 
 SHORT_EPOCH = 4
-NO_EPOCH = "0"
-"""The epoch of a topic that was never written to."""
+"""Letters of an epoch that are written where a cursor has several."""
 MAX_OFFSET_DIGITS = 10
 _FORM = re.compile(r"([es])([0-9a-f]{8})((?:\.[A-Za-z0-9]{1,16}\.(?:0|[1-9a-z][0-9a-z]{0,9}))+)", re.ASCII)
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
-NOWHERE = Position("", 0)
 
 
 class VectorSnapshot(msgspec.Struct, frozen=True):
-    """Where a reader stood in each of its topics: an event of the log, whose offset is its number."""
+    """Where a reader stood in each of its topics: an event of the log, whose offset is the snapshot's number."""
 
     topics: tuple[str, ...]
-    """What was subscribed to."""
+    """The topics and patterns of the subscription."""
     names: list[str]
     epochs: list[str]
     offsets: list[int]
@@ -42,19 +40,24 @@ class DecodedVector(NamedTuple):
 
     tag: str
     positions: list[Position]
-    """Of each topic; none when there is a snapshot."""
+    """The position in each topic; none when the cursor names a snapshot."""
     snapshot: Position
-    moved: dict[int, int]
-    """Index in the snapshot → offset."""
+    changes: dict[int, int]
+    """Offsets that differ from the snapshot's, by the topic's index in it."""
 
 
 def tag_of(topics: Sequence[str]) -> str:
-    """What the cursors of a subscription, which is sorted, have in common."""
+    """The part that all cursors of one subscription share; its topics must be sorted."""
     return sha256("\n".join(topics).encode()).hexdigest()[:8]
 
 
-def decode(text: str) -> DecodedVector | None:
-    """None when it is not a cursor of this lane."""
+def topic_cursor(topic: str, position: Position) -> str:
+    """The cursor of a stream that follows this topic alone."""
+    return f"e{tag_of((topic,))}.{position.epoch or NO_EPOCH}.{base36(position.offset)}"
+
+
+def decode_vector(text: str) -> DecodedVector | None:
+    """The parts of a cursor; None when it is not one of this kind."""
     match = _FORM.fullmatch(text) if len(text) <= MAX_CURSOR_BYTES else None
     if match is None:
         return None
@@ -64,111 +67,123 @@ def decode(text: str) -> DecodedVector | None:
         positions = [_position(epoch, offset) for epoch, offset in pairs]
         is_sane = all(position.epoch or not position.offset for position in positions)
         return DecodedVector(match[2], positions, NOWHERE, {}) if is_sane else None
-    if not all(_is_number(index) for index, _ in pairs[1:]):
+    if not all(_is_index(index) for index, _ in pairs[1:]):
         return None
-    moved = {int(index, 36): int(offset, 36) for index, offset in pairs[1:]}
-    return DecodedVector(match[2], [], _position(*pairs[0]), moved)
+    changes = {int(index, 36): int(offset, 36) for index, offset in pairs[1:]}
+    return DecodedVector(match[2], [], _position(*pairs[0]), changes)
 
 
 def _position(epoch: str, offset: str) -> Position:
     return Position("" if epoch == NO_EPOCH else epoch, int(offset, 36))
 
 
-def _is_number(word: str) -> bool:
+def _is_index(word: str) -> bool:
     return len(word) <= 3 and word == word.lower()
 
 
-def is_epoch(told: str, epoch: str) -> bool:
-    """Whether a cursor's epoch, perhaps shortened, is this one."""
-    return told == epoch or (len(told) == SHORT_EPOCH and epoch.startswith(told))
+def is_epoch(decoded: str, epoch: str) -> bool:
+    """Whether the epoch in a cursor, perhaps shortened there, is this one."""
+    return decoded == epoch or (len(decoded) == SHORT_EPOCH and epoch.startswith(decoded))
 
 
 class VectorPosition:
-    """Where a reader stands in each topic that it follows, and how to say so in a cursor."""
+    """Where a reader stands in each topic that it follows, and the cursor that says so."""
 
-    __slots__ = ("epochs", "is_fixed", "moved", "names", "offsets", "snapshot", "tag")
+    __slots__ = ("changes", "epochs", "is_fixed", "names", "offsets", "snapshot", "tag")
 
     def __init__(self, tag: str, names: Sequence[str], positions: Sequence[Position], *, is_fixed: bool) -> None:
         self.tag = tag
         self.is_fixed = is_fixed
-        """The names are the subscription itself; else they match its patterns, and a cursor needs a snapshot."""
+        """Whether the names are the subscription itself; else they match its patterns, and cursors need a snapshot."""
         self.names = list(names)
         self.epochs = [position.epoch for position in positions]
         self.offsets = [position.offset for position in positions]
         self.snapshot = NOWHERE
-        """The event that holds where it once stood; its offset is 0 while there is none."""
-        self.moved: dict[int, None] = {}
-        """What moved since, by index."""
+        """The event that holds an earlier state of this position; its offset is 0 while there is none."""
+        self.changes: dict[int, None] = {}
+        """Indices of the topics that moved since the snapshot, in the order of their first move."""
 
     def copy(self) -> "VectorPosition":
-        made = VectorPosition(self.tag, self.names, (), is_fixed=self.is_fixed)
-        made.epochs, made.offsets = self.epochs[:], self.offsets[:]
-        made.snapshot, made.moved = self.snapshot, dict(self.moved)
-        return made
+        """The same position, which moves by itself."""
+        copy = VectorPosition(self.tag, self.names, (), is_fixed=self.is_fixed)
+        copy.epochs, copy.offsets = self.epochs[:], self.offsets[:]
+        copy.snapshot, copy.changes = self.snapshot, dict(self.changes)
+        return copy
 
     def is_at(self, other: "VectorPosition") -> bool:
+        """Whether both stand at the same events, whatever snapshots they name."""
         return self.offsets == other.offsets and self.epochs == other.epochs
 
-    def around(self, index: int) -> tuple[str, str] | None:
-        """What comes before and after the offset of one topic in a cursor; None: a snapshot must be made first."""
+    def encode(self) -> str | None:
+        """The cursor; None when a snapshot must be kept first."""
         if not self.snapshot.offset:
             if not self.is_fixed:
                 return None
-            parts = [(self._epoch(at), base36(offset)) for at, offset in enumerate(self.offsets)]
-            before = "".join([f".{epoch}.{offset}" for epoch, offset in parts[:index]])
-            after = "".join([f".{epoch}.{offset}" for epoch, offset in parts[index + 1 :]])
-            left, right = f"e{self.tag}{before}.{parts[index][0]}.", after
+            pairs = [f".{self._epoch(at)}.{base36(offset)}" for at, offset in enumerate(self.offsets)]
+            text = f"e{self.tag}{''.join(pairs)}"
         else:
-            base = f"s{self.tag}.{self.snapshot.epoch[:SHORT_EPOCH]}.{base36(self.snapshot.offset)}"
-            moved = "".join([f".{base36(at)}.{base36(self.offsets[at])}" for at in self.moved if at != index])
-            left, right = f"{base}{moved}.{base36(index)}.", ""
+            changes = "".join([f".{base36(at)}.{base36(self.offsets[at])}" for at in self.changes])
+            text = f"{self._snapshot_prefix()}{changes}"
+        return text if len(text) <= MAX_CURSOR_BYTES else None
+
+    def around(self, index: int) -> tuple[str, str] | None:
+        """The parts of a cursor before and after the offset of one topic; None when a snapshot must be kept first.
+
+        The events of one block differ in nothing else, so their cursors are encoded once for all of them.
+        """
+        if not self.snapshot.offset:
+            if not self.is_fixed:
+                return None
+            pairs = [(self._epoch(at), base36(offset)) for at, offset in enumerate(self.offsets)]
+            before = "".join([f".{epoch}.{offset}" for epoch, offset in pairs[:index]])
+            after = "".join([f".{epoch}.{offset}" for epoch, offset in pairs[index + 1 :]])
+            left, right = f"e{self.tag}{before}.{pairs[index][0]}.", after
+        else:
+            others = "".join([f".{base36(at)}.{base36(self.offsets[at])}" for at in self.changes if at != index])
+            left, right = f"{self._snapshot_prefix()}{others}.{base36(index)}.", ""
         return (left, right) if len(left) + len(right) + MAX_OFFSET_DIGITS <= MAX_CURSOR_BYTES else None
 
-    def text(self) -> str | None:
-        """The cursor; None: a snapshot must be made first."""
-        if not self.snapshot.offset:
-            if not self.is_fixed:
-                return None
-            parts = [f".{self._epoch(at)}.{base36(offset)}" for at, offset in enumerate(self.offsets)]
-            text = f"e{self.tag}{''.join(parts)}"
-        else:
-            moved = "".join([f".{base36(at)}.{base36(self.offsets[at])}" for at in self.moved])
-            text = f"s{self.tag}.{self.snapshot.epoch[:SHORT_EPOCH]}.{base36(self.snapshot.offset)}{moved}"
-        return text if len(text) <= MAX_CURSOR_BYTES else None
+    def _snapshot_prefix(self) -> str:
+        return f"s{self.tag}.{self.snapshot.epoch[:SHORT_EPOCH]}.{base36(self.snapshot.offset)}"
 
     def _epoch(self, at: int) -> str:
         epoch = self.epochs[at] or NO_EPOCH
         return epoch if len(self.epochs) == 1 else epoch[:SHORT_EPOCH]
 
+    def move(self, index: int, offset: int) -> None:
+        """Stands after the event at `offset` of a topic."""
+        self.offsets[index] = offset
+        if self.snapshot.offset:
+            self.changes[index] = None
+
     def renew(self, index: int, epoch: str) -> None:
-        """A topic begins, or begins anew. No snapshot tells of that: another must be made."""
+        """Stands before the first event of a topic that begins, or begins anew.
+
+        A cursor cannot add an epoch to a snapshot, so another snapshot must be kept.
+        """
         self.epochs[index] = epoch
         self.offsets[index] = 0
         self.snapshot = NOWHERE
 
-    def move(self, index: int, offset: int) -> None:
-        """Events of a topic up to `offset` were read."""
-        self.offsets[index] = offset
-        if self.snapshot.offset:
-            self.moved[index] = None
-
-    def follow(self, name: str) -> None:
-        """One more topic, from its beginning."""
+    def add(self, name: str) -> None:
+        """Stands before the first event of one more topic; another snapshot must be kept for it."""
         self.names.append(name)
         self.epochs.append("")
         self.offsets.append(0)
         self.snapshot = NOWHERE
 
-    def kept(self, topics: tuple[str, ...]) -> VectorSnapshot:
+    def to_snapshot(self, topics: tuple[str, ...]) -> VectorSnapshot:
+        """What is kept in the log for a subscription to `topics` that stands here."""
         return VectorSnapshot(topics, self.names[:], self.epochs[:], self.offsets[:])
 
-    def since(self, snapshot: Position) -> None:
-        """From now on cursors name this snapshot, which holds where it stands."""
+    def base_on(self, snapshot: Position) -> None:
+        """Encodes cursors from now on as changes since this snapshot, which holds the present position."""
         self.snapshot = snapshot
-        self.moved.clear()
+        self.changes.clear()
 
 
 def base36(number: int) -> str:
+    """A number that is not negative, in digits and small letters."""
     if number < 36:
         return _DIGITS[number]
     digits = ""

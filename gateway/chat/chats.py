@@ -172,7 +172,7 @@ class Chats:
         owner, chat_id = submission.who.sub, submission.request.id
         topic = chat_topic(owner, chat_id)
         # What a new chat holds needs no reading.
-        history = None if self._log.exists(topic) else History(chat_id=chat_id)
+        history = None if self._log.may_exist(topic) else History(chat_id=chat_id)
         for _ in range(CONFLICT_TRIES):
             if history is None:
                 history = await read_history(self._log, owner, chat_id)

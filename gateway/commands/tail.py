@@ -1,4 +1,4 @@
-"""What `trilane publish` and `trilane tail` do, on the log itself: no server needs to run."""
+"""`trilane tail`: events of topics and patterns as they are written, from the log itself; no server needs to run."""
 
 import asyncio
 import json
@@ -7,15 +7,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 import click
-from msgspec import Raw
 
 from events.feed.frames import name_of
 from events.log.hub import Hub
 from events.log.port import Block, EventLog, Position, Slice
 from events.log.topics import STORED, check_subscription, is_pattern
-from events.publish import Publication
-from events.publish import publish as append
-from gateway.access.auth import EVERYTHING, LOCAL_USER, Principal
+from gateway.core.engines import make_log
 from gateway.errors import LogError, LogUnavailable
 from gateway.settings import Settings
 
@@ -24,23 +21,10 @@ LOOK_S = 5.0
 """How often a quiet topic is read all the same."""
 
 
-async def publish(settings: Settings, topic: str, data: bytes, event: str, ttl_s: float | None) -> None:
-    """Publishes one event, as `POST /api/events` does."""
-    log = _open(settings)
-    await log.open()
-    try:
-        who = Principal(sub=LOCAL_USER, grants=EVERYTHING)
-        one = Publication(topic=topic, data=Raw(data), event=event, ttl=ttl_s)
-        receipt = await append(log, who, [one], lambda: int(time.time() * 1000))
-        click.echo(f"{topic} {receipt.events[0].offset}")
-    finally:
-        await log.close()
-
-
 async def tail(settings: Settings, topics: Sequence[str], *, earliest: bool, as_json: bool, raw: bool) -> None:
     """Prints the events of `topics` as they come, for ever; `raw`: as topics are named in the log."""
     names = tuple(topics) if raw else check_subscription(topics)
-    log = _open(settings)
+    log = make_log(settings)
     await log.open()
     hub = Hub(log)
     prefix = "" if raw else STORED
@@ -147,9 +131,3 @@ async def _within(news: asyncio.Event, timeout_s: float) -> None:
         await asyncio.wait_for(news.wait(), timeout_s)
     except TimeoutError:
         return
-
-
-def _open(settings: Settings) -> EventLog:
-    from gateway.units import open_log
-
-    return open_log(settings)

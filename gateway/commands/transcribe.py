@@ -61,7 +61,7 @@ def _opened(path: Path) -> BinaryIO:
 
 @asynccontextmanager
 async def _models(settings: Settings, language: str | None) -> AsyncGenerator[Models]:
-    from gateway.units import load_models
+    from audio.model.models import load_models
 
     models = await load_models(settings)
     try:

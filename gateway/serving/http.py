@@ -3,62 +3,140 @@
 An event stream that writes through ASGI's `send` keeps a request's tasks and frames alive, wakes a task for every token
 and passes five coroutines. Here the connection is handed to `StreamConnection`, which only writes, notices the end and
 obeys flow control; everything of the request is gone once the head is sent. After a stream that ended well the
-connection speaks HTTP again. Nothing else of uvicorn is replaced, and a server without this works the same, at more
-CPU per token and memory per reader.
+connection speaks HTTP again, in the state in which it was lent: what has come of the next requests is not lost, be it
+whole, in part, or while the stream was open. Nothing else of uvicorn is replaced, and a server without this works the
+same, at more CPU per token and memory per reader.
 """
 
 import asyncio
-from typing import Any, cast
+from typing import Any, Literal, NamedTuple, cast
 
+from uvicorn._types import ASGI3Application, HTTPScope
+from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
 from events.log.source import CARRIER, PumpedStream
 
 MAX_PIPELINED_BYTES = 65_536
-"""What a client may send while it is being streamed to; past that its connection is closed."""
+"""Maximum bytes a client may send while its stream is open; one more closes the connection."""
+
+
+class ConnectionFacts(NamedTuple):
+    """What every protocol of one connection has in common."""
+
+    config: Config
+    server_state: ServerState
+    app_state: dict[str, Any]
+    loop: asyncio.AbstractEventLoop
+    server: tuple[str, int | None] | None
+    client: tuple[str, int] | None
+    scheme: Literal["http", "https"] | None
 
 
 class StreamProtocol(HttpToolsProtocol):
     """One connection, while it speaks HTTP."""
 
+    running: RequestResponseCycle | None = None
+    """The request that was started last; uvicorn's `cycle` is the one whose head was read last."""
+
+    @classmethod
+    def at(cls, facts: ConnectionFacts, transport: asyncio.Transport) -> "StreamProtocol":
+        """A protocol for a connection that was made before: asking for its addresses costs system calls."""
+        http = cls(facts.config, facts.server_state, facts.app_state, facts.loop)
+        http.transport, http.flow = transport, FlowControl(transport)
+        http.server, http.client, http.scheme = facts.server, facts.client, facts.scheme
+        return http
+
+    @property
+    def facts(self) -> ConnectionFacts:
+        site = (self.config, self.server_state, self.app_state, self.loop)
+        return ConnectionFacts(*site, self.server, self.client, self.scheme)
+
+    @property
+    def has_read_on(self) -> bool:
+        """The parser has seen more than the running request; line breaks between two requests are nothing."""
+        return self.running is not None and self.scope is not self.running.scope
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["extensions"] = {CARRIER: self}  # pyright: ignore - uvicorn's type knows two extensions
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self.running = cycle
+        super()._start_asgi_task(cycle, app)
+
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        if self.scope:
-            self.scope.pop("extensions", None)  # else each connection waits for the garbage collector
+        self._part_from(self.scope)  # else each connection waits for the garbage collector
+        if self.running is not None:
+            self._part_from(self.running.scope)
+        for queued, _ in self.pipeline:
+            queued.on_response = lambda: None
+            self._part_from(queued.scope)
 
-    def resume(self, transport: asyncio.Transport, peers: Any) -> None:
-        """As `connection_made`, for a connection that was made before: asking for its addresses costs system calls."""
-        self.connections.add(self)
-        self.transport, self.flow = transport, FlowControl(transport)
-        self.server, self.client, self.scheme = peers
+    @staticmethod
+    def _part_from(scope: HTTPScope | None) -> None:
+        if scope is not None:
+            scope.pop("extensions", None)
 
     def carry(self, stream: PumpedStream) -> "StreamConnection | None":
-        """Lends the connection, unless more is to be read or answered on it than this one request."""
-        cycle = self.cycle
-        if self.pipeline or cycle.more_body or cycle.disconnected or cycle.scope["method"] == "HEAD":
+        """Lends the connection, unless a part of the request itself is still to be read.
+
+        uvicorn may have paused the reading, because of a large body or of requests behind it, and resumes it when the
+        application asks for more, which a stream does not; so it is resumed here.
+        """
+        cycle = self.running
+        if cycle is None or cycle.more_body or cycle.disconnected or cycle.scope["method"] == "HEAD":
             return None
-        return StreamConnection(self, stream)
+        connection = StreamConnection(self, stream)
+        self.flow.resume_reading()
+        return connection
+
+    def take_over(self, *, writable: bool, received: bytes) -> None:
+        """Is the transport's protocol from now on; a carrier has left its reading on, and `received` these bytes."""
+        self.transport.set_protocol(self)
+        if writable:
+            self.resume_writing()
+        else:
+            self.pause_writing()
+        if received:
+            self.data_received(received)
+
+    def go_on(self, *, writable: bool, received: bytes) -> None:
+        """Speaks HTTP again after a stream; the next request is answered, or uvicorn's timeout runs until it is there.
+
+        What was received is parsed before the response counts as complete, in the order that uvicorn knows: so the
+        timeout runs for a request that has come in part, too.
+        """
+        self.connections.add(self)
+        streamed = self.running
+        self.take_over(writable=writable, received=received)
+        if self.running is streamed and self.transport.get_protocol() is self:
+            self.on_response_complete()
+        else:
+            self.server_state.total_requests += 1
 
 
 class StreamConnection(asyncio.Protocol):
-    """One connection, while it carries one event stream."""
+    """One connection, while it carries one event stream.
 
-    __slots__ = ("_http", "_keep_alive", "_peers", "_pipelined", "_site", "_stream", "_takes", "transport")
+    It never pauses reading, so that it sees its client leave. What the client sends meanwhile is kept unread. Of the
+    protocol that lent it nothing is kept after `begin`, unless that `has_read_on`.
+    """
+
+    __slots__ = ("_begun", "_facts", "_http", "_keep_alive", "_pipelined", "_stream", "_takes", "transport")
 
     def __init__(self, http: StreamProtocol, stream: PumpedStream) -> None:
         self._http: StreamProtocol | None = http
-        self._site: Any = (http.config, http.server_state, http.app_state, http.loop)
-        self._peers: Any = (http.server, http.client, http.scheme)
+        self._begun = False
+        self._facts = http.facts
         self.transport = http.transport
         self._stream: PumpedStream | None = stream
         self._takes = not http.flow.write_paused
         self._keep_alive = True
-        self._pipelined = b""
+        self._pipelined: bytearray | None = None
         http.transport.set_protocol(self)
 
     # What the stream asks
@@ -76,73 +154,76 @@ class StreamConnection(asyncio.Protocol):
         return b"%x\r\n%b\r\n" % (len(data), data)
 
     def begin(self) -> None:
-        http, self._http = self._http, None
+        http = self._http
         assert http is not None
-        self._keep_alive = http.cycle.keep_alive
-        http.cycle.response_complete = True  # for uvicorn the request is over; its task is about to end
+        assert http.running is not None
+        cycle = http.running
+        self._begun = True
+        self._keep_alive = cycle.keep_alive
+        cycle.response_complete = True  # for uvicorn the request is over; its task is about to end
         http.connections.discard(http)
         http.connections.add(cast(HttpToolsProtocol, self))
-        http.scope.pop("extensions", None)
-        http.parser = None  # pyright: ignore - as uvicorn does: the two hold each other
+        cycle.scope.pop("extensions", None)
+        if not http.has_read_on:
+            http.parser = None  # pyright: ignore - as uvicorn does: the two hold each other
+            self._http = None
 
     def give_back(self) -> None:
-        assert self._http is not None
+        http = self._http
         self._stream = None
-        if not self.transport.is_closing():
-            self._speak_http(self._http)
+        if http is not None and not self.transport.is_closing():
+            self._http = None
+            http.take_over(writable=self._takes, received=self._received())
 
     def finish(self, end: bytes) -> None:
-        last = b"%x\r\n%b\r\n" % (len(end), end) if end else b""
+        last = self.wrap(end) if end else b""
         self.transport.write(last + b"0\r\n\r\n")
         self._stream = None
         if not self._keep_alive:
             self.transport.close()
+        if self.transport.is_closing():
             return
-        self._site[1].connections.discard(self)
-        http = StreamProtocol(*self._site)
-        http.resume(self.transport, self._peers)
-        self._speak_http(http)
-        if not self._pipelined:
-            http.on_response_complete()
+        self._facts.server_state.connections.discard(cast(HttpToolsProtocol, self))
+        http, self._http = self._http or StreamProtocol.at(self._facts, self.transport), None
+        http.go_on(writable=self._takes, received=self._received())
 
     def cut(self) -> None:
         self.transport.close()
 
-    def _speak_http(self, http: StreamProtocol) -> None:
-        self.transport.set_protocol(http)
-        self._http = None
-        if not self._takes:
-            http.pause_writing()
-        if self._pipelined:
-            http.data_received(self._pipelined)
+    def _received(self) -> bytes:
+        pipelined, self._pipelined = self._pipelined, None
+        return bytes(pipelined or b"")
 
     # What the transport tells
 
     def data_received(self, data: bytes) -> None:
+        if self._pipelined is None:
+            self._pipelined = bytearray()
         self._pipelined += data
         if len(self._pipelined) > MAX_PIPELINED_BYTES:
             self.transport.abort()
 
     def pause_writing(self) -> None:
         self._takes = False
-        if self._http is not None:
-            self._http.pause_writing()
+        if not self._begun:
+            if self._http is not None:
+                self._http.pause_writing()
         elif self._stream is not None:
             self._stream.hold()
 
     def resume_writing(self) -> None:
         self._takes = True
-        if self._http is not None:
-            self._http.resume_writing()
+        if not self._begun:
+            if self._http is not None:
+                self._http.resume_writing()
         elif self._stream is not None:
             self._stream.pump()
 
     def connection_lost(self, exc: Exception | None) -> None:
         stream, self._stream = self._stream, None
+        self._facts.server_state.connections.discard(cast(HttpToolsProtocol, self))
         if self._http is not None:
             self._http.connection_lost(exc)
-        else:
-            self._site[1].connections.discard(self)
         if stream is not None:
             stream.gone()
 

@@ -7,13 +7,14 @@ them; and it dies by the signal that ended it, where an operator wants exit code
 import asyncio
 import gc
 import socket
-from collections.abc import Coroutine
+from collections.abc import Coroutine, MutableMapping
 from types import FrameType
 from typing import Any, Protocol
 
 import structlog
 import uvicorn
 
+from gateway.errors import TrilaneError
 from gateway.serving.http import StreamProtocol
 from gateway.settings import Settings
 
@@ -25,8 +26,14 @@ CLOSE_S = 2
 log = structlog.get_logger("server")
 
 
-class Draining(Protocol):
-    """What a server drains. The application makes it; the server only says when."""
+class ServedUnit(Protocol):
+    """An ASGI application that a server starts and drains; the server only says when."""
+
+    has_websockets: bool
+    failure: TrilaneError | None
+    """Why it could not start."""
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None: ...
 
     def started(self) -> None:
         """It serves from now on."""
@@ -42,9 +49,9 @@ class Draining(Protocol):
 
 
 class Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, draining: Draining, settings: Settings) -> None:
+    def __init__(self, config: uvicorn.Config, unit: ServedUnit, settings: Settings) -> None:
         super().__init__(config)
-        self._draining = draining
+        self._unit = unit
         self._settings = settings
         self._forced = asyncio.Event()
         self.cut = False
@@ -57,7 +64,7 @@ class Server(uvicorn.Server):
         # collections find nothing: at the default pace they only stop every stream for 100 ms now and then.
         gc.freeze()
         gc.set_threshold(5000, 20, 100)
-        self._draining.started()
+        self._unit.started()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
@@ -66,7 +73,7 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._draining.begin()
+        self._unit.begin()
         settings = self._settings
         log.info("draining", deadline_s=settings.drain_deadline_s)
         try:
@@ -74,7 +81,7 @@ class Server(uvicorn.Server):
                 await self._unless_forced(asyncio.sleep(settings.drain_delay_s))
                 for server in self.servers:
                     server.close()
-                await self._unless_forced(self._draining.drain())
+                await self._unless_forced(self._unit.drain())
         except TimeoutError:
             self.cut = True
         self.cut = self.cut or self.force_exit
@@ -94,15 +101,15 @@ class Server(uvicorn.Server):
                 pending.cancel()
 
 
-def config(app: object, settings: Settings, host: str, port: int, *, sockets: bool = False) -> uvicorn.Config:
-    """`sockets`: WebSockets are served too."""
+def server_config(unit: ServedUnit, settings: Settings, host: str, port: int) -> uvicorn.Config:
+    """Return how uvicorn serves `unit`; one without WebSockets refuses every upgrade."""
     return uvicorn.Config(
-        app,  # pyright: ignore - uvicorn's own type of an ASGI application is narrower than Litestar's
+        unit,  # pyright: ignore - uvicorn's own type of an ASGI application is narrower than Litestar's
         host=host,
         port=port,
         loop="uvloop",
         http=StreamProtocol,
-        ws=_socket_protocol() if sockets else "none",
+        ws=_socket_protocol() if unit.has_websockets else "none",
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_ping_interval=settings.ping_s,
         ws_per_message_deflate=False,  # 58 KiB a connection

@@ -1,67 +1,93 @@
-"""The README's figures, made from the committed results: no number is written there by hand.
+"""The README's and GROWTH.md's figures are made from the committed results: no number is written there by hand.
 
-    python -m loadtests.bench figures            # writes the tables into README.md, and the plots beside the results
+    python -m loadtests.bench figures            # writes both pages, and the plots beside the results
     python -m loadtests.bench figures --check    # writes nothing; 1 and a diff when they differ from the results
 
-A table stands between `<!-- figures: NAME -->` and `<!-- /figures -->`; `figure_blocks.py` has the names.
+Each lane's `figures.py` has its tables; SOURCES has the names that stand between the README's markers.
 """
 
 import argparse
-import difflib
-import re
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from loadtests.bench.figure_blocks import RESULTS, SOURCES, made
-from loadtests.bench.processes import ROOT
+from loadtests.bench.audio import figures as audio
+from loadtests.bench.chat import figures as chat
+from loadtests.bench.events import figures as events
+from loadtests.bench.growth import page as growth
+from loadtests.bench.harness import records as recorded
+from loadtests.bench.harness.processes import ROOT
+from loadtests.bench.harness.records import RESULTS, Record
+from loadtests.bench.report.blocks import Block, provenance
+from loadtests.bench.report.pages import block_names, check, filled, write
 
 README = ROOT / "README.md"
-BLOCK = re.compile(r"(<!-- figures: (?P<name>[\w-]+) -->\n).*?(<!-- /figures -->)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class FigureSource:
+    """A block of the README, the file it is made from, and the command that measures it anew."""
+
+    block: Callable[[list[Record]], Block]
+    file: str
+    command: str
+    alt: str = ""
+    """What the plot shows, for those who do not see it."""
+
+
+SOURCES = {
+    "chat": FigureSource(
+        chat.tokens,
+        "chat.jsonl",
+        'make bench PART=chat ARGS="--long --peers"',
+        "What each server adds to the first token",
+    ),
+    "events": FigureSource(
+        events.deliveries, "events.jsonl", 'make bench PART=events ARGS="--long --peers"', "Deliveries per second"
+    ),
+    "scale": FigureSource(events.scale, "events-scale.jsonl", "make bench PART=scale"),
+    "voices": FigureSource(
+        audio.voices, "audio.jsonl", 'make bench PART=audio ARGS="--long"', "Delay of words by number of sessions"
+    ),
+    "voices-strain": FigureSource(audio.strain, "audio.jsonl", 'make bench PART=audio ARGS="--long"'),
+    "voices-beside": FigureSource(
+        audio.whisper_live, "audio.jsonl", 'make bench PART=audio ARGS="--long --cases peers"'
+    ),
+    "words": FigureSource(audio.words, "audio.jsonl", 'make bench PART=audio ARGS="--long --cases accuracy"'),
+}
 
 
 def main(argv: list[str]) -> int:
-    """Write, or with `--check` say what is not as the results have it."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.bench figures", description="The README's figures.")
+    """Write the pages and plots, or with `--check` say what is not as the results have it."""
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.bench figures", description="The figures of README.md and GROWTH.md."
+    )
     parser.add_argument("--check", action="store_true", help="write nothing; 1 and a diff when something differs")
-    from loadtests.bench import growth_page  # which imports this module
-
-    wanted = files(README, RESULTS) | growth_page.files(growth_page.PAGE, growth_page.RESULTS)
-    if parser.parse_args(argv).check:
-        return check(wanted)
-    for path, text in wanted.items():
-        if not path.exists() or path.read_text() != text:
-            path.write_text(text)
-            print(f"wrote {path.relative_to(ROOT)}")
+    check_only = parser.parse_args(argv).check
+    expected = readme_files(README, RESULTS) | growth.files(growth.PAGE, growth.POINTS)
+    if check_only:
+        return check(expected)
+    write(expected)
     return 0
 
 
-def files(readme: Path, results: Path) -> dict[Path, str]:
-    """What each file must hold. Raises ValueError where a marker of the README names no block."""
-    text = readme.read_text()
-    names = [found["name"] for found in BLOCK.finditer(text)]
-    if unknown := [name for name in names if name not in SOURCES]:
-        raise ValueError(f"{readme.name}: no figures are called {unknown[0]!r}; there are {', '.join(SOURCES)}")
-    blocks = {name: made(results, name) for name in names}
-    plots = {results / f"{name}.svg": block.svg for name, block in blocks.items() if block.svg}
-    return {readme: filled(text, {name: block.text for name, block in blocks.items()}), **plots}
+def readme_files(readme: Path, results: Path) -> dict[Path, str]:
+    """What the README and its plots must hold. Raises ValueError where a marker names no block."""
+    blocks = {name: block(results, name) for name in block_names(readme, SOURCES)}
+    plots = {results / f"{name}.svg": one.svg for name, one in blocks.items() if one.svg}
+    return {readme: filled(readme.read_text(), {name: one.text for name, one in blocks.items()}), **plots}
 
 
-def filled(text: str, blocks: Mapping[str, str]) -> str:
-    """The text with these blocks between their markers."""
-    return BLOCK.sub(
-        lambda found: "\n".join([found[1].rstrip(), *filter(None, [blocks[found["name"]]]), found[3]]), text
-    )
-
-
-def check(wanted: Mapping[Path, str]) -> int:
-    """1 when a file differs from what it must hold; says how."""
-    differing = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
-    for path in differing:
-        before = path.read_text().splitlines() if path.exists() else []
-        diff = difflib.unified_diff(before, wanted[path].splitlines(), path.name, "from the results", lineterm="", n=0)
-        print("\n".join(line[:300] for line in diff), file=sys.stderr)
-    if differing:
-        names = ", ".join(path.name for path in differing)
-        print(f"{names}: not what the results say; run: python -m loadtests.bench figures", file=sys.stderr)
-    return 1 if differing else 0
+def block(results: Path, name: str) -> Block:
+    """A block with its plot, table and provenance; empty while there are no results."""
+    source = SOURCES[name]
+    path = results / source.file
+    if not path.exists():
+        return Block("")
+    records = recorded.read(path)
+    bare = source.block(records)
+    if not bare.text:
+        return bare
+    image = f"![{source.alt}](loadtests/results/{name}.svg)\n\n" if bare.svg else ""
+    origin = provenance(records, f"loadtests/results/{source.file}", source.command)
+    return Block(f"{image}{bare.text}\n\n{origin}", bare.svg)

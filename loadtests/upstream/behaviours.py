@@ -244,7 +244,7 @@ async def empty(answer: Answer) -> None:
 
 
 @dataclass(frozen=True)
-class Row:
+class Entry:
     """A behaviour and what it does; `any` rows ignore whether the request asked for a stream."""
 
     behave: Behaviour
@@ -252,54 +252,56 @@ class Row:
     any: bool = False
 
 
-TABLE: dict[str, Row] = {
-    "ok": Row(ok, "T words (20) every I µs (10000), finish_reason stop, usage if asked for, [DONE]"),
-    "fast": Row(paced(None, 0), "ok with no wait between tokens"),
-    "slow": Row(paced(None, 1.0), "ok with a token a second"),
-    "drip": Row(styled(cut=single_bytes), "ok, every byte in its own HTTP chunk and write, 1 ms apart"),
-    "hang": Row(hang, "the request is read and never answered", any=True),
-    "slow-headers": Row(slow_headers, "ok, headers after 3 s"),
-    "e400": Row(refused(400, "Too many tokens", "invalid_request_error", "context_length_exceeded"), "400", any=True),
-    "e401": Row(refused(401, "Incorrect API key", "invalid_request_error", "invalid_api_key"), "401", any=True),
-    "e429": Row(
+TABLE: dict[str, Entry] = {
+    "ok": Entry(ok, "T words (20) every I µs (10000), finish_reason stop, usage if asked for, [DONE]"),
+    "fast": Entry(paced(None, 0), "ok with no wait between tokens"),
+    "slow": Entry(paced(None, 1.0), "ok with a token a second"),
+    "drip": Entry(styled(cut=single_bytes), "ok, every byte in its own HTTP chunk and write, 1 ms apart"),
+    "hang": Entry(hang, "the request is read and never answered", any=True),
+    "slow-headers": Entry(slow_headers, "ok, headers after 3 s"),
+    "e400": Entry(refused(400, "Too many tokens", "invalid_request_error", "context_length_exceeded"), "400", any=True),
+    "e401": Entry(refused(401, "Incorrect API key", "invalid_request_error", "invalid_api_key"), "401", any=True),
+    "e429": Entry(
         refused(429, "Rate limit reached", "requests", "rate_limit_exceeded", retry_after="7"),
         "429 with retry-after: 7",
         any=True,
     ),
-    "e429-bare": Row(
+    "e429-bare": Entry(
         refused(429, "Quota exceeded", "insufficient_quota", "insufficient_quota"), "429, no retry-after", any=True
     ),
-    "e500": Row(refused(500, "Internal error", "server_error", "internal_error"), "500", any=True),
-    "e503": Row(refused(503, "Overloaded", "server_error", "overloaded"), "503", any=True),
-    "html": Row(html, "200 and a text/html page: a captive portal", any=True),
-    "stall-first": Row(stall_first, "headers, then nothing", any=True),
-    "stall-mid": Row(stopped(lambda answer: forever()), "half the tokens, then nothing"),
-    "cut": Row(stopped(Answer.end), "half the tokens, then the regular end of the body: no finish_reason, no [DONE]"),
-    "cut-first": Row(cut_first, "headers, then the regular end of an empty body"),
-    "cut-hard": Row(stopped(reset), "half the tokens, then the socket is reset"),
-    "cut-eof": Row(stopped(hang_up), "half the tokens, then the socket is closed inside the body"),
-    "cut-midline": Row(cut_midline, "half the tokens and half of a line, then the regular end of the body"),
-    "badjson": Row(badjson, "half the tokens, a frame of broken JSON, the other half, a regular end"),
-    "error-openai": Row(broken(OVERLOADED), 'half the tokens, {"error":{message,type,code}}, end of body'),
-    "error-openai-first": Row(error_first, "the same error as the first frame"),
-    "error-vllm": Row(broken(FLAT_ERROR, done=True), 'half the tokens, {"object":"error",...}, [DONE]'),
-    "error-openrouter": Row(error_openrouter, 'half the tokens, a chunk with "error" and finish_reason error, [DONE]'),
-    "error-event": Row(broken({"message": "upstream died"}, event="error"), "half the tokens, an event named error"),
-    "no-done": Row(ended(done=0), "all tokens and finish_reason, no [DONE]"),
-    "double-done": Row(ended(done=2), "[DONE] twice"),
-    "no-usage": Row(ended(usage=False), "no usage, even where it was asked for"),
-    "usage-every": Row(usage_every, "usage so far in every chunk, none of its own"),
-    "huge": Row(huge, "one token of a million bytes in the middle"),
-    "utf8-split": Row(utf8_split, f"every word followed by {UTF8_TAIL}, each character split over two writes"),
-    "crlf": Row(styled(newline="\r\n"), "lines end in CR LF"),
-    "cr": Row(styled(newline="\r"), "lines end in CR alone"),
-    "comments": Row(styled(between=b": OPENROUTER PROCESSING\n\n"), "a comment after every frame"),
-    "multiline-data": Row(multiline_data, "each JSON object spread over several data: lines"),
-    "tools": Row(tools(1), "a tool call, arguments in pieces, finish_reason tool_calls; after its result, ok"),
-    "tools-2": Row(tools(2), "two parallel tool calls"),
-    "reasoning": Row(reasoning, "5 reasoning_content deltas (r0 r1 ...) before the words"),
-    "unknown-fields": Row(unknown_fields, "fields nobody has heard of, in the chunk and in its delta"),
-    "finish-length": Row(ended("length"), "finish_reason length"),
-    "finish-filter": Row(ended("content_filter"), "finish_reason content_filter"),
-    "empty": Row(empty, "finish at once, no token"),
+    "e500": Entry(refused(500, "Internal error", "server_error", "internal_error"), "500", any=True),
+    "e503": Entry(refused(503, "Overloaded", "server_error", "overloaded"), "503", any=True),
+    "html": Entry(html, "200 and a text/html page: a captive portal", any=True),
+    "stall-first": Entry(stall_first, "headers, then nothing", any=True),
+    "stall-mid": Entry(stopped(lambda answer: forever()), "half the tokens, then nothing"),
+    "cut": Entry(stopped(Answer.end), "half the tokens, then the regular end of the body: no finish_reason, no [DONE]"),
+    "cut-first": Entry(cut_first, "headers, then the regular end of an empty body"),
+    "cut-hard": Entry(stopped(reset), "half the tokens, then the socket is reset"),
+    "cut-eof": Entry(stopped(hang_up), "half the tokens, then the socket is closed inside the body"),
+    "cut-midline": Entry(cut_midline, "half the tokens and half of a line, then the regular end of the body"),
+    "badjson": Entry(badjson, "half the tokens, a frame of broken JSON, the other half, a regular end"),
+    "error-openai": Entry(broken(OVERLOADED), 'half the tokens, {"error":{message,type,code}}, end of body'),
+    "error-openai-first": Entry(error_first, "the same error as the first frame"),
+    "error-vllm": Entry(broken(FLAT_ERROR, done=True), 'half the tokens, {"object":"error",...}, [DONE]'),
+    "error-openrouter": Entry(
+        error_openrouter, 'half the tokens, a chunk with "error" and finish_reason error, [DONE]'
+    ),
+    "error-event": Entry(broken({"message": "upstream died"}, event="error"), "half the tokens, an event named error"),
+    "no-done": Entry(ended(done=0), "all tokens and finish_reason, no [DONE]"),
+    "double-done": Entry(ended(done=2), "[DONE] twice"),
+    "no-usage": Entry(ended(usage=False), "no usage, even where it was asked for"),
+    "usage-every": Entry(usage_every, "usage so far in every chunk, none of its own"),
+    "huge": Entry(huge, "one token of a million bytes in the middle"),
+    "utf8-split": Entry(utf8_split, f"every word followed by {UTF8_TAIL}, each character split over two writes"),
+    "crlf": Entry(styled(newline="\r\n"), "lines end in CR LF"),
+    "cr": Entry(styled(newline="\r"), "lines end in CR alone"),
+    "comments": Entry(styled(between=b": OPENROUTER PROCESSING\n\n"), "a comment after every frame"),
+    "multiline-data": Entry(multiline_data, "each JSON object spread over several data: lines"),
+    "tools": Entry(tools(1), "a tool call, arguments in pieces, finish_reason tool_calls; after its result, ok"),
+    "tools-2": Entry(tools(2), "two parallel tool calls"),
+    "reasoning": Entry(reasoning, "5 reasoning_content deltas (r0 r1 ...) before the words"),
+    "unknown-fields": Entry(unknown_fields, "fields nobody has heard of, in the chunk and in its delta"),
+    "finish-length": Entry(ended("length"), "finish_reason length"),
+    "finish-filter": Entry(ended("content_filter"), "finish_reason content_filter"),
+    "empty": Entry(empty, "finish at once, no token"),
 }

@@ -9,7 +9,7 @@ from locust.env import Environment
 
 from loadtests.users.fault import Fault
 from loadtests.users.origin import Origin, Reply
-from loadtests.verdict import fault
+from loadtests.users.verdict import fault
 
 PATIENCE_S = 5.0
 """How long a refused user waits at most, whatever Retry-After says: it is here to try."""
@@ -17,7 +17,7 @@ _turn = count()
 
 
 def options(environment: Environment) -> Namespace:
-    """The options of `loadtests.verdict.add_arguments`."""
+    """The options of `loadtests.users.verdict.add_arguments`."""
     assert environment.parsed_options is not None
     return environment.parsed_options
 

@@ -30,7 +30,7 @@ class Token(NamedTuple):
 
 
 @dataclass
-class Answer:
+class StreamedAnswer:
     """Events go in through `take`, in the order in which they came; findings come out.
 
     `asked`: how many tokens the model was asked for; counts only when they carry marks.

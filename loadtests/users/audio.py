@@ -13,7 +13,7 @@ from loadtests.users.access import options, token_of
 from loadtests.users.audio_speaker import Speaker
 from loadtests.users.fault import Fault
 from loadtests.users.speech import NoSpeech, speeches
-from loadtests.verdict import fault
+from loadtests.users.verdict import fault
 
 
 @events.init_command_line_parser.add_listener

@@ -10,7 +10,7 @@ from loadtests.users.audio_socket import AudioSocket
 from loadtests.users.speech import BYTES_PER_SAMPLE
 
 
-class Listener:
+class AudioListener:
     """A greenlet that passes each message to `hear` until the connection is closed."""
 
     def __init__(self, socket: AudioSocket, hear: Callable[[Message], None]) -> None:

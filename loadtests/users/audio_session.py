@@ -7,19 +7,18 @@ cut fell into is checked like all else, but not timed: how long it took to come 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from loadtests.bench.audio_client import Segment
-from loadtests.bench.audio_words import Tally, Timed, delays, settled, timed
+from loadtests.bench.audio.client import Message, SpokenSegment
+from loadtests.bench.audio.words import TimedWord, WordTally, delays, settled, timed
 from loadtests.users.fault import Fault, Finding
 
-Message = dict[str, Any]
 FULL = frozenset({"overloaded", "draining", "log_unavailable"})
 """Codes of errors that mean: not now."""
 STRANGER = frozenset({"unauthorized", "forbidden", "token_expired"})
 
 
-class Measure(NamedTuple):
+class AudioMeasure(NamedTuple):
     """A figure of the audio lane."""
 
     name: str
@@ -36,13 +35,13 @@ class AudioSession:
     acknowledged: int = 0
     """Samples that need not be sent again."""
     findings: list[Finding] = field(default_factory=list[Finding])
-    measures: list[Measure] = field(default_factory=list[Measure])
+    measures: list[AudioMeasure] = field(default_factory=list[AudioMeasure])
     is_done: bool = False
     is_refused: bool = False
     """It said that it will not go on, and why."""
     _seq: int = 0
     _is_new_connection: bool = True
-    _segments: dict[int, Segment] = field(default_factory=dict[int, Segment])
+    _segments: dict[int, SpokenSegment] = field(default_factory=dict[int, SpokenSegment])
     _finals: list[Message] = field(default_factory=list[Message])
     _began: list[float] = field(default_factory=list[float])
     _ended: list[float] = field(default_factory=list[float])
@@ -92,10 +91,10 @@ class AudioSession:
 
     def judge(self, text: str, bound_percent: float) -> None:
         """Counts the words that are wrong, once all is said; more than the bound are a fault."""
-        tally = Tally()
+        tally = WordTally()
         tally.count(text, self.text)
         percent = 100 * (tally.rate or 0.0)
-        self.measures.append(Measure("words wrong %", percent))
+        self.measures.append(AudioMeasure("words wrong %", percent))
         if percent > bound_percent:
             wrong = f"{percent:.0f} % of {tally.words} words are wrong, and {bound_percent:g} % may be"
             self._find(Fault.WORDS, f"{wrong}: heard {self.text[:200]!r}")
@@ -131,7 +130,7 @@ class AudioSession:
 
     def _partial(self, message: Message, at_s: float) -> None:
         number, stable = message["segment"], message["stable"]
-        segment = self._segments.setdefault(number, Segment())
+        segment = self._segments.setdefault(number, SpokenSegment())
         if segment.final is not None:
             self._find(Fault.OUT_OF_ORDER, f"a partial of segment {number} came after its final")
         known = segment.stable[-1].word if segment.stable else ""
@@ -139,13 +138,13 @@ class AudioSession:
             self._find(
                 Fault.DIFFERENT, f"stable words of segment {number} were taken back: {known!r} became {stable!r}"
             )
-        segment.stable.append(Timed(stable, at_s))
+        segment.stable.append(TimedWord(stable, at_s))
         if segment.shown_at_s is None and message["text"]:
             segment.shown_at_s = at_s
 
     def _final(self, message: Message, at_s: float) -> None:
         number, due = message["segment"], len(self._finals)
-        segment = self._segments.setdefault(number, Segment())
+        segment = self._segments.setdefault(number, SpokenSegment())
         self.cursor = message["cursor"]
         if segment.final is not None:
             self._find(Fault.DOUBLED, f"a second final of segment {number}: {message['text'][:80]!r}")
@@ -154,12 +153,12 @@ class AudioSession:
             self._find(
                 Fault.LOST if number > due else Fault.OUT_OF_ORDER, f"the final of {number} where that of {due} was due"
             )
-        segment.final = Timed(message["text"], at_s)
+        segment.final = TimedWord(message["text"], at_s)
         self._finals.append(message)
         if number not in self._untimed:
             self._time(segment, message, at_s)
 
-    def _time(self, segment: Segment, final: Message, at_s: float) -> None:
+    def _time(self, segment: SpokenSegment, final: Message, at_s: float) -> None:
         began = _within(self._began, final)
         if began is not None and segment.shown_at_s is not None:
             self._measure("first partial", segment.shown_at_s - began)
@@ -167,11 +166,11 @@ class AudioSession:
         if ended is not None:
             self._measure("final", at_s - ended)
         reference = timed((word["text"], word["end"]) for word in final.get("words") or [])
-        for delay in delays(settled(segment.stable, Timed(final["text"], at_s)), reference):
+        for delay in delays(settled(segment.stable, TimedWord(final["text"], at_s)), reference):
             self._measure("stable word", delay.seconds)
 
     def _measure(self, name: str, seconds: float) -> None:
-        self.measures.append(Measure(name, max(0.0, seconds) * 1000))
+        self.measures.append(AudioMeasure(name, max(0.0, seconds) * 1000))
 
     def _refuse(self, error: Message) -> None:
         code = error["code"]

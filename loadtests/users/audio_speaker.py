@@ -13,13 +13,13 @@ import gevent
 from locust.env import Environment
 from locust.runners import STATE_CLEANUP, STATE_STOPPED, STATE_STOPPING
 
-from loadtests.bench.audio_client import FRAME_S, START
-from loadtests.users.audio_listener import Listener
+from loadtests.bench.audio.client import FRAME_S, START
+from loadtests.users.audio_listener import AudioListener
 from loadtests.users.audio_session import AudioSession, Message
 from loadtests.users.audio_socket import AudioSocket, NotConnected
 from loadtests.users.fault import Fault
 from loadtests.users.speech import BYTES_PER_S, Speech
-from loadtests.verdict import fault, measured
+from loadtests.users.verdict import fault, measured
 
 LANE = "audio"
 ENDING = (STATE_STOPPING, STATE_CLEANUP, STATE_STOPPED)
@@ -103,7 +103,7 @@ class Speaker:
         """All that is said on one connection."""
         measure = "resume gap" if self._session.name else "ready"
         socket.say(**START, words=True)
-        listener = Listener(socket, self._hear)
+        listener = AudioListener(socket, self._hear)
         try:
             if listener.is_ready(READY_S) and not self._session.is_refused:
                 measured(self._environment, LANE, measure, (time.monotonic() - asked_at) * 1000)
@@ -115,7 +115,7 @@ class Speaker:
         finally:
             listener.kill()
 
-    def _play(self, socket: AudioSocket, listener: Listener) -> None:
+    def _play(self, socket: AudioSocket, listener: AudioListener) -> None:
         """Sends from where the server wants it: at once what is spoken already, then at the pace of speech."""
         at, size = listener.first_byte, len(self._speech.pcm)
         while at < size and not listener.is_over:
@@ -135,7 +135,7 @@ class Speaker:
             at = end
         socket.say(type="stop")
 
-    def _part(self, socket: AudioSocket, listener: Listener) -> None:
+    def _part(self, socket: AudioSocket, listener: AudioListener) -> None:
         """The connection is over: was that as it should be?"""
         session = self._session
         if session.is_done:

@@ -12,7 +12,7 @@ from loadtests.users.fault import Fault
 from loadtests.users.origin import Unreachable
 from loadtests.users.pulse import LATE_S
 from loadtests.users.question import Plan, Question
-from loadtests.verdict import fault, late_since
+from loadtests.users.verdict import fault, late_since
 
 TURNS = 5
 """Questions in a chat; then it is deleted and the next one begun, so that a long test does not fill the log."""

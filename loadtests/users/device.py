@@ -6,13 +6,13 @@ import gevent
 from locust.env import Environment
 
 from loadtests.users.access import blame
-from loadtests.users.answer import DONE, Answer, compare
+from loadtests.users.answer import DONE, StreamedAnswer, compare
 from loadtests.users.fault import Fault
 from loadtests.users.origin import CutOff, Origin, Stream, Unreachable
 from loadtests.users.pulse import LATE_S
 from loadtests.users.question import Question
 from loadtests.users.sse import Event, SseParser
-from loadtests.verdict import fault, late_since, measured
+from loadtests.users.verdict import fault, late_since, measured
 
 STOP_S = 1.0
 """Within this the readers of a stopped answer see its end, or it is too slow."""
@@ -26,7 +26,7 @@ TICK_S = 0.05
 class Device:
     """Runs in a greenlet beside the one that reads `answer`."""
 
-    def __init__(self, environment: Environment, origin: Origin, question: Question, answer: Answer) -> None:
+    def __init__(self, environment: Environment, origin: Origin, question: Question, answer: StreamedAnswer) -> None:
         self.environment = environment
         self.origin = origin
         self.question = question

@@ -13,7 +13,7 @@ from loadtests.users.fault import Fault
 from loadtests.users.listener import LATE_S, Listener
 from loadtests.users.origin import Unreachable
 from loadtests.users.publisher import Publisher
-from loadtests.verdict import fault, late_since
+from loadtests.users.verdict import fault, late_since
 
 TOPICS = [f"load/{number}" for number in range(10)]
 QUIET = "load/quiet"

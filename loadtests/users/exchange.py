@@ -8,13 +8,13 @@ from gevent.pool import Group
 from locust.env import Environment
 
 from loadtests.users.access import blame
-from loadtests.users.answer import Answer
+from loadtests.users.answer import StreamedAnswer
 from loadtests.users.device import Device
 from loadtests.users.fault import Fault, Finding
 from loadtests.users.origin import CutOff, Origin, Stream, Unreachable
 from loadtests.users.question import Plan, Question
 from loadtests.users.sse import Event, SseParser
-from loadtests.verdict import fault, measured
+from loadtests.users.verdict import fault, measured
 
 SILENCE_S = 30.0
 """Twice the time after which a gateway pings."""
@@ -32,7 +32,7 @@ class Exchange:
         self.origin = origin
         self.question = question
         self.plan = plan
-        self.answer = Answer(question.tokens)
+        self.answer = StreamedAnswer(question.tokens)
         self.asked_s = time.monotonic()
         self.waited_s = 0.0
         """From the question to the head of its answer."""

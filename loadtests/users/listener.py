@@ -12,7 +12,7 @@ from loadtests.users.fault import Fault, Finding
 from loadtests.users.followed import Followed
 from loadtests.users.origin import CutOff, Origin, Stream, Unanswered, Unreachable
 from loadtests.users.sse import Event, SseParser
-from loadtests.verdict import fault, late_since, measured
+from loadtests.users.verdict import fault, late_since, measured
 
 HELLO_S = 5.0
 """`hello` comes at once; when not a byte came in this time, something holds it."""

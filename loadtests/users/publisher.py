@@ -10,7 +10,7 @@ from loadtests.users.access import blame
 from loadtests.users.fault import Fault
 from loadtests.users.followed import CLOCK, NAME
 from loadtests.users.origin import Origin, Unreachable
-from loadtests.verdict import fault, measured
+from loadtests.users.verdict import fault, measured
 
 
 class Publisher:

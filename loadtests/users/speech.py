@@ -7,8 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from loadtests.bench.audio_client import pcm
-from loadtests.bench.audio_speech import LONGEST_S, RATE, Recording, read, tracks
+from loadtests.bench.audio.client import pcm
+from loadtests.bench.audio.speech import LONGEST_S, RATE, Recording, read, tracks
 
 SAMPLE = Path(__file__).resolve().parents[2] / "tests" / "audio" / "data" / "jfk.flac"
 SAMPLE_TEXT = (

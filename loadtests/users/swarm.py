@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loadtests.bench.processes import ROOT, await_ready, process
+from loadtests.bench.harness.processes import ROOT, await_ready, process
 from tests.conftest import eventually, free_port
 
 END_S = 60.0

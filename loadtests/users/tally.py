@@ -36,7 +36,7 @@ class Measure:
 
 
 @dataclass(frozen=True)
-class Seen:
+class FaultCount:
     """A fault: how often, and the first one's detail."""
 
     fault: str
@@ -60,7 +60,7 @@ class Summary:
     """The verdict on a run. `ok`: something was measured, and nothing was wrong."""
 
     ok: bool
-    faults: list[Seen]
+    faults: list[FaultCount]
     measures: list[Measure]
     client_late_ms: Lateness
 
@@ -123,7 +123,7 @@ class Tally:
         """The verdict; faults with the most frequent first."""
         rows = sorted(measures, key=lambda measure: (measure.lane, measure.name))
         faults = [
-            Seen(name, Fault[name].title, Fault[name].sentence, count, self.first[name])
+            FaultCount(name, Fault[name].title, Fault[name].sentence, count, self.first[name])
             for name, count in self.counts.most_common()
         ]
         late = Lateness(quantile(self.late_ms, 0.5), quantile(self.late_ms, 0.99), max(self.late_ms, default=0))

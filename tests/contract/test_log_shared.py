@@ -37,6 +37,14 @@ async def test_of_two_that_expect_the_same_offset_one_wins(shared: Engine) -> No
 
 
 @scenario
+async def test_what_another_has_made_is_never_said_not_to_exist(shared: Engine) -> None:
+    async with two(shared) as (here, there):
+        for n in range(50):
+            await put(there, f"t{n}", b"x")
+            assert here.may_exist(f"t{n}")
+
+
+@scenario
 async def test_two_that_write_at_full_speed_lose_and_repeat_nothing(shared: Engine) -> None:
     async with two(shared) as logs:
         for log in logs:

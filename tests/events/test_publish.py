@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from events.log.memory import MemoryLog
 from events.log.port import Append, Appended, EventLog
-from events.log.vector import decode as decode_cursor
-from events.log.vector import tag_of
+from events.log.vector import decode_vector, tag_of
 from events.publish import MAX_BATCH, MAX_DATA_BYTES, Publication, Published, publish
 from gateway.access.auth import EVERYTHING, Grants, Principal
 from gateway.errors import BadRequest, Forbidden, LogConflict, TooLarge, TrilaneError
@@ -56,7 +55,7 @@ async def test_a_receipt_names_each_event_with_a_cursor_of_its_topic_alone() -> 
     events = await sent(log, one("a", 1), one("b", 2), one("a", 3))
     assert offsets(events) == [("a", 1, False), ("b", 1, False), ("a", 2, False)]
     for event in events:
-        told = decode_cursor(event.cursor)
+        told = decode_vector(event.cursor)
         assert told is not None
         assert told.tag == tag_of((event.topic,))
         assert [position.offset for position in told.positions] == [event.offset]

@@ -84,7 +84,7 @@ def test_an_empty_variable_is_one_that_is_not_set(variable: str) -> None:
 
 @pytest.mark.parametrize("name", [field for field in Settings.__struct_fields__ if field != "upstreams"])
 def test_every_setting_has_a_variable(name: str) -> None:
-    """A new setting is read from somewhere, and tested here."""
+    """A new setting is tested here."""
     assert name in {*NUMBERS, *(row[0] for row in OTHERS.values()), "api_keys", "limits"}
 
 
@@ -152,12 +152,20 @@ def test_seconds_may_have_parts() -> None:
     assert load({"TRILANE_PING_S": " 0.5 "}).ping_s == 0.5
 
 
-def test_a_ping_after_no_time_is_refused() -> None:
-    assert "TRILANE_PING_S" in refused(TRILANE_PING_S="0")
+RANGES = {
+    "TRILANE_PING_S=0": "is not a number from 0.01 to 3600",
+    "TRILANE_PING_S=3601": "is not a number from 0.01 to 3600",
+    "TRILANE_MAX_AGE_S=0.5": "is not a number from 1 to 1000000000",
+    "TRILANE_METRICS_PORT=70000": "is not a whole number from 0 to 65535",
+    "TRILANE_LIMIT_RUNS=-1": "is not a whole number of 0 or more",
+    "TRILANE_RUN_S=-1": "is not a number of 0 or more",
+}
 
 
-def test_a_port_that_is_none_is_refused() -> None:
-    assert "TRILANE_METRICS_PORT" in refused(TRILANE_METRICS_PORT="70000")
+@pytest.mark.parametrize("setting", RANGES)
+def test_a_number_out_of_its_range_is_refused_with_the_range(setting: str) -> None:
+    variable, _, text = setting.partition("=")
+    assert refused(**{variable: text}) == f"{variable}={text!r} {RANGES[setting]}"
 
 
 # Secrets
@@ -267,6 +275,9 @@ def test_a_key_that_is_not_in_the_environment_is_asked_for(tmp_path: Path) -> No
         ("[[upstream]]\nname = 'a'\nbase_url = 'u'\nurl = 'x'", "url"),
         ("[[upstream]]\nname = 'a'\nbase_url = 'u'\nmodels = 'm'", "models"),
         ("[[upstream]]\nname = 'a'\nbase_url = 'u'\nmax_concurrency = 'many'", "max_concurrency"),
+        ("[[upstream]]\nname = 'a'\nbase_url = 'u'\nmax_concurrency = 0", "`int` >= 1 - at `$[0].max_concurrency`"),
+        ("[[upstream]]\nname = 'a'\nbase_url = 'u'\nfirst_token_s = 0", "`float` >= 0.01 - at `$[0].first_token_s`"),
+        ("[[upstream]]\nname = 'a'\nbase_url = 'u'\nbetween_tokens_s = -1", "between_tokens_s"),
         ("[[upstream]]\nname = 'a'\nbase_url = 'u'\n" * 2, "same name"),
         ("upstream = 'x'", "TRILANE_UPSTREAMS="),
         (b"\xff\xfe", "TRILANE_UPSTREAMS="),

@@ -18,9 +18,9 @@ import jwt
 import psutil
 import pytest
 
+from gateway.core.engines import make_log
 from gateway.errors import ConfigurationError
 from gateway.settings import check_bind, load
-from gateway.units import open_log
 from tests.conftest import START_S, Gateway, UpstreamThread, eventually, free_port, serving
 from tests.support.sse_client import chat_body, send
 
@@ -65,7 +65,8 @@ def test_a_unit_loads_nothing_of_other_lanes(unit: str, foreign: list[str], tmp_
     """Three units, so that none pays for another: with an upstream of its own, chat needs no model and no numbers."""
     program = (
         "import json, sys\n"
-        "from gateway import server, settings, units\n"
+        "from gateway import settings, units\n"
+        "from gateway.serving import server\n"
         f"made = units.UNITS[{unit!r}](settings.load())\n"
         f"print(json.dumps([name for name in {foreign!r} if name in sys.modules]))"
     )
@@ -199,7 +200,7 @@ def test_a_unit_that_cannot_start_says_what_to_do(tmp_path: Path) -> None:
 
 def test_a_log_that_this_version_does_not_have_is_named_without_its_password() -> None:
     with pytest.raises(ConfigurationError) as raised:
-        open_log(load({"TRILANE_LOG": "ftp://user:passw0rd@host/x"}))
+        make_log(load({"TRILANE_LOG": "ftp://user:passw0rd@host/x"}))
     assert "TRILANE_LOG" in raised.value.detail
     assert "passw0rd" not in raised.value.detail
 

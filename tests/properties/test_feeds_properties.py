@@ -6,6 +6,7 @@ process has heard of: news of the other process is told when a rule says so.
 
 import asyncio
 import itertools
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from events.feed import fanout as live_module
 from events.feed import feed as feed_module
 from events.feed import subscription as subscription_module
 from events.lane import EventsLane
-from events.log import memory as memory_module
+from events.log import rules as rules_module
 from events.log.port import Retention
 from events.log.topics import is_pattern, stored
 from tests.support.followers import Follower, PeerLog, follow, lane_on, say
@@ -84,7 +85,7 @@ class Witness:
         self.checked = len(self.follower.seen)
 
     def _see(self, event: Event, world: "World") -> None:
-        told: Any = memory_module.msgspec.json.decode(event.data)
+        told: Any = json.loads(event.data)
         topic = told["topic"]
         life, offset, past = self.places.get(topic, NOWHERE)
         if event.event == "message":
@@ -198,7 +199,7 @@ class Readers(RuleBasedStateMachine):
         self.stack = ExitStack()
         patch = self.stack.enter_context(pytest.MonkeyPatch.context())
         epochs = (f"{n:04x}{n:04x}" for n in itertools.count(1))
-        patch.setattr(memory_module.secrets, "token_hex", lambda _: next(epochs))
+        patch.setattr(rules_module.secrets, "token_hex", lambda _: next(epochs))
         patch.setattr(feed_module, "RING_MAX_FRAMES", 6)
         patch.setattr(feed_module, "RING_MAX_BYTES", 2000)
         patch.setattr(subscription_module, "WRITE_BYTES", 300)

@@ -1,13 +1,15 @@
-"""Bodies of requests: what is taken, and what is said of the rest."""
+"""What a handler needs of a request: bodies, what is refused of them and how; and where a cursor may stand."""
 
 import json
+from urllib.parse import urlencode
 
 import msgspec
 import pytest
+from litestar import Request
 
 from gateway.chat.chats import SendRequest
 from gateway.errors import BadRequest
-from routes.requests import decode
+from routes.requests import QUERY_NAMES, AnyRequest, cursor, decode
 
 BODY = {
     "id": "c",
@@ -63,3 +65,35 @@ def test_bytes_that_are_no_text_are_refused_wherever_they_are() -> None:
         decode(
             b'{"id":"c","messages":[{"id":"m","role":"user","parts":[{"type":"data-x","data":"\xff"}]}]}', SendRequest
         )
+
+
+SOURCES = [
+    (None, {}, None),
+    ("", {}, None),
+    ("h", {}, "h"),
+    ("h", {"last_event_id": "q"}, "h"),
+    ("", {"last_event_id": "q"}, "q"),
+    (None, {"last_event_id": "a", "lastEventId": "b", "lastEventID": "c", "after": "d"}, "a"),
+    (None, {"last_event_id": "", "lastEventId": "b", "lastEventID": "c", "after": "d"}, "b"),
+    (None, {"lastEventID": "c", "after": "d"}, "c"),
+    (None, {"after": "d"}, "d"),
+    (None, {"after": ""}, None),
+    (None, {"cursor": "x", "Last-Event-ID": "y"}, None),
+]
+
+
+def request_with(header: str | None, query: dict[str, str]) -> AnyRequest:
+    headers = [(b"accept", b"*/*"), *([(b"last-event-id", header.encode())] if header is not None else [])]
+    return Request({"type": "http", "headers": headers, "query_string": urlencode(query).encode(), "path": "/"})  # type: ignore[typeddict-item]
+
+
+@pytest.mark.parametrize(("header", "query", "expected"), SOURCES)
+def test_the_first_source_that_is_not_empty_wins(
+    header: str | None, query: dict[str, str], expected: str | None
+) -> None:
+    assert cursor(request_with(header, query)) == expected
+
+
+def test_the_order_of_the_query_names_does_not_depend_on_the_request() -> None:
+    backwards = {name: name for name in reversed(QUERY_NAMES)}
+    assert cursor(request_with(None, backwards)) == "last_event_id"

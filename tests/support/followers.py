@@ -9,8 +9,9 @@ from events.feed.bookmarks import KEPT
 from events.feed.start import SubscribeRequest
 from events.feed.subscription import Subscription
 from events.lane import EventsLane
-from events.log.memory import MemoryLog, keep_all
+from events.log.memory import MemoryLog
 from events.log.port import Append, Appended, Block, Commit, Retention
+from events.log.rules import keep_all
 from events.log.topics import stored
 from gateway.access.auth import EVERYTHING, Principal
 from gateway.core.process import Core
@@ -56,13 +57,14 @@ class PeerLog(MemoryLog):
     def peer(self) -> "PeerLog":
         """Another process on the same log."""
         made = PeerLog(self._retention, clock=self._clock)
-        made._topics, made._blocks, made._bytes = self._topics, self._blocks, self._bytes
+        made._topics = self._topics
         made.peers = [self]
         self.peers.append(made)
         return made
 
     def kept(self, topic: str) -> list[Block]:
-        return self._blocks.get(topic, [])
+        found = self._topics.get(topic)
+        return found.blocks if found is not None else []
 
     def hear(self) -> None:
         news, self.news = self.news, {}
@@ -70,10 +72,10 @@ class PeerLog(MemoryLog):
         if told:
             self.listener(told)
 
-    def _tell(self) -> None:
+    def _announce(self) -> None:
         for peer in self.peers:
-            peer.news |= {commit.topic: None for commit in self._untold}
-        super()._tell()
+            peer.news |= {commit.topic: None for commit in self._commits}
+        super()._announce()
 
 
 class Pipe:

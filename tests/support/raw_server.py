@@ -16,6 +16,7 @@ import uvloop
 
 from gateway.chat.upstreams.connection import Body
 from gateway.chat.upstreams.transport import HttptoolsTransport
+from tests.support.loop_failures import run_watched
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
@@ -33,8 +34,7 @@ def on_each_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...
 
     @functools.wraps(test)
     def run(loop: str, **fixtures: Any) -> None:
-        with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
-            runner.run(within_deadline(**fixtures))
+        run_watched(LOOPS[loop], within_deadline(**fixtures))
 
     named = inspect.Parameter("loop", inspect.Parameter.KEYWORD_ONLY)
     run.__signature__ = inspect.Signature([*inspect.signature(test).parameters.values(), named])  # type: ignore[attr-defined]
@@ -134,6 +134,9 @@ class RawServer:
             await self._script(peer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
+        except asyncio.CancelledError:
+            if self._server.is_serving():  # else it was cancelled by `__aexit__`, where asyncio's streams trip over it
+                raise
         finally:
             self.open -= 1
             self._tasks.discard(task)

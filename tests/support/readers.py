@@ -17,7 +17,7 @@ class SharedLog(MemoryLog):
 
     async def written_elsewhere(self, topic: str, *data: bytes, told: bool = True, **how: object) -> None:
         other = MemoryLog()
-        other.__dict__.update({**self.__dict__, "listener": lambda _: None, "_untold": [], "_answers": []})
+        other.__dict__.update({**self.__dict__, "listener": lambda _: None, "_commits": [], "_results": []})
         await put(other, topic, *data, **how)
         if told and topic in self.wanted:
             self.listener([Commit(topic=topic, epoch="", block=None)])

@@ -211,9 +211,10 @@ class FakeServer:
 class Uvicorn:
     """An application on a real server, with one of `SERVERS` as its protocol."""
 
-    def __init__(self, app: App, http: str) -> None:
+    def __init__(self, app: App, http: str, **config: Any) -> None:
+        how: dict[str, Any] = {"lifespan": "off", "log_config": None, "access_log": False, "ws": "none", **config}
         protocol: type[asyncio.Protocol] = SERVERS[http]  # type: ignore[assignment]
-        self._config = uvicorn.Config(app, http=protocol, lifespan="off", log_config=None, access_log=False, ws="none")
+        self._config = uvicorn.Config(app, http=protocol, **how)
         self._config.load()
         self._state = ServerState()
         self.port = 0
@@ -235,6 +236,24 @@ class Uvicorn:
             connection.transport.abort()  # type: ignore[union-attr]
         await asyncio.gather(*self._state.tasks, return_exceptions=True)
         await asyncio.sleep(0)
+
+    @property
+    def connections(self) -> set[Any]:
+        return self._state.connections
+
+    @property
+    def requests(self) -> int:
+        """Answers so far, as uvicorn counts them."""
+        return self._state.total_requests
+
+    def protocols(self) -> list[HttpToolsProtocol]:
+        """The connections that speak HTTP now."""
+        return [each for each in self._state.connections if isinstance(each, HttpToolsProtocol)]
+
+    def shut_down(self) -> None:
+        """What uvicorn does first when it wants to end."""
+        for connection in list(self._state.connections):
+            connection.shutdown()
 
     async def call(self, path: str = "/", **how: Any) -> "Call":
         """A connection of its own with one request sent; its head is read."""

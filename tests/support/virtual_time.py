@@ -8,6 +8,8 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from tests.support.loop_failures import run_watched
+
 HANGS_S = 86_400.0
 
 
@@ -28,7 +30,7 @@ class VirtualTime(asyncio.SelectorEventLoop):
 
 
 def simulated(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """A test that is a coroutine, in virtual time; what hangs for a day fails."""
+    """A test that is a coroutine, in virtual time; what hangs for a day fails, and so does what a callback raises."""
 
     @functools.wraps(test)
     def run(*args: Any, **fixtures: Any) -> None:
@@ -36,7 +38,6 @@ def simulated(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., N
             async with asyncio.timeout(HANGS_S):
                 await test(*args, **fixtures)
 
-        with asyncio.Runner(loop_factory=VirtualTime) as runner:
-            runner.run(within_a_day())
+        run_watched(VirtualTime, within_a_day())
 
     return run

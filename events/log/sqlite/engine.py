@@ -11,30 +11,18 @@ thread, reads in those of `events.log.sqlite.reader`. The file must be on a loca
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from events.log.port import Append, Appended, Commit, Listener, Retention, Slice, TopicInfo, Wanted
+from events.log.rules import Result, announce, ignore, refusal, size_of
 from events.log.sqlite.file import BUSY_S, prepare
 from events.log.sqlite.plan import AppendCall
 from events.log.sqlite.reader import LAST_CHARACTER, SqliteReader
 from events.log.sqlite.retention import Retainer
 from events.log.sqlite.store import Store
-from events.log.sqlite.writer import CallResult, Writer, WriterJob
-from gateway.errors import LogError, LogUnavailable
-
-
-def ignore(commits: Sequence[Commit]) -> None:
-    """The listener of a log that nobody listens to."""
-
-
-def is_unicode(text: str) -> bool:
-    """Not so with a lone surrogate, which JSON can carry and UTF-8 cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+from events.log.sqlite.writer import Writer, WriterJob
+from gateway.errors import LogUnavailable
 
 
 class SqliteLog:
@@ -74,7 +62,7 @@ class SqliteLog:
         self._reader = SqliteReader(self._path)
         self._writer = Writer(
             self._path,
-            tell=self._tell,
+            announce=self._announce_later,
             wanted=lambda: self.wanted,
             retention=self._retention,
             clock=self._clock,
@@ -83,7 +71,7 @@ class SqliteLog:
         self._writer.start()
 
     async def close(self) -> None:
-        """Writes what waits, tells it, and closes the file. Idempotent."""
+        """Writes what waits, announces it, and closes the file. Idempotent."""
         writer, reader = self._writer, self._reader
         self._writer = self._reader = None
         if writer is not None and reader is not None:
@@ -92,34 +80,23 @@ class SqliteLog:
     def append(self, *appends: Append, patient: bool = False) -> asyncio.Future[list[Appended]]:
         """Appends atomically. Raises LogConflict, WrongOwner, LogUnavailable (by the awaitable)."""
         future: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
-        size = 0
-        for append in appends:
-            size += sum(map(len, append.data))
-        refused = self._refusal(appends, size)
-        if refused is not None:
-            future.set_exception(refused)
-        elif self._writer is not None:
+        size = size_of(appends)
+        writer = self._writer
+        if writer is None or writer.has_ended:
+            future.set_exception(LogUnavailable("the log is not open"))
+        elif error := refusal(appends, size, self._pending_bytes, self._max_pending_bytes):
+            future.set_exception(error)
+        else:
             self._pending_bytes += size
-            self._writer.put(AppendCall(future, appends, size), patient)
+            writer.put(AppendCall(future, appends, size), patient)
         return future
 
-    def _refusal(self, appends: Iterable[Append], size: int) -> LogError | None:
-        if self._writer is None or self._writer.has_ended:
-            return LogUnavailable("the log is not open")
-        if self._pending_bytes + size > self._max_pending_bytes:
-            return LogUnavailable(f"more than {self._max_pending_bytes} bytes wait to be written")
-        for append in appends:
-            for text in (append.topic, append.name, append.owner, append.key or ""):
-                if not text.isascii() and not is_unicode(text):  # SQLite would refuse it, and all else in its group
-                    return LogError(f"{text!a} cannot be kept: it is not Unicode text")
-        return None
-
-    def exists(self, topic: str) -> bool:
+    def may_exist(self, topic: str) -> bool:
         """Whether there is such a topic: one look at an index, some 20 µs in the event loop's own thread."""
-        return self._reader is None or self._reader.exists(topic)
+        return self._reader is None or self._reader.may_exist(topic)
 
     async def read(self, topic: str, after: int, *, max_events: int = 1000, max_bytes: int = 262_144) -> Slice:
-        """Events strictly after offset `after`, at least one when there is one, else bounded by both limits."""
+        """Events strictly after offset `after`, within both limits, but at least one when there is one."""
         return await self._reading().read(topic, after, max_events, max_bytes)
 
     async def topics(
@@ -167,20 +144,11 @@ class SqliteLog:
         self._writer.put(WriterJob(future, do), False)
         return await future
 
-    def _tell(self, commits: list[Commit], answers: Sequence[CallResult], size: int) -> None:
+    def _announce_later(self, commits: list[Commit], results: Sequence[Result], size: int) -> None:
+        """Called by the writer, in its thread."""
         with contextlib.suppress(RuntimeError):  # the loop was closed and the log was not: nobody waits any more
-            self._loop.call_soon_threadsafe(self._told, commits, answers, size)
+            self._loop.call_soon_threadsafe(self._announce, commits, results, size)
 
-    def _told(self, commits: list[Commit], answers: Sequence[CallResult], size: int) -> None:
+    def _announce(self, commits: list[Commit], results: Sequence[Result], size: int) -> None:
         self._pending_bytes -= size
-        try:
-            if commits:
-                self.listener(commits)
-        finally:
-            for future, outcome in answers:
-                if future.done():
-                    continue
-                if isinstance(outcome, LogError):
-                    future.set_exception(outcome)
-                else:
-                    future.set_result(outcome)
+        announce(self.listener, commits, results)

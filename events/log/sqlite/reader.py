@@ -12,6 +12,7 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 from events.log.port import Block, Slice, TopicInfo
+from events.log.rules import cut
 from events.log.sqlite.file import NEWEST, Database, SqlError, connect, unavailable
 from gateway.errors import LogUnavailable
 
@@ -44,7 +45,7 @@ LAST_CHARACTER = "\U0010ffff"
 
 
 class SqliteReader:
-    """Owns the threads and their connections."""
+    """The threads that read, and a connection for each."""
 
     def __init__(self, path: Path) -> None:
         self._threads = ThreadPoolExecutor(THREADS, "log-reader")
@@ -62,8 +63,8 @@ class SqliteReader:
             self._idle.get().close()
         self._quick.close()
 
-    def exists(self, topic: str) -> bool:
-        """In the caller's thread, without waiting for anybody."""
+    def may_exist(self, topic: str) -> bool:
+        """Looks in the caller's thread, without waiting for anybody; a file that cannot be read at once gives True."""
         try:
             return self._quick.execute("SELECT 1 FROM topics WHERE name = ?", (topic,)).fetchone() is not None
         except SqlError:
@@ -77,7 +78,7 @@ class SqliteReader:
             if row[0] is None:
                 return Slice(epoch="")
             epoch, owner, closed, oldest, head, heads, data = row
-            blocks = cut(heads, data, after, max_events, max_bytes) if heads else []
+            blocks = cut(blocks_of(heads, data), after, max_events, max_bytes) if heads else []
             return Slice(epoch=epoch, owner=owner, oldest=oldest, head=head, closed=bool(closed), blocks=blocks)
 
         return await self._run(read)
@@ -106,29 +107,16 @@ class SqliteReader:
         return await asyncio.get_running_loop().run_in_executor(self._threads, run)
 
 
-def cut(heads: str, data: bytes, after: int, max_events: int, max_bytes: int) -> list[Block]:
-    """The events after offset `after`, up to both limits, but at least one; neighbours of one name become one block."""
+def blocks_of(heads: str, data: bytes) -> list[Block]:
+    """The blocks of the rows that were read; neighbours of one name become one block."""
     lines = data.split(b"\n")
-    rows = [head.split(" ", 3) for head in heads.split("\n")]
-    skip = max(0, after + 1 - int(rows[0][0]))
-    end = _end(lines, skip, max_events, max_bytes)
     blocks: list[Block] = []
     at = 0
-    for first, count, time_ms, name in rows:
-        start, at = max(at, skip), at + int(count)
-        taken = lines[start : min(at, end)]
+    for head in heads.split("\n"):
+        first, count, time_ms, name = head.split(" ", 3)
+        start, at = at, at + int(count)
         if blocks and blocks[-1].name == name:
-            blocks[-1].data.extend(taken)
-        elif taken:
-            blocks.append(Block(int(first) + start - at + int(count), taken, name, int(time_ms)))
+            blocks[-1].data.extend(lines[start:at])
+        else:
+            blocks.append(Block(int(first), lines[start:at], name, int(time_ms)))
     return blocks
-
-
-def _end(lines: list[bytes], skip: int, max_events: int, max_bytes: int) -> int:
-    last = min(len(lines), skip + max_events)
-    size = 0
-    for at in range(skip, last):
-        size += len(lines[at])
-        if size > max_bytes and at > skip:
-            return at
-    return max(last, skip + 1)

@@ -1,4 +1,6 @@
-"""What the SQLite log forgets, and when. Works in the writer's thread, a few milliseconds at a time.
+"""When the SQLite log forgets, and how: in the writer's thread, a few milliseconds at a time.
+
+What goes is decided by `events.log.rules`; the statements here find it without reading the blocks.
 
 A topic that was just written is trimmed within a second or so once it is over a limit by more than SLACK; all topics
 are looked at every minute, and then trimmed to the block.
@@ -10,22 +12,23 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from events.log.port import Commit, Retention
+from events.log.rules import KEY_MS, has_expired, is_over, trim_bounds
 from events.log.sqlite.file import NEWEST
 from events.log.sqlite.plan import PlannedTopic
-from events.log.sqlite.store import KEY_MS, LOAD_COLUMNS, Store, topic_of
+from events.log.sqlite.store import LOAD_COLUMNS, Store, topic_of
 
 PASS_S = 1.0
 SWEEP_S = 60.0
 BUDGET_S = 0.003
-"""How long one pass may hold up appends; what is left waits for the next pass, PAUSE_S later."""
+"""Maximum time for which one pass holds up appends; what is left waits for the next pass, PAUSE_S later."""
 PAUSE_S = 0.012
 SLACK = 1 / 16
-"""Trimming a hot topic at each pass for the sake of a few events would cost more than they do."""
+"""Fraction by which a topic may exceed its limits between sweeps: trimming a hot one at each pass would cost more."""
 TRIM_ROWS = 200
 PRUNE_ROWS = 2000
 SLICE_TOPICS = 100
 MARKER_MS = 3_600_000
-"""A process that sleeps for longer is not told what it missed; it finds out when it next reads or writes the topic."""
+"""How long markers are kept. A process that sleeps for longer finds out when it next reads or writes the topic."""
 
 SLICE = f"""
 SELECT {LOAD_COLUMNS}, coalesce(b.time_ms, t.updated_ms),
@@ -54,7 +57,7 @@ PRUNE_MARKERS = "DELETE FROM blocks WHERE topic_id = 0 AND time_ms < ?"
 
 
 class Sweep(msgspec.Struct):
-    """How far the look at all topics has come."""
+    """The progress of a look at all topics."""
 
     after_id: int = 0
     is_over: bool = False
@@ -75,12 +78,12 @@ class Retainer:
         self._next_sweep = time.monotonic() + SWEEP_S
 
     def touch(self, topics: Iterable[PlannedTopic]) -> None:
-        """These were just appended to."""
+        """Notes topics that were just appended to."""
         for topic in topics:
             self._touched[topic.name] = topic
 
     def work(self) -> list[Commit]:
-        """One bounded pass; gives what is to be told."""
+        """Makes one bounded pass; gives the commits to announce."""
         now = time.monotonic()
         if now >= self._next_sweep and self._sweep.is_over:
             self._next_sweep = now + SWEEP_S
@@ -92,12 +95,14 @@ class Retainer:
         return news
 
     def sweep_all(self) -> list[Commit]:
-        """Everything that is due, now, however long it takes."""
+        """Forgets everything that is due, now, however long it takes."""
         self._sweep = Sweep()
         return self._work(float("inf"))
 
     def _work(self, deadline: float) -> list[Commit]:
-        self._due |= {name: None for name, topic in self._touched.items() if self._is_over(topic, SLACK)}
+        self._due |= {
+            name: None for name, topic in self._touched.items() if is_over(topic, self._retention(name), SLACK)
+        }
         self._touched.clear()
         if self._sweep.is_over and not self._due:
             return []
@@ -110,27 +115,15 @@ class Retainer:
                     del self._due[name]
         return news
 
-    def _is_over(self, topic: PlannedTopic, slack: float) -> bool:
-        keep = self._retention(topic.name)
-        events, size = topic.head - topic.oldest + 1, topic.total - topic.base
-        return (keep.events is not None and events > keep.events * (1 + slack)) or (
-            keep.max_bytes is not None and size > keep.max_bytes * (1 + slack)
-        )
-
     def _trim(self, name: str) -> bool:
-        """Drops the blocks of which all is beyond a limit; False when some are left for the next time."""
+        """Drops the blocks that lie beyond a limit as a whole; False when some are left for the next time."""
         topic = self._store.fetch([name]).get(name)
         if topic is None:
             return True
-        keep, db = self._retention(name), self._store.db
-        limits = (
-            -1 if keep.events is None else topic.head - keep.events,
-            -1 if keep.max_bytes is None else topic.total - keep.max_bytes,
-            -1 if keep.age_s is None else self._now_ms() - int(keep.age_s * 1000),
-        )
-        cut: tuple[int, int] = db.execute(KEEP_FROM, (topic.id, *limits)).fetchone() or (topic.head + 1, topic.total)
-        stop: tuple[int, int] | None = db.execute(STOP_AT, (topic.id, cut[0])).fetchone()
-        self._drop_before(topic, *(stop or cut))
+        bounds, db = trim_bounds(topic, self._retention(name), self._now_ms()), self._store.db
+        start: tuple[int, int] = db.execute(KEEP_FROM, (topic.id, *bounds)).fetchone() or (topic.head + 1, topic.total)
+        stop: tuple[int, int] | None = db.execute(STOP_AT, (topic.id, start[0])).fetchone()
+        self._drop_before(topic, *(stop or start))
         return stop is None
 
     def _drop_before(self, topic: PlannedTopic, oldest: int, base: int) -> None:
@@ -139,9 +132,9 @@ class Retainer:
             return
         db.execute(MOVE_OLDEST, (oldest, base, topic.id))
         db.execute("DELETE FROM blocks WHERE topic_id = ? AND first < ?", (topic.id, oldest))
-        known = self._store.topics.get(topic.name)
-        if known is not None:
-            known.oldest, known.base = oldest, base
+        planned = self._store.topics.get(topic.name)
+        if planned is not None:
+            planned.oldest, planned.base = oldest, base
         if oldest > topic.head:  # no row is left that would show another process how far it had come
             self._store.mark(topic, topic.closed, self._now_ms())
 
@@ -149,24 +142,19 @@ class Retainer:
         """Looks at the next topics by id; after the last, at keys and markers."""
         news: list[Commit] = []
         rows = self._store.db.execute(SLICE, (self._sweep.after_id,)).fetchall()
+        now_ms = self._now_ms()
         for *columns, updated_ms, oldest_ms in rows:
             topic = topic_of(columns)
-            if self._has_expired(topic, updated_ms):
-                news.append(self._store.drop(topic, self._now_ms()))
-            elif self._is_over(topic, 0) or self._has_old(topic, oldest_ms):
+            keep = self._retention(topic.name)
+            has_old = oldest_ms is not None and oldest_ms < trim_bounds(topic, keep, now_ms).time_ms
+            if has_expired(topic, keep, updated_ms, now_ms):
+                news.append(self._store.drop(topic, now_ms))
+            elif has_old or is_over(topic, keep):
                 self._due[topic.name] = None
             self._sweep.after_id = topic.id
         if not rows:
             self._sweep.is_over = self._prune()
         return news
-
-    def _has_expired(self, topic: PlannedTopic, updated_ms: int) -> bool:
-        age_s = self._retention(topic.name).closed_age_s
-        return topic.closed and age_s is not None and updated_ms < self._now_ms() - age_s * 1000
-
-    def _has_old(self, topic: PlannedTopic, oldest_ms: int | None) -> bool:
-        age_s = self._retention(topic.name).age_s
-        return oldest_ms is not None and age_s is not None and oldest_ms < self._now_ms() - age_s * 1000
 
     def _prune(self) -> bool:
         now_ms = self._now_ms()

@@ -13,20 +13,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from events.log.port import Append, Appended, Commit, Wanted
+from events.log.rules import is_key_valid
 from events.log.sqlite.file import NEWEST, SqlError, connect, transaction
-from events.log.sqlite.plan import AppendCall, BlockRow, Keys, Plan, PlannedTopic
+from events.log.sqlite.plan import AppendCall, BlockRow, Plan, PlannedTopic
 
-KEY_MS = 300_000
 EXACT_ROWS = 64
+"""Any number of rows up to this has a statement of its own; a larger one is filled up to a multiple of it."""
 MAX_ROWS = 256
-"""Rows of one statement: any number up to the first has a statement of its own, a larger one is filled up."""
+"""Maximum rows of one statement."""
 MAX_TOPICS = 100_000
-"""Topics remembered at most; past that all are forgotten, and those in use are read again."""
+"""Maximum topics that a writer remembers; past that all are forgotten, and those in use are read again."""
 CACHE_KIB = 16_384
 
 SEQ = "SELECT seq FROM sqlite_sequence WHERE name = 'blocks'"
-LOAD_COLUMNS = """t.name, t.epoch, t.owner, t.id, coalesce(b.first + b.count, t.oldest) - 1, coalesce(b.total, t.base),
-    t.closed OR coalesce(b.closing, 0), t.oldest, t.base"""
+LOAD_COLUMNS = """t.name, t.epoch, t.owner, coalesce(b.first + b.count, t.oldest) - 1, coalesce(b.total, t.base),
+    t.closed OR coalesce(b.closing, 0), t.oldest, t.base, t.id"""
 LOAD = f"SELECT {LOAD_COLUMNS} FROM topics t LEFT JOIN blocks b ON b.seq = {NEWEST} WHERE t.name IN "
 CHANGED = """
 SELECT coalesce(t.name, b.name), coalesce(t.epoch, CAST(b.data AS TEXT)), max(coalesce(t.closed, 0), max(b.closing)),
@@ -48,13 +49,13 @@ def repeat(count: int, what: str) -> str:
 
 
 def portions(many: Sequence[T]) -> list[Sequence[T]]:
-    """Of MAX_ROWS at most: SQLite bounds the number of values of one statement."""
+    """Slices of at most MAX_ROWS: SQLite bounds the number of values of one statement."""
     return [many[start : start + MAX_ROWS] for start in range(0, len(many), MAX_ROWS)]
 
 
 @cache
 def insert(rows: int) -> str:
-    """Adds rows, but only while the newest row of all is the one we know."""
+    """The statement that adds rows, but only while the newest row of all is the one we know."""
     return (
         "INSERT INTO blocks (topic_id, first, count, total, closing, name, data, time_ms)"
         f" SELECT *, ? FROM (VALUES {repeat(rows, '(?,?,?,?,?,?,?)')}) WHERE column1 NOTNULL AND ({SEQ}) = ?"
@@ -62,18 +63,18 @@ def insert(rows: int) -> str:
 
 
 def find_keys(count: int) -> str:
-    asked = repeat(count, "(?,?)")
-    return f"SELECT k.* FROM (VALUES {asked}) CROSS JOIN keys k ON k.topic_id = column1 AND k.key = column2"
+    pairs = repeat(count, "(?,?)")
+    return f"SELECT k.* FROM (VALUES {pairs}) CROSS JOIN keys k ON k.topic_id = column1 AND k.key = column2"
 
 
 def topic_of(row: Sequence[Any]) -> PlannedTopic:
-    """From LOAD_COLUMNS."""
-    name, epoch, owner, topic_id, head, total, closed, oldest, base = row
-    return PlannedTopic(name, epoch, owner, topic_id, head, total, bool(closed), oldest, base)
+    """The topic that a row of LOAD_COLUMNS describes."""
+    name, epoch, owner, head, total, closed, oldest, base, topic_id = row
+    return PlannedTopic(name, epoch, owner, head, total, bool(closed), oldest, base, topic_id)
 
 
 class Store:
-    """One connection, used by the writer's thread alone once it is open."""
+    """The writer's connection, used by its thread alone once the log is open."""
 
     def __init__(self, path: Path, wanted: Callable[[], Wanted], busy_s: float) -> None:
         self.db = connect(path, busy_s=busy_s, cache_kib=CACHE_KIB)
@@ -89,7 +90,7 @@ class Store:
         self.db.close()
 
     def check_file(self) -> None:
-        """SQLite goes on writing into a file that was deleted or replaced; what it then calls durable is lost."""
+        """Notices that the file was deleted or replaced: SQLite writes on into the old one, and all of that is lost."""
         with contextlib.suppress(FileNotFoundError):
             self.is_lost = self._path.stat().st_ino != self._inode
             return
@@ -97,7 +98,7 @@ class Store:
 
     @contextlib.contextmanager
     def changing(self) -> Generator[None]:
-        """A transaction; what it found out about other processes is forgotten with it when it fails."""
+        """A transaction; when it fails, what it learnt about other processes is forgotten with it."""
         seq = self.seq
         try:
             with transaction(self.db):
@@ -107,7 +108,7 @@ class Store:
             raise
 
     def write(self, calls: Sequence[AppendCall], now_ms: int) -> tuple[Plan, list[Commit]]:
-        """Writes a group; also gives what other processes were found to have changed. Raises SqlError."""
+        """Writes a group; gives its plan, and news of what other processes have changed. Raises SqlError."""
         if self.is_lost:
             raise SqlError(f"the file {str(self._path)!r} was deleted or replaced; put it back or restart")
         appends = [append for call in calls for append in call.appends]
@@ -124,17 +125,17 @@ class Store:
             raise
 
     def _is_plain(self, append: Append) -> bool:
-        """It can do nothing but add a block to a topic that we know."""
+        """Whether all that it can do is add a block to a topic that we know."""
         topic = self.topics.get(append.topic)
         return topic is not None and topic.epoch != "" and append.key is None and bool(append.data or not append.close)
 
     def _forget(self, appends: Iterable[Append]) -> None:
-        """They were planned, and not written: what we remember of their topics is no longer true."""
+        """Forgets topics of appends that were planned but not written: what we remember of them is no longer true."""
         for append in appends:
             self.topics.pop(append.topic, None)
 
     def _insert(self, rows: Sequence[BlockRow], now_ms: int) -> bool:
-        """One statement. False: another process was first, and nothing was written."""
+        """Adds rows in one statement. False: another process was first, and nothing was written."""
         values: list[Value] = [now_ms]
         for row in rows:
             lines = row.lines
@@ -156,8 +157,8 @@ class Store:
         with self.changing():
             news = self.catch_up()
             self._load({append.topic for append in appends})
-            keys = self._keys([(a.topic, a.key) for a in appends if a.key is not None], now_ms)
-            plan = plan_of(calls, self.topics, keys)
+            results = self._results([(a.topic, a.key) for a in appends if a.key is not None], now_ms)
+            plan = plan_of(calls, self.topics, results)
             for topics in portions([*plan.created.values()]):
                 self._create(topics, now_ms)
             for rows in portions(plan.rows):
@@ -170,7 +171,7 @@ class Store:
         return plan, news
 
     def catch_up(self) -> list[Commit]:
-        """What other processes changed since we last looked, of the topics that are wanted here."""
+        """News of the wanted topics that other processes have changed since we last looked."""
         seq: int = self.db.execute(SEQ).fetchone()[0]
         if seq == self.seq:
             return []
@@ -180,7 +181,7 @@ class Store:
         self.seq = seq
         for name, *_ in changed:
             self.topics.pop(name, None)
-        # Asked only now: who wants a topic from here on starts to read later than we did, and sees all of this.
+        # Looked up only now: a reader that wants a topic from here on reads it later than we did, and sees all of this.
         wanted = self._wanted()
         return [Commit(topic=n, epoch=e, block=None, closed=bool(closed)) for n, e, closed, _ in changed if n in wanted]
 
@@ -192,30 +193,30 @@ class Store:
 
     def fetch(self, names: Sequence[str]) -> dict[str, PlannedTopic]:
         """Those of the topics that exist, as the file has them."""
-        found: dict[str, PlannedTopic] = {}
+        topics: dict[str, PlannedTopic] = {}
         for some in portions(names):
             for row in self.db.execute(f"{LOAD} ({repeat(len(some), '?')})", some):
-                found[row[0]] = topic_of(row)
-        return found
+                topics[row[0]] = topic_of(row)
+        return topics
 
-    def _keys(self, asked: Sequence[tuple[str, str]], now_ms: int) -> Keys:
-        """The results that keys of the group already had."""
-        names = {self.topics[name].id: name for name, _ in asked}
-        known: Keys = {}
-        for some in portions(asked):
+    def _results(self, keys: Sequence[tuple[str, str]], now_ms: int) -> dict[tuple[str, str], Appended]:
+        """The results that idempotency keys of the group still give."""
+        names = {self.topics[name].id: name for name, _ in keys}
+        results: dict[tuple[str, str], Appended] = {}
+        for some in portions(keys):
             pairs = [value for name, key in some for value in (self.topics[name].id, key)]
             for topic_id, key, first, last, time_ms in self.db.execute(find_keys(len(some)), pairs):
-                if time_ms > now_ms - KEY_MS:
+                if is_key_valid(time_ms, now_ms):
                     name = names[topic_id]
-                    known[name, key] = Appended(self.topics[name].epoch, first, last)
-        return known
+                    results[name, key] = Appended(self.topics[name].epoch, first, last)
+        return results
 
     def _keep_keys(self, keys: Sequence[tuple[PlannedTopic, str, Appended]], now_ms: int) -> None:
         values = [value for topic, key, done in keys for value in (topic.id, key, done.first, done.last, now_ms)]
         self.db.execute(f"REPLACE INTO keys VALUES {repeat(len(keys), '(?,?,?,?,?)')}", values)
 
     def _create(self, topics: Sequence[PlannedTopic], now_ms: int) -> None:
-        """One statement, in which the ids follow one another."""
+        """Makes topics in one statement, in which their ids follow one another."""
         values = [value for topic in topics for value in (topic.name, topic.epoch, topic.owner, now_ms)]
         rows = repeat(len(topics), "(?,?,?,?)")
         cursor = self.db.execute(f"INSERT INTO topics (name, epoch, owner, updated_ms) VALUES {rows}", values)
@@ -236,7 +237,7 @@ class Store:
         return Commit(topic=topic.name, epoch=topic.epoch, block=None)
 
     def delete(self, name: str, now_ms: int) -> tuple[bool, list[Commit]]:
-        """Removes a topic, in its own transaction."""
+        """Removes a topic in a transaction of its own; False when there was none, and news of it and of others."""
         with self.changing():
             news = self.catch_up()
             topic = self.fetch([name]).get(name)
@@ -245,8 +246,10 @@ class Store:
         return topic is not None, news
 
 
-def plan_of(calls: Iterable[AppendCall], topics: dict[str, PlannedTopic], keys: Keys) -> Plan:
-    plan = Plan(topics, keys)
+def plan_of(
+    calls: Iterable[AppendCall], topics: dict[str, PlannedTopic], results: dict[tuple[str, str], Appended]
+) -> Plan:
+    plan = Plan(topics, results)
     for call in calls:
         plan.add(call)
     return plan

@@ -1,4 +1,4 @@
-"""The one thread that writes: it groups the appends that wait, commits them together, and has them told.
+"""The one thread that writes: it groups the appends that wait, commits them together, and announces them.
 
 When it was idle it commits at once. After a commit, patient appends wait until LINGER_S after that commit began:
 each commit costs some 60 µs and a pass of the event loop however little it writes, and at 2 ms that is 3 % of a core
@@ -13,11 +13,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
 
 import msgspec
 
 from events.log.port import Block, Commit, Retention, Wanted
+from events.log.rules import Result
 from events.log.sqlite.checkpoint import Checkpointer
 from events.log.sqlite.file import Failure, SqlError, unavailable
 from events.log.sqlite.plan import AppendCall, Plan
@@ -30,17 +30,15 @@ GROUP_CALLS = 256
 GROUP_BYTES = 4 << 20
 POLL_S = 0.02
 UNWANTED_POLL_S = 0.05
-"""How often an idle writer looks whether there is something that is wanted, and then at what others wrote."""
+"""Interval at which an idle writer looks whether any topic is wanted here; if so, it looks every POLL_S at the file."""
 UPKEEP_S = 1.0
 
-CallResult = tuple["Future[Any]", Any]
-"""A future, and its result or LogError."""
-Tell = Callable[[list[Commit], Sequence[CallResult], int], None]
-"""(commits, answers, bytes that no longer wait); called in the writer's thread."""
+Announce = Callable[[list[Commit], Sequence[Result], int], None]
+"""(commits, results, bytes that no longer wait); called in the writer's thread."""
 
 
 class WriterJob(msgspec.Struct):
-    """Other work of the writer, in order with appends: gives a result, and what is to be told."""
+    """Other work of the writer, done in order with appends: `do` gives a result, and commits to announce."""
 
     future: "Future[bool]"
     do: Callable[[Store, Retainer], tuple[bool, list[Commit]]]
@@ -53,13 +51,13 @@ class Writer:
         self,
         path: Path,
         *,
-        tell: Tell,
+        announce: Announce,
         wanted: Callable[[], Wanted],
         retention: Callable[[str], Retention],
         clock: Callable[[], float],
         busy_s: float,
     ) -> None:
-        self._tell = tell
+        self._announce = announce
         self._wanted = wanted
         self._clock = clock
         self._store = Store(path, wanted, busy_s)
@@ -68,11 +66,11 @@ class Writer:
         self._waiting: deque[AppendCall | WriterJob] = deque()
         self._bell: SimpleQueue[None] = SimpleQueue()
         self._asleep = 0
-        """0: awake; 1: wakes for what is urgent; 2: wakes for anything."""
+        """How deeply the thread sleeps. 0: it is awake; 1: only urgent work wakes it; 2: any work does."""
         self._urgent = False
         self._stopping = False
-        self._commit_began = 0.0
-        self._looked = 0.0
+        self._last_commit = 0.0
+        self._last_look = 0.0
         self._next_upkeep = 0.0
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
 
@@ -89,7 +87,7 @@ class Writer:
         self._store.close()
 
     def put(self, work: AppendCall | WriterJob, patient: bool) -> None:
-        """Takes work; wakes the thread only when it sleeps and would not see it soon enough."""
+        """Takes work; wakes the thread only when it sleeps and would not see the work soon enough."""
         self._waiting.append(work)
         if not patient:
             self._urgent = True
@@ -111,11 +109,11 @@ class Writer:
                 self._work()
         finally:
             self._stopping = True
-            gone = LogUnavailable("the log's writer has ended")
-            self._tell([], [(work.future, gone) for work in self._waiting], 0)
+            error = LogUnavailable("the log's writer has ended")
+            self._announce([], [(work.future, error) for work in self._waiting], 0)
 
     def _wait(self) -> None:
-        linger_s = self._commit_began + LINGER_S - time.monotonic()
+        linger_s = self._last_commit + LINGER_S - time.monotonic()
         if linger_s > 0:
             self._sleep(1, linger_s)
         if not self._waiting:
@@ -123,7 +121,7 @@ class Writer:
 
     def _sleep(self, depth: int, timeout_s: float) -> None:
         self._asleep = depth
-        # Looks again after it said that it sleeps, so nothing can come in between unseen.
+        # Looks again after it has declared itself asleep, so nothing can come in between unseen.
         if not (self._urgent or self._stopping or (depth == 2 and self._waiting)):
             with contextlib.suppress(Empty):
                 self._bell.get(timeout=timeout_s)
@@ -141,67 +139,67 @@ class Writer:
         self._urgent = bool(waiting)
         if calls:
             self._commit(calls, size)
-        elif waiting and isinstance(task := waiting.popleft(), WriterJob):
-            self._do(task)
+        elif waiting and isinstance(job := waiting.popleft(), WriterJob):
+            self._do(job)
         now = time.monotonic()
         if now >= self._next_upkeep:
             self._next_upkeep = now + UPKEEP_S
             self._store.check_file()
             self._look(now)  # even when nothing is wanted, so that there is never much to catch up with
-        elif now >= self._looked + POLL_S and len(self._wanted()):
+        elif now >= self._last_look + POLL_S and len(self._wanted()):
             self._look(now)
         if now >= self._retainer.next_pass:
             self._retain()
 
     def _commit(self, calls: Sequence[AppendCall], size: int) -> None:
         self._checkpointer.wait_for_room()
-        self._commit_began = time.monotonic()
+        self._last_commit = time.monotonic()
         now_ms = self.now_ms()
         try:
             plan, commits = self._store.write(calls, now_ms)
         except Failure as err:
-            self._tell([], [(call.future, unavailable(err)) for call in calls], size)
+            self._announce([], [(call.future, unavailable(err)) for call in calls], size)
             return
         except BaseException:  # this thread ends, and nobody must wait for it
             self._waiting.extendleft(reversed(calls))
             raise
-        self._looked = self._commit_began  # a write proves that nobody else wrote, or tells who did
+        self._last_look = self._last_commit  # a write proves that nobody else wrote, or tells who did
         commits += commits_of(plan, now_ms)
-        self._tell(commits, plan.outcomes, size)
+        self._announce(commits, plan.outcomes, size)
         self._retainer.touch([row.topic for row in plan.rows])
         self._checkpointer.wrote(len(plan.rows), size)
 
-    def _do(self, task: WriterJob) -> None:
+    def _do(self, job: WriterJob) -> None:
         try:
-            result, commits = task.do(self._store, self._retainer)
+            result, commits = job.do(self._store, self._retainer)
         except Failure as err:
-            self._tell([], [(task.future, unavailable(err))], 0)
+            self._announce([], [(job.future, unavailable(err))], 0)
         else:
-            self._tell(commits, [(task.future, result)], 0)
+            self._announce(commits, [(job.future, result)], 0)
             self._checkpointer.wrote(1, 0)
 
     def _look(self, now: float) -> None:
-        """Tells what other processes changed."""
-        self._looked = now
-        with contextlib.suppress(SqlError):  # what is wrong is told to those who append
+        """Announces what other processes changed."""
+        self._last_look = now
+        with contextlib.suppress(SqlError):  # what is wrong is reported to callers that append
             if news := self._store.catch_up():
-                self._tell(news, [], 0)
+                self._announce(news, [], 0)
 
     def _retain(self) -> None:
         with contextlib.suppress(SqlError):
             if news := self._retainer.work():
-                self._tell(news, [], 0)
+                self._announce(news, [], 0)
 
 
 def commits_of(plan: Plan, now_ms: int) -> list[Commit]:
-    """What the listener hears of a group."""
-    told: list[Commit] = []
+    """The commits of a group, for the listener."""
+    commits: list[Commit] = []
     for row in plan.rows:
         topic = row.topic
         block = Block(row.first, row.lines, row.name, now_ms)
-        told.append(Commit(topic=topic.name, epoch=topic.epoch, block=block, closed=row.is_closing))
+        commits.append(Commit(topic=topic.name, epoch=topic.epoch, block=block, closed=row.is_closing))
     for topic in plan.marked:
         if topic.closed:
             nothing = Block(topic.head + 1, [], "message", now_ms)
-            told.append(Commit(topic=topic.name, epoch=topic.epoch, block=nothing, closed=True))
-    return told
+            commits.append(Commit(topic=topic.name, epoch=topic.epoch, block=nothing, closed=True))
+    return commits

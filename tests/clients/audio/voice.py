@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from loadtests.bench.audio_words import edits, normalise
+from loadtests.bench.audio.words import edits, normalise
 from tests.conftest import Gateway
 
 JFK = Path(__file__).parents[2] / "audio" / "data" / "jfk.flac"

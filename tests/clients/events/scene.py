@@ -18,8 +18,8 @@ import msgspec
 
 from events.log.port import Append
 from events.log.sqlite.engine import SqliteLog
+from gateway.core.engines import retention_policy
 from gateway.settings import Settings
-from gateway.units import retention_of
 from tests.clients.events.seen import Application
 from tests.clients.events.wire import Wire
 from tests.conftest import Gateway
@@ -120,7 +120,7 @@ class Scene:
 
 
 async def _append(path: Path, what: Append) -> None:
-    log = SqliteLog(str(path), retention_of(Settings()))
+    log = SqliteLog(str(path), retention_policy(Settings()))
     await log.open()
     try:
         await log.append(what)

@@ -4,13 +4,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from events.log.cursor import MAX_CURSOR_BYTES, QUERY_NAMES, cursor_of, decode_cursor, encode_cursor
+from events.log.cursor import MAX_CURSOR_BYTES, NO_EPOCH, NOWHERE, cursor_prefix, decode_cursor, encode_cursor
 from events.log.port import Position
 from gateway.errors import BadRequest
 
 ALPHANUMERIC = st.characters(codec="ascii", categories=["L", "Nd"])
 NAMES = st.text(ALPHANUMERIC | st.sampled_from("_~-"), min_size=1, max_size=64)
-EPOCHS = st.text(ALPHANUMERIC, min_size=1, max_size=16)
+EPOCHS = st.text(ALPHANUMERIC, min_size=1, max_size=16).filter(lambda epoch: epoch != NO_EPOCH)
 OFFSETS = st.integers(0, 10**15 - 1)
 
 
@@ -23,8 +23,20 @@ def test_what_was_encoded_comes_back(name: str, epoch: str, offset: int) -> None
     assert decode_cursor(text) == (name, position)
 
 
+@given(NAMES, EPOCHS, OFFSETS)
+def test_a_prefix_and_an_offset_are_a_cursor(name: str, epoch: str, offset: int) -> None:
+    assert b"%b%d" % (cursor_prefix(name, epoch), offset) == encode_cursor(name, Position(epoch, offset)).encode()
+
+
+def test_before_the_first_event_no_epoch_is_known() -> None:
+    assert encode_cursor("run", NOWHERE) == "run.0.0"
+    assert cursor_prefix("run", "") == b"run.0."
+    assert decode_cursor("run.0.0") == ("run", NOWHERE)
+
+
 @given(st.text(max_size=200))
 @example("run.e.1")
+@example("run.0.5")
 def test_no_text_means_two_things(text: str) -> None:
     """What decodes at all encodes to the same text again, so a cursor has one spelling."""
     try:
@@ -103,28 +115,3 @@ def test_a_changed_byte_gives_another_cursor_or_none(name: str, epoch: str, offs
     except BadRequest:
         return
     assert decoded != (name, Position(epoch=epoch, offset=offset))
-
-
-SOURCES = [
-    (None, {}, None),
-    ("", {}, None),
-    ("h", {}, "h"),
-    ("h", {"last_event_id": "q"}, "h"),
-    ("", {"last_event_id": "q"}, "q"),
-    (None, {"last_event_id": "a", "lastEventId": "b", "lastEventID": "c", "after": "d"}, "a"),
-    (None, {"last_event_id": "", "lastEventId": "b", "lastEventID": "c", "after": "d"}, "b"),
-    (None, {"lastEventID": "c", "after": "d"}, "c"),
-    (None, {"after": "d"}, "d"),
-    (None, {"after": ""}, None),
-    (None, {"cursor": "x", "Last-Event-ID": "y"}, None),
-]
-
-
-@pytest.mark.parametrize(("header", "query", "found"), SOURCES)
-def test_the_first_source_that_is_not_empty_wins(header: str | None, query: dict[str, str], found: str | None) -> None:
-    assert cursor_of(header, query) == found
-
-
-def test_the_order_of_the_query_names_does_not_depend_on_the_request() -> None:
-    backwards = {name: name for name in reversed(QUERY_NAMES)}
-    assert cursor_of(None, backwards) == "last_event_id"

@@ -1,4 +1,4 @@
-"""Where a reader stands in its topics, as the text that it sends back: any stand survives, and no text does harm."""
+"""Where a reader stands in its topics, as the text that it sends back: any position survives, and no text does harm."""
 
 import re
 from collections.abc import Sequence
@@ -7,18 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.log.cursor import MAX_CURSOR_BYTES
+from events.log.cursor import MAX_CURSOR_BYTES, NOWHERE
 from events.log.port import Position
 from events.log.vector import (
     MAX_OFFSET_DIGITS,
-    NOWHERE,
     SHORT_EPOCH,
     DecodedVector,
     VectorPosition,
     base36,
-    decode,
+    decode_vector,
     is_epoch,
     tag_of,
+    topic_cursor,
 )
 
 TAG = "0123abcd"
@@ -30,64 +30,64 @@ offsets = st.integers(1, 100) | st.integers(1, FAR)
 positions = st.builds(Position, epochs, offsets) | st.just(NOWHERE) | st.builds(Position, epochs, st.just(0))
 
 
-def stand(*where: Position, is_fixed: bool = True) -> VectorPosition:
-    return VectorPosition(TAG, [f"t{at}" for at in range(len(where))], where, is_fixed=is_fixed)
+def standing_at(*positions: Position, is_fixed: bool = True) -> VectorPosition:
+    return VectorPosition(TAG, [f"t{at}" for at in range(len(positions))], positions, is_fixed=is_fixed)
 
 
-def is_same(told: Sequence[Position], where: Sequence[Position]) -> bool:
-    return len(told) == len(where) and all(
+def is_same(decoded: Sequence[Position], positions: Sequence[Position]) -> bool:
+    return len(decoded) == len(positions) and all(
         one.offset == other.offset and (is_epoch(one.epoch, other.epoch) or one.epoch == other.epoch == "")
-        for one, other in zip(told, where, strict=True)
+        for one, other in zip(decoded, positions, strict=True)
     )
 
 
 @given(st.lists(positions, min_size=1, max_size=12))
-def test_a_stand_in_few_topics_is_its_own_cursor(where: list[Position]) -> None:
-    text = stand(*where).text()
+def test_a_position_in_few_topics_is_its_own_cursor(where: list[Position]) -> None:
+    text = standing_at(*where).encode()
     if text is None:
         assert len(where) > 4
         return
     assert ALLOWED.fullmatch(text)
-    told = decode(text)
-    assert told is not None
-    assert (told.tag, told.snapshot, told.moved) == (TAG, NOWHERE, {})
-    assert is_same(told.positions, where)
+    decoded = decode_vector(text)
+    assert decoded is not None
+    assert (decoded.tag, decoded.snapshot, decoded.changes) == (TAG, NOWHERE, {})
+    assert is_same(decoded.positions, where)
 
 
 def test_up_to_four_topics_never_need_a_snapshot() -> None:
-    assert stand(*[Position("abcdefgh", FAR)] * 4).text() is not None
-    assert stand(*[Position("abcdefgh", FAR)] * 4).around(3) is not None
+    assert standing_at(*[Position("abcdefgh", FAR)] * 4).encode() is not None
+    assert standing_at(*[Position("abcdefgh", FAR)] * 4).around(3) is not None
 
 
-def test_one_topic_is_told_with_its_whole_epoch() -> None:
-    assert stand(Position("abcdefgh", 36)).text() == f"e{TAG}.abcdefgh.10"
-    assert stand(Position("abcdefgh", 36), NOWHERE).text() == f"e{TAG}.abcd.10.0.0"
+def test_one_topic_is_written_with_its_whole_epoch() -> None:
+    assert standing_at(Position("abcdefgh", 36)).encode() == f"e{TAG}.abcdefgh.10"
+    assert standing_at(Position("abcdefgh", 36), NOWHERE).encode() == f"e{TAG}.abcd.10.0.0"
 
 
 @given(st.lists(positions, min_size=1, max_size=60), st.data(), offsets, epochs)
-def test_what_moved_since_a_snapshot_is_told(
-    where: list[Position], data: st.DataObject, number: int, kept: str
+def test_a_cursor_names_what_moved_since_a_snapshot(
+    where: list[Position], data: st.DataObject, number: int, snapshot_epoch: str
 ) -> None:
-    reader = stand(*where, is_fixed=False)
-    assert reader.text() is None
+    reader = standing_at(*where, is_fixed=False)
+    assert reader.encode() is None
     assert reader.around(0) is None
-    snapshot = reader.kept(("x/*",))
-    reader.since(Position(kept, number))
+    snapshot = reader.to_snapshot(("x/*",))
+    reader.base_on(Position(snapshot_epoch, number))
     for at, by in data.draw(st.lists(st.tuples(st.integers(0, len(where) - 1), st.integers(1, 1000)), max_size=20)):
         around = reader.around(at)
         if around is None:
-            assert len(reader.moved) > 3
+            assert len(reader.changes) > 3
             return
         reader.move(at, min(reader.offsets[at] + by, FAR))
-        text = reader.text()
+        text = reader.encode()
         assert text is not None
         assert ALLOWED.fullmatch(text)
-        for said in (text, f"{around[0]}{base36(reader.offsets[at])}{around[1]}"):
-            told = decode(said)
-            assert told is not None
-            assert is_epoch(told.snapshot.epoch, kept)
-            assert told.snapshot.offset == number
-            now = [told.moved.get(index, offset) for index, offset in enumerate(snapshot.offsets)]
+        for cursor in (text, f"{around[0]}{base36(reader.offsets[at])}{around[1]}"):
+            decoded = decode_vector(cursor)
+            assert decoded is not None
+            assert is_epoch(decoded.snapshot.epoch, snapshot_epoch)
+            assert decoded.snapshot.offset == number
+            now = [decoded.changes.get(index, offset) for index, offset in enumerate(snapshot.offsets)]
             assert now == reader.offsets
 
 
@@ -98,35 +98,41 @@ def test_what_comes_around_an_offset_is_good_for_every_offset(
     """A block's frames share it, and readers of one block may stop in the middle."""
     at = data.draw(st.integers(0, len(where) - 1))
     where[at] = Position("abcdefgh", where[at].offset)
-    around = stand(*where).around(at)
+    around = standing_at(*where).around(at)
     for offset in to if around else []:
         assert around is not None
         text = f"{around[0]}{base36(offset)}{around[1]}"
-        told = decode(text)
+        decoded = decode_vector(text)
         assert ALLOWED.fullmatch(text)
-        assert told is not None
-        assert is_same(told.positions, [*where[:at], Position("abcdefgh", offset), *where[at + 1 :]])
+        assert decoded is not None
+        assert is_same(decoded.positions, [*where[:at], Position("abcdefgh", offset), *where[at + 1 :]])
+
+
+@given(positions)
+def test_the_cursor_of_one_topic_is_that_of_a_stream_of_it_alone(position: Position) -> None:
+    alone = VectorPosition(tag_of(("a/b",)), ["a/b"], [position], is_fixed=True)
+    assert topic_cursor("a/b", position) == alone.encode()
 
 
 def test_a_copy_moves_by_itself() -> None:
-    one = stand(NOWHERE, NOWHERE)
+    one = standing_at(NOWHERE, NOWHERE)
     other = one.copy()
     other.move(0, 5)
-    other.follow("new")
+    other.add("new")
     assert not one.is_at(other)
     assert (one.offsets, one.names) == ([0, 0], ["t0", "t1"])
     assert one.copy().is_at(one)
 
 
 def test_a_topic_that_begins_anew_needs_another_snapshot() -> None:
-    reader = stand(Position("abcdefgh", 7), NOWHERE, is_fixed=False)
-    reader.since(Position("kkkkkkkk", 3))
+    reader = standing_at(Position("abcdefgh", 7), NOWHERE, is_fixed=False)
+    reader.base_on(Position("kkkkkkkk", 3))
     reader.move(0, 9)
-    assert reader.text() == f"s{TAG}.kkkk.3.0.9"
+    assert reader.encode() == f"s{TAG}.kkkk.3.0.9"
     reader.renew(0, "zzzzzzzz")
-    assert (reader.text(), reader.around(1)) == (None, None)
-    reader.since(Position("kkkkkkkk", 4))
-    assert reader.text() == f"s{TAG}.kkkk.4"
+    assert (reader.encode(), reader.around(1)) == (None, None)
+    reader.base_on(Position("kkkkkkkk", 4))
+    assert reader.encode() == f"s{TAG}.kkkk.4"
 
 
 # Hostile texts
@@ -166,15 +172,15 @@ NONE: dict[str, str] = {
 
 @pytest.mark.parametrize("text", NONE.values(), ids=NONE)
 def test_a_text_that_is_no_cursor_is_none(text: str) -> None:
-    assert decode(text) is None
+    assert decode_vector(text) is None
 
 
 def test_the_longest_cursor_is_one_and_a_byte_more_is_not() -> None:
     text = f"e{TAG}.abcdef.1{'.0.0' * 27}"
     assert len(text) == MAX_CURSOR_BYTES - 2
-    assert decode(text) is not None
-    assert decode(f"e{TAG}.abcdefgh.1{'.0.0' * 27}") is not None
-    assert decode(f"e{TAG}.abcdefghi.1{'.0.0' * 27}") is None
+    assert decode_vector(text) is not None
+    assert decode_vector(f"e{TAG}.abcdefgh.1{'.0.0' * 27}") is not None
+    assert decode_vector(f"e{TAG}.abcdefghi.1{'.0.0' * 27}") is None
 
 
 hostile = (
@@ -184,38 +190,38 @@ hostile = (
 
 @given(hostile)
 def test_no_text_raises_and_what_is_taken_is_sane(text: str) -> None:
-    told = decode(text)
-    if told is not None:
-        assert_sane(told, text)
+    decoded = decode_vector(text)
+    if decoded is not None:
+        assert_sane(decoded, text)
 
 
 @given(st.lists(positions, min_size=1, max_size=4), st.integers(0, 127), st.characters())
 def test_a_tampered_cursor_is_another_one_or_none(where: list[Position], at: int, letter: str) -> None:
-    text = stand(*where).text() or ""
+    text = standing_at(*where).encode() or ""
     at %= len(text)
     for tampered in (text[:at] + letter + text[at + 1 :], text[:at] + letter + text[at:], text[:at], text + letter):
-        told = decode(tampered)
-        if told is not None:
-            assert_sane(told, tampered)
+        decoded = decode_vector(tampered)
+        if decoded is not None:
+            assert_sane(decoded, tampered)
 
 
-def assert_sane(told: DecodedVector, text: str) -> None:
+def assert_sane(decoded: DecodedVector, text: str) -> None:
     assert ALLOWED.fullmatch(text)
-    assert re.fullmatch("[0-9a-f]{8}", told.tag)
-    assert bool(told.positions) == text.startswith("e")
-    for position in (*told.positions, told.snapshot):
+    assert re.fullmatch("[0-9a-f]{8}", decoded.tag)
+    assert bool(decoded.positions) == text.startswith("e")
+    for position in (*decoded.positions, decoded.snapshot):
         assert 0 <= position.offset <= FAR
         assert re.fullmatch("[A-Za-z0-9]{0,16}", position.epoch)
-    assert all(0 <= index < 36**3 and 0 <= offset <= FAR for index, offset in told.moved.items())
+    assert all(0 <= index < 36**3 and 0 <= offset <= FAR for index, offset in decoded.changes.items())
 
 
 EPOCHS = [("abcdefgh", True), ("abcd", True), ("abc", False), ("abcde", False), ("", False), ("ABCD", False)]
 
 
-@pytest.mark.parametrize(("told", "expected"), EPOCHS)
-def test_an_epoch_is_told_whole_or_by_its_first_letters(told: str, expected: bool) -> None:
+@pytest.mark.parametrize(("decoded", "expected"), EPOCHS)
+def test_an_epoch_is_written_whole_or_by_its_first_letters(decoded: str, expected: bool) -> None:
     assert len("abcd") == SHORT_EPOCH
-    assert is_epoch(told, "abcdefgh") == expected
+    assert is_epoch(decoded, "abcdefgh") == expected
 
 
 def test_a_tag_tells_subscriptions_apart() -> None:

@@ -230,7 +230,10 @@ async def test_nothing_is_taken_from_the_source_while_the_connection_is_full(dir
 
 
 def verdict() -> "asyncio.Future[None]":
-    return asyncio.get_running_loop().create_future()
+    """As a run's: its owner retrieves a refusal that comes when nobody waits for it any more."""
+    made: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    made.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return made
 
 
 @on_both_ways

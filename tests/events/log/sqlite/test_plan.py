@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from events.log.port import Append
+from events.log.rules import MERGE_BYTES, MERGE_EVENTS
 from events.log.sqlite.file import prepare
-from events.log.sqlite.plan import MERGE_BYTES, MERGE_EVENTS, AppendCall, Plan, PlannedTopic
+from events.log.sqlite.plan import AppendCall, Plan, PlannedTopic
 from events.log.sqlite.store import Store
 
 

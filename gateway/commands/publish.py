@@ -1,0 +1,34 @@
+"""`trilane publish`: one event, appended to the log itself; no server needs to run."""
+
+import json
+import time
+
+import click
+from msgspec import Raw
+
+from events.publish import Publication
+from events.publish import publish as append
+from gateway.access.auth import EVERYTHING, LOCAL_USER, Principal
+from gateway.core.engines import make_log
+from gateway.settings import Settings
+
+
+async def publish(settings: Settings, topic: str, text: str, event: str, ttl_s: float | None) -> None:
+    """Publish one event, as `POST /api/events` does. `text` is JSON, or else taken as a string."""
+    log = make_log(settings)
+    await log.open()
+    try:
+        operator = Principal(sub=LOCAL_USER, grants=EVERYTHING)
+        publication = Publication(topic=topic, data=Raw(_json(text)), event=event, ttl=ttl_s)
+        receipt = await append(log, operator, [publication], lambda: int(time.time() * 1000))
+        click.echo(f"{topic} {receipt.events[0].offset}")
+    finally:
+        await log.close()
+
+
+def _json(text: str) -> bytes:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

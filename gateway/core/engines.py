@@ -1,0 +1,42 @@
+"""Which engine keeps the log, and how long each kind of topic is kept there.
+
+An engine's module is imported only when `TRILANE_LOG` names it, so that no unit pays for a driver it does not use.
+"""
+
+from collections.abc import Callable
+
+from events.log.port import EventLog, Retention
+from gateway.errors import ConfigurationError
+from gateway.settings import Settings
+
+DAY_S = 86_400
+
+
+def make_log(settings: Settings) -> EventLog:
+    """Return the engine that `TRILANE_LOG` names, not opened yet. Raises ConfigurationError for an unknown scheme."""
+    url = settings.log_url
+    if url == "memory:":
+        from events.log.memory import MemoryLog
+
+        return MemoryLog()
+    if url.startswith("sqlite:///"):
+        from events.log.sqlite.engine import SqliteLog
+
+        return SqliteLog(url.removeprefix("sqlite:///"), retention_policy(settings))
+    raise ConfigurationError(f"TRILANE_LOG={url.split('@')[-1][:60]!r}: this version has sqlite:///path and memory:")
+
+
+def retention_policy(settings: Settings) -> Callable[[str], Retention]:
+    """Return how long a topic is kept, by its name.
+
+    Chats and usage are kept until deleted, finished runs for a day, all others as the settings say. Of an audio session
+    only the newest event is needed, and a session that nobody resumes for a day is over.
+    """
+    forever = Retention()
+    run = Retention(max_bytes=settings.retention_bytes, closed_age_s=DAY_S)
+    other = Retention(events=settings.retention_events, max_bytes=settings.retention_bytes, age_s=settings.retention_s)
+    ticket = Retention(age_s=300)
+    cursor = Retention(max_bytes=4 * settings.retention_bytes, age_s=settings.retention_s)
+    audio = Retention(events=100, age_s=DAY_S, closed_age_s=3600)
+    by_kind = {"cursor": cursor, "chat": forever, "usage": forever, "run": run, "ticket": ticket, "audio": audio}
+    return lambda topic: by_kind.get(topic.partition("/")[0], other)

@@ -1,0 +1,165 @@
+"""The loads of the audio benchmark, each on a fresh server: what is spoken, and what is learnt from it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+
+from loadtests.bench.audio import memory as session_memory
+from loadtests.bench.audio.client import SpokenSession, speak
+from loadtests.bench.audio.delays import lag
+from loadtests.bench.audio.latency import STAGGER_S, capacity, latency
+from loadtests.bench.audio.reference import Reference
+from loadtests.bench.audio.rig import AudioRig
+from loadtests.bench.audio.speech import Recording, deal, silence, some, sounds
+from loadtests.bench.audio.strain import attacked, overload, uploaded
+from loadtests.bench.audio.whisper_live import ShownText, listen
+from loadtests.bench.audio.words import WordTally, delays, for_good, normalise, quantile, summary
+from loadtests.bench.harness.records import Figures
+
+SOUND_PACE = 3.0
+"""How fast sounds are sent; a client may be a minute ahead of real time."""
+SOUND_SESSIONS = 8
+"""So many hear the same sound: what the server does for itself is hardly counted then."""
+
+
+@dataclass(frozen=True)
+class AudioCase:
+    """One load."""
+
+    name: str
+    measure: Callable[[AudioRig], Figures]
+    targets: tuple[str, ...] = ("trilane",)
+
+
+# Accuracy
+
+
+def accuracy(rig: AudioRig) -> Figures:
+    """Each recording in real time, as a session of its own: the errors of the joined finals, by kind."""
+    usable = [one for one in rig.speech if one.seconds <= rig.plan.longest_s]
+    recordings = some(usable, rig.plan.of_each_kind)
+    rig.references.learn(recordings)
+    if rig.target == "offline":
+        return {"wer": _wer(recordings, [rig.references.of(one).text for one in recordings])}
+    with rig.serving() as server:
+        calls = [speak(server.url, one.samples) for one in recordings]
+        sessions, cpu_s = rig.run(server, calls, rig.plan.at_once)
+    texts = [one.text for one in sessions]
+    transcripts = {one.name: text for one, text in zip(recordings, texts, strict=True)}
+    return {
+        "wer": _wer(recordings, texts),
+        "cpu_per_audio_s": cpu_s / _seconds(sessions),
+        "texts": transcripts,
+        **lag(sessions),
+    }
+
+
+def _wer(recordings: Sequence[Recording], texts: Sequence[str]) -> Figures:
+    tallies: dict[str, WordTally] = {}
+    for recording, text in zip(recordings, texts, strict=True):
+        for kind in (recording.kind, "all"):
+            tallies.setdefault(kind, WordTally()).count(recording.text, text)
+    return {kind: {"rate": one.rate, "errors": one.errors, "words": one.words} for kind, one in tallies.items()}
+
+
+# Other loads
+
+
+def quiet(rig: AudioRig) -> Figures:
+    """Each sound that is no speech, to several sessions at once: its words, and what one of them costs."""
+    figures: Figures = {}
+    with rig.serving() as server:
+        for name, samples in sounds(rig.plan.sound_s).items():
+            calls = [speak(server.url, samples, pace=SOUND_PACE, wait_s=n * STAGGER_S) for n in range(SOUND_SESSIONS)]
+            sessions, cpu_s = rig.run(server, calls, SOUND_SESSIONS)
+            words = sum(len(normalise(text.word)) for one in sessions for text in one.texts)
+            texts = [one.text for one in sessions if one.text]
+            figures[name] = {"words": words, "core": cpu_s / _seconds(sessions), "texts": texts}
+    return figures
+
+
+def memory(rig: AudioRig) -> Figures:
+    """What open sessions keep in memory, and what closed ones leave behind."""
+    shortest = min((one for one in rig.speech if one.kind == "clean"), key=lambda one: one.seconds)
+    with rig.serving() as server, rig.watching(server):
+        idle = session_memory.idle(server, rig.plan.idle)
+    with rig.serving() as server, rig.watching(server):
+        return {**idle, **session_memory.visited(server, shortest.samples, rig.plan.visits)}
+
+
+def beside(clients: int) -> Callable[[AudioRig], Figures]:
+    """The same recordings to each server, a connection for each, so many at once; silence follows on all of them."""
+
+    def measure(rig: AudioRig) -> Figures:
+        hands = deal(rig.speech, max(8, round(sum(one.seconds for one in rig.speech) / rig.plan.each_s)))[:clients]
+        recordings = [one for turn in zip_longest(*hands) for one in turn if one is not None]
+        rig.references.learn(recordings)
+        audio = [np.concatenate([one.samples, silence(rig.plan.tail_s)]) for one in recordings]
+        with rig.serving() as server:
+            if rig.target == "whisperlive":
+                calls: list[Any] = [listen(server.url, samples, str(rig.place.model)) for samples in audio]
+            else:
+                calls = [speak(server.url, samples) for samples in audio]
+            sessions, cpu_s = rig.run(server, calls, clients)
+        return _compared(recordings, [rig.references.of(one) for one in recordings], sessions, cpu_s)
+
+    return measure
+
+
+def _compared(
+    recordings: Sequence[Recording],
+    references: Sequence[Reference],
+    sessions: Sequence[SpokenSession | ShownText],
+    cpu_s: float,
+) -> Figures:
+    """By what every server shows: its whole text, each time that it changes, and since when it is final.
+
+    What never came counts as if it had come when the client left: a server that drops words is not fast.
+    """
+    first_s: list[float] = []
+    final_s: list[float] = []
+    words_s: list[float] = []
+    for reference, one in zip(references, sessions, strict=True):
+        shown_s = next((text.at_s for text in one.texts if text.word.strip()), one.seconds)
+        first_s.append(shown_s - reference.speech_began(0.0))
+        final_s.append((_final_at(one) or one.seconds) - reference.speech_ended(one.seconds))
+        there = delays(for_good(one.texts), reference.words, missing_s=one.seconds)
+        words_s += [delay.seconds for delay in there]
+    return {
+        "wer": _wer(recordings, [one.text for one in sessions]),
+        "first_s": summary(first_s),
+        "word_s": summary(words_s),
+        "final_s": summary(final_s),
+        "without_final": sum(_final_at(one) is None for one in sessions),
+        "cpu_per_audio_s": cpu_s / _seconds(sessions),
+        "bytes_per_audio_s": sum(one.received_bytes for one in sessions) / _seconds(sessions),
+        "late_s": quantile([one.late_s for one in sessions], 1.0),
+    }
+
+
+def _final_at(one: SpokenSession | ShownText) -> float | None:
+    """When the last of it was final."""
+    if isinstance(one, ShownText):
+        return one.completed_at_s
+    return max((segment.final.at_s for segment in one.finals if segment.final is not None), default=None)
+
+
+def _seconds(sessions: Sequence[SpokenSession | ShownText]) -> float:
+    return sum(one.seconds for one in sessions)
+
+
+CASES = (
+    AudioCase("accuracy", accuracy, ("offline", "trilane")),
+    AudioCase("latency-1", latency(1)),
+    AudioCase("latency-8", latency(8)),
+    AudioCase("capacity", capacity),
+    AudioCase("silence", quiet),
+    AudioCase("memory", memory),
+    AudioCase("upload", uploaded),
+    AudioCase("hostile", attacked),
+    AudioCase("overload", overload),
+    *(AudioCase(f"peers-{clients}", beside(clients), ("whisperlive", "trilane")) for clients in (1, 4, 8)),
+)

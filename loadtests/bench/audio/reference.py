@@ -1,0 +1,102 @@
+"""What can be known of a recording with all the time in the world: the same model on the whole file, not live.
+
+Decoded once for each model and kept in a folder that git ignores. Word ends come from Whisper's attention, which is
+right to about a tenth of a second; where speech is, from Silero with 100 ms of silence between two spans.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from loadtests.bench.audio.speech import RATE, Recording, Track
+from loadtests.bench.audio.words import TimedWord, timed
+
+Span = tuple[float, float]
+BEAM = 5
+
+
+class Reference(NamedTuple):
+    """Of one recording, or of a track of them."""
+
+    text: str
+    words: list[TimedWord]
+    """With their ends, seconds from the start."""
+    spans: list[Span]
+    """Where there is speech."""
+
+    def speech_began(self, at_s: float) -> float:
+        """When the speech began that is heard first from `at_s` on."""
+        return max(at_s, next((start for start, end in self.spans if end > at_s), at_s))
+
+    def speech_ended(self, at_s: float) -> float:
+        """When the speech before `at_s` ended; `at_s` itself, when it goes on."""
+        return max((min(end, at_s) for start, end in self.spans if start < at_s), default=at_s)
+
+
+class References:
+    """Decodes what it does not know yet."""
+
+    def __init__(self, model: Path, cache: Path) -> None:
+        self._folder = model
+        self._path = cache / f"reference-{_fingerprint(model)}.json"
+        self._known: dict[str, Any] = json.loads(self._path.read_text()) if self._path.exists() else {}
+        self._model: Any = None
+
+    def learn(self, recordings: Iterable[Recording]) -> None:
+        """Decodes those that are new, and keeps what is found."""
+        new = [one for one in recordings if _key(one) not in self._known]
+        if not new:
+            return
+        print(f"decoding {len(new)} recordings as whole files (once) ...", flush=True)
+        for recording in new:
+            self._known[_key(recording)] = self._decode(recording)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.write_text(json.dumps(self._known))
+
+    def of(self, recording: Recording) -> Reference:
+        self.learn([recording])
+        entry = self._known[_key(recording)]
+        return Reference(entry["text"], timed(map(tuple, entry["words"])), [tuple(span) for span in entry["spans"]])
+
+    def of_track(self, track: Track) -> Reference:
+        """Of its recordings, in its own time."""
+        words: list[TimedWord] = []
+        spans: list[Span] = []
+        texts: list[str] = []
+        for at_s, recording in track.parts:
+            one = self.of(recording)
+            texts.append(one.text)
+            words += [TimedWord(word, at_s + end) for word, end in one.words]
+            spans += [(at_s + start, at_s + end) for start, end in one.spans]
+        return Reference(" ".join(texts), words, spans)
+
+    def _decode(self, recording: Recording) -> dict[str, Any]:
+        from faster_whisper import WhisperModel
+        from faster_whisper.vad import VadOptions, get_speech_timestamps
+
+        if self._model is None:
+            self._model = WhisperModel(str(self._folder), device="cpu", compute_type="int8", local_files_only=True)
+        plain, _ = self._model.transcribe(recording.samples, language="en", beam_size=BEAM)
+        aligned, _ = self._model.transcribe(recording.samples, language="en", beam_size=BEAM, word_timestamps=True)
+        exact = VadOptions(threshold=0.5, min_speech_duration_ms=0, min_silence_duration_ms=100, speech_pad_ms=0)
+        return {
+            "text": "".join(segment.text for segment in plain).strip(),
+            "words": [(word.word, float(word.end)) for segment in aligned for word in segment.words or []],
+            "spans": [
+                (span["start"] / RATE, span["end"] / RATE) for span in get_speech_timestamps(recording.samples, exact)
+            ],
+        }
+
+
+def _fingerprint(model: Path) -> str:
+    """Of the weights, and of what decodes them."""
+    digest = hashlib.sha256((model / "model.bin").read_bytes())
+    digest.update(f"{metadata.version('faster-whisper')} {metadata.version('ctranslate2')} beam {BEAM}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _key(recording: Recording) -> str:
+    return f"{recording.name} {hashlib.sha256(recording.samples.tobytes()).hexdigest()[:16]}"

@@ -1,0 +1,1 @@
+"""The chat lane is measured beside the bare upstream, a relay, and what others run."""

@@ -1,0 +1,1 @@
+"""The events lane is measured with thousands of readers of one topic, and tens of thousands that only wait."""

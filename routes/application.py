@@ -1,0 +1,91 @@
+"""The Litestar application of a unit: its handlers, who may call them, and how a failure is answered.
+
+The one place that configures the framework. `Edge` around it does what must happen outside of a framework's request.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from litestar import Litestar, Router
+from litestar.config.cors import CORSConfig
+from litestar.di import Provide
+from litestar.exceptions import HTTPException
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from gateway.access.signin import SignIn
+from gateway.errors import TrilaneError
+from gateway.settings import Settings
+from routes.edge import Edge
+from routes.refusals import refuse_by_litestar, refuse_request, refuse_unexpected, refuse_websocket
+
+Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
+
+
+def application(
+    handlers: Sequence[Any],
+    *,
+    dependencies: Mapping[str, object],
+    sign_in: SignIn,
+    settings: Settings,
+    lifespan: Lifespan,
+) -> Edge:
+    """Return the ASGI application of these handlers; each of `dependencies` is what a handler gets under that name."""
+    app = Litestar(
+        [*handlers],
+        dependencies={name: _provide(value) for name, value in dependencies.items()},
+        cors_config=_cors(settings),
+        middleware=[_authentication(sign_in)],
+        lifespan=[lifespan],
+        exception_handlers={
+            TrilaneError: refuse_request,
+            HTTPException: refuse_by_litestar,
+            Exception: refuse_unexpected,
+        },
+        openapi_config=OpenAPIConfig(
+            title="Trilane",
+            version="1",
+            openapi_router=Router(path="/openapi.json", route_handlers=[], opt={"open": True}, include_in_schema=False),
+            render_plugins=[JsonRenderPlugin(path="/")],
+        ),
+        request_max_body_size=settings.limits.body_bytes,
+        logging_config=None,
+    )
+    return Edge(app)
+
+
+def _provide(value: object) -> Provide:
+    return Provide(lambda: value, sync_to_thread=False)
+
+
+def _cors(settings: Settings) -> CORSConfig | None:
+    """Other origins may call with a token when they are listed; without a list, only the gateway's own pages can."""
+    if not settings.allowed_origins:
+        return None
+    return CORSConfig(allow_origins=settings.allowed_origins, allow_credentials=True, expose_headers=["x-request-id"])
+
+
+def _authentication(sign_in: SignIn) -> Callable[[ASGIApp], ASGIApp]:
+    """Set `scope["user"]` for every route that does not say `open=True`.
+
+    A middleware and not a dependency: Litestar opens a task group for each batch of two dependencies, and an event
+    stream pays for that before its first byte.
+    """
+
+    def middleware(app: ASGIApp) -> ASGIApp:
+        async def authenticated(scope: Scope, receive: Receive, send: Send) -> None:
+            if not scope["route_handler"].opt.get("open"):
+                try:
+                    scope["user"] = await sign_in(scope)
+                except TrilaneError as err:
+                    if scope["type"] != "websocket":
+                        raise
+                    await refuse_websocket(err, send)
+                    return
+            await app(scope, receive, send)
+
+        return authenticated
+
+    return middleware

@@ -1,0 +1,58 @@
+"""What happens to a request around the framework: it gets an id, and its event stream is written afterwards.
+
+A handler may leave an event stream in the scope (`routes.streams`), which is written when the framework is done.
+"""
+
+import re
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from routes.streams import STREAM
+
+SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,64}")
+
+
+class Edge:
+    """An ASGI application around the framework's."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self.start_failed = False
+        """The application could not start, and the operator is told why elsewhere: no traceback is printed."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _http(self, scope: Any, receive: Any, send: Any) -> None:
+        request_id = _request_id(scope["headers"])
+        scope["request_id"] = request_id.decode()
+
+        async def send_with_id(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+            await send(message)
+
+        await self._app(scope, receive, send_with_id)
+        stream: Callable[[], Awaitable[None]] | None = scope.pop(STREAM, None)
+        if stream is not None:
+            await stream()
+
+    async def _lifespan(self, scope: Any, receive: Any, send: Any) -> None:
+        async def send_without_traceback(message: Any) -> None:
+            await send({**message, "message": ""} if self.start_failed and "message" in message else message)
+
+        await self._app(scope, receive, send_without_traceback)
+
+
+def _request_id(headers: list[tuple[bytes, bytes]]) -> bytes:
+    """Return the client's own id when it is a sane token, else a new one."""
+    for name, value in headers:
+        if name == b"x-request-id" and SANE_REQUEST_ID.fullmatch(value):
+            return value
+    return secrets.token_hex(8).encode()

@@ -1,0 +1,202 @@
+"""How finals are numbered while segments are dropped, settled and forgotten."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from audio.pending_finals import PendingFinals
+from audio.segment import ClosedSegment, Segment, Turn
+
+LENGTH = 1000
+
+
+class Speech:
+    """What a session does with its segments: one is spoken, and those before it wait for their finals."""
+
+    def __init__(self, told: int = 0) -> None:
+        self.due = PendingFinals(told)
+        self.spoken: Segment | None = None
+        self.at = 0
+
+    def speak(self, *, shown: bool = False) -> Segment:
+        self.spoken = Segment(self.due.next_number, self.at, self.at)
+        self.spoken.shown = shown
+        return self.spoken
+
+    def close(self) -> ClosedSegment:
+        """The segment is over."""
+        return self._close(is_last=True)
+
+    def cut(self, *, shown: bool = False) -> ClosedSegment:
+        """The segment is cut, and its rest goes on."""
+        assert self.spoken is not None
+        rest = self.spoken.rest(self.at + LENGTH)
+        closed = self._close(is_last=False)
+        self.spoken, rest.shown = rest, shown
+        return closed
+
+    def _close(self, *, is_last: bool) -> ClosedSegment:
+        assert self.spoken is not None
+        self.at += LENGTH
+        closed = ClosedSegment(self.spoken, self.at, is_last=is_last)
+        self.spoken = None
+        self.due.append(closed)
+        return closed
+
+    def say(self, *, shown: bool = False) -> ClosedSegment:
+        """A whole segment."""
+        self.speak(shown=shown)
+        return self.close()
+
+    def settle(self, *, has_text: bool) -> tuple[int, bool]:
+        """The number of the oldest, and whether it has a final."""
+        closed, is_told = self.due.pop(self.spoken, has_text=has_text)
+        return closed.number, is_told
+
+    def forget(self) -> list[ClosedSegment]:
+        """What is spoken is dropped."""
+        segment, self.spoken = self.spoken, None
+        assert segment is not None
+        self.at += LENGTH
+        return self.due.forget(segment)
+
+
+def test_numbers_go_on_after_the_finals_of_an_earlier_process() -> None:
+    speech = Speech(told=7)
+    speech.say()
+    speech.say()
+    assert (speech.speak().number, speech.due.next_number) == (9, 9)
+    assert [speech.settle(has_text=True) for _ in range(2)] == [(7, True), (8, True)]
+    assert speech.due.told == 9
+
+
+def test_the_oldest_is_first() -> None:
+    speech = Speech()
+    first, second = speech.say(), speech.say()
+    assert speech.due.first is first
+    speech.settle(has_text=True)
+    assert speech.due.first is second
+
+
+def test_one_that_says_nothing_gives_its_number_to_all_that_follow() -> None:
+    speech = Speech()
+    closed = [speech.say() for _ in range(3)]
+    speech.speak()
+    assert speech.settle(has_text=False) == (0, False)
+    assert [later.number for later in closed[1:]] == [0, 1]
+    assert speech.spoken is not None
+    assert speech.spoken.number == 2
+    assert [speech.settle(has_text=True) for _ in range(2)] == [(0, True), (1, True)]
+    assert speech.due.next_number == 2
+
+
+def test_one_in_the_middle_that_says_nothing_leaves_those_before_it_as_they_are() -> None:
+    speech = Speech()
+    for _ in range(4):
+        speech.say()
+    says = (True, False, False, True)
+    assert [speech.settle(has_text=has_text) for has_text in says] == [(0, True), (1, False), (1, False), (1, True)]
+    assert speech.due.told == 2
+
+
+def test_one_that_was_shown_has_a_final_though_it_says_nothing() -> None:
+    speech = Speech()
+    speech.say(shown=True)
+    assert speech.settle(has_text=False) == (0, True)
+    assert speech.due.told == 1
+
+
+def test_one_keeps_its_number_when_a_later_one_was_shown_under_its_own() -> None:
+    speech = Speech()
+    speech.say()
+    later = speech.say(shown=True)
+    assert speech.settle(has_text=False) == (0, True)
+    assert later.number == 1
+
+
+def test_one_keeps_its_number_when_what_is_spoken_was_shown_under_its_own() -> None:
+    speech = Speech()
+    speech.say()
+    spoken = speech.speak(shown=True)
+    assert speech.settle(has_text=False) == (0, True)
+    assert spoken.number == 1
+
+
+def test_one_keeps_its_number_when_a_later_one_was_shown_and_then_forgotten() -> None:
+    speech = Speech()
+    speech.say()
+    speech.speak(shown=True)
+    speech.forget()
+    assert speech.settle(has_text=False) == (0, True)
+    assert speech.speak().number == 2
+
+
+def test_what_was_cut_from_a_forgotten_segment_is_forgotten_with_it() -> None:
+    speech = Speech()
+    before = speech.say()
+    speech.speak()
+    parts = [speech.cut(), speech.cut()]
+    assert speech.forget() == parts
+    assert speech.due.first is before
+    assert len(speech.due) == 1
+
+
+def test_numbers_that_nobody_saw_are_used_again_after_their_segments_are_forgotten() -> None:
+    speech = Speech()
+    speech.speak()
+    speech.cut()
+    speech.forget()
+    assert (speech.due.told, speech.speak().number) == (0, 0)
+
+
+def test_numbers_that_were_seen_are_not_used_again_after_their_segments_are_forgotten() -> None:
+    for shown in ((True, False), (False, True)):
+        speech = Speech()
+        speech.speak(shown=shown[0])
+        speech.cut(shown=shown[1])
+        speech.forget()
+        assert speech.speak().number == 2, shown
+
+
+def test_only_turns_that_are_over_are_told() -> None:
+    speech = Speech()
+    speech.say()
+    speech.speak()
+    speech.cut()
+    assert speech.due.turns() == [Turn(0, LENGTH)]
+    speech.close()
+    assert speech.due.turns() == [Turn(0, LENGTH), Turn(LENGTH, 3 * LENGTH)]
+
+
+STEPS = st.lists(
+    st.sampled_from(["speak", "show", "cut", "close", "settle", "drop", "forget"]), min_size=20, max_size=60
+)
+
+
+@given(STEPS)
+@settings(max_examples=300)
+def test_no_number_is_seen_of_two_segments_and_finals_have_no_other_holes(steps: list[str]) -> None:
+    speech, seen, finals = Speech(), dict[int, int](), list[int]()
+
+    def see(number: int, start: int) -> None:
+        assert seen.setdefault(number, start) == start, "this number was seen of another segment"
+
+    for step in steps:
+        if step == "speak" and speech.spoken is None:
+            speech.speak()
+        elif step == "show" and speech.spoken is not None:
+            speech.spoken.shown = True
+            see(speech.spoken.number, speech.spoken.start)
+        elif step in ("cut", "close") and speech.spoken is not None:
+            speech.cut() if step == "cut" else speech.close()
+        elif step in ("settle", "drop") and speech.due:
+            start = speech.due.first.start
+            number, is_told = speech.settle(has_text=step == "settle")
+            if is_told:
+                finals.append(number)
+                see(number, start)
+        elif step == "forget" and speech.spoken is not None:
+            speech.forget()
+        if speech.spoken is not None:
+            assert speech.spoken.number == speech.due.next_number
+    if "forget" not in steps:
+        assert finals == list(range(len(finals)))

@@ -1,0 +1,76 @@
+"""What callers make of the hint `may_exist`: an engine that cannot know, and so always says True, changes nothing."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from events.feed.start import SubscribeRequest
+from events.log.memory import MemoryLog
+from events.log.port import Append
+from events.log.topics import stored
+from gateway.chat.chats import SendRequest
+from gateway.chat.lane import ChatLane
+from gateway.chat.upstreams.upstream import Upstreams
+from gateway.core.process import Core
+from gateway.errors import Forbidden
+from gateway.settings import Settings
+from tests.support.chats import user
+from tests.support.followers import LOCAL, follow, lane_on, say
+from tests.support.virtual_time import simulated
+
+
+class UnsureLog(MemoryLog):
+    """An engine that cannot know what exists without asking over a network."""
+
+    def may_exist(self, topic: str) -> bool:
+        return True
+
+
+on_both = pytest.mark.parametrize("make", [MemoryLog, UnsureLog], ids=["exact", "always True"])
+
+
+def request(chat_id: str, message_id: str) -> SendRequest:
+    return SendRequest(id=chat_id, message=user(message_id, "hi"))
+
+
+@on_both
+@simulated
+async def test_a_new_chat_begins_once_and_belongs_to_who_began_it(make: type[MemoryLog]) -> None:
+    core = Core(make(), Settings())
+    lane = ChatLane(core, Upstreams([], 1.0))
+    async with core.opened(), lane.opened():
+        first = await lane.chats.send(LOCAL, request("c", "m1"), "key", {})
+        again = await lane.chats.send(LOCAL, request("c", "m1"), "key", {})
+        assert again.reader.topic == first.reader.topic
+        history = await lane.chats.history(LOCAL, "c")
+        assert [message.id for message in history.messages][:1] == ["m1"]
+        assert len(history.runs) == 1
+        with pytest.raises(Forbidden):
+            await lane.chats.send(msgspec.structs.replace(LOCAL, sub="eve"), request("c", "m2"), "", {})
+
+
+STATES: dict[str, dict[str, Any] | None] = {
+    "never written to": None,
+    "with events": {"data": [b"1", b"2"]},
+    "made without an event": {"data": []},
+    "closed": {"data": [b"1"], "close": True},
+}
+
+
+@pytest.mark.parametrize("state", STATES.values(), ids=STATES)
+@on_both
+@simulated
+async def test_a_feed_begins_at_the_head_of_its_topic(make: type[MemoryLog], state: dict[str, Any] | None) -> None:
+    log = make()
+    lane = await lane_on(log)
+    if state is not None:
+        await log.append(Append(topic=stored("a"), **state))
+    reader = await follow(lane, ("a", "b"))
+    assert (reader.hello["recovered"], reader.hello["replay"]) == (True, 0)
+    head = await log.read(stored("a"), 0)
+    assert (reader.begun.epochs, reader.begun.offsets) == ([head.epoch, ""], [head.head, 0])
+    await say(log, "b", "news")
+    assert (await reader.taken()).data == ["news"]
+    resumed = await lane.subscribe(LOCAL, SubscribeRequest(("a", "b"), reader.cursor), patient=True)
+    assert resumed is not None

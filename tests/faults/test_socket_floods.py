@@ -1,0 +1,206 @@
+"""A WebSocket client that sends what means nothing, as fast as it can: it is cut, and nobody else notices.
+
+Real sockets to a real process: one flood after another, from a client that comes back whenever it is cut.
+"""
+
+import contextlib
+import select
+import socket
+import statistics
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import NamedTuple, Self
+
+import httpx2
+import psutil
+import pytest
+
+from tests.conftest import Gateway, UpstreamThread, eventually, serving
+from tests.support.raw_sockets import BINARY, CLOSE, LAST, MORE, PING, PONG, TEXT, UNFINISHED, close_in, dial, frame
+from tests.support.sse_client import chat_body, read_frames
+
+FLOOD_S = 2.0
+LONG_FLOOD_S = 5.0
+CHUNK_BYTES = 120_000
+P99_S = 0.05
+CUT_S = 20.0
+"""Longest time that one connection may flood: its allowance is used up, it is told so, and cut."""
+GROWTH_BYTES = 64 << 20
+"""More than a flood leaves behind: some thousand sessions, and what the allocator keeps."""
+
+
+START = frame(TEXT, b'{"type":"start"}')
+
+
+def repeated(piece: bytes) -> bytes:
+    return piece * (CHUNK_BYTES // len(piece))
+
+
+class Flood(NamedTuple):
+    """What a client sends once, then for ever; and the close code it is told, None when it does not read."""
+
+    flood: bytes
+    code: int | None = 4504
+    prelude: bytes = START
+    path: str = "/api/audio"
+
+
+FLOODS = {
+    "empty pings": Flood(repeated(frame(PING))),
+    "pings of 125 bytes": Flood(repeated(frame(PING, b"x" * 125))),
+    "pongs that nobody asked for": Flood(repeated(frame(PONG))),
+    "empty audio": Flood(repeated(frame(BINARY))),
+    "empty text": Flood(repeated(frame(TEXT)), 4500),
+    "keepalives": Flood(repeated(frame(TEXT, b'{"type":"keepalive"}'))),
+    "fragments of nothing": Flood(repeated(frame(MORE)), 1009, START + frame(UNFINISHED)),
+    "fragments of one byte": Flood(repeated(frame(MORE, b"x")), 1009, START + frame(UNFINISHED)),
+    "messages in pieces of one byte": Flood(repeated(frame(UNFINISHED, b"\0") + frame(LAST, b"\0"))),
+    "pings between fragments": Flood(repeated(frame(PING) * 99 + frame(MORE, b"x")), 4504, START + frame(UNFINISHED)),
+    "pings before `start`": Flood(repeated(frame(PING)), 4504, b""),
+    "pings that are answered to nobody": Flood(repeated(frame(PING, b"x" * 125)), None),
+    "pings after a close of ours": Flood(repeated(frame(PING)), 4500, frame(TEXT, b"nonsense")),
+    "pings after a close of theirs": Flood(repeated(frame(PING)), 1000, START + frame(CLOSE, b"\x03\xe8")),
+    "bytes after a close of theirs": Flood(bytes(CHUNK_BYTES), 1000, START + frame(CLOSE, b"\x03\xe8")),
+    "a frame without end": Flood(bytes(CHUNK_BYTES), 1009, START + b"\x82\xff" + (1 << 40).to_bytes(8) + b"\0\0\0\0"),
+    "events of Realtime": Flood(repeated(frame(TEXT, b"{}")), 4504, b"", "/v1/realtime?intent=transcription"),
+    "pings to Realtime": Flood(repeated(frame(PING)), 4504, b"", "/v1/realtime?intent=transcription"),
+}
+
+
+class Flooder:
+    """One client, again and again, on a thread of its own."""
+
+    def __init__(self, gateway: Gateway, flood: Flood, *, piece_bytes: int = CHUNK_BYTES) -> None:
+        self.codes: list[int | None] = []
+        """How each connection ended: with a close of this code, or without any."""
+        self.lasted: list[float] = []
+        self.reasons: set[str] = set()
+        self._gateway = gateway
+        self._flood = flood
+        self._piece_bytes = piece_bytes
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._over.set()
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        while not self._over.is_set():
+            began = time.monotonic()
+            with dial(self._gateway, self._flood.path) as client:
+                client.sendall(self._flood.prelude)
+                heard = self._send_until_cut(client)
+            if not self._over.is_set():
+                code, reason = close_in(heard)
+                self.codes.append(code)
+                self.reasons.add(reason)
+                self.lasted.append(time.monotonic() - began)
+
+    def _send_until_cut(self, client: socket.socket) -> bytes:
+        client.setblocking(False)
+        flood, heard, at = memoryview(self._flood.flood), bytearray(), 0
+        reads = self._flood.code is not None
+        with contextlib.suppress(OSError):
+            while not self._over.is_set():
+                readable, writable, _ = select.select([client] if reads else [], [client], [], 0.05)
+                if readable:
+                    if not (told := client.recv(1 << 20)):
+                        break
+                    heard += told
+                if writable:
+                    at = (at + client.send(flood[at : at + self._piece_bytes])) % len(flood)
+        return bytes(heard)
+
+
+def memory(gateway: Gateway) -> int:
+    return psutil.Process(gateway.pid).memory_info().rss
+
+
+def latencies(gateway: Gateway, for_s: float) -> list[float]:
+    """How long `/healthz` took, asked again and again on one connection."""
+    taken: list[float] = []
+    asked = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as client:
+        end = time.monotonic() + for_s
+        while (began := time.monotonic()) < end:
+            client.sendall(asked)
+            answer = b""
+            while not answer.endswith(b"}"):
+                answer += client.recv(65_536)
+            assert answer.startswith(b"HTTP/1.1 200")
+            taken.append(time.monotonic() - began)
+            time.sleep(0.005)
+    return taken
+
+
+def p99(values: list[float]) -> float:
+    return statistics.quantiles(values, n=100)[98]
+
+
+@pytest.fixture(scope="module")
+def gateway(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    made = serving(tmp_path_factory.mktemp("floods"), upstream.url, TRILANE_LIMIT_VOICES="10000")
+    made.unit = "all"
+    try:
+        made.start()
+        with dial(made) as client:  # the model is loaded for the first session
+            client.sendall(START)
+            assert client.recv(1)
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_one_who_floods_is_told_and_cut_and_others_are_served(gateway: Gateway, name: str) -> None:
+    before = memory(gateway)
+    with Flooder(gateway, FLOODS[name]) as flooder:
+        taken = latencies(gateway, FLOOD_S)
+        eventually(lambda: flooder.codes, CUT_S, "the client is cut")
+    assert p99(taken) < P99_S, f"{max(taken):.3f} s at worst"
+    assert set(flooder.codes) <= {FLOODS[name].code}, flooder.reasons
+    assert max(flooder.lasted) < CUT_S
+    assert memory(gateway) < before + GROWTH_BYTES
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 6, 7])
+def test_one_who_floods_in_tiny_segments_holds_nobody_up(gateway: Gateway, piece_bytes: int) -> None:
+    with Flooder(gateway, FLOODS["empty pings"], piece_bytes=piece_bytes):
+        taken = latencies(gateway, FLOOD_S)
+    assert p99(taken) < P99_S, f"{max(taken):.3f} s at worst"
+
+
+def test_a_run_beside_a_flood_goes_on_token_by_token(gateway: Gateway) -> None:
+    came: list[float] = []
+    body = chat_body("run", "T=100 I=50")
+    with Flooder(gateway, FLOODS["empty pings"]), ThreadPoolExecutor(1) as beside:
+        asking = beside.submit(latencies, gateway, LONG_FLOOD_S)
+        with httpx2.stream("POST", f"{gateway.url}/api/chat", json=body, timeout=30) as answer:
+            frames = read_frames(stamped(answer.iter_lines(), came))
+        taken = asking.result()
+    assert frames.text == " ".join(f"w{n}" for n in range(100))
+    assert [chunk["type"] for chunk in frames.terminals] == ["finish"]
+    assert max(later - earlier for earlier, later in pairwise(came)) < 1
+    assert p99(taken) < P99_S, f"{max(taken):.3f} s at worst"
+
+
+def stamped(lines: Iterable[str], came: list[float]) -> Iterator[str]:
+    for line in lines:
+        came.append(time.monotonic())
+        yield line
+
+
+# After all that
+
+
+def test_nothing_of_it_was_taken_for_a_fault_of_the_gateway(gateway: Gateway) -> None:
+    eventually(lambda: gateway.fds() < 100, 10, "no connection is left")
+    assert "Traceback" not in gateway.stderr()

@@ -1,0 +1,56 @@
+"""README's tables of settings, made from the declarations in `gateway/settings.py`.
+
+.venv/bin/python -m tests.readme_settings    # writes them into README.md
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from gateway.environment import Variable, variables
+from gateway.settings import VARIABLES, UpstreamSettings
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+COMMAND = ".venv/bin/python -m tests.readme_settings"
+TABLES = {"settings": VARIABLES, "upstream settings": list(variables(UpstreamSettings))}
+UNITS = {"_bytes": [(1 << 30, "GiB"), (1 << 20, "MiB")], "_s": [(86_400, "days")]}
+
+
+def with_tables(text: str) -> str:
+    """A README's text, with every table as the code has it. Raises ValueError where its markers are not found once."""
+    for name, rows in TABLES.items():
+        between = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        text, count = between.subn(lambda found, rows=rows: found[1] + table(rows) + found[2], text)
+        if count != 1:
+            raise ValueError(f"README.md has {count} tables between <!-- {name} --> and <!-- /{name} -->: want one")
+    return text
+
+
+def table(rows: Iterable[Variable]) -> str:
+    lines = ["| variable | default | what it is | permitted |", "|---|---|---|---|"]
+    lines += [f"| `{row.name}` | {default(row)} | {row.meaning} | {row.permitted} |" for row in rows]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def default(row: Variable) -> str:
+    """What holds when the setting is not set; of many bytes or seconds also in a unit that one can read."""
+    match row.default:
+        case msgspec.NODEFAULT:
+            return "required"
+        case None | "" | [] | {}:
+            return ""
+        case int() | float() as number:
+            return f"{number:g}" if number < 1000 else f"{number:.0f}{in_larger_unit(row.name, number)}"
+        case other:
+            return f"`{other}`"
+
+
+def in_larger_unit(name: str, number: float) -> str:
+    units = next((units for end, units in UNITS.items() if name.lower().endswith(end)), [])
+    return next((f" ({number // size:g} {unit})" for size, unit in units if number >= size), "")
+
+
+if __name__ == "__main__":
+    README.write_text(with_tables(README.read_text()))

@@ -1,0 +1,73 @@
+"""README shows every setting as it is declared, and every setting that is declared does something."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from gateway.settings import VARIABLES, DefaultUpstream, Limits, Settings, UpstreamSettings
+from tests.readme_settings import COMMAND, README, with_tables
+
+ROOT = README.parent
+STRUCTS = (Settings, Limits, UpstreamSettings, DefaultUpstream)
+UPSTREAMS = {"upstream", "u", "generation"}
+"""What the sources call that whose `settings` are an upstream's."""
+
+
+def test_the_tables_are_as_the_settings_are_declared() -> None:
+    text = README.read_text()
+    assert text == with_tables(text), f"README.md shows settings otherwise than they are declared; run: {COMMAND}"
+
+
+def test_a_table_without_its_markers_is_refused() -> None:
+    with pytest.raises(ValueError, match="<!-- settings -->"):
+        with_tables("no table")
+
+
+def test_every_setting_says_what_it_is() -> None:
+    assert [variable.name for variable in VARIABLES if not (variable.meaning and variable.permitted)] == []
+
+
+# Every setting has a reader
+
+
+def reads(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """(struct, field) of every attribute that a module reads of settings, by what the sources call them."""
+    names = {name.id for name in ast.walk(tree) if isinstance(name, ast.Name)}
+    settings = "UpstreamSettings" if "UpstreamSettings" in names and "Settings" not in names else "Settings"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            own = (read for read in ast.walk(node) if isinstance(read, ast.Attribute))
+            yield from ((node.name, read.attr) for read in own if ast.unparse(read.value) == "self")
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+            owner, _, holder = ast.unparse(node.value).rpartition(".")
+            if holder == "limits":
+                yield "Limits", node.attr
+            elif holder.strip("_") == "settings":
+                yield ("UpstreamSettings" if owner in UPSTREAMS else settings), node.attr
+            elif holder == "upstream":
+                yield "UpstreamSettings", node.attr
+
+
+def sources() -> Iterator[Path]:
+    for room in ("gateway", "routes", "events", "audio"):
+        yield from (ROOT / room).rglob("*.py")
+
+
+@pytest.mark.parametrize("struct", STRUCTS, ids=lambda struct: struct.__name__)
+def test_every_setting_is_read_by_some_source(struct: type[msgspec.Struct]) -> None:
+    found = {read for path in sources() for read in reads(ast.parse(path.read_text()))}
+    unread = [field for field in struct.__struct_fields__ if (struct.__name__, field) not in found]
+    assert unread == [], f"no source reads these fields of {struct.__name__}; remove them, or read them"
+
+
+def test_a_read_is_told_from_one_of_another_struct() -> None:
+    text = "def f(settings: Settings, u): return settings.run_s, u.settings.model, settings.limits.runs, other.ping_s"
+    assert set(reads(ast.parse(text))) == {
+        ("Settings", "run_s"),
+        ("UpstreamSettings", "model"),
+        ("Settings", "limits"),
+        ("Limits", "runs"),
+    }
