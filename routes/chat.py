@@ -5,9 +5,10 @@ from litestar import delete, get, post
 from litestar.types import ASGIApp
 from msgspec import UNSET, Raw, UnsetType
 
-from gateway.chat.chats import ChatSnapshot, SendRequest
+from gateway.chat.chats import ChatSnapshot
 from gateway.chat.lane import ChatLane
 from gateway.chat.listing import ChatPage
+from gateway.chat.submission import SendRequest
 from gateway.chat.topics import check_id
 from routes.requests import AnyRequest, body_of, caller, cursor, decode, header
 from routes.streams import nothing

@@ -6,34 +6,34 @@ any chat. Changes are compare-and-append: of two devices that write at once, one
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 from weakref import WeakValueDictionary
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import Raw
 
-from events.log.cursor import decode_cursor
+from events.log.cursor import NOWHERE, decode_cursor, encode_cursor
 from events.log.hub import Hub, TopicReader
 from events.log.port import Append, Block, EventLog, Position
 from events.log.ring import Encode
 from gateway.access.auth import Principal
-from gateway.chat.chat_record import (
+from gateway.chat.ending import Aborted
+from gateway.chat.history import History, read_history, reconcile, request_key
+from gateway.chat.listing import ChatPage, list_chats
+from gateway.chat.records.chat_record import (
     ChatCreated,
     ChatEvent,
     RunFinished,
     RunInfo,
     RunStarted,
     StopCommand,
-    Trigger,
     decode_event,
     encode_event,
 )
-from gateway.chat.ending import Aborted
-from gateway.chat.history import History, read_history, reconcile, request_key
-from gateway.chat.listing import ChatPage, list_chats
-from gateway.chat.messages import UIMessage, to_upstream
+from gateway.chat.records.messages import UIMessage, to_upstream
 from gateway.chat.run import Run
-from gateway.chat.runs import OnDisconnect, Runs
+from gateway.chat.runs import Runs
+from gateway.chat.submission import SendRequest, Submission
 from gateway.chat.topics import chat_topic, check_id, new_run_id, run_topic
 from gateway.errors import BadRequest, Gone, LogConflict, NotFound
 
@@ -44,39 +44,6 @@ _json = msgspec.json.Encoder().encode
 T = TypeVar("T")
 EncoderOf = Callable[[str], Encode]
 """The encoder of a dialect for the run of an id. Two that it makes for one run are equal, so that readers share."""
-
-
-class SendRequest(msgspec.Struct, kw_only=True, rename="camel"):
-    """What a client sends to a chat."""
-
-    id: str
-    messages: list[UIMessage] | UnsetType = UNSET
-    message: UIMessage | UnsetType = UNSET
-    trigger: Trigger = "submit-message"
-    message_id: str | None = None
-    model: str | None = None
-    on_disconnect: OnDisconnect = "continue"
-
-    def posted(self) -> list[UIMessage]:
-        if isinstance(self.message, UnsetType) == isinstance(self.messages, UnsetType):
-            raise BadRequest("send either `messages` or `message`")
-        posted = [self.message] if isinstance(self.message, UIMessage) else self.messages
-        assert not isinstance(posted, UnsetType)
-        for message in posted:
-            check_id("message id", message.id)
-        return posted
-
-
-class Submission(NamedTuple):
-    """One request to a chat, checked."""
-
-    who: Principal
-    request: SendRequest
-    posted: list[UIMessage]
-    key: str
-    """What makes a repeated request the same run."""
-    extra: dict[str, Raw]
-    """Top-level fields of the request that are not ours; they are kept with the run."""
 
 
 class ActiveRun(msgspec.Struct, frozen=True, rename="camel"):
@@ -112,7 +79,7 @@ class Chats:
 
     async def snapshot(self, who: Principal, chat_id: str) -> ChatSnapshot:
         history = await self._existing(who, chat_id)
-        active = history.active and ActiveRun(history.active.run_id, f"{history.active.run_id}.0.0")
+        active = history.active and ActiveRun(history.active.run_id, encode_cursor(history.active.run_id, NOWHERE))
         return ChatSnapshot(chat_id, history.messages, active, [])
 
     async def page(self, who: Principal, cursor: str | None) -> ChatPage:

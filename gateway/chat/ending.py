@@ -13,10 +13,10 @@ from msgspec import Raw
 
 from events.log.port import Append
 from events.log.topics import stored, user_topic
-from gateway.chat.chat_record import RunFinished, RunInfo, encode_event
-from gateway.chat.messages import UIMessage
-from gateway.chat.record import RECORD, FinishReason
-from gateway.chat.recorder import Recorder
+from gateway.chat.records.chat_record import RunFinished, RunInfo, encode_event
+from gateway.chat.records.messages import UIMessage
+from gateway.chat.records.record import RECORD, FinishReason
+from gateway.chat.records.recorder import Recorder
 from gateway.chat.topics import chat_topic, run_topic
 from gateway.core.usage import Usage, UsageRow, settled
 from gateway.errors import TrilaneError

@@ -1,6 +1,6 @@
 """A chat as its topic tells it: fold the events, and reconcile what a client posts with what is stored.
 
-Pure but for `read_history`. What each event means stands with its type, in `gateway.chat.chat_record`.
+Pure but for `read_history`. What each event means stands with its type, in `gateway.chat.records.chat_record`.
 """
 
 from hashlib import sha256
@@ -10,7 +10,7 @@ import msgspec
 
 from events.log.port import Block, EventLog
 from events.log.reading import read_to_head
-from gateway.chat.chat_record import (
+from gateway.chat.records.chat_record import (
     ChatCreated,
     ChatEvent,
     RunFinished,
@@ -20,7 +20,7 @@ from gateway.chat.chat_record import (
     Truncate,
     decode_event,
 )
-from gateway.chat.messages import UIMessage, merge_tool_results
+from gateway.chat.records.messages import UIMessage, merge_tool_results
 from gateway.chat.topics import chat_topic, check_id
 from gateway.errors import BadRequest
 

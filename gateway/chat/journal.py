@@ -13,9 +13,9 @@ import msgspec
 import structlog
 
 from events.log.port import Append, Appended, EventLog
-from gateway.chat.chat_record import RunFinished, RunInfo
 from gateway.chat.ending import RunEnding
-from gateway.chat.record import HEARTBEAT, RECORD, RUN
+from gateway.chat.records.chat_record import RunFinished, RunInfo
+from gateway.chat.records.record import HEARTBEAT, RECORD, RUN
 from gateway.chat.topics import run_topic
 from gateway.errors import LogConflict, LogError, TrilaneError
 

@@ -13,15 +13,16 @@ import msgspec
 from msgspec import Raw
 
 from gateway.access.auth import Principal
-from gateway.chat.chat_record import RunInfo
-from gateway.chat.chats import Attached, Chats, SendRequest
+from gateway.chat.chats import Attached, Chats
 from gateway.chat.dialects import ui_message
 from gateway.chat.dialects.openai import CompletionFrames, CompletionRequest, completion
 from gateway.chat.dialects.ui_message import DONE, UIFrames
 from gateway.chat.ending import Failed
 from gateway.chat.legacy import adopt_format
+from gateway.chat.records.chat_record import RunInfo
 from gateway.chat.run import Run
 from gateway.chat.runs import Runs
+from gateway.chat.submission import SendRequest, extra_fields
 from gateway.chat.topics import new_run_id
 from gateway.chat.upstreams.failover import Upstreams
 from gateway.core.process import Core
@@ -64,7 +65,7 @@ class ChatLane:
 
     async def send(self, who: Principal, request: SendRequest, key: str, fields: dict[str, Raw]) -> EventStream:
         """`key`: the client's own name for the request, or empty. `fields`: all of its body."""
-        extra = ui_message.extra_fields(fields)
+        extra = extra_fields(fields)
         return self._stream(await self.chats.send(who, request, key, extra, UIFrames))
 
     async def follow(self, who: Principal, chat_id: str, cursor: str | None) -> EventStream | None:

@@ -5,8 +5,8 @@ import re
 import msgspec
 
 from events.log.port import EventLog, TopicInfo
-from gateway.chat.chat_record import ChatCreated, decode_event
-from gateway.chat.messages import UIMessage, text_of
+from gateway.chat.records.chat_record import ChatCreated, decode_event
+from gateway.chat.records.messages import UIMessage, text_of
 from gateway.chat.topics import CHATS
 from gateway.errors import BadRequest
 

@@ -11,12 +11,12 @@ import structlog
 
 from events.log.hub import Hub
 from events.log.port import Append, Appended, Block, EventLog, Position
-from gateway.chat.chat_record import RunFinished, RunInfo, StopCommand, decode_event
 from gateway.chat.ending import Aborted, Failed, Finished, Outcome, RunEnding
 from gateway.chat.journal import Journal
 from gateway.chat.producers.producer import Producer
-from gateway.chat.record import FinishReason
-from gateway.chat.recorder import Recorder
+from gateway.chat.records.chat_record import RunFinished, RunInfo, StopCommand, decode_event
+from gateway.chat.records.record import FinishReason
+from gateway.chat.records.recorder import Recorder
 from gateway.chat.topics import chat_topic
 from gateway.core.usage import Usage
 from gateway.errors import LogError, TrilaneError, UpstreamTimeout
@@ -123,10 +123,13 @@ class Run:
         self.journal.write_now(records)
         if not self.verdict.done():
             self.verdict.set_result(None)
-        self._tick()
+        self.deadline_moved()
 
     def deadline_moved(self) -> None:
-        self._tick()
+        """Looks at the deadlines in the loop's next turn: never from the run's own task, which that may cancel."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(0, self._tick)
 
     # The life
 

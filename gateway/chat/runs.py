@@ -6,7 +6,6 @@ Of several that try, one wins; the dead producer, should it wake, finds the topi
 
 import asyncio
 from collections.abc import Callable
-from typing import Literal
 
 import msgspec
 import structlog
@@ -14,13 +13,14 @@ from msgspec import Raw
 
 from events.log.port import Append, EventLog
 from events.log.reading import read_to_head
-from gateway.chat.chat_record import RunInfo
 from gateway.chat.ending import Aborted, Failed, Outcome, RunEnding, notice
 from gateway.chat.history import read_history
 from gateway.chat.producers.completion import CompletionProducer
-from gateway.chat.record import RECORD, RUN
-from gateway.chat.recorder import Recorder, replayed
+from gateway.chat.records.chat_record import RunInfo
+from gateway.chat.records.record import RECORD, RUN
+from gateway.chat.records.recorder import Recorder, replayed
 from gateway.chat.run import Run
+from gateway.chat.submission import CancelAfter, OnDisconnect
 from gateway.chat.topics import RUNS, run_id_of, run_topic
 from gateway.chat.upstreams.failover import Upstreams
 from gateway.chat.upstreams.upstream import Request
@@ -34,14 +34,6 @@ SWEEP_S = 2.0
 MAX_OPEN_SWEPT = 10_000
 
 log = structlog.get_logger("runs")
-
-
-class CancelAfter(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    cancel_after: float
-    """Seconds with nobody attached."""
-
-
-OnDisconnect = Literal["continue", "cancel"] | CancelAfter
 
 
 class Runs:

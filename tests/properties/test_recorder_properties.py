@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from events.log.port import Block
 from gateway.chat.dialects.openai import CompletionFrames
 from gateway.chat.dialects.ui_message import UIFrames
-from gateway.chat.record import RECORD
-from gateway.chat.recorder import Recorder, replayed
+from gateway.chat.records.record import RECORD
+from gateway.chat.records.recorder import Recorder, replayed
 from gateway.chat.upstreams.chunks import AnswerChunk
-from tests.support.answers import completion, deltas, kept
+from tests.support.answers import completion, deltas, message_parts
 from tests.support.shown import Shown
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
@@ -90,9 +90,9 @@ def test_every_stream_is_legal_and_ends_once(reads: list[list[AnswerChunk]], end
     shown = Shown(records + ended(recorder, end))
     assert shown.ending is not None
     assert (shown.ending["type"], shown.message_id) == (end, "m")
-    assert comparable(shown.parts) == comparable(kept(recorder))
+    assert comparable(shown.parts) == comparable(message_parts(recorder))
     inputs = [part["input"] for part in shown.parts if part.get("state") == "input-available"]
-    assert inputs == [part["input"] for part in kept(recorder) if part.get("state") == "input-available"]
+    assert inputs == [part["input"] for part in message_parts(recorder) if part.get("state") == "input-available"]
 
 
 @given(answers(), ENDS, st.integers(0, 30))
@@ -101,7 +101,7 @@ def test_another_process_knows_of_a_run_what_its_log_holds(reads: list[list[Answ
     recorder = Recorder()
     records = [*recorder.start("m"), *recorder.speaker("gpt"), *written(recorder, reads[: cut % (len(reads) + 1)])]
     resumed = replayed(records)
-    assert kept(resumed) == kept(recorder)
+    assert message_parts(resumed) == message_parts(recorder)
     assert resumed.emitted == recorder.emitted
     assert ended(resumed, end) == ended(recorder, end)
 

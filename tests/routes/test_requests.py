@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from litestar import Request
 
-from gateway.chat.chats import SendRequest
+from gateway.chat.submission import SendRequest
 from gateway.errors import BadRequest
 from routes.requests import QUERY_NAMES, AnyRequest, cursor, decode
 

@@ -8,9 +8,9 @@ import msgspec
 from msgspec import Raw
 
 from events.log.port import Block
-from gateway.chat.chat_record import ChatEvent, encode_event
 from gateway.chat.history import Change, History
-from gateway.chat.messages import Role, UIMessage
+from gateway.chat.records.chat_record import ChatEvent, encode_event
+from gateway.chat.records.messages import Role, UIMessage
 
 
 def message(message_id: str, role: Role, *parts: str | dict[str, Any]) -> UIMessage:

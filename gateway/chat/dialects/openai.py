@@ -11,9 +11,9 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from events.log.port import Block
-from gateway.chat.chat_record import RunFinished
-from gateway.chat.messages import parts_of
-from gateway.chat.record import (
+from gateway.chat.records.chat_record import RunFinished
+from gateway.chat.records.messages import parts_of
+from gateway.chat.records.record import (
     RECORD,
     ApprovalRequest,
     Data,
@@ -228,6 +228,8 @@ def completion(finished: RunFinished, model: str, created: int) -> dict[str, Any
     """A finished run as one `chat.completion`."""
     parts = parts_of(finished.message) if finished.message else []
     message: dict[str, object] = {"role": "assistant", "refusal": None}
+    for part in parts:
+        message = _fields_of(part.provider_fields) | message
     message["content"] = "".join(part.text for part in parts if part.type == "text") or None
     if thought := "".join(part.text for part in parts if part.type == "reasoning"):
         message["reasoning_content"] = thought

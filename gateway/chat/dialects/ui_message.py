@@ -6,17 +6,13 @@ A run's records are stored as this dialect has them, so a frame is made without 
 import random
 
 import msgspec
-from msgspec import Raw
 
+from events.log.cursor import cursor_prefix
 from events.log.port import Block
-from gateway.chat.chats import SendRequest
-from gateway.chat.record import RECORD
-from gateway.errors import BadRequest
+from gateway.chat.records.record import RECORD
 
 HEADERS = [(b"x-vercel-ai-ui-message-stream", b"v1")]
 DONE = b"data: [DONE]\n\n"
-MAX_EXTRA = 64
-OURS = {field.encode_name for field in msgspec.structs.fields(SendRequest)}
 
 
 class UIFrames(msgspec.Struct, frozen=True):
@@ -27,16 +23,8 @@ class UIFrames(msgspec.Struct, frozen=True):
     def __call__(self, epoch: str, block: Block) -> list[bytes]:
         if block.name != RECORD:
             return [b""] * len(block.data)
-        lead = f"id: {self.run_id}.{epoch}.".encode()
+        lead = b"id: " + cursor_prefix(self.run_id, epoch)
         return [b"%b%d\ndata: %b\n\n" % (lead, offset, data) for offset, data in enumerate(block.data, block.first)]
-
-
-def extra_fields(body: dict[str, Raw]) -> dict[str, Raw]:
-    """Top-level fields that are not ours: an AI SDK client adds what its application wants to say."""
-    extra = {name: value for name, value in body.items() if name not in OURS}
-    if len(extra) > MAX_EXTRA:
-        raise BadRequest(f"{len(extra)} extra fields: at most {MAX_EXTRA} are allowed")
-    return extra
 
 
 def farewell() -> bytes:

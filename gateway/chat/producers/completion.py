@@ -7,7 +7,7 @@ import asyncio
 
 from gateway.chat.producers.completion_records import CompletionRecords
 from gateway.chat.producers.producer import NEVER, Sink
-from gateway.chat.record import FinishReason
+from gateway.chat.records.record import FinishReason
 from gateway.chat.upstreams.chunks import FINISH_REASONS, AnswerChunk
 from gateway.chat.upstreams.failover import Upstreams
 from gateway.chat.upstreams.upstream import Generation, Request

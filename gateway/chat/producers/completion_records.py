@@ -3,8 +3,8 @@
 import msgspec
 from msgspec import UNSET, Raw
 
-from gateway.chat.record import ProviderFields, TextKind
-from gateway.chat.recorder import Recorder
+from gateway.chat.records.record import ProviderFields, TextKind
+from gateway.chat.records.recorder import Recorder
 from gateway.chat.upstreams.chunks import AnswerChunk, ExtendedDelta, ToolCall
 
 

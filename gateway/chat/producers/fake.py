@@ -5,7 +5,7 @@ import asyncio
 import msgspec
 
 from gateway.chat.producers.producer import NEVER, Sink
-from gateway.chat.record import FinishReason
+from gateway.chat.records.record import FinishReason
 from gateway.core.usage import Usage
 from gateway.errors import TrilaneError
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from gateway.chat.record import FinishReason
-from gateway.chat.recorder import Recorder
+from gateway.chat.records.record import FinishReason
+from gateway.chat.records.recorder import Recorder
 from gateway.core.usage import Usage
 
 NEVER = float("inf")

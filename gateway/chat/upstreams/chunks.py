@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from gateway.chat.record import FinishReason
+from gateway.chat.records.record import FinishReason
 from gateway.core.usage import UpstreamUsage
 
 

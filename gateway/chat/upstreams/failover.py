@@ -8,8 +8,10 @@ import asyncio
 import msgspec
 
 from gateway.chat.upstreams.chunks import AnswerChunk
+from gateway.chat.upstreams.openai import OpenAIUpstream
 from gateway.chat.upstreams.upstream import Generation, Request, Upstream
 from gateway.errors import NotFound, Overloaded, UpstreamError, UpstreamTimeout
+from gateway.settings import Settings
 
 
 class OpenedGeneration(msgspec.Struct):
@@ -83,6 +85,16 @@ class Upstreams:
     async def aclose(self) -> None:
         for upstream in self.all:
             await upstream.aclose()
+
+
+def open_upstreams(settings: Settings) -> Upstreams:
+    """Return the upstreams that the operator's settings name, or the embedded model when they name none."""
+    upstreams: list[Upstream] = [OpenAIUpstream(upstream) for upstream in settings.upstreams]
+    if not upstreams:
+        from gateway.chat.upstreams.embedded import EmbeddedUpstream
+
+        upstreams.append(EmbeddedUpstream())
+    return Upstreams(upstreams, settings.first_token_s)
 
 
 def _is_visible(chunks: list[AnswerChunk]) -> bool:

@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 from events.log.port import Block
-from gateway.chat.chat_record import RunFinished, RunStarted, Trigger, encode_event
 from gateway.chat.history import Change, History, reconcile, request_key
-from gateway.chat.messages import UIMessage
+from gateway.chat.records.chat_record import RunFinished, RunStarted, Trigger, encode_event
+from gateway.chat.records.messages import UIMessage
 from gateway.core.usage import Usage
 from gateway.errors import BadRequest
 from tests.support.chats import after, answer, brief, fold, history, message, tool, user

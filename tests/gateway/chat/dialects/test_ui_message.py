@@ -3,12 +3,10 @@
 import json
 
 import pytest
-from msgspec import Raw
 
 from events.log.port import Block
-from gateway.chat.dialects.ui_message import MAX_EXTRA, UIFrames, extra_fields, farewell
-from gateway.chat.record import RECORD
-from gateway.errors import BadRequest
+from gateway.chat.dialects.ui_message import UIFrames, farewell
+from gateway.chat.records.record import RECORD
 from tests.support.answers import PROVIDER, recorded
 
 # Frames
@@ -34,28 +32,17 @@ def test_readers_of_one_run_share_their_frames() -> None:
 def test_fields_of_a_provider_reach_the_client_as_they_are_stored() -> None:
     """What a provider adds to a delta and we do not know."""
     fields = {"annotations": [{"type": "url_citation", "url": "https://a"}]}
-    _, records = recorded({"content": "so"}, {"content": "!", "unknown": fields})
+    _, records = recorded({"content": "so"}, {"content": "!", **fields})
     [frame] = UIFrames("run")("ep", Block(first=1, data=records[-1:], name=RECORD, time_ms=0))
     assert json.loads(frame.split(b"data: ")[1])["providerMetadata"] == {PROVIDER: fields}
 
 
-# What else the dialect knows
-
-
-def test_fields_that_are_not_ours_are_extra() -> None:
-    body = {name: Raw(b"1") for name in ("id", "messages", "message", "trigger", "messageId", "model", "mood")}
-    assert list(extra_fields(body)) == ["mood"]
-
-
-def test_too_many_extra_fields_are_refused() -> None:
-    extra_fields({f"x{number}": Raw(b"1") for number in range(MAX_EXTRA)})
-    with pytest.raises(BadRequest, match="65 extra fields"):
-        extra_fields({f"x{number}": Raw(b"1") for number in range(MAX_EXTRA + 1)})
+# Leaving
 
 
 def test_the_farewell_has_data_that_no_client_shows() -> None:
     retry, data = farewell().decode().splitlines()[:2]
-    said = json.loads(data.removeprefix("data: "))
-    assert (said["type"], said["transient"]) == ("data-drain", True)
-    assert retry == f"retry: {said['data']['retry']}"
-    assert 1000 <= said["data"]["retry"] <= 4000
+    record = json.loads(data.removeprefix("data: "))
+    assert (record["type"], record["transient"]) == ("data-drain", True)
+    assert retry == f"retry: {record['data']['retry']}"
+    assert 1000 <= record["data"]["retry"] <= 4000

@@ -11,8 +11,8 @@ from typing import assert_never
 import msgspec
 from msgspec import UNSET, Raw
 
-from gateway.chat.message_parts import NOT_JSON, MessageParts, TextPart, ToolPart
-from gateway.chat.record import (
+from gateway.chat.records.message_parts import NOT_JSON, MessageParts, TextPart, ToolPart
+from gateway.chat.records.record import (
     ApprovalRequest,
     Data,
     FinishReason,

@@ -40,11 +40,18 @@ class MessagePart(msgspec.Struct, frozen=True, rename="camel"):
     error_text: str = ""
     media_type: str = ""
     url: str = ""
+    provider_metadata: Raw | UnsetType = UNSET
+    data: Raw | UnsetType = UNSET
 
     @property
     def tool(self) -> str:
         """The tool's name, when this is a tool part."""
         return self.tool_name if self.type == "dynamic-tool" else self.type.removeprefix("tool-")
+
+    @property
+    def provider_fields(self) -> Raw | UnsetType:
+        """`{"<provider>": {...}}`: what a provider has added to its answer and we do not know."""
+        return self.data if self.type == "data-provider" else self.provider_metadata
 
     @property
     def arguments(self) -> str:

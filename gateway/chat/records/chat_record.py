@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import msgspec
 from msgspec import Raw
 
-from gateway.chat.messages import UIMessage
+from gateway.chat.records.messages import UIMessage
 from gateway.core.usage import Usage
 
 Trigger = Literal["submit-message", "regenerate-message"]

@@ -7,9 +7,9 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from gateway.chat.recorder import Recorder, replayed
+from gateway.chat.records.recorder import Recorder, replayed
 from gateway.chat.upstreams.chunks import AnswerChunk
-from tests.support.answers import call, completion, deltas, kept, recorded, types
+from tests.support.answers import call, completion, deltas, message_parts, recorded, types
 from tests.support.shown import Shown
 
 
@@ -62,7 +62,7 @@ def test_a_refusal_is_shown_as_text() -> None:
 def test_any_text_stays_on_one_line_and_comes_back(text: str) -> None:
     recorder, records = recorded({"content": text}, {"reasoning": text})
     assert [part["text"] for part in Shown(records + recorder.finish("stop", {})).parts] == [text, text]
-    assert [part["text"] for part in kept(recorder)] == [text, text]
+    assert [part["text"] for part in message_parts(recorder)] == [text, text]
 
 
 @pytest.mark.parametrize(
@@ -179,9 +179,9 @@ def test_arguments_that_are_no_json_are_told_as_an_error(arguments: str) -> None
 
 def test_a_call_with_invalid_arguments_is_stored_as_it_was_shown() -> None:
     recorder, records = recorded(call(0, '{"a":', id="c", name="f"))
-    assert kept(recorder)[0]["state"] == "input-streaming"
+    assert message_parts(recorder)[0]["state"] == "input-streaming"
     shown = Shown(records + recorder.finish("tool-calls", {}))
-    assert kept(recorder)[0]["state"] == shown.parts[0]["state"] == "output-error"
+    assert message_parts(recorder)[0]["state"] == shown.parts[0]["state"] == "output-error"
 
 
 @pytest.mark.parametrize("end", ["finish", "error"])
@@ -190,7 +190,7 @@ def test_arguments_that_are_nested_too_deeply_are_no_json(end: str) -> None:
     recorder, records = recorded(call(0, "[" * 5000, id="c", name="f"))
     records += recorder.finish("stop", {}) if end == "finish" else recorder.error("no", {})
     assert Shown(records).ending is not None
-    assert kept(recorder)[0]["toolCallId"] == "c"
+    assert message_parts(recorder)[0]["toolCallId"] == "c"
 
 
 # The ends
@@ -211,7 +211,7 @@ def test_an_error_closes_the_text_and_says_what_happened_before_it_ends() -> Non
     shown = Shown(records + last)
     assert shown.ending == {"type": "error", "errorText": "the upstream was cut"}
     assert shown.metadata["code"] == "upstream_cut"
-    assert shown.parts == kept(recorder) == [{"type": "text", "text": "half", "state": "done"}]
+    assert shown.parts == message_parts(recorder) == [{"type": "text", "text": "half", "state": "done"}]
 
 
 def test_an_abort_closes_the_text_and_says_why() -> None:
@@ -227,7 +227,7 @@ def test_a_tool_call_that_was_cut_never_becomes_available(end: str) -> None:
     recorder, records = recorded(call(0, '{"amount": 1', id="c", name="pay"), call(1, "{}", id="d", name="pay"))
     records += recorder.error("cut", {}) if end == "error" else recorder.abort("stopped", {})
     assert [part["state"] for part in Shown(records).parts] == ["input-streaming"] * 2
-    assert [part["state"] for part in kept(recorder)] == ["input-streaming"] * 2
+    assert [part["state"] for part in message_parts(recorder)] == ["input-streaming"] * 2
 
 
 def test_an_end_without_anything_before_it_is_complete() -> None:
@@ -236,14 +236,14 @@ def test_an_end_without_anything_before_it_is_complete() -> None:
         records += getattr(recorder, end)("other", {})
         shown = Shown(records)
         assert shown.ending is not None
-        assert (shown.ending["type"], shown.parts, kept(recorder)) == (end, [], [])
+        assert (shown.ending["type"], shown.parts, message_parts(recorder)) == (end, [], [])
 
 
 def test_an_answer_that_is_continued_keeps_its_earlier_parts() -> None:
     earlier = Raw(b'{"type":"tool-f","toolCallId":"c","state":"output-available","input":{},"output":1}')
     recorder = Recorder([earlier])
     completion(recorder).write(deltas({"content": "so: 1"}))
-    assert [part["type"] for part in kept(recorder)] == ["tool-f", "step-start", "text"]
+    assert [part["type"] for part in message_parts(recorder)] == ["tool-f", "step-start", "text"]
     assert bytes(recorder.parts.encoded()[0]) == bytes(earlier)
 
 
@@ -266,16 +266,16 @@ RESUMED: dict[str, list[dict[str, Any]]] = {
 def test_another_process_ends_a_run_as_its_own_would(found: list[dict[str, Any]], end: str) -> None:
     recorder, records = recorded(*found)
     resumed = replayed(records)
-    assert kept(resumed) == kept(recorder)
+    assert message_parts(resumed) == message_parts(recorder)
     assert resumed.emitted == recorder.emitted
     assert getattr(resumed, end)("other", {}) == getattr(recorder, end)("other", {})
-    assert kept(resumed) == kept(recorder)
+    assert message_parts(resumed) == message_parts(recorder)
 
 
 def test_taking_over_a_continued_answer_keeps_its_earlier_parts() -> None:
     earlier = [Raw(b'{"type":"text","text":"before"}')]
     records = completion(Recorder(earlier)).write(deltas({"content": "after"}))
-    assert [part.get("text") for part in kept(replayed(records, earlier))] == ["before", None, "after"]
+    assert [part.get("text") for part in message_parts(replayed(records, earlier))] == ["before", None, "after"]
 
 
 def test_chunks_of_a_newer_version_do_not_stop_it() -> None:
@@ -284,4 +284,7 @@ def test_chunks_of_a_newer_version_do_not_stop_it() -> None:
         b'{"type":"data-x","data":[1],"id":"i"}',
         b'{"type":"text-delta","id":"t0","delta":"a"}',
     ]
-    assert kept(replayed(records))[0]["text"] == "a"
+    assert message_parts(replayed(records)) == [
+        {"type": "data-x", "id": "i", "data": [1]},
+        {"type": "text", "text": "a", "state": "done"},
+    ]

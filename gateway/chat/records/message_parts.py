@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import msgspec
 from msgspec import UNSET, Raw
 
-from gateway.chat.record import Data, ProviderMetadata, TextKind
+from gateway.chat.records.record import Data, ProviderMetadata, TextKind
 
 STEP_START = Raw(b'{"type":"step-start"}')
 """Parts two steps: tools called in one step ran side by side, in two steps one after the other."""
