@@ -42,7 +42,7 @@ class Aborted(msgspec.Struct, frozen=True):
     reason: str
 
 
-Outcome = Finished | Failed | Aborted
+RunOutcome = Finished | Failed | Aborted
 
 
 class Conclusion(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +71,14 @@ class RunEnding:
     """
 
     def __init__(
-        self, info: RunInfo, outcome: Outcome, recorder: Recorder, usage: Usage, *, model: str = "", upstream: str = ""
+        self,
+        info: RunInfo,
+        outcome: RunOutcome,
+        recorder: Recorder,
+        usage: Usage,
+        *,
+        model: str = "",
+        upstream: str = "",
     ) -> None:
         """`model` and `upstream`: who answered, when somebody did."""
         self._info = info
@@ -128,7 +135,7 @@ class RunEnding:
         )
 
 
-def _conclude(outcome: Outcome, recorder: Recorder, metadata: dict[str, object]) -> Conclusion:
+def _conclude(outcome: RunOutcome, recorder: Recorder, metadata: dict[str, object]) -> Conclusion:
     match outcome:
         case Finished(reason):
             return Conclusion(

@@ -30,7 +30,7 @@ from gateway.errors import Overloaded, TrilaneError
 from gateway.serving.sse import EventStream, send_problem
 from gateway.serving.whole import unless_gone
 
-Answer = Callable[[Any, Any, Any], Awaitable[None]]
+AsgiAnswer = Callable[[Any, Any, Any], Awaitable[None]]
 """An ASGI application that answers one request."""
 
 
@@ -94,7 +94,7 @@ class ChatLane:
 
     # Completions, which belong to no chat and end with their connection
 
-    async def complete(self, who: Principal, request: CompletionRequest) -> Answer:
+    async def complete(self, who: Principal, request: CompletionRequest) -> AsgiAnswer:
         limits, run_id = self.settings.limits, new_run_id()
         size = sum(map(len, request.messages))
         info = RunInfo(run_id=run_id, sub=who.sub, message_id=f"msg-{run_id}", model=request.model, prompt_bytes=size)

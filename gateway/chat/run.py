@@ -11,7 +11,7 @@ import structlog
 
 from events.log.hub import Hub
 from events.log.port import Append, Appended, Block, EventLog, Position
-from gateway.chat.ending import Aborted, Failed, Finished, Outcome, RunEnding
+from gateway.chat.ending import Aborted, Failed, Finished, RunEnding, RunOutcome
 from gateway.chat.journal import Journal
 from gateway.chat.producers.producer import Producer
 from gateway.chat.records.chat_record import RunFinished, RunInfo, StopCommand, decode_event
@@ -43,7 +43,7 @@ class Run:
         self.finished: asyncio.Future[RunFinished | None] = loop.create_future()
         """Done when the end is in the log; None when another process wrote it."""
         self.verdict.add_done_callback(_retrieve)
-        self.outcome: Outcome | None = None
+        self.outcome: RunOutcome | None = None
         """How it ended, once it has."""
         self.first_token_s: float | None = None
         self._producers = iter(producers)
@@ -52,7 +52,7 @@ class Run:
         self._run_s = run_s
         self._loop = loop
         self._task: asyncio.Task[None] | None = None
-        self._ending: Outcome | None = None
+        self._ending: RunOutcome | None = None
         self._is_producing = False
         """Its task is where a cancellation becomes an outcome."""
         self._opened: asyncio.Future[list[Appended]] = loop.create_future()
@@ -96,7 +96,7 @@ class Run:
 
     # Ending, from outside
 
-    def stop(self, outcome: Outcome) -> None:
+    def stop(self, outcome: RunOutcome) -> None:
         """Ends the run; what its producer holds open elsewhere is closed before this returns. Idempotent."""
         if self._ending is not None or self.outcome is not None:
             return
@@ -155,7 +155,7 @@ class Run:
             if not self.finished.done():
                 self.finished.set_result(None)
 
-    async def _outcome(self) -> Outcome:
+    async def _outcome(self) -> RunOutcome:
         """Produces until there is a reason to end. The boundary of the run: whatever happens becomes an outcome."""
         self._is_producing = True
         self._tick()
@@ -178,7 +178,7 @@ class Run:
             if self._producer is not None:
                 self._producer.abort()
 
-    async def _produce(self) -> Outcome:
+    async def _produce(self) -> RunOutcome:
         reason: FinishReason = "other"
         for producer in self._producers:
             if self._producer is not None:
@@ -192,7 +192,7 @@ class Run:
                 return self._ending
         return Finished(reason)
 
-    def _decide(self, outcome: Outcome) -> None:
+    def _decide(self, outcome: RunOutcome) -> None:
         """Whoever still waits for the verdict learns of the end."""
         if self.verdict.done():
             return
@@ -201,7 +201,7 @@ class Run:
         else:
             self.verdict.set_result(None)
 
-    def _conclude(self, outcome: Outcome) -> RunEnding:
+    def _conclude(self, outcome: RunOutcome) -> RunEnding:
         upstream = next((producer.upstream for producer in reversed(self._used) if producer.upstream), "")
         usage = _total([producer.usage() for producer in self._used])
         return RunEnding(self.info, outcome, self.recorder, usage, model=self.model, upstream=upstream)

@@ -13,7 +13,7 @@ from msgspec import Raw
 
 from events.log.port import Append, EventLog
 from events.log.reading import read_to_head
-from gateway.chat.ending import Aborted, Failed, Outcome, RunEnding, notice
+from gateway.chat.ending import Aborted, Failed, RunEnding, RunOutcome, notice
 from gateway.chat.history import read_history
 from gateway.chat.producers.completion import CompletionProducer
 from gateway.chat.records.chat_record import RunInfo
@@ -173,7 +173,7 @@ class Runs:
                 await self.end_other(run_id, Failed(error))
         return still
 
-    async def end_other(self, run_id: str, outcome: Outcome) -> bool:
+    async def end_other(self, run_id: str, outcome: RunOutcome) -> bool:
         """Ends a run that another process owns; False when that one, or a third, was first."""
         head, info, records, is_closed = 0, None, list[bytes](), False
         async for part in read_to_head(self._log, run_topic(run_id)):

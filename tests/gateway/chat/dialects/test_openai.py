@@ -8,7 +8,7 @@ import pytest
 
 from events.log.port import Block
 from gateway.chat.dialects.openai import CompletionFrames, CompletionRequest, completion
-from gateway.chat.ending import Aborted, Failed, Finished, Outcome, RunEnding
+from gateway.chat.ending import Aborted, Failed, Finished, RunEnding, RunOutcome
 from gateway.chat.records.chat_record import RunFinished, RunInfo
 from gateway.chat.records.record import RECORD
 from gateway.core.usage import Usage
@@ -34,7 +34,7 @@ TOOLS = [
 class EndedRun:
     """A run that is over: an upstream has sent these deltas, then this was its outcome."""
 
-    def __init__(self, *deltas: dict[str, Any], outcome: Outcome | None = None) -> None:
+    def __init__(self, *deltas: dict[str, Any], outcome: RunOutcome | None = None) -> None:
         recorder, self.records = recorded(*deltas)
         info = RunInfo(run_id="r", sub="s", message_id="m", model="asked")
         self.ending = RunEnding(info, outcome or Finished("stop"), recorder, USAGE, model="gpt")
