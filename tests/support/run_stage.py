@@ -14,6 +14,7 @@ from gateway.chat.producers.producer import Producer
 from gateway.chat.records.chat_record import RunInfo
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.run import Run
+from gateway.chat.topics import chat_topic
 from gateway.chat.upstreams.failover import Upstreams
 from gateway.errors import UpstreamRefused
 from gateway.settings import Settings
@@ -61,6 +62,7 @@ class Stage:
         producers: Iterable[Producer] | None = None,
         **settings: float,
     ) -> None:
+        self.chat = chat_topic("me", "c")
         self.log = SlowLog()
         self.hub = Hub(self.log)
         self.body = ScriptedBody(*pieces)

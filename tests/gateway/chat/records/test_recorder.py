@@ -7,10 +7,25 @@ import msgspec
 import pytest
 from msgspec import Raw
 
+from gateway.chat.records.record import (
+    ReasoningDelta,
+    ReasoningEnd,
+    ReasoningStart,
+    TextDelta,
+    TextEnd,
+    TextKind,
+    TextStart,
+    encode_record,
+)
 from gateway.chat.records.recorder import Recorder, replayed
 from gateway.chat.upstreams.chunks import AnswerChunk
 from tests.support.answers import call, completion, deltas, message_parts, recorded, types
 from tests.support.shown import Shown
+
+TEXT_RECORDS: dict[TextKind, tuple[Any, Any, Any]] = {
+    "text": (TextStart, TextDelta, TextEnd),
+    "reasoning": (ReasoningStart, ReasoningDelta, ReasoningEnd),
+}
 
 
 def finished(*found: dict[str, Any]) -> Shown:
@@ -288,3 +303,50 @@ def test_chunks_of_a_newer_version_do_not_stop_it() -> None:
         {"type": "data-x", "id": "i", "data": [1]},
         {"type": "text", "text": "a", "state": "done"},
     ]
+
+
+# Stored bytes
+
+
+@pytest.mark.parametrize("text", ["a", "\n", '"\\', "\0", "\u2028", "\U0001f600", "é", "</script>", ""])
+@pytest.mark.parametrize("kind", ["text", "reasoning"])
+def test_a_delta_from_the_template_has_the_bytes_of_the_encoded_record(kind: TextKind, text: str) -> None:
+    """A token is put together without its Struct; nothing that reads the log may be able to tell."""
+    start, delta, end = TEXT_RECORDS[kind]
+    recorder, records = Recorder(), list[bytes]()
+    recorder.text(kind, text, records)
+    recorder.text(kind, text, records)
+    recorder.close_text(records)
+    text_id = f"{kind[0]}0"
+    expected = [start(id=text_id), *[delta(id=text_id, delta=text)] * 2, end(id=text_id)]
+    assert records == [encode_record(record) for record in expected]
+
+
+def test_a_delta_with_fields_of_its_provider_goes_on_with_the_text_before_it() -> None:
+    recorder, records = Recorder(), list[bytes]()
+    recorder.text("text", "a", records)
+    recorder.text_with_fields("text", "b", Raw(b'{"acme":{"x":1}}'), records)
+    recorder.text("text", "c", records)
+    assert types(records) == ["text-start", *["text-delta"] * 3]
+    assert message_parts(recorder) == [
+        {"type": "text", "text": "abc", "state": "done", "providerMetadata": {"acme": {"x": 1}}}
+    ]
+
+
+# Steps
+
+
+def test_steps_are_parted_in_the_message_and_texts_keep_ids_of_their_own() -> None:
+    recorder = Recorder()
+    records = recorder.start("m")
+    recorder.text("text", "a", records)
+    records += recorder.next_step()
+    recorder.text("text", "b", records)
+    records += recorder.finish("stop", {})
+    assert types(records) == [
+        "start",
+        *["start-step", "text-start", "text-delta", "text-end", "finish-step"] * 2,
+        "finish",
+    ]
+    assert [part.get("text") for part in message_parts(recorder)] == ["a", None, "b"]
+    assert message_parts(replayed(records)) == message_parts(recorder)
