@@ -1,4 +1,4 @@
-"""The events lane: who may follow and publish what, and what a stream says about itself."""
+"""The events lane: who may follow and publish what, and the event stream that a reader gets."""
 
 import asyncio
 import random
@@ -19,7 +19,8 @@ from events.presence import Presence
 from events.publish import Publication, Receipt, publish
 from gateway.access.auth import Principal
 from gateway.core.process import Core
-from gateway.errors import Forbidden
+from gateway.errors import Forbidden, LogUnavailable, Overloaded
+from gateway.serving.sse import EventStream
 
 TIDY_S = 5.0
 HEAD_S = 0.1
@@ -27,17 +28,17 @@ HEAD_S = 0.1
 
 
 class TopicState(msgspec.Struct, frozen=True):
-    """What `GET /api/events/topics/{topic}` answers."""
+    """The answer to `GET /api/events/topics/{topic}`."""
 
     epoch: str
-    """Empty: nothing was ever published there."""
+    """The topic's incarnation; empty when nothing was ever published there."""
     head: int
     oldest: int
     readers: int
 
 
 class EventsLane:
-    """What the routes of the events lane work with."""
+    """The part of a unit that the routes of the events lane call."""
 
     def __init__(self, core: Core) -> None:
         self.settings = core.settings
@@ -46,9 +47,10 @@ class EventsLane:
         self._max_age_s = core.settings.max_age_s
         self.feeds = Feeds(core.log, core.hub, max_replay=core.settings.limits.replay)
         self.presence = Presence(core.log, core.hub, self.feeds.following)
-        self.feeds.came, self.feeds.left = self.presence.came, self.presence.left
-        self.feeds.changed = self.presence.changed
-        self._tidying: asyncio.TimerHandle | None = None
+        self.feeds.on_open = self.presence.stream_opened
+        self.feeds.on_close = self.presence.stream_closed
+        self.feeds.on_change = self.presence.readers_changed
+        self._tidy_timer: asyncio.TimerHandle | None = None
         self.resumes = core.metrics.counter(
             "resumes", "Streams that came with a cursor, by what became of it", "result"
         )
@@ -63,91 +65,138 @@ class EventsLane:
             yield
         finally:
             await self.presence.close()
-            if self._tidying is not None:
-                self._tidying.cancel()
+            if self._tidy_timer is not None:
+                self._tidy_timer.cancel()
             await self.feeds.close()
 
     def _tidy(self) -> None:
         self.feeds.tidy()
-        self._tidying = asyncio.get_running_loop().call_later(TIDY_S, self._tidy)
+        self._tidy_timer = asyncio.get_running_loop().call_later(TIDY_S, self._tidy)
 
     async def drain(self) -> None:
-        """Publishing ends with its request; readers are sent away with all other streams."""
+        """Has nothing to wait for: publishing ends with its request, and readers leave with all other streams."""
+
+    # Following
+
+    async def stream(
+        self, who: Principal, request: SubscribeRequest, *, patient: bool = False
+    ) -> EventStream | bytes | None:
+        """The event stream of a reader; None when its reader has all that there will ever be.
+
+        When this process is full or the log cannot be read, the answer is the one frame `busy` instead of a stream,
+        because a browser gives up for ever on a status that says so. A `patient` caller gets the error, and waits for
+        the log. Raises BadRequest, Forbidden; to a patient caller Overloaded, LogError.
+        """
+        try:
+            self.streams.admit()
+            source = await self.subscribe(who, request, patient=patient)
+            if source is None:
+                return None
+            self._admit(source)
+        except (Overloaded, LogUnavailable) as err:
+            if patient:
+                raise
+            return frames.busy(err.code, request.own_cursor)
+        return EventStream(
+            source,
+            ping_s=self.settings.ping_s,
+            open_streams=self.streams,
+            farewell=source.farewell,
+            leaves_cleanly=True,
+        )
+
+    def _admit(self, source: Subscription | DeferredStream) -> None:
+        """Looks again: others may have come while the log was read."""
+        try:
+            self.streams.admit()
+        except Overloaded:
+            source.close()
+            raise
 
     async def subscribe(
-        self, who: Principal, ask: SubscribeRequest, *, patient: bool = False
+        self, who: Principal, request: SubscribeRequest, *, patient: bool = False
     ) -> Subscription | DeferredStream | None:
-        """A stream that begins with `hello`; None: its reader has all that there will ever be.
+        """The source of a stream, which begins with `hello`; None when its reader has all that there will ever be.
 
-        No topics: the user's own. When the log does not answer within HEAD_S, the stream begins without it, unless the
-        caller is `patient`.
+        A request without topics follows the user's own. When the log does not answer within HEAD_S, the stream begins
+        without it, unless the caller is `patient`.
         Raises BadRequest, Forbidden, LogError.
         """
-        ask = ask._replace(topics=self.allowed(who, ask.topics))
-        opened = self.feeds.open_at_once(ask, who.sub)
-        if opened is not None:
-            return self._begin(who, ask, *opened)
+        request = request._replace(topics=self.allowed(who, request.topics))
+        start = self.feeds.open_at_once(request, who.sub)
+        if start is not None:
+            return self._begin(who, request, *start)
         if patient:
-            return await self._open(who, ask)
-        opening = asyncio.get_running_loop().create_task(self._open(who, ask))
+            return await self._open(who, request)
+        opening = asyncio.get_running_loop().create_task(self._open(who, request))
         try:
             await asyncio.wait((opening,), timeout=HEAD_S)
         except BaseException:
             opening.cancel()
             raise
-        return opening.result() if opening.done() else DeferredStream(opening, ask.own_cursor)
+        return opening.result() if opening.done() else DeferredStream(opening, request.own_cursor)
 
     def allowed(self, who: Principal, topics: tuple[str, ...]) -> tuple[str, ...]:
-        """What a stream of these topics follows. Raises BadRequest, Forbidden."""
-        wanted = check_subscription(topics or (user_topic(who.sub),))
-        for topic in wanted:
-            if not who.may_subscribe(topic):
-                raise Forbidden(f"this token does not allow to read {topic!r}", code="topic_forbidden")
-        return wanted
+        """The topics and patterns that a stream of these follows. Raises BadRequest, Forbidden."""
+        names = check_subscription(topics or (user_topic(who.sub),))
+        for name in names:
+            _check_read(who, name)
+        return names
 
-    async def _open(self, who: Principal, ask: SubscribeRequest) -> Subscription | None:
-        return self._begin(who, ask, *await self.feeds.open(ask, who.sub))
+    async def _open(self, who: Principal, request: SubscribeRequest) -> Subscription | None:
+        return self._begin(who, request, *await self.feeds.open(request, who.sub))
 
     def _begin(
-        self, who: Principal, ask: SubscribeRequest, subscription: Subscription, start: StartPoint
+        self, who: Principal, request: SubscribeRequest, subscription: Subscription, start: StartPoint
     ) -> Subscription | None:
-        if ask.cursor is not None:
+        if request.cursor is not None:
             self.resumes.labels(start.reason or "recovered").inc()
             if subscription.feed.closed and not start.reason and not start.replay:
                 subscription.close()
                 return None
-        loop_now = asyncio.get_running_loop().time()
-        age_s = self._max_age_s * random.uniform(0.8, 1)
-        auth_at = NEVER
-        if who.expires_at is not None:
-            left_s = max(0.0, who.expires_at - time.time())
-            age_s = min(age_s, left_s)
-            if left_s - AUTH_NOTICE_S < age_s:
-                auth_at = loop_now + max(0.0, left_s - AUTH_NOTICE_S)
-        subscription.begin(self._hello(ask.topics, start, age_s), start.stand, loop_now + age_s, auth_at)
+        now = asyncio.get_running_loop().time()
+        age_s, notice_s = self._lifetime(who)
+        subscription.begin(self._hello(request.topics, start, age_s), start.position, now + age_s, now + notice_s)
         return subscription
 
+    def _lifetime(self, who: Principal) -> tuple[float, float]:
+        """After how many seconds a stream ends, and after how many it gives notice that its token expires."""
+        age_s = self._max_age_s * random.uniform(0.8, 1)
+        if who.expires_at is None:
+            return age_s, NEVER
+        left_s = max(0.0, who.expires_at - time.time())
+        age_s = min(age_s, left_s)
+        notice_s = max(0.0, left_s - AUTH_NOTICE_S)
+        return age_s, notice_s if left_s - AUTH_NOTICE_S < age_s else NEVER
+
     def _hello(self, topics: tuple[str, ...], start: StartPoint, age_s: float) -> bytes:
-        told: dict[str, object] = {
+        ping_s = self.settings.ping_s
+        fields: dict[str, object] = {
             "recovered": not start.reason,
             "replay": start.replay,
-            "ping": round(self.settings.ping_s, 2) if self.settings.ping_s % 1 else int(self.settings.ping_s),
+            "ping": round(ping_s, 2) if ping_s % 1 else int(ping_s),
             "maxAge": int(age_s),
             "topics": topics,
         }
         if start.reason:
-            told |= {"reason": start.reason, "missed": start.missed}
-        return frames.hello(told, start.cursor)
+            fields |= {"reason": start.reason, "missed": start.missed}
+        return frames.hello(fields, start.cursor)
+
+    # Publishing and looking
 
     async def publish(self, who: Principal, publications: list[Publication]) -> Receipt:
-        """Appends all of them or none."""
+        """Appends all of them or none. Raises as `events.publish.publish` does."""
         receipt = await publish(self._log, who, publications, self.feeds.now_ms)
         self.published.labels("new").inc(sum(not event.duplicate for event in receipt.events))
         return receipt
 
     async def topic(self, who: Principal, topic: str) -> TopicState:
-        check_topic(topic)
-        if not who.may_subscribe(topic):
-            raise Forbidden(f"this token does not allow to read {topic!r}", code="topic_forbidden")
-        found = await self._log.read(stored(topic), 0, max_events=1)
-        return TopicState(found.epoch, found.head, found.oldest, await self.presence.count(topic))
+        """A topic as it stands, with its readers in all processes. Raises BadRequest, Forbidden, LogError."""
+        _check_read(who, check_topic(topic))
+        part = await self._log.read(stored(topic), 0, max_events=1)
+        return TopicState(part.epoch, part.head, part.oldest, await self.presence.count(topic))
+
+
+def _check_read(who: Principal, topic: str) -> None:
+    if not who.may_subscribe(topic):
+        raise Forbidden(f"this token does not allow to read {topic!r}", code="topic_forbidden")

@@ -1,9 +1,9 @@
-"""Who follows a topic, across processes; kept only while somebody asks.
+"""Who follows a topic, across processes; known only while a client wants to know.
 
-The processes of one log talk on a topic of it: one that wants to know of a topic says so, and every process that hears
-it says who follows that topic there, again when that changes and every BEAT_S. What is not said again within FRESH_S is
-forgotten, so a process that was killed is gone from the count by then.
-Of the processes where `presence/<topic>` is followed, one writes it: the first by name.
+The processes of one log talk over a topic of it. A process that wants to know about a topic requests it; every process
+answers with its own readers of that topic, again when they change and every BEAT_S. An answer that is not repeated
+within FRESH_S is forgotten, so the readers of a process that was killed are gone from the count by then.
+Of the processes where `presence/<topic>` is followed one publishes to it: the first by name.
 """
 
 import asyncio
@@ -21,56 +21,59 @@ from events.log.topics import PRESENCE, stored
 from gateway.errors import LogError
 
 PEERS = "peers"
+"""The topic over which processes talk."""
 BEAT_S = 15.0
 FRESH_S = 40.0
-MAX_KNOWN = 10_000
-"""Topics asked about at once; of any more, only this process's own readers are counted."""
+MAX_TOPICS = 10_000
+"""Maximum topics that are known at once; of any other topic only this process's own readers are counted."""
 ANSWER_S = 0.5
-"""How long one who asks waits for processes that may be dead."""
+"""How long a request waits for answers of processes that may be dead."""
 SETTLE_S = 0.1
-"""Changes within this time are told as one."""
+"""How long a process gathers changes of its readers before it sends them."""
 LIST_S = 0.5
-"""How long one who has just come waits for the list, so that every process is on it."""
+"""How long a reader that has just come waits for the list, so that the readers of every process are on it."""
 MAX_LISTED = 1000
-"""Names in one `here`; the others are counted."""
+"""Maximum names in one `here` event; the others are counted."""
 
 
 class PeerMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What one process says to the others."""
+    """A message from one process to the others."""
 
     by: str
+    """The name of the process that sends it."""
     kind: Literal["new", "here", "gone", "ask", "readers"]
     topic: str = ""
     follows: bool = False
-    """Of `ask`: it follows `presence/<topic>`, and can write it."""
+    """In `ask`: `presence/<topic>` is followed there, so the sender can publish to it."""
     fresh: bool = False
-    """Of `ask`: someone has just come who does not know who is there."""
+    """In `ask`: a reader has just come there who needs the whole list."""
     subs: dict[str, int] = {}
-    """Of `readers`: user → streams."""
+    """In `readers`: the number of streams of each user."""
 
 
 _decode = msgspec.json.Decoder(PeerMessage).decode
 
 
 class TopicPresence:
-    """What this process knows of one topic that somebody asks about."""
+    """What this process knows of one topic. Times are those of the event loop's clock."""
 
     def __init__(self) -> None:
         self.readers: dict[str, tuple[dict[str, int], float]] = {}
-        """By process, and when it said so."""
-        self.asked: dict[str, float] = {}
-        """When each process last asked."""
+        """The streams of each user, by process, and when that process sent them."""
+        self.requests: dict[str, float] = {}
+        """When each process last requested the topic."""
         self.writers: dict[str, float] = {}
         """When each process last said that it follows the presence topic."""
-        self.told: frozenset[str] | None = None
-        """Who is there according to what this process wrote; None: it does not write."""
+        self.roster: frozenset[str] | None = None
+        """The users that this process last published as being there; None while another process publishes."""
         self.list_at = 0.0
-        """When someone who has just come is told who is there; 0: nobody has."""
+        """When the whole list is due, because a reader has just come who needs it; 0 when none is due."""
 
     def forget(self, now: float) -> None:
-        for said in (self.asked, self.writers):
-            for peer in [peer for peer, at in said.items() if now - at > FRESH_S]:
-                del said[peer]
+        """Forgets everything that was not repeated in time."""
+        for times in (self.requests, self.writers):
+            for peer in [peer for peer, at in times.items() if now - at > FRESH_S]:
+                del times[peer]
         for peer in [peer for peer, (_, at) in self.readers.items() if now - at > FRESH_S]:
             del self.readers[peer]
 
@@ -80,9 +83,23 @@ class TopicPresence:
     def subs(self) -> frozenset[str]:
         return frozenset(sub for subs, _ in self.readers.values() for sub in subs)
 
+    def next_events(self, topic: str) -> list[tuple[str, object]]:
+        """The events that bring readers of the presence topic from the roster to the present users."""
+        subs = self.subs()
+        if self.roster is None or self.list_at:
+            listed = sorted(subs)[:MAX_LISTED]
+            events: list[tuple[str, object]] = [
+                ("here", {"topic": topic, "here": listed, "more": len(subs) - len(listed)})
+            ]
+        else:
+            events = [("join", {"topic": topic, "sub": sub}) for sub in sorted(subs - self.roster)]
+            events += [("leave", {"topic": topic, "sub": sub}) for sub in sorted(self.roster - subs)]
+        self.roster, self.list_at = subs, 0.0
+        return events
+
 
 class Presence:
-    """Made with its lane. `following` gives who follows a topic in this process."""
+    """The presence of one process among its peers. `following` gives the users that follow a topic here."""
 
     def __init__(self, log: EventLog, hub: Hub, following: Callable[[str], Iterable[str]]) -> None:
         self.name = secrets.token_hex(6)
@@ -90,181 +107,175 @@ class Presence:
         self._hub = hub
         self._following = following
         self._peers: dict[str, float] = {}
-        self._known: dict[str, TopicPresence] = {}
-        self._mine: Counter[str] = Counter()
-        """Topics whose presence is followed here."""
-        self._changed: set[str] = set()
-        self._settling: asyncio.TimerHandle | None = None
-        self._beat: asyncio.Task[None] | None = None
+        """When each other process last sent something."""
+        self._topics: dict[str, TopicPresence] = {}
+        self._watched: Counter[str] = Counter()
+        """Topics whose presence is followed here, by the number of streams."""
+        self._changes: set[str] = set()
+        """Topics whose readers here have changed since the last report."""
+        self._report_timer: asyncio.TimerHandle | None = None
+        self._beats: asyncio.Task[None] | None = None
         self._unwatch: Callable[[], None] = lambda: None
         self._news = asyncio.Event()
 
     async def open(self) -> None:
-        found = await self._log.read(PEERS, 0, max_events=1)
-        self._unwatch = self._hub.watch(PEERS, Position(found.epoch, found.head), self._hear)
-        self._say(PeerMessage(by=self.name, kind="new"))
-        self._beat = asyncio.get_running_loop().create_task(self._live(), name="presence")
+        head = await self._log.read(PEERS, 0, max_events=1)
+        self._unwatch = self._hub.watch(PEERS, Position(head.epoch, head.head), self._receive)
+        self._send(PeerMessage(by=self.name, kind="new"))
+        self._beats = asyncio.get_running_loop().create_task(self._beat(), name="presence")
 
     async def close(self) -> None:
-        if self._beat is not None:
-            self._beat.cancel()
-        if self._settling is not None:
-            self._settling.cancel()
+        if self._beats is not None:
+            self._beats.cancel()
+        if self._report_timer is not None:
+            self._report_timer.cancel()
         with contextlib.suppress(LogError):
-            await self._append(PeerMessage(by=self.name, kind="gone"))
+            await self._log.append(_append(PeerMessage(by=self.name, kind="gone")))
         self._unwatch()
 
     async def count(self, topic: str) -> int:
-        """How many streams follow the topic, in all processes; complete within ANSWER_S."""
-        if topic not in self._known and len(self._known) >= MAX_KNOWN:
+        """How many streams follow the topic, in all processes that answer within ANSWER_S."""
+        if topic not in self._topics and len(self._topics) >= MAX_TOPICS:
             return len(list(self._following(topic)))
         now = self._now()
-        known = self._known.setdefault(topic, TopicPresence())
-        if now - known.asked.get(self.name, -FRESH_S) > FRESH_S / 2:
-            known.asked[self.name] = now
+        presence = self._topics.setdefault(topic, TopicPresence())
+        if now - presence.requests.get(self.name, -FRESH_S) > FRESH_S / 2:
+            presence.requests[self.name] = now
             with contextlib.suppress(LogError, TimeoutError):
                 async with asyncio.timeout(ANSWER_S):
-                    await self._append(PeerMessage(by=self.name, kind="ask", topic=topic))
-                    while any(known.readers.get(peer, ({}, 0))[1] < now for peer in self._peers):
+                    await self._log.append(_append(PeerMessage(by=self.name, kind="ask", topic=topic)))
+                    while any(presence.readers.get(peer, ({}, 0))[1] < now for peer in self._peers):
                         self._news.clear()
                         await self._news.wait()
-        known.readers[self.name] = (Counter(self._following(topic)), self._now())
-        return known.count()
+        presence.readers[self.name] = (Counter(self._following(topic)), self._now())
+        return presence.count()
 
-    # What the lane tells
+    # What the lane calls
 
-    def came(self, names: Iterable[str]) -> None:
-        """A stream of these topics has begun."""
+    def stream_opened(self, names: Iterable[str]) -> None:
+        """Notes that a stream of these topics has begun."""
         for name in names:
             if name.startswith(PRESENCE):
                 topic = name.removeprefix(PRESENCE)
-                self._mine[topic] += 1
-                self._say(PeerMessage(by=self.name, kind="ask", topic=topic, follows=True, fresh=True))
+                self._watched[topic] += 1
+                self._send(PeerMessage(by=self.name, kind="ask", topic=topic, follows=True, fresh=True))
 
-    def left(self, names: Iterable[str]) -> None:
-        """A stream of these topics has ended."""
+    def stream_closed(self, names: Iterable[str]) -> None:
+        """Notes that a stream of these topics has ended."""
         for name in names:
             if name.startswith(PRESENCE):
                 topic = name.removeprefix(PRESENCE)
-                self._mine[topic] -= 1
-                if self._mine[topic] <= 0:
-                    del self._mine[topic]
+                self._watched[topic] -= 1
+                if self._watched[topic] <= 0:
+                    del self._watched[topic]
 
-    def changed(self, names: Iterable[str]) -> None:
-        """Who follows these here has changed."""
-        if self._known:
+    def readers_changed(self, names: Iterable[str]) -> None:
+        """Notes that the readers of these topics here have changed."""
+        if self._topics:
             for name in names:
-                if name in self._known:
-                    self._change(name)
+                if name in self._topics:
+                    self._report_soon(name)
 
-    # What the others say
+    # What the other processes send
 
-    def _hear(self, block: Block) -> None:
+    def _receive(self, block: Block) -> None:
         now = self._now()
         for data in block.data:
-            word = _decode(data)
-            if word.by != self.name:
-                self._peers[word.by] = now
-            match word.kind:
+            message = _decode(data)
+            if message.by != self.name:
+                self._peers[message.by] = now
+            match message.kind:
                 case "new":
-                    self._say(PeerMessage(by=self.name, kind="here"))
+                    self._send(PeerMessage(by=self.name, kind="here"))
                 case "gone":
-                    self._drop(word.by)
+                    self._forget_peer(message.by)
                 case "ask":
-                    self._asked(word, now)
+                    self._note_request(message, now)
                 case "readers":
-                    if word.topic in self._known:
-                        self._known[word.topic].readers[word.by] = (word.subs, now)
-                        self._write(word.topic)
+                    if message.topic in self._topics:
+                        self._topics[message.topic].readers[message.by] = (message.subs, now)
+                        self._publish_changes(message.topic)
                 case _:
                     pass
         self._news.set()
 
-    def _asked(self, word: PeerMessage, now: float) -> None:
-        if word.topic not in self._known and len(self._known) >= MAX_KNOWN:
+    def _note_request(self, message: PeerMessage, now: float) -> None:
+        if message.topic not in self._topics and len(self._topics) >= MAX_TOPICS:
             return
-        known = self._known.setdefault(word.topic, TopicPresence())
-        known.asked[word.by] = now
-        if word.follows:
-            known.writers[word.by] = now
-            if word.fresh and not known.list_at:
-                known.list_at = now + LIST_S
-                asyncio.get_running_loop().call_later(LIST_S, self._write, word.topic)
-        self._change(word.topic)
+        presence = self._topics.setdefault(message.topic, TopicPresence())
+        presence.requests[message.by] = now
+        if message.follows:
+            presence.writers[message.by] = now
+            if message.fresh and not presence.list_at:
+                presence.list_at = now + LIST_S
+                asyncio.get_running_loop().call_later(LIST_S, self._publish_changes, message.topic)
+        self._report_soon(message.topic)
 
-    def _drop(self, peer: str) -> None:
+    def _forget_peer(self, peer: str) -> None:
         self._peers.pop(peer, None)
-        for topic, known in self._known.items():
-            known.writers.pop(peer, None)
-            if known.readers.pop(peer, None):
-                self._write(topic)
+        for topic, presence in self._topics.items():
+            presence.writers.pop(peer, None)
+            if presence.readers.pop(peer, None):
+                self._publish_changes(topic)
 
-    # What this process says
+    # What this process sends and publishes
 
-    def _change(self, topic: str) -> None:
-        """Says soon who follows it here."""
-        self._changed.add(topic)
-        if self._settling is None:
-            self._settling = asyncio.get_running_loop().call_later(SETTLE_S, self._report)
+    def _report_soon(self, topic: str) -> None:
+        self._changes.add(topic)
+        if self._report_timer is None:
+            self._report_timer = asyncio.get_running_loop().call_later(SETTLE_S, self._report)
 
     def _report(self) -> None:
-        self._settling = None
-        topics, self._changed = self._changed, set()
+        """Sends the readers here of every topic in which they have changed."""
+        self._report_timer = None
+        topics, self._changes = self._changes, set()
         for topic in topics:
-            if topic in self._known:
-                self._say(PeerMessage(by=self.name, kind="readers", topic=topic, subs=Counter(self._following(topic))))
+            if topic in self._topics:
+                subs = Counter(self._following(topic))
+                self._send(PeerMessage(by=self.name, kind="readers", topic=topic, subs=subs))
 
-    def _write(self, topic: str) -> None:
-        """Tells of who came and who left, when this is the process that does."""
-        known = self._known.get(topic, TopicPresence())
-        if topic not in self._mine or min(known.writers, default="") != self.name:
-            known.told, known.list_at = None, 0.0
+    def _publish_changes(self, topic: str) -> None:
+        """Publishes who came and who left, when this is the process that does."""
+        presence = self._topics.get(topic, TopicPresence())
+        if topic not in self._watched or min(presence.writers, default="") != self.name:
+            presence.roster, presence.list_at = None, 0.0
             return
-        if known.list_at > self._now():
+        if presence.list_at > self._now():
             return
-        there = known.subs()
-        events = list[tuple[str, object]]()
-        if known.told is None or known.list_at:
-            known.list_at = 0.0
-            listed = sorted(there)[:MAX_LISTED]
-            events.append(("here", {"topic": topic, "here": listed, "more": len(there) - len(listed)}))
-        else:
-            events += [("join", {"topic": topic, "sub": sub}) for sub in sorted(there - known.told)]
-            events += [("leave", {"topic": topic, "sub": sub}) for sub in sorted(known.told - there)]
-        known.told = there
-        if events:
-            topic_ = stored(PRESENCE + topic)
-            self._hurry([Append(topic=topic_, name=name, data=[msgspec.json.encode(data)]) for name, data in events])
+        if events := presence.next_events(topic):
+            name = stored(PRESENCE + topic)
+            self._append_soon(
+                [Append(topic=name, name=event, data=[msgspec.json.encode(data)]) for event, data in events]
+            )
 
-    async def _live(self) -> None:
+    async def _beat(self) -> None:
+        """Repeats what the others must not forget, and forgets what they did not repeat."""
         while True:
             await asyncio.sleep(BEAT_S)
             now = self._now()
-            self._say(PeerMessage(by=self.name, kind="here"))
+            self._send(PeerMessage(by=self.name, kind="here"))
             for peer in [peer for peer, at in self._peers.items() if now - at > FRESH_S]:
-                self._drop(peer)
-            for topic in self._mine:
-                self._say(PeerMessage(by=self.name, kind="ask", topic=topic, follows=True))
-            for topic, known in list(self._known.items()):
-                known.forget(now)
-                if known.asked:
-                    self._change(topic)
-                    self._write(topic)
+                self._forget_peer(peer)
+            for topic in self._watched:
+                self._send(PeerMessage(by=self.name, kind="ask", topic=topic, follows=True))
+            for topic, presence in list(self._topics.items()):
+                presence.forget(now)
+                if presence.requests:
+                    self._report_soon(topic)
+                    self._publish_changes(topic)
                 else:
-                    del self._known[topic]
+                    del self._topics[topic]
 
-    def _say(self, word: PeerMessage) -> None:
-        self._hurry([self._told(word)])
+    def _send(self, message: PeerMessage) -> None:
+        self._append_soon([_append(message)])
 
-    async def _append(self, word: PeerMessage) -> None:
-        await self._log.append(self._told(word))
-
-    def _told(self, word: PeerMessage) -> Append:
-        return Append(topic=PEERS, name="word", data=[msgspec.json.encode(word)])
-
-    def _hurry(self, appends: list[Append]) -> None:
-        """What cannot be written is said again with the next beat."""
+    def _append_soon(self, appends: list[Append]) -> None:
+        """Appends without waiting; what cannot be written is repeated with the next beat."""
         self._log.append(*appends, patient=True).add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+def _append(message: PeerMessage) -> Append:
+    return Append(topic=PEERS, name="word", data=[msgspec.json.encode(message)])

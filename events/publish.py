@@ -1,4 +1,4 @@
-"""What people publish: checked, then appended as one."""
+"""Publishing: the events of a request are checked, then appended as one."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated
@@ -15,36 +15,41 @@ from gateway.errors import BadRequest, Forbidden, LogConflict, TooLarge
 
 MAX_DATA_BYTES = 65_536
 MAX_BATCH = 1000
-"""Events of one request, counted by topic."""
+"""Maximum events of one request; an event for several topics counts once for each."""
 
 Key = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+\Z")]
 
 
 class Publication(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """One event, for one topic or several."""
+    """One event to publish, to one topic or several."""
 
     data: Raw
     topic: str | None = None
     topics: Annotated[list[str], Meta(min_length=1)] | None = None
     event: str = DEFAULT
     id: Key | None = None
-    """The publisher's own name for it: the same as an idempotency key."""
+    """The publisher's own name for the event, which serves as its idempotency key."""
     idempotency_key: Key | None = None
     expected_offset: Annotated[int, Meta(ge=1)] | None = None
-    """The offset it must get, one more than the topic's head."""
+    """Offset that the event must get: one more than the topic's head."""
     ttl: Annotated[float, Meta(ge=1, le=31_536_000)] | None = None
-    """Seconds after which no reader who comes back is shown it."""
+    """Seconds after which the event is not sent any more to readers that come back."""
 
 
 class Published(msgspec.Struct, frozen=True):
+    """Where an event was published."""
+
     topic: str
     offset: int
     cursor: str
-    """For a stream of this topic alone."""
+    """The cursor after the event, for a stream of this topic alone."""
     duplicate: bool
+    """Whether its key had been used before; the rest is the first result."""
 
 
 class Receipt(msgspec.Struct, frozen=True):
+    """The answer to a request that published."""
+
     events: list[Published]
 
 
@@ -53,8 +58,8 @@ async def publish(
 ) -> Receipt:
     """Appends all of them, or none. Raises BadRequest, Forbidden, TooLarge, LogConflict, LogUnavailable."""
     for number, publication in enumerate(publications, 1):
-        with_place(publication, number, len(publications), who)
-    entries = [(topic, one) for one in publications for topic in _topics(one)]
+        _check_one_of(publication, number, len(publications), who)
+    entries = [(topic, publication) for publication in publications for topic in _topics(publication)]
     if not entries:
         raise BadRequest("no event in this list", code="bad_event")
     if len(entries) > MAX_BATCH:
@@ -65,11 +70,12 @@ async def publish(
         results = await log.append(*[_append(group, now, who.sub) for group in groups])
     except LogConflict as err:
         raise LogConflict(err.topic.removeprefix(STORED), err.expected, err.actual, closed=err.closed) from err
-    return Receipt([event for group, done in zip(groups, results, strict=True) for event in _published(group, done)])
+    pairs = zip(groups, results, strict=True)
+    return Receipt([event for group, result in pairs for event in _published(group[0][0], result)])
 
 
-def with_place(publication: Publication, number: int, count: int, who: Principal) -> None:
-    """Checks one; an error says which of several."""
+def _check_one_of(publication: Publication, number: int, count: int, who: Principal) -> None:
+    """Checks a publication; the error names its place when there are several."""
     try:
         _check(publication, who)
     except (BadRequest, Forbidden, TooLarge) as err:
@@ -98,24 +104,27 @@ def _topics(publication: Publication) -> list[str]:
 
 
 Entry = tuple[str, Publication]
+"""A topic, and the event that is published to it."""
 
 
 def _groups(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
-    """Events that follow one another in one topic and need no check of their own are one append."""
+    """Runs of events that follow one another in one topic and need no check of their own: each is one append."""
     group: list[Entry] = []
-    for topic, one in entries:
-        if group and not _joins(group[-1], topic, one):
+    for entry in entries:
+        if group and not _may_share(group[-1], entry):
             yield group
             group = []
-        group.append((topic, one))
+        group.append(entry)
     yield group
 
 
-def _joins(before: Entry, topic: str, one: Publication) -> bool:
-    last = before[1]
-    is_plain = one.id is None and one.idempotency_key is None and one.expected_offset is None
-    is_open = last.id is None and last.idempotency_key is None
-    return is_plain and is_open and (before[0], last.event, last.ttl) == (topic, one.event, one.ttl)
+def _may_share(before: Entry, entry: Entry) -> bool:
+    """Whether an event may share the append of the event before it."""
+    (last_topic, last), (topic, event) = before, entry
+    has_no_check = event.id is None and event.idempotency_key is None and event.expected_offset is None
+    follows_a_key = last.id is not None or last.idempotency_key is not None
+    is_alike = (last_topic, last.event, last.ttl) == (topic, event.event, event.ttl)
+    return has_no_check and not follows_a_key and is_alike
 
 
 def _append(group: Sequence[Entry], now_ms: int, sub: str) -> Append:
@@ -123,15 +132,14 @@ def _append(group: Sequence[Entry], now_ms: int, sub: str) -> Append:
     key = first.idempotency_key or first.id
     return Append(
         topic=stored(topic),
-        data=[bytes(one.data) for _, one in group],
+        data=[bytes(publication.data) for _, publication in group],
         name=stored_name(first.event, first.ttl, now_ms),
         expect=first.expected_offset,
         key=f"{key} {sub}" if key is not None else None,  # nobody can use up the keys of another
     )
 
 
-def _published(group: Sequence[Entry], done: Appended) -> Iterator[Published]:
-    topic = group[0][0]
-    for offset in range(done.first, done.last + 1):
-        cursor = topic_cursor(topic, Position(done.epoch, offset))
-        yield Published(topic, offset, cursor, done.duplicate)
+def _published(topic: str, result: Appended) -> Iterator[Published]:
+    for offset in range(result.first, result.last + 1):
+        cursor = topic_cursor(topic, Position(result.epoch, offset))
+        yield Published(topic, offset, cursor, result.duplicate)

@@ -11,10 +11,14 @@ from routes.requests import AnyRequest, body_of, decode
 
 
 class TicketRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /api/tickets`."""
+
     route: Literal["/api/events", "/api/audio", "/v1/realtime"]
 
 
 class Ticket(msgspec.Struct, frozen=True):
+    """A ticket, and how long it can be used."""
+
     ticket: str
     expires_in: int
     """Seconds."""
@@ -23,8 +27,8 @@ class Ticket(msgspec.Struct, frozen=True):
 @post("/api/tickets", status_code=200, summary="A ticket for one connection, sent as `?ticket=`")
 async def issue(request: AnyRequest, core: Core) -> Ticket:
     body = await body_of(request, core.settings.limits.body_bytes)
-    wanted = decode(body, TicketRequest)
-    return Ticket(await core.tickets.issue(request.user, wanted.route), TICKET_S)
+    ticket = decode(body, TicketRequest)
+    return Ticket(await core.tickets.issue(request.user, ticket.route), TICKET_S)
 
 
 ROUTES = [issue]

@@ -30,12 +30,12 @@ class Feeds:
         self._clock = clock
         self._feeds: dict[tuple[str, ...], Feed] = {}
         self._opening: dict[tuple[str, ...], asyncio.Task[None]] = {}
-        self.came: Callable[[Sequence[str]], None] = _nothing
-        """Told what every stream that begins has asked for."""
-        self.left: Callable[[Sequence[str]], None] = _nothing
-        """And every one that ends."""
-        self.changed: Callable[[Sequence[str]], None] = _nothing
-        """Told the topics of which `following` has changed."""
+        self.on_open: Callable[[Sequence[str]], None] = _nothing
+        """Called with the topics of every stream that begins."""
+        self.on_close: Callable[[Sequence[str]], None] = _nothing
+        """Called with the topics of every stream that ends."""
+        self.on_change: Callable[[Sequence[str]], None] = _nothing
+        """Called with the topics whose readers in this process have changed."""
 
     def __len__(self) -> int:
         return len(self._feeds)
@@ -47,7 +47,7 @@ class Feeds:
         """A subscription that is yet to begin where `StartPoint` says. Raises BadRequest, LogError."""
         feed = self._feeds.get(ask.topics) or self._make(ask.topics)
         subscription = Subscription(self, feed, sub)
-        self.came(ask.topics)
+        self.on_open(ask.topics)
         try:
             opening = self._opening.get(ask.topics)
             if opening is not None:
@@ -56,7 +56,7 @@ class Feeds:
         except BaseException:
             subscription.close()
             raise
-        self.changed(feed.stand.names)
+        self.on_change(feed.stand.names)
         return subscription, start
 
     def open_at_once(self, ask: SubscribeRequest, sub: str) -> tuple[Subscription, StartPoint] | None:
@@ -68,8 +68,8 @@ class Feeds:
         if start is None:
             return None
         subscription = Subscription(self, feed, sub)
-        self.came(ask.topics)
-        self.changed(feed.stand.names)
+        self.on_open(ask.topics)
+        self.on_change(feed.stand.names)
         return subscription, start
 
     def leave(self, subscription: Subscription) -> None:
@@ -77,8 +77,8 @@ class Feeds:
         feed = subscription.feed
         if not feed.leave(subscription):
             return
-        self.left(feed.topics)
-        self.changed(feed.stand.names)
+        self.on_close(feed.topics)
+        self.on_change(feed.stand.names)
         if not feed.followers and not feed.live.readers:
             if self._feeds.get(feed.topics) is feed:
                 del self._feeds[feed.topics]

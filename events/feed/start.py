@@ -35,7 +35,7 @@ class StartPoint(NamedTuple):
     """Where it begins."""
 
     cursor: str
-    stand: VectorPosition | None
+    position: VectorPosition | None
     """None: at the head."""
     replay: int = 0
     """How many events follow that are older than this moment."""

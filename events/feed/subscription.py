@@ -4,22 +4,32 @@ It holds no queue: what it has not taken is in the feed's ring, or in the log, o
 """
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from events.feed import frames
+from events.feed.bookmarks import Bookmarks
 from events.feed.feed import Feed
 from events.log.hub import WRITE_BYTES
-from events.log.port import Block, Slice
+from events.log.port import Block, EventLog, Slice
 from events.log.source import NEVER, LentConnection, Source
 from events.log.topics import stored
 from events.log.vector import VectorPosition
 from gateway.errors import LogUnavailable
 
-if TYPE_CHECKING:
-    from events.feed.feeds import Feeds
-
 AUTH_NOTICE_S = 60
 """How long before its token expires a reader is told."""
+
+
+class SubscriptionHost(Protocol):
+    """What a subscription needs of the feeds that it belongs to."""
+
+    log: EventLog
+    bookmarks: Bookmarks
+
+    def now_ms(self) -> int: ...
+    def leave(self, subscription: "Subscription", /) -> None:
+        """Forget it. Idempotent."""
+        ...
 
 
 class Subscription(Source):
@@ -38,7 +48,7 @@ class Subscription(Source):
         "sub",
     )
 
-    def __init__(self, feeds: "Feeds", feed: Feed, sub: str) -> None:
+    def __init__(self, feeds: SubscriptionHost, feed: Feed, sub: str) -> None:
         self.feed = feed
         self.connection: LentConnection | None = None
         self.sub = sub

@@ -1,4 +1,4 @@
-"""Who follows a topic, as several processes tell each other; here they share a hub, and time is virtual."""
+"""Who follows a topic, as several processes know it of each other; here they share a hub, and time is virtual."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from tests.support.virtual_time import simulated
 
 
 class Process:
-    """One of them: its readers are what a test says."""
+    """One process, whose readers a test sets."""
 
     def __init__(self, log: MemoryLog, hub: Hub) -> None:
         self.readers: list[tuple[str, str]] = []
@@ -21,21 +21,21 @@ class Process:
 
     def come(self, topic: str, sub: str) -> None:
         self.readers.append((topic, sub))
-        self.presence.came([topic])
-        self.presence.changed([topic])
+        self.presence.stream_opened([topic])
+        self.presence.readers_changed([topic])
 
     def go(self, topic: str, sub: str) -> None:
         self.readers.remove((topic, sub))
-        self.presence.left([topic])
-        self.presence.changed([topic])
+        self.presence.stream_closed([topic])
+        self.presence.readers_changed([topic])
 
     async def die(self) -> None:
-        """Without a word."""
+        """Ends as if killed: it sends nothing."""
         self.presence._unwatch()
-        assert self.presence._beat is not None
-        self.presence._beat.cancel()
-        if self.presence._settling is not None:
-            self.presence._settling.cancel()
+        assert self.presence._beats is not None
+        self.presence._beats.cancel()
+        if self.presence._report_timer is not None:
+            self.presence._report_timer.cancel()
         await asyncio.sleep(0)
 
 
@@ -53,11 +53,11 @@ async def with_processes(count: int, work: Callable[[MemoryLog, list[Process]], 
     await log.close()
 
 
-async def told(log: MemoryLog, topic: str) -> list[tuple[str, Any]]:
-    """What `presence/<topic>` says: (event, who)."""
-    found = await log.read(stored(f"presence/{topic}"), 0)
-    data = [(block.name, json.loads(line)) for block in found.blocks for line in block.data]
-    return [(name, said["here"] if name == "here" else said["sub"]) for name, said in data]
+async def published(log: MemoryLog, topic: str) -> list[tuple[str, Any]]:
+    """The events of `presence/<topic>`: (name, users)."""
+    part = await log.read(stored(f"presence/{topic}"), 0)
+    events = [(block.name, json.loads(line)) for block in part.blocks for line in block.data]
+    return [(name, data["here"] if name == "here" else data["sub"]) for name, data in events]
 
 
 @simulated
@@ -79,7 +79,7 @@ async def test_readers_of_all_processes_are_counted() -> None:
 
 
 @simulated
-async def test_one_alone_is_not_waited_for() -> None:
+async def test_a_process_alone_waits_for_nobody() -> None:
     async def work(log: MemoryLog, processes: list[Process]) -> None:
         before = asyncio.get_running_loop().time()
         assert await processes[0].presence.count("room") == 0
@@ -89,15 +89,15 @@ async def test_one_alone_is_not_waited_for() -> None:
 
 
 @simulated
-async def test_who_comes_and_goes_is_told_once_however_many_listen() -> None:
+async def test_coming_and_going_is_published_once_however_many_processes_watch() -> None:
     async def work(log: MemoryLog, processes: list[Process]) -> None:
         one, two, three = processes
         one.come("presence/room", "watcher")
         await asyncio.sleep(1)
         two.come("presence/room", "watcher")
         await asyncio.sleep(1)
-        lists = len(await told(log, "room"))
-        assert [name for name, _ in await told(log, "room")] == ["here"] * lists
+        lists = len(await published(log, "room"))
+        assert [name for name, _ in await published(log, "room")] == ["here"] * lists
         three.come("room", "alice")
         two.come("room", "alice")
         await asyncio.sleep(1)
@@ -105,20 +105,20 @@ async def test_who_comes_and_goes_is_told_once_however_many_listen() -> None:
         await asyncio.sleep(1)
         two.go("room", "alice")
         await asyncio.sleep(1)
-        assert (await told(log, "room"))[lists:] == [("join", "alice"), ("leave", "alice")]
+        assert (await published(log, "room"))[lists:] == [("join", "alice"), ("leave", "alice")]
 
     await with_processes(3, work)
 
 
 @simulated
-async def test_who_comes_to_watch_is_told_who_is_there() -> None:
+async def test_a_watcher_that_comes_gets_the_list_of_who_is_there() -> None:
     async def work(log: MemoryLog, processes: list[Process]) -> None:
         one, two = processes
         for number in range(3):
             two.come("room", f"user{number}")
         one.come("presence/room", "watcher")
         await asyncio.sleep(1)
-        assert (await told(log, "room"))[-1] == ("here", ["user0", "user1", "user2"])
+        assert (await published(log, "room"))[-1] == ("here", ["user0", "user1", "user2"])
 
     await with_processes(2, work)
 
@@ -134,7 +134,7 @@ async def test_readers_of_a_process_that_was_killed_are_gone_within_a_minute() -
         await two.die()
         await asyncio.sleep(60)
         assert await one.presence.count("room") == 0
-        assert (await told(log, "room"))[-1] == ("leave", "alice")
+        assert (await published(log, "room"))[-1] == ("leave", "alice")
 
     assert FRESH_S + BEAT_S <= 60
     await with_processes(2, work)
@@ -151,8 +151,8 @@ async def test_another_goes_on_writing_when_the_one_that_wrote_is_killed() -> No
         await asyncio.sleep(60)
         second.come("room", "alice")
         await asyncio.sleep(1)
-        assert (await told(log, "room"))[-1][0] in ("join", "here")
-        assert "alice" in (await told(log, "room"))[-1][1]
+        assert (await published(log, "room"))[-1][0] in ("join", "here")
+        assert "alice" in (await published(log, "room"))[-1][1]
 
     await with_processes(2, work)
 
@@ -171,14 +171,14 @@ async def test_a_process_that_leaves_takes_its_readers_along_at_once() -> None:
 
 
 @simulated
-async def test_a_topic_that_nobody_asks_about_is_forgotten() -> None:
+async def test_a_topic_that_nobody_requests_is_forgotten() -> None:
     async def work(log: MemoryLog, processes: list[Process]) -> None:
         one, two = processes
         two.come("room", "alice")
         assert await one.presence.count("room") == 1
         await asyncio.sleep(FRESH_S + 2 * BEAT_S)
-        assert not one.presence._known
-        assert not two.presence._known
+        assert not one.presence._topics
+        assert not two.presence._topics
         before = (await log.read("peers", 0, max_events=10_000)).head
         two.go("room", "alice")
         await asyncio.sleep(1)
@@ -195,8 +195,8 @@ async def test_a_crowd_is_listed_up_to_a_bound() -> None:
             one.come("room", f"user{number}")
         one.come("presence/room", "watcher")
         await asyncio.sleep(1)
-        found = await log.read(stored("presence/room"), 0)
-        said = json.loads(found.blocks[-1].data[-1])
-        assert (len(said["here"]), said["more"]) == (MAX_LISTED, 5)
+        part = await log.read(stored("presence/room"), 0)
+        data = json.loads(part.blocks[-1].data[-1])
+        assert (len(data["here"]), data["more"]) == (MAX_LISTED, 5)
 
     await with_processes(1, work)

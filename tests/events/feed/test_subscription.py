@@ -38,7 +38,7 @@ class Stage:
     async def open(self, *topics: str, cursor: str | None = None) -> "Client":
         await self.log.open()
         source, start = await self.feeds.open(SubscribeRequest(topics, cursor), "me")
-        return Client(source, start.stand)
+        return Client(source, start.position)
 
 
 class Client:
