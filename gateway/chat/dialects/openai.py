@@ -133,7 +133,7 @@ class CompletionFrames:
         match record:
             case TextDelta():
                 if record.provider_metadata is UNSET:
-                    return b"data: " + self._text_lead + _json(record.delta) + self._text_tail
+                    return self._text_lead + _json(record.delta) + self._text_tail
                 return self._choice({"content": record.delta, **_fields_of(record.provider_metadata)})
             case ReasoningDelta():
                 return self._choice({"reasoning_content": record.delta, **_fields_of(record.provider_metadata)})
@@ -171,8 +171,8 @@ class CompletionFrames:
         self._model, self._code = metadata.model or self._model, metadata.code or self._code
         if metadata.usage is not None:
             return b""
-        lead = _json({**self._head, "model": self._model})[:-1]
-        self._text_lead = lead + b',"choices":[{"index":0,"delta":{"content":'
+        head = _json({**self._head, "model": self._model})[:-1]
+        self._text_lead = b'data: %b,"choices":[{"index":0,"delta":{"content":' % head
         return self._choice({"role": "assistant", "content": ""})
 
     def _tool(self, call_id: str, call: Mapping[str, object]) -> bytes:

@@ -4,6 +4,7 @@ A token's way: the connection's read callback, the parser, `_take`, the recorder
 """
 
 import asyncio
+from collections.abc import Callable
 
 from gateway.chat.producers.completion_records import CompletionRecords
 from gateway.chat.producers.producer import NEVER, Sink
@@ -22,7 +23,7 @@ class CompletionProducer:
     """A Producer that asks an upstream once."""
 
     _sink: Sink
-    _records: CompletionRecords
+    _translate: Callable[[list[AnswerChunk]], list[bytes]]
 
     def __init__(
         self, upstreams: Upstreams, request: Request, model: str, *, prompt_bytes: int, between_tokens_s: float
@@ -38,7 +39,9 @@ class CompletionProducer:
         self._generation: Generation | None = None
         self._failure: UpstreamTimeout | None = None
         self._progress_at = 0.0
-        self._is_complete = self._is_paused = False
+        self._is_paused = False
+        self._is_complete = False
+        """The upstream has said why it stopped: only its usage figures may still follow."""
         self._emitted_before = 0
 
     async def produce(self, sink: Sink) -> FinishReason:
@@ -49,9 +52,9 @@ class CompletionProducer:
         self.model, self.upstream = generation.model, generation.upstream
         self._between_tokens_s = opened.between_tokens_s or self._between_tokens_s
         self._progress_at = self._loop.time()
-        records = self._records = CompletionRecords(sink.recorder, generation.upstream)
-        first = sink.recorder.speaker(generation.model) + records.write(opened.chunks)
-        self._is_complete = records.is_complete
+        self._translate = CompletionRecords(sink.recorder, generation.upstream).write
+        first = sink.recorder.speaker(generation.model) + self._translate(opened.chunks)
+        self._is_complete = generation.finish_reason is not None
         sink.begin(first)
         if not generation.ended:
             over = generation.pipe(self._take)
@@ -105,7 +108,7 @@ class CompletionProducer:
 
     def _take(self, chunks: list[AnswerChunk]) -> None:
         self._progress_at = self._loop.time()
-        self._sink.write(self._records.write(chunks))
-        if self._records.is_complete and not self._is_complete:
+        self._sink.write(self._translate(chunks))
+        if not self._is_complete and self._generation is not None and self._generation.finish_reason is not None:
             self._is_complete = True
             self._sink.deadline_moved()

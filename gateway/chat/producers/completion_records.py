@@ -12,8 +12,6 @@ class CompletionRecords:
     """One completion, as it comes; `provider` is the name under which fields that we do not know are passed on."""
 
     def __init__(self, recorder: Recorder, provider: str) -> None:
-        self.is_complete = False
-        """The upstream has said why it stopped."""
         self._recorder = recorder
         self._provider = provider
         self._calls: dict[int, str] = {}
@@ -24,13 +22,7 @@ class CompletionRecords:
         out: list[bytes] = []
         recorder = self._recorder
         for chunk in chunks:
-            if not chunk.choices:
-                continue
-            choice = chunk.choices[0]
-            if choice.finish_reason:
-                self.is_complete = True
-            delta = choice.delta
-            if delta is None:
+            if not chunk.choices or (delta := chunk.choices[0].delta) is None:
                 continue
             if type(delta) is ExtendedDelta:
                 self._extended(delta, out)

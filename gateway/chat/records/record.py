@@ -24,8 +24,13 @@ ProviderMetadata = Raw | UnsetType
 """`{"<provider>": {...}}`: fields that a provider sends and that we do not know, as they came."""
 
 
-class _Tagged(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, tag_field="type"):
-    """What all records share: the field `type` tells which one it is, and what has its default is left out."""
+class _Tagged(
+    msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, tag_field="type", gc=False
+):
+    """What all records share: the field `type` tells which one it is, and what has its default is left out.
+
+    None of them can be part of a circle, so the garbage collector need not look at them (`gc=False`).
+    """
 
 
 class MessageStart(_Tagged, frozen=True, tag="start"):
