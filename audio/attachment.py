@@ -1,24 +1,28 @@
-"""What is to be said on one connection of a session: in order, numbered, bounded."""
+"""The messages that wait for one connection of a session: in order, numbered and bounded."""
 
 import asyncio
 from collections import deque
 from typing import NamedTuple
 
 from audio.messages import Aside, Failure, Final, Gap, Partial, ServerMessage, encode
+from gateway.errors import CloseCode
 
 MAX_UNSENT = 512
-"""Messages a client may be behind. Partials replace one another and hardly count; past it the connection is closed."""
+"""Maximum number of messages that a client may be behind; past it the connection is closed.
+
+Partials hardly count, since a newer one replaces the one that waits.
+"""
 
 
 class SocketClose(NamedTuple):
-    """How a connection ends: a WebSocket close code, and why."""
+    """How a connection ends: a close code, and the reason in words."""
 
-    code: int
+    code: CloseCode
     reason: str
 
 
-class Unsent:
-    """One message that waits: a partial for the next one, a final for the log."""
+class QueuedMessage:
+    """One message that waits. A partial may be replaced, and a final is not ready until the log has it."""
 
     __slots__ = ("is_ready", "message", "seq")
 
@@ -31,99 +35,97 @@ class Unsent:
 class Attachment:
     """One connection's place in a session.
 
-    Numbers are given when a message is put, and a newer partial takes the place and the number of one that was not sent
+    A message gets its number when it is put in. A newer partial takes the place and the number of one that was not sent
     yet, so a slow reader sees the newest text and no hole in the numbers.
     """
 
-    __slots__ = ("_ending", "_held", "_is_cut", "_news", "_replayed", "_unsent", "seq")
+    __slots__ = ("_backlog", "_close", "_is_cut", "_news", "_queue", "_replay_count", "seq")
 
     def __init__(self, seq: int) -> None:
-        """`seq`: of the last message that the client holds."""
+        """`seq` is the number of the last message that the client holds."""
         self.seq = seq
-        self._unsent: deque[Unsent] = deque()
-        self._held: list[Unsent] | None = []
-        self._ending: SocketClose | None = None
-        self._replayed = 0
-        """Messages that it is sent anew; they do not count as being behind."""
+        self._queue: deque[QueuedMessage] = deque()
+        self._backlog: list[QueuedMessage] | None = []
+        """What came before `release`; None from then on."""
+        self._close: SocketClose | None = None
+        self._replay_count = 0
+        """Number of messages that the client is sent again; they do not count as being behind."""
         self._is_cut = False
-        """It ended at once: nothing more is said."""
+        """The connection ended at once: nothing more is put in."""
         self._news = asyncio.Event()
 
-    def put(self, message: ServerMessage | Aside, *, is_ready: bool = True) -> Unsent:
-        """Says a message, once it `is_ready` and all before it are said. An aside takes no number."""
+    def put(self, message: ServerMessage | Aside, *, is_ready: bool = True) -> QueuedMessage:
+        """Queues a message, which goes out once it and all before it are ready. An aside takes no number."""
         if self._is_cut:
-            return Unsent(message, 0, is_ready=is_ready)
-        if self._held is not None:
-            self._held.append(Unsent(message, 0, is_ready=is_ready))
-            return self._held[-1]
+            return QueuedMessage(message, 0, is_ready=is_ready)
+        if self._backlog is not None:
+            self._backlog.append(QueuedMessage(message, 0, is_ready=is_ready))
+            return self._backlog[-1]
         if isinstance(message, Partial):
-            for unsent in self._unsent:
-                if isinstance(unsent.message, Partial) and unsent.message.segment == message.segment:
-                    unsent.message = message
-                    return unsent
-        unsent = Unsent(message, self._number(message), is_ready=is_ready)
-        self._unsent.append(unsent)
-        if len(self._unsent) > MAX_UNSENT + self._replayed:
-            self.end(SocketClose(1013, f"the reader is {MAX_UNSENT} messages behind"), at_once=True)
+            for queued in self._queue:
+                if isinstance(queued.message, Partial) and queued.message.segment == message.segment:
+                    queued.message = message
+                    return queued
+        queued = QueuedMessage(message, self._number(message), is_ready=is_ready)
+        self._queue.append(queued)
+        if len(self._queue) > MAX_UNSENT + self._replay_count:
+            reason = f"the reader is {MAX_UNSENT} messages behind"
+            self.end(SocketClose(CloseCode.TRY_LATER, reason), at_once=True)
         self._news.set()
-        return unsent
+        return queued
 
     def release(self, first: list[ServerMessage]) -> None:
-        """Says `first`, then what came meanwhile and is not among it; from now on, what comes."""
-        held, self._held = self._held or [], None
-        self._replayed = max(0, len(first) - 1)
-        said = {_identity(message) for message in first}
+        """Queues `first`, then what came since the connection was made, less the finals and gaps that `first` has."""
+        backlog, self._backlog = self._backlog or [], None
+        self._replay_count = max(0, len(first) - 1)
+        identities = {_identity(message) for message in first}
         for message in first:
             self.put(message)
-        for unsent in held:
-            if not isinstance(unsent.message, Final | Gap) or _identity(unsent.message) not in said:
-                unsent.seq = self._number(unsent.message)
-                self._unsent.append(unsent)
+        for queued in backlog:
+            if not isinstance(queued.message, Final | Gap) or _identity(queued.message) not in identities:
+                queued.seq = self._number(queued.message)
+                self._queue.append(queued)
 
     def _number(self, message: ServerMessage | Aside) -> int:
         if not isinstance(message, Aside):
             self.seq += 1
         return self.seq
 
-    def ready(self, unsent: Unsent, message: ServerMessage) -> None:
-        """What waited for the log is there, and reads so."""
-        unsent.message = message
-        unsent.is_ready = True
+    def confirm(self, queued: QueuedMessage, message: ServerMessage) -> None:
+        """Makes a message ready that waited for the log, in the form that it has now."""
+        queued.message = message
+        queued.is_ready = True
         self._news.set()
 
-    def end(self, ending: SocketClose, *, at_once: bool = False) -> None:
-        """Ends the connection when all is said; at once: without saying it."""
-        if self._ending is None or at_once:
-            self._ending = ending
+    def end(self, close: SocketClose, *, at_once: bool = False) -> None:
+        """Ends the connection after all that is queued, or `at_once` without sending it."""
+        if self._close is None or at_once:
+            self._close = close
         if at_once:
             self._is_cut = True
-            self._unsent.clear()
+            self._queue.clear()
         self._news.set()
 
-    def fail(self, failure: Failure, ending: SocketClose) -> None:
-        """Ends the connection, though some of what waits for the log will never be there."""
-        self._unsent = deque(unsent for unsent in self._unsent if unsent.is_ready)
+    def fail(self, failure: Failure, close: SocketClose) -> None:
+        """Ends the connection with a failure, and drops what will never be ready."""
+        self._queue = deque(queued for queued in self._queue if queued.is_ready)
         self.put(failure)
-        self.end(ending)
-
-    @property
-    def is_ending(self) -> bool:
-        return self._ending is not None
+        self.end(close)
 
     async def next(self) -> str | SocketClose:
-        """The next message as text, or how the connection ends."""
-        while not isinstance(said := await self.take(), SocketClose):
-            if not isinstance(said.message, Aside):
-                return encode(said.message, said.seq)
-        return said
+        """Returns the text of the next message, or how the connection ends."""
+        while not isinstance(queued := await self.take(), SocketClose):
+            if not isinstance(queued.message, Aside):
+                return encode(queued.message, queued.seq)
+        return queued
 
-    async def take(self) -> Unsent | SocketClose:
-        """The next message, or how the connection ends."""
+    async def take(self) -> QueuedMessage | SocketClose:
+        """Returns the next message or aside, or how the connection ends."""
         while True:
-            if self._unsent and self._unsent[0].is_ready:
-                return self._unsent.popleft()
-            if self._ending is not None and not self._unsent:
-                return self._ending
+            if self._queue and self._queue[0].is_ready:
+                return self._queue.popleft()
+            if self._close is not None and not self._queue:
+                return self._close
             self._news.clear()
             await self._news.wait()
 

@@ -1,4 +1,4 @@
-"""The languages that Whisper knows: ISO 639 codes, and the names that OpenAI's answers call them by."""
+"""The languages that Whisper knows: a table of ISO 639 codes and the names that OpenAI's answers use for them."""
 
 _TABLE = """
 en english zh chinese de german es spanish ru russian ko korean fr french ja japanese pt portuguese tr turkish
@@ -19,9 +19,9 @@ CODES = {name: code for code, name in NAMES.items()}
 
 
 def code_of(language: str) -> str:
-    """The code for a code or a name, in any case; what is neither is given back as it came."""
-    said = language.strip().lower()
-    return CODES.get(said, said)
+    """Returns the code for a code or a name, in any case; what is neither is returned as it came, in lower case."""
+    name = language.strip().lower()
+    return CODES.get(name, name)
 
 
 def name_of(code: str) -> str:

@@ -1,4 +1,4 @@
-"""The segments of a session that are over and wait for their finals; and how finals are numbered."""
+"""The closed segments of a session that wait for their finals, and how finals are numbered."""
 
 from collections import deque
 
@@ -6,16 +6,19 @@ from audio.segment import ClosedSegment, Segment, Turn
 
 
 class PendingFinals:
-    """Oldest first. Numbers have no holes: a segment that nobody saw and that says nothing gives its number back."""
+    """A queue of closed segments, the oldest first.
 
-    __slots__ = ("_closed", "_forgotten", "told")
+    Numbers have no holes: a segment that no partial showed and that has no words gives its number back.
+    """
 
-    def __init__(self, told: int) -> None:
-        self.told = told
-        """How many finals there were."""
+    __slots__ = ("_closed", "_highest_cleared", "count")
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        """Number of finals that the session has had."""
         self._closed: deque[ClosedSegment] = deque()
-        self._forgotten = -1
-        """The highest number that was seen of a segment that is forgotten: no later one may take it."""
+        self._highest_cleared = -1
+        """The highest number that was shown of a segment that was cleared: no later segment may take it."""
 
     def __len__(self) -> int:
         return len(self._closed)
@@ -26,35 +29,36 @@ class PendingFinals:
 
     @property
     def next_number(self) -> int:
-        return self.told + len(self._closed)
+        return self.count + len(self._closed)
 
     def append(self, closed: ClosedSegment) -> None:
         self._closed.append(closed)
 
     def turns(self) -> list[Turn]:
-        """Those that are over."""
+        """Returns the turns that are over."""
         return [Turn(closed.turn, closed.end) for closed in self._closed if closed.is_last]
 
-    def pop(self, spoken: Segment | None, *, has_text: bool) -> tuple[ClosedSegment, bool]:
-        """The oldest, and whether it has a final; `spoken` is the segment that is not over."""
+    def pop(self, open_segment: Segment | None, *, has_text: bool) -> tuple[ClosedSegment, bool]:
+        """Returns the oldest segment, and whether it has a final. `open_segment` is the one that is not over."""
         closed = self._closed.popleft()
-        if has_text or closed.shown or closed.number < self._forgotten or self._later_is_shown(spoken):
-            self.told += 1
+        is_needed = closed.is_shown or closed.number < self._highest_cleared or self._later_is_shown(open_segment)
+        if has_text or is_needed:
+            self.count += 1
             return closed, True
         for later in self._closed:
             later.number -= 1
-        if spoken is not None:
-            spoken.number -= 1
+        if open_segment is not None:
+            open_segment.number -= 1
         return closed, False
 
-    def forget(self, segment: Segment) -> list[ClosedSegment]:
-        """Drops what was cut from a segment that is itself dropped. A number that was seen is not used again."""
-        gone = [closed for closed in self._closed if closed.turn == segment.turn]
+    def clear(self, segment: Segment) -> list[ClosedSegment]:
+        """Drops what was cut from a segment that is dropped itself. A number that was shown is not used again."""
+        dropped = [closed for closed in self._closed if closed.turn == segment.turn]
         self._closed = deque(closed for closed in self._closed if closed.turn != segment.turn)
-        if segment.shown or any(closed.shown for closed in gone):
-            self.told += len(gone) + 1
-            self._forgotten = segment.number
-        return gone
+        if segment.is_shown or any(closed.is_shown for closed in dropped):
+            self.count += len(dropped) + 1
+            self._highest_cleared = segment.number
+        return dropped
 
-    def _later_is_shown(self, spoken: Segment | None) -> bool:
-        return any(later.shown for later in self._closed) or (spoken is not None and spoken.shown)
+    def _later_is_shown(self, open_segment: Segment | None) -> bool:
+        return any(later.is_shown for later in self._closed) or (open_segment is not None and open_segment.is_shown)

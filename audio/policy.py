@@ -1,78 +1,73 @@
-"""When the words of a growing hypothesis become stable, and how often to make one. Pure.
+"""When a transcript becomes final (endpointing), by the speech probability of each frame. Pure.
 
-LocalAgreement-2 (Liu et al., Interspeech 2020; Macháček et al., 2023): a word is stable when two hypotheses in a row
-agree on it and on all before it. Words are compared without case and punctuation, which flicker. What was once called
-stable is never taken back before the final, even when a later hypothesis disagrees: the final may correct it.
+A segment begins with the onset of speech, ends with a silence after it, and is cut in two where it grows too long.
 """
 
-import re
 from collections.abc import Sequence
 
-NARROWEST_S, WIDEST_S = 0.4, 2.0
-"""New audio between two hypotheses of a session: the wider, the busier the machine is,"""
-WIDER = 1.25
-"""a little at a time: work falls and rises by as much, so it comes to rest where they have a little time left."""
-TOO_BUSY, IDLE = 0.9, 0.7
-"""Shares of the workers' time."""
-
-_NOT_SPOKEN = re.compile(r"[^\w']+")
-_SHIFTS = (0, 1, -1, 2, -2, 3, -3)
-_ANCHOR = 3
+from audio.model.transcriber import SAMPLE_RATE
+from audio.model.vad import FRAME
+from audio.options import MAX_SEGMENT, MIN_CUT, OFF, ON, ONSET_FRAMES, PREFIX, TAIL, SessionOptions
+from audio.segment import Segment
 
 
-class Agreement:
-    """The words of one segment so far: a stable prefix, and a tail that may still change."""
+class Onset:
+    """Detects the beginning of speech."""
 
-    __slots__ = ("_keys", "_last", "stable", "tail")
+    __slots__ = ("_frames",)
 
     def __init__(self) -> None:
-        self.stable: list[str] = []
-        self.tail: list[str] = []
-        self._keys: list[str] = []
-        """Of `stable`."""
-        self._last: list[str] = []
-        """Of what the last hypothesis says after the stable words."""
+        self._frames = 0
+        """Number of speech frames in a row."""
 
-    def hear(self, words: Sequence[str]) -> None:
-        """One more hypothesis for the whole segment."""
-        keys = [key_of(word) for word in words]
-        at = self._end_of_stable(keys)
-        rest, rest_keys = list(words[at:]), keys[at:]
-        agreed = 0
-        for one, other in zip(rest_keys, self._last, strict=False):
-            if one != other:
-                break
-            agreed += 1
-        self.stable += rest[:agreed]
-        self._keys += rest_keys[:agreed]
-        self.tail = rest[agreed:]
-        self._last = rest_keys[agreed:]
+    def feed(self, probability: float, options: SessionOptions) -> int:
+        """Takes one more frame. Returns the samples since speech began once that is certain, and 0 until then."""
+        self._frames = self._frames + 1 if probability >= options.threshold else 0
+        return self._frames * FRAME if self._frames >= ONSET_FRAMES else 0
 
-    @property
-    def text(self) -> str:
-        return " ".join(self.stable + self.tail)
-
-    def _end_of_stable(self, keys: Sequence[str]) -> int:
-        """How many words of a hypothesis say what is stable already: it may say that in more or fewer words."""
-        count = len(self._keys)
-        for length in range(min(_ANCHOR, count), 0, -1):
-            anchor = self._keys[-length:]
-            for shift in _SHIFTS:
-                end = count + shift
-                if end >= length and keys[end - length : end] == anchor:
-                    return end
-        return min(count, len(keys))
+    def reset(self) -> None:
+        self._frames = 0
 
 
-def key_of(word: str) -> str:
-    """A word as it is compared."""
-    return _NOT_SPOKEN.sub("", word).lower()
+def prefix(options: SessionOptions) -> int:
+    """Returns the samples kept before the first frame of speech, in whole frames."""
+    return round(options.prefix_s * SAMPLE_RATE / FRAME) * FRAME
 
 
-def step_s(step: float, busy: float) -> float:
-    """The next step after `step`, where the workers were busy for a share of the last second (0 to 1)."""
-    if busy > TOO_BUSY:
-        return min(step * WIDER, WIDEST_S)
-    if busy < IDLE:
-        return max(step / WIDER, NARROWEST_S)
-    return step
+def needed_from(position: int) -> int:
+    """Returns the first sample of silence that a segment might need which begins at `position` or later."""
+    return position - PREFIX - ONSET_FRAMES * FRAME
+
+
+def is_speech(probability: float, options: SessionOptions) -> bool:
+    """Tells whether a frame inside a segment is speech: its threshold lies lower, as OFF lies below ON."""
+    return probability >= max(options.threshold - (ON - OFF), 0.01)
+
+
+def end_of(segment: Segment, position: int, options: SessionOptions) -> int | None:
+    """Returns the end of a segment that was followed until `position`; None when it is not over."""
+    if options.endpointing_s is None or position - segment.last_speech < options.endpointing_s * SAMPLE_RATE:
+        return None
+    return min(segment.last_speech + TAIL, position)
+
+
+def cut_of(segment: Segment, position: int) -> int | None:
+    """Returns where a segment that was followed until `position` is cut in two; None when it is not too long."""
+    if position - segment.start < MAX_SEGMENT:
+        return None
+    frames = segment.probabilities
+    return segment.start + best_pause(frames, MIN_CUT // FRAME, len(frames) - 1) * FRAME
+
+
+def best_pause(probabilities: Sequence[float], first: int, last: int, width: int = 5) -> int:
+    """Returns the frame from `first` to `last` where speech is least likely, over `width` frames around it.
+
+    The latest wins among equals: longer segments have more context.
+    """
+    best, lowest = last, float("inf")
+    for frame in range(first, last + 1):
+        around = probabilities[max(0, frame - width // 2) : frame + width // 2 + 1]
+        mean = sum(around) / max(1, len(around))
+        if mean <= lowest:
+            best, lowest = frame, mean
+    return best

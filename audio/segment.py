@@ -1,57 +1,55 @@
-"""One stretch of speech between two silences: from the first frame of speech to its final."""
+"""One stretch of speech between two silences, from its first frame to its final."""
 
 from typing import NamedTuple
 
-from audio.messages import Final, Gap, Partial, Word
-from audio.model.transcriber import SAMPLE_RATE, Transcription
-from audio.policy import Agreement
-
-FRAME = 512
-"""Samples that one speech probability is about: 32 ms."""
+from audio.agreement import Agreement
+from audio.messages import Final, Gap, Partial
+from audio.model.transcriber import SAMPLE_RATE, Transcription, Word
+from audio.model.vad import FRAME
 
 
 class Segment:
-    """While it is being spoken."""
+    """A segment that is being spoken."""
 
-    __slots__ = ("agreement", "decoded", "guess", "last_speech", "number", "probabilities", "shown", "start", "turn")
+    __slots__ = ("agreement", "decoded", "guess", "is_shown", "last_speech", "number", "probabilities", "start", "turn")
 
     def __init__(self, number: int, start: int, last_speech: int) -> None:
         self.number = number
         self.start = start
-        """The sample it begins with."""
+        """The segment's first sample."""
         self.turn = start
-        """That with which its turn begins: an earlier one, when it is the rest of a segment that was cut."""
+        """The first sample of its turn; it is an earlier one when the segment is the rest of one that was cut."""
         self.last_speech = last_speech
-        """The sample after the last frame that was speech."""
+        """The sample after the last frame of speech."""
         self.decoded = start
-        """The sample after the last that a hypothesis is about."""
+        """The sample after the last one that a hypothesis is about."""
         self.probabilities: list[float] = []
-        """Of each frame since `start`."""
+        """The probability of speech of each frame since `start`."""
         self.agreement = Agreement()
-        self.shown = False
-        """A partial was sent."""
+        self.is_shown = False
+        """A partial of the segment was put out."""
         self.guess: tuple[int, Transcription | None] | None = None
-        """A final decode made before the silence was long enough: the `last_speech` it is about, and its answer."""
+        """A final decode begun before the silence was long enough: the `last_speech` it is about, and its answer."""
 
     @property
     def is_guessed(self) -> bool:
-        """A guess was asked for, and nothing was said since."""
+        """A guess was begun, and nobody has spoken since."""
         return self.guess is not None and self.guess[0] == self.last_speech
 
     @property
-    def guessed(self) -> Transcription | None:
-        """Its final, if that is known already."""
+    def early_answer(self) -> Transcription | None:
+        """The segment's final, if a guess has made it already."""
         return self.guess[1] if self.guess is not None and self.is_guessed else None
 
     def rest(self, end: int) -> "Segment":
-        """What follows when it is cut at `end`: a segment of the same turn."""
+        """Returns what follows when the segment is cut at `end`: another segment of the same turn."""
         rest = Segment(self.number + 1, end, self.last_speech)
         rest.turn = self.turn
         rest.probabilities = self.probabilities[(end - self.start) // FRAME :]
         return rest
 
     def partial(self, turn: int | None) -> Partial:
-        """What is heard of it so far."""
+        """Returns the message with the segment's words so far."""
         return Partial(
             turn=turn,
             segment=self.number,
@@ -65,20 +63,20 @@ class Segment:
 class ClosedSegment:
     """A segment that waits for its final."""
 
-    __slots__ = ("end", "is_last", "number", "shown", "start", "tries", "turn")
+    __slots__ = ("end", "is_last", "is_shown", "number", "start", "tries", "turn")
 
     def __init__(self, segment: Segment, end: int, *, is_last: bool = True) -> None:
         self.number = segment.number
         self.turn = segment.turn
         self.is_last = is_last
-        """Of its turn."""
+        """The segment is the last one of its turn."""
         self.start = segment.start
         self.end = end
-        self.shown = segment.shown
+        self.is_shown = segment.is_shown
         self.tries = 0
 
     def final(self, answer: Transcription, turn: int | None, *, words: bool) -> Final:
-        """What was said in it."""
+        """Returns the message with the segment's words."""
         start_s = seconds(self.start)
         return Final(
             turn=turn,
@@ -86,28 +84,28 @@ class ClosedSegment:
             text=answer.text,
             start=start_s,
             end=seconds(self.end),
-            words=[_moved(word, start_s) for word in answer.words] if words else None,
+            words=[_shift(word, start_s) for word in answer.words] if words else None,
             confidence=round(answer.confidence, 3),
             language=answer.language,
         )
 
     def gap(self, turn: int | None, reason: str) -> Gap:
-        """That it has no final."""
+        """Returns the message that the segment has no final."""
         return Gap(turn=turn, start=seconds(self.start), end=seconds(self.end), reason=reason)
 
 
 class Turn(NamedTuple):
-    """What was spoken without an end between."""
+    """Speech without an end in between, by its samples."""
 
     start: int
     end: int | None
-    """None: it is not over."""
+    """None: the turn is not over."""
 
 
 def seconds(position: int) -> float:
-    """A position in seconds."""
+    """Returns a position in seconds."""
     return round(position / SAMPLE_RATE, 3)
 
 
-def _moved(word: Word, by_s: float) -> Word:
+def _shift(word: Word, by_s: float) -> Word:
     return Word(word.text, round(word.start + by_s, 3), round(word.end + by_s, 3), word.probability)

@@ -1,247 +1,239 @@
 """The state machine of one listening session. Pure: audio, answers and the time go in; messages and tasks come out.
 
-Audio becomes segments where `endpointing` says. While a segment is spoken, hypotheses for all of it are
-made one after the other and shown as partials; once it is over it is decoded anew, at the best quality, and that is
-its final. One task of a session is with the model at a time; which one is decided when the model is free, so work
-that has become stale is never begun. Positions are samples at 16 kHz since the session began,
-and segments begin and end between frames: on whichever process a session goes on, its frames are the same.
+Audio becomes segments where `policy` says so. While a segment is spoken, hypotheses for all of it are shown as
+partials; once it is over it is decoded again, at the best quality, and that is its final. A session has one task with
+the model at a time, and decides which when the model is free, so stale work is never begun. Positions are samples at
+16 kHz since the session began, and segments begin and end between frames, so every process cuts the same frames.
 """
 
 from collections import deque
 from collections.abc import Sequence
 
-from audio.endpointing import Onset, cut_of, end_of, is_speech, prefix
 from audio.messages import Done, Marker, SpeechStarted, SpeechStopped, TurnOver
 from audio.model.transcriber import SAMPLE_RATE, Samples, Transcription, TranscriptionTask
-from audio.options import (
-    LANGUAGE_SAMPLES,
-    MAX_WAITING,
-    ONSET_FRAMES,
-    PREFIX,
-    SILENT_SETTLE,
-    TAIL,
-    Output,
-    SessionOptions,
-    Settled,
-)
+from audio.model.vad import FRAME
+from audio.options import LANGUAGE_SAMPLES, MAX_WAITING, SILENT_SETTLE, TAIL, Output, SessionOptions, Settled
 from audio.pending_finals import PendingFinals
-from audio.segment import FRAME, ClosedSegment, Segment, Turn, seconds
+from audio.policy import Onset, cut_of, end_of, is_speech, needed_from, prefix
+from audio.segment import ClosedSegment, Segment, Turn, seconds
 from audio.tape import Tape
 
 
 class Session:
-    """Feed it with `hear`, ask it `wants`, give it work's result with `heard`, and send what `take_output` returns."""
+    """Takes audio (`feed`), hands out tasks (`urgency`, `take_task`, `complete`), puts out messages (`take_output`)."""
 
     def __init__(
-        self, asked: SessionOptions, *, settled: int = 0, segments: int = 0, language: str | None = None
+        self, options: SessionOptions, *, settled: int = 0, segments: int = 0, language: str | None = None
     ) -> None:
-        self.asked = asked
-        self.language = asked.language or language
+        """`settled`, `segments` and `language` say where another process left the session."""
+        self.options = options
+        self.language = options.language or language
         self.position = settled
-        """Samples heard so far."""
+        """Number of samples fed so far."""
         self.settled = settled
         self._tape = Tape(settled)
         self._segment: Segment | None = None
-        self._due = PendingFinals(segments)
+        self._pending = PendingFinals(segments)
         self._onset = Onset()
-        """Of the next segment, while there is none."""
         self._floor = settled
-        """Where the next segment may begin at the earliest."""
-        self._busy: tuple[Segment, int] | ClosedSegment | None = None
-        """What the task with the model is about; of a segment that is being spoken, with its `last_speech`."""
+        """The first sample at which the next segment may begin."""
+        self._subject: tuple[Segment, int] | ClosedSegment | None = None
+        """What the task with the model is about; an open segment stands with the `last_speech` that the task covers."""
         self._markers: deque[tuple[int, str | int]] = deque()
-        self._stopping = False
+        self._is_stopping = False
         self.is_done = False
         self._output: list[Output] = []
 
     # What comes in
 
-    def hear(self, samples: Samples, probabilities: Sequence[float]) -> None:
-        """Whole frames of audio, with the probability of speech of each."""
+    def feed(self, samples: Samples, probabilities: Sequence[float]) -> None:
+        """Takes whole frames of audio, with the probability of speech of each."""
         self._tape.append(samples)
         for probability in probabilities:
             self.position += FRAME
             if self._segment is None:
-                self._listen(probability)
+                self._await_speech(probability)
             else:
                 self._follow(self._segment, probability)
-        if self._segment is None and not self._due:
+        if self._segment is None and not self._pending:
             self._settle_silence(SILENT_SETTLE)
-        self._echo()
+        self._return_markers()
 
-    def mark(self, name: str | int) -> None:
-        self._markers.append((self.position, name))
-        self._echo()
+    def mark(self, marker: str | int) -> None:
+        """Has a marker put out once all audio before it is understood."""
+        self._markers.append((self.position, marker))
+        self._return_markers()
 
     def flush(self) -> None:
-        """Everything heard so far becomes final."""
+        """Makes everything fed so far final."""
         if self._segment is not None:
             self._close(self._segment, self.position)
-        elif not self._due:
+        elif not self._pending:
             self._settle_silence(0)
-        self._echo()
+        self._return_markers()
 
     def commit(self) -> None:
-        """All that is not of a turn yet becomes one, speech or not."""
+        """Makes a turn of all that belongs to none yet, speech or not."""
         if self._segment is None and self.uncommitted:
             start = self.position - self.uncommitted
             self._begin(start, start, last_speech=start)
         self.flush()
 
     def clear(self) -> None:
-        """Forgets all that is not of a finished turn. What was cut from it and is final already stays."""
-        segment, self._segment = self._segment, None
-        if segment is not None:
-            self._forget(segment)
-        self._onset.forget()
+        """Forgets all that belongs to no finished turn, except what was cut from it and is final already."""
+        if self._segment is not None:
+            self._forget(self._segment)
+            self._segment = None
+        self._onset.reset()
         self._floor = self.position
-        if not self._due:
+        if not self._pending:
             self._settle(self.position)
-        self._echo()
+        self._return_markers()
 
-    def ask(self, asked: SessionOptions) -> None:
-        """From now on."""
-        if asked.language != self.asked.language:
-            self.language = asked.language
-        if asked.endpointing_s is None and self.asked.endpointing_s is not None:
+    def reconfigure(self, options: SessionOptions) -> None:
+        """Works with other options from now on."""
+        if options.language != self.options.language:
+            self.language = options.language
+        if options.endpointing_s is None and self.options.endpointing_s is not None:
             self._floor = self.position
-        self.asked = asked
+        self.options = options
 
     def stop(self) -> None:
-        """Nothing more will be heard."""
+        """Makes everything final and then ends: no audio follows."""
         self.flush()
-        self._stopping = True
+        self._is_stopping = True
         self._end()
 
     # The model
 
-    def wants(self, step_s: float) -> int | None:
-        """How urgent its next task is: 0 a final, 1 a partial, 2 a guess at a final; None: it has none."""
-        if self._busy is not None:
+    def urgency(self, step_s: float) -> int | None:
+        """Tells how urgent the next task is: 0 a final, 1 a partial, 2 a guess at a final, None when there is none."""
+        if self._subject is not None:
             return None
-        if self._due:
+        if self._pending:
             return 0
         if (segment := self._segment) is None:
             return None
         if self._may_guess(segment):
             return 2
         is_due = self.position - segment.decoded >= step_s * SAMPLE_RATE
-        return 1 if self.asked.interim_results and is_due and segment.last_speech > segment.decoded else None
+        return 1 if self.options.interim_results and is_due and segment.last_speech > segment.decoded else None
 
-    def take(self) -> TranscriptionTask:
-        """The task that `wants` spoke of. Its answer is due by `heard` or `failed`."""
-        if self._due:
-            closed = self._due.first
-            self._busy = closed
+    def take_task(self) -> TranscriptionTask:
+        """Hands out the task that `urgency` was about; `complete` or `fail` must follow before the next one."""
+        if self._pending:
+            closed = self._pending.first
+            self._subject = closed
             return self._task(closed.start, closed.end, is_final=True)
         segment = self._segment
         assert segment is not None
-        self._busy = (segment, segment.last_speech)
+        self._subject = (segment, segment.last_speech)
         if self._may_guess(segment):
             segment.guess = (segment.last_speech, None)
             return self._task(segment.start, segment.last_speech + TAIL, is_final=True)
         segment.decoded = self.position
         return self._task(segment.start, self.position, is_final=False)
 
-    def heard(self, task: TranscriptionTask, answer: Transcription) -> None:
-        """The answer to the task that was taken last."""
-        busy, self._busy = self._busy, None
+    def complete(self, task: TranscriptionTask, answer: Transcription) -> None:
+        """Takes the model's answer to the task that was handed out last."""
+        subject, self._subject = self._subject, None
         if answer.text and (task.is_final or len(task.audio) >= LANGUAGE_SAMPLES):
             self.language = self.language or answer.language
-        if isinstance(busy, ClosedSegment):
-            self._finish(answer)
-        elif busy is not None and task.is_final:
-            self._guessed(*busy, answer)
-        elif busy is not None and busy[0] is self._segment and answer.text:
-            self._show(busy[0], answer)
-        self._echo()
+        if isinstance(subject, ClosedSegment):
+            self._settle_first(answer)
+        elif subject is not None and task.is_final:
+            self._use_guess(*subject, answer)
+        elif subject is not None and subject[0] is self._segment and answer.text:
+            self._show(subject[0], answer)
+        self._return_markers()
 
-    def failed(self) -> None:
-        """The model could not do the task that was taken last: once more, then the audio is a gap."""
-        busy, self._busy = self._busy, None
-        if isinstance(busy, ClosedSegment):
-            busy.tries += 1
-            if busy.tries > 1:
+    def fail(self) -> None:
+        """Notes that the model failed: a final is tried once more, then its audio is a gap."""
+        subject, self._subject = self._subject, None
+        if isinstance(subject, ClosedSegment):
+            subject.tries += 1
+            if subject.tries > 1:
                 self._give_up("failed")
 
     # What goes out
 
     def take_output(self) -> list[Output]:
+        """Returns what was put out since the last call."""
         output, self._output = self._output, []
         return output
 
     @property
     def segments(self) -> int:
-        """How many finals there were."""
-        return self._due.told
+        """Number of finals that the session has had."""
+        return self._pending.count
 
     @property
     def is_open(self) -> bool:
-        """A segment is being spoken."""
+        """Tells whether a segment is being spoken."""
         return self._segment is not None
 
     @property
-    def has_closed(self) -> bool:
-        """Finals are due."""
-        return bool(self._due)
+    def has_pending(self) -> bool:
+        """Tells whether finals are due."""
+        return bool(self._pending)
 
     @property
     def is_speaking(self) -> bool:
-        """Work is due, or will be. Without endpointing a segment is always open, and that says nothing."""
+        """Tells whether there is work for the model, or will be. Without endpointing an open segment says nothing."""
         segment = self._segment
-        if segment is None or self._due:
-            return bool(self._due)
+        if segment is None or self._pending:
+            return bool(self._pending)
         return not self._is_manual or segment.last_speech > segment.decoded
 
     @property
     def uncommitted(self) -> int:
-        """Samples that are not of a finished turn."""
-        start = self._segment.turn if self._segment is not None else max(self._floor, self._tape.first)
-        return self.position - start
+        """Number of samples that belong to no finished turn."""
+        return self.position - (self._segment.turn if self._segment else max(self._floor, self._tape.first))
 
     @property
     def turns(self) -> list[Turn]:
-        """Those that are not settled; the last may not be over."""
-        turns = self._due.turns()
+        """The turns that are not settled; the last one may not be over."""
+        turns = self._pending.turns()
         return turns if self._segment is None else [*turns, Turn(self._segment.turn, None)]
 
     @property
     def behind_s(self) -> float:
-        """Seconds since the audio that no hypothesis is about, or since the end of a segment that has no final."""
-        if self._due:
-            return seconds(self.position - self._due.first.end)
+        """Seconds of audio after the last hypothesis, or since the end of the oldest segment that has no final."""
+        if self._pending:
+            return seconds(self.position - self._pending.first.end)
         return seconds(self.position - self._segment.decoded) if self._segment is not None else 0.0
 
     # Segments
 
     @property
     def _is_manual(self) -> bool:
-        return self.asked.endpointing_s is None
+        return self.options.endpointing_s is None
 
-    def _listen(self, probability: float) -> None:
+    def _await_speech(self, probability: float) -> None:
         if self._is_manual:
             start = max(self._floor, self._tape.first)
-            self._begin(start, start, last_speech=self.position if is_speech(probability, self.asked) else start)
-        elif since := self._onset.hear(probability, self.asked):
-            began = self.position - since
-            start = max(self._floor, began - prefix(self.asked), self._tape.first)
-            self._begin(start, began, last_speech=self.position)
+            self._begin(start, start, last_speech=self.position if is_speech(probability, self.options) else start)
+        elif length := self._onset.feed(probability, self.options):
+            onset = self.position - length
+            start = max(self._floor, onset - prefix(self.options), self._tape.first)
+            self._begin(start, onset, last_speech=self.position)
 
-    def _begin(self, start: int, began: int, *, last_speech: int) -> None:
-        self._segment = Segment(self._due.next_number, start, last_speech)
-        self._segment.decoded = began  # a hypothesis about what came before the speech is a bad one
+    def _begin(self, start: int, onset: int, *, last_speech: int) -> None:
+        self._segment = Segment(self._pending.next_number, start, last_speech)
+        self._segment.decoded = onset  # a hypothesis about what came before the speech is a bad one
         self._segment.probabilities = [0.0] * ((self.position - start) // FRAME)
-        self._onset.forget()
-        self._tell(SpeechStarted(at=seconds(began), turn=self._told(start)))
+        self._onset.reset()
+        self._emit(SpeechStarted(at=seconds(onset), turn=self._turn(start)))
 
-    def _told(self, turn: int) -> int | None:
-        return turn if self.asked.turns else None
+    def _turn(self, start: int) -> int | None:
+        """Returns how a message names its turn."""
+        return start if self.options.turns else None
 
     def _follow(self, segment: Segment, probability: float) -> None:
         segment.probabilities.append(probability)
-        if is_speech(probability, self.asked):
+        if is_speech(probability, self.options):
             segment.last_speech = self.position
-        if (end := end_of(segment, self.position, self.asked)) is not None:
+        if (end := end_of(segment, self.position, self.options)) is not None:
             self._close(segment, end)
         elif (cut := cut_of(segment, self.position)) is not None:
             self._cut(segment, cut)
@@ -249,22 +241,29 @@ class Session:
     def _close(self, segment: Segment, end: int) -> None:
         self._segment = None
         self._floor = end
-        turn = self._told(segment.turn)
+        turn = self._turn(segment.turn)
         at = seconds(min(segment.last_speech, end))
-        self._tell(SpeechStopped(at=at, turn=turn, end=None if turn is None else seconds(end)))
-        self._due.append(ClosedSegment(segment, end))
-        if (answer := segment.guessed) is not None and len(self._due) == 1:
-            self._finish(answer)
-        self._bound()
+        self._emit(SpeechStopped(at=at, turn=turn, end=None if turn is None else seconds(end)))
+        self._pending.append(ClosedSegment(segment, end))
+        if (answer := segment.early_answer) is not None and len(self._pending) == 1:
+            self._settle_first(answer)
+        self._drop_overdue()
 
     def _cut(self, segment: Segment, end: int) -> None:
-        """In two; the rest goes on as a segment of its own."""
+        """Closes the first part of a segment; the rest is a segment of its own."""
         if segment.last_speech <= end and not self._is_manual:  # what follows is the silence that was waited for
             self._close(segment, end)
             return
-        self._due.append(ClosedSegment(segment, end, is_last=False))
+        self._pending.append(ClosedSegment(segment, end, is_last=False))
         self._segment = segment.rest(end)
-        self._bound()
+        self._drop_overdue()
+
+    def _forget(self, segment: Segment) -> None:
+        """Drops a turn that is not over, with what was cut from it."""
+        dropped = self._pending.clear(segment)
+        subject = self._subject[0] if isinstance(self._subject, tuple) else self._subject
+        if subject is not None and (subject is segment or subject in dropped):
+            self._subject = (Segment(-1, 0, 0), 0)  # the answer that is still to come is about nothing
 
     # Answers
 
@@ -272,55 +271,48 @@ class Session:
         return TranscriptionTask(
             audio=self._tape.read(start, end),
             language=self.language,
-            prompt=self.asked.prompt,
+            prompt=self.options.prompt,
             is_final=is_final,
-            words=is_final and self.asked.words,
+            words=is_final and self.options.words,
         )
 
-    def _forget(self, segment: Segment) -> None:
-        """A turn that is not over, with what was cut from it; a number that was seen is not used again."""
-        gone = self._due.forget(segment)
-        busy = self._busy[0] if isinstance(self._busy, tuple) else self._busy
-        if busy is not None and (busy is segment or busy in gone):
-            self._busy = (Segment(-1, 0, 0), 0)  # its answer is about nothing
-
     def _may_guess(self, segment: Segment) -> bool:
-        """Not without endpointing: a guess leaves out what follows the speech."""
+        """Tells whether to guess a final: never without endpointing, for a guess leaves out what follows the speech."""
         return not (self._is_manual or segment.is_guessed) and self.position - segment.last_speech >= TAIL
 
-    def _guessed(self, segment: Segment, last_speech: int, answer: Transcription) -> None:
+    def _use_guess(self, segment: Segment, last_speech: int, answer: Transcription) -> None:
         if segment is self._segment:
             if segment.is_guessed and segment.last_speech == last_speech:
                 segment.guess = (last_speech, answer)
                 segment.decoded = self.position
-        elif self._due and self._due.first.number == segment.number and segment.last_speech == last_speech:
-            self._finish(answer)
+        elif self._pending and self._pending.first.number == segment.number and segment.last_speech == last_speech:
+            self._settle_first(answer)
 
     def _show(self, segment: Segment, answer: Transcription) -> None:
-        segment.agreement.hear(answer.text.split())
-        segment.shown = True
-        self._tell(segment.partial(self._told(segment.turn)))
+        segment.agreement.add(answer.text.split())
+        segment.is_shown = True
+        self._emit(segment.partial(self._turn(segment.turn)))
 
-    def _finish(self, answer: Transcription) -> None:
-        """The final of the oldest closed segment. One that nobody saw and that says nothing is none."""
-        closed, is_told = self._due.pop(self._segment, has_text=bool(answer.text))
-        if is_told:
-            self._tell(closed.final(answer, self._told(closed.turn), words=self.asked.words))
-        self._over(closed)
+    def _settle_first(self, answer: Transcription) -> None:
+        """Settles the oldest closed segment. It has no final when it has no words and no partial was shown."""
+        closed, has_final = self._pending.pop(self._segment, has_text=bool(answer.text))
+        if has_final:
+            self._emit(closed.final(answer, self._turn(closed.turn), words=self.options.words))
+        self._settle_segment(closed)
 
-    def _over(self, closed: ClosedSegment) -> None:
-        if closed.is_last and self.asked.turns:
-            self._tell(TurnOver(closed.turn))
+    def _settle_segment(self, closed: ClosedSegment) -> None:
+        if closed.is_last and self.options.turns:
+            self._emit(TurnOver(closed.turn))
         self._settle(closed.end)
         self._end()
 
     def _give_up(self, reason: str) -> None:
-        closed, _ = self._due.pop(self._segment, has_text=False)
-        self._tell(closed.gap(self._told(closed.turn), reason))
-        self._over(closed)
+        closed, _ = self._pending.pop(self._segment, has_text=False)
+        self._emit(closed.gap(self._turn(closed.turn), reason))
+        self._settle_segment(closed)
 
-    def _bound(self) -> None:
-        while len(self._due) > 1 and self.position - self._due.first.start > MAX_WAITING:
+    def _drop_overdue(self) -> None:
+        while len(self._pending) > 1 and self.position - self._pending.first.start > MAX_WAITING:
             self._give_up("overload")
 
     # What is settled
@@ -329,31 +321,30 @@ class Session:
         self.settled = position
         self._floor = max(self._floor, position)
         self._tape.drop(position)
-        self._tell(Settled(position))
+        self._emit(Settled(position))
 
     def _settle_silence(self, every: int) -> None:
-        """With no speech anywhere, all but the last moment is settled; said now and then."""
-        end = self.position if self._stopping or every == 0 else self.position - PREFIX - ONSET_FRAMES * FRAME
+        """Settles all but the last moment while nobody speaks, once `every` samples have come."""
+        end = self.position if self._is_stopping or every == 0 else needed_from(self.position)
         self._tape.drop(end)
         if end - self.settled >= max(every, 1):
             self._settle(end)
 
-    def _echo(self) -> None:
-        """Markers whose audio was heard: it is settled, silent, or a hypothesis is about it."""
-        until = self._understood()
-        while self._markers and self._markers[0][0] <= until:
-            self._tell(Marker(id=self._markers.popleft()[1]))
+    def _return_markers(self) -> None:
+        """Puts out the markers whose audio is settled, silent or part of a hypothesis."""
+        while self._markers and self._markers[0][0] <= self._understood():
+            self._emit(Marker(id=self._markers.popleft()[1]))
 
     def _understood(self) -> int:
-        if self._due:
-            return self._due.first.start
+        if self._pending:
+            return self._pending.first.start
         return self._segment.decoded if self._segment is not None else self.position
 
     def _end(self) -> None:
-        if self._stopping and not self._due and not self.is_done:
+        if self._is_stopping and not self._pending and not self.is_done:
             self.is_done = True
-            self._echo()
-            self._tell(Done(duration=seconds(self.position), segments=self.segments))
+            self._return_markers()
+            self._emit(Done(duration=seconds(self.position), segments=self.segments))
 
-    def _tell(self, output: Output) -> None:
+    def _emit(self, output: Output) -> None:
         self._output.append(output)

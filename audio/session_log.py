@@ -1,8 +1,8 @@
-"""What the log knows of a session, so that any process can go on with it. The only part of the lane that uses the log.
+"""What the log knows of a session, so that any process can continue it. The only part of the lane that uses the log.
 
-Two topics: `event/audio/<session>` has what was said, one event for each final or gap, for whoever may follow it; and
-`audio/<session>` has where the session stands. Both are appended to as one, with the offset that is expected in the
-second: of two processes that hold a session, one wins, and the other learns that it has lost it.
+A session has two topics. `event/audio/<session>` has its finals and gaps, one event each, for whoever may follow it;
+`audio/<session>` has the session's state. Both are appended to in one step, which names the offset that the second
+topic must be at: of two processes that hold a session, one wins, and the other learns that it has lost it.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from audio.messages import Final, Gap, with_cursor
 from audio.model.transcriber import SAMPLE_RATE
 from events.log.hub import Hub
 from events.log.port import Append, Appended, Block, EventLog, Position
+from events.log.reading import read_to_head
 from events.log.topics import stored, user_topic
 from events.log.vector import VectorPosition, decode_vector, is_epoch, tag_of
 from gateway.errors import BadRequest, NotFound
@@ -28,41 +29,41 @@ _encode = msgspec.json.Encoder().encode
 
 
 class SessionState(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a session stands, after one event of its log. The newest is all that is needed to go on."""
+    """What a process must know to continue a session. The newest event of its log has all of it."""
 
     settled: int = 0
-    """Samples at 16 kHz."""
+    """The sample, at 16 kHz, before which everything is settled."""
     segments: int = 0
     language: str | None = None
     notes: str = ""
-    """A dialect's own: what a client asked for that does not say it again when it comes back."""
+    """The dialect's own: what a client asked for and does not ask for again when it comes back."""
     replayed_after: int = 0
-    """When its client came back last: the offset that it held,"""
+    """The offset that the client held when it came back last."""
     replayed_head: int = 0
-    """the newest offset then,"""
+    """The newest offset when the client came back last."""
     replayed_seq: int = 0
-    """and the number of the message before the first of those between."""
+    """The number of the message before the first that was sent again when the client came back last."""
 
 
-class SpokenEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """An event of what was said, as far as the lane itself reads it."""
+class NumberedEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """An event of the transcript, as far as the lane itself reads it."""
 
     seq: int = 0
 
 
 def new_session(sub: str) -> str:
-    """A name that shows whose it is to one who knows the user, and cannot be guessed."""
-    chance = secrets.token_hex(10)
-    return f"{chance}{_proof(chance, sub)}"
+    """Returns a session's name, which cannot be guessed and proves its owner to anyone who knows the user."""
+    nonce = secrets.token_hex(10)
+    return f"{nonce}{_proof(nonce, sub)}"
 
 
 def is_owner(session: str, sub: str) -> bool:
-    chance, proof = session[:20], session[20:]
-    return len(session) == 36 and session.isalnum() and hmac.compare_digest(proof, _proof(chance, sub))
+    nonce, proof = session[:20], session[20:]
+    return len(session) == 36 and session.isalnum() and hmac.compare_digest(proof, _proof(nonce, sub))
 
 
-def _proof(chance: str, sub: str) -> str:
-    return sha256(f"{chance}\n{sub}".encode()).hexdigest()[:16]
+def _proof(nonce: str, sub: str) -> str:
+    return sha256(f"{nonce}\n{sub}".encode()).hexdigest()[:16]
 
 
 def topic_of(session: str) -> str:
@@ -70,155 +71,156 @@ def topic_of(session: str) -> str:
 
 
 class SessionLog:
-    """One session's two topics."""
+    """The two topics of one session."""
 
-    def __init__(self, log: EventLog, session: str, sub: str, extra: str | None = None) -> None:
-        """`extra`: a topic of the events lane that finals are told too."""
+    def __init__(self, log: EventLog, session: str, sub: str, extra_topic: str | None = None) -> None:
+        """`extra_topic` is a topic of the events lane to which finals are published, too."""
         self.session = session
         self.topic = topic_of(session)
-        self.where = SessionState()
+        self.state = SessionState()
         self._log = log
         self._sub = sub
-        self._extra = extra
+        self._final_topics: list[str] = sorted({user_topic(sub), *([extra_topic] if extra_topic else [])})
+        """Topics that a final with words goes to besides the session's own."""
         self.is_over = False
-        """It is done: nothing will be added."""
+        """The session is done: nothing will be appended."""
         self._next = 1
-        """The offset of the next event of `audio/<session>`."""
-        self._where_epoch = ""
+        """The offset of the next state."""
+        self._state_epoch = ""
         self._epoch = ""
-        """Of what was said."""
+        """The epoch of the transcript's topic."""
 
     async def create(self) -> str:
-        """Makes both topics; the cursor before all."""
-        said, where = await self._log.append(
+        """Makes both topics, and returns the cursor before all events."""
+        transcript, state = await self._log.append(
             Append(topic=stored(self.topic), data=[], owner=self._sub),
-            Append(topic=self.topic, data=[_encode(self.where)], name="where", owner=self._sub, expect=1),
+            Append(topic=self.topic, data=[_encode(self.state)], name="where", owner=self._sub, expect=1),
         )
-        self._epoch, self._where_epoch, self._next = said.epoch, where.epoch, 2
+        self._epoch, self._state_epoch, self._next = transcript.epoch, state.epoch, 2
         return self._cursor(0)
 
     async def load(self) -> None:
-        """Where the session stands. Raises NotFound."""
-        found = await self._log.read(self.topic, 0, max_events=1)
-        if not found.epoch or not found.head:
+        """Loads the session's state. Raises NotFound."""
+        topic = await self._log.read(self.topic, 0, max_events=1)
+        if not topic.epoch or not topic.head:
             raise NotFound(f"there is no session {self.session!r}, or it is too old", code="session_unknown")
-        self.is_over = found.closed
-        last = await self._log.read(self.topic, found.head - 1, max_events=1)
-        self.where = msgspec.json.decode(last.blocks[-1].data[-1], type=SessionState)
-        self._where_epoch, self._next = found.epoch, found.head + 1
-        said = await self._log.read(stored(self.topic), 0, max_events=1)
-        self._epoch = said.epoch
+        self.is_over = topic.closed
+        last = await self._log.read(self.topic, topic.head - 1, max_events=1)
+        self.state = msgspec.json.decode(last.blocks[-1].data[-1], type=SessionState)
+        self._state_epoch, self._next = topic.epoch, topic.head + 1
+        transcript = await self._log.read(stored(self.topic), 0, max_events=1)
+        self._epoch = transcript.epoch
 
-    def watch(self, hub: Hub, lost: Callable[[], None]) -> Callable[[], None]:
-        """Calls `lost` when another process goes on with the session; returns how to end that."""
+    def watch(self, hub: Hub, on_loss: Callable[[], None]) -> Callable[[], None]:
+        """Calls `on_loss` when another process continues the session. Returns the call that ends this."""
 
-        def see(block: Block) -> None:
+        def notice(block: Block) -> None:
             if block.first >= self._next:
-                lost()
+                on_loss()
 
-        return hub.watch(self.topic, Position(self._where_epoch, self._next - 1), see)
+        return hub.watch(self.topic, Position(self._state_epoch, self._next - 1), notice)
 
     def append(
-        self, where: SessionState, said: Sequence[tuple[Final | Gap, int]], *, close: bool = False
+        self, state: SessionState, transcript: Sequence[tuple[Final | Gap, int]], *, close: bool = False
     ) -> asyncio.Future[list[Appended]]:
-        """Records where the session stands, with what was said until there and its numbers.
+        """Records a state, with the finals and gaps until there and their numbers.
 
-        Raises (by the future) LogConflict when another connection has the session now, LogUnavailable.
+        The future raises LogConflict when another connection has the session now, and LogUnavailable.
         """
-        self.where = where
-        appends = [*self._said(said), self._append(where, close=close)]
+        self.state = state
+        appends = [*self._transcript_appends(transcript), self._state_append(state, close=close)]
         if close:
             appends.append(Append(topic=stored(self.topic), data=[], close=True))
         self._next += 1
         return self._log.append(*appends)
 
-    def _append(self, where: SessionState, *, close: bool) -> Append:
-        return Append(topic=self.topic, data=[_encode(where)], name="where", expect=self._next, close=close)
+    def _state_append(self, state: SessionState, *, close: bool) -> Append:
+        return Append(topic=self.topic, data=[_encode(state)], name="where", expect=self._next, close=close)
 
-    def _said(self, said: Sequence[tuple[Final | Gap, int]]) -> list[Append]:
+    def _transcript_appends(self, transcript: Sequence[tuple[Final | Gap, int]]) -> list[Append]:
         appends: list[Append] = []
-        for message, seq in said:
+        for message, seq in transcript:
             name = FINAL if isinstance(message, Final) else GAP
             data = _encode({**msgspec.to_builtins(message), "seq": seq, "session": self.session})
-            appends.append(Append(topic=stored(self.topic), data=[data], name=name))
-            if name == FINAL and isinstance(message, Final) and message.text:
-                also = {user_topic(self._sub), *([self._extra] if self._extra else [])}
-                appends += [Append(topic=stored(topic), data=[data], name=name) for topic in sorted(also)]
+            topics = [self.topic, *self._topics_besides(message)]
+            appends += [Append(topic=stored(topic), data=[data], name=name) for topic in topics]
         return appends
 
-    def cursors(self, said: Sequence[Final | Gap], done: Sequence[Appended]) -> list[str]:
-        """The cursor of each of what was said, from what its append came to."""
-        own: list[str] = []
-        at = 0
-        for message in said:
-            own.append(self._cursor(done[at].last))
-            is_told = isinstance(message, Final) and bool(message.text)
-            at += 1 + (len({user_topic(self._sub), *([self._extra] if self._extra else [])}) if is_told else 0)
-        return own
+    def _topics_besides(self, message: Final | Gap) -> list[str]:
+        return self._final_topics if isinstance(message, Final) and message.text else []
 
-    async def since(self, cursor: str | None) -> tuple[str, list[Final | Gap]]:
-        """The cursor, or the first there is, and what was said after it. Raises BadRequest as `seq_at` does."""
+    def cursors(self, transcript: Sequence[Final | Gap], results: Sequence[Appended]) -> list[str]:
+        """Returns the cursor of each message, from the results of its appends."""
+        cursors: list[str] = []
+        at = 0
+        for message in transcript:
+            cursors.append(self._cursor(results[at].last))
+            at += 1 + len(self._topics_besides(message))
+        return cursors
+
+    async def replay(self, cursor: str | None) -> tuple[str, list[Final | Gap]]:
+        """Returns the cursor, or the first there is, and the messages after it. Raises BadRequest as `seq_at` does."""
         after = self.offset(cursor)
-        return self._cursor(after), [
-            with_cursor(said, self._cursor(offset)) for offset, said in await self._read(after)
+        messages = [with_cursor(message, self._cursor(offset)) for offset, message in await self._read(after)]
+        return self._cursor(after), messages
+
+    async def _read(self, after: int) -> list[tuple[int, Final | Gap]]:
+        """Returns all messages after an offset, each with its own."""
+        return [
+            (offset, msgspec.json.decode(data, type=Final | Gap))
+            async for piece in read_to_head(self._log, stored(self.topic), after)
+            for block in piece.blocks
+            for offset, data in enumerate(block.data, block.first)
         ]
 
-    async def _read(self, at: int) -> list[tuple[int, Final | Gap]]:
-        """All that was said after an offset, with its own."""
-        messages: list[tuple[int, Final | Gap]] = []
-        while True:
-            found = await self._log.read(stored(self.topic), at)
-            for block in found.blocks:
-                for number, data in enumerate(block.data, block.first):
-                    messages.append((number, msgspec.json.decode(data, type=Final | Gap)))
-            at = found.blocks[-1].last if found.blocks else found.head
-            if at >= found.head:
-                return messages
-
     async def recent(self, seconds: float) -> str:
-        """The cursor before what was said of the last seconds that are settled, MAX_RECENT events at most.
+        """Returns the cursor before the messages of the last seconds that are settled, MAX_RECENT at most.
 
-        Never one inside a turn: who has seen half of one cannot say so.
+        It never lies inside a turn: a client that has seen half of one cannot say so.
         """
         head = (await self._log.read(stored(self.topic), 0, max_events=1)).head
         first = max(0, head - MAX_RECENT)
-        said = await self._read(first)
-        since_s = self.where.settled / SAMPLE_RATE - seconds
-        at = next((at for at, (_, message) in enumerate(said) if message.end > since_s), len(said))
-        while 0 < at < len(said) and said[at][1].turn is not None and said[at][1].turn == said[at - 1][1].turn:
+        messages = await self._read(first)
+        since_s = self.state.settled / SAMPLE_RATE - seconds
+        at = next((at for at, (_, message) in enumerate(messages) if message.end > since_s), len(messages))
+        while 0 < at < len(messages) and _is_same_turn(messages[at - 1][1], messages[at][1]):
             at -= 1
-        return self._cursor(said[at - 1][0] if at else first)
+        return self._cursor(messages[at - 1][0] if at else first)
 
-    def came_back(self, after: int, count: int, seq: int) -> None:
-        """A client was sent `count` messages after offset `after` anew, under the numbers after `seq`."""
-        self.where = msgspec.structs.replace(
-            self.where, replayed_after=after, replayed_head=after + count, replayed_seq=seq
+    def record_replay(self, after: int, count: int, seq: int) -> None:
+        """Notes that a client was sent `count` messages after an offset again, under the numbers after `seq`."""
+        self.state = msgspec.structs.replace(
+            self.state, replayed_after=after, replayed_head=after + count, replayed_seq=seq
         )
 
     async def seq_at(self, cursor: str | None) -> int:
-        """The number of the message that a cursor came with. Raises BadRequest when it is not of this session."""
-        offset, where = self.offset(cursor), self.where
+        """Returns the number of the message that a cursor came with. Raises BadRequest for another topic's cursor."""
+        offset, state = self.offset(cursor), self.state
         if not offset:
             return 0
-        if where.replayed_after < offset <= where.replayed_head:
-            return where.replayed_seq + offset - where.replayed_after
-        found = await self._log.read(stored(self.topic), offset - 1, max_events=1)
-        if not found.blocks or found.blocks[0].first != offset:
+        if state.replayed_after < offset <= state.replayed_head:
+            return state.replayed_seq + offset - state.replayed_after
+        piece = await self._log.read(stored(self.topic), offset - 1, max_events=1)
+        if not piece.blocks or piece.blocks[0].first != offset:
             raise BadRequest("this cursor is not of this session", code="bad_cursor")
-        return msgspec.json.decode(found.blocks[0].data[0], type=SpokenEvent).seq
+        return msgspec.json.decode(piece.blocks[0].data[0], type=NumberedEvent).seq
 
     def offset(self, cursor: str | None) -> int:
-        """What a cursor stands for; None is the beginning. Raises BadRequest when it is not of this session."""
+        """Returns the offset of a cursor, and 0 for None. Raises BadRequest for another topic's cursor."""
         if cursor is None:
             return 0
-        told = decode_vector(cursor)
-        if told is None or told.tag != tag_of((self.topic,)) or len(told.positions) != 1:
+        vector = decode_vector(cursor)
+        if vector is None or vector.tag != tag_of((self.topic,)) or len(vector.positions) != 1:
             raise BadRequest("this cursor is not of this session", code="bad_cursor")
-        position = told.positions[0]
+        position = vector.positions[0]
         if position.offset and not is_epoch(position.epoch, self._epoch):
             raise BadRequest("this cursor is not of this session", code="bad_cursor")
         return position.offset
 
     def _cursor(self, offset: int) -> str:
-        stand = VectorPosition(tag_of((self.topic,)), (self.topic,), [Position(self._epoch, offset)], is_fixed=True)
-        return stand.encode() or ""
+        vector = VectorPosition(tag_of((self.topic,)), (self.topic,), [Position(self._epoch, offset)], is_fixed=True)
+        return vector.encode() or ""
+
+
+def _is_same_turn(one: Final | Gap, other: Final | Gap) -> bool:
+    return one.turn is not None and one.turn == other.turn

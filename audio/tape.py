@@ -11,35 +11,35 @@ SCALE = np.float32(32_768)
 
 
 class Tape:
-    """Samples by their number; what is settled is dropped from the front.
+    """The samples of a session by their number; settled ones are dropped from the front.
 
-    Kept with 16 bits: half the memory of a session in silence, and what most clients sent in the first place.
+    They are kept with 16 bits: half the memory of a session in silence, and what most clients sent in the first place.
     """
 
-    __slots__ = ("_chunks", "first", "last")
+    __slots__ = ("_blocks", "first", "last")
 
     def __init__(self, first: int = 0) -> None:
-        self._chunks: deque[npt.NDArray[np.int16]] = deque()
+        self._blocks: deque[npt.NDArray[np.int16]] = deque()
         self.first = first
-        """Number of the first sample kept."""
+        """The number of the first sample on the tape."""
         self.last = first
-        """Number after the last."""
+        """The number after the last sample on the tape."""
 
     def append(self, samples: Samples) -> None:
-        self._chunks.append(np.clip(samples * SCALE, -32_768, 32_767).astype(np.int16))
+        self._blocks.append(np.clip(samples * SCALE, -32_768, 32_767).astype(np.int16))
         self.last += len(samples)
 
     def read(self, start: int, end: int) -> Samples:
-        """The samples `start` to `end`; what was dropped is left out."""
+        """Returns the samples from `start` to `end`, less those that were dropped."""
         parts: list[npt.NDArray[np.int16]] = []
         at = self.first
-        for chunk in self._chunks:
-            if at + len(chunk) > start and at < end:
-                parts.append(chunk[max(0, start - at) : end - at])
-            at += len(chunk)
+        for block in self._blocks:
+            if at + len(block) > start and at < end:
+                parts.append(block[max(0, start - at) : end - at])
+            at += len(block)
         return np.concatenate(parts).astype(np.float32) / SCALE if parts else np.zeros(0, np.float32)
 
     def drop(self, before: int) -> None:
-        """Forgets whole chunks that end at or before a sample."""
-        while self._chunks and self.first + len(self._chunks[0]) <= before:
-            self.first += len(self._chunks.popleft())
+        """Drops the whole blocks that end at or before a sample."""
+        while self._blocks and self.first + len(self._blocks[0]) <= before:
+            self.first += len(self._blocks.popleft())

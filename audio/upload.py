@@ -1,67 +1,75 @@
-"""A file that is put into words: read a block at a time, through the same session and the same desk as live speech.
+"""A file that is transcribed: it is read block by block, through the same session and the same desk as live speech.
 
-Nobody listens, so there are no partials, and its work stands behind all live work. Memory is bounded by AHEAD of
-audio that waits for the model, however long the file is; silence is passed over by the speech detector alone. Decoding
-and detecting run on a thread, one block at a time, and only when there is room for the next one.
+Nobody listens meanwhile, so there are no partials, and its work goes behind all live work. Memory is bounded by AHEAD
+of audio that waits for the model, however long the file is; silence is passed over by the speech detector alone.
+Decoding and detecting run on a thread, one block at a time, and only when there is room for the next one.
 """
 
 import asyncio
 import contextlib
+import tempfile
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import BinaryIO, NamedTuple
 
 from audio.decoders.files import Sound
+from audio.driver import SessionDriver
 from audio.messages import Final, Gap
 from audio.model import heap
-from audio.model.desk import BACKGROUND, Desk
 from audio.model.models import Models
-from audio.model.transcriber import SAMPLE_RATE, Samples, Transcription, TranscriptionTask
-from audio.model.vad import Ear
-from audio.options import SessionOptions
+from audio.model.transcriber import SAMPLE_RATE, Samples
+from audio.options import Output, SessionOptions
 from audio.session import Session
 from gateway.errors import Overloaded, TrilaneError
 
 AHEAD = 45 * SAMPLE_RATE
-"""Audio that waits for the model. A block and a segment come on top, and a session gives up at 120 s."""
+"""Samples that may wait for the model. A block and a segment come on top, and a session gives up at 120 s."""
 
 ENDPOINTING_S = 2.0
-"""Nobody waits, and a longer segment has more context: 7.5 % of words wrong instead of 8.7 % with the 0.5 s of live
-speech (tiny.en, 517 s of speech read by many), in the same time."""
+"""Seconds of silence that end a segment of a file. Nobody waits, and a longer segment has more context.
+
+7.5 % of words are wrong instead of 8.7 % with the 0.5 s of live speech (tiny.en, 517 s of speech read by many), in the
+same time.
+"""
 PROGRESS_S = 5.0
+"""Maximum seconds between two reports of progress."""
 TIDY_S = 1.0
-"""After a file, when its request is gone too, the heap is tidied."""
+"""Seconds after a file at which the heap is tidied; by then its request is gone, too."""
 
 
-def asked_of(*, words: bool = False, language: str | None = None, prompt: str = "") -> SessionOptions:
-    """What a session is to do with a file."""
+def file_options(*, words: bool = False, language: str | None = None, prompt: str = "") -> SessionOptions:
+    """Returns the options of a session that transcribes a file."""
     return SessionOptions(
         interim_results=False, words=words, endpointing_s=ENDPOINTING_S, language=language, prompt=prompt
     )
 
 
 class Uploads:
-    """The files that are being put into words in this process."""
+    """The files that are being transcribed in this process."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._count = 0
         self._is_draining = False
-        self._empty = asyncio.Event()
+        self._release = asyncio.Event()
 
     @contextmanager
-    def admitted(self) -> Generator[None]:
-        """A place for one more. Raises Overloaded."""
+    def admitted(self) -> Generator[BinaryIO]:
+        """Holds a place for one more file, and the disk space that it is received into. Raises Overloaded.
+
+        The file on disk has no name: not even a process that is killed leaves it behind.
+        """
         if self._is_draining:
             raise Overloaded("this process is shutting down", code="draining", retry_after="1")
         if self._count >= self._limit:
             raise Overloaded(f"{self._count} files are being transcribed already", retry_after="10")
         self._count += 1
         try:
-            yield
+            with tempfile.TemporaryFile() as file:
+                yield file
         finally:
             self._count -= 1
-            self._empty.set()
+            self._release.set()
             asyncio.get_running_loop().call_later(TIDY_S, self._tidy)
 
     def _tidy(self) -> None:
@@ -69,41 +77,41 @@ class Uploads:
             asyncio.get_running_loop().run_in_executor(None, heap.give_back)
 
     async def drain(self) -> None:
-        """Takes no more, and returns when those that were taken are answered."""
+        """Admits no more files, and returns when those that were admitted are done."""
         self._is_draining = True
         while self._count:
-            self._empty.clear()
-            await self._empty.wait()
+            self._release.clear()
+            await self._release.wait()
 
 
 class Progress(NamedTuple):
-    """How far a file is."""
+    """How far the transcription of a file is."""
 
     settled_s: float
     duration_s: float | None
-    """As the file says; None when it does not."""
+    """The duration that the file states; None when it states none."""
 
     def __str__(self) -> str:
-        of = f" of {self.duration_s:.1f}" if self.duration_s else ""
-        return f"{self.settled_s:.1f}{of} s"
+        total = f" of {self.duration_s:.1f}" if self.duration_s else ""
+        return f"{self.settled_s:.1f}{total} s"
 
 
 class FileTranscription:
-    """One file, on its way to words; what the desk serves."""
+    """One file on its way to words."""
 
-    def __init__(self, sound: Sound, desk: Desk, ear: Ear, asked: SessionOptions) -> None:
-        self.session = Session(asked)
+    def __init__(self, sound: Sound, models: Models, options: SessionOptions) -> None:
+        self.session = Session(options)
         self.samples = 0
-        """Decoded so far."""
+        """Number of samples decoded so far."""
         self._sound = sound
-        self._desk = desk
-        self._ear = ear
+        self._driver = SessionDriver(self.session, models, self._take_output, is_background=True)
+        self._output: list[Output] = []
         self._news = asyncio.Event()
         self._is_read = False
 
     @property
     def duration_s(self) -> float:
-        """Of what was decoded: of the file, when it is over."""
+        """The duration of what was decoded, which is the file's in the end."""
         return self.samples / SAMPLE_RATE
 
     @property
@@ -114,15 +122,15 @@ class FileTranscription:
     def language(self) -> str:
         return self.session.language or "en"
 
-    async def heard_so_far(self) -> AsyncGenerator[Final | Progress]:
-        """Each final as it is settled, and how far it is now and then, at least every PROGRESS_S.
+    async def results(self) -> AsyncGenerator[Final | Progress]:
+        """Yields each final when it is settled, and the progress now and then, at least every PROGRESS_S.
 
-        Raises BadRequest (`bad_audio`), and TrilaneError when the model fails. To be closed (`contextlib.aclosing`)
-        when it is left before its end.
+        Raises BadRequest (`bad_audio`), and TrilaneError when the model fails. Close the generator
+        (`contextlib.aclosing`) when you leave it before its end.
         """
         while True:
-            for said in self._take():
-                yield said
+            for final in self._finals():
+                yield final
             yield self.progress
             if self.session.is_done:
                 return
@@ -134,73 +142,62 @@ class FileTranscription:
             else:
                 await self._read()
 
-    def _take(self) -> list[Final]:
-        output = self.session.take_output()
-        for said in output:
-            if isinstance(said, Gap):
-                raise TrilaneError(
-                    f"the model failed on the audio from {said.start:g} to {said.end:g} s", code="transcription_failed"
-                )
-        return [said for said in output if isinstance(said, Final)]
+    def close(self) -> None:
+        """Leaves the desk."""
+        self._driver.close()
+
+    def _take_output(self, output: list[Output]) -> None:
+        self._output += output
+        self._news.set()
+
+    def _finals(self) -> list[Final]:
+        output, self._output = self._output, []
+        for message in output:
+            if isinstance(message, Gap):
+                span = f"{message.start:g} to {message.end:g} s"
+                raise TrilaneError(f"the model failed on the audio from {span}", code="transcription_failed")
+        return [message for message in output if isinstance(message, Final)]
 
     def _has_room(self) -> bool:
-        return not self.session.has_closed or self.session.position - self.session.settled < AHEAD
+        return not self.session.has_pending or self.session.position - self.session.settled < AHEAD
 
     async def _read(self) -> None:
-        read, frames, probabilities = await asyncio.to_thread(self._block)
-        self.samples += read
-        self.session.hear(frames, probabilities)
-        if not read:
-            self.session.hear(*self._ear.end())
-            self.session.stop()
+        count, frames, probabilities = await asyncio.to_thread(self._next_block)
+        self.samples += count
+        if count:
+            self._driver.feed_frames(frames, probabilities)
+        else:
+            self._driver.stop()
             self._is_read = True
-        self._desk.ask(self)
 
-    def _block(self) -> tuple[int, Samples, list[float]]:
-        """On a thread: the next block's length, its frames, and how likely each is speech."""
+    def _next_block(self) -> tuple[int, Samples, list[float]]:
+        """Returns the next block's length, its frames and their probabilities of speech. Runs on a thread."""
         block = self._sound.read()
-        return len(block), *self._ear.hear(block)
-
-    # What the desk asks
-
-    def wants(self, step_s: float) -> int | None:
-        """Finals only: a guess at one is for somebody who waits."""
-        return BACKGROUND if self.session.wants(step_s) is not None and self.session.has_closed else None
-
-    def take(self) -> TranscriptionTask:
-        return self.session.take()
-
-    def heard(self, task: TranscriptionTask, answer: Transcription) -> None:
-        self.session.heard(task, answer)
-        self._news.set()
-
-    def failed(self) -> None:
-        self.session.failed()
-        self._news.set()
+        return len(block), *self._driver.ear.feed(block)
 
 
 @asynccontextmanager
-async def reading(
-    models: Models, file: BinaryIO, name: str, asked: SessionOptions
+async def transcription_of(
+    models: Models, file: BinaryIO, name: str, options: SessionOptions
 ) -> AsyncGenerator[FileTranscription]:
-    """Opens a file, and leaves decoder and desk behind as they were, however it ends.
+    """Opens a file, and in the end frees its decoder and leaves the desk, whatever happened.
 
-    Raises BadRequest (`bad_audio`) when it is no audio.
+    Raises BadRequest (`bad_audio`) when the file is no audio.
     """
     sound = Sound(file, name)
-    one: FileTranscription | None = None
+    transcription: FileTranscription | None = None
     try:
         await asyncio.to_thread(sound.open)
-        one = FileTranscription(sound, models.desk, Ear(models.voice), asked)
-        yield one
+        transcription = FileTranscription(sound, models, options)
+        yield transcription
     finally:
-        if one is not None:
-            models.desk.leave(one)
-        await closed(sound)
+        if transcription is not None:
+            transcription.close()
+        await close_sound(sound)
 
 
-async def closed(sound: Sound) -> None:
-    """Closes it on a thread, which is at it at once; it is over when this returns, also by a cancellation."""
+async def close_sound(sound: Sound) -> None:
+    """Closes a file on a thread, which begins at once; it is closed when this returns, even after a cancellation."""
     closing = asyncio.get_running_loop().run_in_executor(None, sound.close)
     try:
         await asyncio.shield(closing)

@@ -27,7 +27,7 @@ HEAD_S = 0.1
 """How long a stream's first bytes wait for the log."""
 
 
-class TopicState(msgspec.Struct, frozen=True):
+class TopicSummary(msgspec.Struct, frozen=True):
     """The answer to `GET /api/events/topics/{topic}`."""
 
     epoch: str
@@ -190,11 +190,11 @@ class EventsLane:
         self.published.labels("new").inc(sum(not event.duplicate for event in receipt.events))
         return receipt
 
-    async def topic(self, who: Principal, topic: str) -> TopicState:
+    async def topic(self, who: Principal, topic: str) -> TopicSummary:
         """A topic as it stands, with its readers in all processes. Raises BadRequest, Forbidden, LogError."""
         _check_read(who, check_topic(topic))
         part = await self._log.read(stored(topic), 0, max_events=1)
-        return TopicState(part.epoch, part.head, part.oldest, await self.presence.count(topic))
+        return TopicSummary(part.epoch, part.head, part.oldest, await self.presence.count(topic))
 
 
 def _check_read(who: Principal, topic: str) -> None:

@@ -17,9 +17,33 @@ TrilaneError
     └── UpstreamUnreachable     no connection
 """
 
+from enum import IntEnum
 from typing import NamedTuple
 
 import msgspec
+
+
+class CloseCode(IntEnum):
+    """Every code with which this gateway closes a WebSocket. Its range tells a client whether to come back.
+
+    1000 ends what both sides are done with. Of the protocol's own codes (RFC 6455), 1011 to 1013 say that the same may
+    work later, 1008 and 1009 that it will not. After 4000 to 4499 a client reconnects, after 4500 to 4999 it does not.
+    """
+
+    DONE = 1000
+    CONNECTION_LOST = 1006
+    """Never sent: it says that there is nobody left to send it to."""
+    NOT_ALLOWED = 1008
+    TOO_LARGE = 1009
+    INTERNAL = 1011
+    DRAINING = 1012
+    TRY_LATER = 1013
+    BAD_REQUEST = 4500
+    BAD_AUDIO = 4501
+    UNKNOWN_SESSION = 4502
+    TAKEN_OVER = 4503
+    TOO_MUCH = 4504
+    """More audio or messages came than real time and the allowance."""
 
 
 class TrilaneError(Exception):
@@ -128,29 +152,43 @@ class ErrorRow(NamedTuple):
     code: str
     title: str
     retryable: bool
-    ws_close: int
+    ws_close: CloseCode
 
 
 TABLE: dict[type[TrilaneError], ErrorRow] = {
-    TrilaneError: ErrorRow(500, "internal", "Something went wrong here", True, 1011),
-    BadRequest: ErrorRow(400, "bad_request", "The request is not valid", False, 4500),
-    Unauthorized: ErrorRow(401, "unauthorized", "Not signed in", False, 1008),
-    Forbidden: ErrorRow(403, "forbidden", "Not allowed", False, 1008),
-    NotFound: ErrorRow(404, "not_found", "Not found", False, 4502),
-    Gone: ErrorRow(410, "gone", "This history is no longer kept", False, 4502),
-    TooLarge: ErrorRow(413, "too_large", "Too large", False, 1009),
-    Overloaded: ErrorRow(503, "overloaded", "The gateway is full", True, 1013),
-    ConfigurationError: ErrorRow(500, "configuration", "The configuration cannot be used", False, 1011),
-    LogError: ErrorRow(500, "log_failed", "The log failed", True, 1011),
-    LogConflict: ErrorRow(409, "conflict", "Another writer was first", True, 4503),
-    WrongOwner: ErrorRow(403, "forbidden", "Not allowed", False, 1008),
-    LogUnavailable: ErrorRow(503, "log_unavailable", "The log cannot be reached", True, 1013),
-    UpstreamError: ErrorRow(502, "upstream_failed", "The model's side failed", True, 1011),
-    UpstreamRefused: ErrorRow(502, "upstream_refused", "The upstream refused the request", False, 1011),
-    UpstreamTimeout: ErrorRow(504, "upstream_timeout", "The upstream did not answer in time", True, 1011),
-    UpstreamCut: ErrorRow(502, "upstream_cut", "The upstream's answer was cut", True, 1011),
-    UpstreamUnreachable: ErrorRow(502, "upstream_unreachable", "The upstream cannot be reached", True, 1011),
+    TrilaneError: ErrorRow(500, "internal", "Something went wrong here", True, CloseCode.INTERNAL),
+    BadRequest: ErrorRow(400, "bad_request", "The request is not valid", False, CloseCode.BAD_REQUEST),
+    Unauthorized: ErrorRow(401, "unauthorized", "Not signed in", False, CloseCode.NOT_ALLOWED),
+    Forbidden: ErrorRow(403, "forbidden", "Not allowed", False, CloseCode.NOT_ALLOWED),
+    NotFound: ErrorRow(404, "not_found", "Not found", False, CloseCode.UNKNOWN_SESSION),
+    Gone: ErrorRow(410, "gone", "This history is no longer kept", False, CloseCode.UNKNOWN_SESSION),
+    TooLarge: ErrorRow(413, "too_large", "Too large", False, CloseCode.TOO_LARGE),
+    Overloaded: ErrorRow(503, "overloaded", "The gateway is full", True, CloseCode.TRY_LATER),
+    ConfigurationError: ErrorRow(500, "configuration", "The configuration cannot be used", False, CloseCode.INTERNAL),
+    LogError: ErrorRow(500, "log_failed", "The log failed", True, CloseCode.INTERNAL),
+    LogConflict: ErrorRow(409, "conflict", "Another writer was first", True, CloseCode.TAKEN_OVER),
+    WrongOwner: ErrorRow(403, "forbidden", "Not allowed", False, CloseCode.NOT_ALLOWED),
+    LogUnavailable: ErrorRow(503, "log_unavailable", "The log cannot be reached", True, CloseCode.TRY_LATER),
+    UpstreamError: ErrorRow(502, "upstream_failed", "The model's side failed", True, CloseCode.INTERNAL),
+    UpstreamRefused: ErrorRow(502, "upstream_refused", "The upstream refused the request", False, CloseCode.INTERNAL),
+    UpstreamTimeout: ErrorRow(504, "upstream_timeout", "The upstream did not answer in time", True, CloseCode.INTERNAL),
+    UpstreamCut: ErrorRow(502, "upstream_cut", "The upstream's answer was cut", True, CloseCode.INTERNAL),
+    UpstreamUnreachable: ErrorRow(
+        502, "upstream_unreachable", "The upstream cannot be reached", True, CloseCode.INTERNAL
+    ),
 }
+
+CLOSE_OF_CODE = {
+    "bad_audio": CloseCode.BAD_AUDIO,
+    "too_much_audio": CloseCode.TOO_MUCH,
+    "too_many_messages": CloseCode.TOO_MUCH,
+}
+"""Close codes of errors that a socket tells apart by their `code`, not only by their class."""
+
+
+def close_code(error: TrilaneError) -> CloseCode:
+    """Returns the code with which `error` closes a WebSocket."""
+    return CLOSE_OF_CODE.get(error.code, TABLE[type(error)].ws_close)
 
 
 def problem(error: TrilaneError, request_id: str) -> tuple[int, bytes, dict[str, str]]:

@@ -131,7 +131,7 @@ def _api_keys(environ: Mapping[str, str], variable: str) -> dict[str, str]:
 Secret = Annotated[str, Notation(f"{MIN_SECRET_BYTES} bytes or more", _secret)]
 ApiKeys = Annotated[dict[str, str], Notation(f"`user:key,...`, keys of {MIN_KEY_LENGTH} characters or more", _api_keys)]
 Names = Annotated[list[str], Notation("`a,b,...`", read_list)]
-UpstreamList = Annotated[list[UpstreamSettings], Notation("path of a TOML file", _upstreams)]
+UpstreamsFile = Annotated[list[UpstreamSettings], Notation("path of a TOML file", _upstreams)]
 
 
 # What can be set
@@ -163,7 +163,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
     """Everything that a unit can be told, with its default."""
 
     upstreams: Annotated[
-        UpstreamList, Meta(description="Several upstreams, in order of preference, in place of the one above")
+        UpstreamsFile, Meta(description="Several upstreams, in order of preference, in place of the one above")
     ] = []
     data_dir: Annotated[Path, Meta(description="Folder for what the gateway keeps")] = Path(".trilane")
     log: Annotated[

@@ -6,7 +6,7 @@ from litestar import Response, get, post, route
 from litestar.types import ASGIApp
 
 from events.feed.start import SubscribeRequest
-from events.lane import EventsLane, TopicState
+from events.lane import EventsLane, TopicSummary
 from events.publish import Publication, Receipt
 from gateway.errors import BadRequest
 from routes.requests import AnyRequest, body_of, cursor, decode, header
@@ -47,7 +47,7 @@ async def publish(request: AnyRequest, events: EventsLane) -> Receipt:
 
 
 @get([TOPICS, f"{TOPICS}/{{topic:path}}"], summary="A topic as it stands, and how many follow it")
-async def topic(request: AnyRequest, events: EventsLane) -> TopicState:
+async def topic(request: AnyRequest, events: EventsLane) -> TopicSummary:
     """Takes the topic's name from the raw path: the router takes `a//b` for `a/b`."""
     path = unquote(request.scope["raw_path"].decode("latin-1"))
     return await events.topic(request.user, path.partition(f"{TOPICS}/")[2])

@@ -25,7 +25,7 @@ from gateway.core.engines import retention_policy
 from gateway.settings import Settings
 from loadtests.upstream import FakeUpstream
 
-START_S = 20.0
+START_S = 60.0
 
 
 def free_port() -> int:

@@ -10,12 +10,9 @@ from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("gateway", "routes", "events", "audio")
 LOWEST = {"gateway.errors", "gateway.settings", "gateway.environment"}
-STILL_MOVING = "the insides of the chat, feed and audio rooms have not moved yet"
 
 SOURCES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
@@ -57,13 +54,11 @@ def circle(arrows: dict[str, set[str]]) -> list[str]:
     return []
 
 
-@pytest.mark.xfail(reason=STILL_MOVING)
 def test_no_files_import_one_another_in_a_circle() -> None:
     arrows = {module: set(imported(module)) for module in TREES}
     assert circle(arrows) == []
 
 
-@pytest.mark.xfail(reason=STILL_MOVING)
 def test_no_rooms_import_one_another_in_a_circle() -> None:
     arrows = defaultdict[str, set[str]](set)
     for module in TREES:
@@ -83,7 +78,6 @@ def type_names(tree: ast.Module) -> Iterator[str]:
                 yield name
 
 
-@pytest.mark.xfail(reason=STILL_MOVING)
 def test_no_type_name_stands_for_two_things() -> None:
     """`T` and its like are letters of a signature, not names of types."""
     places = defaultdict[str, list[str]](list)

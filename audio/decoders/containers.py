@@ -1,7 +1,7 @@
-"""Ogg and WebM with Opus, and FLAC, as streams. The only importer of libav and libsndfile for them.
+"""Ogg and WebM with Opus, and FLAC, as streams. This is the only importer of libav and libsndfile for them.
 
-Measured: the samples of an Opus packet are out with its last byte (in Ogg: its page's), those of a FLAC frame with
-the frame's; the resampler's delay comes on top. FLAC is libsndfile's, because libav's parser waits for ten frames
+Measured: the samples of an Opus packet come with its last byte (in Ogg: its page's), those of a FLAC frame with the
+frame's; the resampler's delay comes on top. FLAC is libsndfile's, because libav's parser waits for ten frames
 before it believes one: 2.4 s at 16 kHz. CPU per second of audio, resampled, in pieces of 20, 100 and 250 ms: Opus 7.3,
 3.6 and 3.1 ms, FLAC 3.2, 1.2 and 1.0 ms. An open stream takes 400 KiB (Opus) or 90 KiB (FLAC), and a thread.
 """
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 
 BUFFER_BYTES = 4096
 FLAC_STEP = 256
-"""Samples asked of libsndfile at once. It comes back when it has them all, so they divide the usual blocks (4096)."""
+"""Samples read from libsndfile at once. It returns when it has them all, so they divide the usual blocks (4096)."""
 HEAD_BYTES = 12
-"""What libsndfile reads twice; less of it at once is no file to it."""
+"""Number of bytes that libsndfile reads twice; it takes no file with less of them at once."""
 UNKNOWN_BYTES = 1 << 40
-"""The length of a live stream, for a library that wants to know."""
+"""The length of a live stream, for a library that wants to know one."""
 
 Compressed = Literal["ogg_opus", "webm_opus", "flac"]
 
 
 def container(encoding: Compressed, named_rate: int, *, first: int = 0) -> Decoder:
-    """`samples` are counted at the rate named, from `first` on, whatever the stream's own rate is."""
+    """Returns a decoder whose `samples` are counted at the rate that the client named, from `first` on."""
     return Pump(KINDS[encoding], named_rate, first=first)
 
 
 class ContainerSource:
-    """What libav reads from: it has `read`, and nothing to seek with."""
+    """The file that libav reads from: it has `read`, and nothing to seek with."""
 
     __slots__ = ("read",)
 
@@ -52,8 +52,8 @@ def _opus(demuxer: str, read: Read) -> Iterator[PumpedPiece]:
     try:
         with av.open(
             ContainerSource(read), "r", demuxer, options=options, buffer_size=BUFFER_BYTES, metadata_errors="replace"
-        ) as opened:
-            for packet in opened.demux(_track(opened.streams)):
+        ) as file:
+            for packet in file.demux(_track(file.streams)):
                 for frame in _frames(packet):
                     check(frame.sample_rate, frame.layout.nb_channels)
                     yield PumpedPiece(frame.to_ndarray().mean(axis=0, dtype=np.float32), frame.sample_rate)
@@ -62,15 +62,13 @@ def _opus(demuxer: str, read: Read) -> Iterator[PumpedPiece]:
 
 
 def _track(streams: "StreamContainer") -> "AudioStream":
-    """The first that is Opus; others may be beside it."""
-    found: list[str] = []
-    for stream in streams:
-        # Some codecs libav knows only by name; then there is no context.
-        found.append(stream.codec_context.name if stream.codec_context else "unknown")
+    """Returns the first track of Opus; others may stand beside it."""
+    # Some codecs libav knows only by name; then there is no context.
+    codecs = [stream.codec_context.name if stream.codec_context else "unknown" for stream in streams]
     for stream in streams.audio:
-        if found[stream.index] == "opus":
+        if codecs[stream.index] == "opus":
             return stream
-    raise bad_audio(f"expected a track of Opus, found {', '.join(found) or 'none at all'}")
+    raise bad_audio(f"expected a track of Opus, found {', '.join(codecs) or 'none at all'}")
 
 
 def _frames(packet: "Packet[AudioStream]") -> "list[AudioFrame]":
@@ -79,11 +77,11 @@ def _frames(packet: "Packet[AudioStream]") -> "list[AudioFrame]":
     try:
         return packet.decode()
     except FFmpegError:
-        return []  # A broken packet; the next one is whole again.
+        return []  # a broken packet; the next one is whole again
 
 
 class Rewound:
-    """What libsndfile reads from: a live stream whose first bytes may be read again, as it does."""
+    """The file that libsndfile reads from: a live stream whose first bytes it may read again, as it does."""
 
     def __init__(self, read: Read) -> None:
         self._read = read
@@ -111,13 +109,13 @@ def _flac(read: Read) -> Iterator[PumpedPiece]:
 
     source: Any = Rewound(read)
     try:
-        with soundfile.SoundFile(source) as opened:
-            opened.seekable = lambda: False  # Otherwise it seeks after every read.
-            check(opened.samplerate, opened.channels)
-            left = opened.frames  # As the header says; of a live stream it does not, and this is huge.
-            while len(samples := opened.read(min(FLAC_STEP, left), "float32", always_2d=True)):
-                left -= len(samples)
-                yield PumpedPiece(samples.mean(axis=1, dtype=np.float32), opened.samplerate)
+        with soundfile.SoundFile(source) as file:
+            file.seekable = lambda: False  # otherwise it seeks after every read
+            check(file.samplerate, file.channels)
+            remaining = file.frames  # as the header says; that of a live stream does not, and this is huge
+            while len(samples := file.read(min(FLAC_STEP, remaining), "float32", always_2d=True)):
+                remaining -= len(samples)
+                yield PumpedPiece(samples.mean(axis=1, dtype=np.float32), file.samplerate)
     except soundfile.LibsndfileError as error:
         raise UndecodableStream(error.error_string) from error
 

@@ -2,8 +2,8 @@
 
 However the bytes of a stream are cut, the samples are the same, and there are as many as the stream lasts. What cannot
 be used is refused in a sentence (`bad_audio`), never guessed at. Raw PCM and WAV are decoded on the event loop: in
-pieces of 20 ms that is 0.2 ms per second of audio at 16 kHz (float 0.7), 0.5 to 1.3 at other rates, and a third of it
-in pieces of 100 ms. What needs a library is imported when it is named.
+pieces of 20 ms that takes 0.2 ms per second of audio at 16 kHz (float 0.7), 0.5 to 1.3 at other rates, and a third of
+it in pieces of 100 ms. A decoder that needs a library is imported when its encoding is named.
 """
 
 from collections.abc import Callable
@@ -12,37 +12,38 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 
 from audio.decoders.resample import Resampler
-from audio.messages import Encoding
 from audio.model.transcriber import SAMPLE_RATE, Samples
 from gateway.errors import BadRequest
 
+MAX_FRAME_BYTES = 65_536
+"""Maximum size of what a decoder is fed at once."""
 MIN_RATE, MAX_RATE = 8000, 48_000
 MAX_CHANNELS = 2
 STALL_BYTES = 256 * 1024
-"""Of a stream with a header: more than this without one sample is no audio."""
+"""Maximum bytes of a stream with a header that may bring no sample; a stream with more of them is no audio."""
 
 
 class Decoder(Protocol):
-    """One stream of a client. One task feeds it, and calls `close` in the end.
+    """The decoder of one client's stream. One task feeds it, and calls `close` in the end.
 
-    The caller must hand over frames of 64 KiB at most (`MAX_FRAME_BYTES`), and end the session when `bad_audio` is
-    raised. The implementer owes: a call blocks no event loop; whatever the bytes are, memory stays bounded.
+    The caller must feed MAX_FRAME_BYTES at once at most, and end the session when `bad_audio` is raised. The
+    implementer must block no event loop with a call, and keep its memory bounded whatever the bytes are.
     """
 
     @property
     def samples(self) -> int:
-        """Samples of the client's, per channel, at the rate named in `start`, that were taken in so far."""
+        """Number of the client's samples taken in so far, per channel, at the rate that the client named."""
         ...
 
     async def feed(self, data: bytes) -> Samples:
-        """What these bytes and those before make, at once: at most 30 s and a bit; more comes with the next call.
+        """Returns what these bytes and those before make: 30 s and a bit at most; more comes with the next call.
 
         Raises BadRequest (`bad_audio`).
         """
         ...
 
-    async def end(self) -> Samples:
-        """What is still inside; no more bytes follow. To be called until it returns nothing: 30 s at a time."""
+    async def flush(self) -> Samples:
+        """Returns what is still inside, 30 s at a time: call it until it returns nothing. No more bytes follow."""
         ...
 
     def close(self) -> None:
@@ -50,37 +51,24 @@ class Decoder(Protocol):
         ...
 
 
-KnownEncoding = Encoding | Literal["alaw"]
-"""A-law comes with OpenAI's dialect only."""
-
-
-def decoder(encoding: KnownEncoding, sample_rate: int, channels: int, *, first: int = 0) -> Decoder:
-    """For one stream, as named in `start`, whose sample `first` comes first. A container's header has the last word."""
-    match encoding:
-        case "pcm_s16le" | "pcm_f32le" | "mulaw" | "alaw":
-            return PcmDecoder(RAW[encoding], sample_rate, channels, first=first)
-        case "wav":
-            from audio.decoders.wav import Wav
-
-            return Wav(sample_rate, first=first)
-        case "ogg_opus" | "webm_opus" | "flac":
-            from audio.decoders.containers import container
-
-            return container(encoding, sample_rate, first=first)
+Encoding = Literal["pcm_s16le", "pcm_f32le", "mulaw", "ogg_opus", "webm_opus", "flac", "wav"]
+"""The encodings of the lane's own dialect."""
+DecodableEncoding = Encoding | Literal["alaw"]
+"""All encodings that there is a decoder for; A-law comes with OpenAI's dialect only."""
 
 
 def bad_audio(detail: str) -> BadRequest:
-    """Audio that cannot be heard, and why."""
+    """Returns the error for audio that cannot be decoded."""
     return BadRequest(detail, code="bad_audio")
 
 
-def unlike(expected: str, seen: bytes) -> BadRequest:
-    """A stream that is not what `start` named."""
-    return bad_audio(f"expected {expected}, but the stream begins with {seen[:16]!r}")
+def unlike(expected: str, beginning: bytes) -> BadRequest:
+    """Returns the error for a stream that is not of the kind that the client named."""
+    return bad_audio(f"expected {expected}, but the stream begins with {beginning[:16]!r}")
 
 
 def check(sample_rate: int, channels: int) -> None:
-    """Raises `bad_audio` for what a header names and this lane does not take."""
+    """Raises BadRequest (`bad_audio`) for a header with a rate or channels that this lane does not take."""
     if not MIN_RATE <= sample_rate <= MAX_RATE:
         raise bad_audio(f"the audio has {sample_rate} samples a second; {MIN_RATE} to {MAX_RATE} are taken")
     if not 1 <= channels <= MAX_CHANNELS:
@@ -91,7 +79,7 @@ class SampleFormat(NamedTuple):
     """How one sample is written."""
 
     width: int
-    """Bytes."""
+    """Bytes of one sample."""
     parse: Callable[[bytes], Samples]
 
 
@@ -104,13 +92,16 @@ def _f32(data: bytes) -> Samples:
 
 
 def tame(samples: Samples) -> Samples:
-    """In place: what is no number is silence, what is too loud is as loud as can be."""
+    """Makes silence of what is no number, and limits what is too loud, in place."""
     np.nan_to_num(samples, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
     return np.clip(samples, -1.0, 1.0, out=samples)
 
 
 def _mulaw_table() -> Samples:
-    """ITU-T G.711: sign, three bits of exponent, four of mantissa, all inverted, with a bias of 33 (132 in 16 bits)."""
+    """Returns the sample of each code (ITU-T G.711).
+
+    A code has a sign, three bits of exponent and four of mantissa, all inverted, with a bias of 33 (132 in 16 bits).
+    """
     code = ~np.arange(256, dtype=np.uint8)
     magnitude = (((code & 15).astype(np.int32) << 3) + 132 << (code >> 4 & 7)) - 132
     return (np.where(code & 128, -magnitude, magnitude) / 2**15).astype(np.float32)
@@ -124,7 +115,10 @@ def _mulaw(data: bytes) -> Samples:
 
 
 def _alaw_table() -> Samples:
-    """ITU-T G.711: as above, but every other bit is inverted, and the lowest of the eight steps has no hidden bit."""
+    """Returns the sample of each code (ITU-T G.711).
+
+    It is built like mu-law, but every other bit is inverted, and the lowest of the eight steps has no hidden bit.
+    """
     code = np.arange(256, dtype=np.uint8) ^ 0x55
     exponent = (code >> 4 & 7).astype(np.int32)
     magnitude = ((code & 15).astype(np.int32) << 4) + 8 + np.where(exponent, 256, 0) << np.maximum(exponent - 1, 0)
@@ -147,42 +141,42 @@ RAW: dict[Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw"], SampleFormat] = {
 
 
 def mono(interleaved: Samples, channels: int) -> Samples:
-    """The mean of the channels, 1 or 2."""
+    """Returns the mean of the channels, 1 or 2."""
     return interleaved if channels == 1 else (interleaved[::2] + interleaved[1::2]) * np.float32(0.5)
 
 
 class PcmDecoder:
-    """Samples without a header. Keeps the bytes of a sample, or of a pair, that is not whole yet."""
+    """Decodes samples without a header. The bytes of a sample, or of a pair, that is not whole yet are kept."""
 
-    __slots__ = ("_channels", "_form", "_resampler", "_rest", "samples")
+    __slots__ = ("_channels", "_form", "_remainder", "_resampler", "samples")
 
     def __init__(self, form: SampleFormat, sample_rate: int, channels: int, *, first: int = 0) -> None:
         self._form = form
         self._channels = channels
         self._resampler = None if sample_rate == SAMPLE_RATE else Resampler(sample_rate)
-        self._rest: bytes = b""
+        self._remainder: bytes = b""
         self.samples = first
 
-    def take(self, data: bytes) -> Samples:
-        """`feed`, for a caller that does not wait."""
+    def decode(self, data: bytes) -> Samples:
+        """Does what `feed` does, for a caller that does not wait."""
         size = self._form.width * self._channels
-        data = self._rest + data if self._rest else data
+        data = self._remainder + data if self._remainder else data
         count = len(data) // size
-        self._rest = data[count * size :]
+        self._remainder = data[count * size :]
         self.samples += count
         samples = mono(self._form.parse(data[: count * size]), self._channels)
         return samples if self._resampler is None else self._resampler.feed(samples)
 
     async def feed(self, data: bytes) -> Samples:
-        return self.take(data)
+        return self.decode(data)
 
-    def rest(self) -> Samples:
-        """`end`, for a caller that does not wait."""
-        self._rest = b""
-        return np.zeros(0, np.float32) if self._resampler is None else self._resampler.end()
+    def drain(self) -> Samples:
+        """Does what `flush` does, for a caller that does not wait."""
+        self._remainder = b""
+        return np.zeros(0, np.float32) if self._resampler is None else self._resampler.flush()
 
-    async def end(self) -> Samples:
-        return self.rest()
+    async def flush(self) -> Samples:
+        return self.drain()
 
     def close(self) -> None:
-        self._rest, self._resampler = b"", None
+        self._remainder, self._resampler = b"", None

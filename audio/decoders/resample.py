@@ -1,9 +1,9 @@
-"""From the rate of the client to the rate of the model, as a stream. The only importer of soxr.
+"""From the rate of the client to the rate of the model, as a stream. This is the only importer of soxr.
 
-What comes out does not depend on how the samples were cut (measured: bit for bit), and a whole stream comes out as
-long as it went in, to the nearest sample. Quality HQ: it costs 0.2 to 0.4 ms per second of audio as the others do, and
-is late by 21 ms in the mean and 37 at most at 24 and 48 kHz, by 63 and 115 at 8 kHz. LQ halves that and is 16 % wrong
-high up; VHQ doubles it. The state takes 20 to 75 KiB, so the first sample makes it, and at 16 kHz there is none.
+The result does not depend on how the samples were cut (measured: bit for bit), and a whole stream comes out as long as
+it went in, to the nearest sample. Quality HQ costs 0.2 to 0.4 ms per second of audio as the others do, and is late by
+21 ms in the mean and 37 at most at 24 and 48 kHz, by 63 and 115 at 8 kHz. LQ halves that and is 16 % wrong at high
+frequencies; VHQ doubles it. The state takes 20 to 75 KiB, so the first sample makes it, and at 16 kHz there is none.
 """
 
 from typing import Any, cast
@@ -14,7 +14,7 @@ from audio.model.transcriber import SAMPLE_RATE, Samples
 
 
 class Resampler:
-    """One mono stream at `sample_rate`."""
+    """Resamples one mono stream of `sample_rate`."""
 
     __slots__ = ("_sample_rate", "_stream")
 
@@ -23,7 +23,7 @@ class Resampler:
         self._stream: Any = None
 
     def feed(self, samples: Samples) -> Samples:
-        """What can be said so far at 16 kHz."""
+        """Returns the samples at 16 kHz that are certain by now."""
         if self._sample_rate == SAMPLE_RATE or not len(samples):
             return samples
         if self._stream is None:
@@ -32,8 +32,8 @@ class Resampler:
             self._stream = soxr.ResampleStream(self._sample_rate, SAMPLE_RATE, 1, quality="HQ")
         return _bounded(self._stream.resample_chunk(samples))
 
-    def end(self) -> Samples:
-        """The rest, as if silence followed. To be called once."""
+    def flush(self) -> Samples:
+        """Returns the rest, as if silence followed. To be called once."""
         silence = np.zeros(0, np.float32)
         if self._stream is None:
             return silence
@@ -42,5 +42,5 @@ class Resampler:
 
 
 def _bounded(samples: Any) -> Samples:
-    """In place. A filter swings over where the sound was clipped."""
+    """Limits samples in place: where the sound was clipped, the filter overshoots."""
     return cast("Samples", np.clip(samples, -1.0, 1.0, out=samples))

@@ -1,8 +1,8 @@
-"""WAV as a stream: its header is read here, its samples are raw PCM.
+"""WAV as a stream: the header is read here, and the samples are raw PCM.
 
-libav waits for 2 to 3 s of a WAV stream before it says anything, libsndfile reads none that cannot be sought; the
-header is five numbers. A size of 0, or one that no recorder knew (0xFFFFFFFF and the like), means: to the end. Other
-chunks are passed over wherever they stand; a second file in the same stream is refused, not dropped.
+libav waits for 2 to 3 s of a WAV stream before it says anything, and libsndfile reads none that it cannot seek in; the
+header is five numbers. A size of 0, or one that the recorder did not know (0xFFFFFFFF and the like), means "to the
+end". Other chunks are skipped wherever they stand; a second file in the same stream is refused, not dropped.
 """
 
 import struct
@@ -14,7 +14,7 @@ from audio.model.transcriber import Samples
 
 MAX_FORMAT_BYTES = 1024
 UNKNOWN_SIZE = 0x7FFF0000
-"""Recorders that write to a pipe name this much or more."""
+"""The least size that recorders name when they write to a pipe and do not know the size."""
 
 _PCM, _FLOAT, _MULAW, _EXTENSIBLE = 1, 3, 7, 0xFFFE
 _CHUNK = struct.Struct("<4sI")
@@ -49,38 +49,38 @@ FORMS = {
     (_FLOAT, 64): SampleFormat(8, _f64),
     (_MULAW, 8): RAW["mulaw"],
 }
-"""By the format's tag and the bits of a sample."""
+"""The formats that are decoded, by their tag and the bits of a sample."""
 
 
 class Wav:
-    """One file, however long. `samples` are counted at the rate named in `start`, whatever the file's own is."""
+    """Decodes one file, however long. `samples` counts at the rate that the client named, not at the file's own."""
 
-    __slots__ = ("_begun", "_data_left", "_first", "_named_rate", "_own_rate", "_pcm", "_quiet", "_skip", "_waiting")
+    __slots__ = ("_buffer", "_data_left", "_first", "_has_begun", "_named_rate", "_own_rate", "_pcm", "_quiet", "_skip")
 
     def __init__(self, named_rate: int, *, first: int = 0) -> None:
         self._named_rate = self._own_rate = named_rate
         self._first = first
-        self._waiting = bytearray()
+        self._buffer = bytearray()
         """Bytes that no chunk has taken yet."""
-        self._begun = False
+        self._has_begun = False
         self._skip = 0
-        """Bytes of a chunk that says nothing here."""
+        """Number of bytes to come of a chunk that is skipped."""
         self._data_left = 0
         self._pcm: PcmDecoder | None = None
         self._quiet = 0
-        """Bytes since the last sample."""
+        """Number of bytes since the last sample."""
 
     @property
     def samples(self) -> int:
-        heard = 0 if self._pcm is None else self._pcm.samples
-        return self._first + heard * self._named_rate // self._own_rate
+        own_samples = 0 if self._pcm is None else self._pcm.samples
+        return self._first + own_samples * self._named_rate // self._own_rate
 
     async def feed(self, data: bytes) -> Samples:
-        self._waiting += data
+        self._buffer += data
         parts: list[Samples] = []
-        while self._waiting:
+        while self._buffer:
             if self._data_left:
-                parts.append(self._hear())
+                parts.append(self._decode())
             elif self._skip:
                 self._skip -= len(self._pop(self._skip))
             elif not self._enter():
@@ -90,37 +90,37 @@ class Wav:
             raise bad_audio(f"{STALL_BYTES} bytes of the WAV stream, and not one sample")
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
-    async def end(self) -> Samples:
-        return np.zeros(0, np.float32) if self._pcm is None else self._pcm.rest()
+    async def flush(self) -> Samples:
+        return np.zeros(0, np.float32) if self._pcm is None else self._pcm.drain()
 
     def close(self) -> None:
-        self._waiting = bytearray()
+        self._buffer = bytearray()
         if self._pcm is not None:
             self._pcm.close()
 
     def _pop(self, count: int) -> bytes:
-        taken = bytes(self._waiting[:count])
-        del self._waiting[:count]
-        return taken
+        data = bytes(self._buffer[:count])
+        del self._buffer[:count]
+        return data
 
-    def _hear(self) -> Samples:
+    def _decode(self) -> Samples:
         assert self._pcm is not None
         data = self._pop(self._data_left)
         self._data_left -= len(data)
-        return self._pcm.take(data)
+        return self._pcm.decode(data)
 
     def _enter(self) -> bool:
-        """Into the next chunk. False: its beginning is not all there."""
-        if not self._begun:
-            if len(self._waiting) < 12:
+        """Enters the next chunk, and returns False when its beginning is not all there."""
+        if not self._has_begun:
+            if len(self._buffer) < 12:
                 return False
-            start = self._pop(12)
-            if start[:4] not in (b"RIFF", b"RF64") or start[8:] != b"WAVE":
-                raise unlike("WAV (RIFF....WAVE)", start)
-            self._begun = True
-        if len(self._waiting) < _CHUNK.size:
+            beginning = self._pop(12)
+            if beginning[:4] not in (b"RIFF", b"RF64") or beginning[8:] != b"WAVE":
+                raise unlike("WAV (RIFF....WAVE)", beginning)
+            self._has_begun = True
+        if len(self._buffer) < _CHUNK.size:
             return False
-        name, size = _CHUNK.unpack_from(self._waiting)
+        name, size = _CHUNK.unpack_from(self._buffer)
         if name == b"fmt " and self._pcm is None:
             return self._read_format(size)
         self._pop(_CHUNK.size)
@@ -141,7 +141,7 @@ class Wav:
     def _read_format(self, size: int) -> bool:
         if not _FORMAT.size <= size <= MAX_FORMAT_BYTES:
             raise bad_audio(f"the WAV stream's `fmt ` has {size} bytes; {_FORMAT.size} to {MAX_FORMAT_BYTES} are taken")
-        if len(self._waiting) < _CHUNK.size + size + size % 2:
+        if len(self._buffer) < _CHUNK.size + size + size % 2:
             return False
         body = self._pop(_CHUNK.size + size + size % 2)[_CHUNK.size :]
         tag, channels, sample_rate, _, _, bits = _FORMAT.unpack_from(body)

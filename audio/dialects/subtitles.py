@@ -1,7 +1,7 @@
-"""What a transcript looks like in OpenAI's formats: json, verbose_json, text, SubRip and WebVTT. Pure.
+"""A transcript in OpenAI's formats: json, verbose_json, text, SubRip and WebVTT. Pure.
 
-Departs from OpenAI's on purpose in one place: subtitles and segments are cut by the times of their words (at sentence
-ends and pauses, two lines at most), because what the model heard at once may be 24 s long.
+This departs from OpenAI's on purpose in one place: subtitles and segments are cut by the times of their words (at the
+ends of sentences and at pauses, two lines at most), because what the model hears at once may be 24 s long.
 """
 
 import math
@@ -12,34 +12,35 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from audio.languages import name_of
-from audio.messages import Final, Word
+from audio.messages import Final
+from audio.model.transcriber import Word
 
 LINE = 42
-"""Characters, and two lines of them: what the guidelines of broadcasters agree on."""
+"""Maximum characters of a line; a subtitle has two at most. The guidelines of broadcasters agree on that."""
 MAX_CUE_S = 7.0
 PAUSE_S = 0.8
 SENTENCE_ENDS = tuple(".?!。？！…")  # noqa: RUF001 - as Whisper writes them
 CLAUSE_ENDS = tuple(",;:，；：、")  # noqa: RUF001 - as Whisper writes them
 SEEKS_PER_S = 100
-"""OpenAI's `seek` counts frames of 10 ms."""
+"""Frames a second of OpenAI's `seek`, which counts 10 ms each."""
 
 
 class AudioUsage(msgspec.Struct, frozen=True):
-    """What is billed: the audio's length, in whole seconds."""
+    """The length of the audio in whole seconds, by which OpenAI bills."""
 
     seconds: int
     type: Literal["duration"] = "duration"
 
 
 class PlainTranscript(msgspec.Struct, frozen=True):
-    """`json`."""
+    """A transcript in the format `json`."""
 
     text: str
     usage: AudioUsage
 
 
 class VerboseSegment(msgspec.Struct, frozen=True, kw_only=True):
-    """One segment. Tokens are not kept here, and the speech detector has decided that it is speech."""
+    """One segment. Its tokens are not kept, and the speech detector has decided that it is speech."""
 
     id: int
     seek: int
@@ -60,7 +61,7 @@ class VerboseWord(msgspec.Struct, frozen=True):
 
 
 class VerboseTranscript(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`verbose_json`."""
+    """A transcript in the format `verbose_json`."""
 
     task: str
     language: str
@@ -72,7 +73,7 @@ class VerboseTranscript(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
 
 
 class Subtitle(NamedTuple):
-    """A part of a final: what fits into one subtitle."""
+    """A part of a final that fits into one subtitle."""
 
     start: float
     end: float
@@ -94,7 +95,7 @@ def plain(finals: Sequence[Final], duration_s: float) -> PlainTranscript:
 def verbose(
     finals: Sequence[Final], duration_s: float, language: str, *, words: bool, segments: bool
 ) -> VerboseTranscript:
-    """`words`: with all words; `segments`: with the segments."""
+    """Returns the transcript, with all `words` and with its `segments` where they are wanted."""
     spans = [(final, span) for final in finals for span in spans_of(final)] if segments else []
     return VerboseTranscript(
         task="transcribe",
@@ -102,7 +103,7 @@ def verbose(
         duration=round(duration_s, 3),
         text=joined(finals),
         words=[VerboseWord(word.text, word.start, word.end) for word in _words(finals)] if words else None,
-        segments=[_segment(number, *one) for number, one in enumerate(spans)] if segments else None,
+        segments=[_segment(number, *pair) for number, pair in enumerate(spans)] if segments else None,
         usage=usage(duration_s),
     )
 
@@ -129,7 +130,7 @@ def _segment(number: int, final: Final, span: Subtitle) -> VerboseSegment:
 
 
 def spans_of(final: Final) -> Iterator[Subtitle]:
-    """The parts of a final: cut by its words, or whole where it has none."""
+    """Yields the parts of a final, cut by its words; one without words is whole."""
     words = final.words or []
     if not final.text:
         return
@@ -145,7 +146,7 @@ def spans_of(final: Final) -> Iterator[Subtitle]:
 
 
 def _cuts(words: Sequence[Word], places: Sequence[int], first: int, at: int) -> Iterator[int]:
-    """Where spans end before word `at`, of the words from `first` on."""
+    """Yields the words before which spans end, of those from `first` up to `at`."""
     if at == len(words) or _is_over(words, places, first, at):
         yield at
     elif _is_full(words, places, first, at):
@@ -154,25 +155,25 @@ def _cuts(words: Sequence[Word], places: Sequence[int], first: int, at: int) -> 
 
 
 def _places(text: str, words: Sequence[Word]) -> list[int]:
-    """Where each word begins in the text: some languages have no spaces to join words with."""
+    """Returns where each word begins in the text: some languages have no spaces to join words with."""
     places: list[int] = []
     at = 0
     for word in words:
-        found = text.find(word.text, at)
-        places.append(at if found < 0 else found)
-        at = places[-1] + (0 if found < 0 else len(word.text))
+        place = text.find(word.text, at)
+        places.append(at if place < 0 else place)
+        at = places[-1] + (0 if place < 0 else len(word.text))
     places[0] = 0
     return places
 
 
 def _is_over(words: Sequence[Word], places: Sequence[int], first: int, at: int) -> bool:
-    """Whether a sentence is, or a pause follows."""
+    """Tells whether a sentence ends before word `at`, or a pause precedes it."""
     is_sentence = places[at] - places[first] > LINE // 2 and words[at - 1].text.endswith(SENTENCE_ENDS)
     return is_sentence or words[at].start - words[at - 1].end > PAUSE_S
 
 
 def _is_full(words: Sequence[Word], places: Sequence[int], first: int, at: int) -> bool:
-    """Whether word `at` has no room in it."""
+    """Tells whether the span from `first` has no room for word `at`."""
     is_long = places[at] - places[first] + len(words[at].text) > 2 * LINE
     return is_long or words[at].end - words[first].start > MAX_CUE_S
 
@@ -181,7 +182,7 @@ def _is_full(words: Sequence[Word], places: Sequence[int], first: int, at: int) 
 
 
 def _lines(text: str) -> str:
-    """In two lines of about one length, when it is too long for one."""
+    """Breaks a text that is too long for one line into two of about one length."""
     text = text.replace("-->", "->")
     spaces = [at for at, letter in enumerate(text) if letter == " "]
     if len(text) <= LINE or not spaces:
@@ -191,7 +192,7 @@ def _lines(text: str) -> str:
 
 
 def srt(span: Subtitle, number: int) -> str:
-    """SubRip; numbers count from 1."""
+    """Returns a subtitle as SubRip has it; numbers count from 1."""
     return f"{number}\n{_time(span.start, ',')} --> {_time(span.end, ',')}\n{_lines(span.text)}\n\n"
 
 
@@ -199,7 +200,7 @@ VTT_HEAD = "WEBVTT\n\n"
 
 
 def vtt(span: Subtitle) -> str:
-    """WebVTT (W3C); VTT_HEAD comes first."""
+    """Returns a subtitle as WebVTT (W3C) has it; VTT_HEAD comes before the first."""
     text = _lines(span.text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return f"{_time(span.start, '.')} --> {_time(span.end, '.')}\n{text}\n\n"
 

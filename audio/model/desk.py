@@ -1,12 +1,12 @@
-"""Who is with the model next: a fair queue over all sessions of the process.
+"""Which task goes to the model next: a fair queue over all sessions of the process.
 
-A session stands in the queue at most once for each urgency, and says what is to be done when its turn comes, with the
-audio it has by then: work that became stale while it waited is never begun, and no queue can grow. Finals go before
-partials; guesses at a final are made only when nobody waits. Among equals, who asked first is first, and each session
-has one task at the model at a time: nobody's audio waits for all the audio of another.
+A client stands in the queue at most once for each urgency, and hands over its task when its turn comes, with the audio
+it has by then: work that became stale while it waited is never begun, and no queue can grow. Finals go before partials;
+guesses at a final are made only when nobody waits. Among equals the first to enter is served first, and each client has
+one task with the model at a time: no session's audio waits for all the audio of another.
 
-Nobody listens to a file while it is put into words, so that is done behind all of them: in the time they leave, and
-never by the last worker while people speak. A call cannot be interrupted, and one about 24 s takes half a second.
+Nobody listens while a file is transcribed, so its work goes behind all of them: it gets the time they leave, and never
+the last worker while people speak. A call cannot be interrupted, and one about 24 s of audio takes half a second.
 """
 
 import asyncio
@@ -18,89 +18,112 @@ from typing import Protocol
 import structlog
 
 from audio.model.transcriber import Transcriber, Transcription, TranscriptionTask
-from audio.policy import NARROWEST_S, TOO_BUSY, WIDEST_S, step_s
 
 URGENCIES = 4
 BACKGROUND = 3
-"""The urgency of what nobody listens to."""
+"""The urgency of work that nobody listens to."""
+NARROWEST_S = 0.4
+"""Minimum of new audio between two hypotheses of a session; the busier the machine is, the more it becomes."""
+WIDEST_S = 2.0
+"""Maximum of new audio between two hypotheses of a session, however busy the machine is."""
+WIDER = 1.25
+"""Factor of one change of the step. The load changes by as much, so the step comes to rest with a little time left."""
+TOO_BUSY, IDLE = 0.9, 0.7
+"""Shares of the workers' time above and below which the step is widened and narrowed."""
 WATCH_S = 1.0
-"""How often the load is judged."""
+"""Seconds between two judgements of the load."""
 SPOKEN_S = 30.0
-"""For so long after the last task of a live session, a worker is kept free of background work."""
+"""Seconds after the last task of a live session for which a worker is kept free of background work."""
 
 log = structlog.get_logger("audio")
 
 
 class DeskClient(Protocol):
-    """Someone with work for the model."""
+    """A session that has work for the model from time to time."""
 
-    def wants(self, step_s: float) -> int | None:
-        """How urgent its next task is (0 most); None: it has none now."""
+    def urgency(self, step_s: float) -> int | None:
+        """Returns how urgent the client's next task is: 0 is the most urgent, None means that it has none now.
+
+        `step_s` is the new audio that a partial must have, at the least.
+        """
         ...
 
-    def take(self) -> TranscriptionTask: ...
-    def heard(self, task: TranscriptionTask, answer: Transcription) -> None: ...
-    def failed(self) -> None: ...
+    def take_task(self) -> TranscriptionTask:
+        """Hands over the task that `urgency` was about; `complete` or `fail` follows."""
+        ...
+
+    def complete(self, task: TranscriptionTask, answer: Transcription) -> None:
+        """Takes the model's answer to the task."""
+        ...
+
+    def fail(self) -> None:
+        """Notes that the model could not do the task."""
+        ...
 
 
 class Desk:
-    """Call `ask` whenever a client may want something; it is called back on the event loop."""
+    """The queue before one transcriber. Clients are called back on the event loop."""
 
     def __init__(self, transcriber: Transcriber, clock: Callable[[], float] = time.monotonic) -> None:
         self._transcriber = transcriber
         self._clock = clock
         self._queues: list[deque[DeskClient]] = [deque() for _ in range(URGENCIES)]
-        self._standing: list[set[DeskClient]] = [set() for _ in range(URGENCIES)]
-        self._free = transcriber.workers
-        self._behind: set[object] = set()
-        """Of the calls that run, those of background work."""
+        self._members: list[set[DeskClient]] = [set() for _ in range(URGENCIES)]
+        """The clients in each queue, for quick look-up."""
+        self._idle_workers = transcriber.workers
+        self._background_calls: set[object] = set()
+        self._live_calls: dict[object, float] = {}
+        """The calls of live sessions that run, with the time each began."""
         self._live_at = -SPOKEN_S + clock()
-        """When a live session was served last."""
+        """The time at which a live session was served last."""
         self._busy_s = 0.0
         self._judged_at = clock()
-        self._running: dict[object, float] = {}
-        """When each call of a live session began."""
         self.step_s = NARROWEST_S
         self.busy = 0.0
-        """Share of the workers' time that live sessions used, of late; background work gives way to them."""
+        """The share of the workers' time that live sessions used lately; background work gives way to them."""
 
-    def ask(self, client: DeskClient) -> None:
-        """Puts a client into the queue, if it wants something and is not there."""
-        urgency = client.wants(self.step_s)
-        if urgency is not None and client not in self._standing[urgency]:
-            self._standing[urgency].add(client)
-            self._queues[urgency].append(client)
+    def enqueue(self, client: DeskClient) -> None:
+        """Puts a client into the queue if it has a task and is not in it; call this whenever it may have one."""
+        if self._add(client):
             self._serve()
 
     @property
     def is_full(self) -> bool:
-        """Hypotheses are as rare as they may be, and the workers are busy all the same."""
+        """Tells whether the workers are busy though hypotheses are as rare as they may be."""
         self._judge()
         return self.step_s == WIDEST_S and self.busy > TOO_BUSY
 
-    def leave(self, client: DeskClient) -> None:
-        """Forgets a client; its task with the model, if any, is answered to it all the same."""
-        for queue, standing in zip(self._queues, self._standing, strict=True):
-            if client in standing:
-                standing.discard(client)
+    def remove(self, client: DeskClient) -> None:
+        """Forgets a client; if a task of it is with the model, it is answered all the same."""
+        for queue, members in zip(self._queues, self._members, strict=True):
+            if client in members:
+                members.discard(client)
                 queue.remove(client)
+
+    def _add(self, client: DeskClient) -> bool:
+        urgency = client.urgency(self.step_s)
+        if urgency is None or client in self._members[urgency]:
+            return False
+        self._members[urgency].add(client)
+        self._queues[urgency].append(client)
+        return True
 
     def _serve(self) -> None:
         self._judge()
-        while self._free:
-            urgency, batch = self._next()
+        while self._idle_workers:
+            urgency, batch = self._next_batch()
             if not batch:
                 return
-            self._free -= 1
+            self._idle_workers -= 1
             call = self._transcriber.transcribe([task for _, task in batch])
             if urgency == BACKGROUND:
-                self._behind.add(call)
+                self._background_calls.add(call)
             else:
-                self._running[call] = self._live_at = self._clock()
-            call.add_done_callback(lambda done, batch=batch: self._answered(done, batch))
+                self._live_calls[call] = self._live_at = self._clock()
+            call.add_done_callback(lambda call, batch=batch: self._finish(call, batch))
 
-    def _next(self) -> tuple[int, list[tuple[DeskClient, TranscriptionTask]]]:
-        """The next tasks, alike, as many as one call takes; and how urgent they are."""
+    def _next_batch(self) -> tuple[int, list[tuple[DeskClient, TranscriptionTask]]]:
+        """Returns the next tasks, which are alike and as many as one call takes, with their urgency."""
         for urgency in range(URGENCIES if self._has_time() else BACKGROUND):
             batch: list[tuple[DeskClient, TranscriptionTask]] = []
             queue = self._queues[urgency]
@@ -108,57 +131,58 @@ class Desk:
                 if len(batch) == self._transcriber.batch:
                     break
                 client = queue.popleft()
-                self._standing[urgency].discard(client)
-                if client.wants(self.step_s) != urgency:
-                    self._requeue(client)
+                self._members[urgency].discard(client)
+                if client.urgency(self.step_s) != urgency:
+                    self._add(client)  # its task may have become more or less urgent while it waited
                     continue
-                task = client.take()
-                batch.append((client, task))
+                batch.append((client, client.take_task()))
             if batch:
                 return urgency, batch
         return BACKGROUND, []
 
     def _has_time(self) -> bool:
-        """Whether background work may take one more worker."""
-        is_spoken = self._clock() - self._live_at < SPOKEN_S
-        return len(self._behind) < max(1, self._transcriber.workers - is_spoken)
+        """Tells whether background work may take one more worker."""
+        is_speech_recent = self._clock() - self._live_at < SPOKEN_S
+        return len(self._background_calls) < max(1, self._transcriber.workers - is_speech_recent)
 
-    def _requeue(self, client: DeskClient) -> None:
-        """What it wants may have become another urgency while it waited."""
-        urgency = client.wants(self.step_s)
-        if urgency is not None and client not in self._standing[urgency]:
-            self._standing[urgency].add(client)
-            self._queues[urgency].append(client)
-
-    def _answered(
-        self, done: asyncio.Future[list[Transcription]], batch: list[tuple[DeskClient, TranscriptionTask]]
+    def _finish(
+        self, call: asyncio.Future[list[Transcription]], batch: list[tuple[DeskClient, TranscriptionTask]]
     ) -> None:
-        self._free += 1
-        if done in self._behind:
-            self._behind.discard(done)
+        self._idle_workers += 1
+        if call in self._background_calls:
+            self._background_calls.discard(call)
         else:
-            self._busy_s += self._clock() - self._running.pop(done)
-        failure = None if done.cancelled() else done.exception()
-        if done.cancelled() or failure is not None:
+            self._busy_s += self._clock() - self._live_calls.pop(call)
+        failure = None if call.cancelled() else call.exception()
+        if call.cancelled() or failure is not None:
             if failure is not None:
                 log.error("the model failed", tasks=len(batch), exc_info=failure)
             for client, _ in batch:
-                client.failed()
+                client.fail()
         else:
-            for (client, task), answer in zip(batch, done.result(), strict=True):
-                client.heard(task, answer)
+            for (client, task), answer in zip(batch, call.result(), strict=True):
+                client.complete(task, answer)
         for client, _ in batch:
-            self._requeue(client)
+            self._add(client)
         self._serve()
 
     def _judge(self) -> None:
-        """Widens or narrows the step by how busy the workers were since it was judged last."""
+        """Widens or narrows the step, by how busy the workers were since the last judgement."""
         now = self._clock()
-        since = now - self._judged_at
-        if since < WATCH_S:
+        elapsed_s = now - self._judged_at
+        if elapsed_s < WATCH_S:
             return
-        running = sum(now - max(began, self._judged_at) for began in self._running.values())
-        self.busy = min(1.0, (self._busy_s + running) / (since * self._transcriber.workers))
+        running_s = sum(now - max(began, self._judged_at) for began in self._live_calls.values())
+        self.busy = min(1.0, (self._busy_s + running_s) / (elapsed_s * self._transcriber.workers))
         self.step_s = step_s(self.step_s, self.busy)
         self._busy_s, self._judged_at = 0.0, now
-        self._running = dict.fromkeys(self._running, now)
+        self._live_calls = dict.fromkeys(self._live_calls, now)
+
+
+def step_s(step: float, busy: float) -> float:
+    """Returns the step after `step`, when the workers were busy for a share of the last second (0 to 1)."""
+    if busy > TOO_BUSY:
+        return min(step * WIDER, WIDEST_S)
+    if busy < IDLE:
+        return max(step / WIDER, NARROWEST_S)
+    return step

@@ -1,8 +1,8 @@
-"""The C heap, so that the decoders leave nothing behind in it.
+"""The C heap, kept small whatever the decoders allocate. Imported before NumPy, so it imports nothing itself.
 
 glibc gives every thread a heap of its own and keeps what was freed there: after an hour's file, more than 100 MiB in
-five of them. With one heap for all, and what is free given back after a file, nothing is left. Other C libraries have
-neither call, and nothing happens there.
+five of them. With one heap for all threads, and free memory given back after a file, nothing is left. Other C libraries
+have neither call, and nothing happens there.
 """
 
 import ctypes
@@ -14,12 +14,12 @@ ARENA_MAX = -8
 
 
 def share() -> None:
-    """One heap for all threads; to be called before there are any: NumPy starts some when it is imported."""
+    """Makes all threads use one heap. Call this before there are any: NumPy starts some when it is imported."""
     _call("mallopt", ARENA_MAX, 1)
 
 
 def give_back() -> None:
-    """What is free goes back to the system. Blocks for some milliseconds."""
+    """Returns free memory to the system. This blocks for some milliseconds."""
     _call("malloc_trim", 0)
 
 

@@ -1,50 +1,77 @@
-"""The models of a process, and the one desk before them."""
+"""The models of a process: how they are loaded from the settings, and how many speakers the machine can carry.
+
+The number of speakers is measured when the model is loaded. Someone who speaks without a pause costs a partial every
+second, under load, and a final for every few: the final of a sentence of SENTENCE_S costs about as much as two
+partials. The measurement uses a partial of noise, because that needs no speech to be shipped; real speech, which has
+words to decode, takes SPEECH times as long (tiny.en: 1.6).
+"""
 
 import asyncio
 import os
+import time
 from typing import NamedTuple
 
-from audio.model.capacity import voices
+import numpy as np
+
 from audio.model.desk import Desk
-from audio.model.transcriber import Transcriber
+from audio.model.transcriber import SAMPLE_RATE, Transcriber, TranscriptionTask
 from audio.model.vad import Silero, SpeechDetector
+from audio.model.weights import whisper_model
 from gateway.settings import Settings
 
 GPU_BATCH = 16
-"""Sessions whose audio goes through the model in one call on CUDA; on a CPU one call for each core is faster."""
+"""Sessions whose audio goes through the model in one call on CUDA; on CPU one call for each core is faster."""
+SPEECH = 1.6
+SENTENCE_S = 5.0
+DUTY = 0.85
+"""The share of the time in which somebody who reads aloud speaks; the rest is pauses for breath."""
+TRIES = 5
 
 
 class Models(NamedTuple):
-    """What hears."""
+    """The speech model with its queue, and the speech detector."""
 
     transcriber: Transcriber
     desk: Desk
-    voice: SpeechDetector
+    detector: SpeechDetector
     voices: int = 1_000_000
-    """How many may speak at once."""
-
-
-async def load(transcriber: Transcriber) -> Models:
-    """Loads the speech model and the one that tells speech from silence. Raises ConfigurationError."""
-    await transcriber.open()
-    return Models(transcriber, Desk(transcriber), await asyncio.to_thread(Silero), await voices(transcriber))
+    """Maximum number of people who may speak at once."""
 
 
 async def load_models(settings: Settings) -> Models:
-    """Import what is heavy, and load the models, beside the event loop."""
-    return await load(await asyncio.to_thread(_transcriber, settings))
+    """Imports what is heavy and loads both models, beside the event loop. Raises ConfigurationError."""
+    transcriber = await asyncio.to_thread(_whisper, settings)
+    await transcriber.open()
+    detector = await asyncio.to_thread(Silero)
+    return Models(transcriber, Desk(transcriber), detector, await measure_voices(transcriber))
 
 
-def _transcriber(settings: Settings) -> Transcriber:
-    from audio.model.weights import whisper_model
+def _whisper(settings: Settings) -> Transcriber:
     from audio.model.whisper import Whisper
 
     model = whisper_model(settings.whisper_model)
     device, compute = settings.whisper_device, settings.whisper_compute
     if device == "cpu":
-        return Whisper(model, compute=compute, workers=_cores())
+        return Whisper(model, compute=compute, workers=_usable_cores())
     return Whisper(model, device=device, compute=compute, batch=GPU_BATCH)
 
 
-def _cores() -> int:
+def _usable_cores() -> int:
+    """Returns the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+async def measure_voices(transcriber: Transcriber) -> int:
+    """Returns how many people may speak at once on this machine: at least one."""
+    noise = np.random.default_rng(0).standard_normal(int(SENTENCE_S * SAMPLE_RATE), np.float32) * np.float32(0.1)
+    task = TranscriptionTask(audio=noise, is_final=False)
+    partial_s = min([await _cpu_s(transcriber, task) for _ in range(TRIES)]) * SPEECH
+    speaker_s = partial_s * (1 + 2 / SENTENCE_S) * DUTY / transcriber.batch
+    return max(1, int(transcriber.workers / speaker_s))
+
+
+async def _cpu_s(transcriber: Transcriber, task: TranscriptionTask) -> float:
+    """Returns the CPU time of one full call; wall time would also measure what else runs while the machine starts."""
+    began = time.process_time()
+    await transcriber.transcribe([task] * transcriber.batch)
+    return max(time.process_time() - began, 1e-4)

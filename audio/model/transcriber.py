@@ -1,6 +1,7 @@
-"""The port to a speech model, and the words it uses."""
+"""The port to a speech model, and the values that pass through it."""
 
 import asyncio
+import re
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -8,36 +9,50 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from audio.messages import Word
-
 SAMPLE_RATE = 16_000
-"""Of everything behind the decoders: samples here are 16,000 a second, mono, float32 of -1 to 1."""
+"""Samples a second of all audio behind the decoders, which is mono, float32 and between -1 and 1."""
 MAX_TASK_S = 28.0
-"""Whisper hears 30 s at once, of which 1 s and more is silence put behind."""
+"""Maximum length of one task: Whisper hears 30 s at once, and needs a second and more of silence at the end."""
 
 Samples = npt.NDArray[np.float32]
 
+_NOT_SPOKEN = re.compile(r"[^\w']+")
+
+
+class Word(msgspec.Struct, frozen=True):
+    """A word of a final. Its times are seconds; its probability is between 0 and 1."""
+
+    text: str
+    start: float
+    end: float
+    probability: float
+
+
+def key_of(word: str) -> str:
+    """Returns a word as it is compared."""
+    return _NOT_SPOKEN.sub("", word).lower()
+
 
 class TranscriptionTask(msgspec.Struct, frozen=True, kw_only=True):
-    """Audio to be put into words."""
+    """Audio that the model is to put into words."""
 
     audio: Samples
-    """At most MAX_TASK_S."""
+    """It lasts at most MAX_TASK_S."""
     language: str | None = None
-    """None: to be found out."""
+    """None means that the model detects it."""
     prompt: str = ""
     is_final: bool = True
-    """The best answer. Otherwise a quick one, for text that will be replaced."""
+    """A final gets the best answer; a partial gets a quick one, for text that will be replaced."""
     words: bool = False
-    """With times of words; finals only."""
+    """A final may come with the times of its words."""
 
 
 class Transcription(msgspec.Struct, frozen=True, kw_only=True):
-    """What was said. Empty text: nothing was."""
+    """The words of one task. An empty text says that nobody spoke."""
 
     text: str
     words: list[Word] = []
-    """Seconds from the first sample of the task."""
+    """Their times are seconds from the first sample of the task."""
     confidence: float = 0.0
     language: str = "en"
 
@@ -45,26 +60,26 @@ class Transcription(msgspec.Struct, frozen=True, kw_only=True):
 class Transcriber(Protocol):
     """One speech model, shared by every session of the process.
 
-    The caller must keep at most `workers` calls in flight, and only tasks that are alike in one call
-    (`is_final` and `words` the same). The implementer owes: a call blocks no event loop; what one task brings (its
-    prompt, its noise) touches no other of the same call; the audio of a task is not kept.
+    The caller must keep at most `workers` calls in flight, and put only tasks that are alike into one call
+    (`is_final` and `words` the same). The implementer must block no event loop with a call, let nothing of one task
+    (its prompt, its noise) touch another of the same call, and keep no audio of a task.
     """
 
     workers: int
-    """Calls that run at once."""
+    """Number of calls that run at once."""
     batch: int
-    """Tasks that one call takes; more than 1 only where that is faster."""
+    """Number of tasks that one call takes; it is more than 1 only where that is faster."""
 
     async def open(self) -> None:
-        """Loads the model. Raises ConfigurationError when it cannot be."""
+        """Loads the model. Raises ConfigurationError when that cannot be done."""
         ...
 
     async def close(self) -> None: ...
 
-    def speaks(self, language: str) -> bool:
-        """Whether it knows a language, by its ISO 639-1 code."""
+    def supports(self, language: str) -> bool:
+        """Tells whether the model knows a language, by its ISO 639-1 code."""
         ...
 
     def transcribe(self, tasks: Sequence[TranscriptionTask]) -> asyncio.Future[list[Transcription]]:
-        """One answer per task, in order. Raises (by the future) what the model raised."""
+        """Returns one transcription per task, in order. The future raises what the model raised."""
         ...

@@ -1,8 +1,8 @@
-"""Speech or not: the Silero model that faster-whisper ships, one small state per session.
+"""Speech or not: the Silero model that faster-whisper ships, with one small state per session.
 
-The only importer of onnxruntime. The model takes frames of 512 samples with the 64 before them and carries an LSTM
-state; fed frame by frame it says exactly what it says of the whole file (measured: bit for bit), in 80 to 100 us a
-frame. Its batch dimension is fixed at one, so sessions cannot share a call, but frames of one session can.
+This is the only importer of onnxruntime. The model takes frames of 512 samples with the 64 before them and carries an
+LSTM state; fed frame by frame it returns exactly what it returns for the whole file (measured: bit for bit), in 80 to
+100 us a frame. Its batch dimension is fixed at one, so sessions cannot share a call, but frames of one session can.
 """
 
 from pathlib import Path
@@ -12,21 +12,26 @@ import numpy as np
 import numpy.typing as npt
 
 from audio.model.transcriber import Samples
-from audio.segment import FRAME
 
+FRAME = 512
+"""Number of samples that one speech probability is about: 32 ms."""
 CONTEXT = 64
+"""Number of samples before a frame that the model looks at, too."""
 
 
 class SpeechDetector(Protocol):
-    """Tells speech from everything else."""
+    """A model that tells speech from everything else."""
 
     def run(self, frames: Samples, state: "VadState") -> npt.NDArray[np.float32]:
-        """The probability of speech of each row of `frames`, each with CONTEXT samples before it; moves `state` on."""
+        """Returns the probability of speech in each row of `frames`, which has CONTEXT samples before the frame.
+
+        Moves `state` on.
+        """
         ...
 
 
 class Silero:
-    """The model, shared by all sessions."""
+    """The detector that all sessions of a process share."""
 
     def __init__(self) -> None:
         import onnxruntime as untyped  # pyright: ignore[reportMissingTypeStubs]
@@ -46,7 +51,7 @@ class Silero:
 
 
 class VadState:
-    """Where the model stands in one stream."""
+    """The detector's state after the frames of one stream so far."""
 
     __slots__ = ("c", "context", "h")
 
@@ -57,40 +62,40 @@ class VadState:
 
 
 class Ear:
-    """Cuts one session's samples into frames, and says of each how likely it is speech."""
+    """Cuts the samples of one session into frames, and finds out how likely each of them is speech."""
 
-    __slots__ = ("_model", "_rest", "_state")
+    __slots__ = ("_detector", "_remainder", "_state")
 
-    def __init__(self, model: SpeechDetector) -> None:
-        self._model = model
+    def __init__(self, detector: SpeechDetector) -> None:
+        self._detector = detector
         self._state = VadState()
-        self._rest: Samples = np.zeros(0, np.float32)
+        self._remainder: Samples = np.zeros(0, np.float32)
 
-    def hear(self, samples: Samples) -> tuple[Samples, list[float]]:
-        """The whole frames there are now, and their probabilities. Keeps the rest for the next time."""
-        if len(self._rest):
-            samples = np.concatenate((self._rest, samples))
+    def feed(self, samples: Samples) -> tuple[Samples, list[float]]:
+        """Returns the frames that are whole now, with their probabilities; the remainder waits for the next samples."""
+        if len(self._remainder):
+            samples = np.concatenate((self._remainder, samples))
         count = len(samples) // FRAME
-        heard, self._rest = samples[: count * FRAME], samples[count * FRAME :].copy()
+        whole, self._remainder = samples[: count * FRAME], samples[count * FRAME :].copy()
         if not count:
-            return heard, []
-        return heard, self._probabilities(heard, count)
+            return whole, []
+        return whole, self._probabilities(whole, count)
 
     @property
-    def waiting(self) -> int:
-        """Samples that are no whole frame yet."""
-        return len(self._rest)
+    def pending(self) -> int:
+        """Number of samples that are no whole frame yet."""
+        return len(self._remainder)
 
-    def end(self) -> tuple[Samples, list[float]]:
-        """The last frame, filled up with silence."""
-        missing = -len(self._rest) % FRAME
-        return self.hear(np.zeros(missing, np.float32))
+    def flush(self) -> tuple[Samples, list[float]]:
+        """Returns the last frame, filled up with silence; nothing when no sample is pending."""
+        missing = -len(self._remainder) % FRAME
+        return self.feed(np.zeros(missing, np.float32))
 
-    def _probabilities(self, heard: Samples, count: int) -> list[float]:
+    def _probabilities(self, whole: Samples, count: int) -> list[float]:
         state = self._state
         frames = np.empty((count, CONTEXT + FRAME), np.float32)
-        frames[:, CONTEXT:] = heard.reshape(count, FRAME)
+        frames[:, CONTEXT:] = whole.reshape(count, FRAME)
         frames[0, :CONTEXT] = state.context
         frames[1:, :CONTEXT] = frames[:-1, -CONTEXT:]
         state.context = frames[-1, -CONTEXT:].copy()
-        return self._model.run(frames, state).tolist()
+        return self._detector.run(frames, state).tolist()

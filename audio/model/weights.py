@@ -1,4 +1,4 @@
-"""Where the Whisper model is."""
+"""Where the Whisper model lies on disk. Imported where the audio lane's packages may be missing, so it needs none."""
 
 import importlib.util
 from pathlib import Path
@@ -10,7 +10,7 @@ INSTALL = "install the extra `audio` (pip install 'trilane[audio]')"
 
 
 def whisper_model(setting: str) -> Path:
-    """The folder that `TRILANE_WHISPER_MODEL` names, or the packaged tiny.en. Raises ConfigurationError."""
+    """Returns the folder that `TRILANE_WHISPER_MODEL` names, or the packaged tiny.en. Raises ConfigurationError."""
     if setting:
         folder = Path(setting)
         if not (folder / "model.bin").is_file():
@@ -19,7 +19,7 @@ def whisper_model(setting: str) -> Path:
                 "vocabulary, as ct2-transformers-converter makes it"
             )
         return folder
-    spec = importlib.util.find_spec(PACKAGE)  # found without importing it: its own dependencies are not needed
+    spec = importlib.util.find_spec(PACKAGE)  # located without importing it: its own dependencies are not needed
     for place in (spec.submodule_search_locations if spec else None) or []:
         folder = Path(place) / "model"
         if (folder / "model.bin").is_file():
@@ -28,5 +28,5 @@ def whisper_model(setting: str) -> Path:
 
 
 def is_installed() -> bool:
-    """Whether the audio lane's packages are there."""
+    """Tells whether the audio lane's packages are there."""
     return importlib.util.find_spec("faster_whisper") is not None

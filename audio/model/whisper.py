@@ -1,10 +1,10 @@
-"""faster-whisper as a `Transcriber`: its only importer, and CTranslate2's.
+"""faster-whisper as a `Transcriber`. This is the only importer of it, and of CTranslate2.
 
-Departs from `WhisperModel.transcribe` on purpose. That encodes 30 s of audio, most of it silence, whatever it is given;
-here the window is as short as the speech allows, which makes a partial four to five times cheaper at the same error
-rate (tiny.en, 610 s of read speech: .051 against .053). The rules, each measured: silence is put behind the *waveform*,
-never less than a second, up to a multiple of 1000 mel frames; an answer that looks like a loop is not believed and
-made again on the full window.
+It departs from `WhisperModel.transcribe` on purpose. That encodes 30 s of audio, most of it silence, whatever it is
+given; here the window is as short as the speech allows, which makes a partial four to five times cheaper at the same
+error rate (tiny.en, 610 s of read speech: .051 against .053). The rules, each measured: silence is put behind the
+*waveform*, never less than a second, up to a multiple of 1000 mel frames; an answer that looks like a loop is not
+believed and is decoded again on the full window.
 """
 
 import asyncio
@@ -22,46 +22,49 @@ from faster_whisper import WhisperModel  # pyright: ignore[reportMissingTypeStub
 from faster_whisper import transcribe as untyped_transcribe  # pyright: ignore[reportMissingTypeStubs]
 from faster_whisper.tokenizer import Tokenizer  # pyright: ignore[reportMissingTypeStubs]
 
-from audio.messages import Word
-from audio.model.transcriber import SAMPLE_RATE, Samples, Transcription, TranscriptionTask
-from audio.policy import key_of
+from audio.model.transcriber import SAMPLE_RATE, Samples, Transcription, TranscriptionTask, Word, key_of
 from gateway.errors import ConfigurationError
 
 ctranslate2: Any = untyped_ctranslate2
 transcribe: Any = untyped_transcribe
 
 HOP = 160
-"""Samples of one mel frame."""
+"""Number of samples in one mel frame."""
 WINDOW = 1000
+"""Number of mel frames in the smallest window, of 10 s; a larger one is a multiple of it."""
 FULL = 3000
-"""Mel frames: the smallest window is 10 s, the largest 30 s."""
+"""Number of mel frames in the largest window, of 30 s."""
 PAD = SAMPLE_RATE
+"""Minimum samples of silence behind the speech in a window."""
 BEAM = 5
 TOKENS_PER_S = 8
 SPARE_TOKENS = 24
 REPEATED = 3
+"""Number of words that make an answer doubtful when they come twice in a row."""
 FALLBACKS = (0, 4)
-"""Of the decodes on the full window that replace an answer which is not believed: how long a run of words may not come
-twice (0: any may). None is sampled, so the same audio is always the same text, on whichever process."""
+"""The decodes on the full window that replace a doubtful answer, by the length of the runs that may not come twice.
+
+0 allows any run. No decode is sampled, so the same audio is always the same text, in whichever process.
+"""
 PREPENDED, APPENDED = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001 - punctuation as Whisper writes it
 
 
 class Guess(NamedTuple):
-    """One decode."""
+    """The result of one decode."""
 
     text: str
     tokens: list[int]
     log_probability: float
-    """Mean of its tokens."""
+    """The mean over its tokens."""
     no_speech: float
 
-    def is_believed(self, seconds: float) -> bool:
-        """Neither a loop nor a stammer nor nothing at all."""
+    def is_credible(self, seconds: float) -> bool:
+        """Tells whether there is a text, probable enough and no loop."""
         return bool(self.text) and self.log_probability > -1.0 and not self.is_loop(seconds)
 
     @property
     def repeats(self) -> bool:
-        """It says REPEATED words and more twice in a row: people do, and so does a decoder on a short window."""
+        """Tells whether REPEATED words or more come twice in a row: people do that, and decoders on a short window."""
         words = [key_of(word) for word in self.text.split()]
         return any(
             words[at : at + length] == words[at + length : at + 2 * length]
@@ -74,13 +77,13 @@ class Guess(NamedTuple):
 
     @property
     def is_speech(self) -> bool:
-        """Whisper puts words into noise; then it doubts that they are speech, or its own words."""
+        """Tells whether Whisper believes in speech: it finds words in noise, and then doubts speech or words."""
         is_doubted = self.no_speech > 0.6 and self.log_probability < -1.0
         return not is_doubted and self.no_speech < 0.9 and any(letter.isalnum() for letter in self.text)
 
 
 class Whisper:
-    """One model for all sessions: on CPU a worker per core, each with one thread; on CUDA one worker and batches."""
+    """One model for all sessions: on CPU with a worker per core of one thread each, on CUDA with one and batches."""
 
     def __init__(self, model: Path, *, device: str = "cpu", compute: str = "int8", workers: int = 1, batch: int = 1):
         self.workers = workers
@@ -97,7 +100,7 @@ class Whisper:
     async def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def speaks(self, language: str) -> bool:
+    def supports(self, language: str) -> bool:
         return language in self._whisper.supported_languages
 
     def transcribe(self, tasks: Sequence[TranscriptionTask]) -> asyncio.Future[list[Transcription]]:
@@ -123,29 +126,33 @@ class Whisper:
         self._suppressed = list(transcribe.get_suppressed_tokens(self._tokenizer("en"), [-1]))
 
     def _tokenizer(self, language: str) -> Tokenizer:
-        made = self._tokenizers.get(language)
-        if made is None:
+        tokenizer = self._tokenizers.get(language)
+        if tokenizer is None:
             whisper = self._whisper
             is_multilingual = bool(whisper.model.is_multilingual)
-            made = Tokenizer(whisper.hf_tokenizer, is_multilingual, task="transcribe", language=language)
-            self._tokenizers[language] = made
-        return made
+            tokenizer = Tokenizer(whisper.hf_tokenizer, is_multilingual, task="transcribe", language=language)
+            self._tokenizers[language] = tokenizer
+        return tokenizer
 
     def _transcribe(self, tasks: list[TranscriptionTask]) -> list[Transcription]:
         if len(tasks) == 1:
             return self._alike(tasks)
-        heard: dict[int, Transcription] = {}
+        answers: dict[int, Transcription] = {}
         keyed = sorted((self._likeness(task), at) for at, task in enumerate(tasks))
         for _, group in itertools.groupby(keyed, key=lambda pair: pair[0]):
             places = [at for _, at in group]
-            heard |= zip(places, self._alike([tasks[at] for at in places]), strict=True)
-        return [heard[at] for at in range(len(tasks))]
+            answers |= zip(places, self._alike([tasks[at] for at in places]), strict=True)
+        return [answers[at] for at in range(len(tasks))]
 
     def _likeness(self, task: TranscriptionTask) -> tuple[str, int, int]:
-        """CTranslate2 decodes together what begins at the same token; windows of one length waste nothing."""
+        """Returns what tasks of one decode share: CTranslate2 needs them to begin at the same token.
+
+        Windows of one length waste nothing.
+        """
         return task.language or "", len(self._prompt(task, self._tokenizer("en"))), window(len(task.audio))
 
     def _alike(self, tasks: list[TranscriptionTask]) -> list[Transcription]:
+        """Transcribes tasks that can be decoded together."""
         encoded = self._encode([task.audio for task in tasks])
         languages = self._languages(tasks, encoded)
         tokenizers = [self._tokenizer(language) for language in languages]
@@ -156,7 +163,7 @@ class Whisper:
         for at, (task, guess) in enumerate(zip(tasks, guesses, strict=True)):
             seconds = len(task.audio) / SAMPLE_RATE
             own = encoded
-            if not guess.is_believed(seconds) or guess.repeats:
+            if not guess.is_credible(seconds) or guess.repeats:
                 if not is_final:
                     answers.append(Transcription(text="", language=languages[at]))
                     continue
@@ -167,13 +174,13 @@ class Whisper:
     def _again(
         self, task: TranscriptionTask, prompt: list[int], tokenizer: Tokenizer, first: Guess
     ) -> tuple[Guess, Any]:
-        """On the full window; the best of what was not believed, when nothing is."""
+        """Decodes a task on the full window. Returns the best guess when none is credible."""
         seconds = len(task.audio) / SAMPLE_RATE
         encoded = self._encode([task.audio], FULL)
         guesses = [first]
-        for unrepeated in FALLBACKS:
-            guess = self._generate(encoded, [prompt], [tokenizer], [task], BEAM, unrepeated)[0]
-            if guess.is_believed(seconds) or not guess.is_speech:
+        for no_repeat_length in FALLBACKS:
+            guess = self._generate(encoded, [prompt], [tokenizer], [task], BEAM, no_repeat_length)[0]
+            if guess.is_credible(seconds) or not guess.is_speech:
                 return guess, encoded
             guesses.append(guess)
         sane = [guess for guess in guesses if not guess.is_loop(seconds)]
@@ -182,7 +189,7 @@ class Whisper:
         return max(sane, key=lambda guess: guess.log_probability), encoded
 
     def _encode(self, audios: list[Samples], frames: int = 0) -> Any:
-        """Mel spectrograms of the padded waveforms through the encoder."""
+        """Runs the mel spectrograms of the padded waveforms through the encoder."""
         frames = frames or max(window(len(audio)) for audio in audios)
         padded = np.zeros((len(audios), frames * HOP), np.float32)
         for row, audio in zip(padded, audios, strict=True):
@@ -196,15 +203,15 @@ class Whisper:
             return ["en"] * len(tasks)
         if all(task.language for task in tasks):
             return [task.language or "en" for task in tasks]
-        found = self._model.detect_language(encoded)
-        return [task.language or likely[0][0][2:-2] for task, likely in zip(tasks, found, strict=True)]
+        rankings = self._model.detect_language(encoded)
+        return [task.language or ranking[0][0][2:-2] for task, ranking in zip(tasks, rankings, strict=True)]
 
     def _prompt(self, task: TranscriptionTask, tokenizer: Tokenizer) -> list[int]:
-        before: list[int] = []
+        previous: list[int] = []
         if task.prompt:
             room = self._whisper.max_length // 2 - 1
-            before = [tokenizer.sot_prev, *tokenizer.encode(" " + task.prompt.strip())[-room:]]
-        return [*before, *tokenizer.sot_sequence, tokenizer.no_timestamps]
+            previous = [tokenizer.sot_prev, *tokenizer.encode(" " + task.prompt.strip())[-room:]]
+        return [*previous, *tokenizer.sot_sequence, tokenizer.no_timestamps]
 
     def _generate(
         self,
@@ -213,16 +220,16 @@ class Whisper:
         tokenizers: list[Tokenizer],
         tasks: list[TranscriptionTask],
         beam: int,
-        unrepeated: int = 0,
+        no_repeat_length: int = 0,
     ) -> list[Guess]:
         longest_s = max(len(task.audio) for task in tasks) / SAMPLE_RATE
-        wanted = 2 * (len(prompts[0]) + int(TOKENS_PER_S * longest_s) + SPARE_TOKENS)  # it halves what it is given
+        limit = 2 * (len(prompts[0]) + int(TOKENS_PER_S * longest_s) + SPARE_TOKENS)  # CTranslate2 halves it
         results = self._model.generate(
             encoded,
             prompts,
             beam_size=beam,
-            no_repeat_ngram_size=unrepeated,
-            max_length=min(self._whisper.max_length, wanted),
+            no_repeat_ngram_size=no_repeat_length,
+            max_length=min(self._whisper.max_length, limit),
             return_scores=True,
             return_no_speech_prob=True,
             suppress_tokens=self._suppressed,
@@ -244,8 +251,8 @@ class Whisper:
             whole = np.asarray(encoded.to_device(ctranslate2.Device.cpu), np.float32)
             encoded = ctranslate2.StorageView.from_array(np.ascontiguousarray(whole[at : at + 1]))
         frames = len(task.audio) // HOP
-        aligned = self._whisper.find_alignment(tokenizer, [guess.tokens], encoded, frames)[0]
-        transcribe.merge_punctuations(aligned, PREPENDED, APPENDED)
+        alignment = self._whisper.find_alignment(tokenizer, [guess.tokens], encoded, frames)[0]
+        transcribe.merge_punctuations(alignment, PREPENDED, APPENDED)
         return [
             Word(
                 word["word"].strip(),
@@ -253,13 +260,13 @@ class Whisper:
                 round(float(word["end"]), 3),
                 round(float(word["probability"]), 3),
             )
-            for word in aligned
+            for word in alignment
             if word["word"].strip()
         ]
 
 
 def window(samples: int) -> int:
-    """Mel frames of the window for so much audio: a second and more of silence behind it, where there is room."""
+    """Returns the mel frames of the window for so many samples: PAD and more behind them, where there is room."""
     return min(FULL, WINDOW * math.ceil((samples + PAD) / HOP / WINDOW))
 
 

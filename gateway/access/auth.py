@@ -53,6 +53,10 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         if not self.grants.chat:
             raise Forbidden("this token does not allow the chat lane")
 
+    def require_audio(self) -> None:
+        if not self.grants.audio:
+            raise Forbidden("this token does not allow the audio lane")
+
 
 class Authenticator(Protocol):
     """Turns a credential into a Principal. Where in a request it is found, `gateway.access.signin` knows."""

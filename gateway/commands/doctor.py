@@ -74,6 +74,7 @@ async def _check_speech(settings: Settings) -> tuple[bool, str]:
 
     if not is_installed():
         return True, f"speech: not installed, so there is no audio lane: {INSTALL}"
+
     try:
         models = await load_models(settings)
     except TrilaneError as err:

@@ -1,4 +1,4 @@
-"""Work that ends with its client: an answer in one piece that nobody waits for any more is given up."""
+"""An answer that is sent whole, by work that is only worth doing while its client waits."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -6,7 +6,7 @@ from typing import Any
 
 
 async def unless_gone(receive: Any, work: Coroutine[Any, Any, None]) -> None:
-    """Does the work, and cancels it when the client leaves; in any case it has cleaned up when this returns."""
+    """Does the work, and cancels it when the client leaves; either way it has cleaned up when this returns."""
     loop = asyncio.get_running_loop()
     working, leaving = loop.create_task(work), loop.create_task(_gone(receive))
     try:

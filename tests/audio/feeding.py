@@ -12,8 +12,8 @@ import numpy as np
 import soundfile
 from hypothesis import strategies as st
 
-from audio.decoders.formats import Decoder, decoder
-from audio.messages import Encoding
+from audio.decoders.decoder import decoder
+from audio.decoders.formats import Decoder, Encoding
 from audio.model.transcriber import Samples
 
 DEADLINE_S = 10.0
@@ -28,21 +28,21 @@ def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
     return [data[start:end] for start, end in pairwise(at)]
 
 
-async def drain(one: Decoder, pieces: Iterable[bytes]) -> Samples:
+async def decode_stream(one: Decoder, pieces: Iterable[bytes]) -> Samples:
     """All that it makes of them, to the end; it is closed in any case."""
-    heard: list[Samples] = []
+    parts: list[Samples] = []
     try:
         for piece in pieces:
-            heard.append(await asyncio.wait_for(one.feed(piece), DEADLINE_S))
-        while len(rest := await asyncio.wait_for(one.end(), DEADLINE_S)):
-            heard.append(rest)
+            parts.append(await asyncio.wait_for(one.feed(piece), DEADLINE_S))
+        while len(rest := await asyncio.wait_for(one.flush(), DEADLINE_S)):
+            parts.append(rest)
     finally:
         one.close()
-    return np.concatenate(heard) if heard else np.zeros(0, np.float32)
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 
-def hear(encoding: Encoding, pieces: Iterable[bytes], rate: int = 16_000, channels: int = 1) -> Samples:
-    return asyncio.run(drain(decoder(encoding, rate, channels), pieces))
+def decode_all(encoding: Encoding, pieces: Iterable[bytes], rate: int = 16_000, channels: int = 1) -> Samples:
+    return asyncio.run(decode_stream(decoder(encoding, rate, channels), pieces))
 
 
 def tone(seconds: float, rate: int, hertz: float = 440.0) -> Samples:
@@ -59,16 +59,16 @@ def muxed(
 ) -> bytes:
     file = io.BytesIO()
     options = {"page_duration": str(1000 * page_ms)} if container == "ogg" else {"live": "1"}
-    with av.open(file, "w", container, container_options=options) as opened:
-        pictures = opened.add_stream("libvpx", rate=25, width=64, height=64, pix_fmt="yuv420p") if film else None
-        sound = opened.add_stream(codec, rate=rate, layout=layout)
+    with av.open(file, "w", container, container_options=options) as file_out:
+        pictures = file_out.add_stream("libvpx", rate=25, width=64, height=64, pix_fmt="yuv420p") if film else None
+        sound = file_out.add_stream(codec, rate=rate, layout=layout)
         if pictures is not None:
-            opened.mux([*pictures.encode(av.VideoFrame(64, 64, "yuv420p")), *pictures.encode(None)])
+            file_out.mux([*pictures.encode(av.VideoFrame(64, 64, "yuv420p")), *pictures.encode(None)])
         frame = av.AudioFrame.from_ndarray(
             np.repeat((samples * 32767).astype(np.int16), sound.codec_context.channels)[None], "s16", layout
         )
         frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
-        opened.mux([*sound.encode(frame), *sound.encode(None)])
+        file_out.mux([*sound.encode(frame), *sound.encode(None)])
     return file.getvalue()
 
 
@@ -82,9 +82,9 @@ def film() -> bytes:
 def video() -> bytes:
     """WebM without a sound."""
     file = io.BytesIO()
-    with av.open(file, "w", "webm") as opened:
-        pictures = opened.add_stream("libvpx", rate=25, width=64, height=64, pix_fmt="yuv420p")
-        opened.mux([*pictures.encode(av.VideoFrame(64, 64, "yuv420p")), *pictures.encode(None)])
+    with av.open(file, "w", "webm") as file_out:
+        pictures = file_out.add_stream("libvpx", rate=25, width=64, height=64, pix_fmt="yuv420p")
+        file_out.mux([*pictures.encode(av.VideoFrame(64, 64, "yuv420p")), *pictures.encode(None)])
     return file.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""An audio lane with a model that hears exactly what was spoken, and a client of it; time is virtual."""
+"""An audio lane with a model that hears exactly what was spoken, and clients of it; time is virtual."""
 
 import asyncio
 import json
@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from audio.attachment import Attachment, SocketClose
+from audio.dialects.trilane import Start, request_of
 from audio.lane import AudioLane
 from audio.live_session import LiveSession
-from audio.messages import Start
 from audio.model.desk import Desk
-from audio.model.fake import FakeTranscriber, FakeVoice
+from audio.model.fake import FakeSpeechDetector, FakeTranscriber
 from audio.model.models import Models
 from audio.model.transcriber import SAMPLE_RATE, Samples
 from events.log.memory import MemoryLog
@@ -31,7 +31,7 @@ class MoodyLog(MemoryLog):
 
     def __init__(self) -> None:
         super().__init__()
-        self.held: list[tuple[tuple[Append, ...], asyncio.Future[list[Appended]]]] | None = None
+        self.pending: list[tuple[tuple[Append, ...], asyncio.Future[list[Appended]]]] | None = None
         self.failure: Exception | None = None
 
     def append(self, *appends: Append, patient: bool = False) -> asyncio.Future[list[Appended]]:
@@ -39,14 +39,14 @@ class MoodyLog(MemoryLog):
         if self.failure is not None:
             answer.set_exception(self.failure)
             return answer
-        if self.held is None:
+        if self.pending is None:
             return super().append(*appends, patient=patient)
-        self.held.append((appends, answer))
+        self.pending.append((appends, answer))
         return answer
 
     async def release(self) -> None:
-        held, self.held = self.held or [], None
-        for appends, answer in held:
+        pending, self.pending = self.pending or [], None
+        for appends, answer in pending:
             answer.set_result(await self.append(*appends))
 
 
@@ -59,46 +59,46 @@ class Place:
         self.lane = AudioLane(self.core, self._load)
 
     async def _load(self) -> Models:
-        return Models(self.model, Desk(self.model, asyncio.get_running_loop().time), FakeVoice())
+        return Models(self.model, Desk(self.model, asyncio.get_running_loop().time), FakeSpeechDetector())
 
     async def connect(self, who: Principal = ME, **start: Any) -> "Client":
-        live, attachment = await self.lane.open(who, Start(**start))
+        live, attachment = await self.lane.open(who, request_of(Start(**start)))
         return Client(live, attachment)
 
 
 class Client:
-    """One connection: what it was told, and what it says."""
+    """One connection: the messages it got, and how it was closed."""
 
     def __init__(self, live: LiveSession, attachment: Attachment) -> None:
         self.live = live
         self.attachment = attachment
-        self.told: list[dict[str, Any]] = []
-        self.ending: SocketClose | None = None
+        self.messages: list[dict[str, Any]] = []
+        self.close_frame: SocketClose | None = None
         self._reading = asyncio.ensure_future(self._read())
 
     async def _read(self) -> None:
-        while self.ending is None:
-            said = await self.attachment.next()
-            if isinstance(said, SocketClose):
-                self.ending = said
+        while self.close_frame is None:
+            message = await self.attachment.next()
+            if isinstance(message, SocketClose):
+                self.close_frame = message
             else:
-                self.told.append(json.loads(said))
+                self.messages.append(json.loads(message))
 
-    async def say(self, audio: Samples) -> None:
-        """At the pace of speech."""
+    async def speak(self, audio: Samples) -> None:
+        """Sends audio at the pace of speech."""
         size = int(FRAME_S * SAMPLE_RATE)
         for at in range(0, len(audio), size):
-            await self.live.hear(audio[at : at + size], self.attachment)
+            await self.live.feed(audio[at : at + size], self.attachment)
             await asyncio.sleep(FRAME_S)
 
-    async def quiet(self, seconds: float) -> None:
-        """Sends silence."""
-        await self.say(np.zeros(int(seconds * SAMPLE_RATE), np.float32))
+    async def send_silence(self, seconds: float) -> None:
+        await self.speak(np.zeros(int(seconds * SAMPLE_RATE), np.float32))
 
-    async def over(self) -> SocketClose:
+    async def closed(self) -> SocketClose:
+        """Waits for the end of the connection."""
         await self._reading
-        assert self.ending is not None
-        return self.ending
+        assert self.close_frame is not None
+        return self.close_frame
 
     def cut(self) -> None:
         """The connection is lost."""
@@ -106,7 +106,7 @@ class Client:
         self.live.detach(self.attachment)
 
     def of(self, kind: str) -> list[dict[str, Any]]:
-        return [message for message in self.told if message["type"] == kind]
+        return [message for message in self.messages if message["type"] == kind]
 
     @property
     def text(self) -> str:
@@ -114,11 +114,11 @@ class Client:
 
     @property
     def ready(self) -> dict[str, Any]:
-        return self.told[0]
+        return self.messages[0]
 
 
 @asynccontextmanager
 async def place(log: EventLog | None = None, **limits: int) -> AsyncIterator[Place]:
-    made = Place(log, **limits)
-    async with made.core.opened(), made.lane.opened():
-        yield made
+    opened = Place(log, **limits)
+    async with opened.core.opened(), opened.lane.opened():
+        yield opened

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from audio.messages import Final, Gap, Partial
-from audio.model.fake import hear
+from audio.model.fake import transcription_of
 from audio.model.transcriber import Samples
+from audio.model.vad import FRAME
 from audio.options import Output, SessionOptions
-from audio.segment import FRAME
 from audio.session import Session
 
 
@@ -16,22 +16,22 @@ def feed(session: Session, audio: Samples) -> None:
     """Whole frames of it, with what the fake voice says of each."""
     count = len(audio) // FRAME
     frames = audio[: count * FRAME]
-    session.hear(frames, (np.abs(frames.reshape(count, FRAME)).max(axis=1) > 0).astype(float).tolist())
+    session.feed(frames, (np.abs(frames.reshape(count, FRAME)).max(axis=1) > 0).astype(float).tolist())
 
 
 def work(session: Session, step_s: float = 0.5, *, only: int | None = None) -> int:
     """Lets the model do what the session wants; how many tasks that were."""
     count = 0
-    while (urgency := session.wants(step_s)) is not None and (only is None or urgency == only):
-        task = session.take()
-        session.heard(task, hear(task))
+    while (urgency := session.urgency(step_s)) is not None and (only is None or urgency == only):
+        task = session.take_task()
+        session.complete(task, transcription_of(task))
         count += 1
     return count
 
 
-def listen(audio: Samples, asked: SessionOptions | None = None, *, chunk: int = 5 * FRAME) -> list[Output]:
+def run_session(audio: Samples, options: SessionOptions | None = None, *, chunk: int = 5 * FRAME) -> list[Output]:
     """A whole session, in chunks, with a model that is never busy."""
-    session = Session(asked or SessionOptions())
+    session = Session(options or SessionOptions())
     output: list[Output] = []
     for at in range(0, len(audio), chunk):
         feed(session, audio[at : at + chunk])

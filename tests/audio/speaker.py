@@ -34,7 +34,7 @@ class Speaker:
         self.ports = ports
         """Where it connects: the first; a test turns the list."""
         self.pcm = pcm
-        self.told: list[list[dict[str, Any]]] = []
+        self.connections: list[list[dict[str, Any]]] = []
         """What each connection was told."""
         self.closes: list[int] = []
         self.cut_at: list[int] = []
@@ -47,7 +47,7 @@ class Speaker:
 
     @property
     def messages(self) -> list[dict[str, Any]]:
-        return [message for connection in self.told for message in connection]
+        return [message for connection in self.connections for message in connection]
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         return [message for message in self.messages if message["type"] == kind]
@@ -73,12 +73,12 @@ class Speaker:
             start["session"] = ready[0]["session"]
             start["cursor"] = (self.of("final") or ready)[-1]["cursor"]
         await socket.send(json.dumps(start))
-        self.told.append([])
+        self.connections.append([])
         speaking: asyncio.Task[None] | None = None
         try:
             async for text in socket:
                 message = json.loads(text)
-                self.told[-1].append(message)
+                self.connections[-1].append(message)
                 if message["type"] == "ready":
                     speaking = asyncio.ensure_future(self._speak(socket, message["resumeFrom"]))
                 elif message["type"] == "ack":
@@ -112,15 +112,15 @@ class Speaker:
 
 def check(speaker: Speaker) -> None:
     """What holds whatever was cut: numbers without holes, every final once, nothing lost in silence."""
-    held = 0
-    for connection in speaker.told:
+    last_seq = 0
+    for connection in speaker.connections:
         if not connection:
             continue
         first = connection[0]["seq"]
-        assert first <= held + 1, f"numbers {held + 1} to {first - 1} were never sent"
+        assert first <= last_seq + 1, f"numbers {last_seq + 1} to {first - 1} were never sent"
         numbers = [message["seq"] for message in connection]
         assert numbers == list(range(first, first + len(numbers)))
-        held = numbers[-1]
+        last_seq = numbers[-1]
     segments = [final["segment"] for final in speaker.of("final")]
     assert segments == list(range(len(segments))), "a final is missing, doubled or out of order"
     assert not speaker.of("gap")

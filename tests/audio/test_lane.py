@@ -6,9 +6,9 @@ import json
 import pytest
 
 from audio.lane import KEPT_S
-from audio.model.fake import spoken
+from audio.model.desk import WIDEST_S
+from audio.model.fake import speech_of
 from audio.model.transcriber import SAMPLE_RATE
-from audio.policy import WIDEST_S
 from events.log.topics import stored, user_topic
 from gateway.access.auth import Grants, Principal
 from gateway.errors import BadRequest, Forbidden, LogUnavailable, NotFound, Overloaded
@@ -20,24 +20,24 @@ MORE = [(3, 0.4, 0.1), (4, 0.4, 1.0)]
 
 
 async def events(at: Place, topic: str) -> list[dict[str, object]]:
-    found = await at.core.log.read(stored(topic), 0)
-    return [json.loads(data) for block in found.blocks for data in block.data]
+    topic_events = await at.core.log.read(stored(topic), 0)
+    return [json.loads(data) for block in topic_events.blocks for data in block.data]
 
 
 def check_numbers(client: Client, first: int = 1) -> None:
-    assert [message["seq"] for message in client.told] == list(range(first, first + len(client.told)))
+    assert [message["seq"] for message in client.messages] == list(range(first, first + len(client.messages)))
 
 
 @simulated
 async def test_a_session_from_start_to_done() -> None:
     async with place() as at:
         client = await at.connect()
-        await client.say(spoken(WORDS))
+        await client.speak(speech_of(WORDS))
         client.live.stop()
-        assert (await client.over()).code == 1000
+        assert (await client.closed()).code == 1000
         assert client.ready["resumeFrom"] == 0
         assert client.text == "w1 w2"
-        assert client.told[-1]["type"] == "done"
+        assert client.messages[-1]["type"] == "done"
         check_numbers(client)
 
 
@@ -46,8 +46,8 @@ async def test_finals_are_in_the_log_before_they_are_sent() -> None:
     log = MoodyLog()
     async with place(log) as at:
         client = await at.connect()
-        log.held = []
-        await client.say(spoken(WORDS))
+        log.pending = []
+        await client.speak(speech_of(WORDS))
         await asyncio.sleep(5)
         assert not client.of("final")
         assert not client.of("ack")
@@ -60,7 +60,7 @@ async def test_finals_are_in_the_log_before_they_are_sent() -> None:
 async def test_finals_are_events_of_the_session_of_the_user_and_of_a_topic() -> None:
     async with place() as at:
         client = await at.connect(topic="team/standup")
-        await client.say(spoken(WORDS))
+        await client.speak(speech_of(WORDS))
         session = client.ready["session"]
         for topic in (f"audio/{session}", user_topic("me"), "team/standup"):
             [event] = await events(at, topic)
@@ -71,16 +71,16 @@ async def test_finals_are_events_of_the_session_of_the_user_and_of_a_topic() -> 
 async def test_a_lost_connection_is_resumed_where_it_stopped() -> None:
     async with place() as at:
         client = await at.connect()
-        audio = spoken([*WORDS, *MORE])
+        audio = speech_of([*WORDS, *MORE])
         half = int(2.3 * SAMPLE_RATE)  # inside w3
-        await client.say(audio[:half])
+        await client.speak(audio[:half])
         client.cut()
         await asyncio.sleep(20)
         cursor = client.of("final")[-1]["cursor"]
         again = await at.connect(session=client.ready["session"], cursor=cursor)
         await asyncio.sleep(0)
         assert again.ready["resumeFrom"] == again.live.position == half
-        await again.say(audio[half:])
+        await again.speak(audio[half:])
         assert (client.text, again.text) == ("w1 w2", "w3 w4")
         check_numbers(again, client.of("final")[-1]["seq"] + 1)
 
@@ -89,7 +89,7 @@ async def test_a_lost_connection_is_resumed_where_it_stopped() -> None:
 async def test_without_a_cursor_all_finals_are_sent_again() -> None:
     async with place() as at:
         client = await at.connect()
-        await client.say(spoken([*WORDS, *MORE]))
+        await client.speak(speech_of([*WORDS, *MORE]))
         client.cut()
         again = await at.connect(session=client.ready["session"])
         await asyncio.sleep(0.1)
@@ -102,7 +102,7 @@ async def test_a_final_made_while_nobody_was_connected_is_sent_on_return() -> No
     async with place() as at:
         client = await at.connect()
         at.model.holds = True
-        await client.say(spoken(WORDS))
+        await client.speak(speech_of(WORDS))
         cursor = client.ready["cursor"]
         client.cut()
         at.model.holds = False
@@ -124,15 +124,15 @@ async def test_another_process_goes_on_from_what_was_settled() -> None:
     async with place(log) as one:
         two = Place(log)
         client = await one.connect()
-        audio = spoken([*WORDS, *MORE])
-        await client.say(audio[: int(2.5 * SAMPLE_RATE)])
+        audio = speech_of([*WORDS, *MORE])
+        await client.speak(audio[: int(2.5 * SAMPLE_RATE)])
         client.cut()
         async with two.lane.opened():
             again = await two.connect(session=client.ready["session"], cursor=client.of("final")[-1]["cursor"])
             await asyncio.sleep(0.1)
             start = again.ready["resumeFrom"]
             assert start == client.of("ack")[-1]["samples"]
-            await again.say(audio[start:])
+            await again.speak(audio[start:])
             assert (client.text, again.text) == ("w1 w2", "w3 w4")
             assert [final["segment"] for final in again.of("final")] == [1]
 
@@ -141,9 +141,9 @@ async def test_another_process_goes_on_from_what_was_settled() -> None:
 async def test_a_newer_connection_takes_the_session_over() -> None:
     async with place() as at:
         client = await at.connect()
-        newer = await at.connect(session=(await told(client))["session"])
-        assert (await client.over()).code == 4503
-        await newer.say(spoken(WORDS))
+        newer = await at.connect(session=(await ready(client))["session"])
+        assert (await client.closed()).code == 4503
+        await newer.speak(speech_of(WORDS))
         assert newer.text == "w1 w2"
 
 
@@ -151,12 +151,12 @@ async def test_a_newer_connection_takes_the_session_over() -> None:
 async def test_what_an_older_connection_still_brings_is_not_heard() -> None:
     async with place() as at:
         older = await at.connect()
-        newer = await at.connect(session=(await told(older))["session"])
-        await asyncio.gather(older.say(spoken(MORE)), newer.say(spoken(WORDS)))
+        newer = await at.connect(session=(await ready(older))["session"])
+        await asyncio.gather(older.speak(speech_of(MORE)), newer.speak(speech_of(WORDS)))
         assert newer.text == "w1 w2"
 
 
-async def told(client: Client) -> dict[str, object]:
+async def ready(client: Client) -> dict[str, object]:
     await asyncio.sleep(0.01)
     return client.ready
 
@@ -166,15 +166,15 @@ async def test_of_two_connections_that_resume_at_once_one_has_the_session() -> N
     log = MoodyLog()
     async with place(log) as one, place(log) as other:
         client = await one.connect()
-        await client.say(spoken(WORDS))
+        await client.speak(speech_of(WORDS))
         client.cut()
         session = client.ready["session"]
         await one.lane.drain()
         both = await asyncio.gather(other.connect(session=session), other.connect(session=session))
         await asyncio.sleep(0.1)
         assert both[0].live is both[1].live
-        assert [client.ending.code if client.ending else 0 for client in both] == [4503, 0]
-        await both[1].say(spoken(MORE))
+        assert [client.close_frame.code if client.close_frame else 0 for client in both] == [4503, 0]
+        await both[1].speak(speech_of(MORE))
         assert both[1].text == "w1 w2 w3 w4"
 
 
@@ -182,7 +182,7 @@ async def test_of_two_connections_that_resume_at_once_one_has_the_session() -> N
 async def test_what_is_kept_becomes_final_when_nobody_comes_back() -> None:
     async with place() as at:
         client = await at.connect()
-        await client.say(spoken([*WORDS, (3, 0.4, 0.0)]))
+        await client.speak(speech_of([*WORDS, (3, 0.4, 0.0)]))
         client.cut()
         await asyncio.sleep(KEPT_S + 2)
         assert [event["text"] for event in await events(at, f"audio/{client.ready['session']}")] == ["w1 w2", "w3"]
@@ -198,7 +198,7 @@ async def test_a_session_of_someone_else_is_none() -> None:
         client = await at.connect()
         other = Principal(sub="other", grants=Grants())
         with pytest.raises(NotFound):
-            await at.connect(other, session=(await told(client))["session"])
+            await at.connect(other, session=(await ready(client))["session"])
         with pytest.raises(NotFound):
             await at.connect(session="0" * 36)
 
@@ -208,7 +208,7 @@ async def test_nobody_more_is_let_in_while_the_model_is_as_busy_as_it_can_be() -
     async with place() as at:
         desk = (await at.lane.load()).desk
         client = await at.connect()
-        await told(client)
+        await ready(client)
         desk.step_s, desk.busy = WIDEST_S, 0.95
         with pytest.raises(Overloaded, match="too much now"):
             await at.connect()
@@ -222,20 +222,20 @@ async def test_nobody_more_is_let_in_while_the_model_is_as_busy_as_it_can_be() -
 async def test_a_client_that_was_cut_before_done_is_told_the_rest() -> None:
     async with place(voices=1) as at:
         client = await at.connect()
-        await client.say(spoken(WORDS))
+        await client.speak(speech_of(WORDS))
         cursor = client.of("final")[-1]["cursor"]
-        await client.say(spoken([(3, 0.4, 0.0)]))
+        await client.speak(speech_of([(3, 0.4, 0.0)]))
         client.live.stop()
         client.cut()
         await asyncio.sleep(5)
         await at.connect()  # the only place
         again = await at.connect(session=client.ready["session"], cursor=cursor)
-        assert (await again.over()).code == 1000
-        assert [message["type"] for message in again.told] == ["ready", "final", "done"]
+        assert (await again.closed()).code == 1000
+        assert [message["type"] for message in again.messages] == ["ready", "final", "done"]
         assert again.text == "w3"
-        assert again.told[-1]["segments"] == 2
-        assert again.ready["resumeFrom"] * 1.0 == again.told[-1]["duration"] * SAMPLE_RATE
-        await again.live.hear(spoken(WORDS), again.attachment)
+        assert again.messages[-1]["segments"] == 2
+        assert again.ready["resumeFrom"] * 1.0 == again.messages[-1]["duration"] * SAMPLE_RATE
+        await again.live.feed(speech_of(WORDS), again.attachment)
         assert len(await events(at, f"audio/{client.ready['session']}")) == 2
 
 
@@ -243,14 +243,14 @@ async def test_a_client_that_was_cut_before_done_is_told_the_rest() -> None:
 async def test_a_client_that_comes_back_while_the_last_final_is_made_is_told_it() -> None:
     async with place() as at:
         client = await at.connect()
-        await client.say(spoken([(1, 0.8, 0.0)]))
+        await client.speak(speech_of([(1, 0.8, 0.0)]))
         at.model.holds = True
         client.live.stop()
         client.cut()
         again = await at.connect(session=client.ready["session"])
         at.model.holds = False
         at.model.release()
-        assert (await again.over()).code == 1000
+        assert (await again.closed()).code == 1000
         assert again.text == "w1"
 
 
@@ -258,11 +258,11 @@ async def test_a_client_that_comes_back_while_the_last_final_is_made_is_told_it(
 async def test_a_cursor_of_something_else_is_refused_and_harms_nothing() -> None:
     async with place() as at:
         client = await at.connect()
-        session = (await told(client))["session"]
+        session = (await ready(client))["session"]
         for cursor in ("nonsense", "e00000000.abc.1", str(client.ready["cursor"])[:-1] + "zz"):
             with pytest.raises(BadRequest):
                 await at.connect(session=session, cursor=cursor)
-        await client.say(spoken(WORDS))
+        await client.speak(speech_of(WORDS))
         assert client.text == "w1 w2"
 
 
@@ -287,7 +287,7 @@ async def test_a_full_lane_refuses_new_sessions_and_keeps_the_others() -> None:
         await asyncio.sleep(20)  # they did not speak
         third = await at.connect()
         for client in [*clients, third]:
-            await client.say(spoken(WORDS))
+            await client.speak(speech_of(WORDS))
             assert client.text == "w1 w2"
 
 
@@ -295,17 +295,21 @@ async def test_a_full_lane_refuses_new_sessions_and_keeps_the_others() -> None:
 async def test_a_drain_sends_clients_away_after_their_last_final() -> None:
     async with place() as at:
         silent, speaking = await at.connect(), await at.connect()
-        await speaking.say(spoken([*WORDS, (3, 0.4, 0.0)]))
+        await speaking.speak(speech_of([*WORDS, (3, 0.4, 0.0)]))
         at.model.holds = True
-        await speaking.say(spoken([(4, 0.4, 0.7)]))
+        await speaking.speak(speech_of([(4, 0.4, 0.7)]))
         draining = asyncio.ensure_future(at.lane.drain())
-        assert (await silent.over()).code == 1012
+        assert (await silent.closed()).code == 1012
         await asyncio.sleep(0.5)
-        assert speaking.ending is None
+        assert speaking.close_frame is None
         at.model.holds = False
         at.model.release()
-        assert (await speaking.over()).code == 1012
-        assert speaking.told[-1] == {"seq": len(speaking.told), "type": "drain", "resume": speaking.ready["session"]}
+        assert (await speaking.closed()).code == 1012
+        assert speaking.messages[-1] == {
+            "seq": len(speaking.messages),
+            "type": "drain",
+            "resume": speaking.ready["session"],
+        }
         assert speaking.text == "w1 w2 w3 w4"
         await draining
         with pytest.raises(Overloaded):
@@ -316,7 +320,7 @@ async def test_a_drain_sends_clients_away_after_their_last_final() -> None:
 async def test_frames_that_stop_end_a_segment_by_the_clock() -> None:
     async with place() as at:
         client = await at.connect()
-        await client.say(spoken([(1, 0.8, 0.0)]))
+        await client.speak(speech_of([(1, 0.8, 0.0)]))
         await asyncio.sleep(3)
         assert client.text == "w1"
 
@@ -325,11 +329,11 @@ async def test_frames_that_stop_end_a_segment_by_the_clock() -> None:
 async def test_a_lost_connection_does_not_end_a_segment_by_the_clock() -> None:
     async with place() as at:
         client = await at.connect()
-        await client.say(spoken([(1, 0.8, 0.0)]))
+        await client.speak(speech_of([(1, 0.8, 0.0)]))
         client.cut()
         await asyncio.sleep(30)
         again = await at.connect(session=client.ready["session"])
-        await again.say(spoken([(1, 0.4, 1.0)]))
+        await again.speak(speech_of([(1, 0.4, 1.0)]))
         assert again.text == "w1"
 
 
@@ -338,11 +342,11 @@ async def test_a_slow_model_is_told_as_lag_until_it_is_over() -> None:
     async with place() as at:
         client = await at.connect()
         at.model.holds = True
-        await client.say(spoken([(number, 0.5, 0.1) for number in range(1, 13)]))
+        await client.speak(speech_of([(number, 0.5, 0.1) for number in range(1, 13)]))
         assert [round(message["seconds"]) for message in client.of("lag")][:2] == [2, 3]
         at.model.holds = False
         at.model.release()
-        await client.say(spoken([(13, 0.5, 1.0)]))
+        await client.speak(speech_of([(13, 0.5, 1.0)]))
         await asyncio.sleep(1)
         assert client.of("lag")[-1]["seconds"] == 0
         assert client.text == " ".join(f"w{number}" for number in range(1, 14))
@@ -355,15 +359,15 @@ async def test_a_log_that_cannot_be_written_ends_the_connection_and_settles_noth
         client = await at.connect()
         await asyncio.sleep(0.1)
         log.failure = LogUnavailable("the disk is full")
-        await client.say(spoken(WORDS))
-        assert (await client.over()).code == 1013
-        assert client.told[-1]["type"] == "error"
+        await client.speak(speech_of(WORDS))
+        assert (await client.closed()).code == 1013
+        assert client.messages[-1]["type"] == "error"
         assert not client.of("ack")
         log.failure = None
         again = await at.connect(session=client.ready["session"])
         await asyncio.sleep(0.1)
         assert again.ready["resumeFrom"] == 0
-        await again.say(spoken(WORDS))
+        await again.speak(speech_of(WORDS))
         assert again.text == "w1 w2"
 
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from audio.attachment import Attachment, SocketClose
-from audio.live_session import LAG_S, LAG_STEP_S, SILENCE_S, TAKEN_OVER, LiveSession, SessionTerms
-from audio.model.fake import FakeVoice, hear, spoken
+from audio.driver import SessionDriver
+from audio.live_session import LAG_S, LAG_STEP_S, SILENCE_S, TAKEN_OVER, LiveSession
+from audio.model.fake import FakeSpeechDetector, FakeTranscriber, speech_of, transcription_of
+from audio.model.models import Models
 from audio.model.transcriber import SAMPLE_RATE, Samples
-from audio.model.vad import Ear
-from audio.options import SessionOptions
+from audio.options import SessionOptions, SessionTerms
 from audio.session_log import SessionLog, new_session
 from events.log.hub import Hub
 from gateway.errors import LogUnavailable
@@ -26,50 +27,69 @@ OPEN = [(1, 0.4, 0.1), (2, 0.4, 0.1)]
 MANUAL = SessionOptions(endpointing_s=None)
 
 
+class StageDesk:
+    """A desk at which nobody works by itself; it counts how often the session asks for a turn."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.driver: SessionDriver | None = None
+
+    def enqueue(self, driver: SessionDriver) -> None:
+        self.driver = driver
+        self.requests += 1
+
+    def remove(self, driver: SessionDriver) -> None:
+        """Nothing is taken any more: the driver says so itself."""
+
+
 class Stage:
     """One session with a log, and a lane that does nothing by itself."""
 
-    def __init__(self, listening: SessionOptions | None = None, log: MoodyLog | None = None) -> None:
+    def __init__(self, options: SessionOptions | None = None, log: MoodyLog | None = None) -> None:
         self.log = log or MoodyLog()
         self.hub = Hub(self.log)
-        self.record = SessionLog(self.log, new_session("me"), "me")
-        self.asks = 0
+        self.session_log = SessionLog(self.log, new_session("me"), "me")
+        self.desk = StageDesk()
         self.ends = 0
-        self._listening = listening or SessionOptions()
+        self._options = options or SessionOptions()
 
-    # What a session asks of its lane
+    # What a session tells its lane
 
-    def ask(self, live: LiveSession) -> None:
-        self.asks += 1
+    def note_activity(self, live: LiveSession) -> None:
+        """Nothing depends on it here."""
 
-    def over(self, live: LiveSession) -> None:
+    def release(self, live: LiveSession) -> None:
         self.ends += 1
 
     # What a test does
 
     async def open(self) -> "Stage":
         await self.log.open()
-        self.cursor = await self.record.create()
-        self.live = LiveSession(self, self.record, Ear(FakeVoice()), self._listening, asyncio.get_running_loop().time)
+        self.cursor = await self.session_log.create()
+        models = Models(FakeTranscriber(), self.desk, FakeSpeechDetector())  # type: ignore[arg-type]
+        self.live = LiveSession(self, self.session_log, models, self._options, asyncio.get_running_loop().time)
         self.live.watch(self.hub)
         return self
 
+    def urgency(self) -> int | None:
+        return self.desk.driver.urgency(0.5) if self.desk.driver is not None else None
+
     def attach(self, rate: int = SAMPLE_RATE, *, resends: bool = True) -> "Client":
-        attachment = self.live.attach(rate, self._listening, 0, resends=resends)
+        attachment = self.live.attach(rate, self._options, 0, resends=resends)
         self.live.welcome(self.cursor, [])
         return Client(self.live, attachment)
 
     def work(self) -> int:
         """Lets the model do all that is wanted; how many tasks that were."""
         count = 0
-        while self.live.wants(0.5) is not None:
-            task = self.live.take()
-            self.live.heard(task, hear(task))
+        while self.desk.driver is not None and self.urgency() is not None:
+            task = self.desk.driver.take_task()
+            self.desk.driver.complete(task, transcription_of(task))
             count += 1
         return count
 
     async def recorded(self) -> list[dict[str, Any]]:
-        found = await self.log.read(self.record.topic, 0)
+        found = await self.log.read(self.session_log.topic, 0)
         return [json.loads(data) for block in found.blocks for data in block.data]
 
 
@@ -80,22 +100,22 @@ class Client:
         self.live = live
         self.attachment = attachment
 
-    async def say(self, audio: Samples) -> None:
-        await self.live.hear(audio, self.attachment)
+    async def send(self, audio: Samples) -> None:
+        await self.live.feed(audio, self.attachment)
 
     async def messages(self) -> list[dict[str, Any]]:
         """What it can be told now."""
-        told: list[dict[str, Any]] = []
+        messages: list[dict[str, Any]] = []
         while True:
             try:
                 async with asyncio.timeout(0.001):
                     message = await self.attachment.next()
             except TimeoutError:
-                return told
+                return messages
             if isinstance(message, SocketClose):
                 self.ending = message
-                return told
-            told.append(json.loads(message))
+                return messages
+            messages.append(json.loads(message))
 
     async def kinds(self) -> list[str]:
         return [message["type"] for message in await self.messages()]
@@ -112,8 +132,8 @@ def silence(seconds: float) -> Samples:
 async def test_a_final_and_what_it_settles_are_said_once_they_are_recorded() -> None:
     stage = await Stage().open()
     client = stage.attach()
-    await client.say(spoken(WORDS))
-    stage.log.held = []
+    await client.send(speech_of(WORDS))
+    stage.log.pending = []
     assert stage.work() > 0
     assert await client.kinds() == ["ready", "speech_started", "speech_stopped"]
     await stage.log.release()
@@ -128,18 +148,18 @@ async def test_a_final_and_what_it_settles_are_said_once_they_are_recorded() -> 
 async def test_positions_are_told_in_the_clients_own_samples(rate: int) -> None:
     stage = await Stage().open()
     client = stage.attach(rate)
-    await client.say(spoken(WORDS))
+    await client.send(speech_of(WORDS))
     stage.work()
     *_, ack = await client.messages()
     assert ack["samples"] == stage.live.session.settled * rate // SAMPLE_RATE
     again = stage.attach(rate)
-    assert (await again.messages())[0]["resumeFrom"] == len(spoken(WORDS)) * rate // SAMPLE_RATE
+    assert (await again.messages())[0]["resumeFrom"] == len(speech_of(WORDS)) * rate // SAMPLE_RATE
 
 
 @simulated
 async def test_samples_that_are_no_whole_frame_yet_count_as_heard() -> None:
     stage = await Stage().open()
-    await stage.attach().say(silence(1.0)[:1000])
+    await stage.attach().send(silence(1.0)[:1000])
     assert (stage.live.position, stage.live.session.position) == (1000, 512)
 
 
@@ -147,7 +167,7 @@ async def test_samples_that_are_no_whole_frame_yet_count_as_heard() -> None:
 async def test_long_audio_is_heard_a_second_at_a_time() -> None:
     stage = await Stage().open()
     client = stage.attach()
-    hearing = asyncio.ensure_future(client.say(silence(3)))
+    hearing = asyncio.ensure_future(client.send(silence(3)))
     await asyncio.sleep(0)
     assert stage.live.position == SAMPLE_RATE
     await hearing
@@ -161,11 +181,11 @@ async def test_long_audio_is_heard_a_second_at_a_time() -> None:
 async def test_a_newer_connection_ends_the_one_before_and_that_one_is_heard_no_more() -> None:
     stage = await Stage().open()
     old = stage.attach()
-    hearing = asyncio.ensure_future(old.say(silence(3)))
+    hearing = asyncio.ensure_future(old.send(silence(3)))
     await asyncio.sleep(0)
     new = stage.attach()
     await hearing
-    await old.say(silence(1))
+    await old.send(silence(1))
     assert stage.live.position == SAMPLE_RATE
     assert await old.messages() == []
     assert old.ending == TAKEN_OVER
@@ -188,33 +208,33 @@ async def test_only_the_connection_it_has_is_detached() -> None:
 async def test_a_connection_without_a_session_gets_no_more_of_what_is_said() -> None:
     stage = await Stage().open()
     client = stage.attach()
-    await client.say(spoken(WORDS))
+    await client.send(speech_of(WORDS))
     stage.live.detach(client.attachment)
     stage.work()
     await settle()
     assert "final" not in await client.kinds()
-    assert [message.text for message in (await stage.record.since(None))[1]] == ["w1 w2"]  # type: ignore[union-attr]
+    assert [message.text for message in (await stage.session_log.replay(None))[1]] == ["w1 w2"]  # type: ignore[union-attr]
 
 
 @simulated
 async def test_another_process_that_goes_on_with_the_session_ends_it_here() -> None:
     stage = await Stage().open()
     client = stage.attach()
-    there = SessionLog(stage.log, stage.record.session, "me")
+    there = SessionLog(stage.log, stage.session_log.session, "me")
     await there.load()
-    await there.append(there.where, [])
+    await there.append(there.state, [])
     await settle()
     await client.messages()
     assert (client.ending, stage.ends) == (TAKEN_OVER, 1)
-    assert stage.live.wants(0.5) is None
+    assert stage.urgency() is None
 
 
 @simulated
 async def test_one_who_comes_back_has_the_session_recorded_as_its_own() -> None:
     stage = await Stage().open()
     stage.attach()
-    stage.live.came_back(None, 4, 2)
-    await stage.live.recorded()
+    stage.live.record_replay(None, 4, 2)
+    await stage.live.wait_for_log()
     where = (await stage.recorded())[-1]
     assert (where["replayed_after"], where["replayed_head"], where["replayed_seq"]) == (0, 2, 5)
 
@@ -229,7 +249,7 @@ async def test_frames_that_stop_end_a_segment_as_silence_does(
 ) -> None:
     stage = await Stage(SessionOptions(endpointing_s=endpointing_s)).open()
     client = stage.attach()
-    await client.say(spoken(OPEN))
+    await client.send(speech_of(OPEN))
     stage.live.tick((ends_s or 100) - 0.01)
     assert stage.live.session.is_open
     stage.live.tick(ends_s or 100)
@@ -240,7 +260,7 @@ async def test_frames_that_stop_end_a_segment_as_silence_does(
 async def test_frames_that_stop_because_the_connection_is_lost_end_nothing() -> None:
     stage = await Stage().open()
     client = stage.attach()
-    await client.say(spoken(OPEN))
+    await client.send(speech_of(OPEN))
     stage.live.detach(client.attachment)
     stage.live.tick(100.0)
     assert stage.live.session.is_open
@@ -252,8 +272,8 @@ async def test_lag_is_told_when_it_is_worth_it_when_it_changes_and_when_it_is_ov
     client = stage.attach()
     heard_s = 0.0
     for step_s in (LAG_S - 0.5, 0.6, LAG_STEP_S / 2, LAG_STEP_S):
-        audio = spoken([(1, step_s, 0.0)])
-        await client.say(audio)
+        audio = speech_of([(1, step_s, 0.0)])
+        await client.send(audio)
         heard_s += step_s
         stage.live.tick(0.0)
     stage.live.flush()
@@ -271,7 +291,7 @@ async def test_lag_is_told_when_it_is_worth_it_when_it_changes_and_when_it_is_ov
 async def test_a_session_that_is_stopped_says_its_finals_and_is_done_once() -> None:
     stage = await Stage().open()
     client = stage.attach()
-    await client.say(spoken(OPEN))
+    await client.send(speech_of(OPEN))
     stage.live.stop()
     assert stage.ends == 0
     stage.work()
@@ -280,21 +300,21 @@ async def test_a_session_that_is_stopped_says_its_finals_and_is_done_once() -> N
     assert kinds[-1] == "done"
     assert "final" in kinds
     assert (client.ending, stage.ends) == (SocketClose(1000, "done"), 1)
-    assert (await stage.log.read(stage.record.topic, 0)).closed
-    assert stage.live.wants(0.5) is None
+    assert (await stage.log.read(stage.session_log.topic, 0)).closed
+    assert stage.urgency() is None
 
 
 @simulated
 async def test_a_client_that_does_not_wait_has_its_finals_made_for_whoever_follows() -> None:
     stage = await Stage().open()
     client, stranger = stage.attach(), Attachment(0)
-    await client.say(spoken(OPEN))
-    stage.live.leave(stranger)
+    await client.send(speech_of(OPEN))
+    stage.live.abandon(stranger)
     assert stage.live.attachment is client.attachment
-    stage.live.leave(client.attachment)
+    stage.live.abandon(client.attachment)
     stage.work()
     await settle()
-    assert len((await stage.record.since(None))[1]) == 1
+    assert len((await stage.session_log.replay(None))[1]) == 1
     assert stage.ends == 1
 
 
@@ -302,11 +322,11 @@ async def test_a_client_that_does_not_wait_has_its_finals_made_for_whoever_follo
 async def test_a_client_that_says_where_turns_end_and_leaves_has_what_it_did_not_commit_forgotten() -> None:
     stage = await Stage(MANUAL).open()
     client = stage.attach()
-    await client.say(spoken(OPEN))
-    stage.live.leave(client.attachment)
+    await client.send(speech_of(OPEN))
+    stage.live.abandon(client.attachment)
     stage.work()
     await settle()
-    assert (await stage.record.since(None))[1] == []
+    assert (await stage.session_log.replay(None))[1] == []
 
 
 @pytest.mark.parametrize("resends", [True, False])
@@ -314,7 +334,7 @@ async def test_a_client_that_says_where_turns_end_and_leaves_has_what_it_did_not
 async def test_a_drain_leaves_open_only_what_the_client_can_send_again(resends: bool) -> None:
     stage = await Stage().open()
     client = stage.attach(resends=resends)
-    await client.say(spoken(OPEN))
+    await client.send(speech_of(OPEN))
     stage.live.drain()
     assert stage.ends == (1 if resends else 0)
     stage.work()
@@ -328,7 +348,7 @@ async def test_a_drain_leaves_open_only_what_the_client_can_send_again(resends: 
 async def test_a_drain_waits_for_finals_that_are_due() -> None:
     stage = await Stage().open()
     client = stage.attach()
-    await client.say(spoken(WORDS))
+    await client.send(speech_of(WORDS))
     stage.live.drain()
     assert stage.ends == 0
     stage.work()
@@ -341,20 +361,20 @@ async def test_a_drain_waits_for_finals_that_are_due() -> None:
 async def test_a_session_that_nobody_comes_back_to_is_made_final_and_lives_on_in_the_log() -> None:
     stage = await Stage().open()
     client = stage.attach()
-    await client.say(spoken(OPEN))
+    await client.send(speech_of(OPEN))
     stage.live.detach(client.attachment)
     stage.live.expire()
     stage.work()
     await settle()
-    assert (stage.ends, len((await stage.record.since(None))[1])) == (1, 1)
-    assert not (await stage.log.read(stage.record.topic, 0)).closed
+    assert (stage.ends, len((await stage.session_log.replay(None))[1])) == (1, 1)
+    assert not (await stage.log.read(stage.session_log.topic, 0)).closed
 
 
 @simulated
 async def test_a_log_that_cannot_be_written_ends_the_connection_with_a_reason() -> None:
     stage = await Stage().open()
     client = stage.attach()
-    await client.say(spoken(WORDS))
+    await client.send(speech_of(WORDS))
     stage.log.failure = LogUnavailable("disk full")
     stage.work()
     await settle()
@@ -368,7 +388,7 @@ async def test_a_log_that_cannot_be_written_ends_the_connection_with_a_reason() 
 async def test_a_session_that_was_over_when_its_client_came_back_is_done_at_once() -> None:
     stage = await Stage().open()
     client = stage.attach()
-    stage.live.say_done()
+    stage.live.report_done()
     assert await client.kinds() == ["ready", "done"]
     assert (client.ending, stage.ends) == (SocketClose(1000, "done"), 1)
 
@@ -380,9 +400,9 @@ async def test_a_session_that_was_over_when_its_client_came_back_is_done_at_once
 async def test_new_terms_hold_from_now_on_and_go_with_the_session() -> None:
     stage = await Stage().open()
     stage.attach()
-    stage.live.ask(SessionTerms(8000, MANUAL), "notes")
-    await stage.live.recorded()
-    assert (stage.live.session.asked, stage.live.samples(SAMPLE_RATE)) == (MANUAL, 8000)
+    stage.live.reconfigure(SessionTerms(8000, MANUAL), "notes")
+    await stage.live.wait_for_log()
+    assert (stage.live.session.options, stage.live.client_samples(SAMPLE_RATE)) == (MANUAL, 8000)
     assert (await stage.recorded())[-1]["notes"] == "notes"
 
 
@@ -391,7 +411,7 @@ async def test_commit_and_clear_reach_the_last_sample() -> None:
     stage = await Stage(MANUAL).open()
     client = stage.attach()
     for act in (stage.live.clear, stage.live.commit):
-        await client.say(spoken([(1, 0.5, 0.0)])[:-100])
+        await client.send(speech_of([(1, 0.5, 0.0)])[:-100])
         assert stage.live.uncommitted == 7900
         act()
         assert stage.live.uncommitted == 0
@@ -405,9 +425,9 @@ async def test_its_lane_is_asked_for_the_model_whenever_something_came() -> None
     stage = await Stage().open()
     client = stage.attach()
     for act in (stage.live.flush, stage.live.stop, stage.live.drain, lambda: stage.live.mark("m")):
-        before = stage.asks
+        before = stage.desk.requests
         act()
-        assert stage.asks == before + 1
-    before = stage.asks
-    await client.say(silence(0.01))
-    assert stage.asks == before, "not for less than a frame"
+        assert stage.desk.requests == before + 1
+    before = stage.desk.requests
+    await client.send(silence(0.01))
+    assert stage.desk.requests == before, "not for less than a frame"

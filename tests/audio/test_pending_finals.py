@@ -17,21 +17,21 @@ class Speech:
         self.spoken: Segment | None = None
         self.at = 0
 
-    def speak(self, *, shown: bool = False) -> Segment:
+    def speak(self, *, is_shown: bool = False) -> Segment:
         self.spoken = Segment(self.due.next_number, self.at, self.at)
-        self.spoken.shown = shown
+        self.spoken.is_shown = is_shown
         return self.spoken
 
     def close(self) -> ClosedSegment:
         """The segment is over."""
         return self._close(is_last=True)
 
-    def cut(self, *, shown: bool = False) -> ClosedSegment:
+    def cut(self, *, is_shown: bool = False) -> ClosedSegment:
         """The segment is cut, and its rest goes on."""
         assert self.spoken is not None
         rest = self.spoken.rest(self.at + LENGTH)
         closed = self._close(is_last=False)
-        self.spoken, rest.shown = rest, shown
+        self.spoken, rest.is_shown = rest, is_shown
         return closed
 
     def _close(self, *, is_last: bool) -> ClosedSegment:
@@ -42,9 +42,9 @@ class Speech:
         self.due.append(closed)
         return closed
 
-    def say(self, *, shown: bool = False) -> ClosedSegment:
+    def say(self, *, is_shown: bool = False) -> ClosedSegment:
         """A whole segment."""
-        self.speak(shown=shown)
+        self.speak(is_shown=is_shown)
         return self.close()
 
     def settle(self, *, has_text: bool) -> tuple[int, bool]:
@@ -52,12 +52,12 @@ class Speech:
         closed, is_told = self.due.pop(self.spoken, has_text=has_text)
         return closed.number, is_told
 
-    def forget(self) -> list[ClosedSegment]:
+    def clear(self) -> list[ClosedSegment]:
         """What is spoken is dropped."""
         segment, self.spoken = self.spoken, None
         assert segment is not None
         self.at += LENGTH
-        return self.due.forget(segment)
+        return self.due.clear(segment)
 
 
 def test_numbers_go_on_after_the_finals_of_an_earlier_process() -> None:
@@ -66,7 +66,7 @@ def test_numbers_go_on_after_the_finals_of_an_earlier_process() -> None:
     speech.say()
     assert (speech.speak().number, speech.due.next_number) == (9, 9)
     assert [speech.settle(has_text=True) for _ in range(2)] == [(7, True), (8, True)]
-    assert speech.due.told == 9
+    assert speech.due.count == 9
 
 
 def test_the_oldest_is_first() -> None:
@@ -95,20 +95,20 @@ def test_one_in_the_middle_that_says_nothing_leaves_those_before_it_as_they_are(
         speech.say()
     says = (True, False, False, True)
     assert [speech.settle(has_text=has_text) for has_text in says] == [(0, True), (1, False), (1, False), (1, True)]
-    assert speech.due.told == 2
+    assert speech.due.count == 2
 
 
 def test_one_that_was_shown_has_a_final_though_it_says_nothing() -> None:
     speech = Speech()
-    speech.say(shown=True)
+    speech.say(is_shown=True)
     assert speech.settle(has_text=False) == (0, True)
-    assert speech.due.told == 1
+    assert speech.due.count == 1
 
 
 def test_one_keeps_its_number_when_a_later_one_was_shown_under_its_own() -> None:
     speech = Speech()
     speech.say()
-    later = speech.say(shown=True)
+    later = speech.say(is_shown=True)
     assert speech.settle(has_text=False) == (0, True)
     assert later.number == 1
 
@@ -116,7 +116,7 @@ def test_one_keeps_its_number_when_a_later_one_was_shown_under_its_own() -> None
 def test_one_keeps_its_number_when_what_is_spoken_was_shown_under_its_own() -> None:
     speech = Speech()
     speech.say()
-    spoken = speech.speak(shown=True)
+    spoken = speech.speak(is_shown=True)
     assert speech.settle(has_text=False) == (0, True)
     assert spoken.number == 1
 
@@ -124,8 +124,8 @@ def test_one_keeps_its_number_when_what_is_spoken_was_shown_under_its_own() -> N
 def test_one_keeps_its_number_when_a_later_one_was_shown_and_then_forgotten() -> None:
     speech = Speech()
     speech.say()
-    speech.speak(shown=True)
-    speech.forget()
+    speech.speak(is_shown=True)
+    speech.clear()
     assert speech.settle(has_text=False) == (0, True)
     assert speech.speak().number == 2
 
@@ -135,7 +135,7 @@ def test_what_was_cut_from_a_forgotten_segment_is_forgotten_with_it() -> None:
     before = speech.say()
     speech.speak()
     parts = [speech.cut(), speech.cut()]
-    assert speech.forget() == parts
+    assert speech.clear() == parts
     assert speech.due.first is before
     assert len(speech.due) == 1
 
@@ -144,16 +144,16 @@ def test_numbers_that_nobody_saw_are_used_again_after_their_segments_are_forgott
     speech = Speech()
     speech.speak()
     speech.cut()
-    speech.forget()
-    assert (speech.due.told, speech.speak().number) == (0, 0)
+    speech.clear()
+    assert (speech.due.count, speech.speak().number) == (0, 0)
 
 
 def test_numbers_that_were_seen_are_not_used_again_after_their_segments_are_forgotten() -> None:
     for shown in ((True, False), (False, True)):
         speech = Speech()
-        speech.speak(shown=shown[0])
-        speech.cut(shown=shown[1])
-        speech.forget()
+        speech.speak(is_shown=shown[0])
+        speech.cut(is_shown=shown[1])
+        speech.clear()
         assert speech.speak().number == 2, shown
 
 
@@ -184,7 +184,7 @@ def test_no_number_is_seen_of_two_segments_and_finals_have_no_other_holes(steps:
         if step == "speak" and speech.spoken is None:
             speech.speak()
         elif step == "show" and speech.spoken is not None:
-            speech.spoken.shown = True
+            speech.spoken.is_shown = True
             see(speech.spoken.number, speech.spoken.start)
         elif step in ("cut", "close") and speech.spoken is not None:
             speech.cut() if step == "cut" else speech.close()
@@ -195,7 +195,7 @@ def test_no_number_is_seen_of_two_segments_and_finals_have_no_other_holes(steps:
                 finals.append(number)
                 see(number, start)
         elif step == "forget" and speech.spoken is not None:
-            speech.forget()
+            speech.clear()
         if speech.spoken is not None:
             assert speech.spoken.number == speech.due.next_number
     if "forget" not in steps:

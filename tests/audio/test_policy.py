@@ -1,74 +1,73 @@
-"""Which words become stable, and when."""
+"""Where segments begin and end."""
 
 import pytest
 
-from audio.policy import NARROWEST_S, WIDER, WIDEST_S, Agreement, key_of, step_s
+from audio.model.transcriber import SAMPLE_RATE
+from audio.model.vad import FRAME
+from audio.options import MAX_SEGMENT, MIN_CUT, PREFIX, TAIL, SessionOptions
+from audio.policy import Onset, best_pause, cut_of, end_of, is_speech, prefix
+from audio.segment import Segment
 
-
-def stable_after(*hypotheses: str) -> tuple[str, str]:
-    agreement = Agreement()
-    for hypothesis in hypotheses:
-        agreement.hear(hypothesis.split())
-    return " ".join(agreement.stable), " ".join(agreement.tail)
+OPTIONS = SessionOptions()
 
 
 @pytest.mark.parametrize(
-    ("hypotheses", "stable", "tail"),
+    ("probabilities", "since"),
     [
-        (["and so"], "", "and so"),
-        (["and so", "and so my"], "and so", "my"),
-        (["And so,", "and so my"], "and so", "my"),
-        (["and so my", "and sew my"], "and", "sew my"),
-        (["and so", "and so my", "and so my fellow"], "and so my", "fellow"),
-        (["one two", "one two", "won two three"], "one two", "three"),
-        (["one two", "one two three", "one"], "one two", ""),
-        (["", "one"], "", "one"),
-        (["i am going", "i am going to", "i'm going to go"], "i am going to", "go"),
-        (["gonna go now", "gonna go now", "going to go now then", "going to go now then"], "gonna go now then", ""),
+        ([0.9], 0),
+        ([0.9, 0.9], 2),
+        ([0.5, 0.5], 2),
+        ([0.9, 0.4, 0.9], 0),
+        ([0.1, 0.9, 0.9, 0.9], 3),
     ],
 )
-def test_words_are_stable_when_two_hypotheses_agree(hypotheses: list[str], stable: str, tail: str) -> None:
-    assert stable_after(*hypotheses) == (stable, tail)
+def test_speech_begins_with_two_frames_in_a_row(probabilities: list[float], since: int) -> None:
+    onset = Onset()
+    assert [onset.feed(probability, OPTIONS) for probability in probabilities][-1] == since * FRAME
 
 
-def test_what_is_stable_never_changes() -> None:
-    agreement = Agreement()
-    before: list[str] = []
-    for hypothesis in ("a b", "a b c", "x b c d", "a b c d e", "", "q", "a b c d e f", "a b c d e f g"):
-        agreement.hear(hypothesis.split())
-        assert agreement.stable[: len(before)] == before
-        before = list(agreement.stable)
-    assert before == ["a", "b", "c", "d", "e", "f"]
+def test_what_was_forgotten_does_not_count() -> None:
+    onset = Onset()
+    onset.feed(0.9, OPTIONS)
+    onset.reset()
+    assert onset.feed(0.9, OPTIONS) == 0
 
 
-def test_text_is_stable_words_then_the_others() -> None:
-    agreement = Agreement()
-    agreement.hear(["Ask", "what"])
-    agreement.hear(["Ask", "what", "you"])
-    assert agreement.text == "Ask what you"
+def test_inside_a_segment_less_is_still_speech() -> None:
+    assert is_speech(0.35, OPTIONS)
+    assert not is_speech(0.34, OPTIONS)
+    assert not is_speech(0.0, SessionOptions(threshold=0.0))
 
 
-def test_case_and_punctuation_do_not_count() -> None:
-    assert key_of("Country,") == key_of("country") == "country"
-    assert key_of("don't") == "don't"
-    assert key_of("--") == ""
+def test_the_prefix_is_whole_frames() -> None:
+    assert prefix(OPTIONS) == PREFIX
+    assert prefix(SessionOptions(prefix_s=0.1)) == 3 * FRAME
 
 
-def test_the_step_widens_under_load_and_narrows_after() -> None:
-    assert step_s(1.0, busy=0.95) == 1.0 * WIDER
-    assert step_s(1.0, busy=0.8) == 1.0
-    assert step_s(1.0, busy=0.6) == 1.0 / WIDER
-    assert step_s(WIDEST_S, busy=1.0) == WIDEST_S
-    assert step_s(NARROWEST_S, busy=0.0) == NARROWEST_S
+def test_a_segment_is_over_after_the_endpointing_time() -> None:
+    segment = Segment(0, start=0, last_speech=SAMPLE_RATE)
+    assert end_of(segment, SAMPLE_RATE * 3 // 2 - 1, OPTIONS) is None
+    assert end_of(segment, SAMPLE_RATE * 3 // 2, OPTIONS) == SAMPLE_RATE + TAIL
+    assert end_of(segment, 100 * SAMPLE_RATE, SessionOptions(endpointing_s=None)) is None
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 1.5, 3.0])
-def test_the_step_comes_to_rest_where_the_workers_are_busy_but_not_too_busy(share: float) -> None:
-    """`share` of the workers' time is used by partials a second apart: half as often costs half as much."""
-    step, seen = WIDEST_S, []
-    for _ in range(40):
-        step = step_s(step, busy=min(1.0, share / step))
-        seen.append(step)
-    assert len(set(seen[-10:])) == 1
-    assert share / step <= 0.9 or step == WIDEST_S
-    assert share / step >= 0.7 or step == NARROWEST_S
+def test_a_segment_with_less_silence_than_its_tail_ends_where_it_was_heard_to() -> None:
+    segment = Segment(0, start=0, last_speech=SAMPLE_RATE)
+    options = SessionOptions(endpointing_s=0.05)
+    assert end_of(segment, SAMPLE_RATE + 1000, options) == SAMPLE_RATE + 1000
+
+
+def test_a_long_segment_is_cut_at_its_best_pause() -> None:
+    segment = Segment(0, start=FRAME, last_speech=0)
+    segment.probabilities = [0.9] * (MAX_SEGMENT // FRAME)
+    pause = MIN_CUT // FRAME + 40
+    segment.probabilities[pause - 2 : pause + 3] = [0.1] * 5
+    assert cut_of(segment, MAX_SEGMENT) is None
+    assert cut_of(segment, MAX_SEGMENT + FRAME) == (1 + pause) * FRAME
+
+
+def test_the_best_pause_is_where_speech_is_least_likely_and_late_among_equals() -> None:
+    probabilities = [1.0] * 100
+    probabilities[40:46] = [0.1] * 6
+    assert 42 <= best_pause(probabilities, 20, 99) <= 43
+    assert best_pause([1.0] * 100, 20, 98) == 98

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from audio.messages import Final, Gap, Partial, SpeechStarted, SpeechStopped, TurnOver
-from audio.model.fake import hear, spoken
+from audio.model.fake import speech_of, transcription_of
 from audio.model.transcriber import SAMPLE_RATE
+from audio.model.vad import FRAME
 from audio.options import MAX_SEGMENT, MAX_WAITING, Output, SessionOptions, Settled
-from audio.segment import FRAME, Turn
+from audio.segment import Turn
 from audio.session import Session
 from tests.audio.listening import feed, finals, gaps, partials, text, work
 
@@ -20,7 +21,7 @@ def silence(seconds: float) -> np.ndarray:
     return np.zeros(int(seconds * SAMPLE_RATE), np.float32)
 
 
-def say(session: Session, audio: np.ndarray, *, step_s: float = 0.5) -> list[Output]:
+def speak(session: Session, audio: np.ndarray, *, step_s: float = 0.5) -> list[Output]:
     """In pieces of 160 ms, with a model that is never busy; what came out."""
     output: list[Output] = []
     for at in range(0, len(audio), 5 * FRAME):
@@ -46,9 +47,9 @@ def over(output: list[Output]) -> list[int]:
 
 def test_nothing_but_a_commit_ends_a_turn() -> None:
     session = Session(MANUAL)
-    said = say(session, np.concatenate([spoken(SENTENCE), silence(5), spoken([(4, 0.32, 0.96)])]))
-    assert not finals(said)
-    assert [message.turn for message in said if isinstance(message, SpeechStarted)] == [0]
+    output = speak(session, np.concatenate([speech_of(SENTENCE), silence(5), speech_of([(4, 0.32, 0.96)])]))
+    assert not finals(output)
+    assert [message.turn for message in output if isinstance(message, SpeechStarted)] == [0]
     output = committed(session)
     assert kinds(output) == [SpeechStopped, Final, TurnOver]
     assert text(output) == "w1 w2 w3 w4"
@@ -56,17 +57,17 @@ def test_nothing_but_a_commit_ends_a_turn() -> None:
 
 
 def test_what_was_said_is_shown_before_the_commit() -> None:
-    output = say(Session(MANUAL), spoken(SENTENCE))
+    output = speak(Session(MANUAL), speech_of(SENTENCE))
     assert partials(output)[-1].stable.startswith("w1 w2")
     assert {partial.turn for partial in partials(output)} == {0}
 
 
 def test_a_turn_begins_where_the_last_was_committed_speech_or_not() -> None:
     session = Session(MANUAL)
-    say(session, spoken([(1, 0.32, 0.96)]))
+    speak(session, speech_of([(1, 0.32, 0.96)]))
     committed(session)
     begins = session.position
-    say(session, np.concatenate([silence(2), spoken([(2, 0.32, 0.32)])]))
+    speak(session, np.concatenate([silence(2), speech_of([(2, 0.32, 0.32)])]))
     [final] = finals(committed(session))
     assert (final.turn, final.start, final.end) == (
         begins,
@@ -79,16 +80,16 @@ def test_a_turn_begins_where_the_last_was_committed_speech_or_not() -> None:
 def test_all_of_the_buffer_is_heard_though_it_sounds_like_no_speech() -> None:
     """The fake model hears what the voice detector was told to miss."""
     session = Session(MANUAL)
-    audio = spoken(SENTENCE)
+    audio = speech_of(SENTENCE)
     frames = len(audio) // FRAME
-    session.hear(audio[: frames * FRAME], [0.0] * frames)
-    assert session.wants(0.5) is None
+    session.feed(audio[: frames * FRAME], [0.0] * frames)
+    assert session.urgency(0.5) is None
     assert text(committed(session)) == "w1 w2 w3"
 
 
 def test_a_turn_that_says_nothing_is_over_too() -> None:
     session = Session(MANUAL)
-    say(session, silence(1))
+    speak(session, silence(1))
     output = committed(session)
     assert kinds(output) == [SpeechStopped, TurnOver]
     assert session.settled == session.position
@@ -97,16 +98,16 @@ def test_a_turn_that_says_nothing_is_over_too() -> None:
 def test_silence_without_a_commit_asks_nothing_of_the_model_and_is_not_speech() -> None:
     session = Session(MANUAL)
     feed(session, silence(20))
-    assert session.wants(0.5) is None
+    assert session.urgency(0.5) is None
     assert not session.is_speaking
-    feed(session, spoken([(1, 0.64, 0)]))
+    feed(session, speech_of([(1, 0.64, 0)]))
     assert session.is_speaking
 
 
 def test_a_long_turn_is_cut_and_stays_one() -> None:
     session = Session(MANUAL)
-    audio = spoken([(number, 0.32, 0.128) for number in range(1, 160)])
-    output = say(session, audio) + committed(session)
+    audio = speech_of([(number, 0.32, 0.128) for number in range(1, 160)])
+    output = speak(session, audio) + committed(session)
     pieces = finals(output)
     assert len(pieces) > 2
     assert {piece.turn for piece in pieces} == {0}
@@ -118,14 +119,14 @@ def test_a_long_turn_is_cut_and_stays_one() -> None:
 
 def test_long_silence_without_a_commit_is_cut_too_and_stays_one_turn() -> None:
     session = Session(MANUAL)
-    output = say(session, np.concatenate([silence(60), spoken([(1, 0.32, 0.32)])])) + committed(session)
+    output = speak(session, np.concatenate([silence(60), speech_of([(1, 0.32, 0.32)])])) + committed(session)
     assert (text(output), over(output)) == ("w1", [0])
     assert kinds(output).count(SpeechStopped) == 1
 
 
 def test_a_speaker_without_a_pause_is_one_turn_of_several_segments() -> None:
     session = Session(TURNS)
-    output = say(session, spoken([*((number, 0.32, 0.128) for number in range(1, 100)), (100, 0.32, 1.6)]))
+    output = speak(session, speech_of([*((number, 0.32, 0.128) for number in range(1, 100)), (100, 0.32, 1.6)]))
     assert len(finals(output)) > 1
     assert len({final.turn for final in finals(output)}) == 1
     assert kinds(output).count(SpeechStarted) == kinds(output).count(SpeechStopped) == len(over(output)) == 1
@@ -133,7 +134,7 @@ def test_a_speaker_without_a_pause_is_one_turn_of_several_segments() -> None:
 
 def test_turns_with_endpointing_say_where_they_are() -> None:
     session = Session(SessionOptions(turns=True, prefix_s=0.32))
-    output = say(session, np.concatenate([silence(2.048), spoken(SENTENCE), spoken(SENTENCE)]))
+    output = speak(session, np.concatenate([silence(2.048), speech_of(SENTENCE), speech_of(SENTENCE)]))
     starts = [message for message in output if isinstance(message, SpeechStarted)]
     stops = [message for message in output if isinstance(message, SpeechStopped)]
     assert starts[0].turn == pytest.approx((2.048 - 0.32) * SAMPLE_RATE, abs=FRAME)
@@ -143,10 +144,10 @@ def test_turns_with_endpointing_say_where_they_are() -> None:
 
 def test_noise_that_was_taken_for_speech_is_a_turn_that_is_over() -> None:
     session = Session(TURNS)
-    session.hear(silence(1.024), [1.0] * 32)
-    session.hear(silence(1.024), [0.0] * 32)
-    task = session.take()
-    session.heard(task, hear(task))
+    session.feed(silence(1.024), [1.0] * 32)
+    session.feed(silence(1.024), [0.0] * 32)
+    task = session.take_task()
+    session.complete(task, transcription_of(task))
     output = session.take_output()
     assert kinds(output)[-1] is TurnOver
     assert not finals(output)
@@ -154,40 +155,40 @@ def test_noise_that_was_taken_for_speech_is_a_turn_that_is_over() -> None:
 
 def test_without_turns_nothing_is_told_of_them() -> None:
     session = Session(SessionOptions())
-    output = say(session, spoken(SENTENCE))
+    output = speak(session, speech_of(SENTENCE))
     assert not over(output)
     assert all(getattr(message, "turn", None) is None for message in output)
 
 
 def test_what_was_cleared_is_never_heard_of_again() -> None:
     session = Session(MANUAL)
-    say(session, spoken([(1, 0.64, 0.32)]))
+    speak(session, speech_of([(1, 0.64, 0.32)]))
     session.clear()
     assert session.uncommitted == 0
-    output = say(session, spoken([(2, 0.64, 0.32)])) + committed(session)
+    output = speak(session, speech_of([(2, 0.64, 0.32)])) + committed(session)
     assert text(output) == "w2"
     assert session.settled == session.position
 
 
 def test_an_answer_about_what_was_cleared_meanwhile_is_nobodys() -> None:
     session = Session(TURNS)
-    feed(session, spoken([(1, 0.64, 0.256)]))
-    task = session.take()
+    feed(session, speech_of([(1, 0.64, 0.256)]))
+    task = session.take_task()
     session.clear()
-    feed(session, spoken([(2, 0.64, 0.96)]))
-    assert session.wants(0.5) is None, "one task at a time"
-    session.heard(task, hear(task))
+    feed(session, speech_of([(2, 0.64, 0.96)]))
+    assert session.urgency(0.5) is None, "one task at a time"
+    session.complete(task, transcription_of(task))
     work(session)
     assert text(session.take_output()) == "w2"
 
 
 def test_clearing_leaves_what_is_committed() -> None:
     session = Session(MANUAL)
-    feed(session, spoken([(1, 0.64, 0.32)]))
+    feed(session, speech_of([(1, 0.64, 0.32)]))
     session.commit()
-    feed(session, spoken([(2, 0.64, 0.32)]))
+    feed(session, speech_of([(2, 0.64, 0.32)]))
     session.clear()
-    feed(session, spoken([(3, 0.64, 0.32)]))
+    feed(session, speech_of([(3, 0.64, 0.32)]))
     session.commit()
     work(session)
     output = session.take_output()
@@ -197,53 +198,53 @@ def test_clearing_leaves_what_is_committed() -> None:
 
 def test_clearing_a_long_turn_forgets_what_was_cut_from_it() -> None:
     session = Session(MANUAL)
-    feed(session, spoken([(number, 0.32, 0.128) for number in range(1, 100)]))
-    session.take()
+    feed(session, speech_of([(number, 0.32, 0.128) for number in range(1, 100)]))
+    session.take_task()
     session.clear()
-    assert not session.has_closed
+    assert not session.has_pending
     assert session.turns == []
 
 
 def test_the_number_of_a_segment_that_was_seen_and_cleared_is_not_used_again() -> None:
     session = Session(MANUAL)
-    seen = partials(say(session, spoken([(1, 0.64, 0.32)])))
+    shown = partials(speak(session, speech_of([(1, 0.64, 0.32)])))
     session.clear()
-    [final] = finals(say(session, spoken([(2, 0.64, 0.32)])) + committed(session))
-    assert final.segment > seen[-1].segment
+    [final] = finals(speak(session, speech_of([(2, 0.64, 0.32)])) + committed(session))
+    assert final.segment > shown[-1].segment
 
 
 def test_a_commit_without_speech_while_the_ends_are_found_is_a_turn_of_its_own() -> None:
     session = Session(TURNS)
-    say(session, np.concatenate([spoken(SENTENCE), silence(1)]))
+    speak(session, np.concatenate([speech_of(SENTENCE), silence(1)]))
     assert kinds(committed(session)) == [SpeechStarted, SpeechStopped, TurnOver]
     assert session.uncommitted == 0
 
 
 def test_the_mode_may_change_between_turns() -> None:
     session = Session(TURNS)
-    say(session, np.concatenate([spoken(SENTENCE), silence(1)]))
-    session.ask(MANUAL)
+    speak(session, np.concatenate([speech_of(SENTENCE), silence(1)]))
+    session.reconfigure(MANUAL)
     assert session.uncommitted == 0
-    say(session, spoken([(7, 0.32, 2.0)]))
-    session.ask(TURNS)
-    output = say(session, silence(1))
+    speak(session, speech_of([(7, 0.32, 2.0)]))
+    session.reconfigure(TURNS)
+    output = speak(session, silence(1))
     assert text(output) == "w7", "what was open ends by itself now"
 
 
 def test_a_new_language_takes_the_place_of_the_one_that_was_found() -> None:
     session = Session(TURNS, language="de")
-    session.ask(SessionOptions(turns=True, language="en"))
+    session.reconfigure(SessionOptions(turns=True, language="en"))
     assert session.language == "en"
-    session.ask(SessionOptions(turns=True, language="en", prompt="hello"))
+    session.reconfigure(SessionOptions(turns=True, language="en", prompt="hello"))
     assert session.language == "en"
 
 
 def test_turns_that_are_not_settled_are_known() -> None:
     session = Session(MANUAL)
-    feed(session, spoken([(1, 0.64, 0.32)]))
+    feed(session, speech_of([(1, 0.64, 0.32)]))
     session.commit()
     end = session.position
-    feed(session, spoken([(2, 0.64, 0.32)]))
+    feed(session, speech_of([(2, 0.64, 0.32)]))
     assert session.turns == [Turn(0, end), Turn(end, None)]
     work(session)
     assert session.turns == [Turn(end, None)]
@@ -252,7 +253,7 @@ def test_turns_that_are_not_settled_are_known() -> None:
 def test_a_turn_whose_audio_nobody_could_hear_in_time_is_a_gap_and_over() -> None:
     session = Session(MANUAL)
     for _ in range(MAX_WAITING // MAX_SEGMENT + 2):
-        feed(session, spoken([(1, 20, 0.32)]))
+        feed(session, speech_of([(1, 20, 0.32)]))
         session.commit()
     output = session.take_output()
     assert gaps(output)
@@ -264,5 +265,5 @@ def test_a_turn_whose_audio_nobody_could_hear_in_time_is_a_gap_and_over() -> Non
 def test_speech_begins_above_the_threshold_that_was_asked_for(threshold: float) -> None:
     for probability, begins in [(threshold - 0.02, False), (threshold + 0.02, True)]:
         session = Session(SessionOptions(threshold=threshold))
-        session.hear(silence(1.024), [probability] * 32)
+        session.feed(silence(1.024), [probability] * 32)
         assert session.is_open is begins

@@ -12,12 +12,11 @@ import pytest
 import soundfile
 
 from audio.messages import Final
-from audio.model.desk import BACKGROUND, SPOKEN_S, Desk
-from audio.model.fake import FakeTranscriber, FakeVoice, spoken
+from audio.model.desk import BACKGROUND, NARROWEST_S, SPOKEN_S, Desk
+from audio.model.fake import FakeSpeechDetector, FakeTranscriber, speech_of
 from audio.model.models import Models
 from audio.model.transcriber import SAMPLE_RATE, Samples, Transcription, TranscriptionTask
-from audio.policy import NARROWEST_S
-from audio.upload import AHEAD, FileTranscription, Progress, Uploads, asked_of, reading
+from audio.upload import AHEAD, FileTranscription, Progress, Uploads, file_options, transcription_of
 from gateway.errors import BadRequest, Overloaded, TrilaneError
 from tests.support.virtual_time import simulated
 
@@ -26,7 +25,7 @@ TASK = TranscriptionTask(audio=np.zeros(1600, np.float32))
 
 
 @contextmanager
-def stored(samples: Samples) -> Iterator[BinaryIO]:
+def wav_file(samples: Samples) -> Iterator[BinaryIO]:
     with tempfile.TemporaryFile() as file:
         soundfile.write(file, samples, SAMPLE_RATE, format="WAV", subtype="FLOAT")
         file.flush()
@@ -34,7 +33,7 @@ def stored(samples: Samples) -> Iterator[BinaryIO]:
 
 
 def models(model: FakeTranscriber) -> Models:
-    return Models(model, Desk(model), FakeVoice())
+    return Models(model, Desk(model), FakeSpeechDetector())
 
 
 def real(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
@@ -50,22 +49,25 @@ def real(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
     return run
 
 
-async def transcript(here: Models, file: BinaryIO, **asked: Any) -> tuple[list[Final], FileTranscription]:
-    async with reading(here, file, "a.wav", asked_of(**asked)) as one, aclosing(one.heard_so_far()) as heard:
-        return [said async for said in heard if isinstance(said, Final)], one
+async def transcript(here: Models, file: BinaryIO, **options: Any) -> tuple[list[Final], FileTranscription]:
+    async with (
+        transcription_of(here, file, "a.wav", file_options(**options)) as one,
+        aclosing(one.results()) as results,
+    ):
+        return [result async for result in results if isinstance(result, Final)], one
 
 
 def talk(words: int, pause_s: float = 0.3) -> tuple[Samples, str]:
     """Words of half a second; every twelfth ends a paragraph."""
     numbers = [1 + at % 900 for at in range(words)]
-    samples = spoken([(number, 0.5, 3.0 if at % 12 == 11 else pause_s) for at, number in enumerate(numbers)])
+    samples = speech_of([(number, 0.5, 3.0 if at % 12 == 11 else pause_s) for at, number in enumerate(numbers)])
     return samples, " ".join(f"w{number}" for number in numbers)
 
 
 @real
 async def test_every_word_of_a_long_file_is_heard_once_and_in_order() -> None:
     samples, expected = talk(1500)
-    with stored(samples) as file:
+    with wav_file(samples) as file:
         finals, one = await transcript(models(FakeTranscriber(workers=2)), file)
     assert " ".join(final.text for final in finals) == expected
     assert one.duration_s == pytest.approx(len(samples) / SAMPLE_RATE)
@@ -74,7 +76,7 @@ async def test_every_word_of_a_long_file_is_heard_once_and_in_order() -> None:
 @real
 async def test_words_have_the_times_of_the_file() -> None:
     samples, _ = talk(30)
-    with stored(samples) as file:
+    with wav_file(samples) as file:
         finals, _ = await transcript(models(FakeTranscriber()), file, words=True)
     words = [word for final in finals for word in final.words or []]
     assert [words[at].start for at in (0, 11, 12, 29)] == pytest.approx([0, 8.8, 12.3, 28.6], abs=0.04)
@@ -83,10 +85,13 @@ async def test_words_have_the_times_of_the_file() -> None:
 @real
 async def test_no_more_is_decoded_than_may_wait_for_the_model() -> None:
     model = FakeTranscriber(holds=True)
-    with stored(talk(600)[0]) as file:
-        async with reading(models(model), file, "a.wav", asked_of()) as one, aclosing(one.heard_so_far()) as heard:
+    with wav_file(talk(600)[0]) as file:
+        async with (
+            transcription_of(models(model), file, "a.wav", file_options()) as one,
+            aclosing(one.results()) as results,
+        ):
             most = 0
-            async for _ in heard:
+            async for _ in results:
                 most = max(most, one.session.position - one.session.settled)
                 model.release()
                 if one.session.position > 240 * SAMPLE_RATE:
@@ -97,7 +102,7 @@ async def test_no_more_is_decoded_than_may_wait_for_the_model() -> None:
 @real
 async def test_silence_does_not_come_to_the_model() -> None:
     model = FakeTranscriber()
-    with stored(np.zeros(120 * SAMPLE_RATE, np.float32)) as file:
+    with wav_file(np.zeros(120 * SAMPLE_RATE, np.float32)) as file:
         finals, one = await transcript(models(model), file)
     assert (finals, model.calls, one.duration_s) == ([], [], 120)
 
@@ -105,17 +110,16 @@ async def test_silence_does_not_come_to_the_model() -> None:
 @real
 async def test_progress_goes_from_nothing_to_the_end_and_never_back() -> None:
     samples, _ = talk(120)
-    seen: list[Progress] = []
-    with stored(samples) as file:
+    with wav_file(samples) as file:
         async with (
-            reading(models(FakeTranscriber()), file, "a", asked_of()) as one,
-            aclosing(one.heard_so_far()) as all_,
+            transcription_of(models(FakeTranscriber()), file, "a", file_options()) as one,
+            aclosing(one.results()) as results,
         ):
-            seen = [said async for said in all_ if isinstance(said, Progress)]
-    settled = [progress.settled_s for progress in seen]
+            reports = [result async for result in results if isinstance(result, Progress)]
+    settled = [progress.settled_s for progress in reports]
     assert settled == sorted(settled)
     assert (settled[0], settled[-1]) == (0, pytest.approx(len(samples) / SAMPLE_RATE, abs=3))
-    assert str(seen[-1]).endswith(f" of {len(samples) / SAMPLE_RATE:.1f} s")
+    assert str(reports[-1]).endswith(f" of {len(samples) / SAMPLE_RATE:.1f} s")
 
 
 @real
@@ -123,7 +127,7 @@ async def test_a_model_that_fails_once_is_asked_again() -> None:
     samples, expected = talk(30)
     model = FakeTranscriber()
     model.failing = 1
-    with stored(samples) as file:
+    with wav_file(samples) as file:
         finals, _ = await transcript(models(model), file)
     assert " ".join(final.text for final in finals) == expected
 
@@ -133,7 +137,7 @@ async def test_a_model_that_fails_twice_is_an_error_and_no_hole_in_the_text() ->
     model = FakeTranscriber()
     model.failing = 2
     with (
-        stored(talk(30)[0]) as file,
+        wav_file(talk(30)[0]) as file,
         pytest.raises(TrilaneError, match="the model failed on the audio from 0") as failed,
     ):
         await transcript(models(model), file)
@@ -150,36 +154,36 @@ async def test_no_audio_is_refused_before_anything_else() -> None:
 async def test_left_in_the_middle_it_leaves_nothing_behind() -> None:
     model = FakeTranscriber(holds=True)
     here = models(model)
-    with stored(talk(600)[0]) as file:
+    with wav_file(talk(600)[0]) as file:
         before = psutil.Process().num_fds()
-        begun = asyncio.Event()
+        first_call = asyncio.Event()
 
         async def work() -> None:
-            async with reading(here, file, "a.wav", asked_of()) as one, aclosing(one.heard_so_far()) as heard:
-                async for _ in heard:
+            async with transcription_of(here, file, "a.wav", file_options()) as one, aclosing(one.results()) as results:
+                async for _ in results:
                     if model.calls:
-                        begun.set()
+                        first_call.set()
 
         task = asyncio.get_running_loop().create_task(work())
-        await begun.wait()
+        await first_call.wait()
         task.cancel()
         await asyncio.wait((task,))
         assert task.cancelled()
         assert psutil.Process().num_fds() == before
-        asked = len(model.calls)
+        calls = len(model.calls)
         for _ in range(20):
             model.release()
             await asyncio.sleep(0)
-        assert len(model.calls) == asked
+        assert len(model.calls) == calls
 
 
 @real
 async def test_two_files_at_once_are_two_transcripts() -> None:
     here = models(FakeTranscriber(workers=2))
-    (first, said), (second, also) = talk(100), talk(60, 0.1)
-    with stored(first) as one, stored(second) as other:
-        done = await asyncio.gather(transcript(here, one), transcript(here, other))
-    assert [" ".join(final.text for final in finals) for finals, _ in done] == [said, also]
+    (first, first_text), (second, second_text) = talk(100), talk(60, 0.1)
+    with wav_file(first) as one, wav_file(second) as other:
+        transcripts = await asyncio.gather(transcript(here, one), transcript(here, other))
+    assert [" ".join(final.text for final in finals) for finals, _ in transcripts] == [first_text, second_text]
 
 
 # How many
@@ -213,25 +217,25 @@ async def test_a_drain_waits_for_what_was_taken_and_takes_no_more() -> None:
 class Client:
     """Has work of one urgency, for as long as it is told to."""
 
-    def __init__(self, urgency: int, tasks: int = 1000) -> None:
-        self.urgency = urgency
+    def __init__(self, level: int, tasks: int = 1000) -> None:
+        self.level = level
         self.tasks = tasks
         self.taken = 0
         self.is_busy = False
 
-    def wants(self, step_s: float) -> int | None:
-        return self.urgency if self.tasks and not self.is_busy else None
+    def urgency(self, step_s: float) -> int | None:
+        return self.level if self.tasks and not self.is_busy else None
 
-    def take(self) -> TranscriptionTask:
+    def take_task(self) -> TranscriptionTask:
         self.tasks -= 1
         self.taken += 1
         self.is_busy = True
         return TASK
 
-    def heard(self, task: TranscriptionTask, answer: Transcription) -> None:
+    def complete(self, task: TranscriptionTask, answer: Transcription) -> None:
         self.is_busy = False
 
-    def failed(self) -> None:
+    def fail(self) -> None:
         self.is_busy = False
 
 
@@ -239,7 +243,7 @@ def together(workers: int, *clients: Client) -> tuple[Desk, FakeTranscriber]:
     model = FakeTranscriber(workers=workers, holds=True)
     desk = Desk(model, asyncio.get_running_loop().time)
     for client in clients:
-        desk.ask(client)
+        desk.enqueue(client)
     return desk, model
 
 
@@ -259,7 +263,7 @@ async def test_while_people_speak_a_worker_is_kept_free_of_files() -> None:
         await asyncio.sleep(0)
     assert sum(file.is_busy for file in files) == 1
     speaker.tasks = 1
-    desk.ask(speaker)
+    desk.enqueue(speaker)
     assert speaker.is_busy
     await asyncio.sleep(SPOKEN_S + 1)
     for _ in range(2):
@@ -273,8 +277,8 @@ async def test_while_people_speak_a_worker_is_kept_free_of_files() -> None:
 async def test_files_come_after_guesses_and_are_not_forgotten() -> None:
     first, guess, partial, file = Client(0, 1), Client(2, 2), Client(1, 2), Client(BACKGROUND, 2)
     _, model = together(1, first, file, guess, partial)
-    for done in (0, 0, 0, 0, 0, 1, 2):
-        assert file.taken == done
+    for count in (0, 0, 0, 0, 0, 1, 2):
+        assert file.taken == count
         model.release()
         for _ in range(3):
             await asyncio.sleep(0)
@@ -288,6 +292,6 @@ async def test_the_time_of_files_is_no_load_that_makes_partials_rarer() -> None:
     for _ in range(50):
         await asyncio.sleep(0.2)
         model.release()
-        desk.ask(speaker)
+        desk.enqueue(speaker)
     assert file.taken > 40
     assert (desk.busy, desk.step_s) == (0.0, NARROWEST_S)

@@ -1,5 +1,6 @@
 """Node, and the JavaScript clients beside this file: installed once, and again when their lock changes."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -22,7 +23,17 @@ def tool(name: str) -> str:
 
 
 def install() -> Path:
-    """The folder with its packages in place, exactly as locked; no package's own script is run."""
+    """Returns the folder with its packages in place, exactly as locked; no package's own script is run."""
+    folder = os.open(JS, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)  # the tests run in several processes
+        _install()
+    finally:
+        os.close(folder)
+    return JS
+
+
+def _install() -> None:
     lock, installed = JS / "package-lock.json", JS / "node_modules" / ".installed-lock.json"
     if not installed.exists() or installed.read_bytes() != lock.read_bytes():
         search = os.pathsep.join([str(Path(tool("node")).parent), os.environ.get("PATH", "")])
@@ -36,4 +47,3 @@ def install() -> Path:
         )
         assert done.returncode == 0, f"npm ci in {JS.name} failed:\n{done.stderr[-2000:]}"
         shutil.copyfile(lock, installed)
-    return JS

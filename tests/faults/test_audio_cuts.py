@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from audio.policy import key_of
+from audio.model.transcriber import key_of
 from tests.audio.speaker import RATE, Speaker, check, speech
 from tests.conftest import Gateway
 
@@ -26,11 +26,11 @@ pytestmark = pytest.mark.timeout(900 if LONG else 120)
 def gateways(tmp_path: Path) -> Iterator[list[Gateway]]:
     """Two processes on one log."""
     env = {"TRILANE_DRAIN_WINDOW_S": "0.3"}
-    made = [Gateway(tmp_path, env, unit="audio").start() for _ in range(2)]
+    started = [Gateway(tmp_path, env, unit="audio").start() for _ in range(2)]
     try:
-        yield made
+        yield started
     finally:
-        for gateway in made:
+        for gateway in started:
             gateway.stop()
 
 
@@ -47,15 +47,15 @@ def words(text: str) -> list[str]:
 
 def lost_and_doubled(whole: str, other: str) -> tuple[int, int]:
     """Words of the one that the other lacks, and that it has too many, in the fewest edits."""
-    left, right = words(whole), words(other)
-    row = [(at, 0, at) for at in range(len(right) + 1)]
-    for number, word in enumerate(left, 1):
+    left_words, right_words = words(whole), words(other)
+    row = [(at, 0, at) for at in range(len(right_words) + 1)]
+    for number, word in enumerate(left_words, 1):
         before, row = row, [(number, number, 0)]
-        for at, heard in enumerate(right, 1):
+        for at, other_word in enumerate(right_words, 1):
             cost, lost, more = before[at - 1]
             row.append(
                 min(
-                    (cost + (word != heard), lost, more),
+                    (cost + (word != other_word), lost, more),
                     (before[at][0] + 1, before[at][1] + 1, before[at][2]),
                     (row[at - 1][0] + 1, row[at - 1][1], row[at - 1][2] + 1),
                 )
@@ -89,7 +89,7 @@ def test_a_connection_cut_anywhere_changes_no_word(gateways: list[Gateway]) -> N
     whole, cut = asyncio.run(both())
     check(whole)
     check(cut)
-    assert len(cut.told) == CUTS + 1
+    assert len(cut.connections) == CUTS + 1
     assert "ask what you can do for your country" in " ".join(words(cut.text))
     assert lost_and_doubled(whole.text, cut.text) == (0, 0), f"{cut.text!r} where it was {whole.text!r}"
 

@@ -10,7 +10,7 @@ import pytest
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from audio.messages import SUBPROTOCOL
+from audio.dialects.trilane import SUBPROTOCOL
 from tests.conftest import Gateway
 from tests.support.raw_sockets import BINARY, PING, TEXT, UPGRADE, close_in, dial, frame, read_to_end
 

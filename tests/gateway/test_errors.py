@@ -6,19 +6,21 @@ import msgspec
 import pytest
 
 from gateway.errors import (
+    CLOSE_OF_CODE,
     TABLE,
     BadRequest,
+    CloseCode,
     Gone,
     LogConflict,
     Overloaded,
+    TooLarge,
     TrilaneError,
     Unauthorized,
     UpstreamError,
     UpstreamRefused,
+    close_code,
     problem,
 )
-
-CLOSE_CODES = {1008, 1009, 1011, 1013}
 
 
 def tree(root: type[TrilaneError]) -> list[type[TrilaneError]]:
@@ -49,7 +51,7 @@ def test_a_row_can_be_shown(kind: type[TrilaneError]) -> None:
     assert 400 <= row.status < 600
     assert row.title
     assert row.code == row.code.lower().replace(" ", "_")
-    assert row.ws_close in CLOSE_CODES or 4000 <= row.ws_close < 5000
+    assert row.ws_close is CloseCode(row.ws_close)
 
 
 @pytest.mark.parametrize("kind", TABLE, ids=lambda kind: kind.__name__)
@@ -73,6 +75,24 @@ def test_an_error_without_a_detail_says_its_docstring(kind: type[TrilaneError]) 
 def test_a_socket_is_told_to_stay_away_only_when_it_is_no_use_to_come_back(kind: type[TrilaneError]) -> None:
     """Or when the newer connection of the same session is the one to keep."""
     assert not TABLE[kind].retryable or kind is LogConflict
+
+
+def test_a_close_code_is_one_that_an_application_may_send() -> None:
+    """RFC 6455 keeps 1006 for a connection that is lost, and leaves 4000 to 4999 to applications."""
+    sent = set(CloseCode) - {CloseCode.CONNECTION_LOST}
+    assert sent <= {1000, 1008, 1009, 1011, 1012, 1013} | set(range(4000, 5000))
+
+
+@pytest.mark.parametrize(("code", "close"), CLOSE_OF_CODE.items())
+def test_some_errors_close_a_socket_with_a_code_of_their_own(code: str, close: CloseCode) -> None:
+    assert close_code(BadRequest("no", code=code)) is close
+    assert close_code(TooLarge("no", code=code)) is close
+
+
+def test_any_other_error_closes_a_socket_as_its_class_does() -> None:
+    assert close_code(BadRequest("no", code="bad_start")) is CloseCode.BAD_REQUEST
+    assert close_code(TooLarge("a frame")) is CloseCode.TOO_LARGE
+    assert close_code(Overloaded("full")) is CloseCode.TRY_LATER
 
 
 def test_an_error_may_be_more_exact_than_its_row() -> None:

@@ -41,8 +41,8 @@ def received(
         async def receive() -> dict[str, Any]:
             return messages.pop(0)
 
-        told = content_type or f"multipart/form-data; boundary={BOUNDARY}"
-        headers = [(b"content-type", told.encode())]
+        header = content_type or f"multipart/form-data; boundary={BOUNDARY}"
+        headers = [(b"content-type", header.encode())]
         if length is not None:
             headers.append((b"content-length", str(length).encode()))
         with tempfile.TemporaryFile() as file:
@@ -114,10 +114,10 @@ REFUSED = {
 
 @pytest.mark.parametrize("what", REFUSED)
 def test_a_body_is_refused_that_is(what: str) -> None:
-    pieces, how, said = REFUSED[what]
+    pieces, how, reason = REFUSED[what]
     refused = refusal(pieces, **how)
     assert isinstance(refused, BadRequest)
-    assert said in refused.detail
+    assert reason in refused.detail
 
 
 def test_a_client_that_sends_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

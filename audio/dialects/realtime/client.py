@@ -1,7 +1,8 @@
-"""What a client of OpenAI's Realtime dialect says, done to its session.
+"""What the events of a Realtime client do to its session.
 
-Whatever cannot be understood or done is answered with an `error` event, and the session goes on; only audio beyond real
-time and its allowance ends the connection. Answers go through the attachment, in order with what the session says.
+An event that cannot be understood or obeyed is answered with an `error` event, and the session goes on; only audio
+beyond real time and its allowance ends the connection. Answers go through the attachment, in order with the messages of
+the session.
 """
 
 import asyncio
@@ -11,18 +12,19 @@ from collections.abc import Callable
 import msgspec
 
 from audio.attachment import Attachment, SocketClose
-from audio.decoders.formats import Decoder, decoder
-from audio.dialects.realtime.events import SESSION, Cleared, Realtime, Reply, Standing, Updated
+from audio.decoders.decoder import decoder
+from audio.decoders.formats import MAX_FRAME_BYTES, Decoder
+from audio.dialects.realtime.events import SESSION, BufferReset, Realtime, ReplayEnd, Reply, SettingsChange
 from audio.dialects.realtime.messages import (
-    Audio,
+    AudioSettings,
     BufferAppend,
     BufferClear,
     BufferCommit,
     BufferGap,
-    ClientMessage,
     ErrorBody,
     ErrorEvent,
-    Head,
+    EventHead,
+    RealtimeEvent,
     ServerEvent,
     SessionChange,
     SessionUpdate,
@@ -31,184 +33,195 @@ from audio.dialects.realtime.messages import (
     decode_head,
     encode,
 )
-from audio.dialects.realtime.terms import changed, encoding_of, noted, recalled, terms_of
-from audio.lane import AudioLane
-from audio.live_session import LiveSession, SessionTerms
-from audio.messages import MAX_FRAME_BYTES, Start
-from audio.meter import Meter
+from audio.dialects.realtime.terms import apply_change, decode_notes, encode_notes, encoding_of, terms_of
+from audio.lane import AudioLane, SessionRequest
+from audio.live_session import LiveSession
 from audio.model.transcriber import SAMPLE_RATE
+from audio.options import SessionTerms
 from gateway.access.auth import Principal
-from gateway.errors import BadRequest, Overloaded, TrilaneError
+from gateway.errors import BadRequest, CloseCode, Overloaded, TrilaneError
 
 MIN_COMMIT_MS = 100
-SPOKEN = "session.update, input_audio_buffer.append, .commit and .clear"
+KNOWN_EVENTS = "session.update, input_audio_buffer.append, .commit and .clear"
 
 
 async def open_client(
-    lane: AudioLane, who: Principal, start: Start, fresh: TranscriptionSession, chance: str
+    lane: AudioLane,
+    who: Principal,
+    fresh: TranscriptionSession,
+    nonce: str,
+    *,
+    session_name: str | None = None,
+    cursor: str | None = None,
 ) -> "RealtimeClient":
-    """A connection to a new session, as `fresh`, or to the one that `start` names, as its client has left it.
+    """Returns a connection to a new session, with the settings of `fresh`, or to one as its client has left it.
 
-    `chance`: no other connection's, for the ids of its events. Raises what `AudioLane.open` does, and BadRequest.
+    `nonce` tells the ids of its events from those of other connections. Raises what `AudioLane.open` does, and
+    BadRequest.
     """
     session = fresh
 
-    def dialect(notes: str) -> SessionTerms:
+    def terms(notes: str) -> SessionTerms:
         nonlocal session
-        session = recalled(notes) or fresh
-        check_language(session, lane.speaks)
+        session = decode_notes(notes) or fresh
+        check_language(session, lane.supports)
         return terms_of(session)
 
-    live, attachment = await lane.open(who, start, resends=False, dialect=dialect)
-    session = msgspec.structs.replace(session, id=f"{SESSION}{live.record.session}")
-    if not live.record.where.notes and session.audio != Audio():
-        live.ask(terms_of(session), noted(session))
-    is_elsewhere = start.session is not None and not isinstance(live.dialect, Realtime)
-    client = RealtimeClient(live, attachment, session, live.meter, lane.speaks, chance)
-    if is_elsewhere:
-        client.lost(live.position)
+    live, attachment = await lane.open(who, SessionRequest(terms, session_name, cursor, resends=False))
+    session = msgspec.structs.replace(session, id=f"{SESSION}{live.session_log.session}")
+    if not live.session_log.state.notes and session.audio != AudioSettings():
+        live.reconfigure(terms_of(session), encode_notes(session))
+    was_elsewhere = session_name is not None and not isinstance(live.dialect_state, Realtime)
+    client = RealtimeClient(live, attachment, session, lane.supports, nonce)
+    if was_elsewhere:
+        client.report_gap(live.position)
     return client
 
 
 class RealtimeClient:
-    """One connection: `obey` what it says, send it what `next` returns."""
+    """The gateway's side of one connection."""
 
     def __init__(
         self,
         live: LiveSession,
         attachment: Attachment,
         session: TranscriptionSession,
-        meter: Meter,
-        speaks: Callable[[str], bool],
-        chance: str,
+        supports: Callable[[str], bool],
+        nonce: str,
     ) -> None:
         """`session` is in effect already."""
         self.session = session
-        """As changed by all that was heard."""
+        """The settings after all events that were taken so far."""
         self.live = live
         self.attachment = attachment
-        self._meter = meter
-        self._speaks = speaks
-        self._ears = self._decoder()
-        self._events = 0
-        self._chance = chance
-        self._ready: deque[ServerEvent] = deque()
-        self._realtime = self._known()
-        attachment.put(Standing(live.session.turns))
+        self.decoder = self._new_decoder()
+        self._supports = supports
+        self._event_count = 0
+        self._nonce = nonce
+        self._events: deque[ServerEvent] = deque()
+        self._realtime = self._shared_state()
+        attachment.put(ReplayEnd(live.session.turns))
 
-    def _known(self) -> Realtime:
-        """What the client was told before, as far as this process knows."""
-        known = self.live.dialect
-        if isinstance(known, Realtime):
-            known.session = self.session
-            return known
-        self.live.dialect = made = Realtime(self.session)
-        return made
+    def _shared_state(self) -> Realtime:
+        """Returns what the client was sent before, as far as this process knows."""
+        state = self.live.dialect_state
+        if isinstance(state, Realtime):
+            state.session = self.session
+            return state
+        self.live.dialect_state = fresh = Realtime(self.session)
+        return fresh
 
-    def lost(self, since: int) -> None:
-        """Another process had this session: what it heard after a sample (16 kHz) and did not settle is gone."""
-        start_ms = since * 1000 // SAMPLE_RATE
-        self._answer(BufferGap(audio_start_ms=start_ms, audio_end_ms=None, reason="resumed_elsewhere"))
+    def report_gap(self, position: int) -> None:
+        """Reports that another process had the session, and its unsettled audio after a sample (16 kHz) is gone."""
+        start_ms = position * 1000 // SAMPLE_RATE
+        self._reply(BufferGap(audio_start_ms=start_ms, audio_end_ms=None, reason="resumed_elsewhere"))
 
-    # What it is told
+    # What the client is sent
 
     async def next(self) -> str | SocketClose:
-        """The next event as text, or how the connection ends."""
-        while not self._ready:
-            said = await self.attachment.take()
-            if isinstance(said, SocketClose):
-                return said
-            self._ready += self._realtime.say(said.message)
-        self._events += 1
-        return encode(self._ready.popleft(), f"event_{self._chance}_{self._events}")
+        """Returns the text of the next event, or how the connection ends."""
+        while not self._events:
+            queued = await self.attachment.take()
+            if isinstance(queued, SocketClose):
+                return queued
+            self._events += self._realtime.events_of(queued.message)
+        self._event_count += 1
+        return encode(self._events.popleft(), f"event_{self._nonce}_{self._event_count}")
 
-    def _answer(self, event: ServerEvent) -> None:
+    def _reply(self, event: ServerEvent) -> None:
         self.attachment.put(Reply(event))
 
-    # What it says
+    # What the client sends
 
-    async def obey(self, text: str) -> None:
-        """Does what an event says. Raises TooLarge when it was too much audio, or too many events."""
+    async def take_frame(self, frame: bytes) -> None:
+        """Answers as to an event that cannot be understood: this dialect has no binary messages."""
+        await self.take_text("")
+
+    async def take_text(self, text: str) -> bool:
+        """Obeys an event. Raises TooLarge when it was too much audio, or too many events."""
         try:
             event = decode(text)
         except (msgspec.DecodeError, UnicodeEncodeError) as err:
-            self._meter.count_message()
-            self._answer(_not_understood(text, err))
-            return
+            self.live.meter.count_message()
+            self._reply(_misunderstanding(text, err))
+            return False
         try:
             if not isinstance(event, BufferAppend):
-                self._meter.count_message()
-            await self._do(event)
+                self.live.meter.count_message()
+            await self._obey(event)
         except BadRequest as err:
-            self._answer(error_event(err, event.event_id))
+            self._reply(error_event(err, event.event_id))
+        return False
 
-    async def _do(self, event: ClientMessage) -> None:
+    def leave(self, code: int) -> None:
+        """Ends the session of a client that said goodbye; after any other end it may come back."""
+        if code == CloseCode.DONE:
+            self.live.abandon(self.attachment)
+
+    async def _obey(self, event: RealtimeEvent) -> None:
         match event:
             case BufferAppend():
                 await self._append(event.audio)
             case BufferCommit():
                 await self._commit()
             case BufferClear():
-                self._renew()
+                self._renew_decoder()
                 self.live.clear()
-                self.attachment.put(Cleared())
+                self.attachment.put(BufferReset())
             case SessionUpdate():
                 await self._update(event.session)
 
     async def _append(self, audio: bytes) -> None:
-        """In pieces: a message may bring 16 s, and others have their turn between."""
+        """Feeds audio in pieces: a message may bring 16 s, and other sessions have their turn in between."""
         for at in range(0, max(len(audio), 1), MAX_FRAME_BYTES):
             if at:
                 await asyncio.sleep(0)
-            samples = await self._ears.feed(audio[at : at + MAX_FRAME_BYTES])
-            self._meter.count(len(samples))
-            await self.live.hear(samples, self.attachment)
+            samples = await self.decoder.feed(audio[at : at + MAX_FRAME_BYTES])
+            self.live.meter.count(len(samples))
+            await self.live.feed(samples, self.attachment)
 
     async def _commit(self) -> None:
-        await self._drain()
-        heard_ms = self.live.uncommitted * 1000 / SAMPLE_RATE
-        if round(heard_ms, 1) < MIN_COMMIT_MS:
+        await self._drain_decoder()
+        length_ms = self.live.uncommitted * 1000 / SAMPLE_RATE
+        if round(length_ms, 1) < MIN_COMMIT_MS:
             raise BadRequest(
                 "Error committing input audio buffer: buffer too small. "
-                f"Expected at least {MIN_COMMIT_MS}ms of audio, but buffer only has {heard_ms:.2f}ms of audio.",
+                f"Expected at least {MIN_COMMIT_MS}ms of audio, but buffer only has {length_ms:.2f}ms of audio.",
                 code="input_audio_buffer_commit_empty",
             )
         self.live.commit()
 
     async def _update(self, change: SessionChange) -> None:
-        session = changed(self.session, change)
-        check_language(session, self._speaks)
+        session = apply_change(self.session, change)
+        check_language(session, self._supports)
         before, self.session = self.session, session
         if session.audio.input.format != before.audio.input.format:
-            await self._drain()
+            await self._drain_decoder()
         if session != before:
-            self.live.ask(terms_of(session), noted(session))
-        self.attachment.put(Updated(session))
+            self.live.reconfigure(terms_of(session), encode_notes(session))
+        self.attachment.put(SettingsChange(session))
 
     # The decoder
 
-    def _decoder(self) -> Decoder:
+    def _new_decoder(self) -> Decoder:
         encoding, sample_rate = encoding_of(self.session.audio.input.format)
         return decoder(encoding, sample_rate, 1)
 
-    async def _drain(self) -> None:
-        """Hears what is still inside."""
-        while len(rest := await self._ears.end()):
-            await self.live.hear(rest, self.attachment)
-        self._renew()
+    async def _drain_decoder(self) -> None:
+        """Feeds the session what is still inside the decoder, and takes a new one."""
+        while len(rest := await self.decoder.flush()):
+            await self.live.feed(rest, self.attachment)
+        self._renew_decoder()
 
-    def _renew(self) -> None:
-        self.close()
-        self._ears = self._decoder()
-
-    def close(self) -> None:
-        self._ears.close()
+    def _renew_decoder(self) -> None:
+        self.decoder.close()
+        self.decoder = self._new_decoder()
 
 
-def check_language(session: TranscriptionSession, speaks: Callable[[str], bool]) -> None:
-    """Raises BadRequest when the model does not know the one that is asked for."""
+def check_language(session: TranscriptionSession, supports: Callable[[str], bool]) -> None:
+    """Raises BadRequest when the model does not know the session's language."""
     language = session.audio.input.transcription.language
-    if language is not None and not speaks(language):
+    if language is not None and not supports(language):
         raise BadRequest(
             f"the model does not know the language {language!r}",
             code="bad_language",
@@ -230,15 +243,15 @@ def error_event(err: TrilaneError, event_id: str | None = None) -> ErrorEvent:
     )
 
 
-def _not_understood(text: str, err: Exception) -> ErrorEvent:
-    """Something that is no event of this dialect, or not as it should be."""
+def _misunderstanding(text: str, err: Exception) -> ErrorEvent:
+    """Returns the answer to something that is no event of this dialect, or not as it should be."""
     try:
         head = decode_head(text)
     except (msgspec.DecodeError, UnicodeEncodeError):
-        head = Head()
+        head = EventHead()
     reason, _, place = str(err).partition(" - at `$")
     if place.startswith(".type`"):
-        code, message = "unknown_event", f"this route takes {SPOKEN}, not {head.type[:80]!r}"
+        code, message = "unknown_event", f"this route takes {KNOWN_EVENTS}, not {head.type[:80]!r}"
     else:
         code, message = "invalid_event", f"{head.type[:80]} cannot be used: {reason}"
     param = place.strip("`.") or None

@@ -1,15 +1,16 @@
-"""From what a session says to OpenAI's Realtime transcription events. Pure.
+"""From the messages of a session to OpenAI's Realtime transcription events. Pure.
 
-An item is a turn: from the first sample of its audio to the silence, or the commit, that ends it; however many segments
-it was heard in. Its id is made of that sample, so it is the same on every connection and in every process, and what is
-said again after a reconnection replaces what was said before. Departs from OpenAI's own server in three ways:
+An item is a turn: from the first sample of its audio to the silence, or the commit, that ends it, in however many
+segments. Its id is made of that sample, so it is the same on every connection and in every process, and what is sent
+again after a reconnection replaces what was sent before. This departs from OpenAI's own server in three ways:
 
 1. Deltas come while a turn is spoken, on the id that `speech_started` reserved. They are the stable words, and what the
    final adds to them; `completed` alone is the transcript, and may correct them.
 2. Completions come in the order of their items.
-3. Audio that is lost is told, in `input_audio_buffer.gap`.
+3. Audio that is lost is reported, in `input_audio_buffer.gap`.
 """
 
+from audio.agreement import Agreement
 from audio.dialects.realtime.messages import (
     BufferCleared,
     BufferCommitted,
@@ -48,31 +49,30 @@ from audio.messages import (
     TurnOver,
 )
 from audio.model.transcriber import SAMPLE_RATE
-from audio.policy import Agreement
 from audio.segment import Turn
 
 SESSION = "sess_"
-"""Before our own name of a session."""
+"""The prefix of a session's name in this dialect; our own name of it follows."""
 
 
 class Reply(Aside, frozen=True):
-    """An event that is no message's."""
+    """An event that belongs to no message of the session."""
 
     event: ServerEvent
 
 
-class Updated(Aside, frozen=True):
-    """The session is another from here on."""
+class SettingsChange(Aside, frozen=True):
+    """The session has other settings from here on."""
 
     session: TranscriptionSession
 
 
-class Cleared(Aside, frozen=True):
-    """What is no item yet was forgotten."""
+class BufferReset(Aside, frozen=True):
+    """All audio that belongs to no item yet was forgotten."""
 
 
-class Standing(Aside, frozen=True):
-    """All that was said before this connection has been said again; these turns are not settled."""
+class ReplayEnd(Aside, frozen=True):
+    """All finals that the client had missed have been sent again; these turns are not settled."""
 
     turns: list[Turn]
 
@@ -80,23 +80,23 @@ class Standing(Aside, frozen=True):
 class Item:
     """A turn, as far as the client knows it."""
 
-    __slots__ = ("end_s", "finals", "gap", "id", "is_begun", "is_committed", "segment", "shown", "turn")
+    __slots__ = ("end_s", "finals", "gap", "id", "is_committed", "is_live", "segment", "stable", "turn")
 
     def __init__(self, turn: int, name: str) -> None:
         self.turn = turn
         self.id = name
-        self.is_begun = False
-        """It is told as it is spoken; otherwise it is said again."""
+        self.is_live = False
+        """The client follows the turn while it is spoken; otherwise it is a replay."""
         self.is_committed = False
         self.end_s = 0.0
         self.finals: dict[float, Final] = {}
-        """By where they begin."""
+        """The finals of the turn by the second at which they begin."""
         self.gap: Gap | None = None
-        """The last one in it."""
+        """The last gap in the turn."""
         self.segment = -1
-        """The one that the last delta was of,"""
-        self.shown = ""
-        """and what of it was told."""
+        """The segment of the last delta."""
+        self.stable = ""
+        """The stable words of that segment, which the client was sent."""
 
     @property
     def start_s(self) -> float:
@@ -104,52 +104,52 @@ class Item:
 
 
 class Realtime:
-    """What the clients of one session know. Lives as long as the session is in this process."""
+    """What the client of one session knows; it lives as long as the session is in this process."""
 
     def __init__(self, session: TranscriptionSession) -> None:
         self.session = session
         self._items: dict[int, Item] = {}
-        """Of turns that are not completed."""
+        """The items that are not completed, by their turns."""
         self._last: tuple[int, str] | None = None
-        """The latest turn that was committed, and its item."""
+        """The latest turn that was committed, and the id of its item."""
 
-    def say(self, message: ServerMessage | Aside) -> list[ServerEvent]:
-        """What a client is told of it."""
+    def events_of(self, message: ServerMessage | Aside) -> list[ServerEvent]:
+        """Returns the events that tell the client of a message or an aside."""
         match message:
             case Ready():
                 return [SessionCreated(session=self.session, cursor=message.cursor)]
             case SpeechStarted():
-                return self._begun(self._item(message.turn))
+                return self._begin(self._item(message.turn))
             case Partial():
-                return self._heard(self._item(message.turn), message)
+                return self._add_partial(self._item(message.turn), message)
             case SpeechStopped():
-                return self._committed(self._item(message.turn), message.end or message.at)
+                return self._commit(self._item(message.turn), message.end or message.at)
             case Final():
-                return self._settled(self._item(message.turn), message)
+                return self._add_final(self._item(message.turn), message)
             case Gap():
-                return self._lost(self._item(message.turn), message)
+                return self._add_gap(self._item(message.turn), message)
             case TurnOver():
-                return self._completed(self._item(message.turn))
+                return self._complete(self._item(message.turn))
             case Failure():
                 kind = "server_error" if message.retryable else "invalid_request_error"
                 return [ErrorEvent(error=ErrorBody(type=kind, code=message.code, message=message.message))]
             case Aside():
-                return self._put(message)
+                return self._events_of_aside(message)
             case Ack() | Marker() | Lag() | Drain() | Done():
                 return []
 
-    def _put(self, aside: Aside) -> list[ServerEvent]:
+    def _events_of_aside(self, aside: Aside) -> list[ServerEvent]:
         match aside:
             case Reply():
                 return [aside.event]
-            case Updated():
+            case SettingsChange():
                 self.session = aside.session
                 return [SessionUpdated(session=aside.session)]
-            case Cleared():
+            case BufferReset():
                 self._items = {turn: item for turn, item in self._items.items() if item.is_committed}
                 return [BufferCleared()]
-            case Standing():
-                return self._stand(aside.turns)
+            case ReplayEnd():
+                return self._end_replay(aside.turns)
             case _:
                 raise TypeError(aside)
 
@@ -158,34 +158,31 @@ class Realtime:
         return self.session.audio.input.turn_detection is not None
 
     def _item(self, turn: int | None) -> Item:
-        assert turn is not None, "a session of this dialect tells turns"
+        assert turn is not None, "a session of this dialect asks for turns"
         if turn not in self._items:
             self._items[turn] = Item(turn, f"item_{self.session.id.removeprefix(SESSION)[:12]}_{turn}")
         return self._items[turn]
 
     # The life of an item
 
-    def _begun(self, item: Item) -> list[ServerEvent]:
-        if item.is_begun:
+    def _begin(self, item: Item) -> list[ServerEvent]:
+        if item.is_live:
             return []
-        item.is_begun = True
+        item.is_live = True
         return [BufferStarted(audio_start_ms=_ms(item.start_s), item_id=item.id)] if self._has_vad else []
 
-    def _heard(self, item: Item, partial: Partial) -> list[ServerEvent]:
-        """Of a segment, the stable part only grows."""
+    def _add_partial(self, item: Item, partial: Partial) -> list[ServerEvent]:
+        """Sends what the stable part of a segment has grown by."""
         if partial.segment != item.segment:
-            item.segment, item.shown = partial.segment, ""
-        more = partial.stable[len(item.shown) :].strip()
-        item.shown = partial.stable
-        return self._delta(item, more)
-
-    def _delta(self, item: Item, more: str) -> list[ServerEvent]:
+            item.segment, item.stable = partial.segment, ""
+        more = partial.stable[len(item.stable) :].strip()
+        item.stable = partial.stable
         if not more:
             return []
-        is_first = more == item.shown and not item.finals
+        is_first = more == item.stable and not item.finals
         return [TranscriptDelta(item_id=item.id, delta=more if is_first else f" {more}")]
 
-    def _committed(self, item: Item, end_s: float) -> list[ServerEvent]:
+    def _commit(self, item: Item, end_s: float) -> list[ServerEvent]:
         if item.is_committed:
             return []
         item.is_committed, item.end_s = True, end_s
@@ -193,43 +190,43 @@ class Realtime:
         if self._last is None or item.turn > self._last[0]:
             self._last = item.turn, item.id
         shape = ItemShape(id=item.id)
-        told: list[ServerEvent] = []
-        if item.is_begun and self._has_vad:
-            told.append(BufferStopped(audio_end_ms=_ms(end_s), item_id=item.id))
+        stop: list[ServerEvent] = []
+        if item.is_live and self._has_vad:
+            stop.append(BufferStopped(audio_end_ms=_ms(end_s), item_id=item.id))
         return [
-            *told,
+            *stop,
             BufferCommitted(item_id=item.id, previous_item_id=previous),
             ItemAdded(item=shape, previous_item_id=previous),
             ItemDone(item=shape, previous_item_id=previous),
         ]
 
-    def _settled(self, item: Item, final: Final) -> list[ServerEvent]:
+    def _add_final(self, item: Item, final: Final) -> list[ServerEvent]:
         if final.start in item.finals:
             return []
-        shown = item.shown if item.segment == final.segment else ""
-        rest = _after(shown.split(), final.text.split())
-        is_first = not shown and not any(before.text for before in item.finals.values())
+        stable = item.stable if item.segment == final.segment else ""
+        rest = _rest_of(final.text.split(), stable.split())
+        is_first = not stable and not any(before.text for before in item.finals.values())
         item.finals[final.start] = final
-        if not item.is_begun or not rest:
+        if not item.is_live or not rest:
             return []
         return [TranscriptDelta(item_id=item.id, delta=rest if is_first else f" {rest}")]
 
-    def _lost(self, item: Item, gap: Gap) -> list[ServerEvent]:
+    def _add_gap(self, item: Item, gap: Gap) -> list[ServerEvent]:
         item.gap = gap
         return [BufferGap(audio_start_ms=_ms(gap.start), audio_end_ms=_ms(gap.end), reason=gap.reason)]
 
-    def _completed(self, item: Item) -> list[ServerEvent]:
+    def _complete(self, item: Item) -> list[ServerEvent]:
         finals = [item.finals[start] for start in sorted(item.finals)]
         end_s = max([item.end_s, item.gap.end if item.gap else 0.0, *(final.end for final in finals)])
-        told = self._committed(item, end_s)
+        commit = self._commit(item, end_s)
         self._items.pop(item.turn, None)
         transcript = " ".join(final.text for final in finals if final.text)
         if item.gap is not None and not transcript:
             error = ErrorBody(type="server_error", code=item.gap.reason, message="this audio could not be heard")
-            return [*told, TranscriptionFailed(item_id=item.id, error=error)]
+            return [*commit, TranscriptionFailed(item_id=item.id, error=error)]
         words = [word for final in finals for word in final.words or []]
         return [
-            *told,
+            *commit,
             Completed(
                 item_id=item.id,
                 transcript=transcript,
@@ -242,25 +239,25 @@ class Realtime:
             ),
         ]
 
-    def _stand(self, turns: list[Turn]) -> list[ServerEvent]:
-        """Completes what is settled; of the rest, says what was lost on the way to the last connection."""
-        told: list[ServerEvent] = []
-        standing = {turn.start: turn for turn in turns}
-        for start in sorted(self._items.keys() - standing.keys()):
-            told += self._completed(self._items[start])
-        for start, turn in standing.items():
-            told += self._begun(self._item(start))
+    def _end_replay(self, turns: list[Turn]) -> list[ServerEvent]:
+        """Completes the items that are settled, and sends what the last connection did not get of the others."""
+        events: list[ServerEvent] = []
+        open_turns = {turn.start: turn for turn in turns}
+        for start in sorted(self._items.keys() - open_turns.keys()):
+            events += self._complete(self._items[start])
+        for start, turn in open_turns.items():
+            events += self._begin(self._item(start))
             if turn.end is not None:
-                told += self._committed(self._item(start), turn.end / SAMPLE_RATE)
-        return told
+                events += self._commit(self._item(start), turn.end / SAMPLE_RATE)
+        return events
 
 
-def _after(said: list[str], words: list[str]) -> str:
-    """What a final says after the words that were told of it, which it may put differently."""
+def _rest_of(words: list[str], stable: list[str]) -> str:
+    """Returns the words of a final after the stable ones, which the final may put differently."""
     agreement = Agreement()
-    for hypothesis in (said, said, words, words):
-        agreement.hear(hypothesis)
-    return " ".join(agreement.stable[len(said) :])
+    for hypothesis in (stable, stable, words, words):
+        agreement.add(hypothesis)
+    return " ".join(agreement.stable[len(stable) :])
 
 
 def _ms(seconds: float) -> int:

@@ -1,8 +1,8 @@
-"""OpenAI's Realtime transcription events (the GA shape), as closed tagged unions: what may be said, and what is told.
+"""OpenAI's Realtime transcription events (the GA shape), as closed tagged unions: the client's and the server's.
 
-Fields that are not named here are passed over, as its own clients send some that mean nothing to a transcript; what is
-in effect stands in `session.created` and `session.updated`. Where a client cannot know better, an event says more than
-OpenAI's does (`words`, `start_ms`, `cursor`): the SDKs keep fields that they do not know.
+Fields that are not named here are ignored, as OpenAI's own clients send some that mean nothing to a transcript; the
+fields in effect stand in `session.created` and `session.updated`. Some events have more fields than OpenAI's (`words`,
+`start_ms`, `cursor`): the SDKs keep fields that they do not know.
 """
 
 from typing import Annotated, Literal
@@ -10,14 +10,15 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from audio.messages import MAX_PROMPT, Word
+from audio.model.transcriber import Word
+from audio.options import MAX_PROMPT
 
 WORDS = "item.input_audio_transcription.words"
-"""Our own, in `include`: `completed` has the times of the words."""
+"""An `include` of our own, by which `completed` has the times of the words."""
 
 
 class WireStruct(msgspec.Struct, frozen=True, kw_only=True):
-    """A part of a session; in a change, what is UNSET stays as it is."""
+    """A part of a session. In a change of one, a field that is UNSET stays as it is."""
 
 
 # The session
@@ -30,14 +31,14 @@ class PcmFormat(WireStruct, tag_field="type", tag="audio/pcm", frozen=True):
 
 
 class MulawFormat(WireStruct, tag_field="type", tag="audio/pcmu", frozen=True):
-    """G.711, at 8 kHz."""
+    """G.711 mu-law, at 8 kHz."""
 
 
 class AlawFormat(WireStruct, tag_field="type", tag="audio/pcma", frozen=True):
-    """G.711, at 8 kHz."""
+    """G.711 A-law, at 8 kHz."""
 
 
-Format = PcmFormat | MulawFormat | AlawFormat
+AudioFormat = PcmFormat | MulawFormat | AlawFormat
 Eagerness = Literal["low", "medium", "high", "auto"]
 Threshold = Annotated[float, Meta(ge=0.0, le=1.0)]
 PrefixMs = Annotated[int, Meta(ge=0, le=5000)]
@@ -56,7 +57,7 @@ class ServerVad(WireStruct, tag_field="type", tag="server_vad", frozen=True):
 
 
 class SemanticVad(WireStruct, tag_field="type", tag="semantic_vad", frozen=True):
-    """As ServerVad, with a silence as long as one is not eager: nothing here understands what was said."""
+    """A silence ends a turn as with ServerVad; the less eager, the longer it is. Nothing here understands the words."""
 
     eagerness: Eagerness = "auto"
 
@@ -64,32 +65,32 @@ class SemanticVad(WireStruct, tag_field="type", tag="semantic_vad", frozen=True)
 Vad = ServerVad | SemanticVad
 
 
-class Transcription(WireStruct, frozen=True):
+class TranscriptionSettings(WireStruct, frozen=True):
     model: str | None = None
-    """Whatever the client calls it: there is one model."""
+    """Any name is accepted: there is one model."""
     language: Language | None = None
     prompt: Prompt | None = None
     keywords: Keywords | None = None
 
 
-class Input(WireStruct, frozen=True):
-    format: Format = PcmFormat()
+class InputSettings(WireStruct, frozen=True):
+    format: AudioFormat = PcmFormat()
     noise_reduction: None = None
-    """There is none."""
-    transcription: Transcription = Transcription()
+    """Always null: this lane has none."""
+    transcription: TranscriptionSettings = TranscriptionSettings()
     turn_detection: Vad | None = ServerVad()
 
 
-class Audio(WireStruct, frozen=True):
-    input: Input = Input()
+class AudioSettings(WireStruct, frozen=True):
+    input: InputSettings = InputSettings()
 
 
 class TranscriptionSession(WireStruct, tag_field="type", tag="transcription", frozen=True):
     id: str = ""
     object: str = "realtime.transcription_session"
     expires_at: int | None = None
-    """It does not."""
-    audio: Audio = Audio()
+    """Always null: the session does not expire."""
+    audio: AudioSettings = AudioSettings()
     include: list[str] | None = None
 
 
@@ -114,7 +115,7 @@ class TranscriptionChange(WireStruct, frozen=True):
 
 
 class InputChange(WireStruct, frozen=True):
-    format: Format | UnsetType | None = UNSET
+    format: AudioFormat | UnsetType | None = UNSET
     transcription: TranscriptionChange | UnsetType | None = UNSET
     turn_detection: ServerVadChange | SemanticVadChange | UnsetType | None = UNSET
 
@@ -129,14 +130,14 @@ class SessionChange(WireStruct, frozen=True):
     include: list[str] | UnsetType | None = UNSET
 
 
-# What a client says
+# What a client sends
 
 
 class ClientEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
-    """One text message."""
+    """One text message of a client."""
 
     event_id: str | None = None
-    """Said again in an error about it."""
+    """An error about the event repeats it."""
 
 
 class SessionUpdate(ClientEvent, tag="session.update", frozen=True):
@@ -149,34 +150,34 @@ class BufferAppend(ClientEvent, tag="input_audio_buffer.append", frozen=True):
 
 
 class BufferCommit(ClientEvent, tag="input_audio_buffer.commit", frozen=True):
-    """All that was sent and is no item yet becomes one."""
+    """Makes an item of all audio that belongs to none yet."""
 
 
 class BufferClear(ClientEvent, tag="input_audio_buffer.clear", frozen=True):
-    """All that was sent and is no item yet is forgotten."""
+    """Forgets all audio that belongs to no item yet."""
 
 
-ClientMessage = SessionUpdate | BufferAppend | BufferCommit | BufferClear
+RealtimeEvent = SessionUpdate | BufferAppend | BufferCommit | BufferClear
 
 
-class Head(msgspec.Struct, frozen=True):
-    """Of something that is none of them."""
+class EventHead(msgspec.Struct, frozen=True):
+    """The part of an event that says which one it is, for those that are not known."""
 
     type: str = ""
     event_id: str | None = None
 
 
-# What it is told
+# What the server sends
 
 
 class ServerEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
-    """One text message, less its `event_id`. Times are milliseconds of all audio that the session got."""
+    """One text message without its `event_id`. Times are milliseconds of all audio that the session got."""
 
 
 class SessionCreated(ServerEvent, tag="session.created", frozen=True):
     session: TranscriptionSession
     cursor: str
-    """For `extra_query` of a reconnection, until an item is completed."""
+    """A reconnection sends it in `extra_query`, as long as no item is completed."""
 
 
 class SessionUpdated(ServerEvent, tag="session.updated", frozen=True):
@@ -203,11 +204,11 @@ class BufferCleared(ServerEvent, tag="input_audio_buffer.cleared", frozen=True):
 
 
 class BufferGap(ServerEvent, tag="input_audio_buffer.gap", frozen=True):
-    """Our own: this audio was not heard and will not be."""
+    """An event of our own: this audio was not transcribed and will not be."""
 
     audio_start_ms: int
     audio_end_ms: int | None
-    """None: nobody knows."""
+    """None: the end is not known."""
     reason: str
 
 
@@ -252,7 +253,7 @@ class Completed(ServerEvent, tag="conversation.item.input_audio_transcription.co
     end_ms: int
     language: str | None
     cursor: str | None
-    """For `extra_query` of a reconnection."""
+    """A reconnection sends it in `extra_query`."""
     words: list[Word] | None
 
 
@@ -276,12 +277,12 @@ class ErrorEvent(ServerEvent, tag="error", frozen=True):
     error: ErrorBody
 
 
-decode = msgspec.json.Decoder(ClientMessage).decode
-decode_head = msgspec.json.Decoder(Head).decode
+decode = msgspec.json.Decoder(RealtimeEvent).decode
+decode_head = msgspec.json.Decoder(EventHead).decode
 _encode = msgspec.json.Encoder().encode
 
 
 def encode(event: ServerEvent, event_id: str) -> str:
-    """The text frame of an event."""
+    """Returns the text frame of an event."""
     body = _encode(event)
     return f'{{"event_id":"{event_id}",{body[1:].decode()}'

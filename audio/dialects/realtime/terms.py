@@ -1,8 +1,8 @@
-"""What an OpenAI session object means for a session of ours, and how a change changes it. Pure.
+"""What an OpenAI session object means for a session of ours, and how an update changes it. Pure.
 
-Only what a change names is changed; null puts a thing back to its default, but without turn detection it is the client
-that commits. What this lane does not do (noise reduction, log probabilities) stays null whatever is asked for: the
-session that is told is the one in effect.
+An update changes only what it names. Null restores the default, except that without turn detection the client commits.
+What this lane does not do (noise reduction, log probabilities) stays null whatever the client asks for: the session
+that it is sent is the one in effect.
 """
 
 from typing import TypeVar, assert_never
@@ -10,14 +10,14 @@ from typing import TypeVar, assert_never
 import msgspec
 from msgspec import UNSET
 
-from audio.decoders.formats import KnownEncoding
+from audio.decoders.formats import DecodableEncoding
 from audio.dialects.realtime.messages import (
     WORDS,
     AlawFormat,
-    Audio,
-    Format,
-    Input,
+    AudioFormat,
+    AudioSettings,
     InputChange,
+    InputSettings,
     MulawFormat,
     PcmFormat,
     SemanticVad,
@@ -25,45 +25,42 @@ from audio.dialects.realtime.messages import (
     ServerVad,
     ServerVadChange,
     SessionChange,
-    Transcription,
     TranscriptionSession,
+    TranscriptionSettings,
     Vad,
 )
-from audio.live_session import SessionTerms
-from audio.messages import MAX_PROMPT
-from audio.options import SessionOptions
+from audio.options import MAX_PROMPT, SessionOptions, SessionTerms
 from gateway.errors import BadRequest
 
 EAGER_S = {"low": 2.0, "medium": 1.0, "auto": 1.0, "high": 0.5}
-"""Silence that ends a turn."""
+"""Seconds of silence that end a turn, by the eagerness of its detection."""
 G711_RATE = 8000
 
-StructT = TypeVar("StructT", bound=msgspec.Struct)
+SessionPartT = TypeVar("SessionPartT", bound=msgspec.Struct)
 
 
-def changed(session: TranscriptionSession, change: SessionChange) -> TranscriptionSession:
-    """Raises BadRequest when that cannot be."""
+def apply_change(session: TranscriptionSession, change: SessionChange) -> TranscriptionSession:
+    """Returns the session after an update. Raises BadRequest when its prompt becomes too long."""
     include = session.include
     if change.include is not UNSET:
         include = [WORDS] if WORDS in (change.include or []) else None
-    audio = Audio(input=_input(session.audio.input, change.audio.input))
-    made = msgspec.structs.replace(session, audio=audio, include=include)
-    if len(prompt_of(made.audio.input.transcription)) > MAX_PROMPT:
+    audio = AudioSettings(input=_input(session.audio.input, change.audio.input))
+    if len(prompt_of(audio.input.transcription)) > MAX_PROMPT:
         raise BadRequest(f"prompt and keywords have more than {MAX_PROMPT} characters", code="prompt_too_long")
-    return made
+    return msgspec.structs.replace(session, audio=audio, include=include)
 
 
-def _input(now: Input, change: InputChange) -> Input:
-    made = now
+def _input(now: InputSettings, change: InputChange) -> InputSettings:
+    result = now
     if change.format is not UNSET:
-        made = msgspec.structs.replace(made, format=change.format or PcmFormat())
+        result = msgspec.structs.replace(result, format=change.format or PcmFormat())
     if change.transcription is not UNSET:
-        asked = change.transcription
-        transcription = Transcription() if asked is None else _merged(now.transcription, asked)
-        made = msgspec.structs.replace(made, transcription=transcription)
+        update = change.transcription
+        transcription = TranscriptionSettings() if update is None else _merge(now.transcription, update)
+        result = msgspec.structs.replace(result, transcription=transcription)
     if change.turn_detection is not UNSET:
-        made = msgspec.structs.replace(made, turn_detection=_vad(now.turn_detection, change.turn_detection))
-    return made
+        result = msgspec.structs.replace(result, turn_detection=_vad(now.turn_detection, change.turn_detection))
+    return result
 
 
 def _vad(now: Vad | None, change: ServerVadChange | SemanticVadChange | None) -> Vad | None:
@@ -71,37 +68,37 @@ def _vad(now: Vad | None, change: ServerVadChange | SemanticVadChange | None) ->
         case None:
             return None
         case ServerVadChange():
-            return _merged(now if isinstance(now, ServerVad) else ServerVad(), change)
+            return _merge(now if isinstance(now, ServerVad) else ServerVad(), change)
         case SemanticVadChange():
-            return _merged(now if isinstance(now, SemanticVad) else SemanticVad(), change)
+            return _merge(now if isinstance(now, SemanticVad) else SemanticVad(), change)
 
 
-def _merged(now: StructT, change: msgspec.Struct) -> StructT:
-    named = {name: value for name, value in msgspec.structs.asdict(change).items() if value is not UNSET}
-    return msgspec.structs.replace(now, **named)
+def _merge(now: SessionPartT, change: msgspec.Struct) -> SessionPartT:
+    fields = {name: value for name, value in msgspec.structs.asdict(change).items() if value is not UNSET}
+    return msgspec.structs.replace(now, **fields)
 
 
-def prompt_of(asked: Transcription) -> str:
-    """Whisper knows no keywords, but spells as its prompt does."""
-    return " ".join(part for part in (asked.prompt, ", ".join(asked.keywords or [])) if part)
+def prompt_of(settings: TranscriptionSettings) -> str:
+    """Returns the prompt with the keywords: Whisper knows no keywords, but spells as its prompt does."""
+    return " ".join(part for part in (settings.prompt, ", ".join(settings.keywords or [])) if part)
 
 
 def terms_of(session: TranscriptionSession) -> SessionTerms:
-    """What the lane is asked for."""
-    given = session.audio.input
-    detection = given.turn_detection
-    asked = SessionOptions(
+    """Returns what the session asks of the lane."""
+    settings = session.audio.input
+    detection = settings.turn_detection
+    options = SessionOptions(
         words=WORDS in (session.include or []),
         endpointing_s=_endpointing_s(detection),
-        language=given.transcription.language,
-        prompt=prompt_of(given.transcription),
+        language=settings.transcription.language,
+        prompt=prompt_of(settings.transcription),
         turns=True,
     )
     if isinstance(detection, ServerVad):
-        asked = msgspec.structs.replace(
-            asked, threshold=detection.threshold, prefix_s=detection.prefix_padding_ms / 1000
+        options = msgspec.structs.replace(
+            options, threshold=detection.threshold, prefix_s=detection.prefix_padding_ms / 1000
         )
-    return SessionTerms(encoding_of(given.format)[1], asked)
+    return SessionTerms(encoding_of(settings.format)[1], options)
 
 
 def _endpointing_s(detection: Vad | None) -> float | None:
@@ -114,8 +111,8 @@ def _endpointing_s(detection: Vad | None) -> float | None:
             return EAGER_S[detection.eagerness]
 
 
-def encoding_of(form: Format) -> tuple[KnownEncoding, int]:
-    """As the decoders call it, and its rate."""
+def encoding_of(form: AudioFormat) -> tuple[DecodableEncoding, int]:
+    """Returns the encoding, as the decoders call it, and its sample rate."""
     match form:
         case PcmFormat():
             return "pcm_s16le", form.rate
@@ -127,11 +124,11 @@ def encoding_of(form: Format) -> tuple[KnownEncoding, int]:
             assert_never(form)
 
 
-def noted(session: TranscriptionSession) -> str:
-    """For the session's record."""
+def encode_notes(session: TranscriptionSession) -> str:
+    """Returns the notes that are left in the session's log."""
     return msgspec.json.encode(session).decode()
 
 
-def recalled(notes: str) -> TranscriptionSession | None:
-    """What was noted; None: nothing was."""
+def decode_notes(notes: str) -> TranscriptionSession | None:
+    """Returns the session of some notes, and None when there are none."""
     return msgspec.json.decode(notes, type=TranscriptionSession) if notes else None

@@ -15,7 +15,7 @@ from gateway.errors import ConfigurationError, LogUnavailable
 
 Database = sqlite3.Connection
 SqlError = sqlite3.Error
-Failure = (sqlite3.Error, ValueError, OverflowError)
+SqliteFailure = (sqlite3.Error, ValueError, OverflowError)
 """What `sqlite3` raises: the latter two for values that it cannot pass on."""
 
 OLDEST_SQLITE = (3, 35, 0)

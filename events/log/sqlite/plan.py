@@ -12,7 +12,7 @@ from events.log.port import Append, Appended
 from events.log.rules import TopicState, advance, judge, may_join, rehearse
 from gateway.errors import LogError
 
-Outcome = list[Appended] | LogError
+AppendOutcome = list[Appended] | LogError
 
 
 class PlannedTopic(TopicState):
@@ -53,7 +53,7 @@ class Plan:
         self.topics = topics
         self.results = results
         self.rows: list[BlockRow] = []
-        self.outcomes: list[tuple[asyncio.Future[list[Appended]], Outcome]] = []
+        self.outcomes: list[tuple[asyncio.Future[list[Appended]], AppendOutcome]] = []
         self.created: dict[str, PlannedTopic] = {}
         self.closed: dict[str, PlannedTopic] = {}
         self.keys: list[tuple[PlannedTopic, str, Appended]] = []

@@ -19,7 +19,7 @@ import msgspec
 from events.log.port import Block, Commit, Retention, Wanted
 from events.log.rules import Result
 from events.log.sqlite.checkpoint import Checkpointer
-from events.log.sqlite.file import Failure, SqlError, unavailable
+from events.log.sqlite.file import SqlError, SqliteFailure, unavailable
 from events.log.sqlite.plan import AppendCall, Plan
 from events.log.sqlite.retention import Retainer
 from events.log.sqlite.store import Store
@@ -157,7 +157,7 @@ class Writer:
         now_ms = self.now_ms()
         try:
             plan, commits = self._store.write(calls, now_ms)
-        except Failure as err:
+        except SqliteFailure as err:
             self._announce([], [(call.future, unavailable(err)) for call in calls], size)
             return
         except BaseException:  # this thread ends, and nobody must wait for it
@@ -172,7 +172,7 @@ class Writer:
     def _do(self, job: WriterJob) -> None:
         try:
             result, commits = job.do(self._store, self._retainer)
-        except Failure as err:
+        except SqliteFailure as err:
             self._announce([], [(job.future, unavailable(err))], 0)
         else:
             self._announce(commits, [(job.future, result)], 0)

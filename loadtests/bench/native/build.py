@@ -21,5 +21,7 @@ def tool(name: str) -> Path:
             "The benchmark builds its load client from C and found no cc; on Debian: apt install gcc libc6-dev"
         )
     program.parent.mkdir(exist_ok=True)
-    subprocess.run([compiler, *FLAGS, "-o", str(program), str(source)], check=True)
+    unfinished = program.with_name(f"{name}.{os.getpid()}")  # another process may build the same program
+    subprocess.run([compiler, *FLAGS, "-o", str(unfinished), str(source)], check=True)
+    unfinished.replace(program)
     return program

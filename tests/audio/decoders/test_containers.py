@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audio.decoders.containers import Compressed
-from audio.decoders.formats import decoder
+from audio.decoders.decoder import decoder
 from audio.model.transcriber import SAMPLE_RATE, Samples
 from gateway.errors import BadRequest
-from tests.audio.feeding import cut, cuts, drain, film, flac, hear, muxed, opus, tone, video, written
+from tests.audio.feeding import cut, cuts, decode_all, decode_stream, film, flac, muxed, opus, tone, video, written
 
 CHROMIUM = Path(__file__).parents[1] / "data" / "chromium.webm"
 """2.94 s of MediaRecorder in Chromium 156, told to give a piece every 100 ms: 400 Hz for 1.5 s, then 800 Hz."""
@@ -36,11 +36,11 @@ def pitch(samples: Samples) -> float:
 @each_kind
 def test_a_stream_is_heard_as_it_was_and_as_long(kind: Compressed) -> None:
     one = decoder(kind, 48_000, 1, first=9)
-    heard = asyncio.run(drain(one, slices(STREAMS[kind], 100)))
-    assert len(heard) == SAMPLE_RATE
+    samples = asyncio.run(decode_stream(one, slices(STREAMS[kind], 100)))
+    assert len(samples) == SAMPLE_RATE
     assert one.samples == 9 + 48_000
     inner = slice(1600, -1600)
-    error = heard[inner] - tone(1.0, SAMPLE_RATE)[inner]
+    error = samples[inner] - tone(1.0, SAMPLE_RATE)[inner]
     assert float(np.sqrt(np.mean(error**2))) < 0.02, "Opus's pre-skip would shift it by 6.5 ms: an error of 0.5"
 
 
@@ -48,23 +48,23 @@ def test_a_stream_is_heard_as_it_was_and_as_long(kind: Compressed) -> None:
 @settings(deadline=None, max_examples=40)
 def test_how_the_bytes_were_cut_changes_nothing(kind: Compressed, places: list[int]) -> None:
     stream = STREAMS[kind]
-    np.testing.assert_array_equal(hear(kind, cut(stream, places)), hear(kind, [stream]))
+    np.testing.assert_array_equal(decode_all(kind, cut(stream, places)), decode_all(kind, [stream]))
 
 
 @each_kind
 def test_one_byte_at_a_time_is_as_good(kind: Compressed) -> None:
     stream = STREAMS[kind][:2500]
-    np.testing.assert_array_equal(hear(kind, slices(stream, 1)), hear(kind, [stream]))
+    np.testing.assert_array_equal(decode_all(kind, slices(stream, 1)), decode_all(kind, [stream]))
 
 
 @given(kinds, st.floats(0, 1))
 @settings(deadline=None, max_examples=40)
 def test_of_a_stream_that_was_cut_all_that_was_whole_is_heard(kind: Compressed, share: float) -> None:
     stream = STREAMS[kind]
-    whole, heard = hear(kind, [stream]), hear(kind, [stream[: int(share * len(stream))]])
-    assert len(heard) <= len(whole)
-    sure = max(0, len(heard) - SAMPLE_RATE // 20)  # The resampler ends it as if silence followed.
-    np.testing.assert_allclose(heard[:sure], whole[:sure], atol=1e-5)
+    whole, samples = decode_all(kind, [stream]), decode_all(kind, [stream[: int(share * len(stream))]])
+    assert len(samples) <= len(whole)
+    sure = max(0, len(samples) - SAMPLE_RATE // 20)  # The resampler ends it as if silence followed.
+    np.testing.assert_allclose(samples[:sure], whole[:sure], atol=1e-5)
 
 
 @given(kinds, st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=40), st.integers(0, 40)), min_size=1, max_size=6))
@@ -75,45 +75,45 @@ def test_broken_bytes_are_skipped_or_refused(kind: Compressed, faults: list[tupl
         at = int(share * len(stream))
         stream = stream[:at] + put_in + stream[at + left_out :]
     try:
-        heard = hear(kind, slices(stream, 1000))
+        samples = decode_all(kind, slices(stream, 1000))
     except BadRequest as error:
         refused = error.code
     else:
         refused = None
-        assert np.all(np.abs(heard) <= 1.0)
+        assert np.all(np.abs(samples) <= 1.0)
     assert refused in (None, "bad_audio")
 
 
 def test_chromiums_recorder_is_heard_piece_by_piece() -> None:
     async def run() -> Samples:
         one = decoder("webm_opus", 16_000, 1)
-        heard = np.zeros(0, np.float32)
+        samples = np.zeros(0, np.float32)
         rest = CHROMIUM.read_bytes()
         try:
             for number, size in enumerate(CHROMIUM_PIECES, 1):
                 piece, rest = rest[:size], rest[size:]
-                heard = np.concatenate((heard, await one.feed(piece)))
-                behind_s = 0.1 * number - len(heard) / SAMPLE_RATE
+                samples = np.concatenate((samples, await one.feed(piece)))
+                behind_s = 0.1 * number - len(samples) / SAMPLE_RATE
                 assert behind_s < 0.2, "its packets last 60 ms, and it holds one back itself"
-            return np.concatenate((heard, await one.end()))
+            return np.concatenate((samples, await one.flush()))
         finally:
             one.close()
 
-    heard = asyncio.run(run())
-    assert len(heard) == 49 * 60 * SAMPLE_RATE // 1000
-    assert pitch(heard[4000:20_000]) == pytest.approx(400, abs=2)
-    assert pitch(heard[28_000:44_000]) == pytest.approx(800, abs=2)
+    samples = asyncio.run(run())
+    assert len(samples) == 49 * 60 * SAMPLE_RATE // 1000
+    assert pitch(samples[4000:20_000]) == pytest.approx(400, abs=2)
+    assert pitch(samples[28_000:44_000]) == pytest.approx(800, abs=2)
 
 
 def test_a_page_of_ogg_is_heard_when_its_last_byte_is_there() -> None:
     async def run() -> None:
         one = decoder("ogg_opus", 16_000, 1)
         pages = [b"OggS" + page for page in STREAMS["ogg_opus"].split(b"OggS")[1:]]
-        heard = 0
+        samples = 0
         try:
             for number, page in enumerate(pages[:-1], -1):  # The first two are headers.
-                heard += len(await one.feed(page))
-                assert 0.02 * number - heard / SAMPLE_RATE < 0.045, "pre-skip 6.5 ms, resampler up to 37"
+                samples += len(await one.feed(page))
+                assert 0.02 * number - samples / SAMPLE_RATE < 0.045, "pre-skip 6.5 ms, resampler up to 37"
         finally:
             one.close()
 
@@ -137,21 +137,21 @@ def unknown_length(stream: bytes) -> bytes:
 
 
 def test_live_flac_ends_where_it_ends() -> None:
-    np.testing.assert_array_equal(hear("flac", [unknown_length(flac())]), hear("flac", [flac()]))
+    np.testing.assert_array_equal(decode_all("flac", [unknown_length(flac())]), decode_all("flac", [flac()]))
 
 
 def test_flac_may_have_tags_behind_it_and_24_bits_and_two_channels() -> None:
     sound = tone(0.5, 48_000)
     stream = written(np.stack([sound, np.zeros_like(sound)], 1), 48_000, "FLAC", "PCM_24")
-    heard = hear("flac", slices(stream + b"TAG" + bytes(125), 3000))
-    np.testing.assert_allclose(heard[1600:-1600], tone(0.5, SAMPLE_RATE)[1600:-1600] / 2, atol=1e-3)
+    samples = decode_all("flac", slices(stream + b"TAG" + bytes(125), 3000))
+    np.testing.assert_allclose(samples[1600:-1600], tone(0.5, SAMPLE_RATE)[1600:-1600] / 2, atol=1e-3)
 
 
 def test_opus_may_have_two_channels_long_pages_and_a_film_beside_it() -> None:
-    heard = hear("ogg_opus", [opus("ogg", layout="stereo", page_ms=500)])
-    assert len(heard) == SAMPLE_RATE
-    assert pitch(heard) == pytest.approx(440, abs=2)
-    assert len(hear("webm_opus", slices(film(), 500))) == SAMPLE_RATE
+    samples = decode_all("ogg_opus", [opus("ogg", layout="stereo", page_ms=500)])
+    assert len(samples) == SAMPLE_RATE
+    assert pitch(samples) == pytest.approx(440, abs=2)
+    assert len(decode_all("webm_opus", slices(film(), 500))) == SAMPLE_RATE
 
 
 def test_ten_minutes_of_silence_in_a_few_bytes_come_30_seconds_at_a_time() -> None:
@@ -162,7 +162,7 @@ def test_ten_minutes_of_silence_in_a_few_bytes_come_30_seconds_at_a_time() -> No
         one = decoder("flac", 16_000, 1)
         try:
             came = [len(await one.feed(stream)), len(await one.feed(b""))]
-            while count := len(await one.end()):
+            while count := len(await one.flush()):
                 came.append(count)
             return came
         finally:
@@ -193,5 +193,5 @@ def test_ten_minutes_of_silence_in_a_few_bytes_come_30_seconds_at_a_time() -> No
 )
 def test_what_is_not_taken_is_refused_in_a_sentence(kind: Compressed, make: Callable[[], bytes], says: str) -> None:
     with pytest.raises(BadRequest, match=says) as caught:
-        hear(kind, slices(make(), 4000))
+        decode_all(kind, slices(make(), 4000))
     assert caught.value.code == "bad_audio"

@@ -24,7 +24,7 @@ SPEECH = Path(__file__).parents[1] / "data" / "jfk.flac"
 
 
 @contextmanager
-def stored(data: bytes) -> Iterator[io.BufferedRandom]:
+def file_with(data: bytes) -> Iterator[io.BufferedRandom]:
     with tempfile.TemporaryFile() as file:
         file.write(data)
         file.flush()
@@ -32,8 +32,8 @@ def stored(data: bytes) -> Iterator[io.BufferedRandom]:
 
 
 @contextmanager
-def opened(data: bytes, name: str = "a.bin") -> Iterator[Sound]:
-    with stored(data) as file:
+def sound_of(data: bytes, name: str = "a.bin") -> Iterator[Sound]:
+    with file_with(data) as file:
         sound = Sound(file, name)
         try:
             sound.open()
@@ -42,8 +42,8 @@ def opened(data: bytes, name: str = "a.bin") -> Iterator[Sound]:
             sound.close()
 
 
-def heard(data: bytes) -> Samples:
-    with opened(data) as sound:
+def samples_of(data: bytes) -> Samples:
+    with sound_of(data) as sound:
         return np.concatenate([*iter_blocks(sound), np.zeros(0, np.float32)])
 
 
@@ -53,7 +53,7 @@ def iter_blocks(sound: Sound) -> Iterator[Samples]:
 
 
 def refusal(data: bytes, name: str = "a.bin") -> str:
-    with pytest.raises(BadRequest) as refused, opened(data, name):
+    with pytest.raises(BadRequest) as refused, sound_of(data, name):
         pass
     assert refused.value.code == "bad_audio"
     return refused.value.detail
@@ -103,26 +103,26 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_of_this_kind_is_heard_as_long_and_as_high_as_it_is(kind: str) -> None:
-    samples = heard(KINDS[kind]())
+    samples = samples_of(KINDS[kind]())
     assert len(samples) / SAMPLE_RATE == pytest.approx(2.0, abs=0.06)
     assert pitch(samples) == pytest.approx(440, abs=3)
     assert 0.2 < np.abs(samples).max() <= 1.0
 
 
 def test_a_long_file_comes_in_blocks_and_says_how_long_it_is() -> None:
-    with opened(written(np.zeros(25 * SAMPLE_RATE, np.float32), SAMPLE_RATE, "WAV")) as sound:
+    with sound_of(written(np.zeros(25 * SAMPLE_RATE, np.float32), SAMPLE_RATE, "WAV")) as sound:
         assert sound.duration_s == 25
         assert [len(block) for block in iter_blocks(sound)] == [BLOCK, BLOCK, BLOCK // 2]
 
 
 def test_channels_are_put_together() -> None:
     sides = np.stack([tone(1.0, 16_000), np.zeros(16_000, np.float32)], axis=1)
-    assert np.abs(heard(written(sides, 16_000, "WAV", "FLOAT"))).max() == pytest.approx(0.25, abs=0.01)
+    assert np.abs(samples_of(written(sides, 16_000, "WAV", "FLOAT"))).max() == pytest.approx(0.25, abs=0.01)
 
 
 def test_samples_that_are_no_numbers_are_silence() -> None:
     wild = np.array([np.nan, np.inf, -np.inf, 5.0, -5.0, 0.5], np.float32)
-    assert heard(written(wild, 16_000, "WAV", "FLOAT")).tolist() == [0, 0, 0, 1, -1, 0.5]
+    assert samples_of(written(wild, 16_000, "WAV", "FLOAT")).tolist() == [0, 0, 0, 1, -1, 0.5]
 
 
 def test_two_files_of_different_rates_joined_are_both_heard_at_their_own() -> None:
@@ -147,15 +147,15 @@ def test_samples_of_every_form_of_libav_are_the_same(form: str) -> None:
 
 
 def test_of_a_file_that_was_cut_what_is_whole_is_heard() -> None:
-    whole, cut = SPEECH.read_bytes(), SPEECH.read_bytes()[:100_000]
-    assert 5 < len(heard(cut)) / SAMPLE_RATE < 6
-    assert np.array_equal(heard(cut), heard(whole)[: len(heard(cut))])
+    whole, shortened = SPEECH.read_bytes(), SPEECH.read_bytes()[:100_000]
+    assert 5 < len(samples_of(shortened)) / SAMPLE_RATE < 6
+    assert np.array_equal(samples_of(shortened), samples_of(whole)[: len(samples_of(shortened))])
 
 
 def test_behind_a_broken_frame_the_rest_is_heard() -> None:
     data = bytearray(SPEECH.read_bytes())
     data[80_000:80_400] = bytes(400)
-    assert len(heard(bytes(data))) / SAMPLE_RATE > 10.5
+    assert len(samples_of(bytes(data))) / SAMPLE_RATE > 10.5
 
 
 REFUSED = {
@@ -172,9 +172,9 @@ REFUSED = {
 
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_is_no_audio_is_refused_with_what_was_seen(what: str) -> None:
-    data, said = REFUSED[what]
+    data, reason = REFUSED[what]
     detail = refusal(data, "talk.wav")
-    assert said in detail
+    assert reason in detail
     assert detail.startswith("talk.wav")
 
 
@@ -193,7 +193,7 @@ def test_a_playlist_reads_no_file_of_this_machine(playlist: str) -> None:
 def test_a_file_that_lasts_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "MAX_FILE_S", 15)
     assert "has 25 s of audio; at most 15 are taken" in refusal(written(tone(25.0, 8000), 8000, "WAV"))
-    with opened(opus("webm", 25.0)) as sound, pytest.raises(BadRequest, match="has 20 s"):  # noqa: PT012 - which of the two reads finds it is libav's
+    with sound_of(opus("webm", 25.0)) as sound, pytest.raises(BadRequest, match="has 20 s"):  # noqa: PT012 - which of the two reads finds it is libav's
         sound.read()
         sound.read()
 
@@ -208,7 +208,7 @@ def test_rates_and_channels_that_are_none_are_refused() -> None:
 
 def test_once_closed_it_reads_nothing_and_holds_nothing() -> None:
     process = psutil.Process()
-    with stored(flac(25.0)) as file:
+    with file_with(flac(25.0)) as file:
         before = process.num_fds()
         sound = Sound(file)
         sound.open()
@@ -221,7 +221,7 @@ def test_once_closed_it_reads_nothing_and_holds_nothing() -> None:
 
 
 def test_closing_waits_for_a_read_on_another_thread() -> None:
-    with stored(muxed("webm", "libopus", tone(30.0, 48_000), 48_000)) as file:
+    with file_with(muxed("webm", "libopus", tone(30.0, 48_000), 48_000)) as file:
         sound = Sound(file)
         sound.open()
         lengths: list[int] = []
@@ -234,7 +234,7 @@ def test_closing_waits_for_a_read_on_another_thread() -> None:
 
 
 def test_closed_before_it_was_opened_it_is_nothing() -> None:
-    with stored(flac(1.0)) as file:
+    with file_with(flac(1.0)) as file:
         sound = Sound(file)
         sound.close()
         sound.open()
@@ -243,4 +243,4 @@ def test_closed_before_it_was_opened_it_is_nothing() -> None:
 
 def test_the_speech_is_the_speech() -> None:
     expected, _ = soundfile.read(SPEECH, dtype="float32")
-    assert np.array_equal(heard(SPEECH.read_bytes()), expected)
+    assert np.array_equal(samples_of(SPEECH.read_bytes()), expected)

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audio.decoders.formats import MULAW, Decoder, bad_audio, decoder
+from audio.decoders.decoder import decoder
+from audio.decoders.formats import ALAW, MULAW, Decoder, Encoding, bad_audio
 from audio.decoders.resample import Resampler
-from audio.messages import Encoding
-from tests.audio.feeding import cut, cuts, drain, hear, tone
+from tests.audio.feeding import cut, cuts, decode_all, decode_stream, tone
 
 RAW: list[Encoding] = ["pcm_s16le", "pcm_f32le", "mulaw"]
 RATES = [8000, 11_025, 16_000, 22_050, 24_000, 44_100, 48_000]
@@ -37,7 +37,7 @@ def test_bad_audio_is_told_as_such_and_is_not_to_be_sent_again() -> None:
 
 def test_16_bits_are_exact() -> None:
     values = np.arange(-(2**15), 2**15, dtype="<i2")
-    np.testing.assert_array_equal(hear("pcm_s16le", [values.tobytes()]), values / np.float32(2**15))
+    np.testing.assert_array_equal(decode_all("pcm_s16le", [values.tobytes()]), values / np.float32(2**15))
 
 
 def test_mu_law_is_what_libav_makes_of_it() -> None:
@@ -49,20 +49,20 @@ def test_mu_law_is_what_libav_makes_of_it() -> None:
 
 def test_what_is_no_number_is_silence_and_what_is_too_loud_is_as_loud_as_can_be() -> None:
     data = np.array([0.5, np.nan, np.inf, -np.inf, 1.5, -7e30, -1.0], "<f4").tobytes()
-    np.testing.assert_array_equal(hear("pcm_f32le", [data]), np.array([0.5, 0, 0, 0, 1, -1, -1], np.float32))
+    np.testing.assert_array_equal(decode_all("pcm_f32le", [data]), np.array([0.5, 0, 0, 0, 1, -1, -1], np.float32))
 
 
 @given(st.binary(max_size=4000), st.sampled_from(RAW), st.sampled_from(RATES), st.integers(1, 2))
 @settings(deadline=None, max_examples=60)
 def test_garbage_stays_bounded(data: bytes, encoding: Encoding, rate: int, channels: int) -> None:
-    heard = hear(encoding, [data], rate, channels)
-    assert heard.dtype == np.float32
-    assert np.all(np.abs(heard) <= 1.0)
+    samples_out = decode_all(encoding, [data], rate, channels)
+    assert samples_out.dtype == np.float32
+    assert np.all(np.abs(samples_out) <= 1.0)
 
 
 def test_two_channels_are_heard_as_their_mean() -> None:
     pairs = np.array([[100, 300], [-32768, 32767], [5, -5]], "<i2")
-    np.testing.assert_array_equal(hear("pcm_s16le", [pairs.tobytes()], channels=2) * 2**15, [200, -0.5, 0])
+    np.testing.assert_array_equal(decode_all("pcm_s16le", [pairs.tobytes()], channels=2) * 2**15, [200, -0.5, 0])
 
 
 @given(st.binary(min_size=1, max_size=6000), cuts, st.sampled_from(RAW), st.sampled_from(RATES), st.integers(1, 2))
@@ -72,11 +72,11 @@ def test_how_the_bytes_were_cut_changes_nothing(
 ) -> None:
     whole = decoder(encoding, rate, channels)
     pieces = decoder(encoding, rate, channels)
-    heard = asyncio.run(drain(whole, [data]))
-    np.testing.assert_array_equal(asyncio.run(drain(pieces, cut(data, places))), heard)
+    samples_out = asyncio.run(decode_stream(whole, [data]))
+    np.testing.assert_array_equal(asyncio.run(decode_stream(pieces, cut(data, places))), samples_out)
     count = len(data) // (WIDTHS[encoding] * channels)
     assert whole.samples == pieces.samples == count, "what is not a whole sample is no sample"
-    assert abs(len(heard) - count * 16_000 / rate) < 1
+    assert abs(len(samples_out) - count * 16_000 / rate) < 1
 
 
 @pytest.mark.parametrize("rate", RATES)
@@ -84,11 +84,11 @@ def test_a_stream_is_as_long_and_sounds_the_same_at_16_khz(rate: int) -> None:
     samples = tone(1.0, rate)[:-7]
     one = decoder("pcm_f32le", rate, 1, first=1000)
     data = samples.astype("<f4").tobytes()
-    heard = asyncio.run(drain(one, [data[at : at + 640] for at in range(0, len(data), 640)]))
+    samples_out = asyncio.run(decode_stream(one, [data[at : at + 640] for at in range(0, len(data), 640)]))
     assert one.samples == 1000 + len(samples)
-    assert abs(len(heard) - len(samples) * 16_000 / rate) < 1
+    assert abs(len(samples_out) - len(samples) * 16_000 / rate) < 1
     inner = slice(1600, 14_000)
-    np.testing.assert_allclose(heard[inner], tone(1.0, 16_000)[: len(heard)][inner], atol=1e-3)
+    np.testing.assert_allclose(samples_out[inner], tone(1.0, 16_000)[: len(samples_out)][inner], atol=1e-3)
 
 
 @pytest.mark.parametrize("rate", RATES)
@@ -112,8 +112,21 @@ def test_a_decoder_of_16_khz_pcm_costs_next_to_nothing_and_needs_no_library() ->
     finally:
         tracemalloc.stop()
     program = (
-        "import asyncio, sys; from audio.decoders.formats import decoder\n"
+        "import asyncio, sys; from audio.decoders.decoder import decoder\n"
         "asyncio.run(decoder('pcm_s16le', 16000, 1).feed(bytes(640)))\n"
         "print(*{'soxr', 'soundfile', 'av'} & set(sys.modules))"
     )
     assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("code", "sample"), [(0xD5, 8), (0x55, -8), (0xAA, 32_256), (0x2A, -32_256), (0xD4, 24), (0xC5, 264), (0xF5, 528)]
+)
+def test_a_law_is_that_of_g711(code: int, sample: int) -> None:
+    assert round(float(ALAW[code]) * 2**15) == sample
+
+
+def test_a_law_is_as_long_as_its_bytes() -> None:
+    samples = asyncio.run(decode_stream(decoder("alaw", 8000, 1), [bytes([0xD5] * 800), bytes([0x55] * 800)]))
+    assert len(samples) == 3200
+    assert np.abs(samples).max() < 0.001

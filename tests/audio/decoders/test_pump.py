@@ -11,7 +11,7 @@ from audio.decoders import pump
 from audio.decoders.formats import bad_audio
 from audio.decoders.pump import MAX_HELD, TRAILER_BYTES, Kind, Pump, PumpedPiece, Read, UndecodableStream
 from gateway.errors import BadRequest
-from tests.audio.feeding import DEADLINE_S, drain
+from tests.audio.feeding import DEADLINE_S, decode_stream
 
 MAGIC = b"----"
 
@@ -42,7 +42,7 @@ def silence(samples: int, rate: int = 16_000) -> PumpedPiece:
     return PumpedPiece(np.zeros(samples, np.float32), rate)
 
 
-def opened(rate: int = 16_000, first: int = 0, kind: Kind | None = None) -> Pump:
+def new_pump(rate: int = 16_000, first: int = 0, kind: Kind | None = None) -> Pump:
     return Pump(kind or Kind("Bytes", MAGIC, each_byte), rate, first=first)
 
 
@@ -52,7 +52,7 @@ async def fed(one: Pump, data: bytes) -> int:
 
 def test_the_samples_of_a_piece_come_with_that_piece() -> None:
     async def run() -> list[int]:
-        one = opened()
+        one = new_pump()
         try:
             return [await fed(one, data) for data in (b"-", b"---", b"\5", b"", b"--\3\4", b"-")]
         finally:
@@ -62,17 +62,17 @@ def test_the_samples_of_a_piece_come_with_that_piece() -> None:
 
 
 def test_samples_are_counted_from_the_first_at_the_rate_named() -> None:
-    one = opened(48_000, first=100)
-    assert len(asyncio.run(drain(one, [MAGIC, b"\5\5"]))) == 10
+    one = new_pump(48_000, first=100)
+    assert len(asyncio.run(decode_stream(one, [MAGIC, b"\5\5"]))) == 10
     assert one.samples == 130
 
 
 def test_more_than_30_seconds_wait_and_none_is_lost() -> None:
     async def run() -> list[int]:
-        one = opened()
+        one = new_pump()
         try:
             came = [await fed(one, MAGIC + b"mmmmm\7"), await fed(one, b""), await fed(one, b"\2")]
-            while count := len(await one.end()):
+            while count := len(await one.flush()):
                 came.append(count)
             return came
         finally:
@@ -86,20 +86,20 @@ def test_more_than_30_seconds_wait_and_none_is_lost() -> None:
 def test_a_stream_that_is_held_back_and_comes_on_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pump, "MAX_WAITING_BYTES", 10)
     with pytest.raises(BadRequest, match="wait behind 30 s of decoded audio"):
-        asyncio.run(drain(opened(), [MAGIC, *[b"mmm"] * 8]))
+        asyncio.run(decode_stream(new_pump(), [MAGIC, *[b"mmm"] * 8]))
 
 
 def test_bytes_without_a_sample_are_refused_wherever_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pump, "STALL_BYTES", 100)
     quiet = b"-" * 60
-    assert len(asyncio.run(drain(opened(), [MAGIC, quiet, b"\1", quiet, b"\1", quiet]))) == 2
+    assert len(asyncio.run(decode_stream(new_pump(), [MAGIC, quiet, b"\1", quiet, b"\1", quiet]))) == 2
     with pytest.raises(BadRequest, match="100 bytes of the Bytes stream, and not one sample"):
-        asyncio.run(drain(opened(), [MAGIC, b"\1", quiet, quiet]))
+        asyncio.run(decode_stream(new_pump(), [MAGIC, b"\1", quiet, quiet]))
 
 
 def test_another_beginning_is_refused_before_there_is_a_thread() -> None:
     with pytest.raises(BadRequest, match=r"expected Bytes \(it begins with b'----'\), but .* b'--RI'") as caught:
-        asyncio.run(drain(opened(), [b"--", b"R", b"I"]))
+        asyncio.run(decode_stream(new_pump(), [b"--", b"R", b"I"]))
     assert caught.value.code == "bad_audio"
 
 
@@ -109,7 +109,7 @@ def test_another_beginning_is_refused_before_there_is_a_thread() -> None:
 )
 def test_what_was_whole_comes_first_and_then_the_failure_every_time(step: bytes, says: str) -> None:
     async def run() -> None:
-        one = opened()
+        one = new_pump()
         try:
             assert await fed(one, MAGIC + b"\5" + step + b"\5") == 5
             for _ in range(2):
@@ -117,7 +117,7 @@ def test_what_was_whole_comes_first_and_then_the_failure_every_time(step: bytes,
                     await fed(one, b"\1")
                 assert caught.value.code == "bad_audio"
             with pytest.raises(BadRequest, match=says):
-                await one.end()
+                await one.flush()
         finally:
             one.close()
 
@@ -126,7 +126,7 @@ def test_what_was_whole_comes_first_and_then_the_failure_every_time(step: bytes,
 
 def test_a_fault_of_ours_is_not_called_bad_audio() -> None:
     with pytest.raises(ZeroDivisionError):
-        asyncio.run(drain(opened(), [MAGIC + b"?"]))
+        asyncio.run(decode_stream(new_pump(), [MAGIC + b"?"]))
 
 
 def test_a_library_that_misses_the_end_of_a_cut_stream_is_not_heard() -> None:
@@ -134,13 +134,13 @@ def test_a_library_that_misses_the_end_of_a_cut_stream_is_not_heard() -> None:
         yield from each_byte(read)
         raise UndecodableStream("no end")
 
-    assert len(asyncio.run(drain(opened(kind=Kind("Bytes", MAGIC, demanding)), [MAGIC, b"\5"]))) == 5
+    assert len(asyncio.run(decode_stream(new_pump(kind=Kind("Bytes", MAGIC, demanding)), [MAGIC, b"\5"]))) == 5
 
 
 def test_tags_behind_the_end_are_passed_over_and_a_second_stream_is_refused() -> None:
-    assert len(asyncio.run(drain(opened(), [MAGIC + b"\5.", b"TAG" + bytes(125)]))) == 5
+    assert len(asyncio.run(decode_stream(new_pump(), [MAGIC + b"\5.", b"TAG" + bytes(125)]))) == 5
     with pytest.raises(BadRequest, match="the Bytes stream was over, and more follows"):
-        asyncio.run(drain(opened(), [MAGIC + b"\5.", bytes(TRAILER_BYTES), b"x"]))
+        asyncio.run(decode_stream(new_pump(), [MAGIC + b"\5.", bytes(TRAILER_BYTES), b"x"]))
 
 
 def test_a_feed_that_was_cancelled_loses_nothing() -> None:
@@ -151,7 +151,7 @@ def test_a_feed_that_was_cancelled_loses_nothing() -> None:
         yield from each_byte(read)
 
     async def run() -> int:
-        one = opened(kind=Kind("Bytes", MAGIC, slow))
+        one = new_pump(kind=Kind("Bytes", MAGIC, slow))
         try:
             waiting = asyncio.ensure_future(one.feed(MAGIC + b"\5"))
             await asyncio.sleep(0)
@@ -167,7 +167,7 @@ def test_a_feed_that_was_cancelled_loses_nothing() -> None:
 @pytest.mark.parametrize("data", [b"", b"-", MAGIC, MAGIC + b"\5", MAGIC + b"mmm", MAGIC + b"\5!", MAGIC + b"."])
 def test_close_ends_the_thread_whatever_it_does(data: bytes) -> None:
     async def run() -> None:
-        one = opened()
+        one = new_pump()
         await fed(one, data)
         one.close()
         one.close()

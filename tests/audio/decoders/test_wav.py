@@ -9,9 +9,9 @@ import pytest
 import soundfile
 from hypothesis import given, settings
 
-from audio.decoders.formats import decoder
+from audio.decoders.decoder import decoder
 from gateway.errors import BadRequest
-from tests.audio.feeding import cut, cuts, drain, hear, tone, written
+from tests.audio.feeding import cut, cuts, decode_all, decode_stream, tone, written
 
 SOUND = tone(0.2, 16_000)
 FILE = written(SOUND, 16_000, "WAV", "PCM_16")
@@ -36,34 +36,34 @@ def form(tag: int, channels: int, rate: int, bits: int) -> bytes:
 def test_every_form_is_heard_as_libsndfile_hears_it(container: str, subtype: str) -> None:
     file = written(SOUND, 16_000, container, subtype)
     expected, _ = soundfile.read(io.BytesIO(file), dtype="float32")
-    np.testing.assert_array_equal(hear("wav", [file]), expected)
+    np.testing.assert_array_equal(decode_all("wav", [file]), expected)
 
 
 @pytest.mark.parametrize("size", [0, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF])
 def test_a_size_that_nobody_knew_means_to_the_end(size: int) -> None:
     stream = riff(FORMAT, chunk(b"data", PCM, size))
-    np.testing.assert_array_equal(hear("wav", [stream]), hear("wav", [FILE]))
+    np.testing.assert_array_equal(decode_all("wav", [stream]), decode_all("wav", [FILE]))
 
 
 @given(cuts)
 @settings(deadline=None, max_examples=60)
 def test_other_chunks_and_any_cutting_change_nothing(places: list[int]) -> None:
     stream = riff(chunk(b"JUNK", b"odd"), FORMAT, chunk(b"LIST", bytes(70)), chunk(b"data", PCM), chunk(b"id3 ", b"x"))
-    np.testing.assert_array_equal(hear("wav", cut(stream, places)), hear("wav", [FILE]))
+    np.testing.assert_array_equal(decode_all("wav", cut(stream, places)), decode_all("wav", [FILE]))
 
 
 def test_its_own_rate_and_channels_count_and_samples_are_told_at_the_rate_named() -> None:
     sound = tone(1.0, 44_100)
     one = decoder("wav", 16_000, 1, first=500)
-    heard = asyncio.run(drain(one, [written(np.stack([sound, sound], 1), 44_100, "WAV", "FLOAT")]))
-    assert len(heard) == 16_000
+    samples = asyncio.run(decode_stream(one, [written(np.stack([sound, sound], 1), 44_100, "WAV", "FLOAT")]))
+    assert len(samples) == 16_000
     assert one.samples == 16_500
-    np.testing.assert_allclose(heard[1600:-1600], tone(1.0, 16_000)[1600:-1600], atol=1e-3)
+    np.testing.assert_allclose(samples[1600:-1600], tone(1.0, 16_000)[1600:-1600], atol=1e-3)
 
 
 def test_a_stream_cut_anywhere_is_heard_as_far_as_it_goes() -> None:
     for end in (0, 3, 11, 13, 30, 43, 44, 45, 46, 1001):
-        assert len(hear("wav", [FILE[:end]])) == max(0, end - 44) // 2
+        assert len(decode_all("wav", [FILE[:end]])) == max(0, end - 44) // 2
 
 
 @pytest.mark.parametrize(
@@ -83,5 +83,5 @@ def test_a_stream_cut_anywhere_is_heard_as_far_as_it_goes() -> None:
 )
 def test_what_is_not_taken_is_refused_in_a_sentence(stream: bytes, says: str) -> None:
     with pytest.raises(BadRequest, match=says) as caught:
-        hear("wav", [stream[at : at + 60_000] for at in range(0, len(stream), 60_000)])
+        decode_all("wav", [stream[at : at + 60_000] for at in range(0, len(stream), 60_000)])
     assert caught.value.code == "bad_audio"

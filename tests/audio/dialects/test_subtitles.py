@@ -10,7 +10,8 @@ from openai.types.audio import TranscriptionVerbose
 from audio.dialects import subtitles
 from audio.dialects.subtitles import LINE, MAX_CUE_S, Subtitle, joined, plain, spans_of, srt, verbose, vtt
 from audio.languages import NAMES, code_of, name_of
-from audio.messages import Final, Word
+from audio.messages import Final
+from audio.model.transcriber import Word
 
 
 def final(text: str, start: float = 0.0, word_s: float = 0.4, pauses: dict[str, float] | None = None) -> Final:
@@ -97,8 +98,8 @@ def test_an_arrow_in_the_text_is_none_of_the_format() -> None:
 
 
 def test_a_long_subtitle_is_in_two_lines_of_one_length() -> None:
-    said = srt(Subtitle(0, 5, "It was late, and nobody in the house was awake any more"), 1)
-    assert said.splitlines()[2:4] == ["It was late, and nobody in", "the house was awake any more"]
+    subtitle = srt(Subtitle(0, 5, "It was late, and nobody in the house was awake any more"), 1)
+    assert subtitle.splitlines()[2:4] == ["It was late, and nobody in", "the house was awake any more"]
 
 
 # JSON
@@ -110,15 +111,15 @@ def test_json_is_the_text_and_the_seconds_that_began() -> None:
         Final(segment=1, text="", start=2, end=3, confidence=0, language="en"),
         final("Bye."),
     ]
-    said = decoded(plain(finals, 8.47))
-    assert said == {"text": "Hello there. Bye.", "usage": {"type": "duration", "seconds": 9}}
+    transcript = decoded(plain(finals, 8.47))
+    assert transcript == {"text": "Hello there. Bye.", "usage": {"type": "duration", "seconds": 9}}
 
 
 def test_verbose_json_is_what_the_sdk_expects() -> None:
     finals = [final(TALK), final("And then.", 20.0)]
-    said = decoded(verbose(finals, 31.25, "en", words=True, segments=True))
-    parsed = TranscriptionVerbose.model_validate(said)
-    assert (said["task"], parsed.language, parsed.duration) == ("transcribe", "english", 31.25)
+    transcript = decoded(verbose(finals, 31.25, "en", words=True, segments=True))
+    parsed = TranscriptionVerbose.model_validate(transcript)
+    assert (transcript["task"], parsed.language, parsed.duration) == ("transcribe", "english", 31.25)
     assert parsed.text == joined(finals)
     assert [word.word for word in parsed.words or []] == parsed.text.split()
     segments = parsed.segments or []
@@ -144,10 +145,10 @@ def test_a_confidence_of_zero_has_a_logarithm() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "code"), [("en", "en"), ("EN", "en"), ("English", "en"), (" yue ", "yue"), ("xx", "xx")]
+    ("name", "code"), [("en", "en"), ("EN", "en"), ("English", "en"), (" yue ", "yue"), ("xx", "xx")]
 )
-def test_a_language_is_known_by_code_and_name(said: str, code: str) -> None:
-    assert code_of(said) == code
+def test_a_language_is_known_by_code_and_name(name: str, code: str) -> None:
+    assert code_of(name) == code
 
 
 def test_each_language_has_a_name() -> None:

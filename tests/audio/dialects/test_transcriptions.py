@@ -1,75 +1,66 @@
-"""The route of file transcription, with a model that hears exactly what was spoken: fields, refusals, leaving."""
+"""OpenAI's transcription API: what the fields of a request may be, and what a stream of the answer does."""
 
 import asyncio
-import io
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx2
-import psutil
 import pytest
-import soundfile
 
-from audio.model.desk import Desk
-from audio.model.fake import FakeTranscriber, FakeVoice, spoken
-from audio.model.models import Models
-from audio.model.transcriber import SAMPLE_RATE
-from audio.upload import Uploads
-from gateway.access.auth import Grants, Principal
-from gateway.errors import BadRequest, Forbidden
-from routes import transcriptions
-from routes.multipart import UploadForm
-from routes.transcriptions import Asked, asked_in
-
-DEADLINE_S = 10.0
-
-
-def form(**fields: str | list[str]) -> UploadForm:
-    made = UploadForm()
-    made.file_name = "a.wav"
-    made.fields = {
-        name.replace("__", "[]"): value if isinstance(value, list) else [value] for name, value in fields.items()
-    }
-    return made
+from audio.dialects import transcriptions
+from audio.dialects.transcriptions import (
+    MAX_UNSENT_BYTES,
+    SEND_S,
+    TranscriptionRequest,
+    TranscriptSource,
+    parse_request,
+)
+from audio.messages import Final
+from audio.upload import FileTranscription, Progress
+from gateway.errors import BadRequest, TrilaneError
+from tests.support.virtual_time import simulated
 
 
-def asked(**fields: str | list[str]) -> Asked:
-    return asked_in(form(**fields), lambda code: code in ("en", "fr"))
+def request(**fields: str | list[str]) -> TranscriptionRequest:
+    """Parses a form; `__` at the end of a field's name stands for brackets."""
+    form = {name.replace("__", "[]"): value if isinstance(value, list) else [value] for name, value in fields.items()}
+    return parse_request(form, lambda code: code in ("en", "fr"))
 
 
-# What is asked
+# The fields
 
 
-def test_without_fields_it_is_json_in_a_language_to_be_found() -> None:
-    said = asked()
-    assert (said.format, said.stream, said.language, said.prompt) == ("json", False, None, "")
-    assert (said.listening().words, said.listening().interim_results) == (False, False)
+def test_without_fields_it_is_json_in_a_language_to_be_detected() -> None:
+    parsed = request()
+    assert (parsed.format, parsed.stream, parsed.language, parsed.prompt) == ("json", False, None, "")
+    assert (parsed.options.words, parsed.options.interim_results) == (False, False)
 
 
-def test_what_is_not_known_is_passed_over() -> None:
-    assert asked(model="whisper-99", chunking_strategy="auto", x="1") == asked()
+def test_unknown_fields_are_ignored() -> None:
+    assert request(model="whisper-99", chunking_strategy="auto", x="1") == request()
 
 
 def test_an_empty_field_is_one_that_was_left_out() -> None:
-    assert asked(language="", response_format="", stream="", temperature="", timestamp_granularities__="") == asked()
+    assert (
+        request(language="", response_format="", stream="", temperature="", timestamp_granularities__="") == request()
+    )
 
 
 @pytest.mark.parametrize("brackets", ["timestamp_granularities", "timestamp_granularities__"])
 def test_lists_come_with_brackets_and_without(brackets: str) -> None:
-    said = asked(response_format="verbose_json", **{brackets: ["word", "segment"]})
-    assert said.granularities == ["word", "segment"]
-    assert said.listening().words
+    parsed = request(response_format="verbose_json", **{brackets: ["word", "segment"]})
+    assert parsed.granularities == ["word", "segment"]
+    assert parsed.options.words
 
 
 def test_of_a_long_prompt_the_end_is_kept() -> None:
-    assert asked(prompt="x" * 5000 + "end").prompt == "x" * 997 + "end"
+    assert request(prompt="x" * 5000 + "end").prompt == "x" * 997 + "end"
 
 
-@pytest.mark.parametrize(("said", "code"), [("fr", "fr"), ("French", "fr"), ("EN", "en")])
-def test_a_language_may_be_a_code_or_a_name(said: str, code: str) -> None:
-    assert asked(language=said).language == code
+@pytest.mark.parametrize(("name", "code"), [("fr", "fr"), ("French", "fr"), ("EN", "en")])
+def test_a_language_may_be_a_code_or_a_name(name: str, code: str) -> None:
+    assert request(language=name).language == code
 
 
 BAD: list[tuple[dict[str, Any], str, str]] = [
@@ -86,144 +77,162 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("fields", "name", "said"), BAD, ids=lambda value: str(value)[:30])
-def test_a_bad_value_is_refused_with_field_value_and_what_is_allowed(fields: Any, name: str, said: str) -> None:
+@pytest.mark.parametrize(("fields", "name", "message"), BAD, ids=lambda value: str(value)[:30])
+def test_a_bad_value_is_refused_with_field_value_and_what_is_allowed(fields: Any, name: str, message: str) -> None:
     with pytest.raises(BadRequest) as refused:
-        asked(**fields)
-    assert said in refused.value.detail
+        request(**fields)
+    assert message in refused.value.detail
     assert refused.value.detail.startswith(name)
     assert str(refused.value.extra["param"]).startswith(name)
 
 
-def test_a_form_without_a_file_is_refused() -> None:
-    with pytest.raises(BadRequest, match="no part `file`"):
-        asked_in(UploadForm(), lambda _: True)
+# The stream
 
 
-# What is answered
+class ScriptedTranscription(FileTranscription):
+    """Yields what a test puts in."""
+
+    def __init__(self, *results: Final | Progress | Exception, holds: bool = False) -> None:
+        self.script = results
+        self.holds = holds
+        self.samples = 3 * 16_000
+        self.is_closed = False
+
+    async def results(self) -> AsyncIterator[Any]:  # type: ignore[override]
+        try:
+            for result in self.script:
+                await asyncio.sleep(0.4)
+                if isinstance(result, Exception):
+                    raise result
+                yield result
+            if self.holds:
+                await asyncio.Event().wait()
+        finally:
+            self.is_closed = True
 
 
-def wav(words: int, pause_s: float = 3.0) -> bytes:
-    file = io.BytesIO()
-    audio = spoken([(number + 1, 0.5, pause_s) for number in range(words)])
-    soundfile.write(file, audio, SAMPLE_RATE, format="WAV", subtype="FLOAT")
-    return file.getvalue()
+def final(text: str) -> Final:
+    return Final(segment=0, text=text, start=0, end=1, confidence=1, language="en")
 
 
-class Server:
-    """The handler's answer alone, as an ASGI application."""
+class Run:
+    """One source that is filled, and what was freed."""
 
-    def __init__(self, model: FakeTranscriber, max_bytes: int = 10_000_000) -> None:
-        self.model = model
-        self.uploads = Uploads(1)
-        models = Models(model, Desk(model), FakeVoice())
-        self.app = transcriptions._Answer(models, self.uploads, max_bytes)  # pyright: ignore[reportPrivateUsage]
+    def __init__(self, transcription: ScriptedTranscription) -> None:
+        self.transcription = transcription
+        self.is_released = False
+        self.wakes = 0
+        self.source = TranscriptSource(transcription, self._release)
+        self.source.on_wake = self._wake
 
-    def post(self, data: bytes, **fields: str) -> httpx2.Response:
-        async def run() -> httpx2.Response:
-            async with asyncio.timeout(DEADLINE_S), self.client() as client:
-                return await client.post("/v1/audio/transcriptions", data=fields, files={"file": ("a.wav", data)})
+    async def _release(self) -> None:
+        self.is_released = True
 
-        return asyncio.run(run())
+    def _wake(self) -> None:
+        self.wakes += 1
 
-    def client(self) -> httpx2.AsyncClient:
-        return httpx2.AsyncClient(transport=httpx2.ASGITransport(self.app), base_url="http://test")
-
-
-@contextmanager
-def serving(test: Callable[[], FakeTranscriber] = FakeTranscriber, **how: Any) -> Iterator[Server]:
-    """Fails when a descriptor is left open."""
-    before = psutil.Process().num_fds()
-    yield Server(test(), **how)
-    assert psutil.Process().num_fds() == before
+    def events(self) -> list[dict[str, Any]]:
+        lines = (self.source.poll() or b"").decode().splitlines()
+        return [json.loads(line.removeprefix("data: ")) for line in lines if line and not line.startswith(":")]
 
 
-def test_a_stream_has_deltas_that_joined_are_the_text() -> None:
-    with serving() as server:
-        answer = server.post(wav(3), stream="true")
-    assert answer.headers["content-type"].startswith("text/event-stream")
-    lines = [line for line in answer.text.splitlines() if line and not line.startswith(":")]
-    assert all(line.startswith("data: ") for line in lines)
-    events = [json.loads(line.removeprefix("data: ")) for line in lines]
-    deltas = [event["delta"] for event in events if event["type"] == "transcript.text.delta"]
-    assert deltas == ["w1", " w2", " w3"]
-    assert events[-1]["type"] == "transcript.text.done"
-    assert events[-1]["text"] == "".join(deltas)
-    assert events[-1]["usage"] == {"type": "duration", "seconds": 11}
+@asynccontextmanager
+async def filling(*results: Final | Progress | Exception, holds: bool = False) -> AsyncIterator[Run]:
+    run = Run(ScriptedTranscription(*results, holds=holds))
+    async with asyncio.TaskGroup() as group:
+        run.source.start(group)
+        yield run
+        run.source.close()
+    assert run.is_released
+    assert run.transcription.is_closed
 
 
-def test_no_audio_is_a_400_even_of_a_stream() -> None:
-    with serving() as server:
-        answer = server.post(b"not audio at all", stream="true")
-    assert (answer.status_code, answer.json()["code"]) == (400, "bad_audio")
-    assert "b'not audio at all'" in answer.json()["message"]
+@simulated
+async def test_deltas_joined_are_the_text_of_the_last_event() -> None:
+    async with filling(final("one"), final(""), final("two")) as run:
+        await asyncio.sleep(0.5)
+        assert run.events() == [{"type": "transcript.text.delta", "delta": "one"}]
+        assert not run.source.ended
+        await asyncio.sleep(5)
+        *deltas, done = run.events()
+        assert [event["delta"] for event in deltas] == [" two"]
+        assert (done["type"], done["text"]) == ("transcript.text.done", "one two")
+        assert done["usage"] == {"type": "duration", "seconds": 3}
+        assert run.source.ended
+        assert run.source.complete
+        assert run.is_released
 
 
-def test_a_failure_within_a_stream_is_an_error_event() -> None:
-    with serving() as server:
-        server.model.failing = 2
-        answer = server.post(wav(3), stream="true")
-    assert answer.status_code == 200
-    last = json.loads(answer.text.strip().splitlines()[-1].removeprefix("data: "))
-    assert last["error"]["code"] == "transcription_failed"
+@simulated
+async def test_a_source_has_not_ended_before_all_of_it_was_polled() -> None:
+    async with filling(final("one")) as run:
+        await asyncio.sleep(5)
+        assert run.wakes
+        assert not run.source.ended
+        run.events()
+        assert run.source.ended
 
 
-def test_a_failure_of_a_whole_answer_is_a_500_that_may_be_tried_again() -> None:
-    with serving() as server:
-        server.model.failing = 2
-        answer = server.post(wav(3))
-    assert (answer.status_code, answer.headers["x-should-retry"]) == (500, "true")
+@simulated
+async def test_progress_is_a_comment_once_a_second_at_most() -> None:
+    async with filling(*(Progress(second, 60.0) for second in range(10)), final("one")) as run:
+        await asyncio.sleep(5)
+        comments = [line for line in (run.source.poll() or b"").decode().splitlines() if line.startswith(":")]
+        assert comments == [": 2.0 of 60.0 s", ": 5.0 of 60.0 s", ": 8.0 of 60.0 s"]
 
 
-def test_a_file_of_silence_is_an_empty_text() -> None:
-    file = io.BytesIO()
-    soundfile.write(file, spoken([(1, 0.0, 5.0)]), SAMPLE_RATE, format="WAV")
-    with serving() as server:
-        assert server.post(file.getvalue()).json()["text"] == ""
-        assert server.post(file.getvalue(), response_format="text").text == "\n"
-        assert server.post(file.getvalue(), response_format="srt").text == ""
-        assert server.post(file.getvalue(), response_format="vtt").text == "WEBVTT\n\n"
-        assert server.post(file.getvalue(), response_format="verbose_json").json()["segments"] == []
+@simulated
+async def test_a_failure_is_the_last_event_of_a_stream_that_ends_well() -> None:
+    async with filling(final("one"), TrilaneError("the model failed", code="transcription_failed")) as run:
+        await asyncio.sleep(5)
+        error = {"message": "the model failed", "type": "transcription_failed", "param": None}
+        assert run.events()[-1] == {"error": {**error, "code": "transcription_failed"}}
+        assert (run.source.ended, run.source.complete) == (True, True)
 
 
-def test_who_may_not_use_the_lane_is_told_before_anything_is_read() -> None:
-    class Asking:
-        user = Principal(sub="ann", grants=Grants(audio=False))
-
-    with pytest.raises(Forbidden, match="does not allow the audio lane"):
-        asyncio.run(transcriptions.transcriptions.fn(Asking(), None))  # type: ignore[arg-type]
-
-
-def test_too_large_is_413_with_the_setting() -> None:
-    with serving(max_bytes=1000) as server:
-        answer = server.post(wav(1))
-    assert answer.status_code == 413
-    assert "TRILANE_LIMIT_UPLOAD_BYTES" in answer.json()["message"]
+@simulated
+async def test_a_client_that_leaves_ends_the_work() -> None:
+    async with filling(final("one"), holds=True) as run:
+        await asyncio.sleep(5)
+        assert not run.is_released
+        run.source.close()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert run.transcription.is_closed
+        assert (run.source.ended, run.source.complete) == (True, False)
 
 
-def test_a_client_that_leaves_frees_everything_at_once() -> None:
-    """The model holds its answer back for ever: only the leaving can end the request."""
+@simulated
+async def test_the_work_waits_for_a_slow_client_and_goes_on() -> None:
+    async with filling(*(final("x" * 1000) for _ in range(200))) as run:
+        await asyncio.sleep(SEND_S - 1)
+        count = len(run.events())
+        assert count <= MAX_UNSENT_BYTES // 1000 + 1
+        await asyncio.sleep(SEND_S - 1)
+        assert 0 < len(run.events()) < 200 - count
+        assert not run.source.ended
 
-    async def run(server: Server) -> list[dict[str, Any]]:
-        body = httpx2.Request("POST", "http://test", files={"file": ("a.wav", wav(3))})
-        messages = [{"type": "http.request", "body": body.read(), "more_body": False}]
-        sent: list[dict[str, Any]] = []
 
-        async def receive() -> dict[str, Any]:
-            if messages:
-                return messages.pop()
-            while not server.model.calls:  # noqa: ASYNC110 - the fake says nothing
-                await asyncio.sleep(0.001)
-            return {"type": "http.disconnect"}
+@simulated
+async def test_a_client_that_reads_nothing_for_long_is_cut() -> None:
+    async with filling(*(final("x" * 1000) for _ in range(200))) as run:
+        await asyncio.sleep(0.4 * 200 + SEND_S)
+        assert (run.source.ended, run.source.complete) == (True, False)
+        assert run.is_released
 
-        async def send(message: dict[str, Any]) -> None:
-            sent.append(message)
 
-        headers = [(name.lower().encode(), value.encode()) for name, value in body.headers.items()]
-        async with asyncio.timeout(DEADLINE_S):
-            await server.app({"type": "http", "headers": headers}, receive, send)
-        with server.uploads.admitted():
-            return sent
+@simulated
+async def test_a_fault_of_ours_cuts_the_stream() -> None:
+    with pytest.raises(ExceptionGroup) as raised:
+        async with filling(final("one"), ZeroDivisionError()) as run:
+            await asyncio.sleep(5)
+    assert isinstance(raised.value.exceptions[0], ZeroDivisionError)
+    assert (run.source.ended, run.source.complete) == (True, False)
 
-    with serving(lambda: FakeTranscriber(holds=True)) as server:
-        assert asyncio.run(run(server)) == []
+
+def test_the_times_of_words_are_only_made_where_they_are_needed() -> None:
+    assert {format_ for format_ in transcriptions.ANSWER_FORMATS if request(response_format=format_).options.words} == {
+        "verbose_json",
+        "srt",
+        "vtt",
+    }

@@ -3,8 +3,9 @@
 import asyncio
 
 import numpy as np
+import pytest
 
-from audio.model.desk import Desk
+from audio.model.desk import NARROWEST_S, WIDER, WIDEST_S, Desk, step_s
 from audio.model.fake import FakeTranscriber
 from audio.model.transcriber import Transcription, TranscriptionTask
 from tests.support.virtual_time import simulated
@@ -22,19 +23,19 @@ class Wanting:
         self.is_busy = False
         self.failures = 0
 
-    def wants(self, step_s: float) -> int | None:
+    def urgency(self, step_s: float) -> int | None:
         return None if self.is_busy or not self.urgencies else self.urgencies[0]
 
-    def take(self) -> TranscriptionTask:
+    def take_task(self) -> TranscriptionTask:
         assert not self.is_busy
         self.is_busy = True
         self.served.append(f"{self.name}{self.urgencies.pop(0)}")
         return TASK
 
-    def heard(self, task: TranscriptionTask, answer: Transcription) -> None:
+    def complete(self, task: TranscriptionTask, answer: Transcription) -> None:
         self.is_busy = False
 
-    def failed(self) -> None:
+    def fail(self) -> None:
         self.is_busy = False
         self.failures += 1
 
@@ -51,7 +52,7 @@ async def test_finals_go_before_partials_and_guesses_come_last() -> None:
     model = FakeTranscriber(holds=True)
     desk = Desk(model)
     for name, urgency in (("busy", 1), ("guess", 2), ("partial", 1), ("final", 0)):
-        desk.ask(Wanting(name, [urgency], served))
+        desk.enqueue(Wanting(name, [urgency], served))
     await settle(model)
     assert served == ["busy1", "final0", "partial1", "guess2"]
 
@@ -62,7 +63,7 @@ async def test_sessions_take_turns() -> None:
     model = FakeTranscriber(holds=True)
     desk = Desk(model)
     for client in [Wanting(name, [1, 1, 1], served) for name in "abc"]:
-        desk.ask(client)
+        desk.enqueue(client)
     await settle(model)
     assert [name[0] for name in served] == list("abcabcabc")
 
@@ -73,10 +74,10 @@ async def test_asking_again_and_again_gives_one_place() -> None:
     model = FakeTranscriber(holds=True)
     desk = Desk(model)
     first, other, eager = (Wanting(name, [1], served) for name in ("first", "other", "eager"))
-    desk.ask(first)
+    desk.enqueue(first)
     for _ in range(100):
-        desk.ask(eager)
-    desk.ask(other)
+        desk.enqueue(eager)
+    desk.enqueue(other)
     await settle(model)
     assert served == ["first1", "eager1", "other1"]
 
@@ -86,9 +87,9 @@ async def test_what_became_stale_while_it_waited_is_never_begun() -> None:
     served: list[str] = []
     model = FakeTranscriber(holds=True)
     desk = Desk(model)
-    desk.ask(Wanting("first", [1], served))
+    desk.enqueue(Wanting("first", [1], served))
     stale = Wanting("stale", [1], served)
-    desk.ask(stale)
+    desk.enqueue(stale)
     stale.urgencies = []
     await settle(model)
     assert served == ["first1"]
@@ -99,12 +100,12 @@ async def test_a_partial_that_became_a_final_while_it_waited_goes_first() -> Non
     served: list[str] = []
     model = FakeTranscriber(holds=True)
     desk = Desk(model)
-    desk.ask(Wanting("first", [1], served))
-    desk.ask(Wanting("other", [1], served))
+    desk.enqueue(Wanting("first", [1], served))
+    desk.enqueue(Wanting("other", [1], served))
     client = Wanting("client", [1], served)
-    desk.ask(client)
+    desk.enqueue(client)
     client.urgencies = [0]
-    desk.ask(client)
+    desk.enqueue(client)
     await settle(model)
     assert served == ["first1", "client0", "other1"]
 
@@ -114,7 +115,7 @@ async def test_no_more_calls_than_workers() -> None:
     model = FakeTranscriber(workers=2, holds=True)
     desk = Desk(model)
     for name in "abcd":
-        desk.ask(Wanting(name, [1], []))
+        desk.enqueue(Wanting(name, [1], []))
     assert len(model.calls) == 2
 
 
@@ -123,10 +124,10 @@ async def test_a_batch_takes_what_is_alike_from_several_sessions() -> None:
     served: list[str] = []
     model = FakeTranscriber(batch=3, holds=True)
     desk = Desk(model)
-    desk.ask(Wanting("first", [1], served))
+    desk.enqueue(Wanting("first", [1], served))
     for name in "abcd":
-        desk.ask(Wanting(name, [1], served))
-    desk.ask(Wanting("final", [0], served))
+        desk.enqueue(Wanting(name, [1], served))
+    desk.enqueue(Wanting("final", [0], served))
     await settle(model)
     assert [len(call) for call in model.calls] == [1, 1, 3, 1]
     assert served[1] == "final0"
@@ -137,10 +138,10 @@ async def test_one_who_left_is_not_served() -> None:
     served: list[str] = []
     model = FakeTranscriber(holds=True)
     desk = Desk(model)
-    desk.ask(Wanting("first", [1], served))
+    desk.enqueue(Wanting("first", [1], served))
     gone = Wanting("gone", [1], served)
-    desk.ask(gone)
-    desk.leave(gone)
+    desk.enqueue(gone)
+    desk.remove(gone)
     await settle(model)
     assert served == ["first1"]
 
@@ -152,8 +153,8 @@ async def test_a_call_that_fails_is_told_to_its_clients_and_the_next_is_served()
     model.failing = 1
     desk = Desk(model)
     unlucky, next_ = Wanting("unlucky", [1], served), Wanting("next", [1], served)
-    desk.ask(unlucky)
-    desk.ask(next_)
+    desk.enqueue(unlucky)
+    desk.enqueue(next_)
     await settle(model)
     assert (unlucky.failures, next_.failures) == (1, 0)
     assert served == ["unlucky1", "next1"]
@@ -164,7 +165,7 @@ async def test_the_step_widens_while_the_workers_are_busy() -> None:
     now = 0.0
     model = FakeTranscriber(holds=True)
     desk = Desk(model, lambda: now)
-    desk.ask(Wanting("busy", [1] * 20, []))
+    desk.enqueue(Wanting("busy", [1] * 20, []))
     for _ in range(15):
         now += 1.5
         model.release()
@@ -177,3 +178,23 @@ async def test_the_step_widens_while_the_workers_are_busy() -> None:
         await asyncio.sleep(0)
     now += 2.0
     assert not desk.is_full  # though nobody asked for anything meanwhile
+
+
+def test_the_step_widens_under_load_and_narrows_after() -> None:
+    assert step_s(1.0, busy=0.95) == 1.0 * WIDER
+    assert step_s(1.0, busy=0.8) == 1.0
+    assert step_s(1.0, busy=0.6) == 1.0 / WIDER
+    assert step_s(WIDEST_S, busy=1.0) == WIDEST_S
+    assert step_s(NARROWEST_S, busy=0.0) == NARROWEST_S
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 1.5, 3.0])
+def test_the_step_comes_to_rest_where_the_workers_are_busy_but_not_too_busy(share: float) -> None:
+    """`share` of the workers' time is used by partials a second apart: half as often costs half as much."""
+    step, steps = WIDEST_S, []
+    for _ in range(40):
+        step = step_s(step, busy=min(1.0, share / step))
+        steps.append(step)
+    assert len(set(steps[-10:])) == 1
+    assert share / step <= 0.9 or step == WIDEST_S
+    assert share / step >= 0.7 or step == NARROWEST_S

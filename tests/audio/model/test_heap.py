@@ -28,8 +28,8 @@ libc.fflush(None)
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="another C library than glibc")
 def test_the_audio_unit_has_one_heap_for_all_its_threads() -> None:
-    made = subprocess.run([sys.executable, "-c", UNIT_WITH_THREADS], capture_output=True, text=True, check=True)
-    assert re.findall(r'<heap nr="(\d+)">', made.stdout) == ["0"]
+    process = subprocess.run([sys.executable, "-c", UNIT_WITH_THREADS], capture_output=True, text=True, check=True)
+    assert re.findall(r'<heap nr="(\d+)">', process.stdout) == ["0"]
 
 
 def test_a_c_library_without_these_calls_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

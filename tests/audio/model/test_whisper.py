@@ -9,12 +9,11 @@ import pytest
 import soundfile
 
 from audio.messages import Final, SpeechStarted
-from audio.model.transcriber import SAMPLE_RATE, Samples, Transcription, TranscriptionTask
+from audio.model.transcriber import SAMPLE_RATE, Samples, Transcription, TranscriptionTask, key_of
 from audio.model.vad import Ear, Silero
 from audio.model.weights import whisper_model
 from audio.model.whisper import FULL, WINDOW, Guess, Whisper, window
 from audio.options import SessionOptions
-from audio.policy import key_of
 from audio.session import Session
 from gateway.errors import ConfigurationError
 from tests.audio.speaker import JFK
@@ -24,10 +23,10 @@ SAID = "and so my fellow americans ask not what your country can do for you ask 
 
 @pytest.fixture(scope="module")
 def whisper() -> Iterator[Whisper]:
-    made = Whisper(whisper_model(""), batch=4)
-    asyncio.run(made.open())
-    yield made
-    asyncio.run(made.close())
+    model = Whisper(whisper_model(""), batch=4)
+    asyncio.run(model.open())
+    yield model
+    asyncio.run(model.close())
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +42,10 @@ def speech() -> Samples:
 
 
 def answers(whisper: Whisper, *tasks: TranscriptionTask) -> list[Transcription]:
-    async def ask() -> list[Transcription]:
+    async def run() -> list[Transcription]:
         return await whisper.transcribe(tasks)
 
-    return asyncio.run(ask())
+    return asyncio.run(run())
 
 
 def keys(text: str) -> str:
@@ -54,15 +53,15 @@ def keys(text: str) -> str:
 
 
 def test_speech_is_put_into_words(whisper: Whisper, speech: Samples) -> None:
-    [heard] = answers(whisper, TranscriptionTask(audio=speech, words=True))
-    assert keys(heard.text) == SAID
-    assert heard.language == "en"
-    assert 0.5 < heard.confidence <= 1
-    assert keys(" ".join(word.text for word in heard.words)) == SAID
-    starts = [word.start for word in heard.words]
+    [answer] = answers(whisper, TranscriptionTask(audio=speech, words=True))
+    assert keys(answer.text) == SAID
+    assert answer.language == "en"
+    assert 0.5 < answer.confidence <= 1
+    assert keys(" ".join(word.text for word in answer.words)) == SAID
+    starts = [word.start for word in answer.words]
     assert starts == sorted(starts)
-    assert heard.words[-1].end <= len(speech) / SAMPLE_RATE + 0.1
-    assert all(0 <= word.probability <= 1 for word in heard.words)
+    assert answer.words[-1].end <= len(speech) / SAMPLE_RATE + 0.1
+    assert all(0 <= word.probability <= 1 for word in answer.words)
 
 
 def test_the_same_audio_is_always_the_same_text(whisper: Whisper, speech: Samples) -> None:
@@ -89,16 +88,16 @@ def test_tasks_of_one_call_do_not_touch_each_other(whisper: Whisper, speech: Sam
 
 def test_partials_of_a_batch_are_answered_too(whisper: Whisper, speech: Samples) -> None:
     tasks = [TranscriptionTask(audio=speech[: seconds * SAMPLE_RATE], is_final=False) for seconds in (2, 8, 11)]
-    for heard in answers(whisper, *tasks):
-        assert keys(heard.text).startswith("and so")
+    for answer in answers(whisper, *tasks):
+        assert keys(answer.text).startswith("and so")
 
 
 def test_noise_is_no_words_even_without_a_voice_detector(whisper: Whisper) -> None:
     seconds = np.arange(5 * SAMPLE_RATE) / SAMPLE_RATE
     hum = (0.3 * np.sin(2 * np.pi * 50 * seconds)).astype(np.float32)
     for sound in (np.zeros(5 * SAMPLE_RATE, np.float32), hum):
-        [heard] = answers(whisper, TranscriptionTask(audio=sound))
-        assert heard.text == ""
+        [answer] = answers(whisper, TranscriptionTask(audio=sound))
+        assert answer.text == ""
 
 
 def sounds() -> dict[str, Samples]:
@@ -123,10 +122,10 @@ def test_a_minute_of_anything_but_speech_is_no_words(whisper: Whisper, silero: S
     ear, session = Ear(silero), Session(SessionOptions())
     sound = sounds()[name]
     for at in range(0, len(sound), 1600):
-        session.hear(*ear.hear(sound[at : at + 1600]))
-        while session.wants(0.5) is not None:
-            task = session.take()
-            session.heard(task, answers(whisper, task)[0])
+        session.feed(*ear.feed(sound[at : at + 1600]))
+        while session.urgency(0.5) is not None:
+            task = session.take_task()
+            session.complete(task, answers(whisper, task)[0])
     output = session.take_output()
     assert not [message for message in output if isinstance(message, Final) and message.text]
     assert len([message for message in output if isinstance(message, SpeechStarted)]) <= 2
@@ -134,12 +133,12 @@ def test_a_minute_of_anything_but_speech_is_no_words(whisper: Whisper, silero: S
 
 def test_frames_one_by_one_are_as_the_whole_file(silero: Silero, speech: Samples) -> None:
     whole, pieces = Ear(silero), Ear(silero)
-    _, wanted = whole.hear(speech)
-    heard: list[float] = []
+    _, expected = whole.feed(speech)
+    answer: list[float] = []
     for at in range(0, len(speech), 777):
-        heard += pieces.hear(speech[at : at + 777])[1]
-    assert heard == wanted
-    assert max(wanted) > 0.9
+        answer += pieces.feed(speech[at : at + 777])[1]
+    assert answer == expected
+    assert max(expected) > 0.9
 
 
 @pytest.mark.parametrize(
@@ -155,11 +154,11 @@ def guess(text: str, log_probability: float = -0.3, no_speech: float = 0.0) -> G
 
 
 def test_what_is_believed() -> None:
-    assert guess("ask what you can do").is_believed(2)
-    assert not guess("").is_believed(2)
-    assert not guess("ask", -1.2).is_believed(2)
-    assert not guess("so so " * 40).is_believed(30)
-    assert not guess("a long sentence in a very short time, far too fast to be said by anyone").is_believed(0.5)
+    assert guess("ask what you can do").is_credible(2)
+    assert not guess("").is_credible(2)
+    assert not guess("ask", -1.2).is_credible(2)
+    assert not guess("so so " * 40).is_credible(30)
+    assert not guess("a long sentence in a very short time, far too fast to be said by anyone").is_credible(0.5)
     assert guess("and so my fellow americans and so my fellow americans").repeats
     assert not guess("ask not what you can do ask what you can").repeats
     assert not guess("no no no no").repeats
@@ -180,6 +179,6 @@ def test_a_model_that_is_none_is_refused_with_what_to_do(tmp_path: Path) -> None
         asyncio.run(Whisper(whisper_model(str(tmp_path))).open())
 
 
-def test_a_language_that_the_model_has_not_is_not_spoken(whisper: Whisper) -> None:
-    assert whisper.speaks("en")
-    assert not whisper.speaks("de")
+def test_a_language_that_the_model_does_not_know_is_not_supported(whisper: Whisper) -> None:
+    assert whisper.supports("en")
+    assert not whisper.supports("de")

@@ -16,7 +16,7 @@ Told = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
     """What each client of `js/realtime.mjs` was told."""
     folder = tmp_path_factory.mktemp("realtime-js")
     pcm = folder / "speech.pcm"
@@ -34,32 +34,32 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
         gateway.stop()
 
 
-def of(told: Told, kind: str) -> list[Told]:
-    return [event for event in told["events"] if event["type"] == kind]
+def of(outcomes: Told, kind: str) -> list[Told]:
+    return [event for event in outcomes["events"] if event["type"] == kind]
 
 
 @pytest.mark.parametrize("client", ["ws", "browser"])
-def test_a_session_is_created_then_updated(told: Told, client: str) -> None:
-    kinds = [event["type"] for event in told[client]["events"]]
+def test_a_session_is_created_then_updated(outcomes: Told, client: str) -> None:
+    kinds = [event["type"] for event in outcomes[client]["events"]]
     assert kinds[:2] == ["session.created", "session.updated"]
-    assert told[client]["closed"] == 1000
+    assert outcomes[client]["closed"] == 1000
 
 
 @pytest.mark.parametrize("client", ["ws", "browser"])
-def test_a_bad_event_is_an_error_and_the_session_goes_on(told: Told, client: str) -> None:
-    error = of(told[client], "error")[0]["error"]
+def test_a_bad_event_is_an_error_and_the_session_goes_on(outcomes: Told, client: str) -> None:
+    error = of(outcomes[client], "error")[0]["error"]
     assert (error["code"], error["event_id"]) == ("unknown_event", "mine")
 
 
-def test_turns_are_found_and_transcribed(told: Told) -> None:
-    text = " ".join(event["transcript"] for event in of(told["ws"], COMPLETED))
+def test_turns_are_found_and_transcribed(outcomes: Told) -> None:
+    text = " ".join(event["transcript"] for event in of(outcomes["ws"], COMPLETED))
     assert errors(text) <= MAX_WRONG, text
-    begun = [event["item_id"] for event in of(told["ws"], "input_audio_buffer.speech_started")]
-    assert [event["item_id"] for event in of(told["ws"], COMPLETED)] == begun
+    begun_items = [event["item_id"] for event in of(outcomes["ws"], "input_audio_buffer.speech_started")]
+    assert [event["item_id"] for event in of(outcomes["ws"], COMPLETED)] == begun_items
 
 
-def test_a_browser_commits_with_a_key_that_is_not_echoed(told: Told) -> None:
-    [completed] = of(told["browser"], COMPLETED)
+def test_a_browser_commits_with_a_key_that_is_not_echoed(outcomes: Told) -> None:
+    [completed] = of(outcomes["browser"], COMPLETED)
     assert errors(completed["transcript"]) <= 1, completed["transcript"]
-    assert told["browser"]["protocol"] == "realtime"
-    assert not of(told["browser"], "input_audio_buffer.speech_started")
+    assert outcomes["browser"]["protocol"] == "realtime"
+    assert not of(outcomes["browser"], "input_audio_buffer.speech_started")

@@ -30,11 +30,11 @@ WAIT_S = 30.0
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    made = hearing(tmp_path_factory.mktemp("realtime"))
+    gateway = hearing(tmp_path_factory.mktemp("realtime"))
     try:
-        yield made.start()
+        yield gateway.start()
     finally:
-        made.stop()
+        gateway.stop()
 
 
 class Session:
@@ -80,8 +80,8 @@ class Session:
     async def speak(self, pcm: bytes) -> None:
         await speak(self.connection.input_audio_buffer.append, pcm)
 
-    async def update(self, **given: Any) -> None:
-        await self.connection.session.update(session={"type": "transcription", "audio": {"input": given}})
+    async def update(self, **settings: Any) -> None:
+        await self.connection.session.update(session={"type": "transcription", "audio": {"input": settings}})
 
     @property
     def items(self) -> dict[str, str]:
@@ -105,36 +105,36 @@ def client(url: str, key: str = KEY) -> openai.AsyncOpenAI:
 @asynccontextmanager
 async def session(url: str, **options: Any) -> AsyncIterator[Session]:
     async with client(url) as sdk, sdk.realtime.connect(extra_query=INTENT, **options) as connection:
-        made = Session(connection)
+        caller = Session(connection)
         try:
-            yield made
+            yield caller
         finally:
-            await made.close()
+            await caller.close()
 
 
 def test_turns_are_found_and_transcribed(gateway: Gateway) -> None:
     async def scene() -> None:
-        async with session(gateway.url) as told:
-            await told.speak(speech())
-            await told.settled()
-        created = told.events[0]
+        async with session(gateway.url) as caller:
+            await caller.speak(speech())
+            await caller.settled()
+        created = caller.events[0]
         assert created.type == "session.created"
         assert created.session.type == "transcription"
         assert created.session.audio.input.format.rate == RATE
-        assert errors(told.text) <= MAX_WRONG, told.text
-        for started in told.of("input_audio_buffer.speech_started"):
-            check_order([event for event in told.events if item_of(event) == started.item_id])
-        check_chain(told)
-        assert len({event.event_id for event in told.events}) == len(told.events)
-        assert all(event.usage.type == "duration" and event.usage.seconds > 0 for event in told.of(COMPLETED))
+        assert errors(caller.text) <= MAX_WRONG, caller.text
+        for start in caller.of("input_audio_buffer.speech_started"):
+            check_order([event for event in caller.events if item_of(event) == start.item_id])
+        check_chain(caller)
+        assert len({event.event_id for event in caller.events}) == len(caller.events)
+        assert all(event.usage.type == "duration" and event.usage.seconds > 0 for event in caller.of(COMPLETED))
 
     asyncio.run(scene())
 
 
 def test_who_closes_leaves_nothing_open(gateway: Gateway) -> None:
     async def scene() -> None:
-        async with session(gateway.url) as told:
-            await told.speak(speech()[:RATE])
+        async with session(gateway.url) as caller:
+            await caller.speak(speech()[:RATE])
             eventually(lambda: gateway.gauge("trilane_audio_sessions") == 1, what="no other session is left")
 
     asyncio.run(scene())
@@ -161,36 +161,36 @@ def item_of(event: Any) -> str | None:
 def check_order(events: list[Any]) -> None:
     """One utterance, as it is documented, deltas wherever they come."""
     kinds = [event.type for event in events if event.type != DELTA]
-    started, stopped = "input_audio_buffer.speech_started", "input_audio_buffer.speech_stopped"
-    assert kinds == [started, stopped, *COMMITTED, COMPLETED]
-    assert events[0].type == started
+    start, stop = "input_audio_buffer.speech_started", "input_audio_buffer.speech_stopped"
+    assert kinds == [start, stop, *COMMITTED, COMPLETED]
+    assert events[0].type == start
     assert events[-1].type == COMPLETED
     by_kind = {event.type: event for event in events}
-    assert by_kind[stopped].audio_end_ms > by_kind[started].audio_start_ms
+    assert by_kind[stop].audio_end_ms > by_kind[start].audio_start_ms
 
 
-def check_chain(told: Session) -> None:
-    committed = told.of("input_audio_buffer.committed")
+def check_chain(caller: Session) -> None:
+    committed = caller.of("input_audio_buffer.committed")
     assert [event.previous_item_id for event in committed] == [None, *(event.item_id for event in committed[:-1])]
 
 
 def test_deltas_come_while_a_turn_is_spoken_and_are_only_added_to(gateway: Gateway) -> None:
     async def scene() -> None:
-        async with session(gateway.url) as told:
-            await told.update(turn_detection=None)
-            await told.until("session.updated")
+        async with session(gateway.url) as caller:
+            await caller.update(turn_detection=None)
+            await caller.until("session.updated")
             pcm = speech()
-            await told.speak(pcm[: 8 * RATE * 2])
-            await told.until(DELTA)
-            assert not told.of(COMMITTED[0])
-            await told.speak(pcm[8 * RATE * 2 :])
-            await told.connection.input_audio_buffer.commit()
-            completed = await told.until(COMPLETED)
+            await caller.speak(pcm[: 8 * RATE * 2])
+            await caller.until(DELTA)
+            assert not caller.of(COMMITTED[0])
+            await caller.speak(pcm[8 * RATE * 2 :])
+            await caller.connection.input_audio_buffer.commit()
+            completed = await caller.until(COMPLETED)
         assert errors(completed.transcript) <= 1, completed.transcript
-        joined = "".join(event.delta for event in told.of(DELTA))
+        joined = "".join(event.delta for event in caller.of(DELTA))
         assert errors(joined) <= MAX_WRONG, joined
-        assert {item_of(event) for event in told.events} == {None, completed.item_id}, "one item"
-        assert not told.of("input_audio_buffer.speech_started")
+        assert {item_of(event) for event in caller.events} == {None, completed.item_id}, "one item"
+        assert not caller.of("input_audio_buffer.speech_started")
 
     asyncio.run(scene())
 
@@ -219,79 +219,79 @@ def test_the_sync_client_commits_by_itself(gateway: Gateway) -> None:
 
 def test_a_bad_event_is_an_error_and_the_session_stays_open(gateway: Gateway) -> None:
     async def scene() -> None:
-        async with session(gateway.url) as told:
-            await told.connection.response.create(event_id="mine")
-            error = (await told.until("error")).error
+        async with session(gateway.url) as caller:
+            await caller.connection.response.create(event_id="mine")
+            error = (await caller.until("error")).error
             assert (error.type, error.code, error.event_id) == ("invalid_request_error", "unknown_event", "mine")
-            await told.update(turn_detection=None)
-            await told.connection.input_audio_buffer.commit()
-            error = (await told.until("error", 2)).error
+            await caller.update(turn_detection=None)
+            await caller.connection.input_audio_buffer.commit()
+            error = (await caller.until("error", 2)).error
             assert error.code == "input_audio_buffer_commit_empty"
             assert "only has 0.00ms" in error.message
-            await told.connection.send_raw("this is no JSON")
-            await told.until("error", 3)
-            await told.speak(speech()[: 3 * RATE * 2])
-            await told.connection.input_audio_buffer.commit()
-            assert "americans" in (await told.until(COMPLETED)).transcript.lower()
+            await caller.connection.send_raw("this is no JSON")
+            await caller.until("error", 3)
+            await caller.speak(speech()[: 3 * RATE * 2])
+            await caller.connection.input_audio_buffer.commit()
+            assert "americans" in (await caller.until(COMPLETED)).transcript.lower()
 
     asyncio.run(scene())
 
 
 def test_language_and_prompt_are_updated_and_what_is_in_effect_is_told(gateway: Gateway) -> None:
     async def scene() -> None:
-        async with session(gateway.url) as told:
-            await told.update(transcription={"model": "whisper-1", "language": "en", "prompt": "Kennedy, 1961."})
-            heard = (await told.until("session.updated")).session.audio.input
-            assert (heard.transcription.language, heard.transcription.prompt) == ("en", "Kennedy, 1961.")
-            assert heard.turn_detection.type == "server_vad"
-            await told.update(transcription={"language": "de"})
-            error = (await told.until("error")).error
+        async with session(gateway.url) as caller:
+            await caller.update(transcription={"model": "whisper-1", "language": "en", "prompt": "Kennedy, 1961."})
+            effective = (await caller.until("session.updated")).session.audio.input
+            assert (effective.transcription.language, effective.transcription.prompt) == ("en", "Kennedy, 1961.")
+            assert effective.turn_detection.type == "server_vad"
+            await caller.update(transcription={"language": "de"})
+            error = (await caller.until("error")).error
             assert (error.code, error.param) == ("bad_language", "session.audio.input.transcription.language")
-            await told.update(turn_detection={"type": "semantic_vad", "eagerness": "high"})
-            heard = (await told.until("session.updated", 2)).session.audio.input
-            assert (heard.transcription.language, heard.turn_detection.eagerness) == ("en", "high")
-            await told.speak(speech())
-            await told.settled()
-        assert errors(told.text) <= MAX_WRONG, told.text
+            await caller.update(turn_detection={"type": "semantic_vad", "eagerness": "high"})
+            effective = (await caller.until("session.updated", 2)).session.audio.input
+            assert (effective.transcription.language, effective.turn_detection.eagerness) == ("en", "high")
+            await caller.speak(speech())
+            await caller.settled()
+        assert errors(caller.text) <= MAX_WRONG, caller.text
 
     asyncio.run(scene())
 
 
-def coming_back(told: list[Session], codes: list[int]) -> Any:
+def coming_back(sessions: list[Session], codes: list[int]) -> Any:
     """What an application says to bring the session back."""
 
     def on_reconnecting(event: ReconnectingEvent) -> ReconnectingOverrides:
         codes.append(event.close_code)
-        return {"extra_query": {**INTENT, "session": told[0].events[0].session.id}}
+        return {"extra_query": {**INTENT, "session": sessions[0].events[0].session.id}}
 
     return {"on_reconnecting": on_reconnecting, "initial_delay": 0.1}
 
 
 def test_a_cut_connection_comes_back_and_every_word_is_there_once(gateway: Gateway) -> None:
     async def scene() -> None:
-        made: list[Session] = []
+        sessions: list[Session] = []
         codes: list[int] = []
         async with AsyncExitStack() as stack:
             proxy = await stack.enter_async_context(CuttingProxy(gateway.port))
-            told = await stack.enter_async_context(
-                session(f"http://127.0.0.1:{proxy.port}", **coming_back(made, codes))
+            caller = await stack.enter_async_context(
+                session(f"http://127.0.0.1:{proxy.port}", **coming_back(sessions, codes))
             )
-            made.append(told)
+            sessions.append(caller)
             pcm = speech()
             middle = int(6.4 * RATE) * 2  # inside "what your country can do for you"
-            await told.speak(pcm[:middle])
+            await caller.speak(pcm[:middle])
             await asyncio.sleep(0.5)  # all of it has arrived
-            port = told.connection._connection.transport.get_extra_info("sockname")[1]
+            port = caller.connection._connection.transport.get_extra_info("sockname")[1]
             proxy.cuts[port] = Cut(0, reset=True)
-            await told.connection.send_raw("{}")  # its answer is cut
-            await told.until("session.created", 2)
-            await told.speak(pcm[middle:])
-            await told.settled()
+            await caller.connection.send_raw("{}")  # its answer is cut
+            await caller.until("session.created", 2)
+            await caller.speak(pcm[middle:])
+            await caller.settled()
         assert codes == [1006]
-        assert errors(told.text) <= MAX_WRONG, told.text
-        assert len({event.session.id for event in told.of("session.created")}) == 1
-        begun = [event.item_id for event in told.of("input_audio_buffer.speech_started")]
-        assert list(told.items) == begun, "an item that was cut goes on as itself"
+        assert errors(caller.text) <= MAX_WRONG, caller.text
+        assert len({event.session.id for event in caller.of("session.created")}) == 1
+        items = [event.item_id for event in caller.of("input_audio_buffer.speech_started")]
+        assert list(caller.items) == items, "an item that was cut goes on as itself"
 
     asyncio.run(scene())
 
@@ -300,28 +300,28 @@ def test_a_drain_makes_it_go_on_in_another_process(gateway: Gateway) -> None:
     leaving = Gateway(gateway.folder, gateway.env, unit="audio")
 
     async def scene() -> None:
-        made: list[Session] = []
+        sessions: list[Session] = []
         codes: list[int] = []
         async with AsyncExitStack() as stack:
             proxy = await stack.enter_async_context(CuttingProxy(leaving.port))
-            told = await stack.enter_async_context(
-                session(f"http://127.0.0.1:{proxy.port}", **coming_back(made, codes))
+            caller = await stack.enter_async_context(
+                session(f"http://127.0.0.1:{proxy.port}", **coming_back(sessions, codes))
             )
-            made.append(told)
-            await told.update(transcription={"prompt": "A speech."})
+            sessions.append(caller)
+            await caller.update(transcription={"prompt": "A speech."})
             pcm = speech()
             pause = int(5.0 * RATE) * 2
-            await told.speak(pcm[:pause])
+            await caller.speak(pcm[:pause])
             await asyncio.sleep(0.3)
             proxy.target = gateway.port
             leaving.signal(signal.SIGTERM)
-            created = await told.until("session.created", 2)
+            created = await caller.until("session.created", 2)
             assert created.session.audio.input.transcription.prompt == "A speech.", "as it was left"
-            await told.until("input_audio_buffer.gap")
-            await told.speak(pcm[pause:])
-            await told.settled()
+            await caller.until("input_audio_buffer.gap")
+            await caller.speak(pcm[pause:])
+            await caller.settled()
         assert codes == [1012]
-        assert errors(told.text) <= MAX_WRONG, told.text
+        assert errors(caller.text) <= MAX_WRONG, caller.text
 
     try:
         leaving.start()

@@ -20,17 +20,17 @@ MODEL = "whisper-1"
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    made = Gateway(tmp_path_factory.mktemp("audio"), {}, unit="audio")
+    gateway = Gateway(tmp_path_factory.mktemp("audio"), {}, unit="audio")
     try:
-        yield made.start()
+        yield gateway.start()
     finally:
-        made.stop()
+        gateway.stop()
 
 
 @pytest.fixture(scope="module")
 def client(gateway: Gateway) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0, timeout=30) as made:
-        yield made
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0, timeout=30) as client:
+        yield client
 
 
 def words(text: str) -> str:
@@ -55,10 +55,10 @@ def test_verbose_with_words_and_segments(client: openai.OpenAI) -> None:
         temperature=0.2,
     )
     assert (answer.language, answer.duration) == ("english", 11.0)
-    heard = answer.words or []
-    assert words(" ".join(word.word for word in heard)) == words(answer.text) == SAID
-    assert all(0 <= word.start <= word.end <= 11 for word in heard)
-    assert [word.start for word in heard] == sorted(word.start for word in heard)
+    answer_words = answer.words or []
+    assert words(" ".join(word.word for word in answer_words)) == words(answer.text) == SAID
+    assert all(0 <= word.start <= word.end <= 11 for word in answer_words)
+    assert [word.start for word in answer_words] == sorted(word.start for word in answer_words)
     segments = answer.segments or []
     assert words("".join(segment.text for segment in segments)) == SAID
     assert all(segment.avg_logprob < 0 for segment in segments)

@@ -180,9 +180,10 @@ def test_a_token_that_says_too_little_or_nonsense_is_refused(claims: Any) -> Non
     assert credential not in told(error)
 
 
-@pytest.mark.parametrize("exp", [0, -1, int(time.time()) - 1, time.time() - 0.5])
-def test_a_token_that_has_expired_says_so(exp: float) -> None:
-    assert refusal(f"Bearer {token({'sub': 'bob', 'exp': exp})}").code == "token_expired"
+def test_a_token_that_has_expired_says_so() -> None:
+    now = time.time()
+    for exp in (0, -1, int(now) - 1, now - 0.5):
+        assert refusal(f"Bearer {token({'sub': 'bob', 'exp': exp})}").code == "token_expired"
 
 
 def test_a_forged_token_is_not_called_expired() -> None:

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from audio.messages import Final, Word
+from audio.messages import Final
+from audio.model.transcriber import Word
 from audio.upload import Progress
-from gateway.commands.transcribe import DIM, FORMATS, Format, StatusLine, TranscriptPrinter, bar
+from gateway.commands.transcribe import DIM, PRINT_FORMATS, PrintFormat, StatusLine, TranscriptPrinter, bar
 
 ROOT = Path(__file__).resolve().parents[3]
 SPEECH = ROOT / "tests" / "audio" / "data" / "jfk.flac"
@@ -32,19 +33,19 @@ def letters(text: str) -> str:
 
 
 def test_the_text_is_on_stdout_and_nothing_else_anywhere() -> None:
-    done = trilane(str(SPEECH))
-    assert (done.returncode, letters(done.stdout), done.stderr) == (0, SAID, "")
+    process = trilane(str(SPEECH))
+    assert (process.returncode, letters(process.stdout), process.stderr) == (0, SAID, "")
 
 
 def test_on_a_terminal_a_bar_shows_how_far_it_is_and_is_gone_at_the_end() -> None:
     ours, theirs = pty.openpty()
-    done = subprocess.run([*COMMAND, str(SPEECH)], cwd=ROOT, env=ENVIRONMENT, stdout=-1, stderr=theirs, timeout=60)
+    process = subprocess.run([*COMMAND, str(SPEECH)], cwd=ROOT, env=ENVIRONMENT, stdout=-1, stderr=theirs, timeout=60)
     os.close(theirs)
-    shown = os.read(ours, 65_536).decode()
+    screen = os.read(ours, 65_536).decode()
     os.close(ours)
-    assert letters(done.stdout.decode()) == SAID
-    assert "11.0 of 11.0 s" in shown
-    assert shown.endswith("\r\x1b[K")
+    assert letters(process.stdout.decode()) == SAID
+    assert "11.0 of 11.0 s" in screen
+    assert screen.endswith("\r\x1b[K")
 
 
 def test_live_it_takes_as_long_as_it_is_and_what_may_change_is_dimmed(tmp_path: Path) -> None:
@@ -52,7 +53,7 @@ def test_live_it_takes_as_long_as_it_is_and_what_may_change_is_dimmed(tmp_path: 
     samples, rate = soundfile.read(SPEECH, frames=4 * 16_000)
     soundfile.write(tmp_path / "start.wav", samples, rate)
     began = time.monotonic()
-    done = subprocess.run(
+    process = subprocess.run(
         [*COMMAND, "--live", str(tmp_path / "start.wav")],
         cwd=ROOT,
         env=ENVIRONMENT,
@@ -62,10 +63,10 @@ def test_live_it_takes_as_long_as_it_is_and_what_may_change_is_dimmed(tmp_path: 
     )
     assert time.monotonic() - began > 4
     os.close(theirs)
-    shown = os.read(ours, 65_536).decode()
+    screen = os.read(ours, 65_536).decode()
     os.close(ours)
-    assert letters(done.stdout.decode())[:6] == SAID[:6]  # a few words are heard otherwise on another processor
-    assert DIM in shown
+    assert letters(process.stdout.decode())[:6] == SAID[:6]  # a few words are heard otherwise on another processor
+    assert DIM in screen
 
 
 MISTAKES = {
@@ -78,10 +79,10 @@ MISTAKES = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_said_in_a_line(mistake: str) -> None:
-    args, said = MISTAKES[mistake]
-    done = trilane(*args)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"Error: {said}")
+    args, message = MISTAKES[mistake]
+    process = trilane(*args)
+    assert (process.returncode, process.stdout) == (1, "")
+    assert process.stderr.startswith(f"Error: {message}")
 
 
 # What is printed
@@ -91,7 +92,7 @@ WORDS = [Word("Hello", 0.5, 0.9, 1.0), Word("there.", 0.9, 1.4, 1.0)]
 FINAL = Final(segment=0, text="Hello there.", start=0.5, end=1.5, confidence=0.9, language="en", words=WORDS)
 
 
-def printed(format_: Format, capsys: pytest.CaptureFixture[str], *, words: bool = False) -> str:
+def printed(format_: PrintFormat, capsys: pytest.CaptureFixture[str], *, words: bool = False) -> str:
     page = TranscriptPrinter(format_, words=words)
     page.add(FINAL)
     page.end(2.0)
@@ -100,7 +101,7 @@ def printed(format_: Format, capsys: pytest.CaptureFixture[str], *, words: bool 
     return out
 
 
-EXPECTED: dict[Format, str] = {
+EXPECTED: dict[PrintFormat, str] = {
     "text": "Hello there.\n",
     "srt": "1\n00:00:00,500 --> 00:00:01,400\nHello there.\n\n",
     "vtt": "WEBVTT\n\n00:00:00.500 --> 00:00:01.400\nHello there.\n\n",
@@ -108,14 +109,14 @@ EXPECTED: dict[Format, str] = {
 
 
 @pytest.mark.parametrize("format_", EXPECTED)
-def test_each_format_is_printed_as_it_comes(format_: Format, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_format_is_printed_as_it_comes(format_: PrintFormat, capsys: pytest.CaptureFixture[str]) -> None:
     assert printed(format_, capsys) == EXPECTED[format_]
 
 
 def test_json_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
-    said = json.loads(printed("json", capsys, words=True))
-    assert (said["text"], said["language"], said["duration"]) == ("Hello there.", "english", 2.0)
-    assert [word["word"] for word in said["words"]] == ["Hello", "there."]
+    document = json.loads(printed("json", capsys, words=True))
+    assert (document["text"], document["language"], document["duration"]) == ("Hello there.", "english", 2.0)
+    assert [word["word"] for word in document["words"]] == ["Hello", "there."]
     assert "words" not in json.loads(printed("json", capsys))
 
 
@@ -124,8 +125,8 @@ def test_with_words_the_text_is_a_word_a_line(capsys: pytest.CaptureFixture[str]
     assert [line.split() for line in lines] == [["0.500", "0.900", "Hello"], ["0.900", "1.400", "there."]]
 
 
-@pytest.mark.parametrize("format_", FORMATS)
-def test_a_file_in_which_nobody_speaks_is_told(format_: Format, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("format_", PRINT_FORMATS)
+def test_a_file_in_which_nobody_speaks_is_told(format_: PrintFormat, capsys: pytest.CaptureFixture[str]) -> None:
     TranscriptPrinter(format_, words=False).end(9.5)
     assert capsys.readouterr().err == "no speech in 9.5 s of audio\n"
 

@@ -1,7 +1,7 @@
 """How much one WebSocket client may send, whatever it means."""
 
 from audio import meter
-from audio.messages import MAX_FRAME_BYTES
+from audio.decoders.formats import MAX_FRAME_BYTES
 from gateway.serving.frame_meter import ALLOWANCE_S, BYTES_PER_S, FRAMES_PER_S, MIN_READ, FrameMeter
 
 NOW = 1000.0

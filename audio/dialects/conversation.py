@@ -1,0 +1,134 @@
+"""A WebSocket as a conversation: both sides talk at once, and a client that does not read is cut off.
+
+It works on what ASGI gives an application, so the dialects know no framework. A dialect owns what is said; this module
+owns how it travels: the deadline of a write, the refusal, the failure that ends a connection, and what is freed after.
+"""
+
+import asyncio
+from typing import Any, Protocol
+
+from audio.attachment import Attachment, SocketClose
+from audio.decoders.formats import Decoder
+from audio.live_session import LiveSession
+from audio.messages import Failure
+from gateway.errors import CloseCode, TrilaneError, close_code
+from gateway.serving.websocket import ABORT
+
+SEND_S = 20.0
+"""Maximum seconds that one message may wait for a client that does not read."""
+MAX_REASON = 120
+"""Maximum characters of a close's reason: a close frame holds 123 bytes."""
+LOST = SocketClose(CloseCode.CONNECTION_LOST, "")
+
+
+class ClientSocket:
+    """One client's WebSocket, by the scope, receive and send of ASGI."""
+
+    __slots__ = ("_scope", "_send", "receive")
+
+    def __init__(self, scope: Any, receive: Any, send: Any) -> None:
+        self._scope = scope
+        self._send = send
+        self.receive = receive
+        """Returns the next message as ASGI has it."""
+
+    async def accept(self, subprotocol: str) -> None:
+        """Accepts the connection, under a subprotocol if the client offers it."""
+        await self.receive()
+        offer = subprotocol if subprotocol in self._scope["subprotocols"] else None
+        await self._send({"type": "websocket.accept", "subprotocol": offer, "headers": []})
+
+    async def send(self, text: str) -> None:
+        """Sends a text message. Raises TimeoutError when the client does not read."""
+        async with asyncio.timeout(SEND_S):
+            await self._send({"type": "websocket.send", "text": text, "bytes": None})
+
+    async def close(self, close: SocketClose) -> None:
+        """Sends a close. Raises TimeoutError when the client does not read."""
+        async with asyncio.timeout(SEND_S):
+            await self._send({"type": "websocket.close", "code": close.code, "reason": close.reason[:MAX_REASON]})
+
+    async def refuse(self, text: str, error: TrilaneError) -> None:
+        """Says in the dialect's own `text` why there is no session, and closes."""
+        try:
+            await self.send(text)
+            await self.close(close_of(error))
+        except TimeoutError:
+            self.abort()
+
+    def abort(self) -> None:
+        """Cuts a connection whose client does not read: not even a close would reach it."""
+        extensions: Any = self._scope["extensions"]
+        if ABORT in extensions:
+            extensions[ABORT]()
+
+
+class Peer(Protocol):
+    """The gateway's side of a conversation, as a dialect implements it for one connection.
+
+    The methods that take a client's message raise TrilaneError to end the connection.
+    """
+
+    live: LiveSession
+    attachment: Attachment
+    decoder: Decoder
+
+    async def next(self) -> str | SocketClose:
+        """Returns the text of the next message for the client, or how the connection ends."""
+        ...
+
+    async def take_frame(self, frame: bytes) -> None:
+        """Takes a binary message."""
+        ...
+
+    async def take_text(self, text: str) -> bool:
+        """Takes a text message. Returns True when the client sends no more after it."""
+        ...
+
+    def leave(self, code: int) -> None:
+        """Notes that the client has closed the connection, with a close code."""
+        ...
+
+
+async def converse(socket: ClientSocket, peer: Peer) -> None:
+    """Listens and speaks side by side, until all is said or the client has left; then frees what the peer holds."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            listening = group.create_task(_listen(socket, peer))
+            await _speak(socket, peer)
+            listening.cancel()
+    finally:
+        peer.decoder.close()
+        peer.live.detach(peer.attachment)
+
+
+async def _speak(socket: ClientSocket, peer: Peer) -> None:
+    try:
+        while not isinstance(message := await peer.next(), SocketClose):
+            await socket.send(message)
+        if message is not LOST:
+            await socket.close(message)
+    except TimeoutError:
+        socket.abort()
+
+
+async def _listen(socket: ClientSocket, peer: Peer) -> None:
+    try:
+        while (message := await socket.receive())["type"] != "websocket.disconnect":
+            frame: bytes | None = message.get("bytes")
+            if frame is not None:
+                await peer.take_frame(frame)
+            elif await peer.take_text(message["text"]):
+                return
+        peer.attachment.end(LOST, at_once=True)
+        peer.leave(message.get("code") or CloseCode.CONNECTION_LOST)
+    except TrilaneError as err:
+        peer.attachment.fail(failure_of(err), close_of(err))
+
+
+def failure_of(error: TrilaneError) -> Failure:
+    return Failure(code=error.code, message=error.detail, retryable=error.retryable)
+
+
+def close_of(error: TrilaneError) -> SocketClose:
+    return SocketClose(close_code(error), error.detail)

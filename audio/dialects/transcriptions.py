@@ -1,0 +1,258 @@
+"""OpenAI's transcription API, for its SDKs and for everyone: a request's fields, and its answer, whole or streamed.
+
+A field with a value that it cannot have is refused with the field, the value and what is allowed; unknown fields are
+ignored, as OpenAI does. `temperature` and `include[]` are checked and change nothing: how warm a decode is depends on
+how sure the model is of it, and log probabilities are not kept.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import Any, Literal, TypeVar, cast
+
+import msgspec
+
+from audio.dialects import subtitles
+from audio.languages import code_of
+from audio.messages import Final
+from audio.options import MAX_PROMPT, SessionOptions
+from audio.upload import FileTranscription, Progress, file_options
+from events.log.source import Source
+from gateway.errors import BadRequest, TrilaneError
+
+ChoiceT = TypeVar("ChoiceT", bound=str)
+AnswerFormat = Literal["json", "text", "verbose_json", "srt", "vtt"]
+ANSWER_FORMATS: tuple[AnswerFormat, ...] = ("json", "text", "verbose_json", "srt", "vtt")
+TIMED = ("verbose_json", "srt", "vtt")
+"""The formats that have times, which no event of a stream can carry."""
+COMMENT_S = 1.0
+"""Minimum seconds between two comments of a stream that say how far it is."""
+MAX_UNSENT_BYTES = 65_536
+"""Maximum bytes of a stream that wait for its client; past it the transcription waits, too."""
+SEND_S = 60.0
+"""Maximum seconds that a transcription waits for a client that does not read; then the stream is cut."""
+JSON, TEXT = b"application/json", b"text/plain; charset=utf-8"
+
+
+class TranscriptionRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields of a request, checked."""
+
+    format: AnswerFormat
+    stream: bool
+    language: str | None
+    prompt: str
+    granularities: list[str]
+
+    @property
+    def options(self) -> SessionOptions:
+        """The options of its session; the times of words are needed to cut segments and subtitles."""
+        return file_options(words=self.format in TIMED, language=self.language, prompt=self.prompt)
+
+
+# The fields
+
+
+def parse_request(fields: Mapping[str, list[str]], supports: Callable[[str], bool]) -> TranscriptionRequest:
+    """Raises BadRequest that names the field, the value it had and what it may have."""
+    form = FormFields(fields)
+    form.check_number("temperature", 0.0, 1.0)
+    form.choices("include", ("logprobs",))
+    format_: AnswerFormat = form.choice("response_format", ANSWER_FORMATS, "json")
+    granularities = form.choices("timestamp_granularities", ("word", "segment"))
+    stream = form.choice("stream", ("true", "false", "1", "0", "True", "False"), "false") in ("true", "1", "True")
+    if granularities and format_ != "verbose_json":
+        raise _bad_value("timestamp_granularities", granularities[0], "goes with response_format=verbose_json only")
+    if stream and format_ in TIMED:
+        raise _bad_value("stream", "true", f"goes with response_format=json or text, not with {format_}")
+    return TranscriptionRequest(
+        format=format_,
+        stream=stream,
+        language=form.language(supports),
+        prompt=form.last("prompt")[-MAX_PROMPT:],  # the model reads the end of a longer one
+        granularities=granularities or ["segment"],
+    )
+
+
+class FormFields:
+    """The fields of a form. Names with brackets may come without, and an empty value is one that was left out."""
+
+    def __init__(self, fields: Mapping[str, list[str]]) -> None:
+        self._fields = fields
+
+    def last(self, name: str) -> str:
+        """Returns the last value of a field."""
+        return self._fields.get(name, [""])[-1]
+
+    def choice(self, name: str, allowed: tuple[ChoiceT, ...], default: ChoiceT) -> ChoiceT:
+        value = self.last(name).strip() or default
+        if value not in allowed:
+            raise _bad_value(name, value, f"want one of {', '.join(allowed)}")
+        return cast(ChoiceT, value)
+
+    def choices(self, name: str, allowed: tuple[str, ...]) -> list[str]:
+        values = [value.strip() for key in (name, f"{name}[]") for value in self._fields.get(key, []) if value.strip()]
+        for value in values:
+            if value not in allowed:
+                raise _bad_value(f"{name}[]", value, f"want {' or '.join(allowed)}")
+        return values
+
+    def check_number(self, name: str, low: float, high: float) -> None:
+        value = self.last(name).strip()
+        number = float("nan")
+        with contextlib.suppress(ValueError):
+            number = float(value or low)
+        if not low <= number <= high:
+            raise _bad_value(name, value, f"want a number from {low:g} to {high:g}")
+
+    def language(self, supports: Callable[[str], bool]) -> str | None:
+        value = self.last("language")
+        code = code_of(value)
+        if code and not supports(code):
+            wish = "the model does not know it; want an ISO 639-1 code that it was trained on"
+            raise _bad_value("language", value, wish)
+        return code or None
+
+
+def _bad_value(name: str, value: str, wish: str) -> BadRequest:
+    return BadRequest(f"{name}={value[:80]!r}: {wish}", code="invalid_value", extra={"param": name})
+
+
+# The whole answer
+
+
+async def answer_whole(
+    opening: AbstractAsyncContextManager[FileTranscription], request: TranscriptionRequest, send: Any
+) -> None:
+    """Transcribes a file that it opens, and answers with the whole transcript, in the format of the request."""
+    async with opening as transcription, aclosing(transcription.results()) as results:
+        finals = [result async for result in results if isinstance(result, Final)]
+    content_type, body = _body(request, finals, transcription)
+    headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _body(
+    request: TranscriptionRequest, finals: Sequence[Final], transcription: FileTranscription
+) -> tuple[bytes, bytes]:
+    """Returns the content type and the body."""
+    duration_s = transcription.duration_s
+    spans = [span for final in finals for span in subtitles.spans_of(final)]
+    match request.format:
+        case "json":
+            return JSON, msgspec.json.encode(subtitles.plain(finals, duration_s))
+        case "verbose_json":
+            words, segments = ("word" in request.granularities, "segment" in request.granularities)
+            full = subtitles.verbose(finals, duration_s, transcription.language, words=words, segments=segments)
+            return JSON, msgspec.json.encode(full)
+        case "text":
+            return TEXT, (subtitles.joined(finals) + "\n").encode()
+        case "srt":
+            return TEXT, "".join(subtitles.srt(span, number) for number, span in enumerate(spans, 1)).encode()
+        case "vtt":
+            return TEXT, (subtitles.VTT_HEAD + "".join(map(subtitles.vtt, spans))).encode()
+
+
+# The streamed answer
+
+
+class TranscriptSource(Source):
+    """The deltas of a transcript, which come as finals are settled; joined they are the text of the last event.
+
+    They are made by a task of its own, which ends when the stream is closed.
+    """
+
+    __slots__ = ("_filling", "_has_ended", "_is_complete", "_release", "_room", "_transcription", "_unsent", "on_wake")
+
+    def __init__(self, transcription: FileTranscription, release: Callable[[], Awaitable[None]]) -> None:
+        """`release` frees what the transcription holds, and is called as soon as that has ended."""
+        self.on_wake: Callable[[], object] = lambda: None
+        self._transcription = transcription
+        self._release = release
+        self._unsent = bytearray()
+        self._room = asyncio.Event()
+        self._has_ended = self._is_complete = False
+        self._filling: asyncio.Task[None] | None = None
+
+    def start(self, group: asyncio.TaskGroup) -> None:
+        """Begins to transcribe, in a task of `group`."""
+        self._filling = group.create_task(self._fill())
+
+    async def _fill(self) -> None:
+        try:
+            await self._put_results()
+            self._is_complete = True
+        except TimeoutError:
+            return  # and so the stream is cut
+        except TrilaneError as err:
+            fields = {"message": err.detail, "type": err.code, "param": None, "code": err.code}
+            self._put(_data({"error": fields}))
+            self._is_complete = True
+        finally:
+            self._has_ended = True
+            self.on_wake()
+            await self._release()
+
+    async def _put_results(self) -> None:
+        clock = asyncio.get_running_loop().time
+        texts: list[str] = []
+        put_at = clock()
+        async with aclosing(self._transcription.results()) as results:
+            async for result in results:
+                if isinstance(result, Progress):
+                    if clock() - put_at < COMMENT_S:
+                        continue
+                    data = f": {result}\n".encode()
+                elif result.text:
+                    data = _event("transcript.text.delta", delta=" " + result.text if texts else result.text)
+                    texts.append(result.text)
+                else:
+                    continue
+                put_at = clock()
+                self._put(data)
+                await self._wait_for_room()
+        usage = subtitles.usage(self._transcription.duration_s)
+        self._put(_event("transcript.text.done", text=" ".join(texts), usage=usage))
+
+    def _put(self, data: bytes) -> None:
+        self._unsent += data
+        self.on_wake()
+
+    async def _wait_for_room(self) -> None:
+        """Waits while too much is unsent. Raises TimeoutError when the client reads nothing for SEND_S."""
+        while len(self._unsent) > MAX_UNSENT_BYTES:
+            self._room.clear()
+            async with asyncio.timeout(SEND_S):
+                await self._room.wait()
+
+    # What the response asks
+
+    @property
+    def ended(self) -> bool:
+        return self._has_ended and not (self._is_complete and self._unsent)
+
+    @property
+    def complete(self) -> bool:
+        return self._is_complete
+
+    def poll(self) -> bytes | None:
+        data = bytes(self._unsent)
+        self._unsent.clear()
+        self._room.set()
+        return data
+
+    async def catch_up(self) -> None:
+        """Does nothing: `poll` always has what is due."""
+
+    def close(self) -> None:
+        if self._filling is not None:
+            self._filling.cancel()
+
+
+def _event(kind: str, **fields: object) -> bytes:
+    return _data({"type": kind, **fields})
+
+
+def _data(value: object) -> bytes:
+    return b"data: %b\n\n" % msgspec.json.encode(value)

@@ -1,0 +1,187 @@
+"""The audio lane's own dialect, `trilane.audio.v1`: a client's messages, and what each of them does to its session.
+
+The first message is `start`; audio follows as binary frames, in order. Every message of the server carries `seq`, which
+continues after a resume from the message that the client's `cursor` came with.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from audio.attachment import Attachment
+from audio.decoders.decoder import decoder
+from audio.decoders.formats import MAX_FRAME_BYTES, Decoder, Encoding
+from audio.dialects.conversation import ClientSocket, converse, failure_of
+from audio.lane import AudioLane, SessionRequest
+from audio.live_session import LiveSession
+from audio.messages import encode
+from audio.options import MAX_PROMPT, SessionOptions, SessionTerms
+from gateway.access.auth import Principal
+from gateway.errors import BadRequest, TooLarge, TrilaneError
+
+SUBPROTOCOL = "trilane.audio.v1"
+START_S = 10.0
+"""Maximum seconds that a connection may wait before it sends `start`."""
+
+
+class FromClient(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="type", rename="camel", forbid_unknown_fields=True
+):
+    """One text message of a client."""
+
+
+class Start(FromClient, tag="start", frozen=True):
+    """Opens a session, or resumes one."""
+
+    session: str | None = None
+    cursor: str | None = None
+    """The cursor of the last final that the client holds; it goes with `session`."""
+    sample_rate: Annotated[int, Meta(ge=8000, le=48_000)] = 16_000
+    encoding: Encoding = "pcm_s16le"
+    channels: Annotated[int, Meta(ge=1, le=2)] = 1
+    language: Annotated[str, Meta(min_length=2, max_length=16)] | None = None
+    prompt: Annotated[str, Meta(max_length=MAX_PROMPT)] = ""
+    topic: str | None = None
+    """A topic to which finals are published, too."""
+    interim_results: bool = True
+    words: bool = False
+    endpointing_ms: Annotated[int, Meta(ge=100, le=10_000)] = 500
+
+
+class Flush(FromClient, tag="flush", frozen=True):
+    """Makes all audio so far final."""
+
+
+class Stop(FromClient, tag="stop", frozen=True):
+    """Says that no more audio follows."""
+
+
+class Mark(FromClient, tag="marker", frozen=True):
+    """Asks for a marker once all audio before it has been understood."""
+
+    id: Annotated[str, Meta(max_length=128)] | int
+
+
+class Keepalive(FromClient, tag="keepalive", frozen=True):
+    """Says that the client is there, though it sends no audio."""
+
+
+ClientMessage = Start | Flush | Stop | Mark | Keepalive
+_decode_message = msgspec.json.Decoder(ClientMessage).decode
+
+
+async def serve(lane: AudioLane, socket: ClientSocket, who: Principal, query: Mapping[str, Any]) -> None:
+    """Opens or resumes a session, then talks with its client until either side has had enough.
+
+    `query` may name `session` and `cursor`, where `start` does not.
+    """
+    await socket.accept(SUBPROTOCOL)
+    try:
+        start = await _receive_start(socket, query)
+        if start is None:
+            return
+        live, attachment = await lane.open(who, request_of(start))
+    except TrilaneError as err:
+        await socket.refuse(encode(failure_of(err), 1), err)
+        return
+    first = live.client_samples(live.position)
+    audio = decoder(start.encoding, start.sample_rate, start.channels, first=first)
+    await converse(socket, TrilanePeer(live, attachment, audio))
+
+
+async def _receive_start(socket: ClientSocket, query: Mapping[str, Any]) -> Start | None:
+    """Returns the first message, and None when the client left instead. Raises BadRequest."""
+    try:
+        async with asyncio.timeout(START_S):
+            received: Any = await socket.receive()
+    except TimeoutError:
+        raise BadRequest(f"no `start` within {START_S:g} s", code="bad_start") from None
+    if received["type"] == "websocket.disconnect":
+        return None
+    text: str | None = received.get("text")
+    message = decode(text) if text is not None else None
+    if not isinstance(message, Start):
+        raise BadRequest("the first message must be `start`, as text", code="bad_start")
+    fields = {name: query[name] for name in ("session", "cursor") if name in query and getattr(message, name) is None}
+    return msgspec.structs.replace(message, **fields)
+
+
+def request_of(start: Start) -> SessionRequest:
+    """Returns what `start` asks of the lane."""
+
+    def terms(notes: str) -> SessionTerms:
+        return terms_of(start)  # a client says everything again when it comes back
+
+    return SessionRequest(
+        terms=terms,
+        session=start.session,
+        cursor=start.cursor,
+        language=start.language,
+        topic=start.topic,
+    )
+
+
+def terms_of(start: Start) -> SessionTerms:
+    options = SessionOptions(
+        interim_results=start.interim_results,
+        words=start.words,
+        endpointing_s=start.endpointing_ms / 1000,
+        language=start.language,
+        prompt=start.prompt,
+    )
+    return SessionTerms(start.sample_rate, options)
+
+
+def decode(text: str) -> ClientMessage:
+    """Returns a client's message. Raises BadRequest."""
+    try:
+        return _decode_message(text)
+    except (msgspec.DecodeError, UnicodeEncodeError) as err:
+        raise BadRequest(f"the message is not one of this protocol: {err}", code="bad_message") from err
+
+
+class TrilanePeer:
+    """The gateway's side of one connection."""
+
+    def __init__(self, live: LiveSession, attachment: Attachment, decoder: Decoder) -> None:
+        self.live = live
+        self.attachment = attachment
+        self.decoder = decoder
+        self.next = attachment.next
+
+    async def take_frame(self, frame: bytes) -> None:
+        if len(frame) > MAX_FRAME_BYTES:
+            raise TooLarge(f"a frame of {len(frame)} bytes: at most {MAX_FRAME_BYTES} are taken")
+        samples = await self.decoder.feed(frame)
+        self.live.meter.count(len(samples))
+        await self.live.feed(samples, self.attachment)
+
+    async def take_text(self, text: str) -> bool:
+        self.live.meter.count_message()
+        if self.live.attachment is not self.attachment:
+            return True
+        return await self._obey(decode(text))
+
+    async def _obey(self, message: ClientMessage) -> bool:
+        """Does what a message says. Returns True when it is the client's last."""
+        match message:
+            case Flush():
+                self.live.flush()
+            case Mark():
+                self.live.mark(message.id)
+            case Keepalive():
+                pass  # that it came is all there is to it
+            case Stop():
+                while len(rest := await self.decoder.flush()):
+                    await self.live.feed(rest, self.attachment)
+                self.live.stop()
+                return True
+            case Start():
+                raise BadRequest("the session is open: `start` comes once, first", code="bad_start")
+        return False
+
+    def leave(self, code: int) -> None:
+        """Does nothing more: the session waits for its client to come back."""
