@@ -1,4 +1,4 @@
-"""The parts of an answer as they grow, in the form in which an AI SDK client keeps them. Pure.
+"""The parts of an answer grow here, in the form in which an AI SDK client keeps them. Pure.
 
 Texts and arguments are kept in pieces and joined once, when somebody wants the message: nothing here touches what was
 there before, however long an answer gets.
@@ -58,6 +58,7 @@ class MessageParts:
     def __init__(self, base: Iterable[Raw] = ()) -> None:
         self._parts: list[Part] = list(base)
         self._step_is_new = True
+        self._data_places: dict[tuple[str, str], int] = {}
 
     def step(self) -> None:
         """What follows belongs to another step than what is there."""
@@ -75,8 +76,17 @@ class MessageParts:
         return part
 
     def data(self, data: Data) -> None:
-        if not data.transient:
-            self._add(Raw(_json(data)))
+        """Adds what is not transient; a later one of the same type and id takes the place of the earlier one."""
+        if data.transient:
+            return
+        part = Raw(_json(data))
+        place = self._data_places.get((data.type, data.id))
+        if place is not None:
+            self._parts[place] = part
+            return
+        self._add(part)
+        if data.id:
+            self._data_places[data.type, data.id] = len(self._parts) - 1
 
     def _add(self, part: Part) -> None:
         if self._step_is_new and self._parts:
