@@ -58,7 +58,7 @@ class ChatSnapshot(msgspec.Struct, frozen=True, rename="camel"):
     pending: list[Raw]
 
 
-class Attached(msgspec.Struct, frozen=True):
+class AttachedReader(msgspec.Struct, frozen=True):
     """A reader on a run, and the run itself when this process owns it."""
 
     reader: TopicReader
@@ -93,7 +93,9 @@ class Chats:
 
     # Following
 
-    async def follow(self, who: Principal, chat_id: str, cursor: str | None, encoder_of: EncoderOf) -> Attached | None:
+    async def follow(
+        self, who: Principal, chat_id: str, cursor: str | None, encoder_of: EncoderOf
+    ) -> AttachedReader | None:
         """A reader of the active run from its start, or strictly after the cursor; None when nothing is active.
 
         Raises Gone with the snapshot's URL when that history is not kept, BadRequest for what is no cursor.
@@ -106,36 +108,36 @@ class Chats:
             raise _gone(chat_id, Gone("this chat has no such run", code="unknown_cursor"))
         return await self._attach(chat_id, run_id, position, encoder_of)
 
-    async def _attach(self, chat_id: str, run_id: str, after: Position | None, encoder_of: EncoderOf) -> Attached:
+    async def _attach(self, chat_id: str, run_id: str, after: Position | None, encoder_of: EncoderOf) -> AttachedReader:
         try:
             reader = await self._hub.open(run_topic(run_id), encoder_of(run_id), after)
         except Gone as err:
             raise _gone(chat_id, err) from err
-        return Attached(reader, self._runs.get(run_id))
+        return AttachedReader(reader, self._runs.get(run_id))
 
     # Starting
 
     async def send(
         self, who: Principal, request: SendRequest, key: str, extra: dict[str, Raw], encoder_of: EncoderOf
-    ) -> Attached:
+    ) -> AttachedReader:
         """Starts the run that a request asks for, or finds the one it has started before.
 
         `key`: the client's own name for the request, or empty. Raises BadRequest, Overloaded, LogError.
         """
-        posted = request.posted()
-        if len(posted) > self._max_messages:
+        messages = request.posted_messages()
+        if len(messages) > self._max_messages:
             raise BadRequest(
-                f"{len(posted)} messages: at most {self._max_messages} are allowed", code="too_many_messages"
+                f"{len(messages)} messages: at most {self._max_messages} are allowed", code="too_many_messages"
             )
         check_id("chat id", request.id)
-        key = key or request_key(posted, request.trigger, request.message_id or "")
-        submission = Submission(who, request, posted, key, extra)
+        key = key or request_key(messages, request.trigger, request.message_id or "")
+        submission = Submission(who, request, messages, key, extra)
         # The upstream is asked before a run is known to be the only one, so of two requests here the second waits.
         turn = self._turns.setdefault(chat_topic(who.sub, request.id), asyncio.Lock())
         async with turn:
             return await self._send(submission, encoder_of)
 
-    async def _send(self, submission: Submission, encoder_of: EncoderOf) -> Attached:
+    async def _send(self, submission: Submission, encoder_of: EncoderOf) -> AttachedReader:
         owner, chat_id = submission.who.sub, submission.request.id
         topic = chat_topic(owner, chat_id)
         # What a new chat holds needs no reading.
@@ -143,9 +145,9 @@ class Chats:
         for _ in range(CONFLICT_TRIES):
             if history is None:
                 history = await read_history(self._log, owner, chat_id)
-            known = history.run_of(submission.key)
-            if known is not None:
-                return await self._attach(chat_id, known.run_id, None, encoder_of)
+            earlier_run = history.run_of(submission.key)
+            if earlier_run is not None:
+                return await self._attach(chat_id, earlier_run.run_id, None, encoder_of)
             if history.active is not None:
                 await self._supersede(submission.who, history)
                 history = None
@@ -156,9 +158,9 @@ class Chats:
                 history = None
         raise LogConflict(topic, None, -1)
 
-    async def _start(self, submission: Submission, history: History, encoder_of: EncoderOf) -> Attached:
+    async def _start(self, submission: Submission, history: History, encoder_of: EncoderOf) -> AttachedReader:
         who, request = submission.who, submission.request
-        change = reconcile(history, submission.posted, request.trigger, request.message_id or "")
+        change = reconcile(history, submission.messages, request.trigger, request.message_id or "")
         run_id = new_run_id()
         message_id = change.answer.id if change.answer else f"msg-{run_id}"
         conversation = to_upstream(change.conversation)
@@ -186,26 +188,26 @@ class Chats:
         except BaseException:
             reader.close()
             raise
-        return Attached(reader, run)
+        return AttachedReader(reader, run)
 
     async def _supersede(self, who: Principal, history: History) -> None:
         """A new message while an answer is still coming: that one is stopped, its text is kept."""
         assert history.active is not None
         run_id = history.active.run_id
-        ended = asyncio.get_running_loop().create_future()
+        run_end = asyncio.get_running_loop().create_future()
 
         def see(block: Block) -> None:
             for data in block.data if block.name == RunFinished.event else ():
                 finished = decode_event(block.name, data)
-                if isinstance(finished, RunFinished) and finished.run_id == run_id and not ended.done():
-                    ended.set_result(None)
+                if isinstance(finished, RunFinished) and finished.run_id == run_id and not run_end.done():
+                    run_end.set_result(None)
 
         topic = chat_topic(who.sub, history.chat_id)
         unwatch = self._hub.watch(topic, Position(epoch=history.epoch, offset=history.head), see)
         try:
             await self._command_stop(who, history, run_id)
             async with asyncio.timeout(SUPERSEDE_S):
-                await ended
+                await run_end
         except TimeoutError:
             await self._runs.end_other(run_id, Aborted("superseded"))
         except LogConflict:

@@ -1,7 +1,6 @@
-"""How a run can end. Pure.
+"""A run can end in three ways, each of which is one row of the `match` below. Pure.
 
-Every way is one row of the `match` below, said once for the process that owns a run and for one that ends it because
-its own process died.
+It is the same `match` for the process that owns a run and for one that ends it because its own process died.
 """
 
 from collections.abc import Mapping
@@ -46,12 +45,12 @@ RunOutcome = Finished | Failed | Aborted
 
 
 class Conclusion(msgspec.Struct, frozen=True, kw_only=True):
-    """What an outcome means to those who follow the run, to the message and to the chat."""
+    """An outcome in the words of those who follow the run, of the message and of the chat."""
 
     records: list[bytes]
-    """The last of the run."""
+    """The last records of the run."""
     outcome: Literal["finish", "error", "abort"]
-    stored: dict[str, object]
+    message_fields: dict[str, object]
     """What the stored message says about its end: after a reload, too, a cut must not look like a success."""
     finish_reason: str = ""
     code: str = ""
@@ -108,7 +107,7 @@ class RunEnding:
         conclusion = self._conclusion
         message = None
         if self._parts:
-            metadata = Raw(_json(self._metadata() | conclusion.stored))
+            metadata = Raw(_json(self._metadata() | conclusion.message_fields))
             message = UIMessage(id=self._info.message_id, role="assistant", parts=self._parts, metadata=metadata)
         return RunFinished(
             run_id=self._info.run_id,
@@ -141,7 +140,7 @@ def _conclude(outcome: RunOutcome, recorder: Recorder, metadata: dict[str, objec
             return Conclusion(
                 records=recorder.finish(reason, metadata),
                 outcome="finish",
-                stored={"outcome": "finish", "finishReason": reason},
+                message_fields={"outcome": "finish", "finishReason": reason},
                 finish_reason=reason,
             )
         case Failed(error):
@@ -149,7 +148,7 @@ def _conclude(outcome: RunOutcome, recorder: Recorder, metadata: dict[str, objec
             return Conclusion(
                 records=recorder.error(error.detail, metadata | failure),
                 outcome="error",
-                stored={"outcome": "error", "errorText": error.detail, **failure},
+                message_fields={"outcome": "error", "errorText": error.detail, **failure},
                 code=error.code,
                 text=error.detail,
             )
@@ -157,7 +156,7 @@ def _conclude(outcome: RunOutcome, recorder: Recorder, metadata: dict[str, objec
             return Conclusion(
                 records=recorder.abort(reason, metadata),
                 outcome="abort",
-                stored={"outcome": "abort", "reason": reason},
+                message_fields={"outcome": "abort", "reason": reason},
                 text=reason,
             )
         case _:

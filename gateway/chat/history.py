@@ -1,4 +1,4 @@
-"""A chat as its topic tells it: fold the events, and reconcile what a client posts with what is stored.
+"""A history is a chat as its topic tells it; what a client posts is reconciled with it.
 
 Pure but for `read_history`. What each event means stands with its type, in `gateway.chat.records.chat_record`.
 """
@@ -96,8 +96,8 @@ async def read_history(log: EventLog, owner: str, chat_id: str) -> History:
 
 def put(messages: list[UIMessage], message: UIMessage) -> None:
     """Replaces the message of the same id, or adds it at the end."""
-    for index, known in enumerate(messages):
-        if known.id == message.id:
+    for index, earlier in enumerate(messages):
+        if earlier.id == message.id:
             messages[index] = message
             return
     messages.append(message)
@@ -114,27 +114,27 @@ class Change(msgspec.Struct):
     """The answer that is continued after tool results; None for a new one."""
 
 
-def reconcile(history: History, posted: list[UIMessage], trigger: Trigger, message_id: str) -> Change:
+def reconcile(history: History, posted_messages: list[UIMessage], trigger: Trigger, message_id: str) -> Change:
     """Brings the stored history to what the client asks for.
 
     A device that has not seen the newest messages loses nothing: what it does not know stays. Only an edit (of
     `message_id`, or of a message whose content differs) or a regeneration ends history earlier. Stored answers win over
     posted ones, except for tool results. Raises BadRequest when nothing is left to answer.
     """
-    conversation = _requested(history.messages, posted, trigger, message_id)
-    stored = history.messages
+    conversation = _requested(history.messages, posted_messages, trigger, message_id)
+    stored_messages = history.messages
     events: list[ChatEvent] = []
     same = 0
-    while same < min(len(stored), len(conversation)) and stored[same].id == conversation[same].id:
-        if stored[same].role == "assistant":
-            merged = merge_tool_results(stored[same], conversation[same])
-            if merged is not None:
-                events.append(merged)
-            conversation[same] = merged or stored[same]
-        elif stored[same] is not conversation[same]:
+    while same < min(len(stored_messages), len(conversation)) and stored_messages[same].id == conversation[same].id:
+        if stored_messages[same].role == "assistant":
+            merged_answer = merge_tool_results(stored_messages[same], conversation[same])
+            if merged_answer is not None:
+                events.append(merged_answer)
+            conversation[same] = merged_answer or stored_messages[same]
+        elif stored_messages[same] is not conversation[same]:
             break
         same += 1
-    if same < len(stored):
+    if same < len(stored_messages):
         events.append(Truncate(same))
     events += conversation[same:]
     if not conversation:
@@ -143,16 +143,18 @@ def reconcile(history: History, posted: list[UIMessage], trigger: Trigger, messa
     return Change(events, conversation, last if last.role == "assistant" else None)
 
 
-def _requested(stored: list[UIMessage], posted: list[UIMessage], trigger: Trigger, message_id: str) -> list[UIMessage]:
+def _requested(
+    stored_messages: list[UIMessage], posted_messages: list[UIMessage], trigger: Trigger, message_id: str
+) -> list[UIMessage]:
     """The conversation that the client asks for; stored user messages are the same objects unless edited."""
-    conversation = list(stored)
-    index = {message.id: at for at, message in enumerate(stored)}
+    conversation = list(stored_messages)
+    index = {message.id: at for at, message in enumerate(stored_messages)}
     at = index.get(message_id)
     if at is not None and trigger == "regenerate-message":
-        del conversation[at if stored[at].role == "assistant" else at + 1 :]
-    elif at is not None and stored[at].role != "assistant":
+        del conversation[at if stored_messages[at].role == "assistant" else at + 1 :]
+    elif at is not None and stored_messages[at].role != "assistant":
         del conversation[at:]
-    for message in posted:
+    for message in posted_messages:
         at = index.get(message.id, len(conversation))
         if at >= len(conversation):
             if message.id not in index or trigger == "submit-message":
@@ -175,7 +177,7 @@ def _digest(message: UIMessage) -> str:
     return sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()
 
 
-def request_key(posted: list[UIMessage], trigger: Trigger, message_id: str) -> str:
+def request_key(posted_messages: list[UIMessage], trigger: Trigger, message_id: str) -> str:
     """What makes a request the same as an earlier one, when the client names no key of its own.
 
     The id and content of the last message: a message that was edited, or an answer that got tool results, keeps its id
@@ -183,7 +185,7 @@ def request_key(posted: list[UIMessage], trigger: Trigger, message_id: str) -> s
     """
     if trigger == "regenerate-message":
         return f"regenerate:{message_id}" if message_id else ""
-    if not posted:
+    if not posted_messages:
         return ""
-    last = posted[-1]
+    last = posted_messages[-1]
     return f"message:{last.id}:{_digest(last)[:16]}"

@@ -1,4 +1,4 @@
-"""What makes a run durable: the one writer of its topic, from the opening to exactly one end.
+"""A journal makes a run durable: it alone writes the run's topic, from the opening to exactly one end.
 
 Every append is fenced with the offset that it expects, so a run that another process has ended can add nothing. The
 last append closes the topic, tells the chat how the run ended and settles its usage, in one transaction: no end lacks
@@ -32,7 +32,7 @@ log = structlog.get_logger("journal")
 
 
 class Pausable(Protocol):
-    """What writes into a journal, and can be told to wait."""
+    """A writer of a journal that can be made to wait."""
 
     def pause(self) -> None: ...
     def resume(self) -> None: ...
@@ -90,21 +90,21 @@ class Journal:
 
     def _append(self, data: list[bytes], name: str, *, patient: bool) -> None:
         append = Append(topic=self.topic, data=data, name=name, expect=self._next)
-        appended = self._log.append(append, patient=patient)
+        result = self._log.append(append, patient=patient)
         self._next += len(data)
         self._appended_at = self._loop.time()
         self._unacknowledged += 1
-        appended.add_done_callback(self._acknowledged)
+        result.add_done_callback(self._acknowledged)
         if self._unacknowledged > MAX_UNACKNOWLEDGED and not self._is_paused and self._producer is not None:
             self._is_paused = True
             self._producer.pause()
 
-    def _acknowledged(self, appended: "asyncio.Future[list[Appended]]") -> None:
+    def _acknowledged(self, result: "asyncio.Future[list[Appended]]") -> None:
         self._unacknowledged -= 1
         if self._is_paused and self._unacknowledged < MAX_UNACKNOWLEDGED // 2 and self._producer is not None:
             self._is_paused = False
             self._producer.resume()
-        failure = None if appended.cancelled() else appended.exception()
+        failure = None if result.cancelled() else result.exception()
         if failure is not None and self.failure is None:
             self.failure = failure if isinstance(failure, TrilaneError) else LogError(str(failure))
             self._on_failure(self.failure)
@@ -136,5 +136,5 @@ class Journal:
 
     async def _actual_next(self) -> int:
         """The offset that the next event gets: after a failure it is not known what became durable."""
-        stored = await self._log.read(self.topic, 0, max_events=1)
-        return stored.head + 1
+        part = await self._log.read(self.topic, 0, max_events=1)
+        return part.head + 1

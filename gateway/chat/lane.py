@@ -1,4 +1,4 @@
-"""The chat lane's parts, opened and closed together, and its two ways to answer: a chat's stream, and a completion.
+"""The chat lane opens and closes its parts together, and answers in two ways: a chat's stream, or a completion.
 
 The one module of the lane that knows both the domain and its dialects.
 """
@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw
 
 from gateway.access.auth import Principal
-from gateway.chat.chats import Attached, Chats
+from gateway.chat.chats import AttachedReader, Chats
 from gateway.chat.dialects import ui_message
 from gateway.chat.dialects.openai import CompletionFrames, CompletionRequest, completion
 from gateway.chat.dialects.ui_message import DONE, UIFrames
@@ -35,7 +35,7 @@ AsgiAnswer = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class ChatLane:
-    """What the routes of the chat lane work with."""
+    """All that the routes of the chat lane call."""
 
     def __init__(self, core: Core, upstreams: Upstreams) -> None:
         self.settings = core.settings
@@ -73,7 +73,7 @@ class ChatLane:
         attached = await self.chats.follow(who, chat_id, cursor, UIFrames)
         return self._stream(attached) if attached is not None else None
 
-    def _stream(self, attached: Attached) -> EventStream:
+    def _stream(self, attached: AttachedReader) -> EventStream:
         run = attached.run
         try:
             self._streams.admit()

@@ -44,21 +44,21 @@ async def adopt_format(event_log: EventLog) -> int:
     """
     if await _is_marked(event_log):
         return 0
-    moved = failed = 0
+    moves = failures = 0
     topics = await event_log.topics(CHATS, limit=MAX_CHATS)
     for info in reversed(topics):  # the last changed is moved last, so that lists keep their order
         try:
-            moved += await _move(event_log, info)
+            moves += await _move(event_log, info)
         except LogError as err:
-            failed += 1
+            failures += 1
             log.error("chat cannot be moved to the new format", topic=info.topic, reason=err.detail)
         await asyncio.sleep(TICK_S)
-    if not failed:
+    if not failures:
         mark = msgspec.json.encode(FormatMark(FORMAT))
         await event_log.append(Append(topic=FORMAT_TOPIC, data=[mark], name="format"))
-    if moved:
-        log.info("chats were moved to the new format", chats=moved)
-    return moved
+    if moves:
+        log.info("chats were moved to the new format", chats=moves)
+    return moves
 
 
 async def _is_marked(event_log: EventLog) -> bool:
@@ -81,13 +81,13 @@ async def _move(event_log: EventLog, info: TopicInfo) -> bool:
     copy = _copy(info, blocks)
     try:
         await event_log.append(*copy)
-        moved = True
+        is_moved = True
     except LogConflict:  # another process, or an earlier one that was killed before it could delete
         if not await _is_copied(event_log, copy):
             raise
-        moved = False
+        is_moved = False
     await event_log.delete(info.topic)
-    return moved
+    return is_moved
 
 
 async def _blocks(event_log: EventLog, topic: str) -> list[Block]:

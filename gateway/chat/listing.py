@@ -1,4 +1,4 @@
-"""A user's chats, newest first, in pages."""
+"""A user's chats are listed newest first, in pages."""
 
 import re
 
@@ -28,17 +28,17 @@ class ChatPage(msgspec.Struct, frozen=True):
 
 async def list_chats(log: EventLog, owner: str, cursor: str | None) -> ChatPage:
     """One page; `cursor` is that of the page before. Raises BadRequest for what is no cursor of a list."""
-    before_ms, listed = _decode_cursor(cursor) if cursor is not None else (None, 0)
+    before_ms, listed_count = _decode_cursor(cursor) if cursor is not None else (None, 0)
     topics = await log.topics(
-        CHATS, owner=owner, before_ms=before_ms + 1 if before_ms is not None else None, limit=PAGE + listed
+        CHATS, owner=owner, before_ms=before_ms + 1 if before_ms is not None else None, limit=PAGE + listed_count
     )
-    is_full = len(topics) == PAGE + listed
-    topics = [topic for at, topic in enumerate(topics) if at >= listed or topic.updated_ms != before_ms]
+    is_full = len(topics) == PAGE + listed_count
+    topics = [topic for at, topic in enumerate(topics) if at >= listed_count or topic.updated_ms != before_ms]
     chats = [summary for topic in topics if (summary := await _summary(log, topic)) is not None]
     if not is_full or not topics:
         return ChatPage(chats, None)
     last_ms = topics[-1].updated_ms
-    same = sum(topic.updated_ms == last_ms for topic in topics) + (listed if last_ms == before_ms else 0)
+    same = sum(topic.updated_ms == last_ms for topic in topics) + (listed_count if last_ms == before_ms else 0)
     return ChatPage(chats, f"{last_ms}.{same}")
 
 

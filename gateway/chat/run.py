@@ -55,7 +55,7 @@ class Run:
         self._ending: RunOutcome | None = None
         self._is_producing = False
         """Its task is where a cancellation becomes an outcome."""
-        self._opened: asyncio.Future[list[Appended]] = loop.create_future()
+        self._opening: asyncio.Future[list[Appended]] = loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._started_at = loop.time()
         self._unwatch: Callable[[], None] = _nothing
@@ -79,19 +79,19 @@ class Run:
         """Obeys the commands on the chat's topic that follow `after`. Call before the opening is appended."""
         self._unwatch = hub.watch(chat_topic(self.info.sub, self.info.chat_id), after, self._command)
 
-    def start(self, opened: "asyncio.Future[list[Appended]]") -> "asyncio.Task[None]":
+    def start(self, opening: "asyncio.Future[list[Appended]]") -> "asyncio.Task[None]":
         """Begins to produce while the opening is on its way to the log: a quarter of the time to a first token.
 
         All that follows is fenced by the opening, so nobody can read anything before it. When it fails there never was
         a run: the producer is aborted, and `finished` cancelled.
         """
-        self._opened = opened
-        opened.add_done_callback(self._check_opened)
+        self._opening = opening
+        opening.add_done_callback(self._check_opening)
         self._task = self._loop.create_task(self._live(), name=self.topic)
         return self._task
 
-    def _check_opened(self, opened: "asyncio.Future[list[Appended]]") -> None:
-        if _failed(opened):
+    def _check_opening(self, opening: "asyncio.Future[list[Appended]]") -> None:
+        if _has_failed(opening):
             self.stop(Failed(LogError("this run could not be opened")))
 
     # Ending, from outside
@@ -136,8 +136,8 @@ class Run:
     async def _live(self) -> None:
         try:
             outcome = self.outcome = await self._outcome()
-            await asyncio.wait((self._opened,))
-            if _failed(self._opened):
+            await asyncio.wait((self._opening,))
+            if _has_failed(self._opening):
                 self.verdict.cancel()
                 self.finished.cancel()
                 return
@@ -225,8 +225,8 @@ class Run:
         self._timer = self._loop.call_later(max(MIN_TICK_S, due - now), self._tick)
 
 
-def _failed(opened: "asyncio.Future[list[Appended]]") -> bool:
-    return opened.cancelled() or opened.exception() is not None
+def _has_failed(opening: "asyncio.Future[list[Appended]]") -> bool:
+    return opening.cancelled() or opening.exception() is not None
 
 
 def _total(usages: list[Usage]) -> Usage:

@@ -83,11 +83,11 @@ class Runs:
         appends = [*before, *run.opening(), reserved(run.info.sub, run.info.run_id)]
         if run.info.chat_id:
             appends.append(notice(run.info, "run-started"))
-        opened = self._log.append(*appends)
-        task = run.start(opened)
+        opening = self._log.append(*appends)
+        task = run.start(opening)
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._ended(run, done))
-        await opened
+        await opening
 
     def _ended(self, run: Run, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)

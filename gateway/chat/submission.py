@@ -1,4 +1,4 @@
-"""What a client sends to a chat, in the words of the AI SDK's transport, and what is checked of it. Pure."""
+"""A submission is what a client sends to a chat, in the words of the AI SDK's transport, once checked. Pure."""
 
 from typing import Literal, NamedTuple
 
@@ -33,14 +33,14 @@ class SendRequest(msgspec.Struct, kw_only=True, rename="camel"):
     model: str | None = None
     on_disconnect: OnDisconnect = "continue"
 
-    def posted(self) -> list[UIMessage]:
+    def posted_messages(self) -> list[UIMessage]:
         if isinstance(self.message, UnsetType) == isinstance(self.messages, UnsetType):
             raise BadRequest("send either `messages` or `message`")
-        posted = [self.message] if isinstance(self.message, UIMessage) else self.messages
-        assert not isinstance(posted, UnsetType)
-        for message in posted:
+        messages = [self.message] if isinstance(self.message, UIMessage) else self.messages
+        assert not isinstance(messages, UnsetType)
+        for message in messages:
             check_id("message id", message.id)
-        return posted
+        return messages
 
 
 OURS = {field.encode_name for field in msgspec.structs.fields(SendRequest)}
@@ -51,9 +51,9 @@ class Submission(NamedTuple):
 
     who: Principal
     request: SendRequest
-    posted: list[UIMessage]
+    messages: list[UIMessage]
     key: str
-    """What makes a repeated request the same run."""
+    """A request that is repeated with this key gets the same run."""
     extra: dict[str, Raw]
     """Top-level fields of the request that are not ours; they are kept with the run."""
 

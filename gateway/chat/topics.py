@@ -1,4 +1,4 @@
-"""Names of the topics that the chat lane writes, and the ids that they are made of. Pure.
+"""The topics that the chat lane writes get their names here, as do the ids that those are made of. Pure.
 
 A chat's id is its owner's own: two users may both have a chat `c1`. So its topic is named by owner and id together, in
 a form that neither tells; the id itself stands in the topic's first event.

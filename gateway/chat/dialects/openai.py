@@ -1,4 +1,4 @@
-"""The OpenAI wire format of chat completions: request in; a run's records → completion chunks, or one completion.
+"""This dialect speaks OpenAI's chat completions: a run's records become completion chunks, or one completion.
 
 Not offered: several choices, log probabilities (a run has one answer, and keeps text). A cut is never a quiet end: it
 is an error frame and then `[DONE]`, which the SDK raises as APIError.

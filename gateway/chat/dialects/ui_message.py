@@ -1,4 +1,4 @@
-"""The AI SDK's UI Message Stream v1, for its clients of versions 5, 6 and 7.
+"""This dialect is the AI SDK's UI Message Stream v1, for its clients of versions 5, 6 and 7.
 
 A run's records are stored as this dialect has them, so a frame is made without decoding anything.
 """

@@ -1,4 +1,4 @@
-"""The first producer: one completion of an upstream, token by token.
+"""This producer asks an upstream for one completion, and writes it token by token.
 
 A token's way: the connection's read callback, the parser, `_take`, the recorder, the sink; no task is woken for it.
 """
@@ -47,13 +47,13 @@ class CompletionProducer:
     async def produce(self, sink: Sink) -> FinishReason:
         self._sink = sink
         self._emitted_before = sink.recorder.emitted
-        opened = await self._upstreams.open(self._request, self._requested_model)
-        generation = self._generation = opened.generation
+        answer = await self._upstreams.open(self._request, self._requested_model)
+        generation = self._generation = answer.generation
         self.model, self.upstream = generation.model, generation.upstream
-        self._between_tokens_s = opened.between_tokens_s or self._between_tokens_s
+        self._between_tokens_s = answer.between_tokens_s or self._between_tokens_s
         self._progress_at = self._loop.time()
         self._translate = CompletionRecords(sink.recorder, generation.upstream).write
-        first = sink.recorder.speaker(generation.model) + self._translate(opened.chunks)
+        first = sink.recorder.speaker(generation.model) + self._translate(answer.chunks)
         self._is_complete = generation.finish_reason is not None
         sink.begin(first)
         if not generation.ended:

@@ -33,7 +33,7 @@ class FakeProducer:
         self.is_paused = False
         self._script = script
         self._reason: FinishReason = reason
-        self._named = model
+        self._model_name = model
         self._limit_s = limit_s
         self._tokens = tokens
         self._loop = asyncio.get_running_loop()
@@ -66,7 +66,7 @@ class FakeProducer:
             sink.recorder.text("text", text, out)
             sink.write(out)
             return
-        self.model, self.upstream = self._named, "fake"
+        self.model, self.upstream = self._model_name, "fake"
         out += sink.recorder.speaker(self.model)
         sink.recorder.text("text", text, out)
         sink.begin(out)

@@ -1,4 +1,4 @@
-"""The port of what writes a run: a model's completion today; agents, tools and voices later."""
+"""A producer writes a run: a model's completion today; agents, tools and voices later. This is its port."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -11,7 +11,7 @@ NEVER = float("inf")
 
 
 class Sink(Protocol):
-    """Where a producer's records go. It takes them in the turn of the event loop in which they are made.
+    """A sink takes a producer's records, in the turn of the event loop in which they are made.
 
     Records come from `recorder` and are written in the order in which it made them, each exactly once.
     """
@@ -69,7 +69,7 @@ class Producer(Protocol):
         ...
 
     def usage(self) -> Usage:
-        """What it cost."""
+        """The tokens that it has cost so far."""
         ...
 
     async def aclose(self) -> None:

@@ -1,4 +1,4 @@
-"""What can happen in a chat: one closed union of events, each of which has a name in the chat's topic.
+"""An event is one thing that can happen in a chat: a closed union, each with its name in the chat's topic.
 
 Nothing else is the truth about a chat. A run has a topic of its own, which begins with its `RunInfo`; the chat's topic
 tells only that it started and how it finished.
@@ -20,7 +20,7 @@ class ChatCreated(msgspec.Struct, frozen=True, kw_only=True):
 
     event: ClassVar = "chat"
     id: str
-    """What its owner calls it; the topic's name does not tell."""
+    """The chat's id, as its owner calls it; the topic's name does not tell it."""
 
 
 class Truncate(msgspec.Struct, frozen=True):
@@ -38,7 +38,7 @@ class RunStarted(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     message_id: str
     """Id of the answer; an older one when the run continues an answer after tool results."""
     key: str = ""
-    """What makes a repeated request the same run."""
+    """A request that is repeated with this key gets the same run."""
     trigger: Trigger = "submit-message"
     extra: dict[str, Raw] = {}
     """Top-level fields of the request that are not ours."""
@@ -89,7 +89,7 @@ def decode_event(name: str, data: bytes) -> ChatEvent | None:
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What a run is: the first event of its own topic, so that any process can end it."""
+    """The facts of a run, which are the first event of its own topic, so that any process can end it."""
 
     run_id: str
     sub: str

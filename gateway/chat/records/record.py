@@ -1,4 +1,4 @@
-"""What can happen in a run: one closed union of records, in the form in which a run's topic holds them.
+"""A record is one thing that can happen in a run: a closed union, in the form in which a run's topic holds it.
 
 The stored JSON is that of the AI SDK's UI Message Stream, in the subset that its versions 5, 6 and 7 accept, so that
 this commonest dialect passes a record on without decoding it. Every other dialect is a `match` over `Record`. Agents,
@@ -46,7 +46,7 @@ class StepFinish(_Tagged, frozen=True, tag="finish-step"):
 
 
 class Metadata(_Tagged, frozen=True, tag="message-metadata"):
-    """What is said about the message; fields of later ones are added to those of earlier ones."""
+    """Facts about the message; fields of later ones are added to those of earlier ones."""
 
     message_metadata: Raw
 
@@ -140,7 +140,7 @@ class ProviderFields(_Tagged, frozen=True, tag="data-provider"):
     """Fields of a provider that came without a text they could go with."""
 
     data: Raw
-    """As `ProviderMetadata`."""
+    """The fields, by provider, as in `ProviderMetadata`."""
 
 
 class MessageFinish(_Tagged, frozen=True, tag="finish"):
@@ -157,7 +157,7 @@ class MessageAbort(_Tagged, frozen=True, tag="abort"):
 
 
 class Data(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a producer has to say beyond all others; `type` is `data-` and its name."""
+    """A record of a producer's own kind; `type` is `data-` and the name of that kind."""
 
     type: str
     id: str = ""
@@ -205,10 +205,10 @@ _data = msgspec.json.Decoder(Data).decode
 _newer = msgspec.json.Decoder(NewerRecord).decode
 
 
-def decode_record(stored: bytes) -> Record:
-    """The record that a run's topic holds as `stored`."""
+def decode_record(data: bytes) -> Record:
+    """The record that an event of a run's topic holds."""
     try:
-        return _known(stored)
+        return _known(data)
     except msgspec.ValidationError:
-        newer = _newer(stored)
-        return _data(stored) if newer.type.startswith(DATA) else newer
+        newer = _newer(data)
+        return _data(data) if newer.type.startswith(DATA) else newer

@@ -202,9 +202,9 @@ class Recorder:
 
     # Replaying
 
-    def replay(self, stored: bytes) -> None:
-        """Brings this recorder to where the one stood that has written `stored`."""
-        match record := decode_record(stored):
+    def replay(self, data: bytes) -> None:
+        """Brings this recorder to where the one stood that has written this record."""
+        match record := decode_record(data):
             case TextStart() | ReasoningStart():
                 self._open_text("text" if isinstance(record, TextStart) else "reasoning", [])
             case TextDelta() | ReasoningDelta():
@@ -236,8 +236,8 @@ class Recorder:
 def replayed(records: Iterable[bytes], base: Iterable[Raw] = ()) -> Recorder:
     """The recorder as it stood after `records`."""
     recorder = Recorder(base)
-    for stored in records:
-        recorder.replay(stored)
+    for data in records:
+        recorder.replay(data)
     return recorder
 
 

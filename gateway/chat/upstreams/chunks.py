@@ -1,4 +1,4 @@
-"""What an upstream says of an answer, piece by piece: the few fields of an OpenAI-compatible chunk that we need.
+"""A chunk is a piece of an upstream's answer: the few fields of an OpenAI-compatible chunk that we need.
 
 A delta is read as a `PlainDelta`, which takes no field that we do not know. One that has such a field is read a second
 time, as an `ExtendedDelta` that carries it: so what a provider adds is not lost, and costs nothing where there is none.

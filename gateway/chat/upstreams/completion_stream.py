@@ -1,4 +1,4 @@
-"""One open stream of an OpenAI-compatible server: bytes in, chunks out, in the same turn of the event loop."""
+"""A completion stream turns a server's bytes into chunks, in the turn of the event loop that read them."""
 
 import asyncio
 from collections.abc import Callable

@@ -74,13 +74,13 @@ class Upstreams:
 
     async def models(self) -> list[tuple[str, str]]:
         """(model, upstream) of every upstream that can be reached."""
-        listed: list[tuple[str, str]] = []
+        pairs: list[tuple[str, str]] = []
         for upstream in self.all:
             try:
-                listed += [(model, upstream.settings.name) for model in await upstream.models()]
+                pairs += [(model, upstream.settings.name) for model in await upstream.models()]
             except UpstreamError:
                 continue
-        return listed
+        return pairs
 
     async def aclose(self) -> None:
         for upstream in self.all:

@@ -49,8 +49,8 @@ class OpenAIUpstream:
     async def open(self, request: Request, model: str) -> CompletionStream:
         self.in_flight += 1
         try:
-            chosen = model or self.settings.model or (await self.models())[0]
-            answer = await self._post({**request, **STREAMED, "model": chosen})
+            chosen_model = model or self.settings.model or (await self.models())[0]
+            answer = await self._post({**request, **STREAMED, "model": chosen_model})
             body = Body(answer)
             content_type = answer.header(b"content-type") or "text/event-stream"
             if not content_type.startswith("text/event-stream"):
@@ -61,7 +61,7 @@ class OpenAIUpstream:
         except BaseException:
             self._close_one()
             raise
-        return CompletionStream(body, self.settings.name, chosen, self.settings.api_key, self._close_one)
+        return CompletionStream(body, self.settings.name, chosen_model, self.settings.api_key, self._close_one)
 
     async def _post(self, body: Request) -> UpstreamConnection:
         try:

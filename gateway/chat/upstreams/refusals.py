@@ -1,4 +1,4 @@
-"""How an upstream says that something failed, instead of a stream and inside one. Pure."""
+"""An upstream reports failures in many shapes, instead of a stream and inside one; all become our errors. Pure."""
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType

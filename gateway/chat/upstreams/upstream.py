@@ -1,4 +1,4 @@
-"""The port behind which servers of models stand, and the words it uses."""
+"""An upstream is a server of models; this is its port, and the words that the port uses."""
 
 import asyncio
 from collections.abc import Callable

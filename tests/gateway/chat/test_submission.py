@@ -15,19 +15,19 @@ def request(fields: bytes) -> SendRequest:
 
 
 def test_one_message_or_a_list_of_them_is_posted() -> None:
-    assert [message.id for message in request(b'"message":%b' % MESSAGE).posted()] == ["u1"]
-    assert [message.id for message in request(b'"messages":[%b]' % MESSAGE).posted()] == ["u1"]
+    assert [message.id for message in request(b'"message":%b' % MESSAGE).posted_messages()] == ["u1"]
+    assert [message.id for message in request(b'"messages":[%b]' % MESSAGE).posted_messages()] == ["u1"]
 
 
 @pytest.mark.parametrize("fields", [b'"model":"m"', b'"message":%b,"messages":[]' % MESSAGE])
 def test_a_request_has_either_a_message_or_messages(fields: bytes) -> None:
     with pytest.raises(BadRequest, match="either"):
-        request(fields).posted()
+        request(fields).posted_messages()
 
 
 def test_a_message_needs_an_id_that_can_be_one() -> None:
     with pytest.raises(BadRequest, match="message id"):
-        request(b'"message":%b' % MESSAGE.replace(b"u1", b"a b")).posted()
+        request(b'"message":%b' % MESSAGE.replace(b"u1", b"a b")).posted_messages()
 
 
 def test_fields_that_are_not_ours_are_extra() -> None:
