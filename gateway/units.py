@@ -100,7 +100,7 @@ class Unit:
 
 def _chat(core: Core) -> MountedLane:
     from gateway.chat.lane import ChatLane
-    from gateway.chat.upstreams.configured import open_upstreams
+    from gateway.chat.upstreams.failover import open_upstreams
     from routes import chat, openai
 
     return MountedLane("chat", ChatLane(core, open_upstreams(core.settings)), [*chat.ROUTES, *openai.ROUTES])

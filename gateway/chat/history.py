@@ -1,79 +1,75 @@
-"""A chat as its topic tells it: fold the events, and reconcile what a client posts with what is stored. Pure.
+"""A history is a chat as its topic tells it; what a client posts is reconciled with it.
 
-Events of a chat's topic: `message` (a message, new or replacing the one of its id), `truncate` (history ends after so
-many messages), `run-started`, `run-finished`, `stop`. Nothing else is the truth about a chat.
+Pure but for `read_history`. What each event means stands with its type, in `gateway.chat.records.chat_record`.
 """
 
 from hashlib import sha256
-from typing import Literal
+from typing import assert_never
 
 import msgspec
 
-from events.log.port import Block
-from gateway.chat.ending import RunFinished
-from gateway.chat.messages import UIMessage, merge_tool_results
+from events.log.port import Block, EventLog
+from events.log.reading import read_to_head
+from gateway.chat.records.chat_record import (
+    ChatCreated,
+    ChatEvent,
+    RunFinished,
+    RunStarted,
+    StopCommand,
+    Trigger,
+    Truncate,
+    decode_event,
+)
+from gateway.chat.records.messages import UIMessage, merge_tool_results
+from gateway.chat.topics import chat_topic, check_id
 from gateway.errors import BadRequest
-
-Trigger = Literal["submit-message", "regenerate-message"]
-_json = msgspec.json.Encoder().encode
-
-
-class RunStarted(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    run_id: str
-    message_id: str
-    """Id of the answer; an older one when the run continues an answer after tool results."""
-    key: str = ""
-    """What makes a repeated request the same run."""
-    trigger: Trigger = "submit-message"
-    extra: dict[str, msgspec.Raw] = {}
-    """Top-level fields of the request that are not ours."""
-
-
-class Truncate(msgspec.Struct, frozen=True):
-    keep: int
 
 
 class History(msgspec.Struct):
     """A chat up to `head`."""
 
     chat_id: str
-    owner: str = ""
     epoch: str = ""
+    """Empty while there is no such chat."""
     head: int = 0
     messages: list[UIMessage] = []
     runs: dict[str, RunStarted] = {}
     places: dict[str, int] = {}
-    """How many messages each run was asked with."""
+    """How many messages each run was started with."""
     active: RunStarted | None = None
 
     def apply(self, block: Block) -> None:
         for data in block.data:
-            self._apply(block.name, data)
+            event = decode_event(block.name, data)
+            if event is not None:
+                self._apply(event)
         self.head = block.last
 
-    def _apply(self, name: str, data: bytes) -> None:
-        match name:
-            case "message":
-                put(self.messages, msgspec.json.decode(data, type=UIMessage))
-            case "truncate":
-                keep = msgspec.json.decode(data, type=Truncate).keep
+    def _apply(self, event: ChatEvent) -> None:
+        match event:
+            case UIMessage():
+                put(self.messages, event)
+            case Truncate(keep):
                 del self.messages[keep:]
                 for run_id in [run_id for run_id, place in self.places.items() if place > keep]:
                     self._forget(run_id)  # its question was edited away: asked again, it is a new one
-            case "run-started":
-                started = msgspec.json.decode(data, type=RunStarted)
-                self.runs[started.run_id] = self.active = started
-                self.places[started.run_id] = len(self.messages)
-            case "run-finished":
-                finished = msgspec.json.decode(data, type=RunFinished)
-                if finished.message is not None:
-                    put(self.messages, finished.message)
-                elif finished.outcome == "error":
-                    self._forget(finished.run_id)  # refused before anything was visible: the same may be asked again
-                if self.active is not None and self.active.run_id == finished.run_id:
-                    self.active = None
-            case _:
+            case RunStarted():
+                self.runs[event.run_id] = self.active = event
+                self.places[event.run_id] = len(self.messages)
+            case RunFinished():
+                self._finish(event)
+            case ChatCreated() | StopCommand():
                 pass
+            case _:
+                assert_never(event)
+
+    def _finish(self, finished: RunFinished) -> None:
+        if finished.message is not None:
+            put(self.messages, finished.message)
+        elif finished.outcome == "error":
+            self._forget(finished.run_id)  # refused before anything was visible: the same may be asked again
+        if self.active is not None and self.active.run_id == finished.run_id:
+            self.active = None
 
     def _forget(self, run_id: str) -> None:
         """The run is no result of its key any more."""
@@ -88,10 +84,20 @@ class History(msgspec.Struct):
         return next((m for m in self.messages if m.id == message_id and m.role == "assistant"), None)
 
 
+async def read_history(log: EventLog, owner: str, chat_id: str) -> History:
+    """The chat as the log holds it now, empty when there is none. Raises BadRequest for what is no chat's id."""
+    history = History(chat_id=check_id("chat id", chat_id))
+    async for part in read_to_head(log, chat_topic(owner, chat_id)):
+        history.epoch = part.epoch
+        for block in part.blocks:
+            history.apply(block)
+    return history
+
+
 def put(messages: list[UIMessage], message: UIMessage) -> None:
     """Replaces the message of the same id, or adds it at the end."""
-    for index, known in enumerate(messages):
-        if known.id == message.id:
+    for index, earlier in enumerate(messages):
+        if earlier.id == message.id:
             messages[index] = message
             return
     messages.append(message)
@@ -100,65 +106,67 @@ def put(messages: list[UIMessage], message: UIMessage) -> None:
 class Change(msgspec.Struct):
     """What a request changes in a chat."""
 
-    events: list[tuple[str, bytes]]
-    """(name, data) to append to the chat's topic."""
+    events: list[ChatEvent]
+    """To append to the chat's topic."""
     conversation: list[UIMessage]
-    """What the model is asked with."""
+    """What the model is sent."""
     answer: UIMessage | None = None
     """The answer that is continued after tool results; None for a new one."""
 
 
-def reconcile(history: History, posted: list[UIMessage], trigger: Trigger, message_id: str) -> Change:
-    """Brings the stored history to what the client asks.
+def reconcile(history: History, posted_messages: list[UIMessage], trigger: Trigger, message_id: str) -> Change:
+    """Brings the stored history to what the client asks for.
 
     A device that has not seen the newest messages loses nothing: what it does not know stays. Only an edit (of
     `message_id`, or of a message whose content differs) or a regeneration ends history earlier. Stored answers win over
     posted ones, except for tool results. Raises BadRequest when nothing is left to answer.
     """
-    wanted = _wanted(history.messages, posted, trigger, message_id)
-    stored = history.messages
-    events: list[tuple[str, bytes]] = []
+    conversation = _requested(history.messages, posted_messages, trigger, message_id)
+    stored_messages = history.messages
+    events: list[ChatEvent] = []
     same = 0
-    while same < min(len(stored), len(wanted)) and stored[same].id == wanted[same].id:
-        if stored[same].role == "assistant":
-            merged = merge_tool_results(stored[same], wanted[same])
-            if merged is not None:
-                events.append(("message", _json(merged)))
-            wanted[same] = merged or stored[same]
-        elif stored[same] is not wanted[same]:
+    while same < min(len(stored_messages), len(conversation)) and stored_messages[same].id == conversation[same].id:
+        if stored_messages[same].role == "assistant":
+            merged_answer = merge_tool_results(stored_messages[same], conversation[same])
+            if merged_answer is not None:
+                events.append(merged_answer)
+            conversation[same] = merged_answer or stored_messages[same]
+        elif stored_messages[same] is not conversation[same]:
             break
         same += 1
-    if same < len(stored):
-        events.append(("truncate", _json(Truncate(same))))
-    events += [("message", _json(message)) for message in wanted[same:]]
-    if not wanted:
+    if same < len(stored_messages):
+        events.append(Truncate(same))
+    events += conversation[same:]
+    if not conversation:
         raise BadRequest("there is no message to answer")
-    last = wanted[-1]
-    return Change(events, wanted, last if last.role == "assistant" else None)
+    last = conversation[-1]
+    return Change(events, conversation, last if last.role == "assistant" else None)
 
 
-def _wanted(stored: list[UIMessage], posted: list[UIMessage], trigger: Trigger, message_id: str) -> list[UIMessage]:
+def _requested(
+    stored_messages: list[UIMessage], posted_messages: list[UIMessage], trigger: Trigger, message_id: str
+) -> list[UIMessage]:
     """The conversation that the client asks for; stored user messages are the same objects unless edited."""
-    wanted = list(stored)
-    index = {message.id: at for at, message in enumerate(stored)}
+    conversation = list(stored_messages)
+    index = {message.id: at for at, message in enumerate(stored_messages)}
     at = index.get(message_id)
     if at is not None and trigger == "regenerate-message":
-        del wanted[at if stored[at].role == "assistant" else at + 1 :]
-    elif at is not None and stored[at].role != "assistant":
-        del wanted[at:]
-    for message in posted:
-        at = index.get(message.id, len(wanted))
-        if at >= len(wanted):
+        del conversation[at if stored_messages[at].role == "assistant" else at + 1 :]
+    elif at is not None and stored_messages[at].role != "assistant":
+        del conversation[at:]
+    for message in posted_messages:
+        at = index.get(message.id, len(conversation))
+        if at >= len(conversation):
             if message.id not in index or trigger == "submit-message":
-                index[message.id] = len(wanted)
-                wanted.append(message)
+                index[message.id] = len(conversation)
+                conversation.append(message)
         elif message.role == "assistant":
-            wanted[at] = message
-        elif _digest(wanted[at]) != _digest(message):
-            wanted[at:] = [message]
-    while trigger == "regenerate-message" and wanted and wanted[-1].role == "assistant":
-        wanted.pop()
-    return wanted
+            conversation[at] = message
+        elif _digest(conversation[at]) != _digest(message):
+            conversation[at:] = [message]
+    while trigger == "regenerate-message" and conversation and conversation[-1].role == "assistant":
+        conversation.pop()
+    return conversation
 
 
 def _digest(message: UIMessage) -> str:
@@ -169,7 +177,7 @@ def _digest(message: UIMessage) -> str:
     return sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()
 
 
-def request_key(posted: list[UIMessage], trigger: Trigger, message_id: str) -> str:
+def request_key(posted_messages: list[UIMessage], trigger: Trigger, message_id: str) -> str:
     """What makes a request the same as an earlier one, when the client names no key of its own.
 
     The id and content of the last message: a message that was edited, or an answer that got tool results, keeps its id
@@ -177,7 +185,7 @@ def request_key(posted: list[UIMessage], trigger: Trigger, message_id: str) -> s
     """
     if trigger == "regenerate-message":
         return f"regenerate:{message_id}" if message_id else ""
-    if not posted:
+    if not posted_messages:
         return ""
-    last = posted[-1]
+    last = posted_messages[-1]
     return f"message:{last.id}:{_digest(last)[:16]}"

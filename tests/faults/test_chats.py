@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from gateway.chat.topics import chat_topic
 from loadtests.upstream import Answer, words
 from loadtests.upstream.shapes import chunk, tool_call
 from loadtests.upstream.stream import finish, start
@@ -70,7 +71,7 @@ def test_one_message_or_the_whole_conversation_are_the_same(gateway: Gateway, up
 
 def test_fields_of_an_application_are_kept_with_the_run(gateway: Gateway) -> None:
     send(gateway.url, chat_body("extra", "T=1 I=0", mood={"level": [1, None, "é"]}))
-    [start_event] = [data for name, data in gateway.events("chat/extra") if name == "run-started"]
+    [start_event] = [data for name, data in gateway.events(chat_topic("local", "extra")) if name == "run-started"]
     assert start_event["extra"] == {"mood": {"level": [1, None, "é"]}}
 
 

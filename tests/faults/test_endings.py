@@ -13,6 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from gateway.chat.topics import chat_topic
 from tests.conftest import Gateway, UpstreamThread, eventually, serving
 from tests.support.sse_client import Frames, chat_body, follow, iter_frames, send
 
@@ -174,4 +175,5 @@ def test_a_request_over_many_lines_is_stored_on_one(gateway: Gateway) -> None:
     response = httpx2.post(f"{gateway.url}/api/chat", content=content, timeout=10)
     assert response.text.rstrip().endswith("data: [DONE]")
     assert httpx2.get(f"{gateway.url}/api/chat/pretty").json()["messages"][0]["parts"] == body["messages"][0]["parts"]
-    assert [name for name, _ in gateway.events("chat/pretty")] == ["message", "run-started", "run-finished"]
+    events = gateway.events(chat_topic("local", "pretty"))
+    assert [name for name, _ in events] == ["chat", "message", "run-started", "run-finished"]

@@ -55,7 +55,7 @@ def environment(folder: Path, env: dict[str, str]) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("unit", "foreign"),
     [
-        ("chat", [*HEAVY, "routes.events", "routes.audio"]),
+        ("chat", [*HEAVY, "openai", "routes.events", "routes.audio"]),
         ("events", [*HEAVY, "openai", "httpx2", "gateway.chat", "routes.audio"]),
         ("audio", ["openai", "httpx2", "gateway.chat", "routes.chat", "routes.events", "av"]),
         ("all", ["ctranslate2", "onnxruntime", "faster_whisper", "av"]),

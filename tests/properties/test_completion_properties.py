@@ -7,7 +7,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.chat.upstreams.completion import Chunk, CompletionParser
+from gateway.chat.upstreams.chunks import AnswerChunk
+from gateway.chat.upstreams.completion_parser import CompletionParser
 from tests.support.completions import frames
 
 TEXTS = st.text(max_size=12)
@@ -47,10 +48,10 @@ def streams(draw: st.DrawFn) -> bytes:
     return bom + (body + draw(LAST)).replace(b"\n", draw(LINE_ENDS))
 
 
-def read(pieces: list[bytes]) -> tuple[list[Chunk], bool, bool, str | None, tuple[Any, ...]]:
+def read(pieces: list[bytes]) -> tuple[list[AnswerChunk], bool, bool, str | None, tuple[Any, ...]]:
     """Returns everything that a parser says of a stream; it is fed no more once it has failed, as in the gateway."""
     parser = CompletionParser()
-    chunks: list[Chunk] = []
+    chunks: list[AnswerChunk] = []
     for piece in pieces:
         chunks += parser.feed(piece)
         if parser.done or parser.error:

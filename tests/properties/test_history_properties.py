@@ -3,8 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.chat.history import Trigger, reconcile
-from gateway.chat.messages import UIMessage
+from gateway.chat.history import reconcile
+from gateway.chat.records.chat_record import Trigger
+from gateway.chat.records.messages import UIMessage
 from gateway.errors import BadRequest
 from tests.support.chats import after, answer, brief, history, message, tool, user
 

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from litestar import Request
 
-from gateway.chat.chats import SendRequest
+from gateway.chat.submission import SendRequest
 from gateway.errors import BadRequest
 from routes.requests import QUERY_NAMES, AnyRequest, cursor, decode
 
@@ -28,7 +28,7 @@ def test_an_empty_body_is_an_empty_object() -> None:
 def test_what_is_kept_of_a_body_is_on_one_line(ends: str) -> None:
     """The log's events are lines: a raw line end in one would tear it apart."""
     body = json.dumps(BODY, indent=2).replace("\n", ends).encode()
-    posted = decode(body, SendRequest).posted()[0]
+    posted = decode(body, SendRequest).posted_messages()[0]
     encodings = [
         bytes(posted.parts[0]),
         msgspec.json.encode(posted),

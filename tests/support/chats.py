@@ -1,6 +1,7 @@
 """Messages and histories for tests, short to write."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -8,7 +9,8 @@ from msgspec import Raw
 
 from events.log.port import Block
 from gateway.chat.history import Change, History
-from gateway.chat.messages import Role, UIMessage
+from gateway.chat.records.chat_record import ChatEvent, encode_event
+from gateway.chat.records.messages import Role, UIMessage
 
 
 def message(message_id: str, role: Role, *parts: str | dict[str, Any]) -> UIMessage:
@@ -31,23 +33,22 @@ def tool(call_id: str, name: str, state: str, **more: Any) -> dict[str, Any]:
 
 def history(*messages: UIMessage) -> History:
     """A chat that holds these messages."""
-    made = History(chat_id="c")
-    fold(made, [("message", msgspec.json.encode(said)) for said in messages])
-    return made
+    return fold(History(chat_id="c"), messages)
 
 
-def fold(into: History, events: list[tuple[str, bytes]]) -> History:
-    for name, data in events:
+def fold(into: History, events: Iterable[ChatEvent]) -> History:
+    """The chat once `events` were appended to its topic."""
+    for name, data in map(encode_event, events):
         into.apply(Block(first=into.head + 1, data=[data], name=name, time_ms=0))
     return into
 
 
 def brief(messages: list[UIMessage]) -> list[str]:
     """`id:text` of each."""
-    texts = [[json.loads(bytes(part)) for part in said.parts] for said in messages]
+    decoded = [[json.loads(bytes(part)) for part in shown.parts] for shown in messages]
     return [
-        f"{said.id}:{''.join(part.get('text', '') for part in parts)}"
-        for said, parts in zip(messages, texts, strict=True)
+        f"{shown.id}:{''.join(part.get('text', '') for part in parts)}"
+        for shown, parts in zip(messages, decoded, strict=True)
     ]
 
 

@@ -3,7 +3,8 @@
 import json
 from typing import Any
 
-from gateway.chat.upstreams.completion import CompletionParser
+from gateway.chat.upstreams.chunks import AnswerChunk
+from gateway.chat.upstreams.completion_parser import CompletionParser
 from gateway.errors import UpstreamError
 
 HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
@@ -44,3 +45,7 @@ class Read:
     def error(self) -> UpstreamError:
         assert self.parser.error is not None
         return self.parser.error
+
+
+def text_of(chunks: list[AnswerChunk]) -> str:
+    return "".join(c.choices[0].delta.content or "" for c in chunks if c.choices and c.choices[0].delta)

@@ -2,16 +2,20 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from events.log.hub import Hub
 from events.log.memory import MemoryLog
 from events.log.port import Append, Appended, Position
-from gateway.chat.ending import RunInfo
+from gateway.chat.producers.completion import CompletionProducer
+from gateway.chat.producers.producer import Producer
+from gateway.chat.records.chat_record import RunInfo
+from gateway.chat.records.recorder import Recorder
 from gateway.chat.run import Run
-from gateway.chat.upstreams.upstream import Upstreams
+from gateway.chat.topics import chat_topic
+from gateway.chat.upstreams.failover import Upstreams
 from gateway.errors import UpstreamRefused
 from gateway.settings import Settings
 from tests.support.readers import settle
@@ -51,25 +55,35 @@ class SlowLog(MemoryLog):
 class Stage:
     """One run of user `me` in chat `c`, with its log and its upstream."""
 
-    def __init__(self, *pieces: bytes, refusal: UpstreamRefused | None = None, **settings: float) -> None:
+    def __init__(
+        self,
+        *pieces: bytes,
+        refusal: UpstreamRefused | None = None,
+        producers: Iterable[Producer] | None = None,
+        **settings: float,
+    ) -> None:
+        self.chat = chat_topic("me", "c")
         self.log = SlowLog()
         self.hub = Hub(self.log)
         self.body = ScriptedBody(*pieces)
         self.upstream = ScriptedUpstream(refusal or self.body)
-        self.run = Run(
-            RunInfo(run_id="r", sub="me", message_id="a", chat_id="c", prompt_bytes=40),
+        info = RunInfo(run_id="r", sub="me", message_id="a", chat_id="c", prompt_bytes=40)
+        limits = Settings(**settings)  # type: ignore[arg-type]
+        completion = CompletionProducer(
+            Upstreams([self.upstream], first_token_s=60.0),
             {"messages": []},
-            [],
-            event_log=self.log,
-            hub=self.hub,
-            upstreams=Upstreams([self.upstream], first_token_s=60.0),
-            settings=Settings(**settings),  # type: ignore[arg-type]
+            "",
+            prompt_bytes=info.prompt_bytes,
+            between_tokens_s=limits.between_tokens_s,
+        )
+        self.run = Run(
+            info, producers if producers is not None else [completion], Recorder(), self.log, run_s=limits.run_s
         )
         self.task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         await self.log.open()
-        self.run.watch(Position("", 0))
+        self.run.watch(self.hub, Position("", 0))
         self.task = self.run.start(self.log.append(*self.run.opening()))
         await settle()
 

@@ -1,11 +1,11 @@
 """A ScriptedUpstream needs no network: a test says what arrives when, and sees what becomes of the request."""
 
 import asyncio
-from typing import cast
 
 import httpx2
 
-from gateway.chat.upstreams.connection import Body, Sink
+from gateway.chat.upstreams.completion_stream import CompletionStream
+from gateway.chat.upstreams.connection import BodySink
 from gateway.chat.upstreams.upstream import Generation, Request
 from gateway.errors import UpstreamError
 from gateway.settings import UpstreamSettings
@@ -20,7 +20,7 @@ class ScriptedBody:
         self.paused = self.aborted = self.closed = False
         self.read_to_end = False
         self._pieces = list(pieces)
-        self._sink: Sink | None = None
+        self._sink: BodySink | None = None
         self._has_ended = False
         self._error: httpx2.TransportError | None = None
         self._news = asyncio.Event()
@@ -61,7 +61,7 @@ class ScriptedBody:
         data, self._pieces = b"".join(self._pieces), []
         return data
 
-    def pipe(self, sink: Sink) -> None:
+    def pipe(self, sink: BodySink) -> None:
         self._sink = sink
         self._arrived()
 
@@ -112,5 +112,5 @@ class ScriptedUpstream:
         self.closed = True
 
 
-def generation(body: ScriptedBody, upstream: ScriptedUpstream) -> Generation:
-    return Generation(cast(Body, body), upstream.settings, "m", upstream.release)
+def generation(body: ScriptedBody, upstream: ScriptedUpstream) -> CompletionStream:
+    return CompletionStream(body, upstream.settings.name, "m", upstream.settings.api_key, upstream.release)

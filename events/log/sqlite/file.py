@@ -19,8 +19,11 @@ SqliteFailure = (sqlite3.Error, ValueError, OverflowError)
 """The exceptions that `sqlite3` raises: the latter two for values that it cannot pass on."""
 
 OLDEST_SQLITE = (3, 35, 0)
-VERSION = 1
-"""Number of the format; a file of a later one is refused."""
+VERSION = 2
+"""Number of the file's format; a file of a later one is refused.
+
+Version 1 has the same tables. What the chat lane keeps in them has moved on since (`gateway.chat.legacy`).
+"""
 APPLICATION_ID = 0x54726C6E
 BUSY_S = 5.0
 """Seconds a write waits for those of other processes."""
@@ -115,8 +118,8 @@ def _prepare(db: Database, path: Path) -> None:
                 f"the log {str(path)!r} has format {version}, and this release knows formats up to {VERSION}: "
                 "use the newer release that wrote it, or name another file"
             )
-        else:  # the write below shows now, and not at the first append, that the place is read-only
-            db.execute(f"PRAGMA user_version = {version}")
+        else:  # a file of an older format is taken over; one that is read-only shows it now, not at the first append
+            db.execute(f"PRAGMA user_version = {VERSION}")
 
 
 def _use_wal(db: Database) -> None:

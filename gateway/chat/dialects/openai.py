@@ -1,18 +1,48 @@
-"""The OpenAI wire format of chat completions: request in; a run's chunks → completion chunks, or one completion.
+"""This dialect speaks OpenAI's chat completions: a run's records become completion chunks, or one completion.
 
 Not offered: several choices, log probabilities (a run has one answer, and keeps text). A cut is never a quiet end: it
 is an error frame and then `[DONE]`, which the SDK raises as APIError.
 """
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, assert_never
 
 import msgspec
-from msgspec import Raw, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
 from events.log.port import Block
-from gateway.chat.dialects.ui_message import CHUNK, StoredChunk, decode_chunk
-from gateway.chat.ending import RunFinished
-from gateway.chat.messages import parts_of
+from gateway.chat.records.chat_record import RunFinished
+from gateway.chat.records.messages import parts_of
+from gateway.chat.records.record import (
+    RECORD,
+    ApprovalRequest,
+    Data,
+    MessageAbort,
+    MessageError,
+    MessageFinish,
+    MessageStart,
+    Metadata,
+    NewerRecord,
+    ProviderFields,
+    ProviderMetadata,
+    ReasoningDelta,
+    ReasoningEnd,
+    ReasoningStart,
+    Record,
+    StepFinish,
+    StepStart,
+    TextDelta,
+    TextEnd,
+    TextStart,
+    ToolInputAvailable,
+    ToolInputDelta,
+    ToolInputError,
+    ToolInputStart,
+    ToolOutputAvailable,
+    ToolOutputDenied,
+    ToolOutputError,
+    decode_record,
+)
 from gateway.core.usage import Usage
 from gateway.errors import BadRequest
 
@@ -25,7 +55,7 @@ class StreamOptions(msgspec.Struct, frozen=True):
 
 
 class CompletionRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """The body of `POST /v1/chat/completions`. What is not named here is refused; the rest goes upstream as is."""
+    """The body of `POST /v1/chat/completions`. Fields that are not named here are refused."""
 
     messages: list[Raw]
     model: str = ""
@@ -33,30 +63,35 @@ class CompletionRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True
     stream_options: StreamOptions | None = None
     n: Literal[1] | None = None
     logprobs: bool | None = None
-    max_tokens: int | UnsetType | None = msgspec.UNSET
-    max_completion_tokens: int | UnsetType | None = msgspec.UNSET
-    temperature: Raw | UnsetType = msgspec.UNSET
-    top_p: Raw | UnsetType = msgspec.UNSET
-    top_k: Raw | UnsetType = msgspec.UNSET
-    min_p: Raw | UnsetType = msgspec.UNSET
-    stop: Raw | UnsetType = msgspec.UNSET
-    seed: Raw | UnsetType = msgspec.UNSET
-    tools: Raw | UnsetType = msgspec.UNSET
-    tool_choice: Raw | UnsetType = msgspec.UNSET
-    parallel_tool_calls: Raw | UnsetType = msgspec.UNSET
-    response_format: Raw | UnsetType = msgspec.UNSET
-    presence_penalty: Raw | UnsetType = msgspec.UNSET
-    frequency_penalty: Raw | UnsetType = msgspec.UNSET
-    repetition_penalty: Raw | UnsetType = msgspec.UNSET
-    logit_bias: Raw | UnsetType = msgspec.UNSET
-    reasoning_effort: Raw | UnsetType = msgspec.UNSET
-    verbosity: Raw | UnsetType = msgspec.UNSET
-    user: Raw | UnsetType = msgspec.UNSET
-    safety_identifier: Raw | UnsetType = msgspec.UNSET
-    prompt_cache_key: Raw | UnsetType = msgspec.UNSET
-    metadata: Raw | UnsetType = msgspec.UNSET
-    store: Raw | UnsetType = msgspec.UNSET
-    service_tier: Raw | UnsetType = msgspec.UNSET
+    max_tokens: int | UnsetType | None = UNSET
+    max_completion_tokens: int | UnsetType | None = UNSET
+    temperature: Raw | UnsetType = UNSET
+    top_p: Raw | UnsetType = UNSET
+    top_k: Raw | UnsetType = UNSET
+    min_p: Raw | UnsetType = UNSET
+    stop: Raw | UnsetType = UNSET
+    seed: Raw | UnsetType = UNSET
+    tools: Raw | UnsetType = UNSET
+    tool_choice: Raw | UnsetType = UNSET
+    parallel_tool_calls: Raw | UnsetType = UNSET
+    response_format: Raw | UnsetType = UNSET
+    presence_penalty: Raw | UnsetType = UNSET
+    frequency_penalty: Raw | UnsetType = UNSET
+    repetition_penalty: Raw | UnsetType = UNSET
+    logit_bias: Raw | UnsetType = UNSET
+    reasoning_effort: Raw | UnsetType = UNSET
+    verbosity: Raw | UnsetType = UNSET
+    user: Raw | UnsetType = UNSET
+    safety_identifier: Raw | UnsetType = UNSET
+    prompt_cache_key: Raw | UnsetType = UNSET
+    metadata: Raw | UnsetType = UNSET
+    store: Raw | UnsetType = UNSET
+    service_tier: Raw | UnsetType = UNSET
+
+    @property
+    def has_usage(self) -> bool:
+        """The stream shall end with the figures of usage."""
+        return self.stream_options is not None and self.stream_options.include_usage
 
     def for_upstream(self, max_messages: int, max_output_tokens: int) -> dict[str, object]:
         """The body without what is ours to say (`model`, `stream`, `n`); BadRequest past a limit."""
@@ -67,17 +102,16 @@ class CompletionRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True
         if self.logprobs:
             raise BadRequest("logprobs are not kept here: leave the field out")
         for name in ("max_tokens", "max_completion_tokens"):
-            wanted = getattr(self, name)
-            if isinstance(wanted, int) and wanted > max_output_tokens:
-                raise BadRequest(f"{name}={wanted} is more than the limit of {max_output_tokens}")
+            tokens = getattr(self, name)
+            if isinstance(tokens, int) and tokens > max_output_tokens:
+                raise BadRequest(f"{name}={tokens} is more than the limit of {max_output_tokens}")
         ours = ("model", "stream", "stream_options", "n", "logprobs")
         fields = {name: getattr(self, name) for name in self.__struct_fields__ if name not in ours}
-        given = {name: value for name, value in fields.items() if value is not msgspec.UNSET}
-        return msgspec.json.decode(_json(given))
+        return msgspec.json.decode(_json({name: value for name, value in fields.items() if value is not UNSET}))
 
 
 class CompletionFrames:
-    """An encoder for a hub: the chunks of one run as `chat.completion.chunk` frames, for one reader."""
+    """An encoder for a hub: the records of one run as `chat.completion.chunk` frames, for one reader."""
 
     def __init__(self, run_id: str, model: str, created: int, *, include_usage: bool) -> None:
         self._head = {"id": f"chatcmpl-{run_id}", "object": "chat.completion.chunk", "created": created}
@@ -91,49 +125,58 @@ class CompletionFrames:
         )
 
     def __call__(self, epoch: str, block: Block) -> list[bytes]:
-        if block.name != CHUNK:
+        if block.name != RECORD:
             return [b""] * len(block.data)
-        return [self._frame(decode_chunk(data)) for data in block.data]
+        return [self._frame(decode_record(data)) for data in block.data]
 
-    def _frame(self, chunk: StoredChunk) -> bytes:
-        match chunk.type:
-            case "text-delta":
-                return b"data: " + self._text_lead + _json(chunk.delta) + self._text_tail
-            case "reasoning-delta":
-                return self._choice({"reasoning_content": chunk.delta})
-            case "message-metadata":
-                return self._metadata(chunk)
-            case "tool-input-start":
-                function = {"name": chunk.tool_name, "arguments": ""}
-                return self._tool(chunk, {"id": chunk.tool_call_id, "type": "function", "function": function})
-            case "tool-input-delta":
-                return self._tool(chunk, {"function": {"arguments": chunk.input_text_delta}})
-            case "finish":
-                return self._finish(chunk)
-            case "error":
-                return _error(chunk.error_text, self._code)
-            case "abort":
+    def _frame(self, record: Record) -> bytes:
+        match record:
+            case TextDelta():
+                if record.provider_metadata is UNSET:
+                    return self._text_lead + _json(record.delta) + self._text_tail
+                return self._choice({"content": record.delta, **_fields_of(record.provider_metadata)})
+            case ReasoningDelta():
+                return self._choice({"reasoning_content": record.delta, **_fields_of(record.provider_metadata)})
+            case ProviderFields():
+                return self._choice(_fields_of(record.data))
+            case Metadata():
+                return self._metadata(record)
+            case ToolInputStart():
+                function = {"name": record.tool_name, "arguments": ""}
+                first = {"id": record.tool_call_id, "type": "function", "function": function}
+                return self._tool(record.tool_call_id, first)
+            case ToolInputDelta():
+                return self._tool(record.tool_call_id, {"function": {"arguments": record.input_text_delta}})
+            case MessageFinish():
+                return self._finish(record)
+            case MessageError():
+                return _error(record.error_text, self._code)
+            case MessageAbort():
                 return _error("the answer was stopped", "aborted")
-            case _:
+            case MessageStart() | StepStart() | StepFinish() | TextStart() | TextEnd() | ReasoningStart():
+                return b""  # the format has no such thing
+            case ReasoningEnd() | ToolInputAvailable() | ToolInputError() | Data() | NewerRecord():
                 return b""
+            case ToolOutputAvailable() | ToolOutputError() | ToolOutputDenied() | ApprovalRequest():
+                return b""
+            case _:
+                assert_never(record)
 
-    def _metadata(self, chunk: StoredChunk) -> bytes:
+    def _metadata(self, record: Metadata) -> bytes:
         """The first chunk of the format, once it is known which model answers; at an end, which has usage, no chunk.
 
-        Looks only at `chunk`: a reader that fell behind has its frames made a second time.
+        Looks only at `record`: a reader that fell behind has its frames made a second time.
         """
-        if isinstance(chunk.message_metadata, UnsetType):
+        metadata = msgspec.json.decode(record.message_metadata, type=_MessageMetadata)
+        self._model, self._code = metadata.model or self._model, metadata.code or self._code
+        if metadata.usage is not None:
             return b""
-        told = msgspec.json.decode(chunk.message_metadata, type=_Metadata)
-        self._model, self._code = told.model or self._model, told.code or self._code
-        if told.usage is not None:
-            return b""
-        lead = _json({**self._head, "model": self._model})[:-1]
-        self._text_lead = lead + b',"choices":[{"index":0,"delta":{"content":'
+        head = _json({**self._head, "model": self._model})[:-1]
+        self._text_lead = b'data: %b,"choices":[{"index":0,"delta":{"content":' % head
         return self._choice({"role": "assistant", "content": ""})
 
-    def _tool(self, chunk: StoredChunk, call: dict[str, object]) -> bytes:
-        index = self._tools.setdefault(chunk.tool_call_id, len(self._tools))
+    def _tool(self, call_id: str, call: Mapping[str, object]) -> bytes:
+        index = self._tools.setdefault(call_id, len(self._tools))
         return self._choice({"tool_calls": [{"index": index, **call}]})
 
     def _choice(self, delta: dict[str, object], finish_reason: str | None = None) -> bytes:
@@ -141,11 +184,11 @@ class CompletionFrames:
         fields: dict[str, object] = {"choices": [choice]}
         return self._data({**fields, "usage": None} if self._include_usage else fields)
 
-    def _finish(self, chunk: StoredChunk) -> bytes:
-        last = self._choice({}, FINISH.get(chunk.finish_reason, "stop"))
-        if not self._include_usage or isinstance(chunk.message_metadata, UnsetType):
+    def _finish(self, record: MessageFinish) -> bytes:
+        last = self._choice({}, FINISH.get(record.finish_reason, "stop"))
+        if not self._include_usage or isinstance(record.message_metadata, UnsetType):
             return last
-        usage = msgspec.json.decode(chunk.message_metadata, type=_Metadata).usage
+        usage = msgspec.json.decode(record.message_metadata, type=_MessageMetadata).usage
         assert usage is not None
         return last + self._data({"choices": [], "usage": usage_object(usage)})
 
@@ -153,10 +196,18 @@ class CompletionFrames:
         return b"data: %b\n\n" % _json({**self._head, "model": self._model, **fields})
 
 
-class _Metadata(msgspec.Struct):
+class _MessageMetadata(msgspec.Struct):
     model: str = ""
     code: str = ""
     usage: Usage | None = None
+
+
+def _fields_of(metadata: ProviderMetadata) -> dict[str, object]:
+    """The fields of a delta that a provider sent and that we do not know, as they came."""
+    if isinstance(metadata, UnsetType):
+        return {}
+    providers = msgspec.json.decode(metadata, type=dict[str, dict[str, Raw]])
+    return {name: value for fields in providers.values() for name, value in fields.items()}
 
 
 def _error(message: str, code: str) -> bytes:
@@ -177,6 +228,8 @@ def completion(finished: RunFinished, model: str, created: int) -> dict[str, Any
     """A finished run as one `chat.completion`."""
     parts = parts_of(finished.message) if finished.message else []
     message: dict[str, object] = {"role": "assistant", "refusal": None}
+    for part in parts:
+        message = _fields_of(part.provider_fields) | message
     message["content"] = "".join(part.text for part in parts if part.type == "text") or None
     if thought := "".join(part.text for part in parts if part.type == "reasoning"):
         message["reasoning_content"] = thought

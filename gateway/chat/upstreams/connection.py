@@ -14,7 +14,7 @@ import httptools
 import httpx2
 
 READ_HIGH_WATER = 262_144
-"""Unread bytes of one response past which its socket is not read on; it resumes below half of that."""
+"""Unread bytes of one response past which its socket is read no further, until the reader has taken them."""
 MAX_HEADER_BYTES = 65_536
 MAX_IDLE_PER_ORIGIN = 256
 KEEPALIVE_S = 30.0
@@ -22,12 +22,30 @@ KEEPALIVE_S = 30.0
 Origin = tuple[str, str, int]
 
 
+class BodySink(Protocol):
+    """Takes a body piece by piece, and is told once how it ended."""
+
+    def data(self, data: bytes) -> None: ...
+    def end(self, error: httpx2.TransportError | None) -> None: ...
+
+
+class ByteStream(Protocol):
+    """The body of an answer, to be read by `read` and, from some moment on, by `pipe` alone."""
+
+    async def read(self) -> bytes: ...
+    def pipe(self, sink: BodySink) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    async def aclose(self) -> None: ...
+    def abort(self) -> None: ...
+
+
 class Body(httpx2.AsyncByteStream):
     """The body of one response. `read` is the fast way; httpx2 iterates the same bytes where the SDK wants them."""
 
     def __init__(self, connection: "UpstreamConnection") -> None:
         self._connection: UpstreamConnection | None = connection
-        """None once it was let go: it serves another request then."""
+        """None once it was let go: it may serve another request then."""
 
     async def read(self) -> bytes:
         """All bytes that arrived since the last call, waiting for the first; b"" at the end.
@@ -40,7 +58,7 @@ class Body(httpx2.AsyncByteStream):
         while data := await self.read():
             yield data
 
-    def pipe(self, sink: "Sink") -> None:
+    def pipe(self, sink: "BodySink") -> None:
         """From now on every piece goes to `sink` as it arrives, in the event loop's own read callback."""
         if self._connection:
             self._connection.pipe(sink)
@@ -67,13 +85,6 @@ class Body(httpx2.AsyncByteStream):
             connection.abort()
 
 
-class Sink(Protocol):
-    """Takes a body piece by piece, then hears once how it ended."""
-
-    def data(self, data: bytes) -> None: ...
-    def end(self, error: httpx2.TransportError | None) -> None: ...
-
-
 class UpstreamConnection(asyncio.Protocol):
     """One connection, one request at a time."""
 
@@ -96,13 +107,13 @@ class UpstreamConnection(asyncio.Protocol):
         self._chunks: list[bytes] = []
         self._size = 0
         self._paused = False
-        self._sink: Sink | None = None
+        self._sink: BodySink | None = None
         self.answered = False
         self.complete = False
         self.keep_alive = False
         self._error: httpx2.TransportError | None = None
 
-    # What the transport tells
+    # Called by the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
@@ -138,7 +149,7 @@ class UpstreamConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._writable.set()
 
-    # What the parser tells
+    # Called by the parser
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_bytes += len(name) + len(value)
@@ -164,7 +175,7 @@ class UpstreamConnection(asyncio.Protocol):
             self.complete = True
             self.keep_alive = self._parser.should_keep_alive()
 
-    # What the reader does
+    # Called by the reader
 
     async def send(self, head: bytes, content: bytes) -> None:
         """Writes the request, whose head lacks only its length, and waits for the headers of its answer."""
@@ -182,7 +193,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def header(self, name: bytes) -> str | None:
         """The first of that name, which is in lower case."""
-        return next((value.decode("latin-1") for known, value in self.headers if known.lower() == name), None)
+        return next((value.decode("latin-1") for field, value in self.headers if field.lower() == name), None)
 
     async def read(self) -> bytes:
         while not self._chunks:
@@ -193,11 +204,11 @@ class UpstreamConnection(asyncio.Protocol):
             await self._wait()
         return self._taken()
 
-    def pipe(self, sink: Sink) -> None:
+    def pipe(self, sink: BodySink) -> None:
         self._sink = sink
         self._pour(sink)
 
-    def _pour(self, sink: Sink) -> None:
+    def _pour(self, sink: BodySink) -> None:
         if self._chunks:
             sink.data(self._taken())
         if self._sink is not None and (self.complete or self._error):

@@ -1,8 +1,8 @@
 """The upstream of an installation without one: the packaged model, served by a child process of ours."""
 
 from gateway.chat.upstreams.local import Endpoint, LocalModel, LocalModelError
-from gateway.chat.upstreams.transport import HttptoolsTransport
-from gateway.chat.upstreams.upstream import Generation, OpenAIUpstream, Request
+from gateway.chat.upstreams.openai import OpenAIUpstream
+from gateway.chat.upstreams.upstream import Generation, Request
 from gateway.errors import UpstreamUnreachable
 from gateway.settings import UpstreamSettings
 
@@ -28,11 +28,11 @@ class EmbeddedUpstream:
 
     async def open(self, request: Request, model: str) -> Generation:
         upstream = await self._current()
-        tried = self._endpoint
+        endpoint = self._endpoint
         try:
             return await upstream.open(request, model)
-        except UpstreamUnreachable:  # its process died a moment ago: nothing was said yet, so a new one may answer
-            return await (await self._current(unreachable=tried)).open(request, model)
+        except UpstreamUnreachable:  # its process died a moment ago: nothing was answered yet, so a new one may do it
+            return await (await self._current(unreachable=endpoint)).open(request, model)
 
     async def models(self) -> list[str]:
         return self.settings.models
@@ -58,5 +58,5 @@ class EmbeddedUpstream:
                 models=self.settings.models,
                 max_concurrency=MAX_CONCURRENCY,
             )
-            self._endpoint, self._upstream = endpoint, OpenAIUpstream(settings, HttptoolsTransport())
+            self._endpoint, self._upstream = endpoint, OpenAIUpstream(settings)
         return self._upstream

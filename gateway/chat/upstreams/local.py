@@ -116,10 +116,10 @@ class LocalModel:
     def _count_start(self) -> None:
         now = asyncio.get_running_loop().time()
         if len(self._started) == MAX_STARTS and (wait_s := self._started[0] + STARTS_WINDOW_S - now) > 0:
-            said = self._child.last_words() if self._child else ""
+            words = self._child.last_words() if self._child else ""
             raise LocalModelError(
                 f"the local model was started {MAX_STARTS} times within {STARTS_WINDOW_S:g} s and ended each time; "
-                f"the next start is possible in {wait_s:.0f} s{said}"
+                f"the next start is possible in {wait_s:.0f} s{words}"
             )
         self._started.append(now)
 
@@ -129,7 +129,7 @@ class Child:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
-        self._said = bytearray()
+        self._output = bytearray()
         self._listener = asyncio.get_running_loop().create_task(self._listen())
 
     @classmethod
@@ -193,14 +193,14 @@ class Child:
 
     def last_words(self) -> str:
         """The end of what it printed, as the end of a sentence."""
-        lines = [line.strip() for line in self._said.decode("utf-8", "replace").splitlines() if line.strip()]
+        lines = [line.strip() for line in self._output.decode("utf-8", "replace").splitlines() if line.strip()]
         return f": {' / '.join(lines[-SHOWN_LINES:])}" if lines else ""
 
     async def _listen(self) -> None:
         assert self._process.stderr
-        while said := await self._process.stderr.read(KEPT_BYTES):
-            self._said += said
-            del self._said[:-KEPT_BYTES]
+        while data := await self._process.stderr.read(KEPT_BYTES):
+            self._output += data
+            del self._output[:-KEPT_BYTES]
 
 
 def _weights() -> Path:

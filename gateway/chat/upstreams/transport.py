@@ -1,4 +1,4 @@
-"""The HTTP/1.1 transport under the openai SDK: asyncio and httptools, for streams of many small chunks.
+"""The HTTP/1.1 transport to upstreams: asyncio and httptools, for streams of many small chunks.
 
 httpx2's own costs 26-85 µs for each chunk that an upstream flushes, this one about 5 (see `connection.py` beside it).
 Departs from httpx2's default on purpose: HTTP/1.1 only, no proxies, no cookies, no redirects, no decompression (it asks
@@ -14,7 +14,7 @@ import httpx2
 from gateway.chat.upstreams.connection import Body, Origin, Pool, UpstreamConnection
 
 OURS = {b"content-length", b"transfer-encoding", b"accept-encoding", b"connection"}
-"""Headers that are said here."""
+"""Headers that this transport sets itself."""
 
 
 class Target(NamedTuple):
@@ -50,20 +50,20 @@ class HttptoolsTransport(httpx2.AsyncBaseTransport):
         connection = self.pool.take(target.origin)
         if connection is not None:
             try:
-                return await self._ask(connection, target, content)
+                return await self._send(connection, target, content)
             except (httpx2.ReadError, httpx2.RemoteProtocolError):
                 if connection.headers:
                     raise
-                # A kept connection that the upstream closed in that moment: nothing was answered, so ask once more.
+                # The upstream closed a kept connection in that moment: nothing was answered, so it is sent once more.
         scheme, host, _ = target.origin
         try:
             async with asyncio.timeout(connect_s):
                 connection = await self.pool.connect(target.origin, self._context(scheme))
         except TimeoutError as err:
             raise httpx2.ConnectTimeout(f"no connection to {host} within {connect_s} s") from err
-        return await self._ask(connection, target, content)
+        return await self._send(connection, target, content)
 
-    async def _ask(self, connection: UpstreamConnection, target: Target, content: bytes) -> UpstreamConnection:
+    async def _send(self, connection: UpstreamConnection, target: Target, content: bytes) -> UpstreamConnection:
         try:
             await connection.send(target.head, content)
         except BaseException:

@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 from events.log.port import Block
-from gateway.chat.ending import RunFinished
-from gateway.chat.history import Change, History, RunStarted, Trigger, reconcile, request_key
-from gateway.chat.messages import UIMessage
+from gateway.chat.history import Change, History, reconcile, request_key
+from gateway.chat.records.chat_record import RunFinished, RunStarted, Trigger, encode_event
+from gateway.chat.records.messages import UIMessage
 from gateway.core.usage import Usage
 from gateway.errors import BadRequest
 from tests.support.chats import after, answer, brief, fold, history, message, tool, user
@@ -21,19 +21,19 @@ REGENERATE: Trigger = "regenerate-message"
 # Folding
 
 
-def started(run_id: str, key: str = "", message_id: str = "a") -> tuple[str, bytes]:
-    return "run-started", msgspec.json.encode(RunStarted(run_id=run_id, message_id=message_id, key=key))
+def started(run_id: str, key: str = "", message_id: str = "a") -> RunStarted:
+    return RunStarted(run_id=run_id, message_id=message_id, key=key)
 
 
-def ended(run_id: str, outcome: Any = "finish", said: UIMessage | None = None) -> tuple[str, bytes]:
+def ended(run_id: str, outcome: Any = "finish", answer: UIMessage | None = None) -> RunFinished:
     usage = Usage(input_tokens=1, output_tokens=1, total_tokens=2)
-    return "run-finished", msgspec.json.encode(RunFinished(run_id=run_id, outcome=outcome, usage=usage, message=said))
+    return RunFinished(run_id=run_id, outcome=outcome, usage=usage, message=answer)
 
 
 def test_a_run_is_active_from_its_start_to_its_end() -> None:
     chat = fold(history(user("u", "hi")), [started("r1")])
     assert chat.active is not None
-    fold(chat, [ended("r1", said=answer("a", "hello"))])
+    fold(chat, [ended("r1", answer=answer("a", "hello"))])
     assert (chat.active, brief(chat.messages)) == (None, ["u:hi", "a:hello"])
 
 
@@ -44,7 +44,9 @@ def test_the_late_end_of_an_earlier_run_does_not_end_the_active_one() -> None:
 
 
 def test_an_answer_that_is_continued_replaces_itself() -> None:
-    chat = fold(history(user("u", "hi"), answer("a", "one")), [started("r2"), ended("r2", said=answer("a", "one two"))])
+    chat = fold(
+        history(user("u", "hi"), answer("a", "one")), [started("r2"), ended("r2", answer=answer("a", "one two"))]
+    )
     assert brief(chat.messages) == ["u:hi", "a:one two"]
 
 
@@ -78,9 +80,9 @@ def test_a_run_that_said_something_is_the_result_of_its_key(outcome: str) -> Non
 
 def test_a_run_whose_answer_was_edited_away_is_no_result_any_more() -> None:
     first, second = user("u", "one"), user("u", "two")
-    chat = fold(history(first), [started("r1", request_key([first], SUBMIT, "")), ended("r1", said=answer("a", "1"))])
+    chat = fold(history(first), [started("r1", request_key([first], SUBMIT, "")), ended("r1", answer=answer("a", "1"))])
     fold(chat, reconcile(chat, [second], SUBMIT, "u").events)
-    fold(chat, [started("r2", request_key([second], SUBMIT, "u"), "b"), ended("r2", said=answer("b", "2"))])
+    fold(chat, [started("r2", request_key([second], SUBMIT, "u"), "b"), ended("r2", answer=answer("b", "2"))])
     assert chat.run_of(request_key([first], SUBMIT, "u")) is None
 
 
@@ -200,7 +202,7 @@ def test_a_request_makes_this_of_a_chat(
     chat = history(*stored)
     change = reconcile(chat, posted, trigger, message_id)
     assert brief(change.conversation) == told
-    assert [name for name, _ in change.events] == events
+    assert names(change) == events
     assert brief(after(chat, change).messages) == told
     assert change.answer is None
 
@@ -234,20 +236,25 @@ def test_a_tool_result_continues_its_answer() -> None:
     chat = history(U1, CALLING)
     change = reconcile(chat, [U1, PAID], SUBMIT, "a1")
     assert change.answer is not None
-    assert (change.answer.id, [name for name, _ in change.events]) == ("a1", ["message"])
+    assert (change.answer.id, names(change)) == ("a1", ["message"])
     assert outputs(change) == ["ok"]
     assert [bytes(p) for p in after(chat, change).messages[1].parts] == [bytes(p) for p in PAID.parts]
 
 
+def names(change: Change) -> list[str]:
+    """Of the events that it appends."""
+    return [encode_event(event)[0] for event in change.events]
+
+
 def outputs(change: Change) -> list[Any]:
-    parts = [json.loads(bytes(part)) for said in change.conversation for part in said.parts]
+    parts = [json.loads(bytes(part)) for shown in change.conversation for part in shown.parts]
     return [part["output"] for part in parts if "output" in part]
 
 
 def test_a_tool_result_and_a_new_message_come_together() -> None:
     change = reconcile(history(U1, CALLING), [U1, PAID, U2], SUBMIT, "")
     assert change.answer is None
-    assert [name for name, _ in change.events] == ["message", "message"]
+    assert names(change) == ["message", "message"]
     assert outputs(change) == ["ok"]
 
 

@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from events.log.port import Appended
-from gateway.chat.ending import Aborted, Failed, Finished, chat_topic
-from gateway.chat.run import HEARTBEAT_S, MAX_UNACKNOWLEDGED
+from gateway.chat.ending import Aborted, Failed, Finished
+from gateway.chat.journal import HEARTBEAT_S, MAX_UNACKNOWLEDGED
+from gateway.chat.topics import chat_topic
 from gateway.errors import LogConflict, LogUnavailable, TrilaneError, UpstreamRefused
 from tests.contract.engines import put
 from tests.support.completions import END, HELLO, USAGE, chunk, frames
@@ -41,7 +42,7 @@ async def test_an_answer_is_in_the_log_from_its_opening_to_its_end() -> None:
         assert stage.run.outcome == Finished("stop")
         [(_, row)] = await stage.events("usage/me")
         assert (row["runId"], row["outcome"], row["upstream"]) == ("r", "finish", "scripted")
-        assert [name for name, _ in await stage.events(chat_topic("c"))] == ["run-finished"]
+        assert [name for name, _ in await stage.events(chat_topic("me", "c"))] == ["run-finished"]
 
 
 @simulated
@@ -275,10 +276,10 @@ async def test_a_run_stopped_before_its_first_token_ends_as_stopped() -> None:
 async def test_a_stop_on_the_chats_topic_is_obeyed_by_the_run_it_names() -> None:
     async with running(HELLO) as stage:
         for run_id, name in (("other", "stop"), ("r", "message")):
-            await put(stage.log, chat_topic("c"), json.dumps({"runId": run_id}).encode(), name=name, owner="me")
+            await put(stage.log, chat_topic("me", "c"), json.dumps({"runId": run_id}).encode(), name=name, owner="me")
             await settle()
             assert not stage.body.aborted
-        await put(stage.log, chat_topic("c"), b'{"runId":"r"}', name="stop")
+        await put(stage.log, chat_topic("me", "c"), b'{"runId":"r"}', name="stop")
         assert (await stage.over()).text == "stopped"
 
 

@@ -14,6 +14,7 @@ import pytest
 from events.log.port import Append, Retention
 from events.log.sqlite import checkpoint, store, writer
 from events.log.sqlite.engine import SqliteLog
+from events.log.sqlite.file import VERSION
 from gateway.errors import ConfigurationError, LogUnavailable
 from tests.contract.engines import Engine, keep_all, put, scenario, whole
 
@@ -68,7 +69,7 @@ async def test_a_file_of_a_newer_release_is_refused(engine: Engine) -> None:
     db = sqlite3.connect(engine.path)
     db.execute("PRAGMA user_version = 99")
     db.close()
-    with pytest.raises(ConfigurationError, match="format 99"):
+    with pytest.raises(ConfigurationError, match=f"has format 99, and this release knows formats up to {VERSION}"):
         await engine.make().open()
 
 
@@ -177,6 +178,7 @@ FULL = """
 import asyncio, resource, sys
 from events.log.port import Append, Retention
 from events.log.sqlite.engine import SqliteLog
+from events.log.sqlite.file import VERSION
 from gateway.errors import LogUnavailable
 
 async def main(path):

@@ -8,11 +8,12 @@ import pytest
 
 from events.log.port import Block
 from gateway.chat.dialects.openai import CompletionFrames, CompletionRequest, completion
-from gateway.chat.dialects.ui_message import CHUNK, ChunkWriter
-from gateway.chat.ending import Aborted, Failed, Finished, Outcome, RunEnding, RunFinished, RunInfo
-from gateway.chat.upstreams.completion import Chunk
+from gateway.chat.ending import Aborted, Failed, Finished, RunEnding, RunOutcome
+from gateway.chat.records.chat_record import RunFinished, RunInfo
+from gateway.chat.records.record import RECORD
 from gateway.core.usage import Usage
 from gateway.errors import BadRequest, UpstreamCut
+from tests.support.answers import recorded
 
 USAGE = Usage(input_tokens=3, output_tokens=2, total_tokens=5, cached_tokens=1, reasoning_tokens=1)
 USAGE_OBJECT = {
@@ -30,33 +31,26 @@ TOOLS = [
 ]
 
 
-class Ran:
-    """A run that is over: its writer was given these deltas, then this outcome."""
+class EndedRun:
+    """A run that is over: an upstream has sent these deltas, then this was its outcome."""
 
-    def __init__(self, *found: dict[str, Any], outcome: Outcome | None = None) -> None:
-        self.writer = ChunkWriter()
-        deltas = msgspec.convert([{"choices": [{"delta": delta}]} for delta in found], list[Chunk])
-        self.chunks = self.writer.start("m") + self.writer.speaker("gpt") + self.writer.write(deltas)
-        self.ending = RunEnding(
-            info=RunInfo(run_id="r", sub="s", message_id="m", model="asked"),
-            outcome=outcome or Finished("stop"),
-            writer=self.writer,
-            usage=USAGE,
-            model="gpt",
-        )
-        self.chunks += self.ending.appends(1)[0].data
+    def __init__(self, *deltas: dict[str, Any], outcome: RunOutcome | None = None) -> None:
+        recorder, self.records = recorded(*deltas)
+        info = RunInfo(run_id="r", sub="s", message_id="m", model="asked")
+        self.ending = RunEnding(info, outcome or Finished("stop"), recorder, USAGE, model="gpt")
+        self.records += self.ending.appends(1)[0].data
 
     def block(self) -> Block:
-        return Block(first=1, data=self.chunks, name=CHUNK, time_ms=0)
+        return Block(first=1, data=self.records, name=RECORD, time_ms=0)
 
-    def told(self, *, include_usage: bool = False) -> list[dict[str, Any]]:
+    def chunks(self, *, include_usage: bool = False) -> list[dict[str, Any]]:
         """Every object of the stream."""
         frames = CompletionFrames("r", "asked", 7, include_usage=include_usage)("e", self.block())
         lines = [line for frame in frames for line in frame.split(b"\n\n") if line]
         return [json.loads(line.removeprefix(b"data: ")) for line in lines]
 
     def deltas(self) -> list[dict[str, Any]]:
-        return [choice["delta"] for chunk in self.told() for choice in chunk.get("choices", ())]
+        return [choice["delta"] for chunk in self.chunks() for choice in chunk.get("choices", ())]
 
     def completion(self) -> dict[str, Any]:
         return completion(self.finished(), "gpt", 7)
@@ -76,7 +70,7 @@ def parsed(**fields: Any) -> CompletionRequest:
 
 def test_what_the_model_is_asked_is_passed_on_as_it_came() -> None:
     tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
-    given = {
+    fields = {
         "messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}], "name": "n"}],
         "temperature": 0.5,
         "top_p": 1,
@@ -91,7 +85,7 @@ def test_what_the_model_is_asked_is_passed_on_as_it_came() -> None:
         "top_k": 40,
         "metadata": {"a": "b"},
     }
-    assert parsed(**given).for_upstream(10, 100) == given
+    assert parsed(**fields).for_upstream(10, 100) == fields
 
 
 def test_what_is_ours_to_say_is_left_out() -> None:
@@ -130,25 +124,28 @@ def test_a_plain_answer_is_role_then_text_then_finish() -> None:
         ({"content": "lo"}, None),
         ({}, "stop"),
     ]
-    assert Ran({"content": "Hel"}, {"content": "lo"}).told() == [
+    assert EndedRun({"content": "Hel"}, {"content": "lo"}).chunks() == [
         {**head, "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}]}
         for delta, reason in choices
     ]
 
 
 def test_usage_comes_last_and_only_when_asked_for() -> None:
-    told = Ran({"content": "a"}).told(include_usage=True)
-    assert [chunk["usage"] for chunk in told] == [None] * (len(told) - 1) + [USAGE_OBJECT]
-    assert told[-1]["choices"] == []
-    assert all("usage" not in chunk for chunk in Ran({"content": "a"}).told())
+    chunks = EndedRun({"content": "a"}).chunks(include_usage=True)
+    assert [chunk["usage"] for chunk in chunks] == [None] * (len(chunks) - 1) + [USAGE_OBJECT]
+    assert chunks[-1]["choices"] == []
+    assert all("usage" not in chunk for chunk in EndedRun({"content": "a"}).chunks())
 
 
 def test_reasoning_has_a_field_of_its_own() -> None:
-    assert Ran({"reasoning": "hm"}, {"content": "so"}).deltas()[1:3] == [{"reasoning_content": "hm"}, {"content": "so"}]
+    assert EndedRun({"reasoning": "hm"}, {"content": "so"}).deltas()[1:3] == [
+        {"reasoning_content": "hm"},
+        {"content": "so"},
+    ]
 
 
 def test_tool_calls_keep_their_index_and_name_themselves_once() -> None:
-    calls = [delta["tool_calls"][0] for delta in Ran(*TOOLS).deltas() if "tool_calls" in delta]
+    calls = [delta["tool_calls"][0] for delta in EndedRun(*TOOLS).deltas() if "tool_calls" in delta]
     assert calls == [
         {"index": 0, "id": "c0", "type": "function", "function": {"name": "f", "arguments": ""}},
         {"index": 1, "id": "c1", "type": "function", "function": {"name": "g", "arguments": ""}},
@@ -169,31 +166,31 @@ def test_tool_calls_keep_their_index_and_name_themselves_once() -> None:
     ],
 )
 def test_finish_reasons_are_those_of_the_format(ours: Any, theirs: str) -> None:
-    ran = Ran({"content": "a"}, outcome=Finished(ours))
-    assert ran.told()[-1]["choices"][0]["finish_reason"] == theirs
-    assert ran.completion()["choices"][0]["finish_reason"] == theirs
+    run = EndedRun({"content": "a"}, outcome=Finished(ours))
+    assert run.chunks()[-1]["choices"][0]["finish_reason"] == theirs
+    assert run.completion()["choices"][0]["finish_reason"] == theirs
 
 
 def test_a_cut_is_an_error_frame_after_what_was_said() -> None:
-    ran = Ran({"content": "half"}, outcome=Failed(UpstreamCut()))
-    assert [delta.get("content") for delta in ran.deltas()] == ["", "half"]
-    error = ran.told()[-1]["error"]
+    run = EndedRun({"content": "half"}, outcome=Failed(UpstreamCut()))
+    assert [delta.get("content") for delta in run.deltas()] == ["", "half"]
+    error = run.chunks()[-1]["error"]
     assert (error["code"], error["type"], error["param"]) == ("upstream_cut", "upstream_cut", None)
     assert error["message"]
 
 
 def test_a_stop_is_an_error_frame_too() -> None:
-    assert Ran({"content": "half"}, outcome=Aborted("stopped")).told()[-1]["error"]["code"] == "aborted"
+    assert EndedRun({"content": "half"}, outcome=Aborted("stopped")).chunks()[-1]["error"]["code"] == "aborted"
 
 
 def test_an_error_before_any_word_is_an_error_frame() -> None:
-    assert Ran(outcome=Failed(UpstreamCut())).told()[-1]["error"]["code"] == "upstream_cut"
+    assert EndedRun(outcome=Failed(UpstreamCut())).chunks()[-1]["error"]["code"] == "upstream_cut"
 
 
 def test_no_failure_has_a_finish_reason() -> None:
     for outcome in (Failed(UpstreamCut()), Aborted("stopped")):
-        told = Ran({"content": "half"}, outcome=outcome).told(include_usage=True)
-        assert not [c for chunk in told for c in chunk.get("choices", ()) if c["finish_reason"]]
+        chunks = EndedRun({"content": "half"}, outcome=outcome).chunks(include_usage=True)
+        assert not [c for chunk in chunks for c in chunk.get("choices", ()) if c["finish_reason"]]
 
 
 @pytest.mark.parametrize("name", ["run", "heartbeat"])
@@ -204,16 +201,22 @@ def test_other_events_of_a_run_make_no_frame(name: str) -> None:
 
 def test_frames_that_are_made_again_are_the_same() -> None:
     """Replay makes them a second time."""
-    ran = Ran({"content": "a"}, *TOOLS)
+    run = EndedRun({"content": "a"}, *TOOLS)
     frames = CompletionFrames("r", "m", 0, include_usage=True)
-    assert frames("e", ran.block()) == frames("e", ran.block())
+    assert frames("e", run.block()) == frames("e", run.block())
+
+
+def test_fields_of_a_provider_are_passed_on_in_the_delta_that_they_came_with() -> None:
+    cited = {"annotations": [{"type": "url_citation", "url": "https://a"}]}
+    run = EndedRun({"content": "so"}, {"content": "!", **cited}, {"reasoning": "hm", "x": 1}, {"y": {"z": None}})
+    assert run.deltas()[2:5] == [{"content": "!", **cited}, {"reasoning_content": "hm", "x": 1}, {"y": {"z": None}}]
 
 
 # Whole completions
 
 
 def test_a_finished_run_is_one_completion() -> None:
-    assert Ran({"reasoning": "hm"}, {"content": "Hel"}, {"content": "lo"}).completion() == {
+    assert EndedRun({"reasoning": "hm"}, {"content": "Hel"}, {"content": "lo"}).completion() == {
         "id": "chatcmpl-r",
         "object": "chat.completion",
         "created": 7,
@@ -231,7 +234,7 @@ def test_a_finished_run_is_one_completion() -> None:
 
 
 def test_a_completion_with_tools_has_their_calls_and_no_text() -> None:
-    message = Ran(*TOOLS).completion()["choices"][0]["message"]
+    message = EndedRun(*TOOLS).completion()["choices"][0]["message"]
     assert message["content"] is None
     assert message["tool_calls"] == [
         {"id": "c0", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}},
@@ -241,9 +244,24 @@ def test_a_completion_with_tools_has_their_calls_and_no_text() -> None:
 
 def test_a_completion_passes_invalid_arguments_on_as_a_stream_does() -> None:
     cut = {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": '{"a":'}}]}
-    message = Ran(cut, outcome=Finished("length")).completion()["choices"][0]["message"]
+    message = EndedRun(cut, outcome=Finished("length")).completion()["choices"][0]["message"]
     assert message["tool_calls"][0]["function"]["arguments"] == '{"a":'
 
 
 def test_an_empty_answer_is_an_empty_text() -> None:
-    assert Ran().completion()["choices"][0]["message"]["content"] == ""
+    assert EndedRun().completion()["choices"][0]["message"]["content"] == ""
+
+
+def test_a_completion_has_the_fields_of_a_provider_and_none_of_them_replaces_one_of_ours() -> None:
+    run = EndedRun({"content": "so", "annotations": [1]}, {"y": 2}, {"reasoning": "hm", "x": 3}, {"refusal_level": 4})
+    message = run.completion()["choices"][0]["message"]
+    assert json.loads(msgspec.json.encode(message)) == {
+        "role": "assistant",
+        "content": "so",
+        "refusal": None,
+        "reasoning_content": "hm",
+        "annotations": [1],
+        "y": 2,
+        "x": 3,
+        "refusal_level": 4,
+    }

@@ -8,8 +8,8 @@ import httpx2
 import pytest
 
 from gateway.chat.upstreams.connection import UpstreamConnection
+from gateway.chat.upstreams.openai import CONNECT_S, MAX_REFUSAL_BYTES, REFUSAL_S, OpenAIUpstream
 from gateway.chat.upstreams.transport import HttptoolsTransport, Target
-from gateway.chat.upstreams.upstream import CONNECT_S, MAX_REFUSAL_BYTES, REFUSAL_S, OpenAIUpstream
 from gateway.errors import TrilaneError, UpstreamRefused, UpstreamTimeout, UpstreamUnreachable
 from gateway.settings import UpstreamSettings
 from tests.support.scripted_upstream import SECRET
@@ -63,7 +63,7 @@ async def test_a_request_names_the_model_and_asks_for_a_stream_with_its_usage() 
         ]
         assert exchange.target.head.startswith(b"POST /v1/chat/completions HTTP/1.1\r\n")
         assert f"Bearer {SECRET}".encode() in exchange.target.head
-        assert (opened.model, opened.settings.name) == (model, "one")
+        assert (opened.model, opened.upstream) == (model, "one")
         opened.abort()
         await one.aclose()
 

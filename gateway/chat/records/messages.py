@@ -40,11 +40,18 @@ class MessagePart(msgspec.Struct, frozen=True, rename="camel"):
     error_text: str = ""
     media_type: str = ""
     url: str = ""
+    provider_metadata: Raw | UnsetType = UNSET
+    data: Raw | UnsetType = UNSET
 
     @property
     def tool(self) -> str:
         """The tool's name, when this is a tool part."""
         return self.tool_name if self.type == "dynamic-tool" else self.type.removeprefix("tool-")
+
+    @property
+    def provider_fields(self) -> Raw | UnsetType:
+        """`{"<provider>": {...}}`: what a provider has added to its answer and we do not know."""
+        return self.data if self.type == "data-provider" else self.provider_metadata
 
     @property
     def arguments(self) -> str:
@@ -70,27 +77,27 @@ def text_of(message: UIMessage) -> str:
     return "".join(part.text for part in parts_of(message) if part.type == "text")
 
 
-def merge_tool_results(stored: UIMessage, posted: UIMessage) -> UIMessage | None:
+def merge_tool_results(stored_message: UIMessage, posted_message: UIMessage) -> UIMessage | None:
     """The stored answer with the tool results that a client adds to it; None when it adds none.
 
     Nothing else of a posted answer is believed: a client that was cut off posts a part of the text as the whole.
     """
-    answers = {p.tool_call_id: raw for p, raw in _tools(posted) if p.state in FINAL_TOOL_STATES}
-    merged = list(stored.parts)
-    changed = False
-    for index, (part, raw) in enumerate(zip(parts_of(stored), stored.parts, strict=True)):
+    answers = {p.tool_call_id: raw for p, raw in _tools(posted_message) if p.state in FINAL_TOOL_STATES}
+    parts = list(stored_message.parts)
+    is_changed = False
+    for index, (part, raw) in enumerate(zip(parts_of(stored_message), stored_message.parts, strict=True)):
         answer = answers.get(part.tool_call_id) if part.is_tool and part.state not in FINAL_TOOL_STATES else None
         if answer is not None:
-            merged[index] = _with_result(raw, answer)
-            changed = True
-    return msgspec.structs.replace(stored, parts=merged) if changed else None
+            parts[index] = _with_result(raw, answer)
+            is_changed = True
+    return msgspec.structs.replace(stored_message, parts=parts) if is_changed else None
 
 
 def _with_result(call: Raw, result: Raw) -> Raw:
     """The call as the model made it, with what the client says came of it."""
-    told = msgspec.json.decode(result, type=dict[str, Raw])
-    fields = {name: value for name, value in told.items() if name not in CALL_FIELDS}
-    return Raw(msgspec.json.encode(msgspec.json.decode(call, type=dict[str, Raw]) | fields))
+    fields = msgspec.json.decode(result, type=dict[str, Raw])
+    outcome = {name: value for name, value in fields.items() if name not in CALL_FIELDS}
+    return Raw(msgspec.json.encode(msgspec.json.decode(call, type=dict[str, Raw]) | outcome))
 
 
 def _tools(message: UIMessage) -> Iterable[tuple[MessagePart, Raw]]:
@@ -102,14 +109,14 @@ UpstreamMessage = dict[str, object]
 
 def to_upstream(messages: Iterable[UIMessage]) -> list[UpstreamMessage]:
     """The conversation as an OpenAI-compatible server takes it; reasoning and data parts stay here."""
-    sent: list[UpstreamMessage] = []
+    conversation: list[UpstreamMessage] = []
     for message in messages:
         parts = parts_of(message)
         if message.role == "assistant":
-            sent += _assistant(parts)
+            conversation += _assistant(parts)
         else:
-            sent.append({"role": message.role, "content": _content(parts)})
-    return sent
+            conversation.append({"role": message.role, "content": _content(parts)})
+    return conversation
 
 
 def _content(parts: list[MessagePart]) -> str | list[dict[str, object]]:
@@ -127,32 +134,32 @@ def _content(parts: list[MessagePart]) -> str | list[dict[str, object]]:
 
 def _assistant(parts: list[MessagePart]) -> list[UpstreamMessage]:
     """One answer, step by step: what was said, the tools that were called, their results, what was said then."""
-    sent: list[UpstreamMessage] = []
-    said: list[str] = []
-    called: list[MessagePart] = []
+    conversation: list[UpstreamMessage] = []
+    texts: list[str] = []
+    calls: list[MessagePart] = []
     for part in parts:
         if part.type in ("text", "step-start"):
-            if called:
-                sent += _step(said, called)
-                said, called = [], []
-            said.append(part.text)
+            if calls:
+                conversation += _step(texts, calls)
+                texts, calls = [], []
+            texts.append(part.text)
         elif part.is_tool and part.state in FINAL_TOOL_STATES:
-            called.append(part)
-    return sent + _step(said, called)
+            calls.append(part)
+    return conversation + _step(texts, calls)
 
 
-def _step(said: list[str], called: list[MessagePart]) -> list[UpstreamMessage]:
-    text = "".join(said)
-    if not called:
+def _step(texts: list[str], calls: list[MessagePart]) -> list[UpstreamMessage]:
+    text = "".join(texts)
+    if not calls:
         return [{"role": "assistant", "content": text}] if text else []
-    calls = [
+    tool_calls = [
         {"id": part.tool_call_id, "type": "function", "function": {"name": part.tool, "arguments": part.arguments}}
-        for part in called
+        for part in calls
     ]
     results: list[UpstreamMessage] = [
-        {"role": "tool", "tool_call_id": part.tool_call_id, "content": _result(part)} for part in called
+        {"role": "tool", "tool_call_id": part.tool_call_id, "content": _result(part)} for part in calls
     ]
-    return [{"role": "assistant", "content": text or None, "tool_calls": calls}, *results]
+    return [{"role": "assistant", "content": text or None, "tool_calls": tool_calls}, *results]
 
 
 def _result(part: MessagePart) -> str:

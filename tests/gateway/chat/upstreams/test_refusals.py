@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gateway.chat.upstreams.completion import SHOWN_CHARS, error_body, refusal
+from gateway.chat.upstreams.refusals import SHOWN_CHARS, error_body, refusal
 from gateway.errors import UpstreamRefused
 from tests.support.completions import HELLO, Read, chunk, frames
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.chat.messages import UIMessage, merge_tool_results, parts_of, text_of, to_upstream
+from gateway.chat.records.messages import UIMessage, merge_tool_results, parts_of, text_of, to_upstream
 from gateway.errors import BadRequest
 from tests.support.chats import answer, message, tool, user
 

@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.chat.upstreams.completion import FINISH_REASONS, MAX_FRAME_BYTES, CompletionParser
+from gateway.chat.upstreams.chunks import FINISH_REASONS
+from gateway.chat.upstreams.completion_parser import MAX_FRAME_BYTES, CompletionParser
 from gateway.errors import UpstreamCut
 from tests.support.completions import END, HEAD, HELLO, USAGE, Read, chunk, frames
 

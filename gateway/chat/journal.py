@@ -1,0 +1,140 @@
+"""A journal makes a run durable: it alone writes the run's topic, from the opening to exactly one end.
+
+Every append is fenced with the offset that it expects, so a run that another process has ended can add nothing. The
+last append closes the topic, tells the chat how the run ended and settles its usage, in one transaction: no end lacks
+its usage row.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from events.log.port import Append, Appended, EventLog
+from gateway.chat.ending import RunEnding
+from gateway.chat.records.chat_record import RunFinished, RunInfo
+from gateway.chat.records.record import HEARTBEAT, RECORD, RUN
+from gateway.chat.topics import run_topic
+from gateway.errors import LogConflict, LogError, TrilaneError
+
+HEARTBEAT_S = 5.0
+"""Silence after which a run shows that it lives."""
+MAX_UNACKNOWLEDGED = 64
+"""Appends on their way to the log; past that the producer is paused (a slow reader never has that effect)."""
+NEVER = float("inf")
+SETTLE_TRIES = 8
+SETTLE_DELAY_S = 0.1
+SETTLE_MAX_DELAY_S = 5.0
+
+log = structlog.get_logger("journal")
+
+
+class Pausable(Protocol):
+    """A writer of a journal that can be made to wait."""
+
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+
+
+class Journal:
+    """The topic of one run, for the process that owns it."""
+
+    def __init__(self, info: RunInfo, event_log: EventLog, on_failure: Callable[[TrilaneError], None]) -> None:
+        """`on_failure` is called once, when the log takes no more of this run."""
+        self.topic = run_topic(info.run_id)
+        self.failure: TrilaneError | None = None
+        self._info = info
+        self._log = event_log
+        self._on_failure = on_failure
+        self._loop = asyncio.get_running_loop()
+        self._next = 0
+        self._unacknowledged = 0
+        self._producer: Pausable | None = None
+        self._is_paused = False
+        self._appended_at = self._loop.time()
+
+    def opening(self, records: list[bytes]) -> list[Append]:
+        """The appends that make the run exist; the caller adds the chat's and the usage's, and appends all as one."""
+        self._next = 2 + len(records)
+        info = msgspec.json.encode(self._info)
+        return [
+            Append(topic=self.topic, owner=self._info.sub, data=[info], name=RUN, expect=1),
+            Append(topic=self.topic, owner=self._info.sub, data=records, name=RECORD, expect=2),
+        ]
+
+    # Writing
+
+    def lead(self, producer: Pausable) -> None:
+        """From now on `producer` writes: it is the one that is paused when the log falls behind."""
+        self._producer = producer
+        if self._is_paused:
+            producer.pause()
+
+    def write(self, records: list[bytes]) -> None:
+        """Appends records, of which a log that groups its commits may make others wait a few milliseconds."""
+        if records:
+            self._append(records, RECORD, patient=True)
+
+    def write_now(self, records: list[bytes]) -> None:
+        """Appends records that somebody waits for."""
+        if records:
+            self._append(records, RECORD, patient=False)
+
+    def beat(self, now: float) -> float:
+        """Shows a sign of life after a silence; when the next one is due, by the event loop's clock."""
+        if now - self._appended_at >= HEARTBEAT_S and self.failure is None:
+            self._append([b"{}"], HEARTBEAT, patient=True)
+        return self._appended_at + HEARTBEAT_S if self.failure is None else NEVER
+
+    def _append(self, data: list[bytes], name: str, *, patient: bool) -> None:
+        append = Append(topic=self.topic, data=data, name=name, expect=self._next)
+        result = self._log.append(append, patient=patient)
+        self._next += len(data)
+        self._appended_at = self._loop.time()
+        self._unacknowledged += 1
+        result.add_done_callback(self._acknowledged)
+        if self._unacknowledged > MAX_UNACKNOWLEDGED and not self._is_paused and self._producer is not None:
+            self._is_paused = True
+            self._producer.pause()
+
+    def _acknowledged(self, result: "asyncio.Future[list[Appended]]") -> None:
+        self._unacknowledged -= 1
+        if self._is_paused and self._unacknowledged < MAX_UNACKNOWLEDGED // 2 and self._producer is not None:
+            self._is_paused = False
+            self._producer.resume()
+        failure = None if result.cancelled() else result.exception()
+        if failure is not None and self.failure is None:
+            self.failure = failure if isinstance(failure, TrilaneError) else LogError(str(failure))
+            self._on_failure(self.failure)
+
+    # The end
+
+    async def settle(self, ending: RunEnding) -> RunFinished | None:
+        """Appends the end, as often as it takes while the log cannot be written; never after another process has.
+
+        None: this process did not write the end.
+        """
+        for attempt in range(SETTLE_TRIES):
+            try:
+                if self.failure is not None:
+                    self._next = await self._actual_next()
+                await self._log.append(*ending.appends(self._next))
+            except LogConflict as err:
+                if err.closed or self.failure is None:
+                    log.warning("run was ended by another process", run=self._info.run_id)
+                    return None
+            except LogError as err:
+                log.warning("run cannot be ended yet", run=self._info.run_id, reason=err.detail)
+                self.failure = err
+            else:
+                return ending.finished()
+            await asyncio.sleep(min(SETTLE_MAX_DELAY_S, SETTLE_DELAY_S * 2**attempt))
+        log.error("run left open: the log could not be written", run=self._info.run_id)
+        return None
+
+    async def _actual_next(self) -> int:
+        """The offset that the next event gets: after a failure it is not known what became durable."""
+        part = await self._log.read(self.topic, 0, max_events=1)
+        return part.head + 1

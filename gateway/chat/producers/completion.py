@@ -1,0 +1,114 @@
+"""This producer asks an upstream for one completion, and writes it token by token.
+
+A token's way: the connection's read callback, the parser, `_take`, the recorder, the sink; no task is woken for it.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from gateway.chat.producers.completion_records import CompletionRecords
+from gateway.chat.producers.producer import NEVER, Sink
+from gateway.chat.records.record import FinishReason
+from gateway.chat.upstreams.chunks import FINISH_REASONS, AnswerChunk
+from gateway.chat.upstreams.failover import Upstreams
+from gateway.chat.upstreams.upstream import Generation, Request
+from gateway.core.usage import Usage, usage_of
+from gateway.errors import UpstreamTimeout
+
+LINGER_S = 2.0
+"""How long an answer that is complete is read on for its usage figures."""
+
+
+class CompletionProducer:
+    """A Producer that asks an upstream once."""
+
+    _sink: Sink
+    _translate: Callable[[list[AnswerChunk]], list[bytes]]
+
+    def __init__(
+        self, upstreams: Upstreams, request: Request, model: str, *, prompt_bytes: int, between_tokens_s: float
+    ) -> None:
+        """`model`: the one that was asked for, or empty. `between_tokens_s`: for upstreams that set no limit."""
+        self.model = self.upstream = ""
+        self._upstreams = upstreams
+        self._request = request
+        self._requested_model = model
+        self._prompt_bytes = prompt_bytes
+        self._between_tokens_s = between_tokens_s
+        self._loop = asyncio.get_running_loop()
+        self._generation: Generation | None = None
+        self._failure: UpstreamTimeout | None = None
+        self._progress_at = 0.0
+        self._is_paused = False
+        self._is_complete = False
+        """The upstream has said why it stopped: only its usage figures may still follow."""
+        self._emitted_before = 0
+
+    async def produce(self, sink: Sink) -> FinishReason:
+        self._sink = sink
+        self._emitted_before = sink.recorder.emitted
+        answer = await self._upstreams.open(self._request, self._requested_model)
+        generation = self._generation = answer.generation
+        self.model, self.upstream = generation.model, generation.upstream
+        self._between_tokens_s = answer.between_tokens_s or self._between_tokens_s
+        self._progress_at = self._loop.time()
+        self._translate = CompletionRecords(sink.recorder, generation.upstream).write
+        first = sink.recorder.speaker(generation.model) + self._translate(answer.chunks)
+        self._is_complete = generation.finish_reason is not None
+        sink.begin(first)
+        if not generation.ended:
+            over = generation.pipe(self._take)
+            if self._is_paused:
+                generation.pause()
+            await over
+        if self._failure is not None:
+            raise self._failure
+        if generation.error is not None and not generation.complete:
+            raise generation.error
+        return FINISH_REASONS.get(generation.finish_reason, "other")
+
+    # Called by the run
+
+    def pause(self) -> None:
+        self._is_paused = True
+        if self._generation is not None:
+            self._generation.pause()
+
+    def resume(self) -> None:
+        self._is_paused = False
+        if self._generation is not None:
+            self._generation.resume()
+
+    def abort(self) -> None:
+        if self._generation is not None and not self._generation.ended:
+            self._generation.abort()
+
+    def deadline(self) -> float:
+        if self._generation is None:
+            return NEVER  # the first token has a limit for each upstream that is tried
+        return self._progress_at + (LINGER_S if self._is_complete else self._between_tokens_s)
+
+    def expire(self) -> None:
+        if not self._is_complete:
+            limit = self._between_tokens_s
+            self._failure = UpstreamTimeout(f"no further token from the upstream within {limit:g} s")
+        self.abort()
+
+    def usage(self) -> Usage:
+        if self._generation is None:
+            return usage_of(None, 0, 0)
+        emitted = self._sink.recorder.emitted - self._emitted_before
+        return usage_of(self._generation.usage, self._prompt_bytes, emitted)
+
+    async def aclose(self) -> None:
+        if self._generation is not None:
+            await self._generation.aclose()
+
+    # Called by the generation
+
+    def _take(self, chunks: list[AnswerChunk]) -> None:
+        self._progress_at = self._loop.time()
+        self._sink.write(self._translate(chunks))
+        if not self._is_complete and self._generation is not None and self._generation.finish_reason is not None:
+            self._is_complete = True
+            self._sink.deadline_moved()

@@ -1,0 +1,100 @@
+"""An event is one thing that can happen in a chat: a closed union, each with its name in the chat's topic.
+
+Nothing else is the truth about a chat. A run has a topic of its own, which begins with its `RunInfo`; the chat's topic
+tells only that it started and how it finished.
+"""
+
+from typing import ClassVar, Literal
+
+import msgspec
+from msgspec import Raw
+
+from gateway.chat.records.messages import UIMessage
+from gateway.core.usage import Usage
+
+Trigger = Literal["submit-message", "regenerate-message"]
+
+
+class ChatCreated(msgspec.Struct, frozen=True, kw_only=True):
+    """The first event of a chat's topic."""
+
+    event: ClassVar = "chat"
+    id: str
+    """The chat's id, as its owner calls it; the topic's name does not tell it."""
+
+
+class Truncate(msgspec.Struct, frozen=True):
+    """History ends after so many messages."""
+
+    event: ClassVar = "truncate"
+    keep: int
+
+
+class RunStarted(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """An answer is being written."""
+
+    event: ClassVar = "run-started"
+    run_id: str
+    message_id: str
+    """Id of the answer; an older one when the run continues an answer after tool results."""
+    key: str = ""
+    """A request that is repeated with this key gets the same run."""
+    trigger: Trigger = "submit-message"
+    extra: dict[str, Raw] = {}
+    """Top-level fields of the request that are not ours."""
+
+
+class RunFinished(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """An answer has ended, and how."""
+
+    event: ClassVar = "run-finished"
+    run_id: str
+    outcome: Literal["finish", "error", "abort"]
+    usage: Usage
+    finish_reason: str = ""
+    code: str = ""
+    text: str = ""
+    message: UIMessage | None = None
+    """None when nothing of an answer was visible."""
+
+
+class StopCommand(msgspec.Struct, frozen=True, rename="camel"):
+    """Somebody wants the run to stop; the process that owns it obeys."""
+
+    event: ClassVar = "stop"
+    run_id: str
+
+
+ChatEvent = ChatCreated | UIMessage | Truncate | RunStarted | RunFinished | StopCommand
+"""A `UIMessage` is new, or replaces the one of its id."""
+MESSAGE = "message"
+_DECODERS: dict[str, msgspec.json.Decoder[ChatEvent]] = {
+    MESSAGE: msgspec.json.Decoder(UIMessage),
+    **{
+        kind.event: msgspec.json.Decoder(kind) for kind in (ChatCreated, Truncate, RunStarted, RunFinished, StopCommand)
+    },
+}
+_json = msgspec.json.Encoder().encode
+
+
+def encode_event(event: ChatEvent) -> tuple[str, bytes]:
+    """The event's name and data, as a chat's topic holds them."""
+    return MESSAGE if isinstance(event, UIMessage) else event.event, _json(event)
+
+
+def decode_event(name: str, data: bytes) -> ChatEvent | None:
+    """The event of a chat's topic; None for one of a newer release, which is passed over."""
+    decoder = _DECODERS.get(name)
+    return decoder.decode(data) if decoder is not None else None
+
+
+class RunInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The facts of a run, which are the first event of its own topic, so that any process can end it."""
+
+    run_id: str
+    sub: str
+    message_id: str
+    chat_id: str = ""
+    """Empty for a run that belongs to no chat."""
+    model: str = ""
+    prompt_bytes: int = 0

@@ -1,0 +1,119 @@
+"""The parts of an answer grow here, in the form in which an AI SDK client keeps them. Pure.
+
+Texts and arguments are kept in pieces and joined once, when somebody wants the message: nothing here touches what was
+there before, however long an answer gets.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+from msgspec import UNSET, Raw
+
+from gateway.chat.records.record import Data, ProviderMetadata, TextKind
+
+STEP_START = Raw(b'{"type":"step-start"}')
+"""Parts two steps: tools called in one step ran side by side, in two steps one after the other."""
+NOT_JSON = "the arguments are not valid JSON"
+_json = msgspec.json.Encoder().encode
+
+
+class TextPart(msgspec.Struct):
+    kind: TextKind
+    pieces: list[str]
+    provider_metadata: ProviderMetadata = UNSET
+    """The newest; a client keeps no other."""
+
+
+class ToolPart(msgspec.Struct):
+    """A call of a tool, and what became of it."""
+
+    call_id: str
+    name: str
+    arguments: list[str]
+    complete: bool = False
+    """All arguments are there, and the answer did not fail before they were."""
+    result: dict[str, object] | None = None
+    """Fields that its output, or a question about it, adds to the part."""
+
+    def input(self) -> Raw | str:
+        """The arguments as JSON on one line, its numbers and order untouched; as text when they are not JSON.
+
+        One line, because the log's events and the frames of a stream are lines: a model that writes its arguments
+        over several would tear them apart.
+        """
+        text = "".join(self.arguments)
+        try:
+            msgspec.json.decode(text or "{}")
+            return Raw(msgspec.json.format(text.encode() or b"{}", indent=-1))
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            return text
+
+
+Part = TextPart | ToolPart | Raw
+
+
+class MessageParts:
+    """Parts in order; `base` are those that an earlier run has written, when this one continues its answer."""
+
+    def __init__(self, base: Iterable[Raw] = ()) -> None:
+        self._parts: list[Part] = list(base)
+        self._step_is_new = True
+        self._data_places: dict[tuple[str, str], int] = {}
+
+    def step(self) -> None:
+        """What follows belongs to another step than what is there."""
+        self._step_is_new = True
+
+    def text(self, kind: TextKind) -> TextPart:
+        """Opens a text; whoever writes it adds to its pieces."""
+        part = TextPart(kind, [])
+        self._add(part)
+        return part
+
+    def tool(self, call_id: str, name: str) -> ToolPart:
+        part = ToolPart(call_id, name, [])
+        self._add(part)
+        return part
+
+    def data(self, data: Data) -> None:
+        """Adds what is not transient; a later one of the same type and id takes the place of the earlier one."""
+        if data.transient:
+            return
+        part = Raw(_json(data))
+        place = self._data_places.get((data.type, data.id))
+        if place is not None:
+            self._parts[place] = part
+            return
+        self._add(part)
+        if data.id:
+            self._data_places[data.type, data.id] = len(self._parts) - 1
+
+    def _add(self, part: Part) -> None:
+        if self._step_is_new and self._parts:
+            self._parts.append(STEP_START)
+        self._step_is_new = False
+        self._parts.append(part)
+
+    def encoded(self) -> list[Raw]:
+        """Each part as JSON."""
+        return [part if isinstance(part, Raw) else Raw(_json(_fields(part))) for part in self._parts]
+
+
+def _fields(part: TextPart | ToolPart) -> dict[str, object]:
+    return _text_fields(part) if isinstance(part, TextPart) else _tool_fields(part)
+
+
+def _text_fields(part: TextPart) -> dict[str, object]:
+    fields: dict[str, object] = {"type": part.kind, "text": "".join(part.pieces), "state": "done"}
+    return fields if part.provider_metadata is UNSET else {**fields, "providerMetadata": part.provider_metadata}
+
+
+def _tool_fields(part: ToolPart) -> dict[str, object]:
+    fields: dict[str, object] = {"type": f"tool-{part.name}", "toolCallId": part.call_id}
+    arguments = part.input()
+    if isinstance(arguments, Raw):
+        state = "input-available" if part.complete else "input-streaming"
+        return {**fields, "state": state, "input": arguments, **(part.result or {})}
+    if part.complete:
+        return {**fields, "state": "output-error", "rawInput": arguments, "errorText": NOT_JSON}
+    return {**fields, "state": "input-streaming", "input": {}}

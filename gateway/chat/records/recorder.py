@@ -1,0 +1,267 @@
+"""Turns what a producer says into stored records, one for each, and keeps the message that they make.
+
+A token's record is put together from a template: making a Struct of it would cost three times as much, and gives the
+same bytes. What was recorded can be replayed into a new recorder, so that another process can end a run whose own
+process died.
+"""
+
+from collections.abc import Iterable
+from typing import assert_never
+
+import msgspec
+from msgspec import UNSET, Raw
+
+from gateway.chat.records.message_parts import NOT_JSON, MessageParts, TextPart, ToolPart
+from gateway.chat.records.record import (
+    ApprovalRequest,
+    Data,
+    FinishReason,
+    MessageAbort,
+    MessageError,
+    MessageFinish,
+    MessageStart,
+    Metadata,
+    NewerRecord,
+    ProviderFields,
+    ProviderMetadata,
+    ReasoningDelta,
+    ReasoningEnd,
+    ReasoningStart,
+    StepFinish,
+    StepStart,
+    TextDelta,
+    TextEnd,
+    TextKind,
+    TextStart,
+    ToolInputAvailable,
+    ToolInputDelta,
+    ToolInputError,
+    ToolInputStart,
+    ToolOutputAvailable,
+    ToolOutputDenied,
+    ToolOutputError,
+    decode_record,
+    encode_record,
+)
+
+ToolOutcome = ToolOutputAvailable | ToolOutputError | ToolOutputDenied | ApprovalRequest
+_json = msgspec.json.Encoder().encode
+
+
+class Recorder:
+    """Writes one message. Methods that take `out` add their records to it; the others give them back."""
+
+    def __init__(self, base: Iterable[Raw] = ()) -> None:
+        """`base`: parts that an earlier run has written, when this one continues its answer."""
+        self.parts = MessageParts(base)
+        self.emitted = 0
+        """Deltas that a user could see."""
+        self._open: TextKind | None = None
+        self._open_id = b""
+        self._part = TextPart("text", [])
+        self._pieces: list[str] = []
+        self._delta_lead = b""
+        self._count = 0
+        self._calls: dict[str, ToolPart] = {}
+        self._step_calls: list[ToolPart] = []
+        """Calls of this step, which are complete when it is."""
+
+    # The message and its steps
+
+    def start(self, message_id: str) -> list[bytes]:
+        return [encode_record(MessageStart(message_id=message_id)), encode_record(StepStart())]
+
+    def speaker(self, model: str) -> list[bytes]:
+        """Tells which model answers; known only when one does."""
+        return [_metadata({"model": model})]
+
+    def next_step(self) -> list[bytes]:
+        """Ends one step and begins another."""
+        out = self._end_step()
+        self.parts.step()
+        out.append(encode_record(StepStart()))
+        return out
+
+    # What a producer says
+
+    def text(self, kind: TextKind, text: str, out: list[bytes]) -> None:
+        """A piece of a text, which is opened when it is the first one."""
+        if self._open != kind:
+            self._open_text(kind, out)
+        self._pieces.append(text)
+        self.emitted += 1
+        out.append(self._delta_lead + _json(text) + b"}")
+
+    def text_with_fields(self, kind: TextKind, text: str, fields: Raw, out: list[bytes]) -> None:
+        """A piece of a text with fields of its provider."""
+        if self._open != kind:
+            self._open_text(kind, out)
+        self._keep_delta(text, fields)
+        delta = TextDelta if kind == "text" else ReasoningDelta
+        out.append(encode_record(delta(id=self._open_id.decode()[1:-1], delta=text, provider_metadata=fields)))
+
+    def close_text(self, out: list[bytes]) -> None:
+        if self._open is not None:
+            out.append(b'{"type":"%b-end","id":%b}' % (self._open.encode(), self._open_id))
+            self._open = None
+
+    def tool_input(self, call_id: str, name: str, out: list[bytes]) -> str:
+        """Opens a tool call; its id, which is one of ours when the caller has none."""
+        self.close_text(out)
+        call_id = self._open_call(call_id, name).call_id
+        out.append(encode_record(ToolInputStart(tool_call_id=call_id, tool_name=name)))
+        return call_id
+
+    def tool_arguments(self, call_id: str, piece: str, out: list[bytes]) -> None:
+        self._keep_arguments(call_id, piece)
+        out.append(encode_record(ToolInputDelta(tool_call_id=call_id, input_text_delta=piece)))
+
+    def tool_outcome(self, outcome: ToolOutcome, out: list[bytes]) -> None:
+        """What became of a call, or that somebody is asked whether it may be made."""
+        self._keep_outcome(outcome)
+        out.append(encode_record(outcome))
+
+    def data(self, data: Data | ProviderFields, out: list[bytes]) -> None:
+        self._keep_data(data)
+        out.append(encode_record(data))
+
+    # The ends
+
+    def finish(self, reason: FinishReason, metadata: dict[str, object]) -> list[bytes]:
+        out = self._end_step()
+        out.append(encode_record(MessageFinish(finish_reason=reason, message_metadata=Raw(_json(metadata)))))
+        return out
+
+    def error(self, text: str, metadata: dict[str, object]) -> list[bytes]:
+        return self._cut(metadata, MessageError(error_text=text))
+
+    def abort(self, reason: str, metadata: dict[str, object]) -> list[bytes]:
+        return self._cut(metadata, MessageAbort(reason=reason))
+
+    def _cut(self, metadata: dict[str, object], end: MessageError | MessageAbort) -> list[bytes]:
+        """Calls that are open stay so: no client may run a tool of an answer that failed."""
+        out: list[bytes] = []
+        self.close_text(out)
+        out += [_metadata(metadata), encode_record(end)]
+        return out
+
+    def _end_step(self) -> list[bytes]:
+        out: list[bytes] = []
+        self.close_text(out)
+        for call in self._step_calls:
+            if not call.complete:
+                call.complete = True
+                out.append(_complete(call))
+        self._step_calls.clear()
+        out.append(encode_record(StepFinish()))
+        return out
+
+    # What is kept
+
+    def _open_text(self, kind: TextKind, out: list[bytes]) -> None:
+        self.close_text(out)
+        self._open = kind
+        self._open_id = b'"%b%d"' % (kind[:1].encode(), self._count)
+        self._count += 1
+        self._part = self.parts.text(kind)
+        self._pieces = self._part.pieces
+        self._delta_lead = b'{"type":"%b-delta","id":%b,"delta":' % (kind.encode(), self._open_id)
+        out.append(b'{"type":"%b-start","id":%b}' % (kind.encode(), self._open_id))
+
+    def _keep_delta(self, text: str, fields: ProviderMetadata) -> None:
+        self._pieces.append(text)
+        self.emitted += 1
+        if fields is not UNSET:
+            self._part.provider_metadata = fields
+
+    def _open_call(self, call_id: str, name: str) -> ToolPart:
+        self._count += 1
+        call = self.parts.tool(call_id or f"call-{self._count}", name)
+        self._calls[call.call_id] = call
+        self._step_calls.append(call)
+        return call
+
+    def _keep_arguments(self, call_id: str, piece: str) -> None:
+        call = self._calls.get(call_id)
+        if call is not None:  # of a long run, the start of a call may no longer be stored
+            call.arguments.append(piece)
+            self.emitted += 1
+
+    def _keep_complete(self, call_id: str) -> None:
+        call = self._calls.get(call_id)
+        if call is not None:
+            call.complete = True
+
+    def _keep_outcome(self, outcome: ToolOutcome) -> None:
+        call = self._calls.get(outcome.tool_call_id)
+        if call is not None:
+            call.result = _result(outcome)
+
+    def _keep_data(self, data: Data | ProviderFields) -> None:
+        self.parts.data(Data(type="data-provider", data=data.data) if isinstance(data, ProviderFields) else data)
+
+    # Replaying
+
+    def replay(self, data: bytes) -> None:
+        """Brings this recorder to where the one stood that has written this record."""
+        match record := decode_record(data):
+            case TextStart() | ReasoningStart():
+                self._open_text("text" if isinstance(record, TextStart) else "reasoning", [])
+            case TextDelta() | ReasoningDelta():
+                if self._open is None:
+                    self._open_text("text" if isinstance(record, TextDelta) else "reasoning", [])
+                self._keep_delta(record.delta, record.provider_metadata)
+            case TextEnd() | ReasoningEnd():
+                self.close_text([])
+            case ToolInputStart():
+                self._open_call(record.tool_call_id, record.tool_name)
+            case ToolInputDelta():
+                self._keep_arguments(record.tool_call_id, record.input_text_delta)
+            case ToolInputAvailable() | ToolInputError():
+                self._keep_complete(record.tool_call_id)
+            case ToolOutputAvailable() | ToolOutputError() | ToolOutputDenied() | ApprovalRequest():
+                self._keep_outcome(record)
+            case ProviderFields() | Data():
+                self._keep_data(record)
+            case StepStart():
+                self.parts.step()
+            case StepFinish():
+                self._step_calls.clear()
+            case MessageStart() | Metadata() | MessageFinish() | MessageError() | MessageAbort() | NewerRecord():
+                pass
+            case _:
+                assert_never(record)
+
+
+def replayed(records: Iterable[bytes], base: Iterable[Raw] = ()) -> Recorder:
+    """The recorder as it stood after `records`."""
+    recorder = Recorder(base)
+    for data in records:
+        recorder.replay(data)
+    return recorder
+
+
+def _metadata(fields: dict[str, object]) -> bytes:
+    return encode_record(Metadata(message_metadata=Raw(_json(fields))))
+
+
+def _complete(call: ToolPart) -> bytes:
+    arguments = call.input()
+    if isinstance(arguments, Raw):
+        return encode_record(ToolInputAvailable(tool_call_id=call.call_id, tool_name=call.name, input=arguments))
+    error = ToolInputError(tool_call_id=call.call_id, tool_name=call.name, input=arguments, error_text=NOT_JSON)
+    return encode_record(error)
+
+
+def _result(outcome: ToolOutcome) -> dict[str, object]:
+    match outcome:
+        case ToolOutputAvailable():
+            return {"state": "output-available", "output": outcome.output}
+        case ToolOutputError():
+            return {"state": "output-error", "errorText": outcome.error_text}
+        case ToolOutputDenied():
+            return {"state": "output-denied"}
+        case ApprovalRequest():
+            return {"state": "approval-requested", "approval": {"id": outcome.approval_id}}
+        case _:
+            assert_never(outcome)

@@ -1,0 +1,43 @@
+"""The topics that the chat lane writes get their names here, as do the ids that those are made of. Pure.
+
+A chat's id is its owner's own: two users may both have a chat `c1`. So its topic is named by owner and id together, in
+a form that neither tells; the id itself stands in the topic's first event.
+"""
+
+import re
+import secrets
+from hashlib import sha256
+
+from gateway.errors import BadRequest
+
+CHATS = "chat/"
+RUNS = "run/"
+MAX_ID = 128
+DIGEST_CHARS = 40
+_ID = re.compile(r"[A-Za-z0-9._:@~+=-]{1,128}", re.ASCII)
+
+
+def chat_topic(owner: str, chat_id: str) -> str:
+    """The topic of the chat that `owner` calls `chat_id`."""
+    name = f"{owner}\0{chat_id}".encode("utf-8", "surrogatepass")  # no id has a NUL, so no two pairs are one name
+    return CHATS + sha256(name).hexdigest()[:DIGEST_CHARS]
+
+
+def run_topic(run_id: str) -> str:
+    return RUNS + run_id
+
+
+def run_id_of(topic: str) -> str:
+    return topic.removeprefix(RUNS)
+
+
+def new_run_id() -> str:
+    return secrets.token_hex(10)
+
+
+def check_id(what: str, value: str) -> str:
+    """The id as it came; BadRequest when it could not be one."""
+    if not _ID.fullmatch(value):
+        shown = value[:40].encode("ascii", "backslashreplace").decode()
+        raise BadRequest(f"{what} {shown!r} is not valid: 1 to {MAX_ID} of A-Z a-z 0-9 . _ : @ ~ + = -", code="bad_id")
+    return value

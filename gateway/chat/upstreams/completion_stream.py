@@ -1,0 +1,124 @@
+"""A completion stream turns a server's bytes into chunks, in the turn of the event loop that read them."""
+
+import asyncio
+from collections.abc import Callable
+
+import httpx2
+
+from gateway.chat.upstreams.chunks import AnswerChunk
+from gateway.chat.upstreams.completion_parser import CompletionParser
+from gateway.chat.upstreams.connection import ByteStream
+from gateway.chat.upstreams.refusals import without_key
+from gateway.chat.upstreams.upstream import TakeChunks
+from gateway.core.usage import UpstreamUsage
+from gateway.errors import UpstreamCut, UpstreamError
+
+REUSE_S = 0.1
+"""How long a finished stream is read on for the end of its body, so that the connection can be used again."""
+
+
+class CompletionStream:
+    """A Generation. `on_close` is called once, when it is closed."""
+
+    def __init__(self, body: ByteStream, upstream: str, model: str, secret: str, on_close: Callable[[], None]) -> None:
+        """`secret`: the upstream's key, which no error of it may repeat."""
+        self.upstream = upstream
+        self.model = model
+        self.ended = False
+        self._secret = secret
+        self._parser = CompletionParser()
+        self._body = body
+        self._take: TakeChunks = _drop
+        self._over: asyncio.Future[None] | None = None
+        self._on_close: Callable[[], None] | None = on_close
+
+    @property
+    def complete(self) -> bool:
+        return self._parser.complete
+
+    @property
+    def finish_reason(self) -> str | None:
+        return self._parser.finish_reason
+
+    @property
+    def usage(self) -> UpstreamUsage | None:
+        return self._parser.usage
+
+    @property
+    def error(self) -> UpstreamError | None:
+        error = self._parser.error
+        return without_key(self._secret, error) if error is not None else None
+
+    async def next(self) -> list[AnswerChunk]:
+        try:
+            data = await self._body.read()
+        except httpx2.TransportError as err:
+            self.end(err)
+            return []
+        if not data:
+            self.end(None)
+            return []
+        chunks = self._parser.feed(data)
+        self.ended = self._parser.done or self._parser.error is not None
+        return chunks
+
+    def pipe(self, take: TakeChunks) -> asyncio.Future[None]:
+        self._take = take
+        self._over = asyncio.get_running_loop().create_future()
+        self._body.pipe(self)
+        return self._over
+
+    def data(self, data: bytes) -> None:
+        """A piece of the body, as its connection reads it."""
+        chunks = self._parser.feed(data)
+        if chunks:
+            self._take(chunks)
+        if self._parser.done or self._parser.error is not None:
+            self._end()
+
+    def end(self, error: httpx2.TransportError | None) -> None:
+        """The body is over."""
+        if error is None:
+            self._parser.end()
+        elif not self._parser.complete:
+            self._parser.error = UpstreamCut(f"the upstream's stream was cut: {error}")
+        self._end()
+
+    def _end(self) -> None:
+        self.ended = True
+        self._take = _drop
+        if self._over is not None and not self._over.done():
+            self._over.set_result(None)
+
+    def pause(self) -> None:
+        self._body.pause()
+
+    def resume(self) -> None:
+        self._body.resume()
+
+    def abort(self) -> None:
+        self._take = _drop
+        self._body.abort()
+        self._end()
+        self._close()
+
+    async def aclose(self) -> None:
+        try:
+            if self._parser.done:
+                async with asyncio.timeout(REUSE_S):
+                    while await self._body.read():
+                        pass
+        except (TimeoutError, httpx2.TransportError):
+            pass
+        finally:
+            await self._body.aclose()
+            self._close()
+
+    def _close(self) -> None:
+        if self._on_close is not None:
+            self._on_close()
+            self._on_close = None
+
+
+def _drop(chunks: list[AnswerChunk]) -> None:
+    """Nobody takes them any more."""

@@ -1,0 +1,101 @@
+"""All upstreams, in order of preference, and the one rule of failover: before the first visible token, never after.
+
+Upstreams come from the server's configuration only; a client can name a model, never an address.
+"""
+
+import asyncio
+
+import msgspec
+
+from gateway.chat.upstreams.chunks import AnswerChunk
+from gateway.chat.upstreams.openai import OpenAIUpstream
+from gateway.chat.upstreams.upstream import Generation, Request, Upstream
+from gateway.errors import NotFound, Overloaded, UpstreamError, UpstreamTimeout
+from gateway.settings import Settings
+
+
+class OpenedGeneration(msgspec.Struct):
+    """A generation of which something can be seen (or that is over), and the chunks read so far."""
+
+    generation: Generation
+    chunks: list[AnswerChunk]
+    between_tokens_s: float | None
+    """The time that its upstream has between two tokens, when it has one of its own."""
+
+
+class Upstreams:
+    """Opens a generation on the first upstream that gives one."""
+
+    def __init__(self, upstreams: list[Upstream], first_token_s: float) -> None:
+        """`first_token_s`: for those that have no limit of their own."""
+        self.all = upstreams
+        self._first_token_s = first_token_s
+
+    async def open(self, request: Request, model: str) -> OpenedGeneration:
+        """Opens the first upstream that gives a visible token.
+
+        Raises what the last one tried failed with; Overloaded when all are busy; NotFound for a model none serves.
+        """
+        serving = [u for u in self.all if not model or not u.settings.models or model in u.settings.models]
+        if not serving:
+            raise NotFound(f"no upstream serves the model {model[:64]!r}", code="model_not_found")
+        failure: UpstreamError | Overloaded = Overloaded("every upstream has as many requests as it may")
+        for upstream in serving:
+            if upstream.busy:
+                continue
+            try:
+                return await self._first_token(upstream, request, model)
+            except UpstreamError as err:
+                failure = err
+                if err.code == "upstream_bad_request":
+                    break
+        raise failure
+
+    async def _first_token(self, upstream: Upstream, request: Request, model: str) -> OpenedGeneration:
+        limit = upstream.settings.first_token_s or self._first_token_s
+        generation: Generation | None = None
+        chunks: list[AnswerChunk] = []
+        try:
+            async with asyncio.timeout(limit):
+                generation = await upstream.open(request, model)
+                while not generation.ended and not _is_visible(chunks):
+                    chunks += await generation.next()
+        except BaseException as err:
+            if generation is not None:
+                generation.abort()
+            if isinstance(err, TimeoutError):
+                raise UpstreamTimeout(f"no token from upstream {upstream.settings.name!r} within {limit:g} s") from err
+            raise
+        if generation.error is not None and not _is_visible(chunks):
+            error = generation.error
+            generation.abort()
+            raise error
+        return OpenedGeneration(generation, chunks, upstream.settings.between_tokens_s)
+
+    async def models(self) -> list[tuple[str, str]]:
+        """(model, upstream) of every upstream that can be reached."""
+        pairs: list[tuple[str, str]] = []
+        for upstream in self.all:
+            try:
+                pairs += [(model, upstream.settings.name) for model in await upstream.models()]
+            except UpstreamError:
+                continue
+        return pairs
+
+    async def aclose(self) -> None:
+        for upstream in self.all:
+            await upstream.aclose()
+
+
+def open_upstreams(settings: Settings) -> Upstreams:
+    """Return the upstreams that the operator's settings name, or the embedded model when they name none."""
+    upstreams: list[Upstream] = [OpenAIUpstream(upstream) for upstream in settings.upstreams]
+    if not upstreams:
+        from gateway.chat.upstreams.embedded import EmbeddedUpstream
+
+        upstreams.append(EmbeddedUpstream())
+    return Upstreams(upstreams, settings.first_token_s)
+
+
+def _is_visible(chunks: list[AnswerChunk]) -> bool:
+    return any(choice.delta.is_visible for chunk in chunks for choice in chunk.choices or () if choice.delta)

@@ -1,0 +1,46 @@
+"""Deltas of an upstream, the records that they become, and the message that those make."""
+
+import json
+from typing import Any
+
+from gateway.chat.producers.completion_records import CompletionRecords
+from gateway.chat.records.recorder import Recorder
+from gateway.chat.upstreams.chunks import AnswerChunk
+from gateway.chat.upstreams.completion_parser import CompletionParser
+
+PROVIDER = "acme"
+
+
+def deltas(*sent: dict[str, Any]) -> list[AnswerChunk]:
+    """One chunk of an upstream for each delta, as the parser reads it."""
+    bodies = [json.dumps({"choices": [{"delta": delta}]}).encode() for delta in sent]
+    parser = CompletionParser()
+    chunks = parser.feed(b"".join(b"data: %b\n\n" % body for body in bodies))
+    assert parser.error is None
+    return chunks
+
+
+def call(index: int, arguments: str | None = None, **more: Any) -> dict[str, Any]:
+    """One piece of a tool call; `id` and `name` come with the first."""
+    function = {"name": more.pop("name", None), "arguments": arguments}
+    return {"tool_calls": [{"index": index, "function": function, **more}]}
+
+
+def completion(recorder: Recorder) -> CompletionRecords:
+    return CompletionRecords(recorder, PROVIDER)
+
+
+def recorded(*sent: dict[str, Any]) -> tuple[Recorder, list[bytes]]:
+    """A recorder to which these deltas were given, and all its records so far."""
+    recorder = Recorder()
+    first = recorder.start("m") + recorder.speaker("gpt")
+    return recorder, first + completion(recorder).write(deltas(*sent))
+
+
+def types(records: list[bytes]) -> list[str]:
+    return [json.loads(record)["type"] for record in records]
+
+
+def message_parts(recorder: Recorder) -> list[dict[str, Any]]:
+    """The parts of the message."""
+    return [json.loads(bytes(part)) for part in recorder.parts.encoded()]
