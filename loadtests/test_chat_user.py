@@ -275,9 +275,9 @@ def test_a_token_is_asked_for_and_sent_also_over_tls(upstream: UpstreamThread, t
     gateway = serving(tmp_path, upstream.url, TRILANE_MODEL="ok+marks", TRILANE_API_KEYS=f"alice:{KEY}").start()
     two = ("-u", "2", "--stop", "0")
     try:
-        assert swarm(CHATS, gateway.url, tmp_path, *two, seconds=2).faults == {"UNAUTHORIZED"}
+        assert swarm(CHATS, gateway.url, tmp_path, *two, seconds=5).faults == {"UNAUTHORIZED"}
         with over_tls(gateway.port, tmp_path) as url:
-            unsigned = swarm(CHATS, url, tmp_path, *two, "--token", KEY, seconds=2)
+            unsigned = swarm(CHATS, url, tmp_path, *two, "--token", KEY, seconds=5)
             assert unsigned.faults == {"UNREACHABLE"}
             assert "CERTIFICATE_VERIFY_FAILED" in unsigned.output
             result = swarm(CHATS, url, tmp_path, *two, "--token", KEY, "--insecure", "--cut", "0.5", seconds=6)

@@ -200,6 +200,7 @@ def run_load(folder: Path, *arguments: str) -> tuple[int, str]:
     return process.returncode, process.stdout + process.stderr
 
 
+@pytest.mark.quiet
 def test_a_good_deployment_passes_with_every_lane_measured(tmp_path: Path) -> None:
     code, printed = run_load(tmp_path, "--time", "20s")
     assert code == 0, printed
@@ -212,6 +213,7 @@ def test_a_good_deployment_passes_with_every_lane_measured(tmp_path: Path) -> No
         assert (tmp_path / beside).stat().st_size > 0
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize(
     ("mistake", "arguments", "title"),
     [

@@ -44,6 +44,8 @@ def swarm(locustfile: Path | str, host: str, folder: Path, *options: str, second
     verdict = folder / "verdict.json"
     verdict.unlink(missing_ok=True)
     run = ["--headless", "--only-summary", "-r", "100", "-t", f"{seconds}s", "--host", host, "--verdict", str(verdict)]
+    port = str(free_port())  # otherwise the workers of one run join the master of another that runs beside it
+    run += ["--master-port", port, "--master-bind-port", port]
     process = subprocess.run(
         [sys.executable, "-m", "locust", "-f", str(locustfile), *run, *options],
         cwd=ROOT,

@@ -14,7 +14,7 @@ from tests.conftest import Gateway, UpstreamThread, eventually
 from tests.support.sse_client import follow
 
 Snapshot = Callable[[], StoredChat]
-SLOW = "T=60 I=5000"
+SLOW = "T=60 I=15000"
 KEEPS_ITS_STATE = "5.0.277 resumes after a browser's network error where it stopped, and so shows a replay behind it"
 KEEPS_ITS_TOOL = "5.0.277 resumes a streaming tool call where it stopped, and so shows the replayed one behind it"
 
@@ -138,7 +138,7 @@ def test_a_reload_from_the_servers_snapshot_shows_the_answer(device: Open, snaps
 
 def test_a_reload_during_a_regeneration_shows_the_new_answer(device: Open, snapshot: Snapshot) -> None:
     phone = device()
-    phone.send("T=40 I=5000")
+    phone.send("T=40 I=20000")
     phone.begin("regenerate", body={"model": "no-done"})
     phone.until(status="streaming", chars=10)
     chat = snapshot()
@@ -196,7 +196,7 @@ def test_a_finished_answer_leaves_nothing_to_resume(device: Open, snapshot: Snap
 
 def test_an_answer_that_ended_while_the_client_was_away_is_in_the_snapshot(device: Open, snapshot: Snapshot) -> None:
     phone = device()
-    cut_in_the_middle(phone, "T=60 I=2000")
+    cut_in_the_middle(phone, "T=60 I=10000")
     eventually(lambda: snapshot().active_run is None)
     assert phone.resume().status == "ready"
     view = device(snapshot().messages).resume()

@@ -86,7 +86,7 @@ class CommitList(list[Commit]):
         self.extend(commits)
         self._news.set()
 
-    async def until(self, condition: Callable[[], object], within_s: float = 5.0) -> None:
+    async def until(self, condition: Callable[[], object], within_s: float = 20.0) -> None:
         """Waits for commits until `condition()` is true."""
         async with asyncio.timeout(within_s):
             while not condition():

@@ -21,7 +21,7 @@ from playwright.sync_api import Browser, Locator, Page, WebSocket, expect
 from tests.e2e.conftest import ARGUMENTS, CHROMIUM, gateway_with
 from tests.e2e.console import PHONE, tabs
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.quiet, pytest.mark.browser, pytest.mark.timeout(60)]
 
 SPEECH = Path(__file__).parent.parent / "audio" / "data" / "jfk.flac"
 """11 s from the inaugural address of John F. Kennedy, 1961: public domain."""

@@ -164,6 +164,7 @@ def test_many_frames_that_come_at_once_are_all_heard(gateway: Gateway) -> None:
     assert (code, last["type"], last["duration"]) == (1000, "done", 0.32)
 
 
+@pytest.mark.quiet
 def test_a_client_that_goes_on_after_the_close_is_cut_off_soon(gateway: Gateway) -> None:
     began = time.monotonic()
     with begin(gateway, sampleRate=1) as socket, contextlib.suppress(OSError):
@@ -269,6 +270,7 @@ def test_a_session_of_someone_else_is_not_known(signin_gateway: Gateway) -> None
         assert ending(hers)[0] == 1000
 
 
+@pytest.mark.quiet
 def test_a_full_lane_says_so_at_once(signin_gateway: Gateway) -> None:
     sockets = [dial(signin_gateway, additional_headers=headers()) for _ in range(2)]
     for socket in sockets:

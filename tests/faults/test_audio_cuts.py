@@ -19,7 +19,7 @@ from tests.conftest import Gateway
 LONG = bool(os.environ.get("LONG_TESTS"))
 TIMES, CUTS, PACE = (25, 30, 1.0) if LONG else (3, 6, 3.0)
 SEED = random.randrange(1 << 32)
-pytestmark = pytest.mark.timeout(900 if LONG else 120)
+pytestmark = [pytest.mark.quiet, pytest.mark.timeout(900 if LONG else 120)]
 
 
 @pytest.fixture

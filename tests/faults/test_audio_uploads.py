@@ -45,6 +45,7 @@ def post(gateway: Gateway, data: bytes, **fields: str) -> httpx2.Response:
     return httpx2.post(url, data=fields, files={"file": ("a.flac", data)}, timeout=60)
 
 
+@pytest.mark.quiet
 def test_a_client_that_leaves_a_stream_gives_its_place_back(gateway: Gateway) -> None:
     before, file = gateway.fds(), ("a.flac", long_silence())
     url = f"{gateway.url}/v1/audio/transcriptions"

@@ -14,6 +14,7 @@ from tests.support.sse_client import Frames, chat_body, follow, iter_frames, sen
 # Leaving
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("policy", ["continue", "cancel", {"cancelAfter": 0.5}])
 def test_a_run_whose_reader_leaves_ends_as_its_policy_says(
     policy: Any, gateway: Gateway, upstream: UpstreamThread
@@ -41,6 +42,7 @@ def test_a_run_whose_reader_leaves_ends_as_its_policy_says(
         assert texts(gateway, f"leave-{name}")[-1] == partial.text + rest.text
 
 
+@pytest.mark.quiet
 def test_a_reader_that_comes_back_in_time_keeps_the_run(gateway: Gateway, upstream: UpstreamThread) -> None:
     """The time counts from when the last one left: an earlier absence is forgotten."""
     body = chat_body("back", f"{LONG} <back>", onDisconnect={"cancelAfter": 1.0})

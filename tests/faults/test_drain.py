@@ -125,6 +125,7 @@ def drain_of(gateway: Gateway, code: int, within_s: float) -> Iterator[float]:
     assert took < within_s, f"it took {took:.1f} s to end"
 
 
+@pytest.mark.quiet
 def test_readiness_is_false_at_once_and_the_listener_stays_for_the_delay(gateways: dict[str, Gateway]) -> None:
     gateway = gateways["delay"]
     with drain_of(gateway, 0, 4) as began:
@@ -170,6 +171,7 @@ def leaving(gateways: dict[str, Gateway], upstream: UpstreamThread) -> Leaving:
         successor.stop()
 
 
+@pytest.mark.quiet
 def test_readers_leave_over_the_window_at_the_end_of_an_event(leaving: Leaving) -> None:
     for reader in leaving.readers:
         assert_left(reader)

@@ -33,6 +33,7 @@ def reading(gateway: Gateway, body: dict[str, Any]) -> Iterator[tuple[Frames, An
         yield frames, events
 
 
+@pytest.mark.quiet
 def test_stop_from_another_client_closes_the_upstream_within_100_ms(gateway: Gateway, upstream: UpstreamThread) -> None:
     took_ms: list[float] = []
     for number in range(50):
@@ -60,6 +61,7 @@ def test_a_client_that_leaves_changes_nothing_by_default(gateway: Gateway) -> No
     assert [c["type"] for c in rest.terminals] == ["finish"]
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("moment", ["before", "at", "after"])
 def test_a_client_that_takes_its_run_along_closes_the_upstream(
     moment: str, gateway: Gateway, upstream: UpstreamThread

@@ -237,6 +237,7 @@ def test_another_page_is_allowed_nothing(gateways: dict[str, Gateway]) -> None:
 # Ends
 
 
+@pytest.mark.quiet
 def test_a_stream_ends_well_with_its_token_after_it_was_told(gateways: dict[str, Gateway]) -> None:
     reader = Reader(gateways["guarded"], [], token(for_s=3)).start().join()
     assert (reader.names, reader.clean) == (["hello", "auth"], True)
@@ -244,6 +245,7 @@ def test_a_stream_ends_well_with_its_token_after_it_was_told(gateways: dict[str,
     assert reader.hello["maxAge"] <= 3
 
 
+@pytest.mark.quiet
 def test_streams_end_well_within_a_fifth_of_their_age(gateways: dict[str, Gateway]) -> None:
     readers = [Reader(gateways["short"], ["a"]).start() for _ in range(20)]
     lives_s = sorted(reader.join().ended_at - reader.began_at for reader in readers)
@@ -255,6 +257,7 @@ def test_streams_end_well_within_a_fifth_of_their_age(gateways: dict[str, Gatewa
     back.join()
 
 
+@pytest.mark.quiet
 def test_a_drain_sends_all_away_evenly_at_the_end_of_a_whole_event_and_loses_nothing(
     gateways: dict[str, Gateway],
 ) -> None:

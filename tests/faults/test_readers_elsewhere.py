@@ -25,6 +25,7 @@ def second(gateway: Gateway, upstream: UpstreamThread) -> Iterator[Gateway]:
         server.stop()
 
 
+@pytest.mark.quiet
 def test_a_reader_in_another_process_follows_live(gateway: Gateway, second: Gateway) -> None:
     late_ms: list[float] = []
     with reading(gateway, chat_body("across", "T=150 I=8000", model="ok+marks")) as here:
@@ -43,6 +44,7 @@ def test_a_reader_in_another_process_follows_live(gateway: Gateway, second: Gate
     assert live[int(len(live) * 0.95)] < 300
 
 
+@pytest.mark.quiet
 def test_stop_in_another_process_stops_the_run_here(
     gateway: Gateway, second: Gateway, upstream: UpstreamThread
 ) -> None:

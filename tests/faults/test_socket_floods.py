@@ -31,6 +31,7 @@ CUT_S = 20.0
 GROWTH_BYTES = 64 << 20
 """More memory than a flood leaves behind: some thousand sessions, and what the allocator keeps."""
 
+pytestmark = pytest.mark.quiet
 
 START = frame(TEXT, b'{"type":"start"}')
 

@@ -42,6 +42,7 @@ def answer_of(gateway: Gateway, model: str) -> tuple[Frames, float]:
     return frames, time.monotonic() - began
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize(("model", "limit_s"), [("hasty", HASTY_S), ("other", OTHERS_S)])
 def test_silence_after_a_token_ends_an_answer_at_the_limit_of_its_upstream(
     gateway: Gateway, upstream: UpstreamThread, model: str, limit_s: float
@@ -54,6 +55,7 @@ def test_silence_after_a_token_ends_an_answer_at_the_limit_of_its_upstream(
     assert limit_s <= took_s < limit_s + MAX_LATE_S
 
 
+@pytest.mark.quiet
 def test_the_wait_for_a_first_token_is_not_silence_between_tokens(gateway: Gateway, upstream: UpstreamThread) -> None:
     async def late(answer: Answer) -> None:
         await asyncio.sleep(2 * HASTY_S)
