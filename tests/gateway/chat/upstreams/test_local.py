@@ -59,7 +59,7 @@ async def ask(client: openai.AsyncOpenAI, text: str = QUESTION, **options: objec
 
 
 async def until(met: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not met():  # noqa: ASYNC110 - what is waited for has no event to wait on
             await asyncio.sleep(0.001)
 
