@@ -16,8 +16,7 @@ import msgspec
 from audio.messages import Final, Gap, with_cursor
 from audio.model.transcriber import SAMPLE_RATE
 from events.log.hub import Hub
-from events.log.port import Append, Appended, Block, EventLog, Position
-from events.log.reading import read_to_head
+from events.log.port import Append, Appended, Block, EventLog, Position, read_to_head
 from events.log.topics import stored, user_topic
 from events.log.vector import VectorPosition, decode_vector, is_epoch, tag_of
 from gateway.errors import BadRequest, NotFound

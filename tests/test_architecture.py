@@ -1,4 +1,4 @@
-"""The shape of the house, read from its sources: no circle, and one meaning a type name.
+"""The shape of the house is read from its sources: no circle, one meaning a type name, and files of a readable size.
 
 Every import counts: those under `TYPE_CHECKING`, and those inside functions. A room is a folder; `gateway/errors.py`
 and `gateway/settings.py` are a room of their own, the lowest.
@@ -13,6 +13,40 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("gateway", "routes", "events", "audio")
 LOWEST = {"gateway.errors", "gateway.settings", "gateway.environment"}
+
+MAX_LINES = 350
+"""A longer file holds two ideas."""
+MIN_LINES = 40
+"""A shorter file belongs to another one, unless it is named below."""
+SMALL_FOR_A_REASON = {
+    "audio/decoders/decoder.py": "every decoder stands on `formats`, which therefore cannot choose one",
+    "audio/languages.py": "a table",
+    "audio/model/heap.py": "imported before NumPy, so it can import nothing",
+    "audio/model/weights.py": "imported where the audio lane's packages are missing",
+    "gateway/__main__.py": "what `python -m gateway` runs",
+    "gateway/chat/dialects/ui_message.py": "one file a dialect",
+    "gateway/commands/publish.py": "one file a command",
+    "gateway/commands/token.py": "one file a command",
+    "gateway/serving/whole.py": "answers sent whole, beside `sse` for those that are streamed",
+    "loadtests/audio.py": "one file a lane, named on Locust's command line",
+    "loadtests/bench/chat/peer_litestar.py": "one file a peer, run in an environment of its own",
+    "loadtests/bench/events/plain.py": "one file a peer",
+    "loadtests/bench/growth/audio.py": "one file a lane",
+    "loadtests/bench/harness/event_log.py": "shared by the chat and the events measurements",
+    "loadtests/bench/native/build.py": "builds the C programs beside it",
+    "loadtests/bench/report/text.py": "shared by every table and plot",
+    "loadtests/chat.py": "one file a lane, named on Locust's command line",
+    "loadtests/events.py": "one file a lane, named on Locust's command line",
+    "loadtests/mixed.py": "all lanes, named on Locust's command line",
+    "loadtests/upstream/__main__.py": "what `python -m loadtests.upstream` runs",
+    "loadtests/users/question.py": "shared by the chat user and its tests",
+    "routes/audio.py": "one file a family of routes",
+    "routes/docs.py": "one file a family of routes",
+    "routes/openai.py": "one file a family of routes",
+    "routes/ops.py": "one file a family of routes",
+    "routes/realtime.py": "one file a family of routes",
+    "routes/tickets.py": "one file a family of routes",
+}
 
 SOURCES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
@@ -86,3 +120,23 @@ def test_no_type_name_stands_for_two_things() -> None:
             if len(name) > 1:
                 places[name.strip("_")].append(module)
     assert {name: modules for name, modules in places.items() if len(modules) > 1} == {}
+
+
+def sized_files() -> dict[str, int]:
+    """Returns the lines of every file of sources and tests, by its path."""
+    rooms = [*PACKAGES, "loadtests", "tests"]
+    paths = [path for room in rooms for path in (ROOT / room).rglob("*.py") if "node_modules" not in path.parts]
+    return {path.relative_to(ROOT).as_posix(): len(path.read_text().splitlines()) for path in paths}
+
+
+def test_no_file_holds_two_ideas() -> None:
+    assert {name: lines for name, lines in sized_files().items() if lines > MAX_LINES} == {}
+
+
+def test_no_source_file_is_a_crumb_without_a_reason() -> None:
+    small = {
+        name
+        for name, lines in sized_files().items()
+        if lines < MIN_LINES and not name.startswith("tests/") and not Path(name).name.startswith(("__init__", "test_"))
+    }
+    assert small == set(SMALL_FOR_A_REASON)

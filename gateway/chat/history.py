@@ -8,8 +8,7 @@ from typing import assert_never
 
 import msgspec
 
-from events.log.port import Block, EventLog
-from events.log.reading import read_to_head
+from events.log.port import Block, EventLog, read_to_head
 from gateway.chat.records.chat_record import (
     ChatCreated,
     ChatEvent,

@@ -15,8 +15,7 @@ import asyncio
 import msgspec
 import structlog
 
-from events.log.port import Append, Block, EventLog, TopicInfo
-from events.log.reading import read_to_head
+from events.log.port import Append, Block, EventLog, TopicInfo, read_to_head
 from gateway.chat.records.chat_record import ChatCreated, encode_event
 from gateway.chat.topics import CHATS, chat_topic
 from gateway.errors import ConfigurationError, LogConflict, LogError

@@ -11,8 +11,7 @@ import msgspec
 import structlog
 from msgspec import Raw
 
-from events.log.port import Append, EventLog
-from events.log.reading import read_to_head
+from events.log.port import Append, EventLog, read_to_head
 from gateway.chat.ending import Aborted, Failed, RunEnding, RunOutcome, notice
 from gateway.chat.history import read_history
 from gateway.chat.producers.completion import CompletionProducer

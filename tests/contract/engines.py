@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from events.log.memory import MemoryLog
-from events.log.port import Append, Appended, Commit, EventLog, Retention, Slice
-from events.log.reading import read_to_head
+from events.log.port import Append, Appended, Commit, EventLog, Retention, Slice, read_to_head
 from events.log.sqlite.engine import SqliteLog
 from tests.support.loop_failures import run_watched
 

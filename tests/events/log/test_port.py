@@ -5,8 +5,7 @@ import asyncio
 import pytest
 
 from events.log.memory import MemoryLog
-from events.log.port import Append, Retention, Slice
-from events.log.reading import read_to_head
+from events.log.port import Append, Retention, Slice, read_to_head
 from gateway.errors import LogUnavailable
 from tests.contract.engines import flat, put, scenario
 
