@@ -238,7 +238,7 @@ def test_a_server_that_misbehaves_is_found_out(tmp_path: Path) -> None:
 
 
 def test_nobody_at_the_address_is_a_fault_that_says_so(tmp_path: Path) -> None:
-    assert "UNREACHABLE" in faults(locust("http://127.0.0.1:1", 1, "-s", "0", users=1, folder=tmp_path))
+    assert "UNREACHABLE" in faults(locust("http://127.0.0.1:1", 5, "-s", "0", users=1, folder=tmp_path))
 
 
 @pytest.fixture(scope="module")

@@ -158,7 +158,10 @@ def leaving(gateways: dict[str, Gateway], upstream: UpstreamThread) -> Leaving:
     question = {"model": "ok", "messages": [{"role": "user", "content": MEDIUM}]}
     try:
         with ThreadPoolExecutor(1) as aside:
-            whole = aside.submit(httpx2.post, f"{gateway.url}/v1/chat/completions", json=question, timeout=20)
+            before = len(upstream.fake.requests)
+            url = f"{gateway.url}/v1/chat/completions"
+            whole = aside.submit(httpx2.post, url, json=question, timeout=30, verify=False)
+            eventually(lambda: len(upstream.fake.requests) > before, what="the completion is on its way")
             readers = [post(gateway, f"window-{n}", MEDIUM) for n in range(6)]
             cancelling = post(gateway, "cancelling", MEDIUM, onDisconnect="cancel")
             completion = Reader(gateway).start("POST", "/v1/chat/completions", {**question, "stream": True})
