@@ -14,7 +14,7 @@ from audio.options import SessionTerms
 from audio.session_log import SessionLog, is_owner, new_session
 from audio.upload import Uploads
 from events.log.topics import check_topic
-from gateway.access.auth import Principal
+from gateway.access.grants import Principal
 from gateway.core.process import Core
 from gateway.errors import BadRequest, Forbidden, NotFound, Overloaded
 

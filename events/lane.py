@@ -17,7 +17,7 @@ from events.log.source import NEVER
 from events.log.topics import check_subscription, check_topic, stored, user_topic
 from events.presence import Presence
 from events.publish import Publication, Receipt, publish
-from gateway.access.auth import Principal
+from gateway.access.grants import Principal
 from gateway.core.process import Core
 from gateway.errors import Forbidden, LogUnavailable, Overloaded
 from gateway.serving.sse import EventStream

@@ -10,7 +10,7 @@ from events.feed.frames import DEFAULT, stored_name
 from events.log.port import Append, Appended, EventLog, Position
 from events.log.topics import PRESENCE, STORED, check_event, check_topic, stored
 from events.log.vector import topic_cursor
-from gateway.access.auth import Principal
+from gateway.access.grants import Principal
 from gateway.errors import BadRequest, Forbidden, LogConflict, TooLarge
 
 MAX_DATA_BYTES = 65_536

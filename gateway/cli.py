@@ -1,6 +1,6 @@
-"""The `trilane` command: what can be typed. Each command is carried out by its file in `gateway/commands/`.
+"""The `trilane` command line: its commands and options. Each command's work is a file in `gateway/commands/`.
 
-Those are imported when they are called, so that `trilane --help` loads no server and no model.
+A command's file is imported when it is called, so that `trilane --help` loads no server and no model.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ def main() -> None:
 def serve(unit: str, host: str, port: int | None) -> None:
     """Serve one lane, or all of them."""
     settings = _settings()
-    with _failures_as_messages():
+    with _errors_as_messages():
         from gateway.commands.serve import serve as run
         from gateway.units import UNITS
 
@@ -47,7 +47,7 @@ def token(sub: str, subscribe: tuple[str, ...], publish_: tuple[str, ...], ttl: 
     """Print a JWT signed with TRILANE_JWT_SECRET."""
     from gateway.commands.token import token as run
 
-    with _failures_as_messages():
+    with _errors_as_messages():
         click.echo(run(_settings(), sub, subscribe=subscribe, publish=publish_, ttl_s=_seconds(ttl)))
 
 
@@ -55,7 +55,7 @@ def token(sub: str, subscribe: tuple[str, ...], publish_: tuple[str, ...], ttl: 
 @click.argument("topic")
 @click.argument("data")
 @click.option("--event", default="message", show_default=True, help="Name of the event.")
-@click.option("--ttl", help="How long readers who come back are shown it: 30s, 10m, 1h, 7d.")
+@click.option("--ttl", help="How long it is replayed to readers who come back: 30s, 10m, 1h, 7d.")
 def publish(topic: str, data: str, event: str, ttl: str | None) -> None:
     """Publish one event to TOPIC. DATA is JSON, or else taken as a string."""
     from gateway.commands.publish import publish as run
@@ -69,7 +69,7 @@ def publish(topic: str, data: str, event: str, ttl: str | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 @click.option("--raw", is_flag=True, help="Topics as the log names them: event/..., chat/..., run/...")
 def tail(topics: tuple[str, ...], start: str, as_json: bool, raw: bool) -> None:
-    """Follow TOPICS and patterns such as 'team/*', whichever process writes them; say what is lost."""
+    """Follow TOPICS and patterns such as 'team/*', whichever process writes them; report every gap."""
     from gateway.commands.tail import tail as run
 
     _run(run(_settings(), topics, earliest=start == "earliest", as_json=as_json, raw=raw))
@@ -77,19 +77,19 @@ def tail(topics: tuple[str, ...], start: str, as_json: bool, raw: bool) -> None:
 
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--language", help="ISO 639-1 code, such as en. Default: found out from the first words.")
-@click.option("--words", is_flag=True, help="With the time of each word.")
+@click.option("--language", help="ISO 639-1 code, such as en. Default: detected from the first words.")
+@click.option("--words", is_flag=True, help="Print the time of each word.")
 @click.option(
     "--format", "format_", type=click.Choice(["text", "json", "srt", "vtt"]), default="text", show_default=True
 )
-@click.option("--live", is_flag=True, help="Play it in real time, and show the words as a live session does.")
+@click.option("--live", is_flag=True, help="Play it in real time and print the words as a live session does.")
 def transcribe(file: Path, language: str | None, words: bool, format_: Any, live: bool) -> None:
     """Print the words of an audio FILE, each as soon as it is final. No server needs to run."""
     from audio.model.weights import INSTALL, is_installed
 
     settings = _settings()
     if not is_installed():
-        raise click.ClickException(f"the packages for audio are not there: {INSTALL}")
+        raise click.ClickException(f"the packages for audio are not installed: {INSTALL}")
     from gateway.commands.transcribe import transcribe as run
     from gateway.core.telemetry import configure_logging
 
@@ -99,14 +99,14 @@ def transcribe(file: Path, language: str | None, words: bool, format_: Any, live
 
 @main.command()
 def doctor() -> None:
-    """Check configuration, log, upstreams and models; say what is wrong and what to do."""
+    """Check configuration, log, upstreams and models; report what is wrong and what to do."""
     from gateway.commands.doctor import doctor as run
 
     sys.exit(_run(run(_settings())))
 
 
 def _settings() -> Settings:
-    with _failures_as_messages():
+    with _errors_as_messages():
         return load()
 
 
@@ -117,17 +117,17 @@ def _seconds(text: str) -> int:
     return int(text[:-1]) * unit_s
 
 
-def _run(work: Coroutine[Any, Any, T]) -> T:
+def _run(command: Coroutine[Any, Any, T]) -> T:
     try:
-        with _failures_as_messages():
-            return asyncio.run(work)
+        with _errors_as_messages():
+            return asyncio.run(command)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
 @contextmanager
-def _failures_as_messages() -> Generator[None]:
-    """Show a failure of ours as one line, without a traceback."""
+def _errors_as_messages() -> Generator[None]:
+    """Turns an error of ours into one line without a traceback."""
     try:
         yield
     except TrilaneError as err:

@@ -1,8 +1,8 @@
-"""From the variables of an environment to a frozen struct, by the struct's declaration alone.
+"""Reads environment variables into a frozen struct, by the struct's declaration alone.
 
 A field's variable is its encoded name (see `prefixed`); its type says how the text is read, and `msgspec.Meta` what is
-permitted and what the setting means. What is unknown or cannot be used is refused by name. Only the value of a number
-is repeated: a text may be a secret.
+permitted and what the setting means. A variable that is unknown or cannot be used is refused by name. An error repeats
+the value of a number only: a text may be a secret.
 """
 
 import difflib
@@ -19,9 +19,9 @@ from gateway.errors import ConfigurationError
 
 PREFIX = "TRILANE_"
 MAX_NUMBER = 1e15
-"""Every whole number below it is exact as a float."""
-MAX_SHOWN = 40
-"""Characters of a bad number that its error repeats."""
+"""Upper bound of a number: every whole number below it is exact as a float."""
+MAX_REPEATED = 40
+"""Maximum characters of a bad number that its error repeats."""
 TYPE_NAMES: dict[object, str] = {
     int: "whole number",
     float: "number",
@@ -34,11 +34,11 @@ StructT = TypeVar("StructT", bound=Struct)
 
 
 class Notation(Struct, frozen=True):
-    """How a setting is written and read when its type alone does not say; stands in the field's `Annotated`."""
+    """How a setting is written and read when its type alone does not say; part of the field's `Annotated`."""
 
     permitted: str
     read: Callable[[Mapping[str, str], str], object]
-    """Makes the value from the environment and the variable's name; raises ConfigurationError."""
+    """Returns the value, from the environment and the variable's name; raises ConfigurationError."""
 
 
 class Variable(NamedTuple):
@@ -51,28 +51,28 @@ class Variable(NamedTuple):
 
 
 def prefixed(prefix: str) -> Callable[[str], str]:
-    """Names variables after fields, as a struct's `rename`: `TRILANE_PING_S` for `ping_s`, with prefix `TRILANE_`."""
+    """Returns a struct's `rename` that names variables after fields: `ping_s` is `TRILANE_PING_S` with `TRILANE_`."""
     return lambda field: prefix + field.upper()
 
 
 def read(struct: type[StructT], environ: Mapping[str, str]) -> StructT:
-    """The struct with every field as its variable says, or its default. Raises ConfigurationError."""
+    """Returns the struct with every field as its variable says, or its default. Raises ConfigurationError."""
     return struct(**{field.name: _value(field, environ) for field in msgspec.structs.fields(struct)})
 
 
 def variables(struct: type[Struct]) -> Iterator[Variable]:
-    """Every variable of a struct and of the structs within it, in the order of declaration."""
+    """Yields every variable of a struct and of the structs within it, in the order of declaration."""
     for field in msgspec.structs.fields(struct):
-        declared = _declared(field.type)
-        if issubclass(declared.kind, Struct):
-            yield from variables(declared.kind)
+        declaration = _declaration(field.type)
+        if issubclass(declaration.kind, Struct):
+            yield from variables(declaration.kind)
         else:
-            yield Variable(field.encode_name, declared.permitted, _default(field), declared.meaning)
+            yield Variable(field.encode_name, declaration.permitted, _default(field), declaration.meaning)
 
 
-def refuse_unknown(environ: Mapping[str, str], known: Iterable[str]) -> None:
-    """Raises ConfigurationError for a variable of ours that is not known, with the nearest name that is."""
-    settings = {variable.removeprefix(PREFIX) for variable in known if variable.startswith(PREFIX)}
+def refuse_unknown(environ: Mapping[str, str], names: Iterable[str]) -> None:
+    """Raises ConfigurationError for a variable of ours that is not among `names`, with the nearest one that is."""
+    settings = {variable.removeprefix(PREFIX) for variable in names if variable.startswith(PREFIX)}
     for variable in environ:
         setting = variable.removeprefix(PREFIX)
         if setting != variable and setting not in settings:
@@ -82,11 +82,11 @@ def refuse_unknown(environ: Mapping[str, str], known: Iterable[str]) -> None:
 
 
 def read_list(environ: Mapping[str, str], variable: str) -> list[str]:
-    """The texts between a variable's commas, without the empty ones."""
+    """Returns the texts between a variable's commas, without the empty ones."""
     return [item.strip() for item in environ.get(variable, "").split(",") if item.strip()]
 
 
-class _Declared(NamedTuple):
+class _Declaration(NamedTuple):
     """What a field's annotation says."""
 
     kind: type[object]
@@ -105,13 +105,13 @@ class _Declared(NamedTuple):
         return name if self.low is None else f"{name} of {_digits(self.low)} or more"
 
 
-def _declared(annotation: object) -> _Declared:
+def _declaration(annotation: object) -> _Declaration:
     marks: list[object] = []
     while (origin := get_origin(annotation)) is Annotated or NoneType in get_args(annotation):
         annotation, *more = get_args(annotation)  # of `X | None`, X
         marks += more if origin is Annotated else []
     metas = [mark for mark in marks if isinstance(mark, Meta)]
-    return _Declared(
+    return _Declaration(
         get_origin(annotation) or cast("type[object]", annotation),
         next((mark for mark in marks if isinstance(mark, Notation)), None),
         next((meta.ge for meta in metas if meta.ge is not None), None),
@@ -121,28 +121,28 @@ def _declared(annotation: object) -> _Declared:
 
 
 def _value(field: FieldInfo, environ: Mapping[str, str]) -> object:
-    declared = _declared(field.type)
-    if declared.notation is not None:
-        return declared.notation.read(environ, field.encode_name)
-    if issubclass(declared.kind, Struct):
-        return read(declared.kind, environ)
+    declaration = _declaration(field.type)
+    if declaration.notation is not None:
+        return declaration.notation.read(environ, field.encode_name)
+    if issubclass(declaration.kind, Struct):
+        return read(declaration.kind, environ)
     text = environ.get(field.encode_name, "")
     if not text.strip():
         return _default(field)
-    if issubclass(declared.kind, int | float):
+    if issubclass(declaration.kind, int | float):
         return _number(field, text)
-    return Path(text) if declared.kind is Path else text
+    return Path(text) if declaration.kind is Path else text
 
 
 def _number(field: FieldInfo, text: str) -> object:
-    shown = f"{field.encode_name}={text[:MAX_SHOWN]!r}"
+    assignment = f"{field.encode_name}={text[:MAX_REPEATED]!r}"
     try:
         number = float(text)
         if number >= MAX_NUMBER:
-            raise ConfigurationError(f"{shown} is too large: want less than {MAX_NUMBER:g}")
+            raise ConfigurationError(f"{assignment} is too large: want less than {MAX_NUMBER:g}")
         return msgspec.convert(int(number) if number.is_integer() else number, field.type)
     except (ValueError, msgspec.ValidationError) as err:
-        raise ConfigurationError(f"{shown} is not a {_declared(field.type).permitted}") from err
+        raise ConfigurationError(f"{assignment} is not a {_declaration(field.type).permitted}") from err
 
 
 def _default(field: FieldInfo) -> object:

@@ -5,7 +5,7 @@ Refuses to carry secrets: a message holds the offending value's name, the limit 
 
 TrilaneError
 ├── BadRequest · Unauthorized · Forbidden · NotFound · Gone · TooLarge · Overloaded
-├── ConfigurationError          a setting that cannot be used; only ever raised at start
+├── ConfigurationError          a setting cannot be used; only raised at start
 ├── LogError                    the log could not do what was asked
 │   ├── LogConflict             `expect` did not hold, or the topic is closed
 │   ├── WrongOwner              the topic belongs to someone else
@@ -26,13 +26,14 @@ import msgspec
 class CloseCode(IntEnum):
     """Every code with which this gateway closes a WebSocket. Its range tells a client whether to come back.
 
-    1000 ends what both sides are done with. Of the protocol's own codes (RFC 6455), 1011 to 1013 say that the same may
-    work later, 1008 and 1009 that it will not. After 4000 to 4499 a client reconnects, after 4500 to 4999 it does not.
+    1000 ends a connection that both sides are done with. Of the protocol's own codes (RFC 6455), 1011 to 1013 say that
+    the same may work later, 1008 and 1009 that it will not. After 4000 to 4499 a client reconnects, after 4500 to 4999
+    it does not.
     """
 
     DONE = 1000
     CONNECTION_LOST = 1006
-    """Never sent: it says that there is nobody left to send it to."""
+    """The connection was lost. Never sent, because nobody is left to send it to."""
     NOT_ALLOWED = 1008
     TOO_LARGE = 1009
     INTERNAL = 1011
@@ -43,7 +44,7 @@ class CloseCode(IntEnum):
     UNKNOWN_SESSION = 4502
     TAKEN_OVER = 4503
     TOO_MUCH = 4504
-    """More audio or messages came than real time and the allowance."""
+    """The client sent more audio or messages than real time and its allowance permit."""
 
 
 class TrilaneError(Exception):
@@ -192,9 +193,10 @@ def close_code(error: TrilaneError) -> CloseCode:
 
 
 def problem(error: TrilaneError, request_id: str) -> tuple[int, bytes, dict[str, str]]:
-    """The status, body and headers of `error` as `application/problem+json` (RFC 9457).
+    """Returns the status, body and headers of `error` as `application/problem+json` (RFC 9457).
 
-    Two things are for the OpenAI SDKs: they show `message`, and repeat every 5xx unless told that it cannot help.
+    The member `message` and the header `x-should-retry` are for the OpenAI SDKs, which show the one, and repeat every
+    5xx unless the other says no.
     """
     document: dict[str, str | int | bool | None] = {
         "type": "about:blank",

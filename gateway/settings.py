@@ -1,4 +1,4 @@
-"""Every setting, declared once: field, type, permitted range, default, meaning. The only reader of `os.environ`.
+"""Declares every setting once: field, type, permitted range, default, meaning. The only reader of `os.environ`.
 
 A field's variable is `TRILANE_` and the field's name. `load` reads them all by these declarations alone, and README's
 tables are made from them (`tests/readme_settings.py`). A misspelt `TRILANE_` variable is an error at start, with the
@@ -20,13 +20,16 @@ from gateway.environment import Notation, Variable, prefixed, read, read_list, r
 from gateway.errors import ConfigurationError
 
 PORTS = {"all": 8000, "chat": 8001, "events": 8002, "audio": 8003}
+"""Default port of each unit."""
 MIN_SECRET_BYTES = 32
+"""Minimum bytes of the secret that signs tokens."""
 MIN_KEY_LENGTH = 8
+"""Minimum characters of an API key."""
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_MODEL = "gpt-4.1-mini"
 
 Seconds = Annotated[float, Meta(ge=0)]
-SomeSeconds = Annotated[float, Meta(ge=0.01)]
+PositiveSeconds = Annotated[float, Meta(ge=0.01)]
 Count = Annotated[int, Meta(ge=0)]
 
 
@@ -40,14 +43,14 @@ class UpstreamSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     base_url: Annotated[str, Meta(description="Its address, such as `http://127.0.0.1:11434/v1`")]
     api_key: Annotated[str, Meta(description="Its key; `api_key_env` keeps it out of the file")] = ""
     api_key_env: Annotated[str, Meta(description="Name of the environment variable that holds its key")] = ""
-    model: Annotated[
-        str, Meta(description="What to ask it for when a request names no model; unset: the first that it lists")
-    ] = ""
-    models: Annotated[list[str], Meta(description="The models it serves; unset: whatever is asked for")] = []
-    first_token_s: Annotated[SomeSeconds | None, Meta(description="In place of `TRILANE_FIRST_TOKEN_S`")] = None
-    between_tokens_s: Annotated[SomeSeconds | None, Meta(description="In place of `TRILANE_BETWEEN_TOKENS_S`")] = None
+    model: Annotated[str, Meta(description="Model for requests that name none; unset: the first it lists")] = ""
+    models: Annotated[list[str], Meta(description="Models it serves; unset: any that a request names")] = []
+    first_token_s: Annotated[PositiveSeconds | None, Meta(description="In place of `TRILANE_FIRST_TOKEN_S`")] = None
+    between_tokens_s: Annotated[PositiveSeconds | None, Meta(description="In place of `TRILANE_BETWEEN_TOKENS_S`")] = (
+        None
+    )
     max_concurrency: Annotated[
-        int, Meta(ge=1, description="Requests at once; past that it is skipped, and a caller whom none takes gets 503")
+        int, Meta(ge=1, description="Requests at once; past that it is skipped, and with all full the answer is 503")
     ] = 2000
 
 
@@ -57,18 +60,18 @@ class DefaultUpstream(
     kw_only=True,
     rename={"api_key": "OPENAI_API_KEY", "base_url": "OPENAI_BASE_URL", "model": "TRILANE_MODEL"},
 ):
-    """The one upstream of an installation that has no file of several."""
+    """The only upstream of an installation without a file of upstreams."""
 
     api_key: Annotated[str, Meta(description="Key for the upstream, an OpenAI-compatible server")] = ""
     base_url: Annotated[
-        str, Meta(description="Its address; unset: OpenAI's, or, without a key, the embedded model answers")
+        str, Meta(description="Address of the upstream; unset: OpenAI's, or without a key the embedded model")
     ] = ""
     model: Annotated[
-        str, Meta(description=f"Model for requests that name none; unset: its first, of OpenAI `{OPENAI_MODEL}`")
+        str, Meta(description=f"Model for requests that name none; unset: its first, or `{OPENAI_MODEL}` at OpenAI")
     ] = ""
 
     def upstreams(self) -> list[UpstreamSettings]:
-        """It alone, or none when neither a key nor an address is set: the embedded model."""
+        """Returns it alone; or none, which means the embedded model, when neither a key nor an address is set."""
         if self.base_url:
             return [UpstreamSettings(name="default", base_url=self.base_url, api_key=self.api_key, model=self.model)]
         if self.api_key:
@@ -97,7 +100,7 @@ def _with_key(upstream: UpstreamSettings, environ: Mapping[str, str], path: str)
     if not upstream.api_key_env:
         return upstream
     if upstream.api_key_env not in environ:
-        raise ConfigurationError(f"{path}: upstream {upstream.name!r} wants ${upstream.api_key_env}, which is not set")
+        raise ConfigurationError(f"{path}: upstream {upstream.name!r} needs ${upstream.api_key_env}, which is not set")
     return msgspec.structs.replace(upstream, api_key=environ[upstream.api_key_env])
 
 
@@ -115,7 +118,7 @@ def _secret(environ: Mapping[str, str], variable: str) -> str:
 
 
 def _api_keys(environ: Mapping[str, str], variable: str) -> dict[str, str]:
-    """`user:key`, or a key alone, whose user is then named after its digest."""
+    """Reads `user:key` entries, or keys alone, whose users are then named after their digests."""
     keys: dict[str, str] = {}
     for number, item in enumerate(read_list(environ, variable), 1):
         user, _, key = item.rpartition(":")
@@ -142,58 +145,61 @@ class Limits(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_LIMIT_"
 
     body_bytes: Annotated[Count, Meta(description="Bytes of one request body")] = 1_048_576
     messages: Annotated[Count, Meta(description="Messages in one request")] = 1000
-    output_tokens: Annotated[Count, Meta(description="What a request may ask for with `max_tokens`")] = 32_768
+    output_tokens: Annotated[Count, Meta(description="Largest `max_tokens` of one request")] = 32_768
     runs: Annotated[Count, Meta(description="Answers being written at once")] = 2000
     streams: Annotated[Count, Meta(description="Event streams open at once")] = 10_000
     replay: Annotated[
-        Count, Meta(description="Missed events that a stream is sent; past that, `hello` says how many it missed")
+        Count, Meta(description="Missed events replayed to one stream; past that, `hello` says how many it missed")
     ] = 100_000
     sessions: Annotated[Count, Meta(description="Audio sessions open at once, most of them silent")] = 2000
     voices: Annotated[
         Count,
-        Meta(description="Audio sessions that speak at once; 0: as many as the loaded model was measured to carry"),
+        Meta(description="Audio sessions with speech at once; 0: as many as the loaded model was measured to carry"),
     ] = 0
     uploads: Annotated[Count, Meta(description="Files being transcribed at once")] = 32
     upload_bytes: Annotated[
-        Count, Meta(description="Bytes of one file to be transcribed, which lies in `TMPDIR` without a name")
+        Count, Meta(description="Bytes of one file to be transcribed, kept unnamed in `TMPDIR` meanwhile")
     ] = 1_073_741_824
 
 
 class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
-    """Everything that a unit can be told, with its default."""
+    """Every setting of a unit, with its default."""
 
     upstreams: Annotated[
-        UpstreamsFile, Meta(description="Several upstreams, in order of preference, in place of the one above")
+        UpstreamsFile, Meta(description="Several upstreams in order of preference, in place of the one above")
     ] = []
-    data_dir: Annotated[Path, Meta(description="Folder for what the gateway keeps")] = Path(".trilane")
+    data_dir: Annotated[Path, Meta(description="Folder of the gateway's files")] = Path(".trilane")
     log: Annotated[
         str, Meta(description="The log: `sqlite:///path` or `memory:`; unset: `trilane.db` in `TRILANE_DATA_DIR`")
     ] = ""
     api_keys: Annotated[ApiKeys, Meta(description="Keys, each with the user it stands for")] = {}
-    """sha256 of a key in hex → its user."""
+    """Users by the SHA-256 of their key, in hex."""
     jwt_secret: Annotated[Secret, Meta(description="Secret that HS256 tokens are signed with")] = ""
     allowed_origins: Annotated[
         Names, Meta(description="Pages of other origins that may call, with cookies too, such as `https://app.example`")
     ] = []
     trusted_proxies: Annotated[Names, Meta(description="Addresses whose `X-Forwarded-*` headers are believed")] = []
     metrics_port: Annotated[
-        int, Meta(ge=0, le=65_535, description="A port for `/metrics` alone; 0: it is served with all else")
+        int, Meta(ge=0, le=65_535, description="Separate port for `/metrics`; 0: it is served with everything else")
     ] = 0
-    prime_s: Annotated[Seconds, Meta(description="How long a refusal can still become a status of the response")] = 2.0
+    prime_s: Annotated[
+        Seconds,
+        Meta(description="How long an answer waits for its upstream, so that a refusal can still be its status"),
+    ] = 2.0
     first_token_s: Annotated[
-        Seconds, Meta(description="Longest wait for an upstream's first token; then the next upstream is asked")
+        Seconds, Meta(description="Longest wait for an upstream's first token; then the next upstream is tried")
     ] = 60.0
     between_tokens_s: Annotated[Seconds, Meta(description="Longest wait for each further token")] = 30.0
     run_s: Annotated[Seconds, Meta(description="Longest time that a whole answer may take")] = 600.0
-    ping_s: Annotated[float, Meta(ge=0.01, le=3600, description="Silence after which a ping goes out")] = 15.0
+    ping_s: Annotated[float, Meta(ge=0.01, le=3600, description="Silence after which a stream is sent a ping")] = 15.0
     max_age_s: Annotated[
         float, Meta(ge=1, le=1e9, description="Age, less up to a fifth, at which a notification stream is reopened")
     ] = 600.0
     drain_delay_s: Annotated[
-        Seconds, Meta(description="Time from SIGTERM until no connection is taken, for a load balancer to notice")
+        Seconds, Meta(description="Time from SIGTERM until new connections are refused, for a load balancer to notice")
     ] = 0.0
-    drain_window_s: Annotated[Seconds, Meta(description="Time over which readers are then sent away")] = 20.0
-    drain_deadline_s: Annotated[Seconds, Meta(description="Time from SIGTERM until what still runs is cut")] = 120.0
+    drain_window_s: Annotated[Seconds, Meta(description="Time over which readers are then sent away, evenly")] = 20.0
+    drain_deadline_s: Annotated[Seconds, Meta(description="Time from SIGTERM until whatever still runs is cut")] = 120.0
     retention_events: Annotated[Count, Meta(description="Events that a topic keeps")] = 10_000
     retention_bytes: Annotated[Count, Meta(description="Bytes that a topic or a run keeps")] = 16_777_216
     retention_s: Annotated[Seconds, Meta(description="Time for which a topic keeps an event")] = 604_800.0
@@ -211,16 +217,16 @@ class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
         return self.log or f"sqlite:///{self.data_dir / 'trilane.db'}"
 
     @property
-    def authenticated(self) -> bool:
+    def requires_sign_in(self) -> bool:
         return bool(self.jwt_secret or self.api_keys)
 
 
 VARIABLES: list[Variable] = [*variables(DefaultUpstream), *variables(Settings)]
-"""Everything that an environment can set, in the order of README's table."""
+"""Every variable that an environment can set, in the order of README's table."""
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings that `environ` (default: this process's) asks for.
+    """Returns the settings that `environ` (default: this process's) asks for.
 
     Raises ConfigurationError, whose detail names the variable, what was wrong and what is allowed.
     """
@@ -230,14 +236,14 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
 
 
 def check_bind(settings: Settings, host: str) -> None:
-    """Refuses to listen beyond this machine while nobody has to sign in."""
-    if settings.authenticated or host == "localhost":
+    """Raises ConfigurationError when `host` is reachable from other machines while nobody has to sign in."""
+    if settings.requires_sign_in or host == "localhost":
         return
     try:
-        loopback = ipaddress.ip_address(host).is_loopback
+        is_loopback = ipaddress.ip_address(host).is_loopback
     except ValueError:
-        loopback = False
-    if not loopback:
+        is_loopback = False
+    if not is_loopback:
         raise ConfigurationError(
             f"refusing to listen on {host}: without authentication only this machine may connect. "
             "Set TRILANE_API_KEYS=alice:<key of 32 or more characters> or TRILANE_JWT_SECRET, or use --host 127.0.0.1"

@@ -1,7 +1,6 @@
-"""What each deploy unit consists of: lanes, their routes and the core they share.
+"""Composes each deploy unit from lanes, their routes and the core they share, and does nothing else.
 
-It composes and does nothing else. A unit imports only its own lanes, so every lane is imported in the function that
-makes it.
+A unit imports only its own lanes, so every lane is imported in the function that makes it.
 """
 
 import asyncio
@@ -23,7 +22,7 @@ class Lane(Protocol):
 
     def opened(self) -> AbstractAsyncContextManager[None]: ...
     async def drain(self) -> None:
-        """Take no new work, and return when nothing is in flight."""
+        """Takes no new work, and returns when nothing is in flight."""
         ...
 
 
@@ -39,27 +38,31 @@ class Unit:
     """An ASGI application, and what its server drains."""
 
     def __init__(
-        self, name: str, settings: Settings, lanes: Sequence[Callable[[Core], MountedLane]], more: Sequence[Any] = ()
+        self,
+        name: str,
+        settings: Settings,
+        lanes: Sequence[Callable[[Core], MountedLane]],
+        extra_routes: Sequence[Any] = (),
     ) -> None:
-        """`more`: handlers of no lane that this unit has besides those of every unit."""
+        """`extra_routes`: handlers that belong to none of its lanes and are not in every unit."""
         from routes import docs, ops
         from routes.application import application
 
         self.name = name
         self.core = core = Core(make_log(settings), settings)
-        mounted = [make_lane(core) for make_lane in lanes]
-        self.lanes = [part.lane for part in mounted]
-        self.has_websockets = any(part.name == "audio" for part in mounted)
+        mounts = [make_lane(core) for make_lane in lanes]
+        self.lanes = [mount.lane for mount in mounts]
+        self.has_websockets = any(mount.name == "audio" for mount in mounts)
         self.failure: TrilaneError | None = None
-        """Why it could not start."""
-        handlers = [handler for part in mounted for handler in part.routes] + [*more, *ops.ROUTES, docs.docs]
+        """The error that kept it from starting."""
+        handlers = [handler for mount in mounts for handler in mount.routes] + [*extra_routes, *ops.ROUTES, docs.docs]
         if settings.metrics_port:
             core.metrics.serve(settings.metrics_port)
         else:
             handlers.append(ops.metrics)
         self._app = application(
             handlers,
-            dependencies={"core": core, **{part.name: part.lane for part in mounted}},
+            dependencies={"core": core, **{mount.name: mount.lane for mount in mounts}},
             sign_in=SignIn(settings, authenticator(settings), core.tickets),
             settings=settings,
             lifespan=self._opened,
@@ -75,24 +78,24 @@ class Unit:
                 await stack.enter_async_context(self.core.opened())
                 for lane in self.lanes:
                     await stack.enter_async_context(lane.opened())
-                self.core.ready = True
+                self.core.is_ready = True
                 yield
         except TrilaneError as err:
             self.failure = err
             self._app.start_failed = True
             raise
 
-    # What its server tells it
+    # Called by its server
 
-    def started(self) -> None:
+    def on_start(self) -> None:
         self.core.pauses.watch()
 
-    def begin(self) -> None:
-        self.core.ready = False
+    def on_shutdown(self) -> None:
+        self.core.is_ready = False
 
     async def drain(self) -> None:
-        leaving = self.core.streams.drain(self.core.settings.drain_window_s)
-        await asyncio.gather(leaving, *[lane.drain() for lane in self.lanes])
+        departures = self.core.streams.drain(self.core.settings.drain_window_s)
+        await asyncio.gather(departures, *[lane.drain() for lane in self.lanes])
 
 
 def _chat(core: Core) -> MountedLane:
@@ -111,7 +114,7 @@ def _events(core: Core) -> MountedLane:
 
 
 def _audio(core: Core, *, at_once: bool = False) -> MountedLane:
-    """`at_once`: the models are loaded when the unit opens, not with the first session."""
+    """Returns the audio lane; `at_once`: its models are loaded when the unit opens, not with the first session."""
     from audio.model import heap
 
     heap.share()  # before NumPy starts threads
@@ -137,12 +140,12 @@ def audio_unit(settings: Settings) -> Unit:
     from routes import tickets
 
     if not is_installed():
-        raise ConfigurationError(f"the audio lane's packages are not there: {INSTALL}")
+        raise ConfigurationError(f"the audio lane's packages are not installed: {INSTALL}")
     return Unit("audio", settings, [partial(_audio, at_once=True)], tickets.ROUTES)
 
 
 def all_unit(settings: Settings) -> Unit:
-    """Return a unit of every lane whose packages are installed, and the console page."""
+    """Returns a unit of every lane whose packages are installed, and the console page."""
     from audio.model.weights import is_installed
     from routes import console
 

@@ -25,7 +25,7 @@ HOST = "127.0.0.1"
 
 
 @contextmanager
-def deployed(settings: dict[str, str], *, via: str = "", with_audio: bool = True) -> Generator[str]:
+def deployment(settings: dict[str, str], *, via: str = "", with_audio: bool = True) -> Generator[str]:
     """Starts all of it, and yields its URL. Raises NotStarted, whose message ends with what the process printed.
 
     `with_audio`: a first session has been held, so that the model is in memory when the load begins.

@@ -23,8 +23,8 @@ import msgspec
 from loadtests import report
 from loadtests.bench.harness.machine import allow_descriptors
 from loadtests.bench.harness.processes import ROOT, NotStarted
-from loadtests.deployment import MISTAKES, deployed
-from loadtests.outcome import LANES, Asked, Outcome, judge, span
+from loadtests.deployment import MISTAKES, deployment
+from loadtests.outcome import LANES, Assignment, Outcome, judge, span
 from loadtests.progress import Progress, read_timeline
 from loadtests.users.fault import Fault
 from loadtests.users.tally import FaultCount, Summary
@@ -89,33 +89,33 @@ def parse(arguments: Sequence[str]) -> Options:
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "load", metavar="DIR", help="report (build/load)")
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="of the gateway it starts")
     parser.add_argument("--via-proxy", choices=MISTAKES, default="", help="rehearse: with this mistake it must fail")
-    known, rest = parser.parse_known_args(arguments)
-    if known.host and (known.via_proxy or known.env):
+    options, rest = parser.parse_known_args(arguments)
+    if options.host and (options.via_proxy or options.env):
         parser.error("--via-proxy and --env are for the gateway that is started without --host")
     return Options(
-        host=known.host.rstrip("/"),
-        lanes=known.lanes,
-        users=known.users,
-        speakers=known.speakers,
-        seconds=known.time,
-        out=known.out.resolve(),
-        via=known.via_proxy,
-        settings=dict(pair.split("=", 1) for pair in known.env),
+        host=options.host.rstrip("/"),
+        lanes=options.lanes,
+        users=options.users,
+        speakers=options.speakers,
+        seconds=options.time,
+        out=options.out.resolve(),
+        via=options.via_proxy,
+        settings=dict(pair.split("=", 1) for pair in options.env),
         rest=rest,
     )
 
 
 def _seconds(text: str) -> int:
-    found = _TIME.fullmatch(text)
-    if not text or found is None:
+    match = _TIME.fullmatch(text)
+    if not text or match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no time: say 90s or 2m")
-    return 60 * int(found[1] or 0) + int(found[2] or 0)
+    return 60 * int(match[1] or 0) + int(match[2] or 0)
 
 
 def _lanes(text: str) -> tuple[str, ...]:
-    unknown = [name for name in text.split(",") if name not in LANES]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"no lane {unknown[0]!r}: there are {', '.join(LANES)}")
+    strangers = [name for name in text.split(",") if name not in LANES]
+    if strangers:
+        raise argparse.ArgumentTypeError(f"no lane {strangers[0]!r}: there are {', '.join(LANES)}")
     return tuple(name for name in LANES if name in text.split(","))
 
 
@@ -130,7 +130,7 @@ def _target(options: Options) -> Generator[str]:
         yield options.host
         return
     print("Starting a Trilane with all lanes, and a fake upstream ...", flush=True)
-    with deployed(options.settings, via=options.via, with_audio="audio" in options.lanes) as host:
+    with deployment(options.settings, via=options.via, with_audio="audio" in options.lanes) as host:
         yield host
 
 
@@ -142,8 +142,10 @@ def run(options: Options) -> Outcome:
     verdict = _locust(options)
     timeline = read_timeline(options.out / TIMELINE)
     lasted_s = timeline[-1]["at_s"] if timeline else 0.0
-    outcome = judge(Asked(options.host, options.lanes, options.users, options.seconds, options.via, lasted_s), verdict)
-    command = " ".join(["python -m loadtests.load", *report.masked(sys.argv[1:])])
+    outcome = judge(
+        Assignment(options.host, options.lanes, options.users, options.seconds, options.via, lasted_s), verdict
+    )
+    command = " ".join(["python -m loadtests.load", *report.mask(sys.argv[1:])])
     about = report.About(began, command, with_gateway=options.is_ours)
     (options.out / "report.html").write_text(report.page(outcome, about, timeline))
     return outcome
@@ -163,10 +165,10 @@ def _locust(options: Options) -> Summary:
                 child.kill()
     if not verdict.exists():
         raise NoVerdict(f"Locust ended with {child.returncode}; {log} ends with\n{log.read_text()[-1500:].strip()}")
-    return explained(msgspec.json.decode(verdict.read_bytes(), type=Summary), child.returncode)
+    return with_failure(msgspec.json.decode(verdict.read_bytes(), type=Summary), child.returncode)
 
 
-def explained(verdict: Summary, code: int) -> Summary:
+def with_failure(verdict: Summary, code: int) -> Summary:
     """A verdict without faults of a Locust that failed all the same: a user of ours broke, which is a fault too."""
     if code == 0 or verdict.faults or not verdict.measures:
         return verdict

@@ -94,9 +94,9 @@ def without_cursors(head: Head) -> Head:
     """A request whose sender's place is forgotten."""
     method, target, version = head.first.split(" ")
     path, _, query = target.partition("?")
-    kept = "&".join(part for part in query.split("&") if part and part.partition("=")[0].lower() not in CURSORS)
+    query_rest = "&".join(part for part in query.split("&") if part and part.partition("=")[0].lower() not in CURSORS)
     headers = [(key, value) for key, value in head.headers if key.lower() != "last-event-id"]
-    return Head(f"{method} {path}{'?' if kept else ''}{kept} {version}", headers)
+    return Head(f"{method} {path}{'?' if query_rest else ''}{query_rest} {version}", headers)
 
 
 @dataclass
@@ -133,8 +133,8 @@ class Outlet:
 
     async def body(self, data: bytes) -> None:
         self._body += data
-        held = len(self._head) + len(self._body)
-        ready = held - held % self.block - len(self._head) if self.block else len(self._body)
+        held_bytes = len(self._head) + len(self._body)
+        ready = held_bytes - held_bytes % self.block - len(self._head) if self.block else len(self._body)
         if ready > 0:
             await self._send(bytes(self._body[:ready]))
             del self._body[:ready]
@@ -203,14 +203,14 @@ class _Pair:
         self._mistakes = mistakes
         self._reader, self._writer = reader, writer
         self._up_reader, self._up_writer = up_reader, up_writer
-        self._asked: asyncio.Queue[Head] = asyncio.Queue(maxsize=16)
+        self._requests: asyncio.Queue[Head] = asyncio.Queue(maxsize=16)
 
     async def requests(self) -> None:
         """Until the client leaves."""
         while True:
             head = await read_head(self._reader)
             self._up_writer.write((without_cursors(head) if self._mistakes.no_resume else head).encode())
-            await self._asked.put(head)
+            await self._requests.put(head)
             if head.get("upgrade"):
                 await _pour(self._reader, self._up_writer)
                 return
@@ -222,22 +222,22 @@ class _Pair:
     async def answers(self) -> None:
         """Until the gateway is done with the connection."""
         while True:
-            asked = await self._asked.get()
+            question = await self._requests.get()
             while (head := await read_head(self._up_reader)).status < 200 and head.status != 101:
                 self._writer.write(head.encode())
             if head.status == 101:
                 self._writer.write(head.encode())
                 await _pour(self._up_reader, self._writer)
                 return
-            await self._answer(asked, head)
-            if asked.get("upgrade") or "close" in (asked.get("connection"), head.get("connection")):
+            await self._answer(question, head)
+            if question.get("upgrade") or "close" in (question.get("connection"), head.get("connection")):
                 return
 
-    async def _answer(self, asked: Head, head: Head) -> None:
+    async def _answer(self, question: Head, head: Head) -> None:
         is_chunked = head.get("transfer-encoding") == "chunked"
         outlet = Outlet(self._writer, is_chunked, BLOCK if self._mistakes.buffer else 0)
         await outlet.head(head.encode())
-        if asked.first.startswith("HEAD ") or head.status in (204, 304):
+        if question.first.startswith("HEAD ") or head.status in (204, 304):
             outlet.is_chunked = False
         else:
             await self._body(head, outlet)

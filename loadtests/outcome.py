@@ -34,7 +34,7 @@ LANES = {
 
 
 @dataclass(frozen=True)
-class Asked:
+class Assignment:
     """What was to be done to whom."""
 
     host: str
@@ -108,7 +108,7 @@ PROMISES = (
 class Outcome:
     """A run, judged."""
 
-    asked: Asked
+    assignment: Assignment
     headline: str
     checks: list[Check]
     problems: list[tuple[str, str]]
@@ -121,15 +121,15 @@ class Outcome:
         return not self.problems
 
 
-def judge(asked: Asked, verdict: Summary) -> Outcome:
+def judge(assignment: Assignment, verdict: Summary) -> Outcome:
     """The outcome of a run with this verdict."""
     counts = {f"{one.lane}/{one.name}": one.count for one in verdict.measures}
     faults = {Fault[one.fault]: one for one in verdict.faults}
-    problems = [_problem(one) for one in verdict.faults] + _unmeasured(asked, counts, is_faulty=bool(faults))
-    problems += _stopped(asked)
-    checks = [_check(promise, faults, counts, asked) for promise in PROMISES]
+    problems = [_problem(one) for one in verdict.faults] + _unmeasured(assignment, counts, is_faulty=bool(faults))
+    problems += _stopped(assignment)
+    checks = [_check(promise, faults, counts, assignment) for promise in PROMISES]
     headline = _broken(checks) if problems else _kept(counts)
-    return Outcome(asked, headline, checks, problems, _notes(asked, verdict), verdict.measures)
+    return Outcome(assignment, headline, checks, problems, _notes(assignment, verdict), verdict.measures)
 
 
 def span(seconds: float) -> str:
@@ -142,13 +142,13 @@ def span(seconds: float) -> str:
     return "a minute" if minutes == 1 else f"{minutes} minutes"
 
 
-def listed(words: Iterable[str]) -> str:
+def enumeration(words: Iterable[str]) -> str:
     """As in a sentence: a, b and c."""
     *first, last = words
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def counted(count: int, what: str) -> str:
+def count_of(count: int, what: str) -> str:
     """So many of something, of which one is called `what`."""
     many = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
     return f"{count:,} {what if count == 1 else many}"
@@ -163,55 +163,59 @@ def _problem(fault: FaultCount) -> tuple[str, str]:
     return f"{fault.title.upper()}, {times(fault.count)}. {fault.sentence}", fault.first
 
 
-def _unmeasured(asked: Asked, counts: dict[str, int], *, is_faulty: bool) -> list[tuple[str, str]]:
+def _unmeasured(assignment: Assignment, counts: dict[str, int], *, is_faulty: bool) -> list[tuple[str, str]]:
     """Lanes that nobody got through to."""
     problems: list[tuple[str, str]] = []
-    for lane in asked.lanes:
-        missing = [f"`{name}`" for name in LANES[lane].needs if not counts.get(f"{lane}/{name}")]
-        if missing:
-            what = f"NOT MEASURED. The {lane} lane was to be loaded, and there was no {' and no '.join(missing)}"
+    for lane in assignment.lanes:
+        absent = [f"`{name}`" for name in LANES[lane].needs if not counts.get(f"{lane}/{name}")]
+        if absent:
+            what = f"NOT MEASURED. The {lane} lane was to be loaded, and there was no {' and no '.join(absent)}"
             why = "the faults above may say why" if is_faulty else "run longer (--time) or with more users (--users)"
             problems.append((f"{what}: {why}.", ""))
     return problems
 
 
-def _stopped(asked: Asked) -> list[tuple[str, str]]:
-    if asked.lasted_s > asked.seconds - ROUNDING_S:
+def _stopped(assignment: Assignment) -> list[tuple[str, str]]:
+    if assignment.lasted_s > assignment.seconds - ROUNDING_S:
         return []
-    lasted = f"It was to take {span(asked.seconds)}, and was stopped after {span(asked.lasted_s)}"
-    return [(f"STOPPED. {lasted}: what it had no time to see, it cannot promise.", "")]
+    sentence = f"It was to take {span(assignment.seconds)}, and was stopped after {span(assignment.lasted_s)}"
+    return [(f"STOPPED. {sentence}: what it had no time to see, it cannot promise.", "")]
 
 
-def _check(promise: Promise, faults: dict[Fault, FaultCount], counts: dict[str, int], asked: Asked) -> Check:
-    broken = [faults[fault] for fault in promise.faults if fault in faults]
-    if broken:
-        return Check(promise.title, State.FAILED, listed(f"{one.title}, {times(one.count)}" for one in broken))
+def _check(promise: Promise, faults: dict[Fault, FaultCount], counts: dict[str, int], assignment: Assignment) -> Check:
+    breaches = [faults[fault] for fault in promise.faults if fault in faults]
+    if breaches:
+        return Check(promise.title, State.FAILED, enumeration(f"{one.title}, {times(one.count)}" for one in breaches))
     tests = [(counts[name], what) for name, what in promise.tests if counts.get(name)]
     if promise.tests and not tests:
         return Check(promise.title, State.UNTESTED, "nothing in this run could have shown it")
-    if Fault.NO_PING in promise.faults and min(asked.seconds, asked.lasted_s) < SILENCE_S:
+    if Fault.NO_PING in promise.faults and min(assignment.seconds, assignment.lasted_s) < SILENCE_S:
         return Check(promise.title, State.UNTESTED, f"takes a run of {SILENCE_S} s")
-    return Check(promise.title, State.HELD, listed(counted(*test) for test in tests) if tests else "")
+    return Check(promise.title, State.HELD, enumeration(count_of(*test) for test in tests) if tests else "")
 
 
 def _broken(checks: list[Check]) -> str:
-    failed = sum(check.state is State.FAILED for check in checks)
-    return f"{failed} of {len(checks)} checks failed." if failed else "No check failed, and not everything was tried."
+    failures = sum(check.state is State.FAILED for check in checks)
+    return (
+        f"{failures} of {len(checks)} checks failed." if failures else "No check failed, and not everything was tried."
+    )
 
 
 def _kept(counts: dict[str, int]) -> str:
     cuts = sum(count for name, count in counts.items() if name.endswith("/resume gap"))
-    through = f", through {counted(cuts, 'lost connection')}" if cuts else ""
+    through = f", through {count_of(cuts, 'lost connection')}" if cuts else ""
     return f"Nothing lost, nothing twice, and every stream came to its end{through}."
 
 
-def _notes(asked: Asked, verdict: Summary) -> list[str]:
+def _notes(assignment: Assignment, verdict: Summary) -> list[str]:
     notes: list[str] = []
-    if asked.via:
-        notes.append(f"This was a rehearsal: a proxy with the mistake `{asked.via}` stood between, so it had to fail.")
-    left_out = [lane for lane in LANES if lane not in asked.lanes]
+    if assignment.via:
+        notes.append(
+            f"This was a rehearsal: a proxy with the mistake `{assignment.via}` stood between, so it had to fail."
+        )
+    left_out = [lane for lane in LANES if lane not in assignment.lanes]
     if left_out:
-        notes.append(f"Left out, as asked: {listed(left_out)}.")
+        notes.append(f"Left out, as asked: {enumeration(left_out)}.")
     late = verdict.client_late_ms
     if late.p99 > LATE_MS:
         notes.append(

@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from loadtests.outcome import counted
+from loadtests.outcome import count_of
 
 Interval = dict[str, Any]
 """What happened since the line before: one line of the timeline."""
@@ -31,9 +31,9 @@ class Progress:
         if not new:
             return ""
         last = new[-1]
-        told = [text for shown in SHOWN if (text := _told(new, *shown))]
+        parts = [text for row in SHOWN if (text := _lane_text(new, *row))]
         faults = f"FAULTS: {last['faults']:,}" if last["faults"] else "no faults"
-        return "   ".join([f"  {clock(last['at_s'])}", f"{last['users']:3} users", *told, faults])
+        return "   ".join([f"  {clock(last['at_s'])}", f"{last['users']:3} users", *parts, faults])
 
     def _news(self) -> list[Interval]:
         """Whole lines that were not read yet."""
@@ -64,9 +64,9 @@ def figure(value: float, name: str = "") -> str:
     return f"{value:.0f} ms" if value < 1000 else f"{value / 1000:.2f} s"
 
 
-def _told(new: list[Interval], name: str, what: str, how: str) -> str:
-    seen = [line["measures"][name] for line in new if name in line["measures"]]
-    if not seen:
+def _lane_text(new: list[Interval], name: str, what: str, how: str) -> str:
+    figures_seen = [line["measures"][name] for line in new if name in line["measures"]]
+    if not figures_seen:
         return ""
-    typical = figure(median(one["p50"] for one in seen))
-    return f"{counted(sum(one['count'] for one in seen), what)} ({f'{how} ' if how else ''}{typical})"
+    typical = figure(median(one["p50"] for one in figures_seen))
+    return f"{count_of(sum(one['count'] for one in figures_seen), what)} ({f'{how} ' if how else ''}{typical})"

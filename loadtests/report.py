@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from loadtests.bench.harness import machine
 from loadtests.bench.report.plot import Line, over_time
-from loadtests.outcome import Asked, Check, Outcome, State, listed, span
+from loadtests.outcome import Assignment, Check, Outcome, State, enumeration, span
 from loadtests.progress import Interval, clock, figure
 from loadtests.users.tally import Measure
 
@@ -55,15 +55,15 @@ class About(NamedTuple):
     """The gateway ran on the same machine, from the same environment."""
 
 
-def masked(arguments: Sequence[str]) -> list[str]:
+def mask(arguments: Sequence[str]) -> list[str]:
     """A command line that may be shown: the value after `--token` is not."""
-    shown: list[str] = []
+    words: list[str] = []
     hides_next = False
     for argument in arguments:
-        found = SECRET.match(argument)
-        shown.append("***" if hides_next else SECRET.sub(r"\1***", argument) if found and found[2] else argument)
-        hides_next = bool(found) and argument == "--token"
-    return shown
+        match = SECRET.match(argument)
+        words.append("***" if hides_next else SECRET.sub(r"\1***", argument) if match and match[2] else argument)
+        hides_next = bool(match) and argument == "--token"
+    return words
 
 
 def lines(measures: Sequence[Measure]) -> Iterator[str]:
@@ -71,7 +71,7 @@ def lines(measures: Sequence[Measure]) -> Iterator[str]:
     if not measures:
         return
     yield f"{'':28} {'times':>9} {'p50':>9} {'p95':>9} {'p99':>9} {'max':>9}"
-    for one in _ordered(measures):
+    for one in _in_order(measures):
         cells = " ".join(f"{text:>9}" for text in _figures(one))
         yield f"{one.lane + '  ' + one.name:28} {one.count:>9,} {cells}"
 
@@ -83,7 +83,7 @@ def page(outcome: Outcome, about: About, timeline: Sequence[Interval]) -> str:
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Load test {word}: {escape(outcome.asked.host)}</title>
+<title>Load test {word}: {escape(outcome.assignment.host)}</title>
 <style>
 {STYLE.read_text()}</style>
 <main>
@@ -91,7 +91,7 @@ def page(outcome: Outcome, about: About, timeline: Sequence[Interval]) -> str:
 <h2>What was checked</h2>
 <ul class="checks">
 {"".join(map(_check, outcome.checks))}</ul>
-{_plots(timeline, outcome.asked)}
+{_plots(timeline, outcome.assignment)}
 <h2>What was measured</h2>
 <div class="wide"><table>
 <thead><tr><th></th><th>times</th><th>p50</th><th>p95</th><th>p99</th><th>max</th></tr></thead>
@@ -106,22 +106,23 @@ def page(outcome: Outcome, about: About, timeline: Sequence[Interval]) -> str:
 
 
 def _verdict(outcome: Outcome, about: About) -> str:
-    asked = outcome.asked
-    load = f"{asked.users} users for {span(asked.seconds)} on {listed(asked.lanes)}"
+    assignment = outcome.assignment
+    load = f"{assignment.users} users for {span(assignment.seconds)} on {enumeration(assignment.lanes)}"
     when = about.began.strftime("%d %B %Y, %H:%M").lstrip("0")
-    told = f"<p>{escape(outcome.headline)}</p>" + "".join(_problem(*problem) for problem in outcome.problems)
+    sentences = f"<p>{escape(outcome.headline)}</p>" + "".join(_problem(*problem) for problem in outcome.problems)
     notes = "".join(f"<p>{_prose(note)}</p>" for note in outcome.notes)
     return (
         f'<section class="verdict {"passed" if outcome.ok else "failed"}">'
         f"<h1>{'✓ Passed' if outcome.ok else '✗ Failed'}</h1>"
-        f'<p class="soft">{escape(load)} of <code>{escape(asked.host)}</code>, {when}</p>{told}{notes}</section>'
+        f'<p class="soft">{escape(load)} of <code>{escape(assignment.host)}</code>, {when}</p>'
+        f"{sentences}{notes}</section>"
     )
 
 
 def _problem(sentence: str, first: str) -> str:
     name, _, rest = sentence.partition(". ")
-    seen = f'<p class="soft">First seen: <code>{escape(first)}</code></p>' if first else ""
-    return f'<div class="problem"><p><b>{escape(name)}.</b> {_prose(rest)}</p>{seen}</div>'
+    evidence = f'<p class="soft">First seen: <code>{escape(first)}</code></p>' if first else ""
+    return f'<div class="problem"><p><b>{escape(name)}.</b> {_prose(rest)}</p>{evidence}</div>'
 
 
 def _prose(text: str) -> str:
@@ -131,23 +132,23 @@ def _prose(text: str) -> str:
 
 def _check(check: Check) -> str:
     name = {State.HELD: "held", State.FAILED: "failed", State.UNTESTED: "soft"}[check.state]
-    told = f"{check.state.value}: {check.evidence}" if check.evidence else check.state.value
+    text = f"{check.state.value}: {check.evidence}" if check.evidence else check.state.value
     return (
         f'<li class="{name}"><span class="mark" aria-hidden="true">{MARKS[check.state]}</span>'
-        f'<span>{escape(check.title)}</span><span class="soft">{escape(told)}</span></li>\n'
+        f'<span>{escape(check.title)}</span><span class="soft">{escape(text)}</span></li>\n'
     )
 
 
-def _plots(timeline: Sequence[Interval], asked: Asked) -> str:
+def _plots(timeline: Sequence[Interval], assignment: Assignment) -> str:
     if not timeline:
         return ""
-    seconds = max(asked.seconds, timeline[-1]["at_s"])
+    seconds = max(assignment.seconds, timeline[-1]["at_s"])
     plots = {"Users": [Line("", [(line["at_s"], line["users"]) for line in timeline], gap=PAUSE_S)]}
-    if "chat" in asked.lanes:
+    if "chat" in assignment.lanes:
         plots["First token, ms"] = _quantiles(timeline, "chat/first token")
-    if "events" in asked.lanes:
+    if "events" in assignment.lanes:
         plots["Deliveries a second"] = [_line(timeline, "events/publish to receive", "count")]
-    if "audio" in asked.lanes:
+    if "audio" in assignment.lanes:
         plots["Stable word, ms"] = _quantiles(timeline, "audio/stable word")
     figures = [over_time(title, series, seconds, clock) for title, series in plots.items()]
     return f'<h2>How it went</h2>\n<div class="plots">{"".join(figures)}</div>'
@@ -163,10 +164,10 @@ def _line(timeline: Sequence[Interval], name: str, column: str, title: str = "",
 
 
 def _table(measures: Sequence[Measure]) -> str:
-    made: list[str] = []
-    for lane, rows in groupby(_ordered(measures), key=lambda one: one.lane):
-        made.append(f'<tbody><tr><th colspan="6">{escape(lane)}</th></tr>\n{"".join(map(_row, rows))}</tbody>\n')
-    return "".join(made)
+    bodies: list[str] = []
+    for lane, rows in groupby(_in_order(measures), key=lambda one: one.lane):
+        bodies.append(f'<tbody><tr><th colspan="6">{escape(lane)}</th></tr>\n{"".join(map(_row, rows))}</tbody>\n')
+    return "".join(bodies)
 
 
 def _row(one: Measure) -> str:
@@ -181,7 +182,7 @@ def _figures(one: Measure) -> list[str]:
     return [figure(min(value, one.max), one.name) for value in (one.p50, one.p95, one.p99, one.max)]
 
 
-def _ordered(measures: Sequence[Measure]) -> list[Measure]:
+def _in_order(measures: Sequence[Measure]) -> list[Measure]:
     """By lane, and in each as EXPLAINED has them; what is not there comes last."""
     names = list(EXPLAINED)
 
@@ -204,11 +205,11 @@ def _about(about: About) -> str:
 
 def _machine() -> str:
     try:
-        known = machine.describe()
+        description = machine.describe()
     except OSError:  # no /proc
         return f"{platform.machine()}, {platform.platform()}"
-    memory = f"{int(known['memory_mb']) / 1000:.0f} GB"
-    return f"{known['cpu']}, {known['cores']} cores, {memory}, Linux {known['kernel']}"
+    memory = f"{int(description['memory_mb']) / 1000:.0f} GB"
+    return f"{description['cpu']}, {description['cores']} cores, {memory}, Linux {description['kernel']}"
 
 
 def _versions(about: About) -> dict[str, str]:

@@ -35,15 +35,15 @@ def partial(segment: int, text: str, stable: str = "") -> Message:
 
 
 def final(segment: int, text: str = "Ask not.", **more: Any) -> Message:
-    said = {"type": "final", "segment": segment, "text": text, "start": 0.5, "end": 2.0, "confidence": 0.9}
-    return {**said, "language": "en", "cursor": f"c{segment + 1}", "words": WORDS, **more}
+    message = {"type": "final", "segment": segment, "text": text, "start": 0.5, "end": 2.0, "confidence": 0.9}
+    return {**message, "language": "en", "cursor": f"c{segment + 1}", "words": WORDS, **more}
 
 
 def done(segments: int) -> Message:
     return {"type": "done", "duration": 3.0, "segments": segments}
 
 
-def numbered(messages: list[Message]) -> list[Message]:
+def with_numbers(messages: list[Message]) -> list[Message]:
     """With `seq`, where they have none."""
     return [{"seq": seq, **message} for seq, message in enumerate(messages, 1)]
 
@@ -51,18 +51,18 @@ def numbered(messages: list[Message]) -> list[Message]:
 def hear(*messages: Message) -> AudioSession:
     """A session told these, a second apart."""
     session = AudioSession()
-    for at_s, message in enumerate(numbered(list(messages))):
+    for at_s, message in enumerate(with_numbers(list(messages))):
         session.hear(message, float(at_s))
     return session
 
 
-def found(session: AudioSession) -> list[Fault]:
+def faults_of(session: AudioSession) -> list[Fault]:
     return [finding.fault for finding in session.findings]
 
 
 def test_a_session_as_it_should_be_has_no_faults_and_its_delays() -> None:
-    started, stopped = {"type": "speech_started", "at": 0.6}, {"type": "speech_stopped", "at": 1.9}
-    session = hear(READY, started, partial(0, "Ask"), partial(0, "Ask not", "Ask"), stopped, final(0), done(1))
+    speech_start, speech_stop = {"type": "speech_started", "at": 0.6}, {"type": "speech_stopped", "at": 1.9}
+    session = hear(READY, speech_start, partial(0, "Ask"), partial(0, "Ask not", "Ask"), speech_stop, final(0), done(1))
     assert not session.findings
     assert session.is_done
     assert session.text == "Ask not."
@@ -71,7 +71,7 @@ def test_a_session_as_it_should_be_has_no_faults_and_its_delays() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "fault"),
+    ("messages", "fault"),
     [
         ([READY, {**partial(0, "Ask"), "seq": 3}], Fault.LOST),
         ([READY, {**partial(0, "Ask"), "seq": 1}], Fault.DOUBLED),
@@ -87,12 +87,12 @@ def test_a_session_as_it_should_be_has_no_faults_and_its_delays() -> None:
         ([{"type": "error", "code": "bad_start", "message": "what?", "retryable": False}], Fault.ERROR),
     ],
 )
-def test_each_breach_of_the_contract_is_one_fault(told: list[Message], fault: Fault) -> None:
-    assert found(hear(*told)) == [fault]
+def test_each_breach_of_the_contract_is_one_fault(messages: list[Message], fault: Fault) -> None:
+    assert faults_of(hear(*messages)) == [fault]
 
 
 def test_a_final_that_comes_after_its_successor_is_out_of_order() -> None:
-    assert found(hear(READY, final(1), final(0))) == [Fault.LOST, Fault.OUT_OF_ORDER]
+    assert faults_of(hear(READY, final(1), final(0))) == [Fault.LOST, Fault.OUT_OF_ORDER]
 
 
 def come_back(ready: Message, *messages: Message) -> AudioSession:
@@ -105,9 +105,9 @@ def come_back(ready: Message, *messages: Message) -> AudioSession:
 
 
 def test_a_resumed_session_may_say_numbers_again_and_hear_the_open_segment_anew() -> None:
-    resumed = {**READY, "resumeFrom": 800, "seq": 3}
+    ready = {**READY, "resumeFrom": 800, "seq": 3}
     before = len(hear(READY, final(0)).measures)
-    session = come_back(resumed, partial(1, "And now", "And"), final(1, "And now."), done(2))
+    session = come_back(ready, partial(1, "And now", "And"), final(1, "And now."), done(2))
     assert not session.findings
     assert len(session.measures) == before, "what a cut fell into is not timed"
 
@@ -122,7 +122,7 @@ def test_a_resumed_session_may_say_numbers_again_and_hear_the_open_segment_anew(
     ],
 )
 def test_a_session_that_does_not_go_on_where_it_was_is_told_from_one_that_does(ready: Message, fault: Fault) -> None:
-    assert found(come_back(ready)) == [fault]
+    assert faults_of(come_back(ready)) == [fault]
 
 
 def test_wrong_words_are_a_fault_past_the_bound() -> None:
@@ -130,7 +130,7 @@ def test_wrong_words_are_a_fault_past_the_bound() -> None:
     session.judge("Ask not.", 60.0)
     assert not session.findings
     session.judge("Ask not.", 40.0)
-    assert found(session) == [Fault.WORDS]
+    assert faults_of(session) == [Fault.WORDS]
     assert session.measures[-1] == ("words wrong %", 50.0)
 
 
@@ -148,20 +148,20 @@ def test_a_folder_without_recordings_says_what_was_wanted(tmp_path: Path) -> Non
 # On the wire
 
 
-class Misbehaving:
+class MisbehavingServer:
     """An audio server whose Nth new session does the Nth thing of a list; later ones are refused with 403."""
 
-    def __init__(self, things: list[str]) -> None:
-        self.things = things
+    def __init__(self, misdeeds: list[str]) -> None:
+        self.things = misdeeds
         self.port = 0
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
-        self._started = threading.Event()
+        self._has_started = threading.Event()
         self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._serve()), daemon=True)
 
-    def __enter__(self) -> "Misbehaving":
+    def __enter__(self) -> "MisbehavingServer":
         self._thread.start()
-        assert self._started.wait(5)
+        assert self._has_started.wait(5)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -173,7 +173,7 @@ class Misbehaving:
         accepted = {"process_request": self._admit, "subprotocols": [PROTOCOL]}
         async with serve(self._talk, "127.0.0.1", 0, **accepted) as server:
             self.port = _port_of(server)
-            self._started.set()
+            self._has_started.set()
             await self._stop.wait()
 
     def _admit(self, socket: ServerConnection, request: Request) -> Response | None:
@@ -202,7 +202,7 @@ class Misbehaving:
                 await self._say(socket, {**READY, "session": "s2"})
 
     async def _say(self, socket: ServerConnection, *messages: Message) -> None:
-        for message in numbered(list(messages)):
+        for message in with_numbers(list(messages)):
             await socket.send(json.dumps(message))
 
 
@@ -215,11 +215,11 @@ def locust(url: str, seconds: int, *options: str, users: int, folder: Path) -> d
     verdict = folder / "verdict.json"
     command = [sys.executable, "-m", "locust", "-f", "loadtests/audio.py", "--host", url, "--headless"]
     load = ["-u", str(users), "-r", str(users), "-t", f"{seconds}s", "-s", "20", "--verdict", str(verdict)]
-    ran = subprocess.run([*command, *load, *options], capture_output=True, text=True, timeout=60, check=False)
-    assert verdict.exists(), ran.stderr
-    judged: dict[str, Any] = json.loads(verdict.read_text())
-    assert ran.returncode == (0 if judged["ok"] else 1), ran.stderr
-    return judged
+    process = subprocess.run([*command, *load, *options], capture_output=True, text=True, timeout=60, check=False)
+    assert verdict.exists(), process.stderr
+    result: dict[str, Any] = json.loads(verdict.read_text())
+    assert process.returncode == (0 if result["ok"] else 1), process.stderr
+    return result
 
 
 def faults(verdict: dict[str, Any]) -> dict[str, str]:
@@ -229,12 +229,12 @@ def faults(verdict: dict[str, Any]) -> dict[str, str]:
 
 def test_a_server_that_misbehaves_is_found_out(tmp_path: Path) -> None:
     things = ["full", "503", "401", "loses a final", "ends", "500"]
-    with Misbehaving(list(things)) as server:
+    with MisbehavingServer(list(things)) as server:
         verdict = locust(f"http://127.0.0.1:{server.port}", 3, "--cut", "0", users=len(things), folder=tmp_path)
-    seen = faults(verdict)
-    assert seen.keys() >= {"REFUSED", "UNAUTHORIZED", "LOST", "NO_END", "NO_RESUME", "ERROR"}
-    assert "s2" in seen["NO_RESUME"]
-    assert "1001" in seen["NO_END"]
+    details = faults(verdict)
+    assert details.keys() >= {"REFUSED", "UNAUTHORIZED", "LOST", "NO_END", "NO_RESUME", "ERROR"}
+    assert "s2" in details["NO_RESUME"]
+    assert "1001" in details["NO_END"]
 
 
 def test_nobody_at_the_address_is_a_fault_that_says_so(tmp_path: Path) -> None:
@@ -243,11 +243,11 @@ def test_nobody_at_the_address_is_a_fault_that_says_so(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    made = Gateway(tmp_path_factory.mktemp("gateway"), {"TRILANE_LIMIT_VOICES": "2"}, unit="audio")
+    server = Gateway(tmp_path_factory.mktemp("gateway"), {"TRILANE_LIMIT_VOICES": "2"}, unit="audio")
     try:
-        yield made.start()
+        yield server.start()
     finally:
-        made.stop()
+        server.stop()
 
 
 def test_speech_is_transcribed_through_cuts_and_one_too_many_is_refused(gateway: Gateway, tmp_path: Path) -> None:

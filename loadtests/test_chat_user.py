@@ -77,8 +77,8 @@ DRAIN = Event("message", "", '{"type":"data-drain","data":{"retry":1000},"transi
 WHOLE = [START, *TOKENS, FINISH, DONE]
 
 
-def found(events: list[Event], answer: StreamedAnswer | None = None) -> list[Fault]:
-    answer = answer or StreamedAnswer(asked=3)
+def faults_of(events: list[Event], answer: StreamedAnswer | None = None) -> list[Fault]:
+    answer = answer or StreamedAnswer(expected_tokens=3)
     return [finding.fault for event in events for finding in answer.take(event, 0.0)]
 
 
@@ -104,30 +104,30 @@ def found(events: list[Event], answer: StreamedAnswer | None = None) -> list[Fau
     ],
 )
 def test_a_stream_is_as_wrong_as_this(events: list[Event], faults: list[Fault]) -> None:
-    assert found(events) == faults
+    assert faults_of(events) == faults
 
 
 def test_who_comes_back_is_told_the_rest() -> None:
-    answer = StreamedAnswer(asked=3)
-    assert not found([START, TOKENS[0]], answer)
+    answer = StreamedAnswer(expected_tokens=3)
+    assert not faults_of([START, TOKENS[0]], answer)
     assert answer.cursor == "run.epoch.3"
     answer.come_back()
-    assert not found([TOKENS[1], TOKENS[2], FINISH, DONE], answer)
-    assert answer.done
+    assert not faults_of([TOKENS[1], TOKENS[2], FINISH, DONE], answer)
+    assert answer.is_done
     assert [event_id for event_id, _ in answer.events] == [f"run.epoch.{offset}" for offset in range(2, 7)]
 
 
 def test_a_replay_from_the_start_is_said_once_and_its_events_are_not_kept_twice() -> None:
-    answer = StreamedAnswer(asked=3)
-    assert not found([START, TOKENS[0], TOKENS[1]], answer)
+    answer = StreamedAnswer(expected_tokens=3)
+    assert not faults_of([START, TOKENS[0], TOKENS[1]], answer)
     answer.come_back()
-    assert found(WHOLE, answer) == [Fault.NO_RESUME]
+    assert faults_of(WHOLE, answer) == [Fault.NO_RESUME]
     assert len(answer.events) == 5
 
 
 def test_a_gateway_that_leaves_says_so_for_one_connection() -> None:
     answer = StreamedAnswer()
-    found([START, DRAIN], answer)
+    faults_of([START, DRAIN], answer)
     assert answer.leaving
     answer.come_back()
     assert not answer.leaving
@@ -145,7 +145,7 @@ def test_two_readers_are_compared_event_by_event() -> None:
 PACED = [number * 0.02 for number in range(60)]
 
 
-def arrived(times_s: list[float], made_s: list[float] | None = None) -> list[Token]:
+def tokens_at(times_s: list[float], made_s: list[float] | None = None) -> list[Token]:
     return [Token(at, made_s[number] if made_s else None) for number, at in enumerate(times_s)]
 
 
@@ -155,26 +155,26 @@ def in_blocks(size: int) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "waited_s", "held"),
+    ("tokens", "waited_s", "is_held"),
     [
-        (arrived(PACED, PACED), 0.01, False),
-        (arrived([at + 3 for at in PACED], PACED), 3.0, False),
-        (arrived([PACED[-1]] * 60, PACED), 1.2, True),
-        (arrived(in_blocks(30), PACED), 0.6, True),
-        (arrived(in_blocks(5), PACED), 0.1, False),
-        (arrived([max(at, 0.8) for at in PACED], PACED), 0.1, False),  # one stall at the beginning
-        (arrived([0.0] * 60, [0.0] * 60), 0.01, None),  # a model that is fast
-        (arrived([9.0] * 9, PACED[:9]), 9.0, None),
-        (arrived(PACED), 5.0, False),
-        (arrived([0.5] * 60), 0.5, None),
-        (arrived([5.0] * 60), 5.0, True),
-        (arrived([5.0] * 20), 5.0, None),
+        (tokens_at(PACED, PACED), 0.01, False),
+        (tokens_at([at + 3 for at in PACED], PACED), 3.0, False),
+        (tokens_at([PACED[-1]] * 60, PACED), 1.2, True),
+        (tokens_at(in_blocks(30), PACED), 0.6, True),
+        (tokens_at(in_blocks(5), PACED), 0.1, False),
+        (tokens_at([max(at, 0.8) for at in PACED], PACED), 0.1, False),  # one stall at the beginning
+        (tokens_at([0.0] * 60, [0.0] * 60), 0.01, None),  # a model that is fast
+        (tokens_at([9.0] * 9, PACED[:9]), 9.0, None),
+        (tokens_at(PACED), 5.0, False),
+        (tokens_at([0.5] * 60), 0.5, None),
+        (tokens_at([5.0] * 60), 5.0, True),
+        (tokens_at([5.0] * 20), 5.0, None),
     ],
 )
 def test_an_answer_was_held_back_when_what_took_long_to_make_came_at_once(
-    tokens: list[Token], waited_s: float, held: bool | None
+    tokens: list[Token], waited_s: float, is_held: bool | None
 ) -> None:
-    assert held_back(tokens, waited_s) is held
+    assert held_back(tokens, waited_s) is is_held
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_an_answer_was_held_back_when_what_took_long_to_make_came_at_once(
 )
 def test_buffering_is_certain_when_most_answers_show_it(answers: list[bool | None], certain: bool) -> None:
     buffering = Buffering()
-    assert any([buffering.judge(held) for held in answers]) is certain
+    assert any([buffering.judge(is_held) for is_held in answers]) is certain
 
 
 # ------------------------------------------------------------------ questions, and where they go
@@ -237,36 +237,36 @@ def upstream() -> Iterator[UpstreamThread]:
 @pytest.fixture(scope="module")
 def gateway(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """Its upstream puts marks into its tokens."""
-    made = serving(tmp_path_factory.mktemp("gateway"), upstream.url, TRILANE_MODEL="ok+marks")
+    server = serving(tmp_path_factory.mktemp("gateway"), upstream.url, TRILANE_MODEL="ok+marks")
     try:
-        yield made.start()
+        yield server.start()
     finally:
-        made.stop()
+        server.stop()
 
 
 def test_a_good_deployment_has_no_faults_over_several_processes(gateway: Gateway, tmp_path: Path) -> None:
     often = ("-u", "12", "--processes", "2", "--cut", "0.5", "--stop", "0.3")
-    done = swarm(CHATS, gateway.url, tmp_path, *often, seconds=10)
-    assert (done.faults, done.exit_code) == (set(), 0), done.output[-3000:]
-    assert {f"chat/{name}" for name in ALL_MEASURES} - {"chat/second reader"} <= set(done.counts)
+    result = swarm(CHATS, gateway.url, tmp_path, *often, seconds=10)
+    assert (result.faults, result.exit_code) == (set(), 0), result.output[-3000:]
+    assert {f"chat/{name}" for name in ALL_MEASURES} - {"chat/second reader"} <= set(result.counts)
 
 
 def test_a_proxy_that_buffers_is_found_and_nothing_else_is(gateway: Gateway, tmp_path: Path) -> None:
     with behind(gateway.port, tmp_path, "--buffer") as url:
-        done = swarm(CHATS, url, tmp_path, "-u", "8", "--cut", "0", "--stop", "0", seconds=8)
-    assert (done.faults, done.exit_code) == ({"BUFFERED"}, 1), done.output[-3000:]
+        result = swarm(CHATS, url, tmp_path, "-u", "8", "--cut", "0", "--stop", "0", seconds=8)
+    assert (result.faults, result.exit_code) == ({"BUFFERED"}, 1), result.output[-3000:]
 
 
 def test_a_proxy_that_forgets_cursors_is_found_and_nothing_else_is(gateway: Gateway, tmp_path: Path) -> None:
     with behind(gateway.port, tmp_path, "--no-resume") as url:
-        done = swarm(CHATS, url, tmp_path, "-u", "6", "--cut", "1", "--stop", "0", seconds=6)
-    assert (done.faults, done.exit_code) == ({"NO_RESUME"}, 1), done.output[-3000:]
+        result = swarm(CHATS, url, tmp_path, "-u", "6", "--cut", "1", "--stop", "0", seconds=6)
+    assert (result.faults, result.exit_code) == ({"NO_RESUME"}, 1), result.output[-3000:]
 
 
 def test_an_answer_that_fails_is_a_fault(gateway: Gateway, tmp_path: Path) -> None:
-    done = swarm(CHATS, gateway.url, tmp_path, "-u", "2", "--model", "cut", "--cut", "0", "--stop", "0", seconds=4)
-    assert (done.faults, done.exit_code) == ({"ERROR"}, 1)
-    assert "an answer ended in an error" in done.output
+    result = swarm(CHATS, gateway.url, tmp_path, "-u", "2", "--model", "cut", "--cut", "0", "--stop", "0", seconds=4)
+    assert (result.faults, result.exit_code) == ({"ERROR"}, 1)
+    assert "an answer ended in an error" in result.output
 
 
 def test_a_token_is_asked_for_and_sent_also_over_tls(upstream: UpstreamThread, tmp_path: Path) -> None:
@@ -280,8 +280,8 @@ def test_a_token_is_asked_for_and_sent_also_over_tls(upstream: UpstreamThread, t
             unsigned = swarm(CHATS, url, tmp_path, *two, "--token", KEY, seconds=2)
             assert unsigned.faults == {"UNREACHABLE"}
             assert "CERTIFICATE_VERIFY_FAILED" in unsigned.output
-            done = swarm(CHATS, url, tmp_path, *two, "--token", KEY, "--insecure", "--cut", "0.5", seconds=6)
+            result = swarm(CHATS, url, tmp_path, *two, "--token", KEY, "--insecure", "--cut", "0.5", seconds=6)
     finally:
         gateway.stop()
-    assert (done.faults, done.exit_code) == (set(), 0), done.output[-3000:]
-    assert done.counts["chat/between tokens"] > 20
+    assert (result.faults, result.exit_code) == (set(), 0), result.output[-3000:]
+    assert result.counts["chat/between tokens"] > 20

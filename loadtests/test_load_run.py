@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from loadtests import load, report
-from loadtests.outcome import LANES, PROMISES, Asked, Outcome, State, judge, span
+from loadtests.outcome import LANES, PROMISES, Assignment, Outcome, State, judge, span
 from loadtests.progress import Progress, figure
-from loadtests.report import About, masked
+from loadtests.report import About, mask
 from loadtests.users.fault import Fault
 from loadtests.users.tally import FaultCount, Lateness, Measure, Summary
 
-ASKED = Asked("http://gateway.example", tuple(LANES), 30, 120)
+ASKED = Assignment("http://gateway.example", tuple(LANES), 30, 120)
 LATE = Lateness(0, 3, 12)
 
 
@@ -44,8 +44,8 @@ def state_of(outcome: Outcome, title: str) -> State:
 
 def test_a_run_in_which_everything_was_measured_and_nothing_was_wrong_passes() -> None:
     cuts = [measure("chat", "resume gap", 40), measure("events", "resume gap", 2)]
-    told = verdict()
-    outcome = judge(ASKED, replace(told, measures=told.measures + cuts))
+    summary = verdict()
+    outcome = judge(ASKED, replace(summary, measures=summary.measures + cuts))
     assert outcome.ok
     assert outcome.headline.endswith("through 42 lost connections.")
     assert state_of(outcome, "Who loses the connection") is State.HELD
@@ -68,13 +68,13 @@ def test_a_lane_that_was_asked_for_and_not_measured_fails(lane: str) -> None:
 
 
 def test_a_lane_that_was_left_out_is_named_and_fails_nothing() -> None:
-    outcome = judge(Asked("http://g", ("chat", "events"), 5, 60), verdict(without="audio"))
+    outcome = judge(Assignment("http://g", ("chat", "events"), 5, 60), verdict(without="audio"))
     assert outcome.ok
     assert outcome.notes == ["Left out, as asked: audio."]
 
 
 def test_pings_are_not_claimed_after_a_run_too_short_to_need_one() -> None:
-    assert state_of(judge(Asked("http://g", tuple(LANES), 5, 20), verdict()), "Silent") is State.UNTESTED
+    assert state_of(judge(Assignment("http://g", tuple(LANES), 5, 20), verdict()), "Silent") is State.UNTESTED
     assert state_of(judge(ASKED, verdict()), "Silent") is State.HELD
 
 
@@ -96,16 +96,16 @@ def test_every_fault_belongs_to_exactly_one_promise() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(45, "45 seconds"), (60, "a minute"), (120, "2 minutes"), (90, "1:30 minutes")]
+    ("seconds", "text"), [(45, "45 seconds"), (60, "a minute"), (120, "2 minutes"), (90, "1:30 minutes")]
 )
-def test_durations_are_said_as_people_say_them(seconds: int, said: str) -> None:
-    assert span(seconds) == said
+def test_durations_are_said_as_people_say_them(seconds: int, text: str) -> None:
+    assert span(seconds) == text
 
 
 def test_a_locust_that_failed_without_a_fault_is_a_fault() -> None:
-    told = verdict()
-    assert load.explained(told, 0) is told
-    outcome = judge(ASKED, load.explained(told, 1))
+    summary = verdict()
+    assert load.with_failure(summary, 0) is summary
+    outcome = judge(ASKED, load.with_failure(summary, 1))
     assert not outcome.ok
     assert "locust.log" in outcome.problems[0][1]
 
@@ -118,19 +118,19 @@ def page(outcome: Outcome, timeline: list[dict[str, Any]]) -> str:
 
 
 def test_the_page_tells_the_verdict_and_shows_what_was_seen_as_text() -> None:
-    shown = page(judge(ASKED, verdict(fault(Fault.BUFFERED))), [])
-    assert "✗ Failed" in shown
-    assert "proxy_buffering off" in shown
-    assert "&lt;seen&gt;" in shown
-    assert "<seen>" not in shown
+    html = page(judge(ASKED, verdict(fault(Fault.BUFFERED))), [])
+    assert "✗ Failed" in html
+    assert "proxy_buffering off" in html
+    assert "&lt;seen&gt;" in html
+    assert "<seen>" not in html
 
 
 def test_the_page_fetches_nothing() -> None:
     line = {"at_s": 1.0, "users": 3, "faults": 0, "measures": {"chat/first token": {"count": 2, "p50": 9, "p95": 12}}}
-    shown = page(judge(ASKED, verdict()), [line, {**line, "at_s": 2.0}])
-    assert "<svg" in shown
-    assert "<script" not in shown
-    assert not [part for part in ('src="', "@import", "url(") if part in shown]
+    html = page(judge(ASKED, verdict()), [line, {**line, "at_s": 2.0}])
+    assert "<svg" in html
+    assert "<script" not in html
+    assert not [part for part in ('src="', "@import", "url(") if part in html]
 
 
 def test_percentiles_that_locust_rounds_up_are_not_above_the_maximum() -> None:
@@ -138,11 +138,11 @@ def test_percentiles_that_locust_rounds_up_are_not_above_the_maximum() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "name", "shown"),
+    ("value", "name", "text"),
     [(3.24, "", "3.2 ms"), (99.6, "", "100 ms"), (1234.0, "", "1.23 s"), (9.1, "x %", "9 %")],
 )
-def test_figures_are_read_at_a_glance(value: float, name: str, shown: str) -> None:
-    assert figure(value, name) == shown
+def test_figures_are_read_at_a_glance(value: float, name: str, text: str) -> None:
+    assert figure(value, name) == text
 
 
 def test_progress_tells_only_what_is_new_and_leaves_half_lines(tmp_path: Path) -> None:
@@ -161,8 +161,8 @@ def test_progress_tells_only_what_is_new_and_leaves_half_lines(tmp_path: Path) -
 
 
 def test_secrets_are_masked_where_the_command_is_shown() -> None:
-    shown = masked(["--users", "3", "--token", "s3cret", "--token=s3cret", "--tokens-file", "keys.txt"])
-    assert shown == ["--users", "3", "--token", "***", "--token=***", "--tokens-file", "keys.txt"]
+    words = mask(["--users", "3", "--token", "s3cret", "--token=s3cret", "--tokens-file", "keys.txt"])
+    assert words == ["--users", "3", "--token", "***", "--token=***", "--tokens-file", "keys.txt"]
 
 
 def test_what_load_does_not_know_goes_to_locust() -> None:
@@ -196,24 +196,24 @@ def run_load(folder: Path, *arguments: str) -> tuple[int, str]:
         "1",
         *arguments,
     ]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-    return ran.returncode, ran.stdout + ran.stderr
+    process = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    return process.returncode, process.stdout + process.stderr
 
 
 def test_a_good_deployment_passes_with_every_lane_measured(tmp_path: Path) -> None:
     code, printed = run_load(tmp_path, "--time", "20s")
     assert code == 0, printed
     assert "PASSED. Nothing lost, nothing twice" in printed
-    shown = (tmp_path / "report.html").read_text()
-    assert "✓ Passed" in shown
-    assert "<figure>" in shown
+    html = (tmp_path / "report.html").read_text()
+    assert "✓ Passed" in html
+    assert "<figure>" in html
     for beside in ("locust.html", "verdict.json", "timeline.jsonl", "locust.log"):
-        assert f'href="{beside}"' in shown
+        assert f'href="{beside}"' in html
         assert (tmp_path / beside).stat().st_size > 0
 
 
 @pytest.mark.parametrize(
-    ("mistake", "arguments", "named"),
+    ("mistake", "arguments", "title"),
     [
         ("buffer", ["--lanes", "chat,events"], "BUFFERED"),
         ("no-pings", ["--lanes", "events", "--env", "TRILANE_PING_S=1"], "NO PING"),
@@ -221,13 +221,13 @@ def test_a_good_deployment_passes_with_every_lane_measured(tmp_path: Path) -> No
     ],
 )
 def test_each_mistake_of_a_proxy_fails_and_is_named(
-    mistake: str, arguments: list[str], named: str, tmp_path: Path
+    mistake: str, arguments: list[str], title: str, tmp_path: Path
 ) -> None:
     code, printed = run_load(tmp_path, "--time", "8s", "--via-proxy", mistake, *arguments)
     assert code == 1, printed
     assert "\nFAILED. " in printed
-    assert f"  {named}, " in printed
-    assert f"<b>{named}, " in (tmp_path / "report.html").read_text()
+    assert f"  {title}, " in printed
+    assert f"<b>{title}, " in (tmp_path / "report.html").read_text()
 
 
 def test_nobody_at_the_address_fails_with_a_sentence_that_says_so(tmp_path: Path) -> None:

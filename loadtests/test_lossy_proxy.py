@@ -73,9 +73,9 @@ async def dripping(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 async def echoing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answers each request with its own head and body."""
     while True:
-        asked = await reader.readuntil(b"\r\n\r\n")
-        length = next((int(line[15:]) for line in asked.split(b"\r\n") if line.startswith(b"content-length")), 0)
-        body = asked + await reader.readexactly(length)
+        request_head = await reader.readuntil(b"\r\n\r\n")
+        length = next((int(line[15:]) for line in request_head.split(b"\r\n") if line.startswith(b"content-length")), 0)
+        body = request_head + await reader.readexactly(length)
         writer.write(head("text/plain", f"content-length: {len(body)}") + body)
 
 
@@ -83,11 +83,11 @@ async def arrivals(port: int, request: bytes = b"GET / HTTP/1.0\r\n\r\n") -> lis
     """All that comes until the end, each read with its time in seconds."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
-    began, came = time.monotonic(), list[tuple[float, bytes]]()
+    began, pieces = time.monotonic(), list[tuple[float, bytes]]()
     while data := await reader.read(65_536):
-        came.append((time.monotonic() - began, data))
+        pieces.append((time.monotonic() - began, data))
     writer.close()
-    return came
+    return pieces
 
 
 async def exchange(proxy: LossyProxy, request: bytes) -> bytes:
@@ -112,20 +112,20 @@ def through(
 
 
 def test_without_a_mistake_everything_passes_as_it_comes() -> None:
-    came = through(dripping, Mistakes())
-    whole = b"".join(data for _, data in came)
+    pieces = through(dripping, Mistakes())
+    whole = b"".join(data for _, data in pieces)
     assert whole.partition(b"\r\n\r\n")[2] == EVENT * EVENTS
-    assert len(came) >= EVENTS
-    assert came[0][0] < 0.03 * EVENTS / 2
+    assert len(pieces) >= EVENTS
+    assert pieces[0][0] < 0.03 * EVENTS / 2
 
 
 def test_requests_of_one_connection_are_answered_one_after_the_other() -> None:
     async def run() -> None:
         async with serving(echoing) as port, LossyProxy("127.0.0.1", port, Mistakes()) as proxy:
             reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
-            asked = [b"POST /%d HTTP/1.1\r\ncontent-length: 3\r\n\r\nabc" % number for number in range(3)]
-            writer.write(b"".join(asked))
-            for request in asked:
+            requests = [b"POST /%d HTTP/1.1\r\ncontent-length: 3\r\n\r\nabc" % number for number in range(3)]
+            writer.write(b"".join(requests))
+            for request in requests:
                 await reader.readuntil(b"\r\n\r\n")
                 assert await reader.readexactly(len(request)) == request
             writer.close()
@@ -149,7 +149,7 @@ def test_a_chunked_answer_ends_where_it_ends() -> None:
 
 
 def test_a_client_that_leaves_takes_the_other_connection_with_it() -> None:
-    left = asyncio.Event()
+    departure = asyncio.Event()
 
     async def waiting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -157,7 +157,7 @@ def test_a_client_that_leaves_takes_the_other_connection_with_it() -> None:
         try:
             await reader.read()
         finally:
-            left.set()
+            departure.set()
 
     async def run() -> None:
         async with serving(waiting) as port, LossyProxy("127.0.0.1", port, Mistakes()) as proxy:
@@ -166,7 +166,7 @@ def test_a_client_that_leaves_takes_the_other_connection_with_it() -> None:
             await reader.readuntil(b"\r\n\r\n")
             writer.close()
             async with asyncio.timeout(5):
-                await left.wait()
+                await departure.wait()
 
     asyncio.run(run())
 
@@ -180,29 +180,29 @@ def test_a_websocket_passes_whatever_the_mistakes(mistakes: Mistakes) -> None:
                 LossyProxy("127.0.0.1", port, mistakes) as proxy,
                 connect(f"ws://127.0.0.1:{proxy.port}/api/audio", proxy=None) as socket,
             ):
-                for said in ("a word", b"\x00" * 70_000):
-                    await socket.send(said)
-                    assert await socket.recv() == said
+                for message in ("a word", b"\x00" * 70_000):
+                    await socket.send(message)
+                    assert await socket.recv() == message
 
     asyncio.run(run())
 
 
 async def _echo(socket: ServerConnection) -> None:
-    async for said in socket:
-        await socket.send(said)
+    async for message in socket:
+        await socket.send(message)
 
 
-def bodies(came: list[tuple[float, bytes]]) -> list[bytes]:
+def bodies(pieces: list[tuple[float, bytes]]) -> list[bytes]:
     """What came of the body with each read, less the head."""
-    (_, first), *rest = came
+    (_, first), *rest = pieces
     return [first.partition(b"\r\n\r\n")[2], *(data for _, data in rest)]
 
 
 def test_a_buffering_proxy_holds_the_head_and_every_block_back() -> None:
-    came = through(dripping, Mistakes(buffer=True))
-    assert b"".join(bodies(came)) == EVENT * EVENTS
-    assert [len(data) for _, data in came[:-1]] == [BLOCK]
-    assert came[0][0] > 0.03 * (BLOCK // len(EVENT) - 1)
+    pieces = through(dripping, Mistakes(buffer=True))
+    assert b"".join(bodies(pieces)) == EVENT * EVENTS
+    assert [len(data) for _, data in pieces[:-1]] == [BLOCK]
+    assert pieces[0][0] > 0.03 * (BLOCK // len(EVENT) - 1)
 
 
 @pytest.mark.skipif(shutil.which("nginx", path=search_path()) is None, reason="nginx is not installed")
@@ -244,8 +244,8 @@ def test_comments_are_stripped_however_they_are_cut() -> None:
             await writer.drain()
             await asyncio.sleep(0.01)
 
-    came = through(pinging, Mistakes(no_pings=True))
-    assert b"".join(data for _, data in came).partition(b"\r\n\r\n")[2] == b"data: a: b\n\ndata: last"
+    pieces = through(pinging, Mistakes(no_pings=True))
+    assert b"".join(data for _, data in pieces).partition(b"\r\n\r\n")[2] == b"data: a: b\n\ndata: last"
 
 
 def test_a_readers_place_is_stripped_and_nothing_else() -> None:

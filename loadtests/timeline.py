@@ -50,13 +50,13 @@ class Counts:
 
     def since(self, before: "Counts") -> dict[str, Any]:
         """Count and percentiles of each entry that had news."""
-        found: dict[str, Any] = {}
+        figures: dict[str, Any] = {}
         for name, times in self.times.items():
             new = times - before.times.get(name, Counter())
             if total := new.total():
                 p50, p95 = (calculate_response_time_percentile(new, total, share) for share in (0.5, 0.95))
-                found[name] = {"count": total, "p50": p50, "p95": p95}
-        return found
+                figures[name] = {"count": total, "p50": p50, "p95": p95}
+        return figures
 
 
 def _line(file: TextIO, at_s: float, environment: Environment, before: Counts) -> Counts:

@@ -1,6 +1,6 @@
-"""The Litestar application of a unit: its handlers, who may call them, and how a failure is answered.
+"""Makes the Litestar application of a unit: its handlers, who may call them, and how an error is answered.
 
-The one place that configures the framework. `Edge` around it does what must happen outside of a framework's request.
+The one place that configures the framework. `Edge` around it does what must happen outside the framework's requests.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +32,7 @@ def application(
     settings: Settings,
     lifespan: Lifespan,
 ) -> Edge:
-    """Return the ASGI application of these handlers; each of `dependencies` is what a handler gets under that name."""
+    """Returns the ASGI application of these handlers, which get each of `dependencies` under its name."""
     app = Litestar(
         [*handlers],
         dependencies={name: _provide(value) for name, value in dependencies.items()},
@@ -61,21 +61,21 @@ def _provide(value: object) -> Provide:
 
 
 def _cors(settings: Settings) -> CORSConfig | None:
-    """Other origins may call with a token when they are listed; without a list, only the gateway's own pages can."""
+    """Allows the listed origins; without a list, only the gateway's own pages can call."""
     if not settings.allowed_origins:
         return None
     return CORSConfig(allow_origins=settings.allowed_origins, allow_credentials=True, expose_headers=["x-request-id"])
 
 
 def _authentication(sign_in: SignIn) -> Callable[[ASGIApp], ASGIApp]:
-    """Set `scope["user"]` for every route that does not say `open=True`.
+    """Sets `scope["user"]` on every route that does not say `open=True`.
 
     A middleware and not a dependency: Litestar opens a task group for each batch of two dependencies, and an event
     stream pays for that before its first byte.
     """
 
     def middleware(app: ASGIApp) -> ASGIApp:
-        async def authenticated(scope: Scope, receive: Receive, send: Send) -> None:
+        async def authenticate(scope: Scope, receive: Receive, send: Send) -> None:
             if not scope["route_handler"].opt.get("open"):
                 try:
                     scope["user"] = await sign_in(scope)
@@ -86,6 +86,6 @@ def _authentication(sign_in: SignIn) -> Callable[[ASGIApp], ASGIApp]:
                     return
             await app(scope, receive, send)
 
-        return authenticated
+        return authenticate
 
     return middleware

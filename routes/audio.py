@@ -7,7 +7,7 @@ from litestar import WebSocket, websocket
 from audio.dialects.conversation import ClientSocket
 from audio.dialects.trilane import serve
 from audio.lane import AudioLane
-from gateway.access.auth import Principal
+from gateway.access.grants import Principal
 
 
 @websocket("/api/audio")

@@ -20,7 +20,7 @@ HEADERS = {
 
 
 def _files() -> dict[str, tuple[bytes, str]]:
-    """Every file by its name below the folder; what is not in here is not served."""
+    """Returns every file by its path below the folder; no other is served."""
     return {
         path.relative_to(STATIC).as_posix(): (path.read_bytes(), mimetypes.guess_type(path.name)[0] or "text/plain")
         for path in STATIC.rglob("*")

@@ -1,4 +1,4 @@
-"""The page of `/openapi.json` at `/docs`: made here, so that it works where no script from elsewhere can be loaded."""
+"""The page at `/docs`, made from `/openapi.json` on the server, so that it needs no script from elsewhere."""
 
 from html import escape
 from typing import Any
@@ -22,9 +22,10 @@ td, th { text-align: left; padding: .5rem .75rem; border-bottom: 1px solid color
 async def docs(request: Request[Any, Any, Any]) -> Response[str]:
     schema = request.app.openapi_schema.to_schema()
     rows = "".join(
-        f"<tr><td><code>{method.upper()}</code><td><code>{escape(path)}</code><td>{escape(said.get('summary', ''))}"
+        f"<tr><td><code>{method.upper()}</code><td><code>{escape(path)}</code>"
+        f"<td>{escape(operation.get('summary', ''))}"
         for path, operations in schema.get("paths", {}).items()
-        for method, said in operations.items()
+        for method, operation in operations.items()
     )
     page = (
         f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"

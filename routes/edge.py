@@ -1,4 +1,4 @@
-"""What happens to a request around the framework: it gets an id, and its event stream is written afterwards.
+"""Wraps the framework: gives each request an id before it, and writes its event stream after it.
 
 A handler may leave an event stream in the scope (`routes.streams`), which is written when the framework is done.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 from routes.streams import STREAM
 
-SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,64}")
+CLIENT_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,64}")
 
 
 class Edge:
@@ -19,7 +19,7 @@ class Edge:
     def __init__(self, app: Any) -> None:
         self._app = app
         self.start_failed = False
-        """The application could not start, and the operator is told why elsewhere: no traceback is printed."""
+        """Whether the application could not start. The command line reports why, so no traceback is printed here."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
@@ -51,8 +51,8 @@ class Edge:
 
 
 def _request_id(headers: list[tuple[bytes, bytes]]) -> bytes:
-    """Return the client's own id when it is a sane token, else a new one."""
+    """Returns the client's own id when it is a short plain token, else a new one."""
     for name, value in headers:
-        if name == b"x-request-id" and SANE_REQUEST_ID.fullmatch(value):
+        if name == b"x-request-id" and CLIENT_REQUEST_ID.fullmatch(value):
             return value
     return secrets.token_hex(8).encode()

@@ -1,4 +1,4 @@
-"""The events lane: parse, call the domain, answer with a stream or a receipt."""
+"""The routes of the events lane: they parse, call the lane, and answer with a stream or a receipt."""
 
 from urllib.parse import unquote
 
@@ -10,7 +10,7 @@ from events.lane import EventsLane, TopicSummary
 from events.publish import Publication, Receipt
 from gateway.errors import BadRequest
 from routes.requests import AnyRequest, body_of, cursor, decode, header
-from routes.streams import after_the_request, head_of, nothing, whole
+from routes.streams import after_the_request, headers_only, nothing, whole
 
 TOPICS = "/api/events/topics"
 METHODS = "GET, HEAD, OPTIONS, POST"
@@ -30,9 +30,9 @@ async def subscribe(request: AnyRequest, events: EventsLane) -> ASGIApp:
     subscription = _subscription(request)
     if request.method == "HEAD":
         events.allowed(request.user, subscription.topics)
-        return head_of()
-    patient = "status" in (header(request, b"prefer") or "")
-    stream = await events.stream(request.user, subscription, patient=patient)
+        return headers_only()
+    is_patient = "status" in (header(request, b"prefer") or "")
+    stream = await events.stream(request.user, subscription, patient=is_patient)
     if stream is None:
         return nothing()
     return whole(stream) if isinstance(stream, bytes) else after_the_request(stream)
@@ -46,9 +46,9 @@ async def publish(request: AnyRequest, events: EventsLane) -> Receipt:
     return await events.publish(request.user, publications)
 
 
-@get([TOPICS, f"{TOPICS}/{{topic:path}}"], summary="A topic as it stands, and how many follow it")
+@get([TOPICS, f"{TOPICS}/{{topic:path}}"], summary="The state of a topic, and the number of its readers")
 async def topic(request: AnyRequest, events: EventsLane) -> TopicSummary:
-    """Takes the topic's name from the raw path: the router takes `a//b` for `a/b`."""
+    """Reads the topic's name from the raw path, because the router takes `a//b` for `a/b`."""
     path = unquote(request.scope["raw_path"].decode("latin-1"))
     return await events.topic(request.user, path.partition(f"{TOPICS}/")[2])
 

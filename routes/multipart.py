@@ -1,8 +1,8 @@
-"""A form with one file, as it comes: the file goes to disk, the fields stay.
+"""Receives a form with one file as a stream: the file goes to disk, the fields to memory.
 
-Departs from Litestar's own way, which parses a form when all of it is in memory, and allows every body as much as this
-one. Parsing and writing run on a thread, a quarter of a megabyte at a time; what comes next waits for it, and the
-connection's flow control holds the client back.
+Departs from Litestar, which parses a form once all of it is in memory, and would allow every other body as much.
+Parsing and writing run on a thread, 256 KiB at a time; what comes next waits for it, and the connection's flow control
+holds the client back.
 """
 
 import asyncio
@@ -15,40 +15,42 @@ from python_multipart.multipart import parse_options_header
 from gateway.errors import BadRequest, Overloaded, TooLarge
 
 WRITE_BYTES = 262_144
-"""Gathered before it is parsed and written."""
+"""Bytes gathered before they are parsed and written together."""
 MAX_FIELD_BYTES = 65_536
+"""Maximum bytes of one field that is not the file."""
 MAX_PARTS = 100
+"""Maximum parts of one form."""
 RECEIVE_S = 60.0
-"""How long a client may send nothing."""
+"""Seconds for which a client may send nothing."""
 
 
 class UploadForm:
-    """The fields by name, and what is known of the file, which was called `file`."""
+    """The fields of a form by name, and the name of the file that its part `file` carried."""
 
     def __init__(self) -> None:
         self.fields: dict[str, list[str]] = {}
         self.file_name: str | None = None
-        """None: no file came."""
+        """The file's own name; None when no file came."""
 
 
 async def receive_form(scope: Any, receive: Any, file: BinaryIO, max_bytes: int) -> UploadForm:
-    """Reads the request's body; its file is in `file` then.
+    """Reads the request's body, writes its file to `file`, and returns the rest.
 
-    Raises BadRequest, TooLarge and, when there is no room on the disk, Overloaded.
+    Raises BadRequest, TooLarge and, when the disk is full, Overloaded.
     """
     parts = _Parts(_boundary(scope), file)
-    if _length(scope) > max_bytes:
+    if _content_length(scope) > max_bytes:
         raise _too_large(max_bytes)
-    size, held, gathered, more = 0, 0, list[bytes](), True
-    while more:
-        piece, more = await _piece(receive)
-        size, held = size + len(piece), held + len(piece)
+    size, pending_size, pending, has_more = 0, 0, list[bytes](), True
+    while has_more:
+        piece, has_more = await _piece(receive)
+        size, pending_size = size + len(piece), pending_size + len(piece)
         if size > max_bytes:
             raise _too_large(max_bytes)
-        gathered.append(piece)
-        if held >= WRITE_BYTES or not more:
-            await _finished(parts, b"".join(gathered), is_last=not more)
-            held, gathered = 0, []
+        pending.append(piece)
+        if pending_size >= WRITE_BYTES or not has_more:
+            await _write(parts, b"".join(pending), is_last=not has_more)
+            pending_size, pending = 0, []
     return parts.form
 
 
@@ -56,29 +58,30 @@ def _too_large(max_bytes: int) -> TooLarge:
     return TooLarge(f"the upload is larger than {max_bytes} bytes (TRILANE_LIMIT_UPLOAD_BYTES)")
 
 
-def _header(scope: Any, wanted: bytes) -> str:
-    return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), "")
+def _header(scope: Any, header_name: bytes) -> str:
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == header_name), "")
 
 
-def _length(scope: Any) -> int:
-    told = _header(scope, b"content-length")
-    return int(told) if told.isdecimal() else 0
+def _content_length(scope: Any) -> int:
+    length = _header(scope, b"content-length")
+    return int(length) if length.isdecimal() else 0
 
 
 def _boundary(scope: Any) -> bytes:
-    told = _header(scope, b"content-type")
-    kind, options = parse_options_header(told)
+    content_type = _header(scope, b"content-type")
+    kind, options = parse_options_header(content_type)
     boundary = options.get(b"boundary", b"")
     if kind != b"multipart/form-data" or not boundary:
         raise BadRequest(
-            f"the body must be multipart/form-data with a boundary and a part `file`; content-type is {told[:80]!r}",
+            "the body must be multipart/form-data with a boundary and a part `file`; "
+            f"content-type is {content_type[:80]!r}",
             code="bad_body",
         )
     return boundary
 
 
 async def _piece(receive: Any) -> tuple[bytes, bool]:
-    """What came of the body, and whether more follows."""
+    """Returns the next piece of the body, and whether more follows."""
     try:
         async with asyncio.timeout(RECEIVE_S):
             message: Any = await receive()
@@ -89,13 +92,13 @@ async def _piece(receive: Any) -> tuple[bytes, bool]:
     return message.get("body", b""), message.get("more_body", False)
 
 
-async def _finished(parts: "_Parts", data: bytes, *, is_last: bool) -> None:
-    """On a thread, and over when this returns, also by a cancellation: the file is closed next."""
-    writing = asyncio.ensure_future(asyncio.to_thread(parts.write, data, is_last=is_last))
+async def _write(parts: "_Parts", data: bytes, *, is_last: bool) -> None:
+    """Writes on a thread, which is done with the file when this returns, even by a cancellation."""
+    write = asyncio.ensure_future(asyncio.to_thread(parts.write, data, is_last=is_last))
     try:
-        await asyncio.shield(writing)
+        await asyncio.shield(write)
     except asyncio.CancelledError:
-        await asyncio.wait((writing,))
+        await asyncio.wait((write,))
         raise
     except FormParserError as err:
         raise BadRequest(f"the body is no valid multipart/form-data: {err}", code="bad_body") from err
@@ -104,7 +107,7 @@ async def _finished(parts: "_Parts", data: bytes, *, is_last: bool) -> None:
 
 
 class _Parts:
-    """What the parser calls: one part after the other, headers first."""
+    """Takes the parser's callbacks: one part after the other, headers first."""
 
     def __init__(self, boundary: bytes, file: BinaryIO) -> None:
         self.form = UploadForm()

@@ -1,4 +1,4 @@
-"""What operators ask: alive, ready, figures."""
+"""The routes for operators: whether the process lives, whether it is ready, and its metrics."""
 
 from litestar import Response, get
 
@@ -14,7 +14,7 @@ async def healthz() -> dict[str, str]:
 
 @get("/readyz", summary="It can serve: the log is reachable, and it is not draining", opt={"open": True})
 async def readyz(core: Core) -> dict[str, str]:
-    if not core.ready:
+    if not core.is_ready:
         raise Overloaded("not ready: starting or draining", code="not_ready", retry_after="1")
     await core.check()
     return {"status": "ready"}
@@ -26,4 +26,4 @@ async def metrics(core: Core) -> Response[bytes]:
 
 
 ROUTES = [healthz, readyz]
-"""`metrics` comes with them when it has no port of its own."""
+"""The routes of every unit. `metrics` joins them when it has no port of its own."""

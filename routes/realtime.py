@@ -7,7 +7,7 @@ from litestar import WebSocket, post, websocket
 from audio.dialects.conversation import ClientSocket
 from audio.dialects.realtime.server import ClientSecret, SecretRequest, issue_secret, serve
 from audio.lane import AudioLane
-from gateway.access.auth import Principal
+from gateway.access.grants import Principal
 from gateway.access.signin import REALTIME
 from gateway.core.process import Core
 from routes.requests import AnyRequest, body_of, decode
@@ -21,7 +21,7 @@ async def realtime(socket: WebSocket[Principal, Any, Any], audio: AudioLane) -> 
 
 @post(f"{REALTIME}/client_secrets", status_code=200, summary="A key for one Realtime connection of a browser")
 async def client_secret(request: AnyRequest, core: Core) -> ClientSecret:
-    """Unlike OpenAI's it is good for one connection, and for four minutes at most."""
+    """Issues a key that, unlike OpenAI's, is good for one connection and at most four minutes."""
     request.user.require_audio()
     body = decode(await body_of(request, core.settings.limits.body_bytes), SecretRequest)
     return await issue_secret(core.tickets, request.user, body)

@@ -1,4 +1,4 @@
-"""A failure is answered with a problem document, whether ours or the framework's code raised it."""
+"""Answers an error with a problem document, whether our code or the framework raised it."""
 
 from typing import Any
 
@@ -16,16 +16,16 @@ def refuse_request(request: Request[Any, Any, Any], error: TrilaneError) -> Resp
 
 
 def refuse_by_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-    """Routing, methods and body limits are Litestar's; the document is ours."""
+    """Answers what Litestar refuses on its own: routing, methods and body limits."""
     if error.status_code == 404:
-        ours: TrilaneError = NotFound(f"there is no {request.url.path[:120]!r} here")
+        own: TrilaneError = NotFound(f"there is no {request.url.path[:120]!r} here")
     elif error.status_code == 413:
-        ours = TooLarge("the body is larger than this route takes; see TRILANE_LIMIT_BODY_BYTES")
+        own = TooLarge("the body is larger than this route allows; see TRILANE_LIMIT_BODY_BYTES")
     elif error.status_code < 500:
-        ours = BadRequest(error.detail, status=error.status_code, code=f"http_{error.status_code}")
+        own = BadRequest(error.detail, status=error.status_code, code=f"http_{error.status_code}")
     else:
         return refuse_unexpected(request, error)
-    answer = refuse_request(request, ours)
+    answer = refuse_request(request, own)
     answer.headers.update(error.headers or {})  # `allow` of a 405
     return answer
 
@@ -38,7 +38,7 @@ def refuse_unexpected(request: Request[Any, Any, Any], error: Exception) -> Resp
 
 
 async def refuse_websocket(error: TrilaneError, send: Any) -> None:
-    """Answer the handshake of a WebSocket as a request is answered, with a problem document."""
+    """Answers the handshake of a WebSocket with a problem document, as a request is answered."""
     status, body, headers = problem(error, "")
     fields = [(name.encode(), value.encode()) for name, value in {**headers, "content-type": PROBLEM}.items()]
     await send({"type": "websocket.http.response.start", "status": status, "headers": fields})

@@ -1,4 +1,4 @@
-"""What a handler needs of a request: who asks, and the body as a Struct or a problem that says where it is wrong."""
+"""Reads a request for its handler: the caller, the cursor, and the body as a Struct or an error."""
 
 from collections.abc import Iterable
 from typing import Any, TypeVar, cast
@@ -6,29 +6,32 @@ from typing import Any, TypeVar, cast
 import msgspec
 from litestar import Request
 
-from gateway.access.auth import Principal
+from gateway.access.grants import Principal
 from gateway.errors import BadRequest, TooLarge
 
 T = TypeVar("T")
 AnyRequest = Request[Principal, Any, Any]
 QUERY_NAMES = ("last_event_id", "lastEventId", "lastEventID", "after")
-"""Query parameters that may carry a cursor, in order: `EventSource` cannot send a header with its first request."""
+"""Query parameters that may carry a cursor, in order of precedence.
+
+`EventSource` cannot send a header with its first request.
+"""
 
 
 def caller(request: AnyRequest) -> Principal:
-    """Who asks; Forbidden when its token does not allow the chat lane."""
+    """Returns who asks; raises Forbidden when its token does not allow the chat lane."""
     who = request.user
     who.require_chat()
     return who
 
 
 def header(request: AnyRequest, name: bytes) -> str | None:
-    """The value of the first header of that name, which is in lower case; the others are not parsed."""
+    """Returns the first header of that name, which is in lower case, without parsing the others."""
     return next((value.decode("latin-1") for key, value in request.scope["headers"] if key == name), None)
 
 
 def cursor(request: AnyRequest) -> str | None:
-    """The cursor a request carries: `Last-Event-ID`, else the first non-empty query parameter of QUERY_NAMES."""
+    """Returns the cursor of a request: `Last-Event-ID`, else the first non-empty query parameter of QUERY_NAMES."""
     text = header(request, b"last-event-id")
     if text or not request.scope["query_string"]:
         return text or None
@@ -37,13 +40,13 @@ def cursor(request: AnyRequest) -> str | None:
 
 
 async def body_of(request: AnyRequest, max_bytes: int) -> bytes:
-    """The body, read at most a little past `max_bytes`: then TooLarge.
+    """Returns the body; raises TooLarge past `max_bytes`, BadRequest when the client leaves first.
 
-    Litestar's own way parses every header for it and passes a generator, which a first token waits for.
+    Litestar's own way parses every header and passes a generator, and both delay the first token.
     """
     pieces: list[bytes] = []
-    size, more = 0, True
-    while more:
+    size, has_more = 0, True
+    while has_more:
         message: Any = await request.receive()
         if message["type"] == "http.disconnect":
             raise BadRequest("the body was cut", code="bad_body")
@@ -52,18 +55,18 @@ async def body_of(request: AnyRequest, max_bytes: int) -> bytes:
         if size > max_bytes:
             raise TooLarge(f"the body is larger than {max_bytes} bytes (TRILANE_LIMIT_BODY_BYTES)")
         pieces.append(piece)
-        more = message.get("more_body", False)
+        has_more = message.get("more_body", False)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 MAX_DEPTH = 100
-"""How deeply a body may be nested; what is kept of it must still be readable for whoever reads it later."""
+"""Maximum nesting of a body: what the log keeps of it must be readable for every later reader."""
 
 
 def decode(body: bytes, kind: type[T]) -> T:
-    """The body as `kind`; BadRequest names the field and what was expected. Empty is `{}`."""
+    """Returns the body as `kind`, an empty one as `{}`. Raises BadRequest, which names the field that is wrong."""
     try:
-        # All of it is looked at, also what is kept as it came; and put on one line, because the log's events are lines.
+        # All of it is checked, even what is kept as it came, and put on one line, because the log's events are lines.
         if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
             _check_depth(msgspec.json.decode(body))
         line = msgspec.json.format(body or b"{}", indent=-1)

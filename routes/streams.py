@@ -1,4 +1,4 @@
-"""Answers that are event streams: one written after the framework's part, and those that are over at once."""
+"""Makes the answers of event streams: one written after the framework's part, and those that end at once."""
 
 from functools import partial
 
@@ -11,10 +11,10 @@ STREAM = "trilane.stream"
 
 
 def after_the_request(stream: EventStream) -> ASGIApp:
-    """Return an answer that is written once the framework is done with the request.
+    """Returns an answer that is written once the framework is done with the request.
 
-    A stream that the framework writes keeps the framework's frames and its request alive: 3 KiB of each reader, on a
-    server without a protocol of ours.
+    A stream that the framework writes keeps the framework's frames and its request alive: 3 KiB per reader, on a
+    server without our protocol.
     """
 
     async def leave_in_scope(scope: Scope, receive: Receive, send: Send) -> None:
@@ -24,16 +24,17 @@ def after_the_request(stream: EventStream) -> ASGIApp:
 
 
 def whole(frame: bytes) -> ASGIApp:
-    """A stream of one frame, with status 200: a browser gives up for ever on any other."""
+    """Returns a stream of one frame, with status 200: a browser gives up for ever on any other."""
     return _answer(200, OK + frame)
 
 
-def head_of() -> ASGIApp:
+def headers_only() -> ASGIApp:
+    """Returns the answer to HEAD."""
     return _answer(200, b"")
 
 
 def nothing() -> ASGIApp:
-    """204: do not come back."""
+    """Returns a 204, which tells a browser not to come back."""
     return _answer(204, b"")
 
 

@@ -1,4 +1,4 @@
-"""One-time tickets for clients that cannot send a header."""
+"""The route that issues one-time tickets, for clients that cannot send a header."""
 
 from typing import Literal
 
@@ -17,11 +17,11 @@ class TicketRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Ticket(msgspec.Struct, frozen=True):
-    """A ticket, and how long it can be used."""
+    """The answer to `POST /api/tickets`."""
 
     ticket: str
     expires_in: int
-    """Seconds."""
+    """Seconds for which the ticket can be used."""
 
 
 @post("/api/tickets", status_code=200, summary="A ticket for one connection, sent as `?ticket=`")

@@ -1,4 +1,4 @@
-"""The routes of file transcription: a form with a file in, its words out."""
+"""The routes of file transcription: they take a form with a file, and answer with its words."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -13,7 +13,7 @@ from audio.model.models import Models
 from audio.upload import FileTranscription, transcription_of
 from gateway.errors import BadRequest, TrilaneError
 from gateway.serving.sse import EventStream, send_problem
-from gateway.serving.whole import unless_gone
+from gateway.serving.whole import while_connected
 from routes.multipart import receive_form
 from routes.requests import AnyRequest
 
@@ -29,7 +29,7 @@ async def transcriptions(request: AnyRequest, audio: AudioLane) -> ASGIApp:
 
 
 class UploadAnswer:
-    """Takes the body in, and answers it; all that it holds is freed when the answer ends, or when the client leaves."""
+    """Receives a file and answers it; frees all that it holds when the answer ends or the client leaves."""
 
     def __init__(self, lane: AudioLane, models: Models) -> None:
         self._lane = lane
@@ -53,7 +53,7 @@ class UploadAnswer:
         if request.stream:
             await self._stream(await resources.enter_async_context(opening), resources, scope, receive, send)
         else:
-            await unless_gone(receive, answer_whole(opening, request, send))
+            await while_connected(receive, answer_whole(opening, request, send))
 
     async def _stream(
         self, transcription: FileTranscription, resources: AsyncExitStack, scope: Any, receive: Any, send: Any

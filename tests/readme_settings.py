@@ -22,7 +22,7 @@ def with_tables(text: str) -> str:
     """A README's text, with every table as the code has it. Raises ValueError where its markers are not found once."""
     for name, rows in TABLES.items():
         between = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        text, count = between.subn(lambda found, rows=rows: found[1] + table(rows) + found[2], text)
+        text, count = between.subn(lambda match, rows=rows: match[1] + table(rows) + match[2], text)
         if count != 1:
             raise ValueError(f"README.md has {count} tables between <!-- {name} --> and <!-- /{name} -->: want one")
     return text

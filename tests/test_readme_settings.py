@@ -39,8 +39,8 @@ def reads(tree: ast.Module) -> Iterator[tuple[str, str]]:
     settings = "UpstreamSettings" if "UpstreamSettings" in names and "Settings" not in names else "Settings"
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
-            own = (read for read in ast.walk(node) if isinstance(read, ast.Attribute))
-            yield from ((node.name, read.attr) for read in own if ast.unparse(read.value) == "self")
+            own = (attribute for attribute in ast.walk(node) if isinstance(attribute, ast.Attribute))
+            yield from ((node.name, attribute.attr) for attribute in own if ast.unparse(attribute.value) == "self")
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
             owner, _, holder = ast.unparse(node.value).rpartition(".")
             if holder == "limits":
@@ -58,8 +58,8 @@ def sources() -> Iterator[Path]:
 
 @pytest.mark.parametrize("struct", STRUCTS, ids=lambda struct: struct.__name__)
 def test_every_setting_is_read_by_some_source(struct: type[msgspec.Struct]) -> None:
-    found = {read for path in sources() for read in reads(ast.parse(path.read_text()))}
-    unread = [field for field in struct.__struct_fields__ if (struct.__name__, field) not in found]
+    read_fields = {field_read for path in sources() for field_read in reads(ast.parse(path.read_text()))}
+    unread = [field for field in struct.__struct_fields__ if (struct.__name__, field) not in read_fields]
     assert unread == [], f"no source reads these fields of {struct.__name__}; remove them, or read them"
 
 

@@ -19,7 +19,7 @@ from audio.lane import AudioLane, SessionRequest
 from audio.live_session import LiveSession
 from audio.messages import encode
 from audio.options import MAX_PROMPT, SessionOptions, SessionTerms
-from gateway.access.auth import Principal
+from gateway.access.grants import Principal
 from gateway.errors import BadRequest, TooLarge, TrilaneError
 
 SUBPROTOCOL = "trilane.audio.v1"

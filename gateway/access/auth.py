@@ -1,6 +1,7 @@
-"""Who is asking. Bearer tokens in, a `Principal` out; every request has one.
+"""Authentication: turns a bearer token into a `Principal`.
 
-Keys are compared as SHA-256 digests held in memory: no database on this path, nothing secret in a message or a log.
+API keys are compared as SHA-256 digests held in memory, so no database is on this path. No error and no log line
+repeats a credential.
 """
 
 import hmac
@@ -10,71 +11,31 @@ from typing import Annotated, Protocol
 import jwt
 import msgspec
 
-from events.log.topics import PRESENCE, covers, user_topic
-from gateway.errors import Forbidden, Unauthorized
+from gateway.access.grants import EVERYTHING, LOCAL_USER, Grants, Principal
+from gateway.errors import Unauthorized
 from gateway.settings import Settings
 
 MAX_TOKEN_BYTES = 8192
-LOCAL_USER = "local"
-
-
-class Grants(msgspec.Struct, frozen=True, kw_only=True):
-    """The claim `trilane` of a token: what its bearer may do. A lane that is not named is allowed."""
-
-    subscribe: list[str] = []
-    publish: list[str] = []
-    chat: bool = True
-    audio: bool = True
-
-
-EVERYTHING = Grants(subscribe=["*"], publish=["*"])
-"""Of one who runs this gateway: a user of this machine, or the bearer of an API key."""
-
-
-class Principal(msgspec.Struct, frozen=True, kw_only=True):
-    """The one who asks: `sub` owns the topics it makes."""
-
-    sub: str
-    grants: Grants = Grants()
-    expires_at: float | None = None
-    """Seconds since 1970, when its token says so."""
-    note: str = ""
-    """What its ticket was issued for, in the words of the route that did."""
-
-    def may_subscribe(self, topic: str) -> bool:
-        """A topic or pattern; one's own topic and who follows a topic that one may read need no grant."""
-        topic = topic.removeprefix(PRESENCE)
-        return topic == user_topic(self.sub) or covers(self.grants.subscribe, topic)
-
-    def may_publish(self, topic: str) -> bool:
-        return covers(self.grants.publish, topic)
-
-    def require_chat(self) -> None:
-        if not self.grants.chat:
-            raise Forbidden("this token does not allow the chat lane")
-
-    def require_audio(self) -> None:
-        if not self.grants.audio:
-            raise Forbidden("this token does not allow the audio lane")
+"""Maximum bytes of a bearer token; a longer one is refused before it is hashed or parsed."""
 
 
 class Authenticator(Protocol):
-    """Turns a credential into a Principal. Where in a request it is found, `gateway.access.signin` knows."""
+    """Turns a credential into a Principal. `gateway.access.signin` finds the credential in the request."""
 
     def authenticate(self, authorization: str | None) -> Principal:
-        """Raises Unauthorized, whose detail never repeats the credential."""
+        """Returns the principal of a header's value. Raises Unauthorized, whose detail never repeats the value."""
         ...
 
 
 class OpenAuthenticator:
-    """No secret is configured: everyone on this machine is the user `local`. Only ever used on loopback."""
+    """Accepts everyone on this machine as the user `local`. Used on loopback only, while no secret is configured."""
 
     def authenticate(self, authorization: str | None) -> Principal:
         return Principal(sub=LOCAL_USER, grants=EVERYTHING)
 
 
 class BearerAuthenticator:
-    """`Authorization: Bearer` with an API key, or with a JWT signed with HS256."""
+    """Accepts `Authorization: Bearer` with an API key, or with a JWT signed with HS256."""
 
     def __init__(self, api_keys: dict[str, str], jwt_secret: str) -> None:
         self._api_keys = api_keys
@@ -95,12 +56,13 @@ class BearerAuthenticator:
         raise Unauthorized("this key is not known here")
 
     def _key_user(self, token: str) -> str | None:
-        digest = sha256(token.encode()).hexdigest()
-        found = None
-        for known, user in self._api_keys.items():
-            if hmac.compare_digest(known, digest):
-                found = user
-        return found
+        """Compares with every key, so that the time it takes says nothing about which one matched."""
+        token_digest = sha256(token.encode()).hexdigest()
+        key_user = None
+        for key_digest, user in self._api_keys.items():
+            if hmac.compare_digest(key_digest, token_digest):
+                key_user = user
+        return key_user
 
     def _jwt_principal(self, token: str) -> Principal:
         try:
@@ -119,13 +81,13 @@ class BearerAuthenticator:
 
 
 def authenticator(settings: Settings) -> Authenticator:
-    if settings.authenticated:
+    if settings.requires_sign_in:
         return BearerAuthenticator(settings.api_keys, settings.jwt_secret)
     return OpenAuthenticator()
 
 
 def mint(secret: str, sub: str, expires_at: float, grants: dict[str, list[str] | bool]) -> str:
-    """A token of ours, for `trilane token` and for tests."""
+    """Returns a signed token of ours, for `trilane token` and for tests."""
     return jwt.encode(  # pyright: ignore[reportUnknownMemberType] - as above
         {"sub": sub, "exp": int(expires_at), "trilane": grants}, secret, algorithm="HS256"
     )

@@ -1,4 +1,4 @@
-"""Who sends a request: its header, its cookie, or its ticket; and whether the page it comes from may use them.
+"""Sign-in: finds a request's credential in its header, cookie or ticket, and checks the page that it comes from.
 
 A browser's WebSocket can send no header but the subprotocols that it offers: a ticket may be one of them, and on
 OpenAI's route any key, as its SDKs do it. Such a subprotocol is never the one that is chosen.
@@ -13,38 +13,43 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from gateway.access.auth import Authenticator, Principal
+from gateway.access.auth import Authenticator
+from gateway.access.grants import Principal
 from gateway.access.tickets import ROUTES, Tickets
 from gateway.errors import Forbidden
 from gateway.settings import Settings
 
 COOKIE = "__Secure-trilane"
 TICKET = "ticket."
+"""Prefix of a subprotocol that carries a ticket."""
 KEY = "openai-insecure-api-key."
+"""Prefix of a subprotocol that carries a key."""
 EPHEMERAL = "ek_"
-"""Before a ticket where a key is expected."""
+"""Prefix of a ticket that is sent where a key is expected."""
 REALTIME = "/v1/realtime"
 
 
 class SignIn:
+    """Tells who sends a request; called with an ASGI scope."""
+
     def __init__(self, settings: Settings, authenticator: Authenticator, tickets: Tickets) -> None:
         self._settings = settings
         self._authenticator = authenticator
         self._tickets = tickets
 
     async def __call__(self, scope: Any) -> Principal:
-        """Raises Unauthorized or Forbidden, whose detail never repeats a credential."""
+        """Returns who sends the request. Raises Unauthorized or Forbidden, whose detail never repeats a credential."""
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         method = scope.get("method", "WEBSOCKET")
-        if not self._settings.authenticated:
+        if not self._settings.requires_sign_in:
             self._check_origin(headers, method)
             return self._authenticator.authenticate(None)
         authorization = _header(headers, b"authorization") or _offered_key(scope)
         ticket = _ticket(scope, authorization)
         if ticket is not None:
             return await self._tickets.redeem(ticket, scope["path"])
-        if authorization is None and (cookie := _header(headers, b"cookie")) is not None:
-            token = _cookie(cookie)
+        if authorization is None and (cookies := _header(headers, b"cookie")) is not None:
+            token = _cookie_token(cookies)
             if token:
                 self._check_origin(headers, method)
                 authorization = f"Bearer {token}"
@@ -62,16 +67,19 @@ class SignIn:
         raise Forbidden(f"requests from {origin[:80]} are not allowed: see TRILANE_ALLOWED_ORIGINS", code="bad_origin")
 
     def _is_own(self, origin: str, host: str | None) -> bool:
-        """A page of this gateway's own; without sign-in only under a name of this machine, which no one can rebind."""
+        """Returns whether a page of `origin` is this gateway's own.
+
+        Without sign-in that takes a name of this machine: any other could be rebound to it through DNS.
+        """
         try:
-            own = urlsplit(origin)
-            return own.netloc == host and (self._settings.authenticated or _is_loopback(own.hostname))
+            url = urlsplit(origin)
+            return url.netloc == host and (self._settings.requires_sign_in or _is_loopback(url.hostname))
         except ValueError:
             return False
 
 
 def _ticket(scope: Any, authorization: str | None) -> str | None:
-    """The one that a request on a route for tickets comes with."""
+    """Returns the ticket of a request, if its route takes tickets and it carries one."""
     if scope["path"] not in ROUTES:
         return None
     if authorization is not None:
@@ -79,36 +87,36 @@ def _ticket(scope: Any, authorization: str | None) -> str | None:
         return token.removeprefix(EPHEMERAL) if scope["path"] == REALTIME and token.startswith(EPHEMERAL) else None
     if b"ticket=" in scope["query_string"]:
         return parse_qs(scope["query_string"].decode("latin-1")).get("ticket", [""])[0]
-    return _offered(scope, TICKET)
+    return _subprotocol_suffix(scope, TICKET)
 
 
 def _offered_key(scope: Any) -> str | None:
-    """A key among the subprotocols, as the header that it stands for."""
-    key = _offered(scope, KEY) if scope["path"] == REALTIME else None
+    """Returns a key among the subprotocols as the header that it stands for."""
+    key = _subprotocol_suffix(scope, KEY) if scope["path"] == REALTIME else None
     return f"Bearer {key}" if key else None
 
 
-def _offered(scope: Any, prefix: str) -> str | None:
-    offered: list[str] = scope.get("subprotocols", [])
-    return next((name.removeprefix(prefix) for name in offered if name.startswith(prefix)), None)
+def _subprotocol_suffix(scope: Any, prefix: str) -> str | None:
+    subprotocols: list[str] = scope.get("subprotocols", [])
+    return next((name.removeprefix(prefix) for name in subprotocols if name.startswith(prefix)), None)
 
 
-def _is_loopback(name: str | None) -> bool:
-    if name == "localhost":
+def _is_loopback(host: str | None) -> bool:
+    if host == "localhost":
         return True
     try:
-        return ip_address(name or "").is_loopback
+        return ip_address(host or "").is_loopback
     except ValueError:
         return False
 
 
-def _cookie(header: str) -> str:
+def _cookie_token(header: str) -> str:
     try:
-        found = SimpleCookie(header).get(COOKIE)
+        cookie = SimpleCookie(header).get(COOKIE)
     except CookieError:
         return ""
-    return found.value if found is not None else ""
+    return cookie.value if cookie is not None else ""
 
 
-def _header(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> str | None:
-    return next((value.decode("latin-1") for name, value in headers if name == wanted), None)
+def _header(headers: Iterable[tuple[bytes, bytes]], header_name: bytes) -> str | None:
+    return next((value.decode("latin-1") for name, value in headers if name == header_name), None)

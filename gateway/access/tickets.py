@@ -1,7 +1,7 @@
 """One-time tickets: a credential for a URL, where a browser's EventSource and WebSocket can send no header.
 
-A ticket is good for TICKET_S, once, on one route, for the one who asked for it. It lives in the log, so that any
-process redeems what another has issued; the log's idempotency keys make the first use the only one.
+A ticket is good for TICKET_S, once, on one route, for the principal who requested it. It lives in the log, so any
+process can redeem what another has issued; the log's idempotency keys make the first use the only one.
 """
 
 import re
@@ -13,22 +13,26 @@ from hashlib import sha256
 import msgspec
 
 from events.log.port import Append, EventLog
-from gateway.access.auth import Grants, Principal
+from gateway.access.grants import Grants, Principal
 from gateway.errors import LogError, Unauthorized
 
 TICKET_S = 30
+"""Seconds in which a ticket must be used, unless its issuer says otherwise."""
 ISSUED = "ticket/issued"
+"""Topic of the tickets that were issued."""
 USED = "ticket/used"
+"""Topic of the tickets that were redeemed."""
 MAX_TICKET_S = 240
-"""The log forgets after five minutes which were used."""
+"""Maximum seconds for which a ticket can be valid: after 300 the log forgets which tickets were used."""
 ROUTES = ("/api/events", "/api/audio", "/v1/realtime")
-"""What browsers open with an object that can send no header."""
+"""The routes that take tickets: browsers open them with an object that can send no header."""
 MAX_LENGTH = 64
+"""Maximum characters of a ticket."""
 NUMBER = re.compile("[1-9][0-9]{0,14}", re.ASCII)
 
 
 class TicketRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What the log keeps of a ticket; the ticket itself it does not."""
+    """A ticket as the log keeps it: its digest, never its secret."""
 
     digest: str
     route: str
@@ -40,17 +44,19 @@ class TicketRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tickets:
+    """Issues and redeems the tickets of one log. `clock` gives seconds since 1970."""
+
     def __init__(self, log: EventLog, clock: Callable[[], float] = time.time) -> None:
         self._log = log
         self._clock = clock
 
     async def issue(self, who: Principal, route: str, *, lasts_s: int = TICKET_S, note: str = "") -> str:
-        """A ticket of letters, digits, `-`, `_` and one `.`; whoever redeems it finds `note` with the principal.
+        """Returns a ticket of letters, digits, `-`, `_` and one `.`; the principal that it redeems to carries `note`.
 
         The caller must keep `lasts_s` at or below MAX_TICKET_S: an older one could be used twice.
         """
         secret = secrets.token_urlsafe(24)
-        kept = TicketRecord(
+        record = TicketRecord(
             digest=_digest(secret),
             route=route,
             until=self._clock() + lasts_s,
@@ -59,36 +65,36 @@ class Tickets:
             expires_at=who.expires_at,
             note=note,
         )
-        [done] = await self._log.append(Append(topic=ISSUED, name="ticket", data=[msgspec.json.encode(kept)]))
-        return f"{done.first}.{secret}"
+        [receipt] = await self._log.append(Append(topic=ISSUED, name="ticket", data=[msgspec.json.encode(record)]))
+        return f"{receipt.first}.{secret}"
 
     async def redeem(self, ticket: str, route: str) -> Principal:
-        """Who it stands for. Raises Unauthorized when it is not good, or no longer, or not here."""
+        """Returns whom a ticket stands for. Raises Unauthorized if it is unknown, too old, used or of another route."""
         number, _, secret = ticket.partition(".")
         refusal = Unauthorized("this ticket is not valid: ask for a new one", code="bad_ticket")
         if len(ticket) > MAX_LENGTH or not NUMBER.fullmatch(number):
             raise refusal
-        found = await self._log.read(ISSUED, int(number) - 1, max_events=1)
-        if not found.blocks or found.blocks[0].first != int(number):
+        part = await self._log.read(ISSUED, int(number) - 1, max_events=1)
+        if not part.blocks or part.blocks[0].first != int(number):
             raise refusal
-        kept = msgspec.json.decode(found.blocks[0].data[0], type=TicketRecord)
-        if not secrets.compare_digest(kept.digest, _digest(secret)) or kept.route != route:
+        record = msgspec.json.decode(part.blocks[0].data[0], type=TicketRecord)
+        if not secrets.compare_digest(record.digest, _digest(secret)) or record.route != route:
             raise refusal
-        if self._clock() > kept.until:
+        if self._clock() > record.until:
             raise Unauthorized("this ticket is too old: ask for a new one", code="ticket_expired")
-        await self._use(kept)
-        return Principal(sub=kept.sub, grants=kept.grants, expires_at=kept.expires_at, note=kept.note)
+        await self._use(record)
+        return Principal(sub=record.sub, grants=record.grants, expires_at=record.expires_at, note=record.note)
 
-    async def _use(self, kept: TicketRecord) -> None:
-        """The first of any number that try at once wins."""
+    async def _use(self, record: TicketRecord) -> None:
+        """Marks the ticket as used; of any number of calls at once only the first succeeds."""
         mark = secrets.token_hex(8)
         try:
-            [used] = await self._log.append(
-                Append(topic=USED, name="use", key=kept.digest, data=[msgspec.json.encode(mark)])
+            [receipt] = await self._log.append(
+                Append(topic=USED, name="use", key=record.digest, data=[msgspec.json.encode(mark)])
             )
         except LogError as err:
             raise Unauthorized("this ticket could not be used: ask for a new one", code="bad_ticket") from err
-        if used.duplicate:
+        if receipt.duplicate:
             raise Unauthorized("this ticket was used already: ask for a new one", code="ticket_used")
 
 

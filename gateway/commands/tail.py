@@ -1,4 +1,4 @@
-"""`trilane tail`: events of topics and patterns as they are written, from the log itself; no server needs to run."""
+"""`trilane tail`: prints events as they are written, from the log itself; no server needs to run."""
 
 import asyncio
 import json
@@ -17,8 +17,9 @@ from gateway.errors import LogError, LogUnavailable
 from gateway.settings import Settings
 
 RETRY_S = 0.5
-LOOK_S = 5.0
-"""How often a quiet topic is read all the same."""
+"""Seconds between two tries to read a log that cannot be read."""
+QUIET_READ_S = 5.0
+"""Seconds after which a topic without news is read all the same."""
 
 
 async def tail(settings: Settings, topics: Sequence[str], *, earliest: bool, as_json: bool, raw: bool) -> None:
@@ -42,7 +43,7 @@ async def tail(settings: Settings, topics: Sequence[str], *, earliest: bool, as_
 
 
 class Tails:
-    """The topics that are printed, each by a task of its own."""
+    """Prints topics, each in a task of its own."""
 
     def __init__(self, log: EventLog, hub: Hub, group: asyncio.TaskGroup, prefix: str, *, as_json: bool) -> None:
         self._log = log
@@ -50,61 +51,61 @@ class Tails:
         self._group = group
         self._prefix = prefix
         self._line = _json_line if as_json else _line
-        self._followed: set[str] = set()
+        self._topics: set[str] = set()
 
     async def find(self, pattern: str, *, earliest: bool) -> None:
-        """Follows what a pattern stands for, now and later."""
+        """Follows the topics of a pattern, those of now and those to come."""
         prefix = self._prefix + pattern[:-1]
         self._hub.find(prefix, lambda topic: self.follow(topic, earliest=True))
         for info in await self._log.topics(prefix, limit=10_000):
             self.follow(info.topic, earliest=earliest, head=Position(info.epoch, info.head))
 
     def follow(self, topic: str, *, earliest: bool, head: Position | None = None) -> None:
-        if topic not in self._followed:
-            self._followed.add(topic)
+        if topic not in self._topics:
+            self._topics.add(topic)
             self._group.create_task(self._print(topic, earliest=earliest, head=head))
 
     async def _print(self, topic: str, *, earliest: bool, head: Position | None) -> None:
         if not earliest and head is None:
-            found = await self._read(topic, 0)
-            head = Position(found.epoch, found.head)
+            part = await self._read(topic, 0)
+            head = Position(part.epoch, part.head)
         at = Position("", 0) if earliest or head is None else head
         while True:
             news = asyncio.Event()
             unwatch = self._hub.watch(topic, at, _setting(news))
-            found = await self._read(topic, at.offset)
-            at = self._show(topic, at, found)
-            if not found.blocks and at.offset >= found.head:
-                await _within(news, LOOK_S)
+            part = await self._read(topic, at.offset)
+            at = self._show(topic, at, part)
+            if not part.blocks and at.offset >= part.head:
+                await _within(news, QUIET_READ_S)
             unwatch()
 
     async def _read(self, topic: str, after: int) -> Slice:
-        """A log that cannot be read for a while is waited for."""
-        told = False
+        """Reads a part of a topic; waits while the log cannot be read, and says so once."""
+        is_reported = False
         while True:
             try:
                 return await self._log.read(topic, after)
             except LogUnavailable as err:
-                if not told:
+                if not is_reported:
                     click.echo(f"waiting: {err.detail}", err=True)
-                    told = True
+                    is_reported = True
             except LogError as err:
                 raise click.ClickException(err.detail) from err
             await asyncio.sleep(RETRY_S)
 
-    def _show(self, topic: str, at: Position, found: Slice) -> Position:
-        """Prints what was read; and where its reader then stands."""
+    def _show(self, topic: str, at: Position, part: Slice) -> Position:
+        """Prints a part of a topic; returns the position after it."""
         name = topic.removeprefix(self._prefix)
-        if at.epoch and found.epoch != at.epoch:
+        if at.epoch and part.epoch != at.epoch:
             self._gap(f"{name}: gap after {at.offset}: the topic was deleted")
             return Position("", 0)
-        if at.offset + 1 < found.oldest and (at.epoch or at.offset):
-            self._gap(f"{name}: gap from {at.offset + 1} to {found.oldest - 1}: no longer kept")
-        for block in found.blocks:
-            sys.stdout.buffer.writelines(self._line(name, found.epoch, block))
+        if at.offset + 1 < part.oldest and (at.epoch or at.offset):
+            self._gap(f"{name}: gap from {at.offset + 1} to {part.oldest - 1}: no longer kept")
+        for block in part.blocks:
+            sys.stdout.buffer.writelines(self._line(name, part.epoch, block))
         sys.stdout.buffer.flush()
-        last = found.blocks[-1].last if found.blocks else max(at.offset, found.oldest - 1)
-        return Position(found.epoch, last)
+        last = part.blocks[-1].last if part.blocks else max(at.offset, part.oldest - 1)
+        return Position(part.epoch, last)
 
     def _gap(self, text: str) -> None:
         click.echo(text, err=True)

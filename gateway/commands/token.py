@@ -1,4 +1,4 @@
-"""`trilane token`: a JWT for one user, signed with the gateway's own secret."""
+"""`trilane token`: makes a JWT for one user, signed with the gateway's own secret."""
 
 import time
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from gateway.settings import Settings
 
 
 def token(settings: Settings, sub: str, *, subscribe: Sequence[str], publish: Sequence[str], ttl_s: int) -> str:
-    """Return a token that is valid for `ttl_s` seconds. Raises ConfigurationError without TRILANE_JWT_SECRET."""
+    """Returns a token that is valid for `ttl_s` seconds. Raises ConfigurationError without TRILANE_JWT_SECRET."""
     if not settings.jwt_secret:
         raise ConfigurationError("set TRILANE_JWT_SECRET first: `openssl rand -hex 32` makes one")
     grants: dict[str, list[str] | bool] = {"subscribe": [*subscribe], "publish": [*publish]}

@@ -1,4 +1,4 @@
-"""What `trilane transcribe` does: it prints the words of a file as they become final, with an engine of its own.
+"""`trilane transcribe`: prints the words of a file as they become final, with an engine of its own.
 
 No server needs to run. Progress, and with `--live` the words that are not final yet, go to stderr when that is a
 terminal; so stdout can be a pipe or a file at the same time.
@@ -32,7 +32,8 @@ PrintFormat = Literal["text", "json", "srt", "vtt"]
 PRINT_FORMATS: tuple[PrintFormat, ...] = ("text", "json", "srt", "vtt")
 FRAME = SAMPLE_RATE // 10
 """Number of samples that a microphone would send at once."""
-BAR = 30
+BAR_WIDTH = 30
+"""Characters of the progress bar."""
 CLEAR = "\r\x1b[K"
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 
@@ -61,7 +62,7 @@ async def _models(settings: Settings, language: str | None) -> AsyncGenerator[Mo
     models = await load_models(settings)
     try:
         if language and not models.transcriber.supports(code_of(language)):
-            raise click.ClickException(f"--language {language}: the model does not know it")
+            raise click.ClickException(f"--language {language}: the model does not support it")
         yield models
     finally:
         await models.transcriber.close()
@@ -71,7 +72,7 @@ async def _transcribe_fast(
     models: Models, file: BinaryIO, name: str, options: SessionOptions, printer: "TranscriptPrinter"
 ) -> float:
     """Transcribes a file as fast as the machine can, and returns its duration."""
-    line, began = StatusLine(), time.monotonic()
+    line, start_s = StatusLine(), time.monotonic()
     try:
         async with (
             transcription_of(models, file, name, options) as transcription,
@@ -82,7 +83,7 @@ async def _transcribe_fast(
                     line.clear()
                     printer.add(result)
                 else:
-                    line.show(bar(result, time.monotonic() - began))
+                    line.show(bar(result, time.monotonic() - start_s))
             return transcription.duration_s
     finally:
         line.clear()
@@ -93,8 +94,8 @@ def bar(progress: Progress, elapsed_s: float) -> str:
     speed = f", {progress.settled_s / elapsed_s:.0f} times real time" if elapsed_s > 1 else ""
     if not progress.duration_s:
         return f"{progress}{speed}"
-    full = min(BAR, round(BAR * progress.settled_s / progress.duration_s))
-    return f"[{'#' * full}{'-' * (BAR - full)}] {progress}{speed}"
+    width = min(BAR_WIDTH, round(BAR_WIDTH * progress.settled_s / progress.duration_s))
+    return f"[{'#' * width}{'-' * (BAR_WIDTH - width)}] {progress}{speed}"
 
 
 async def _transcribe_live(
@@ -105,10 +106,10 @@ async def _transcribe_live(
     Returns its duration.
     """
     line, sound = StatusLine(), Sound(file, name)
-    usual = SessionOptions()
+    defaults = SessionOptions()
     live = LiveFile(
         models,
-        msgspec.structs.replace(options, interim_results=True, endpointing_s=usual.endpointing_s),
+        msgspec.structs.replace(options, interim_results=True, endpointing_s=defaults.endpointing_s),
         lambda output: _show(output, line, printer),
     )
     try:
@@ -122,12 +123,12 @@ async def _transcribe_live(
 
 async def _speak(sound: Sound, live: "LiveFile") -> float:
     """Feeds a file at the pace of speech, and returns its duration."""
-    began, count = time.monotonic(), 0
+    start_s, count = time.monotonic(), 0
     while len(block := await asyncio.to_thread(sound.read)):
         for at in range(0, len(block), FRAME):
             frame = block[at : at + FRAME]
             count += len(frame)
-            await asyncio.sleep(began + count / SAMPLE_RATE - time.monotonic())  # a frame is there when it is over
+            await asyncio.sleep(start_s + count / SAMPLE_RATE - time.monotonic())  # until its last sample is spoken
             live.feed(frame)
     await live.stop()
     return count / SAMPLE_RATE
@@ -214,7 +215,7 @@ class TranscriptPrinter:
 
 
 class StatusLine:
-    """One line of a terminal that is written again and again; it writes nothing when stderr is no terminal."""
+    """A line of the terminal that is rewritten in place; writes nothing when stderr is not a terminal."""
 
     def __init__(self) -> None:
         self._is_on = sys.stderr.isatty()
@@ -224,9 +225,9 @@ class StatusLine:
         """Replaces the line. A text that does not fit is cut at the front: the newest words are the last."""
         if not self._is_on:
             return
-        room = shutil.get_terminal_size().columns - 1
-        dimmed = dimmed[-room:]
-        text = text[-(room - len(dimmed)) :] if len(dimmed) < room else ""
+        width = shutil.get_terminal_size().columns - 1
+        dimmed = dimmed[-width:]
+        text = text[-(width - len(dimmed)) :] if len(dimmed) < width else ""
         self._write(f"{text}{DIM}{dimmed}{PLAIN}" if dimmed else text)
 
     def clear(self) -> None:

@@ -1,4 +1,4 @@
-"""Which engine keeps the log, and how long each kind of topic is kept there.
+"""Chooses the engine of the log, and how long each kind of topic is kept there.
 
 An engine's module is imported only when `TRILANE_LOG` names it, so that no unit pays for a driver it does not use.
 """
@@ -13,7 +13,7 @@ DAY_S = 86_400
 
 
 def make_log(settings: Settings) -> EventLog:
-    """Return the engine that `TRILANE_LOG` names, not opened yet. Raises ConfigurationError for an unknown scheme."""
+    """Returns the engine that `TRILANE_LOG` names, not opened yet. Raises ConfigurationError for an unknown scheme."""
     url = settings.log_url
     if url == "memory:":
         from events.log.memory import MemoryLog
@@ -27,7 +27,7 @@ def make_log(settings: Settings) -> EventLog:
 
 
 def retention_policy(settings: Settings) -> Callable[[str], Retention]:
-    """Return how long a topic is kept, by its name.
+    """Returns a function that gives a topic's retention by its name.
 
     Chats, usage and the log's own format are kept until deleted, finished runs for a day, all others as the settings
     say. Of an audio session only the newest event is needed, and a session that nobody resumes for a day is over.

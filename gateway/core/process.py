@@ -1,4 +1,4 @@
-"""What the lanes of one process stand on together: the log, its hub, the open streams, the figures."""
+"""The core that the lanes of one process share: the log, its hub, the open streams, tickets and metrics."""
 
 import asyncio
 import resource
@@ -14,20 +14,20 @@ from gateway.serving.wheel import SLOT_S
 from gateway.settings import Settings
 
 SPARE_DESCRIPTORS = 200
-"""Files that are not streams: the log's, upstreams', requests'."""
+"""File descriptors set aside for all that is not a stream: the log, upstreams, requests."""
 
 
-def capacity(wanted: int) -> int:
-    """How many streams can be open: as many as wanted, if the system grants the process that many descriptors."""
+def capacity(max_streams: int) -> int:
+    """Returns how many streams can be open: `max_streams`, or fewer when the system grants fewer file descriptors."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < wanted + SPARE_DESCRIPTORS and (hard > soft or hard < 0):
-        soft = wanted + SPARE_DESCRIPTORS if hard < 0 else min(hard, wanted + SPARE_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < max_streams + SPARE_DESCRIPTORS and (hard > soft or hard < 0):
+        soft = max_streams + SPARE_DESCRIPTORS if hard < 0 else min(hard, max_streams + SPARE_DESCRIPTORS)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return wanted if soft < 0 else max(0, min(wanted, soft - SPARE_DESCRIPTORS))
+    return max_streams if soft < 0 else max(0, min(max_streams, soft - SPARE_DESCRIPTORS))
 
 
 class Core:
-    """Made by a unit, opened before its lanes and closed after them."""
+    """The shared part of one process. A unit makes it, opens it before its lanes and closes it after them."""
 
     def __init__(self, event_log: EventLog, settings: Settings) -> None:
         self.settings = settings
@@ -38,9 +38,9 @@ class Core:
         self.metrics = Metrics()
         self.pauses = Pauses()
         self.metrics.gauge("gc_pause_seconds", "Time spent in full garbage collections", lambda: self.pauses.total_s)
-        self.metrics.gauge("gc_pause_max_seconds", "The longest of them", lambda: self.pauses.longest_s)
-        self.ready = False
-        """It can serve: opened, and not draining."""
+        self.metrics.gauge("gc_pause_max_seconds", "The longest full garbage collection", lambda: self.pauses.longest_s)
+        self.is_ready = False
+        """Whether it can serve: it is open, and not draining."""
         self.metrics.gauge("open_streams", "Event streams being read", lambda: len(self.streams))
 
     @asynccontextmanager
@@ -51,7 +51,7 @@ class Core:
         try:
             yield
         finally:
-            self.ready = False
+            self.is_ready = False
             await self.hub.close()
             await self.log.close()
 

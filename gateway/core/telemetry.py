@@ -13,7 +13,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics:
-    """The figures of one process, in a registry of their own."""
+    """The metrics of one process, in a registry of their own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -27,15 +27,15 @@ class Metrics:
         )
 
     def gauge(self, name: str, help_text: str, value: Callable[[], float]) -> None:
-        """A figure that is looked up when somebody asks for it."""
+        """Adds a metric whose value is looked up at each scrape."""
         Gauge(f"trilane_{name}", help_text, registry=self.registry).set_function(value)
 
     def counter(self, name: str, help_text: str, label: str) -> Counter:
-        """A figure of one lane, counted by one label."""
+        """Adds and returns a counter with one label."""
         return Counter(f"trilane_{name}", help_text, [label], registry=self.registry)
 
     def serve(self, port: int) -> None:
-        """Serves the figures on a port of their own, of this machine, from a thread of their own."""
+        """Serves the metrics on a separate port of this machine, from a thread."""
         start_http_server(port, "127.0.0.1", self.registry)
 
     def text(self) -> bytes:
@@ -43,28 +43,28 @@ class Metrics:
 
 
 class Pauses:
-    """How long full garbage collections have stopped this process."""
+    """Measures how long full garbage collections have stopped this process."""
 
     def __init__(self) -> None:
         self.total_s = self.longest_s = 0.0
-        self._began = 0.0
+        self._start = 0.0
 
     def watch(self) -> None:
-        gc.callbacks.append(self._seen)
+        gc.callbacks.append(self._on_collection)
 
-    def _seen(self, phase: str, info: dict[str, int]) -> None:
+    def _on_collection(self, phase: str, info: dict[str, int]) -> None:
         if info["generation"] < 2:
             return
         if phase == "start":
-            self._began = time.perf_counter()
+            self._start = time.perf_counter()
         else:
-            took_s = time.perf_counter() - self._began
+            took_s = time.perf_counter() - self._start
             self.total_s += took_s
             self.longest_s = max(self.longest_s, took_s)
 
 
 def configure_logging() -> None:
-    """Human lines on a terminal, JSON lines elsewhere; uvicorn's own warnings in the same form."""
+    """Writes log lines for people on a terminal, as JSON elsewhere, and uvicorn's own warnings in the same form."""
     shared: list[structlog.types.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -1,7 +1,7 @@
-"""What a request cost: one row per admitted request, whatever becomes of it.
+"""Usage: one row per admitted request that says what it cost, whatever becomes of it.
 
 A row is reserved in the same transaction that admits the run, and settled in the same transaction that ends it: by the
-run itself, or by whoever ends it for a process that died. Figures are the provider's, or an estimate that says so.
+run itself, or by whoever ends it for a process that died. Figures are the provider's, or an estimate marked as one.
 """
 
 import msgspec
@@ -9,10 +9,12 @@ import msgspec
 from events.log.port import Append
 
 BYTES_PER_TOKEN = 4
-"""For estimates: English text in the common tokenizers."""
+"""Bytes that an estimate counts as one token: about those of English text in the common tokenizers."""
 
 
 class TokenDetails(msgspec.Struct, gc=False):
+    """A provider's breakdown of a count of tokens."""
+
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
 
@@ -28,16 +30,20 @@ class UpstreamUsage(msgspec.Struct):
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """The tokens of one request, as clients and the log see them."""
+
     input_tokens: int
     output_tokens: int
     total_tokens: int
     cached_tokens: int = 0
     reasoning_tokens: int = 0
     estimated: bool = False
-    """True when the provider gave no figures: a token per visible delta, and a quarter of the prompt's bytes."""
+    """Whether the provider gave no figures: then output is a token per visible delta, input a quarter of the bytes."""
 
 
 class UsageRow(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The settled row of one run."""
+
     run_id: str
     chat_id: str
     outcome: str
@@ -47,15 +53,17 @@ class UsageRow(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 def usage_of(provided: UpstreamUsage | None, prompt_bytes: int, deltas: int) -> Usage:
-    """The provider's figures when it gave them, else the estimate."""
+    """Returns the provider's figures when it gave them, else an estimate."""
     if provided is None or provided.prompt_tokens is None or provided.completion_tokens is None:
-        read = -(-prompt_bytes // BYTES_PER_TOKEN)
-        return Usage(input_tokens=read, output_tokens=deltas, total_tokens=read + deltas, estimated=True)
-    read, written = provided.prompt_tokens, provided.completion_tokens
+        input_tokens = -(-prompt_bytes // BYTES_PER_TOKEN)
+        return Usage(
+            input_tokens=input_tokens, output_tokens=deltas, total_tokens=input_tokens + deltas, estimated=True
+        )
+    input_tokens, output_tokens = provided.prompt_tokens, provided.completion_tokens
     return Usage(
-        input_tokens=read,
-        output_tokens=written,
-        total_tokens=provided.total_tokens or read + written,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        total_tokens=provided.total_tokens or input_tokens + output_tokens,
         cached_tokens=(provided.prompt_tokens_details and provided.prompt_tokens_details.cached_tokens) or 0,
         reasoning_tokens=(provided.completion_tokens_details and provided.completion_tokens_details.reasoning_tokens)
         or 0,
@@ -67,9 +75,11 @@ def usage_topic(sub: str) -> str:
 
 
 def reserved(sub: str, run_id: str) -> Append:
+    """Returns the append that reserves the row of a run."""
     row = msgspec.json.encode({"runId": run_id})
     return Append(topic=usage_topic(sub), owner=sub, data=[row], name="reserved")
 
 
 def settled(sub: str, row: UsageRow) -> Append:
+    """Returns the append that settles the row of a run."""
     return Append(topic=usage_topic(sub), owner=sub, data=[msgspec.json.encode(row)], name="settled")

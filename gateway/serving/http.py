@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol, able to lend a connection to an event stream.
+"""Extends uvicorn's HTTP protocol so that it can lend a connection to an event stream.
 
 An event stream that writes through ASGI's `send` keeps a request's tasks and frames alive, wakes a task for every token
 and passes five coroutines. Here the connection is handed to `StreamConnection`, which only writes, notices the end and
@@ -24,7 +24,7 @@ MAX_PIPELINED_BYTES = 65_536
 
 
 class ConnectionFacts(NamedTuple):
-    """What every protocol of one connection has in common."""
+    """The part of a connection that every protocol on it shares."""
 
     config: Config
     server_state: ServerState
@@ -36,14 +36,14 @@ class ConnectionFacts(NamedTuple):
 
 
 class StreamProtocol(HttpToolsProtocol):
-    """One connection, while it speaks HTTP."""
+    """The protocol of a connection while it speaks HTTP."""
 
-    running: RequestResponseCycle | None = None
+    current: RequestResponseCycle | None = None
     """The request that was started last; uvicorn's `cycle` is the one whose head was read last."""
 
     @classmethod
     def at(cls, facts: ConnectionFacts, transport: asyncio.Transport) -> "StreamProtocol":
-        """A protocol for a connection that was made before: asking for its addresses costs system calls."""
+        """Returns a protocol for an existing connection, whose addresses would cost system calls to look up again."""
         http = cls(facts.config, facts.server_state, facts.app_state, facts.loop)
         http.transport, http.flow = transport, FlowControl(transport)
         http.server, http.client, http.scheme = facts.server, facts.client, facts.scheme
@@ -56,22 +56,22 @@ class StreamProtocol(HttpToolsProtocol):
 
     @property
     def has_read_on(self) -> bool:
-        """The parser has seen more than the running request; line breaks between two requests are nothing."""
-        return self.running is not None and self.scope is not self.running.scope
+        """Whether the parser has read beyond the current request; line breaks between two requests do not count."""
+        return self.current is not None and self.scope is not self.current.scope
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["extensions"] = {CARRIER: self}  # pyright: ignore - uvicorn's type knows two extensions
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self.running = cycle
+        self.current = cycle
         super()._start_asgi_task(cycle, app)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._part_from(self.scope)  # else each connection waits for the garbage collector
-        if self.running is not None:
-            self._part_from(self.running.scope)
+        if self.current is not None:
+            self._part_from(self.current.scope)
         for queued, _ in self.pipeline:
             queued.on_response = lambda: None
             self._part_from(queued.scope)
@@ -82,68 +82,68 @@ class StreamProtocol(HttpToolsProtocol):
             scope.pop("extensions", None)
 
     def carry(self, stream: PumpedStream) -> "StreamConnection | None":
-        """Lends the connection, unless a part of the request itself is still to be read.
+        """Lends the connection; returns None while a part of the request itself is still to be read.
 
         uvicorn may have paused the reading, because of a large body or of requests behind it, and resumes it when the
         application asks for more, which a stream does not; so it is resumed here.
         """
-        cycle = self.running
+        cycle = self.current
         if cycle is None or cycle.more_body or cycle.disconnected or cycle.scope["method"] == "HEAD":
             return None
         connection = StreamConnection(self, stream)
         self.flow.resume_reading()
         return connection
 
-    def take_over(self, *, writable: bool, received: bytes) -> None:
-        """Is the transport's protocol from now on; a carrier has left its reading on, and `received` these bytes."""
+    def take_over(self, *, writable: bool, unread: bytes) -> None:
+        """Becomes the transport's protocol again, with reading on; `unread` are the bytes that came meanwhile."""
         self.transport.set_protocol(self)
         if writable:
             self.resume_writing()
         else:
             self.pause_writing()
-        if received:
-            self.data_received(received)
+        if unread:
+            self.data_received(unread)
 
-    def go_on(self, *, writable: bool, received: bytes) -> None:
+    def go_on(self, *, writable: bool, unread: bytes) -> None:
         """Speaks HTTP again after a stream; the next request is answered, or uvicorn's timeout runs until it is there.
 
-        What was received is parsed before the response counts as complete, in the order that uvicorn knows: so the
-        timeout runs for a request that has come in part, too.
+        What the client sent meanwhile is parsed before the response counts as complete, which is the order that uvicorn
+        knows; so the timeout runs for a request that has come in part, too.
         """
         self.connections.add(self)
-        streamed = self.running
-        self.take_over(writable=writable, received=received)
-        if self.running is streamed and self.transport.get_protocol() is self:
+        streamed_cycle = self.current
+        self.take_over(writable=writable, unread=unread)
+        if self.current is streamed_cycle and self.transport.get_protocol() is self:
             self.on_response_complete()
         else:
             self.server_state.total_requests += 1
 
 
 class StreamConnection(asyncio.Protocol):
-    """One connection, while it carries one event stream.
+    """The protocol of a connection while it carries one event stream.
 
-    It never pauses reading, so that it sees its client leave. What the client sends meanwhile is kept unread. Of the
-    protocol that lent it nothing is kept after `begin`, unless that `has_read_on`.
+    It never pauses reading, so that it sees its client leave. What the client sends meanwhile is kept unread. The
+    protocol that lent it is dropped at `begin`, unless that `has_read_on`.
     """
 
-    __slots__ = ("_begun", "_facts", "_http", "_keep_alive", "_pipelined", "_stream", "_takes", "transport")
+    __slots__ = ("_facts", "_has_begun", "_http", "_is_writable", "_keep_alive", "_stream", "_unread", "transport")
 
     def __init__(self, http: StreamProtocol, stream: PumpedStream) -> None:
         self._http: StreamProtocol | None = http
-        self._begun = False
+        self._has_begun = False
         self._facts = http.facts
         self.transport = http.transport
         self._stream: PumpedStream | None = stream
-        self._takes = not http.flow.write_paused
+        self._is_writable = not http.flow.write_paused
         self._keep_alive = True
-        self._pipelined: bytearray | None = None
+        self._unread: bytearray | None = None
         http.transport.set_protocol(self)
 
-    # What the stream asks
+    # Called by the stream
 
     @property
     def writable(self) -> bool:
-        return self._takes and not self.transport.is_closing()
+        return self._is_writable and not self.transport.is_closing()
 
     def write(self, data: bytes) -> None:
         """One chunk of a chunked body (RFC 9112 §7.1)."""
@@ -156,9 +156,9 @@ class StreamConnection(asyncio.Protocol):
     def begin(self) -> None:
         http = self._http
         assert http is not None
-        assert http.running is not None
-        cycle = http.running
-        self._begun = True
+        assert http.current is not None
+        cycle = http.current
+        self._has_begun = True
         self._keep_alive = cycle.keep_alive
         cycle.response_complete = True  # for uvicorn the request is over; its task is about to end
         http.connections.discard(http)
@@ -173,7 +173,7 @@ class StreamConnection(asyncio.Protocol):
         self._stream = None
         if http is not None and not self.transport.is_closing():
             self._http = None
-            http.take_over(writable=self._takes, received=self._received())
+            http.take_over(writable=self._is_writable, unread=self._take_unread())
 
     def finish(self, end: bytes) -> None:
         last = self.wrap(end) if end else b""
@@ -185,35 +185,35 @@ class StreamConnection(asyncio.Protocol):
             return
         self._facts.server_state.connections.discard(cast(HttpToolsProtocol, self))
         http, self._http = self._http or StreamProtocol.at(self._facts, self.transport), None
-        http.go_on(writable=self._takes, received=self._received())
+        http.go_on(writable=self._is_writable, unread=self._take_unread())
 
     def cut(self) -> None:
         self.transport.close()
 
-    def _received(self) -> bytes:
-        pipelined, self._pipelined = self._pipelined, None
-        return bytes(pipelined or b"")
+    def _take_unread(self) -> bytes:
+        unread, self._unread = self._unread, None
+        return bytes(unread or b"")
 
-    # What the transport tells
+    # Called by the transport
 
     def data_received(self, data: bytes) -> None:
-        if self._pipelined is None:
-            self._pipelined = bytearray()
-        self._pipelined += data
-        if len(self._pipelined) > MAX_PIPELINED_BYTES:
+        if self._unread is None:
+            self._unread = bytearray()
+        self._unread += data
+        if len(self._unread) > MAX_PIPELINED_BYTES:
             self.transport.abort()
 
     def pause_writing(self) -> None:
-        self._takes = False
-        if not self._begun:
+        self._is_writable = False
+        if not self._has_begun:
             if self._http is not None:
                 self._http.pause_writing()
         elif self._stream is not None:
             self._stream.hold()
 
     def resume_writing(self) -> None:
-        self._takes = True
-        if not self._begun:
+        self._is_writable = True
+        if not self._has_begun:
             if self._http is not None:
                 self._http.resume_writing()
         elif self._stream is not None:
@@ -227,8 +227,8 @@ class StreamConnection(asyncio.Protocol):
         if stream is not None:
             stream.gone()
 
-    # What the server asks
+    # Called by the server
 
     def shutdown(self) -> None:
-        """uvicorn wants to end: the stream may, the connection will not be used again."""
+        """Lets the stream finish; the connection will not be used again after it."""
         self._keep_alive = False

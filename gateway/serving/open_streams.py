@@ -1,4 +1,4 @@
-"""The event streams that are open in this process, and how they are sent away without coming back all at once."""
+"""Keeps the open event streams of this process, and sends them away so that they do not all come back at once."""
 
 import asyncio
 import contextlib
@@ -9,15 +9,15 @@ from gateway.errors import Overloaded
 from gateway.serving.wheel import SLOT_S, Wheel
 
 TICK_S = 0.005
-"""The event loop's clock is too coarse for more departures than one in this time; then several leave together."""
+"""Shortest time between two departures, in seconds; when more are due, several streams leave together."""
 
 
 class Stream(Protocol):
-    """A response to one reader."""
+    """A response to one reader, as a drain sees it."""
 
     @property
     def resumable(self) -> bool:
-        """Its reader can come back with a cursor; else a drain lets it read on."""
+        """Whether its reader can come back with a cursor; otherwise a drain lets it read on."""
         ...
 
     def leave(self) -> None:
@@ -26,33 +26,35 @@ class Stream(Protocol):
 
 
 class OpenStreams:
-    """The responses that are open in this process, so that a drain can close them evenly."""
+    """The open responses of this process. Bounded: past its capacity `admit` refuses."""
 
     def __init__(self, slot_s: float = SLOT_S, capacity: int = 1_000_000) -> None:
-        """`capacity`: streams at once; past that `admit` refuses."""
+        """`capacity`: maximum streams at once."""
         self.draining = False
         self._capacity = capacity
         self.wheel = Wheel(slot_s)
-        """The time of all of them."""
+        """The timer that all of them share."""
         self._streams: set[Stream] = set()
-        self._left = asyncio.Event()
+        self._departure = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._streams)
 
     def admit(self) -> None:
-        """Raises Overloaded when one more cannot be opened."""
+        """Raises Overloaded when no more can be opened, because this process is full or draining."""
         if self.draining:
             raise Overloaded("this process is shutting down", code="draining", retry_after="1")
         if len(self._streams) >= self._capacity:
-            raise Overloaded(f"{len(self._streams)} streams are open already", retry_after="1")
+            raise Overloaded(
+                f"all {self._capacity} streams of this process are open (TRILANE_LIMIT_STREAMS)", retry_after="1"
+            )
 
     def add(self, stream: Stream) -> None:
         self._streams.add(stream)
 
     def discard(self, stream: Stream) -> None:
         self._streams.discard(stream)
-        self._left.set()
+        self._departure.set()
 
     async def drain(self, window_s: float) -> None:
         """Asks every stream that can resume to leave, in random order, evenly over the window, or sooner."""
@@ -66,16 +68,16 @@ class OpenStreams:
                 staying = [stream for stream in staying if stream in self._streams]
                 continue
             share_s = max(0.0, end - loop.time()) / len(staying)
-            due = loop.time() + max(share_s, TICK_S if share_s else 0.0)
-            while loop.time() < due and staying[-1] in self._streams:
-                await self._departure(due - loop.time())
+            due_at = loop.time() + max(share_s, TICK_S if share_s else 0.0)
+            while loop.time() < due_at and staying[-1] in self._streams:
+                await self._wait_for_departure(due_at - loop.time())
             for _ in range(max(1, round(TICK_S / share_s)) if share_s else 1):
                 if staying:
                     staying.pop().leave()
 
-    async def _departure(self, timeout_s: float) -> None:
+    async def _wait_for_departure(self, timeout_s: float) -> None:
         """Waits until a stream has ended by itself."""
-        self._left.clear()
+        self._departure.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                await self._left.wait()
+                await self._departure.wait()

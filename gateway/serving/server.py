@@ -1,4 +1,4 @@
-"""uvicorn, with an end: `Server` drains what is in flight before it lets uvicorn close.
+"""Runs uvicorn with a proper end: `Server` drains what is in flight before it lets uvicorn close.
 
 Departs from uvicorn on purpose: it waits for ever on open streams at shutdown and closes the application only after
 them; and it dies by the signal that ended it, where an operator wants exit code 0 when nothing was cut.
@@ -19,43 +19,45 @@ from gateway.serving.http import StreamProtocol
 from gateway.settings import Settings
 
 MAX_MESSAGE_BYTES = 1_048_576
-"""One WebSocket message; routes allow less."""
+"""Maximum bytes of one WebSocket message; routes allow less."""
 CLOSE_S = 2
-"""What connections get to finish their last bytes, once nothing is in flight any more."""
+"""Seconds that connections get to send their last bytes, once nothing is in flight any more."""
 
 log = structlog.get_logger("server")
 
 
 class ServedUnit(Protocol):
-    """An ASGI application that a server starts and drains; the server only says when."""
+    """An ASGI application that a server starts and drains."""
 
     has_websockets: bool
     failure: TrilaneError | None
-    """Why it could not start."""
+    """The error that kept it from starting."""
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None: ...
 
-    def started(self) -> None:
-        """It serves from now on."""
+    def on_start(self) -> None:
+        """Is called once the server accepts connections."""
         ...
 
-    def begin(self) -> None:
-        """Not ready from now on."""
+    def on_shutdown(self) -> None:
+        """Is called when the shutdown begins: it is not ready any more."""
         ...
 
     async def drain(self) -> None:
-        """Takes no new work, sends readers away, returns when nothing is in flight."""
+        """Takes no new work, sends readers away, and returns when nothing is in flight."""
         ...
 
 
 class Server(uvicorn.Server):
+    """A server of one unit; a second signal forces it to cut what is in flight."""
+
     def __init__(self, config: uvicorn.Config, unit: ServedUnit, settings: Settings) -> None:
         super().__init__(config)
         self._unit = unit
         self._settings = settings
-        self._forced = asyncio.Event()
+        self._cut_requested = asyncio.Event()
         self.cut = False
-        """Something was still in flight when the process ended."""
+        """Whether something was still in flight when the process ended."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -64,45 +66,45 @@ class Server(uvicorn.Server):
         # collections find nothing: at the default pace they only stop every stream for 100 ms now and then.
         gc.freeze()
         gc.set_threshold(5000, 20, 100)
-        self._unit.started()
+        self._unit.on_start()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
             self.force_exit = True
-            self._forced.set()
+            self._cut_requested.set()
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._unit.begin()
+        self._unit.on_shutdown()
         settings = self._settings
         log.info("draining", deadline_s=settings.drain_deadline_s)
         try:
             async with asyncio.timeout(settings.drain_deadline_s):
-                await self._unless_forced(asyncio.sleep(settings.drain_delay_s))
+                await self._unless_cut(asyncio.sleep(settings.drain_delay_s))
                 for server in self.servers:
                     server.close()
-                await self._unless_forced(self._unit.drain())
+                await self._unless_cut(self._unit.drain())
         except TimeoutError:
             self.cut = True
         self.cut = self.cut or self.force_exit
         if self.cut:
-            log.warning("what was still in flight is cut")
+            log.warning("drain incomplete: cutting what is still in flight")
         self.force_exit = False  # uvicorn would leave the application open; the log must be closed in any case
         await super().shutdown(sockets)
         self._captured_signals.clear()
 
-    async def _unless_forced(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _unless_cut(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
-        forced = asyncio.ensure_future(self._forced.wait())
+        cut = asyncio.ensure_future(self._cut_requested.wait())
         try:
-            await asyncio.wait((task, forced), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((task, cut), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for pending in (task, forced):
+            for pending in (task, cut):
                 pending.cancel()
 
 
 def server_config(unit: ServedUnit, settings: Settings, host: str, port: int) -> uvicorn.Config:
-    """Return how uvicorn serves `unit`; one without WebSockets refuses every upgrade."""
+    """Returns how uvicorn serves `unit`; one without WebSockets refuses every upgrade."""
     return uvicorn.Config(
         unit,  # pyright: ignore - uvicorn's own type of an ASGI application is narrower than Litestar's
         host=host,

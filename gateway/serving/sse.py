@@ -1,4 +1,4 @@
-"""The bytes of an event stream, and the ASGI response that writes them.
+"""Writes event streams: `EventStream` is an ASGI application, or writes to a connection that the server lends it.
 
 Departs from Litestar's `ServerSentEvent` and `Stream` on purpose:
 1. Frames come encoded; the response never looks at them, and writes all that is due in one piece.
@@ -22,7 +22,7 @@ from gateway.serving.open_streams import OpenStreams
 Scope = Any
 Receive = Any
 Send = Any
-"""ASGI's own; each framework has narrower types of its own for them."""
+"""The types of an ASGI application; each framework has narrower ones of its own."""
 
 OK = b": ok\n"
 PING = b": ping\n"
@@ -34,12 +34,12 @@ HEADERS = [
 
 
 class EventStream:
-    """An ASGI application that writes one source to one client, until it ends, leaves or is gone."""
+    """An ASGI application that writes one source to one client, until the source ends or either side leaves."""
 
     __slots__ = (
         *("slot", "source", "headers", "verdict", "prime_s", "resumable", "end", "farewell", "leaves_cleanly"),
-        *("_on_close", "_open_streams", "_ping_s", "_connection", "_fetch", "_begun", "_gone", "_leaving", "_closed"),
-        *("_ping_due", "_last_write", "_lead", "_loop", "_wake"),
+        *("_on_close", "_open_streams", "_ping_s", "_connection", "_fetch", "_last_write", "_lead", "_loop", "_wake"),
+        *("_has_begun", "_is_client_gone", "_is_leaving", "_is_closed", "_is_ping_due"),
     )
 
     def __init__(
@@ -61,23 +61,23 @@ class EventStream:
         self.source = source
         self.headers = headers
         self.verdict = verdict
-        """While it is open, at most `prime_s`, nothing is answered: what it raises is a problem document then."""
+        """A future that holds the answer back, for at most `prime_s`; an error that it raises is the answer."""
         self.prime_s = prime_s
         self.resumable = resumable
-        """Its reader can come back with a cursor; else a drain lets it read on."""
+        """Whether its reader can come back with a cursor; otherwise a drain lets it read on."""
         self.end = end
-        """Written after the last event."""
+        """The bytes after the last event."""
         self.farewell = farewell
-        """Makes what is written, at the end of a whole event, when this process is leaving."""
+        """Returns the bytes that a drain writes after a whole event, before the stream ends."""
         self.leaves_cleanly = leaves_cleanly
-        """Then the body ends; its readers do not take that for the end of the stream."""
+        """Whether the body then ends properly, because its readers do not take that for the end of the stream."""
         self._on_close = on_close
         self._open_streams = open_streams
         self._ping_s = ping_s
         self._connection: LentConnection | None = None
         self._fetch: asyncio.Task[None] | None = None
-        self._begun = self._gone = self._leaving = self._closed = False
-        self._ping_due = False
+        self._has_begun = self._is_client_gone = self._is_leaving = self._is_closed = False
+        self._is_ping_due = False
         self._last_write = 0.0
         self._lead = OK
         self._loop = asyncio.get_running_loop()
@@ -95,18 +95,18 @@ class EventStream:
                 await self._by_connection(connection, scope, send)
         except BaseException:
             self._close()
-            if connection is not None and not self._begun:
+            if connection is not None and not self._has_begun:
                 connection.give_back()
             raise
 
     def leave(self) -> None:
         """Ends the stream at the end of a whole event, as a cut."""
-        self._leaving = True
+        self._is_leaving = True
         self._wake()
 
     def gone(self) -> None:
-        """The client has left."""
-        self._gone = True
+        """Ends the stream, because the client has left."""
+        self._is_client_gone = True
         self._wake()
 
     def _close(self) -> None:
@@ -115,45 +115,45 @@ class EventStream:
         self._open_streams.wheel.drop(self)
         if self._fetch is not None:
             self._fetch.cancel()
-        if not self._closed:
-            self._closed = True
+        if not self._is_closed:
+            self._is_closed = True
             self.source.close()
             self._on_close()
 
     async def _refusal(self) -> TrilaneError | None:
-        """Waits for the verdict; the error that it is."""
+        """Waits for the verdict, and returns the error that it is."""
         verdict = self.verdict
         if verdict is None:
             return None
         if not verdict.done():
-            decided = self._loop.create_future()
-            self._wake = _setter(decided)
+            decision = self._loop.create_future()
+            self._wake = _setter(decision)
             verdict.add_done_callback(lambda _: self._wake())
             timer = self._loop.call_later(self.prime_s, self._wake)
-            await decided
+            await decision
             timer.cancel()
         error = verdict.exception() if verdict.done() and not verdict.cancelled() else None
         return error if isinstance(error, TrilaneError) else None
 
     def _due(self) -> bytes | None:
-        """What to write now, as `Source.poll`: with the first bytes, or a ping when nothing else was due for long."""
+        """Returns what to write now, as `Source.poll` does, with the first bytes before it or a ping in its place."""
         data = self.source.poll()
         if data is None:
             return None
         if self._lead:
             data, self._lead = self._lead + data, b""
-        if not data and self._ping_due:
+        if not data and self._is_ping_due:
             data = PING
         if data:
-            self._ping_due = False
+            self._is_ping_due = False
             self._last_write = self._loop.time()
         return data
 
     @property
-    def _over(self) -> bool:
-        return self._gone or self._leaving or (self.source.ended and not self._lead)
+    def _is_over(self) -> bool:
+        return self._is_client_gone or self._is_leaving or (self.source.ended and not self._lead)
 
-    # The way that every ASGI server has: one task per stream, woken when something is due
+    # On any ASGI server: one task per stream, woken when something is due
 
     async def _by_asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
         listener = self._loop.create_task(self._listen(receive))
@@ -161,7 +161,7 @@ class EventStream:
             refusal = await self._refusal()
             if refusal is not None:
                 await send_problem(refusal, scope, send)
-            elif not self._gone:
+            elif not self._is_client_gone:
                 await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, *self.headers]})
                 self._arm()
                 await self._write_all(send)
@@ -175,55 +175,55 @@ class EventStream:
         self.gone()
 
     async def _write_all(self, send: Send) -> None:
-        while not self._over:
-            woken = self._loop.create_future()
-            self._wake = self.source.on_wake = _setter(woken)
+        while not self._is_over:
+            news = self._loop.create_future()
+            self._wake = self.source.on_wake = _setter(news)
             data = self._due()
             if data is None:
                 await self.source.catch_up()
             elif data:
                 await send({"type": "http.response.body", "body": data, "more_body": True})
             else:
-                await woken
-        if self._gone:
+                await news
+        if self._is_client_gone:
             return
-        if self._leaving:
-            cut = not self.leaves_cleanly
-            await send({"type": "http.response.body", "body": self.farewell(), "more_body": cut})
+        if self._is_leaving:
+            is_cut = not self.leaves_cleanly
+            await send({"type": "http.response.body", "body": self.farewell(), "more_body": is_cut})
         elif self.source.complete:
             await send({"type": "http.response.body", "body": self.end})
 
-    # The way of a connection that carries the stream: the request's task ends once the head is sent, and what is due is
-    # written in the turn of the event loop that brought it
+    # On a lent connection: the request's task ends once the head is sent, and what is due is written in the turn of the
+    # event loop that brought it
 
     async def _by_connection(self, connection: LentConnection, scope: Scope, send: Send) -> None:
         refusal = await self._refusal()
         self._wake = self.source.on_wake = self.pump
-        if refusal is not None and not self._gone:
+        if refusal is not None and not self._is_client_gone:
             self._close()
             connection.give_back()
             await send_problem(refusal, scope, send)
             return
         await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, *self.headers]})
-        if self._gone:
+        if self._is_client_gone:
             self._close()
             return
         connection.begin()
-        self._begun = True
+        self._has_begun = True
         self._arm()
         self.pump()
 
     def hold(self) -> None:
-        """The connection takes no more for now; `pump` follows when it does again."""
+        """Stops writing while the connection takes no more; `pump` follows when it does again."""
         self.source.follow(None)
 
     def pump(self) -> None:
-        """Writes while there is something and the connection takes it."""
+        """Writes whatever is due, as far as the connection takes it."""
         connection = self._connection
-        if connection is None or not self._begun or self._closed:
+        if connection is None or not self._has_begun or self._is_closed:
             return
         try:
-            while not self._over:
+            while not self._is_over:
                 if self._fetch is not None or not connection.writable:
                     return
                 data = self._due()
@@ -234,18 +234,18 @@ class EventStream:
                     self.source.follow(connection)
                     return
                 connection.write(data)
-            if not self._gone:
+            if not self._is_client_gone:
                 self._end(connection)
             self._close()
         except Exception as err:
             self._fail(err)
 
     def _end(self, connection: LentConnection) -> None:
-        if not self._leaving and self.source.complete:
+        if not self._is_leaving and self.source.complete:
             connection.finish(self.end)
             return
-        farewell = self.farewell() if self._leaving else b""
-        if self._leaving and self.leaves_cleanly:
+        farewell = self.farewell() if self._is_leaving else b""
+        if self._is_leaving and self.leaves_cleanly:
             connection.finish(farewell)
             return
         if farewell:
@@ -253,7 +253,7 @@ class EventStream:
         connection.cut()
 
     async def _catch_up(self) -> None:
-        """While it runs, news neither poll nor fetch."""
+        """Fetches one slice; while it runs, `pump` neither polls nor fetches."""
         try:
             await self.source.catch_up()
         except Exception as err:
@@ -264,7 +264,7 @@ class EventStream:
         self.pump()
 
     def _fail(self, error: Exception) -> None:
-        """Cuts the stream; that history is gone is no fault, and its reader is told when it comes back."""
+        """Cuts the stream. An error of ours is no fault: the reader gets it when it comes back."""
         if not isinstance(error, TrilaneError):
             self._loop.call_exception_handler({"message": "an event stream failed", "exception": error})
         assert self._connection is not None
@@ -279,24 +279,24 @@ class EventStream:
         return self._ping_s * random.uniform(0.9, 1.08)
 
     def on_time(self, now: float) -> None:
-        """Looks at when bytes last went out, instead of being moved on every write."""
-        again = self.source.due_at(now)
-        silent, wait = now - max(self._last_write, self.source.written_s), self._interval()
-        if silent >= self._ping_s * 0.9:
-            self._ping_due = True
+        """Makes a ping due after silence. It looks at the last write, so that no write has to move the timer."""
+        source_due_at = self.source.due_at(now)
+        silence_s, wait_s = now - max(self._last_write, self.source.written_s), self._interval()
+        if silence_s >= self._ping_s * 0.9:
+            self._is_ping_due = True
         else:
-            wait = max(0.05, wait - silent)
+            wait_s = max(0.05, wait_s - silence_s)
         self._wake()
-        if not self._closed:
-            self._open_streams.wheel.at(min(now + wait, again), self)
+        if not self._is_closed:
+            self._open_streams.wheel.at(min(now + wait_s, source_due_at), self)
 
 
 async def send_problem(error: TrilaneError, scope: Scope, send: Send) -> None:
     """Answers with the problem document of `error`."""
     status, body, headers = problem(error, scope.get("request_id", ""))
-    told = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
-    told += [(b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": status, "headers": told})
+    fields = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
+    fields += [(b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": fields})
     await send({"type": "http.response.body", "body": body})
 
 

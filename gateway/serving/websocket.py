@@ -1,16 +1,16 @@
-"""uvicorn's WebSocket protocol, for clients that do not play by the rules.
+"""Extends uvicorn's WebSocket protocol for clients that do not play by the rules.
 
 - uvicorn parses at once whatever one read brought: of pings that is seconds of work, and everyone else waits. Here a
-  read is parsed in turns, the event loop has its own between two, and the next begins when the application has taken
+  read is parsed in turns, between which the event loop has its own, and the next begins when the application has taken
   what was in the last. Every frame and byte is charged to the connection's `FrameMeter`, whatever it means.
 - It answers every ping into a buffer without a bound. Here a client that does not read is owed the newest pong alone
   (RFC 6455 §5.5.3), and is cut when it has read nothing for a while.
 - It closes the connection behind a close frame, and what the client was still sending makes the system reset it: the
   client loses the frame that says why. Here such bytes are read for a moment and thrown away.
-- It lets a client go when what it wrote is flushed, which for one that does not read is never. Here every close has a
-  deadline, and an application that knows better finds `transport.abort` in the scope's extensions under ABORT.
+- It lets a client go when its buffer is flushed, which for a client that does not read is never. Here every close has
+  a deadline, and an application that knows better finds `transport.abort` in the scope's extensions under ABORT.
 
-With a server that does none of this an application works the same, only not as well.
+On a server that does none of this an application works too, only not as well.
 """
 
 import asyncio
@@ -20,48 +20,49 @@ from typing import Any
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.protocol import State
 
+from gateway.errors import CloseCode
 from gateway.serving.frame_meter import BYTES_PER_S, FRAMES_PER_S, FrameMeter
 
 ABORT = "trilane.abort"
+"""Name of the ASGI extension that cuts the connection at once."""
 MAX_PIECE_BYTES = 4096
-"""Parsed in one step, where frames are large;"""
+"""Maximum bytes parsed in one step, where frames are large."""
 MIN_PIECE_BYTES = 256
-"""and where they are small, which is some forty frames and less than a millisecond of work."""
+"""Maximum bytes parsed in one step, where frames are small: some forty frames, less than a millisecond of work."""
 TURN_FRAMES = 32
-"""Frames after which others have their turn."""
+"""Frames parsed before other connections have their turn."""
 TURN_MESSAGES = 16
-"""Messages that the application is given before others have theirs."""
+"""Messages handed to the application in a row before other connections have their turn."""
 MAX_FRAGMENTS = 2048
-"""Frames of one message, of which the largest has a mebibyte: pieces of 512 bytes are the smallest that are taken."""
-TOO_MUCH = 4504
-TOO_LARGE = 1009
-RESTARTING = 1012
+"""Maximum fragments of one message: a message of a mebibyte can come in pieces of 512 bytes, not of fewer."""
 STALL_S = 20.0
-"""How long a client may leave the buffer of what it is sent full."""
+"""Seconds for which a client may leave the buffer of what it is sent full, until it is cut."""
 UNDER_WAY_BYTES = 65_536
-"""Bytes after a close among which the client's answer is looked for."""
+"""Bytes after a close in which the client's answering close is looked for."""
 LINGER_S = 1.0
-"""How long a client that goes on after that has to read why, until its connection is cut;"""
+"""Seconds that a client has to read why it was closed, until its connection is cut."""
 LINGER_BYTES = 4_194_304
-"""how much of what it sends meanwhile is read and thrown away: the rest of any message. What follows is not read."""
+"""Maximum bytes read and thrown away meanwhile: the rest of any message. What follows is not read."""
 BAD_HANDSHAKE = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
+    """One WebSocket connection: reads in turns, meters all of it, and closes within a deadline."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._meter = FrameMeter()
         self._piece_bytes = MIN_PIECE_BYTES
         self._unparsed = memoryview(b"")
-        """The rest of one read; reading is paused while there is some."""
+        """The rest of the last read; reading is paused while there is some."""
         self._turn: Handle | None = None
-        """The next turn of parsing it, when it waits for nothing but other connections' turns."""
+        """The next turn of parsing, while it waits only for the turns of other connections."""
         self._in_a_row = 0
-        """Messages that the application took without waiting for them."""
+        """Messages that the application took in a row, without waiting for one."""
         self._late_bytes = 0
-        """That came after a close."""
+        """Bytes that came after a close."""
         self._is_lingering = False
-        self._stalled: TimerHandle | None = None
+        self._stall_timer: TimerHandle | None = None
 
     # The handshake
 
@@ -72,7 +73,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self._pause()  # no frame is taken before the application has accepted
 
     def _shake(self, data: bytes) -> None:
-        """Takes the head of the request, whole as HTTP has read it, and answers one that websockets refuses."""
+        """Takes the head of the request, which HTTP has read whole; answers one that websockets refuses."""
         self.conn.receive_data(data)
         if self.conn.handshake_exc is None:
             self.handle_events()
@@ -81,11 +82,11 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.handshake_complete = self.close_sent = True
         self._linger()
 
-    # What comes in
+    # Reading
 
     def data_received(self, data: bytes) -> None:
         if self.close_sent:
-            self._come_late(data)
+            self._take_late(data)
         elif not self.handshake_initiated:
             self._shake(data)
         elif len(data) <= self._piece_bytes and not self._unparsed:
@@ -99,14 +100,14 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self._go_on()
 
     def _go_on(self) -> None:
-        """Parses for one turn, and reads on when nothing is left."""
+        """Parses for one turn, and resumes reading when nothing is left."""
         self._turn = None
         frames = 0
-        while self._unparsed and self._is_wanted and frames < TURN_FRAMES:
+        while self._unparsed and self._is_parsing_useful and frames < TURN_FRAMES:
             size = self._piece_bytes
             piece, self._unparsed = self._unparsed[:size], self._unparsed[size:]
             frames += self._feed(bytes(piece))
-        if self._is_lingering or not self._is_wanted:
+        if self._is_lingering or not self._is_parsing_useful:
             return
         if self._unparsed:
             self._pause()
@@ -116,8 +117,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self.transport.resume_reading()
 
     @property
-    def _is_wanted(self) -> bool:
-        """What is parsed next can be made use of: the application has taken all before it."""
+    def _is_parsing_useful(self) -> bool:
+        """Whether the next frame can be handled now: the application has taken all before it."""
         return (self.close_sent or self.queue.empty()) and not self.transport.is_closing()
 
     def _pause(self) -> None:
@@ -126,7 +127,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self.transport.pause_reading()
 
     def _feed(self, data: bytes) -> int:
-        """Parses, charges and handles; the number of frames that ended in `data`."""
+        """Parses, charges and handles `data`; returns the number of frames that ended in it."""
         conn = self.conn
         conn.receive_data(data)
         frames = len(conn.events)
@@ -136,7 +137,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self._piece_bytes *= 2
         if not self._meter.take(frames, len(data), self.loop.time()):
             conn.events_received()
-            self._refuse(TOO_MUCH, f"more than {FRAMES_PER_S} frames or {BYTES_PER_S} bytes a second, for too long")
+            limits = f"{FRAMES_PER_S} frames or {BYTES_PER_S} bytes a second"
+            self._refuse(CloseCode.TOO_MUCH, f"more than {limits}, for too long")
         elif conn.parser_exc is not None:
             self.handle_parser_exception()
         else:
@@ -147,7 +149,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         if len(self.frames) < MAX_FRAGMENTS:
             super().handle_cont(event)
         else:
-            self._refuse(TOO_LARGE, f"a message of more than {MAX_FRAGMENTS} fragments")
+            self._refuse(CloseCode.TOO_LARGE, f"a message of more than {MAX_FRAGMENTS} fragments")
 
     def handle_ping(self) -> None:
         if self.close_sent:
@@ -157,11 +159,11 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         else:
             del self.conn.writes[:-1]
 
-    # What goes out
+    # Writing
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._stalled = self.loop.call_later(STALL_S, self.transport.abort)
+        self._stall_timer = self.loop.call_later(STALL_S, self.transport.abort)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -170,9 +172,9 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self.transport.write(b"".join(self.conn.data_to_send()))
 
     def _forget_stall(self) -> None:
-        if self._stalled is not None:
-            self._stalled.cancel()
-            self._stalled = None
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
 
     # The application
 
@@ -187,7 +189,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         return message
 
     def _ask_for_more(self) -> None:
-        """Reads on, or parses what was read: not at once, or one who takes messages without waiting would have all."""
+        """Resumes reading, or schedules what was read: others would starve if one who never waits had it at once."""
         if not self._unparsed:
             self.read_paused = False
             self.transport.resume_reading()
@@ -195,24 +197,24 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self._turn = self.loop.call_soon(self._go_on)
 
     async def send(self, message: Any) -> None:
-        is_accepted, is_closed = self.handshake_complete, self.close_sent
+        was_accepted, was_closed = self.handshake_complete, self.close_sent
         await super().send(message)
-        if self.close_sent and not is_closed:
-            self._await_answer()
-        elif not is_accepted and self.read_paused and self.queue.empty():
+        if self.close_sent and not was_closed:
+            self._expect_answer()
+        elif not was_accepted and self.read_paused and self.queue.empty():
             self._ask_for_more()
 
     # The end
 
-    def _await_answer(self) -> None:
-        """The application has closed, and what comes is looked through for the client's own close."""
+    def _expect_answer(self) -> None:
+        """Looks through what comes for the client's own close, now that the application has closed."""
         if self.close_timer is not None:
             self.close_timer.cancel()
             self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
         data, self._unparsed = bytes(self._unparsed), memoryview(b"")
-        self._come_late(data)
+        self._take_late(data)
 
-    def _come_late(self, data: bytes) -> None:
+    def _take_late(self, data: bytes) -> None:
         self._late_bytes += len(data)
         if self._is_lingering:
             if self._late_bytes > LINGER_BYTES:
@@ -234,16 +236,16 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def keepalive_timeout(self) -> None:
         self.pong_timer = None
-        self._refuse(1011, "keepalive ping timeout")
+        self._refuse(CloseCode.INTERNAL, "keepalive ping timeout")
 
     def shutdown(self) -> None:
         if self.handshake_complete:
-            self._refuse(RESTARTING, "")
+            self._refuse(CloseCode.DRAINING, "")
         else:
             super().shutdown()
 
     def _refuse(self, code: int, reason: str) -> None:
-        """Closes, unless that was done: then only the client's answer is not waited for any longer."""
+        """Closes; if that is done already, stops waiting for the client's answer."""
         if self.close_sent:
             self._linger()
         elif not self.transport.is_closing():
@@ -251,14 +253,14 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self._part(code, reason)
 
     def _part(self, code: int, reason: str) -> None:
-        """Behind the last frame, which websockets has written: neither side has more to say."""
+        """Ends the connection behind the last frame, which websockets has written: neither side has more to say."""
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = self.disconnected = True
         self._linger()
 
     def _linger(self) -> None:
-        """Says that nothing follows, and throws away what still comes, until the client hangs up or is cut."""
+        """Ends the sending side, and throws away what still comes, until the client hangs up or is cut."""
         if self._is_lingering or self.transport.is_closing():
             return
         self._is_lingering = True

@@ -1,4 +1,4 @@
-"""One timer for everything that waits for about the same time: pings, ages, expiries.
+"""Runs one timer for all that waits for about the same time: pings, ages, expiries.
 
 A timer of its own for each of many streams would cost memory and a heap; here a stream is an entry of a set, and the
 process wakes once per slot, however many are due.
@@ -9,23 +9,28 @@ from math import ceil
 from typing import Protocol
 
 SLOT_S = 0.1
+"""Seconds of one slot: a call may come that much late."""
 
 
 class Timed(Protocol):
+    """A stream that waits on a wheel."""
+
     slot: int
-    """Where it waits; only the wheel looks at it. 0: it does not."""
+    """The slot in which it waits, 0 while it does not; only the wheel sets it."""
 
     def on_time(self, now: float) -> None:
-        """The time has come, at most one slot ago. It may ask for another one."""
+        """Is called when its time has come, at most one slot late; it may ask for another time."""
         ...
 
 
 class Wheel:
+    """Calls streams back, each at about the time that it asked for."""
+
     def __init__(self, slot_s: float = SLOT_S) -> None:
         self._slot_s = slot_s
         self._slots: dict[int, set[Timed]] = {}
         self._next = 0
-        """The slot that is called next."""
+        """The next slot to call."""
         self._timer: asyncio.TimerHandle | None = None
 
     def at(self, when: float, who: Timed) -> None:
@@ -40,7 +45,7 @@ class Wheel:
             self._timer = loop.call_at(self._next * self._slot_s, self._turn)
 
     def drop(self, who: Timed) -> None:
-        """Forgets it. Idempotent."""
+        """Forgets a stream. Idempotent."""
         if who.slot:
             waiting = self._slots.get(who.slot)
             if waiting is not None:
@@ -63,7 +68,7 @@ class Wheel:
         self._timer = loop.call_at(self._next * self._slot_s, self._turn) if self._slots else None
 
     def _call(self, who: Timed, now: float) -> None:
-        """One that fails keeps the time from no other."""
+        """Calls one stream; one that fails keeps no other from its time."""
         try:
             who.on_time(now)
         except Exception as err:

@@ -9,10 +9,21 @@ alone are `ok`). The last user message may carry `T=<tokens>`, `I=<µs between t
 goes before the model's name: so a fault can be asked for through a gateway that fixes the model.
 """
 
-from loadtests.upstream.answer import Answer, Seen
+from loadtests.upstream.answer import Answer, RequestRecord
 from loadtests.upstream.ask import Ask
 from loadtests.upstream.behaviours import TABLE, UTF8_TAIL, Behaviour
 from loadtests.upstream.server import FakeUpstream
 from loadtests.upstream.shapes import HUGE, PROMPT_TOKENS, words
 
-__all__ = ["HUGE", "PROMPT_TOKENS", "TABLE", "UTF8_TAIL", "Answer", "Ask", "Behaviour", "FakeUpstream", "Seen", "words"]
+__all__ = [
+    "HUGE",
+    "PROMPT_TOKENS",
+    "TABLE",
+    "UTF8_TAIL",
+    "Answer",
+    "Ask",
+    "Behaviour",
+    "FakeUpstream",
+    "RequestRecord",
+    "words",
+]

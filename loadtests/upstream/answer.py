@@ -20,7 +20,7 @@ Cut = Callable[[bytes], Iterator[bytes]]
 
 
 @dataclass
-class Seen:
+class RequestRecord:
     """One request as the fake saw it; times are `time.monotonic()` seconds.
 
     `completed`: the behaviour came to its own end (a `cut` that was cut as planned counts).
@@ -63,7 +63,7 @@ class Answer:
     """One answer in the making. Behaviours set the style first (`newline`, `between`, `cut`), then write."""
 
     ask: Ask
-    seen: Seen
+    record: RequestRecord
     wire: Wire
     tokens: int = 20
     interval_s: float = 0.01
@@ -121,7 +121,7 @@ class Answer:
 
     async def raw(self, data: bytes) -> None:
         """Bytes as they are."""
-        self.seen.bytes_sent += len(data)
+        self.record.bytes_sent += len(data)
         await self.wire.send(data)
 
     async def end(self) -> None:

@@ -35,10 +35,10 @@ def read_ask(body: dict[str, Any]) -> Ask:
     text = next((_text_of(m) for m in reversed(messages) if m.get("role") == "user"), "")
     knobs = dict(_KNOB.findall(text))
     words = [w for w in re.split(r"[+/]", model) if w]
-    named = [w for w in words if w not in ("marks", "echo")]
+    behaviours = [w for w in words if w not in ("marks", "echo")]
     return Ask(
         model=model,
-        behaviour=knobs.get("B") or (named[-1] if named else "ok"),
+        behaviour=knobs.get("B") or (behaviours[-1] if behaviours else "ok"),
         text=text,
         stream=bool(body.get("stream")),
         tokens=int(knobs["T"]) if knobs.get("T", "").isdigit() else None,

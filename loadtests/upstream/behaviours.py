@@ -23,18 +23,18 @@ OPENROUTER_ERROR = {"error": {"code": 502, "message": "Provider disconnected"}}
 # ------------------------------------------------------------------ makers of behaviours
 
 
-def ended(reason: str = "stop", usage: bool = True, done: int = 1) -> Behaviour:
+def with_end(reason: str = "stop", usage: bool = True, done_count: int = 1) -> Behaviour:
     """All tokens, then this end."""
 
     async def behave(answer: Answer) -> None:
         await start(answer)
         await say(answer, 0, answer.tokens)
-        await finish(answer, reason, usage, done)
+        await finish(answer, reason, usage, done_count)
 
     return behave
 
 
-def refused(status: int, message: str, kind: str, code: str, **headers: str) -> Behaviour:
+def refusal(status: int, message: str, kind: str, code: str, **headers: str) -> Behaviour:
     """An error before the first byte of any stream."""
 
     async def behave(answer: Answer) -> None:
@@ -43,7 +43,7 @@ def refused(status: int, message: str, kind: str, code: str, **headers: str) -> 
     return behave
 
 
-def styled(
+def in_style(
     cut: Callable[[bytes], Iterator[bytes]] | None = None, newline: str = "\n", between: bytes = b""
 ) -> Behaviour:
     """The stream of `ok` in unusual bytes."""
@@ -55,7 +55,7 @@ def styled(
     return behave
 
 
-def paced(tokens: int | None, interval_s: float) -> Behaviour:
+def at_pace(tokens: int | None, interval_s: float) -> Behaviour:
     """`ok` at another default speed."""
 
     async def behave(answer: Answer) -> None:
@@ -65,20 +65,20 @@ def paced(tokens: int | None, interval_s: float) -> Behaviour:
     return behave
 
 
-def broken(payload: shapes.Payload, event: str | None = None, done: bool = False) -> Behaviour:
+def with_error(payload: shapes.Payload, event: str | None = None, has_done: bool = False) -> Behaviour:
     """Half the tokens, then an error frame in this shape, then the end of the body."""
 
     async def behave(answer: Answer) -> None:
         await half(answer)
         await answer.frame(payload, event)
-        if done:
+        if has_done:
             await answer.frame("[DONE]")
         await answer.end()
 
     return behave
 
 
-def stopped(how: Callable[[Answer], Awaitable[None]]) -> Behaviour:
+def half_then(how: Callable[[Answer], Awaitable[None]]) -> Behaviour:
     """Half the tokens, then `how`."""
 
     async def behave(answer: Answer) -> None:
@@ -169,7 +169,7 @@ async def multiline_data(answer: Answer) -> None:
         await answer.tick()
         payload = shapes.chunk(answer.ask, {"content": shapes.token(answer.ask, index)})
         await answer.frame(json.dumps(payload, indent=1))
-        answer.seen.tokens_sent += 1
+        answer.record.tokens_sent += 1
     await finish(answer)
 
 
@@ -200,7 +200,7 @@ async def _stream_call(answer: Answer, call: shapes.Payload) -> None:
         await answer.tick()
         piece = {"index": call["index"], "function": {"arguments": arguments[at : at + 5]}}
         await answer.frame(shapes.chunk(answer.ask, {"tool_calls": [piece]}))
-        answer.seen.tokens_sent += 1
+        answer.record.tokens_sent += 1
 
 
 async def reasoning(answer: Answer) -> None:
@@ -219,7 +219,7 @@ async def unknown_fields(answer: Answer) -> None:
         delta = {"content": shapes.token(answer.ask, index), "mood": None, "annotations": [{"kind": 1}]}
         extra = {"service_tier": "default", "x_vendor": {"id": "req_1", "nested": {"deep": [1, 2]}}, "timings": 0.5}
         await answer.frame(shapes.chunk(answer.ask, delta, **extra))
-        answer.seen.tokens_sent += 1
+        answer.record.tokens_sent += 1
     await finish(answer)
 
 
@@ -227,10 +227,10 @@ async def usage_every(answer: Answer) -> None:
     await start(answer)
     for index in range(answer.tokens):
         await answer.tick()
-        answer.seen.tokens_sent += 1
+        answer.record.tokens_sent += 1
         delta = {"content": shapes.token(answer.ask, index)}
-        await answer.frame(shapes.chunk(answer.ask, delta, usage=shapes.usage(answer.seen.tokens_sent)))
-    await answer.frame(shapes.chunk(answer.ask, {}, "stop", usage=shapes.usage(answer.seen.tokens_sent)))
+        await answer.frame(shapes.chunk(answer.ask, delta, usage=shapes.usage(answer.record.tokens_sent)))
+    await answer.frame(shapes.chunk(answer.ask, {}, "stop", usage=shapes.usage(answer.record.tokens_sent)))
     await answer.frame("[DONE]")
     await answer.end()
 
@@ -254,54 +254,58 @@ class Entry:
 
 TABLE: dict[str, Entry] = {
     "ok": Entry(ok, "T words (20) every I µs (10000), finish_reason stop, usage if asked for, [DONE]"),
-    "fast": Entry(paced(None, 0), "ok with no wait between tokens"),
-    "slow": Entry(paced(None, 1.0), "ok with a token a second"),
-    "drip": Entry(styled(cut=single_bytes), "ok, every byte in its own HTTP chunk and write, 1 ms apart"),
+    "fast": Entry(at_pace(None, 0), "ok with no wait between tokens"),
+    "slow": Entry(at_pace(None, 1.0), "ok with a token a second"),
+    "drip": Entry(in_style(cut=single_bytes), "ok, every byte in its own HTTP chunk and write, 1 ms apart"),
     "hang": Entry(hang, "the request is read and never answered", any=True),
     "slow-headers": Entry(slow_headers, "ok, headers after 3 s"),
-    "e400": Entry(refused(400, "Too many tokens", "invalid_request_error", "context_length_exceeded"), "400", any=True),
-    "e401": Entry(refused(401, "Incorrect API key", "invalid_request_error", "invalid_api_key"), "401", any=True),
+    "e400": Entry(refusal(400, "Too many tokens", "invalid_request_error", "context_length_exceeded"), "400", any=True),
+    "e401": Entry(refusal(401, "Incorrect API key", "invalid_request_error", "invalid_api_key"), "401", any=True),
     "e429": Entry(
-        refused(429, "Rate limit reached", "requests", "rate_limit_exceeded", retry_after="7"),
+        refusal(429, "Rate limit reached", "requests", "rate_limit_exceeded", retry_after="7"),
         "429 with retry-after: 7",
         any=True,
     ),
     "e429-bare": Entry(
-        refused(429, "Quota exceeded", "insufficient_quota", "insufficient_quota"), "429, no retry-after", any=True
+        refusal(429, "Quota exceeded", "insufficient_quota", "insufficient_quota"), "429, no retry-after", any=True
     ),
-    "e500": Entry(refused(500, "Internal error", "server_error", "internal_error"), "500", any=True),
-    "e503": Entry(refused(503, "Overloaded", "server_error", "overloaded"), "503", any=True),
+    "e500": Entry(refusal(500, "Internal error", "server_error", "internal_error"), "500", any=True),
+    "e503": Entry(refusal(503, "Overloaded", "server_error", "overloaded"), "503", any=True),
     "html": Entry(html, "200 and a text/html page: a captive portal", any=True),
     "stall-first": Entry(stall_first, "headers, then nothing", any=True),
-    "stall-mid": Entry(stopped(lambda answer: forever()), "half the tokens, then nothing"),
-    "cut": Entry(stopped(Answer.end), "half the tokens, then the regular end of the body: no finish_reason, no [DONE]"),
+    "stall-mid": Entry(half_then(lambda answer: forever()), "half the tokens, then nothing"),
+    "cut": Entry(
+        half_then(Answer.end), "half the tokens, then the regular end of the body: no finish_reason, no [DONE]"
+    ),
     "cut-first": Entry(cut_first, "headers, then the regular end of an empty body"),
-    "cut-hard": Entry(stopped(reset), "half the tokens, then the socket is reset"),
-    "cut-eof": Entry(stopped(hang_up), "half the tokens, then the socket is closed inside the body"),
+    "cut-hard": Entry(half_then(reset), "half the tokens, then the socket is reset"),
+    "cut-eof": Entry(half_then(hang_up), "half the tokens, then the socket is closed inside the body"),
     "cut-midline": Entry(cut_midline, "half the tokens and half of a line, then the regular end of the body"),
     "badjson": Entry(badjson, "half the tokens, a frame of broken JSON, the other half, a regular end"),
-    "error-openai": Entry(broken(OVERLOADED), 'half the tokens, {"error":{message,type,code}}, end of body'),
+    "error-openai": Entry(with_error(OVERLOADED), 'half the tokens, {"error":{message,type,code}}, end of body'),
     "error-openai-first": Entry(error_first, "the same error as the first frame"),
-    "error-vllm": Entry(broken(FLAT_ERROR, done=True), 'half the tokens, {"object":"error",...}, [DONE]'),
+    "error-vllm": Entry(with_error(FLAT_ERROR, has_done=True), 'half the tokens, {"object":"error",...}, [DONE]'),
     "error-openrouter": Entry(
         error_openrouter, 'half the tokens, a chunk with "error" and finish_reason error, [DONE]'
     ),
-    "error-event": Entry(broken({"message": "upstream died"}, event="error"), "half the tokens, an event named error"),
-    "no-done": Entry(ended(done=0), "all tokens and finish_reason, no [DONE]"),
-    "double-done": Entry(ended(done=2), "[DONE] twice"),
-    "no-usage": Entry(ended(usage=False), "no usage, even where it was asked for"),
+    "error-event": Entry(
+        with_error({"message": "upstream died"}, event="error"), "half the tokens, an event named error"
+    ),
+    "no-done": Entry(with_end(done_count=0), "all tokens and finish_reason, no [DONE]"),
+    "double-done": Entry(with_end(done_count=2), "[DONE] twice"),
+    "no-usage": Entry(with_end(usage=False), "no usage, even where it was asked for"),
     "usage-every": Entry(usage_every, "usage so far in every chunk, none of its own"),
     "huge": Entry(huge, "one token of a million bytes in the middle"),
     "utf8-split": Entry(utf8_split, f"every word followed by {UTF8_TAIL}, each character split over two writes"),
-    "crlf": Entry(styled(newline="\r\n"), "lines end in CR LF"),
-    "cr": Entry(styled(newline="\r"), "lines end in CR alone"),
-    "comments": Entry(styled(between=b": OPENROUTER PROCESSING\n\n"), "a comment after every frame"),
+    "crlf": Entry(in_style(newline="\r\n"), "lines end in CR LF"),
+    "cr": Entry(in_style(newline="\r"), "lines end in CR alone"),
+    "comments": Entry(in_style(between=b": OPENROUTER PROCESSING\n\n"), "a comment after every frame"),
     "multiline-data": Entry(multiline_data, "each JSON object spread over several data: lines"),
     "tools": Entry(tools(1), "a tool call, arguments in pieces, finish_reason tool_calls; after its result, ok"),
     "tools-2": Entry(tools(2), "two parallel tool calls"),
     "reasoning": Entry(reasoning, "5 reasoning_content deltas (r0 r1 ...) before the words"),
     "unknown-fields": Entry(unknown_fields, "fields nobody has heard of, in the chunk and in its delta"),
-    "finish-length": Entry(ended("length"), "finish_reason length"),
-    "finish-filter": Entry(ended("content_filter"), "finish_reason content_filter"),
+    "finish-length": Entry(with_end("length"), "finish_reason length"),
+    "finish-filter": Entry(with_end("content_filter"), "finish_reason content_filter"),
     "empty": Entry(empty, "finish at once, no token"),
 }

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from loadtests.upstream import shapes
-from loadtests.upstream.answer import JSON, Answer, Seen, set_linger
+from loadtests.upstream.answer import JSON, Answer, RequestRecord, set_linger
 from loadtests.upstream.ask import Ask, read_ask
 from loadtests.upstream.behaviours import TABLE, Behaviour
 from loadtests.upstream.unary import answer_unary
@@ -30,7 +30,7 @@ class FakeUpstream:
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0, default: str | None = None) -> None:
         self.host, self.port, self.default = host, port, default
-        self.requests: list[Seen] = []
+        self.requests: list[RequestRecord] = []
         self._scripts: dict[str, list[Script]] = {}
         self._connections: set[_Connection] = set()
         self._server: asyncio.Server | None = None
@@ -41,9 +41,9 @@ class FakeUpstream:
         return f"http://{self.host}:{self.port}/v1"
 
     @property
-    def open_requests(self) -> list[Seen]:
+    def open_requests(self) -> list[RequestRecord]:
         """Requests whose answer has not ended and whose client is still there."""
-        return [seen for seen in self.requests if seen.open]
+        return [record for record in self.requests if record.open]
 
     @property
     def models(self) -> list[str]:
@@ -58,7 +58,7 @@ class FakeUpstream:
         steps = [behaviour] if isinstance(behaviour, str) or callable(behaviour) else list(behaviour)
         self._scripts[name] = steps
 
-    async def received(self, count: int = 1, timeout_s: float = 5) -> list[Seen]:
+    async def received(self, count: int = 1, timeout_s: float = 5) -> list[RequestRecord]:
         """Wait until that many chat requests have arrived."""
         await self._until(lambda: len(self.requests) >= count, timeout_s)
         return self.requests
@@ -67,9 +67,9 @@ class FakeUpstream:
         """Wait until no request is open; TimeoutError says which ones are."""
         await self._until(lambda: not self.open_requests, timeout_s)
 
-    async def _until(self, met: Callable[[], bool], timeout_s: float) -> None:
+    async def _until(self, condition: Callable[[], bool], timeout_s: float) -> None:
         end = time.monotonic() + timeout_s
-        while not met():
+        while not condition():
             if time.monotonic() > end:
                 raise TimeoutError(f"after {timeout_s} s: {len(self.requests)} requests, open: {self.open_requests}")
             await asyncio.sleep(0.002)
@@ -90,7 +90,7 @@ class FakeUpstream:
             connection.transport.abort()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._server.wait_closed()
-        failures = [seen.failure for seen in self.requests if seen.failure is not None]
+        failures = [record.failure for record in self.requests if record.failure is not None]
         if failures and error is None:
             raise failures[0]
 
@@ -123,10 +123,10 @@ class FakeUpstream:
             [{**{f: getattr(s, f) for f in fields}, "model": (s.body or {}).get("model")} for s in self.requests]
         )
 
-    def joined(self, connection: "_Connection") -> None:
+    def add_connection(self, connection: "_Connection") -> None:
         self._connections.add(connection)
 
-    def left(self, connection: "_Connection") -> None:
+    def remove_connection(self, connection: "_Connection") -> None:
         self._connections.discard(connection)
 
 
@@ -142,14 +142,14 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        self.server.joined(self)
+        self.server.add_connection(self)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         self._next()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.server.left(self)
+        self.server.remove_connection(self)
         self._room.set()
         if self.task:
             self.task.cancel()
@@ -184,31 +184,31 @@ class _Connection(asyncio.Protocol):
             return
         self._buffer = rest[length:]
         method, path, _ = first.split(" ", 2)
-        seen = Seen(method, path, headers, _json(rest[:length]), time.monotonic())
-        self.task = asyncio.get_running_loop().create_task(self._run(seen))
+        record = RequestRecord(method, path, headers, _json(rest[:length]), time.monotonic())
+        self.task = asyncio.get_running_loop().create_task(self._run(record))
 
-    async def _run(self, seen: Seen) -> None:
+    async def _run(self, record: RequestRecord) -> None:
         try:
-            await self._answer(seen)
-            seen.completed = True
+            await self._answer(record)
+            record.completed = True
         except asyncio.CancelledError:
-            seen.left_at = time.monotonic()
+            record.left_at = time.monotonic()
         except Exception as err:  # a fault in a behaviour is a fault of the test: shown when the fake is closed
-            seen.failure = err
+            record.failure = err
             self.transport.abort()
         finally:
-            seen.closed_at = time.monotonic()
+            record.closed_at = time.monotonic()
             self.task = None
-        if seen.headers.get("connection") == "close":
+        if record.headers.get("connection") == "close":
             self.transport.close()
         elif not self.transport.is_closing():
             self._next()
 
-    async def _answer(self, seen: Seen) -> None:
-        ask = read_ask(seen.body or {})
-        answer = Answer(ask, seen, self)
-        path = seen.path.partition("?")[0]
-        if path.endswith("/chat/completions") and seen.method == "POST":
+    async def _answer(self, record: RequestRecord) -> None:
+        ask = read_ask(record.body or {})
+        answer = Answer(ask, record, self)
+        path = record.path.partition("?")[0]
+        if path.endswith("/chat/completions") and record.method == "POST":
             await self._complete(answer)
         elif path.endswith("/models"):
             models = [
@@ -221,10 +221,10 @@ class _Connection(asyncio.Protocol):
             await answer.whole(404, JSON, json.dumps(shapes.error(f"No route {path}", "invalid_request_error", None)))
 
     async def _complete(self, answer: Answer) -> None:
-        seen, ask = answer.seen, answer.ask
-        seen.ask = ask
-        self.server.requests.append(seen)
-        if "transfer-encoding" in seen.headers or seen.body is None:
+        record, ask = answer.record, answer.ask
+        record.ask = ask
+        self.server.requests.append(record)
+        if "transfer-encoding" in record.headers or record.body is None:
             await answer.whole(411, JSON, json.dumps(shapes.error("JSON body with length needed", "fake", None)))
             return
         behave = self.server.choose(ask)

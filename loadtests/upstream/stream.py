@@ -23,7 +23,7 @@ async def say(answer: Answer, first: int, stop: int, tail: str = "") -> None:
     for index in range(first, stop):
         await answer.tick()
         await answer.frame(shapes.chunk(answer.ask, {"content": shapes.token(answer.ask, index) + tail}))
-        answer.seen.tokens_sent += 1
+        answer.record.tokens_sent += 1
 
 
 async def half(answer: Answer) -> None:
@@ -32,12 +32,12 @@ async def half(answer: Answer) -> None:
     await say(answer, 0, answer.tokens // 2)
 
 
-async def finish(answer: Answer, reason: str = "stop", usage: bool = True, done: int = 1) -> None:
+async def finish(answer: Answer, reason: str = "stop", usage: bool = True, done_count: int = 1) -> None:
     """The end: finish_reason, usage when it was asked for, [DONE], end of body."""
     await answer.frame(shapes.chunk(answer.ask, {}, reason))
     if usage and answer.ask.include_usage:
-        await answer.frame(shapes.usage_chunk(answer.ask, answer.seen.tokens_sent))
-    for _ in range(done):
+        await answer.frame(shapes.usage_chunk(answer.ask, answer.record.tokens_sent))
+    for _ in range(done_count):
         await answer.frame("[DONE]")
     await answer.end()
 

@@ -47,7 +47,7 @@ async def _completion(answer: Answer, name: str) -> shapes.Payload:
     message, reason, count = _message(answer, name)
     answer.pace(interval_s={"slow": 1.0, "fast": 0.0}.get(name, 0.01))
     await asyncio.sleep(count * answer.interval_s + (3 if name == "slow-headers" else 0))
-    answer.seen.tokens_sent = count
+    answer.record.tokens_sent = count
     payload = shapes.completion(answer.ask, message, reason, count)
     if name == "no-usage":
         del payload["usage"]

@@ -24,9 +24,9 @@ def options(environment: Environment) -> Namespace:
 
 def token_of(environment: Environment) -> str:
     """The next of the tokens, empty where there are none: users of one process take them in turn."""
-    asked = options(environment)
-    tokens = Path(asked.tokens_file).read_text().split() if asked.tokens_file else []
-    return tokens[next(_turn) % len(tokens)] if tokens else asked.token
+    arguments = options(environment)
+    tokens = Path(arguments.tokens_file).read_text().split() if arguments.tokens_file else []
+    return tokens[next(_turn) % len(tokens)] if tokens else arguments.token
 
 
 def origin_of(environment: Environment) -> Origin:
@@ -37,11 +37,11 @@ def origin_of(environment: Environment) -> Origin:
 def blame(environment: Environment, doing: str, reply: Reply) -> None:
     """Notes the fault behind a status that should have been 200, and waits as long as the gateway asks for."""
     kinds = {401: Fault.UNAUTHORIZED, 403: Fault.UNAUTHORIZED, 429: Fault.REFUSED, 503: Fault.REFUSED}
-    fault(environment, kinds.get(reply.status, Fault.ERROR), f"{doing}: {reply.status} {_said(reply)}")
+    fault(environment, kinds.get(reply.status, Fault.ERROR), f"{doing}: {reply.status} {_reason_in(reply)}")
     gevent.sleep(min(PATIENCE_S, max(1.0, reply.retry_after_s)))
 
 
-def _said(reply: Reply) -> str:
+def _reason_in(reply: Reply) -> str:
     """The heart of a problem document, or the beginning of whatever else came."""
     try:
         problem = reply.json()

@@ -36,20 +36,20 @@ class StreamedAnswer:
     `asked`: how many tokens the model was asked for; counts only when they carry marks.
     """
 
-    asked: int = 0
+    expected_tokens: int = 0
     events: list[tuple[str, str]] = field(default_factory=list)
     tokens: list[Token] = field(default_factory=list)
     terminal: str = ""
     ended_s: float = 0.0
     """When the terminal event came."""
-    done: bool = False
+    is_done: bool = False
     leaving: bool = False
     """The gateway has said that it drains: an end without an end is no fault then."""
     _offset: int = 0
     _run: str = ""
     _marks: int = 0
-    _returned: bool = False
-    _replayed: bool = False
+    _has_returned: bool = False
+    _has_replayed: bool = False
     """This connection brings what was here before; said once."""
 
     @property
@@ -59,16 +59,16 @@ class StreamedAnswer:
 
     def come_back(self) -> None:
         """The next event is the first of a new connection."""
-        self._returned, self._replayed, self.leaving = True, False, False
+        self._has_returned, self._has_replayed, self.leaving = True, False, False
 
     def take(self, event: Event, now_s: float) -> list[Finding]:
         """One event, and what is wrong with it. ValueError when its data is no JSON object."""
-        if self.done:
+        if self.is_done:
             return [Finding(Fault.DOUBLED, f"{event.data[:80]!r} after {DONE}")]
         if event.data == DONE:
-            self.done = True
-            missing = Finding(Fault.NO_END, f"{DONE} came without any of {', '.join(TERMINAL)}")
-            return [] if self.terminal else [missing]
+            self.is_done = True
+            finding = Finding(Fault.NO_END, f"{DONE} came without any of {', '.join(TERMINAL)}")
+            return [] if self.terminal else [finding]
         chunk = json.loads(event.data)
         if not isinstance(chunk, dict):
             raise ValueError(f"a chunk is a JSON object, and this is {event.data[:80]!r}")
@@ -76,7 +76,7 @@ class StreamedAnswer:
             self.leaving |= chunk["type"] == "data-drain"
             return []
         findings, fresh = self._place(event)
-        self._returned = False
+        self._has_returned = False
         if fresh:
             self.events.append((event.id, event.data))
             findings += self._read(chunk, now_s)
@@ -97,14 +97,14 @@ class StreamedAnswer:
         findings: list[Finding] = []
         if self._run and offset > self._offset + 1:
             findings.append(Finding(Fault.LOST, f"{event.id} came right after {self.cursor}"))
-        self._run, self._offset, self._replayed = run, offset, False
+        self._run, self._offset, self._has_replayed = run, offset, False
         return findings, True
 
     def _repeated(self, cursor: str) -> list[Finding]:
-        if self._replayed:
+        if self._has_replayed:
             return []
-        self._replayed = self._returned
-        kind = Fault.NO_RESUME if self._returned else Fault.DOUBLED
+        self._has_replayed = self._has_returned
+        kind = Fault.NO_RESUME if self._has_returned else Fault.DOUBLED
         return [Finding(kind, f"{cursor} came after {self.cursor}")]
 
     def _read(self, chunk: dict[str, Any], now_s: float) -> list[Finding]:
@@ -118,12 +118,12 @@ class StreamedAnswer:
         self.terminal, self.ended_s = kind, now_s
         if kind == "error":
             return [Finding(Fault.ERROR, f"an answer ended in an error: {chunk.get('errorText')!r}")]
-        if kind == "finish" and self._marks and self._marks < self.asked:
-            return [Finding(Fault.LOST, f"an answer finished after {self._marks} of {self.asked} tokens")]
+        if kind == "finish" and self._marks and self._marks < self.expected_tokens:
+            return [Finding(Fault.LOST, f"an answer finished after {self._marks} of {self.expected_tokens} tokens")]
         return []
 
     def _tokens(self, delta: str, now_s: float) -> Iterator[Finding]:
-        marks = [(int(number), int(made)) for number, made in _MARK.findall(delta)]
+        marks = [(int(number), int(time_ms)) for number, time_ms in _MARK.findall(delta)]
         for number, made_ns in marks:
             self.tokens.append(Token(now_s, made_ns / 1e9))
             if number > self._marks:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from loadtests.bench.audio.client import Message, SpokenSegment
-from loadtests.bench.audio.words import TimedWord, WordTally, delays, settled, timed
+from loadtests.bench.audio.words import TimedWord, WordTally, delays, settle_times, timed_words
 from loadtests.users.fault import Fault, Finding
 
 FULL = frozenset({"overloaded", "draining", "log_unavailable"})
@@ -32,7 +32,7 @@ class AudioSession:
     name: str = ""
     """The server's, from its first `ready`."""
     cursor: str = ""
-    acknowledged: int = 0
+    acked_samples: int = 0
     """Samples that need not be sent again."""
     findings: list[Finding] = field(default_factory=list[Finding])
     measures: list[AudioMeasure] = field(default_factory=list[AudioMeasure])
@@ -44,8 +44,8 @@ class AudioSession:
     _segments: dict[int, SpokenSegment] = field(default_factory=dict[int, SpokenSegment])
     _finals: list[Message] = field(default_factory=list[Message])
     _began: list[float] = field(default_factory=list[float])
-    _ended: list[float] = field(default_factory=list[float])
-    _untimed: set[int] = field(default_factory=set[int])
+    _speech_ends: list[float] = field(default_factory=list[float])
+    _cut_segments: set[int] = field(default_factory=set[int])
     """Segments that a cut fell into."""
 
     @property
@@ -56,12 +56,12 @@ class AudioSession:
         """The connection is gone. A segment that is open may be heard anew, by another process, and read otherwise."""
         self._is_new_connection = True
         self._began.clear()
-        self._ended.clear()
+        self._speech_ends.clear()
         for number, segment in self._segments.items():
             if segment.final is None:
                 segment.stable.clear()
-                self._untimed.add(number)
-        self._untimed.add(len(self._finals))
+                self._cut_segments.add(number)
+        self._cut_segments.add(len(self._finals))
 
     def hear(self, message: Message, at_s: float) -> None:
         """One message, at that time."""
@@ -72,7 +72,7 @@ class AudioSession:
             case "speech_started":
                 self._began.append(message["at"])
             case "speech_stopped":
-                self._ended.append(message["at"])
+                self._speech_ends.append(message["at"])
             case "partial":
                 self._partial(message, at_s)
             case "final":
@@ -118,25 +118,25 @@ class AudioSession:
         elif ready["session"] != self.name:
             self._find(Fault.NO_RESUME, f"came back and was given the new session {ready['session']}")
             self.is_refused = True
-        elif ready["resumeFrom"] < self.acknowledged:
-            asked = f"asked for audio from sample {ready['resumeFrom']} on"
-            self._find(Fault.NO_RESUME, f"{asked}, though all before {self.acknowledged} was acknowledged")
+        elif ready["resumeFrom"] < self.acked_samples:
+            sentence = f"asked for audio from sample {ready['resumeFrom']} on"
+            self._find(Fault.NO_RESUME, f"{sentence}, though all before {self.acked_samples} was acknowledged")
         self.cursor = self.cursor or ready["cursor"]
 
     def _acknowledge(self, samples: int) -> None:
-        if samples < self.acknowledged:
-            self._find(Fault.OUT_OF_ORDER, f"acknowledged {samples} samples after {self.acknowledged}")
-        self.acknowledged = max(self.acknowledged, samples)
+        if samples < self.acked_samples:
+            self._find(Fault.OUT_OF_ORDER, f"acknowledged {samples} samples after {self.acked_samples}")
+        self.acked_samples = max(self.acked_samples, samples)
 
     def _partial(self, message: Message, at_s: float) -> None:
         number, stable = message["segment"], message["stable"]
         segment = self._segments.setdefault(number, SpokenSegment())
         if segment.final is not None:
             self._find(Fault.OUT_OF_ORDER, f"a partial of segment {number} came after its final")
-        known = segment.stable[-1].word if segment.stable else ""
-        if not _begins(stable, known):
+        before = segment.stable[-1].word if segment.stable else ""
+        if not _begins(stable, before):
             self._find(
-                Fault.DIFFERENT, f"stable words of segment {number} were taken back: {known!r} became {stable!r}"
+                Fault.DIFFERENT, f"stable words of segment {number} were taken back: {before!r} became {stable!r}"
             )
         segment.stable.append(TimedWord(stable, at_s))
         if segment.shown_at_s is None and message["text"]:
@@ -155,18 +155,18 @@ class AudioSession:
             )
         segment.final = TimedWord(message["text"], at_s)
         self._finals.append(message)
-        if number not in self._untimed:
+        if number not in self._cut_segments:
             self._time(segment, message, at_s)
 
     def _time(self, segment: SpokenSegment, final: Message, at_s: float) -> None:
         began = _within(self._began, final)
         if began is not None and segment.shown_at_s is not None:
             self._measure("first partial", segment.shown_at_s - began)
-        ended = _within(self._ended, final)
-        if ended is not None:
-            self._measure("final", at_s - ended)
-        reference = timed((word["text"], word["end"]) for word in final.get("words") or [])
-        for delay in delays(settled(segment.stable, TimedWord(final["text"], at_s)), reference):
+        speech_end = _within(self._speech_ends, final)
+        if speech_end is not None:
+            self._measure("final", at_s - speech_end)
+        reference = timed_words((word["text"], word["end"]) for word in final.get("words") or [])
+        for delay in delays(settle_times(segment.stable, TimedWord(final["text"], at_s)), reference):
             self._measure("stable word", delay.seconds)
 
     def _measure(self, name: str, seconds: float) -> None:
@@ -180,10 +180,10 @@ class AudioSession:
         self._find(fault, f"{code}: {error['message']}")
         self.is_refused = True
 
-    def _end(self, done: Message) -> None:
+    def _end(self, message: Message) -> None:
         self.is_done = True
-        if done["segments"] != len(self._finals):
-            self._find(Fault.LOST, f"{len(self._finals)} finals came of {done['segments']}")
+        if message["segments"] != len(self._finals):
+            self._find(Fault.LOST, f"{len(self._finals)} finals came of {message['segments']}")
 
 
 def _within(times: Sequence[float], final: Message) -> float | None:

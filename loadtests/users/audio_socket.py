@@ -62,19 +62,19 @@ class AudioSocket:
         headers = {"authorization": f"Bearer {token}"} if token else {}
         checks = {"cert_reqs": ssl.CERT_NONE, "check_hostname": False} if insecure else {}
         try:
-            opened = websocket.create_connection(
+            connection = websocket.create_connection(
                 self._url, CONNECT_S, header=headers, subprotocols=[PROTOCOL], sslopt=checks, suppress_origin=True
             )
         except WebSocketBadStatusException as err:
-            raise _refused(err) from err
+            raise _not_connected(err) from err
         except (OSError, *GONE) as err:
             raise NotConnected(
                 Fault.UNREACHABLE, f"{self._url.partition('?')[0]}: {err or type(err).__name__}"
             ) from err
         except WebSocketException as err:
             raise NotConnected(Fault.ERROR, f"the handshake of /api/audio was not answered as one: {err}") from err
-        opened.settimeout(SILENCE_S)
-        return opened
+        connection.settimeout(SILENCE_S)
+        return connection
 
     def messages(self) -> Iterator[Message]:
         """Until it is closed, by whichever side, or nothing came for SILENCE_S."""
@@ -119,13 +119,13 @@ class AudioSocket:
         self._socket.shutdown()
 
 
-def _refused(err: WebSocketBadStatusException) -> NotConnected:
+def _not_connected(err: WebSocketBadStatusException) -> NotConnected:
     """What the status of a handshake means."""
     meaning = STATUSES.get(err.status_code, Fault.ERROR)
-    return NotConnected(meaning, f"the handshake of /api/audio: {err.status_code} {_said(err.resp_body or b'')}")
+    return NotConnected(meaning, f"the handshake of /api/audio: {err.status_code} {_reason_in(err.resp_body or b'')}")
 
 
-def _said(body: bytes) -> str:
+def _reason_in(body: bytes) -> str:
     """The heart of a problem document, or the beginning of whatever else came."""
     try:
         problem = json.loads(body)

@@ -19,7 +19,7 @@ from loadtests.users.audio_session import AudioSession, Message
 from loadtests.users.audio_socket import AudioSocket, NotConnected
 from loadtests.users.fault import Fault
 from loadtests.users.speech import BYTES_PER_S, Speech
-from loadtests.users.verdict import fault, measured
+from loadtests.users.verdict import fault, note_measure
 
 LANE = "audio"
 ENDING = (STATE_STOPPING, STATE_CLEANUP, STATE_STOPPED)
@@ -88,11 +88,11 @@ class Speaker:
         session = self._session
         query = {"session": session.name, "cursor": session.cursor} if session.name else {}
         host = self._environment.host or ""
-        for left in reversed(range(RETRIES if query else 1)):
+        for tries_left in reversed(range(RETRIES if query else 1)):
             try:
                 return AudioSocket(host, query, self._token, insecure=self._options.insecure)
             except NotConnected as err:
-                if left and err.fault in (Fault.UNREACHABLE, Fault.REFUSED):
+                if tries_left and err.fault in (Fault.UNREACHABLE, Fault.REFUSED):
                     gevent.sleep(RETRY_S)
                     continue
                 fault(self._environment, err.fault, str(err))
@@ -106,7 +106,7 @@ class Speaker:
         listener = AudioListener(socket, self._hear)
         try:
             if listener.is_ready(READY_S) and not self._session.is_refused:
-                measured(self._environment, LANE, measure, (time.monotonic() - asked_at) * 1000)
+                note_measure(self._environment, LANE, measure, (time.monotonic() - asked_at) * 1000)
                 self._began = self._began or time.monotonic()
                 self._play(socket, listener)
                 listener.finish(END_S)
@@ -166,6 +166,6 @@ class Speaker:
         for finding in session.findings:
             fault(self._environment, *finding)
         for measure in session.measures:
-            measured(self._environment, LANE, *measure)
+            note_measure(self._environment, LANE, *measure)
         session.findings.clear()
         session.measures.clear()

@@ -46,8 +46,8 @@ def held_back(tokens: list[Token], waited_s: float) -> bool | None:
 
 
 def _was_held(burst: list[Token]) -> bool:
-    made = [token.made_s for token in burst if token.made_s is not None]
-    return len(made) >= MIN_TOKENS and made[-1] - made[0] >= HELD_S
+    times_s = [token.made_s for token in burst if token.made_s is not None]
+    return len(times_s) >= MIN_TOKENS and times_s[-1] - times_s[0] >= HELD_S
 
 
 def _bursts(tokens: list[Token]) -> list[list[Token]]:
@@ -63,11 +63,11 @@ class Buffering:
     """The answers of one process: `judge` says whether the newest makes it certain."""
 
     def __init__(self) -> None:
-        self.judged = 0
-        self.held = 0
+        self.judged_count = 0
+        self.held_count = 0
 
-    def judge(self, held: bool | None) -> bool:
+    def judge(self, is_held: bool | None) -> bool:
         """Takes one answer; True when it was held back, like most of at least MIN_ANSWERS."""
-        self.judged += held is not None
-        self.held += bool(held)
-        return bool(held) and self.judged >= MIN_ANSWERS and self.held >= self.judged * MOST
+        self.judged_count += is_held is not None
+        self.held_count += bool(is_held)
+        return bool(is_held) and self.judged_count >= MIN_ANSWERS and self.held_count >= self.judged_count * MOST

@@ -60,12 +60,12 @@ class ChatUser(User):
         )
 
     def _plan(self) -> Plan:
-        asked = options(self.environment)
+        arguments = options(self.environment)
         early = random.randint(1, TOKENS.start // 2)
-        if random.random() < asked.stop:  # and not cut, so that what is measured is the stop
+        if random.random() < arguments.stop:  # and not cut, so that what is measured is the stop
             return Plan(stop_after=early)
         second = early if random.random() < SECOND_READER else 0
-        return Plan(asked.cut, cut_within_bytes=self.answer_bytes, second_after=second)
+        return Plan(arguments.cut, cut_within_bytes=self.answer_bytes, second_after=second)
 
     def _judge(self, exchange: Exchange) -> None:
         self.answer_bytes = exchange.received_bytes
@@ -74,9 +74,11 @@ class ChatUser(User):
         tokens = exchange.answer.tokens
         if _buffering.judge(held_back(tokens, exchange.waited_s)):
             first, last = (tokens[at].arrived_s - exchange.asked_s for at in (0, -1))
-            told = f"{len(tokens)} tokens came from {first:.2f} s to {last:.2f} s after the question, in bursts"
+            evidence = f"{len(tokens)} tokens came from {first:.2f} s to {last:.2f} s after the question, in bursts"
             fault(
-                self.environment, Fault.BUFFERED, f"{told}, and so did {_buffering.held} of {_buffering.judged} answers"
+                self.environment,
+                Fault.BUFFERED,
+                f"{evidence}, and so did {_buffering.held_count} of {_buffering.judged_count} answers",
             )
 
     def _delete(self) -> None:

@@ -12,7 +12,7 @@ from loadtests.users.origin import CutOff, Origin, Stream, Unreachable
 from loadtests.users.pulse import LATE_S
 from loadtests.users.question import Question
 from loadtests.users.sse import Event, SseParser
-from loadtests.users.verdict import fault, late_since, measured
+from loadtests.users.verdict import fault, late_since, note_measure
 
 STOP_S = 1.0
 """Within this the readers of a stopped answer see its end, or it is too slow."""
@@ -48,18 +48,18 @@ class Device:
 
     def _compare(self, stream: Stream, asked_s: float) -> None:
         stream.wait(SILENCE_S)
-        parser, seen = SseParser(), list[tuple[str, str]]()
+        parser, events = SseParser(), list[tuple[str, str]]()
         while data := stream.read():
             for event in parser.feed(data):
                 if not isinstance(event, Event) or event.data == DONE:
                     continue
                 if not event.id:  # the gateway says that it leaves
                     return
-                if not seen:
-                    measured(self.environment, "chat", "second reader", (time.monotonic() - asked_s) * 1000)
-                seen.append((event.id, event.data))
-        if self._ended():
-            for kind, detail in compare(self.answer.events, seen):
+                if not events:
+                    note_measure(self.environment, "chat", "second reader", (time.monotonic() - asked_s) * 1000)
+                events.append((event.id, event.data))
+        if self._await_end():
+            for kind, detail in compare(self.answer.events, events):
                 self._note(kind, detail)
 
     def stop(self) -> None:
@@ -79,15 +79,15 @@ class Device:
 
     def _judge(self, asked_s: float) -> None:
         """An answer that came to its own end soon after the stop may have been over when that arrived."""
-        if not self._ended():
+        if not self._await_end():
             self._note(Fault.STOP_IGNORED, f"no end within {PATIENCE_S:g} s of a stop")
         elif self.answer.terminal == "abort":
             took_s = self.answer.ended_s - asked_s
-            measured(self.environment, "chat", "stop", took_s * 1000)
+            note_measure(self.environment, "chat", "stop", took_s * 1000)
             if took_s > STOP_S and late_since(self.environment, asked_s) < LATE_S:
                 self._note(Fault.SLOW_STOP, f"`abort` came {took_s:.2f} s after the stop")
 
-    def _ended(self) -> bool:
+    def _await_end(self) -> bool:
         """Waits for the first reader to come to the end."""
         until_s = time.monotonic() + PATIENCE_S
         while not self.answer.terminal and time.monotonic() < until_s:

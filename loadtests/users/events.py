@@ -39,8 +39,8 @@ class EventsUser(User):
     def on_start(self) -> None:
         self.origin = origin_of(self.environment)
         self.streams = Group()
-        asked = options(self.environment)
-        topics = [QUIET, *(random.choice(TOPICS) for _ in range(asked.listeners - 1))]
+        arguments = options(self.environment)
+        topics = [QUIET, *(random.choice(TOPICS) for _ in range(arguments.listeners - 1))]
         self.listeners = [Listener(self.environment, self.origin, topic) for topic in topics]
         for listener in self.listeners:
             self.streams.spawn(listener.run)
@@ -64,8 +64,8 @@ class EventsUser(User):
             if listener.since_s != began_s or late_since(self.environment, asked_s) > LATE_S:
                 return
             if time.monotonic() > asked_s + CATCH_UP_S:
-                told = f"{CATCH_UP_S:g} s after {listener.topic} had {stands} a reader of it was still at"
-                fault(self.environment, Fault.LOST, f"{told} {listener.followed.cursor}")
+                evidence = f"{CATCH_UP_S:g} s after {listener.topic} had {stands} a reader of it was still at"
+                fault(self.environment, Fault.LOST, f"{evidence} {listener.record.cursor}")
                 return
             gevent.sleep(TICK_S)
 

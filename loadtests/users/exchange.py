@@ -14,7 +14,7 @@ from loadtests.users.fault import Fault, Finding
 from loadtests.users.origin import CutOff, Origin, Stream, Unreachable
 from loadtests.users.question import Plan, Question
 from loadtests.users.sse import Event, SseParser
-from loadtests.users.verdict import fault, measured
+from loadtests.users.verdict import fault, note_measure
 
 SILENCE_S = 30.0
 """Twice the time after which a gateway pings."""
@@ -50,16 +50,16 @@ class Exchange:
     @property
     def whole(self) -> bool:
         """It came over one connection, to the end that the model gave it."""
-        return self.connections == 1 and self.answer.terminal == "finish" and self.answer.done
+        return self.connections == 1 and self.answer.terminal == "finish" and self.answer.is_done
 
     def run(self) -> None:
         try:
-            while not (self.answer.done or self.given_up):
+            while not (self.answer.is_done or self.given_up):
                 self._connect()
-                if self.connections == MAX_CONNECTIONS and not self.answer.done:
+                if self.connections == MAX_CONNECTIONS and not self.answer.is_done:
                     self._give_up(Fault.NO_END, f"no end after {MAX_CONNECTIONS} connections")
             if self.whole:
-                self._measured("whole answer", self.asked_s)
+                self._measure("whole answer", self.asked_s)
             self._others.join(timeout=SILENCE_S)
         finally:
             self._others.kill()
@@ -72,13 +72,13 @@ class Exchange:
                 if stream.streams:
                     self._follow(stream)
                 else:
-                    self._refused(stream)
+                    self._note_refusal(stream)
         except Unreachable as err:
             self._give_up(Fault.UNREACHABLE, str(err))
         except TimeoutError:
             self._note(Finding(Fault.NO_PING, f"{SILENCE_S:g} s of silence after {self.answer.cursor or 'the head'}"))
         except CutOff as err:
-            self._broken(str(err))
+            self._note_break(str(err))
         except ValueError as err:
             self._give_up(Fault.ERROR, str(err))
         if self.connections == 1:
@@ -95,21 +95,21 @@ class Exchange:
         if self.connections == 1:
             self.waited_s = time.monotonic() - self.asked_s
         stream.wait(SILENCE_S)
-        parser, left = SseParser(), self.plan.cut_after()
+        parser, bytes_left = SseParser(), self.plan.cut_after()
         while data := stream.read():
             self.received_bytes += len(data)
-            if left is not None:
-                data, left = data[:left], left - len(data)
+            if bytes_left is not None:
+                data, bytes_left = data[:bytes_left], bytes_left - len(data)
             for item in parser.feed(data):
                 if isinstance(item, Event):
                     self._take(item)
-            if self.answer.done or self.given_up:
+            if self.answer.is_done or self.given_up:
                 return
-            if left is not None and left <= 0:
+            if bytes_left is not None and bytes_left <= 0:
                 stream.cut()
                 gevent.sleep(random.uniform(0, AWAY_S))
                 return
-        self._broken("the body ended")
+        self._note_break("the body ended")
 
     def _take(self, event: Event) -> None:
         now_s, events, tokens = time.monotonic(), len(self.answer.events), len(self.answer.tokens)
@@ -120,7 +120,7 @@ class Exchange:
         if len(self.answer.events) > events:
             self._fresh += 1
             if self._fresh == 1 and self.connections > 1:
-                self._measured("resume gap", self._since_s)
+                self._measure("resume gap", self._since_s)
         if len(self.answer.tokens) > tokens:
             self._token(tokens)
 
@@ -131,13 +131,13 @@ class Exchange:
             name, since_s = (
                 ("between tokens", tokens[before - 1].arrived_s) if before else ("first token", self.asked_s)
             )
-            self._measured(name, since_s)
+            self._measure(name, since_s)
         if before < self.plan.stop_after <= len(tokens):
             self._others.spawn(self._device.stop)
         if before < self.plan.second_after <= len(tokens):
             self._others.spawn(self._device.read_along)
 
-    def _refused(self, stream: Stream) -> None:
+    def _note_refusal(self, stream: Stream) -> None:
         """The answer is no stream."""
         reply = stream.reply()
         if reply.status == 204 and self.answer.cursor:
@@ -148,7 +148,7 @@ class Exchange:
             self.given_up = True
             blame(self.environment, "a question" if self.connections == 1 else "coming back to an answer", reply)
 
-    def _broken(self, how: str) -> None:
+    def _note_break(self, how: str) -> None:
         """The connection ended before the answer did; a gateway that leaves says so first."""
         if not self.answer.leaving:
             after = self.answer.cursor or "the head"
@@ -163,5 +163,5 @@ class Exchange:
         for kind, detail in findings:
             fault(self.environment, kind, f"chat {self.question.chat_id}: {detail}")
 
-    def _measured(self, name: str, since_s: float) -> None:
-        measured(self.environment, "chat", name, (time.monotonic() - since_s) * 1000)
+    def _measure(self, name: str, since_s: float) -> None:
+        note_measure(self.environment, "chat", name, (time.monotonic() - since_s) * 1000)

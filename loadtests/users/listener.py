@@ -9,10 +9,10 @@ from locust.env import Environment
 
 from loadtests.users.access import blame, options
 from loadtests.users.fault import Fault, Finding
-from loadtests.users.followed import Followed
 from loadtests.users.origin import CutOff, Origin, Stream, Unanswered, Unreachable
 from loadtests.users.sse import Event, SseParser
-from loadtests.users.verdict import fault, late_since, measured
+from loadtests.users.topic_record import TopicRecord
+from loadtests.users.verdict import fault, late_since, note_measure
 
 HELLO_S = 5.0
 """`hello` comes at once; when not a byte came in this time, something holds it."""
@@ -39,12 +39,12 @@ class Listener:
         self.environment = environment
         self.origin = origin
         self.topic = topic
-        self.followed = Followed()
+        self.record = TopicRecord()
         self.since_s = 0.0
         """When its newest connection began."""
-        self._unanswered = 0
+        self._unanswered_count = 0
         """In a row, by a gateway that is well."""
-        self._begun = False
+        self._has_begun = False
         """A byte of the body has come over this connection."""
         self._silence_s = HELLO_S
         """More is too long."""
@@ -52,15 +52,15 @@ class Listener:
     def run(self) -> None:
         """Every fault is noted; none ends it."""
         while True:
-            self.since_s, self._begun = time.monotonic(), False
-            self.followed.connect()
+            self.since_s, self._has_begun = time.monotonic(), False
+            self.record.connect()
             self._connect()
-            busy = self.followed.leaving == "busy"
+            busy = self.record.leaving == "busy"
             gevent.sleep(random.uniform(*BUSY_S) if busy else random.uniform(0, AWAY_S))
 
     def has_all(self, epoch: str, head: int) -> bool | None:
         """Whether it got the event with the offset `head` of its topic; None: it is not connected, or is elsewhere."""
-        stands = self.followed
+        stands = self.record
         if stands.hello is None or stands.offset is None or f".{epoch}." not in stands.cursor:
             return None
         return stands.offset >= head
@@ -68,20 +68,20 @@ class Listener:
     def _connect(self) -> None:
         path = f"/api/events?topic={quote(self.topic)}"
         try:
-            with self.origin.follow(path, self.followed.cursor, HELLO_S) as stream:
-                self._unanswered = 0
+            with self.origin.follow(path, self.record.cursor, HELLO_S) as stream:
+                self._unanswered_count = 0
                 if stream.streams:
                     self._follow(stream)
                 else:
                     blame(self.environment, f"to follow {self.topic}", stream.reply())
         except Unanswered as err:
-            self._held(str(err))
+            self._note_hold(str(err))
         except Unreachable as err:
             self._note(Finding(Fault.UNREACHABLE, str(err)))
         except TimeoutError:
             self._silent()
         except CutOff as err:
-            self._broken(str(err))
+            self._note_break(str(err))
         except ValueError as err:
             self._note(Finding(Fault.ERROR, str(err)))
 
@@ -91,7 +91,7 @@ class Listener:
         cut_due_s = self.since_s + random.expovariate(share / CUT_EVERY_S) if share else float("inf")
         parser = SseParser()
         while data := stream.read():
-            self._begun = True
+            self._has_begun = True
             cut = time.monotonic() > cut_due_s
             for item in parser.feed(data[: random.randint(0, len(data))] if cut else data):
                 if isinstance(item, Event):
@@ -99,23 +99,23 @@ class Listener:
             if cut:
                 stream.cut()
                 return
-        hello = self.followed.hello
+        hello = self.record.hello
         if hello is None or time.monotonic() - self.since_s < LIVES * hello.max_age_s:
-            self._broken("the body ended")
+            self._note_break("the body ended")
 
     def _take(self, event: Event, stream: Stream) -> None:
-        came_back, age_ms = bool(self.followed.cursor), (time.monotonic() - self.since_s) * 1000
+        came_back, age_ms = bool(self.record.cursor), (time.monotonic() - self.since_s) * 1000
         try:
-            self._note(*self.followed.take(event))
+            self._note(*self.record.take(event))
         except (ValueError, KeyError, TypeError) as err:
             self._note(Finding(Fault.ERROR, f"`{event.name}` with {event.data[:200]!r}: {err!r}"))
             return
-        if event.name == "hello" and self.followed.hello is not None:
-            measured(self.environment, "events", "resume gap" if came_back else "hello", age_ms)
-            self._wait(stream, self.followed.hello.ping_s * PINGS_LATE + SPARE_S)
-        delay_ms = self.followed.delay_ms
+        if event.name == "hello" and self.record.hello is not None:
+            note_measure(self.environment, "events", "resume gap" if came_back else "hello", age_ms)
+            self._wait(stream, self.record.hello.ping_s * PINGS_LATE + SPARE_S)
+        delay_ms = self.record.delay_ms
         if delay_ms is not None and delay_ms < age_ms:  # else it is older than this connection
-            measured(self.environment, "events", "publish to receive", delay_ms)
+            note_measure(self.environment, "events", "publish to receive", delay_ms)
 
     def _wait(self, stream: Stream, silence_s: float) -> None:
         self._silence_s = silence_s
@@ -125,14 +125,14 @@ class Listener:
         """Nothing came for too long."""
         if late_since(self.environment, time.monotonic() - self._silence_s) > LATE_S:
             return
-        if self.followed.hello is not None:
+        if self.record.hello is not None:
             self._note(Finding(Fault.NO_PING, f"{self._silence_s:.1f} s without a byte"))
-        elif self._begun:  # the gateway says `ok` at once, and `hello` when its log has answered
+        elif self._has_begun:  # the gateway says `ok` at once, and `hello` when its log has answered
             self._note(Finding(Fault.ERROR, f"no `hello` within {HELLO_S:g} s of `ok`: the log is slow"))
         else:
             self._note(Finding(Fault.BUFFERED, f"a head and not a byte more within {HELLO_S:g} s"))
 
-    def _held(self, how: str) -> None:
+    def _note_hold(self, how: str) -> None:
         """Not even a head came: the gateway is slow, unless it says at once where the same topic stands, twice."""
         if late_since(self.environment, self.since_s) > LATE_S:
             return
@@ -143,17 +143,17 @@ class Listener:
             self._note(Finding(Fault.UNREACHABLE, str(err)))
             return
         took_s = time.monotonic() - asked_s
-        self._unanswered += took_s < PROMPT_S
+        self._unanswered_count += took_s < PROMPT_S
         if took_s >= PROMPT_S:
             self._note(Finding(Fault.UNREACHABLE, how))
-        elif self._unanswered > 1:
+        elif self._unanswered_count > 1:
             self._note(Finding(Fault.BUFFERED, f"{how}, twice, though a short request took {took_s * 1000:.0f} ms"))
 
-    def _broken(self, how: str) -> None:
+    def _note_break(self, how: str) -> None:
         """The connection ended; a gateway that leaves says so first."""
-        if not self.followed.leaving:
+        if not self.record.leaving:
             age_s = time.monotonic() - self.since_s
-            self._note(Finding(Fault.NO_END, f"{how}, {age_s:.1f} s after it began and after {self.followed.cursor}"))
+            self._note(Finding(Fault.NO_END, f"{how}, {age_s:.1f} s after it began and after {self.record.cursor}"))
 
     def _note(self, *findings: Finding) -> None:
         for kind, detail in findings:

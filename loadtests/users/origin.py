@@ -108,7 +108,7 @@ class Origin:
         self._port, self._prefix = parts.port, parts.path.rstrip("/")
         self._tls = _tls(insecure) if parts.scheme == "https" else None
         self._headers = {"authorization": f"Bearer {token}"} if token else {}
-        self._kept: HTTPConnection | None = None
+        self._connection: HTTPConnection | None = None
 
     def open(
         self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None, head_s: float = 60
@@ -134,24 +134,24 @@ class Origin:
 
     def ask(self, method: str, path: str, body: object = None) -> Reply:
         """A short answer, on a connection that is kept; asked again once when that one was stale. Unreachable."""
-        for kept in (self._kept, None):
-            self._kept = None
-            connection = kept or self._connect()
+        for connection_kept in (self._connection, None):
+            self._connection = None
+            connection = connection_kept or self._connect()
             try:
                 reply = _reply(self._send(connection, method, path, body, None))
             except (Unreachable, OSError, HTTPException) as err:
                 connection.close()
-                if kept is None:
+                if connection_kept is None:
                     raise Unreachable(f"{method} {path}: {type(err).__name__}: {err}") from err
             else:
                 self.close()  # one that another greenlet has left here meanwhile
-                self._kept = connection
+                self._connection = connection
                 return reply
         raise AssertionError
 
     def close(self) -> None:
-        if self._kept is not None:
-            self._kept.close()
+        if self._connection is not None:
+            self._connection.close()
 
     def _connect(self) -> HTTPConnection:
         if not self._host:
@@ -171,9 +171,9 @@ class Origin:
         self, connection: HTTPConnection, method: str, path: str, body: object, headers: Mapping[str, str] | None
     ) -> HTTPResponse:
         content = None if body is None else json.dumps(body).encode()
-        told = self._headers | ({"content-type": "application/json"} if content else {}) | dict(headers or {})
+        own_headers = self._headers | ({"content-type": "application/json"} if content else {}) | dict(headers or {})
         try:
-            connection.request(method, self._prefix + path, content, told)
+            connection.request(method, self._prefix + path, content, own_headers)
             return connection.getresponse()
         except TimeoutError as err:
             raise Unanswered(f"{method} {path}: no answer within {connection.sock.gettimeout():g} s") from err

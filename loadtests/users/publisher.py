@@ -8,9 +8,9 @@ from locust.env import Environment
 
 from loadtests.users.access import blame
 from loadtests.users.fault import Fault
-from loadtests.users.followed import CLOCK, NAME
 from loadtests.users.origin import Origin, Unreachable
-from loadtests.users.verdict import fault, measured
+from loadtests.users.topic_record import CLOCK, NAME
+from loadtests.users.verdict import fault, note_measure
 
 
 class Publisher:
@@ -40,6 +40,6 @@ class Publisher:
             return
         if reply.status == 200:
             self._numbers[topic] += 1
-            measured(self.environment, "events", "publish", (time.monotonic_ns() - at_ns) / 1e6)
+            note_measure(self.environment, "events", "publish", (time.monotonic_ns() - at_ns) / 1e6)
         else:
             blame(self.environment, f"to publish to {topic}", reply)

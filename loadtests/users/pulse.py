@@ -25,7 +25,7 @@ class Pulse:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.late_ms: Counter[int] = Counter()
         self._clock = clock
-        self._noted: deque[tuple[float, float]] = deque(maxlen=int(KEPT_S / BEAT_S))
+        self._beats: deque[tuple[float, float]] = deque(maxlen=int(KEPT_S / BEAT_S))
 
     def run(self) -> None:
         """Beats for ever."""
@@ -38,12 +38,12 @@ class Pulse:
         """Takes the lateness of one beat, in seconds."""
         self.late_ms[max(0, int(late_s * 1000))] += 1
         if late_s > NOTED_S:
-            self._noted.append((self._clock(), late_s))
+            self._beats.append((self._clock(), late_s))
 
     def worst_since(self, moment: float) -> float:
         """The worst lateness in seconds since that `time.monotonic()`; up to NOTED_S counts as none."""
         worst = 0.0
-        for at, late_s in reversed(self._noted):
+        for at, late_s in reversed(self._beats):
             if at < moment:
                 break
             worst = max(worst, late_s)
@@ -52,9 +52,9 @@ class Pulse:
 
 def quantile(counts: Counter[int], share: float) -> int:
     """The value below or at which `share` of the counted ones lie; 0 when nothing was counted."""
-    left = counts.total() * share
+    rest = counts.total() * share
     for value in sorted(counts):
-        left -= counts[value]
-        if left <= 0:
+        rest -= counts[value]
+        if rest <= 0:
             return value
     return 0

@@ -47,8 +47,8 @@ def speeches(folder: str) -> list[Speech]:
     recordings = _recordings(Path(folder)) if folder else [_sample()]
     if not any(one.kind == "clean" and one.seconds <= LONGEST_S for one in recordings):
         raise NoSpeech(f"--speech {folder}: no clean recording of up to {LONGEST_S:g} s among {len(recordings)}")
-    made = tracks(recordings, min(MOST, len(recordings)), AT_LEAST_S)
-    return [Speech(pcm(track.samples), " ".join(part.text for _, part in track.parts)) for track in made]
+    parts = tracks(recordings, min(MOST, len(recordings)), AT_LEAST_S)
+    return [Speech(pcm(track.samples), " ".join(part.text for _, part in track.parts)) for track in parts]
 
 
 def _sample() -> Recording:
@@ -66,5 +66,5 @@ def _recordings(folder: Path) -> list[Recording]:
     try:
         return read(folder)
     except (OSError, ValueError, KeyError, RuntimeError) as err:
-        wanted = f"want recordings of {RATE} Hz, mono, and a transcripts.tsv with the columns file and text"
-        raise NoSpeech(f"--speech {folder}: {wanted}: {err!r}") from err
+        advice = f"want recordings of {RATE} Hz, mono, and a transcripts.tsv with the columns file and text"
+        raise NoSpeech(f"--speech {folder}: {advice}: {err!r}") from err

@@ -37,15 +37,15 @@ class SseParser:
         *lines, self._rest = (self._rest + piece).split(b"\n")
         if len(self._rest) > MAX_LINE_BYTES:
             raise ValueError(f"a line of an event stream has more than {MAX_LINE_BYTES} bytes: {self._rest[:60]!r}...")
-        found: list[Event | Comment] = []
+        items: list[Event | Comment] = []
         for line in lines:
             if line:
-                self._line(line.decode(errors="replace"), found)
+                self._line(line.decode(errors="replace"), items)
             else:
-                self._end(found)
-        return found
+                self._end(items)
+        return items
 
-    def _line(self, line: str, found: list[Event | Comment]) -> None:
+    def _line(self, line: str, items: list[Event | Comment]) -> None:
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if name == "data":
@@ -55,10 +55,10 @@ class SseParser:
         elif name == "event":
             self._name = value
         elif not name:
-            found.append(Comment(value))
+            items.append(Comment(value))
 
-    def _end(self, found: list[Event | Comment]) -> None:
+    def _end(self, items: list[Event | Comment]) -> None:
         if self._data:
-            found.append(Event(self._name or "message", self._id, "\n".join(self._data)))
+            items.append(Event(self._name or "message", self._id, "\n".join(self._data)))
         self._name = self._id = ""
         self._data = []

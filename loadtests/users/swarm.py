@@ -31,7 +31,7 @@ class Swarm:
 
     @property
     def faults(self) -> set[str]:
-        return {seen["fault"] for seen in self.verdict["faults"]}
+        return {row["fault"] for row in self.verdict["faults"]}
 
     @property
     def counts(self) -> dict[str, int]:
@@ -44,7 +44,7 @@ def swarm(locustfile: Path | str, host: str, folder: Path, *options: str, second
     verdict = folder / "verdict.json"
     verdict.unlink(missing_ok=True)
     run = ["--headless", "--only-summary", "-r", "100", "-t", f"{seconds}s", "--host", host, "--verdict", str(verdict)]
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "locust", "-f", str(locustfile), *run, *options],
         cwd=ROOT,
         env={name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")},
@@ -54,8 +54,8 @@ def swarm(locustfile: Path | str, host: str, folder: Path, *options: str, second
         timeout=seconds + END_S,
         check=False,
     )
-    assert verdict.exists(), f"Locust ended with {done.returncode} and no verdict:\n{done.stdout[-3000:]}"
-    return Swarm(done.returncode, done.stdout, json.loads(verdict.read_text()))
+    assert verdict.exists(), f"Locust ended with {process.returncode} and no verdict:\n{process.stdout[-3000:]}"
+    return Swarm(process.returncode, process.stdout, json.loads(verdict.read_text()))
 
 
 @contextlib.contextmanager

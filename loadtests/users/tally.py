@@ -77,8 +77,8 @@ class Summary:
             lines.append(f"Checked: {self._checked()}.")
         if self.ok:
             lines.append("Nothing was lost, nothing came twice, every stream came to its end.")
-        for seen in self.faults:
-            lines += [f"{seen.title.upper()} ({seen.count:,} x). {seen.sentence}", f"  first: {seen.first}"]
+        for fault in self.faults:
+            lines += [f"{fault.title.upper()} ({fault.count:,} x). {fault.sentence}", f"  first: {fault.first}"]
         late = self.client_late_ms
         if self.measures and late.p99 > LATE_MS:
             lines += [
@@ -113,11 +113,11 @@ class Tally:
         """As something that goes from a worker to its master."""
         return {"counts": dict(self.counts), "first": self.first, "late_ms": dict(self.late_ms)}
 
-    def merge(self, packed: dict[str, Any]) -> None:
+    def merge(self, other: dict[str, Any]) -> None:
         """Adds what a worker packed."""
-        self.counts.update(packed["counts"])
-        self.late_ms.update(packed["late_ms"])
-        self.first = packed["first"] | self.first
+        self.counts.update(other["counts"])
+        self.late_ms.update(other["late_ms"])
+        self.first = other["first"] | self.first
 
     def sum_up(self, measures: Iterable[Measure]) -> Summary:
         """The verdict; faults with the most frequent first."""

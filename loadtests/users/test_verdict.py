@@ -15,7 +15,7 @@ ROW = Measure("chat", "first token", 1200, 5, 9, 12, 31.5)
 LOCUSTFILE = """
 from locust import User, constant, task
 from loadtests.users.fault import Fault
-from loadtests.users.verdict import fault, measured
+from loadtests.users.verdict import fault, note_measure
 
 
 class Finder(User):
@@ -34,10 +34,10 @@ def locustfile(folder: Path, body: str) -> Path:
 
 
 def tally(*faults: Fault, late_ms: int = 0) -> Tally:
-    made = Tally(late_ms=Counter([late_ms] * 100))
+    result = Tally(late_ms=Counter([late_ms] * 100))
     for number, kind in enumerate(faults, 1):
-        made.note(kind, f"seen as number {number}")
-    return made
+        result.note(kind, f"seen as number {number}")
+    return result
 
 
 def test_every_fault_has_a_title_of_its_own_and_a_sentence() -> None:
@@ -64,7 +64,7 @@ def test_a_run_that_measured_nothing_is_not_well() -> None:
 def test_faults_come_with_their_count_their_remedy_and_the_first_detail() -> None:
     summary = tally(Fault.LOST, Fault.BUFFERED, Fault.BUFFERED).sum_up([ROW])
     assert not summary.ok
-    assert [(seen.fault, seen.count, seen.first) for seen in summary.faults] == [
+    assert [(row.fault, row.count, row.first) for row in summary.faults] == [
         ("BUFFERED", 2, "seen as number 2"),
         ("LOST", 1, "seen as number 1"),
     ]
@@ -89,9 +89,9 @@ def test_workers_add_up_and_the_first_detail_stays() -> None:
 
 
 def test_a_long_detail_is_cut() -> None:
-    made = Tally()
-    made.note(Fault.ERROR, "x" * 10_000)
-    assert len(made.first["ERROR"]) == MAX_DETAIL
+    result = Tally()
+    result.note(Fault.ERROR, "x" * 10_000)
+    assert len(result.first["ERROR"]) == MAX_DETAIL
 
 
 @pytest.mark.parametrize(
@@ -115,38 +115,38 @@ def test_a_pulse_remembers_the_worst_beat_since_a_moment() -> None:
 @pytest.mark.parametrize("processes", [(), ("--processes", "2")])
 def test_a_fault_ends_the_run_with_1_from_whatever_process_it_comes(tmp_path: Path, processes: tuple[str, ...]) -> None:
     path = locustfile(
-        tmp_path, 'measured(self.environment, "chat", "first token", 4.2); fault(self.environment, Fault.GONE, "7")'
+        tmp_path, 'note_measure(self.environment, "chat", "first token", 4.2); fault(self.environment, Fault.GONE, "7")'
     )
-    done = swarm(path, "http://127.0.0.1:1", tmp_path, "-u", "2", *processes, seconds=3)
-    assert done.exit_code == 1
-    assert done.faults == {"GONE"}
-    [seen], [row] = done.verdict["faults"], done.verdict["measures"]
-    assert seen["first"] == "7"
-    assert seen["count"] == row["count"] >= 4
-    assert "check gone" in done.output, "Locust's own table has it too"
-    assert done.output.index("Verdict\n") > done.output.index("Error report"), "it comes last"
+    result = swarm(path, "http://127.0.0.1:1", tmp_path, "-u", "2", *processes, seconds=3)
+    assert result.exit_code == 1
+    assert result.faults == {"GONE"}
+    [fault_row], [row] = result.verdict["faults"], result.verdict["measures"]
+    assert fault_row["first"] == "7"
+    assert fault_row["count"] == row["count"] >= 4
+    assert "check gone" in result.output, "Locust's own table has it too"
+    assert result.output.index("Verdict\n") > result.output.index("Error report"), "it comes last"
 
 
 def test_a_run_without_faults_ends_with_0(tmp_path: Path) -> None:
-    path = locustfile(tmp_path, 'measured(self.environment, "chat", "first token", 4.2)')
-    done = swarm(path, "http://127.0.0.1:1", tmp_path, "-u", "1", seconds=2)
-    assert (done.exit_code, done.faults) == (0, set())
-    assert "Checked" in done.output
+    path = locustfile(tmp_path, 'note_measure(self.environment, "chat", "first token", 4.2)')
+    result = swarm(path, "http://127.0.0.1:1", tmp_path, "-u", "1", seconds=2)
+    assert (result.exit_code, result.faults) == (0, set())
+    assert "Checked" in result.output
 
 
 @pytest.mark.parametrize("lane", ["chat", "events"])
 def test_a_gateway_that_is_not_there_is_unreachable(tmp_path: Path, lane: str) -> None:
-    with socket.socket() as taken:  # bound, and nobody listens
-        taken.bind(("127.0.0.1", 0))
-        host = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        done = swarm(f"loadtests/{lane}.py", host, tmp_path, "-u", "2", "--listeners", "2", seconds=2)
-    assert done.exit_code == 1
-    assert done.faults == {"UNREACHABLE"}
-    assert "NOTHING WAS MEASURED" in done.output
+    with socket.socket() as busy_socket:  # bound, and nobody listens
+        busy_socket.bind(("127.0.0.1", 0))
+        host = f"http://127.0.0.1:{busy_socket.getsockname()[1]}"
+        result = swarm(f"loadtests/{lane}.py", host, tmp_path, "-u", "2", "--listeners", "2", seconds=2)
+    assert result.exit_code == 1
+    assert result.faults == {"UNREACHABLE"}
+    assert "NOTHING WAS MEASURED" in result.output
 
 
 def test_a_host_that_is_no_url_is_said_in_a_sentence(tmp_path: Path) -> None:
-    done = swarm("loadtests/chat.py", "gateway.example", tmp_path, "-u", "1", seconds=1)
-    assert (done.faults, done.exit_code) == ({"UNREACHABLE"}, 1)
-    assert "--host 'gateway.example' is no URL of a gateway: say https://gateway.example" in done.output
-    assert "Traceback" not in done.output
+    result = swarm("loadtests/chat.py", "gateway.example", tmp_path, "-u", "1", seconds=1)
+    assert (result.faults, result.exit_code) == ({"UNREACHABLE"}, 1)
+    assert "--host 'gateway.example' is no URL of a gateway: say https://gateway.example" in result.output
+    assert "Traceback" not in result.output

@@ -1,6 +1,6 @@
 """What is wrong with a deployment, in one sentence each, and the verdict at the end of a run.
 
-Users call `fault` and `measured`; both go into Locust's own tables (`check` rows are faults), so the web page, the
+Users call `fault` and `note_measure`; both go into Locust's own tables (`check` rows are faults), so the web page, the
 CSV and a run over several processes show them too. At the end the process that was started prints what was wrong and
 what to do about it, writes it to `--verdict FILE`, and exits with 1 when there was a fault.
 """
@@ -40,8 +40,8 @@ class Witness:
     def take(self) -> dict[str, Any]:
         """What was noted since the last time, for the master."""
         self.tally.late_ms, self.pulse.late_ms = self.pulse.late_ms, Counter()
-        packed, self.tally = self.tally.pack(), Tally()
-        return packed
+        pack, self.tally = self.tally.pack(), Tally()
+        return pack
 
     def forget(self) -> None:
         """A new run begins."""
@@ -65,7 +65,7 @@ def fault(environment: Environment, kind: Fault, detail: str) -> None:
     _fire(environment, CHECK, kind.title, None, FaultSeen(kind.sentence))
 
 
-def measured(environment: Environment, lane: str, name: str, ms: float) -> None:
+def note_measure(environment: Environment, lane: str, name: str, ms: float) -> None:
     """A measure of a lane (`chat`, `events`, `audio`), in milliseconds unless its name ends in `%`."""
     _fire(environment, lane, name, ms, None)
 
@@ -108,24 +108,24 @@ def _file(name: str) -> str:
 @events.init.add_listener
 def begin(environment: Environment, **_: Any) -> None:
     """Starts the pulse where users run, and hooks the verdict to the run."""
-    seen = witness(environment)
+    own = witness(environment)
     hooks = environment.events
-    hooks.test_start.add_listener(lambda **_: seen.forget())
+    hooks.test_start.add_listener(lambda **_: own.forget())
     if not isinstance(environment.runner, MasterRunner):
-        gevent.spawn(seen.pulse.run)
+        gevent.spawn(own.pulse.run)
     if isinstance(environment.runner, WorkerRunner):
-        hooks.report_to_master.add_listener(lambda client_id, data: data.update(trilane=seen.take()))
+        hooks.report_to_master.add_listener(lambda client_id, data: data.update(trilane=own.take()))
         return
-    hooks.worker_report.add_listener(lambda client_id, data: seen.tally.merge(data["trilane"]))
+    hooks.worker_report.add_listener(lambda client_id, data: own.tally.merge(data["trilane"]))
     hooks.quitting.add_listener(lambda **_: conclude(environment))
 
 
 def conclude(environment: Environment) -> None:
     """Sets the exit code, writes the verdict file, and prints the verdict after Locust's own tables."""
-    seen = witness(environment)
+    own = witness(environment)
     if not isinstance(environment.runner, MasterRunner):
-        seen.tally.late_ms.update(seen.pulse.late_ms)
-    summary = seen.tally.sum_up(_measure(row) for row in environment.stats.entries.values() if row.method != CHECK)
+        own.tally.late_ms.update(own.pulse.late_ms)
+    summary = own.tally.sum_up(_measure(row) for row in environment.stats.entries.values() if row.method != CHECK)
     if not summary.ok:
         environment.process_exit_code = 1
     assert environment.parsed_options is not None

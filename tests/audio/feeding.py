@@ -51,10 +51,10 @@ def tone(seconds: float, rate: int, hertz: float = 440.0) -> Samples:
 
 @cache
 def opus(container: str, seconds: float = 1.0, layout: str = "mono", page_ms: int = 20) -> bytes:
-    return muxed(container, "libopus", tone(seconds, 48_000), 48_000, layout, page_ms)
+    return mux(container, "libopus", tone(seconds, 48_000), 48_000, layout, page_ms)
 
 
-def muxed(
+def mux(
     container: str, codec: str, samples: Samples, rate: int, layout: str = "mono", page_ms: int = 20, film: bool = False
 ) -> bytes:
     file = io.BytesIO()
@@ -75,7 +75,7 @@ def muxed(
 @cache
 def film() -> bytes:
     """WebM with a picture and a second of sound."""
-    return muxed("webm", "libopus", tone(1.0, 48_000), 48_000, film=True)
+    return mux("webm", "libopus", tone(1.0, 48_000), 48_000, film=True)
 
 
 @cache
@@ -88,7 +88,7 @@ def video() -> bytes:
     return file.getvalue()
 
 
-def written(samples: Samples, rate: int, container: str, subtype: str | None = None) -> bytes:
+def encode_file(samples: Samples, rate: int, container: str, subtype: str | None = None) -> bytes:
     file = io.BytesIO()
     soundfile.write(file, samples, rate, format=container, subtype=subtype)
     return file.getvalue()
@@ -96,4 +96,4 @@ def written(samples: Samples, rate: int, container: str, subtype: str | None = N
 
 @cache
 def flac(seconds: float = 1.0, rate: int = 16_000) -> bytes:
-    return written(tone(seconds, rate), rate, "FLAC")
+    return encode_file(tone(seconds, rate), rate, "FLAC")

@@ -18,7 +18,7 @@ from audio.model.models import Models
 from audio.model.transcriber import SAMPLE_RATE, Samples
 from events.log.memory import MemoryLog
 from events.log.port import Append, Appended, EventLog
-from gateway.access.auth import EVERYTHING, Principal
+from gateway.access.grants import EVERYTHING, Principal
 from gateway.core.process import Core
 from gateway.settings import Limits, Settings
 
@@ -94,7 +94,7 @@ class Client:
     async def send_silence(self, seconds: float) -> None:
         await self.speak(np.zeros(int(seconds * SAMPLE_RATE), np.float32))
 
-    async def closed(self) -> SocketClose:
+    async def wait_closed(self) -> SocketClose:
         """Waits for the end of the connection."""
         await self._reading
         assert self.close_frame is not None
@@ -119,6 +119,6 @@ class Client:
 
 @asynccontextmanager
 async def place(log: EventLog | None = None, **limits: int) -> AsyncIterator[Place]:
-    opened = Place(log, **limits)
-    async with opened.core.opened(), opened.lane.opened():
-        yield opened
+    here = Place(log, **limits)
+    async with here.core.opened(), here.lane.opened():
+        yield here

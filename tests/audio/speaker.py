@@ -40,10 +40,10 @@ class Speaker:
         self.cut_at: list[int] = []
         """Samples at which it loses its connection, in order."""
         self.on_cut: Callable[[], None] = lambda: None
-        self.acknowledged = 0
+        self.acked_samples = 0
         self._start = start
         self._pace = pace
-        self._sent = 0
+        self._sent_samples = 0
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -82,8 +82,8 @@ class Speaker:
                 if message["type"] == "ready":
                     speaking = asyncio.ensure_future(self._speak(socket, message["resumeFrom"]))
                 elif message["type"] == "ack":
-                    assert message["samples"] >= self.acknowledged, "an ack went back"
-                    self.acknowledged = message["samples"]
+                    assert message["samples"] >= self.acked_samples, "an ack went back"
+                    self.acked_samples = message["samples"]
         except websockets.ConnectionClosed:
             pass
         finally:
@@ -94,19 +94,23 @@ class Speaker:
                     await speaking
 
     async def _speak(self, socket: ClientConnection, first: int) -> None:
-        assert first >= self.acknowledged, f"asked for sample {first}, though all before {self.acknowledged} is settled"
+        assert first >= self.acked_samples, (
+            f"asked for sample {first}, though all before {self.acked_samples} is settled"
+        )
         began, total = time.monotonic(), len(self.pcm) // 2
         for at in range(first, total, FRAME):
-            ahead_s = max(0, at - max(first, self._sent)) / RATE / self._pace  # what was sent before is sent at once
+            ahead_s = (
+                max(0, at - max(first, self._sent_samples)) / RATE / self._pace
+            )  # what was sent before is sent at once
             await asyncio.sleep(max(0.0, began + ahead_s - time.monotonic()))
             if self.cut_at and at >= self.cut_at[0]:
                 self.cut_at.pop(0)
-                self._sent = max(self._sent, at)
+                self._sent_samples = max(self._sent_samples, at)
                 self.on_cut()
                 socket.transport.abort()
                 return
             await socket.send(self.pcm[2 * at : 2 * (at + FRAME)])
-        self._sent = total
+        self._sent_samples = total
         await socket.send('{"type":"stop"}')
 
 

@@ -17,7 +17,7 @@ from tests.support.virtual_time import simulated
 SENTENCE = [(1, 0.32, 0.128), (2, 0.32, 1.0)]
 
 
-class Driven:
+class DriverStage:
     """A driver, its model, and what came out of it."""
 
     def __init__(self, options: SessionOptions | None = None, *, is_background: bool = False, holds: bool = False):
@@ -46,7 +46,7 @@ class Driven:
 
 @simulated
 async def test_audio_in_any_pieces_becomes_messages() -> None:
-    driven = Driven()
+    driven = DriverStage()
     await driven.speak(SENTENCE)
     driven.driver.stop()
     await asyncio.sleep(0.1)
@@ -58,7 +58,7 @@ async def test_audio_in_any_pieces_becomes_messages() -> None:
 
 @simulated
 async def test_less_than_a_frame_is_no_step_but_counts() -> None:
-    driven = Driven()
+    driven = DriverStage()
     driven.driver.feed(np.zeros(FRAME - 1, np.float32))
     assert (driven.steps, driven.driver.position) == ([], FRAME - 1)
     driven.driver.feed(np.zeros(1, np.float32))
@@ -67,7 +67,7 @@ async def test_less_than_a_frame_is_no_step_but_counts() -> None:
 
 @simulated
 async def test_the_rest_of_a_frame_is_silence_when_the_audio_ends() -> None:
-    driven = Driven()
+    driven = DriverStage()
     driven.driver.feed(speech_of([(1, 0.65, 0.0)]))
     driven.driver.stop()
     await asyncio.sleep(0.1)
@@ -77,7 +77,7 @@ async def test_the_rest_of_a_frame_is_silence_when_the_audio_ends() -> None:
 
 @simulated
 async def test_output_is_passed_on_after_an_answer_and_after_a_failure() -> None:
-    driven = Driven(SessionOptions(interim_results=False), holds=True)
+    driven = DriverStage(SessionOptions(interim_results=False), holds=True)
     await driven.speak(SENTENCE)
     steps = len(driven.steps)
     driven.model.failing = 1
@@ -93,7 +93,7 @@ async def test_output_is_passed_on_after_an_answer_and_after_a_failure() -> None
 
 @simulated
 async def test_in_the_background_only_finals_are_made_and_behind_all_others() -> None:
-    driven = Driven(is_background=True, holds=True)
+    driven = DriverStage(is_background=True, holds=True)
     audio = speech_of([(1, 0.64, 0.0)])
     driven.driver.feed(audio)
     assert driven.driver.session.urgency(0.4) == 1
@@ -111,7 +111,7 @@ async def test_in_the_background_only_finals_are_made_and_behind_all_others() ->
 
 @simulated
 async def test_once_closed_it_has_no_work_though_a_task_was_with_the_model() -> None:
-    driven = Driven(holds=True)
+    driven = DriverStage(holds=True)
     await driven.speak([*SENTENCE, *SENTENCE])
     assert driven.driver.session.has_pending
     driven.driver.close()

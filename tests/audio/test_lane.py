@@ -10,7 +10,7 @@ from audio.model.desk import WIDEST_S
 from audio.model.fake import speech_of
 from audio.model.transcriber import SAMPLE_RATE
 from events.log.topics import stored, user_topic
-from gateway.access.auth import Grants, Principal
+from gateway.access.grants import Grants, Principal
 from gateway.errors import BadRequest, Forbidden, LogUnavailable, NotFound, Overloaded
 from tests.audio.lanes import Client, MoodyLog, Place, place
 from tests.support.virtual_time import simulated
@@ -34,7 +34,7 @@ async def test_a_session_from_start_to_done() -> None:
         client = await at.connect()
         await client.speak(speech_of(WORDS))
         client.live.stop()
-        assert (await client.closed()).code == 1000
+        assert (await client.wait_closed()).code == 1000
         assert client.ready["resumeFrom"] == 0
         assert client.text == "w1 w2"
         assert client.messages[-1]["type"] == "done"
@@ -130,9 +130,9 @@ async def test_another_process_goes_on_from_what_was_settled() -> None:
         async with two.lane.opened():
             again = await two.connect(session=client.ready["session"], cursor=client.of("final")[-1]["cursor"])
             await asyncio.sleep(0.1)
-            start = again.ready["resumeFrom"]
-            assert start == client.of("ack")[-1]["samples"]
-            await again.speak(audio[start:])
+            resume_from = again.ready["resumeFrom"]
+            assert resume_from == client.of("ack")[-1]["samples"]
+            await again.speak(audio[resume_from:])
             assert (client.text, again.text) == ("w1 w2", "w3 w4")
             assert [final["segment"] for final in again.of("final")] == [1]
 
@@ -142,7 +142,7 @@ async def test_a_newer_connection_takes_the_session_over() -> None:
     async with place() as at:
         client = await at.connect()
         newer = await at.connect(session=(await ready(client))["session"])
-        assert (await client.closed()).code == 4503
+        assert (await client.wait_closed()).code == 4503
         await newer.speak(speech_of(WORDS))
         assert newer.text == "w1 w2"
 
@@ -230,7 +230,7 @@ async def test_a_client_that_was_cut_before_done_is_told_the_rest() -> None:
         await asyncio.sleep(5)
         await at.connect()  # the only place
         again = await at.connect(session=client.ready["session"], cursor=cursor)
-        assert (await again.closed()).code == 1000
+        assert (await again.wait_closed()).code == 1000
         assert [message["type"] for message in again.messages] == ["ready", "final", "done"]
         assert again.text == "w3"
         assert again.messages[-1]["segments"] == 2
@@ -250,7 +250,7 @@ async def test_a_client_that_comes_back_while_the_last_final_is_made_is_told_it(
         again = await at.connect(session=client.ready["session"])
         at.model.holds = False
         at.model.release()
-        assert (await again.closed()).code == 1000
+        assert (await again.wait_closed()).code == 1000
         assert again.text == "w1"
 
 
@@ -299,12 +299,12 @@ async def test_a_drain_sends_clients_away_after_their_last_final() -> None:
         at.model.holds = True
         await speaking.speak(speech_of([(4, 0.4, 0.7)]))
         draining = asyncio.ensure_future(at.lane.drain())
-        assert (await silent.closed()).code == 1012
+        assert (await silent.wait_closed()).code == 1012
         await asyncio.sleep(0.5)
         assert speaking.close_frame is None
         at.model.holds = False
         at.model.release()
-        assert (await speaking.closed()).code == 1012
+        assert (await speaking.wait_closed()).code == 1012
         assert speaking.messages[-1] == {
             "seq": len(speaking.messages),
             "type": "drain",
@@ -360,7 +360,7 @@ async def test_a_log_that_cannot_be_written_ends_the_connection_and_settles_noth
         await asyncio.sleep(0.1)
         log.failure = LogUnavailable("the disk is full")
         await client.speak(speech_of(WORDS))
-        assert (await client.closed()).code == 1013
+        assert (await client.wait_closed()).code == 1013
         assert client.messages[-1]["type"] == "error"
         assert not client.of("ack")
         log.failure = None

@@ -88,9 +88,9 @@ class Stage:
             count += 1
         return count
 
-    async def recorded(self) -> list[dict[str, Any]]:
-        found = await self.log.read(self.session_log.topic, 0)
-        return [json.loads(data) for block in found.blocks for data in block.data]
+    async def records(self) -> list[dict[str, Any]]:
+        part = await self.log.read(self.session_log.topic, 0)
+        return [json.loads(data) for block in part.blocks for data in block.data]
 
 
 class Client:
@@ -139,7 +139,7 @@ async def test_a_final_and_what_it_settles_are_said_once_they_are_recorded() -> 
     await stage.log.release()
     final, ack = await client.messages()
     assert (final["type"], final["text"], ack["type"]) == ("final", "w1 w2", "ack")
-    assert (await stage.recorded())[-1]["settled"] == ack["samples"]
+    assert (await stage.records())[-1]["settled"] == ack["samples"]
     assert final["cursor"] != stage.cursor
 
 
@@ -235,7 +235,7 @@ async def test_one_who_comes_back_has_the_session_recorded_as_its_own() -> None:
     stage.attach()
     stage.live.record_replay(None, 4, 2)
     await stage.live.wait_for_log()
-    where = (await stage.recorded())[-1]
+    where = (await stage.records())[-1]
     assert (where["replayed_after"], where["replayed_head"], where["replayed_seq"]) == (0, 2, 5)
 
 
@@ -403,7 +403,7 @@ async def test_new_terms_hold_from_now_on_and_go_with_the_session() -> None:
     stage.live.reconfigure(SessionTerms(8000, MANUAL), "notes")
     await stage.live.wait_for_log()
     assert (stage.live.session.options, stage.live.client_samples(SAMPLE_RATE)) == (MANUAL, 8000)
-    assert (await stage.recorded())[-1]["notes"] == "notes"
+    assert (await stage.records())[-1]["notes"] == "notes"
 
 
 @simulated

@@ -21,9 +21,9 @@ def test_real_time_is_taken_for_ever_and_the_allowance_once() -> None:
     for _ in range(100):
         clock.now += 1
         meter.count(SAMPLE_RATE)
-    with pytest.raises(TooLarge, match="161 s of audio in 100 s") as caught:
+    with pytest.raises(TooLarge, match="161 s of audio in 100 s") as error:
         meter.count(SAMPLE_RATE)
-    assert caught.value.code == "too_much_audio"
+    assert error.value.code == "too_much_audio"
 
 
 def test_frames_of_next_to_nothing_count_what_they_cost() -> None:
@@ -49,8 +49,8 @@ def test_messages_without_audio_have_a_limit_of_their_own() -> None:
     for _ in range(int(ALLOWANCE_S * MESSAGES_PER_S)):
         meter.count_message()
     meter.count(SAMPLE_RATE)
-    with pytest.raises(TooLarge, match="100 a second") as caught:
+    with pytest.raises(TooLarge, match="100 a second") as error:
         meter.count_message()
-    assert caught.value.code == "too_many_messages"
+    assert error.value.code == "too_many_messages"
     clock.now += 1
     meter.count_message()

@@ -12,15 +12,15 @@ LENGTH = 1000
 class Speech:
     """What a session does with its segments: one is spoken, and those before it wait for their finals."""
 
-    def __init__(self, told: int = 0) -> None:
-        self.due = PendingFinals(told)
-        self.spoken: Segment | None = None
+    def __init__(self, final_count: int = 0) -> None:
+        self.due = PendingFinals(final_count)
+        self.segment: Segment | None = None
         self.at = 0
 
     def speak(self, *, is_shown: bool = False) -> Segment:
-        self.spoken = Segment(self.due.next_number, self.at, self.at)
-        self.spoken.is_shown = is_shown
-        return self.spoken
+        self.segment = Segment(self.due.next_number, self.at, self.at)
+        self.segment.is_shown = is_shown
+        return self.segment
 
     def close(self) -> ClosedSegment:
         """The segment is over."""
@@ -28,19 +28,19 @@ class Speech:
 
     def cut(self, *, is_shown: bool = False) -> ClosedSegment:
         """The segment is cut, and its rest goes on."""
-        assert self.spoken is not None
-        rest = self.spoken.rest(self.at + LENGTH)
-        closed = self._close(is_last=False)
-        self.spoken, rest.is_shown = rest, is_shown
-        return closed
+        assert self.segment is not None
+        rest = self.segment.rest(self.at + LENGTH)
+        segment = self._close(is_last=False)
+        self.segment, rest.is_shown = rest, is_shown
+        return segment
 
     def _close(self, *, is_last: bool) -> ClosedSegment:
-        assert self.spoken is not None
+        assert self.segment is not None
         self.at += LENGTH
-        closed = ClosedSegment(self.spoken, self.at, is_last=is_last)
-        self.spoken = None
-        self.due.append(closed)
-        return closed
+        segment = ClosedSegment(self.segment, self.at, is_last=is_last)
+        self.segment = None
+        self.due.append(segment)
+        return segment
 
     def say(self, *, is_shown: bool = False) -> ClosedSegment:
         """A whole segment."""
@@ -49,19 +49,19 @@ class Speech:
 
     def settle(self, *, has_text: bool) -> tuple[int, bool]:
         """The number of the oldest, and whether it has a final."""
-        closed, is_told = self.due.pop(self.spoken, has_text=has_text)
-        return closed.number, is_told
+        segment, is_told = self.due.pop(self.segment, has_text=has_text)
+        return segment.number, is_told
 
     def clear(self) -> list[ClosedSegment]:
         """What is spoken is dropped."""
-        segment, self.spoken = self.spoken, None
+        segment, self.segment = self.segment, None
         assert segment is not None
         self.at += LENGTH
         return self.due.clear(segment)
 
 
 def test_numbers_go_on_after_the_finals_of_an_earlier_process() -> None:
-    speech = Speech(told=7)
+    speech = Speech(final_count=7)
     speech.say()
     speech.say()
     assert (speech.speak().number, speech.due.next_number) == (9, 9)
@@ -79,12 +79,12 @@ def test_the_oldest_is_first() -> None:
 
 def test_one_that_says_nothing_gives_its_number_to_all_that_follow() -> None:
     speech = Speech()
-    closed = [speech.say() for _ in range(3)]
+    segments = [speech.say() for _ in range(3)]
     speech.speak()
     assert speech.settle(has_text=False) == (0, False)
-    assert [later.number for later in closed[1:]] == [0, 1]
-    assert speech.spoken is not None
-    assert speech.spoken.number == 2
+    assert [later.number for later in segments[1:]] == [0, 1]
+    assert speech.segment is not None
+    assert speech.segment.number == 2
     assert [speech.settle(has_text=True) for _ in range(2)] == [(0, True), (1, True)]
     assert speech.due.next_number == 2
 
@@ -116,9 +116,9 @@ def test_one_keeps_its_number_when_a_later_one_was_shown_under_its_own() -> None
 def test_one_keeps_its_number_when_what_is_spoken_was_shown_under_its_own() -> None:
     speech = Speech()
     speech.say()
-    spoken = speech.speak(is_shown=True)
+    segment = speech.speak(is_shown=True)
     assert speech.settle(has_text=False) == (0, True)
-    assert spoken.number == 1
+    assert segment.number == 1
 
 
 def test_one_keeps_its_number_when_a_later_one_was_shown_and_then_forgotten() -> None:
@@ -149,12 +149,12 @@ def test_numbers_that_nobody_saw_are_used_again_after_their_segments_are_forgott
 
 
 def test_numbers_that_were_seen_are_not_used_again_after_their_segments_are_forgotten() -> None:
-    for shown in ((True, False), (False, True)):
+    for visibility in ((True, False), (False, True)):
         speech = Speech()
-        speech.speak(is_shown=shown[0])
-        speech.cut(is_shown=shown[1])
+        speech.speak(is_shown=visibility[0])
+        speech.cut(is_shown=visibility[1])
         speech.clear()
-        assert speech.speak().number == 2, shown
+        assert speech.speak().number == 2, visibility
 
 
 def test_only_turns_that_are_over_are_told() -> None:
@@ -175,18 +175,18 @@ STEPS = st.lists(
 @given(STEPS)
 @settings(max_examples=300)
 def test_no_number_is_seen_of_two_segments_and_finals_have_no_other_holes(steps: list[str]) -> None:
-    speech, seen, finals = Speech(), dict[int, int](), list[int]()
+    speech, starts, finals = Speech(), dict[int, int](), list[int]()
 
     def see(number: int, start: int) -> None:
-        assert seen.setdefault(number, start) == start, "this number was seen of another segment"
+        assert starts.setdefault(number, start) == start, "this number was seen of another segment"
 
     for step in steps:
-        if step == "speak" and speech.spoken is None:
+        if step == "speak" and speech.segment is None:
             speech.speak()
-        elif step == "show" and speech.spoken is not None:
-            speech.spoken.is_shown = True
-            see(speech.spoken.number, speech.spoken.start)
-        elif step in ("cut", "close") and speech.spoken is not None:
+        elif step == "show" and speech.segment is not None:
+            speech.segment.is_shown = True
+            see(speech.segment.number, speech.segment.start)
+        elif step in ("cut", "close") and speech.segment is not None:
             speech.cut() if step == "cut" else speech.close()
         elif step in ("settle", "drop") and speech.due:
             start = speech.due.first.start
@@ -194,9 +194,9 @@ def test_no_number_is_seen_of_two_segments_and_finals_have_no_other_holes(steps:
             if is_told:
                 finals.append(number)
                 see(number, start)
-        elif step == "forget" and speech.spoken is not None:
+        elif step == "forget" and speech.segment is not None:
             speech.clear()
-        if speech.spoken is not None:
-            assert speech.spoken.number == speech.due.next_number
+        if speech.segment is not None:
+            assert speech.segment.number == speech.due.next_number
     if "forget" not in steps:
         assert finals == list(range(len(finals)))

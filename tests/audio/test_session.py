@@ -73,9 +73,9 @@ def test_silence_asks_nothing_of_the_model_and_is_settled_now_and_then() -> None
     session = Session(SessionOptions())
     feed(session, silence(60))
     assert session.urgency(0.5) is None
-    settled = [message.position / SAMPLE_RATE for message in session.take_output() if isinstance(message, Settled)]
-    assert len(settled) >= 1
-    assert settled[-1] > 55 - PREFIX / SAMPLE_RATE
+    positions_s = [message.position / SAMPLE_RATE for message in session.take_output() if isinstance(message, Settled)]
+    assert len(positions_s) >= 1
+    assert positions_s[-1] > 55 - PREFIX / SAMPLE_RATE
     assert not session.is_speaking
 
 
@@ -112,8 +112,8 @@ def test_segments_are_numbered_without_a_hole_though_one_says_nothing() -> None:
     session.stop()
     output = session.take_output()
     assert [(final.segment, final.text) for final in finals(output)] == [(0, "w1 w2 w3")]
-    [done] = [message for message in output if isinstance(message, Done)]
-    assert done.segments == 1
+    [end] = [message for message in output if isinstance(message, Done)]
+    assert end.segments == 1
 
 
 def test_a_segment_that_was_shown_has_a_final_even_when_it_says_nothing() -> None:
@@ -222,12 +222,12 @@ def test_when_the_model_is_far_behind_the_oldest_audio_is_a_gap() -> None:
         feed(session, speech_of([(number, 0.5, 0.7)]))
     work(session)
     output = session.take_output()
-    missing = gaps(output)
-    assert missing
-    assert {gap.reason for gap in missing} == {"overload"}
+    holes = gaps(output)
+    assert holes
+    assert {gap.reason for gap in holes} == {"overload"}
     numbers = [int(word[1:]) for word in text(output).split()]
     assert numbers == list(range(numbers[0], 200)), "what is not a gap is all there"
-    assert len(missing) == numbers[0] - 1
+    assert len(holes) == numbers[0] - 1
     assert session.position - numbers[0] * 1.2 * SAMPLE_RATE <= MAX_WAITING + 2 * SAMPLE_RATE
 
 
@@ -272,7 +272,7 @@ def test_however_it_is_cut_every_word_is_final_once(
     """Each cut is a process that dies: another goes on from what was settled, and is sent everything since."""
     audio = speech_of([(number, max(0.1, lasts_s), pause_s) for number, lasts_s, pause_s in words])
     session, output, number = Session(SessionOptions()), [], 0
-    deaths = sorted(len(audio) * cut // 100 // FRAME * FRAME for cut in cuts)
+    deaths = sorted(len(audio) * percent // 100 // FRAME * FRAME for percent in cuts)
     at = 0
     while at < len(audio):
         step = min(chunk * FRAME, len(audio) - at)
@@ -294,6 +294,6 @@ def test_however_it_is_cut_every_word_is_final_once(
     assert text(output).split() == spoken_words
     segments = [final.segment for final in finals(output)]
     assert segments == list(range(len(segments)))
-    settled = [message.position for message in output if isinstance(message, Settled)]
-    assert settled == sorted(settled)
+    positions = [message.position for message in output if isinstance(message, Settled)]
+    assert positions == sorted(positions)
     assert not [message for message in output if isinstance(message, Ack | Gap)]

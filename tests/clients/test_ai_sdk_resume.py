@@ -9,11 +9,11 @@ import pytest
 
 from loadtests.upstream.shapes import words
 from tests.clients.ai_sdk import AISDK, ChatClient
-from tests.clients.conftest import Open, Stored
+from tests.clients.conftest import Open, StoredChat
 from tests.conftest import Gateway, UpstreamThread, eventually
 from tests.support.sse_client import follow
 
-Snapshot = Callable[[], Stored]
+Snapshot = Callable[[], StoredChat]
 SLOW = "T=60 I=5000"
 KEEPS_ITS_STATE = "5.0.277 resumes after a browser's network error where it stopped, and so shows a replay behind it"
 KEEPS_ITS_TOOL = "5.0.277 resumes a streaming tool call where it stopped, and so shows the replayed one behind it"
@@ -24,26 +24,26 @@ def _one_run_for_each_message(upstream: UpstreamThread) -> Iterator[None]:
     """No way of coming back may ask the upstream again."""
     before = len(upstream.fake.requests)
     yield
-    asked = [(seen.ask.model, seen.ask.text) for seen in upstream.fake.requests[before:] if seen.ask]
-    assert len(asked) == len(set(asked)), f"the upstream was asked twice: {asked}"
+    questions = [(request.ask.model, request.ask.text) for request in upstream.fake.requests[before:] if request.ask]
+    assert len(questions) == len(set(questions)), f"the upstream was asked twice: {questions}"
 
 
 def cut_in_the_middle(client: ChatClient, text: str = SLOW) -> None:
     sending = client.begin_send(text)
     client.until(chars=20)
     client.cut()
-    shown = sending.view()
-    assert shown.status == "error"
-    assert 0 < len(shown.answers[-1].text) < len(words(60))
+    view = sending.view()
+    assert view.status == "error"
+    assert 0 < len(view.answers[-1].text) < len(words(60))
 
 
 def test_cut_and_resumed_in_the_same_tab(device: Open, snapshot: Snapshot) -> None:
     phone = device()
     cut_in_the_middle(phone)
-    shown = phone.resume()
-    assert (shown.status, shown.error) == ("ready", None)
-    assert shown.answer.text == words(60)
-    snapshot().agrees_with(shown)
+    view = phone.resume()
+    assert (view.status, view.error) == ("ready", None)
+    assert view.answer.text == words(60)
+    snapshot().agrees_with(view)
 
 
 def test_cut_and_resumed_in_the_same_tab_of_a_browser(
@@ -53,9 +53,9 @@ def test_cut_and_resumed_in_the_same_tab_of_a_browser(
         request.applymarker(pytest.mark.xfail(reason=KEEPS_ITS_STATE))
     phone = device(asChromium=True)
     cut_in_the_middle(phone)
-    shown = phone.resume()
-    assert shown.answer.text == words(60)
-    snapshot().agrees_with(shown)
+    view = phone.resume()
+    assert view.answer.text == words(60)
+    snapshot().agrees_with(view)
 
 
 def test_cut_again_while_resuming(device: Open, snapshot: Snapshot) -> None:
@@ -66,18 +66,18 @@ def test_cut_again_while_resuming(device: Open, snapshot: Snapshot) -> None:
         phone.until(status="streaming", chars=20)
         phone.cut()
         assert resuming.view().status == "error"
-    shown = phone.resume()
-    assert shown.answer.text == words(60)
-    snapshot().agrees_with(shown)
+    view = phone.resume()
+    assert view.answer.text == words(60)
+    snapshot().agrees_with(view)
 
 
 def test_cut_in_the_second_turn(device: Open, snapshot: Snapshot) -> None:
     phone = device()
     phone.send("T=5 I=200")
     cut_in_the_middle(phone)
-    shown = phone.resume()
-    assert [answer.text for answer in shown.answers] == [words(5), words(60)]
-    snapshot().agrees_with(shown)
+    view = phone.resume()
+    assert [answer.text for answer in view.answers] == [words(5), words(60)]
+    snapshot().agrees_with(view)
 
 
 # The head of the response is about 350 bytes; the first text stands near byte 700.
@@ -86,29 +86,29 @@ def test_cut_at_any_byte(count: int, device: Open, snapshot: Snapshot) -> None:
     phone = device()
     phone.cut_after(count)
     assert phone.send(f"T=30 I=15000 n={count}").status == "error"  # the run must outlast the cut: else it is a 204
-    shown = phone.resume()
-    assert shown.status == "ready"
-    assert shown.answer.text == words(30)
-    snapshot().agrees_with(shown)
+    view = phone.resume()
+    assert view.status == "ready"
+    assert view.answer.text == words(30)
+    snapshot().agrees_with(view)
 
 
 @pytest.mark.parametrize("as_chromium", [False, True], ids=["node", "browser"])
 def test_reloaded_with_a_part_of_the_answer_kept(as_chromium: bool, device: Open, snapshot: Snapshot) -> None:
     phone = device(asChromium=as_chromium)
     cut_in_the_middle(phone)
-    shown = device(phone.view().messages, asChromium=as_chromium).resume()
-    assert shown.status == "ready"
-    assert shown.answer.text == words(60)
-    snapshot().agrees_with(shown)
+    view = device(phone.view().messages, asChromium=as_chromium).resume()
+    assert view.status == "ready"
+    assert view.answer.text == words(60)
+    snapshot().agrees_with(view)
 
 
 def test_reloaded_with_the_question_last(device: Open, snapshot: Snapshot) -> None:
     phone = device()
     phone.begin_send(SLOW)
     question = phone.until(chars=10).messages[0]
-    shown = device([question]).resume()
-    assert shown.answer.text == words(60)
-    snapshot().agrees_with(shown)
+    view = device([question]).resume()
+    assert view.answer.text == words(60)
+    snapshot().agrees_with(view)
 
 
 def test_reloaded_with_the_previous_answer_last(device: Open, snapshot: Snapshot) -> None:
@@ -116,10 +116,10 @@ def test_reloaded_with_the_previous_answer_last(device: Open, snapshot: Snapshot
     before = phone.send("T=5 I=200").messages
     phone.begin_send(SLOW)
     phone.until(messages=4)
-    shown = device(before).resume()
-    assert [message.text for message in shown.messages] == ["T=5 I=200", words(5), words(60)]
-    stored = snapshot()
-    assert [message.id for message in stored.messages if message.role == "assistant"] == [a.id for a in shown.answers]
+    view = device(before).resume()
+    assert [message.text for message in view.messages] == ["T=5 I=200", words(5), words(60)]
+    chat = snapshot()
+    assert [message.id for message in chat.messages if message.role == "assistant"] == [a.id for a in view.answers]
 
 
 def test_reloaded_from_the_servers_snapshot(device: Open, snapshot: Snapshot) -> None:
@@ -127,11 +127,11 @@ def test_reloaded_from_the_servers_snapshot(device: Open, snapshot: Snapshot) ->
     phone.send("T=5 I=200")
     phone.begin_send(SLOW)
     phone.until(messages=4, chars=10)
-    stored = snapshot()
-    assert stored.active_run is not None
-    shown = device(stored.messages).resume()
-    assert [message.text for message in shown.messages] == ["T=5 I=200", words(5), SLOW, words(60)]
-    snapshot().agrees_with(shown)
+    chat = snapshot()
+    assert chat.active_run is not None
+    view = device(chat.messages).resume()
+    assert [message.text for message in view.messages] == ["T=5 I=200", words(5), SLOW, words(60)]
+    snapshot().agrees_with(view)
 
 
 def test_reloaded_during_a_regeneration(device: Open, snapshot: Snapshot) -> None:
@@ -139,11 +139,11 @@ def test_reloaded_during_a_regeneration(device: Open, snapshot: Snapshot) -> Non
     phone.send("T=40 I=5000")
     phone.begin("regenerate", body={"model": "no-done"})
     phone.until(status="streaming", chars=10)
-    stored = snapshot()
-    assert len(stored.messages) == 1
-    shown = device(stored.messages).resume()
-    assert shown.answer.text == words(40)
-    snapshot().agrees_with(shown)
+    chat = snapshot()
+    assert len(chat.messages) == 1
+    view = device(chat.messages).resume()
+    assert view.answer.text == words(40)
+    snapshot().agrees_with(view)
 
 
 def test_the_snapshot_of_a_running_answer_leads_into_its_stream(
@@ -163,10 +163,10 @@ def test_a_second_device_follows_the_same_run(device: Open, snapshot: Snapshot) 
     sending = phone.begin_send(SLOW)
     question = phone.until(chars=10).messages[0]
     laptop = device([question])
-    followed = laptop.resume()
-    assert followed.messages == sending.view().messages
-    assert followed.answer.text == words(60)
-    snapshot().agrees_with(followed)
+    view = laptop.resume()
+    assert view.messages == sending.view().messages
+    assert view.answer.text == words(60)
+    snapshot().agrees_with(view)
 
 
 def test_a_device_that_joins_does_not_disturb_the_one_that_is_cut(device: Open, snapshot: Snapshot) -> None:
@@ -185,10 +185,10 @@ def test_a_device_that_joins_does_not_disturb_the_one_that_is_cut(device: Open, 
 def test_nothing_to_resume(device: Open, snapshot: Snapshot) -> None:
     new = device().resume()
     assert (new.status, new.messages, new.errors) == ("ready", [], [])
-    finished = device().send("T=5 I=200")
-    later = device(finished.messages).resume()
+    view = device().send("T=5 I=200")
+    later = device(view.messages).resume()
     assert (later.status, later.errors) == ("ready", [])
-    assert later.messages == finished.messages
+    assert later.messages == view.messages
     snapshot().agrees_with(later)
 
 
@@ -197,9 +197,9 @@ def test_an_answer_that_ended_while_the_client_was_away_is_in_the_snapshot(devic
     cut_in_the_middle(phone, "T=60 I=2000")
     eventually(lambda: snapshot().active_run is None)
     assert phone.resume().status == "ready"
-    reloaded = device(snapshot().messages).resume()
-    assert (reloaded.status, reloaded.errors) == ("ready", [])
-    assert reloaded.answer.text == words(60)
+    view = device(snapshot().messages).resume()
+    assert (view.status, view.errors) == ("ready", [])
+    assert view.answer.text == words(60)
 
 
 def test_a_tool_call_that_was_cut_is_whole_after_resuming(
@@ -212,11 +212,11 @@ def test_a_tool_call_that_was_cut_is_whole_after_resuming(
     phone.until(messages=2, parts=2)
     phone.cut()
     assert sending.view().status == "error"
-    shown = phone.resume()
-    assert shown.status == "ready"
-    [part] = shown.answer.tools
+    view = phone.resume()
+    assert view.status == "ready"
+    [part] = view.answer.tools
     assert (part["state"], part["input"]) == ("input-available", {"city": "Zürich", "day": 0})
-    snapshot().agrees_with(shown)
+    snapshot().agrees_with(view)
 
 
 def test_any_chat_id_that_is_allowed_can_be_resumed(sdk: AISDK, gateway: Gateway) -> None:

@@ -15,13 +15,13 @@ from tests.conftest import Gateway
 def answers(gateway: Gateway) -> dict[str, Any]:
     """Each question of `js/openai.mjs`, answered."""
     script = install() / "openai.mjs"
-    done = subprocess.run([tool("node"), str(script), gateway.url], capture_output=True, timeout=60)
-    assert done.returncode == 0, done.stderr.decode()
-    return msgspec.json.decode(done.stdout)
+    process = subprocess.run([tool("node"), str(script), gateway.url], capture_output=True, timeout=60)
+    assert process.returncode == 0, process.stderr.decode()
+    return msgspec.json.decode(process.stdout)
 
 
-def text_of(told: dict[str, Any], field: str = "content") -> str:
-    choices = [choice for chunk in told["chunks"] for choice in chunk["choices"]]
+def text_of(outcome: dict[str, Any], field: str = "content") -> str:
+    choices = [choice for chunk in outcome["chunks"] for choice in chunk["choices"]]
     return "".join(choice["delta"].get(field) or "" for choice in choices)
 
 
@@ -32,12 +32,12 @@ def test_a_whole_answer(answers: dict[str, Any]) -> None:
 
 
 def test_a_streamed_answer_with_its_usage(answers: dict[str, Any]) -> None:
-    told = answers["streamed"]
-    assert text_of(told) == words(20)
-    *_, finish, usage = told["chunks"]
+    outcome = answers["streamed"]
+    assert text_of(outcome) == words(20)
+    *_, finish, usage = outcome["chunks"]
     assert finish["choices"][0]["finish_reason"] == "stop"
     assert (usage["choices"], usage["usage"]["completion_tokens"]) == ([], 20)
-    assert "error" not in told
+    assert "error" not in outcome
 
 
 def test_tool_calls_are_assembled_by_the_sdk(answers: dict[str, Any]) -> None:
@@ -53,17 +53,17 @@ def test_reasoning_is_kept_apart(answers: dict[str, Any]) -> None:
 
 
 def test_half_an_answer_is_never_a_success(answers: dict[str, Any]) -> None:
-    whole, streamed = answers["cut"], answers["cutStream"]
+    whole, stream = answers["cut"], answers["cutStream"]
     assert (whole["error"], whole["status"], whole["code"]) == ("InternalServerError", 502, "upstream_cut")
-    assert (streamed["error"], streamed["code"]) == ("APIError", "upstream_cut")
-    assert text_of(streamed) == words(10)
+    assert (stream["error"], stream["code"]) == ("APIError", "upstream_cut")
+    assert text_of(stream) == words(10)
 
 
 @pytest.mark.parametrize("question", ["limited", "limitedStream"])
 def test_a_rate_limit_is_one_and_says_when_to_return(question: str, answers: dict[str, Any]) -> None:
-    told = answers[question]
-    assert (told["error"], told["status"], told["retryAfter"]) == ("RateLimitError", 429, "7")
-    assert "Rate limit reached" in told["message"]
+    outcome = answers[question]
+    assert (outcome["error"], outcome["status"], outcome["retryAfter"]) == ("RateLimitError", 429, "7")
+    assert "Rate limit reached" in outcome["message"]
 
 
 def test_the_models_are_listed(answers: dict[str, Any]) -> None:

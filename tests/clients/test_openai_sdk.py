@@ -24,18 +24,18 @@ def test_a_whole_answer(asker: Asker) -> None:
 
 
 def test_a_streamed_answer(asker: Asker) -> None:
-    told = asker.streamed("ok")
-    assert (told.error, told.text, told.finish_reasons) == (None, words(20), ["stop"])
-    assert {(chunk.model, chunk.object) for chunk in told.chunks} == {("ok", "chat.completion.chunk")}
-    assert len({(chunk.id, chunk.created) for chunk in told.chunks}) == 1
-    assert told.deltas[0].role == "assistant"
-    assert all(chunk.choices and chunk.usage is None for chunk in told.chunks)
+    answer = asker.stream("ok")
+    assert (answer.error, answer.text, answer.finish_reasons) == (None, words(20), ["stop"])
+    assert {(chunk.model, chunk.object) for chunk in answer.chunks} == {("ok", "chat.completion.chunk")}
+    assert len({(chunk.id, chunk.created) for chunk in answer.chunks}) == 1
+    assert answer.deltas[0].role == "assistant"
+    assert all(chunk.choices and chunk.usage is None for chunk in answer.chunks)
 
 
 def test_the_usage_of_a_stream_is_the_upstreams_and_comes_last(asker: Asker) -> None:
-    told = asker.streamed("ok", "T=33 I=200", stream_options={"include_usage": True})
-    *chunks, last = told.chunks
-    assert told.text == words(33)
+    answer = asker.stream("ok", "T=33 I=200", stream_options={"include_usage": True})
+    *chunks, last = answer.chunks
+    assert answer.text == words(33)
     assert last.choices == []
     assert last.usage is not None
     assert (last.usage.prompt_tokens, last.usage.completion_tokens, last.usage.total_tokens) == (7, 33, 40)
@@ -43,21 +43,21 @@ def test_the_usage_of_a_stream_is_the_upstreams_and_comes_last(asker: Asker) -> 
 
 
 def test_usage_told_with_every_chunk_is_told_once(asker: Asker) -> None:
-    told = asker.streamed("usage-every", "T=11 I=200", stream_options={"include_usage": True})
-    assert [chunk.usage.completion_tokens for chunk in told.chunks if chunk.usage] == [11]
+    answer = asker.stream("usage-every", "T=11 I=200", stream_options={"include_usage": True})
+    assert [chunk.usage.completion_tokens for chunk in answer.chunks if chunk.usage] == [11]
 
 
 @pytest.mark.parametrize("model", ODD_BYTES)
 def test_an_answer_in_any_bytes_that_are_allowed(model: str, asker: Asker) -> None:
     assert asker.whole(model).choices[0].message.content == words(20)
-    told = asker.streamed(model)
-    assert (told.error, told.text, told.finish_reasons) == (None, words(20), ["stop"])
+    answer = asker.stream(model)
+    assert (answer.error, answer.text, answer.finish_reasons) == (None, words(20), ["stop"])
 
 
 def test_characters_that_were_split_over_writes(asker: Asker) -> None:
     text = "".join(word(n) + UTF8_TAIL for n in range(20))
     assert asker.whole("utf8-split").choices[0].message.content == text
-    assert asker.streamed("utf8-split").text == text
+    assert asker.stream("utf8-split").text == text
 
 
 def test_tool_calls_are_assembled(asker: Asker) -> None:
@@ -65,8 +65,8 @@ def test_tool_calls_are_assembled(asker: Asker) -> None:
     calls = choice.message.tool_calls or []
     assert [(c.id, c.function.name, c.function.arguments) for c in calls if c.type == "function"] == CALLS
     assert (choice.finish_reason, choice.message.content) == ("tool_calls", None)
-    told = asker.streamed("tools-2")
-    assert (told.calls, told.finish_reasons, told.text) == (CALLS, ["tool_calls"], "")
+    answer = asker.stream("tools-2")
+    assert (answer.calls, answer.finish_reasons, answer.text) == (CALLS, ["tool_calls"], "")
 
 
 def test_reasoning_is_kept_apart(asker: Asker) -> None:
@@ -74,8 +74,8 @@ def test_reasoning_is_kept_apart(asker: Asker) -> None:
     assert message.content == words(20)
     assert message.model_extra is not None
     assert message.model_extra["reasoning_content"] == THOUGHT
-    told = asker.streamed("reasoning")
-    assert (told.reasoning, told.text) == (THOUGHT, words(20))
+    answer = asker.stream("reasoning")
+    assert (answer.reasoning, answer.text) == (THOUGHT, words(20))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_reasoning_is_kept_apart(asker: Asker) -> None:
 )
 def test_the_finish_reason_is_kept(model: str, reason: str, asker: Asker) -> None:
     assert asker.whole(model).choices[0].finish_reason == reason
-    assert asker.streamed(model).finish_reasons == [reason]
+    assert asker.stream(model).finish_reasons == [reason]
 
 
 def test_the_models_are_listed(asker: Asker) -> None:
@@ -108,23 +108,30 @@ def test_the_sdks_own_assembly_of_a_stream(gateway: Gateway) -> None:
 def test_a_tools_result_goes_back_to_the_model(gateway: Gateway, upstream: UpstreamThread) -> None:
     question = messages("weather? T=5 I=200")
     with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="local") as client:
-        called = client.chat.completions.create(model="tools", messages=question).choices[0].message
-        assert called.tool_calls is not None
-        result = {"role": "tool", "tool_call_id": called.tool_calls[0].id, "content": "sun"}
-        answer = client.chat.completions.create(model="tools", messages=[*question, called, result])
+        call_message = client.chat.completions.create(model="tools", messages=question).choices[0].message
+        assert call_message.tool_calls is not None
+        result = {"role": "tool", "tool_call_id": call_message.tool_calls[0].id, "content": "sun"}
+        answer = client.chat.completions.create(model="tools", messages=[*question, call_message, result])
     assert answer.choices[0].message.content == words(5)
     body = upstream.fake.requests[-1].body
     assert body is not None
     assert [message["role"] for message in body["messages"]] == ["user", "assistant", "tool"]
-    assert body["messages"][1]["tool_calls"] == [call.model_dump() for call in called.tool_calls]
+    assert body["messages"][1]["tool_calls"] == [call.model_dump() for call in call_message.tool_calls]
 
 
 def test_settings_of_the_request_reach_the_upstream(asker: Asker, upstream: UpstreamThread) -> None:
-    told = {"temperature": 0.5, "top_p": 0.9, "max_completion_tokens": 50, "stop": ["END"], "seed": 7, "user": "u-1"}
-    asker.whole("ok", **told)
+    settings = {
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "max_completion_tokens": 50,
+        "stop": ["END"],
+        "seed": 7,
+        "user": "u-1",
+    }
+    asker.whole("ok", **settings)
     body = upstream.fake.requests[-1].body
     assert body is not None
-    assert {name: body.get(name) for name in told} == told
+    assert {name: body.get(name) for name in settings} == settings
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])

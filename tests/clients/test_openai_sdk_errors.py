@@ -26,22 +26,22 @@ REFUSALS = {
 
 @pytest.mark.parametrize("model", HALVES + TOLD_HALVES)
 def test_half_an_answer_is_never_a_success(model: str, asker: Asker) -> None:
-    with pytest.raises(openai.InternalServerError) as raised:
+    with pytest.raises(openai.InternalServerError) as error:
         asker.whole(model)
-    assert raised.value.status_code == 502
-    told = asker.streamed(model)
-    assert type(told.error) is openai.APIError
-    assert told.error.code == raised.value.code
-    assert (told.text, told.finish_reasons) == (words(10), [])
+    assert error.value.status_code == 502
+    stream = asker.stream(model)
+    assert type(stream.error) is openai.APIError
+    assert stream.error.code == error.value.code
+    assert (stream.text, stream.finish_reasons) == (words(10), [])
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("model", REFUSALS)
 def test_a_refusal_has_a_status_and_a_code(model: str, stream: bool, asker: Asker) -> None:
-    with pytest.raises(openai.InternalServerError) as raised:
-        asker.streamed(model) if stream else asker.whole(model)
-    assert (raised.value.status_code, raised.value.code) == (502, REFUSALS[model])
-    assert raised.value.request_id
+    with pytest.raises(openai.InternalServerError) as error:
+        asker.stream(model) if stream else asker.whole(model)
+    assert (error.value.status_code, error.value.code) == (502, REFUSALS[model])
+    assert error.value.request_id
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
@@ -49,11 +49,11 @@ def test_a_refusal_has_a_status_and_a_code(model: str, stream: bool, asker: Aske
 def test_a_rate_limit_is_one_and_says_when_to_return(
     model: str, retry_after: str | None, stream: bool, asker: Asker
 ) -> None:
-    with pytest.raises(openai.RateLimitError) as raised:
-        asker.streamed(model) if stream else asker.whole(model)
-    assert raised.value.code == "upstream_rate_limited"
+    with pytest.raises(openai.RateLimitError) as error:
+        asker.stream(model) if stream else asker.whole(model)
+    assert error.value.code == "upstream_rate_limited"
     if retry_after:
-        assert raised.value.response.headers["retry-after"] == retry_after
+        assert error.value.response.headers["retry-after"] == retry_after
 
 
 def test_the_text_of_an_error_is_the_upstreams(asker: Asker) -> None:
@@ -62,9 +62,9 @@ def test_the_text_of_an_error_is_the_upstreams(asker: Asker) -> None:
 
 
 def test_a_bad_request_of_the_clients_own_is_a_400(asker: Asker) -> None:
-    with pytest.raises(openai.BadRequestError) as raised:
+    with pytest.raises(openai.BadRequestError) as error:
         asker.whole("ok", n=2)
-    assert raised.value.code
+    assert error.value.code
     with pytest.raises(openai.BadRequestError):
         asker.whole("ok", max_tokens=10_000_000)
 
@@ -76,7 +76,7 @@ def test_the_sdks_retries_get_over_a_passing_fault(
     before = len(upstream.fake.requests)
     upstream.fake.script("flaky", ["e503", "ok"])
     with closing(how(gateway.url, max_retries=1)) as asker:
-        assert asker.streamed("flaky").text == words(20)
+        assert asker.stream("flaky").text == words(20)
     assert len(upstream.fake.requests) - before == 2
 
 
@@ -98,8 +98,8 @@ def test_a_model_that_no_upstream_serves_is_a_404(tmp_path: Path, upstream: Upst
         with closing(SyncAsker(gateway.start().url)) as asker:
             assert asker.models() == ["ok", "fast", "tools"]
             assert asker.whole("tools").choices[0].finish_reason == "tool_calls"
-            with pytest.raises(openai.NotFoundError) as raised:
-                asker.streamed("gpt-99")
-        assert raised.value.code == "model_not_found"
+            with pytest.raises(openai.NotFoundError) as error:
+                asker.stream("gpt-99")
+        assert error.value.code == "model_not_found"
     finally:
         gateway.stop()

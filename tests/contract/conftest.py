@@ -13,7 +13,7 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
 
 
 @pytest.fixture(params=["sqlite"])
-def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
+def shared_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
     """The engines that several processes may have open."""
     return Engine(request.param, tmp_path)
 

@@ -75,7 +75,7 @@ class Engine:
             await log.close()
 
 
-class Heard(list[Commit]):
+class CommitList(list[Commit]):
     """A listener that remembers."""
 
     def __init__(self, log: EventLog) -> None:
@@ -86,10 +86,10 @@ class Heard(list[Commit]):
         self.extend(commits)
         self._news.set()
 
-    async def until(self, met: Callable[[], object], within_s: float = 5.0) -> None:
+    async def until(self, condition: Callable[[], object], within_s: float = 5.0) -> None:
         """Waits for commits until `met()` is true."""
         async with asyncio.timeout(within_s):
-            while not met():
+            while not condition():
                 self._news.clear()
                 await self._news.wait()
 
@@ -113,9 +113,9 @@ async def put(log: EventLog, topic: str, *lines: bytes, **how: Any) -> Appended:
     return (await log.append(Append(topic=topic, data=list(lines), **how)))[0]
 
 
-def flat(found: Slice) -> list[tuple[int, str, bytes]]:
+def flat(part: Slice) -> list[tuple[int, str, bytes]]:
     """(offset, name, data) of each event."""
-    return [(block.first + n, block.name, line) for block in found.blocks for n, line in enumerate(block.data)]
+    return [(block.first + n, block.name, line) for block in part.blocks for n, line in enumerate(block.data)]
 
 
 async def whole(log: EventLog, topic: str, after: int = 0) -> list[tuple[int, str, bytes]]:

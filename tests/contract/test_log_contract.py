@@ -8,7 +8,7 @@ import pytest
 
 from events.log.port import Append, Appended, Commit, Slice
 from gateway.errors import LogConflict, LogError, LogUnavailable, WrongOwner
-from tests.contract.engines import Engine, Heard, flat, put, scenario, whole
+from tests.contract.engines import CommitList, Engine, flat, put, scenario, whole
 
 # Offsets, atomicity, order
 
@@ -50,7 +50,7 @@ async def test_offsets_count_from_one_without_gaps(engine: Engine) -> None:
 @scenario
 async def test_one_append_of_several_topics_is_all_or_nothing(engine: Engine) -> None:
     async with engine.open() as log:
-        heard = Heard(log)
+        commits = CommitList(log)
         await put(log, "b", b"1")
         with pytest.raises(LogConflict):
             await log.append(
@@ -58,21 +58,21 @@ async def test_one_append_of_several_topics_is_all_or_nothing(engine: Engine) ->
             )
         assert (await log.read("a", 0)).epoch == ""
         assert await whole(log, "b") == [(1, "message", b"1")]
-        assert [commit.topic for commit in heard] == ["b"]
+        assert [commit.topic for commit in commits] == ["b"]
 
 
 @scenario
 async def test_later_parts_of_an_append_see_the_earlier_ones(engine: Engine) -> None:
     async with engine.open() as log:
-        done = await log.append(
+        results = await log.append(
             Append(topic="a", data=[b"1"], owner="me"),
             Append(topic="a", data=[b"2", b"3"], name="tick", expect=2),
             Append(topic="a", data=[b"4"], expect=4, owner="me", close=True),
         )
-        assert [(one.first, one.last) for one in done] == [(1, 1), (2, 3), (4, 4)]
-        with pytest.raises(LogConflict) as refused:
+        assert [(one.first, one.last) for one in results] == [(1, 1), (2, 3), (4, 4)]
+        with pytest.raises(LogConflict) as error:
             await log.append(Append(topic="b", data=[], close=True), Append(topic="b", data=[b"x"]))
-        assert refused.value.closed
+        assert error.value.closed
         with pytest.raises(WrongOwner):
             await log.append(Append(topic="c", data=[b"1"], owner="me"), Append(topic="c", data=[b"2"], owner="you"))
         assert (await log.read("b", 0)).epoch == (await log.read("c", 0)).epoch == ""
@@ -82,8 +82,8 @@ async def test_later_parts_of_an_append_see_the_earlier_ones(engine: Engine) -> 
 async def test_a_failed_append_leaves_its_neighbours_alone(engine: Engine) -> None:
     async with engine.open() as log:
         calls = [log.append(Append(topic="a", data=[b"%d" % n], expect=n), patient=True) for n in (1, 2, 2, 3, 9, 4)]
-        done = await asyncio.gather(*calls, return_exceptions=True)
-        assert [isinstance(one, LogConflict) for one in done] == [False, False, True, False, True, False]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert [isinstance(one, LogConflict) for one in results] == [False, False, True, False, True, False]
         assert [line for _, _, line in await whole(log, "a")] == [b"1", b"2", b"3", b"4"]
 
 
@@ -94,27 +94,27 @@ async def test_appends_of_one_process_are_kept_in_the_order_of_the_calls(engine:
             log.append(Append(topic=f"t{n % 7}", data=[b"%d" % n], name="even" if n % 3 else "odd"), patient=n % 5 > 0)
             for n in range(1500)
         ]
-        done = [(await call)[0] for call in calls]
+        results = [(await call)[0] for call in calls]
         for t in range(7):
             mine = list(range(t, 1500, 7))
             assert await whole(log, f"t{t}") == [
                 (at, "even" if n % 3 else "odd", b"%d" % n) for at, n in enumerate(mine, 1)
             ]
-            assert [done[n].first for n in mine] == list(range(1, len(mine) + 1))
+            assert [results[n].first for n in mine] == list(range(1, len(mine) + 1))
 
 
 @scenario
 async def test_one_call_may_name_very_many_topics(engine: Engine) -> None:
     async with engine.open() as log:
-        done = await log.append(*(Append(topic=f"t{n}", data=[b"x"]) for n in range(700)))
-        keyed = [Append(topic=f"t{n}", data=[b"z"], key="k", expect=2) for n in range(700)]
+        results = await log.append(*(Append(topic=f"t{n}", data=[b"x"]) for n in range(700)))
+        appends = [Append(topic=f"t{n}", data=[b"z"], key="k", expect=2) for n in range(700)]
         with pytest.raises(LogConflict):
-            await log.append(*keyed, Append(topic="t0", data=[b"z"], expect=2))
+            await log.append(*appends, Append(topic="t0", data=[b"z"], expect=2))
         again = await log.append(*(Append(topic=f"t{n}", data=[b"y"], expect=2) for n in range(700)))
-        assert [one.epoch for one in done] == [one.epoch for one in again]
-        keyed = [Append(topic=f"t{n}", data=[b"z"], key="k", expect=3) for n in range(700)]
-        assert [one.first for one in await log.append(*keyed)] == [3] * 700
-        assert all(one.duplicate for one in await log.append(*keyed))
+        assert [one.epoch for one in results] == [one.epoch for one in again]
+        appends = [Append(topic=f"t{n}", data=[b"z"], key="k", expect=3) for n in range(700)]
+        assert [one.first for one in await log.append(*appends)] == [3] * 700
+        assert all(one.duplicate for one in await log.append(*appends))
         assert await whole(log, "t699") == [(1, "message", b"x"), (2, "message", b"y"), (3, "message", b"z")]
 
 
@@ -137,9 +137,9 @@ async def test_expect_is_the_offset_of_the_first_event(engine: Engine) -> None:
     async with engine.open() as log:
         await put(log, "a", b"1", expect=1)
         for wrong in (0, 1, 3):
-            with pytest.raises(LogConflict) as refused:
+            with pytest.raises(LogConflict) as error:
                 await put(log, "a", b"2", expect=wrong)
-            assert (refused.value.actual, refused.value.closed, refused.value.topic) == (2, False, "a")
+            assert (error.value.actual, error.value.closed, error.value.topic) == (2, False, "a")
         assert (await put(log, "a", b"2", expect=2)).first == 2
         with pytest.raises(LogConflict):
             await put(log, "new", b"1", expect=2)
@@ -180,8 +180,8 @@ async def test_of_equal_keys_in_one_group_the_first_wins(engine: Engine) -> None
     async with engine.open() as log:
         calls = [log.append(Append(topic="a", data=[b"%d" % n], key=f"k{n % 2}"), patient=True) for n in range(6)]
         assert [(await call)[0].duplicate for call in calls] == [False, False, True, True, True, True]
-        done = await log.append(*(Append(topic="b", data=[b"%d" % n], key="k") for n in range(3)))
-        assert [one.duplicate for one in done] == [False, True, True]
+        results = await log.append(*(Append(topic="b", data=[b"%d" % n], key="k") for n in range(3)))
+        assert [one.duplicate for one in results] == [False, True, True]
         assert await whole(log, "b") == [(1, "message", b"0")]
 
 
@@ -189,9 +189,9 @@ async def test_of_equal_keys_in_one_group_the_first_wins(engine: Engine) -> None
 async def test_a_name_that_is_no_unicode_fails_its_own_append_alone(engine: Engine) -> None:
     async with engine.open() as log:
         good = [log.append(Append(topic="a", data=[b"x"], key=f"k{n}"), patient=True) for n in range(3)]
-        for broken in ({"key": "\ud800"}, {"owner": "\udfff"}, {"name": "\ud800"}):
+        for fields in ({"key": "\ud800"}, {"owner": "\udfff"}, {"name": "\ud800"}):
             with pytest.raises(LogError, match="ud"):
-                await put(log, "b", b"x", **broken)
+                await put(log, "b", b"x", **fields)
         assert [(await call)[0].first for call in good] == [1, 2, 3]
         assert (await put(log, "b", b"x", owner="é😀", key="ü", name="名")).first == 1
         assert flat(await log.read("b", 0)) == [(1, "名", b"x")]
@@ -217,31 +217,31 @@ async def test_a_failed_append_keeps_no_key(engine: Engine) -> None:
 @scenario
 async def test_nothing_follows_the_close(engine: Engine) -> None:
     async with engine.open() as log:
-        heard = Heard(log)
+        commits = CommitList(log)
         await put(log, "a", b"1")
         await put(log, "a", b"2", close=True)
-        with pytest.raises(LogConflict) as refused:
+        with pytest.raises(LogConflict) as error:
             await put(log, "a", b"3")
-        assert (refused.value.closed, refused.value.actual) == (True, 3)
-        found = await log.read("a", 0)
-        assert (found.closed, found.head) == (True, 2)
-        assert [commit.closed for commit in heard] == [False, True]
+        assert (error.value.closed, error.value.actual) == (True, 3)
+        part = await log.read("a", 0)
+        assert (part.closed, part.head) == (True, 2)
+        assert [commit.closed for commit in commits] == [False, True]
 
 
 @scenario
 async def test_a_topic_can_be_made_and_closed_without_an_event(engine: Engine) -> None:
     async with engine.open() as log:
-        heard = Heard(log)
-        made = await put(log, "a", owner="me")
-        assert (made.first, made.last) == (1, 0)
-        assert await log.read("a", 0) == Slice(epoch=made.epoch, owner="me")
+        commits = CommitList(log)
+        first = await put(log, "a", owner="me")
+        assert (first.first, first.last) == (1, 0)
+        assert await log.read("a", 0) == Slice(epoch=first.epoch, owner="me")
         await put(log, "a", b"1")
         await put(log, "a", expect=2)
         await put(log, "a", close=True)
         await put(log, "b", close=True)
         assert (await log.read("a", 0)).closed
         assert (await log.read("b", 0)).closed
-        closing = [commit for commit in heard if commit.closed]
+        closing = [commit for commit in commits if commit.closed]
         assert [(commit.topic, commit.block and commit.block.last) for commit in closing] == [("a", 1), ("b", 0)]
 
 
@@ -252,15 +252,15 @@ async def test_a_topic_can_be_made_and_closed_without_an_event(engine: Engine) -
 async def test_the_listener_hears_before_the_append_is_done(engine: Engine) -> None:
     async with engine.open() as log:
         calls: list[Any] = []
-        seen: list[tuple[int, bool]] = []
+        notes: list[tuple[int, bool]] = []
 
         def hear(commits: Sequence[Commit]) -> None:
-            seen.extend((commit.block.last, any(call.done() for call in calls)) for commit in commits if commit.block)
+            notes.extend((commit.block.last, any(call.done() for call in calls)) for commit in commits if commit.block)
 
         log.listener = hear
         calls += [log.append(Append(topic="a", data=[b"x"]))]
         await asyncio.gather(*calls)
-        assert seen == [(1, False)]
+        assert notes == [(1, False)]
 
 
 @scenario
@@ -276,24 +276,24 @@ async def test_a_read_that_starts_when_told_sees_what_was_told(engine: Engine) -
         log.listener = hear
         for n in range(30):
             await put(log, "a", b"%d" % n)
-        found = await asyncio.gather(*reads)
-        assert all(one.head >= head for one, head in zip(found, heads, strict=True))
+        parts = await asyncio.gather(*reads)
+        assert all(one.head >= head for one, head in zip(parts, heads, strict=True))
 
 
 @scenario
 async def test_the_listener_hears_each_event_once_and_in_order(engine: Engine) -> None:
     async with engine.open() as log:
-        heard = Heard(log)
+        commits = CommitList(log)
         calls = [
             log.append(Append(topic=f"t{n % 3}", data=[b"%d" % n] * (n % 2 + 1), name="ab"[n % 4 > 1]), patient=True)
             for n in range(300)
         ]
-        done = [(await call)[0] for call in calls]
+        results = [(await call)[0] for call in calls]
         for t in range(3):
-            blocks = [commit.block for commit in heard if commit.topic == f"t{t}" and commit.block]
-            told = flat(Slice(epoch="", blocks=blocks))
-            assert told == await whole(log, f"t{t}")
-            assert {commit.epoch for commit in heard if commit.topic == f"t{t}"} == {done[t].epoch}
+            blocks = [commit.block for commit in commits if commit.topic == f"t{t}" and commit.block]
+            events = flat(Slice(epoch="", blocks=blocks))
+            assert events == await whole(log, f"t{t}")
+            assert {commit.epoch for commit in commits if commit.topic == f"t{t}"} == {results[t].epoch}
 
 
 @scenario
@@ -321,8 +321,8 @@ async def test_an_append_that_nobody_awaits_any_more_is_still_made(engine: Engin
         await asyncio.sleep(0)
         tasks[3].cancel()
         tasks[4].cancel()
-        done = await asyncio.gather(*tasks, return_exceptions=True)
-        assert [isinstance(one, Appended) for one in done] == [True] * 3 + [False] * 2 + [True] * 5
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [isinstance(one, Appended) for one in results] == [True] * 3 + [False] * 2 + [True] * 5
         assert [line for _, _, line in await whole(log, "a")] == [b"%d" % n for n in range(10)]
 
 
@@ -330,12 +330,12 @@ async def test_an_append_that_nobody_awaits_any_more_is_still_made(engine: Engin
 async def test_close_writes_and_answers_what_is_pending(engine: Engine) -> None:
     log = engine.make()
     await log.open()
-    heard = Heard(log)
+    commits = CommitList(log)
     calls = [log.append(Append(topic="a", data=[b"%d" % n]), patient=True) for n in range(400)]
     await log.close()
     await log.close()
     assert all(call.done() for call in calls)
-    assert sum(len(commit.block.data) for commit in heard if commit.block) == 400
+    assert sum(len(commit.block.data) for commit in commits if commit.block) == 400
     with pytest.raises(LogUnavailable):
         await put(log, "a", b"late")
     if engine.is_shared:
@@ -352,12 +352,12 @@ async def test_a_log_that_is_not_open_takes_nothing(engine: Engine) -> None:
 @scenario
 async def test_too_much_that_waits_is_refused_at_once(engine: Engine) -> None:
     async with engine.open(max_pending_bytes=1000) as log:
-        held = log.append(Append(topic="a", data=[b"x" * 900]))
+        first = log.append(Append(topic="a", data=[b"x" * 900]))
         over = log.append(Append(topic="a", data=[b"x" * 101]))
         assert over.done()
         with pytest.raises(LogUnavailable):
             await over
-        await held
+        await first
         await put(log, "a", b"x" * 1000)
         with pytest.raises(LogUnavailable):
             await put(log, "a", b"x" * 1001)
@@ -385,8 +385,8 @@ async def test_a_read_starts_strictly_after_any_offset(engine: Engine) -> None:
         for after in range(31):
             assert flat(await log.read("a", after)) == events[after:]
         for past in (30, 31, 1000):
-            found = await log.read("a", past)
-            assert (found.blocks, found.head, found.oldest) == ([], 30, 1)
+            part = await log.read("a", past)
+            assert (part.blocks, part.head, part.oldest) == ([], 30, 1)
 
 
 @scenario
@@ -413,8 +413,8 @@ async def test_topics_are_listed_last_changed_first(engine: Engine) -> None:
     async with engine.open() as log:
         for n, (topic, owner) in enumerate([("c/1", "me"), ("c/2", "you"), ("c/3", "me"), ("d/1", "me"), ("c", "")]):
             engine.clock.now_s += 1
-            made = await put(log, topic, b"x", owner=owner)
-            assert (made.first, n) == (1, n)
+            result = await put(log, topic, b"x", owner=owner)
+            assert (result.first, n) == (1, n)
         engine.clock.now_s += 1
         await put(log, "c/1", b"y", close=True)
         assert [info.topic for info in await log.topics("c/")] == ["c/1", "c/3", "c/2"]
@@ -432,9 +432,9 @@ async def test_topics_are_listed_last_changed_first(engine: Engine) -> None:
 async def test_a_deleted_topic_starts_anew_in_another_epoch(engine: Engine) -> None:
     async with engine.open() as log:
         first = await put(log, "a", b"1", b"2", owner="me", key="k", close=True)
-        heard = Heard(log)
+        commits = CommitList(log)
         assert await log.delete("a")
-        assert [(commit.topic, commit.block) for commit in heard] == [("a", None)]
+        assert [(commit.topic, commit.block) for commit in commits] == [("a", None)]
         assert (await log.read("a", 0)).epoch == ""
         assert not await log.delete("a")
         again = await put(log, "a", b"x", owner="you", key="k")

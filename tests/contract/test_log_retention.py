@@ -4,7 +4,7 @@ import pytest
 
 from events.log.port import Append, Retention, Slice
 from gateway.errors import LogConflict
-from tests.contract.engines import Engine, Heard, flat, put, scenario, whole
+from tests.contract.engines import CommitList, Engine, flat, put, scenario, whole
 
 
 @scenario
@@ -13,8 +13,8 @@ async def test_events_past_the_count_go_by_whole_blocks(engine: Engine) -> None:
         for n in range(10):
             await put(log, "a", *(b"%d" % n for _ in range(3)))
         await log.sweep()
-        found = await log.read("a", 0)
-        assert (found.oldest, found.head) == (19, 30)
+        part = await log.read("a", 0)
+        assert (part.oldest, part.head) == (19, 30)
         assert [at for at, _, _ in await whole(log, "a")] == list(range(19, 31))
 
 
@@ -35,7 +35,7 @@ async def test_bytes_past_the_limit_go_but_never_the_newest_block(engine: Engine
 @scenario
 async def test_old_events_go_and_their_offsets_never_return(engine: Engine) -> None:
     async with engine.open(lambda _: Retention(age_s=60)) as log:
-        made = await put(log, "a", b"1", b"2", owner="me", close=False)
+        first = await put(log, "a", b"1", b"2", owner="me", close=False)
         engine.clock.now_s += 50
         await put(log, "a", b"3")
         engine.clock.now_s += 20
@@ -43,10 +43,10 @@ async def test_old_events_go_and_their_offsets_never_return(engine: Engine) -> N
         assert await whole(log, "a") == [(3, "message", b"3")]
         engine.clock.now_s += 1000
         await log.sweep()
-        assert await log.read("a", 0) == Slice(epoch=made.epoch, owner="me", oldest=4, head=3)
+        assert await log.read("a", 0) == Slice(epoch=first.epoch, owner="me", oldest=4, head=3)
         with pytest.raises(LogConflict):
             await put(log, "a", b"4", expect=1)
-        assert (await put(log, "a", b"4", expect=4)).epoch == made.epoch
+        assert (await put(log, "a", b"4", expect=4)).epoch == first.epoch
         assert (await log.read("a", 0)).oldest == 4
         assert await whole(log, "a") == [(4, "message", b"4")]
 
@@ -60,9 +60,9 @@ async def test_what_is_known_of_a_topic_outlives_its_events(engine: Engine) -> N
         await log.sweep()
         (info,) = await log.topics("a")
         assert (info.head, info.closed, info.updated_ms, info.owner) == (2, True, changed_ms, "me")
-        with pytest.raises(LogConflict) as refused:
+        with pytest.raises(LogConflict) as error:
             await put(log, "a", b"3")
-        assert refused.value.closed
+        assert error.value.closed
 
 
 @scenario
@@ -75,12 +75,12 @@ async def test_a_closed_topic_goes_as_a_whole_when_its_last_event_is_old(engine:
         engine.clock.now_s += 59
         await log.sweep()
         assert (await log.read("run", 0)).head == 2
-        heard = Heard(log)
+        commits = CommitList(log)
         engine.clock.now_s += 2
         await log.sweep()
         assert (await log.read("run", 0)).epoch == ""
         assert (await log.read("open", 0)).head == 1
-        assert [(commit.topic, commit.block) for commit in heard] == [("run", None)]
+        assert [(commit.topic, commit.block) for commit in commits] == [("run", None)]
 
 
 @scenario
@@ -114,8 +114,8 @@ async def test_a_long_topic_is_trimmed_all_the_way(engine: Engine) -> None:
                 last = log.append(*_two(n))
             await last
         await log.sweep()
-        found = await log.read("a", 0)
-        assert (found.oldest, found.head) == (5301, 5400)
+        part = await log.read("a", 0)
+        assert (part.oldest, part.head) == (5301, 5400)
 
 
 def _two(n: int) -> list[Append]:

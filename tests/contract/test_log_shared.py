@@ -12,7 +12,7 @@ import pytest
 
 from events.log.port import Append, Appended, Retention, Slice
 from gateway.errors import LogConflict, WrongOwner
-from tests.contract.engines import Engine, Heard, SweepingLog, flat, keep_all, put, scenario, whole
+from tests.contract.engines import CommitList, Engine, SweepingLog, flat, keep_all, put, scenario, whole
 
 TOLD_S = 0.1
 """News of other processes are due within this; tests allow for a machine that does other things too."""
@@ -26,30 +26,30 @@ async def two(engine: Engine) -> AsyncGenerator[tuple[SweepingLog, SweepingLog]]
 
 
 @scenario
-async def test_of_two_that_expect_the_same_offset_one_wins(shared: Engine) -> None:
-    async with two(shared) as logs:
+async def test_of_two_that_expect_the_same_offset_one_wins(shared_engine: Engine) -> None:
+    async with two(shared_engine) as logs:
         for at in range(1, 61):
             tries = [log.append(Append(topic="a", data=[b"%d" % n], expect=at)) for n, log in enumerate(logs)]
-            done = await asyncio.gather(*tries, return_exceptions=True)
-            assert sorted(type(one).__name__ for one in done) == ["LogConflict", "list"]
-            winner = next(n for n, one in enumerate(done) if isinstance(one, list))
+            results = await asyncio.gather(*tries, return_exceptions=True)
+            assert sorted(type(one).__name__ for one in results) == ["LogConflict", "list"]
+            winner = next(n for n, one in enumerate(results) if isinstance(one, list))
             assert (await whole(logs[1 - winner], "a"))[-1] == (at, "message", b"%d" % winner)
 
 
 @scenario
-async def test_what_another_has_made_is_never_said_not_to_exist(shared: Engine) -> None:
-    async with two(shared) as (here, there):
+async def test_what_another_has_made_is_never_said_not_to_exist(shared_engine: Engine) -> None:
+    async with two(shared_engine) as (here, there):
         for n in range(50):
             await put(there, f"t{n}", b"x")
             assert here.may_exist(f"t{n}")
 
 
 @scenario
-async def test_two_that_write_at_full_speed_lose_and_repeat_nothing(shared: Engine) -> None:
-    async with two(shared) as logs:
+async def test_two_that_write_at_full_speed_lose_and_repeat_nothing(shared_engine: Engine) -> None:
+    async with two(shared_engine) as logs:
         for log in logs:
             log.wanted = {"all"}
-        heard = [Heard(log) for log in logs]
+        commits = [CommitList(log) for log in logs]
 
         async def write(n: int) -> None:
             for at in range(300):
@@ -62,112 +62,112 @@ async def test_two_that_write_at_full_speed_lose_and_repeat_nothing(shared: Engi
         for n in (0, 1):
             mine = [(at, line) for at, _, line in events if line.startswith(b"%d " % n)]
             assert [line for _, line in mine] == [b"%d %d" % (n, at) for at in range(300)]
-            own = [commit.block.first for commit in heard[n] if commit.block and commit.topic == "all"]
+            own = [commit.block.first for commit in commits[n] if commit.block and commit.topic == "all"]
             assert own == [at for at, _ in mine]
-            assert {commit.topic for commit in heard[n] if commit.block is None} == {"all"}
+            assert {commit.topic for commit in commits[n] if commit.block is None} == {"all"}
 
 
 @scenario
-async def test_news_of_others_are_told_in_time_and_only_where_wanted(shared: Engine) -> None:
-    async with two(shared) as (here, there):
-        heard = Heard(here)
+async def test_news_of_others_are_told_in_time_and_only_where_wanted(shared_engine: Engine) -> None:
+    async with two(shared_engine) as (here, there):
+        commits = CommitList(here)
         here.wanted = {"wanted", "none"}
         for n in range(5):
             await put(there, "unwanted", b"x")
-            made = await put(there, "wanted", b"%d" % n)
-            await heard.until(lambda: heard, TOLD_S * SLOW)
-            assert {(one.topic, one.epoch, one.block, one.closed) for one in heard} == {
-                ("wanted", made.epoch, None, False)
+            result = await put(there, "wanted", b"%d" % n)
+            await commits.until(lambda: commits, TOLD_S * SLOW)
+            assert {(one.topic, one.epoch, one.block, one.closed) for one in commits} == {
+                ("wanted", result.epoch, None, False)
             }
-            heard.clear()
+            commits.clear()
 
 
 @scenario
-async def test_news_take_less_than_a_tenth_of_a_second(shared: Engine) -> None:
-    async with two(shared) as (here, there):
-        heard = Heard(here)
+async def test_news_take_less_than_a_tenth_of_a_second(shared_engine: Engine) -> None:
+    async with two(shared_engine) as (here, there):
+        commits = CommitList(here)
         here.wanted = {"a"}
         loop = asyncio.get_running_loop()
         took_s: list[float] = []
         for _ in range(10):
             await put(there, "a", b"x")
             began = loop.time()
-            await heard.until(lambda: heard)
+            await commits.until(lambda: commits)
             took_s.append(loop.time() - began)
-            heard.clear()
+            commits.clear()
         assert sorted(took_s)[5] < TOLD_S, took_s
 
 
 @scenario
-async def test_interest_that_begins_late_misses_nothing_that_its_read_did_not_see(shared: Engine) -> None:
-    async with two(shared) as (here, there):
-        heard = Heard(here)
-        wanted = set[str]()
-        here.wanted = wanted
+async def test_interest_that_begins_late_misses_nothing_that_its_read_did_not_see(shared_engine: Engine) -> None:
+    async with two(shared_engine) as (here, there):
+        commits = CommitList(here)
+        topics = set[str]()
+        here.wanted = topics
         await put(there, "a", b"1")
         await asyncio.sleep(0.1)
-        wanted.add("a")
+        topics.add("a")
         head = (await here.read("a", 0)).head
         assert head == 1
         await put(there, "a", b"2")
-        await heard.until(lambda: heard, TOLD_S * SLOW)
+        await commits.until(lambda: commits, TOLD_S * SLOW)
 
 
 @scenario
-async def test_closing_making_and_deleting_are_told_too(shared: Engine) -> None:
-    async with two(shared) as (here, there):
-        heard = Heard(here)
+async def test_closing_making_and_deleting_are_told_too(shared_engine: Engine) -> None:
+    async with two(shared_engine) as (here, there):
+        commits = CommitList(here)
         here.wanted = {"a", "b"}
         await put(there, "a", owner="me")
-        await heard.until(lambda: heard, TOLD_S * SLOW)
+        await commits.until(lambda: commits, TOLD_S * SLOW)
         await put(there, "a", close=True)
-        await heard.until(lambda: heard[-1].closed, TOLD_S * SLOW)
+        await commits.until(lambda: commits[-1].closed, TOLD_S * SLOW)
         await there.delete("a")
-        await heard.until(lambda: not heard[-1].closed, TOLD_S * SLOW)
+        await commits.until(lambda: not commits[-1].closed, TOLD_S * SLOW)
         assert await here.read("a", 0) == Slice(epoch="")
         await put(there, "b", b"x", close=True)
-        await heard.until(lambda: heard[-1].topic == "b" and heard[-1].closed, TOLD_S * SLOW)
-        assert all(commit.block is None for commit in heard)
+        await commits.until(lambda: commits[-1].topic == "b" and commits[-1].closed, TOLD_S * SLOW)
+        assert all(commit.block is None for commit in commits)
 
 
 @scenario
-async def test_a_deletion_for_age_is_told_to_others(shared: Engine) -> None:
+async def test_a_deletion_for_age_is_told_to_others(shared_engine: Engine) -> None:
     old = Retention(closed_age_s=10)
-    async with shared.open() as here, shared.open(lambda _: old) as there:
-        heard = Heard(here)
+    async with shared_engine.open() as here, shared_engine.open(lambda _: old) as there:
+        commits = CommitList(here)
         here.wanted = {"a"}
         await put(here, "a", b"x", close=True)
-        heard.clear()
-        shared.clock.now_s += 20
+        commits.clear()
+        shared_engine.clock.now_s += 20
         await there.sweep()
-        await heard.until(lambda: heard, TOLD_S * SLOW)
+        await commits.until(lambda: commits, TOLD_S * SLOW)
         assert (await put(here, "a", b"y")).first == 1
 
 
 @scenario
-async def test_a_read_sees_at_once_what_the_other_was_told(shared: Engine) -> None:
-    async with two(shared) as (here, there):
+async def test_a_read_sees_at_once_what_the_other_was_told(shared_engine: Engine) -> None:
+    async with two(shared_engine) as (here, there):
         for n in range(50):
             await put(there, "a", b"%d" % n)
             assert (await here.read("a", 0)).head == n + 1
 
 
 @scenario
-async def test_what_one_remembers_of_a_topic_yields_to_what_the_other_did(shared: Engine) -> None:
-    async with two(shared) as (here, there):
+async def test_what_one_remembers_of_a_topic_yields_to_what_the_other_did(shared_engine: Engine) -> None:
+    async with two(shared_engine) as (here, there):
         await put(here, "a", b"1", owner="me")
         await put(there, "a", b"2")
         assert (await put(here, "a", b"3")).first == 3
         await put(there, "a", b"4", expect=4)
-        with pytest.raises(LogConflict) as refused:
+        with pytest.raises(LogConflict) as error:
             await put(here, "a", b"x", expect=4)
-        assert refused.value.actual == 5
+        assert error.value.actual == 5
         await put(there, "a", b"5")
         assert (await put(here, "a", b"6", expect=6)).first == 6
         await put(there, "a", b"7", close=True)
-        with pytest.raises(LogConflict) as refused:
+        with pytest.raises(LogConflict) as error:
             await put(here, "a", b"8")
-        assert refused.value.closed
+        assert error.value.closed
         await there.delete("a")
         assert (await put(here, "a", b"1", owner="you")).first == 1
         with pytest.raises(WrongOwner):
@@ -179,8 +179,8 @@ async def test_what_one_remembers_of_a_topic_yields_to_what_the_other_did(shared
 
 
 @scenario
-async def test_a_topic_that_was_not_there_is_found_when_the_other_made_it(shared: Engine) -> None:
-    async with two(shared) as (here, there):
+async def test_a_topic_that_was_not_there_is_found_when_the_other_made_it(shared_engine: Engine) -> None:
+    async with two(shared_engine) as (here, there):
         with pytest.raises(LogConflict):
             await put(here, "a", b"x", expect=2)
         await put(there, "a", b"1")
@@ -193,30 +193,30 @@ async def test_a_topic_that_was_not_there_is_found_when_the_other_made_it(shared
 
 
 @scenario
-async def test_keys_hold_across_processes(shared: Engine) -> None:
-    async with two(shared) as (here, there):
+async def test_keys_hold_across_processes(shared_engine: Engine) -> None:
+    async with two(shared_engine) as (here, there):
         first = await put(here, "a", b"1", key="k")
         assert await put(there, "a", b"1", key="k") == Appended(first.epoch, 1, 1, duplicate=True)
 
 
 @scenario
-async def test_what_one_trimmed_is_gone_for_the_other_and_its_offsets_stay_taken(shared: Engine) -> None:
-    async with shared.open(lambda _: Retention(age_s=10)) as here, shared.open() as there:
+async def test_what_one_trimmed_is_gone_for_the_other_and_its_offsets_stay_taken(shared_engine: Engine) -> None:
+    async with shared_engine.open(lambda _: Retention(age_s=10)) as here, shared_engine.open() as there:
         await put(there, "a", b"1", b"2")
-        shared.clock.now_s += 20
+        shared_engine.clock.now_s += 20
         await here.sweep()
-        found = await there.read("a", 0)
-        assert (found.oldest, found.head, found.blocks) == (3, 2, [])
+        part = await there.read("a", 0)
+        assert (part.oldest, part.head, part.blocks) == (3, 2, [])
         assert (await put(there, "a", b"3")).first == 3
         assert (await put(here, "a", b"4")).first == 4
 
 
 @scenario
-async def test_offsets_that_one_never_saw_stay_taken_when_they_were_trimmed_at_once(shared: Engine) -> None:
-    async with shared.open(lambda _: Retention(age_s=10)) as here, shared.open() as there:
+async def test_offsets_that_one_never_saw_stay_taken_when_they_were_trimmed_at_once(shared_engine: Engine) -> None:
+    async with shared_engine.open(lambda _: Retention(age_s=10)) as here, shared_engine.open() as there:
         await put(there, "a", b"1")
         await put(here, "a", b"2")
-        shared.clock.now_s += 20
+        shared_engine.clock.now_s += 20
         await here.sweep()
         await put(there, "b", b"x")
         assert (await put(there, "a", b"3")).first == 3
@@ -241,17 +241,17 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3:]))
 """
 
 
-def start_writer(shared: Engine, env: dict[str, str], count: int, *topics: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", WRITER, str(shared.path), str(count), *topics]
+def start_writer(shared_engine: Engine, env: dict[str, str], count: int, *topics: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", WRITER, str(shared_engine.path), str(count), *topics]
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
 
 
 @scenario
-async def test_a_real_process_and_this_one_share_a_log(shared: Engine, python_path: dict[str, str]) -> None:
-    async with shared.open(keep_all) as log:
-        heard = Heard(log)
+async def test_a_real_process_and_this_one_share_a_log(shared_engine: Engine, python_path: dict[str, str]) -> None:
+    async with shared_engine.open(keep_all) as log:
+        commits = CommitList(log)
         log.wanted = {"theirs"}
-        with start_writer(shared, python_path, 200, "theirs") as writer:
+        with start_writer(shared_engine, python_path, 200, "theirs") as writer:
             for n in range(200):
                 await put(log, "mine", b"%d" % n, expect=n + 1)
                 await asyncio.sleep(0.001)
@@ -260,30 +260,32 @@ async def test_a_real_process_and_this_one_share_a_log(shared: Engine, python_pa
             assert writer.stdout is not None
             writer.stdout.read()
         assert [at for at, _, _ in await whole(log, "theirs")] == list(range(1, 601))
-        assert {commit.topic for commit in heard if commit.block is None} == {"theirs"}
+        assert {commit.topic for commit in commits if commit.block is None} == {"theirs"}
 
 
 @scenario
-async def test_what_a_killed_process_was_told_is_there(shared: Engine, python_path: dict[str, str], root: Path) -> None:
+async def test_what_a_killed_process_was_told_is_there(
+    shared_engine: Engine, python_path: dict[str, str], root: Path
+) -> None:
     for round_ in range(2):
         topics = [f"{round_}/{n}" for n in range(20)]
-        told = dict.fromkeys(topics, 0)
-        with start_writer(shared, python_path, 100_000, *topics) as writer:
+        offsets = dict.fromkeys(topics, 0)
+        with start_writer(shared_engine, python_path, 100_000, *topics) as writer:
             assert writer.stdout is not None
             for _ in range(2000):
                 topic, last = writer.stdout.readline().split()
-                told[topic] = int(last)
+                offsets[topic] = int(last)
             writer.send_signal(signal.SIGKILL)
             for line in writer.stdout.read().splitlines():
                 if len(line.split()) == 2:  # the last line may be cut
-                    told[line.split()[0]] = max(told[line.split()[0]], int(line.split()[1]))
+                    offsets[line.split()[0]] = max(offsets[line.split()[0]], int(line.split()[1]))
         assert writer.returncode == -signal.SIGKILL
-        async with shared.open() as log:
+        async with shared_engine.open() as log:
             for topic in topics:
                 events = await whole(log, topic)
                 assert [line for _, _, line in events] == [b"%d" % (n // 3 + 1) for n in range(len(events))]
                 assert [at for at, _, _ in events] == list(range(1, len(events) + 1))
                 assert len(events) % 3 == 0
-                assert len(events) >= told[topic] > 0
+                assert len(events) >= offsets[topic] > 0
                 assert (await put(log, topic, b"on")).first == len(events) + 1
                 assert flat(await log.read(topic, len(events))) == [(len(events) + 1, "message", b"on")]

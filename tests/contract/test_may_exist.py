@@ -71,8 +71,8 @@ async def test_a_feed_begins_at_the_head_of_its_topic(make: type[MemoryLog], sta
     reader = await follow(lane, ("a", "b"))
     assert (reader.hello["recovered"], reader.hello["replay"]) == (True, 0)
     head = await log.read(stored("a"), 0)
-    assert (reader.begun.epochs, reader.begun.offsets) == ([head.epoch, ""], [head.head, 0])
+    assert (reader.start.epochs, reader.start.offsets) == ([head.epoch, ""], [head.head, 0])
     await say(log, "b", "news")
-    assert (await reader.taken()).data == ["news"]
+    assert (await reader.take_all()).data == ["news"]
     resumed = await lane.subscribe(LOCAL, SubscribeRequest(("a", "b"), reader.cursor), patient=True)
     assert resumed is not None

@@ -40,8 +40,8 @@ class CuttingProxy:
 
     def cut(self) -> None:
         with self._lock:
-            cut, self._sockets = self._sockets, set()
-        for one in cut:
+            victims, self._sockets = self._sockets, set()
+        for one in victims:
             _reset(one)
 
     def close(self) -> None:
@@ -100,9 +100,9 @@ def browser() -> Iterator[Any]:
     if path is None:
         pytest.skip("no Chromium: `apt-get install chromium` brings the browser tests")
     with sync_api.sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield made
-        made.close()
+        chromium = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(scope="session")
@@ -118,27 +118,27 @@ def gateway(browser: Any, upstream: UpstreamThread, tmp_path_factory: pytest.Tem
 
 
 def gateway_with(folder: Path, upstream: UpstreamThread, **env: str) -> Iterator[Gateway]:
-    made = serving(folder, upstream.url, TRILANE_MODEL="ok+echo", **env)
-    made.unit = "all"
+    server = serving(folder, upstream.url, TRILANE_MODEL="ok+echo", **env)
+    server.unit = "all"
     try:
-        yield made.start()
+        yield server.start()
     finally:
-        made.stop()
+        server.stop()
 
 
 @pytest.fixture
 def proxy(gateway: Gateway) -> Iterator[CuttingProxy]:
-    made = CuttingProxy(gateway.port)
-    yield made
-    made.close()
+    new = CuttingProxy(gateway.port)
+    yield new
+    new.close()
 
 
 @pytest.fixture
 def new_tab(browser: Any) -> Iterator[Callable[[], Any]]:
     from tests.e2e.console import tabs
 
-    with tabs(browser) as made:
-        yield made
+    with tabs(browser) as open_tab:
+        yield open_tab
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ class Console:
         return self.page.locator("article.assistant .body")
 
     @property
-    def sent(self) -> Locator:
+    def questions(self) -> Locator:
         return self.page.locator("article.user .body")
 
     @property
@@ -96,7 +96,7 @@ class EventsPage:
         return self.page.get_by_role("log", name="Events").locator(".typed, .json")
 
     @property
-    def said(self) -> Locator:
+    def receipt(self) -> Locator:
         """What became of what was published."""
         return self.page.locator("#publish-said")
 
@@ -125,7 +125,7 @@ def publish(gateway: Gateway, topic: str, *data: object, event: str = "message")
     assert answer.status_code == 200, answer.text
 
 
-def spoken(words: int, interval_us: int = 20_000) -> str:
+def counting_message(words: int, interval_us: int = 20_000) -> str:
     """A message whose answer is itself, word by word: numbered, so that a lost or doubled one shows."""
     return " ".join([f"I={interval_us}", *(f"w{i}" for i in range(words))])
 
@@ -136,7 +136,7 @@ def tabs(browser: Browser, **options: Any) -> Iterator[Callable[[], Page]]:
     context: BrowserContext = browser.new_context(viewport=options.pop("viewport", DESKTOP), **options)
     errors: list[str] = []
     context.on("weberror", lambda error: errors.append(str(error.error)))
-    context.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+    context.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     context.on("dialog", lambda dialog: (errors.append(f"a dialog: {dialog.message}"), dialog.dismiss()))
     try:
         yield context.new_page

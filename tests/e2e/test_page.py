@@ -13,7 +13,7 @@ pytest.importorskip("playwright.sync_api", reason="no playwright: `make install`
 from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import gateway_with
-from tests.e2e.console import PHONE, Console, spoken, tabs
+from tests.e2e.console import PHONE, Console, counting_message, tabs
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
 
@@ -33,7 +33,7 @@ def test_shift_enter_begins_a_line_and_enter_sends(console: Console) -> None:
     console.message.press("Shift+Enter")
     console.message.press_sequentially("two")
     console.message.press("Enter")
-    expect(console.sent).to_have_text("one\ntwo", use_inner_text=True)
+    expect(console.questions).to_have_text("one\ntwo", use_inner_text=True)
     expect(console.message).to_have_value("")
 
 
@@ -63,9 +63,9 @@ def test_a_message_is_said_differently_and_what_followed_is_replaced(console: Co
     expect(console.message).to_have_value("first")
     console.send("changed")
     console.expect_answer("changed")
-    expect(console.sent).to_have_text(["changed"])
+    expect(console.questions).to_have_text(["changed"])
     console.page.reload()
-    expect(console.sent).to_have_text(["changed"])
+    expect(console.questions).to_have_text(["changed"])
     expect(console.answers).to_have_text(["changed"])
 
 
@@ -86,7 +86,7 @@ def test_reasoning_and_tool_calls_have_their_own_places(console: Console) -> Non
 
 
 def test_stop_ends_the_answer_upstream_and_keeps_its_text(console: Console, upstream: UpstreamThread) -> None:
-    console.send(spoken(500))
+    console.send(counting_message(500))
     console.wait_for_words(10)
     console.button("Stop").click()
     expect(console.note).to_have_text("Stopped")
@@ -105,7 +105,7 @@ def test_stop_works_before_the_first_word(console: Console, upstream: UpstreamTh
 
 
 def test_escape_stops_too(console: Console) -> None:
-    console.send(spoken(500))
+    console.send(counting_message(500))
     console.wait_for_words(3)
     console.message.press("Escape")
     expect(console.note).to_have_text("Stopped")
@@ -121,7 +121,7 @@ def test_a_refusal_is_a_sentence_and_can_be_tried_again(console: Console) -> Non
     console.expect_idle()
     console.button("Retry").click()
     expect(console.note).to_contain_text("The model is busy")
-    expect(console.sent).to_have_text(["B=e429 please"])
+    expect(console.questions).to_have_text(["B=e429 please"])
 
 
 def test_a_cut_answer_is_never_shown_as_finished(console: Console) -> None:
@@ -173,8 +173,8 @@ HOSTILE = [
 
 
 def test_hostile_text_stays_text(console: Console) -> None:
-    asked: list[str] = []
-    console.page.on("request", lambda request: asked.append(request.url))
+    urls: list[str] = []
+    console.page.on("request", lambda request: urls.append(request.url))
     console.send("\n\n".join(HOSTILE))
     console.expect_idle()
     body = console.answers
@@ -184,7 +184,7 @@ def test_hostile_text_stays_text(console: Console) -> None:
         assert link.get_attribute("rel") == "noopener noreferrer"
     expect(body).to_contain_text("<img src=x onerror=alert(1)>")
     expect(body).to_contain_text("[x](javascript:alert(1))")
-    assert all(url.startswith(console.url) for url in asked)
+    assert all(url.startswith(console.url) for url in urls)
 
 
 def test_markdown_is_the_same_after_the_stream_as_after_a_reload(console: Console) -> None:
@@ -247,8 +247,8 @@ def test_a_gateway_with_keys_asks_for_one(
 def test_on_a_phone_the_list_is_a_drawer(browser: Any, gateway: Gateway) -> None:
     with tabs(browser, viewport=PHONE, has_touch=True, is_mobile=True) as new_tab:
         console = Console(new_tab(), gateway.url)
-        console.send(spoken(300, 1000))
-        console.expect_answer(spoken(300, 1000))
+        console.send(counting_message(300, 1000))
+        console.expect_answer(counting_message(300, 1000))
         box = console.message.bounding_box()
         assert box is not None
         assert box["y"] + box["height"] <= PHONE["height"]
@@ -264,12 +264,12 @@ def test_a_reader_who_scrolled_up_is_left_there(console: Console) -> None:
     text = "\n\n".join(f"line {i}" for i in range(60))
     console.send(f"{text} I=1000")
     console.expect_idle()
-    console.send(spoken(80))
+    console.send(counting_message(80))
     console.wait_for_words(10)
     scroller = console.page.locator("#scroller")
     scroller.evaluate("element => { element.scrollTop = 100; }")
     expect(console.button("Jump to latest")).to_be_visible()
-    console.expect_answer(spoken(80))
+    console.expect_answer(counting_message(80))
     assert scroller.evaluate("element => element.scrollTop") == 100
     console.button("Jump to latest").click()
     expect(console.button("Jump to latest")).not_to_be_visible()

@@ -78,8 +78,8 @@ class AudioPage:
         self.button("Start listening").click()
         expect(self.state).to_have_text("Listening", timeout=20_000)  # the first session loads the model
 
-    def wait_until(self, recorded: str) -> None:
-        expect(self.page.locator("#audio-time > :last-child")).to_have_text(recorded, timeout=20_000)
+    def wait_until(self, duration: str) -> None:
+        expect(self.page.locator("#audio-time > :last-child")).to_have_text(duration, timeout=20_000)
 
     def wait_for_words(self, pattern: str) -> None:
         expect(self.finals.filter(has_text=re.compile(pattern, re.IGNORECASE))).not_to_have_count(0, timeout=20_000)
@@ -99,14 +99,14 @@ class AudioPage:
         assert words.count("country") == 2, words
 
 
-def errors(heard: list[str]) -> int:
+def errors(words: list[str]) -> int:
     """How many words are wrong, missing or too many."""
-    said = SAID.split()
-    row = list(range(len(said) + 1))
-    for at, word in enumerate(heard, 1):
+    reference = SAID.split()
+    row = list(range(len(reference) + 1))
+    for at, word in enumerate(words, 1):
         before, row[0] = row[0], at
-        for other, wanted in enumerate(said, 1):
-            before, row[other] = row[other], min(row[other] + 1, row[other - 1] + 1, before + (word != wanted))
+        for other, other_word in enumerate(reference, 1):
+            before, row[other] = row[other], min(row[other] + 1, row[other - 1] + 1, before + (word != other_word))
     return row[-1]
 
 
@@ -122,15 +122,15 @@ def speaker(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Itera
         f"--use-file-for-fake-audio-capture={file}%noloop",
     ]
     path = next(filter(None, map(shutil.which, CHROMIUM)))
-    made = browser.browser_type.launch(executable_path=path, args=[*ARGUMENTS, *microphone])
-    yield made
-    made.close()
+    chromium = browser.browser_type.launch(executable_path=path, args=[*ARGUMENTS, *microphone])
+    yield chromium
+    chromium.close()
 
 
 @pytest.fixture
 def new_tab(speaker: Browser) -> Iterator[Callable[[], Page]]:
-    with tabs(speaker) as made:
-        yield made
+    with tabs(speaker) as open_tab:
+        yield open_tab
 
 
 @pytest.fixture(scope="module")
@@ -161,27 +161,27 @@ def test_what_is_said_is_read_as_it_is_said_and_can_be_used(new_tab: Callable[[]
 
 
 def test_a_cut_and_a_killed_gateway_lose_no_word_and_double_none(
-    new_tab: Callable[[], Page], own: Gateway, cut: Any
+    new_tab: Callable[[], Page], own: Gateway, own_proxy: Any
 ) -> None:
-    page = AudioPage(new_tab(), cut.url)
+    page = AudioPage(new_tab(), own_proxy.url)
     page.listen()
     page.wait_until("0:03")
-    cut.refusing = True
-    cut.cut()
+    own_proxy.refusing = True
+    own_proxy.cut()
     expect(page.state).to_have_text("Reconnecting…")
     expect(page.news).to_have_text(re.compile("kept"))
     page.wait_until("0:05")
-    cut.refusing = False
+    own_proxy.refusing = False
     page.page.evaluate("() => dispatchEvent(new Event('online'))")  # whoever waits tries at once
     expect(page.state).to_have_text("Listening")
     expect(page.news).to_have_text("Caught up: nothing was lost.")
     page.wait_until("0:08")
-    cut.refusing = True
+    own_proxy.refusing = True
     own.signal(signal.SIGKILL)
     own.wait()
     expect(page.state).to_have_text("Reconnecting…")
     own.start()
-    cut.refusing = False
+    own_proxy.refusing = False
     page.page.evaluate("() => dispatchEvent(new Event('online'))")
     page.wait_for_words("for your country")
     page.stop()
@@ -193,12 +193,12 @@ def test_a_cut_and_a_killed_gateway_lose_no_word_and_double_none(
 
 
 @pytest.fixture
-def cut(own: Gateway) -> Iterator[Any]:
+def own_proxy(own: Gateway) -> Iterator[Any]:
     from tests.e2e.conftest import CuttingProxy
 
-    made = CuttingProxy(own.port)
-    yield made
-    made.close()
+    new = CuttingProxy(own.port)
+    yield new
+    new.close()
 
 
 def test_a_full_gateway_is_told_and_listens_when_it_can(new_tab: Callable[[], Page], own: Gateway) -> None:

@@ -88,29 +88,31 @@ def test_what_is_written_is_published_as_json_or_as_text(new_tab: Callable[[], P
     page.expect_live()
     expect(page.field("To which topic")).to_have_value("t/box")
     page.publish('{"id": 12345678901234567890}', "made")
-    expect(page.said).to_have_text("Published: number 1 of t/box.")
+    expect(page.receipt).to_have_text("Published: number 1 of t/box.")
     expect(page.field("Data")).to_have_value("")
     page.publish("Hello you", "greeting")
-    expect(page.said).to_have_text("Published: number 2 of t/box.")
+    expect(page.receipt).to_have_text("Published: number 2 of t/box.")
     page.field("Data").fill('{"oops": 1,}')
-    expect(page.said).to_have_text("This is not valid JSON: it goes out as text.")
+    expect(page.receipt).to_have_text("This is not valid JSON: it goes out as text.")
     page.page.get_by_role("button", name="Publish", exact=True).click()
     expect(page.data).to_have_text(['{"id": 12345678901234567890}', "Hello you", '{"oops": 1,}'])
     expect(page.names).to_have_text(["made", "greeting", "greeting"])
     page.publish("elsewhere", topic="t/other")
-    expect(page.said).to_have_text("Published: number 1 of t/other. It is not among the topics that are followed here.")
+    expect(page.receipt).to_have_text(
+        "Published: number 1 of t/other. It is not among the topics that are followed here."
+    )
 
 
 def test_who_types_on_while_an_event_is_on_its_way_keeps_that(new_tab: Callable[[], Page], gateway: Gateway) -> None:
     page = EventsPage(new_tab(), gateway.url, "t/typing")
     page.expect_live()
-    held: list[Route] = []
-    page.page.route("**/api/events", lambda route: held.append(route), times=1)
+    routes: list[Route] = []
+    page.page.route("**/api/events", lambda route: routes.append(route), times=1)
     with page.page.expect_request("**/api/events"):
         page.publish("first")
     page.field("Data").fill("second")
-    held[0].continue_()
-    expect(page.said).to_have_text("Published: number 1 of t/typing.")
+    routes[0].continue_()
+    expect(page.receipt).to_have_text("Published: number 1 of t/typing.")
     expect(page.field("Data")).to_have_value("second")
 
 
@@ -118,16 +120,16 @@ def test_what_is_refused_stays_with_the_reason_below_it(new_tab: Callable[[], Pa
     page = EventsPage(new_tab(), gateway.url, "t/refused")
     page.expect_live()
     page.publish("1", event="hello")
-    expect(page.said).to_contain_text("Only the gateway itself sends events of this name.")
+    expect(page.receipt).to_contain_text("Only the gateway itself sends events of this name.")
     expect(page.field("Event name")).to_be_focused()
     expect(page.field("Data")).to_have_value("1")
     page.publish("1", topic="no good")
-    expect(page.said).to_contain_text("This is no name of a topic")
+    expect(page.receipt).to_contain_text("This is no name of a topic")
     expect(page.field("To which topic")).to_have_attribute("aria-invalid", "true")
     page.publish(json.dumps("x" * 70_000), topic="t/refused")
-    expect(page.said).to_contain_text("longer than the gateway takes")
+    expect(page.receipt).to_contain_text("longer than the gateway takes")
     page.publish("2")
-    expect(page.said).to_have_text("Published: number 1 of t/refused.")
+    expect(page.receipt).to_have_text("Published: number 1 of t/refused.")
 
 
 def test_an_event_whose_receipt_is_lost_is_published_once(new_tab: Callable[[], Page], gateway: Gateway) -> None:
@@ -140,9 +142,9 @@ def test_an_event_whose_receipt_is_lost_is_published_once(new_tab: Callable[[], 
 
     page.page.route("**/api/events", lose, times=1)
     page.publish("once")
-    expect(page.said).to_contain_text("The gateway cannot be reached right now.")
+    expect(page.receipt).to_contain_text("The gateway cannot be reached right now.")
     page.field("Data").press("Control+Enter")
-    expect(page.said).to_have_text("It was published before: number 1 of t/once.")
+    expect(page.receipt).to_have_text("It was published before: number 1 of t/once.")
     expect(page.data).to_have_text(["once"])
 
 
@@ -163,7 +165,7 @@ def test_a_gateway_with_keys_streams_to_who_signed_in(
         dialog.get_by_role("button", name="Sign in").click()
         page.expect_live()
         page.publish("mine", "note")
-        expect(page.said).to_have_text("Published: number 1 of user/alice.")
+        expect(page.receipt).to_have_text("Published: number 1 of user/alice.")
         expect(page.data).to_have_text(["mine"])
         page.page.get_by_role("button", name="Sign out").click()
         expect(dialog).to_be_visible()

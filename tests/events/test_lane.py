@@ -15,7 +15,7 @@ from events.lane import HEAD_S, EventsLane
 from events.log.port import Append
 from events.log.topics import stored
 from events.publish import Publication
-from gateway.access.auth import EVERYTHING, Grants, Principal
+from gateway.access.grants import EVERYTHING, Grants, Principal
 from gateway.core.process import Core
 from gateway.errors import Forbidden, LogUnavailable
 from gateway.serving.sse import EventStream
@@ -50,13 +50,13 @@ class Place:
 
 @asynccontextmanager
 async def place(**settings: Any) -> AsyncIterator[Place]:
-    made = Place(**settings)
-    async with made.core.opened(), made.lane.opened():
-        yield made
+    here = Place(**settings)
+    async with here.core.opened(), here.lane.opened():
+        yield here
 
 
-async def heard(server: FakeServer) -> list[Event]:
-    return SseDecoder().feed(await server.settled())
+async def new_events(server: FakeServer) -> list[Event]:
+    return SseDecoder().feed(await server.settled_body())
 
 
 @on_both_ways
@@ -66,7 +66,7 @@ async def test_a_stream_says_hello_and_then_what_is_published(direct: bool) -> N
         server = await here.follow("a", "b", direct=direct)
         await here.say("a", 1, 2)
         await here.say("b", {"x": "y\nz"}, event="note")
-        hello, *events = await heard(server)
+        hello, *events = await new_events(server)
         assert json.loads(hello.data)["topics"] == ["a", "b"]
         assert [(event.event, json.loads(event.data)) for event in events] == [
             ("message", 1),
@@ -86,14 +86,14 @@ async def test_the_first_bytes_do_not_wait_for_the_log(direct: bool) -> None:
         here.log.free.clear()
         before = asyncio.get_running_loop().time()
         server = await here.follow("a", direct=direct)
-        assert await server.settled() == b": ok\n"
+        assert await server.settled_body() == b": ok\n"
         assert asyncio.get_running_loop().time() - before <= 2 * HEAD_S
         await asyncio.sleep(40)
         assert server.body.count(b": ping\n") >= 2
         here.log.free.set()
-        await server.settled()
+        await server.settled_body()
         await here.say("a", 2)
-        hello, event = await heard(server)
+        hello, event = await new_events(server)
         assert (hello.event, event.data) == ("hello", "2")
 
 
@@ -104,7 +104,7 @@ async def test_a_log_that_fails_late_is_busy_and_the_end(direct: bool, monkeypat
         await here.say("a", 1)
         here.log.free.clear()
         server = await here.follow("a", direct=direct)
-        await server.settled()
+        await server.settled_body()
 
         async def failing(*_: object, **__: object) -> None:
             raise LogUnavailable("gone")
@@ -124,7 +124,7 @@ async def test_a_client_that_leaves_before_the_log_answers_leaves_nothing(direct
         await here.say("a", 1)
         here.log.free.clear()
         server = await here.follow("a", direct=direct)
-        await server.settled()
+        await server.settled_body()
         server.leave()
         await server.over()
         await asyncio.sleep(1)
@@ -157,9 +157,9 @@ async def test_a_token_that_expires_is_told_of_and_ends_the_stream(direct: bool)
         who = Principal(sub="me", grants=EVERYTHING, expires_at=time.time() + 90)
         server = await here.follow("a", direct=direct, who=who)
         await asyncio.sleep(25)
-        assert [event.event for event in await heard(server)] == ["hello"]
+        assert [event.event for event in await new_events(server)] == ["hello"]
         await asyncio.sleep(10)
-        assert [event.event for event in await heard(server)] == ["hello", "auth"]
+        assert [event.event for event in await new_events(server)] == ["hello", "auth"]
         await server.over(60)
         assert server.complete
 
@@ -186,19 +186,19 @@ async def test_when_nothing_more_can_come_the_stream_says_bye(direct: bool) -> N
 async def test_a_reader_that_does_not_read_delays_nobody_and_loses_nothing(direct: bool) -> None:
     async with place() as here:
         slow, quick = [await here.follow("a", direct=direct) for _ in range(2)]
-        await slow.settled()
+        await slow.settled_body()
         slow.stop_taking()
         if direct:
             assert slow.pipe.stream is not None
             slow.pipe.stream.hold()
         for number in range(50):
             await here.say("a", *[{"n": number, "pad": "x" * 1000}] * 100)
-        assert len(await heard(quick)) == 5001
+        assert len(await new_events(quick)) == 5001
         assert len(SseDecoder().feed(slow.body)) <= 130
         slow.take_again()
         for _ in range(2000):
             await asyncio.sleep(0.01)
-        events = await heard(slow)
+        events = await new_events(slow)
         assert [json.loads(event.data)["n"] for event in events[1:]] == [n for n in range(50) for _ in range(100)]
 
 
@@ -206,8 +206,8 @@ async def test_a_reader_that_does_not_read_delays_nobody_and_loses_nothing(direc
 async def test_what_a_token_does_not_allow_is_refused() -> None:
     grants = Grants(subscribe=["team/*", "x"], publish=["x"])
     who = Principal(sub="bob", grants=grants)
-    allowed: list[tuple[str, ...]] = [(), ("user/bob",), ("team/a",), ("team/*", "x"), ("team/a/*",), ("presence/x",)]
-    refused: list[tuple[str, ...]] = [
+    grantable: list[tuple[str, ...]] = [(), ("user/bob",), ("team/a",), ("team/*", "x"), ("team/a/*",), ("presence/x",)]
+    forbidden: list[tuple[str, ...]] = [
         ("user/eve",),
         ("team",),
         ("*",),
@@ -217,9 +217,9 @@ async def test_what_a_token_does_not_allow_is_refused() -> None:
         ("user/*",),
     ]
     async with place() as here:
-        for topics in allowed:
+        for topics in grantable:
             assert await here.lane.subscribe(who, SubscribeRequest(topics)) is not None
-        for topics in refused:
+        for topics in forbidden:
             with pytest.raises(Forbidden):
                 await here.lane.subscribe(who, SubscribeRequest(topics))
 
@@ -231,6 +231,6 @@ async def test_a_cursor_that_is_none_is_told_and_the_stream_goes_on(make: Callab
         await here.say("a", 1)
         server = await here.follow("a", cursor=make(), direct=True)
         await here.say("a", 2)
-        hello, event = await heard(server)
+        hello, event = await new_events(server)
         assert not json.loads(hello.data)["recovered"]
         assert event.data == "2"

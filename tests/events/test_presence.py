@@ -53,7 +53,7 @@ async def with_processes(count: int, work: Callable[[MemoryLog, list[Process]], 
     await log.close()
 
 
-async def published(log: MemoryLog, topic: str) -> list[tuple[str, Any]]:
+async def presence_events(log: MemoryLog, topic: str) -> list[tuple[str, Any]]:
     """The events of `presence/<topic>`: (name, users)."""
     part = await log.read(stored(f"presence/{topic}"), 0)
     events = [(block.name, json.loads(line)) for block in part.blocks for line in block.data]
@@ -96,8 +96,8 @@ async def test_coming_and_going_is_published_once_however_many_processes_watch()
         await asyncio.sleep(1)
         two.come("presence/room", "watcher")
         await asyncio.sleep(1)
-        lists = len(await published(log, "room"))
-        assert [name for name, _ in await published(log, "room")] == ["here"] * lists
+        lists = len(await presence_events(log, "room"))
+        assert [name for name, _ in await presence_events(log, "room")] == ["here"] * lists
         three.come("room", "alice")
         two.come("room", "alice")
         await asyncio.sleep(1)
@@ -105,7 +105,7 @@ async def test_coming_and_going_is_published_once_however_many_processes_watch()
         await asyncio.sleep(1)
         two.go("room", "alice")
         await asyncio.sleep(1)
-        assert (await published(log, "room"))[lists:] == [("join", "alice"), ("leave", "alice")]
+        assert (await presence_events(log, "room"))[lists:] == [("join", "alice"), ("leave", "alice")]
 
     await with_processes(3, work)
 
@@ -118,7 +118,7 @@ async def test_a_watcher_that_comes_gets_the_list_of_who_is_there() -> None:
             two.come("room", f"user{number}")
         one.come("presence/room", "watcher")
         await asyncio.sleep(1)
-        assert (await published(log, "room"))[-1] == ("here", ["user0", "user1", "user2"])
+        assert (await presence_events(log, "room"))[-1] == ("here", ["user0", "user1", "user2"])
 
     await with_processes(2, work)
 
@@ -134,7 +134,7 @@ async def test_readers_of_a_process_that_was_killed_are_gone_within_a_minute() -
         await two.die()
         await asyncio.sleep(60)
         assert await one.presence.count("room") == 0
-        assert (await published(log, "room"))[-1] == ("leave", "alice")
+        assert (await presence_events(log, "room"))[-1] == ("leave", "alice")
 
     assert FRESH_S + BEAT_S <= 60
     await with_processes(2, work)
@@ -151,8 +151,8 @@ async def test_another_goes_on_writing_when_the_one_that_wrote_is_killed() -> No
         await asyncio.sleep(60)
         second.come("room", "alice")
         await asyncio.sleep(1)
-        assert (await published(log, "room"))[-1][0] in ("join", "here")
-        assert "alice" in (await published(log, "room"))[-1][1]
+        assert (await presence_events(log, "room"))[-1][0] in ("join", "here")
+        assert "alice" in (await presence_events(log, "room"))[-1][1]
 
     await with_processes(2, work)
 

@@ -14,7 +14,7 @@ from events.log.memory import MemoryLog
 from events.log.port import Append, Appended, EventLog
 from events.log.vector import decode_vector, tag_of
 from events.publish import MAX_BATCH, MAX_DATA_BYTES, Publication, Published, publish
-from gateway.access.auth import EVERYTHING, Grants, Principal
+from gateway.access.grants import EVERYTHING, Grants, Principal
 from gateway.errors import BadRequest, Forbidden, LogConflict, TooLarge, TrilaneError
 from routes.requests import decode
 from tests.contract.engines import Clock, whole
@@ -28,20 +28,20 @@ def one(topic: str = "a", data: Any = 1, **more: Any) -> Publication:
     return decode(json.dumps({"topic": topic, "data": data, **more}).encode(), Publication)
 
 
-async def opened(clock: Clock | None = None) -> MemoryLog:
+async def open_log(clock: Clock | None = None) -> MemoryLog:
     log = MemoryLog(clock=clock or Clock())
     await log.open()
     return log
 
 
-async def sent(
+async def publish_all(
     log: EventLog, *publications: Publication, who: Principal = LOCAL, clock: Clock | None = None
 ) -> list[Published]:
     receipt = await publish(log, who, publications, lambda: int((clock or Clock())() * 1000))
     return receipt.events
 
 
-async def kept(log: MemoryLog, topic: str = "a") -> list[Any]:
+async def bodies_of(log: MemoryLog, topic: str = "a") -> list[Any]:
     return [json.loads(line) for _, _, line in await whole(log, f"event/{topic}")]
 
 
@@ -51,23 +51,23 @@ def offsets(events: Sequence[Published]) -> list[tuple[str, int, bool]]:
 
 @simulated
 async def test_a_receipt_names_each_event_with_a_cursor_of_its_topic_alone() -> None:
-    log = await opened()
-    events = await sent(log, one("a", 1), one("b", 2), one("a", 3))
+    log = await open_log()
+    events = await publish_all(log, one("a", 1), one("b", 2), one("a", 3))
     assert offsets(events) == [("a", 1, False), ("b", 1, False), ("a", 2, False)]
     for event in events:
-        told = decode_vector(event.cursor)
-        assert told is not None
-        assert told.tag == tag_of((event.topic,))
-        assert [position.offset for position in told.positions] == [event.offset]
-        assert told.positions[0].epoch == (await log.read(f"event/{event.topic}", 0)).epoch
+        vector = decode_vector(event.cursor)
+        assert vector is not None
+        assert vector.tag == tag_of((event.topic,))
+        assert [position.offset for position in vector.positions] == [event.offset]
+        assert vector.positions[0].epoch == (await log.read(f"event/{event.topic}", 0)).epoch
 
 
 @simulated
 async def test_one_event_for_several_topics_is_published_to_each() -> None:
-    log = await opened()
+    log = await open_log()
     publication = decode(b'{"topics":["a","b","a"],"data":{"x":1}}', Publication)
-    assert offsets(await sent(log, publication)) == [("a", 1, False), ("b", 1, False), ("a", 2, False)]
-    assert (await kept(log), await kept(log, "b")) == ([{"x": 1}, {"x": 1}], [{"x": 1}])
+    assert offsets(await publish_all(log, publication)) == [("a", 1, False), ("b", 1, False), ("a", 2, False)]
+    assert (await bodies_of(log), await bodies_of(log, "b")) == ([{"x": 1}, {"x": 1}], [{"x": 1}])
 
 
 class Counting(MemoryLog):
@@ -75,10 +75,10 @@ class Counting(MemoryLog):
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: list[tuple[Append, ...]] = []
+        self.calls: list[tuple[Append, ...]] = []
 
     def append(self, *appends: Append, patient: bool = False) -> "asyncio.Future[list[Appended]]":
-        self.asked.append(appends)
+        self.calls.append(appends)
         return super().append(*appends, patient=patient)
 
 
@@ -100,8 +100,8 @@ async def test_what_follows_one_another_in_a_topic_is_one_append(
 ) -> None:
     log = Counting()
     await log.open()
-    await sent(log, *publications)
-    [appends] = log.asked
+    await publish_all(log, *publications)
+    [appends] = log.calls
     assert [len(append.data) for append in appends] == sizes
 
 
@@ -118,20 +118,20 @@ def test_order_and_names_are_kept_however_it_is_grouped(requests: list[list[tupl
 
     @simulated
     async def run() -> None:
-        log, model, keys = await opened(), {"a": list[Any](), "b": list[Any]()}, dict[tuple[str, str], int]()
+        log, model, keys = await open_log(), {"a": list[Any](), "b": list[Any]()}, dict[tuple[str, str], int]()
         for number, request in enumerate(requests):
             expected: list[tuple[str, int, bool]] = []
             for at, (topic, how) in enumerate(request):
-                known = keys.get((topic, how.get("id", "")))
-                if known is None:
+                offset = keys.get((topic, how.get("id", "")))
+                if offset is None:
                     model[topic].append((how.get("event", "message"), [number, at]))
                     keys |= {(topic, how["id"]): len(model[topic])} if "id" in how else {}
-                expected.append((topic, known or len(model[topic]), known is not None))
+                expected.append((topic, offset or len(model[topic]), offset is not None))
             batch = [one(topic, [number, at], **how) for at, (topic, how) in enumerate(request)]
-            assert offsets(await sent(log, *batch)) == expected
+            assert offsets(await publish_all(log, *batch)) == expected
         for topic, events in model.items():
-            found = await whole(log, f"event/{topic}")
-            assert [(name.split(" ")[0], json.loads(line)) for _, name, line in found] == events
+            lines = await whole(log, f"event/{topic}")
+            assert [(name.split(" ")[0], json.loads(line)) for _, name, line in lines] == events
 
     run()
 
@@ -139,22 +139,22 @@ def test_order_and_names_are_kept_however_it_is_grouped(requests: list[list[tupl
 @simulated
 async def test_a_key_gives_its_first_result_for_five_minutes() -> None:
     clock = Clock()
-    log = await opened(clock)
-    first = await sent(log, one(data="first", idempotencyKey="k"))
-    again = await sent(log, one(data="other", idempotencyKey="k"), one(data="new"))
+    log = await open_log(clock)
+    first = await publish_all(log, one(data="first", idempotencyKey="k"))
+    again = await publish_all(log, one(data="other", idempotencyKey="k"), one(data="new"))
     assert offsets(again) == [("a", 1, True), ("a", 2, False)]
     assert again[0].cursor == first[0].cursor
     clock.now_s += 299
-    assert offsets(await sent(log, one(data="third", id="k"))) == [("a", 1, True)]
+    assert offsets(await publish_all(log, one(data="third", id="k"))) == [("a", 1, True)]
     clock.now_s += 2
-    assert offsets(await sent(log, one(data="fourth", idempotencyKey="k"))) == [("a", 3, False)]
-    assert await kept(log) == ["first", "new", "fourth"]
+    assert offsets(await publish_all(log, one(data="fourth", idempotencyKey="k"))) == [("a", 3, False)]
+    assert await bodies_of(log) == ["first", "new", "fourth"]
 
 
 @simulated
 async def test_a_key_is_of_its_topic() -> None:
-    log = await opened()
-    assert offsets(await sent(log, one("a", id="k"), one("b", id="k"), one("a", id="k"))) == [
+    log = await open_log()
+    assert offsets(await publish_all(log, one("a", id="k"), one("b", id="k"), one("a", id="k"))) == [
         ("a", 1, False),
         ("b", 1, False),
         ("a", 1, True),
@@ -163,36 +163,36 @@ async def test_a_key_is_of_its_topic() -> None:
 
 @simulated
 async def test_a_repeat_with_its_key_is_no_conflict() -> None:
-    log = await opened()
+    log = await open_log()
     publication = one(id="k", expectedOffset=1)
-    await sent(log, publication)
-    await sent(log, one())
-    assert offsets(await sent(log, publication)) == [("a", 1, True)]
+    await publish_all(log, publication)
+    await publish_all(log, one())
+    assert offsets(await publish_all(log, publication)) == [("a", 1, True)]
 
 
 @simulated
 async def test_an_offset_that_is_not_next_publishes_nothing_of_the_request() -> None:
-    log = await opened()
-    await sent(log, one(), one())
+    log = await open_log()
+    await publish_all(log, one(), one())
     for expected in (1, 2, 4):
-        with pytest.raises(LogConflict, match=f"next offset 3, not {expected}") as caught:
-            await sent(log, one("b"), one(expectedOffset=expected), one("c"))
-        assert caught.value.extra == {"expected": expected, "actual": 3}
-        assert "'a'" in caught.value.detail, "the topic is named as its publisher knows it"
-    assert offsets(await sent(log, one(expectedOffset=3), one(), one(expectedOffset=5))) == [
+        with pytest.raises(LogConflict, match=f"next offset 3, not {expected}") as error:
+            await publish_all(log, one("b"), one(expectedOffset=expected), one("c"))
+        assert error.value.extra == {"expected": expected, "actual": 3}
+        assert "'a'" in error.value.detail, "the topic is named as its publisher knows it"
+    assert offsets(await publish_all(log, one(expectedOffset=3), one(), one(expectedOffset=5))) == [
         ("a", 3, False),
         ("a", 4, False),
         ("a", 5, False),
     ]
-    assert (await kept(log, "b"), await kept(log, "c")) == ([], [])
+    assert (await bodies_of(log, "b"), await bodies_of(log, "c")) == ([], [])
 
 
 @simulated
 async def test_the_offset_after_ones_own_in_a_request_can_be_expected() -> None:
-    log = await opened()
+    log = await open_log()
     with pytest.raises(LogConflict):
-        await sent(log, one(), one(expectedOffset=1))
-    assert await kept(log) == []
+        await publish_all(log, one(), one(expectedOffset=1))
+    assert await bodies_of(log) == []
 
 
 BAD: dict[str, tuple[dict[str, Any], type[TrilaneError], str, str]] = {
@@ -219,16 +219,16 @@ BAD: dict[str, tuple[dict[str, Any], type[TrilaneError], str, str]] = {
 async def test_what_is_bad_is_named_and_nothing_of_its_request_is_published(
     fields: dict[str, Any], kind: type[TrilaneError], says: str, code: str
 ) -> None:
-    log = await opened()
+    log = await open_log()
     bad = decode(json.dumps(fields).encode(), Publication)
-    with pytest.raises(kind) as caught:
-        await sent(log, bad)
-    assert says in caught.value.detail
-    assert caught.value.code == code
-    with pytest.raises(kind) as caught:
-        await sent(log, one(), one("b"), bad, one("c"))
-    assert caught.value.detail.startswith("event 3 of 4: ")
-    assert caught.value.code == code
+    with pytest.raises(kind) as error:
+        await publish_all(log, bad)
+    assert says in error.value.detail
+    assert error.value.code == code
+    with pytest.raises(kind) as error:
+        await publish_all(log, one(), one("b"), bad, one("c"))
+    assert error.value.detail.startswith("event 3 of 4: ")
+    assert error.value.code == code
     assert await log.topics("event/") == []
 
 
@@ -256,58 +256,58 @@ MISTYPED: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize(("body", "where"), MISTYPED.values(), ids=MISTYPED)
 def test_a_field_of_the_wrong_kind_is_named(body: bytes, where: str) -> None:
-    with pytest.raises(BadRequest) as caught:
+    with pytest.raises(BadRequest) as error:
         decode(body, Publication)
-    assert where in caught.value.detail
-    with pytest.raises(BadRequest) as caught:
+    assert where in error.value.detail
+    with pytest.raises(BadRequest) as error:
         decode(b'[{"topic":"a","data":1},%b]' % body, list[Publication])
-    assert where.replace("$", "$[1]") in caught.value.detail
-    assert "$[1]" in caught.value.detail
+    assert where.replace("$", "$[1]") in error.value.detail
+    assert "$[1]" in error.value.detail
 
 
 @pytest.mark.parametrize("data", ["x" * (MAX_DATA_BYTES - 2), "é" * (MAX_DATA_BYTES // 2 - 1), [0] * 32_766 + [10]])
 @simulated
 async def test_exactly_64_KiB_are_taken(data: Any) -> None:
-    log = await opened()
+    log = await open_log()
     body = json.dumps({"topic": "a", "data": data}, ensure_ascii=False, indent=1).encode()
-    await sent(log, decode(body, Publication))
+    await publish_all(log, decode(body, Publication))
     [(_, _, line)] = await whole(log, "event/a")
     assert (len(line), json.loads(line)) == (MAX_DATA_BYTES, data)
 
 
 @simulated
 async def test_a_request_takes_1000_events_counted_by_topic() -> None:
-    log = await opened()
+    log = await open_log()
     both = decode(b'{"topics":["a","b"],"data":1}', Publication)
-    assert len(await sent(log, *[both] * (MAX_BATCH // 2))) == MAX_BATCH
+    assert len(await publish_all(log, *[both] * (MAX_BATCH // 2))) == MAX_BATCH
     with pytest.raises(TooLarge, match="1001 events: at most 1000"):
-        await sent(log, *[both] * (MAX_BATCH // 2), one())
+        await publish_all(log, *[both] * (MAX_BATCH // 2), one())
     with pytest.raises(BadRequest, match="no event in this list"):
-        await sent(log)
-    assert len(await kept(log)) == MAX_BATCH // 2
+        await publish_all(log)
+    assert len(await bodies_of(log)) == MAX_BATCH // 2
 
 
 RIGHTS = {"team/x": True, "team/x/y": True, "news": True, "team": False, "news/x": False, "user/ann": False}
 
 
-@pytest.mark.parametrize(("topic", "allowed"), RIGHTS.items())
+@pytest.mark.parametrize(("topic", "is_allowed"), RIGHTS.items())
 @simulated
-async def test_one_publishes_where_the_token_says_so_and_nowhere_else(topic: str, allowed: bool) -> None:
-    log = await opened()
-    if allowed:
-        assert offsets(await sent(log, one(topic), who=TEAM)) == [(topic, 1, False)]
+async def test_one_publishes_where_the_token_says_so_and_nowhere_else(topic: str, is_allowed: bool) -> None:
+    log = await open_log()
+    if is_allowed:
+        assert offsets(await publish_all(log, one(topic), who=TEAM)) == [(topic, 1, False)]
         return
-    with pytest.raises(Forbidden, match=f"event 2 of 2: .*publish to '{topic}'") as caught:
-        await sent(log, one("news"), one(topic), who=TEAM)
-    assert caught.value.code == "topic_forbidden"
+    with pytest.raises(Forbidden, match=f"event 2 of 2: .*publish to '{topic}'") as error:
+        await publish_all(log, one("news"), one(topic), who=TEAM)
+    assert error.value.code == "topic_forbidden"
     assert await log.topics("event/") == []
 
 
 @simulated
 async def test_an_event_with_an_end_is_kept_with_the_time_of_its_end() -> None:
     clock = Clock()
-    log = await opened(clock)
-    await sent(log, one(ttl=1.5), one(event="x", ttl=60), clock=clock)
+    log = await open_log(clock)
+    await publish_all(log, one(ttl=1.5), one(event="x", ttl=60), clock=clock)
     names = [name for _, name, _ in await whole(log, "event/a")]
     now_ms = int(clock() * 1000)
     assert names == [f"message {now_ms + 1500}", f"x {now_ms + 60_000}"]
@@ -315,12 +315,12 @@ async def test_an_event_with_an_end_is_kept_with_the_time_of_its_end() -> None:
 
 @simulated
 async def test_of_many_who_expect_the_same_offset_one_publishes() -> None:
-    log = await opened()
+    log = await open_log()
     results = await asyncio.gather(
-        *[sent(log, one(data=number, expectedOffset=1)) for number in range(20)], return_exceptions=True
+        *[publish_all(log, one(data=number, expectedOffset=1)) for number in range(20)], return_exceptions=True
     )
     assert sum(isinstance(result, LogConflict) for result in results) == 19
-    assert len(await kept(log)) == 1
+    assert len(await bodies_of(log)) == 1
 
 
 def test_a_receipt_is_what_the_contract_shows() -> None:

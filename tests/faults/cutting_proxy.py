@@ -53,7 +53,7 @@ class _Client(asyncio.Protocol):
         self.server: asyncio.Transport | None = None
         self._early = b""
         self._cut: Cut | None = None
-        self._sent = 0
+        self._sent_bytes = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -72,7 +72,7 @@ class _Client(asyncio.Protocol):
         if self.server is not None:
             self.server.abort()
 
-    def met(self, server: asyncio.Transport) -> None:
+    def attach(self, server: asyncio.Transport) -> None:
         self.server = server
         server.write(self._early)
         if self.transport.is_closing():
@@ -82,11 +82,11 @@ class _Client(asyncio.Protocol):
         """Passes bytes of the server on, as far as they are allowed."""
         if self._cut is None:
             self._cut = self.proxy.cuts.pop(self.transport.get_extra_info("peername")[1], None)
-        if self._cut is not None and self._sent + len(data) > self._cut.after:
-            self.transport.write(data[: self._cut.after - self._sent])
+        if self._cut is not None and self._sent_bytes + len(data) > self._cut.after:
+            self.transport.write(data[: self._cut.after - self._sent_bytes])
             self._end(self._cut)
             return
-        self._sent += len(data)
+        self._sent_bytes += len(data)
         self.transport.write(data)
 
     def _end(self, cut: Cut) -> None:
@@ -107,7 +107,7 @@ class _Server(asyncio.Protocol):
         self._client = client
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._client.met(cast(asyncio.Transport, transport))
+        self._client.attach(cast(asyncio.Transport, transport))
 
     def data_received(self, data: bytes) -> None:
         self._client.answer(data)

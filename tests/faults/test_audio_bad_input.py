@@ -22,11 +22,11 @@ SECOND = b"\0" * 2 * RATE
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    made = Gateway(tmp_path_factory.mktemp("audio"), {"TRILANE_LIMIT_VOICES": "50"}, unit="audio").start()
+    server = Gateway(tmp_path_factory.mktemp("audio"), {"TRILANE_LIMIT_VOICES": "50"}, unit="audio").start()
     try:
-        yield made
+        yield server
     finally:
-        made.stop()
+        server.stop()
 
 
 def dial(gateway: Gateway, **how: Any) -> ClientConnection:
@@ -46,8 +46,8 @@ def ending(socket: ClientConnection) -> tuple[int, dict[str, Any]]:
     try:
         while True:
             last = json.loads(socket.recv(timeout=20))
-    except ConnectionClosed as closed:
-        return (closed.rcvd.code if closed.rcvd is not None else 1006), last
+    except ConnectionClosed as error:
+        return (error.rcvd.code if error.rcvd is not None else 1006), last
 
 
 @pytest.mark.parametrize(
@@ -73,14 +73,14 @@ def ending(socket: ClientConnection) -> tuple[int, dict[str, Any]]:
 def test_a_bad_start_is_4500_and_says_what_was_wrong(gateway: Gateway, first: bytes | str, says: str) -> None:
     with dial(gateway) as socket:
         socket.send(first)
-        code, said = ending(socket)
-    assert (code, said["type"], said["retryable"]) == (4500, "error", False)
-    assert says in said["message"]
+        code, last = ending(socket)
+    assert (code, last["type"], last["retryable"]) == (4500, "error", False)
+    assert says in last["message"]
 
 
 def test_a_session_that_is_not_known_is_4502(gateway: Gateway) -> None:
-    code, said = ending(begin(gateway, session="0" * 36))
-    assert (code, said["code"]) == (4502, "session_unknown")
+    code, last = ending(begin(gateway, session="0" * 36))
+    assert (code, last["code"]) == (4502, "session_unknown")
 
 
 def test_a_second_start_and_an_unknown_message_end_the_connection(gateway: Gateway) -> None:
@@ -109,8 +109,8 @@ def test_a_frame_of_the_limit_is_heard(gateway: Gateway) -> None:
     with begin(gateway) as socket:
         socket.send(b"\0" * 65_536)
         socket.send('{"type": "stop"}')
-        code, said = ending(socket)
-    assert (code, said["type"], said["duration"]) == (1000, "done", 2.048)
+        code, last = ending(socket)
+    assert (code, last["type"], last["duration"]) == (1000, "done", 2.048)
 
 
 def test_audio_of_another_kind_is_4501(gateway: Gateway) -> None:
@@ -122,8 +122,8 @@ def test_audio_of_another_kind_is_4501(gateway: Gateway) -> None:
                     socket.send(b"\xff\xfb\x90\x64" * 16_000)
                 except ConnectionClosed:
                     break
-            code, said = ending(socket)
-        assert (code, said["code"]) == (4501, "bad_audio"), encoding
+            code, last = ending(socket)
+        assert (code, last["code"]) == (4501, "bad_audio"), encoding
 
 
 def test_more_than_real_time_and_the_allowance_is_4504(gateway: Gateway) -> None:
@@ -133,18 +133,20 @@ def test_more_than_real_time_and_the_allowance_is_4504(gateway: Gateway) -> None
                 socket.send(SECOND)
         except ConnectionClosed:
             pass
-        code, said = ending(socket)
-    assert (code, said["code"]) == (4504, "too_much_audio")
+        code, last = ending(socket)
+    assert (code, last["code"]) == (4504, "too_much_audio")
 
 
-@pytest.mark.parametrize(("sent", "code"), [(b"\0", "too_much_audio"), ('{"type": "keepalive"}', "too_many_messages")])
-def test_a_flood_of_messages_that_say_nothing_is_4504(gateway: Gateway, sent: bytes | str, code: str) -> None:
+@pytest.mark.parametrize(
+    ("message", "code"), [(b"\0", "too_much_audio"), ('{"type": "keepalive"}', "too_many_messages")]
+)
+def test_a_flood_of_messages_that_say_nothing_is_4504(gateway: Gateway, message: bytes | str, code: str) -> None:
     with begin(gateway) as socket:
         with contextlib.suppress(ConnectionClosed):
             for _ in range(200_000):
-                socket.send(sent)
-        closed, said = ending(socket)
-    assert (closed, said["code"], said["retryable"]) == (4504, code, False)
+                socket.send(message)
+        close_code, last = ending(socket)
+    assert (close_code, last["code"], last["retryable"]) == (4504, code, False)
 
 
 def _frame(opcode: int, payload: bytes) -> bytes:
@@ -158,8 +160,8 @@ def test_many_frames_that_come_at_once_are_all_heard(gateway: Gateway) -> None:
         socket.recv(timeout=5)
         at_once = _frame(2, b"\0\0") * 5120 + _frame(1, b'{"type": "stop"}')
         socket.socket.sendall(at_once)
-        code, said = ending(socket)
-    assert (code, said["type"], said["duration"]) == (1000, "done", 0.32)
+        code, last = ending(socket)
+    assert (code, last["type"], last["duration"]) == (1000, "done", 0.32)
 
 
 def test_one_who_goes_on_after_the_close_is_cut_off_soon(gateway: Gateway) -> None:
@@ -182,8 +184,8 @@ def test_bytes_that_are_no_samples_harm_nothing(gateway: Gateway) -> None:
             noise.send(b"\xff")
         for socket in (odd, garbage, noise):
             socket.send('{"type": "stop"}')
-            code, said = ending(socket)
-            assert (code, said["type"]) == (1000, "done")
+            code, last = ending(socket)
+            assert (code, last["type"]) == (1000, "done")
 
 
 def test_a_thousand_frames_of_one_byte_are_as_good_as_one(gateway: Gateway) -> None:
@@ -195,8 +197,8 @@ def test_a_thousand_frames_of_one_byte_are_as_good_as_one(gateway: Gateway) -> N
             socket.send(pcm[at : at + 3200])
         socket.send('{"type": "stop"}')
         finals = []
-        while (said := json.loads(socket.recv(timeout=20)))["type"] != "done":
-            finals += [said["text"]] if said["type"] == "final" else []
+        while (last := json.loads(socket.recv(timeout=20)))["type"] != "done":
+            finals += [last["text"]] if last["type"] == "final" else []
     assert "fellow Americans" in " ".join(finals)
 
 
@@ -220,64 +222,64 @@ def test_one_who_leaves_in_the_middle_of_anything_leaves_nothing_behind(gateway:
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+def signin_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     folder: Path = tmp_path_factory.mktemp("guarded")
-    made = Gateway(folder, {"TRILANE_JWT_SECRET": SECRET, "TRILANE_LIMIT_VOICES": "2"}, unit="audio").start()
+    server = Gateway(folder, {"TRILANE_JWT_SECRET": SECRET, "TRILANE_LIMIT_VOICES": "2"}, unit="audio").start()
     try:
-        yield made
+        yield server
     finally:
-        made.stop()
+        server.stop()
 
 
 def headers(sub: str = "alice", **grants: Any) -> dict[str, str]:
     return {"Authorization": f"Bearer {mint(SECRET, sub, time.time() + 60, grants)}"}
 
 
-def test_one_who_is_not_signed_in_is_answered_before_the_upgrade(guarded: Gateway) -> None:
+def test_one_who_is_not_signed_in_is_answered_before_the_upgrade(signin_gateway: Gateway) -> None:
     for more in ({}, {"Authorization": "Bearer nonsense.of.mine"}):
-        with pytest.raises(InvalidStatus) as refused:
-            dial(guarded, additional_headers=more)
-        assert refused.value.response.status_code == 401
-        assert json.loads(refused.value.response.body or b"")["code"]
+        with pytest.raises(InvalidStatus) as error:
+            dial(signin_gateway, additional_headers=more)
+        assert error.value.response.status_code == 401
+        assert json.loads(error.value.response.body or b"")["code"]
 
 
 def test_a_page_of_another_origin_opens_nothing(gateway: Gateway) -> None:
-    with pytest.raises(InvalidStatus) as refused:
+    with pytest.raises(InvalidStatus) as error:
         dial(gateway, origin="https://evil.example")
-    assert refused.value.response.status_code == 403
+    assert error.value.response.status_code == 403
 
 
-def test_a_token_without_the_lane_or_the_topic_is_1008(guarded: Gateway) -> None:
-    with dial(guarded, additional_headers=headers(audio=False)) as socket:
+def test_a_token_without_the_lane_or_the_topic_is_1008(signin_gateway: Gateway) -> None:
+    with dial(signin_gateway, additional_headers=headers(audio=False)) as socket:
         socket.send('{"type": "start"}')
         assert ending(socket)[0] == 1008
-    with dial(guarded, additional_headers=headers()) as socket:
+    with dial(signin_gateway, additional_headers=headers()) as socket:
         socket.send('{"type": "start", "topic": "team/a"}')
         assert ending(socket)[0] == 1008
 
 
-def test_a_session_of_someone_else_is_not_known(guarded: Gateway) -> None:
-    with dial(guarded, additional_headers=headers("alice")) as hers:
+def test_a_session_of_someone_else_is_not_known(signin_gateway: Gateway) -> None:
+    with dial(signin_gateway, additional_headers=headers("alice")) as hers:
         hers.send('{"type": "start"}')
         session = json.loads(hers.recv(timeout=10))["session"]
-        with dial(guarded, additional_headers=headers("mallory")) as his:
+        with dial(signin_gateway, additional_headers=headers("mallory")) as his:
             his.send(json.dumps({"type": "start", "session": session}))
             assert ending(his)[0] == 4502
         hers.send('{"type": "stop"}')
         assert ending(hers)[0] == 1000
 
 
-def test_a_full_lane_says_so_at_once(guarded: Gateway) -> None:
-    held = [dial(guarded, additional_headers=headers()) for _ in range(2)]
-    for socket in held:
+def test_a_full_lane_says_so_at_once(signin_gateway: Gateway) -> None:
+    sockets = [dial(signin_gateway, additional_headers=headers()) for _ in range(2)]
+    for socket in sockets:
         socket.send('{"type": "start"}')
         assert json.loads(socket.recv(timeout=10))["type"] == "ready"
-    with dial(guarded, additional_headers=headers()) as socket:
+    with dial(signin_gateway, additional_headers=headers()) as socket:
         began = time.monotonic()
         socket.send('{"type": "start"}')
-        code, said = ending(socket)
+        code, last = ending(socket)
         assert time.monotonic() - began < 0.5
-    assert (code, said["code"], said["retryable"]) == (1013, "overloaded", True)
-    for socket in held:
+    assert (code, last["code"], last["retryable"]) == (1013, "overloaded", True)
+    for socket in sockets:
         socket.send('{"type": "stop"}')
         assert ending(socket)[0] == 1000

@@ -26,15 +26,15 @@ pytestmark = pytest.mark.timeout(900 if LONG else 120)
 def gateways(tmp_path: Path) -> Iterator[list[Gateway]]:
     """Two processes on one log."""
     env = {"TRILANE_DRAIN_WINDOW_S": "0.3"}
-    started = [Gateway(tmp_path, env, unit="audio").start() for _ in range(2)]
+    processes = [Gateway(tmp_path, env, unit="audio").start() for _ in range(2)]
     try:
-        yield started
+        yield processes
     finally:
-        for gateway in started:
+        for gateway in processes:
             gateway.stop()
 
 
-async def uninterrupted(port: int, pcm: bytes) -> Speaker:
+async def run_uncut(port: int, pcm: bytes) -> Speaker:
     speaker = Speaker([port], pcm, pace=PACE)
     await speaker.run()
     check(speaker)
@@ -52,10 +52,10 @@ def lost_and_doubled(whole: str, other: str) -> tuple[int, int]:
     for number, word in enumerate(left_words, 1):
         before, row = row, [(number, number, 0)]
         for at, other_word in enumerate(right_words, 1):
-            cost, lost, more = before[at - 1]
+            cost, lost_count, more = before[at - 1]
             row.append(
                 min(
-                    (cost + (word != other_word), lost, more),
+                    (cost + (word != other_word), lost_count, more),
                     (before[at][0] + 1, before[at][1] + 1, before[at][2]),
                     (row[at - 1][0] + 1, row[at - 1][1], row[at - 1][2] + 1),
                 )
@@ -81,17 +81,17 @@ def test_a_connection_cut_anywhere_changes_no_word(gateways: list[Gateway]) -> N
     port = gateways[0].port
 
     async def both() -> tuple[Speaker, Speaker]:
-        whole, cut = Speaker([port], pcm, pace=PACE), Speaker([port], pcm, pace=PACE)
-        cut.cut_at = cuts(random.Random(SEED), pcm)
-        await asyncio.gather(whole.run(), cut.run())
-        return whole, cut
+        whole, unlucky = Speaker([port], pcm, pace=PACE), Speaker([port], pcm, pace=PACE)
+        unlucky.cut_at = cuts(random.Random(SEED), pcm)
+        await asyncio.gather(whole.run(), unlucky.run())
+        return whole, unlucky
 
-    whole, cut = asyncio.run(both())
+    whole, unlucky = asyncio.run(both())
     check(whole)
-    check(cut)
-    assert len(cut.connections) == CUTS + 1
-    assert "ask what you can do for your country" in " ".join(words(cut.text))
-    assert lost_and_doubled(whole.text, cut.text) == (0, 0), f"{cut.text!r} where it was {whole.text!r}"
+    check(unlucky)
+    assert len(unlucky.connections) == CUTS + 1
+    assert "ask what you can do for your country" in " ".join(words(unlucky.text))
+    assert lost_and_doubled(whole.text, unlucky.text) == (0, 0), f"{unlucky.text!r} where it was {whole.text!r}"
 
 
 @pytest.mark.parametrize("how", ["another process", "kill -9", "SIGTERM"])
@@ -102,7 +102,7 @@ def test_a_session_that_moves_loses_and_doubles_no_word(gateways: list[Gateway],
     one, two = gateways
 
     async def both() -> tuple[Speaker, Speaker]:
-        whole = await uninterrupted(two.port, pcm) if how != "another process" else Speaker([two.port], pcm, pace=PACE)
+        whole = await run_uncut(two.port, pcm) if how != "another process" else Speaker([two.port], pcm, pace=PACE)
         moved = Speaker([one.port, two.port], pcm, pace=PACE)
         moved.cut_at = cuts(random.Random(SEED), pcm)[: None if how == "another process" else 2]
         restarts: list[asyncio.Future[object]] = []

@@ -31,19 +31,19 @@ FIELDS = {"type", "title", "status", "detail", "code", "retryable", "request_id"
 class Caller:
     """One user of the gateway under test, who remembers everything that was answered."""
 
-    heard: list[str]
+    answers: list[str]
 
-    def __init__(self, gateway: Gateway, token: str, heard: list[str]) -> None:
-        self.heard = heard
+    def __init__(self, gateway: Gateway, token: str, answers: list[str]) -> None:
+        self.answers = answers
         headers = {"authorization": f"Bearer {token}"} if token else {}
         self.http = httpx2.Client(base_url=gateway.url, headers=headers, timeout=20, verify=False)
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> httpx2.Response:
         """`body`: bytes as they are, anything else as JSON."""
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        told = {name.replace("_", "-"): value for name, value in headers.items()}
-        response = self.http.request(method, path, content=content, headers=told)
-        self.heard.append(f"{response.headers} {response.text}")
+        raw_headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        response = self.http.request(method, path, content=content, headers=raw_headers)
+        self.answers.append(f"{response.headers} {response.text}")
         return response
 
     def send(self, body: Any, **headers: str) -> tuple[httpx2.Response, Frames]:
@@ -72,10 +72,10 @@ def place(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) ->
         "TRILANE_RETENTION_BYTES": "65536",
     }
     gateway = serving(tmp_path_factory.mktemp("guarded"), upstream.url, **env)
-    heard: list[str] = []
+    answers: list[str] = []
     try:
         gateway.start()
-        alice, bob, nobody = (Caller(gateway, token, heard) for token in (ALICE, BOB, ""))
+        alice, bob, nobody = (Caller(gateway, token, answers) for token in (ALICE, BOB, ""))
         for who in (alice, bob):
             assert who.send(chat_body(f"warm-{who is bob}", "T=2 I=0"))[1].done
         assert nobody.ask("GET", "/healthz").status_code == 200
@@ -234,8 +234,10 @@ def test_what_is_taken_can_be_read_again_however_deep_it_is(place: Place) -> Non
     """What is nested as deeply as one reader can follow may be too deep for the next."""
     answers: list[int] = []
     for depth in range(880, 1010, 5):
-        asked = json.dumps(chat_body(f"deep-{depth}", "T=1 I=0")).encode()
-        response = place.alice.ask("POST", "/api/chat", b'{"extra":' + b"[" * depth + b"]" * depth + b"," + asked[1:])
+        question = json.dumps(chat_body(f"deep-{depth}", "T=1 I=0")).encode()
+        response = place.alice.ask(
+            "POST", "/api/chat", b'{"extra":' + b"[" * depth + b"]" * depth + b"," + question[1:]
+        )
         answers.append(response.status_code)
         assert response.status_code in (200, 400)
         snapshot = place.alice.ask("GET", f"/api/chat/deep-{depth}")
@@ -287,8 +289,8 @@ COMPLETIONS: dict[str, Bad] = {
 @pytest.mark.parametrize("name", COMPLETIONS)
 def test_a_bad_completion_request_says_where(name: str, stream: bool, place: Place, upstream: UpstreamThread) -> None:
     row, before = COMPLETIONS[name], len(upstream.fake.requests)
-    asked = {"stream": True, **row.body} if stream and isinstance(row.body, dict) else row.body
-    response = place.alice.ask("POST", "/v1/chat/completions", asked)
+    request = {"stream": True, **row.body} if stream and isinstance(row.body, dict) else row.body
+    response = place.alice.ask("POST", "/v1/chat/completions", request)
     check_problem(response, row.status, row.code, row.says)
     assert len(upstream.fake.requests) == before
 
@@ -302,14 +304,14 @@ def cursors(place: Place, upstream: UpstreamThread) -> dict[str, str]:
     _, mine = place.alice.send(chat_body("mine", "T=5 I=0"))
     _, other = place.alice.send(chat_body("other", "T=5 I=0"))
     _, bobs = place.bob.send(chat_body("bobs", "T=5 I=0"))
-    _, deleted = place.alice.send(chat_body("deleted", "T=5 I=0"))
+    _, gone_chat = place.alice.send(chat_body("deleted", "T=5 I=0"))
     assert place.alice.ask("DELETE", "/api/chat/deleted").status_code == 204
     run_id, epoch, _ = mine.cursor.split(".")
     return {
         "mine": mine.events[3][0],
         "other chat": other.cursor,
         "someone else's": bobs.cursor,
-        "deleted": deleted.cursor,
+        "deleted": gone_chat.cursor,
         "no such run": f"{'0' * 20}.{epoch}.3",
         "past the end": f"{run_id}.{epoch}.999",
         "another epoch": f"{run_id}.{'0' * len(epoch)}.3",
@@ -357,8 +359,8 @@ def test_a_cursor_that_is_none_of_ours_is_400(name: str, place: Place, cursors: 
     ],
 )
 def test_a_cursor_that_leads_nowhere_is_410(name: str, code: str, place: Place, cursors: dict[str, str]) -> None:
-    for method, path, asked in (("GET", "/api/chat/mine/stream", None), ("POST", "/api/chat", body(id="mine"))):
-        response = place.alice.ask(method, path, asked, last_event_id=cursors[name])
+    for method, path, content in (("GET", "/api/chat/mine/stream", None), ("POST", "/api/chat", body(id="mine"))):
+        response = place.alice.ask(method, path, content, last_event_id=cursors[name])
         problem = check_problem(response, 410, code)
         assert problem["snapshot"] == "/api/chat/mine"
         assert place.alice.ask("GET", problem["snapshot"]).status_code == 200
@@ -427,12 +429,12 @@ def test_lists_are_separate(place: Place, cursors: dict[str, str]) -> None:
 DAY = 86_400
 
 
-def unsigned(claims: dict[str, Any]) -> str:
+def unsigned_token(claims: dict[str, Any]) -> str:
     pieces = [base64.urlsafe_b64encode(json.dumps(p).encode()).rstrip(b"=") for p in ({"alg": "none"}, claims)]
     return b".".join([*pieces, b""]).decode()
 
 
-def forged() -> dict[str, str]:
+def forged_tokens() -> dict[str, str]:
     soon = int(time.time()) + DAY
     return {
         "nothing": "",
@@ -441,7 +443,7 @@ def forged() -> dict[str, str]:
         "no token": "a.b.c",
         "another secret": mint("x" * 32, "alice", soon, {}),
         "expired": mint(JWT_SECRET, "alice", time.time() - 10, {}),
-        "unsigned": unsigned({"sub": "alice", "exp": soon}),
+        "unsigned": unsigned_token({"sub": "alice", "exp": soon}),
         "for ever": jwt.encode({"sub": "alice"}, JWT_SECRET, algorithm="HS256"),
         "nobody": jwt.encode({"exp": soon}, JWT_SECRET, algorithm="HS256"),
         "another algorithm": jwt.encode({"sub": "alice", "exp": soon}, JWT_SECRET * 2, algorithm="HS512"),
@@ -451,17 +453,17 @@ def forged() -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("name", forged())
+@pytest.mark.parametrize("name", forged_tokens())
 def test_a_forged_token_is_401(name: str, place: Place) -> None:
-    token = forged()[name]
-    for method, path, asked in (
+    token = forged_tokens()[name]
+    for method, path, content in (
         ("GET", "/api/chats", None),
         ("POST", "/api/chat", body()),
         ("GET", "/v1/models", None),
     ):
         headers = {"authorization": f"Bearer {token}".strip().encode("latin-1")}
-        response = place.nobody.http.request(method, path, headers=headers, json=asked)
-        place.nobody.heard.append(f"{response.headers} {response.text}")
+        response = place.nobody.http.request(method, path, headers=headers, json=content)
+        place.nobody.answers.append(f"{response.headers} {response.text}")
         problem = check_problem(response, 401)
         assert response.headers["www-authenticate"] == "Bearer"
         assert not token or token not in problem["detail"]
@@ -477,8 +479,8 @@ def test_a_key_anywhere_else_than_in_its_header_is_nothing(place: Place) -> None
 def test_a_token_is_its_user_and_no_more_than_it_grants(place: Place) -> None:
     soon = time.time() + DAY
     good, no_chat = mint(JWT_SECRET, "alice", soon, {}), mint(JWT_SECRET, "alice", soon, {"chat": False})
-    listed = place.nobody.ask("GET", "/api/chats", authorization=f"Bearer {good}")
-    assert listed.json() == place.alice.ask("GET", "/api/chats").json()
+    response = place.nobody.ask("GET", "/api/chats", authorization=f"Bearer {good}")
+    assert response.json() == place.alice.ask("GET", "/api/chats").json()
     for method, path in (("GET", "/api/chats"), ("GET", "/v1/models"), ("DELETE", "/api/chat/mine")):
         check_problem(place.nobody.ask(method, path, authorization=f"Bearer {no_chat}"), 403, "forbidden")
 
@@ -504,9 +506,9 @@ def test_a_token_is_its_user_and_no_more_than_it_grants(place: Place) -> None:
 def test_a_wrong_method_is_405(method: str, path: str, place: Place) -> None:
     response = place.alice.ask(method, path)
     check_problem(response, 405, "http_405")
-    allowed = response.headers["allow"].split(", ")
-    assert allowed
-    assert method not in allowed
+    methods = response.headers["allow"].split(", ")
+    assert methods
+    assert method not in methods
 
 
 @pytest.mark.parametrize(
@@ -532,8 +534,12 @@ def test_an_unknown_path_is_404(path: str, place: Place) -> None:
 
 @pytest.mark.parametrize("request_id", ["a", "req_123", "00-4bf9.2~f-A", "x" * 64])
 def test_a_sane_request_id_comes_back(request_id: str, place: Place) -> None:
-    for method, path, asked in (("GET", "/api/chats", None), ("GET", "/nothing", None), ("POST", "/api/chat", body())):
-        answer = place.alice.ask(method, path, asked, x_request_id=request_id)
+    for method, path, content in (
+        ("GET", "/api/chats", None),
+        ("GET", "/nothing", None),
+        ("POST", "/api/chat", body()),
+    ):
+        answer = place.alice.ask(method, path, content, x_request_id=request_id)
         assert answer.headers["x-request-id"] == request_id
     problem = place.alice.ask("GET", "/nothing", x_request_id=request_id).json()
     assert problem["request_id"] == request_id
@@ -557,7 +563,7 @@ def leaking(status: int) -> Callable[[Answer], Any]:
     """An upstream that repeats the key it was sent, as some do."""
 
     async def behave(answer: Answer) -> None:
-        key = answer.seen.headers["authorization"].removeprefix("Bearer ")
+        key = answer.record.headers["authorization"].removeprefix("Bearer ")
         text = encode(error(f"Incorrect API key provided: {key}.", "invalid_request_error", "invalid_api_key"))
         if status == 200:
             await half(answer)
@@ -598,9 +604,9 @@ def test_nothing_was_left_behind(place: Place, upstream: UpstreamThread) -> None
 
 
 def test_no_secret_was_ever_told(place: Place) -> None:
-    assert len(place.alice.heard) > 100
+    assert len(place.alice.answers) > 100
     for secret in SECRETS:
-        assert not [answer for answer in place.alice.heard if secret in answer]
+        assert not [answer for answer in place.alice.answers if secret in answer]
         assert secret not in place.gateway.stderr()
 
 

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from gateway.chat.topics import chat_topic
-from loadtests.upstream import Answer, Seen, words
+from loadtests.upstream import Answer, RequestRecord, words
 from loadtests.upstream.shapes import chunk, tool_call
 from loadtests.upstream.stream import finish, start
 from tests.conftest import Gateway, UpstreamThread, eventually, serving
@@ -26,19 +26,19 @@ class Open:
     def __init__(self, gateway: Gateway, body: dict[str, Any], **headers: str) -> None:
         self.frames = Frames()
         self._leave = threading.Event()
-        self._started = threading.Event()
+        self._has_started = threading.Event()
         self._thread = threading.Thread(target=self._read, args=(f"{gateway.url}/api/chat", body, headers))
         self._thread.start()
-        assert self._started.wait(10)
+        assert self._has_started.wait(10)
 
     def _read(self, url: str, body: dict[str, Any], headers: dict[str, str]) -> None:
         with httpx2.stream("POST", url, json=body, headers=headers, timeout=30, verify=False) as response:
             for _, data in iter_frames(response.iter_lines(), self.frames):
                 if data["type"] == "text-delta":
-                    self._started.set()
+                    self._has_started.set()
                 if self._leave.is_set():
                     break
-        self._started.set()
+        self._has_started.set()
 
     def leave(self) -> Frames:
         """Closes the connection after the next token."""
@@ -51,9 +51,9 @@ class Open:
         return self.frames
 
 
-def asked(upstream: UpstreamThread, mark: str) -> list[Seen]:
+def requests_with(upstream: UpstreamThread, mark: str) -> list[RequestRecord]:
     """The upstream's requests whose conversation has this mark in it."""
-    return [seen for seen in upstream.fake.requests if mark in str(seen.body)]
+    return [request for request in upstream.fake.requests if mark in str(request.body)]
 
 
 def snapshot(gateway: Gateway, chat_id: str) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def test_a_question_asked_ten_times_at_once_is_one_run(name: str, gateway: Gatew
         return send(gateway.url, chat_body(chat_id, f"T=10 I=2000 <{chat_id}>", **own), **keys)
 
     frames = ten_times(ask)
-    assert len(asked(upstream, f"<{chat_id}>")) == 1
+    assert len(requests_with(upstream, f"<{chat_id}>")) == 1
     assert {run_id(f) for f in frames} == {run_id(frames[0])}
     assert {tuple(map(str, f.events)) for f in frames} == {tuple(map(str, frames[0].events))}
     assert len(snapshot(gateway, chat_id)["messages"]) == 2
@@ -105,14 +105,14 @@ def test_another_key_is_another_run(gateway: Gateway, upstream: UpstreamThread) 
     _, again = send(gateway.url, body, idempotency_key="one")
     _, second = send(gateway.url, body, idempotency_key="two")
     assert run_id(first) == run_id(again) != run_id(second)
-    assert len(asked(upstream, "<keys>")) == 2
+    assert len(requests_with(upstream, "<keys>")) == 2
 
 
 def test_a_question_asked_again_after_its_answer_is_the_same_run(gateway: Gateway, upstream: UpstreamThread) -> None:
     body = chat_body("again", "T=3 I=0 <again>")
     first, second = send(gateway.url, body)[1], send(gateway.url, body)[1]
     assert first.events == second.events
-    assert len(asked(upstream, "<again>")) == 1
+    assert len(requests_with(upstream, "<again>")) == 1
 
 
 def test_one_message_or_the_whole_conversation_are_the_same(gateway: Gateway, upstream: UpstreamThread) -> None:
@@ -120,7 +120,7 @@ def test_one_message_or_the_whole_conversation_are_the_same(gateway: Gateway, up
     send(gateway.url, chat_body("short", "T=2 I=0 <short> first", message_id="m1"))
     only = {"id": "short", "message": user_message("T=2 I=0 <short> second", "m2")}
     send(gateway.url, only)
-    conversation = asked(upstream, "<short>")[-1].body
+    conversation = requests_with(upstream, "<short>")[-1].body
     assert conversation is not None
     assert [(m["role"], m["content"]) for m in conversation["messages"]] == [
         ("user", "T=2 I=0 <short> first"),
@@ -131,8 +131,8 @@ def test_one_message_or_the_whole_conversation_are_the_same(gateway: Gateway, up
 
 def test_fields_of_an_application_are_kept_with_the_run(gateway: Gateway) -> None:
     send(gateway.url, chat_body("extra", "T=1 I=0", mood={"level": [1, None, "é"]}))
-    [started] = [data for name, data in gateway.events(chat_topic("local", "extra")) if name == "run-started"]
-    assert started["extra"] == {"mood": {"level": [1, None, "é"]}}
+    [start_event] = [data for name, data in gateway.events(chat_topic("local", "extra")) if name == "run-started"]
+    assert start_event["extra"] == {"mood": {"level": [1, None, "é"]}}
 
 
 def calling(arguments: str) -> Callable[[Answer], Any]:
@@ -155,12 +155,12 @@ def test_tool_arguments_in_any_layout_are_the_same(layout: str, gateway: Gateway
     chat_id = f"layout-{len(layout)}"
     upstream.fake.script(chat_id, calling(layout))
     _, frames = send(gateway.url, chat_body(chat_id, "go", model=chat_id))
-    [called] = [c for c in frames.chunks if c["type"] == "tool-input-available"]
-    assert called["input"] == {"city": "Zürich", "days": [1, 2]}
+    [call_chunk] = [c for c in frames.chunks if c["type"] == "tool-input-available"]
+    assert call_chunk["input"] == {"city": "Zürich", "days": [1, 2]}
     [c] = frames.terminals
     assert (c["type"], c["finishReason"]) == ("finish", "tool-calls")
     [part] = snapshot(gateway, chat_id)["messages"][-1]["parts"]
-    assert (part["state"], part["input"]) == ("input-available", called["input"])
+    assert (part["state"], part["input"]) == ("input-available", call_chunk["input"])
     assert follow(gateway.url, chat_id, frames.events[0][0])[1].events == frames.events[1:]
 
 
@@ -179,13 +179,13 @@ def test_tool_arguments_that_are_no_json_do_not_hurt(gateway: Gateway, upstream:
 def test_a_second_message_stops_the_first_and_keeps_what_it_said(gateway: Gateway, upstream: UpstreamThread) -> None:
     first = Open(gateway, chat_body("second", f"{LONG} <second>", message_id="m1"))
     _, answer = send(gateway.url, chat_body("second", "T=3 I=0 <second>", message_id="m2"))
-    cut = first.join()
-    assert ([c["type"] for c in cut.terminals], cut.done) == (["abort"], True)
+    partial = first.join()
+    assert ([c["type"] for c in partial.terminals], partial.done) == (["abort"], True)
     assert answer.text == words(3)
-    assert texts(gateway, "second") == [f"{LONG} <second>", cut.text, "T=3 I=0 <second>", words(3)]
-    earlier, later = asked(upstream, "<second>")
+    assert texts(gateway, "second") == [f"{LONG} <second>", partial.text, "T=3 I=0 <second>", words(3)]
+    earlier, later = requests_with(upstream, "<second>")
     assert not earlier.completed
-    assert [m["content"] for m in (later.body or {})["messages"]][1] == cut.text
+    assert [m["content"] for m in (later.body or {})["messages"]][1] == partial.text
 
 
 def test_two_devices_that_send_at_once_both_get_an_answer(gateway: Gateway) -> None:
@@ -214,7 +214,9 @@ def test_regenerating_replaces_the_answer(gateway: Gateway, upstream: UpstreamTh
     assert second.chunks[0]["messageId"] != answer
     assert texts(gateway, "regenerate") == ["T=2 I=0 <regenerate>", words(2)]
     assert snapshot(gateway, "regenerate")["messages"][1]["id"] == second.chunks[0]["messageId"]
-    assert [[m["role"] for m in (seen.body or {})["messages"]] for seen in asked(upstream, "<regenerate>")] == [
+    assert [
+        [m["role"] for m in (request.body or {})["messages"]] for request in requests_with(upstream, "<regenerate>")
+    ] == [
         ["user"],
         ["user"],
     ]
@@ -226,17 +228,17 @@ def test_regenerating_the_same_answer_twice_at_once_is_one_run(gateway: Gateway,
     again = {**body, "trigger": "regenerate-message", "messageId": first.chunks[0]["messageId"]}
     frames = ten_times(lambda: send(gateway.url, again))
     assert len({run_id(f) for f in frames}) == 1
-    assert len(asked(upstream, "<twice>")) == 2
+    assert len(requests_with(upstream, "<twice>")) == 2
 
 
 def test_an_edited_question_ends_history_there(gateway: Gateway, upstream: UpstreamThread) -> None:
     for number in (1, 2, 3):
         send(gateway.url, chat_body("edit", f"T={number} I=0 <edit>", message_id=f"m{number}"))
-    edited = chat_body("edit", "T=4 I=0 <edit> anew", message_id="m2") | {"messageId": "m2"}
-    _, answer = send(gateway.url, edited)
+    edit = chat_body("edit", "T=4 I=0 <edit> anew", message_id="m2") | {"messageId": "m2"}
+    _, answer = send(gateway.url, edit)
     assert answer.text == words(4)
     assert texts(gateway, "edit") == ["T=1 I=0 <edit>", words(1), "T=4 I=0 <edit> anew", words(4)]
-    conversation = asked(upstream, "<edit>")[-1].body or {}
+    conversation = requests_with(upstream, "<edit>")[-1].body or {}
     assert [m["content"] for m in conversation["messages"]] == ["T=1 I=0 <edit>", words(1), "T=4 I=0 <edit> anew"]
 
 
@@ -248,24 +250,24 @@ def test_what_becomes_of_a_run_when_its_reader_leaves(policy: Any, gateway: Gate
     name = policy if isinstance(policy, str) else "after"
     text = "T=120 I=10000" if policy == "continue" else LONG
     client = Open(gateway, chat_body(f"leave-{name}", f"{text} <leave-{name}>", onDisconnect=policy))
-    [request] = asked(upstream, f"<leave-{name}>")
-    held = client.leave()
-    left = time.monotonic()
+    [request] = requests_with(upstream, f"<leave-{name}>")
+    partial = client.leave()
+    left_at = time.monotonic()
     eventually(lambda: request.closed_at, 5, "the upstream request is over")
     assert request.closed_at is not None
-    took = request.closed_at - left
-    _, rest = follow(gateway.url, f"leave-{name}", held.cursor)
-    said = (held.text + rest.text).split()
-    assert said == [f"w{n}" for n in range(len(said))]
+    took = request.closed_at - left_at
+    _, rest = follow(gateway.url, f"leave-{name}", partial.cursor)
+    said_words = (partial.text + rest.text).split()
+    assert said_words == [f"w{n}" for n in range(len(said_words))]
     if policy == "continue":
         assert request.completed
-        assert ([c["type"] for c in rest.terminals], len(said)) == (["finish"], 120)
+        assert ([c["type"] for c in rest.terminals], len(said_words)) == (["finish"], 120)
     else:
         assert not request.completed
         assert [c["type"] for c in rest.terminals] == ["abort"]
         assert took < 0.4 if policy == "cancel" else 0.3 < took < 1.2, f"closed after {took:.2f} s"
         eventually(lambda: snapshot(gateway, f"leave-{name}")["activeRun"] is None)
-        assert texts(gateway, f"leave-{name}")[-1] == held.text + rest.text
+        assert texts(gateway, f"leave-{name}")[-1] == partial.text + rest.text
 
 
 def test_who_comes_back_in_time_keeps_the_run(gateway: Gateway, upstream: UpstreamThread) -> None:
@@ -277,11 +279,11 @@ def test_who_comes_back_in_time_keeps_the_run(gateway: Gateway, upstream: Upstre
     back = Open(gateway, body)
     time.sleep(max(0.0, began + 0.8 - time.monotonic()))
     back.leave()
-    left = time.monotonic()
-    [request] = asked(upstream, "<back>")
+    left_at = time.monotonic()
+    [request] = requests_with(upstream, "<back>")
     eventually(lambda: request.closed_at, 5, "the upstream request is over")
     assert request.closed_at is not None
-    assert request.closed_at - left > 0.9
+    assert request.closed_at - left_at > 0.9
 
 
 def test_one_of_two_readers_that_leaves_cancels_nothing(gateway: Gateway, upstream: UpstreamThread) -> None:
@@ -289,7 +291,7 @@ def test_one_of_two_readers_that_leaves_cancels_nothing(gateway: Gateway, upstre
     stays, leaves = Open(gateway, body), Open(gateway, body)
     leaves.leave()
     assert [c["type"] for c in stays.join().terminals] == ["finish"]
-    assert [seen.completed for seen in asked(upstream, "<two>")] == [True]
+    assert [request.completed for request in requests_with(upstream, "<two>")] == [True]
 
 
 # Following
@@ -309,8 +311,8 @@ def test_the_header_goes_before_the_query(gateway: Gateway) -> None:
     _, whole = send(gateway.url, chat_body("both-ways", "T=5 I=0"))
     url = f"{gateway.url}/api/chat/both-ways/stream"
     frames = Frames()
-    told = {"last-event-id": whole.events[5][0]}
-    answer = httpx2.get(url, params={"after": whole.events[1][0], "last_event_id": ""}, headers=told)
+    headers = {"last-event-id": whole.events[5][0]}
+    answer = httpx2.get(url, params={"after": whole.events[1][0], "last_event_id": ""}, headers=headers)
     list(iter_frames(answer.text.splitlines(), frames))
     assert frames.events == whole.events[6:]
 
@@ -385,13 +387,13 @@ def test_every_chat_is_on_exactly_one_page(upstream: UpstreamThread, tmp_path: P
         bodies = [chat_body(f"page-{n}", "T=1 I=0") for n in range(160)]
         with httpx2.Client(timeout=20, verify=False) as http, ThreadPoolExecutor(40) as pool:
             list(pool.map(lambda body: http.post(f"{gateway.url}/api/chat", json=body), bodies))
-        listed: list[str] = []
+        ids: list[str] = []
         url, cursor, pages = f"{gateway.url}/api/chats", None, 0
         while pages == 0 or cursor:
             page = httpx2.get(url, params={"cursor": cursor} if cursor else {}).json()
-            listed += [chat["id"] for chat in page["chats"]]
+            ids += [chat["id"] for chat in page["chats"]]
             cursor, pages = page["cursor"], pages + 1
-        assert sorted(listed) == sorted(body["id"] for body in bodies)
+        assert sorted(ids) == sorted(body["id"] for body in bodies)
         assert pages >= 3
     finally:
         gateway.stop()
@@ -419,17 +421,17 @@ def test_a_deleted_chat_is_gone_for_good(gateway: Gateway) -> None:
 def test_a_chat_that_is_deleted_while_it_is_answered_ends_for_its_readers(
     gateway: Gateway, upstream: UpstreamThread
 ) -> None:
-    logged = len(gateway.stderr())
+    log_size = len(gateway.stderr())
     client = Open(gateway, chat_body("deleted-live", f"{LONG} <deleted-live>"))
     assert httpx2.delete(f"{gateway.url}/api/chat/deleted-live").status_code == 204
     frames = client.join()
     assert ([c["type"] for c in frames.terminals], frames.done) == (["abort"], True)
-    [request] = asked(upstream, "<deleted-live>")
+    [request] = requests_with(upstream, "<deleted-live>")
     assert not request.completed
     eventually(lambda: gateway.gauge("trilane_open_runs") == 0)
     assert httpx2.get(f"{gateway.url}/api/chat/deleted-live").status_code == 404
     assert [row["outcome"] for row in gateway.usage() if row["chatId"] == "deleted-live"] == ["abort"]
-    assert "Traceback" not in gateway.stderr()[logged:]
+    assert "Traceback" not in gateway.stderr()[log_size:]
 
 
 # Restarting
@@ -448,7 +450,7 @@ def test_a_restart_keeps_chats_and_cursors(upstream: UpstreamThread, tmp_path: P
         assert (rest.events, rest.done) == (whole.events[5:], True)
         _, again = send(gateway.url, chat_body("kept", "T=5 I=0 <kept>"))
         assert again.events == whole.events
-        assert len(asked(upstream, "<kept>")) == 1
+        assert len(requests_with(upstream, "<kept>")) == 1
     finally:
         gateway.stop()
 
@@ -466,7 +468,10 @@ def test_the_same_new_chat_asked_of_two_processes_at_once_is_one_run(upstream: U
             assert texts(gateways[0], f"twice{number}") == [f"T=20 I=1000 <twice{number}>", words(20)]
         for gateway in gateways:
             eventually(lambda gateway=gateway: gateway.gauge("trilane_open_runs") == 0, what="no open run")
-        eventually(lambda: not [seen for seen in asked(upstream, "<twice") if seen.open], what="no open request")
+        eventually(
+            lambda: not [request for request in requests_with(upstream, "<twice") if request.open],
+            what="no open request",
+        )
         assert [row["outcome"] for row in gateways[0].usage()] == ["finish"] * 10
         assert not [gateway for gateway in gateways if "Traceback" in gateway.stderr()]
     finally:
@@ -479,7 +484,7 @@ def test_the_users_own_topic_tells_of_runs(gateway: Gateway) -> None:
     before = len(gateway.events("event/user/local"))
     _, frames = send(gateway.url, chat_body("told", "T=3 I=0"))
     assert frames.done
-    told = gateway.events("event/user/local")[before:]
-    assert [name for name, _ in told] == ["run-started", "run-finished"]
-    assert {(data["chatId"], data["runId"]) for _, data in told} == {("told", told[0][1]["runId"])}
-    assert told[1][1]["outcome"] == "finish"
+    events = gateway.events("event/user/local")[before:]
+    assert [name for name, _ in events] == ["run-started", "run-finished"]
+    assert {(data["chatId"], data["runId"]) for _, data in events} == {("told", events[0][1]["runId"])}
+    assert events[1][1]["outcome"] == "finish"

@@ -23,11 +23,11 @@ END = b"\r\n0\r\n\r\n"
 
 
 @dataclass
-class Held:
+class PartialAnswer:
     """What a client has of one answer, over all its connections."""
 
     events: list[tuple[str, str]] = field(default_factory=list)
-    done: bool = False
+    is_done: bool = False
     status: int = 0
     """Of the newest response; 0 when its head was cut."""
     connections: int = 0
@@ -54,9 +54,9 @@ class Held:
             self._event(event.decode())
 
     def _event(self, event: str) -> None:
-        assert not self.done, f"{event!r} came after [DONE]"
+        assert not self.is_done, f"{event!r} came after [DONE]"
         if event == "data: [DONE]":
-            self.done = True
+            self.is_done = True
             return
         first, second = event.split("\n")
         assert first.startswith("id: "), event
@@ -133,33 +133,35 @@ async def at_once(work: list[Callable[[], Awaitable[None]]]) -> None:
             group.create_task(worker())
 
 
-def asked_upstream(upstream: UpstreamThread, chat_id: str) -> int:
-    return sum(f"<{chat_id}>" in json.dumps(seen.body) for seen in upstream.fake.requests)
+def upstream_requests(upstream: UpstreamThread, chat_id: str) -> int:
+    return sum(f"<{chat_id}>" in json.dumps(request.body) for request in upstream.fake.requests)
 
 
 def question(chat_id: str, interval_us: int) -> dict[str, object]:
     return chat_body(chat_id, f"T={TOKENS} I={interval_us} <{chat_id}>")
 
 
-async def uncut(client: Client, body: dict[str, object]) -> Held:
+async def uncut(client: Client, body: dict[str, object]) -> PartialAnswer:
     """The whole answer in one piece: a request that was made before is the same run again."""
-    whole = Held()
+    whole = PartialAnswer()
     whole.take(await client.post(body))
-    assert whole.done
+    assert whole.is_done
     assert whole.text == words(TOKENS)
     assert len({event_id for event_id, _ in whole.events}) == len(whole.events) >= TOKENS
     return whole
 
 
-async def come_back(client: Client, body: dict[str, object], held: Held, cut: Cut | None, *, post: bool) -> None:
+async def come_back(
+    client: Client, body: dict[str, object], partial: PartialAnswer, cut: Cut | None, *, post: bool
+) -> None:
     """One more connection, with what a client knows after the ones before."""
     chat_id = str(body["id"])
-    if not held.cursor:
-        held.take(await client.follow(chat_id, cut=cut))
+    if not partial.cursor:
+        partial.take(await client.follow(chat_id, cut=cut))
     elif post:
-        held.take(await client.post(body, held.cursor, cut))
+        partial.take(await client.post(body, partial.cursor, cut))
     else:
-        held.take(await client.follow(chat_id, held.cursor, cut))
+        partial.take(await client.follow(chat_id, partial.cursor, cut))
 
 
 def test_a_finished_answer_cut_at_every_byte_arrives_whole(gateway: Gateway, upstream: UpstreamThread) -> None:
@@ -172,32 +174,32 @@ def test_a_finished_answer_cut_at_every_byte_arrives_whole(gateway: Gateway, ups
         counts: list[int] = []
 
         async def cut_at(offset: int) -> None:
-            held = Held()
+            partial = PartialAnswer()
             first = await client.post(body, cut=Cut(offset))
             assert first[:12] == answer[: min(offset, 12)]
             assert len(first) == offset
-            held.take(first)
-            if not held.cursor:
-                await nothing_was_received(client, held)
+            partial.take(first)
+            if not partial.cursor:
+                await nothing_was_received(client, partial)
                 return
-            if not held.done:
-                await come_back(client, body, held, None, post=bool(offset % 2))
+            if not partial.is_done:
+                await come_back(client, body, partial, None, post=bool(offset % 2))
                 counts.append(offset)
-            assert (held.status, held.done) == (200, True)
-            assert held.events == whole.events
+            assert (partial.status, partial.is_done) == (200, True)
+            assert partial.events == whole.events
 
         await at_once([lambda offset=offset: cut_at(offset) for offset in range(len(answer))])
         print(f"\n{len(answer)} cuts of a finished answer, {len(counts)} continued with a cursor")
         assert len(counts) > len(answer) * 0.8
 
     run(gateway, work)
-    assert asked_upstream(upstream, "finished") == 1
+    assert upstream_requests(upstream, "finished") == 1
 
 
-async def nothing_was_received(client: Client, held: Held) -> None:
+async def nothing_was_received(client: Client, partial: PartialAnswer) -> None:
     """Without an id there is nothing to continue: 204, and the snapshot has the answer."""
-    held.take(await client.follow("finished"))
-    assert held.status == 204
+    partial.take(await client.follow("finished"))
+    assert partial.status == 204
     async with httpx2.AsyncClient(verify=False) as http:  # a TLS context would cost more than all the rest
         snapshot = (await http.get(f"{client.gateway.url}/api/chat/finished")).json()
     assert snapshot["activeRun"] is None
@@ -211,18 +213,18 @@ def test_an_answer_cut_while_it_is_written_arrives_whole(gateway: Gateway, upstr
     async def work(client: Client) -> None:
         async def cut_at(offset: int) -> None:
             body = question(f"live-{offset}", 4000)
-            held = Held()
-            held.take(await client.post(body, cut=Cut(offset, reset=offset % 160 == 0)))
-            while not held.done:
-                await come_back(client, body, held, None, post=bool(offset % 3))
-                assert held.status == 200
-            assert held.connections <= 2
-            assert held.events == (await uncut(client, body)).events
+            partial = PartialAnswer()
+            partial.take(await client.post(body, cut=Cut(offset, reset=offset % 160 == 0)))
+            while not partial.is_done:
+                await come_back(client, body, partial, None, post=bool(offset % 3))
+                assert partial.status == 200
+            assert partial.connections <= 2
+            assert partial.events == (await uncut(client, body)).events
 
         await at_once([lambda offset=offset: cut_at(offset) for offset in offsets])
 
     run(gateway, work)
-    assert {asked_upstream(upstream, f"live-{offset}") for offset in offsets} == {1}
+    assert {upstream_requests(upstream, f"live-{offset}") for offset in offsets} == {1}
 
 
 def test_an_answer_cut_again_and_again_arrives_whole(gateway: Gateway, upstream: UpstreamThread) -> None:
@@ -232,18 +234,18 @@ def test_an_answer_cut_again_and_again_arrives_whole(gateway: Gateway, upstream:
     async def work(client: Client) -> None:
         async def cut_all(size: int) -> None:
             body = question(f"often-{size}", 4000)
-            held = Held()
-            held.take(await client.post(body, cut=Cut(size)))
-            while not held.done and held.connections < 200:
-                await come_back(client, body, held, Cut(size), post=bool(held.connections % 2))
-            assert held.done
-            assert held.events == (await uncut(client, body)).events
-            print(f"\n{size} bytes a connection: {held.connections} connections")
+            partial = PartialAnswer()
+            partial.take(await client.post(body, cut=Cut(size)))
+            while not partial.is_done and partial.connections < 200:
+                await come_back(client, body, partial, Cut(size), post=bool(partial.connections % 2))
+            assert partial.is_done
+            assert partial.events == (await uncut(client, body)).events
+            print(f"\n{size} bytes a connection: {partial.connections} connections")
 
         await at_once([lambda size=size: cut_all(size) for size in sizes])
 
     run(gateway, work)
-    assert {asked_upstream(upstream, f"often-{size}") for size in sizes} == {1}
+    assert {upstream_requests(upstream, f"often-{size}") for size in sizes} == {1}
 
 
 def test_a_post_with_a_cursor_never_generates(gateway: Gateway, upstream: UpstreamThread) -> None:
@@ -254,10 +256,10 @@ def test_a_post_with_a_cursor_never_generates(gateway: Gateway, upstream: Upstre
     async def work(client: Client) -> None:
         whole = await uncut(client, body)
         new = chat_body("attach", "T=1 I=0", message_id="unseen")
-        held = Held()
-        held.take(await client.post(new, whole.events[2][0]))
-        assert held.done
-        assert held.events == whole.events[3:]
+        partial = PartialAnswer()
+        partial.take(await client.post(new, whole.events[2][0]))
+        assert partial.is_done
+        assert partial.events == whole.events[3:]
 
     run(gateway, work)
     assert len(upstream.fake.requests) == before + 1

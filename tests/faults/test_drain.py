@@ -36,13 +36,15 @@ MEDIUM = f"T={TOKENS} I=12000"
 @pytest.fixture(scope="module")
 def gateways(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Gateway]]:
     """A running gateway for each name in ENVIRONMENTS, two at a time while they start."""
-    made = {name: serving(tmp_path_factory.mktemp(name), upstream.url, **env) for name, env in ENVIRONMENTS.items()}
+    processes = {
+        name: serving(tmp_path_factory.mktemp(name), upstream.url, **env) for name, env in ENVIRONMENTS.items()
+    }
     try:
         with ThreadPoolExecutor(2) as starting:
-            list(starting.map(Gateway.start, made.values()))
-        yield made
+            list(starting.map(Gateway.start, processes.values()))
+        yield processes
     finally:
-        for gateway in made.values():
+        for gateway in processes.values():
             gateway.stop()
 
 
@@ -57,10 +59,10 @@ class Reader:
     ended_at: float = 0.0
 
     def start(self, method: str, path: str, json: dict[str, Any] | None = None) -> "Reader":
-        self._started = threading.Event()
+        self._has_started = threading.Event()
         self._thread = threading.Thread(target=self._read, args=(method, path, json))
         self._thread.start()
-        assert self._started.wait(10)
+        assert self._has_started.wait(10)
         return self
 
     def _read(self, method: str, path: str, json: dict[str, Any] | None) -> None:
@@ -71,12 +73,12 @@ class Reader:
                 for data in response.iter_raw():
                     self.body += data
                     if b"delta" in self.body:
-                        self._started.set()
+                        self._has_started.set()
             except httpx2.RemoteProtocolError:
                 self.clean = False
             finally:
                 self.ended_at = time.monotonic()
-                self._started.set()
+                self._has_started.set()
 
     def join(self) -> "Reader":
         self._thread.join(30)
@@ -113,7 +115,7 @@ def assert_left(reader: Reader) -> None:
 
 
 @contextmanager
-def drained(gateway: Gateway, code: int, within_s: float) -> Iterator[float]:
+def drain_of(gateway: Gateway, code: int, within_s: float) -> Iterator[float]:
     """SIGTERM at the beginning, the exit code at the end; gives the time of the signal."""
     gateway.signal(signal.SIGTERM)
     began = time.monotonic()
@@ -125,7 +127,7 @@ def drained(gateway: Gateway, code: int, within_s: float) -> Iterator[float]:
 
 def test_readiness_is_false_at_once_and_the_listener_stays_for_the_delay(gateways: dict[str, Gateway]) -> None:
     gateway = gateways["delay"]
-    with drained(gateway, 0, 4) as began:
+    with drain_of(gateway, 0, 4) as began:
         eventually(lambda: ready(gateway) == 503, 0.5, "it is not ready any more")
         assert httpx2.get(f"{gateway.url}/healthz").status_code == 200
         problem = httpx2.get(f"{gateway.url}/readyz")
@@ -152,14 +154,14 @@ class Leaving(NamedTuple):
 def leaving(gateways: dict[str, Gateway], upstream: UpstreamThread) -> Leaving:
     gateway = gateways["window"]
     successor = serving(gateway.folder, upstream.url).start()
-    asked = {"model": "ok", "messages": [{"role": "user", "content": MEDIUM}]}
+    question = {"model": "ok", "messages": [{"role": "user", "content": MEDIUM}]}
     try:
         with ThreadPoolExecutor(1) as aside:
-            whole = aside.submit(httpx2.post, f"{gateway.url}/v1/chat/completions", json=asked, timeout=20)
+            whole = aside.submit(httpx2.post, f"{gateway.url}/v1/chat/completions", json=question, timeout=20)
             readers = [post(gateway, f"window-{n}", MEDIUM) for n in range(6)]
             cancelling = post(gateway, "cancelling", MEDIUM, onDisconnect="cancel")
-            completion = Reader(gateway).start("POST", "/v1/chat/completions", {**asked, "stream": True})
-            with drained(gateway, 0, 15) as began:
+            completion = Reader(gateway).start("POST", "/v1/chat/completions", {**question, "stream": True})
+            with drain_of(gateway, 0, 15) as began:
                 _, elsewhere = follow(successor.url, "window-0", readers[0].join().cursor)
                 for reader in (*readers, cancelling, completion):
                     reader.join()
@@ -171,10 +173,10 @@ def leaving(gateways: dict[str, Gateway], upstream: UpstreamThread) -> Leaving:
 def test_readers_leave_over_the_window_at_the_end_of_an_event(leaving: Leaving) -> None:
     for reader in leaving.readers:
         assert_left(reader)
-    left = sorted(reader.ended_at - leaving.began for reader in leaving.readers)
-    print("\nleft after", " ".join(f"{after:.2f}" for after in left), "s of 1")
-    assert left[-1] < 2
-    assert left[-1] - left[0] > 0.4
+    times_s = sorted(reader.ended_at - leaving.began for reader in leaving.readers)
+    print("\nleft after", " ".join(f"{after:.2f}" for after in times_s), "s of 1")
+    assert times_s[-1] < 2
+    assert times_s[-1] - times_s[0] > 0.4
 
 
 def test_runs_go_on_to_their_end(leaving: Leaving) -> None:
@@ -210,15 +212,15 @@ def test_nobody_waits_for_a_window_that_is_not_needed(gateways: dict[str, Gatewa
     And who has a connection already can read on until then.
     """
     gateway = gateways["early"]
-    kept = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=5)
-    kept.request("GET", "/healthz")
-    kept.getresponse().read()
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=5)
+    connection.request("GET", "/healthz")
+    connection.getresponse().read()
     reader = post(gateway, "early", "T=60 I=10000")
-    with drained(gateway, 0, 5):
+    with drain_of(gateway, 0, 5):
         eventually(lambda: ready(gateway) == 0, 3, "the listener is closed")
-        kept.request("GET", "/api/chat/early")
-        assert b'"activeRun":{' in kept.getresponse().read()
-        kept.close()
+        connection.request("GET", "/api/chat/early")
+        assert b'"activeRun":{' in connection.getresponse().read()
+        connection.close()
         reader.join()
     assert reader.clean
     assert reader.body.endswith(b"data: [DONE]\n\n")
@@ -227,7 +229,7 @@ def test_nobody_waits_for_a_window_that_is_not_needed(gateways: dict[str, Gatewa
 def test_past_the_deadline_the_run_is_interrupted(gateways: dict[str, Gateway], upstream: UpstreamThread) -> None:
     gateway = gateways["deadline"]
     reader = post(gateway, "deadline", LONG)
-    with drained(gateway, 1, 5):
+    with drain_of(gateway, 1, 5):
         assert_left(reader.join())
     check_interrupted(gateway, upstream)
 
@@ -235,7 +237,7 @@ def test_past_the_deadline_the_run_is_interrupted(gateways: dict[str, Gateway], 
 def test_a_second_signal_ends_it_now(gateways: dict[str, Gateway], upstream: UpstreamThread) -> None:
     gateway = gateways["twice"]
     reader = post(gateway, "twice", LONG)
-    with drained(gateway, 1, 4):
+    with drain_of(gateway, 1, 4):
         eventually(lambda: ready(gateway) == 0, 3, "the listener is closed")
         gateway.signal(signal.SIGTERM)
         reader.join()

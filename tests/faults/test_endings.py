@@ -38,11 +38,11 @@ def test_stop_from_another_client_closes_the_upstream_within_100_ms(gateway: Gat
     for number in range(50):
         with reading(gateway, chat_body(f"stop-{number}", LONG)) as (frames, events):
             [request] = upstream.open_requests
-            asked = time.monotonic()
-            stopped = httpx2.post(f"{gateway.url}/api/chat/stop-{number}/stop", json={})
-            assert stopped.json()["stopped"] is True
+            asked_at = time.monotonic()
+            response = httpx2.post(f"{gateway.url}/api/chat/stop-{number}/stop", json={})
+            assert response.json()["stopped"] is True
             eventually(lambda request=request: request.closed_at, what="the upstream request is closed")
-            took_ms.append((request.closed_at - asked) * 1000)
+            took_ms.append((request.closed_at - asked_at) * 1000)
             list(events)
         assert [c["type"] for c in frames.terminals] == ["abort"]
         assert frames.done
@@ -75,9 +75,9 @@ def test_a_client_that_takes_its_run_along_closes_the_upstream(
         with reading(gateway, body) as (_, events):
             for _ in range(5 if moment == "after" else 0):
                 next(events)
-    left = time.monotonic()
+    left_at = time.monotonic()
     eventually(lambda: not upstream.open_requests, what="the upstream request is closed")
-    assert time.monotonic() - left < 0.5
+    assert time.monotonic() - left_at < 0.5
     eventually(lambda: len(gateway.usage()) == rows + 1, what="one usage row")
     assert gateway.usage()[-1]["outcome"] == "abort"
 
@@ -112,19 +112,19 @@ def test_a_killed_process_is_ended_by_another_and_its_zombie_cannot_append(
         with reading(first, chat_body("zombie", "T=2000 I=20000")) as (frames, _):
             run_id = frames.cursor.split(".")[0]
             first.signal(signal.SIGSTOP)
-            _, seen = follow(second.url, "zombie", timeout_s=40)
-        assert [c["type"] for c in seen.terminals] == ["error"]
-        assert seen.metadata["code"] == "interrupted"
-        assert seen.text.startswith(frames.text)
-        ended = second.events(f"run/{run_id}")
+            _, rest = follow(second.url, "zombie", timeout_s=40)
+        assert [c["type"] for c in rest.terminals] == ["error"]
+        assert rest.metadata["code"] == "interrupted"
+        assert rest.text.startswith(frames.text)
+        events = second.events(f"run/{run_id}")
         first.signal(signal.SIGCONT)
         eventually(lambda: first.gauge("trilane_open_runs") == 0, what="the zombie gives up")
         eventually(lambda: not upstream.open_requests, what="the zombie's upstream request is closed")
-        assert second.events(f"run/{run_id}") == ended
+        assert second.events(f"run/{run_id}") == events
         assert [row["outcome"] for row in second.usage()] == ["error"]
         snapshot = httpx2.get(f"{second.url}/api/chat/zombie").json()
         assert snapshot["activeRun"] is None
-        assert snapshot["messages"][-1]["parts"][0]["text"] == seen.text
+        assert snapshot["messages"][-1]["parts"][0]["text"] == rest.text
     finally:
         first.stop()
         second.stop()
@@ -144,9 +144,9 @@ def test_kill_9_and_restart_keeps_what_was_said_and_ends_the_run(upstream: Upstr
         _, rest = follow(second.url, "killed", frames.cursor, timeout_s=40)
         assert [c["type"] for c in rest.terminals] == ["error"]
         assert rest.metadata["code"] == "interrupted"
-        said = (frames.text + rest.text).split()
-        assert said == [f"w{n}" for n in range(len(said))]
-        assert len(said) >= 20
+        said_words = (frames.text + rest.text).split()
+        assert said_words == [f"w{n}" for n in range(len(said_words))]
+        assert len(said_words) >= 20
         assert [(row["outcome"], row["usage"]["estimated"]) for row in second.usage()] == [("error", True)]
         _, again = send(second.url, chat_body("killed", "T=3 I=0", message_id="next"))
         assert [c["type"] for c in again.terminals] == ["finish"]

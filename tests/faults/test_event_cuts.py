@@ -34,11 +34,11 @@ SEED = random.randrange(1 << 32)
 def gateways(tmp_path: Path) -> Iterator[list[Gateway]]:
     """Two processes on one log."""
     env = {"TRILANE_DRAIN_WINDOW_S": "0.3", "TRILANE_PING_S": "0.3", "TRILANE_RETENTION_EVENTS": "1000000"}
-    made = [Gateway(tmp_path, env, unit="events").start() for _ in range(2)]
+    processes = [Gateway(tmp_path, env, unit="events").start() for _ in range(2)]
     try:
-        yield made
+        yield processes
     finally:
-        for gateway in made:
+        for gateway in processes:
             gateway.stop()
 
 
@@ -54,7 +54,7 @@ class Load:
         self.gateways = gateways
         self.rng = rng
         self.cuts = 0
-        self.published: dict[str, int] = dict.fromkeys(TOPICS, 0)
+        self.newest: dict[str, int] = dict.fromkeys(TOPICS, 0)
         """The newest offset of each topic that a publisher was told."""
         self.over = asyncio.Event()
         """The readers have had their cuts."""
@@ -68,8 +68,8 @@ class Load:
             while not self.over.is_set():
                 batch = [self.rng.choice(TOPICS) for _ in range(self.rng.choice([1, 1, 5]))]
                 body = [event(topic, number, count + at) for at, topic in enumerate(batch)]
-                for done in await self._post(client, body):
-                    self.published[done["topic"]] = max(self.published[done["topic"]], done["offset"])
+                for receipt in await self._post(client, body):
+                    self.newest[receipt["topic"]] = max(self.newest[receipt["topic"]], receipt["offset"])
                 count += len(batch)
                 await asyncio.sleep(0.005)
 
@@ -99,7 +99,7 @@ class Witness:
         self.topics = topics
         self.rng = rng
         self.cursor = ""
-        self.seen: dict[str, list[tuple[int, int]]] = {topic: [] for topic in TOPICS}
+        self.numbers: dict[str, list[tuple[int, int]]] = {topic: [] for topic in TOPICS}
         self.last: dict[tuple[str, int], int] = {}
 
     async def read(self) -> None:
@@ -124,8 +124,8 @@ class Witness:
             self.load.over.set()
 
     def has_all(self) -> bool:
-        wanted = TOPICS if self.topics == ["load/*"] else self.topics
-        return all(len(self.seen[topic]) >= self.load.published[topic] for topic in wanted)
+        topics = TOPICS if self.topics == ["load/*"] else self.topics
+        return all(len(self.numbers[topic]) >= self.load.newest[topic] for topic in topics)
 
     def _take(self, event: Event) -> None:
         data = json.loads(event.data)
@@ -135,7 +135,7 @@ class Witness:
             topic, by, n = data["topic"], data["by"], data["n"]
             assert n > self.last.get((topic, by), -1), f"{event} came again: {self.topics}"
             self.last[topic, by] = n
-            self.seen[topic].append((by, n))
+            self.numbers[topic].append((by, n))
         else:
             assert event.event in ("drain", "busy"), event
 
@@ -158,12 +158,12 @@ async def suffer(gateways: list[Gateway]) -> None:
         await asyncio.gather(*publishers, trouble)
         load.silent.set()
         await asyncio.gather(*readers)
-    print(f"{load.cuts} cuts, {sum(load.published.values())} events")
+    print(f"{load.cuts} cuts, {sum(load.newest.values())} events")
     for topic in TOPICS:
-        kept = [
+        log_numbers = [
             (data["by"], data["n"]) for _, data in await read_topic(gateways[0].folder / "trilane.db", f"event/{topic}")
         ]
-        assert len(kept) == load.published[topic]
+        assert len(log_numbers) == load.newest[topic]
         for witness in witnesses:
             if topic in witness.topics or witness.topics == ["load/*"]:
-                assert witness.seen[topic] == kept
+                assert witness.numbers[topic] == log_numbers

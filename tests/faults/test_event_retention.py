@@ -22,11 +22,11 @@ SEED = random.randrange(1 << 32)
 
 @pytest.fixture
 def gateway(tmp_path: Path) -> Iterator[Gateway]:
-    made = Gateway(tmp_path, {"TRILANE_RETENTION_EVENTS": str(KEPT)}, unit="events")
+    server = Gateway(tmp_path, {"TRILANE_RETENTION_EVENTS": str(KEPT)}, unit="events")
     try:
-        yield made.start()
+        yield server.start()
     finally:
-        made.stop()
+        server.stop()
 
 
 class Accountant:
@@ -39,8 +39,8 @@ class Accountant:
         self.cursor = ""
         self.offset = 0
         """Everything up to here is accounted for."""
-        self.seen = 0
-        self.missed = 0
+        self.seen_count = 0
+        self.missed_count = 0
         self.until = 1 << 60
 
     async def read(self) -> None:
@@ -60,31 +60,31 @@ class Accountant:
 
     def _take(self, event: Event) -> None:
         if event.event == "hello":
-            self._greeted(json.loads(event.data), event.id)
+            self._greet(json.loads(event.data), event.id)
         elif event.event == "gap":
-            told = json.loads(event.data)
-            assert (told["topic"], told["from"], told["reason"]) == (self.topic, self.offset + 1, "evicted")
-            self._skip(told["to"] - self.offset)
+            gap = json.loads(event.data)
+            assert (gap["topic"], gap["from"], gap["reason"]) == (self.topic, self.offset + 1, "evicted")
+            self._skip(gap["to"] - self.offset)
             assert offset_of(event.id) == self.offset
         else:
             assert offset_of(event.id) == self.offset + 1, event
             assert json.loads(event.data) == {"n": self.offset + 1}
             self.offset += 1
-            self.seen += 1
+            self.seen_count += 1
 
-    def _greeted(self, told: dict[str, object], cursor: str) -> None:
+    def _greet(self, hello: dict[str, object], cursor: str) -> None:
         if not self.cursor:
             self.offset = offset_of(cursor)
-        elif not told["recovered"]:
-            assert told["reason"] == "evicted"
-            assert isinstance(told["missed"], int)
-            self._skip(told["missed"])
-        assert offset_of(cursor) == self.offset, (told, cursor)
+        elif not hello["recovered"]:
+            assert hello["reason"] == "evicted"
+            assert isinstance(hello["missed"], int)
+            self._skip(hello["missed"])
+        assert offset_of(cursor) == self.offset, (hello, cursor)
 
     def _skip(self, count: int) -> None:
         assert count > 0
         self.offset += count
-        self.missed += count
+        self.missed_count += count
 
 
 def offset_of(cursor: str) -> int:
@@ -121,7 +121,8 @@ async def account(gateway: Gateway) -> None:
             reader.until = counts[reader.topic]
         await asyncio.gather(*reading)
     print(
-        f"{sum(reader.seen for reader in readers)} seen, {sum(reader.missed for reader in readers)} told to be missing"
+        f"{sum(reader.seen_count for reader in readers)} seen, "
+        f"{sum(reader.missed_count for reader in readers)} told to be missing"
     )
-    assert any(reader.missed for reader in readers)
+    assert any(reader.missed_count for reader in readers)
     assert all(reader.offset == counts[reader.topic] for reader in readers)

@@ -61,9 +61,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 def send(gateway: Gateway, *head: str) -> socket.socket:
     """A connection of its own, with one request written as it is."""
-    made = socket.create_connection(("127.0.0.1", gateway.port), timeout=5)
-    made.sendall("\r\n".join([*head, "Host: test", "", ""]).encode("latin-1"))
-    return made
+    connection = socket.create_connection(("127.0.0.1", gateway.port), timeout=5)
+    connection.sendall("\r\n".join([*head, "Host: test", "", ""]).encode("latin-1"))
+    return connection
 
 
 def publish(http: httpx2.Client, body: Any) -> list[dict[str, Any]]:
@@ -146,7 +146,7 @@ def test_what_cannot_be_published_is_told_what_is_wrong(place: Place, bad: Bad) 
     if bad.body.startswith(b"{") and bad.status != 413 and bad.body.count(one()) < 2:
         batch = b"[%b,%b]" % (one(), bad.body)
         problem = check_problem(place.http.post("/api/events", content=batch), bad.status, bad.code)
-        named = (
+        places = (
             "$[1]",
             "event 2 of 2",
             "byte",
@@ -157,25 +157,25 @@ def test_what_cannot_be_published_is_told_what_is_wrong(place: Place, bad: Bad) 
             "surrogate",
             "out of range",
         )
-        assert any(place in problem["detail"] for place in named), problem["detail"]
+        assert any(place in problem["detail"] for place in places), problem["detail"]
 
 
 @pytest.mark.parametrize("data", [b"x" * (LIMIT - 2), b"\\u2028" * 10_922 + b"xx", "é".encode() * (LIMIT // 2 - 1)])
 def test_exactly_64_KiB_are_published_and_read(place: Place, data: bytes) -> None:
     body = event(b'"%b"' % data, topic="large")
-    [published] = place.http.post("/api/events", content=body).json()["events"]
-    reader = asyncio.run(read(place, ["large"], published["offset"], **{"from": "earliest"}))
+    [receipt] = place.http.post("/api/events", content=body).json()["events"]
+    reader = asyncio.run(read(place, ["large"], receipt["offset"], **{"from": "earliest"}))
     assert reader[-1] == json.loads(b'"%b"' % data)
 
 
 async def read(place: Place, topics: list[str], count: int, **query: str) -> list[Any]:
     async with asyncio.timeout(5), EventReader(place.gateway.port, topics, **query) as reader:
-        found: list[Any] = []
+        bodies: list[Any] = []
         async for event in reader.events():
-            found += [json.loads(event.data)] if event.event != "hello" else []
-            if len(found) == count:
+            bodies += [json.loads(event.data)] if event.event != "hello" else []
+            if len(bodies) == count:
                 break
-    return found
+    return bodies
 
 
 SUBSCRIBED: dict[str, tuple[str, str, str]] = {
@@ -207,8 +207,8 @@ CURSORS = ["x" * 4096, "e" + "." * 4000, "../../etc/passwd", "%00", "é" * 64, "
 @pytest.mark.parametrize("where", ["header", "query"])
 @pytest.mark.parametrize("cursor", CURSORS, ids=range(len(CURSORS)))
 def test_a_cursor_of_any_bytes_is_malformed_and_the_stream_goes_on(place: Place, cursor: str, where: str) -> None:
-    quoted = cursor.encode().hex(" ").replace(" ", "%")
-    path = f"/api/events?topic=a{f'&last_event_id=%{quoted}' if where == 'query' else ''}"
+    escapes = cursor.encode().hex(" ").replace(" ", "%")
+    path = f"/api/events?topic=a{f'&last_event_id=%{escapes}' if where == 'query' else ''}"
     head = [f"GET {path} HTTP/1.1", *([f"Last-Event-ID: {cursor}"] if where == "header" else [])]
     with send(place.gateway, *head) as connection:
         answer = b""
@@ -240,13 +240,13 @@ def test_a_head_is_refused_where_a_get_would_be(place: Place) -> None:
 
 
 def test_other_methods_are_named_what_they_may_be(place: Place) -> None:
-    allowed = {"GET", "HEAD", "POST", "OPTIONS"}
+    methods = {"GET", "HEAD", "POST", "OPTIONS"}
     for method in ("PUT", "DELETE", "PATCH"):
         response = place.http.request(method, "/api/events")
         check_problem(response, 405)
-        assert set(response.headers["allow"].split(", ")) == allowed
+        assert set(response.headers["allow"].split(", ")) == methods
     options = place.http.options("/api/events")
-    assert (options.status_code, set(options.headers["allow"].split(", "))) == (204, allowed)
+    assert (options.status_code, set(options.headers["allow"].split(", "))) == (204, methods)
 
 
 TOPICS = ["a", "x/y", "a:b", "a//b", "/a", "b/", "//", "..", "a/../b", "x" * 128]
@@ -265,24 +265,24 @@ def test_no_more_streams_are_opened_than_the_limit_says(place: Place) -> None:
     """However many come at once; the others are told to come back, with status 200."""
 
     async def connect(number: int) -> str:
-        said: list[str] = []
+        names: list[str] = []
         async with EventReader(place.gateway.port, [f"crowd/{number}"]) as reader:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1):
                     async for event in reader.events():
-                        said.append(event.event)
-        return " ".join(said)
+                        names.append(event.event)
+        return " ".join(names)
 
     async def come() -> list[str]:
         return await asyncio.gather(*[connect(number) for number in range(3 * STREAMS)])
 
-    said = asyncio.run(come())
-    assert sorted(set(said)) == ["busy", "hello"]
-    assert said.count("hello") <= STREAMS
+    greetings = asyncio.run(come())
+    assert sorted(set(greetings)) == ["busy", "hello"]
+    assert greetings.count("hello") <= STREAMS
 
 
 def test_overload_is_busy_with_status_200_or_the_true_status_when_that_is_preferred(place: Place) -> None:
-    held = [send(place.gateway, "GET /api/events?topic=held HTTP/1.1") for _ in range(STREAMS)]
+    connections = [send(place.gateway, "GET /api/events?topic=held HTTP/1.1") for _ in range(STREAMS)]
     try:
         eventually(lambda: place.gateway.gauge("trilane_open_streams") >= STREAMS, what="it is full")
         answer = place.http.get("/api/events?topic=a")
@@ -291,12 +291,12 @@ def test_overload_is_busy_with_status_200_or_the_true_status_when_that_is_prefer
         assert (answer.status_code, event.event) == (200, "busy")
         assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
         assert 5000 <= (decoder.retry_ms or 0) <= 15_000
-        preferred = place.http.get("/api/events?topic=a", headers={"prefer": "status"})
-        check_problem(preferred, 503, "overloaded", f"{STREAMS} streams")
-        assert int(preferred.headers["retry-after"]) >= 1
+        response = place.http.get("/api/events?topic=a", headers={"prefer": "status"})
+        check_problem(response, 503, "overloaded", f"{STREAMS} streams")
+        assert int(response.headers["retry-after"]) >= 1
         publish(place.http, {"topic": "busy", "data": 1})
     finally:
-        for connection in held:
+        for connection in connections:
             connection.close()
     eventually(lambda: place.gateway.gauge("trilane_open_streams") == 1, what="it is empty again")
 
@@ -305,8 +305,8 @@ def test_publishers_at_once_leave_whole_lists_in_a_row(place: Place) -> None:
     lists = [[{"topic": "x/rows", "data": [number, at]} for at in range(20)] for number in range(20)]
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda batch: publish(place.http, batch), lists))
-    found = asyncio.run(read(place, ["x/rows"], 400, **{"from": "earliest"}))
-    rows = [found[start : start + 20] for start in range(0, 400, 20)]
+    bodies = asyncio.run(read(place, ["x/rows"], 400, **{"from": "earliest"}))
+    rows = [bodies[start : start + 20] for start in range(0, 400, 20)]
     assert all(row == [[row[0][0], at] for at in range(20)] for row in rows)
 
 
@@ -316,17 +316,17 @@ def test_the_reader_that_was_there_all_the_while_saw_only_what_was_good(place: P
     events: list[Any] = []
     while not events or events[-1].event != "last":
         body += place.witness.recv(1 << 20)
-        events += decoder.feed(dechunked(body)) if b"event: last" in body else []
+        events += decoder.feed(dechunk(body)) if b"event: last" in body else []
     names = [event.event for event in events]
     assert (names[:2], names[-1]) == (["hello", "good"], "last")
     assert set(names[2:-1]) == {"message"}
-    seen = [json.loads(event.data) for event in events[2:-1]]
-    assert [data for data in seen if isinstance(data, int)] == [*range(7), *range(7)]
+    bodies = [json.loads(event.data) for event in events[2:-1]]
+    assert [data for data in bodies if isinstance(data, int)] == [*range(7), *range(7)]
     assert len({event.id for event in events}) == len(events)
-    assert len(seen) == 2 * 7 + 400
+    assert len(bodies) == 2 * 7 + 400
 
 
-def dechunked(answer: bytes) -> bytes:
+def dechunk(answer: bytes) -> bytes:
     rest, body = answer.partition(b"\r\n\r\n")[2], b""
     while rest:
         size, _, rest = rest.partition(b"\r\n")

@@ -40,13 +40,13 @@ def gateways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Gat
     """One for each of ENVIRONMENTS; the last two have one log."""
     folders = {name: tmp_path_factory.mktemp(name) for name in ENVIRONMENTS}
     folders["next"] = folders["drained"]
-    made = {name: Gateway(folders[name], env, unit="events") for name, env in ENVIRONMENTS.items()}
+    processes = {name: Gateway(folders[name], env, unit="events") for name, env in ENVIRONMENTS.items()}
     try:
         with ThreadPoolExecutor(2) as starting:
-            list(starting.map(Gateway.start, made.values()))
-        yield made
+            list(starting.map(Gateway.start, processes.values()))
+        yield processes
     finally:
-        for gateway in made.values():
+        for gateway in processes.values():
             gateway.stop()
 
 
@@ -69,7 +69,7 @@ class Reader:
         self.status = 0
         self.clean = False
         """The body came to its regular end."""
-        self.began = self.ended = 0.0
+        self.began_at = self.ended_at = 0.0
         self._said_hello = threading.Event()
 
     def start(self) -> "Reader":
@@ -81,17 +81,17 @@ class Reader:
     def _read(self) -> None:
         query = urlencode([("topic", topic) for topic in self.topics], quote_via=quote)
         connection = http.client.HTTPConnection("127.0.0.1", self.gateway.port, timeout=20)
-        told = {"last-event-id": self.cursor} if self.cursor else {}
-        connection.request("GET", f"/api/events?{query}", headers=self.headers | told)
+        cursor_header = {"last-event-id": self.cursor} if self.cursor else {}
+        connection.request("GET", f"/api/events?{query}", headers=self.headers | cursor_header)
         response = connection.getresponse()
-        self.status, self.began = response.status, time.monotonic()
+        self.status, self.began_at = response.status, time.monotonic()
         with contextlib.suppress(http.client.IncompleteRead, ConnectionError):
             while piece := response.read1(65_536):
                 self.events += self.decoder.feed(piece)
                 if self.events:
                     self._said_hello.set()
             self.clean = True
-        self.ended = time.monotonic()
+        self.ended_at = time.monotonic()
         self._said_hello.set()
         connection.close()
 
@@ -135,15 +135,15 @@ FOLLOWED: dict[str, tuple[dict[str, Any], list[str], str]] = {
 }
 
 
-@pytest.mark.parametrize(("grants", "topics", "refused"), FOLLOWED.values(), ids=FOLLOWED)
+@pytest.mark.parametrize(("grants", "topics", "forbidden"), FOLLOWED.values(), ids=FOLLOWED)
 def test_one_follows_what_the_token_allows(
-    gateways: dict[str, Gateway], grants: dict[str, Any], topics: list[str], refused: str
+    gateways: dict[str, Gateway], grants: dict[str, Any], topics: list[str], forbidden: str
 ) -> None:
     headers = token(**grants)
-    if refused:
+    if forbidden:
         query = urlencode([("topic", topic) for topic in topics])
         response = httpx2.get(f"{gateways['guarded'].url}/api/events?{query}", headers=headers)
-        check_problem(response, 403, "topic_forbidden", f"'{refused}'")
+        check_problem(response, 403, "topic_forbidden", f"'{forbidden}'")
         return
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", gateways["guarded"].port)) as connection:
         connection.request("GET", f"/api/events?{urlencode([('topic', topic) for topic in topics])}", headers=headers)
@@ -200,13 +200,13 @@ def test_the_state_of_a_topic_is_for_those_who_may_follow_it(gateways: dict[str,
 
 def test_a_listed_page_may_call_with_credentials_and_with_what_a_reader_sends(gateways: dict[str, Gateway]) -> None:
     url = f"{gateways['guarded'].url}/api/events"
-    asked = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,last-event-id"}
-    preflight = httpx2.options(url, headers={"origin": PAGE, **asked})
+    wishes = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,last-event-id"}
+    preflight = httpx2.options(url, headers={"origin": PAGE, **wishes})
     assert preflight.status_code == 204
     assert preflight.headers["access-control-allow-origin"] == PAGE
     assert preflight.headers["access-control-allow-credentials"] == "true"
-    allowed = preflight.headers["access-control-allow-headers"].lower()
-    assert {"authorization", "last-event-id"} <= {name.strip() for name in allowed.split(",")}, "a star is a name here"
+    names = preflight.headers["access-control-allow-headers"].lower().split(",")
+    assert {"authorization", "last-event-id"} <= {name.strip() for name in names}, "a star is a name here"
     for method, headers in (("POST", token(publish=["a"])), ("POST", {}), ("HEAD", token(subscribe=["a"]))):
         answer = httpx2.request(method, url, json={"topic": "a", "data": 1}, headers={"origin": PAGE, **headers})
         assert answer.headers["access-control-allow-origin"] == PAGE
@@ -228,8 +228,8 @@ def test_another_page_is_allowed_nothing(gateways: dict[str, Gateway]) -> None:
         answer = httpx2.post(url, json={"topic": "a", "data": 1}, headers={"origin": origin, **token(publish=["a"])})
         assert answer.headers.get("access-control-allow-origin") is None
         cookie = {"cookie": f"__Secure-trilane={token(publish=['a'])['authorization'].removeprefix('Bearer ')}"}
-        refused = httpx2.post(url, json={"topic": "a", "data": 1}, headers={"origin": origin, **cookie})
-        check_problem(refused, 403, "bad_origin")
+        response = httpx2.post(url, json={"topic": "a", "data": 1}, headers={"origin": origin, **cookie})
+        check_problem(response, 403, "bad_origin")
 
 
 # Ends
@@ -238,16 +238,16 @@ def test_another_page_is_allowed_nothing(gateways: dict[str, Gateway]) -> None:
 def test_a_stream_ends_well_with_its_token_after_it_was_told(gateways: dict[str, Gateway]) -> None:
     reader = Reader(gateways["guarded"], [], token(for_s=3)).start().join()
     assert (reader.names, reader.clean) == (["hello", "auth"], True)
-    assert 1 <= reader.ended - reader.began <= 3.3
+    assert 1 <= reader.ended_at - reader.began_at <= 3.3
     assert reader.hello["maxAge"] <= 3
 
 
 def test_streams_end_well_within_a_fifth_of_their_age(gateways: dict[str, Gateway]) -> None:
     readers = [Reader(gateways["short"], ["a"]).start() for _ in range(20)]
-    lived = sorted(reader.join().ended - reader.began for reader in readers)
+    lives_s = sorted(reader.join().ended_at - reader.began_at for reader in readers)
     assert all(reader.clean and reader.names == ["hello"] for reader in readers)
-    assert 1.15 <= lived[0] <= lived[-1] <= 1.75, lived
-    assert lived[-1] - lived[0] > 0.1
+    assert 1.15 <= lives_s[0] <= lives_s[-1] <= 1.75, lives_s
+    assert lives_s[-1] - lives_s[0] > 0.1
     back = Reader(gateways["short"], ["a"], cursor=readers[0].decoder.last_id).start()
     assert back.hello["recovered"]
     back.join()
@@ -260,14 +260,14 @@ def test_a_drain_sends_all_away_evenly_at_the_end_of_a_whole_event_and_loses_not
     rng, leaving, other = random.Random(SEED), gateways["drained"], gateways["next"]
     subscriptions = [["d/1"], ["d/1", "d/2"], ["d/*"]]
     readers = [Reader(leaving, rng.choice(subscriptions)).start() for _ in range(READERS)]
-    published, over = {"d/1": list[int](), "d/2": list[int]()}, threading.Event()
+    numbers, over = {"d/1": list[int](), "d/2": list[int]()}, threading.Event()
 
     def publish() -> None:
         with httpx2.Client(base_url=other.url) as http:
             for number in range(100_000):
                 topic = rng.choice(["d/1", "d/2"])
                 http.post("/api/events", json={"topic": topic, "data": [topic, number]}).raise_for_status()
-                published[topic].append(number)
+                numbers[topic].append(number)
                 if over.wait(0.005):
                     return
 
@@ -275,19 +275,19 @@ def test_a_drain_sends_all_away_evenly_at_the_end_of_a_whole_event_and_loses_not
     publisher.start()
     try:
         leaving.signal(signal.SIGTERM)
-        signalled = time.monotonic()
+        signalled_at = time.monotonic()
         assert leaving.wait(WINDOW_S + 5) == 0
-        assert time.monotonic() - signalled < WINDOW_S + 2.5
+        assert time.monotonic() - signalled_at < WINDOW_S + 2.5
         for reader in readers:
             reader.join(1)
     finally:
         over.set()
         publisher.join()
-    left = sorted(reader.ended - signalled for reader in readers)
-    gaps = [later - one for one, later in pairwise(left)]
-    assert WINDOW_S * 0.8 <= left[-1] <= WINDOW_S + 0.5
+    times_s = sorted(reader.ended_at - signalled_at for reader in readers)
+    gaps = [later - one for one, later in pairwise(times_s)]
+    assert WINDOW_S * 0.8 <= times_s[-1] <= WINDOW_S + 0.5
     assert max(gaps) < 0.6, f"all but evenly: {gaps}"
-    assert abs(statistics.median(left) - WINDOW_S / 2) < 0.5
+    assert abs(statistics.median(times_s) - WINDOW_S / 2) < 0.5
     for reader in readers:
         assert (reader.clean, reader.names[-1]) == (True, "drain")
         assert 1000 <= (reader.decoder.retry_ms or 0) <= 4000
@@ -295,9 +295,9 @@ def test_a_drain_sends_all_away_evenly_at_the_end_of_a_whole_event_and_loses_not
     for reader in readers[:20]:
         back = Reader(other, reader.topics, cursor=reader.decoder.last_id).start()
         assert back.hello["recovered"]
-        wanted = {topic: published[topic] for topic in published if topic in reader.topics or "d/*" in reader.topics}
+        numbers_due = {topic: numbers[topic] for topic in numbers if topic in reader.topics or "d/*" in reader.topics}
         deadline = time.monotonic() + 5
-        while len(reader.data) + len(back.data) < sum(map(len, wanted.values())) and time.monotonic() < deadline:
+        while len(reader.data) + len(back.data) < sum(map(len, numbers_due.values())) and time.monotonic() < deadline:
             time.sleep(0.01)
-        seen = [*reader.data, *back.data]
-        assert {topic: [number for of, number in seen if of == topic] for topic in wanted} == wanted
+        events = [*reader.data, *back.data]
+        assert {topic: [number for of, number in events if of == topic] for topic in numbers_due} == numbers_due

@@ -27,7 +27,7 @@ class Ok(NamedTuple):
 
     text: str = words(TOKENS)
     reason: str = "stop"
-    estimated: bool = False
+    is_estimated: bool = False
 
 
 class Cut(NamedTuple):
@@ -74,7 +74,7 @@ TABLE: dict[str, Ok | Cut | Refused] = {
     "drip": Ok(),
     "no-done": Ok(),
     "double-done": Ok(),
-    "no-usage": Ok(estimated=True),
+    "no-usage": Ok(is_estimated=True),
     "usage-every": Ok(),
     "utf8-split": Ok(words(TOKENS, UTF8_TAIL)),
     "crlf": Ok(),
@@ -91,7 +91,7 @@ DOORS = ("chat", "stream", "whole")
 
 @pytest.fixture(scope="module")
 def gateway(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    made = serving(
+    server = serving(
         tmp_path_factory.mktemp("faults"),
         upstream.url,
         TRILANE_FIRST_TOKEN_S="1.2",
@@ -99,9 +99,9 @@ def gateway(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) 
         TRILANE_PRIME_S="5",
     )
     try:
-        yield made.start()
+        yield server.start()
     finally:
-        made.stop()
+        server.stop()
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -144,11 +144,11 @@ def check_chat(expected: Ok | Cut | Refused, response: httpx2.Response, frames: 
     match expected:
         case Refused():
             check_problem(expected, response)
-        case Ok(text, reason, estimated):
+        case Ok(text, reason, is_estimated):
             assert (frames.text, frames.done) == (text, True)
             [last] = frames.terminals
             assert (last["type"], last["finishReason"]) == ("finish", reason)
-            assert last["messageMetadata"]["usage"].get("estimated", False) is estimated
+            assert last["messageMetadata"]["usage"].get("estimated", False) is is_estimated
         case Cut(code, _, text):
             [last] = frames.terminals
             assert (last["type"], frames.metadata["code"], frames.done) == ("error", code, True)
@@ -162,11 +162,11 @@ def check_stream(expected: Ok | Cut | Refused, response: httpx2.Response, frames
     match expected:
         case Refused():
             check_problem(expected, response)
-        case Ok(wanted, reason, _):
-            assert (text, frames.done) == (wanted, True)
+        case Ok(expected_text, reason, _):
+            assert (text, frames.done) == (expected_text, True)
             assert [d["finish_reason"] for d in deltas if d["finish_reason"]] == [reason.replace("-", "_")]
-        case Cut(code, _, wanted):
-            assert wanted is None or text == wanted
+        case Cut(code, _, expected_text):
+            assert expected_text is None or text == expected_text
             assert not [d for d in deltas if d["finish_reason"]]
             assert [c["error"]["code"] for c in frames.chunks if "error" in c] == [code]
             assert frames.done
@@ -191,7 +191,7 @@ def check_nothing_is_left(gateway: Gateway, upstream: UpstreamThread) -> None:
 
 def check_usage(expected: Ok | Cut | Refused, row: dict[str, Any]) -> None:
     assert row["outcome"] == ("finish" if isinstance(expected, Ok) else "error")
-    if isinstance(expected, Ok) and not expected.estimated:
+    if isinstance(expected, Ok) and not expected.is_estimated:
         assert "estimated" not in row["usage"]
 
 
@@ -216,11 +216,11 @@ def test_tool_calls_and_reasoning_pass_as_chunks(gateway: Gateway) -> None:
     _, tools = send(gateway.url, chat_body("tools", f"T={TOKENS}", model="tools-2"))
     assert [t for t in tools.types if t == "tool-input-available"] == ["tool-input-available"] * 2
     assert tools.terminals[0]["finishReason"] == "tool-calls"
-    _, thought = send(gateway.url, chat_body("reasoning", f"T={TOKENS}", model="reasoning"))
+    _, thoughts = send(gateway.url, chat_body("reasoning", f"T={TOKENS}", model="reasoning"))
     assert (
-        thought.types.index("reasoning-start")
-        < thought.types.index("reasoning-end")
-        < thought.types.index("text-start")
+        thoughts.types.index("reasoning-start")
+        < thoughts.types.index("reasoning-end")
+        < thoughts.types.index("text-start")
     )
 
 

@@ -50,7 +50,7 @@ async def flood(answer: Answer) -> None:
     await start(answer)
     for number in range(DELTAS):
         await answer.frame(chunk(answer.ask, {"content": f"<{number}>".ljust(DELTA_BYTES, "x")}))
-        answer.seen.tokens_sent += 1
+        answer.record.tokens_sent += 1
     await finish(answer)
 
 
@@ -96,7 +96,7 @@ class Peak:
 
 
 @contextmanager
-def started(gateway: Gateway, body: dict[str, Any]) -> Iterator[Frames]:
+def reading(gateway: Gateway, body: dict[str, Any]) -> Iterator[Frames]:
     """A run with a client that reads it in a thread, as fast as it can, to its end."""
     frames = Frames()
     reader = threading.Thread(target=lambda: frames.__dict__.update(send(gateway.url, body)[1].__dict__))
@@ -110,7 +110,7 @@ def started(gateway: Gateway, body: dict[str, Any]) -> Iterator[Frames]:
 
 
 def test_a_slow_reader_and_a_fast_one_get_the_same(gateway: Gateway) -> None:
-    with started(gateway, chat_body("speeds", "T=400 I=1000")) as fast:
+    with reading(gateway, chat_body("speeds", "T=400 I=1000")) as fast:
         slow = get(gateway, "/api/chat/speeds/stream", receive_bytes=2048)
         lines: list[str] = []
         for line in slow:
@@ -131,27 +131,28 @@ def test_readers_that_stop_reading_cost_nothing_and_miss_nothing(upstream: Upstr
     """
     upstream.fake.script("flood", flood)
     keep = {"TRILANE_RETENTION_BYTES": str(64 * MIB)}
-    with_a_reader = flooded(serving(tmp_path / "one", upstream.url, **keep), upstream, stalled=0)
-    with_stalled = flooded(serving(tmp_path / "more", upstream.url, **keep), upstream, stalled=STALLED)
+    with_a_reader = peak_of_flood(serving(tmp_path / "one", upstream.url, **keep), upstream, stalled_count=0)
+    with_stalled = peak_of_flood(serving(tmp_path / "more", upstream.url, **keep), upstream, stalled_count=STALLED)
     print(f"\npeak with a client that reads: {with_a_reader / MIB:.0f} MiB")
     print(f"peak with {STALLED} more that stop for {STALL_S:g} s: {with_stalled / MIB:.0f} MiB")
     copies = 2 * DELTAS * DELTA_BYTES  # the answer itself is in memory a few times at its end, not always as often
     assert with_stalled <= with_a_reader + RING_BYTES + STALLED * READER_BYTES + copies
 
 
-def flooded(gateway: Gateway, upstream: UpstreamThread, stalled: int) -> int:
+def peak_of_flood(gateway: Gateway, upstream: UpstreamThread, stalled_count: int) -> int:
     """Peak memory of a gateway that writes a flood; the stalled readers read it after all, and have all of it."""
     gateway.start()
     try:
-        with Peak(gateway.pid) as peak, started(gateway, chat_body("flood", "go", model="flood")):
-            readers = [get(gateway, "/api/chat/flood/stream", receive_bytes=65_536) for _ in range(stalled)]
+        with Peak(gateway.pid) as peak, reading(gateway, chat_body("flood", "go", model="flood")):
+            readers = [get(gateway, "/api/chat/flood/stream", receive_bytes=65_536) for _ in range(stalled_count)]
             began = time.monotonic()
-            seen = upstream.fake.requests[-1]
-            eventually(lambda: seen.completed, 30, "the upstream has said everything")
+            request = upstream.fake.requests[-1]
+            eventually(lambda: request.completed, 30, "the upstream has said everything")
             print(
-                f"\nwith {stalled} stalled readers the upstream was done after {seen.closed_at - seen.opened_at:.2f} s"
+                f"\nwith {stalled_count} stalled readers the upstream was done "
+                f"after {request.closed_at - request.opened_at:.2f} s"
             )
-            time.sleep(max(0.0, began + STALL_S - time.monotonic()) if stalled else 0)
+            time.sleep(max(0.0, began + STALL_S - time.monotonic()) if stalled_count else 0)
             for reader in readers:
                 assert_complete(frames_of(reader))
         assert gateway.gauge("trilane_open_streams") == 0
@@ -254,7 +255,7 @@ def test_news_from_another_process_that_come_while_it_is_read_are_not_forgotten(
     assert asyncio.run(main()) == b"2"
 
 
-async def paced(answer: Answer) -> None:
+async def pace(answer: Answer) -> None:
     """About 6 MB in as many seconds as a log needs to be read while it is written."""
     answer.interval_s = 0.0007
     await start(answer)
@@ -266,17 +267,17 @@ async def paced(answer: Answer) -> None:
 
 def test_readers_that_lag_behind_a_live_run_miss_nothing(gateway: Gateway, upstream: UpstreamThread) -> None:
     """They fall off the ring and onto the log, and find back, while the run goes on."""
-    upstream.fake.script("paced", paced)
+    upstream.fake.script("paced", pace)
     offsets: dict[float, list[int]] = {}
 
     def read(pause_s: float) -> None:
-        found = offsets[pause_s] = []
+        own_offsets = offsets[pause_s] = []
         for line in get(gateway, "/api/chat/lag/stream", receive_bytes=65_536):
             if line.startswith(b"id: "):
-                found.append(int(line.rsplit(b".", 1)[1]))
-                time.sleep(pause_s if len(found) % 20 == 0 else 0)
+                own_offsets.append(int(line.rsplit(b".", 1)[1]))
+                time.sleep(pause_s if len(own_offsets) % 20 == 0 else 0)
 
-    with started(gateway, chat_body("lag", "go", model="paced")) as frames:
+    with reading(gateway, chat_body("lag", "go", model="paced")) as frames:
         readers = [threading.Thread(target=read, args=(n * 0.004,)) for n in range(8)]
         for reader in readers:
             reader.start()
@@ -284,7 +285,9 @@ def test_readers_that_lag_behind_a_live_run_miss_nothing(gateway: Gateway, upstr
             reader.join()
     expected = [int(event_id.rsplit(".", 1)[1]) for event_id, _ in frames.events]
     assert len(expected) > PACED
-    assert {pause_s: found == expected for pause_s, found in offsets.items()} == dict.fromkeys(offsets, True)
+    assert {pause_s: own_offsets == expected for pause_s, own_offsets in offsets.items()} == dict.fromkeys(
+        offsets, True
+    )
 
 
 def test_a_reader_that_falls_off_the_log_is_cut_and_told_where_the_answer_is(
@@ -293,7 +296,7 @@ def test_a_reader_that_falls_off_the_log_is_cut_and_told_where_the_answer_is(
     upstream.fake.script("flood", flood)
     gateway = serving(tmp_path, upstream.url, TRILANE_RETENTION_BYTES=str(2 * MIB)).start()
     try:
-        with started(gateway, chat_body("evicted", "go", model="flood")):
+        with reading(gateway, chat_body("evicted", "go", model="flood")):
             reader = get(gateway, "/api/chat/evicted/stream", receive_bytes=4096)
             first = next(line for line in reader if line.startswith(b"id: "))
         run_id = first.decode()[4:].split(".")[0]
@@ -313,7 +316,7 @@ def test_a_reader_that_falls_off_the_log_is_cut_and_told_where_the_answer_is(
 def test_fifty_readers_get_the_same_bytes(gateway: Gateway, upstream: UpstreamThread) -> None:
     """They come one after the other while it is written: some replay, some are there from the start."""
     before = len(upstream.fake.requests)
-    with started(gateway, chat_body("fifty", "T=200 I=2000")):
+    with reading(gateway, chat_body("fifty", "T=200 I=2000")):
         bodies: list[bytes] = []
         threads = [
             threading.Thread(target=lambda: bodies.append(get(gateway, "/api/chat/fifty/stream").read()))
@@ -333,16 +336,16 @@ def test_fifty_readers_get_the_same_bytes(gateway: Gateway, upstream: UpstreamTh
 @pytest.fixture(scope="module")
 def second(gateway: Gateway, upstream: UpstreamThread) -> Iterator[Gateway]:
     """Another process on the log of the first."""
-    made = serving(gateway.folder, upstream.url)
+    server = serving(gateway.folder, upstream.url)
     try:
-        yield made.start()
+        yield server.start()
     finally:
-        made.stop()
+        server.stop()
 
 
 def test_a_reader_in_another_process_follows_live(gateway: Gateway, second: Gateway) -> None:
     late_ms: list[float] = []
-    with started(gateway, chat_body("across", "T=150 I=8000", model="ok+marks")) as here:
+    with reading(gateway, chat_body("across", "T=150 I=8000", model="ok+marks")) as here:
         there = Frames()
         response = get(second, "/api/chat/across/stream")
         for _, data in iter_frames((line.decode().rstrip("\n") for line in response), there):
@@ -363,19 +366,19 @@ def test_stop_in_another_process_stops_the_run_here(
 ) -> None:
     took_ms: list[float] = []
     for number in range(5):
-        with started(gateway, chat_body(f"far-{number}", "T=400 I=20000")) as frames:
+        with reading(gateway, chat_body(f"far-{number}", "T=400 I=20000")) as frames:
             [request] = upstream.open_requests
-            asked = time.monotonic()
+            asked_at = time.monotonic()
             assert httpx2.post(f"{second.url}/api/chat/far-{number}/stop", json={}).json()["stopped"] is True
             eventually(lambda request=request: request.closed_at, what="the upstream request is closed")
-            took_ms.append((request.closed_at - asked) * 1000)
+            took_ms.append((request.closed_at - asked_at) * 1000)
         assert [c["type"] for c in frames.terminals] == ["abort"]
     print(f"\nstop in another process: median {statistics.median(took_ms):.0f} ms, max {max(took_ms):.0f} ms")
     assert statistics.median(took_ms) < 300
 
 
 def test_a_second_message_in_another_process_stops_the_run_here(gateway: Gateway, second: Gateway) -> None:
-    with started(gateway, chat_body("moved", "T=400 I=20000")) as first:
+    with reading(gateway, chat_body("moved", "T=400 I=20000")) as first:
         eventually(lambda: gateway.gauge("trilane_open_runs") == 1)
         _, answer = send(second.url, chat_body("moved", "T=3 I=0", message_id="next"))
     assert [c["type"] for c in first.terminals] == ["abort"]
@@ -387,7 +390,7 @@ def test_a_second_message_in_another_process_stops_the_run_here(gateway: Gateway
 
 def test_a_frozen_reader_does_not_keep_a_run_from_ending(gateway: Gateway, second: Gateway) -> None:
     """A process that sleeps and wakes reads on where it stood."""
-    with started(gateway, chat_body("frozen", "T=100 I=5000")) as here:
+    with reading(gateway, chat_body("frozen", "T=100 I=5000")) as here:
         response = get(second, "/api/chat/frozen/stream")
         second.signal(signal.SIGSTOP)
     assert here.done
@@ -396,8 +399,8 @@ def test_a_frozen_reader_does_not_keep_a_run_from_ending(gateway: Gateway, secon
 
 
 def test_a_snapshot_says_how_to_join(gateway: Gateway) -> None:
-    with started(gateway, chat_body("join", "T=60 I=5000")) as here:
+    with reading(gateway, chat_body("join", "T=60 I=5000")) as here:
         active = httpx2.get(f"{gateway.url}/api/chat/join").json()["activeRun"]
-        joined = frames_of(get(gateway, "/api/chat/join/stream", active["cursor"]))
-    assert joined.events == here.events
+        rest = frames_of(get(gateway, "/api/chat/join/stream", active["cursor"]))
+    assert rest.events == here.events
     assert json.loads(json.dumps(active))["runId"] == here.cursor.split(".")[0]

@@ -19,11 +19,11 @@ START = frame(TEXT, b'{"type":"start"}')
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    made = Gateway(tmp_path_factory.mktemp("closes"), {"TRILANE_PING_S": "0.2"}, unit="audio")
+    server = Gateway(tmp_path_factory.mktemp("closes"), {"TRILANE_PING_S": "0.2"}, unit="audio")
     try:
-        yield made.start()
+        yield server.start()
     finally:
-        made.stop()
+        server.stop()
 
 
 # Those who keep the rules
@@ -37,13 +37,13 @@ def test_one_who_sends_the_whole_allowance_at_once_is_heard(gateway: Gateway) ->
     with dial(gateway) as client:
         client.sendall(START)
         with ThreadPoolExecutor(1) as beside:
-            told = beside.submit(read_to_end, client)
+            reading = beside.submit(read_to_end, client)
             for _ in range(10):
                 client.sendall(tenth)
             client.sendall(frame(TEXT, b'{"type":"stop"}'))
-            heard = told.result(60)
-    assert close_in(heard) == (1000, "done")
-    assert b"\x8a\x0cstill there?" in heard
+            output = reading.result(60)
+    assert close_in(output) == (1000, "done")
+    assert b"\x8a\x0cstill there?" in output
 
 
 def test_one_who_pings_now_and_then_and_answers_pings_is_left_alone(gateway: Gateway) -> None:

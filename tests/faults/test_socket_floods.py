@@ -35,7 +35,7 @@ GROWTH_BYTES = 64 << 20
 START = frame(TEXT, b'{"type":"start"}')
 
 
-def repeated(piece: bytes) -> bytes:
+def repeat(piece: bytes) -> bytes:
     return piece * (CHUNK_BYTES // len(piece))
 
 
@@ -49,24 +49,24 @@ class Flood(NamedTuple):
 
 
 FLOODS = {
-    "empty pings": Flood(repeated(frame(PING))),
-    "pings of 125 bytes": Flood(repeated(frame(PING, b"x" * 125))),
-    "pongs that nobody asked for": Flood(repeated(frame(PONG))),
-    "empty audio": Flood(repeated(frame(BINARY))),
-    "empty text": Flood(repeated(frame(TEXT)), 4500),
-    "keepalives": Flood(repeated(frame(TEXT, b'{"type":"keepalive"}'))),
-    "fragments of nothing": Flood(repeated(frame(MORE)), 1009, START + frame(UNFINISHED)),
-    "fragments of one byte": Flood(repeated(frame(MORE, b"x")), 1009, START + frame(UNFINISHED)),
-    "messages in pieces of one byte": Flood(repeated(frame(UNFINISHED, b"\0") + frame(LAST, b"\0"))),
-    "pings between fragments": Flood(repeated(frame(PING) * 99 + frame(MORE, b"x")), 4504, START + frame(UNFINISHED)),
-    "pings before `start`": Flood(repeated(frame(PING)), 4504, b""),
-    "pings that are answered to nobody": Flood(repeated(frame(PING, b"x" * 125)), None),
-    "pings after a close of ours": Flood(repeated(frame(PING)), 4500, frame(TEXT, b"nonsense")),
-    "pings after a close of theirs": Flood(repeated(frame(PING)), 1000, START + frame(CLOSE, b"\x03\xe8")),
+    "empty pings": Flood(repeat(frame(PING))),
+    "pings of 125 bytes": Flood(repeat(frame(PING, b"x" * 125))),
+    "pongs that nobody asked for": Flood(repeat(frame(PONG))),
+    "empty audio": Flood(repeat(frame(BINARY))),
+    "empty text": Flood(repeat(frame(TEXT)), 4500),
+    "keepalives": Flood(repeat(frame(TEXT, b'{"type":"keepalive"}'))),
+    "fragments of nothing": Flood(repeat(frame(MORE)), 1009, START + frame(UNFINISHED)),
+    "fragments of one byte": Flood(repeat(frame(MORE, b"x")), 1009, START + frame(UNFINISHED)),
+    "messages in pieces of one byte": Flood(repeat(frame(UNFINISHED, b"\0") + frame(LAST, b"\0"))),
+    "pings between fragments": Flood(repeat(frame(PING) * 99 + frame(MORE, b"x")), 4504, START + frame(UNFINISHED)),
+    "pings before `start`": Flood(repeat(frame(PING)), 4504, b""),
+    "pings that are answered to nobody": Flood(repeat(frame(PING, b"x" * 125)), None),
+    "pings after a close of ours": Flood(repeat(frame(PING)), 4500, frame(TEXT, b"nonsense")),
+    "pings after a close of theirs": Flood(repeat(frame(PING)), 1000, START + frame(CLOSE, b"\x03\xe8")),
     "bytes after a close of theirs": Flood(bytes(CHUNK_BYTES), 1000, START + frame(CLOSE, b"\x03\xe8")),
     "a frame without end": Flood(bytes(CHUNK_BYTES), 1009, START + b"\x82\xff" + (1 << 40).to_bytes(8) + b"\0\0\0\0"),
-    "events of Realtime": Flood(repeated(frame(TEXT, b"{}")), 4504, b"", "/v1/realtime?intent=transcription"),
-    "pings to Realtime": Flood(repeated(frame(PING)), 4504, b"", "/v1/realtime?intent=transcription"),
+    "events of Realtime": Flood(repeat(frame(TEXT, b"{}")), 4504, b"", "/v1/realtime?intent=transcription"),
+    "pings to Realtime": Flood(repeat(frame(PING)), 4504, b"", "/v1/realtime?intent=transcription"),
 }
 
 
@@ -97,27 +97,27 @@ class Flooder:
             began = time.monotonic()
             with dial(self._gateway, self._flood.path) as client:
                 client.sendall(self._flood.prelude)
-                heard = self._send_until_cut(client)
+                output = self._send_until_cut(client)
             if not self._over.is_set():
-                code, reason = close_in(heard)
+                code, reason = close_in(output)
                 self.codes.append(code)
                 self.reasons.add(reason)
                 self.lasted.append(time.monotonic() - began)
 
     def _send_until_cut(self, client: socket.socket) -> bytes:
         client.setblocking(False)
-        flood, heard, at = memoryview(self._flood.flood), bytearray(), 0
+        flood, output, at = memoryview(self._flood.flood), bytearray(), 0
         reads = self._flood.code is not None
         with contextlib.suppress(OSError):
             while not self._over.is_set():
                 readable, writable, _ = select.select([client] if reads else [], [client], [], 0.05)
                 if readable:
-                    if not (told := client.recv(1 << 20)):
+                    if not (piece := client.recv(1 << 20)):
                         break
-                    heard += told
+                    output += piece
                 if writable:
                     at = (at + client.send(flood[at : at + self._piece_bytes])) % len(flood)
-        return bytes(heard)
+        return bytes(output)
 
 
 def memory(gateway: Gateway) -> int:
@@ -126,19 +126,19 @@ def memory(gateway: Gateway) -> int:
 
 def latencies(gateway: Gateway, for_s: float) -> list[float]:
     """How long `/healthz` took, asked again and again on one connection."""
-    taken: list[float] = []
-    asked = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    latencies_s: list[float] = []
+    request = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as client:
         end = time.monotonic() + for_s
         while (began := time.monotonic()) < end:
-            client.sendall(asked)
+            client.sendall(request)
             answer = b""
             while not answer.endswith(b"}"):
                 answer += client.recv(65_536)
             assert answer.startswith(b"HTTP/1.1 200")
-            taken.append(time.monotonic() - began)
+            latencies_s.append(time.monotonic() - began)
             time.sleep(0.005)
-    return taken
+    return latencies_s
 
 
 def p99(values: list[float]) -> float:
@@ -147,25 +147,25 @@ def p99(values: list[float]) -> float:
 
 @pytest.fixture(scope="module")
 def gateway(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    made = serving(tmp_path_factory.mktemp("floods"), upstream.url, TRILANE_LIMIT_VOICES="10000")
-    made.unit = "all"
+    server = serving(tmp_path_factory.mktemp("floods"), upstream.url, TRILANE_LIMIT_VOICES="10000")
+    server.unit = "all"
     try:
-        made.start()
-        with dial(made) as client:  # the model is loaded for the first session
+        server.start()
+        with dial(server) as client:  # the model is loaded for the first session
             client.sendall(START)
             assert client.recv(1)
-        yield made
+        yield server
     finally:
-        made.stop()
+        server.stop()
 
 
 @pytest.mark.parametrize("name", FLOODS)
 def test_one_who_floods_is_told_and_cut_and_others_are_served(gateway: Gateway, name: str) -> None:
     before = memory(gateway)
     with Flooder(gateway, FLOODS[name]) as flooder:
-        taken = latencies(gateway, FLOOD_S)
+        latencies_s = latencies(gateway, FLOOD_S)
         eventually(lambda: flooder.codes, CUT_S, "the client is cut")
-    assert p99(taken) < P99_S, f"{max(taken):.3f} s at worst"
+    assert p99(latencies_s) < P99_S, f"{max(latencies_s):.3f} s at worst"
     assert set(flooder.codes) <= {FLOODS[name].code}, flooder.reasons
     assert max(flooder.lasted) < CUT_S
     assert memory(gateway) < before + GROWTH_BYTES
@@ -174,27 +174,27 @@ def test_one_who_floods_is_told_and_cut_and_others_are_served(gateway: Gateway, 
 @pytest.mark.parametrize("piece_bytes", [1, 6, 7])
 def test_one_who_floods_in_tiny_segments_holds_nobody_up(gateway: Gateway, piece_bytes: int) -> None:
     with Flooder(gateway, FLOODS["empty pings"], piece_bytes=piece_bytes):
-        taken = latencies(gateway, FLOOD_S)
-    assert p99(taken) < P99_S, f"{max(taken):.3f} s at worst"
+        latencies_s = latencies(gateway, FLOOD_S)
+    assert p99(latencies_s) < P99_S, f"{max(latencies_s):.3f} s at worst"
 
 
 def test_a_run_beside_a_flood_goes_on_token_by_token(gateway: Gateway) -> None:
-    came: list[float] = []
+    times: list[float] = []
     body = chat_body("run", "T=100 I=50")
     with Flooder(gateway, FLOODS["empty pings"]), ThreadPoolExecutor(1) as beside:
         asking = beside.submit(latencies, gateway, LONG_FLOOD_S)
         with httpx2.stream("POST", f"{gateway.url}/api/chat", json=body, timeout=30) as answer:
-            frames = read_frames(stamped(answer.iter_lines(), came))
-        taken = asking.result()
+            frames = read_frames(stamp(answer.iter_lines(), times))
+        latencies_s = asking.result()
     assert frames.text == " ".join(f"w{n}" for n in range(100))
     assert [chunk["type"] for chunk in frames.terminals] == ["finish"]
-    assert max(later - earlier for earlier, later in pairwise(came)) < 1
-    assert p99(taken) < P99_S, f"{max(taken):.3f} s at worst"
+    assert max(later - earlier for earlier, later in pairwise(times)) < 1
+    assert p99(latencies_s) < P99_S, f"{max(latencies_s):.3f} s at worst"
 
 
-def stamped(lines: Iterable[str], came: list[float]) -> Iterator[str]:
+def stamp(lines: Iterable[str], times: list[float]) -> Iterator[str]:
     for line in lines:
-        came.append(time.monotonic())
+        times.append(time.monotonic())
         yield line
 
 

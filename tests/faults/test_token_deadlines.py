@@ -28,14 +28,14 @@ def gateway(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) 
         f'[[upstream]]\nname = "other"\nbase_url = "{upstream.url}"\nmodels = ["other"]\n'
     )
     settings = {"TRILANE_UPSTREAMS": str(upstreams), "TRILANE_BETWEEN_TOKENS_S": str(OTHERS_S)}
-    made = serving(folder, upstream.url, **settings)
+    server = serving(folder, upstream.url, **settings)
     try:
-        yield made.start()
+        yield server.start()
     finally:
-        made.stop()
+        server.stop()
 
 
-def answered(gateway: Gateway, model: str) -> tuple[Frames, float]:
+def answer_of(gateway: Gateway, model: str) -> tuple[Frames, float]:
     """The answer of a model to a short question, and how many seconds it took."""
     began = time.monotonic()
     _, frames = send(gateway.url, chat_body(model, "T=8 I=1000", model=model))
@@ -47,7 +47,7 @@ def test_silence_after_a_token_ends_an_answer_at_the_limit_of_its_upstream(
     gateway: Gateway, upstream: UpstreamThread, model: str, limit_s: float
 ) -> None:
     upstream.fake.script(model, "stall-mid")
-    frames, took_s = answered(gateway, model)
+    frames, took_s = answer_of(gateway, model)
     [last] = frames.terminals
     assert (last["type"], frames.metadata["code"]) == ("error", "upstream_timeout")
     assert f"within {limit_s:g} s" in last["errorText"]
@@ -60,6 +60,6 @@ def test_the_wait_for_a_first_token_is_not_silence_between_tokens(gateway: Gatew
         await ok(answer)
 
     upstream.fake.script("late", late)
-    frames, took_s = answered(gateway, "late")
+    frames, took_s = answer_of(gateway, "late")
     assert [chunk["type"] for chunk in frames.terminals] == ["finish"]
     assert took_s > 2 * HASTY_S

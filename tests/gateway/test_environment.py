@@ -23,9 +23,9 @@ class Outer(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
 
 
 def refusal(**environ: str) -> str:
-    with pytest.raises(ConfigurationError) as raised:
+    with pytest.raises(ConfigurationError) as error:
         read(Outer, environ)
-    return raised.value.detail
+    return error.value.detail
 
 
 def test_nothing_set_is_the_defaults() -> None:
@@ -82,10 +82,10 @@ def test_every_variable_is_listed_as_it_is_declared() -> None:
 
 @pytest.mark.parametrize("variable", ["TRILANE_PING", "TRILANE_ping_s", "TRILANE_PNIG_S"])
 def test_a_misspelt_variable_is_refused_with_the_nearest(variable: str) -> None:
-    known = [known.name for known in variables(Outer)]
-    with pytest.raises(ConfigurationError) as raised:
-        refuse_unknown({variable: "secret"}, known)
-    assert raised.value.detail == f"unknown setting {variable}: did you mean TRILANE_PING_S?"
+    names = [variable.name for variable in variables(Outer)]
+    with pytest.raises(ConfigurationError) as error:
+        refuse_unknown({variable: "secret"}, names)
+    assert error.value.detail == f"unknown setting {variable}: did you mean TRILANE_PING_S?"
 
 
 def test_known_variables_and_those_of_others_are_let_be() -> None:

@@ -24,10 +24,10 @@ from gateway.errors import (
 
 
 def tree(root: type[TrilaneError]) -> list[type[TrilaneError]]:
-    return [root, *(found for child in root.__subclasses__() for found in tree(child))]
+    return [root, *(error for child in root.__subclasses__() for error in tree(child))]
 
 
-def made(kind: type[TrilaneError]) -> TrilaneError:
+def new_error(kind: type[TrilaneError]) -> TrilaneError:
     return LogConflict("t", 1, 2) if kind is LogConflict else kind()
 
 
@@ -56,13 +56,13 @@ def test_a_row_can_be_shown(kind: type[TrilaneError]) -> None:
 
 @pytest.mark.parametrize("kind", TABLE, ids=lambda kind: kind.__name__)
 def test_every_class_is_a_problem_document(kind: type[TrilaneError]) -> None:
-    error, row = made(kind), TABLE[kind]
+    error, row = new_error(kind), TABLE[kind]
     status, _, _ = problem(error, "req-1")
-    told = document(error, "req-1")
-    assert status == told["status"] == row.status
-    assert (told["title"], told["code"], told["retryable"]) == (row.title, row.code, row.retryable)
-    assert (told["type"], told["request_id"]) == ("about:blank", "req-1")
-    assert told["detail"]
+    fields = document(error, "req-1")
+    assert status == fields["status"] == row.status
+    assert (fields["title"], fields["code"], fields["retryable"]) == (row.title, row.code, row.retryable)
+    assert (fields["type"], fields["request_id"]) == ("about:blank", "req-1")
+    assert fields["detail"]
 
 
 @pytest.mark.parametrize("kind", TABLE, ids=lambda kind: kind.__name__)
@@ -79,8 +79,8 @@ def test_a_socket_is_told_to_stay_away_only_when_it_is_no_use_to_come_back(kind:
 
 def test_a_close_code_is_one_that_an_application_may_send() -> None:
     """RFC 6455 keeps 1006 for a connection that is lost, and leaves 4000 to 4999 to applications."""
-    sent = set(CloseCode) - {CloseCode.CONNECTION_LOST}
-    assert sent <= {1000, 1008, 1009, 1011, 1012, 1013} | set(range(4000, 5000))
+    codes = set(CloseCode) - {CloseCode.CONNECTION_LOST}
+    assert codes <= {1000, 1008, 1009, 1011, 1012, 1013} | set(range(4000, 5000))
 
 
 @pytest.mark.parametrize(("code", "close"), CLOSE_OF_CODE.items())
@@ -97,9 +97,9 @@ def test_any_other_error_closes_a_socket_as_its_class_does() -> None:
 
 def test_an_error_may_be_more_exact_than_its_row() -> None:
     error = BadRequest("no", code="bad_body", status=422, retryable=True)
-    told = document(error)
-    assert (told["status"], told["code"], told["retryable"], told["detail"]) == (422, "bad_body", True, "no")
-    assert told["title"] == TABLE[BadRequest].title
+    fields = document(error)
+    assert (fields["status"], fields["code"], fields["retryable"], fields["detail"]) == (422, "bad_body", True, "no")
+    assert fields["title"] == TABLE[BadRequest].title
 
 
 def test_an_error_may_say_that_it_is_not_retryable() -> None:
@@ -107,14 +107,14 @@ def test_an_error_may_say_that_it_is_not_retryable() -> None:
 
 
 def test_an_error_may_carry_more_fields() -> None:
-    told = document(Gone("old", extra={"snapshot": "/api/chat/c"}))
-    assert told["snapshot"] == "/api/chat/c"
+    fields = document(Gone("old", extra={"snapshot": "/api/chat/c"}))
+    assert fields["snapshot"] == "/api/chat/c"
 
 
 def test_a_conflict_says_what_was_expected_and_what_is() -> None:
-    told = document(LogConflict("t", 3, 5))
-    assert (told["expected"], told["actual"]) == (3, 5)
-    assert "next offset 5, not 3" in str(told["detail"])
+    fields = document(LogConflict("t", 3, 5))
+    assert (fields["expected"], fields["actual"]) == (3, 5)
+    assert "next offset 5, not 3" in str(fields["detail"])
 
 
 def test_a_conflict_with_a_closed_topic_says_so() -> None:
@@ -144,7 +144,7 @@ def test_who_is_not_signed_in_is_told_how() -> None:
 
 @pytest.mark.parametrize("text", ["\n", "\r\nset-cookie: a=b", "\0", '"', "\u00fc", "\U0001f600", "\x1b[31m"])
 def test_any_detail_stays_inside_its_document(text: str) -> None:
-    _, body, told = problem(BadRequest(f"bad {text}"), text)
+    _, body, fields = problem(BadRequest(f"bad {text}"), text)
     assert msgspec.json.decode(body)["detail"] == f"bad {text}"
     assert b"\n" not in body
-    assert not [value for value in told.values() if text in value]
+    assert not [value for value in fields.values() if text in value]

@@ -13,7 +13,7 @@ SECRET = "s" * 32
 KEY = "k" * 32
 
 
-def refused(**env: str) -> str:
+def refusal(**env: str) -> str:
     """What is said of this environment."""
     with pytest.raises(ConfigurationError) as error:
         load(env)
@@ -47,8 +47,8 @@ NUMBERS = {
 @pytest.mark.parametrize(("name", "default"), NUMBERS.items(), ids=NUMBERS.keys())
 def test_a_number_is_read_from_its_variable(name: str, default: float) -> None:
     assert getattr(Settings(), name) == default
-    found = getattr(load({f"TRILANE_{name.upper()}": "7"}), name)
-    assert (found, type(found)) == (7, type(default))
+    value = getattr(load({f"TRILANE_{name.upper()}": "7"}), name)
+    assert (value, type(value)) == (7, type(default))
 
 
 @pytest.mark.parametrize("name", Limits.__struct_fields__)
@@ -89,7 +89,7 @@ def test_every_setting_has_a_variable(name: str) -> None:
 
 
 def test_a_key_set_that_cannot_be_used_is_refused() -> None:
-    assert "TRILANE_JWKS_URL" in refused(TRILANE_JWKS_URL="https://id.example/keys")
+    assert "TRILANE_JWKS_URL" in refusal(TRILANE_JWKS_URL="https://id.example/keys")
 
 
 def test_the_log_is_a_file_in_the_data_folder_unless_it_is_said_otherwise() -> None:
@@ -119,7 +119,7 @@ def test_settings_cannot_be_changed() -> None:
     ],
 )
 def test_a_misspelt_variable_is_refused_with_a_hint(variable: str, hint: str) -> None:
-    detail = refused(**{variable: "1"})
+    detail = refusal(**{variable: "1"})
     assert variable in detail
     assert hint in detail
 
@@ -136,7 +136,7 @@ def test_variables_of_others_are_none_of_our_business() -> None:
 )
 @pytest.mark.parametrize("variable", ["TRILANE_PING_S", "TRILANE_LIMIT_RUNS", "TRILANE_RETENTION_EVENTS"])
 def test_what_is_no_number_is_refused(variable: str, text: str) -> None:
-    detail = refused(**{variable: text})
+    detail = refusal(**{variable: text})
     assert detail.startswith(f"{variable}=")
     assert len(detail) < 120
 
@@ -145,7 +145,7 @@ def test_what_is_no_number_is_refused(variable: str, text: str) -> None:
     "variable", ["TRILANE_LIMIT_STREAMS", "TRILANE_RETENTION_EVENTS", "TRILANE_RETENTION_BYTES", "TRILANE_METRICS_PORT"]
 )
 def test_a_part_of_a_whole_thing_is_refused(variable: str) -> None:
-    assert variable in refused(**{variable: "1.5"})
+    assert variable in refusal(**{variable: "1.5"})
 
 
 def test_seconds_may_have_parts() -> None:
@@ -165,7 +165,7 @@ RANGES = {
 @pytest.mark.parametrize("setting", RANGES)
 def test_a_number_out_of_its_range_is_refused_with_the_range(setting: str) -> None:
     variable, _, text = setting.partition("=")
-    assert refused(**{variable: text}) == f"{variable}={text!r} {RANGES[setting]}"
+    assert refusal(**{variable: text}) == f"{variable}={text!r} {RANGES[setting]}"
 
 
 # Secrets
@@ -173,19 +173,19 @@ def test_a_number_out_of_its_range_is_refused_with_the_range(setting: str) -> No
 
 @pytest.mark.parametrize("secret", ["x", "s" * 31, "\u00fc" * 15])
 def test_a_short_secret_is_refused_and_not_repeated(secret: str) -> None:
-    detail = refused(TRILANE_JWT_SECRET=secret)
+    detail = refusal(TRILANE_JWT_SECRET=secret)
     assert "TRILANE_JWT_SECRET" in detail
     assert "32 bytes" in detail
     assert f"'{secret}'" not in detail
 
 
 def test_a_secret_is_measured_in_bytes() -> None:
-    assert load({"TRILANE_JWT_SECRET": "\u00fc" * 16}).authenticated
+    assert load({"TRILANE_JWT_SECRET": "\u00fc" * 16}).requires_sign_in
 
 
 @pytest.mark.parametrize("entry", ["alice", "alice:", "alice:short", "x" * 7, ":"])
 def test_a_short_key_is_refused_by_its_place_and_not_repeated(entry: str) -> None:
-    detail = refused(TRILANE_API_KEYS=f"bob:{KEY},{entry}")
+    detail = refusal(TRILANE_API_KEYS=f"bob:{KEY},{entry}")
     assert detail.startswith("entry 2 of TRILANE_API_KEYS")
     assert "short" not in detail
     assert KEY not in detail
@@ -195,7 +195,7 @@ def test_keys_are_kept_as_digests_only() -> None:
     settings = load({"TRILANE_API_KEYS": f"alice:{KEY}, bob:{KEY}2"})
     assert sorted(settings.api_keys.values()) == ["alice", "bob"]
     assert KEY not in repr(settings)
-    assert settings.authenticated
+    assert settings.requires_sign_in
 
 
 def test_a_key_without_a_user_is_one_of_its_own() -> None:
@@ -257,16 +257,16 @@ def test_a_file_names_upstreams_in_order(tmp_path: Path) -> None:
 
 
 def test_a_file_comes_before_the_openai_variables(tmp_path: Path) -> None:
-    found = load(upstreams(tmp_path, FILE, ONE_KEY="k1", OPENAI_API_KEY="sk", OPENAI_BASE_URL="http://x")).upstreams
-    assert [upstream.name for upstream in found] == ["one", "two"]
+    settings = load(upstreams(tmp_path, FILE, ONE_KEY="k1", OPENAI_API_KEY="sk", OPENAI_BASE_URL="http://x"))
+    assert [upstream.name for upstream in settings.upstreams] == ["one", "two"]
 
 
 def test_a_key_that_is_not_in_the_environment_is_asked_for(tmp_path: Path) -> None:
-    assert "$ONE_KEY" in refused(**upstreams(tmp_path, FILE))
+    assert "$ONE_KEY" in refusal(**upstreams(tmp_path, FILE))
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "reason"),
     [
         ("", "names no [[upstream]]"),
         ("[[upstreams]]\nname='a'", "names no [[upstream]]"),
@@ -283,14 +283,14 @@ def test_a_key_that_is_not_in_the_environment_is_asked_for(tmp_path: Path) -> No
         (b"\xff\xfe", "TRILANE_UPSTREAMS="),
     ],
 )
-def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, text: str | bytes, said: str) -> None:
-    detail = refused(**upstreams(tmp_path, text))
-    assert said in detail
+def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, text: str | bytes, reason: str) -> None:
+    detail = refusal(**upstreams(tmp_path, text))
+    assert reason in detail
     assert "upstreams.toml" in detail
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    assert "nowhere.toml" in refused(TRILANE_UPSTREAMS=str(tmp_path / "nowhere.toml"))
+    assert "nowhere.toml" in refusal(TRILANE_UPSTREAMS=str(tmp_path / "nowhere.toml"))
 
 
 # Where to listen

@@ -71,9 +71,9 @@ def test_a_unit_loads_nothing_of_other_lanes(unit: str, foreign: list[str], tmp_
         f"print(json.dumps([name for name in {foreign!r} if name in sys.modules]))"
     )
     env = environment(tmp_path, {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1", "TRILANE_MODEL": "m"})
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == []
+    process = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert json.loads(process.stdout) == []
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +86,12 @@ def fresh(
     upstream: UpstreamThread, metrics_port: int, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Gateway, float]]:
     """A chat unit that was just started, and how long that took on the clock."""
-    made = serving(tmp_path_factory.mktemp("fresh"), upstream.url, TRILANE_METRICS_PORT=str(metrics_port))
+    server = serving(tmp_path_factory.mktemp("fresh"), upstream.url, TRILANE_METRICS_PORT=str(metrics_port))
     began = time.monotonic()
     try:
-        yield made.start(), time.monotonic() - began
+        yield server.start(), time.monotonic() - began
     finally:
-        made.stop()
+        server.stop()
 
 
 def test_the_chat_unit_is_small_and_quick_to_start(fresh: tuple[Gateway, float]) -> None:
@@ -159,27 +159,27 @@ SETTINGS = {
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_a_setting_that_cannot_be_used_is_named(setting: str) -> None:
     name, _, value = setting.partition("=")
-    with pytest.raises(ConfigurationError) as raised:
+    with pytest.raises(ConfigurationError) as error:
         load({name: value})
-    assert SETTINGS[setting] in raised.value.detail
+    assert SETTINGS[setting] in error.value.detail
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org", ""])
 def test_without_sign_in_it_listens_to_this_machine_only(host: str) -> None:
-    with pytest.raises(ConfigurationError) as raised:
+    with pytest.raises(ConfigurationError) as error:
         check_bind(load({}), host)
-    assert "TRILANE_API_KEYS" in raised.value.detail
-    assert "TRILANE_JWT_SECRET" in raised.value.detail
+    assert "TRILANE_API_KEYS" in error.value.detail
+    assert "TRILANE_JWT_SECRET" in error.value.detail
     for mine in ("127.0.0.1", "127.3.2.1", "::1", "localhost"):
         check_bind(load({}), mine)
 
 
 def test_a_unit_that_cannot_start_says_what_to_do(tmp_path: Path) -> None:
     """As processes: the exit code is an error, and the last word is a sentence and no traceback."""
-    with socket.socket() as taken, ThreadPoolExecutor(2) as pool:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = str(taken.getsockname()[1])
+    with socket.socket() as busy_socket, ThreadPoolExecutor(2) as pool:
+        busy_socket.bind(("127.0.0.1", 0))
+        busy_socket.listen()
+        port = str(busy_socket.getsockname()[1])
         starts: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
             "TRILANE_API_KEYS": (("--host", "0.0.0.0"), {}),
             "did you mean TRILANE_PRIME_S?": ((), {"TRILANE_PRIME": "2"}),
@@ -191,18 +191,18 @@ def test_a_unit_that_cannot_start_says_what_to_do(tmp_path: Path) -> None:
             args, env = starts[says]
             return trilane("serve", "chat", "--port", "0", *args, folder=tmp_path, **env)
 
-        done = dict(zip(starts, pool.map(start, starts), strict=True))
-    for says, ended in done.items():
-        assert ended.returncode != 0, says
-        assert says in ended.stderr
-        assert "Traceback" not in ended.stderr, says
+        processes = dict(zip(starts, pool.map(start, starts), strict=True))
+    for says, process in processes.items():
+        assert process.returncode != 0, says
+        assert says in process.stderr
+        assert "Traceback" not in process.stderr, says
 
 
 def test_a_log_that_this_version_does_not_have_is_named_without_its_password() -> None:
-    with pytest.raises(ConfigurationError) as raised:
+    with pytest.raises(ConfigurationError) as error:
         make_log(load({"TRILANE_LOG": "ftp://user:passw0rd@host/x"}))
-    assert "TRILANE_LOG" in raised.value.detail
-    assert "passw0rd" not in raised.value.detail
+    assert "TRILANE_LOG" in error.value.detail
+    assert "passw0rd" not in error.value.detail
 
 
 def test_with_sign_in_it_listens_to_all(upstream: UpstreamThread, tmp_path: Path) -> None:
@@ -213,14 +213,14 @@ def test_with_sign_in_it_listens_to_all(upstream: UpstreamThread, tmp_path: Path
     try:
         eventually(lambda: answers(port), START_S, "it listens")
         assert httpx2.get(f"http://127.0.0.1:{port}/api/chats").status_code == 401
-        known = {"authorization": f"Bearer {SECRET}"}
-        assert httpx2.get(f"http://127.0.0.1:{port}/api/chats", headers=known).status_code == 200
+        headers = {"authorization": f"Bearer {SECRET}"}
+        assert httpx2.get(f"http://127.0.0.1:{port}/api/chats", headers=headers).status_code == 200
     finally:
         process.terminate()
-        said, _ = process.communicate(timeout=10)
+        output, _ = process.communicate(timeout=10)
     assert process.returncode == 0
-    assert f"http://0.0.0.0:{port}".encode() in said
-    assert SECRET.encode() not in said
+    assert f"http://0.0.0.0:{port}".encode() in output
+    assert SECRET.encode() not in output
 
 
 def answers(port: int) -> bool:
@@ -232,25 +232,25 @@ def answers(port: int) -> bool:
 
 
 def test_help_names_every_command(tmp_path: Path) -> None:
-    done = trilane("--help", folder=tmp_path)
-    assert done.returncode == 0
+    process = trilane("--help", folder=tmp_path)
+    assert process.returncode == 0
     for name in ("serve", "token", "publish", "tail", "doctor"):
-        assert f"\n  {name} " in done.stdout
+        assert f"\n  {name} " in process.stdout
     assert "--port" in trilane("serve", "--help", folder=tmp_path).stdout
 
 
 def test_the_installed_command_is_the_same() -> None:
     installed = Path(sys.executable).with_name("trilane")
-    done = subprocess.run([installed, "--version"], capture_output=True, text=True, timeout=20)
-    assert done.returncode == 0
-    assert "trilane" in done.stdout
+    process = subprocess.run([installed, "--version"], capture_output=True, text=True, timeout=20)
+    assert process.returncode == 0
+    assert "trilane" in process.stdout
 
 
 def test_a_token_is_good_for_its_user(tmp_path: Path) -> None:
     args = ("token", "--sub", "alice", "--subscribe", "team/*", "--ttl", "10m")
-    done = trilane(*args, folder=tmp_path, TRILANE_JWT_SECRET=SECRET)
-    assert done.returncode == 0, done.stderr
-    claims = jwt.decode(done.stdout.strip(), SECRET, algorithms=["HS256"])
+    process = trilane(*args, folder=tmp_path, TRILANE_JWT_SECRET=SECRET)
+    assert process.returncode == 0, process.stderr
+    claims = jwt.decode(process.stdout.strip(), SECRET, algorithms=["HS256"])
     assert claims["sub"] == "alice"
     assert claims["trilane"]["subscribe"] == ["team/*"]
     assert 500 < claims["exp"] - time.time() < 610
@@ -266,9 +266,9 @@ def test_tail_shows_what_publish_appends(tmp_path: Path) -> None:
     """In two processes; the tail begins before there is such a topic."""
     with tailing(tmp_path, "team/news", "--from", "earliest", "--json") as lines:
         for data in ('{"n": 1}', "plain words"):
-            done = trilane("publish", "team/news", data, "--event", "note", folder=tmp_path)
-            assert done.returncode == 0, done.stderr
-            assert done.stdout.startswith("team/news ")
+            process = trilane("publish", "team/news", data, "--event", "note", folder=tmp_path)
+            assert process.returncode == 0, process.stderr
+            assert process.stdout.startswith("team/news ")
         eventually(lambda: len(lines) == 2, 10, f"two lines, {lines}")
     events = [json.loads(line) for line in lines]
     assert [event["data"] for event in events] == [{"n": 1}, "plain words"]
@@ -300,10 +300,10 @@ def _read(out: IO[str], lines: list[str]) -> None:
 
 def test_publish_leaves_the_gateways_own_topics_alone(tmp_path: Path) -> None:
     for topic in ("presence/x",):
-        done = trilane("publish", topic, "{}", folder=tmp_path)
-        assert done.returncode != 0
-        assert "the gateway alone" in done.stderr
-        assert "Traceback" not in done.stderr
+        process = trilane("publish", topic, "{}", folder=tmp_path)
+        assert process.returncode != 0
+        assert "the gateway alone" in process.stderr
+        assert "Traceback" not in process.stderr
 
 
 def test_doctor_says_what_is_well_and_what_is_not(upstream: UpstreamThread, tmp_path: Path) -> None:

@@ -59,8 +59,8 @@ def read(pieces: list[bytes]) -> tuple[list[AnswerChunk], bool, bool, str | None
     else:
         parser.end()
     error = parser.error
-    told = (error.code, error.status, error.detail) if error else ()
-    return chunks, parser.complete, parser.done, parser.finish_reason, told
+    failure = (error.code, error.status, error.detail) if error else ()
+    return chunks, parser.complete, parser.done, parser.finish_reason, failure
 
 
 def pieces_of(stream: bytes, cuts: list[int]) -> list[bytes]:
@@ -83,10 +83,10 @@ def test_a_stream_that_comes_byte_by_byte_says_the_same(stream: bytes) -> None:
 @settings(max_examples=80)
 @given(st.lists(TEXTS, max_size=20), LINE_ENDS)
 def test_every_character_arrives(texts: list[str], line_end: bytes) -> None:
-    sent = [json.dumps({"choices": [{"delta": {"content": text}}]}).encode() for text in texts]
-    chunks, complete, _, _, error = read([frames(*sent, b"[DONE]").replace(b"\n", line_end)])
-    told = [choice.delta.content for chunk in chunks for choice in chunk.choices or () if choice.delta]
-    assert (told, complete, error) == (texts, True, ())
+    payloads = [json.dumps({"choices": [{"delta": {"content": text}}]}).encode() for text in texts]
+    chunks, complete, _, _, error = read([frames(*payloads, b"[DONE]").replace(b"\n", line_end)])
+    contents = [choice.delta.content for chunk in chunks for choice in chunk.choices or () if choice.delta]
+    assert (contents, complete, error) == (texts, True, ())
 
 
 @settings(max_examples=150)

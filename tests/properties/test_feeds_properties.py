@@ -75,36 +75,36 @@ class Witness:
     follower: Follower
     topics: tuple[str, ...]
     places: Places
-    checked: int = 0
+    checked_count: int = 0
 
     def check(self, world: "World") -> None:
         self.follower.drain_pipe()
-        for event in self.follower.seen[self.checked :]:
+        for event in self.follower.events[self.checked_count :]:
             self._see(event, world)
             world.places[self.topics, event.id] = dict(self.places)
-        self.checked = len(self.follower.seen)
+        self.checked_count = len(self.follower.events)
 
     def _see(self, event: Event, world: "World") -> None:
-        told: Any = json.loads(event.data)
-        topic = told["topic"]
+        body: Any = json.loads(event.data)
+        topic = body["topic"]
         life, offset, past = self.places.get(topic, NOWHERE)
         if event.event == "message":
-            assert told["offset"] == offset + 1, f"{told} after {offset}"
-            assert told["life"] == life if life else told["life"] > past, f"{told} after incarnation {life} or {past}"
-            self.places[topic] = Place(told["life"], told["offset"], told["life"])
+            assert body["offset"] == offset + 1, f"{body} after {offset}"
+            assert body["life"] == life if life else body["life"] > past, f"{body} after incarnation {life} or {past}"
+            self.places[topic] = Place(body["life"], body["offset"], body["life"])
             return
         assert event.event == "gap"
-        told_twice = told["reason"] == "epoch_changed" and not life and not offset
-        assert told["from"] == offset + 1 or told_twice, f"{told} after {offset}"
-        if told["reason"] == "epoch_changed":
-            assert told["to"] is None
-            assert not life or world.model.life(topic) != life, f"{told}, but it is still there"
+        is_repeat = body["reason"] == "epoch_changed" and not life and not offset
+        assert body["from"] == offset + 1 or is_repeat, f"{body} after {offset}"
+        if body["reason"] == "epoch_changed":
+            assert body["to"] is None
+            assert not life or world.model.life(topic) != life, f"{body}, but it is still there"
             self.places[topic] = Place(0, 0, max(life, past))
         else:
-            assert told["reason"] == "evicted"
-            gone = world.model.life(topic) != life or world.oldest(topic) > told["to"]
-            assert not life or gone, f"{told}, but some of it is still kept"
-            self.places[topic] = Place(life, told["to"], past)
+            assert body["reason"] == "evicted"
+            is_gone = world.model.life(topic) != life or world.oldest(topic) > body["to"]
+            assert not life or is_gone, f"{body}, but some of it is still kept"
+            self.places[topic] = Place(life, body["to"], past)
 
 
 @dataclass
@@ -117,7 +117,7 @@ class World:
     """Where one stands who has read up to an id."""
 
     def oldest(self, topic: str) -> int:
-        blocks = self.logs[0].kept(stored(topic))
+        blocks = self.logs[0].blocks_of(stored(topic))
         return blocks[0].first if blocks else self.model.heads.get(topic, 0) + 1
 
     def names(self, topics: Sequence[str], places: Places) -> set[str]:
@@ -129,18 +129,18 @@ class World:
     async def publish(self, process: int, topic: str, count: int, size: int) -> None:
         life = self.model.life(topic) or len(self.model.lives[topic]) + 1
         head = self.model.heads.get(topic, 0)
-        told = [{"topic": topic, "life": life, "offset": head + n, "x": "x" * size} for n in range(1, count + 1)]
-        done = await say(self.logs[process], topic, *told)
+        bodies = [{"topic": topic, "life": life, "offset": head + n, "x": "x" * size} for n in range(1, count + 1)]
+        result = await say(self.logs[process], topic, *bodies)
         if topic not in self.model.heads:
-            self.model.lives[topic].append(done.epoch)
-        assert (done.epoch, done.last) == (self.model.lives[topic][-1], head + count)
-        self.model.heads[topic] = done.last
+            self.model.lives[topic].append(result.epoch)
+        assert (result.epoch, result.last) == (self.model.lives[topic][-1], head + count)
+        self.model.heads[topic] = result.last
 
     async def begin(self, process: int, topics: tuple[str, ...], **how: Any) -> Witness:
         follower = await follow(self.lanes[process], topics, **how)
         witness = Witness(follower, topics, {})
         self.witnesses.append(witness)
-        stand = follower.begun
+        stand = follower.start
         for name, epoch, offset in zip(stand.names, stand.epochs, stand.offsets, strict=True):
             life = self.model.life_of(name, epoch)
             witness.places[name] = Place(life, offset, life)
@@ -153,34 +153,34 @@ class World:
 
     def due(self, topics: tuple[str, ...], places: Places) -> tuple[set[str], int, int]:
         """Why not all after `places` can be had from the log, how much there was after them, and how much is gone."""
-        reasons, behind, gone = set[str](), 0, 0
+        reasons, behind, gone_count = set[str](), 0, 0
         for name in self.names(topics, places):
             place, life = places.get(name, NOWHERE), self.model.life(name)
             if place.life and life != place.life:
                 reasons.add("epoch_changed")
                 continue
             behind += self.model.heads.get(name, 0) - place.offset
-            missing = max(0, self.oldest(name) - 1 - place.offset) if life else 0
-            gone += missing
-            reasons |= {"evicted"} if missing else set()
-        return reasons, behind, gone
+            hole = max(0, self.oldest(name) - 1 - place.offset) if life else 0
+            gone_count += hole
+            reasons |= {"evicted"} if hole else set()
+        return reasons, behind, gone_count
 
     def check_hello(self, witness: Witness, places: Places, *, partial: bool) -> None:
         hello = witness.follower.hello
-        reasons, behind, gone = self.due(witness.topics, places)
-        told = hello.get("reason", "")
+        reasons, behind, gone_count = self.due(witness.topics, places)
+        reason = hello.get("reason", "")
         if hello["recovered"]:
             assert "epoch_changed" not in reasons, f"{hello}, but a topic is another one now"
             assert hello["replay"] == behind <= MAX_REPLAY, (hello, behind)
-        elif told == "epoch_changed":
+        elif reason == "epoch_changed":
             assert "epoch_changed" in reasons, hello
             assert hello["missed"] is None
-        elif told == "evicted":
+        elif reason == "evicted":
             assert reasons == {"evicted"}, (hello, reasons)
-            assert hello["missed"] == (gone if partial else behind), (hello, gone, behind)
-            assert hello["replay"] == (behind - gone if partial else 0), (hello, gone, behind)
+            assert hello["missed"] == (gone_count if partial else behind), (hello, gone_count, behind)
+            assert hello["replay"] == (behind - gone_count if partial else 0), (hello, gone_count, behind)
         else:
-            assert told == "replay_limit", hello
+            assert reason == "replay_limit", hello
             assert not reasons, hello
             assert behind > MAX_REPLAY, hello
             assert hello["missed"] + hello["replay"] == behind, (hello, behind)

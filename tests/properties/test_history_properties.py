@@ -13,7 +13,7 @@ IDS = [f"{number}" for number in range(6)]
 TEXTS = st.sampled_from(["a", "b", "c"])
 
 
-def said(message_id: str, text: str) -> UIMessage:
+def message_of(message_id: str, text: str) -> UIMessage:
     """Even ids are users', odd ones answers: a client never changes whose a message is."""
     if int(message_id) % 2 == 0:
         return user(message_id, text)
@@ -22,18 +22,18 @@ def said(message_id: str, text: str) -> UIMessage:
     return answer(message_id, text)
 
 
-MESSAGES = st.lists(st.builds(said, st.sampled_from(IDS), TEXTS), max_size=6, unique_by=lambda m: m.id)
+MESSAGES = st.lists(st.builds(message_of, st.sampled_from(IDS), TEXTS), max_size=6, unique_by=lambda m: m.id)
 TRIGGERS = st.sampled_from(["submit-message", "regenerate-message"])
 NAMED = st.sampled_from(["", "unknown", *IDS])
 
 
 @given(MESSAGES, MESSAGES, TRIGGERS, NAMED)
 def test_the_chat_holds_what_the_model_was_asked(
-    stored: list[UIMessage], posted: list[UIMessage], trigger: Trigger, named: str
+    messages: list[UIMessage], request: list[UIMessage], trigger: Trigger, named: str
 ) -> None:
-    chat = history(*stored)
+    chat = history(*messages)
     try:
-        change = reconcile(chat, posted, trigger, named)
+        change = reconcile(chat, request, trigger, named)
     except BadRequest:
         return
     assert brief(after(chat, change).messages) == brief(change.conversation)
@@ -41,21 +41,23 @@ def test_the_chat_holds_what_the_model_was_asked(
 
 
 @given(MESSAGES, st.lists(st.sampled_from(IDS), max_size=6, unique=True), st.sampled_from(["", "unknown"]))
-def test_a_device_that_edits_nothing_takes_nothing_away(stored: list[UIMessage], known: list[str], named: str) -> None:
+def test_a_device_that_edits_nothing_takes_nothing_away(
+    messages: list[UIMessage], known_ids: list[str], named: str
+) -> None:
     """It posts some of what is stored, its answers cut short, and one new message."""
-    posted = [m if m.role == "user" else answer(m.id, "") for m in stored if m.id in known] + [user("new", "hi")]
-    change = reconcile(history(*stored), posted, "submit-message", named)
-    assert brief(change.conversation) == [*brief(stored), "new:hi"]
+    request = [m if m.role == "user" else answer(m.id, "") for m in messages if m.id in known_ids] + [user("new", "hi")]
+    change = reconcile(history(*messages), request, "submit-message", named)
+    assert brief(change.conversation) == [*brief(messages), "new:hi"]
 
 
 @given(MESSAGES, MESSAGES)
-def test_the_same_request_again_changes_nothing(stored: list[UIMessage], posted: list[UIMessage]) -> None:
+def test_the_same_request_again_changes_nothing(messages: list[UIMessage], request: list[UIMessage]) -> None:
     """As a client repeats it whose answer was cut; it edits nothing."""
-    users = {m.id: m for m in stored if m.role == "user"}
-    posted = [users.get(m.id, m) for m in posted]
-    chat = history(*stored)
+    users = {m.id: m for m in messages if m.role == "user"}
+    request = [users.get(m.id, m) for m in request]
+    chat = history(*messages)
     try:
-        change = reconcile(chat, posted, "submit-message", "")
+        change = reconcile(chat, request, "submit-message", "")
     except BadRequest:
         return
-    assert reconcile(after(chat, change), posted, "submit-message", "").events == []
+    assert reconcile(after(chat, change), request, "submit-message", "").events == []

@@ -30,13 +30,13 @@ ENCODERS = [plain, reversed_]
 
 
 @dataclass
-class Followed:
+class ReaderRecord:
     """One reader, and what it was told."""
 
     reader: TopicReader
     encoder: int
     after: int
-    told: bytes = b""
+    output: bytes = b""
 
 
 @dataclass
@@ -46,36 +46,36 @@ class World:
     log: SharedLog = field(default_factory=SharedLog)
     events: list[bytes] = field(default_factory=list)
     epoch: str = ""
-    readers: list[Followed] = field(default_factory=list)
+    readers: list[ReaderRecord] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.hub = Hub(self.log)
 
-    def due(self, followed: Followed) -> bytes:
-        told = Block(first=0, data=self.events[followed.after :], name="", time_ms=0)
-        return b"".join(ENCODERS[followed.encoder]("", told))
+    def due(self, record: ReaderRecord) -> bytes:
+        block = Block(first=0, data=self.events[record.after :], name="", time_ms=0)
+        return b"".join(ENCODERS[record.encoder]("", block))
 
     async def append(self, sizes: list[int], where: str = "here", *, close: bool = False) -> None:
         data = [b'"%b"' % (b"%d" % (len(self.events) + n) * size)[:size] for n, size in enumerate(sizes)]
         if where == "here":
             self.epoch = (await self.log.append(Append(topic="t", data=data, close=close)))[0].epoch
         else:
-            await self.log.written_elsewhere("t", *data, told=where == "elsewhere", close=close)
+            await self.log.write_elsewhere("t", *data, has_news=where == "elsewhere", close=close)
         self.events += data
 
     async def open(self, encoder: int, position: int) -> None:
         after = position % (len(self.events) + 1)
         reader = await self.hub.open("t", ENCODERS[encoder], Position(epoch=self.epoch, offset=after))
-        self.readers.append(Followed(reader, encoder, after))
+        self.readers.append(ReaderRecord(reader, encoder, after))
 
     async def poll(self, which: int) -> bool:
         """One step of one reader; False when nothing was due."""
-        followed = self.readers[which % len(self.readers)]
-        data = followed.reader.poll()
+        one = self.readers[which % len(self.readers)]
+        data = one.reader.poll()
         if data is None:
-            await followed.reader.catch_up()
-        followed.told += data or b""
-        assert self.due(followed).startswith(followed.told)
+            await one.reader.catch_up()
+        one.output += data or b""
+        assert self.due(one).startswith(one.output)
         return data != b""
 
 
@@ -93,7 +93,7 @@ def steps(sizes: st.SearchStrategy[int]) -> st.SearchStrategy[list[tuple[object,
     )
 
 
-async def lived(todo: list[tuple[object, ...]]) -> None:
+async def live_through(todo: list[tuple[object, ...]]) -> None:
     """Does all steps, then lets every reader read to the end of the closed topic."""
     world = World()
     await world.log.open()
@@ -111,11 +111,11 @@ async def lived(todo: list[tuple[object, ...]]) -> None:
                 await settle()
     await settle()
     await world.append([3], close=True)
-    for which, followed in enumerate(world.readers):
+    for which, one in enumerate(world.readers):
         while await world.poll(which):
             pass
-        assert followed.told == world.due(followed)
-        assert followed.reader.ended
+        assert one.output == world.due(one)
+        assert one.reader.ended
     await world.log.close()
 
 
@@ -124,7 +124,7 @@ def live(todo: list[tuple[object, ...]]) -> None:
         for name, bound in BOUNDS.items():
             patch.setattr(ring_module, name, bound)
         patch.setattr(hub_module, "WRITE_BYTES", WRITE_BYTES)
-        asyncio.run(lived(todo))
+        asyncio.run(live_through(todo))
 
 
 @settings(max_examples=150, deadline=None)

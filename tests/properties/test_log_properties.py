@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from events.log.port import Append, Appended, Retention, Slice
 from gateway.errors import LogConflict, LogError, WrongOwner
-from tests.contract.engines import Engine, Heard, SweepingLog, flat, whole
+from tests.contract.engines import CommitList, Engine, SweepingLog, flat, whole
 
 KEEP = Retention(events=12, max_bytes=60, age_s=100, closed_age_s=200)
 KEY_S = 300
@@ -87,12 +87,12 @@ class Model:
 
     def append(self, appends: list[Append], now_s: float) -> list[tuple[int, int, bool]]:
         topics = {name: topic.copy() for name, topic in self.topics.items()}
-        done: list[tuple[int, int, bool]] = []
+        results: list[tuple[int, int, bool]] = []
         for append in appends:
             topic = topics.setdefault(append.topic, ModelTopic(append.owner))
-            done.append(topic.append(append, now_s))
+            results.append(topic.append(append, now_s))
         self.topics = topics
-        return done
+        return results
 
     def sweep(self, now_s: float) -> None:
         for name, topic in list(self.topics.items()):
@@ -135,7 +135,7 @@ class LogMachine(RuleBasedStateMachine):
         self.engine = Engine(self.engine_name, Path(self.folder.name))
         self.model = Model()
         self.log: SweepingLog
-        self.heard: Heard
+        self.commits: CommitList
 
     def run(self, call: Callable[[], Awaitable[T]]) -> T:
         async def within_deadline() -> T:
@@ -148,7 +148,7 @@ class LogMachine(RuleBasedStateMachine):
     def open(self) -> None:
         self.log = self.engine.make(lambda _: KEEP)
         self.run(self.log.open)
-        self.heard = Heard(self.log)
+        self.commits = CommitList(self.log)
 
     def teardown(self) -> None:
         self.run(self.log.close)
@@ -166,17 +166,17 @@ class LogMachine(RuleBasedStateMachine):
             expected = self.model.append(group, self.engine.clock.now_s)
         except LogError as error:
             expected = error
-        self.heard.clear()
-        got = self.run(lambda: self._outcome(group, patient))
+        self.commits.clear()
+        outcome = self.run(lambda: self._outcome(group, patient))
         if isinstance(expected, LogError):
-            assert type(got) is type(expected), (got, expected)
-            if isinstance(expected, LogConflict) and isinstance(got, LogConflict):
-                assert (got.actual, got.closed) == (expected.actual, expected.closed)
-            assert not self.heard
+            assert type(outcome) is type(expected), (outcome, expected)
+            if isinstance(expected, LogConflict) and isinstance(outcome, LogConflict):
+                assert (outcome.actual, outcome.closed) == (expected.actual, expected.closed)
+            assert not self.commits
         else:
-            assert [(one.first, one.last, one.duplicate) for one in got] == expected
-            self._check_epochs(group, got)
-            self._check_told(group, got)
+            assert [(one.first, one.last, one.duplicate) for one in outcome] == expected
+            self._check_epochs(group, outcome)
+            self._check_news(group, outcome)
 
     async def _outcome(self, group: list[Append], patient: bool) -> Any:
         try:
@@ -184,21 +184,21 @@ class LogMachine(RuleBasedStateMachine):
         except LogError as error:
             return error
 
-    def _check_epochs(self, group: list[Append], got: list[Appended]) -> None:
-        for append, done in zip(group, got, strict=True):
+    def _check_epochs(self, group: list[Append], results: list[Appended]) -> None:
+        for append, result in zip(group, results, strict=True):
             topic = self.model.topics[append.topic]
-            topic.epoch = topic.epoch or done.epoch
-            assert done.epoch == topic.epoch
+            topic.epoch = topic.epoch or result.epoch
+            assert result.epoch == topic.epoch
 
-    def _check_told(self, group: list[Append], got: list[Appended]) -> None:
-        made = [
-            (append.topic, done.first, append.name, append.data)
-            for append, done in zip(group, got, strict=True)
-            if append.data and not done.duplicate
+    def _check_news(self, group: list[Append], results: list[Appended]) -> None:
+        own = [
+            (append.topic, result.first, append.name, append.data)
+            for append, result in zip(group, results, strict=True)
+            if append.data and not result.duplicate
         ]
-        blocks = [(one.topic, one.block) for one in self.heard if one.block is not None and one.block.data]
-        told = [(topic, block.first, block.name, block.data) for topic, block in blocks]
-        assert sorted(told) == sorted(made)
+        blocks = [(one.topic, one.block) for one in self.commits if one.block is not None and one.block.data]
+        news = [(topic, block.first, block.name, block.data) for topic, block in blocks]
+        assert sorted(news) == sorted(own)
 
     @rule(topic=st.sampled_from(TOPICS))
     def delete(self, topic: str) -> None:
@@ -223,30 +223,30 @@ class LogMachine(RuleBasedStateMachine):
     )
     def read_a_part(self, topic: str, after: int, max_events: int, max_bytes: int) -> None:
         self._sweep()
-        found = self.run(lambda: self.log.read(topic, after, max_events=max_events, max_bytes=max_bytes))
+        part = self.run(lambda: self.log.read(topic, after, max_events=max_events, max_bytes=max_bytes))
         due = self._due(topic, after)
-        got = flat(found)
-        assert got == due[: len(got)]
-        assert len(got) <= max_events
-        assert bool(got) == bool(due)
-        assert len(got) <= 1 or sum(len(line) for _, _, line in got) <= max_bytes
+        events = flat(part)
+        assert events == due[: len(events)]
+        assert len(events) <= max_events
+        assert bool(events) == bool(due)
+        assert len(events) <= 1 or sum(len(line) for _, _, line in events) <= max_bytes
 
     @invariant()
     def all_is_as_the_model_says(self) -> None:
         self._sweep()
         for name in TOPICS:
-            found: Slice = self.run(lambda name=name: self.log.read(name, 0))
+            part: Slice = self.run(lambda name=name: self.log.read(name, 0))
             topic = self.model.topics.get(name)
             if topic is None:
-                assert found == Slice(epoch="")
+                assert part == Slice(epoch="")
                 continue
-            assert (found.epoch, found.owner, found.head) == (topic.epoch, topic.owner, topic.head)
-            assert found.closed == topic.closed
-            assert found.oldest == (topic.blocks[0].first if topic.blocks else topic.head + 1)
-            assert flat(found) == self._due(name, 0)
-        listed = self.run(lambda: self.log.topics(""))
+            assert (part.epoch, part.owner, part.head) == (topic.epoch, topic.owner, topic.head)
+            assert part.closed == topic.closed
+            assert part.oldest == (topic.blocks[0].first if topic.blocks else topic.head + 1)
+            assert flat(part) == self._due(name, 0)
+        infos = self.run(lambda: self.log.topics(""))
         expected = sorted(self.model.topics.items(), key=lambda item: (-item[1].changed_s, item[0]))
-        assert [(one.topic, one.head, one.closed, one.updated_ms) for one in listed] == [
+        assert [(one.topic, one.head, one.closed, one.updated_ms) for one in infos] == [
             (name, topic.head, topic.closed, int(topic.changed_s * 1000)) for name, topic in expected
         ]
 
@@ -301,21 +301,21 @@ def test_two_writers_that_wait_for_nothing_leave_one_log_without_gaps(calls: lis
                 waiting.append((append, (one, other)[which].append(append, patient=patient)))
                 if pause:
                     await asyncio.sleep(0)
-            taken: dict[str, dict[int, tuple[str, bytes]]] = {topic: {} for topic in TOPICS}
+            lines: dict[str, dict[int, tuple[str, bytes]]] = {topic: {} for topic in TOPICS}
             for append, future in waiting:
                 (outcome,) = await asyncio.gather(future, return_exceptions=True)
                 if isinstance(outcome, LogConflict):
                     assert append.expect not in (None, outcome.actual)
                     continue
-                (done,) = outcome
-                assert append.expect in (None, done.first)
-                assert done.last - done.first + 1 == len(append.data)
-                mine = {done.first + n: (append.name, line) for n, line in enumerate(append.data)}
-                assert not mine.keys() & taken[append.topic].keys()
-                taken[append.topic] |= mine
+                (result,) = outcome
+                assert append.expect in (None, result.first)
+                assert result.last - result.first + 1 == len(append.data)
+                mine = {result.first + n: (append.name, line) for n, line in enumerate(append.data)}
+                assert not mine.keys() & lines[append.topic].keys()
+                lines[append.topic] |= mine
             for topic in TOPICS:
                 events = {at: (name, line) for at, name, line in await whole(one, topic)}
-                assert events == taken[topic]
+                assert events == lines[topic]
                 assert sorted(events) == list(range(1, len(events) + 1))
 
     with tempfile.TemporaryDirectory() as folder:

@@ -28,7 +28,7 @@ FILE = part('name="file"; filename="t\u00e4lk.wav"', DATA)
 END = f"--{BOUNDARY}--\r\n".encode()
 
 
-def received(
+def read_form(
     pieces: Sequence[bytes], *, content_type: str | None = None, length: int | None = None, ends: bool = True
 ) -> tuple[UploadForm, bytes]:
     async def run() -> tuple[UploadForm, bytes]:
@@ -54,41 +54,41 @@ def received(
 
 
 def refusal(pieces: Sequence[bytes], **how: Any) -> TrilaneError:
-    with pytest.raises(TrilaneError) as refused:
-        received(pieces, **how)
-    return refused.value
+    with pytest.raises(TrilaneError) as error:
+        read_form(pieces, **how)
+    return error.value
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["the file first", "the file last"])
 def test_fields_and_the_file_come_in_any_order(first: bool) -> None:
     fields = part('name="a"', b"1") + part('name="b[]"', b"x") + part('name="b[]"', "ü".encode())
-    form, data = received([FILE + fields + END if first else fields + FILE + END])
+    form, data = read_form([FILE + fields + END if first else fields + FILE + END])
     assert (form.fields, form.file_name, data) == ({"a": ["1"], "b[]": ["x", "ü"]}, "tälk.wav", DATA)
 
 
 @given(st.lists(st.integers(0, 2**16), max_size=12))
 def test_however_it_is_cut_it_is_the_same(places: list[int]) -> None:
     whole = part('name="a"', b"--\r\n") + FILE + part('name="c"', b"") + END
-    form, data = received(cut(whole, places))
+    form, data = read_form(cut(whole, places))
     assert (form.fields, form.file_name, data) == ({"a": ["--\r\n"], "c": [""]}, "tälk.wav", DATA)
 
 
 def test_a_large_file_is_written_while_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(multipart, "WRITE_BYTES", 1000)
     whole = FILE + END
-    form, data = received([whole[at : at + 300] for at in range(0, len(whole), 300)])
+    form, data = read_form([whole[at : at + 300] for at in range(0, len(whole), 300)])
     assert (form.file_name, data) == ("tälk.wav", DATA)
 
 
 def test_a_form_without_a_file_says_so() -> None:
-    form, data = received([part('name="a"', b"1") + END])
+    form, data = read_form([part('name="a"', b"1") + END])
     assert (form.file_name, data) == (None, b"")
 
 
 def test_an_upload_that_says_that_it_is_too_large_is_not_read() -> None:
-    refused = refusal([], length=LIMIT + 1)
-    assert isinstance(refused, TooLarge)
-    assert "TRILANE_LIMIT_UPLOAD_BYTES" in refused.detail
+    error = refusal([], length=LIMIT + 1)
+    assert isinstance(error, TooLarge)
+    assert "TRILANE_LIMIT_UPLOAD_BYTES" in error.detail
 
 
 def test_an_upload_that_is_too_large_without_saying_so_is_refused_on_the_way() -> None:
@@ -115,9 +115,9 @@ REFUSED = {
 @pytest.mark.parametrize("what", REFUSED)
 def test_a_body_is_refused_that_is(what: str) -> None:
     pieces, how, reason = REFUSED[what]
-    refused = refusal(pieces, **how)
-    assert isinstance(refused, BadRequest)
-    assert reason in refused.detail
+    error = refusal(pieces, **how)
+    assert isinstance(error, BadRequest)
+    assert reason in error.detail
 
 
 def test_a_client_that_sends_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,9 +128,9 @@ def test_a_client_that_sends_nothing_is_not_waited_for(monkeypatch: pytest.Monke
         with tempfile.TemporaryFile() as file:
             await receive_form({"headers": headers}, asyncio.Event().wait, file, LIMIT)  # type: ignore[arg-type]
 
-    with pytest.raises(BadRequest) as refused:
+    with pytest.raises(BadRequest) as error:
         asyncio.run(run())
-    assert refused.value.status == 408
+    assert error.value.status == 408
 
 
 def test_a_full_disk_is_no_fault_of_the_client() -> None:
@@ -147,6 +147,6 @@ def test_a_full_disk_is_no_fault_of_the_client() -> None:
         headers = [(b"content-type", f"multipart/form-data; boundary={BOUNDARY}".encode())]
         await receive_form({"headers": headers}, receive, Full(), LIMIT)  # type: ignore[arg-type]
 
-    with pytest.raises(TrilaneError) as refused:
+    with pytest.raises(TrilaneError) as error:
         asyncio.run(run())
-    assert (refused.value.status, refused.value.code) == (503, "no_room")
+    assert (error.value.status, error.value.code) == (503, "no_room")

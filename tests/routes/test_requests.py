@@ -28,10 +28,14 @@ def test_an_empty_body_is_an_empty_object() -> None:
 def test_what_is_kept_of_a_body_is_on_one_line(ends: str) -> None:
     """The log's events are lines: a raw line end in one would tear it apart."""
     body = json.dumps(BODY, indent=2).replace("\n", ends).encode()
-    posted = decode(body, SendRequest).posted_messages()[0]
-    kept = [bytes(posted.parts[0]), msgspec.json.encode(posted), bytes(decode(body, dict[str, msgspec.Raw])["mine"])]
-    assert not [text for text in kept if b"\n" in text or b"\r" in text]
-    assert json.loads(kept[0]) == BODY["messages"][0]["parts"][0]
+    message = decode(body, SendRequest).posted_messages()[0]
+    encodings = [
+        bytes(message.parts[0]),
+        msgspec.json.encode(message),
+        bytes(decode(body, dict[str, msgspec.Raw])["mine"]),
+    ]
+    assert not [text for text in encodings if b"\n" in text or b"\r" in text]
+    assert json.loads(encodings[0]) == BODY["messages"][0]["parts"][0]
 
 
 @pytest.mark.parametrize(
@@ -50,9 +54,9 @@ def test_what_is_kept_of_a_body_is_on_one_line(ends: str) -> None:
     ],
 )
 def test_a_body_that_is_not_valid_is_a_bad_request(body: bytes) -> None:
-    with pytest.raises(BadRequest) as refused:
+    with pytest.raises(BadRequest) as error:
         decode(body, SendRequest)
-    assert (refused.value.status, refused.value.code) == (400, "bad_body")
+    assert (error.value.status, error.value.code) == (400, "bad_body")
 
 
 def test_a_refusal_names_the_field() -> None:

@@ -14,7 +14,7 @@ import soundfile
 
 from audio.model.fake import FakeTranscriber, speech_of
 from audio.model.transcriber import SAMPLE_RATE
-from gateway.access.auth import Grants, Principal
+from gateway.access.grants import Grants, Principal
 from gateway.errors import Forbidden
 from routes import transcriptions
 from routes.transcriptions import UploadAnswer

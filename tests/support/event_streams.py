@@ -27,7 +27,7 @@ class EventReader:
         self.decoder = SseDecoder(cursor)
         self.query = [("topic", topic) for topic in topics] + list(query.items())
         self.hello: dict[str, Any] = {}
-        self.ended = False
+        self.is_over = False
         """The body came to its end; else it was cut."""
         self._cursor = cursor
         self._buffer = b""
@@ -35,9 +35,9 @@ class EventReader:
 
     async def __aenter__(self) -> "EventReader":
         self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self.port)
-        told = f"Last-Event-ID: {self._cursor}\r\n" if self._cursor else ""
+        cursor_header = f"Last-Event-ID: {self._cursor}\r\n" if self._cursor else ""
         path = f"/api/events?{urlencode(self.query, quote_via=quote, safe='*/')}"
-        self._writer.write(f"GET {path} HTTP/1.1\r\nHost: test\r\n{told}\r\n".encode())
+        self._writer.write(f"GET {path} HTTP/1.1\r\nHost: test\r\n{cursor_header}\r\n".encode())
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -64,7 +64,7 @@ class EventReader:
                 if event.event == "hello":
                     self.hello = json.loads(event.data)
                 yield event
-            piece = b"" if self.ended else await self._take(limit)
+            piece = b"" if self.is_over else await self._take(limit)
             if not piece:
                 return
             limit -= len(piece)
@@ -77,14 +77,14 @@ class EventReader:
 
     def _dechunked(self) -> bytes:
         body = b""
-        while self._buffer and not self.ended:
+        while self._buffer and not self.is_over:
             if not self._chunk_left:
-                size, found, rest = self._buffer.partition(b"\r\n")
-                if not found:
+                size, separator, rest = self._buffer.partition(b"\r\n")
+                if not separator:
                     break
                 self._chunk_left, self._buffer = int(size, 16) + 2, rest
                 if self._chunk_left == 2:
-                    self.ended = True
+                    self.is_over = True
                     break
             data = self._buffer[: self._chunk_left]
             body += data[: max(0, self._chunk_left - 2)]

@@ -42,7 +42,7 @@ class FeedStage:
     def __init__(self, *topics: str, begins: bool = True) -> None:
         self.hub = Hub(MemoryLog())
         self.now_ms = 1_000_000
-        self.saved: list[VectorPosition] = []
+        self.snapshots: list[VectorPosition] = []
         self.failures = 0
         """How many of the next snapshots cannot be kept."""
         self.save_s = 0.0
@@ -61,8 +61,8 @@ class FeedStage:
         if self.failures:
             self.failures -= 1
             raise LogUnavailable("disk full")
-        self.saved.append(stand.copy())
-        return Position(EPOCH, len(self.saved))
+        self.snapshots.append(stand.copy())
+        return Position(EPOCH, len(self.snapshots))
 
     def say(self, at: int, *data: object, name: str = "message", epoch: str = EPOCH) -> None:
         """The next events of a topic, as the hub tells of them."""
@@ -72,10 +72,10 @@ class FeedStage:
         assert strand.feed(epoch, block)
         strand.flush()
 
-    def seen(self, index: int = 0) -> list[Event]:
+    def events(self, index: int = 0) -> list[Event]:
         """All frames from `index` on, as a client reads them."""
         decoder = SseDecoder("")
         return decoder.feed(self.feed.slice(index, 1 << 30)[0])
 
     def data(self, index: int = 0) -> list[Any]:
-        return [json.loads(event.data) for event in self.seen(index)]
+        return [json.loads(event.data) for event in self.events(index)]

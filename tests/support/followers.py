@@ -13,7 +13,7 @@ from events.log.memory import MemoryLog
 from events.log.port import Append, Appended, Block, Commit, Retention
 from events.log.rules import keep_all
 from events.log.topics import stored
-from gateway.access.auth import EVERYTHING, Principal
+from gateway.access.grants import EVERYTHING, Principal
 from gateway.core.process import Core
 from gateway.settings import Limits, Settings
 from tests.support.readers import SharedLog, settle
@@ -47,30 +47,30 @@ class PeerLog(MemoryLog):
         """How long it takes to keep a snapshot of where a reader stands."""
 
     def append(self, *appends: Append, patient: bool = False) -> "asyncio.Future[list[Appended]]":
-        done = super().append(*appends, patient=patient)
-        return asyncio.ensure_future(self._late(done)) if appends[0].topic.startswith(KEPT) else done
+        commit = super().append(*appends, patient=patient)
+        return asyncio.ensure_future(self._late(commit)) if appends[0].topic.startswith(KEPT) else commit
 
-    async def _late(self, done: "asyncio.Future[list[Appended]]") -> list[Appended]:
+    async def _late(self, commit: "asyncio.Future[list[Appended]]") -> list[Appended]:
         await asyncio.sleep(self.snapshot_s)
-        return await done
+        return await commit
 
     def peer(self) -> "PeerLog":
         """Another process on the same log."""
-        made = PeerLog(self._retention, clock=self._clock)
-        made._topics = self._topics
-        made.peers = [self]
-        self.peers.append(made)
-        return made
+        new = PeerLog(self._retention, clock=self._clock)
+        new._topics = self._topics
+        new.peers = [self]
+        self.peers.append(new)
+        return new
 
-    def kept(self, topic: str) -> list[Block]:
-        found = self._topics.get(topic)
-        return found.blocks if found is not None else []
+    def blocks_of(self, topic: str) -> list[Block]:
+        state = self._topics.get(topic)
+        return state.blocks if state is not None else []
 
     def hear(self) -> None:
         news, self.news = self.news, {}
-        told = [Commit(topic=topic, epoch="", block=None) for topic in news if topic in self.wanted]
-        if told:
-            self.listener(told)
+        commits = [Commit(topic=topic, epoch="", block=None) for topic in news if topic in self.wanted]
+        if commits:
+            self.listener(commits)
 
     def _announce(self) -> None:
         for peer in self.peers:
@@ -101,9 +101,9 @@ class Follower:
         self.source = source
         self.decoder = SseDecoder(cursor)
         self.hello: dict[str, Any] = {}
-        self.seen: list[Event] = []
+        self.events: list[Event] = []
         self.pipe: Pipe | None = None
-        self.begun = (source.stand or source.feed.stand).copy()
+        self.start = (source.stand or source.feed.stand).copy()
         """Where it stood when it said `hello`."""
 
     @property
@@ -113,11 +113,11 @@ class Follower:
     @property
     def data(self) -> list[Any]:
         """What was published, in the order in which it was told."""
-        return [json.loads(event.data) for event in self.seen if event.event not in ("gap", "bye")]
+        return [json.loads(event.data) for event in self.events if event.event not in ("gap", "bye")]
 
     @property
     def gaps(self) -> list[dict[str, Any]]:
-        return [json.loads(event.data) for event in self.seen if event.event == "gap"]
+        return [json.loads(event.data) for event in self.events if event.event == "gap"]
 
     def feed(self, data: bytes) -> None:
         for event in self.decoder.feed(data):
@@ -125,7 +125,7 @@ class Follower:
             if event.event == "hello":
                 self.hello = json.loads(event.data)
             else:
-                self.seen.append(event)
+                self.events.append(event)
 
     def poll(self) -> bool | None:
         """One piece of what is due; False: nothing is; None: it must be fetched."""
@@ -146,7 +146,7 @@ class Follower:
                 return True
         return False
 
-    async def taken(self) -> "Follower":
+    async def take_all(self) -> "Follower":
         assert await self.take(), "it never gets to where its feed is"
         return self
 

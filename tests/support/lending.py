@@ -43,7 +43,7 @@ class Site:
             return
         if scope["path"] == "/slow":
             await asyncio.sleep(2 * KEEP_ALIVE_S)
-        text = told(scope["method"], scope["path"], body)
+        text = echo_of(scope["method"], scope["path"], body)
         headers = [(b"content-length", b"%d" % len(text))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": text})
@@ -67,13 +67,13 @@ async def body_of(receive: Any) -> bytes:
     return body
 
 
-def told(method: str, path: str, body: bytes) -> bytes:
+def echo_of(method: str, path: str, body: bytes) -> bytes:
     return f"{method} {path} {len(body)} {hashlib.sha256(body).hexdigest()}".encode()
 
 
 async def assert_echoes(client: RawClient, body: bytes = b"") -> None:
     """Two requests more are answered, each with its own answer."""
     await client.send(request("POST", "/second", body))
-    assert (await client.answer()).body == told("POST", "/second", body)
+    assert (await client.answer()).body == echo_of("POST", "/second", body)
     await client.send(request("GET", "/third"))
-    assert (await client.answer()).body == told("GET", "/third", b"")
+    assert (await client.answer()).body == echo_of("GET", "/third", b"")

@@ -13,7 +13,7 @@ import time
 from gateway.chat.upstreams.local import Child, LocalModel
 
 
-async def started() -> LocalModel:
+async def start_model() -> LocalModel:
     model = LocalModel()
     await model.endpoint()
     print(model.pid, flush=True)
@@ -26,7 +26,7 @@ async def wait(mode: str) -> None:
         print(child.pid, flush=True)
         await child.ready(LocalModel.model_name)
     else:
-        model = await started()
+        model = await start_model()
         if mode == "share":
             share()
         assert model.pid
@@ -42,9 +42,9 @@ def share() -> None:
 
 def main(mode: str) -> None:
     if mode == "thread":
-        kept: list[object] = []
+        models: list[object] = []
         loop = asyncio.new_event_loop()
-        thread = threading.Thread(target=lambda: kept.append(loop.run_until_complete(started())))
+        thread = threading.Thread(target=lambda: models.append(loop.run_until_complete(start_model())))
         thread.start()
         thread.join()
         print("thread ended", flush=True)

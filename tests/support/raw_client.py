@@ -94,7 +94,7 @@ class RawClient:
         async with asyncio.timeout(READ_S):
             return await self._reader.readexactly(length)
 
-    async def ended(self, within_s: float = READ_S) -> bool:
+    async def sees_close(self, within_s: float = READ_S) -> bool:
         """Waits until the server closes; False: it sent something more first."""
         async with asyncio.timeout(within_s):
             try:

@@ -36,15 +36,15 @@ def on_each_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...
     def run(loop: str, **fixtures: Any) -> None:
         run_watched(LOOPS[loop], within_deadline(**fixtures))
 
-    named = inspect.Parameter("loop", inspect.Parameter.KEYWORD_ONLY)
-    run.__signature__ = inspect.Signature([*inspect.signature(test).parameters.values(), named])  # type: ignore[attr-defined]
+    parameter = inspect.Parameter("loop", inspect.Parameter.KEYWORD_ONLY)
+    run.__signature__ = inspect.Signature([*inspect.signature(test).parameters.values(), parameter])  # type: ignore[attr-defined]
     return pytest.mark.parametrize("loop", LOOPS)(run)
 
 
-async def until(met: Callable[[], object], within_s: float = 5.0) -> None:
+async def until(condition: Callable[[], object], within_s: float = 5.0) -> None:
     """Lets the loop run until `met()` is true."""
     async with asyncio.timeout(within_s):
-        while not met():  # noqa: ASYNC110 - what is waited for sets no event
+        while not condition():  # noqa: ASYNC110 - what is waited for sets no event
             await asyncio.sleep(0.002)
 
 

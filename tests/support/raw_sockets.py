@@ -35,23 +35,23 @@ def dial(gateway: Gateway, path: str = "/api/audio") -> socket.socket:
 
 
 def read_to_end(client: socket.socket) -> bytes:
-    told = bytearray()
+    output = bytearray()
     with contextlib.suppress(ConnectionResetError):
         while piece := client.recv(1 << 20):
-            told += piece
-    return bytes(told)
+            output += piece
+    return bytes(output)
 
 
-def close_in(heard: bytes) -> tuple[int | None, str]:
+def close_in(output: bytes) -> tuple[int | None, str]:
     """Code and reason of the close frame among what a server has sent."""
     at = 0
-    while at + 2 <= len(heard):
-        opcode, size = heard[at] & 0x0F, heard[at + 1]
+    while at + 2 <= len(output):
+        opcode, size = output[at] & 0x0F, output[at + 1]
         at += 2
         if size == 126:
-            size = int.from_bytes(heard[at : at + 2])
+            size = int.from_bytes(output[at : at + 2])
             at += 2
         if opcode == 8:
-            return int.from_bytes(heard[at : at + 2]), heard[at + 2 : at + size].decode()
+            return int.from_bytes(output[at : at + 2]), output[at + 2 : at + size].decode()
         at += size
     return None, ""

@@ -15,11 +15,11 @@ def plain(epoch: str, block: Block) -> list[bytes]:
 class SharedLog(MemoryLog):
     """A log that another process writes to as well: its commits are told without their block."""
 
-    async def written_elsewhere(self, topic: str, *data: bytes, told: bool = True, **how: object) -> None:
+    async def write_elsewhere(self, topic: str, *data: bytes, has_news: bool = True, **how: object) -> None:
         other = MemoryLog()
         other.__dict__.update({**self.__dict__, "listener": lambda _: None, "_commits": [], "_results": []})
         await put(other, topic, *data, **how)
-        if told and topic in self.wanted:
+        if has_news and topic in self.wanted:
             self.listener([Commit(topic=topic, epoch="", block=None)])
 
 
@@ -34,17 +34,17 @@ class HeldLog(SharedLog):
         self.reads = 0
 
     async def read(self, topic: str, after: int, *, max_events: int = 1000, max_bytes: int = 262_144) -> Slice:
-        found = await super().read(topic, after, max_events=max_events, max_bytes=max_bytes)
+        part = await super().read(topic, after, max_events=max_events, max_bytes=max_bytes)
         self.reading += 1
         self.reads += 1
         try:
             await self.free.wait()
         finally:
             self.reading -= 1
-        return found
+        return part
 
 
-async def opened(log: MemoryLog | None = None) -> tuple[MemoryLog, Hub]:
+async def open_hub(log: MemoryLog | None = None) -> tuple[MemoryLog, Hub]:
     log = log or MemoryLog()
     await log.open()
     return log, Hub(log)
@@ -52,13 +52,13 @@ async def opened(log: MemoryLog | None = None) -> tuple[MemoryLog, Hub]:
 
 async def all_due(reader: TopicReader) -> bytes:
     """What a reader gets without waiting for anything new."""
-    told = b""
+    output = b""
     while (data := reader.poll()) != b"":
         if data is None:
             await reader.catch_up()
         else:
-            told += data
-    return told
+            output += data
+    return output
 
 
 async def settle() -> None:

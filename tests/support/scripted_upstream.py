@@ -19,9 +19,9 @@ class ScriptedBody:
     def __init__(self, *pieces: bytes) -> None:
         self.paused = self.aborted = self.closed = False
         self.read_to_end = False
-        self._due = list(pieces)
+        self._pieces = list(pieces)
         self._sink: BodySink | None = None
-        self._ended = False
+        self._has_ended = False
         self._error: httpx2.TransportError | None = None
         self._news = asyncio.Event()
 
@@ -32,33 +32,33 @@ class ScriptedBody:
     # What a test does
 
     def send(self, *pieces: bytes) -> None:
-        self._due += pieces
+        self._pieces += pieces
         self._arrived()
 
     def end(self, error: httpx2.TransportError | None = None) -> None:
-        self._ended, self._error = True, error
+        self._has_ended, self._error = True, error
         self._arrived()
 
     def _arrived(self) -> None:
         self._news.set()
-        while self._sink is not None and self._due and not self.paused and not self.is_over:
-            self._sink.data(self._due.pop(0))
-        if self._sink is not None and self._ended and not self._due and not self.is_over:
+        while self._sink is not None and self._pieces and not self.paused and not self.is_over:
+            self._sink.data(self._pieces.pop(0))
+        if self._sink is not None and self._has_ended and not self._pieces and not self.is_over:
             sink, self._sink = self._sink, None
             sink.end(self._error)
 
     # What a generation does
 
     async def read(self) -> bytes:
-        while not self._due:
+        while not self._pieces:
             if self._error is not None:
                 raise self._error
-            if self._ended:
+            if self._has_ended:
                 self.read_to_end = True
                 return b""
             self._news.clear()
             await self._news.wait()
-        data, self._due = b"".join(self._due), []
+        data, self._pieces = b"".join(self._pieces), []
         return data
 
     def pipe(self, sink: BodySink) -> None:

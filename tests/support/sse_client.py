@@ -84,8 +84,8 @@ def iter_frames(lines: Iterable[str], frames: Frames) -> Iterator[tuple[str, Any
 def send(url: str, body: dict[str, Any], timeout_s: float = 20, **headers: str) -> tuple[httpx2.Response, Frames]:
     """Posts to `/api/chat` and reads the stream to its end (or the problem document)."""
     frames = Frames()
-    told = {name.replace("_", "-"): value for name, value in headers.items()}
-    with httpx2.stream("POST", f"{url}/api/chat", json=body, headers=told, timeout=timeout_s) as response:
+    raw_headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    with httpx2.stream("POST", f"{url}/api/chat", json=body, headers=raw_headers, timeout=timeout_s) as response:
         if response.headers["content-type"].startswith("text/event-stream"):
             read_frames(response.iter_lines(), frames)
         else:

@@ -36,20 +36,20 @@ def stream(feed: "Feed", *, ping_s: float = PING_S, streams: OpenStreams | None 
 class Feed(Source):
     """A source that a test fills. What it `holds` in the log instead has to be caught up with."""
 
-    def __init__(self, *data: bytes, ended: bool = False) -> None:
+    def __init__(self, *data: bytes, has_ended: bool = False) -> None:
         self.on_wake: Callable[[], object] = lambda: None
         self.due = bytearray(b"".join(data))
-        self.held: list[bytes | Exception] = []
-        self.taken = 0
+        self.log_pieces: list[bytes | Exception] = []
+        self.polled_bytes = 0
         """Bytes that were polled."""
         self.polls = 0
         self.closed = 0
         self.shut = asyncio.Event()
-        self._ended = ended
+        self._has_ended = has_ended
 
     @property
     def ended(self) -> bool:
-        return self._ended and not self.due and not self.held
+        return self._has_ended and not self.due and not self.log_pieces
 
     @property
     def complete(self) -> bool:
@@ -57,19 +57,19 @@ class Feed(Source):
 
     def poll(self) -> bytes | None:
         self.polls += 1
-        if not self.due and self.held:
+        if not self.due and self.log_pieces:
             return None
         data = bytes(self.due[:SLICE])
         del self.due[:SLICE]
-        self.taken += len(data)
+        self.polled_bytes += len(data)
         return data
 
     async def catch_up(self) -> None:
         await asyncio.sleep(0)
-        found = self.held.pop(0)
-        if isinstance(found, Exception):
-            raise found
-        self.due += found
+        piece = self.log_pieces.pop(0)
+        if isinstance(piece, Exception):
+            raise piece
+        self.due += piece
 
     def close(self) -> None:
         self.on_wake = lambda: None
@@ -83,11 +83,11 @@ class Feed(Source):
         self.on_wake()
 
     def hold(self, *data: bytes | Exception) -> None:
-        self.held += data
+        self.log_pieces += data
         self.on_wake()
 
     def end(self) -> None:
-        self._ended = True
+        self._has_ended = True
         self.on_wake()
 
 
@@ -97,7 +97,7 @@ class Pipe:
     def __init__(self, server: "FakeServer") -> None:
         self._server = server
         self.stream: EventStream | None = None
-        self.begun = False
+        self.has_begun = False
         self.closed = asyncio.Event()
         self.transport: Any = self
         """Takes what was wrapped: here the same."""
@@ -115,17 +115,17 @@ class Pipe:
         return self._server.taking.is_set() and not self.closed.is_set()
 
     def write(self, data: bytes) -> None:
-        assert self.begun
+        assert self.has_begun
         assert not self.closed.is_set()
         assert data
         self._server.pieces.append(data)
 
     def begin(self) -> None:
         assert self._server.status
-        self.begun = True
+        self.has_begun = True
 
     def give_back(self) -> None:
-        assert not self.begun
+        assert not self.has_begun
         self.stream = None
         self.closed.set()
 
@@ -198,10 +198,10 @@ class FakeServer:
         """The response has ended: its task, or the connection that it was handed to."""
         async with asyncio.timeout(within_s):
             await self._task
-            if self.pipe.begun:
+            if self.pipe.has_begun:
                 await self.pipe.closed.wait()
 
-    async def settled(self) -> bytes:
+    async def settled_body(self) -> bytes:
         """Lets everything that is due happen; the body so far."""
         for _ in range(20):
             await asyncio.sleep(0)
@@ -220,8 +220,8 @@ class Uvicorn:
         self.port = 0
 
     def _connection(self) -> asyncio.Protocol:
-        made: Any = self._config.http_protocol_class
-        return made(config=self._config, server_state=self._state, app_state={})
+        protocol_class: Any = self._config.http_protocol_class
+        return protocol_class(config=self._config, server_state=self._state, app_state={})
 
     async def __aenter__(self) -> Self:
         listening = socket.create_server(("127.0.0.1", 0))

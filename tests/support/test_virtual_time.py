@@ -29,9 +29,9 @@ async def in_a_callback() -> None:
 
 
 async def in_a_callback_of_a_future() -> None:
-    done = asyncio.get_running_loop().create_future()
-    done.add_done_callback(lambda _: fail())
-    done.set_result(None)
+    future = asyncio.get_running_loop().create_future()
+    future.add_done_callback(lambda _: fail())
+    future.set_result(None)
     await asyncio.sleep(0)
 
 

@@ -38,7 +38,7 @@ from audio.lane import AudioLane, SessionRequest
 from audio.live_session import LiveSession
 from audio.model.transcriber import SAMPLE_RATE
 from audio.options import SessionTerms
-from gateway.access.auth import Principal
+from gateway.access.grants import Principal
 from gateway.errors import BadRequest, CloseCode, Overloaded, TrilaneError
 
 MIN_COMMIT_MS = 100

@@ -14,7 +14,7 @@ from audio.dialects.realtime.events import SESSION
 from audio.dialects.realtime.messages import SessionChange, TranscriptionSession, encode
 from audio.dialects.realtime.terms import apply_change, decode_notes, encode_notes
 from audio.lane import AudioLane
-from gateway.access.auth import Principal
+from gateway.access.grants import Principal
 from gateway.access.signin import EPHEMERAL, REALTIME
 from gateway.access.tickets import MAX_TICKET_S, Tickets
 from gateway.errors import BadRequest, TrilaneError

@@ -14,7 +14,7 @@ from loadtests.bench.audio.latency import STAGGER_S, capacity, latency
 from loadtests.bench.audio.reference import Reference
 from loadtests.bench.audio.rig import AudioRig
 from loadtests.bench.audio.speech import Recording, deal, silence, some, sounds
-from loadtests.bench.audio.strain import attacked, overload, uploaded
+from loadtests.bench.audio.strain import overload, under_attack, upload
 from loadtests.bench.audio.whisper_live import ShownText, listen
 from loadtests.bench.audio.words import WordTally, delays, for_good, normalise, quantile, summary
 from loadtests.bench.harness.records import Figures
@@ -104,12 +104,12 @@ def beside(clients: int) -> Callable[[AudioRig], Figures]:
             else:
                 calls = [speak(server.url, samples) for samples in audio]
             sessions, cpu_s = rig.run(server, calls, clients)
-        return _compared(recordings, [rig.references.of(one) for one in recordings], sessions, cpu_s)
+        return _compare(recordings, [rig.references.of(one) for one in recordings], sessions, cpu_s)
 
     return measure
 
 
-def _compared(
+def _compare(
     recordings: Sequence[Recording],
     references: Sequence[Reference],
     sessions: Sequence[SpokenSession | ShownText],
@@ -158,8 +158,8 @@ CASES = (
     AudioCase("capacity", capacity),
     AudioCase("silence", quiet),
     AudioCase("memory", memory),
-    AudioCase("upload", uploaded),
-    AudioCase("hostile", attacked),
+    AudioCase("upload", upload),
+    AudioCase("hostile", under_attack),
     AudioCase("overload", overload),
     *(AudioCase(f"peers-{clients}", beside(clients), ("whisperlive", "trilane")) for clients in (1, 4, 8)),
 )

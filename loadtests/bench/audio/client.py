@@ -141,14 +141,14 @@ async def speak(url: str, samples: Samples, *, pace: float = 1.0, wait_s: float 
     """One session from `start` to `done`, after waiting so long; `pace` 1 is real time."""
     await asyncio.sleep(wait_s)
     session = SpokenSession(seconds=len(samples) / RATE)
-    dialled = time.monotonic()
+    dialled_at = time.monotonic()
     try:
-        async with asyncio.timeout(session.seconds / pace + PATIENCE_S), opened(url) as socket:
+        async with asyncio.timeout(session.seconds / pace + PATIENCE_S), open_session(url) as socket:
             first = json.loads(await socket.recv())
             session.hear(first, 0.0)
             if first["type"] == "error":
                 await socket.wait_closed()
-                session.refused_s = time.monotonic() - dialled
+                session.refused_s = time.monotonic() - dialled_at
                 session.refused_codes.append(socket.close_code or 0)
                 return session
             began = time.monotonic()
@@ -164,7 +164,7 @@ async def speak(url: str, samples: Samples, *, pace: float = 1.0, wait_s: float 
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncGenerator[ClientConnection]:
+async def open_session(url: str) -> AsyncGenerator[ClientConnection]:
     """A connection that has said `start`; what comes first is its `ready`, or why not."""
     async with connect(url, subprotocols=[PROTOCOL], compression=None, max_size=None, proxy=None) as socket:
         await socket.send(json.dumps(START))

@@ -6,7 +6,7 @@ from typing import Any
 
 from loadtests.bench.audio.client import SpokenSession
 from loadtests.bench.audio.reference import Reference
-from loadtests.bench.audio.words import TimedWord, delays, settled, summary
+from loadtests.bench.audio.words import TimedWord, delays, settle_times, summary
 
 
 @dataclass
@@ -27,7 +27,7 @@ class SessionDelays:
         words: list[TimedWord] = []
         for segment in session.finals:
             assert segment.final is not None
-            words += settled(segment.stable, segment.final)
+            words += settle_times(segment.stable, segment.final)
             if segment.shown_at_s is not None:
                 self.first_s.append(segment.shown_at_s - reference.speech_began(segment.start_s))
                 self.final_s.append(segment.final.at_s - reference.speech_ended(segment.end_s))

@@ -55,5 +55,5 @@ def capacity(rig: AudioRig) -> Figures:
             if p90_s is None or p90_s > TOO_LATE_S:
                 break
             best = sessions
-    crossed = best < steps[-1]["sessions"]
-    return {"sessions": best, "per_core": best / rig.place.cores, "crossed": crossed, "steps": steps}
+    has_crossed = best < steps[-1]["sessions"]
+    return {"sessions": best, "per_core": best / rig.place.cores, "crossed": has_crossed, "steps": steps}

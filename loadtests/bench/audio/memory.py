@@ -13,7 +13,7 @@ import soundfile
 from openai import OpenAI
 from websockets.asyncio.client import ClientConnection
 
-from loadtests.bench.audio.client import PATIENCE_S, opened, pcm, speak, together
+from loadtests.bench.audio.client import PATIENCE_S, open_session, pcm, speak, together
 from loadtests.bench.audio.server import AudioServer
 from loadtests.bench.audio.speech import RATE, Recording, Samples, sounds
 from loadtests.bench.harness.processes import NotStarted
@@ -27,7 +27,7 @@ UPLOAD_S = 1800.0
 FRAME = RATE // 10 * 2
 
 
-def visited(server: AudioServer, speech: Samples, count: int) -> dict[str, Any]:
+def visits(server: AudioServer, speech: Samples, count: int) -> dict[str, Any]:
     """Memory before and after so many sessions that spoke one sentence and left, and at four places between.
 
     Allocators make it go up and down by some per cent: growth from place to place says more than one of them.
@@ -49,11 +49,11 @@ def idle(server: AudioServer, count: int) -> dict[str, Any]:
 
 def file(server: AudioServer, speech: Sequence[Recording], seconds: float, folder: Path) -> dict[str, Any]:
     """Memory before, while and after a file of so many seconds is put into words; a short one has been before."""
-    _upload(server, _written(speech, min(60.0, seconds), folder))
+    _upload(server, _write_speech(speech, min(60.0, seconds), folder))
     before = server.pss_kib() / 1024
-    with _watched(server) as sizes_mib:
+    with _watch(server) as sizes_mib:
         began = time.monotonic()
-        words = _upload(server, _written(speech, seconds, folder))
+        words = _upload(server, _write_speech(speech, seconds, folder))
         took_s = time.monotonic() - began
     after = server.pss_kib() / 1024
     return {
@@ -68,7 +68,7 @@ def file(server: AudioServer, speech: Sequence[Recording], seconds: float, folde
 
 
 @contextmanager
-def _watched(server: AudioServer) -> Generator[list[float]]:
+def _watch(server: AudioServer) -> Generator[list[float]]:
     """Its memory in MiB, looked at twice a second meanwhile."""
     sizes_mib: list[float] = []
     over = threading.Event()
@@ -86,7 +86,7 @@ def _watched(server: AudioServer) -> Generator[list[float]]:
         watching.join()
 
 
-def _written(speech: Sequence[Recording], seconds: float, folder: Path) -> Path:
+def _write_speech(speech: Sequence[Recording], seconds: float, folder: Path) -> Path:
     """A FLAC file of so many seconds of speech, one recording after the other."""
     path = folder / f"{seconds:.0f}.flac"
     samples_left = int(seconds * RATE)
@@ -141,7 +141,7 @@ async def _open(stack: AsyncExitStack, server: AudioServer, count: int) -> list[
     """So many sessions that are ready."""
     sockets: list[ClientConnection] = []
     for _ in range(count):
-        socket = await stack.enter_async_context(opened(server.url))
+        socket = await stack.enter_async_context(open_session(server.url))
         answer = json.loads(await asyncio.wait_for(socket.recv(), PATIENCE_S))
         if answer["type"] != "ready":
             raise NotStarted(f"session {len(sockets) + 1} was not opened: {answer}")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from loadtests.bench.audio.speech import RATE, Recording, Track
-from loadtests.bench.audio.words import TimedWord, timed
+from loadtests.bench.audio.words import TimedWord, timed_words
 
 Span = tuple[float, float]
 BEAM = 5
@@ -42,24 +42,26 @@ class References:
     def __init__(self, model: Path, cache: Path) -> None:
         self._folder = model
         self._path = cache / f"reference-{_fingerprint(model)}.json"
-        self._known: dict[str, Any] = json.loads(self._path.read_text()) if self._path.exists() else {}
+        self._entries: dict[str, Any] = json.loads(self._path.read_text()) if self._path.exists() else {}
         self._model: Any = None
 
     def learn(self, recordings: Iterable[Recording]) -> None:
         """Decodes those that are new, and keeps what is found."""
-        new = [one for one in recordings if _key(one) not in self._known]
+        new = [one for one in recordings if _key(one) not in self._entries]
         if not new:
             return
         print(f"decoding {len(new)} recordings as whole files (once) ...", flush=True)
         for recording in new:
-            self._known[_key(recording)] = self._decode(recording)
+            self._entries[_key(recording)] = self._decode(recording)
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.write_text(json.dumps(self._known))
+        self._path.write_text(json.dumps(self._entries))
 
     def of(self, recording: Recording) -> Reference:
         self.learn([recording])
-        entry = self._known[_key(recording)]
-        return Reference(entry["text"], timed(map(tuple, entry["words"])), [tuple(span) for span in entry["spans"]])
+        entry = self._entries[_key(recording)]
+        return Reference(
+            entry["text"], timed_words(map(tuple, entry["words"])), [tuple(span) for span in entry["spans"]]
+        )
 
     def of_track(self, track: Track) -> Reference:
         """Of its recordings, in its own time."""
@@ -80,11 +82,11 @@ class References:
         if self._model is None:
             self._model = WhisperModel(str(self._folder), device="cpu", compute_type="int8", local_files_only=True)
         plain, _ = self._model.transcribe(recording.samples, language="en", beam_size=BEAM)
-        aligned, _ = self._model.transcribe(recording.samples, language="en", beam_size=BEAM, word_timestamps=True)
+        segments, _ = self._model.transcribe(recording.samples, language="en", beam_size=BEAM, word_timestamps=True)
         exact = VadOptions(threshold=0.5, min_speech_duration_ms=0, min_silence_duration_ms=100, speech_pad_ms=0)
         return {
             "text": "".join(segment.text for segment in plain).strip(),
-            "words": [(word.word, float(word.end)) for segment in aligned for word in segment.words or []],
+            "words": [(word.word, float(word.end)) for segment in segments for word in segment.words or []],
             "spans": [
                 (span["start"] / RATE, span["end"] / RATE) for span in get_speech_timestamps(recording.samples, exact)
             ],

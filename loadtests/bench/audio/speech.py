@@ -60,11 +60,11 @@ def read(folder: Path) -> list[Recording]:
 
 def some(recordings: Sequence[Recording], of_each_kind: int) -> list[Recording]:
     """A few of each kind, the short ones of many voices first."""
-    mixed = random.Random(SEED).sample(list(recordings), len(recordings))
+    shuffle = random.Random(SEED).sample(list(recordings), len(recordings))
     return [
         recording
         for kind in KINDS
-        for recording in sorted((one for one in mixed if one.kind == kind), key=lambda one: one.seconds > LONGEST_S)[
+        for recording in sorted((one for one in shuffle if one.kind == kind), key=lambda one: one.seconds > LONGEST_S)[
             :of_each_kind
         ]
     ]

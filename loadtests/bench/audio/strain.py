@@ -16,7 +16,7 @@ from loadtests.bench.audio.rig import AudioRig
 from loadtests.bench.audio.server import AudioServer
 from loadtests.bench.audio.speech import Track, tracks
 from loadtests.bench.audio.words import WordTally, summary
-from loadtests.bench.harness.processes import CLIENT_CORE, ROOT, pinned
+from loadtests.bench.harness.processes import CLIENT_CORE, ROOT, on_core
 from loadtests.bench.harness.records import Figures
 
 GOOD = 3
@@ -25,7 +25,7 @@ TOO_MANY = 40
 """Sessions after which an overload gives up to find a limit."""
 
 
-def attacked(rig: AudioRig) -> Figures:
+def under_attack(rig: AudioRig) -> Figures:
     """Three good sessions alone and beside a hostile one, in turn: how much later their words are stable."""
     alone: list[float] = []
     beside: list[float] = []
@@ -35,7 +35,7 @@ def attacked(rig: AudioRig) -> Figures:
             alone.append(speaking(rig, server, GOOD, rig.plan.attack_s)["stable_s"]["p90"])
             calm = rig.foreign_cores
             command = [sys.executable, "-m", "loadtests.bench.audio.hostile", server.url, str(rig.plan.attack_s)]
-            with subprocess.Popen(pinned(CLIENT_CORE, command), cwd=ROOT, stdout=subprocess.PIPE) as hostile:
+            with subprocess.Popen(on_core(CLIENT_CORE, command), cwd=ROOT, stdout=subprocess.PIPE) as hostile:
                 beside.append(speaking(rig, server, GOOD, rig.plan.attack_s)["stable_s"]["p90"])
                 output, _ = hostile.communicate(timeout=rig.plan.attack_s + TRY_S + ENDING_S + 10)
             report = json.loads(output)
@@ -57,16 +57,16 @@ def overload(rig: AudioRig) -> Figures:
         with rig.watching(server):
             sessions = asyncio.run(_pile_up(server, spoken_tracks))
         refusals = [one.refused_s for _, one in sessions if one.refused_s is not None]
-        admitted = [(track, one) for track, one in sessions if one.refused_s is None]
-    for _, one in admitted:
+        sessions_in = [(track, one) for track, one in sessions if one.refused_s is None]
+    for _, one in sessions_in:
         rig.note(one.faults)
     return {
-        "admitted": len(admitted),
+        "admitted": len(sessions_in),
         "refused": len(refusals),
         "refused_s": summary(refusals),
         "codes": sorted({code for _, one in sessions for code in one.refused_codes}),
         "server_core": rig.server_core,
-        **_heard(rig, admitted),
+        **_figures_of(rig, sessions_in),
     }
 
 
@@ -76,27 +76,27 @@ async def _pile_up(server: AudioServer, all_tracks: list[Track]) -> list[tuple[T
     for track in all_tracks:
         tasks.append((track, asyncio.create_task(speak(server.url, track.samples))))
         await asyncio.sleep(STAGGER_S)
-        refused = sum(task.done() and task.result().refused_s is not None for _, task in tasks)
-        if refused * 2 >= len(tasks):
+        refusals = sum(task.done() and task.result().refused_s is not None for _, task in tasks)
+        if refusals * 2 >= len(tasks):
             break
     return [(track, await task) for track, task in tasks]
 
 
-def _heard(rig: AudioRig, admitted: list[tuple[Track, SpokenSession]]) -> dict[str, Any]:
-    delays = of_sessions([one for _, one in admitted], [rig.references.of_track(track) for track, _ in admitted])
+def _figures_of(rig: AudioRig, sessions_in: list[tuple[Track, SpokenSession]]) -> dict[str, Any]:
+    delays = of_sessions([one for _, one in sessions_in], [rig.references.of_track(track) for track, _ in sessions_in])
     words = WordTally()
-    for track, one in admitted:
+    for track, one in sessions_in:
         words.count(" ".join(recording.text for _, recording in track.parts), one.text)
-    gaps_s = sum(end - start for _, one in admitted for start, end in one.gaps_s)
+    gaps_s = sum(end - start for _, one in sessions_in for start, end in one.gaps_s)
     return {
         **delays.figures(),
         "words_wrong": words.rate,
         "gap_s": gaps_s,
-        "late_s": max(s.late_s for _, s in admitted),
+        "late_s": max(s.late_s for _, s in sessions_in),
     }
 
 
-def uploaded(rig: AudioRig) -> Figures:
+def upload(rig: AudioRig) -> Figures:
     """A file of an hour: its time, and what it leaves in memory."""
     with rig.serving() as server:
         return memory.file(server, rig.speech, rig.plan.file_s, rig.place.folder)

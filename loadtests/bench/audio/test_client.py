@@ -8,7 +8,7 @@ from loadtests.bench.audio.client import SpokenSession
 from loadtests.bench.audio.delays import of_sessions
 from loadtests.bench.audio.reference import Reference
 from loadtests.bench.audio.whisper_live import ShownText
-from loadtests.bench.audio.words import TimedWord, timed
+from loadtests.bench.audio.words import TimedWord, timed_words
 
 
 def partial(text: str, stable: str = "", segment: int = 0, start: float = 0.5) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def test_delays_count_from_the_speech_and_from_the_ends_of_words() -> None:
         (3.0, final("Ask not what", end=2.2)),
         (3.1, DONE),
     )
-    words = timed([("Ask", 1.25), ("not", 1.5), ("what", 2.0)])
+    words = timed_words([("Ask", 1.25), ("not", 1.5), ("what", 2.0)])
     late = of_sessions([one], [Reference("", words, [(1.0, 1.5), (1.6, 2.0), (5.0, 6.0)])])
     assert late.first_s == pytest.approx([0.6])
     assert late.stable_s == pytest.approx([0.75, 1.5, 1.0])
@@ -91,7 +91,9 @@ def test_speech_that_goes_on_where_a_segment_was_cut_ended_there() -> None:
 
 def test_whisper_lives_text_is_what_it_completed_and_what_may_change() -> None:
     def message(*segments: tuple[float, str, bool]) -> dict[str, Any]:
-        return {"segments": [{"start": f"{at:.3f}", "text": text, "completed": done} for at, text, done in segments]}
+        return {
+            "segments": [{"start": f"{at:.3f}", "text": text, "completed": is_final} for at, text, is_final in segments]
+        }
 
     client = ShownText()
     client.hear({"message": "SERVER_READY"}, 0.1)

@@ -11,8 +11,8 @@ from loadtests.bench.audio.words import (
     for_good,
     normalise,
     quantile,
-    settled,
-    timed,
+    settle_times,
+    timed_words,
 )
 
 
@@ -91,7 +91,11 @@ def test_a_tally_sums_errors_and_words_over_texts() -> None:
 
 
 def test_a_written_word_may_be_two_or_none() -> None:
-    assert timed([("Twenty-first", 1.0), ("—", 2.0), ("rose.", 3.0)]) == [("twenty", 1), ("first", 1), ("rose", 3)]
+    assert timed_words([("Twenty-first", 1.0), ("—", 2.0), ("rose.", 3.0)]) == [
+        ("twenty", 1),
+        ("first", 1),
+        ("rose", 3),
+    ]
 
 
 FINAL = TimedWord("Ask not what your country.", 9.0)
@@ -112,7 +116,7 @@ FINAL = TimedWord("Ask not what your country.", 9.0)
 def test_a_word_is_settled_when_a_stable_prefix_has_it_or_by_the_final(
     stable: list[tuple[str, float]], times: list[float]
 ) -> None:
-    result = settled([TimedWord(*one) for one in stable], FINAL)
+    result = settle_times([TimedWord(*one) for one in stable], FINAL)
     assert [word for word, _ in result] == normalise(FINAL.word)
     assert [at_s for _, at_s in result] == times
 
@@ -137,16 +141,16 @@ def test_a_word_is_there_for_good_since_it_was_shown_without_a_break(
 
 def test_delays_are_those_of_the_words_that_were_heard_right() -> None:
     reference = [TimedWord("ask", 1.0), TimedWord("not", 1.5), TimedWord("what", 2.0), TimedWord("what", 3.0)]
-    heard = [
+    transcript = [
         TimedWord("ask", 1.25),
         TimedWord("nod", 2.0),
         TimedWord("what", 2.5),
         TimedWord("what", 3.75),
         TimedWord("else", 4.0),
     ]
-    assert delays(heard, reference) == [(0.25, 1.0), (0.5, 2.0), (0.75, 3.0)]
-    assert delays(heard, reference, missing_s=10.0) == [(0.25, 1.0), (8.5, 1.5), (0.5, 2.0), (0.75, 3.0)]
-    assert delays([], reference) == delays(heard, []) == []
+    assert delays(transcript, reference) == [(0.25, 1.0), (0.5, 2.0), (0.75, 3.0)]
+    assert delays(transcript, reference, missing_s=10.0) == [(0.25, 1.0), (8.5, 1.5), (0.5, 2.0), (0.75, 3.0)]
+    assert delays([], reference) == delays(transcript, []) == []
 
 
 @pytest.mark.parametrize(

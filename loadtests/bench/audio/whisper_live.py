@@ -51,7 +51,7 @@ class ShownText:
     late_s: float = 0.0
     received_bytes: int = 0
     faults: dict[str, int] = field(default_factory=dict[str, int])
-    _completed: dict[float, str] = field(default_factory=dict[float, str])
+    _final_texts: dict[float, str] = field(default_factory=dict[float, str])
 
     @property
     def text(self) -> str:
@@ -64,10 +64,10 @@ class ShownText:
             return
         for segment in segments:
             if segment["completed"]:
-                self._completed[float(segment["start"])] = segment["text"]
+                self._final_texts[float(segment["start"])] = segment["text"]
         open_texts = [segment["text"] for segment in segments if not segment["completed"]]
         text = " ".join(
-            text.strip() for text in [*(self._completed[at] for at in sorted(self._completed)), *open_texts]
+            text.strip() for text in [*(self._final_texts[at] for at in sorted(self._final_texts)), *open_texts]
         )
         if text != self.text:
             self.texts.append(TimedWord(text, at_s))

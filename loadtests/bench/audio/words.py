@@ -79,12 +79,12 @@ def align(one: Sequence[str], other: Sequence[str], *, so_far: bool = False) -> 
     return pairs[::-1]
 
 
-def timed(words: Iterable[tuple[str, float]]) -> list[TimedWord]:
+def timed_words(words: Iterable[tuple[str, float]]) -> list[TimedWord]:
     """Words as they are written, with their times, as they are compared: one of them may be two, or none."""
     return [TimedWord(word, at_s) for text, at_s in words for word in normalise(text)]
 
 
-def settled(stable: Iterable[TimedWord], final: TimedWord) -> list[TimedWord]:
+def settle_times(stable: Iterable[TimedWord], final: TimedWord) -> list[TimedWord]:
     """Each word of a final, with the time when it was in a stable prefix first, or else of the final.
 
     `stable` holds the prefixes in the order they came, each with its time; `final` the text that followed.
@@ -121,14 +121,14 @@ def for_good(texts: Sequence[TimedWord]) -> list[TimedWord]:
 
 
 def delays(
-    heard: Sequence[TimedWord], reference: Sequence[TimedWord], *, missing_s: float | None = None
+    transcript: Sequence[TimedWord], reference: Sequence[TimedWord], *, missing_s: float | None = None
 ) -> list[WordDelay]:
     """From the end of each word of the reference until it was there.
 
     Words heard wrong have none; with `missing_s`, they are there at that time.
     """
-    pairs = dict(align([word for word, _ in reference], [word for word, _ in heard]))
-    times = [(heard[pairs[i]].at_s if i in pairs else missing_s, end_s) for i, (_, end_s) in enumerate(reference)]
+    pairs = dict(align([word for word, _ in reference], [word for word, _ in transcript]))
+    times = [(transcript[pairs[i]].at_s if i in pairs else missing_s, end_s) for i, (_, end_s) in enumerate(reference)]
     return [WordDelay(at_s - end_s, end_s) for at_s, end_s in times if at_s is not None]
 
 

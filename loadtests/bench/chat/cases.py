@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from loadtests.bench.chat.servers import TARGETS, ChatTarget, Ports, server
 from loadtests.bench.harness import machine
-from loadtests.bench.harness.processes import CLIENT_CORE, pinned
+from loadtests.bench.harness.processes import CLIENT_CORE, on_core
 from loadtests.bench.harness.records import Figures
 from loadtests.bench.native.build import tool
 
@@ -46,7 +46,7 @@ class ChatRig:
     def load(self, case: "ChatCase", pids: list[int], drain_s: float) -> Figures:
         """Run the load client once, and read the server's CPU clock at both ends of what it measures."""
         command = [str(tool("load")), *self._options(case, self.ports.server if pids else self.ports.upstream, drain_s)]
-        with subprocess.Popen(pinned(CLIENT_CORE, command), stdout=subprocess.PIPE, text=True) as client:
+        with subprocess.Popen(on_core(CLIENT_CORE, command), stdout=subprocess.PIPE, text=True) as client:
             assert client.stdout is not None
             client.stdout.readline()
             before = self._clocks(pids)

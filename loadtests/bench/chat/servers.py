@@ -15,7 +15,7 @@ from pathlib import Path
 
 from loadtests.bench.harness import machine, peers
 from loadtests.bench.harness.peers import Environment
-from loadtests.bench.harness.processes import CLIENT_CORE, ROOT, SERVER_CORE, await_ready, pinned, process, search_path
+from loadtests.bench.harness.processes import CLIENT_CORE, ROOT, SERVER_CORE, await_ready, on_core, process, search_path
 from loadtests.bench.native.build import tool
 
 HERE = Path(__file__).parent
@@ -83,7 +83,7 @@ class Ports:
 @contextlib.contextmanager
 def upstream(port: int) -> Generator[int]:
     """Runs the fake upstream on the client's core; yields its pid."""
-    with process(pinned(CLIENT_CORE, [str(tool("llm")), str(port)]), Path(tempfile.gettempdir()), {}) as child:
+    with process(on_core(CLIENT_CORE, [str(tool("llm")), str(port)]), Path(tempfile.gettempdir()), {}) as child:
         await_ready(child, port, "/v1/models")
         yield child.pid
 
@@ -96,7 +96,7 @@ def server(target: ChatTarget, ports: Ports, settings: dict[str, str]) -> Genera
         return
     with tempfile.TemporaryDirectory(prefix="trilane-bench-") as folder:
         command, env = _command(target, ports, Path(folder), settings)
-        with process(pinned(SERVER_CORE, command), Path(folder), env) as child:
+        with process(on_core(SERVER_CORE, command), Path(folder), env) as child:
             await_ready(child, ports.server, target.ready, target.start_s)
             yield machine.tree(child.pid)
 

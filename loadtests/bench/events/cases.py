@@ -75,7 +75,7 @@ class EventsRig:
 
     def publish(self, client: Fan, rate: float, seconds: float, batch: int = 1) -> Figures:
         """Events at a steady pace, and what became of them."""
-        figures = _delivered(client.ask("publish", f"{rate:.2f}", max(5, round(rate * seconds)), batch))
+        figures = _figures_of(client.ask("publish", f"{rate:.2f}", max(5, round(rate * seconds)), batch))
         if not figures["deliveries"] and figures["missing"]:
             raise ClientFailed(
                 f"none of {figures['missing']:,} events arrived; publish errors: {figures['publish_errors']}"
@@ -83,7 +83,7 @@ class EventsRig:
         return figures
 
 
-def _delivered(answer: FanAnswer) -> Figures:
+def _figures_of(answer: FanAnswer) -> Figures:
     deliveries = answer["events"]
     return {
         "rate": answer["rate"],
@@ -108,16 +108,16 @@ def idle(rig: EventsRig) -> Figures:
         time.sleep(1)
         base, kib = machine.pss_kib(pids), dict[str, float]()
         with rig.readers(pids) as client:
-            opened, new, answer = 0, 0, FanAnswer()
+            open_count, new, answer = 0, 0, FanAnswer()
             for total in rig.plan.idle:
                 answer = client.ask("open", total)
-                new, opened = answer["live"] - opened, answer["live"]
+                new, open_count = answer["live"] - open_count, answer["live"]
                 client.ask("wait", 1)
-                kib[str(total)] = (machine.pss_kib(pids) - base) / max(opened, 1)
+                kib[str(total)] = (machine.pss_kib(pids) - base) / max(open_count, 1)
         return {
             "base_mib": base / 1024,
             "kib": kib,
-            "open": opened,
+            "open": open_count,
             "accepts_per_s": new / answer["seconds"],
             "us_per_accept": answer["server_s"] * 1e6 / max(new, 1),
         }
@@ -132,7 +132,7 @@ def fan_out(readers: int, fixed_rate: float) -> Callable[[EventsRig], Figures]:
             client.ask("open", readers)
             client.ask("wait", 0.5)
             rig.publish(client, fixed_rate, 0.5)
-            fixed = rig.publish(client, fixed_rate, plan.step_s * 1.5)
+            at_fixed_rate = rig.publish(client, fixed_rate, plan.step_s * 1.5)
             steps: list[Figures] = []
 
             def step(rate: float) -> bool:
@@ -140,12 +140,12 @@ def fan_out(readers: int, fixed_rate: float) -> Callable[[EventsRig], Figures]:
                 client.ask("wait", 0.2)
                 return keeps_up(steps[-1])
 
-            could = 0.8e6 / max(fixed["us_per_delivery"] * readers, 1)
+            could = 0.8e6 / max(at_fixed_rate["us_per_delivery"] * readers, 1)
             rig.best[name] = highest(step, rig.best.get(name) or could, within=plan.within, steps=plan.steps)
             in_time = [one for one in steps if keeps_up(one)]
             best = max(in_time, key=lambda one: one["deliveries_per_s"], default=None)
             return {
-                "fixed": fixed,
+                "fixed": at_fixed_rate,
                 "best": best,
                 "steps": [[s["rate"], s["delay_ms"]["p99"], s["missing"]] for s in steps],
             }
@@ -205,10 +205,10 @@ def publish(rig: EventsRig) -> Figures:
         client.ask("open", 1)
         rig.publish(client, 200, 0.5)
         figures["single"] = rig.publish(client, 200, plan.publish_s)
-        figures["single_top"] = _delivered(client.ask("publish", 0, 1000, 1))
+        figures["single_top"] = _figures_of(client.ask("publish", 0, 1000, 1))
         if rig.target.trilane:
             figures["batched"] = rig.publish(client, 15_000, plan.publish_s, BATCH)
-            figures["batched_top"] = _delivered(client.ask("publish", 0, round(15_000 * plan.publish_s), BATCH))
+            figures["batched_top"] = _figures_of(client.ask("publish", 0, round(15_000 * plan.publish_s), BATCH))
     return figures
 
 

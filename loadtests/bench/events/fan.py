@@ -12,7 +12,7 @@ from collections.abc import Generator
 from typing import Any
 
 from loadtests.bench.harness import machine
-from loadtests.bench.harness.processes import CLIENT_CORE, ClientFailed, pinned
+from loadtests.bench.harness.processes import CLIENT_CORE, ClientFailed, on_core
 from loadtests.bench.native.build import tool
 
 FanAnswer = dict[str, Any]
@@ -74,7 +74,7 @@ class Fan:
 def fan(options: dict[str, object], pids: list[int]) -> Generator[Fan]:
     """A client on its core; `options` are its own, a flag is True."""
     words = [part for name, value in options.items() for part in _option(name, value)]
-    command = pinned(CLIENT_CORE, [str(tool("fan")), *words])
+    command = on_core(CLIENT_CORE, [str(tool("fan")), *words])
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield Fan(process, pids)

@@ -69,9 +69,9 @@ def _streams(case: str) -> str:
 def _silence(record: Record) -> dict[str, str]:
     figures = record["figures"]
     rows = figures["rows"]
-    pinged = [row for row in rows if row["pings"]]
-    first, last = min(row["ping_min_s"] for row in pinged), max(row["ping_max_s"] for row in pinged)
-    core = sum(row["core"] for row in pinged) / len(pinged)
+    rows_with_pings = [row for row in rows if row["pings"]]
+    first, last = min(row["ping_min_s"] for row in rows_with_pings), max(row["ping_max_s"] for row in rows_with_pings)
+    core = sum(row["core"] for row in rows_with_pings) / len(rows_with_pings)
     minutes = f"{rows[-1]['after_s'] / 60:.0f}"
     return {
         f"memory of a stream after {minutes} minutes, KiB": rounded(rows[-1]["kib"]),

@@ -26,10 +26,10 @@ numbers = itertools.count(1)
 
 @app.get("/events")
 async def events(topic: str) -> EventSourceResponse:
-    return EventSourceResponse(received(topic))
+    return EventSourceResponse(queue_events(topic))
 
 
-async def received(topic: str) -> AsyncIterator[ServerSentEvent]:
+async def queue_events(topic: str) -> AsyncIterator[ServerSentEvent]:
     queue = Queue(MOST_UNREAD)
     readers[topic].add(queue)
     try:

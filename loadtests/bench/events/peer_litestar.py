@@ -22,13 +22,13 @@ numbers = itertools.count(1)
 
 @get("/events")
 async def events(channels: ChannelsPlugin, topic: str) -> ServerSentEvent:
-    async def received() -> AsyncIterator[ServerSentEventMessage]:
+    async def channel_events() -> AsyncIterator[ServerSentEventMessage]:
         async with channels.start_subscription([topic]) as subscriber:
             async for message in subscriber.iter_events():
                 number, _, data = message.partition(b" ")
                 yield ServerSentEventMessage(data, id=number.decode())
 
-    return ServerSentEvent(received())
+    return ServerSentEvent(channel_events())
 
 
 @post("/publish")

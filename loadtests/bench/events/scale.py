@@ -76,9 +76,9 @@ class Layout:
         print(f"{self.streams:,} streams, processes: {self.processes}", flush=True)
         with contextlib.ExitStack() as stack:
             watch = Watch([stack.enter_context(_process(rig, number)) for number in range(self.processes)])
-            opened = watch.open(self.each)
+            start_figures = watch.open(self.each)
             rows = watch.hold(rig.plan.seconds)
-            figures = {**opened, "wanted": self.each * self.processes, "reached": watch.publish(), "rows": rows}
+            figures = {**start_figures, "wanted": self.each * self.processes, "reached": watch.publish(), "rows": rows}
         rig.foreign_cores = max(client.foreign_cores for client in watch.clients)
         for name in [*scale_table.wrongs(figures), *(name for client in watch.clients for name in client.faults)]:
             rig.faults[name] = rig.faults.get(name, 0) + 1
@@ -124,15 +124,15 @@ class Watch:
             time.sleep(min(EVERY_S, start + seconds - began))
             core = (machine.cpu_ns(self.pids) - cpu) / 1e9 / (time.monotonic() - began)
             rows.append({"after_s": time.monotonic() - start, "core": core, **self._look()})
-            print(scale_table.seen(rows[-1]), flush=True)
+            print(scale_table.look_line(rows[-1]), flush=True)
         return rows
 
     def publish(self) -> int:
         """One event on the first process; how many streams it reaches."""
-        reached = self.clients[0].ask("publish", 1, 1, 1)["events"]
+        event_count = self.clients[0].ask("publish", 1, 1, 1)["events"]
         for _ in range(ARRIVAL_S if len(self.clients) > 1 else 0):
-            reached += sum(answer["events"] for answer in self._all("wait", 1))
-        return reached
+            event_count += sum(answer["events"] for answer in self._all("wait", 1))
+        return event_count
 
     def _look(self) -> dict[str, float]:
         """The streams now, and their pings since the last look."""

@@ -16,7 +16,7 @@ NOISE_KIB = 1024
 """What a process takes and gives back by itself is no creeping."""
 
 
-def seen(row: dict[str, float]) -> str:
+def look_line(row: dict[str, float]) -> str:
     """One line while a layout is watched."""
     pings = f"{row['pings']:,.0f} pings after {row['ping_min_s']:.2f} to {row['ping_max_s']:.2f} s of silence"
     return (
@@ -45,7 +45,7 @@ def render(records: list[Record], absent: dict[str, str]) -> str:
 def wrongs(figures: dict[str, Any]) -> list[str]:
     """Each thing that must not be, as a sentence."""
     rows = figures["rows"]
-    last, pinged = rows[-1], [row for row in rows if row["pings"]]
+    last, rows_with_pings = rows[-1], [row for row in rows if row["pings"]]
     wrong: list[str] = []
     if last["streams"] < figures["wanted"]:
         wrong.append(f"{last['streams']:,.0f} of {figures['wanted']:,} streams are left")
@@ -53,11 +53,13 @@ def wrongs(figures: dict[str, Any]) -> list[str]:
         wrong.append(f"the last event reached {figures['reached']:,} of {figures['wanted']:,}")
     if last["kib"] > GOAL_KIB:
         wrong.append(f"{last['kib']:.2f} KiB each, at most {GOAL_KIB:g} wanted")
-    settled = rows[len(rows) // 3]
-    more_kib = (last["kib"] - settled["kib"]) * last["streams"]
-    if last["kib"] > settled["kib"] * CREEP and more_kib > NOISE_KIB:
-        wrong.append(f"memory creeps: from {settled['kib']:.3f} to {last['kib']:.3f} KiB each")
-    if any(row["ping_min_s"] < PING_S[0] - SLACK_S or row["ping_max_s"] > PING_S[1] + SLACK_S for row in pinged):
+    reference = rows[len(rows) // 3]
+    more_kib = (last["kib"] - reference["kib"]) * last["streams"]
+    if last["kib"] > reference["kib"] * CREEP and more_kib > NOISE_KIB:
+        wrong.append(f"memory creeps: from {reference['kib']:.3f} to {last['kib']:.3f} KiB each")
+    if any(
+        row["ping_min_s"] < PING_S[0] - SLACK_S or row["ping_max_s"] > PING_S[1] + SLACK_S for row in rows_with_pings
+    ):
         wrong.append(f"pings outside of {PING_S[0]:g} to {PING_S[1]:g} s of silence")
     return wrong
 
@@ -68,18 +70,18 @@ def column(record: Record) -> dict[str, str]:
     rows = figures["rows"]
     third = max(1, len(rows) // 3)
     first, last = rows[1 : third + 1] or rows, rows[-third:]
-    pinged = [row for row in rows if row["pings"]] or rows
+    rows_with_pings = [row for row in rows if row["pings"]] or rows
     return {
         "processes before, MiB": f"{figures['base_mib']:.1f}",
         "open after, s": f"{figures['open_s']:.1f}",
         "KiB each, first look": f"{rows[0]['kib']:.2f}",
         "  last look": f"{rows[-1]['kib']:.2f}",
-        "server core, with pings": f"{mean(pinged, 'core'):.3f}",
+        "server core, with pings": f"{mean(rows_with_pings, 'core'):.3f}",
         "  first third, last third": f"{mean(first, 'core'):.3f}, {mean(last, 'core'):.3f}",
         "pings": f"{sum(row['pings'] for row in rows):,.0f}",
-        "  after s of silence, least": f"{min(row['ping_min_s'] for row in pinged):.2f}",
+        "  after s of silence, least": f"{min(row['ping_min_s'] for row in rows_with_pings):.2f}",
         "  median, first and last third": f"{mean(first, 'ping_p50_s'):.2f}, {mean(last, 'ping_p50_s'):.2f}",
-        "  most": f"{max(row['ping_max_s'] for row in pinged):.2f}",
+        "  most": f"{max(row['ping_max_s'] for row in rows_with_pings):.2f}",
         "last event reached": f"{figures['reached']:,}",
     }
 

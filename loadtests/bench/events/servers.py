@@ -17,7 +17,7 @@ from pathlib import Path
 
 from loadtests.bench.harness import machine, peers
 from loadtests.bench.harness.peers import Environment
-from loadtests.bench.harness.processes import ROOT, SERVER_CORE, await_ready, pinned, process, search_path
+from loadtests.bench.harness.processes import ROOT, SERVER_CORE, await_ready, on_core, process, search_path
 
 HOST = "127.0.0.1"
 NCHAN = "ngx_nchan_module.so"
@@ -91,7 +91,7 @@ TARGETS = {target.name: target for target in _KNOWN}
 def server(target: EventsTarget, port: int, folder: Path, settings: dict[str, str]) -> Generator[list[int]]:
     """The server on its core, its data in `folder`; yields the pids of its processes. Raises NotStarted."""
     command, env = _command(target, port, folder, settings)
-    with process(pinned(SERVER_CORE, command), folder, env) as child:
+    with process(on_core(SERVER_CORE, command), folder, env) as child:
         await_ready(child, port, "/readyz")
         yield machine.tree(child.pid)
 

@@ -34,7 +34,7 @@ class Gateway:
         self.hello = HELLO
         self.pieces = 1 << 20
         self.cursors: list[str] = []
-        self.kept: dict[int, bytes] = {}
+        self.events: dict[int, bytes] = {}
         self.readers: list[asyncio.StreamWriter] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -48,8 +48,8 @@ class Gateway:
             cursor = re.search(r"last-event-id: c(\d+)", head)
             self.cursors.append(cursor[0] if cursor else "")
             await self._write(writer, HEAD, self.chunk(self.hello))
-            for n, data in self.kept.items():
-                if n > (int(cursor[1]) if cursor else 0 if "earliest" in head else len(self.kept)):
+            for n, data in self.events.items():
+                if n > (int(cursor[1]) if cursor else 0 if "earliest" in head else len(self.events)):
                     await self._write(writer, self.chunk(frame(n, data)))
             self.readers.append(writer)
         writer.close()
@@ -58,7 +58,7 @@ class Gateway:
         for event in body if isinstance(body, list) else [body]:
             data = json.dumps(event["data"], separators=(",", ":")).encode()
             n = event["data"]["n"]
-            self.kept[n] = data
+            self.events[n] = data
             for index, writer in enumerate(self.readers):
                 for piece in self.frames(index, n, data):
                     await self._write(writer, self.chunk(piece))
@@ -109,8 +109,8 @@ async def client(gateway: Gateway) -> AsyncIterator[Client]:
     server = await asyncio.start_server(gateway.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     paths = {"path": "/?topic=a", "earliest": "/?topic=a&from=earliest", "publish-path": "/"}
-    known = {"port": str(port), **paths, "topic": "a", "slow": "1", "patience": "0.3"}
-    options = ["--hello", *(word for name, value in known.items() for word in (f"--{name}", value))]
+    arguments = {"port": str(port), **paths, "topic": "a", "slow": "1", "patience": "0.3"}
+    options = ["--hello", *(word for name, value in arguments.items() for word in (f"--{name}", value))]
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(tool("fan"), *options, stdin=pipe, stdout=pipe)
     yield Client(process)
@@ -131,8 +131,8 @@ async def test_every_event_is_counted_however_its_bytes_are_split(
     gateway: Gateway, client: Client, pieces: int
 ) -> None:
     gateway.pieces = pieces
-    opened = await client.ask("open 4")
-    assert (opened["live"], faults(opened)) == (4, {})
+    start = await client.ask("open 4")
+    assert (start["live"], faults(start)) == (4, {})
     answer = await client.ask("publish 0 20 5")
     assert (answer["events"], answer["expected"], answer["accepted"]) == (60, 60, 20)  # three that are not slow
     assert answer["delay_ms"]["n"] == 60
@@ -165,8 +165,8 @@ async def test_what_is_wrong_in_a_stream_is_counted(gateway: Gateway, client: Cl
     wrong, expected = WRONG[what]
     gateway.frames = lambda reader, n, data: wrong(reader, n, data) if reader else [frame(n, data)]
     await client.ask("open 4")
-    published = await client.ask("publish 0 3 1")
-    assert faults(published) == expected
+    answer = await client.ask("publish 0 3 1")
+    assert faults(answer) == expected
 
 
 async def test_a_stream_that_is_cut_is_counted(gateway: Gateway, client: Client) -> None:
@@ -207,7 +207,7 @@ async def test_a_reader_that_was_not_recovered_is_counted(gateway: Gateway, clie
     await client.ask("publish 0 4 1")
     await client.ask("drop")
     gateway.readers.clear()
-    gateway.kept.clear()
+    gateway.events.clear()
     gateway.hello = HELLO.replace(b"true", b"false")
     answer = await client.ask("return")
     assert faults(answer) == {"unrecovered": 2}
@@ -217,10 +217,10 @@ async def test_a_reader_that_was_not_recovered_is_counted(gateway: Gateway, clie
 async def test_a_slow_reader_gets_everything_once_it_reads_again(client: Client) -> None:
     await client.ask("open 2")
     await client.ask("stall")
-    stalled = await client.ask("publish 0 50 10")
-    assert (stalled["events"], stalled["slow_events"], stalled["expected"]) == (50, 0, 50)
-    resumed = await client.ask("resume")
-    assert (resumed["slow_events"], resumed["up"], faults(resumed)) == (50, 2, {})
+    before = await client.ask("publish 0 50 10")
+    assert (before["events"], before["slow_events"], before["expected"]) == (50, 0, 50)
+    after = await client.ask("resume")
+    assert (after["slow_events"], after["up"], faults(after)) == (50, 2, {})
 
 
 async def test_replays_are_timed_from_the_request_to_the_last_event(client: Client) -> None:

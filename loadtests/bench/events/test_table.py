@@ -57,10 +57,10 @@ def test_without_nchan_its_column_says_so_and_how_to_have_it() -> None:
 
 
 def test_faults_errors_and_other_work_are_told() -> None:
-    failed = record("trilane", 0, "storm", {}, error="did not start")
-    del failed["figures"]
+    failure = record("trilane", 0, "storm", {}, error="did not start")
+    del failure["figures"]
     noisy = record("trilane", 0, "idle", {"kib": {"10000": 4.0}}, faults={"lost": 2, "cut": 1}, foreign_cores=0.5)
-    text = TABLE.render([noisy, failed], {})
+    text = TABLE.render([noisy, failure], {})
     assert row(text, "events lost").split()[-2:] == ["3", "0"]
     assert "storm, trilane, round 1: did not start" in text
     assert "1 of 1 measurements shared the machine" in text

@@ -60,7 +60,7 @@ def _beside_direct(rig: ChatRig, streams: int, tokens: int) -> GrowthFigures:
     short = _answers(rig, streams, min(tokens, max(2, streams)))
     bare = replace(rig, target=TARGETS["direct"]).load(short, [], drain_s=0)
     with _serving(rig) as serving:
-        with serving.watched() as most_kib:
+        with serving.watch() as most_kib:
             first = whole = rig.load(load, serving.pids, DRAIN_S + tokens / TOKENS_PER_S)
         _note(rig, whole)
         if short != load:
@@ -95,12 +95,12 @@ class Serving:
     idle_core: float
 
     @contextlib.contextmanager
-    def watched(self) -> Generator[list[float]]:
+    def watch(self) -> Generator[list[float]]:
         """Yields a list with the most memory that it had until the end, in KiB."""
-        most, ended = [self.idle_kib], threading.Event()
+        most, end = [self.idle_kib], threading.Event()
 
         def look() -> None:
-            while not ended.wait(LOOK_S):
+            while not end.wait(LOOK_S):
                 most[0] = max(most[0], machine.pss_kib(self.pids))
 
         watcher = threading.Thread(target=look, name="memory")
@@ -108,7 +108,7 @@ class Serving:
         try:
             yield most
         finally:
-            ended.set()
+            end.set()
             watcher.join()
 
 

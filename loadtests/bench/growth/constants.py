@@ -16,7 +16,7 @@ IDLE, FEW, READERS, FULL, LOG_EVENTS = 10_000, 10, 1000, 8, 100_000
 def events(points: Points) -> EventsModel:
     """The events lane's constants. Raises NotMeasured."""
     quiet = points.of("events/idle")
-    idle_core = _known(quiet[0].figures.get("core") if quiet else None, "events/idle")
+    idle_core = _value_of(quiet[0].figures.get("core") if quiet else None, "events/idle")
     pings_per_s = _at(points, "events/idle", "pings_per_s", IDLE)
     few_us = _at(points, "events/readers", "us_per_event", FEW)
     many_us = _at(points, "events/readers", "us_per_event", READERS)
@@ -49,7 +49,9 @@ def chat(points: Points) -> ChatModel:
     token_core = (more_core - core - (more_starts - starts) * start_core) / (more_tokens - tokens)
     commit_core = core - idle_core - tokens * token_core - starts * start_core
     lone_core, followed_core = (_at(points, "chat/followers", "core", count) for count in (1, 100))
-    followed = _at(points, "chat/followers", "tokens_per_s", 100) - _at(points, "chat/followers", "tokens_per_s", 1)
+    follower_tokens = _at(points, "chat/followers", "tokens_per_s", 100) - _at(
+        points, "chat/followers", "tokens_per_s", 1
+    )
     return ChatModel(
         base_mib=runs("base_mib", 300),
         run_kib=runs("kib_per_run", 300),
@@ -58,7 +60,7 @@ def chat(points: Points) -> ChatModel:
         token_us=token_core * 1e6,
         commit_us=max(0.0, commit_core / commits(tokens) * 1e6),
         lone_core=lone_core,
-        follow_us=(followed_core - lone_core) / followed * 1e6,
+        follow_us=(followed_core - lone_core) / follower_tokens * 1e6,
     )
 
 
@@ -77,15 +79,15 @@ def audio(points: Points) -> AudioModel:
 def log(points: Points) -> LogModel:
     """The log lane's constants. Raises NotMeasured."""
 
-    def known(name: str) -> float:
+    def value_of(name: str) -> float:
         return _at(points, "log/events", name, LOG_EVENTS)
 
     return LogModel(
-        event_bytes=known("bytes_per_event"),
-        append_per_s=known("append_per_s"),
-        append_us=known("append_us"),
-        tail_us=known("tail_us"),
-        resume_us=known("resume_us"),
+        event_bytes=value_of("bytes_per_event"),
+        append_per_s=value_of("append_per_s"),
+        append_us=value_of("append_us"),
+        tail_us=value_of("tail_us"),
+        resume_us=value_of("resume_us"),
     )
 
 
@@ -93,10 +95,10 @@ LANES: dict[str, Callable[[Points], LaneModel]] = {"events": events, "chat": cha
 
 
 def _at(points: Points, series: str, name: str, load: int) -> float:
-    return _known(points.at(series, name, load), f"{name} of {series} at {load:,}")
+    return _value_of(points.at(series, name, load), f"{name} of {series} at {load:,}")
 
 
-def _known(value: float | None, what: str) -> float:
+def _value_of(value: float | None, what: str) -> float:
     if value is None:
         raise NotMeasured(f"{what} was not measured")
     return value

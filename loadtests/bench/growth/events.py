@@ -41,22 +41,22 @@ def idle(rig: EventsRig, plan: GrowthPlan, streams: int) -> GrowthFigures:
         time.sleep(1)
         base_kib, base_kernel_kib = machine.pss_kib(pids), _kernel_kib()
         with rig.readers(pids) as client:
-            opened = client.ask("open", streams)
+            start = client.ask("open", streams)
             client.ask("wait", 1)
             own_kib, kernel_kib = machine.pss_kib(pids) - base_kib, _kernel_kib() - base_kernel_kib
-            held = client.ask("wait", plan.ping_s * 1.1)
-            if held["live"] < streams:
-                raise ClientFailed(f"{held['live']:,} of {streams:,} streams are open")
+            silence = client.ask("wait", plan.ping_s * 1.1)
+            if silence["live"] < streams:
+                raise ClientFailed(f"{silence['live']:,} of {streams:,} streams are open")
     return {
         "base_mib": base_kib / 1024,
         "mib": (base_kib + own_kib) / 1024,
         "kib": own_kib / streams if streams >= KIB_FROM else None,
         # The client's ends of the connections are in this kernel too.
         "kernel_kib": kernel_kib / 2 / streams if streams >= KERNEL_FROM else None,
-        "core": held["server_s"] / held["wall_s"],
-        "pings_per_s": held["pings"] / held["wall_s"],
-        "accepts_per_s": streams / opened["seconds"],
-        "us_per_accept": opened["server_s"] * 1e6 / streams,
+        "core": silence["server_s"] / silence["wall_s"],
+        "pings_per_s": silence["pings"] / silence["wall_s"],
+        "accepts_per_s": streams / start["seconds"],
+        "us_per_accept": start["server_s"] * 1e6 / streams,
     }
 
 

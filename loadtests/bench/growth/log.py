@@ -26,7 +26,7 @@ from loadtests.bench.growth.cases import GrowthFigures, GrowthPlan, GrowthSeries
 from loadtests.bench.harness import machine
 from loadtests.bench.harness.event_log import TOKEN, event_log, loop_factory
 from loadtests.bench.harness.part import Cannot
-from loadtests.bench.harness.processes import ROOT, SERVER_CORE, ClientFailed, pinned
+from loadtests.bench.harness.processes import ROOT, SERVER_CORE, ClientFailed, on_core
 
 TOPIC_EVENTS = 1000
 BATCH = 10
@@ -70,7 +70,7 @@ def events(rig: LogRig, plan: GrowthPlan, count: int) -> GrowthFigures:
 def _in_its_process(count: int, folder: Path, seconds: float) -> GrowthFigures:
     """Measure in a process of its own, whose messages go to the terminal. Raises Cannot, ClientFailed."""
     words = ["-m", "loadtests.bench.growth.log", str(count), str(folder), f"{seconds:g}"]
-    command = pinned(SERVER_CORE, [sys.executable, *words])
+    command = on_core(SERVER_CORE, [sys.executable, *words])
     try:
         process = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, timeout=TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as err:
@@ -95,7 +95,7 @@ async def _measure(count: int, folder: Path, seconds: float) -> GrowthFigures:
     fill_s = time.perf_counter() - began
     size = _size(folder)
     topics = [f"t/{n}" for n in range(-(-count // TOPIC_EVENTS))]
-    held = min(count, TOPIC_EVENTS)
+    topic_events = min(count, TOPIC_EVENTS)
     rng = random.Random(SEED)
     began = time.perf_counter()
     async with event_log(folder / "log.db") as log:
@@ -106,8 +106,8 @@ async def _measure(count: int, folder: Path, seconds: float) -> GrowthFigures:
             "bytes_per_event": size / count,
             "open_ms": open_s * 1e3,
             "fill_per_s": count / fill_s,
-            "tail_us": await _median_us(lambda: log.read(rng.choice(topics), held - TAIL), seconds / 2),
-            "resume_us": await _median_us(lambda: log.read(rng.choice(topics), held - RESUMED), seconds / 2),
+            "tail_us": await _median_us(lambda: log.read(rng.choice(topics), topic_events - TAIL), seconds / 2),
+            "resume_us": await _median_us(lambda: log.read(rng.choice(topics), topic_events - RESUMED), seconds / 2),
             "append_us": await _median_us(_one_by_one(log), seconds / 2),
             **await _burst(log, seconds),
         }
@@ -145,10 +145,10 @@ async def _burst(log: EventLog, seconds: float) -> GrowthFigures:
 
     async def run(topic: str) -> None:
         nonlocal longest_s
-        while (sent := time.perf_counter()) < began + seconds:
+        while (sent_at := time.perf_counter()) < began + seconds:
             await log.append(Append(topic=topic, data=[TOKEN]), patient=True)
             now = time.perf_counter()
-            longest_s = max(longest_s, now - sent)
+            longest_s = max(longest_s, now - sent_at)
             slices[min(int((now - began) / SLICE_S), len(slices) - 1)] += 1
 
     await asyncio.gather(*(run(f"burst/{n}") for n in range(300)))

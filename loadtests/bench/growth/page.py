@@ -61,8 +61,8 @@ def _lane(name: str, points: Points) -> str:
 def _series(series: GrowthSeries, points: Points) -> list[str]:
     plots = [plot for plot in PLOTS if plot.series == series.key and plot.svg(points)]
     images = [f"![{plot.title}](results/{plot.file})" for plot in plots]
-    measured = [one for one in figures_of(series) if points.figure(series.key, one.name)]
-    sentences = [f"- {one.label} {words(one, series, points)}" for one in measured]
+    figures = [one for one in figures_of(series) if points.figure(series.key, one.name)]
+    sentences = [f"- {one.label} {words(one, series, points)}" for one in figures]
     return [f"**More {series.counts}**", *images, _markdown(cells(series, points)), "\n".join(sentences)]
 
 

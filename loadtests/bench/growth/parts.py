@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     own, rest = _own(argv)
     out = Path(own.out or (arguments.OUT if own.quick else POINTS.parent))
     words = ["--rounds", "1", *rest, "--out", str(out), *(["--quick"] if own.quick else [])]
-    there = set() if own.again else measured(out / POINTS.name, own.quick)
+    there = set() if own.again else cases_of(out / POINTS.name, own.quick)
     parts = [part(name, own.quick, there) for name in own.parts]
     parts = [one for one in parts if isinstance(one, LeftOut) or one.cases]
     code = rounds.main(parts, words) if parts else 0
@@ -69,7 +69,7 @@ def part(name: str, quick: bool, there: set[str]) -> Part | LeftOut:
     )
 
 
-def measured(path: Path, quick: bool) -> set[str]:
+def cases_of(path: Path, quick: bool) -> set[str]:
     """The cases that have figures from this commit and machine, as thorough as is asked for."""
     if not path.exists():
         return set()

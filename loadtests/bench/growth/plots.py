@@ -34,8 +34,8 @@ class GrowthPlot:
 
     def svg(self, points: Points) -> str:
         """The plot; empty where nothing was measured."""
-        measured = [self._measured(points, *line, colour) for colour, line in enumerate(self.lines)]
-        lines = [line for line in [self._predicted(points), *measured] if line.points]
+        solid_lines = [self._measured(points, *line, colour) for colour, line in enumerate(self.lines)]
+        lines = [line for line in [self._predicted(points), *solid_lines] if line.points]
         if not [line for line in lines if not line.dashed]:
             return ""
         x, y = (Axis(label, log=not self.linear) for label in (self.x, self.y))

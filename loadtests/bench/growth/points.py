@@ -44,9 +44,9 @@ class GrowthPoint:
 class Points:
     """The points that count, by series and load."""
 
-    def __init__(self, recorded: Sequence[Record]) -> None:
+    def __init__(self, rows: Sequence[Record]) -> None:
         by_place: dict[tuple[str, int], list[Record]] = {}
-        for record in sorted(records.calmest(recorded), key=lambda record: record["time"]):
+        for record in sorted(records.calmest(rows), key=lambda record: record["time"]):
             by_place.setdefault(_place(record), []).append(record)
         self._all = [_point(place, which) for place, which in sorted(by_place.items())]
 

@@ -42,9 +42,9 @@ def fit(points: Sequence[LoadValue]) -> PowerLaw | None:
     x_mean, y_mean = math.fsum(xs) / len(xs), math.fsum(ys) / len(ys)
     across = math.fsum((x - x_mean) ** 2 for x in xs)
     slope = math.fsum((x - x_mean) * (y - y_mean) for x, y in zip(xs, ys, strict=True)) / across
-    missed = math.fsum((y - y_mean - slope * (x - x_mean)) ** 2 for x, y in zip(xs, ys, strict=True))
+    residual = math.fsum((y - y_mean - slope * (x - x_mean)) ** 2 for x, y in zip(xs, ys, strict=True))
     spread = math.fsum((y - y_mean) ** 2 for y in ys)
-    return PowerLaw(slope, math.exp(y_mean - slope * x_mean), 1 - missed / spread if spread > 0 else 1.0)
+    return PowerLaw(slope, math.exp(y_mean - slope * x_mean), 1 - residual / spread if spread > 0 else 1.0)
 
 
 def flat_from(points: Sequence[LoadValue]) -> int | None:

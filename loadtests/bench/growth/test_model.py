@@ -65,12 +65,12 @@ def test_commits_never_come_closer_than_the_writer_lingers() -> None:
 
 
 def test_what_is_carried_fills_one_core_and_no_more() -> None:
-    carried = CHAT.carried(1e6, 100)
-    assert 0 < carried < 1e6
-    assert CHAT.core(carried, carried / 100) == pytest.approx(1)
+    tokens_per_s = CHAT.carried(1e6, 100)
+    assert 0 < tokens_per_s < 1e6
+    assert CHAT.core(tokens_per_s, tokens_per_s / 100) == pytest.approx(1)
 
 
-def measured() -> list[Any]:
+def model_records() -> list[Any]:
     """What a machine would measure on which the model is right."""
     idle = [
         record(
@@ -90,17 +90,17 @@ def measured() -> list[Any]:
         record("events/readers", count, us_per_event=EVENTS.event_cost_us(count), bytes_per_delivery=239)
         for count in (1, 10, 1000, 5000)
     ]
-    relayed = [record("events/relayed", count, us_per_event=600 + 10 * count) for count in (1, 10)]
-    return [*idle, *readers, *relayed, *_chats()]
+    remote_readers = [record("events/relayed", count, us_per_event=600 + 10 * count) for count in (1, 10)]
+    return [*idle, *readers, *remote_readers, *_chats()]
 
 
 def _chats() -> list[Any]:
     def answers(series: str, load: int, count: int, tokens: int) -> Any:
-        carried = CHAT.carried(50 * count, tokens)
+        tokens_per_s = CHAT.carried(50 * count, tokens)
         figures = {
-            "tokens_per_s": carried,
-            "starts_per_s": carried / tokens,
-            "core": CHAT.core(carried, carried / tokens),
+            "tokens_per_s": tokens_per_s,
+            "starts_per_s": tokens_per_s / tokens,
+            "core": CHAT.core(tokens_per_s, tokens_per_s / tokens),
         }
         same = {"idle_core": 0.01, "base_mib": 65, "mib": CHAT.mib(count), "kib_per_run": 60}
         return {**record(series, load), "figures": {**figures, **same}}
@@ -115,30 +115,30 @@ def _chats() -> list[Any]:
 
 
 def test_constants_are_read_off_the_points_that_the_model_made() -> None:
-    events = read_off.events(Points(measured()))
+    events = read_off.events(Points(model_records()))
     assert events.delivery_us == pytest.approx(10)
     assert events.event_us == pytest.approx(1000)
     assert events.relay_us == pytest.approx(600)
     assert events.ping_us == pytest.approx(40, rel=0.01)  # one stream's pings are taken for none
-    chat = read_off.chat(Points(measured()))
+    chat = read_off.chat(Points(model_records()))
     assert chat.follow_us == pytest.approx(12)
     assert chat.start_us == pytest.approx(900, rel=0.1)  # the commits of two loads are taken for equal
     assert chat.token_us == pytest.approx(40, rel=0.1)
 
 
 def test_on_points_that_the_model_made_it_is_nowhere_wrong() -> None:
-    assert wrong(Points(measured())) == []
+    assert wrong(Points(model_records())) == []
 
 
 def test_a_point_that_is_off_is_named_with_both_values() -> None:
     off = record("events/readers", 5000, run="2", us_per_event=100_000)
-    (sentence,) = wrong(Points([*measured(), off]))
+    (sentence,) = wrong(Points([*model_records(), off]))
     assert sentence.startswith("events/readers at 5,000: CPU per event, µs is 100,000, the model says 51,000 (-49 %)")
 
 
 def test_where_a_law_claims_nothing_it_is_not_wrong() -> None:
     off = record("events/idle", 1, run="2", core=0.01, pings_per_s=0, mib=50, us_per_accept=5000)
-    points = Points([*measured(), off])
+    points = Points([*model_records(), off])
     assert wrong(points) == []
     row = next(row for row in errors(EVENTS, points)[0] if row[0].startswith("CPU per accept"))
     assert row[1] == "150 (-97 %, no claim)"
@@ -152,7 +152,7 @@ def test_each_constant_says_what_it_is_how_much_and_whence() -> None:
 
 
 def test_a_lane_without_points_is_said_to_have_none() -> None:
-    models, lacking = lanes(Points(measured()))
+    models, lacking = lanes(Points(model_records()))
     assert list(models) == ["events", "chat"]
     assert lacking[0].startswith("audio: cores of audio/sessions at 8 was not measured")
     with pytest.raises(NotMeasured, match="events/idle"):

@@ -7,7 +7,7 @@ import pytest
 
 from loadtests.bench.growth.page import PAGE, files, summary
 from loadtests.bench.growth.points import Points
-from loadtests.bench.growth.test_model import measured
+from loadtests.bench.growth.test_model import model_records
 from loadtests.bench.report.pages import check
 
 EMPTY = "before\n<!-- figures: growth-{} -->\n<!-- /figures -->\nafter\n"
@@ -17,7 +17,7 @@ EMPTY = "before\n<!-- figures: growth-{} -->\n<!-- /figures -->\nafter\n"
 def results(tmp_path: Path) -> Path:
     path = tmp_path / "results" / "growth.jsonl"
     path.parent.mkdir()
-    path.write_text("".join(json.dumps(record) + "\n" for record in measured()))
+    path.write_text("".join(json.dumps(record) + "\n" for record in model_records()))
     return path
 
 
@@ -82,7 +82,7 @@ def test_the_page_names_every_block_once() -> None:
 
 
 def test_the_terminal_sees_the_model_and_the_needs() -> None:
-    text = summary(Points(measured()))
+    text = summary(Points(model_records()))
     assert "CPU per event, µs = event + readers x delivery" in text
     assert "(4) 100,000 runs" in text
     assert "no model of audio" in text

@@ -76,11 +76,11 @@ def test_runs_and_followers_are_carried_whole(monkeypatch: pytest.MonkeyPatch) -
     port = two_free_ports()
     with upstream(port + 1) as pid:
         rig = ChatRig(TARGETS["trilane"], Ports(port, port + 1), {}, SHORT, pid, RequestNumbers())
-        carried = runs(rig, SHORT, 2)
-        followed = followers(rig, SHORT, 3)
-    assert carried["carried"] == pytest.approx(1, rel=0.15)
-    assert (carried["added_p50_ms"] or -1) > 0
-    assert followed["tokens_per_s"] == pytest.approx(150, rel=0.15)
+        run_figures = runs(rig, SHORT, 2)
+        follower_figures = followers(rig, SHORT, 3)
+    assert run_figures["carried"] == pytest.approx(1, rel=0.15)
+    assert (run_figures["added_p50_ms"] or -1) > 0
+    assert follower_figures["tokens_per_s"] == pytest.approx(150, rel=0.15)
     assert not rig.faults
 
 
@@ -105,14 +105,14 @@ def test_what_is_known_is_not_measured_again(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(parts.machine, "describe", lambda: {"cpu": "made up", "cores": 2})
     results = tmp_path / "growth.jsonl"
     current = [record("log/events", 1000), record("log/events", 10**4, quick=True)]
-    failed = {**record("log/events", 10**5), "error": "did not start"}
-    del failed["figures"]
+    failure = {**record("log/events", 10**5), "error": "did not start"}
+    del failure["figures"]
     elsewhere = {**record("log/events", 10**6), "versions": {"commit": "older"}}
-    results.write_text("".join(json.dumps(one) + "\n" for one in [*current, failed, elsewhere]))
-    part = parts.part("log", QUICK.quick, parts.measured(results, quick=True))
+    results.write_text("".join(json.dumps(one) + "\n" for one in [*current, failure, elsewhere]))
+    part = parts.part("log", QUICK.quick, parts.cases_of(results, quick=True))
     assert not isinstance(part, LeftOut)
     assert [case.name for case in part.cases] == ["events-100000"]
-    part = parts.part("log", False, parts.measured(results, quick=False))
+    part = parts.part("log", False, parts.cases_of(results, quick=False))
     assert not isinstance(part, LeftOut)
     assert [case.name for case in part.cases] == [f"events-{10**n}" for n in (4, 5, 6, 7)]
 

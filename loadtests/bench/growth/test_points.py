@@ -54,9 +54,9 @@ def test_a_figure_that_is_not_known_has_no_point() -> None:
 
 
 def test_what_failed_is_no_point() -> None:
-    failed = record("events/idle", 1)
-    del failed["figures"]
-    assert len(Points([{**failed, "error": "did not start"}])) == 0
+    failure = record("events/idle", 1)
+    del failure["figures"]
+    assert len(Points([{**failure, "error": "did not start"}])) == 0
 
 
 def test_without_a_file_there_are_no_points(tmp_path: Path) -> None:

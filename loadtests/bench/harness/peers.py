@@ -35,7 +35,7 @@ class Environment(abc.ABC):
     """Packages that a peer needs and Trilane does not."""
 
     name: str
-    shown: tuple[str, ...]
+    packages: tuple[str, ...]
     """The packages that are measured."""
     takes: str
     """The space and time that it takes to make, for people."""
@@ -82,8 +82,8 @@ class PythonEnvironment(Environment):
 
     @property
     def versions(self) -> dict[str, str]:
-        pinned = dict(re.findall(r"(?m)^([\w.-]+)==(\S+)", self.lock.read_text()))
-        return {name: pinned[name] for name in self.shown}
+        pinned_versions = dict(re.findall(r"(?m)^([\w.-]+)==(\S+)", self.lock.read_text()))
+        return {name: pinned_versions[name] for name in self.packages}
 
     def python(self, cache: Path = CACHE) -> str:
         """The path of its Python. Raises NotStarted."""
@@ -105,8 +105,8 @@ class NodeEnvironment(Environment):
 
     @property
     def versions(self) -> dict[str, str]:
-        pinned = dict(re.findall(r'"node_modules/([^"]+)": {\s*"version": "([^"]+)"', self.lock.read_text()))
-        return {name: pinned[name] for name in self.shown}
+        pinned_versions = dict(re.findall(r'"node_modules/([^"]+)": {\s*"version": "([^"]+)"', self.lock.read_text()))
+        return {name: pinned_versions[name] for name in self.packages}
 
     def steps(self, folder: Path) -> Iterator[list[str]]:
         shutil.copytree(self.lock.parent, folder)
@@ -139,13 +139,13 @@ def versions(environments: Iterable[Environment | None]) -> dict[str, str]:
 
 def node() -> str:
     """The path of Node: the virtual environment's own, else the machine's. Raises NotStarted."""
-    return _own("bin/node") or _found("node")
+    return _own("bin/node") or _program("node")
 
 
 def npm() -> list[str]:
     """The words that run npm. Raises NotStarted."""
     own = _own("lib/node_modules/npm/bin/npm-cli.js")
-    return [node(), own] if own else [_found("npm")]
+    return [node(), own] if own else [_program("npm")]
 
 
 def _own(path: str) -> str | None:
@@ -155,7 +155,7 @@ def _own(path: str) -> str | None:
     return str(file) if file and file.exists() else None
 
 
-def _found(program: str) -> str:
+def _program(program: str) -> str:
     path = shutil.which(program, path=search_path())
     if path is None:
         raise NotStarted(

@@ -31,7 +31,7 @@ class ClientFailed(Exception):
     """The load client ended or does not answer: what it measured is lost."""
 
 
-def pinned(core: int, command: list[str]) -> list[str]:
+def on_core(core: int, command: list[str]) -> list[str]:
     """The command on one core, where the machine has it and taskset is there."""
     if (os.cpu_count() or 1) <= core or shutil.which("taskset") is None:
         return command

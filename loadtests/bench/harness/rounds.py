@@ -55,19 +55,19 @@ def main(parts: Sequence[Part | LeftOut], argv: list[str]) -> int:
     left_out = [part for part in parts if isinstance(part, LeftOut)]
     left_out += [LeftOut(part.name, why) for part in there if (why := part.lacks(args))]
     measurable = [part for part in there if part.name not in [one.name for one in left_out]]
-    failed = [part.name for part in measurable if not _measured(part, args, argv)]
+    failures = [part.name for part in measurable if not _measure_part(part, args, argv)]
     for one in left_out:
         print(f"\n{one.name} was left out: {one.why}")
-    if failed:
-        print(f"\nnot as it must be: {', '.join(failed)}")
-    return 1 if failed or not measurable else 0
+    if failures:
+        print(f"\nnot as it must be: {', '.join(failures)}")
+    return 1 if failures or not measurable else 0
 
 
 def _stop(*_: object) -> None:
     raise SystemExit("stopped")  # through every `with`, so that no server outlives the benchmark
 
 
-def _measured(part: Part, args: argparse.Namespace, argv: list[str]) -> bool:
+def _measure_part(part: Part, args: argparse.Namespace, argv: list[str]) -> bool:
     """Measure one part and print its table; returns whether all of ours was as it must be."""
     run = Run(args, part.plans.chosen(args), args.port or part.port)
     _refuse_taken_ports(part, run)

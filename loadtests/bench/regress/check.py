@@ -46,7 +46,7 @@ class Group:
 
     name: str
     beside: str
-    opened: Callable[[int, Path], AbstractContextManager[Probe]]
+    open: Callable[[int, Path], AbstractContextManager[Probe]]
     times: int
 
 
@@ -98,7 +98,7 @@ def _failures(group: Group, committed: dict[str, Any], port: int) -> list[str]:
     failures: dict[str, str] = {}
     for _ in range(TRIES):
         try:
-            ratios = _measured(group, port)
+            ratios = _measure(group, port)
         except (NotStarted, ClientFailed) as err:
             failures = {group.name: f"{group.name}: not measured: {err}"}
             continue
@@ -119,10 +119,10 @@ def worse(name: str, ratios: Sequence[float], committed: dict[str, Any], beside:
     change = is_now / was["ratio"]
     verdict = f"{name}: {is_now:.3g} of {beside}, was {was['ratio']:.3g}"
     print(f"  {verdict} ({100 * (change - 1):+.0f} %)", flush=True)
-    allowed = TIMES_WORSE if name.partition(": ")[2].startswith(TIMES) else WORSE
-    if change <= allowed:
+    limit = TIMES_WORSE if name.partition(": ")[2].startswith(TIMES) else WORSE
+    if change <= limit:
         return ""
-    return f"{verdict}: {100 * (change - 1):.0f} % worse, {100 * (allowed - 1):.0f} % are allowed"
+    return f"{verdict}: {100 * (change - 1):.0f} % worse, {100 * (limit - 1):.0f} % are allowed"
 
 
 def lower_quartile(ratios: Sequence[float]) -> float:
@@ -137,12 +137,12 @@ def _write(groups: Sequence[Group], port: int) -> int:
         for group in groups:
             if why := _left_out(group):
                 raise SystemExit(f"{group.name} cannot be measured: {why}")
-            for name, measured in _measured(group, port).items():
-                passes.setdefault(name, []).append(lower_quartile(measured))
+            for name, new_ratios in _measure(group, port).items():
+                passes.setdefault(name, []).append(lower_quartile(new_ratios))
     partly = len(groups) < len(GROUPS) and COMMITTED.exists()
     ratios = json.loads(COMMITTED.read_text())["ratios"] if partly else {}
-    for name, judged in passes.items():
-        exact = {"ratio": statistics.median(judged), "lowest": min(judged), "highest": max(judged)}
+    for name, quartiles in passes.items():
+        exact = {"ratio": statistics.median(quartiles), "lowest": min(quartiles), "highest": max(quartiles)}
         ratios[name] = {key: float(f"{value:.3g}") for key, value in exact.items()}
         print(f"{name}: {ratios[name]['ratio']:g} ({ratios[name]['lowest']:g} to {ratios[name]['highest']:g})")
     about = {"machine": machine.describe(), "versions": machine.versions(), "passes": PASSES}
@@ -150,12 +150,12 @@ def _write(groups: Sequence[Group], port: int) -> int:
     return 0
 
 
-def _measured(group: Group, port: int) -> dict[str, list[float]]:
+def _measure(group: Group, port: int) -> dict[str, list[float]]:
     """The ratios of each figure. Raises NotStarted, ClientFailed; a stall may cost half of the probes."""
     ratios: dict[str, list[float]] = {}
     errors: list[NotStarted] = []
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="trilane-bench-") as folder, group.opened(port, Path(folder)) as probe:
+    with tempfile.TemporaryDirectory(prefix="trilane-bench-") as folder, group.open(port, Path(folder)) as probe:
         for _ in range(group.times):
             try:
                 pairs = probe()

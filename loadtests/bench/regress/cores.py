@@ -40,7 +40,7 @@ def log(port: int, folder: Path) -> Generator[Probe]:
 async def _log(folder: Path) -> dict[str, float]:
     async with event_log(folder / "log.db") as log:
         burst_us = await _burst(log)
-        chain_s = [await _timed(log.append(Append(topic="chain", data=[TOKEN]))) for _ in range(CHAIN)]
+        chain_s = [await _time_us(log.append(Append(topic="chain", data=[TOKEN]))) for _ in range(CHAIN)]
         began = time.process_time()
         for _ in range(READS):
             await log.read("burst/2", 0)
@@ -70,7 +70,7 @@ async def _burst(log: EventLog) -> float:
     return (time.process_time() - began) / count * 1e6
 
 
-async def _timed(call: Any) -> float:
+async def _time_us(call: Any) -> float:
     began = time.perf_counter()
     await call
     return time.perf_counter() - began
@@ -87,10 +87,10 @@ def _rows(folder: Path) -> dict[str, float]:
             _insert(db, TOPICS)
             count += TOPICS
         burst_us = (time.process_time() - began) / count * 1e6
-        chain_s = [_clocked(lambda: _insert(db, 1)) for _ in range(CHAIN)]
+        chain_s = [_clock_us(lambda: _insert(db, 1)) for _ in range(CHAIN)]
         began = time.process_time()
-        read = sum(len(db.execute("SELECT data FROM rows LIMIT 1000").fetchall()) for _ in range(READS * 4))
-        read_us = (time.process_time() - began) / read * 1e6
+        row_count = sum(len(db.execute("SELECT data FROM rows LIMIT 1000").fetchall()) for _ in range(READS * 4))
+        read_us = (time.process_time() - began) / row_count * 1e6
     return {
         "log: CPU of an append": burst_us,
         "log: time of an append": statistics.median(chain_s),
@@ -104,7 +104,7 @@ def _insert(db: sqlite3.Connection, count: int) -> None:
     db.execute("COMMIT")
 
 
-def _clocked(call: Callable[[], None]) -> float:
+def _clock_us(call: Callable[[], None]) -> float:
     began = time.perf_counter()
     call()
     return time.perf_counter() - began

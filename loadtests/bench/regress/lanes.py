@@ -94,7 +94,7 @@ def streams(port: int, folder: Path) -> Generator[Probe]:
     """Measures what a waiting stream keeps in memory, and what taking it costs: a fresh server each time."""
 
     def probe() -> Pairs:
-        pairs = [_opened(port, name, folder) for name in (OURS, REFERENCE)]
+        pairs = [_open_streams(port, name, folder) for name in (OURS, REFERENCE)]
         return {
             "events: memory of a stream": (pairs[0][0], pairs[1][0]),
             "events: CPU of a new stream": (pairs[0][1], pairs[1][1]),
@@ -121,7 +121,7 @@ def _readers(stack: contextlib.ExitStack, port: int, name: str, folder: Path) ->
     return rig, crowd, one
 
 
-def _opened(port: int, name: str, folder: Path) -> tuple[float, float]:
+def _open_streams(port: int, name: str, folder: Path) -> tuple[float, float]:
     """KiB of a stream, CPU µs of taking it."""
     rig = _rig(port, name, folder)
     with rig.serving() as pids, rig.readers(pids) as client:

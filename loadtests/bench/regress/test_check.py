@@ -19,13 +19,13 @@ def group(batches: list[Iterator[float] | Exception], name: str = "chat: CPU of 
     """One that brings these ratios, a batch for each time that it is opened."""
 
     @contextlib.contextmanager
-    def opened(port: int, folder: Path) -> Generator[Probe]:
+    def open_probe(port: int, folder: Path) -> Generator[Probe]:
         ratios = batches.pop(0)
         if isinstance(ratios, Exception):
             raise ratios
         yield lambda: {name: (next(ratios), 1.0)}
 
-    return Group("chat", "a plain relay", opened, 4)
+    return Group("chat", "a plain relay", open_probe, 4)
 
 
 def failures(*batches: list[float] | Exception) -> list[str]:
@@ -94,7 +94,7 @@ def test_every_figure_is_committed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_log_is_measured(tmp_path: Path) -> None:
-    with check.GROUPS[0].opened(0, tmp_path) as probe:
+    with check.GROUPS[0].open(0, tmp_path) as probe:
         pairs: Pairs = probe()
     assert set(pairs) == {"log: CPU of an append", "log: time of an append", "log: CPU of a read"}
     assert all(ours > 0 and reference > 0 for ours, reference in pairs.values())

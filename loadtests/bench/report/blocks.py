@@ -58,8 +58,8 @@ def cell(row: BlockRow, records: Sequence[Record], target: str) -> str:
 
 def by_target(rows: Sequence[BlockRow], records: Sequence[Record], titles: Mapping[str, str]) -> str:
     """A column for each target that was measured, in the order of the titles."""
-    measured = recorded.targets(records)
-    names = [name for name in titles if name in measured and any(cell(row, records, name) for row in rows)]
+    names_measured = recorded.targets(records)
+    names = [name for name in titles if name in names_measured and any(cell(row, records, name) for row in rows)]
     lines = [[row.label, *(cell(row, records, name) for name in names)] for row in rows]
     return markdown(["", *(titles[name] for name in names)], lines)
 

@@ -262,7 +262,7 @@ def _svg(title: str, parts: Sequence[str], height: int) -> str:
 
 
 def _style() -> str:
-    fixed = (
+    rules = (
         f"text{{font:{TEXT}px -apple-system,'Segoe UI',Helvetica,Arial,sans-serif;fill:var(--ink)}}"
         f".title{{font-size:15px}}.small{{font-size:{SMALL}px}}.strong{{font-weight:600}}.soft{{fill:var(--soft)}}"
         ".end{text-anchor:end}.middle{text-anchor:middle}.page{fill:var(--page)}"
@@ -272,7 +272,7 @@ def _style() -> str:
     )
     series = "".join(f".f{n}{{fill:var(--c{n})}}.l{n}{{stroke:var(--c{n})}}" for n in range(COLOURS + 1))
     dark = f"@media (prefers-color-scheme:dark){{svg{{{_variables(DARK)}}}}}"
-    return f"svg{{{_variables(LIGHT)}}}{dark}{fixed}{series}"
+    return f"svg{{{_variables(LIGHT)}}}{dark}{rules}{series}"
 
 
 def _variables(colours: Sequence[str]) -> str:

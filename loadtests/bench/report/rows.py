@@ -88,12 +88,12 @@ def values(figure: Figure, rounds: Sequence[Round], name: str) -> list[float]:
 def line(row: Row, names: list[str], absent: dict[str, str], rounds: list[Round]) -> list[str]:
     """The cells of one row: its label, one per target, the goal, the verdict."""
     cells = {name: values(row.figure, rounds, name) for name in names}
-    goal, verdict = _rivalry(row, rounds) if row.rival else _judged(row, cells.get(row.judged))
+    goal, verdict = _rivalry(row, rounds) if row.rival else _judgement(row, cells.get(row.judged))
     texts = [_cell(row.form, by_round) for by_round in cells.values()]
     return [row.label, *texts, *("-" for _ in absent), goal, verdict]
 
 
-def _judged(row: Row, ours: list[float] | None) -> tuple[str, str]:
+def _judgement(row: Row, ours: list[float] | None) -> tuple[str, str]:
     if row.goal is None:
         return "", ""
     goal = f"{'≤' if row.at_most else '≥'} {_plain(row.goal)}"

@@ -29,8 +29,8 @@ def test_the_readme_and_the_plots_are_as_the_results_have_them(capfd: pytest.Cap
 
 
 def test_every_block_is_in_the_readme() -> None:
-    named = {one["name"] for one in BLOCK.finditer(README.read_text())}
-    assert named == set(SOURCES)
+    names = {one["name"] for one in BLOCK.finditer(README.read_text())}
+    assert names == set(SOURCES)
 
 
 def test_a_number_changed_by_hand_is_found(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -77,11 +77,11 @@ def test_of_several_runs_the_last_counts() -> None:
 
 
 def test_what_is_added_is_added_in_the_same_run() -> None:
-    added = BlockRow("added", "burst", [beyond(at("burst", "rate"), "direct")])
+    row = BlockRow("added", "burst", [beyond(at("burst", "rate"), "direct")])
     old = [record("direct", 1), record("nginx", 4)]
     new = [record("direct", 3, run="2", time=2.0), record("trilane", 8, run="2", time=2.0)]
-    assert cell(added, [*old, *new], "nginx") == "3"
-    assert cell(added, [*old, *new], "trilane") == "5"
+    assert cell(row, [*old, *new], "nginx") == "3"
+    assert cell(row, [*old, *new], "trilane") == "5"
 
 
 def test_what_a_target_cannot_or_did_not_do_is_said() -> None:

@@ -31,7 +31,7 @@ def empty(tmp_path: Path) -> PythonEnvironment:
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda environment: environment.name)
 def test_what_is_measured_is_in_the_lock(environment: Environment) -> None:
-    assert set(environment.versions) == set(environment.shown)
+    assert set(environment.versions) == set(environment.packages)
     assert all(re.fullmatch(r"[\d.]+", version) for version in environment.versions.values())
 
 
@@ -123,13 +123,13 @@ def test_plain_nginx_is_told_to_serve_no_events() -> None:
 
 def test_a_server_ends_with_all_that_it_started(tmp_path: Path) -> None:
     child = [sys.executable, "-c", "import time; time.sleep(60)"]
-    with process([sys.executable, "-c", f"import subprocess; subprocess.run({child})"], tmp_path, {}) as started:
-        while len(pids := machine.tree(started.pid)) < 2:
+    with process([sys.executable, "-c", f"import subprocess; subprocess.run({child})"], tmp_path, {}) as server:
+        while len(pids := machine.tree(server.pid)) < 2:
             time.sleep(0.01)
     end = time.monotonic() + 5
-    while (left := [pid for pid in pids if _runs(pid)]) and time.monotonic() < end:
+    while (survivors := [pid for pid in pids if _runs(pid)]) and time.monotonic() < end:
         time.sleep(0.01)
-    assert left == []
+    assert survivors == []
 
 
 def test_a_server_does_not_see_the_settings_of_whoever_runs_the_benchmark(
@@ -140,8 +140,8 @@ def test_a_server_does_not_see_the_settings_of_whoever_runs_the_benchmark(
 
     def names() -> None:
         command = [sys.executable, "-c", "import os; print(sorted(os.environ))"]
-        with process(command, tmp_path, {"OURS": "1"}) as started:
-            started.wait(10)
+        with process(command, tmp_path, {"OURS": "1"}) as server:
+            server.wait(10)
             raise NotStarted("it printed")
 
     with pytest.raises(NotStarted, match="'OURS'") as error:

@@ -33,9 +33,9 @@ def test_of_several_attempts_the_calmest_counts() -> None:
 
 
 def test_what_failed_does_not_count() -> None:
-    failed = record(error="did not start")
-    del failed["figures"]
-    assert records.calmest([failed, record()]) == [record()]
+    failure = record(error="did not start")
+    del failure["figures"]
+    assert records.calmest([failure, record()]) == [record()]
 
 
 def test_the_last_run_that_has_a_case_of_a_target_counts_with_all_that_it_was_compared_with() -> None:

@@ -67,7 +67,7 @@ def session(run: Run) -> Generator[Callable[[Job], ToyRig]]:
 
 
 def part(*cases: ToyCase, **more: Any) -> Part:
-    known: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "name": "toy",
         "says": "Measures nothing.",
         "port": 18499,
@@ -78,7 +78,7 @@ def part(*cases: ToyCase, **more: Any) -> Part:
         "session": session,
         "table": Table((Row("seconds", at("load", "seconds")),), faults="lost"),
     }
-    return Part(**{**known, **more})
+    return Part(**{**defaults, **more})
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def out(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def measured(out: Path) -> Callable[..., tuple[int, list[dict[str, Any]]]]:
+def run_parts(out: Path) -> Callable[..., tuple[int, list[dict[str, Any]]]]:
     def run(one: Part | list[Part | LeftOut], *argv: str) -> tuple[int, list[dict[str, Any]]]:
         code = rounds.main(one if isinstance(one, list) else [one], [*argv, "--out", str(out)])
         path = out / "toy.jsonl"
@@ -96,33 +96,33 @@ def measured(out: Path) -> Callable[..., tuple[int, list[dict[str, Any]]]]:
     return run
 
 
-Measured = Callable[..., tuple[int, list[dict[str, Any]]]]
+RunParts = Callable[..., tuple[int, list[dict[str, Any]]]]
 
 
 def order(records: list[dict[str, Any]]) -> list[tuple[int, str, str]]:
     return [(record["round"], record["case"], record["target"]) for record in records]
 
 
-def test_each_target_in_turn_case_by_case_round_by_round(measured: Measured) -> None:
-    _, records = measured(part(ToyCase("a", works), ToyCase("b", works)), "--rounds", "2", "--peers")
-    wanted = [(turn, case, target) for turn in (0, 1) for case in "ab" for target in ("ours", "theirs")]
-    assert order(records) == wanted
+def test_each_target_in_turn_case_by_case_round_by_round(run_parts: RunParts) -> None:
+    _, records = run_parts(part(ToyCase("a", works), ToyCase("b", works)), "--rounds", "2", "--peers")
+    expected = [(turn, case, target) for turn in (0, 1) for case in "ab" for target in ("ours", "theirs")]
+    assert order(records) == expected
 
 
-def test_five_rounds_without_peers_unless_told_otherwise(measured: Measured) -> None:
-    _, records = measured(part())
+def test_five_rounds_without_peers_unless_told_otherwise(run_parts: RunParts) -> None:
+    _, records = run_parts(part())
     assert order(records) == [(turn, "load", "ours") for turn in range(5)]
 
 
-def test_quick_is_one_short_round_and_long_is_longer(measured: Measured) -> None:
-    _, records = measured(part(), "--quick")
-    _, more = measured(part(), "--long", "--rounds", "1")
+def test_quick_is_one_short_round_and_long_is_longer(run_parts: RunParts) -> None:
+    _, records = run_parts(part(), "--quick")
+    _, more = run_parts(part(), "--long", "--rounds", "1")
     assert [record["figures"]["seconds"] for record in more] == [0.1, 9.0]
     assert records[0]["plan"] == {"seconds": 0.1}
 
 
-def test_a_record_says_what_was_measured_how_and_where(measured: Measured) -> None:
-    _, (record,) = measured(part(), "--quick", "--env", "TRILANE_LOG=memory:")
+def test_a_record_says_what_was_measured_how_and_where(run_parts: RunParts) -> None:
+    _, (record,) = run_parts(part(), "--quick", "--env", "TRILANE_LOG=memory:")
     assert record["command"].startswith("python -m loadtests.bench toy --quick")
     assert record["pinned"] == {"server": [0], "client": [1]}
     assert record["env"] == ["TRILANE_LOG=memory:"]
@@ -131,97 +131,97 @@ def test_a_record_says_what_was_measured_how_and_where(measured: Measured) -> No
     assert record["run"].endswith("Z")
 
 
-def test_no_path_of_the_machine_is_kept(measured: Measured) -> None:
-    _, (record,) = measured(part(), "--quick")
+def test_no_path_of_the_machine_is_kept(run_parts: RunParts) -> None:
+    _, (record,) = run_parts(part(), "--quick")
     assert "/" not in record["command"].replace("loadtests/", "")
 
 
-def test_an_error_of_ours_makes_the_exit_code_1(measured: Measured, capsys: pytest.CaptureFixture[str]) -> None:
-    code, (record,) = measured(part(ToyCase("load", fails_for("ours", NotStarted("no port")))), "--quick")
+def test_an_error_of_ours_makes_the_exit_code_1(run_parts: RunParts, capsys: pytest.CaptureFixture[str]) -> None:
+    code, (record,) = run_parts(part(ToyCase("load", fails_for("ours", NotStarted("no port")))), "--quick")
     assert (code, record["error"]) == (1, "no port")
     assert "load, ours, round 1: no port" in capsys.readouterr().out
 
 
-def test_what_a_peer_loses_is_told_and_no_failure(measured: Measured, capsys: pytest.CaptureFixture[str]) -> None:
-    code, _ = measured(part(ToyCase("load", loses_for("theirs"))), "--quick", "--peers")
+def test_what_a_peer_loses_is_told_and_no_failure(run_parts: RunParts, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _ = run_parts(part(ToyCase("load", loses_for("theirs"))), "--quick", "--peers")
     assert code == 0
     assert "load, theirs, round 1: lost: 3" in capsys.readouterr().out
 
 
-def test_what_ours_loses_is_a_failure(measured: Measured) -> None:
-    assert measured(part(ToyCase("load", loses_for("ours"))), "--quick")[0] == 1
+def test_what_ours_loses_is_a_failure(run_parts: RunParts) -> None:
+    assert run_parts(part(ToyCase("load", loses_for("ours"))), "--quick")[0] == 1
 
 
-def test_a_target_that_cannot_is_shown(measured: Measured, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_target_that_cannot_is_shown(run_parts: RunParts, capsys: pytest.CaptureFixture[str]) -> None:
     case = ToyCase("load", fails_for("theirs", Cannot("have ids")))
-    code, records = measured(part(case), "--quick", "--peers")
+    code, records = run_parts(part(case), "--quick", "--peers")
     assert (code, records[1]["cannot"]) == (0, "have ids")
     assert "load, theirs: cannot have ids" in capsys.readouterr().out
 
 
-def test_cases_that_hardly_change_are_measured_once(measured: Measured) -> None:
-    _, records = measured(part(ToyCase("a-1", works), ToyCase("b", works), once=("a",)), "--rounds", "3")
+def test_cases_that_hardly_change_are_measured_once(run_parts: RunParts) -> None:
+    _, records = run_parts(part(ToyCase("a-1", works), ToyCase("b", works), once=("a",)), "--rounds", "3")
     assert [record["case"] for record in records] == ["a-1", "b", "b", "b"]
 
 
-def test_lengthy_cases_are_left_out_unless_asked_for(measured: Measured) -> None:
+def test_lengthy_cases_are_left_out_unless_asked_for(run_parts: RunParts) -> None:
     toy = part(ToyCase("a", works), ToyCase("b", works), lengthy=("b",))
-    _, records = measured(toy, "--quick")
-    _, named = measured(toy, "--quick", "--cases", "b")
-    assert [record["case"] for record in named] == ["a", "b"]
+    _, records = run_parts(toy, "--quick")
+    _, records_by_name = run_parts(toy, "--quick", "--cases", "b")
+    assert [record["case"] for record in records_by_name] == ["a", "b"]
     assert len(records) == 1
 
 
-def test_cases_that_compare_bring_the_peers(measured: Measured) -> None:
-    _, records = measured(part(ToyCase("peers-1", works), beside=("peers",)), "--quick", "--cases", "peers")
+def test_cases_that_compare_bring_the_peers(run_parts: RunParts) -> None:
+    _, records = run_parts(part(ToyCase("peers-1", works), beside=("peers",)), "--quick", "--cases", "peers")
     assert [record["target"] for record in records] == ["ours", "theirs"]
 
 
 def test_a_part_that_lacks_something_is_left_out_and_says_why(
-    measured: Measured, capsys: pytest.CaptureFixture[str]
+    run_parts: RunParts, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lacking = part(name="deaf", lacks=lambda _: "there is no speech; record some")
-    code, records = measured([part(), lacking, LeftOut("mute", "no package")], "--quick")
+    code, records = run_parts([part(), lacking, LeftOut("mute", "no package")], "--quick")
     output = capsys.readouterr().out
     assert (code, len(records)) == (0, 1)
     assert "deaf was left out: there is no speech; record some" in output
     assert "mute was left out: no package" in output
 
 
-def test_nothing_measured_is_no_success(measured: Measured) -> None:
-    assert measured(part(lacks=lambda _: "all is missing"))[0] == 1
+def test_nothing_measured_is_no_success(run_parts: RunParts) -> None:
+    assert run_parts(part(lacks=lambda _: "all is missing"))[0] == 1
 
 
-def test_a_port_that_is_taken_is_refused(measured: Measured) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+def test_a_port_that_is_taken_is_refused(run_parts: RunParts) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy_socket:
+        port = busy_socket.getsockname()[1]
         with pytest.raises(SystemExit, match=f"port {port} is taken"):
-            measured(part(), "--port", str(port))
+            run_parts(part(), "--port", str(port))
 
 
 @pytest.mark.parametrize(
     "argv", [["--targets", "nobody"], ["--cases", "nothing"], ["--env", "X"]], ids=lambda argv: argv[0]
 )
 def test_what_is_not_known_is_refused_with_what_there_is(
-    measured: Measured, capsys: pytest.CaptureFixture[str], argv: list[str]
+    run_parts: RunParts, capsys: pytest.CaptureFixture[str], argv: list[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        measured(part(), *argv)
+        run_parts(part(), *argv)
     assert argv[1] in capsys.readouterr().err
 
 
-def test_other_work_has_a_measurement_repeated_when_quiet_is_asked_for(measured: Measured) -> None:
+def test_other_work_has_a_measurement_repeated_when_quiet_is_asked_for(run_parts: RunParts) -> None:
     busy = [0.5, 0.3, 0.9]
 
     def measure(rig: ToyRig) -> dict[str, Any]:
         rig.foreign_cores = busy.pop(0)
         return works(rig)
 
-    _, records = measured(part(ToyCase("load", measure)), "--quick", "--quiet", "0.01")
+    _, records = run_parts(part(ToyCase("load", measure)), "--quick", "--quiet", "0.01")
     assert [record["foreign_cores"] for record in records] == [0.5, 0.3, 0.9]
 
 
-def test_arguments_of_a_part_reach_it(measured: Measured) -> None:
+def test_arguments_of_a_part_reach_it(run_parts: RunParts) -> None:
     runs: list[Namespace] = []
 
     def lacks(args: Namespace) -> str | None:
@@ -229,5 +229,5 @@ def test_arguments_of_a_part_reach_it(measured: Measured) -> None:
         return None
 
     toy = part(lacks=lacks, arguments=lambda parser: parser.add_argument("--speech", default=""))
-    measured(toy, "--quick", "--speech", "there")
+    run_parts(toy, "--quick", "--speech", "there")
     assert runs[0].speech == "there"

@@ -13,7 +13,7 @@ from audio.decoders.containers import Compressed
 from audio.decoders.decoder import decoder
 from audio.model.transcriber import SAMPLE_RATE, Samples
 from gateway.errors import BadRequest
-from tests.audio.feeding import cut, cuts, decode_all, decode_stream, film, flac, muxed, opus, tone, video, written
+from tests.audio.feeding import cut, cuts, decode_all, decode_stream, encode_file, film, flac, mux, opus, tone, video
 
 CHROMIUM = Path(__file__).parents[1] / "data" / "chromium.webm"
 """2.94 s of MediaRecorder in Chromium 156, told to give a piece every 100 ms: 400 Hz for 1.5 s, then 800 Hz."""
@@ -77,11 +77,11 @@ def test_broken_bytes_are_skipped_or_refused(kind: Compressed, faults: list[tupl
     try:
         samples = decode_all(kind, slices(stream, 1000))
     except BadRequest as error:
-        refused = error.code
+        code = error.code
     else:
-        refused = None
+        code = None
         assert np.all(np.abs(samples) <= 1.0)
-    assert refused in (None, "bad_audio")
+    assert code in (None, "bad_audio")
 
 
 def test_chromiums_recorder_is_heard_piece_by_piece() -> None:
@@ -142,7 +142,7 @@ def test_live_flac_ends_where_it_ends() -> None:
 
 def test_flac_may_have_tags_behind_it_and_24_bits_and_two_channels() -> None:
     sound = tone(0.5, 48_000)
-    stream = written(np.stack([sound, np.zeros_like(sound)], 1), 48_000, "FLAC", "PCM_24")
+    stream = encode_file(np.stack([sound, np.zeros_like(sound)], 1), 48_000, "FLAC", "PCM_24")
     samples = decode_all("flac", slices(stream + b"TAG" + bytes(125), 3000))
     np.testing.assert_allclose(samples[1600:-1600], tone(0.5, SAMPLE_RATE)[1600:-1600] / 2, atol=1e-3)
 
@@ -155,22 +155,22 @@ def test_opus_may_have_two_channels_long_pages_and_a_film_beside_it() -> None:
 
 
 def test_ten_minutes_of_silence_in_a_few_bytes_come_30_seconds_at_a_time() -> None:
-    stream = written(np.zeros(600 * SAMPLE_RATE, np.float32), SAMPLE_RATE, "FLAC")
+    stream = encode_file(np.zeros(600 * SAMPLE_RATE, np.float32), SAMPLE_RATE, "FLAC")
     assert len(stream) < 65_536
 
     async def run() -> list[int]:
         one = decoder("flac", 16_000, 1)
         try:
-            came = [len(await one.feed(stream)), len(await one.feed(b""))]
+            counts = [len(await one.feed(stream)), len(await one.feed(b""))]
             while count := len(await one.flush()):
-                came.append(count)
-            return came
+                counts.append(count)
+            return counts
         finally:
             one.close()
 
-    came = asyncio.run(run())
-    assert sum(came) == 600 * SAMPLE_RATE
-    assert max(came) <= 31 * SAMPLE_RATE
+    counts = asyncio.run(run())
+    assert sum(counts) == 600 * SAMPLE_RATE
+    assert max(counts) <= 31 * SAMPLE_RATE
 
 
 @pytest.mark.parametrize(
@@ -178,20 +178,20 @@ def test_ten_minutes_of_silence_in_a_few_bytes_come_30_seconds_at_a_time() -> No
     [
         ("ogg_opus", lambda: b"ID3\4" + bytes(50), "expected Ogg .* begins with b'ID3"),
         ("ogg_opus", lambda: opus("webm"), r"expected Ogg .* begins with b'\\x1aE"),
-        ("ogg_opus", lambda: muxed("ogg", "flac", tone(0.1, 48_000), 48_000), "expected a track of Opus, found flac"),
+        ("ogg_opus", lambda: mux("ogg", "flac", tone(0.1, 48_000), 48_000), "expected a track of Opus, found flac"),
         ("ogg_opus", lambda: opus("ogg", layout="5.1"), "6 channels; 1 or 2"),
         ("ogg_opus", lambda: opus("ogg")[:2000] + bytes(300_000), "cannot be read as Ogg"),
         ("webm_opus", lambda: opus("ogg"), "expected WebM .* begins with b'OggS"),
         ("webm_opus", video, "expected a track of Opus, found vp8"),
         ("webm_opus", lambda: opus("webm")[:40] + b"\xec\x08" + bytes(5) + b"\xff" * 3 + bytes(300_000), "not one sam"),
         ("flac", lambda: opus("ogg"), "expected FLAC .* begins with b'OggS"),
-        ("flac", lambda: written(tone(0.1, 48_000), 96_000, "FLAC"), "96000 samples a second; 8000 to 48000"),
-        ("flac", lambda: written(np.zeros((99, 6), np.float32), 48_000, "FLAC"), "6 channels; 1 or 2"),
+        ("flac", lambda: encode_file(tone(0.1, 48_000), 96_000, "FLAC"), "96000 samples a second; 8000 to 48000"),
+        ("flac", lambda: encode_file(np.zeros((99, 6), np.float32), 48_000, "FLAC"), "6 channels; 1 or 2"),
         ("flac", lambda: flac(3.0) + flac(3.0), "the FLAC stream was over, and more follows"),
         ("flac", lambda: b"fLaC" + bytes(4000), "cannot be read as FLAC"),
     ],
 )
 def test_what_is_not_taken_is_refused_in_a_sentence(kind: Compressed, make: Callable[[], bytes], says: str) -> None:
-    with pytest.raises(BadRequest, match=says) as caught:
+    with pytest.raises(BadRequest, match=says) as error:
         decode_all(kind, slices(make(), 4000))
-    assert caught.value.code == "bad_audio"
+    assert error.value.code == "bad_audio"

@@ -18,7 +18,7 @@ from audio.decoders import files
 from audio.decoders.files import BLOCK, Sound, blocks
 from audio.model.transcriber import SAMPLE_RATE, Samples
 from gateway.errors import BadRequest
-from tests.audio.feeding import flac, muxed, opus, tone, video, written
+from tests.audio.feeding import encode_file, flac, mux, opus, tone, video
 
 SPEECH = Path(__file__).parents[1] / "data" / "jfk.flac"
 
@@ -53,10 +53,10 @@ def iter_blocks(sound: Sound) -> Iterator[Samples]:
 
 
 def refusal(data: bytes, name: str = "a.bin") -> str:
-    with pytest.raises(BadRequest) as refused, sound_of(data, name):
+    with pytest.raises(BadRequest) as error, sound_of(data, name):
         pass
-    assert refused.value.code == "bad_audio"
-    return refused.value.detail
+    assert error.value.code == "bad_audio"
+    return error.value.detail
 
 
 def pitch(samples: Samples) -> float:
@@ -66,7 +66,7 @@ def pitch(samples: Samples) -> float:
     return float(np.argmax(spectrum)) * SAMPLE_RATE / len(middle)
 
 
-def encoded(container: str, codec: str, rate: int, layout: str = "stereo") -> bytes:
+def mux_frames(container: str, codec: str, rate: int, layout: str = "stereo") -> bytes:
     """As `muxed`, for codecs that take frames of their own size and form."""
     file = io.BytesIO()
     with av.open(file, "w", container) as out:
@@ -83,21 +83,21 @@ def encoded(container: str, codec: str, rate: int, layout: str = "stereo") -> by
 
 
 KINDS = {
-    "wav": lambda: written(tone(2.0, 16_000), 16_000, "WAV"),
-    "wav at 44.1 kHz, 24 bit": lambda: written(tone(2.0, 44_100), 44_100, "WAV", "PCM_24"),
-    "wav at 8 kHz, mu-law": lambda: written(tone(2.0, 8000), 8000, "WAV", "ULAW"),
+    "wav": lambda: encode_file(tone(2.0, 16_000), 16_000, "WAV"),
+    "wav at 44.1 kHz, 24 bit": lambda: encode_file(tone(2.0, 44_100), 44_100, "WAV", "PCM_24"),
+    "wav at 8 kHz, mu-law": lambda: encode_file(tone(2.0, 8000), 8000, "WAV", "ULAW"),
     "flac": lambda: flac(2.0),
     "flac at 96 kHz": lambda: flac(2.0, 96_000),
-    "vorbis": lambda: written(tone(2.0, 44_100), 44_100, "OGG", "VORBIS"),
+    "vorbis": lambda: encode_file(tone(2.0, 44_100), 44_100, "OGG", "VORBIS"),
     "ogg opus": lambda: opus("ogg", 2.0, "stereo"),
     "webm opus": lambda: opus("webm", 2.0),
-    "aiff": lambda: written(tone(2.0, 22_050), 22_050, "AIFF"),
-    "caf": lambda: written(tone(2.0, 16_000), 16_000, "CAF"),
-    "m4a": lambda: encoded("ipod", "aac", 44_100),
-    "mp4 with six channels": lambda: encoded("mp4", "aac", 48_000, "5.1"),
-    "aac": lambda: encoded("adts", "aac", 48_000),
-    "mp3": lambda: encoded("mp3", "libmp3lame", 44_100),
-    "mpegts": lambda: encoded("mpegts", "aac", 48_000),
+    "aiff": lambda: encode_file(tone(2.0, 22_050), 22_050, "AIFF"),
+    "caf": lambda: encode_file(tone(2.0, 16_000), 16_000, "CAF"),
+    "m4a": lambda: mux_frames("ipod", "aac", 44_100),
+    "mp4 with six channels": lambda: mux_frames("mp4", "aac", 48_000, "5.1"),
+    "aac": lambda: mux_frames("adts", "aac", 48_000),
+    "mp3": lambda: mux_frames("mp3", "libmp3lame", 44_100),
+    "mpegts": lambda: mux_frames("mpegts", "aac", 48_000),
 }
 
 
@@ -110,19 +110,19 @@ def test_a_file_of_this_kind_is_heard_as_long_and_as_high_as_it_is(kind: str) ->
 
 
 def test_a_long_file_comes_in_blocks_and_says_how_long_it_is() -> None:
-    with sound_of(written(np.zeros(25 * SAMPLE_RATE, np.float32), SAMPLE_RATE, "WAV")) as sound:
+    with sound_of(encode_file(np.zeros(25 * SAMPLE_RATE, np.float32), SAMPLE_RATE, "WAV")) as sound:
         assert sound.duration_s == 25
         assert [len(block) for block in iter_blocks(sound)] == [BLOCK, BLOCK, BLOCK // 2]
 
 
 def test_channels_are_put_together() -> None:
     sides = np.stack([tone(1.0, 16_000), np.zeros(16_000, np.float32)], axis=1)
-    assert np.abs(samples_of(written(sides, 16_000, "WAV", "FLOAT"))).max() == pytest.approx(0.25, abs=0.01)
+    assert np.abs(samples_of(encode_file(sides, 16_000, "WAV", "FLOAT"))).max() == pytest.approx(0.25, abs=0.01)
 
 
 def test_samples_that_are_no_numbers_are_silence() -> None:
     wild = np.array([np.nan, np.inf, -np.inf, 5.0, -5.0, 0.5], np.float32)
-    assert samples_of(written(wild, 16_000, "WAV", "FLOAT")).tolist() == [0, 0, 0, 1, -1, 0.5]
+    assert samples_of(encode_file(wild, 16_000, "WAV", "FLOAT")).tolist() == [0, 0, 0, 1, -1, 0.5]
 
 
 def test_two_files_of_different_rates_joined_are_both_heard_at_their_own() -> None:
@@ -137,8 +137,8 @@ def test_samples_of_every_form_of_libav_are_the_same(form: str) -> None:
     samples = (tone(0.1, 16_000) * 32_767).astype(np.int16)
     frame = av.AudioFrame.from_ndarray(np.repeat(samples, 2)[None], "s16", "stereo")
     frame.sample_rate = 16_000
-    [converted] = av.AudioResampler(form, "stereo", 16_000).resample(frame)
-    rows = files._floats(converted)  # pyright: ignore[reportPrivateUsage]
+    [stereo] = av.AudioResampler(form, "stereo", 16_000).resample(frame)
+    rows = files._floats(stereo)  # pyright: ignore[reportPrivateUsage]
     assert rows.shape == (2, len(samples))
     assert np.allclose(rows, samples / 32_768, atol=0.02)
 
@@ -147,9 +147,9 @@ def test_samples_of_every_form_of_libav_are_the_same(form: str) -> None:
 
 
 def test_of_a_file_that_was_cut_what_is_whole_is_heard() -> None:
-    whole, shortened = SPEECH.read_bytes(), SPEECH.read_bytes()[:100_000]
-    assert 5 < len(samples_of(shortened)) / SAMPLE_RATE < 6
-    assert np.array_equal(samples_of(shortened), samples_of(whole)[: len(samples_of(shortened))])
+    whole, beginning = SPEECH.read_bytes(), SPEECH.read_bytes()[:100_000]
+    assert 5 < len(samples_of(beginning)) / SAMPLE_RATE < 6
+    assert np.array_equal(samples_of(beginning), samples_of(whole)[: len(samples_of(beginning))])
 
 
 def test_behind_a_broken_frame_the_rest_is_heard() -> None:
@@ -164,7 +164,7 @@ REFUSED = {
     "zeros": (bytes(100_000), "no audio that is known here"),
     "noise": (np.random.default_rng(7).bytes(200_000), "no audio that is known here"),
     "the head of a wav": (b"RIFF\0\0\0\0WAVEfmt ", "16 bytes came"),
-    "a wav of no samples": (written(np.zeros(0, np.float32), 16_000, "WAV"), "there is no audio in it"),
+    "a wav of no samples": (encode_file(np.zeros(0, np.float32), 16_000, "WAV"), "there is no audio in it"),
     "pictures only": (video(), "there is no sound in it, only video"),
     "a tag of mp3 and nothing behind": (b"ID3\3\0\0\0\0\0\0\xff\xfb\x90\0" + bytes(3000), "no audio"),
 }
@@ -192,15 +192,15 @@ def test_a_playlist_reads_no_file_of_this_machine(playlist: str) -> None:
 
 def test_a_file_that_lasts_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "MAX_FILE_S", 15)
-    assert "has 25 s of audio; at most 15 are taken" in refusal(written(tone(25.0, 8000), 8000, "WAV"))
+    assert "has 25 s of audio; at most 15 are taken" in refusal(encode_file(tone(25.0, 8000), 8000, "WAV"))
     with sound_of(opus("webm", 25.0)) as sound, pytest.raises(BadRequest, match="has 20 s"):  # noqa: PT012 - which of the two reads finds it is libav's
         sound.read()
         sound.read()
 
 
 def test_rates_and_channels_that_are_none_are_refused() -> None:
-    assert "1 channels of 3000" in refusal(written(tone(1.0, 3000), 3000, "WAV"))
-    assert "65 channels" in refusal(written(np.zeros((100, 65), np.float32), 8000, "WAV"))
+    assert "1 channels of 3000" in refusal(encode_file(tone(1.0, 3000), 3000, "WAV"))
+    assert "65 channels" in refusal(encode_file(np.zeros((100, 65), np.float32), 8000, "WAV"))
 
 
 # What it holds
@@ -221,7 +221,7 @@ def test_once_closed_it_reads_nothing_and_holds_nothing() -> None:
 
 
 def test_closing_waits_for_a_read_on_another_thread() -> None:
-    with file_with(muxed("webm", "libopus", tone(30.0, 48_000), 48_000)) as file:
+    with file_with(mux("webm", "libopus", tone(30.0, 48_000), 48_000)) as file:
         sound = Sound(file)
         sound.open()
         lengths: list[int] = []

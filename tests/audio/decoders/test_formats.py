@@ -93,10 +93,10 @@ def test_a_stream_is_as_long_and_sounds_the_same_at_16_khz(rate: int) -> None:
 
 @pytest.mark.parametrize("rate", RATES)
 def test_the_resampler_is_never_far_behind(rate: int) -> None:
-    resampler, frame, came = Resampler(rate), np.zeros(rate // 50, np.float32), 0
+    resampler, frame, output_samples = Resampler(rate), np.zeros(rate // 50, np.float32), 0
     for number in range(1, 100):
-        came += len(resampler.feed(frame))
-        assert number * len(frame) / rate - came / 16_000 < (0.12 if rate < 16_000 else 0.045)
+        output_samples += len(resampler.feed(frame))
+        assert number * len(frame) / rate - output_samples / 16_000 < (0.12 if rate < 16_000 else 0.045)
 
 
 def test_a_decoder_of_16_khz_pcm_costs_next_to_nothing_and_needs_no_library() -> None:

@@ -46,7 +46,7 @@ def new_pump(rate: int = 16_000, first: int = 0, kind: Kind | None = None) -> Pu
     return Pump(kind or Kind("Bytes", MAGIC, each_byte), rate, first=first)
 
 
-async def fed(one: Pump, data: bytes) -> int:
+async def feed_count(one: Pump, data: bytes) -> int:
     return len(await asyncio.wait_for(one.feed(data), DEADLINE_S))
 
 
@@ -54,7 +54,7 @@ def test_the_samples_of_a_piece_come_with_that_piece() -> None:
     async def run() -> list[int]:
         one = new_pump()
         try:
-            return [await fed(one, data) for data in (b"-", b"---", b"\5", b"", b"--\3\4", b"-")]
+            return [await feed_count(one, data) for data in (b"-", b"---", b"\5", b"", b"--\3\4", b"-")]
         finally:
             one.close()
 
@@ -71,16 +71,20 @@ def test_more_than_30_seconds_wait_and_none_is_lost() -> None:
     async def run() -> list[int]:
         one = new_pump()
         try:
-            came = [await fed(one, MAGIC + b"mmmmm\7"), await fed(one, b""), await fed(one, b"\2")]
+            counts = [
+                await feed_count(one, MAGIC + b"mmmmm\7"),
+                await feed_count(one, b""),
+                await feed_count(one, b"\2"),
+            ]
             while count := len(await one.flush()):
-                came.append(count)
-            return came
+                counts.append(count)
+            return counts
         finally:
             one.close()
 
-    came = asyncio.run(run())
-    assert sum(came) == 5 * MAX_HELD + 9
-    assert max(came) <= MAX_HELD + 7
+    counts = asyncio.run(run())
+    assert sum(counts) == 5 * MAX_HELD + 9
+    assert max(counts) <= MAX_HELD + 7
 
 
 def test_a_stream_that_is_held_back_and_comes_on_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,9 +102,9 @@ def test_bytes_without_a_sample_are_refused_wherever_they_come(monkeypatch: pyte
 
 
 def test_another_beginning_is_refused_before_there_is_a_thread() -> None:
-    with pytest.raises(BadRequest, match=r"expected Bytes \(it begins with b'----'\), but .* b'--RI'") as caught:
+    with pytest.raises(BadRequest, match=r"expected Bytes \(it begins with b'----'\), but .* b'--RI'") as error:
         asyncio.run(decode_stream(new_pump(), [b"--", b"R", b"I"]))
-    assert caught.value.code == "bad_audio"
+    assert error.value.code == "bad_audio"
 
 
 @pytest.mark.parametrize(
@@ -111,11 +115,11 @@ def test_what_was_whole_comes_first_and_then_the_failure_every_time(step: bytes,
     async def run() -> None:
         one = new_pump()
         try:
-            assert await fed(one, MAGIC + b"\5" + step + b"\5") == 5
+            assert await feed_count(one, MAGIC + b"\5" + step + b"\5") == 5
             for _ in range(2):
-                with pytest.raises(BadRequest, match=says) as caught:
-                    await fed(one, b"\1")
-                assert caught.value.code == "bad_audio"
+                with pytest.raises(BadRequest, match=says) as error:
+                    await feed_count(one, b"\1")
+                assert error.value.code == "bad_audio"
             with pytest.raises(BadRequest, match=says):
                 await one.flush()
         finally:
@@ -157,7 +161,7 @@ def test_a_feed_that_was_cancelled_loses_nothing() -> None:
             await asyncio.sleep(0)
             waiting.cancel()
             goes_on.set()
-            return await fed(one, b"\6")
+            return await feed_count(one, b"\6")
         finally:
             one.close()
 
@@ -168,7 +172,7 @@ def test_a_feed_that_was_cancelled_loses_nothing() -> None:
 def test_close_ends_the_thread_whatever_it_does(data: bytes) -> None:
     async def run() -> None:
         one = new_pump()
-        await fed(one, data)
+        await feed_count(one, data)
         one.close()
         one.close()
 

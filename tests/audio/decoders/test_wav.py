@@ -11,10 +11,10 @@ from hypothesis import given, settings
 
 from audio.decoders.decoder import decoder
 from gateway.errors import BadRequest
-from tests.audio.feeding import cut, cuts, decode_all, decode_stream, tone, written
+from tests.audio.feeding import cut, cuts, decode_all, decode_stream, encode_file, tone
 
 SOUND = tone(0.2, 16_000)
-FILE = written(SOUND, 16_000, "WAV", "PCM_16")
+FILE = encode_file(SOUND, 16_000, "WAV", "PCM_16")
 FORMAT, PCM = FILE[12:36], FILE[44:]
 
 
@@ -34,7 +34,7 @@ def form(tag: int, channels: int, rate: int, bits: int) -> bytes:
 @pytest.mark.parametrize("container", ["WAV", "WAVEX", "RF64"])
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW"])
 def test_every_form_is_heard_as_libsndfile_hears_it(container: str, subtype: str) -> None:
-    file = written(SOUND, 16_000, container, subtype)
+    file = encode_file(SOUND, 16_000, container, subtype)
     expected, _ = soundfile.read(io.BytesIO(file), dtype="float32")
     np.testing.assert_array_equal(decode_all("wav", [file]), expected)
 
@@ -55,7 +55,7 @@ def test_other_chunks_and_any_cutting_change_nothing(places: list[int]) -> None:
 def test_its_own_rate_and_channels_count_and_samples_are_told_at_the_rate_named() -> None:
     sound = tone(1.0, 44_100)
     one = decoder("wav", 16_000, 1, first=500)
-    samples = asyncio.run(decode_stream(one, [written(np.stack([sound, sound], 1), 44_100, "WAV", "FLOAT")]))
+    samples = asyncio.run(decode_stream(one, [encode_file(np.stack([sound, sound], 1), 44_100, "WAV", "FLOAT")]))
     assert len(samples) == 16_000
     assert one.samples == 16_500
     np.testing.assert_allclose(samples[1600:-1600], tone(1.0, 16_000)[1600:-1600], atol=1e-3)
@@ -82,6 +82,6 @@ def test_a_stream_cut_anywhere_is_heard_as_far_as_it_goes() -> None:
     ],
 )
 def test_what_is_not_taken_is_refused_in_a_sentence(stream: bytes, says: str) -> None:
-    with pytest.raises(BadRequest, match=says) as caught:
+    with pytest.raises(BadRequest, match=says) as error:
         decode_all("wav", [stream[at : at + 60_000] for at in range(0, len(stream), 60_000)])
-    assert caught.value.code == "bad_audio"
+    assert error.value.code == "bad_audio"

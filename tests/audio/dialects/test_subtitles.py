@@ -24,7 +24,7 @@ def final(text: str, start: float = 0.0, word_s: float = 0.4, pauses: dict[str, 
     return Final(segment=0, text=text, start=start, end=at, confidence=0.8, language="en", words=words)
 
 
-def decoded(value: object) -> Any:
+def decode(value: object) -> Any:
     return msgspec.json.decode(msgspec.json.encode(value))
 
 
@@ -111,34 +111,34 @@ def test_json_is_the_text_and_the_seconds_that_began() -> None:
         Final(segment=1, text="", start=2, end=3, confidence=0, language="en"),
         final("Bye."),
     ]
-    transcript = decoded(plain(finals, 8.47))
+    transcript = decode(plain(finals, 8.47))
     assert transcript == {"text": "Hello there. Bye.", "usage": {"type": "duration", "seconds": 9}}
 
 
 def test_verbose_json_is_what_the_sdk_expects() -> None:
     finals = [final(TALK), final("And then.", 20.0)]
-    transcript = decoded(verbose(finals, 31.25, "en", words=True, segments=True))
-    parsed = TranscriptionVerbose.model_validate(transcript)
-    assert (transcript["task"], parsed.language, parsed.duration) == ("transcribe", "english", 31.25)
-    assert parsed.text == joined(finals)
-    assert [word.word for word in parsed.words or []] == parsed.text.split()
-    segments = parsed.segments or []
-    assert "".join(segment.text for segment in segments).strip() == parsed.text
+    transcript = decode(verbose(finals, 31.25, "en", words=True, segments=True))
+    transcription = TranscriptionVerbose.model_validate(transcript)
+    assert (transcript["task"], transcription.language, transcription.duration) == ("transcribe", "english", 31.25)
+    assert transcription.text == joined(finals)
+    assert [word.word for word in transcription.words or []] == transcription.text.split()
+    segments = transcription.segments or []
+    assert "".join(segment.text for segment in segments).strip() == transcription.text
     assert [segment.id for segment in segments] == [0, 1, 2, 3]
     assert [segment.seek for segment in segments] == [0, 0, 0, 2000]
     assert segments[0].avg_logprob == pytest.approx(-0.2231)
-    assert parsed.usage is not None
-    assert parsed.usage.seconds == 32
+    assert transcription.usage is not None
+    assert transcription.usage.seconds == 32
 
 
 def test_what_was_not_asked_for_is_left_out() -> None:
-    assert "words" not in decoded(verbose([final("a")], 1, "en", words=False, segments=True))
-    assert "segments" not in decoded(verbose([final("a")], 1, "en", words=True, segments=False))
+    assert "words" not in decode(verbose([final("a")], 1, "en", words=False, segments=True))
+    assert "segments" not in decode(verbose([final("a")], 1, "en", words=True, segments=False))
 
 
 def test_a_confidence_of_zero_has_a_logarithm() -> None:
     one = Final(segment=0, text="hm", start=0, end=1, confidence=0.0, language="en")
-    assert decoded(verbose([one], 1, "en", words=False, segments=True))["segments"][0]["avg_logprob"] < -10
+    assert decode(verbose([one], 1, "en", words=False, segments=True))["segments"][0]["avg_logprob"] < -10
 
 
 # Languages

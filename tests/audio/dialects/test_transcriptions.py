@@ -32,9 +32,9 @@ def request(**fields: str | list[str]) -> TranscriptionRequest:
 
 
 def test_without_fields_it_is_json_in_a_language_to_be_detected() -> None:
-    parsed = request()
-    assert (parsed.format, parsed.stream, parsed.language, parsed.prompt) == ("json", False, None, "")
-    assert (parsed.options.words, parsed.options.interim_results) == (False, False)
+    form = request()
+    assert (form.format, form.stream, form.language, form.prompt) == ("json", False, None, "")
+    assert (form.options.words, form.options.interim_results) == (False, False)
 
 
 def test_unknown_fields_are_ignored() -> None:
@@ -49,9 +49,9 @@ def test_an_empty_field_is_one_that_was_left_out() -> None:
 
 @pytest.mark.parametrize("brackets", ["timestamp_granularities", "timestamp_granularities__"])
 def test_lists_come_with_brackets_and_without(brackets: str) -> None:
-    parsed = request(response_format="verbose_json", **{brackets: ["word", "segment"]})
-    assert parsed.granularities == ["word", "segment"]
-    assert parsed.options.words
+    form = request(response_format="verbose_json", **{brackets: ["word", "segment"]})
+    assert form.granularities == ["word", "segment"]
+    assert form.options.words
 
 
 def test_of_a_long_prompt_the_end_is_kept() -> None:
@@ -79,11 +79,11 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
 
 @pytest.mark.parametrize(("fields", "name", "message"), BAD, ids=lambda value: str(value)[:30])
 def test_a_bad_value_is_refused_with_field_value_and_what_is_allowed(fields: Any, name: str, message: str) -> None:
-    with pytest.raises(BadRequest) as refused:
+    with pytest.raises(BadRequest) as error:
         request(**fields)
-    assert message in refused.value.detail
-    assert refused.value.detail.startswith(name)
-    assert str(refused.value.extra["param"]).startswith(name)
+    assert message in error.value.detail
+    assert error.value.detail.startswith(name)
+    assert str(error.value.extra["param"]).startswith(name)
 
 
 # The stream
@@ -154,10 +154,10 @@ async def test_deltas_joined_are_the_text_of_the_last_event() -> None:
         assert run.events() == [{"type": "transcript.text.delta", "delta": "one"}]
         assert not run.source.ended
         await asyncio.sleep(5)
-        *deltas, done = run.events()
+        *deltas, last = run.events()
         assert [event["delta"] for event in deltas] == [" two"]
-        assert (done["type"], done["text"]) == ("transcript.text.done", "one two")
-        assert done["usage"] == {"type": "duration", "seconds": 3}
+        assert (last["type"], last["text"]) == ("transcript.text.done", "one two")
+        assert last["usage"] == {"type": "duration", "seconds": 3}
         assert run.source.ended
         assert run.source.complete
         assert run.is_released
@@ -223,10 +223,10 @@ async def test_a_client_that_reads_nothing_for_long_is_cut() -> None:
 
 @simulated
 async def test_a_fault_of_ours_cuts_the_stream() -> None:
-    with pytest.raises(ExceptionGroup) as raised:
+    with pytest.raises(ExceptionGroup) as error:
         async with filling(final("one"), ZeroDivisionError()) as run:
             await asyncio.sleep(5)
-    assert isinstance(raised.value.exceptions[0], ZeroDivisionError)
+    assert isinstance(error.value.exceptions[0], ZeroDivisionError)
     assert (run.source.ended, run.source.complete) == (True, False)
 
 

@@ -10,7 +10,7 @@ from audio.decoders.formats import MAX_FRAME_BYTES
 from audio.dialects.trilane import START_S, Flush, Keepalive, Mark, Start, Stop, decode, request_of, serve, terms_of
 from audio.model.fake import speech_of
 from audio.model.transcriber import Samples
-from gateway.access.auth import Grants, Principal
+from gateway.access.grants import Grants, Principal
 from gateway.errors import BadRequest
 from tests.audio.asgi_client import AsgiClient
 from tests.audio.lanes import ME, Place, place
@@ -72,9 +72,9 @@ def test_each_message_of_a_client_is_known() -> None:
     ],
 )
 def test_anything_else_is_refused_in_a_sentence(text: str) -> None:
-    with pytest.raises(BadRequest, match="not one of this protocol") as refused:
+    with pytest.raises(BadRequest, match="not one of this protocol") as error:
         decode(text)
-    assert refused.value.code == "bad_message"
+    assert error.value.code == "bad_message"
 
 
 def test_what_start_asks_for_is_asked_of_the_lane() -> None:

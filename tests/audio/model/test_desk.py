@@ -13,13 +13,13 @@ from tests.support.virtual_time import simulated
 TASK = TranscriptionTask(audio=np.zeros(1600, np.float32))
 
 
-class Wanting:
+class ScriptedClient:
     """A client with a list of tasks of one urgency each."""
 
-    def __init__(self, name: str, urgencies: list[int], served: list[str]) -> None:
+    def __init__(self, name: str, urgencies: list[int], turns: list[str]) -> None:
         self.name = name
         self.urgencies = urgencies
-        self.served = served
+        self.turns = turns
         self.is_busy = False
         self.failures = 0
 
@@ -29,7 +29,7 @@ class Wanting:
     def take_task(self) -> TranscriptionTask:
         assert not self.is_busy
         self.is_busy = True
-        self.served.append(f"{self.name}{self.urgencies.pop(0)}")
+        self.turns.append(f"{self.name}{self.urgencies.pop(0)}")
         return TASK
 
     def complete(self, task: TranscriptionTask, answer: Transcription) -> None:
@@ -48,66 +48,66 @@ async def settle(model: FakeTranscriber, rounds: int = 50) -> None:
 
 @simulated
 async def test_finals_go_before_partials_and_guesses_come_last() -> None:
-    served: list[str] = []
+    turns: list[str] = []
     model = FakeTranscriber(holds=True)
     desk = Desk(model)
     for name, urgency in (("busy", 1), ("guess", 2), ("partial", 1), ("final", 0)):
-        desk.enqueue(Wanting(name, [urgency], served))
+        desk.enqueue(ScriptedClient(name, [urgency], turns))
     await settle(model)
-    assert served == ["busy1", "final0", "partial1", "guess2"]
+    assert turns == ["busy1", "final0", "partial1", "guess2"]
 
 
 @simulated
 async def test_sessions_take_turns() -> None:
-    served: list[str] = []
+    turns: list[str] = []
     model = FakeTranscriber(holds=True)
     desk = Desk(model)
-    for client in [Wanting(name, [1, 1, 1], served) for name in "abc"]:
+    for client in [ScriptedClient(name, [1, 1, 1], turns) for name in "abc"]:
         desk.enqueue(client)
     await settle(model)
-    assert [name[0] for name in served] == list("abcabcabc")
+    assert [name[0] for name in turns] == list("abcabcabc")
 
 
 @simulated
 async def test_asking_again_and_again_gives_one_place() -> None:
-    served: list[str] = []
+    turns: list[str] = []
     model = FakeTranscriber(holds=True)
     desk = Desk(model)
-    first, other, eager = (Wanting(name, [1], served) for name in ("first", "other", "eager"))
+    first, other, eager = (ScriptedClient(name, [1], turns) for name in ("first", "other", "eager"))
     desk.enqueue(first)
     for _ in range(100):
         desk.enqueue(eager)
     desk.enqueue(other)
     await settle(model)
-    assert served == ["first1", "eager1", "other1"]
+    assert turns == ["first1", "eager1", "other1"]
 
 
 @simulated
 async def test_what_became_stale_while_it_waited_is_never_begun() -> None:
-    served: list[str] = []
+    turns: list[str] = []
     model = FakeTranscriber(holds=True)
     desk = Desk(model)
-    desk.enqueue(Wanting("first", [1], served))
-    stale = Wanting("stale", [1], served)
+    desk.enqueue(ScriptedClient("first", [1], turns))
+    stale = ScriptedClient("stale", [1], turns)
     desk.enqueue(stale)
     stale.urgencies = []
     await settle(model)
-    assert served == ["first1"]
+    assert turns == ["first1"]
 
 
 @simulated
 async def test_a_partial_that_became_a_final_while_it_waited_goes_first() -> None:
-    served: list[str] = []
+    turns: list[str] = []
     model = FakeTranscriber(holds=True)
     desk = Desk(model)
-    desk.enqueue(Wanting("first", [1], served))
-    desk.enqueue(Wanting("other", [1], served))
-    client = Wanting("client", [1], served)
+    desk.enqueue(ScriptedClient("first", [1], turns))
+    desk.enqueue(ScriptedClient("other", [1], turns))
+    client = ScriptedClient("client", [1], turns)
     desk.enqueue(client)
     client.urgencies = [0]
     desk.enqueue(client)
     await settle(model)
-    assert served == ["first1", "client0", "other1"]
+    assert turns == ["first1", "client0", "other1"]
 
 
 @simulated
@@ -115,49 +115,49 @@ async def test_no_more_calls_than_workers() -> None:
     model = FakeTranscriber(workers=2, holds=True)
     desk = Desk(model)
     for name in "abcd":
-        desk.enqueue(Wanting(name, [1], []))
+        desk.enqueue(ScriptedClient(name, [1], []))
     assert len(model.calls) == 2
 
 
 @simulated
 async def test_a_batch_takes_what_is_alike_from_several_sessions() -> None:
-    served: list[str] = []
+    turns: list[str] = []
     model = FakeTranscriber(batch=3, holds=True)
     desk = Desk(model)
-    desk.enqueue(Wanting("first", [1], served))
+    desk.enqueue(ScriptedClient("first", [1], turns))
     for name in "abcd":
-        desk.enqueue(Wanting(name, [1], served))
-    desk.enqueue(Wanting("final", [0], served))
+        desk.enqueue(ScriptedClient(name, [1], turns))
+    desk.enqueue(ScriptedClient("final", [0], turns))
     await settle(model)
     assert [len(call) for call in model.calls] == [1, 1, 3, 1]
-    assert served[1] == "final0"
+    assert turns[1] == "final0"
 
 
 @simulated
 async def test_one_who_left_is_not_served() -> None:
-    served: list[str] = []
+    turns: list[str] = []
     model = FakeTranscriber(holds=True)
     desk = Desk(model)
-    desk.enqueue(Wanting("first", [1], served))
-    gone = Wanting("gone", [1], served)
-    desk.enqueue(gone)
-    desk.remove(gone)
+    desk.enqueue(ScriptedClient("first", [1], turns))
+    absent = ScriptedClient("gone", [1], turns)
+    desk.enqueue(absent)
+    desk.remove(absent)
     await settle(model)
-    assert served == ["first1"]
+    assert turns == ["first1"]
 
 
 @simulated
 async def test_a_call_that_fails_is_told_to_its_clients_and_the_next_is_served() -> None:
-    served: list[str] = []
+    turns: list[str] = []
     model = FakeTranscriber()
     model.failing = 1
     desk = Desk(model)
-    unlucky, next_ = Wanting("unlucky", [1], served), Wanting("next", [1], served)
+    unlucky, next_ = ScriptedClient("unlucky", [1], turns), ScriptedClient("next", [1], turns)
     desk.enqueue(unlucky)
     desk.enqueue(next_)
     await settle(model)
     assert (unlucky.failures, next_.failures) == (1, 0)
-    assert served == ["unlucky1", "next1"]
+    assert turns == ["unlucky1", "next1"]
 
 
 @simulated
@@ -165,7 +165,7 @@ async def test_the_step_widens_while_the_workers_are_busy() -> None:
     now = 0.0
     model = FakeTranscriber(holds=True)
     desk = Desk(model, lambda: now)
-    desk.enqueue(Wanting("busy", [1] * 20, []))
+    desk.enqueue(ScriptedClient("busy", [1] * 20, []))
     for _ in range(15):
         now += 1.5
         model.release()

@@ -15,7 +15,7 @@ import websockets
 from openai.resources.realtime.realtime import AsyncRealtimeConnection
 from openai.types.websocket_reconnection import ReconnectingEvent, ReconnectingOverrides
 
-from tests.clients.audio.voice import KEY, PACE, RATE, errors, hearing, speak, speech
+from tests.clients.audio.voice import KEY, PACE, RATE, errors, speak, speech, transcribing_gateway
 from tests.conftest import Gateway, eventually
 from tests.faults.cutting_proxy import Cut, CuttingProxy
 
@@ -30,7 +30,7 @@ WAIT_S = 30.0
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    gateway = hearing(tmp_path_factory.mktemp("realtime"))
+    gateway = transcribing_gateway(tmp_path_factory.mktemp("realtime"))
     try:
         yield gateway.start()
     finally:
@@ -66,7 +66,7 @@ class Session:
                 await self._news.wait()
         return self.of(kind)[count - 1]
 
-    async def settled(self) -> None:
+    async def wait_settled(self) -> None:
         """Until every item that was begun is completed: an error comes after all that was heard before it."""
         await self.connection.response.create(event_id="end")
         async with asyncio.timeout(WAIT_S):
@@ -116,11 +116,11 @@ def test_turns_are_found_and_transcribed(gateway: Gateway) -> None:
     async def scene() -> None:
         async with session(gateway.url) as caller:
             await caller.speak(speech())
-            await caller.settled()
-        created = caller.events[0]
-        assert created.type == "session.created"
-        assert created.session.type == "transcription"
-        assert created.session.audio.input.format.rate == RATE
+            await caller.wait_settled()
+        first = caller.events[0]
+        assert first.type == "session.created"
+        assert first.session.type == "transcription"
+        assert first.session.audio.input.format.rate == RATE
         assert errors(caller.text) <= MAX_WRONG, caller.text
         for start in caller.of("input_audio_buffer.speech_started"):
             check_order([event for event in caller.events if item_of(event) == start.item_id])
@@ -147,8 +147,8 @@ def test_a_page_asks_the_audio_unit_itself_for_its_ticket(gateway: Gateway) -> N
     url = f"ws://127.0.0.1:{gateway.port}/v1/realtime?intent=transcription"
 
     async def scene() -> None:
-        offered: list[Any] = ["realtime", f"ticket.{answer.json()['ticket']}"]
-        async with websockets.connect(url, subprotocols=offered) as socket:
+        protocols: list[Any] = ["realtime", f"ticket.{answer.json()['ticket']}"]
+        async with websockets.connect(url, subprotocols=protocols) as socket:
             assert socket.subprotocol == "realtime"
 
     asyncio.run(scene())
@@ -170,8 +170,8 @@ def check_order(events: list[Any]) -> None:
 
 
 def check_chain(caller: Session) -> None:
-    committed = caller.of("input_audio_buffer.committed")
-    assert [event.previous_item_id for event in committed] == [None, *(event.item_id for event in committed[:-1])]
+    commits = caller.of("input_audio_buffer.committed")
+    assert [event.previous_item_id for event in commits] == [None, *(event.item_id for event in commits[:-1])]
 
 
 def test_deltas_come_while_a_turn_is_spoken_and_are_only_added_to(gateway: Gateway) -> None:
@@ -185,11 +185,11 @@ def test_deltas_come_while_a_turn_is_spoken_and_are_only_added_to(gateway: Gatew
             assert not caller.of(COMMITTED[0])
             await caller.speak(pcm[8 * RATE * 2 :])
             await caller.connection.input_audio_buffer.commit()
-            completed = await caller.until(COMPLETED)
-        assert errors(completed.transcript) <= 1, completed.transcript
-        joined = "".join(event.delta for event in caller.of(DELTA))
-        assert errors(joined) <= MAX_WRONG, joined
-        assert {item_of(event) for event in caller.events} == {None, completed.item_id}, "one item"
+            completion = await caller.until(COMPLETED)
+        assert errors(completion.transcript) <= 1, completion.transcript
+        transcript = "".join(event.delta for event in caller.of(DELTA))
+        assert errors(transcript) <= MAX_WRONG, transcript
+        assert {item_of(event) for event in caller.events} == {None, completion.item_id}, "one item"
         assert not caller.of("input_audio_buffer.speech_started")
 
     asyncio.run(scene())
@@ -201,9 +201,9 @@ def test_the_sync_client_commits_by_itself(gateway: Gateway) -> None:
         openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=KEY) as sdk,
         sdk.realtime.connect(extra_query=INTENT, model="gpt-4o-transcribe") as connection,
     ):
-        created = connection.recv()
-        assert created.type == "session.created"
-        assert created.session.audio.input.transcription.model == "gpt-4o-transcribe"
+        first = connection.recv()
+        assert first.type == "session.created"
+        assert first.session.audio.input.transcription.model == "gpt-4o-transcribe"
         connection.session.update(session={"type": "transcription", "audio": {"input": {"turn_detection": None}}})
         pcm = speech()[: 3 * RATE * 2]
         connection.input_audio_buffer.append(audio=base64.b64encode(bytes(len(pcm))).decode())
@@ -251,7 +251,7 @@ def test_language_and_prompt_are_updated_and_what_is_in_effect_is_told(gateway: 
             effective = (await caller.until("session.updated", 2)).session.audio.input
             assert (effective.transcription.language, effective.turn_detection.eagerness) == ("en", "high")
             await caller.speak(speech())
-            await caller.settled()
+            await caller.wait_settled()
         assert errors(caller.text) <= MAX_WRONG, caller.text
 
     asyncio.run(scene())
@@ -286,7 +286,7 @@ def test_a_cut_connection_comes_back_and_every_word_is_there_once(gateway: Gatew
             await caller.connection.send_raw("{}")  # its answer is cut
             await caller.until("session.created", 2)
             await caller.speak(pcm[middle:])
-            await caller.settled()
+            await caller.wait_settled()
         assert codes == [1006]
         assert errors(caller.text) <= MAX_WRONG, caller.text
         assert len({event.session.id for event in caller.of("session.created")}) == 1
@@ -315,11 +315,11 @@ def test_a_drain_makes_it_go_on_in_another_process(gateway: Gateway) -> None:
             await asyncio.sleep(0.3)
             proxy.target = gateway.port
             leaving.signal(signal.SIGTERM)
-            created = await caller.until("session.created", 2)
-            assert created.session.audio.input.transcription.prompt == "A speech.", "as it was left"
+            second = await caller.until("session.created", 2)
+            assert second.session.audio.input.transcription.prompt == "A speech.", "as it was left"
             await caller.until("input_audio_buffer.gap")
             await caller.speak(pcm[pause:])
-            await caller.settled()
+            await caller.wait_settled()
         assert codes == [1012]
         assert errors(caller.text) <= MAX_WRONG, caller.text
 
@@ -337,10 +337,10 @@ def test_another_intent_is_refused_in_words(gateway: Gateway, query: dict[str, s
         async with client(gateway.url) as sdk, sdk.realtime.connect(extra_query=query) as connection:
             error = (await connection.recv()).error
             assert "intent=transcription" in error.message
-            with pytest.raises(websockets.ConnectionClosedError) as closed:
+            with pytest.raises(websockets.ConnectionClosedError) as closing:
                 await connection.recv()
-            assert closed.value.rcvd is not None
-            assert closed.value.rcvd.code == 4500, "the SDK does not come back"
+            assert closing.value.rcvd is not None
+            assert closing.value.rcvd.code == 4500, "the SDK does not come back"
 
     asyncio.run(scene())
 
@@ -356,8 +356,8 @@ def test_a_key_for_a_browser_opens_one_session_as_it_was_made_for(gateway: Gatew
         assert secret.session.type == "transcription"
         async with client(gateway.url, secret.value) as browser:
             async with browser.realtime.connect(extra_query=INTENT) as connection:
-                created = await connection.recv()
-                assert created.session.audio.input.format.type == "audio/pcmu"
+                first = await connection.recv()
+                assert first.session.audio.input.format.type == "audio/pcmu"
             with pytest.raises(websockets.InvalidStatus, match="401"):
                 await browser.realtime.connect(extra_query=INTENT).enter()
 
@@ -367,8 +367,8 @@ def test_a_key_for_a_browser_opens_one_session_as_it_was_made_for(gateway: Gatew
 def test_a_browser_signs_in_by_subprotocol_which_is_not_echoed(gateway: Gateway) -> None:
     async def scene() -> None:
         url = f"ws://127.0.0.1:{gateway.port}/v1/realtime?intent=transcription"
-        offered: list[Any] = ["realtime", f"openai-insecure-api-key.{KEY}"]
-        async with websockets.connect(url, subprotocols=offered, origin="https://elsewhere.example") as socket:
+        protocols: list[Any] = ["realtime", f"openai-insecure-api-key.{KEY}"]
+        async with websockets.connect(url, subprotocols=protocols, origin="https://elsewhere.example") as socket:
             assert socket.subprotocol == "realtime"
             assert "session.created" in str(await socket.recv())
         with pytest.raises(websockets.InvalidStatus, match="401"):

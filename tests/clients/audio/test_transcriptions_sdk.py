@@ -114,19 +114,19 @@ def test_streamed(client: openai.OpenAI) -> None:
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 def test_a_file_that_is_no_audio_is_a_bad_request(stream: bool, client: openai.OpenAI) -> None:
-    with pytest.raises(openai.BadRequestError, match=r"talk\.mp3 is no audio that is known here") as raised:
+    with pytest.raises(openai.BadRequestError, match=r"talk\.mp3 is no audio that is known here") as error:
         client.audio.transcriptions.create(model=MODEL, file=("talk.mp3", b"hello " * 1000), stream=stream)
-    assert raised.value.code == "bad_audio"
+    assert error.value.code == "bad_audio"
 
 
 def test_a_field_that_cannot_be_names_itself(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.BadRequestError, match="language='tlh'") as raised:
+    with pytest.raises(openai.BadRequestError, match="language='tlh'") as error:
         client.audio.transcriptions.create(model=MODEL, file=SPEECH, language="tlh")
-    assert (raised.value.code, raised.value.param) == ("invalid_value", "language")
+    assert (error.value.code, error.value.param) == ("invalid_value", "language")
 
 
 def test_our_own_path_answers_the_same(gateway: Gateway) -> None:
     answer = httpx2.post(f"{gateway.url}/api/audio/transcriptions", files={"file": SPEECH.read_bytes()}, timeout=30)
     assert words(answer.json()["text"]) == SAID
-    refused = httpx2.post(f"{gateway.url}/api/audio/transcriptions", data={"file": "x"})
-    assert refused.headers["content-type"] == "application/problem+json"
+    problem = httpx2.post(f"{gateway.url}/api/audio/transcriptions", data={"file": "x"})
+    assert problem.headers["content-type"] == "application/problem+json"

@@ -26,8 +26,8 @@ PACE = 6.0
 def speech() -> bytes:
     """11 s of PCM at 24 kHz, and a second and a half of silence."""
     samples, rate = soundfile.read(JFK, dtype="float32")
-    resampled = soxr.resample(samples, rate, RATE)
-    pcm = np.rint(np.clip(resampled, -1, 1) * 32_767).astype("<i2").tobytes()
+    at_24_khz = soxr.resample(samples, rate, RATE)
+    pcm = np.rint(np.clip(at_24_khz, -1, 1) * 32_767).astype("<i2").tobytes()
     return pcm + bytes(3 * RATE)
 
 
@@ -49,7 +49,7 @@ def errors(text: str) -> int:
     return edits(normalise(TEXT), normalise(text))
 
 
-def hearing(folder: Path) -> Gateway:
+def transcribing_gateway(folder: Path) -> Gateway:
     """One that asks for a key; not started yet."""
     folder.mkdir(parents=True, exist_ok=True)
     return Gateway(folder, {"TRILANE_API_KEYS": f"alice:{KEY}"}, unit="audio")

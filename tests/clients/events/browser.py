@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
-from tests.clients.events.seen import NAMES, Application, Event
+from tests.clients.events.application import NAMES, Application, Event
 from tests.clients.node import JS
 from tests.e2e.conftest import ARGUMENTS, CHROMIUM
 

@@ -24,19 +24,19 @@ def _fixture_of(name: str) -> Any:
 
 
 quiet = _fixture_of("quiet")
-cut = _fixture_of("cut")
-aged = _fixture_of("aged")
-drained = _fixture_of("drained")
-killed = _fixture_of("killed")
+cut_inside_event = _fixture_of("cut_inside_event")
+old_connections = _fixture_of("old_connections")
+drain = _fixture_of("drain")
+kill = _fixture_of("kill")
 late = _fixture_of("late")
 busy = _fixture_of("busy")
-done = _fixture_of("done")
+closing = _fixture_of("closing")
 
 
 @pytest.fixture(scope="package")
 def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """Plays, several at once, the scenes that the tests of this session look at."""
     names = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
-    made = Stage(tmp_path_factory.mktemp("events"), names)
-    yield made
-    made.close()
+    new = Stage(tmp_path_factory.mktemp("events"), names)
+    yield new
+    new.close()

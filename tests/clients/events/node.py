@@ -12,17 +12,17 @@ from typing import Any
 
 import msgspec
 
-from tests.clients.events.seen import NAMES, Application, Event
+from tests.clients.events.application import NAMES, Application, Event
 from tests.clients.node import install, tool
 
 
-class Told(msgspec.Struct, frozen=True):
+class DriverReport(msgspec.Struct, frozen=True):
     """One line from the driver: an event, or what failed, or why it is over."""
 
     client: int
     event: Event | None = None
-    failed: str = ""
-    ended: str = ""
+    failure: str = ""
+    ending: str = ""
 
 
 class NodeClients:
@@ -63,13 +63,13 @@ class NodeClients:
     def _listen(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            told = msgspec.json.decode(line, type=Told)
-            application = self._applications[told.client]
-            if told.event is not None:
-                application.tell(told.event)
-            elif told.failed:
-                application.fail(told.failed)
+            report = msgspec.json.decode(line, type=DriverReport)
+            application = self._applications[report.client]
+            if report.event is not None:
+                application.tell(report.event)
+            elif report.failure:
+                application.fail(report.failure)
             else:
-                application.end(told.ended)
+                application.end(report.ending)
         for application in self._applications.values():
             application.end("the driver has ended")

@@ -14,12 +14,12 @@ import httpx
 import httpx_sse
 import sseclient
 
-from tests.clients.events.seen import Application, Event
+from tests.clients.events.application import Application, Event
 
 TIMEOUT = httpx.Timeout(10, read=30)
 
 
-class Received(NamedTuple):
+class Delivery(NamedTuple):
     event: Event
     last_event_id: str
     """What the next request is to say."""
@@ -30,21 +30,21 @@ class Over(Exception):
     """The server wants this client back no more."""
 
 
-Connect = Callable[[str, str], Iterator[Received]]
+Connect = Callable[[str, str], Iterator[Delivery]]
 """One connection: a URL and the last id → what comes. Raises httpx.TransportError, Over."""
 
 
-def by_httpx_sse(url: str, last_event_id: str) -> Iterator[Received]:
+def by_httpx_sse(url: str, last_event_id: str) -> Iterator[Delivery]:
     headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
     with httpx.Client(timeout=TIMEOUT) as client, httpx_sse.connect_sse(client, "GET", url, headers=headers) as source:
         try:
             for sse in source.iter_sse():
-                yield Received(Event(sse.event, sse.data, sse.id), sse.id, sse.retry)
+                yield Delivery(Event(sse.event, sse.data, sse.id), sse.id, sse.retry)
         except httpx_sse.SSEError as err:
             raise Over(str(err)) from err
 
 
-def by_sseclient(url: str, last_event_id: str) -> Iterator[Received]:
+def by_sseclient(url: str, last_event_id: str) -> Iterator[Delivery]:
     headers = {"Accept": "text/event-stream"}
     if last_event_id:
         headers["Last-Event-ID"] = last_event_id
@@ -53,8 +53,8 @@ def by_sseclient(url: str, last_event_id: str) -> Iterator[Received]:
             raise Over(f"status {response.status_code}")
         for event in sseclient.SSEClient(response.iter_bytes()).events():
             last_event_id = event.id or last_event_id
-            told = Event(event.event, event.data, event.id)
-            yield Received(told, last_event_id, int(event.retry) if event.retry else None)
+            parsed_event = Event(event.event, event.data, event.id)
+            yield Delivery(parsed_event, last_event_id, int(event.retry) if event.retry else None)
 
 
 CONNECT: dict[str, Connect] = {"httpx-sse": by_httpx_sse, "sseclient-py": by_sseclient}
@@ -67,11 +67,11 @@ class PythonClients:
         self._threads: list[threading.Thread] = []
 
     def follow(self, kind: str, url: str, application: Application) -> Callable[[], None]:
-        stopped = threading.Event()
-        thread = threading.Thread(target=_loop, args=(CONNECT[kind], url, application, stopped), daemon=True)
+        stop = threading.Event()
+        thread = threading.Thread(target=_loop, args=(CONNECT[kind], url, application, stop), daemon=True)
         self._threads.append(thread)
         thread.start()
-        return stopped.set
+        return stop.set
 
     def close(self) -> None:
         """Once their servers are gone."""
@@ -79,15 +79,15 @@ class PythonClients:
             thread.join(5)
 
 
-def _loop(connect: Connect, url: str, application: Application, stopped: threading.Event) -> None:
+def _loop(connect: Connect, url: str, application: Application, stop: threading.Event) -> None:
     last_event_id, delay_s = "", 0.0
-    while not stopped.wait(delay_s):
+    while not stop.wait(delay_s):
         try:
-            for received in connect(url, last_event_id):
-                last_event_id = received.last_event_id
-                if received.retry_ms is not None:
-                    delay_s = received.retry_ms / 1000
-                application.tell(received.event)
+            for delivery in connect(url, last_event_id):
+                last_event_id = delivery.last_event_id
+                if delivery.retry_ms is not None:
+                    delay_s = delivery.retry_ms / 1000
+                application.tell(delivery.event)
         except httpx.TransportError as err:
             application.fail(type(err).__name__)
         except Over as err:

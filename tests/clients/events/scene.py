@@ -20,7 +20,7 @@ from events.log.port import Append
 from events.log.sqlite.engine import SqliteLog
 from gateway.core.engines import retention_policy
 from gateway.settings import Settings
-from tests.clients.events.seen import Application
+from tests.clients.events.application import Application
 from tests.clients.events.wire import Wire
 from tests.conftest import Gateway
 
@@ -48,7 +48,7 @@ class Scene:
     def __init__(self, folder: Path, clients: Mapping[str, Follow], env: dict[str, str]) -> None:
         folder.mkdir()
         self.gateway = QuietlyStarted(folder, env, unit="events")
-        self.told = threading.Condition()
+        self.news = threading.Condition()
         self.applications: dict[str, Application] = {}
         self.wires: dict[str, Wire] = {}
         self.exit_codes: list[int] = []
@@ -58,14 +58,14 @@ class Scene:
         self._closers: list[Callable[[], None]] = []
         self._http = httpx2.Client(timeout=10)
 
-    def open(self, *topics: str, wired: bool = False) -> None:
+    def open(self, *topics: str, with_wires: bool = False) -> None:
         """Every client follows these topics, and has been greeted; `wired`: each through a proxy of its own."""
         query = "&".join(f"topic={topic}" for topic in topics or (TOPIC,))
         for kind, follow in self._clients.items():
-            if wired:
-                self.wires[kind] = Wire(self.gateway.port, self.told)
-            address = self.wires[kind].url if wired else self.gateway.url
-            application = self.applications[kind] = Application(self.told)
+            if with_wires:
+                self.wires[kind] = Wire(self.gateway.port, self.news)
+            address = self.wires[kind].url if with_wires else self.gateway.url
+            application = self.applications[kind] = Application(self.news)
             self._closers.append(follow(kind, f"{address}/api/events?{query}", application))
         self.each(lambda application: application.hellos)
 
@@ -110,13 +110,13 @@ class Scene:
 
     # What is waited for
 
-    def each(self, met: Callable[[Application], object], within_s: float = WAIT_S) -> bool:
+    def each(self, condition: Callable[[Application], object], within_s: float = WAIT_S) -> bool:
         """Waits until every application has met it, or for so long; whether they have."""
-        return self.until(lambda: all(met(application) for application in self.applications.values()), within_s)
+        return self.until(lambda: all(condition(application) for application in self.applications.values()), within_s)
 
-    def until(self, met: Callable[[], bool], within_s: float = WAIT_S) -> bool:
-        with self.told:
-            return self.told.wait_for(met, within_s)
+    def until(self, condition: Callable[[], bool], within_s: float = WAIT_S) -> bool:
+        with self.news:
+            return self.news.wait_for(condition, within_s)
 
 
 async def _append(path: Path, what: Append) -> None:

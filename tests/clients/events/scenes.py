@@ -69,7 +69,7 @@ def busy(on: Scene) -> None:
 @scene(TRILANE_PING_S="0.2")
 def quiet(on: Scene) -> None:
     """Events of every shape, with silence and at least three pings before each of them."""
-    on.open(wired=True)
+    on.open(with_wires=True)
     for name, body in (
         ("message", {"n": 1}),
         ("order.paid", {"n": 2}),
@@ -85,9 +85,9 @@ def quiet(on: Scene) -> None:
 
 
 @scene()
-def cut(on: Scene) -> None:
+def cut_inside_event(on: Scene) -> None:
     """Each connection ends in the middle of the seventh event."""
-    on.open(wired=True)
+    on.open(with_wires=True)
     on.number(1, CUT_IN - 1)
     on.each(lambda application: len(application.numbers) == CUT_IN - 1)  # Chromium drops what it has not read of a cut
     for wire in on.wires.values():
@@ -97,18 +97,18 @@ def cut(on: Scene) -> None:
 
 
 @scene(ALONE, TRILANE_MAX_AGE_S="1")
-def aged(on: Scene) -> None:
+def old_connections(on: Scene) -> None:
     """Connections end by themselves, all the time, while events go on."""
     on.open()
     n = 0
-    while n < 300 and not on.each(lambda application: len(application.hellos) > 1 or application.ended, 0.05):
+    while n < 300 and not on.each(lambda application: len(application.hellos) > 1 or application.ending, 0.05):
         n += 1
         on.number(n, n)
     on.number(n + 1, n + 1)
-    on.each(lambda application: application.numbers[-1:] == [n + 1] or application.ended)
+    on.each(lambda application: application.numbers[-1:] == [n + 1] or application.ending)
 
 
-def left(on: Scene, number: signal.Signals) -> None:
+def restart(on: Scene, number: signal.Signals) -> None:
     """The gateway leaves; something happens meanwhile; it comes back."""
     on.open()
     on.number(1, 5)
@@ -121,19 +121,19 @@ def left(on: Scene, number: signal.Signals) -> None:
 
 
 @scene(TRILANE_DRAIN_WINDOW_S="0.2")
-def drained(on: Scene) -> None:
-    left(on, signal.SIGTERM)
+def drain(on: Scene) -> None:
+    restart(on, signal.SIGTERM)
 
 
 @scene()
-def killed(on: Scene) -> None:
-    left(on, signal.SIGKILL)
+def kill(on: Scene) -> None:
+    restart(on, signal.SIGKILL)
 
 
 @scene(TRILANE_RETENTION_EVENTS=str(KEPT))
 def late(on: Scene) -> None:
     """Clients are away until what they missed is no longer kept."""
-    on.open(wired=True)
+    on.open(with_wires=True)
     on.number(1, 1)
     on.each(lambda application: application.numbers)
     for wire in on.wires.values():
@@ -149,15 +149,16 @@ def late(on: Scene) -> None:
 
 
 @scene(EAGER)
-def done(on: Scene) -> None:
+def closing(on: Scene) -> None:
     """One topic of two is closed, then the other; what clients do after `bye` is waited for."""
-    on.open("first", "second", wired=True)
+    on.open("first", "second", with_wires=True)
     on.publish({"n": 1}, topic="first")
     on.append(topic="first", close=True)
     on.publish({"n": 2}, topic="second")
     on.append({"n": 3}, topic="second", close=True)
     on.until(
         lambda: all(
-            application.ended or on.wires[kind].statuses.count(204) > 1 for kind, application in on.applications.items()
+            application.ending or on.wires[kind].statuses.count(204) > 1
+            for kind, application in on.applications.items()
         )
     )

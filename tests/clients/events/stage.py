@@ -7,12 +7,12 @@ from typing import NamedTuple, Protocol
 
 import pytest
 
+from tests.clients.events.application import Application
 from tests.clients.events.browser import Chromium
 from tests.clients.events.node import NodeClients
 from tests.clients.events.python import PythonClients
 from tests.clients.events.scene import Follow, Scene
 from tests.clients.events.scenes import ALONE, EAGER, PLANS
-from tests.clients.events.seen import Application
 from tests.clients.events.wire import Wire
 
 CLIENTS = ("chromium", "eventsource", "eventsource-client", "fetch-event-source", "undici", "httpx-sse", "sseclient-py")

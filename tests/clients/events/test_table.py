@@ -52,72 +52,72 @@ def test_pings_are_nothing_to_an_application(quiet: Seat) -> None:
     assert quiet.wire is not None
     assert quiet.wire.pings >= 12
     assert len(quiet.saw.events) == 7
-    assert len(quiet.wire.asked) == 1
+    assert len(quiet.wire.requests) == 1
 
 
-def test_a_cut_inside_an_event_loses_nothing_and_repeats_nothing(cut: Seat) -> None:
-    assert cut.wire is not None
-    assert cut.saw.numbers == list(range(1, 21))
-    last = cut.saw.published[CUT_IN - 2]
-    assert [asked.last_event_id for asked in cut.wire.asked] == ["", last.id]
+def test_a_cut_inside_an_event_loses_nothing_and_repeats_nothing(cut_inside_event: Seat) -> None:
+    assert cut_inside_event.wire is not None
+    assert cut_inside_event.saw.numbers == list(range(1, 21))
+    last = cut_inside_event.saw.published[CUT_IN - 2]
+    assert [request.last_event_id for request in cut_inside_event.wire.requests] == ["", last.id]
 
 
-def test_the_age_of_a_connection_ends_it_and_no_event_with_it(aged: Seat) -> None:
-    assert len(aged.saw.hellos) > 1
-    assert all(hello["recovered"] for hello in aged.saw.hellos)
-    assert aged.saw.numbers == list(range(1, aged.scene.last + 1))
+def test_the_age_of_a_connection_ends_it_and_no_event_with_it(old_connections: Seat) -> None:
+    assert len(old_connections.saw.hellos) > 1
+    assert all(hello["recovered"] for hello in old_connections.saw.hellos)
+    assert old_connections.saw.numbers == list(range(1, old_connections.scene.last + 1))
 
 
-def test_a_drained_server_comes_back_on_its_port_and_nothing_is_lost_or_repeated(drained: Seat) -> None:
-    assert drained.scene.exit_codes == [0]
-    assert drained.saw.numbers == list(range(1, 16))
-    assert [event.name for event in drained.saw.events][6:8] == ["drain", "hello"]
-    assert drained.saw.hellos[1]["recovered"]
+def test_a_drained_server_comes_back_on_its_port_and_nothing_is_lost_or_repeated(drain: Seat) -> None:
+    assert drain.scene.exit_codes == [0]
+    assert drain.saw.numbers == list(range(1, 16))
+    assert [event.name for event in drain.saw.events][6:8] == ["drain", "hello"]
+    assert drain.saw.hellos[1]["recovered"]
 
 
-def test_a_killed_server_comes_back_on_its_port_and_nothing_is_lost_or_repeated(killed: Seat) -> None:
-    assert killed.scene.exit_codes == [-9]
-    assert killed.saw.numbers == list(range(1, 16))
-    assert killed.saw.hellos[1]["recovered"]
+def test_a_killed_server_comes_back_on_its_port_and_nothing_is_lost_or_repeated(kill: Seat) -> None:
+    assert kill.scene.exit_codes == [-9]
+    assert kill.saw.numbers == list(range(1, 16))
+    assert kill.saw.hellos[1]["recovered"]
 
 
 def test_an_application_is_told_that_and_how_many_events_it_lost(late: Seat) -> None:
-    told = late.saw.hellos[1]
-    assert (told["recovered"], told["reason"], told["missed"], told["replay"]) == (False, "evicted", MISSED, 0)
+    hello = late.saw.hellos[1]
+    assert (hello["recovered"], hello["reason"], hello["missed"], hello["replay"]) == (False, "evicted", MISSED, 0)
     assert late.saw.numbers == [1, 100]
 
 
 def test_a_busy_server_is_left_alone_for_a_while_and_found_again_with_nothing_lost(busy: Seat) -> None:
     names = [event.name for event in busy.saw.events]
-    refused, back = names.index("busy"), names.index("hello", 1)
-    assert busy.saw.events[refused].body == {"code": "overloaded"}
-    assert busy.saw.times[back] - busy.saw.times[refused] > OVERLOADED_S
+    refusal, back = names.index("busy"), names.index("hello", 1)
+    assert busy.saw.events[refusal].body == {"code": "overloaded"}
+    assert busy.saw.times[back] - busy.saw.times[refusal] > OVERLOADED_S
     assert busy.saw.numbers == [1, 2, 3]
 
 
-def test_bye_is_obeyed_after_one_more_request(done: Seat) -> None:
-    assert done.wire is not None
-    assert done.saw.numbers == [1, 2, 3]
-    assert done.saw.bodies("bye") == [{"code": "complete", "retry": False}]
-    assert [asked.last_event_id for asked in done.wire.asked] == ["", done.saw.published[-1].id]
-    assert done.wire.statuses[-1] == 204
-    assert done.saw.ended
+def test_bye_is_obeyed_after_one_more_request(closing: Seat) -> None:
+    assert closing.wire is not None
+    assert closing.saw.numbers == [1, 2, 3]
+    assert closing.saw.bodies("bye") == [{"code": "complete", "retry": False}]
+    assert [request.last_event_id for request in closing.wire.requests] == ["", closing.saw.published[-1].id]
+    assert closing.wire.statuses[-1] == 204
+    assert closing.saw.ending
 
 
 def test_fetch_event_source_alone_takes_a_clean_end_for_the_last(stage: Stage) -> None:
-    alone = stage.seat("aged", ALONE)
-    assert alone.saw.ended == "resolved"
+    alone = stage.seat("old_connections", ALONE)
+    assert alone.saw.ending == "resolved"
     assert len(alone.saw.hellos) == 1
     assert len(alone.saw.numbers) < alone.scene.last
 
 
 def test_fetch_event_source_asks_again_after_a_204_and_is_told_nothing_twice(stage: Stage) -> None:
-    eager = stage.seat("done", EAGER)
+    eager = stage.seat("closing", EAGER)
     assert eager.wire is not None
     assert eager.wire.statuses[:3] == [200, 204, 204]
     assert (eager.saw.numbers, len(eager.saw.bodies("bye"))) == ([1, 2, 3], 1)
 
 
-@pytest.mark.parametrize("name", ["cut", "killed"])
+@pytest.mark.parametrize("name", ["cut_inside_event", "kill"])
 def test_httpx_sse_names_a_cut_otherwise_than_its_readme(stage: Stage, name: str) -> None:
     assert stage.seat(name, "httpx-sse").saw.failures[0] == "RemoteProtocolError"

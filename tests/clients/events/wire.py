@@ -17,7 +17,7 @@ LAST_EVENT_ID = re.compile(rb"\r\nlast-event-id: *([^\r]*)", re.IGNORECASE)
 ROUTE = b"GET /api/events"
 
 
-class Asked(NamedTuple):
+class StreamRequest(NamedTuple):
     """One request for an event stream."""
 
     last_event_id: str
@@ -27,15 +27,15 @@ class Asked(NamedTuple):
 class Wire:
     """Forwards to `port` of this machine; `told` is notified of all that passes."""
 
-    def __init__(self, port: int, told: threading.Condition) -> None:
-        self.asked: list[Asked] = []
+    def __init__(self, port: int, news: threading.Condition) -> None:
+        self.requests: list[StreamRequest] = []
         self.statuses: list[int] = []
         """Of all answers, the page that a browser stands on included."""
         self.pings = 0
         self.cut_in = b""
         """The connection that first carries these bytes ends with the last of them, by a FIN: once."""
         self.refusing = False
-        self._told = told
+        self._news = news
         self._port = port
         self._open: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -89,36 +89,36 @@ class Wire:
         before = b""
         with contextlib.suppress(OSError):
             while data := server.recv(65536):
-                allowed = self._allowed(before, data)
+                count = self._count_to_pass(before, data)
                 self._note_answer(data)
-                client.sendall(data[:allowed])
-                if allowed < len(data):
+                client.sendall(data[:count])
+                if count < len(data):
                     break
                 before = data[-64:]
         _end(client, server)
 
-    def _allowed(self, before: bytes, data: bytes) -> int:
+    def _count_to_pass(self, before: bytes, data: bytes) -> int:
         """How many of these bytes may pass."""
         at = (before + data).find(self.cut_in) if self.cut_in else -1
         if at < 0:
             return len(data)
-        allowed, self.cut_in = at + len(self.cut_in) - len(before), b""
-        return allowed
+        count, self.cut_in = at + len(self.cut_in) - len(before), b""
+        return count
 
     def _note_requests(self, heads: list[bytes]) -> None:
-        with self._told:
+        with self._news:
             for head in heads:
                 if head.startswith(ROUTE):
-                    found = LAST_EVENT_ID.search(head)
-                    self.asked.append(Asked(found[1].decode("ascii") if found else ""))
-            self._told.notify_all()
+                    match = LAST_EVENT_ID.search(head)
+                    self.requests.append(StreamRequest(match[1].decode("ascii") if match else ""))
+            self._news.notify_all()
 
     def _note_answer(self, data: bytes) -> None:
-        with self._told:
-            if found := ANSWER.match(data):
-                self.statuses.append(int(found[1]))
+        with self._news:
+            if match := ANSWER.match(data):
+                self.statuses.append(int(match[1]))
             self.pings += data.count(PING)
-            self._told.notify_all()
+            self._news.notify_all()
 
 
 def _end(client: socket.socket, server: socket.socket) -> None:

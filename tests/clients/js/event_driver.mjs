@@ -11,8 +11,8 @@ function open({ client, open: kind, url, names }) {
   closers.set(client, () => {});
   const close = clients[kind](url, names, {
     tell: (event) => say({ event }),
-    fail: (failed) => say({ failed }),
-    end: (ended) => say({ ended }),
+    fail: (failure) => say({ failure }),
+    end: (ending) => say({ ending }),
   });
   closers.set(client, close);
 }

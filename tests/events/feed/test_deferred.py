@@ -6,14 +6,14 @@ import time
 from events.feed.deferred import DeferredStream
 from events.feed.start import SubscribeRequest
 from events.lane import EventsLane
-from gateway.access.auth import Principal
+from gateway.access.grants import Principal
 from tests.support.followers import LOCAL, lane_on, say
 from tests.support.readers import HeldLog, settle
 from tests.support.streams import FakeServer, stream
 from tests.support.virtual_time import simulated
 
 
-async def held() -> tuple[HeldLog, EventsLane]:
+async def open_held_lane() -> tuple[HeldLog, EventsLane]:
     """A lane whose log answers when `free` is set."""
     log = HeldLog()
     lane = await lane_on(log)
@@ -22,7 +22,7 @@ async def held() -> tuple[HeldLog, EventsLane]:
     return log, lane
 
 
-async def subscribed(lane: EventsLane, who: Principal = LOCAL) -> DeferredStream:
+async def subscribe(lane: EventsLane, who: Principal = LOCAL) -> DeferredStream:
     source = await lane.subscribe(who, SubscribeRequest(("a",)))
     assert isinstance(source, DeferredStream)
     return source
@@ -30,8 +30,8 @@ async def subscribed(lane: EventsLane, who: Principal = LOCAL) -> DeferredStream
 
 @simulated
 async def test_a_client_that_leaves_as_the_log_answers_leaves_nothing_behind() -> None:
-    log, lane = await held()
-    late = await subscribed(lane)
+    log, lane = await open_held_lane()
+    late = await subscribe(lane)
     log.free.set()
     while not late._opening.done():  # noqa: ASYNC110 - the very turn is wanted
         await asyncio.sleep(0)
@@ -42,8 +42,8 @@ async def test_a_client_that_leaves_as_the_log_answers_leaves_nothing_behind() -
 
 @simulated
 async def test_a_stream_that_the_log_kept_waiting_ends_when_its_token_does() -> None:
-    log, lane = await held()
-    late = await subscribed(lane, Principal(sub="local", grants=LOCAL.grants, expires_at=time.time() + 5))
+    log, lane = await open_held_lane()
+    late = await subscribe(lane, Principal(sub="local", grants=LOCAL.grants, expires_at=time.time() + 5))
     server = FakeServer(stream(late, leaves_cleanly=True), direct=True)  # type: ignore[arg-type]
     await asyncio.sleep(0.2)
     log.free.set()

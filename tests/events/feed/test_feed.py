@@ -22,7 +22,7 @@ async def test_topics_are_merged_in_the_order_in_which_they_are_heard_of() -> No
     stage.say(0, "a1", "a2")
     stage.say(1, "b2")
     assert stage.data() == ["b1", "a1", "a2", "b2"]
-    ends = [event.id.split(".") for event in stage.seen()]
+    ends = [event.id.split(".") for event in stage.events()]
     assert [(end[2], end[4]) for end in ends] == [("0", "1"), ("1", "1"), ("2", "1"), ("2", "2")]
     assert stage.feed.cursor_at(stage.feed.head) == stage.feed.stand.encode() == ".".join(ends[-1])
 
@@ -32,7 +32,7 @@ async def test_the_cursor_of_an_index_is_that_of_the_frame_before_it() -> None:
     stage = FeedStage("a")
     start = stage.feed.stand.encode()
     stage.say(0, 1, 2)
-    assert [stage.feed.cursor_at(index) for index in range(3)] == [start, *(event.id for event in stage.seen())]
+    assert [stage.feed.cursor_at(index) for index in range(3)] == [start, *(event.id for event in stage.events())]
 
 
 @simulated
@@ -106,7 +106,7 @@ async def test_a_gap_is_told_with_the_cursor_behind_it() -> None:
     stage = FeedStage("a")
     stage.say(0, 1)
     stage.feed.skip(stage.feed.strands[0], 2, 4, "evicted")
-    gap = stage.seen()[-1]
+    gap = stage.events()[-1]
     assert json.loads(gap.data) == {"topic": "a", "from": 2, "to": 4, "reason": "evicted"}
     assert gap.id.endswith(f"{EPOCH}.4")
 
@@ -116,8 +116,8 @@ async def test_a_topic_that_was_made_anew_goes_on_in_its_new_epoch() -> None:
     stage = FeedStage("a")
     stage.say(0, 1)
     stage.say(0, "new", epoch="f" * 8)
-    assert [event.event for event in stage.seen()] == ["message", "gap", "message"]
-    assert stage.seen()[-1].id.endswith(f"{'f' * 8}.1")
+    assert [event.event for event in stage.events()] == ["message", "gap", "message"]
+    assert stage.events()[-1].id.endswith(f"{'f' * 8}.1")
 
 
 # What is dropped
@@ -128,7 +128,7 @@ async def test_who_still_needs_what_is_dropped_falls_to_its_own_cursor() -> None
     stage = FeedStage("a")
     start = stage.feed.stand.encode()
     stage.say(0, 1, 2, 3, 4)
-    cursors = [start, *(event.id for event in stage.seen())]
+    cursors = [start, *(event.id for event in stage.events())]
     listeners = [Listener(stage.feed, index) for index in range(5)]
     reading = Listener(stage.feed, -1)
     stage.feed.shed(1 << 30, 2)
@@ -218,7 +218,7 @@ async def test_a_closed_feed_leaves_nothing_with_the_hub() -> None:
     stage.say(1, 1)
     stage.feed.close()
     await asyncio.sleep(2 * stage.save_s)
-    assert (len(stage.hub), stage.saved) == (0, [])
+    assert (len(stage.hub), stage.snapshots) == (0, [])
 
 
 # Patterns and their snapshots
@@ -260,7 +260,7 @@ async def test_events_wait_for_a_snapshot_and_keep_their_order() -> None:
     await asyncio.sleep(10)
     assert stage.data() == [1, 2, 3]
     assert listener.wakes == 1
-    assert [event.id[0] for event in stage.seen()] == ["s"] * 3
+    assert [event.id[0] for event in stage.events()] == ["s"] * 3
     stage.say(1, 4, epoch="f" * 8)
     assert stage.data(3) == [4], "one that needs no other snapshot waits for none"
 
@@ -298,5 +298,5 @@ async def test_the_cursor_of_a_feed_without_one_waits_for_a_snapshot() -> None:
     await asyncio.sleep(0.9)
     assert not any(one.done() for one in asking)
     assert {await one for one in asking} == {stage.feed.stand.encode()}
-    assert len(stage.saved) == 1
+    assert len(stage.snapshots) == 1
     assert await FeedStage("a").feed.cursor() != ""

@@ -13,7 +13,7 @@ from events.log.port import Retention
 from events.log.sqlite.engine import SqliteLog
 from events.log.topics import stored
 from events.log.vector import tag_of
-from gateway.access.auth import Grants, Principal
+from gateway.access.grants import Grants, Principal
 from gateway.errors import Forbidden
 from tests.contract.engines import Clock, keep_all, scenario
 from tests.support.followers import Follower, PeerLog, follow, lane_on, say
@@ -26,7 +26,7 @@ on_all_kinds = pytest.mark.parametrize("topics", SUBSCRIPTIONS.values(), ids=SUB
 HELLO = {"recovered": True, "replay": 0, "ping": 15}
 
 
-def told(follower: Follower) -> dict[str, Any]:
+def hello_of(follower: Follower) -> dict[str, Any]:
     return {name: value for name, value in follower.hello.items() if name not in ("maxAge", "topics", "ping")}
 
 
@@ -46,7 +46,7 @@ async def test_a_stream_without_a_cursor_starts_at_the_head(topics: tuple[str, .
     assert 480 <= reader.hello["maxAge"] <= 600
     assert 1000 <= (reader.decoder.retry_ms or 0) <= 4000
     await say(log, "t/00", 3)
-    assert (await reader.taken()).data == [3]
+    assert (await reader.take_all()).data == [3]
 
 
 @on_all_kinds
@@ -58,17 +58,17 @@ async def test_every_id_that_was_told_continues_strictly_after_its_event(topics:
     start, numbers = reader.cursor, range(60)
     for number in numbers:
         await say(log, f"t/{number % 4 if len(topics) > 1 or '*' in topics[0] else 0:02}", number)
-    await reader.taken()
+    await reader.take_all()
     assert reader.data == list(numbers)
-    live = [start, *(event.id for event in reader.seen)]
-    again = await (await follow(lane, topics, start)).taken()
-    for ids, data in ((live, reader.data), ([start, *(event.id for event in again.seen)], again.data)):
+    live = [start, *(event.id for event in reader.events)]
+    again = await (await follow(lane, topics, start)).take_all()
+    for ids, data in ((live, reader.data), ([start, *(event.id for event in again.events)], again.data)):
         for at, cursor in enumerate(ids):
             back = await follow(lane, topics, cursor)
-            assert told(back) == {"recovered": True, "replay": len(data) - at}
-            assert sorted((await back.taken()).data) == sorted(data[at:])
+            assert hello_of(back) == {"recovered": True, "replay": len(data) - at}
+            assert sorted((await back.take_all()).data) == sorted(data[at:])
             back.close()
-    assert all(len(event.id) <= 128 for event in reader.seen)
+    assert all(len(event.id) <= 128 for event in reader.events)
 
 
 @on_all_kinds
@@ -78,8 +78,8 @@ async def test_earliest_starts_at_the_oldest_event_that_is_kept(topics: tuple[st
     lane = await lane_on(log)
     for number in range(5):
         await say(log, "t/00", number)
-    reader = await (await follow(lane, topics, earliest=True)).taken()
-    assert told(reader) == {"recovered": True, "replay": 2}
+    reader = await (await follow(lane, topics, earliest=True)).take_all()
+    assert hello_of(reader) == {"recovered": True, "replay": 2}
     assert reader.data == [3, 4]
 
 
@@ -108,13 +108,13 @@ async def test_a_cursor_that_cannot_be_used_is_told_with_its_reason(cursor: str,
     lane = await lane_on(log)
     epoch = (await say(log, "a", 1, 2, 3)).epoch
     offset = {"HEAD+1": "4", "HEAD+x": "zzzzzzzzzz"}.get(cursor)
-    sent = f"e{tag_of(('a',))}.{epoch}.{offset}" if offset else cursor
-    reader = await follow(lane, ("a",), sent, partial=partial)
-    left = [] if not partial or offset else [1, 2, 3]
-    assert told(reader) == {"recovered": False, "replay": len(left), "reason": reason, "missed": None}
-    assert reader.cursor != sent
+    old_cursor = f"e{tag_of(('a',))}.{epoch}.{offset}" if offset else cursor
+    reader = await follow(lane, ("a",), old_cursor, partial=partial)
+    rest = [] if not partial or offset else [1, 2, 3]
+    assert hello_of(reader) == {"recovered": False, "replay": len(rest), "reason": reason, "missed": None}
+    assert reader.cursor != old_cursor
     await say(log, "a", 4)
-    assert (await reader.taken()).data == [*left, 4]
+    assert (await reader.take_all()).data == [*rest, 4]
 
 
 @on_all_kinds
@@ -125,15 +125,15 @@ async def test_what_is_evicted_is_counted_exactly(topics: tuple[str, ...]) -> No
     reader = await follow(lane, topics)
     await say(log, "t/00", 0)
     await asyncio.sleep(1)
-    cursor = (await reader.taken()).cursor
+    cursor = (await reader.take_all()).cursor
     assert reader.data == [0]
     reader.close()
     for number in range(1, 8):
         await say(log, "t/00", number)
-    for partial, left in ((False, []), (True, [5, 6, 7])):
-        back = await (await follow(lane, topics, cursor, partial=partial)).taken()
-        lost = {"recovered": False, "replay": len(left), "reason": "evicted", "missed": 7 - len(left)}
-        assert (told(back), back.data) == (lost, left)
+    for partial, rest in ((False, []), (True, [5, 6, 7])):
+        back = await (await follow(lane, topics, cursor, partial=partial)).take_all()
+        hello = {"recovered": False, "replay": len(rest), "reason": "evicted", "missed": 7 - len(rest)}
+        assert (hello_of(back), back.data) == (hello, rest)
 
 
 @simulated
@@ -142,12 +142,12 @@ async def test_one_more_than_the_replay_limit_is_not_replayed() -> None:
     lane = await lane_on(log, max_replay=5)
     start = (await follow(lane, ("a",))).cursor
     await say(log, "a", *range(5))
-    assert told(await follow(lane, ("a",), start)) == {"recovered": True, "replay": 5}
+    assert hello_of(await follow(lane, ("a",), start)) == {"recovered": True, "replay": 5}
     await say(log, "a", 5)
-    for partial, left in ((False, []), (True, [1, 2, 3, 4, 5])):
-        back = await (await follow(lane, ("a",), start, partial=partial)).taken()
-        lost = {"recovered": False, "replay": len(left), "reason": "replay_limit", "missed": 6 - len(left)}
-        assert (told(back), back.data) == (lost, left)
+    for partial, rest in ((False, []), (True, [1, 2, 3, 4, 5])):
+        back = await (await follow(lane, ("a",), start, partial=partial)).take_all()
+        hello = {"recovered": False, "replay": len(rest), "reason": "replay_limit", "missed": 6 - len(rest)}
+        assert (hello_of(back), back.data) == (hello, rest)
 
 
 @pytest.mark.parametrize("cursor", ["rubbish", f"e{tag_of(('a',))}.zzzz.1", f"e{tag_of(('a',))}.0.0"])
@@ -157,7 +157,7 @@ async def test_what_is_left_for_a_lost_cursor_is_within_the_replay_limit_too(cur
     lane = await lane_on(log, max_replay=5)
     for number in range(30):
         await say(log, "a", number)
-    reader = await (await follow(lane, ("a",), cursor, partial=True)).taken()
+    reader = await (await follow(lane, ("a",), cursor, partial=True)).take_all()
     assert not reader.hello["recovered"]
     assert reader.hello["replay"] <= 5
     assert len(reader.data) <= 5
@@ -174,11 +174,11 @@ async def test_an_event_that_is_over_is_not_shown_to_one_who_comes_back(stays: b
     start = reader.cursor
     await say(log, "a", "old", name=f"message {int(clock() * 1000) + 1000}")
     await say(log, "a", "lasts")
-    assert (await reader.taken()).data == ["old", "lasts"]
+    assert (await reader.take_all()).data == ["old", "lasts"]
     if not stays:
         reader.close()
     clock.now_s += 10
-    back = await (await follow(lane, ("a",), start)).taken()
+    back = await (await follow(lane, ("a",), start)).take_all()
     assert back.data == ["lasts"]
 
 
@@ -194,7 +194,7 @@ async def test_a_reader_that_never_read_and_falls_off_the_ring_reads_the_log(top
     for number in range(0, 9000, 100):
         await say(log, "t/00", *range(number, number + 100))
     await asyncio.sleep(1)
-    assert (await reader.taken()).data == list(range(9000))
+    assert (await reader.take_all()).data == list(range(9000))
 
 
 @on_all_kinds
@@ -209,7 +209,7 @@ async def test_a_topic_made_anew_by_another_process_is_followed_at_once(topics: 
     await say(other, "t/00", "new")
     log.hear()
     await asyncio.sleep(1)
-    await reader.taken()
+    await reader.take_all()
     assert reader.gaps == [{"topic": "t/00", "from": 4, "to": None, "reason": "epoch_changed"}]
     assert reader.data == ["new"]
 
@@ -228,7 +228,7 @@ async def test_one_who_comes_back_after_a_topic_was_deleted_is_told(topics: tupl
     await log.delete(stored("t/00"))
     await asyncio.sleep(1)
     back = await follow(lane, topics, reader.cursor)
-    assert told(back) == {"recovered": False, "replay": 0, "reason": "epoch_changed", "missed": None}
+    assert hello_of(back) == {"recovered": False, "replay": 0, "reason": "epoch_changed", "missed": None}
 
 
 @on_all_kinds
@@ -241,7 +241,7 @@ async def test_one_who_stood_before_the_first_event_of_a_deleted_topic_is_told(t
     reader.close()
     await log.delete(stored("t/00"))
     back = await follow(lane, topics, reader.cursor)
-    assert told(back) == {"recovered": False, "replay": 0, "reason": "epoch_changed", "missed": None}
+    assert hello_of(back) == {"recovered": False, "replay": 0, "reason": "epoch_changed", "missed": None}
 
 
 @simulated
@@ -256,9 +256,9 @@ async def test_a_topic_that_appears_while_earliest_is_looked_up_harms_nobody() -
     await say(log, "x/b", 2)
     await asyncio.sleep(1)
     log.free.set()
-    second = await (await opening).taken()
+    second = await (await opening).take_all()
     assert second.data == [1, 2]
-    assert (await first.taken()).data == [2]
+    assert (await first.take_all()).data == [2]
 
 
 @simulated
@@ -268,14 +268,14 @@ async def test_what_is_missed_counts_what_came_while_the_answer_was_made() -> No
     await say(log, "x/a", 1)
     reader = await follow(lane, ("x/*",))
     await say(log, "x/a", 2, 3)
-    log.kept(stored("x/a")).clear()
+    log.blocks_of(stored("x/a")).clear()
     log.snapshot_s = 0.1
     await say(log, "x/b", 1, 2)
     back = await follow(lane, ("x/*",), reader.cursor)
     await asyncio.sleep(1)
-    seen = len((await back.taken()).data)
+    count = len((await back.take_all()).data)
     assert back.hello["reason"] == "evicted"
-    assert back.hello["missed"] == 4 - seen
+    assert back.hello["missed"] == 4 - count
 
 
 @simulated
@@ -287,8 +287,8 @@ async def test_a_cursor_whose_snapshot_is_no_longer_kept_is_evicted() -> None:
     for number in range(4):
         await say(log, f"x/{number}", number)
     await asyncio.sleep(1)
-    back = await (await follow(lane, ("x/*",), start)).taken()
-    assert told(back) == {"recovered": False, "replay": 0, "reason": "evicted", "missed": None}
+    back = await (await follow(lane, ("x/*",), start)).take_all()
+    assert hello_of(back) == {"recovered": False, "replay": 0, "reason": "evicted", "missed": None}
     assert not back.data
 
 
@@ -301,7 +301,7 @@ async def test_a_cursor_reads_nothing_that_its_bearer_may_not() -> None:
     eve = Principal(sub="eve", grants=Grants(subscribe=["open"]))
     with pytest.raises(Forbidden, match="secret"):
         await lane.subscribe(eve, SubscribeRequest(("secret",), cursor), patient=True)
-    reader = await (await follow(lane, ("open",), cursor, who=eve, partial=True)).taken()
+    reader = await (await follow(lane, ("open",), cursor, who=eve, partial=True)).take_all()
     assert (reader.hello["reason"], reader.data) == ("unknown_cursor", [])
 
 
@@ -324,13 +324,13 @@ async def test_two_processes_on_one_file_are_one_log(tmp_path: Path) -> None:
         reader = await follow(lanes[0], topics)
         await say(logs[1], "t/00", 1, 2)
         back = await follow(lanes[1], topics, reader.cursor)
-        assert (await back.taken()).data == [1, 2]
+        assert (await back.take_all()).data == [1, 2]
         async with asyncio.timeout(2):
             while reader.data != [1, 2]:
-                await reader.taken()
+                await reader.take_all()
                 await asyncio.sleep(0.01)
         there = await follow(lanes[0], topics, back.cursor)
-        assert told(there) == {"recovered": True, "replay": 0}
+        assert hello_of(there) == {"recovered": True, "replay": 0}
     for lane, log in zip(lanes, logs, strict=True):
         await lane.feeds.close()
         await log.close()

@@ -39,18 +39,18 @@ firsts = st.integers(1, 100) | st.integers(1, 36**MAX_OFFSET_DIGITS - 100)
 def blocks(draw: st.DrawFn) -> tuple[Block, list[Any]]:
     """A block as the publisher's requests make it, and what was in them."""
     name = draw(names)
-    published = draw(st.lists(values, min_size=1, max_size=4))
+    bodies = draw(st.lists(values, min_size=1, max_size=4))
     is_ascii = draw(st.booleans())
     lines: list[bytes] = []
-    for value in published:
+    for value in bodies:
         body = json.dumps(
             {"topic": "a", "event": name, "data": value}, ensure_ascii=is_ascii, indent=draw(st.sampled_from([None, 2]))
         )
         publication = decode(body.encode(), Publication)
         check_event(publication.event)
         lines.append(bytes(publication.data))
-    stored = frames.stored_name(name, draw(st.none() | st.integers(1, 10**7)), 1_700_000_000_000)
-    return Block(first=draw(firsts), data=lines, name=stored, time_ms=0), published
+    stored_name = frames.stored_name(name, draw(st.none() | st.integers(1, 10**7)), 1_700_000_000_000)
+    return Block(first=draw(firsts), data=lines, name=stored_name, time_ms=0), bodies
 
 
 def split(data: bytes, at: Sequence[int]) -> list[bytes]:
@@ -70,7 +70,7 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def told(events: Sequence[Event]) -> list[tuple[str, str, str]]:
+def triples(events: Sequence[Event]) -> list[tuple[str, str, str]]:
     return [(event.event, event.id, canonical(json.loads(event.data))) for event in events]
 
 
@@ -78,14 +78,16 @@ splits = st.lists(st.integers(0, 10_000), max_size=12)
 
 
 @given(blocks(), arounds, splits)
-def test_whatever_is_published_is_read_as_it_is(made: tuple[Block, list[Any]], around: Any, at: list[int]) -> None:
-    block, published = made
-    encoded = frames.encode(block, around)
+def test_whatever_is_published_is_read_as_it_is(
+    publication: tuple[Block, list[Any]], around: Any, at: list[int]
+) -> None:
+    block, bodies = publication
+    encoding = frames.encode(block, around)
     decoder = SseDecoder()
-    events = [event for piece in split(b": ok\n" + b"".join(encoded), at) for event in decoder.feed(piece)]
-    assert told(events) == expected(block, around, published)
+    events = [event for piece in split(b": ok\n" + b"".join(encoding), at) for event in decoder.feed(piece)]
+    assert triples(events) == expected(block, around, bodies)
     assert decoder.comments == ["ok"]
-    for frame, event in zip(encoded, events, strict=True):
+    for frame, event in zip(encoding, events, strict=True):
         assert frames.cursor_in(frame) == event.id
         assert frame.endswith(b"\n\n")
         assert frame.count(b"\n") == frame.count(b"\nid: ") + frame.startswith((b"id: ", b"event: ")) + 2
@@ -93,8 +95,8 @@ def test_whatever_is_published_is_read_as_it_is(made: tuple[Block, list[Any]], a
 
 
 @given(blocks(), arounds)
-def test_a_block_in_parts_is_the_same_frames(made: tuple[Block, list[Any]], around: Any) -> None:
-    block, _ = made
+def test_a_block_in_parts_is_the_same_frames(publication: tuple[Block, list[Any]], around: Any) -> None:
+    block, _ = publication
     single = [
         Block(first=block.first + at, data=[line], name=block.name, time_ms=0) for at, line in enumerate(block.data)
     ]
@@ -118,10 +120,10 @@ FORGED = [
 @pytest.mark.parametrize("data", FORGED)
 def test_what_would_end_a_line_is_refused_or_goes_before_it_is_kept(data: bytes) -> None:
     try:
-        kept = bytes(decode(b'{"topic":"a","data":%b}' % data, Publication).data)
+        stored_data = bytes(decode(b'{"topic":"a","data":%b}' % data, Publication).data)
     except BadRequest:
         return
-    assert kept in (b"1",)
+    assert stored_data in (b"1",)
 
 
 # Names with an end
@@ -184,18 +186,18 @@ SAID: dict[str, tuple[Callable[[], bytes], str, range | None]] = {
 def test_who_is_sent_away_is_told_when_to_come_back(
     make: Callable[[], bytes], name: str, retry_ms: range | None
 ) -> None:
-    said: set[int | None] = set()
+    delays: set[int | None] = set()
     for _ in range(100):
         decoder = SseDecoder()
         [event] = decoder.feed(make())
         assert (event.event, event.id) == (name, "")
-        said.add(decoder.retry_ms)
+        delays.add(decoder.retry_ms)
     if retry_ms is None:
-        assert said == {None}
+        assert delays == {None}
         assert json.loads(event.data) == {"code": "complete", "retry": False}
     else:
-        assert len(said) > 50
-        assert all(told in retry_ms for told in said)
+        assert len(delays) > 50
+        assert all(delay in retry_ms for delay in delays)
 
 
 # A reader of others
@@ -225,12 +227,12 @@ def parse() -> Iterator[Parse]:
         assert process.stdout is not None
         stdin, stdout = process.stdin, process.stdout
 
-        def parsed(pieces: list[bytes]) -> dict[str, Any]:
+        def parse_pieces(pieces: list[bytes]) -> dict[str, Any]:
             stdin.write(json.dumps([base64.b64encode(piece).decode() for piece in pieces]).encode() + b"\n")
             stdin.flush()
             return json.loads(stdout.readline())
 
-        yield parsed
+        yield parse_pieces
         stdin.close()
         assert process.wait(10) == 0
 
@@ -239,10 +241,10 @@ def parse() -> Iterator[Parse]:
 @given(blocks(), arounds, splits)
 @example((Block(first=1, data=['"\u2028id: x"'.encode()], name="a", time_ms=0), ["\u2028id: x"]), AROUND, [19, 20, 21])
 def test_a_parser_of_others_reads_the_same(
-    parse: Parse, made: tuple[Block, list[Any]], around: Any, at: list[int]
+    parse: Parse, publication: tuple[Block, list[Any]], around: Any, at: list[int]
 ) -> None:
-    block, published = made
-    read = parse(split(b": ok\n" + b"".join(frames.encode(block, around)), at))
-    events = [Event(*event[:1], event[2], event[1]) for event in read["events"]]
-    assert told(events) == expected(block, around, published)
-    assert (read["comments"], read["errors"]) == (["ok"], [])
+    block, bodies = publication
+    result = parse(split(b": ok\n" + b"".join(frames.encode(block, around)), at))
+    events = [Event(*event[:1], event[2], event[1]) for event in result["events"]]
+    assert triples(events) == expected(block, around, bodies)
+    assert (result["comments"], result["errors"]) == (["ok"], [])

@@ -49,7 +49,7 @@ class Client:
         self.stand = stand
         self.pieces: list[bytes] = []
         self.decoder = SseDecoder("")
-        self.seen: list[Event] = []
+        self.events: list[Event] = []
 
     def begin(self, ends_at: float = NEVER, auth_at: float = NEVER) -> "Client":
         self.source.begin(HELLO, self.stand, ends_at, auth_at)
@@ -69,21 +69,21 @@ class Client:
                 await self.source.catch_up()
             elif data:
                 self.pieces.append(data)
-                self.seen += self.decoder.feed(data)
+                self.events += self.decoder.feed(data)
             else:
                 return self
         raise AssertionError("it never gets to where its feed is")
 
     @property
     def data(self) -> list[Any]:
-        return [json.loads(event.data) for event in self.seen if event.event == "message"]
+        return [json.loads(event.data) for event in self.events if event.event == "message"]
 
     def of(self, kind: str) -> list[dict[str, Any]]:
-        return [json.loads(event.data) for event in self.seen if event.event == kind]
+        return [json.loads(event.data) for event in self.events if event.event == kind]
 
     @property
     def last_id(self) -> str:
-        return self.seen[-1].id
+        return self.events[-1].id
 
 
 # From hello to following
@@ -108,7 +108,7 @@ async def test_one_with_a_cursor_reads_the_log_until_it_can_follow() -> None:
     first = (await stage.open("a", "b")).begin()
     await say(stage.log, "a", 1, 2)
     await say(stage.log, "b", 3)
-    cursor = (await first.read()).seen[1].id
+    cursor = (await first.read()).events[1].id
     first.source.close()
     client = (await stage.open("a", "b", cursor=cursor)).begin()
     assert client.source.poll() == HELLO
@@ -189,7 +189,7 @@ async def test_events_that_are_no_longer_kept_are_a_gap() -> None:
     await client.read()
     assert client.of("gap") == [{"topic": "a", "from": 2, "to": 3, "reason": "evicted"}]
     assert client.data == [3, 4]
-    assert client.seen[1].id.split(".")[2] == "3", "one who saw the gap goes on behind it"
+    assert client.events[1].id.split(".")[2] == "3", "one who saw the gap goes on behind it"
 
 
 @simulated

@@ -88,17 +88,17 @@ HOSTILE = {
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
 def test_hostile_text_is_no_cursor(text: str) -> None:
-    with pytest.raises(BadRequest) as refused:
+    with pytest.raises(BadRequest) as error:
         decode_cursor(text)
-    assert (refused.value.status, refused.value.code) == (400, "bad_cursor")
+    assert (error.value.status, error.value.code) == (400, "bad_cursor")
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_refusal_is_short_and_printable(text: str) -> None:
     """What it repeats of the cursor goes into a header-less JSON text and into logs."""
-    with pytest.raises(BadRequest) as refused:
+    with pytest.raises(BadRequest) as error:
         decode_cursor(text)
-    detail = refused.value.detail
+    detail = error.value.detail
     assert detail.isascii()
     assert detail.isprintable()
     assert len(detail) < 600
@@ -111,7 +111,7 @@ def test_a_changed_byte_gives_another_cursor_or_none(name: str, epoch: str, offs
     at = data.draw(st.integers(0, len(text) - 1))
     new = data.draw(st.characters(codec="ascii").filter(lambda c: c != text[at]))
     try:
-        decoded = decode_cursor(text[:at] + new + text[at + 1 :])
+        result = decode_cursor(text[:at] + new + text[at + 1 :])
     except BadRequest:
         return
-    assert decoded != (name, Position(epoch=epoch, offset=offset))
+    assert result != (name, Position(epoch=epoch, offset=offset))

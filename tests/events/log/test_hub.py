@@ -11,7 +11,7 @@ from events.log.port import Append, Block, Position, Retention
 from events.log.ring import RING_MAX_FRAMES
 from gateway.errors import Gone
 from tests.contract.engines import put, scenario
-from tests.support.readers import HeldLog, after, all_due, joined, opened, plain, settle, start_of
+from tests.support.readers import HeldLog, after, all_due, joined, open_hub, plain, settle, start_of
 from tests.support.streams import FakeServer, stream
 
 
@@ -24,7 +24,7 @@ def loud(epoch: str, block: Block) -> list[bytes]:
 
 @scenario
 async def test_a_reader_replays_what_is_there_and_then_follows() -> None:
-    log, hub = await opened()
+    log, hub = await open_hub()
     await put(log, "t", b"1", b"2")
     reader = await hub.open("t", plain, None)
     assert await reader.next() == joined(1, 2)
@@ -34,7 +34,7 @@ async def test_a_reader_replays_what_is_there_and_then_follows() -> None:
 
 @scenario
 async def test_a_reader_with_a_cursor_starts_strictly_after_it() -> None:
-    log, hub = await opened()
+    log, hub = await open_hub()
     await put(log, "t", b"1", b"2", b"3")
     reader = await hub.open("t", plain, after(await start_of(log, "t"), 2))
     assert await all_due(reader) == joined(3, 3)
@@ -42,7 +42,7 @@ async def test_a_reader_with_a_cursor_starts_strictly_after_it() -> None:
 
 @scenario
 async def test_a_reader_at_the_head_gets_nothing_until_something_comes() -> None:
-    log, hub = await opened()
+    log, hub = await open_hub()
     await put(log, "t", b"1")
     reader = await hub.open("t", plain, after(await start_of(log, "t"), 1))
     assert (reader.poll(), reader.ended) == (b"", False)
@@ -52,7 +52,7 @@ async def test_a_reader_at_the_head_gets_nothing_until_something_comes() -> None
 
 @scenario
 async def test_a_reader_of_a_topic_to_come_sees_it_from_its_first_event() -> None:
-    log, hub = await opened()
+    log, hub = await open_hub()
     reader = hub.open_new("t", plain)
     assert reader.poll() == b""
     await put(log, "t", b"1")
@@ -62,7 +62,7 @@ async def test_a_reader_of_a_topic_to_come_sees_it_from_its_first_event() -> Non
 @scenario
 async def test_what_is_appended_while_the_log_is_read_is_not_lost() -> None:
     log = HeldLog()
-    await opened(log)
+    await open_hub(log)
     hub = Hub(log)
     await put(log, "t", b"1")
     log.free.clear()
@@ -76,7 +76,7 @@ async def test_what_is_appended_while_the_log_is_read_is_not_lost() -> None:
 
 @scenario
 async def test_a_replay_larger_than_one_slice_comes_whole() -> None:
-    log, hub = await opened()
+    log, hub = await open_hub()
     line = b"x" * 9000
     for _ in range(30):
         await put(log, "t", line)
@@ -89,7 +89,7 @@ async def test_a_replay_larger_than_one_slice_comes_whole() -> None:
 
 @scenario
 async def test_a_long_replay_lets_others_run() -> None:
-    log, hub = await opened()
+    log, hub = await open_hub()
     for _ in range(40):
         await put(log, "t", b"x" * WRITE_BYTES)
     turns = 0
@@ -111,15 +111,15 @@ async def test_a_long_replay_lets_others_run() -> None:
 
 @scenario
 async def test_a_reader_that_falls_off_the_ring_goes_on_in_the_log() -> None:
-    log, hub = await opened()
+    log, hub = await open_hub()
     await put(log, "t", b"1")
     slow = await hub.open("t", plain, None)
     fast = await hub.open("t", plain, None)
-    last, told = RING_MAX_FRAMES * 3, b""
+    last, frames = RING_MAX_FRAMES * 3, b""
     for first in range(2, last, 500):
         await put(log, "t", *(b"%d" % number for number in range(first, min(first + 500, last + 1))))
-        told += await all_due(fast)
-    assert told == joined(1, last)
+        frames += await all_due(fast)
+    assert frames == joined(1, last)
     assert await slow.next() == joined(1, 1)
     assert slow.poll() is None
     assert await all_due(slow) == joined(2, last)
@@ -127,23 +127,23 @@ async def test_a_reader_that_falls_off_the_ring_goes_on_in_the_log() -> None:
 
 @scenario
 async def test_readers_at_different_speeds_get_the_same_bytes() -> None:
-    log, hub = await opened()
+    log, hub = await open_hub()
     await put(log, "t", b"1")
     readers = [await hub.open("t", plain, None) for _ in range(4)]
-    told = [b""] * 4
+    outputs = [b""] * 4
     for number in range(2, 600):
         await put(log, "t", b"%d" % number)
         for which, reader in enumerate(readers):
             if which and number % (7**which) == 0:
-                told[which] += await all_due(reader)
+                outputs[which] += await all_due(reader)
     for which, reader in enumerate(readers):
-        told[which] += await all_due(reader)
-    assert set(told) == {joined(1, 599)}
+        outputs[which] += await all_due(reader)
+    assert set(outputs) == {joined(1, 599)}
 
 
 @scenario
 async def test_two_encoders_of_one_topic_do_not_share_frames() -> None:
-    log, hub = await opened()
+    log, hub = await open_hub()
     await put(log, "t", b"1")
     quiet, noisy = await hub.open("t", plain, None), await hub.open("t", loud, None)
     await put(log, "t", b"2")
@@ -158,7 +158,7 @@ async def test_readers_with_equal_encoders_share_one_ring_and_its_encoding() -> 
         calls.append(block.first)
         return plain(epoch, block)
 
-    log, hub = await opened()
+    log, hub = await open_hub()
     hub.open_new("t", counted)
     readers = [hub.open_new("t", counted) for _ in range(50)]
     await put(log, "t", b"1")
@@ -171,7 +171,7 @@ async def test_events_that_an_encoder_hides_hold_nobody_up() -> None:
     def odd(epoch: str, block: Block) -> list[bytes]:
         return [data if int(data) % 2 else b"" for data in block.data]
 
-    log, hub = await opened()
+    log, hub = await open_hub()
     await put(log, "t", *(b"%d" % number for number in range(1, 6)))
     reader = await hub.open("t", odd, None)
     assert await all_due(reader) == b"135"
@@ -186,7 +186,7 @@ async def test_events_that_an_encoder_hides_hold_nobody_up() -> None:
 
 @scenario
 async def test_a_closed_topic_ends_its_readers_after_its_last_event() -> None:
-    log, hub = await opened()
+    log, hub = await open_hub()
     reader = hub.open_new("t", plain)
     await put(log, "t", b"1")
     await put(log, "t", b"2", close=True)
@@ -197,7 +197,7 @@ async def test_a_closed_topic_ends_its_readers_after_its_last_event() -> None:
 
 @scenario
 async def test_a_topic_that_was_closed_before_ends_a_reader_after_its_replay() -> None:
-    log, hub = await opened()
+    log, hub = await open_hub()
     await put(log, "t", b"1", close=True)
     reader = await hub.open("t", plain, None)
     assert not reader.ended
@@ -206,7 +206,7 @@ async def test_a_topic_that_was_closed_before_ends_a_reader_after_its_replay() -
 
 @scenario
 async def test_a_reader_at_the_end_of_a_closed_topic_has_ended_at_once() -> None:
-    log, hub = await opened()
+    log, hub = await open_hub()
     await put(log, "t", b"1", close=True)
     reader = await hub.open("t", plain, after(await start_of(log, "t"), 1))
     assert (reader.poll(), reader.ended) == (b"", True)
@@ -214,7 +214,7 @@ async def test_a_reader_at_the_end_of_a_closed_topic_has_ended_at_once() -> None
 
 @scenario
 async def test_a_topic_closed_without_an_event_ends_its_readers() -> None:
-    log, hub = await opened()
+    log, hub = await open_hub()
     reader = hub.open_new("t", plain)
     await put(log, "t", b"1")
     await reader.next()
@@ -226,7 +226,7 @@ async def test_a_topic_closed_without_an_event_ends_its_readers() -> None:
 
 @scenario
 async def test_a_deleted_topic_ends_its_readers() -> None:
-    log, hub = await opened()
+    log, hub = await open_hub()
     reader = hub.open_new("t", plain)
     await put(log, "t", b"1")
     await reader.next()
@@ -239,10 +239,10 @@ async def test_a_deleted_topic_ends_its_readers() -> None:
 @scenario
 async def test_a_response_whose_topic_was_deleted_is_cut() -> None:
     """The topic was not closed, so its last event was never written: a client must not take this for the end."""
-    log, hub = await opened()
+    log, hub = await open_hub()
     server = FakeServer(stream(hub.open_new("t", plain), end=b"data: [DONE]\n\n"))
     await put(log, "t", b"1")
-    await server.settled()
+    await server.settled_body()
     await log.delete("t")
     with suppress(Gone):
         await server.over()
@@ -251,7 +251,7 @@ async def test_a_response_whose_topic_was_deleted_is_cut() -> None:
 
 @scenario
 async def test_a_topic_made_anew_does_not_continue_the_old_one() -> None:
-    log, hub = await opened()
+    log, hub = await open_hub()
     old = hub.open_new("t", plain)
     await put(log, "t", b"1")
     await log.delete("t")
@@ -266,7 +266,7 @@ async def test_a_topic_made_anew_does_not_continue_the_old_one() -> None:
 
 @scenario
 async def test_a_hub_forgets_a_topic_with_its_last_reader() -> None:
-    log, hub = await opened()
+    log, hub = await open_hub()
     one, two = hub.open_new("t", plain), hub.open_new("t", plain)
     end_watch = hub.watch("t", Position(epoch="", offset=0), lambda block: None)
     one.close()
@@ -280,7 +280,7 @@ async def test_a_hub_forgets_a_topic_with_its_last_reader() -> None:
 
 @scenario
 async def test_a_reader_that_was_refused_leaves_nothing_behind() -> None:
-    log, hub = await opened()
+    log, hub = await open_hub()
     with pytest.raises(Gone):
         await hub.open("t", plain, None)
     assert len(log.wanted) == 0
@@ -291,13 +291,13 @@ async def test_a_reader_that_was_refused_leaves_nothing_behind() -> None:
 
 @scenario
 async def test_a_topic_that_is_not_there_is_unknown() -> None:
-    _, hub = await opened()
+    _, hub = await open_hub()
     assert await gone(hub, "nowhere", None) == "unknown_topic"
 
 
 @scenario
 async def test_a_cursor_of_an_earlier_incarnation_is_refused() -> None:
-    log, hub = await opened()
+    log, hub = await open_hub()
     await put(log, "t", b"1")
     old = await start_of(log, "t")
     await log.delete("t")
@@ -307,7 +307,7 @@ async def test_a_cursor_of_an_earlier_incarnation_is_refused() -> None:
 
 @scenario
 async def test_a_cursor_at_the_start_fits_any_incarnation() -> None:
-    log, hub = await opened()
+    log, hub = await open_hub()
     await put(log, "t", b"1")
     reader = await hub.open("t", plain, Position(epoch="0", offset=0))
     assert await all_due(reader) == joined(1, 1)
@@ -315,14 +315,14 @@ async def test_a_cursor_at_the_start_fits_any_incarnation() -> None:
 
 @scenario
 async def test_a_cursor_past_the_head_is_refused() -> None:
-    log, hub = await opened()
+    log, hub = await open_hub()
     await put(log, "t", b"1")
     assert await gone(hub, "t", after(await start_of(log, "t"), 2)) == "unknown_cursor"
 
 
 @scenario
 async def test_a_cursor_before_what_is_kept_is_refused() -> None:
-    log, hub = await opened(MemoryLog(lambda _: Retention(events=2)))
+    log, hub = await open_hub(MemoryLog(lambda _: Retention(events=2)))
     for number in range(1, 6):
         await put(log, "t", b"%d" % number)
     start = await start_of(log, "t")
@@ -334,21 +334,21 @@ async def test_a_cursor_before_what_is_kept_is_refused() -> None:
 
 @scenario
 async def test_a_reader_that_lags_behind_what_is_kept_is_told() -> None:
-    log, hub = await opened(MemoryLog(lambda _: Retention(events=10)))
+    log, hub = await open_hub(MemoryLog(lambda _: Retention(events=10)))
     reader = hub.open_new("t", plain)
     for _ in range(RING_MAX_FRAMES + 1):
         await put(log, "t", b"x")
     assert reader.poll() is None
-    with pytest.raises(Gone) as refused:
+    with pytest.raises(Gone) as error:
         await reader.catch_up()
-    assert refused.value.code == "evicted"
+    assert error.value.code == "evicted"
 
 
 async def gone(hub: Hub, topic: str, position: Position | None) -> str:
-    with pytest.raises(Gone) as refused:
+    with pytest.raises(Gone) as error:
         await hub.open(topic, plain, position)
-    assert refused.value.status == 410
-    return refused.value.code
+    assert error.value.status == 410
+    return error.value.code
 
 
 # One of many
@@ -357,7 +357,7 @@ async def gone(hub: Hub, topic: str, position: Position | None) -> str:
 @scenario
 async def test_readers_that_all_end_at_once_all_hear_of_it() -> None:
     """A response that owns its connection leaves while the others are being told."""
-    log, hub = await opened()
+    log, hub = await open_hub()
     servers = [FakeServer(stream(hub.open_new("t", plain), end=b"END"), direct=True) for _ in range(5)]
     await settle()
     await log.append(Append(topic="t", data=[b"1"], close=True))
@@ -371,25 +371,25 @@ async def test_an_encoder_that_fails_ends_its_own_readers_only() -> None:
     def broken(epoch: str, block: Block) -> list[bytes]:
         raise ZeroDivisionError
 
-    told: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
-    log, hub = await opened()
-    failing, reader, watched = hub.open_new("t", broken), hub.open_new("t", plain), []
-    hub.watch("t", Position(epoch="", offset=0), watched.append)
+    errors: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context["exception"]))
+    log, hub = await open_hub()
+    failing, reader, blocks = hub.open_new("t", broken), hub.open_new("t", plain), []
+    hub.watch("t", Position(epoch="", offset=0), blocks.append)
     await put(log, "t", b"1")
     assert (failing.ended, failing.complete) == (True, False)
-    assert (reader.poll(), len(watched)) == (joined(1, 1), 1)
-    assert isinstance(told[0], ZeroDivisionError)
+    assert (reader.poll(), len(blocks)) == (joined(1, 1), 1)
+    assert isinstance(errors[0], ZeroDivisionError)
 
 
 @scenario
 async def test_a_connection_that_fails_keeps_the_news_from_no_other() -> None:
-    told: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
-    log, hub = await opened()
+    errors: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context["exception"]))
+    log, hub = await open_hub()
     readers = [hub.open_new("t", plain) for _ in range(3)]
-    heard: list[int] = []
+    wakes: list[int] = []
     for number, reader in enumerate(readers):
-        reader.on_wake = (lambda: 1 / 0) if number == 1 else (lambda number=number: heard.append(number))
+        reader.on_wake = (lambda: 1 / 0) if number == 1 else (lambda number=number: wakes.append(number))
     await put(log, "t", b"1")
-    assert (sorted(heard), len(told)) == ([0, 2], 1)
+    assert (sorted(wakes), len(errors)) == ([0, 2], 1)

@@ -9,7 +9,7 @@ from events.log.hub import WAKE_SLICE
 from events.log.port import Append, Position, Slice
 from gateway.errors import LogUnavailable
 from tests.contract.engines import put, scenario
-from tests.support.readers import HeldLog, SharedLog, after, all_due, joined, opened, plain, settle, start_of
+from tests.support.readers import HeldLog, SharedLog, after, all_due, joined, open_hub, plain, settle, start_of
 
 # Other processes
 
@@ -17,11 +17,11 @@ from tests.support.readers import HeldLog, SharedLog, after, all_due, joined, op
 @scenario
 async def test_a_reader_sees_what_another_process_writes() -> None:
     log = SharedLog()
-    _, hub = await opened(log)
+    _, hub = await open_hub(log)
     await put(log, "t", b"1")
     reader = await hub.open("t", plain, None)
     await reader.next()
-    await log.written_elsewhere("t", b"2", b"3")
+    await log.write_elsewhere("t", b"2", b"3")
     assert await reader.next() == joined(2, 3)
     await put(log, "t", b"4")
     assert await reader.next() == joined(4, 4)
@@ -30,10 +30,10 @@ async def test_a_reader_sees_what_another_process_writes() -> None:
 @scenario
 async def test_a_reader_ends_when_another_process_closes_the_topic() -> None:
     log = SharedLog()
-    _, hub = await opened(log)
+    _, hub = await open_hub(log)
     await put(log, "t", b"1")
     reader = await hub.open("t", plain, None)
-    await log.written_elsewhere("t", b"2", close=True)
+    await log.write_elsewhere("t", b"2", close=True)
     await settle()
     assert (await all_due(reader), reader.ended) == (joined(1, 2), True)
 
@@ -42,62 +42,62 @@ async def test_a_reader_ends_when_another_process_closes_the_topic() -> None:
 async def test_own_events_after_those_of_another_process_leave_no_hole() -> None:
     """The other's block is only found when our own shows that it is missing."""
     log = SharedLog()
-    _, hub = await opened(log)
+    _, hub = await open_hub(log)
     await put(log, "t", b"1")
     reader = await hub.open("t", plain, None)
-    seen: list[bytes] = []
-    hub.watch("t", after(await start_of(log, "t"), 1), lambda block: seen.extend(block.data))
-    await log.written_elsewhere("t", b"2", told=False)
+    lines: list[bytes] = []
+    hub.watch("t", after(await start_of(log, "t"), 1), lambda block: lines.extend(block.data))
+    await log.write_elsewhere("t", b"2", has_news=False)
     await put(log, "t", b"3")
     await settle()
-    assert (await all_due(reader), seen) == (joined(1, 3), [b"2", b"3"])
+    assert (await all_due(reader), lines) == (joined(1, 3), [b"2", b"3"])
 
 
 @scenario
 async def test_a_watch_sees_the_blocks_of_every_writer_in_order() -> None:
     log = SharedLog()
-    _, hub = await opened(log)
+    _, hub = await open_hub(log)
     await put(log, "t", b"1")
-    seen: list[bytes] = []
-    hub.watch("t", after(await start_of(log, "t"), 1), lambda block: seen.extend(block.data))
-    await log.written_elsewhere("t", b"2")
+    lines: list[bytes] = []
+    hub.watch("t", after(await start_of(log, "t"), 1), lambda block: lines.extend(block.data))
+    await log.write_elsewhere("t", b"2")
     await settle()
     await put(log, "t", b"3")
-    await log.written_elsewhere("t", b"4", b"5")
+    await log.write_elsewhere("t", b"4", b"5")
     await settle()
-    assert seen == [b"2", b"3", b"4", b"5"]
+    assert lines == [b"2", b"3", b"4", b"5"]
 
 
 @scenario
 async def test_a_watch_of_a_topic_to_come_sees_its_first_block() -> None:
-    log, hub = await opened()
-    seen: list[bytes] = []
-    hub.watch("t", Position(epoch="", offset=0), lambda block: seen.extend(block.data))
+    log, hub = await open_hub()
+    lines: list[bytes] = []
+    hub.watch("t", Position(epoch="", offset=0), lambda block: lines.extend(block.data))
     await put(log, "t", b"1")
-    assert seen == [b"1"]
+    assert lines == [b"1"]
 
 
 @scenario
 async def test_a_watch_that_was_ended_sees_nothing_more() -> None:
-    log, hub = await opened()
-    seen: list[bytes] = []
-    end = hub.watch("t", Position(epoch="", offset=0), lambda block: seen.extend(block.data))
+    log, hub = await open_hub()
+    lines: list[bytes] = []
+    end = hub.watch("t", Position(epoch="", offset=0), lambda block: lines.extend(block.data))
     end()
     await put(log, "t", b"1")
-    assert seen == []
+    assert lines == []
 
 
 @scenario
 async def test_many_news_of_another_process_are_read_once() -> None:
     log = HeldLog()
-    _, hub = await opened(log)
+    _, hub = await open_hub(log)
     await put(log, "t", b"1")
     reader = await hub.open("t", plain, None)
     await reader.next()
     log.free.clear()
     log.reads = 0
     for number in range(2, 8):
-        await log.written_elsewhere("t", b"%d" % number)
+        await log.write_elsewhere("t", b"%d" % number)
     await settle()
     assert log.reads == 1
     log.free.set()
@@ -108,7 +108,7 @@ async def test_many_news_of_another_process_are_read_once() -> None:
 async def test_news_that_come_while_the_log_is_read_are_not_lost() -> None:
     """The read began before the other process wrote, and ends after its news came."""
     log = HeldLog()
-    _, hub = await opened(log)
+    _, hub = await open_hub(log)
     await put(log, "t", b"1")
     reader = await hub.open("t", plain, None)
     await reader.next()
@@ -116,7 +116,7 @@ async def test_news_that_come_while_the_log_is_read_are_not_lost() -> None:
     hub.refresh("t")
     await settle()
     assert log.reading == 1
-    await log.written_elsewhere("t", b"2")
+    await log.write_elsewhere("t", b"2")
     log.free.set()
     await settle()
     assert await all_due(reader) == joined(2, 2)
@@ -126,14 +126,14 @@ async def test_news_that_come_while_the_log_is_read_are_not_lost() -> None:
 @scenario
 async def test_news_that_come_while_a_fetch_is_ending_are_not_lost(turns: int) -> None:
     log = HeldLog()
-    _, hub = await opened(log)
+    _, hub = await open_hub(log)
     await put(log, "t", b"1")
     reader = await hub.open("t", plain, None)
     await reader.next()
     log.free.clear()
     hub.refresh("t")
     await settle()
-    await log.written_elsewhere("t", b"2", told=False)
+    await log.write_elsewhere("t", b"2", has_news=False)
     log.free.set()
     for _ in range(turns):
         await asyncio.sleep(0)
@@ -145,21 +145,21 @@ async def test_news_that_come_while_a_fetch_is_ending_are_not_lost(turns: int) -
 @scenario
 async def test_news_are_read_again_when_the_log_could_not_be_read() -> None:
     log = SharedLog()
-    _, hub = await opened(log)
+    _, hub = await open_hub(log)
     await put(log, "t", b"1")
     reader = await hub.open("t", plain, None)
     await reader.next()
-    read, failing = log.read, True
+    original, failing = log.read, True
 
-    async def refused(topic: str, after: int, **how: int) -> Slice:
+    async def fail_or_read(topic: str, after: int, **how: int) -> Slice:
         if failing:
             raise LogUnavailable("busy")
-        return await read(topic, after, **how)
+        return await original(topic, after, **how)
 
     unhandled: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
-    log.read = refused
-    await log.written_elsewhere("t", b"2")
+    log.read = fail_or_read
+    await log.write_elsewhere("t", b"2")
     await settle()
     failing = False
     async with asyncio.timeout(1):
@@ -170,7 +170,7 @@ async def test_news_are_read_again_when_the_log_could_not_be_read() -> None:
 @scenario
 async def test_closing_the_hub_ends_its_reads() -> None:
     log = HeldLog()
-    _, hub = await opened(log)
+    _, hub = await open_hub(log)
     await put(log, "t", b"1")
     await hub.open("t", plain, None)
     log.free.clear()
@@ -194,9 +194,9 @@ class Counter:
         self.turns.append(self._turn())
 
 
-async def woken_by_one_append(readers: int) -> tuple[list[Counter], list[int]]:
+async def wakes_of_one_append(readers: int) -> tuple[list[Counter], list[int]]:
     """The wake-ups of so many readers, and how many came in each turn of the loop."""
-    log, hub = await opened()
+    log, hub = await open_hub()
     turn, running = 0, True
     loop = asyncio.get_running_loop()
 
@@ -219,20 +219,20 @@ async def woken_by_one_append(readers: int) -> tuple[list[Counter], list[int]]:
 
 @pytest.mark.parametrize("readers", [1, WAKE_SLICE, WAKE_SLICE + 1, 1000])
 def test_one_append_wakes_every_reader_once(readers: int) -> None:
-    counters, _ = asyncio.run(woken_by_one_append(readers))
+    counters, _ = asyncio.run(wakes_of_one_append(readers))
     assert {len(counter.turns) for counter in counters} == {1}
 
 
 def test_a_thousand_readers_are_woken_in_slices() -> None:
     """Others, a socket that became readable or a timer, get their turn in between."""
-    _, per_turn = asyncio.run(woken_by_one_append(1000))
+    _, per_turn = asyncio.run(wakes_of_one_append(1000))
     assert max(per_turn) <= WAKE_SLICE
     assert len(per_turn) == -(-1000 // WAKE_SLICE)
 
 
 @scenario
 async def test_many_appends_of_one_turn_wake_a_reader_once() -> None:
-    log, hub = await opened()
+    log, hub = await open_hub()
     wakes: list[int] = []
     reader = hub.open_new("t", plain)
     reader.on_wake = lambda: wakes.append(1)
@@ -242,7 +242,7 @@ async def test_many_appends_of_one_turn_wake_a_reader_once() -> None:
 
 @scenario
 async def test_a_closed_reader_is_not_woken() -> None:
-    log, hub = await opened()
+    log, hub = await open_hub()
     wakes: list[int] = []
     reader, other = hub.open_new("t", plain), hub.open_new("t", plain)
     reader.on_wake = lambda: wakes.append(1)
@@ -253,7 +253,7 @@ async def test_a_closed_reader_is_not_woken() -> None:
 
 @scenario
 async def test_a_cancelled_wait_leaves_the_reader_usable() -> None:
-    log, hub = await opened()
+    log, hub = await open_hub()
     reader = hub.open_new("t", plain)
     waiting = asyncio.ensure_future(reader.next())
     await settle()
@@ -265,7 +265,7 @@ async def test_a_cancelled_wait_leaves_the_reader_usable() -> None:
 
 @scenario
 async def test_commits_of_other_topics_reach_nobody() -> None:
-    log, hub = await opened()
+    log, hub = await open_hub()
     reader = hub.open_new("t", plain)
     reader.on_wake = lambda: pytest.fail("woken for another topic")
     await put(log, "u", b"1")

@@ -25,7 +25,7 @@ class SmallReads(MemoryLog):
         """Nothing happens meanwhile."""
 
 
-async def opened(log: SmallReads | None = None, events: int = 0) -> SmallReads:
+async def open_log(log: SmallReads | None = None, events: int = 0) -> SmallReads:
     log = log or SmallReads()
     await log.open()
     if events:
@@ -40,7 +40,7 @@ async def read(log: MemoryLog, after: int = 0) -> list[Slice]:
 @pytest.mark.parametrize(("events", "slices"), [(1, 1), (3, 1), (4, 2), (6, 2), (7, 3)])
 @scenario
 async def test_all_events_come_once_and_in_order_in_as_few_slices_as_it_takes(events: int, slices: int) -> None:
-    log = await opened(events=events)
+    log = await open_log(events=events)
     parts = await read(log)
     assert [offset for part in parts for offset, _, _ in flat(part)] == list(range(1, events + 1))
     assert (len(parts), log.reads) == (slices, slices)
@@ -48,7 +48,7 @@ async def test_all_events_come_once_and_in_order_in_as_few_slices_as_it_takes(ev
 
 @scenario
 async def test_it_begins_strictly_after_an_offset() -> None:
-    log = await opened(events=7)
+    log = await open_log(events=7)
     for after in range(9):
         offsets = [offset for part in await read(log, after) for offset, _, _ in flat(part)]
         assert offsets == list(range(after + 1, 8))
@@ -56,16 +56,16 @@ async def test_it_begins_strictly_after_an_offset() -> None:
 
 @scenario
 async def test_a_topic_without_events_and_a_missing_one_give_one_slice() -> None:
-    log = await opened()
+    log = await open_log()
     assert await read(log) == [Slice(epoch="")]
-    made = await put(log, "a", owner="me")
-    assert await read(log) == [Slice(epoch=made.epoch, owner="me")]
+    result = await put(log, "a", owner="me")
+    assert await read(log) == [Slice(epoch=result.epoch, owner="me")]
 
 
 @scenario
 async def test_a_topic_of_which_nothing_is_kept_gives_one_slice() -> None:
     log = SmallReads(lambda _: Retention(events=0))
-    await opened(log, events=5)
+    await open_log(log, events=5)
     [part] = await read(log)
     assert (part.blocks, part.oldest, part.head) == ([], 6, 5)
 
@@ -77,7 +77,7 @@ async def test_what_is_appended_meanwhile_is_read_too() -> None:
             if number in (1, 2):
                 await put(self, "a", b"new")
 
-    log = await opened(Growing(), events=5)
+    log = await open_log(Growing(), events=5)
     assert [offset for part in await read(log) for offset, _, _ in flat(part)] == list(range(1, 8))
 
 
@@ -89,14 +89,14 @@ async def test_a_topic_that_is_made_anew_meanwhile_shows_another_epoch() -> None
                 await self.delete("a")
                 await put(self, "a", b"new")
 
-    first, second = await read(await opened(Renewing(), events=7))
+    first, second = await read(await open_log(Renewing(), events=7))
     assert first.epoch != second.epoch
     assert second.blocks == []
 
 
 @scenario
 async def test_others_go_on_during_a_long_read() -> None:
-    log = await opened(events=30)
+    log = await open_log(events=30)
     turns = 0
 
     async def others() -> None:
@@ -118,7 +118,7 @@ async def test_a_log_that_fails_in_the_middle_says_so() -> None:
             if number == 2:
                 raise LogUnavailable("gone")
 
-    log = await opened(Failing(), events=5)
+    log = await open_log(Failing(), events=5)
     parts = read_to_head(log, "a")
     assert [offset for offset, _, _ in flat(await anext(parts))] == [1, 2, 3]
     with pytest.raises(LogUnavailable):
@@ -127,7 +127,7 @@ async def test_a_log_that_fails_in_the_middle_says_so() -> None:
 
 @scenario
 async def test_a_caller_that_stops_early_reads_no_more() -> None:
-    log = await opened(events=7)
+    log = await open_log(events=7)
     async for _ in read_to_head(log, "a"):
         break
     await log.append(Append(topic="a", data=[b"x"]))

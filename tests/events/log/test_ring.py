@@ -21,12 +21,12 @@ def plain(epoch: str, of: Block) -> list[bytes]:
 
 
 def ring(epoch: str = "e", head: int = 0) -> Ring:
-    made = Ring(plain)
-    made.start(epoch, head, closed=False)
-    return made
+    new = Ring(plain)
+    new.start(epoch, head, closed=False)
+    return new
 
 
-def taken(of: Ring, after: int, max_bytes: int = 65_536) -> bytes:
+def take_all(of: Ring, after: int, max_bytes: int = 65_536) -> bytes:
     """Everything after a cursor, in as many pieces as it takes."""
     pieces = b""
     while after < of.head:
@@ -110,7 +110,7 @@ def test_past_the_frame_limit_the_older_half_goes() -> None:
     r.feed("e", numbered(RING_MAX_FRAMES + 1, RING_MAX_FRAMES + 1))
     assert not r.holds(1)
     assert r.first == (RING_MAX_FRAMES + 2) // 2 + 1
-    assert taken(r, r.first - 1).startswith(b"<%d>" % r.first)
+    assert take_all(r, r.first - 1).startswith(b"<%d>" % r.first)
 
 
 def test_past_the_byte_limit_the_older_half_goes() -> None:
@@ -172,7 +172,7 @@ def test_pieces_of_any_size_join_to_the_same_bytes(frames: list[bytes], max_byte
     r = ring()
     r.feed("e", block(1, *frames))
     after = data.draw(st.integers(0, len(frames)))
-    assert taken(r, after, max_bytes) == b"".join(frames[after:])
+    assert take_all(r, after, max_bytes) == b"".join(frames[after:])
 
 
 @given(st.lists(st.sampled_from([b"", b"x", b"x" * 50]), min_size=1, max_size=8))
@@ -191,27 +191,27 @@ def test_a_piece_is_empty_only_when_all_that_is_left_is_hidden(frames: list[byte
 
 
 def test_a_watch_sees_every_block_once() -> None:
-    seen: list[Block] = []
-    watch = Watch(seen.append)
+    blocks: list[Block] = []
+    watch = Watch(blocks.append)
     watch.start("e", 4, closed=False)
-    for told in (numbered(5, 5), numbered(5, 5), numbered(5, 7), numbered(8, 8)):
-        assert watch.feed("e", told)
-    assert [(b.first, b.last) for b in seen] == [(5, 5), (6, 7), (8, 8)]
+    for news in (numbered(5, 5), numbered(5, 5), numbered(5, 7), numbered(8, 8)):
+        assert watch.feed("e", news)
+    assert [(b.first, b.last) for b in blocks] == [(5, 5), (6, 7), (8, 8)]
 
 
 def test_a_watch_refuses_a_block_after_a_hole_until_the_hole_is_filled() -> None:
-    seen: list[Block] = []
-    watch = Watch(seen.append)
+    blocks: list[Block] = []
+    watch = Watch(blocks.append)
     watch.start("e", 4, closed=False)
     assert not watch.feed("e", numbered(6, 6))
     assert watch.head == 4
     assert watch.feed("e", numbered(5, 6))
-    assert [(b.first, b.last) for b in seen] == [(5, 6)]
+    assert [(b.first, b.last) for b in blocks] == [(5, 6)]
 
 
 def test_a_watch_keeps_the_name_and_time_of_a_block_that_it_trims() -> None:
-    seen: list[Block] = []
-    watch = Watch(seen.append)
+    blocks: list[Block] = []
+    watch = Watch(blocks.append)
     watch.start("e", 1, closed=False)
     watch.feed("e", Block(first=1, data=[b"a", b"b"], name="stop", time_ms=9))
-    assert seen == [Block(first=2, data=[b"b"], name="stop", time_ms=9)]
+    assert blocks == [Block(first=2, data=[b"b"], name="stop", time_ms=9)]

@@ -81,10 +81,10 @@ REFUSED: dict[str, tuple[Append, TopicState, type[LogError]]] = {
 def test_an_append_that_something_stands_against_is_refused(
     append: Append, topic: TopicState, error: type[LogError]
 ) -> None:
-    with pytest.raises(error) as refused:
+    with pytest.raises(error) as info:
         judge(append, topic, RESULTS)
-    if isinstance(refused.value, LogConflict):
-        conflict = refused.value
+    if isinstance(info.value, LogConflict):
+        conflict = info.value
         assert (conflict.topic, conflict.expected, conflict.actual) == ("a", append.expect, topic.head + 1)
         assert conflict.closed is topic.closed
 
@@ -147,12 +147,12 @@ def test_a_rehearsal_finds_what_stands_against_any_and_changes_nothing(
     appends: list[Append], error: type[LogError] | None
 ) -> None:
     topics, results = {"a": topic_a(), "b": TopicState("b")}, dict(RESULTS)
-    raised: LogError | None = None
+    conflict: LogError | None = None
     try:
         rehearse(appends, topics, results)
     except LogError as err:
-        raised = err
-    assert raised is None if error is None else isinstance(raised, error)
+        conflict = err
+    assert conflict is None if error is None else isinstance(conflict, error)
     assert (topics, results) == ({"a": topic_a(), "b": TopicState("b")}, RESULTS)
 
 
@@ -357,14 +357,14 @@ async def test_the_listener_hears_first_and_every_caller_gets_its_own_result() -
     futures: list[asyncio.Future[Any]] = [loop.create_future() for _ in range(3)]
     futures[1].cancel()
     commit = Commit(topic="a", epoch="epoch", block=None)
-    heard: list[tuple[Any, bool]] = []
+    calls: list[tuple[Any, bool]] = []
     error = LogUnavailable("no")
     announce(
-        lambda commits: heard.append((commits, any(one.done() for one in (futures[0], futures[2])))),
+        lambda commits: calls.append((commits, any(one.done() for one in (futures[0], futures[2])))),
         [commit],
         zip(futures, ([EARLIER], [EARLIER], error), strict=True),
     )
-    assert heard == [([commit], False)]
+    assert calls == [([commit], False)]
     assert await futures[0] == [EARLIER]
     assert futures[2].exception() is error
 

@@ -34,10 +34,10 @@ def standing_at(*positions: Position, is_fixed: bool = True) -> VectorPosition:
     return VectorPosition(TAG, [f"t{at}" for at in range(len(positions))], positions, is_fixed=is_fixed)
 
 
-def is_same(decoded: Sequence[Position], positions: Sequence[Position]) -> bool:
-    return len(decoded) == len(positions) and all(
+def is_same(actual: Sequence[Position], positions: Sequence[Position]) -> bool:
+    return len(actual) == len(positions) and all(
         one.offset == other.offset and (is_epoch(one.epoch, other.epoch) or one.epoch == other.epoch == "")
-        for one, other in zip(decoded, positions, strict=True)
+        for one, other in zip(actual, positions, strict=True)
     )
 
 
@@ -48,10 +48,10 @@ def test_a_position_in_few_topics_is_its_own_cursor(where: list[Position]) -> No
         assert len(where) > 4
         return
     assert ALLOWED.fullmatch(text)
-    decoded = decode_vector(text)
-    assert decoded is not None
-    assert (decoded.tag, decoded.snapshot, decoded.changes) == (TAG, NOWHERE, {})
-    assert is_same(decoded.positions, where)
+    vector = decode_vector(text)
+    assert vector is not None
+    assert (vector.tag, vector.snapshot, vector.changes) == (TAG, NOWHERE, {})
+    assert is_same(vector.positions, where)
 
 
 def test_up_to_four_topics_never_need_a_snapshot() -> None:
@@ -83,11 +83,11 @@ def test_a_cursor_names_what_moved_since_a_snapshot(
         assert text is not None
         assert ALLOWED.fullmatch(text)
         for cursor in (text, f"{around[0]}{base36(reader.offsets[at])}{around[1]}"):
-            decoded = decode_vector(cursor)
-            assert decoded is not None
-            assert is_epoch(decoded.snapshot.epoch, snapshot_epoch)
-            assert decoded.snapshot.offset == number
-            now = [decoded.changes.get(index, offset) for index, offset in enumerate(snapshot.offsets)]
+            vector = decode_vector(cursor)
+            assert vector is not None
+            assert is_epoch(vector.snapshot.epoch, snapshot_epoch)
+            assert vector.snapshot.offset == number
+            now = [vector.changes.get(index, offset) for index, offset in enumerate(snapshot.offsets)]
             assert now == reader.offsets
 
 
@@ -102,10 +102,10 @@ def test_what_comes_around_an_offset_is_good_for_every_offset(
     for offset in to if around else []:
         assert around is not None
         text = f"{around[0]}{base36(offset)}{around[1]}"
-        decoded = decode_vector(text)
+        vector = decode_vector(text)
         assert ALLOWED.fullmatch(text)
-        assert decoded is not None
-        assert is_same(decoded.positions, [*where[:at], Position("abcdefgh", offset), *where[at + 1 :]])
+        assert vector is not None
+        assert is_same(vector.positions, [*where[:at], Position("abcdefgh", offset), *where[at + 1 :]])
 
 
 @given(positions)
@@ -190,9 +190,9 @@ hostile = (
 
 @given(hostile)
 def test_no_text_raises_and_what_is_taken_is_sane(text: str) -> None:
-    decoded = decode_vector(text)
-    if decoded is not None:
-        assert_sane(decoded, text)
+    vector = decode_vector(text)
+    if vector is not None:
+        assert_sane(vector, text)
 
 
 @given(st.lists(positions, min_size=1, max_size=4), st.integers(0, 127), st.characters())
@@ -200,28 +200,28 @@ def test_a_tampered_cursor_is_another_one_or_none(where: list[Position], at: int
     text = standing_at(*where).encode() or ""
     at %= len(text)
     for tampered in (text[:at] + letter + text[at + 1 :], text[:at] + letter + text[at:], text[:at], text + letter):
-        decoded = decode_vector(tampered)
-        if decoded is not None:
-            assert_sane(decoded, tampered)
+        vector = decode_vector(tampered)
+        if vector is not None:
+            assert_sane(vector, tampered)
 
 
-def assert_sane(decoded: DecodedVector, text: str) -> None:
+def assert_sane(vector: DecodedVector, text: str) -> None:
     assert ALLOWED.fullmatch(text)
-    assert re.fullmatch("[0-9a-f]{8}", decoded.tag)
-    assert bool(decoded.positions) == text.startswith("e")
-    for position in (*decoded.positions, decoded.snapshot):
+    assert re.fullmatch("[0-9a-f]{8}", vector.tag)
+    assert bool(vector.positions) == text.startswith("e")
+    for position in (*vector.positions, vector.snapshot):
         assert 0 <= position.offset <= FAR
         assert re.fullmatch("[A-Za-z0-9]{0,16}", position.epoch)
-    assert all(0 <= index < 36**3 and 0 <= offset <= FAR for index, offset in decoded.changes.items())
+    assert all(0 <= index < 36**3 and 0 <= offset <= FAR for index, offset in vector.changes.items())
 
 
 EPOCHS = [("abcdefgh", True), ("abcd", True), ("abc", False), ("abcde", False), ("", False), ("ABCD", False)]
 
 
-@pytest.mark.parametrize(("decoded", "expected"), EPOCHS)
-def test_an_epoch_is_written_whole_or_by_its_first_letters(decoded: str, expected: bool) -> None:
+@pytest.mark.parametrize(("text", "expected"), EPOCHS)
+def test_an_epoch_is_written_whole_or_by_its_first_letters(text: str, expected: bool) -> None:
     assert len("abcd") == SHORT_EPOCH
-    assert is_epoch(decoded, "abcdefgh") == expected
+    assert is_epoch(text, "abcdefgh") == expected
 
 
 def test_a_tag_tells_subscriptions_apart() -> None:

@@ -8,17 +8,8 @@ from typing import Any
 
 import pytest
 
-from gateway.access.auth import (
-    EVERYTHING,
-    LOCAL_USER,
-    MAX_TOKEN_BYTES,
-    BearerAuthenticator,
-    Grants,
-    OpenAuthenticator,
-    Principal,
-    authenticator,
-    mint,
-)
+from gateway.access.auth import MAX_TOKEN_BYTES, BearerAuthenticator, OpenAuthenticator, authenticator, mint
+from gateway.access.grants import EVERYTHING, LOCAL_USER, Grants, Principal
 from gateway.errors import Forbidden, Unauthorized
 from gateway.settings import Settings, load
 
@@ -27,21 +18,21 @@ KEY = "key-of-alice-0123456789"
 LATER = int(time.time()) + 3600
 
 
-def encoded(part: Any) -> str:
+def base64url(part: Any) -> str:
     text = part if isinstance(part, bytes) else json.dumps(part).encode()
     return base64.urlsafe_b64encode(text).rstrip(b"=").decode()
 
 
 def token(claims: Any, header: dict[str, Any] | None = None, secret: str = SECRET, digest: str = "sha256") -> str:
     """A JWT signed by hand, so that it may be anything."""
-    signed = f"{encoded(header or {'alg': 'HS256', 'typ': 'JWT'})}.{encoded(claims)}"
-    return f"{signed}.{encoded(hmac.digest(secret.encode(), signed.encode(), digest))}"
+    message = f"{base64url(header or {'alg': 'HS256', 'typ': 'JWT'})}.{base64url(claims)}"
+    return f"{message}.{base64url(hmac.digest(secret.encode(), message.encode(), digest))}"
 
 
 def bearer() -> BearerAuthenticator:
-    made = authenticator(load({"TRILANE_JWT_SECRET": SECRET, "TRILANE_API_KEYS": f"alice:{KEY}"}))
-    assert isinstance(made, BearerAuthenticator)
-    return made
+    result = authenticator(load({"TRILANE_JWT_SECRET": SECRET, "TRILANE_API_KEYS": f"alice:{KEY}"}))
+    assert isinstance(result, BearerAuthenticator)
+    return result
 
 
 def ask(credential: str) -> Principal:
@@ -96,8 +87,8 @@ HS256 = {"alg": "HS256", "typ": "JWT"}
 FORGED: dict[str, str] = {
     "another secret": token(GOOD, secret="another secret, as long as it should be"),
     "no secret": token(GOOD, secret=""),
-    "alg none": f"{encoded({'alg': 'none'})}.{encoded(GOOD)}.",
-    "alg None": f"{encoded({'alg': 'None'})}.{encoded(GOOD)}.",
+    "alg none": f"{base64url({'alg': 'none'})}.{base64url(GOOD)}.",
+    "alg None": f"{base64url({'alg': 'None'})}.{base64url(GOOD)}.",
     "alg none with a signature": token(GOOD, {"alg": "none"}),
     "no alg": token(GOOD, {"typ": "JWT"}),
     "alg RS256 signed with the secret": token(GOOD, {"alg": "RS256"}),
@@ -105,14 +96,14 @@ FORGED: dict[str, str] = {
     "alg HS512": token(GOOD, {"alg": "HS512"}, digest="sha512"),
     "alg in lower case": token(GOOD, {"alg": "hs256"}),
     "alg that is no text": token(GOOD, {"alg": ["HS256"]}),
-    "its own key in the header": token(GOOD, {**HS256, "jwk": {"kty": "oct", "k": encoded(b"x")}}, secret="x"),
+    "its own key in the header": token(GOOD, {**HS256, "jwk": {"kty": "oct", "k": base64url(b"x")}}, secret="x"),
     "a key by path": token(GOOD, {**HS256, "kid": "../../dev/null"}, secret=""),
     "an unknown critical header": token(GOOD, {**HS256, "crit": ["exp"]}),
     "the signature left out": token(GOOD).rpartition(".")[0] + ".",
     "the signature of another": token(GOOD).rpartition(".")[0]
     + "."
     + token({"sub": "bob", "exp": LATER}).split(".")[2],
-    "changed claims": f"{encoded(HS256)}.{encoded({'sub': 'admin', 'exp': LATER})}.{token(GOOD).split('.')[2]}",
+    "changed claims": f"{base64url(HS256)}.{base64url({'sub': 'admin', 'exp': LATER})}.{token(GOOD).split('.')[2]}",
 }
 
 CLAIMS: dict[str, Any] = {
@@ -153,22 +144,22 @@ NONSENSE: dict[str, str] = {
 
 
 def refusal(authorization: str | None) -> Unauthorized:
-    with pytest.raises(Unauthorized) as refused:
+    with pytest.raises(Unauthorized) as error:
         bearer().authenticate(authorization)
-    assert refused.value.status == 401
-    return refused.value
+    assert error.value.status == 401
+    return error.value
 
 
-def told(error: BaseException | None) -> str:
+def log_text(error: BaseException | None) -> str:
     """Everything that a log would show of an error and of what led to it."""
-    return f"{error} {getattr(error, 'detail', '')} {told(error.__cause__)}" if error else ""
+    return f"{error} {getattr(error, 'detail', '')} {log_text(error.__cause__)}" if error else ""
 
 
 @pytest.mark.parametrize("credential", [*FORGED.values(), *NONSENSE.values()], ids=[*FORGED, *NONSENSE])
 def test_what_nobody_gave_out_signs_nobody_in(credential: str) -> None:
     error = refusal(f"Bearer {credential}")
     assert error.code == "unauthorized"
-    assert credential not in told(error)
+    assert credential not in log_text(error)
     assert len(error.detail) < 100
 
 
@@ -177,7 +168,7 @@ def test_a_token_that_says_too_little_or_nonsense_is_refused(claims: Any) -> Non
     credential = token(claims)
     error = refusal(f"Bearer {credential}")
     assert error.code == "unauthorized"
-    assert credential not in told(error)
+    assert credential not in log_text(error)
 
 
 def test_a_token_that_has_expired_says_so() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from events.log.memory import MemoryLog
-from gateway.access.auth import LOCAL_USER, Grants, Principal, authenticator, mint
+from gateway.access.auth import authenticator, mint
+from gateway.access.grants import LOCAL_USER, Grants, Principal
 from gateway.access.signin import COOKIE, SignIn
 from gateway.access.tickets import MAX_TICKET_S, TICKET_S, Tickets
 from gateway.errors import Forbidden, TrilaneError, Unauthorized
@@ -30,62 +31,68 @@ class Clock:
         return self.now
 
 
-def asked(settings: Settings, method: str = "GET", query: str = "", **headers: str) -> Principal:
+def principal_of(settings: Settings, method: str = "GET", query: str = "", **headers: str) -> Principal:
     """Who a request with these headers is from; names are written with `_`."""
-    told = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    scope: dict[str, Any] = {"headers": told, "method": method, "query_string": query.encode(), "path": "/api/events"}
+    raw_headers = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    scope: dict[str, Any] = {
+        "headers": raw_headers,
+        "method": method,
+        "query_string": query.encode(),
+        "path": "/api/events",
+    }
     sign_in = SignIn(settings, authenticator(settings), Tickets(MemoryLog()))
     return asyncio.run(sign_in(scope))
 
 
 def test_a_header_signs_in_from_anywhere() -> None:
-    who = asked(CLOSED, "POST", authorization=f"Bearer {TOKEN}", origin="https://evil.example")
+    who = principal_of(CLOSED, "POST", authorization=f"Bearer {TOKEN}", origin="https://evil.example")
     assert who.sub == "alice"
 
 
 def test_a_cookie_signs_in_from_a_page_that_is_listed() -> None:
-    assert asked(CLOSED, "POST", cookie=f"a=b; {COOKIE}={TOKEN}", origin=PAGE).sub == "alice"
+    assert principal_of(CLOSED, "POST", cookie=f"a=b; {COOKIE}={TOKEN}", origin=PAGE).sub == "alice"
 
 
 def test_a_cookie_signs_in_from_a_page_of_the_gateway_itself() -> None:
     assert (
-        asked(CLOSED, "POST", cookie=f"{COOKIE}={TOKEN}", origin="https://gw.example", host="gw.example").sub == "alice"
+        principal_of(CLOSED, "POST", cookie=f"{COOKIE}={TOKEN}", origin="https://gw.example", host="gw.example").sub
+        == "alice"
     )
 
 
 def test_a_cookie_signs_in_when_an_event_source_of_its_own_page_asks() -> None:
     """Which sends no Origin."""
-    assert asked(CLOSED, cookie=f"{COOKIE}={TOKEN}", sec_fetch_site="same-origin").sub == "alice"
+    assert principal_of(CLOSED, cookie=f"{COOKIE}={TOKEN}", sec_fetch_site="same-origin").sub == "alice"
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "https://app.example.evil.example", "http://[bad"])
 def test_a_cookie_is_worth_nothing_on_another_page(origin: str) -> None:
     with pytest.raises(Forbidden, match="TRILANE_ALLOWED_ORIGINS"):
-        asked(CLOSED, "POST", cookie=f"{COOKIE}={TOKEN}", origin=origin, host="gw.example")
+        principal_of(CLOSED, "POST", cookie=f"{COOKIE}={TOKEN}", origin=origin, host="gw.example")
 
 
 def test_a_cookie_is_worth_nothing_when_the_browser_says_that_another_site_asks() -> None:
     with pytest.raises(Forbidden):
-        asked(CLOSED, "POST", cookie=f"{COOKIE}={TOKEN}", sec_fetch_site="cross-site")
+        principal_of(CLOSED, "POST", cookie=f"{COOKIE}={TOKEN}", sec_fetch_site="cross-site")
 
 
 @pytest.mark.parametrize("cookie", ["", "other=1", f"{COOKIE}=", f"{COOKIE}=nonsense", "=;=", "a" * 9000])
 def test_no_cookie_of_ours_is_not_signed_in(cookie: str) -> None:
     with pytest.raises(Unauthorized):
-        asked(CLOSED, cookie=cookie)
+        principal_of(CLOSED, cookie=cookie)
 
 
 def test_everyone_of_this_machine_is_local_and_a_program_sends_no_origin() -> None:
-    assert asked(OPEN, "POST").sub == LOCAL_USER
+    assert principal_of(OPEN, "POST").sub == LOCAL_USER
 
 
 @pytest.mark.parametrize("origin", ["http://localhost:8000", "http://127.0.0.1:8000", "http://[::1]:8000"])
 def test_the_page_of_a_gateway_without_sign_in_may_ask(origin: str) -> None:
-    assert asked(OPEN, "POST", origin=origin, host=origin.removeprefix("http://")).sub == LOCAL_USER
+    assert principal_of(OPEN, "POST", origin=origin, host=origin.removeprefix("http://")).sub == LOCAL_USER
 
 
 def test_a_listed_page_may_ask_a_gateway_without_sign_in() -> None:
-    assert asked(OPEN, "POST", origin="http://localhost:3000", host="127.0.0.1:8000").sub == LOCAL_USER
+    assert principal_of(OPEN, "POST", origin="http://localhost:3000", host="127.0.0.1:8000").sub == LOCAL_USER
 
 
 @pytest.mark.parametrize(
@@ -95,7 +102,7 @@ def test_a_listed_page_may_ask_a_gateway_without_sign_in() -> None:
 def test_a_page_of_the_web_may_not_speak_for_the_user_of_this_machine(origin: str, host: str) -> None:
     """Not even under a name of its own that was made to point here."""
     with pytest.raises(Forbidden):
-        asked(OPEN, "POST", origin=origin, host=host)
+        principal_of(OPEN, "POST", origin=origin, host=host)
 
 
 # Tickets
@@ -136,9 +143,9 @@ def test_a_ticket_is_good_for_its_route_and_for_half_a_minute() -> None:
         with pytest.raises(Unauthorized):
             await tickets.redeem(ticket, "/api/events")
         clock.now += TICKET_S + 1
-        with pytest.raises(Unauthorized) as refused:
+        with pytest.raises(Unauthorized) as error:
             await tickets.redeem(ticket, "/api/audio")
-        assert refused.value.code == "ticket_expired"
+        assert error.value.code == "ticket_expired"
 
     with_tickets(work)
 
@@ -174,8 +181,8 @@ def test_a_ticket_in_the_url_signs_in() -> None:
 # What a browser's WebSocket can send: the subprotocols that it offers
 
 
-def socket_asked(
-    path: str, issue: str | None, offered: Callable[[str], list[str]], **headers: str
+def socket_principal(
+    path: str, issue: str | None, offer: Callable[[str], list[str]], **headers: str
 ) -> tuple[Principal, list[str]]:
     """Who a WebSocket is from that offers these, made of a ticket for `issue`; and what it offered."""
 
@@ -185,9 +192,15 @@ def socket_asked(
         try:
             tickets = Tickets(log)
             ticket = await tickets.issue(BOB, issue, lasts_s=MAX_TICKET_S, note="a note") if issue else ""
-            protocols = offered(ticket)
-            told = [(name.encode(), value.encode()) for name, value in headers.items()]
-            scope = {"type": "websocket", "headers": told, "query_string": b"", "path": path, "subprotocols": protocols}
+            protocols = offer(ticket)
+            raw_headers = [(name.encode(), value.encode()) for name, value in headers.items()]
+            scope = {
+                "type": "websocket",
+                "headers": raw_headers,
+                "query_string": b"",
+                "path": path,
+                "subprotocols": protocols,
+            }
             return await SignIn(CLOSED, authenticator(CLOSED), tickets)(scope), protocols
         finally:
             await log.close()
@@ -197,27 +210,27 @@ def socket_asked(
 
 @pytest.mark.parametrize("path", ["/api/audio", "/v1/realtime"])
 def test_a_ticket_among_the_subprotocols_signs_in_from_any_page(path: str) -> None:
-    who, _ = socket_asked(path, path, lambda ticket: ["x", f"ticket.{ticket}"], origin="https://evil.example")
+    who, _ = socket_principal(path, path, lambda ticket: ["x", f"ticket.{ticket}"], origin="https://evil.example")
     assert (who.sub, who.note) == ("bob", "a note")
 
 
 def test_a_key_among_the_subprotocols_signs_in_on_the_route_of_openai_only() -> None:
-    offered = ["realtime", f"openai-insecure-api-key.{TOKEN}"]
-    assert socket_asked("/v1/realtime", None, lambda _: offered)[0].sub == "alice"
+    protocols = ["realtime", f"openai-insecure-api-key.{TOKEN}"]
+    assert socket_principal("/v1/realtime", None, lambda _: protocols)[0].sub == "alice"
     with pytest.raises(Unauthorized):
-        socket_asked("/api/audio", None, lambda _: offered)
+        socket_principal("/api/audio", None, lambda _: protocols)
 
 
 def test_a_ticket_stands_where_a_key_does_on_the_route_of_openai() -> None:
     path = "/v1/realtime"
-    assert socket_asked(path, path, lambda ticket: [f"openai-insecure-api-key.ek_{ticket}"])[0].sub == "bob"
+    assert socket_principal(path, path, lambda ticket: [f"openai-insecure-api-key.ek_{ticket}"])[0].sub == "bob"
     with pytest.raises(Unauthorized):
-        socket_asked(path, "/api/audio", lambda ticket: [f"openai-insecure-api-key.ek_{ticket}"])
+        socket_principal(path, "/api/audio", lambda ticket: [f"openai-insecure-api-key.ek_{ticket}"])
     with pytest.raises(Unauthorized):
-        socket_asked("/api/audio", "/api/audio", lambda _: [], authorization="Bearer ek_1.x")
+        socket_principal("/api/audio", "/api/audio", lambda _: [], authorization="Bearer ek_1.x")
 
 
-@pytest.mark.parametrize("offered", [[], ["ticket."], ["ticket.1.x"], ["openai-insecure-api-key."], ["realtime"]])
-def test_subprotocols_without_a_credential_do_not_sign_in(offered: list[str]) -> None:
+@pytest.mark.parametrize("protocols", [[], ["ticket."], ["ticket.1.x"], ["openai-insecure-api-key."], ["realtime"]])
+def test_subprotocols_without_a_credential_do_not_sign_in(protocols: list[str]) -> None:
     with pytest.raises(Unauthorized):
-        socket_asked("/v1/realtime", "/v1/realtime", lambda _: offered)
+        socket_principal("/v1/realtime", "/v1/realtime", lambda _: protocols)

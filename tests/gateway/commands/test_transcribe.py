@@ -92,7 +92,7 @@ WORDS = [Word("Hello", 0.5, 0.9, 1.0), Word("there.", 0.9, 1.4, 1.0)]
 FINAL = Final(segment=0, text="Hello there.", start=0.5, end=1.5, confidence=0.9, language="en", words=WORDS)
 
 
-def printed(format_: PrintFormat, capsys: pytest.CaptureFixture[str], *, words: bool = False) -> str:
+def output_of(format_: PrintFormat, capsys: pytest.CaptureFixture[str], *, words: bool = False) -> str:
     page = TranscriptPrinter(format_, words=words)
     page.add(FINAL)
     page.end(2.0)
@@ -110,18 +110,18 @@ EXPECTED: dict[PrintFormat, str] = {
 
 @pytest.mark.parametrize("format_", EXPECTED)
 def test_each_format_is_printed_as_it_comes(format_: PrintFormat, capsys: pytest.CaptureFixture[str]) -> None:
-    assert printed(format_, capsys) == EXPECTED[format_]
+    assert output_of(format_, capsys) == EXPECTED[format_]
 
 
 def test_json_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
-    document = json.loads(printed("json", capsys, words=True))
+    document = json.loads(output_of("json", capsys, words=True))
     assert (document["text"], document["language"], document["duration"]) == ("Hello there.", "english", 2.0)
     assert [word["word"] for word in document["words"]] == ["Hello", "there."]
-    assert "words" not in json.loads(printed("json", capsys))
+    assert "words" not in json.loads(output_of("json", capsys))
 
 
 def test_with_words_the_text_is_a_word_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = printed("text", capsys, words=True).splitlines()
+    lines = output_of("text", capsys, words=True).splitlines()
     assert [line.split() for line in lines] == [["0.500", "0.900", "Hello"], ["0.900", "1.400", "there."]]
 
 

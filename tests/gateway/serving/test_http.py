@@ -67,7 +67,7 @@ async def test_a_stream_is_the_same_bytes_on_every_server(http: str) -> None:
 async def test_a_large_stream_comes_whole(http: str) -> None:
     text = b"".join(b"%07d\n" % number for number in range(300_000))
     site = Site()
-    site.next_is(Feed(text, ended=True))
+    site.next_is(Feed(text, has_ended=True))
     async with Uvicorn(site, http) as server, await server.call() as call:
         assert await call.read() == b": ok\n" + text
         assert call.complete
@@ -92,7 +92,7 @@ async def test_a_connection_is_used_again_after_a_finished_stream(http: str) -> 
 async def test_streams_of_one_connection_do_not_write_into_each_other(http: str) -> None:
     """The first one's source says more after its end."""
     site = Site()
-    first = site.next_is(Feed(b"1", ended=True))
+    first = site.next_is(Feed(b"1", has_ended=True))
     async with Uvicorn(site, http) as server, await server.call() as call:
         assert await call.read() == b": ok\n1"
         await call.ask()
@@ -184,11 +184,11 @@ async def test_pings_come_through(http: str) -> None:
 # Clients that do not read
 
 
-async def stalled(feed: Feed) -> int:
+async def wait_until_stalled(feed: Feed) -> int:
     """Waits until nothing was taken from the source for a while; what was."""
     before = -1
-    while feed.taken != before:
-        before = feed.taken
+    while feed.polled_bytes != before:
+        before = feed.polled_bytes
         await asyncio.sleep(0.05)
     return before
 
@@ -198,7 +198,7 @@ async def test_a_client_that_stops_reading_costs_little_and_loses_nothing(http: 
     site = Site()
     slow = site.next_is(Feed(EVENT * (BIG // len(EVENT))))
     async with Uvicorn(site, http) as server, await server.call(receive_bytes=4096) as call:
-        assert await stalled(slow) < IN_FLIGHT
+        assert await wait_until_stalled(slow) < IN_FLIGHT
         async with await server.call() as other:
             await other.chunk()
             for number in range(20):
@@ -217,11 +217,11 @@ async def test_a_client_that_stopped_reading_and_is_gone_closes_the_source(http:
     feed = site.next_is(Feed(EVENT * (BIG // len(EVENT))))
     async with Uvicorn(site, http) as server:
         call = await server.call(receive_bytes=4096)
-        await stalled(feed)
+        await wait_until_stalled(feed)
         await call.close()
         async with asyncio.timeout(3):
             await feed.shut.wait()
-        assert feed.taken < IN_FLIGHT
+        assert feed.polled_bytes < IN_FLIGHT
 
 
 @on_each_server
@@ -230,7 +230,7 @@ async def test_a_client_that_stops_reading_can_be_asked_to_leave(http: str) -> N
     site = Site(farewell=lambda: b"bye")
     feed = site.next_is(Feed(EVENT * (BIG // len(EVENT))))
     async with Uvicorn(site, http) as server, await server.call(receive_bytes=4096) as call:
-        await stalled(feed)
+        await wait_until_stalled(feed)
         site.responses[0].leave()
         body = await call.read()
         assert body.endswith(b"bye")
@@ -243,15 +243,15 @@ async def test_a_client_that_stops_reading_can_be_asked_to_leave(http: str) -> N
 
 @on_each_server
 async def test_only_our_protocol_lends_its_connection(http: str) -> None:
-    seen: list[Any] = []
+    carriers: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        seen.append((scope.get("extensions") or {}).get("trilane.carrier"))
-        await stream(Feed(ended=True))(scope, receive, send)
+        carriers.append((scope.get("extensions") or {}).get("trilane.carrier"))
+        await stream(Feed(has_ended=True))(scope, receive, send)
 
     async with Uvicorn(app, http) as server, await server.call() as call:
         await call.read()
-    assert (seen[0] is not None) == (http == "ours")
+    assert (carriers[0] is not None) == (http == "ours")
 
 
 @pytest.mark.parametrize("length", [1, 15, 16, 255, 4096, 65_536, 1_000_000])
@@ -271,7 +271,7 @@ async def test_a_chunk_of_any_length_is_one_chunk(length: int) -> None:
 async def test_an_old_client_gets_the_same_bytes(http: str) -> None:
     """HTTP/1.0 knows no chunks; what every server here does with it, ours does too."""
     site = Site(end=b"END")
-    site.next_is(Feed(b"1", ended=True))
+    site.next_is(Feed(b"1", has_ended=True))
     async with Uvicorn(site, http) as server, await server.call(version="1.0") as call:
         if "transfer-encoding" in call.headers:
             assert await call.read() == b": ok\n1END"

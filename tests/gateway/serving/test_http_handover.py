@@ -9,7 +9,7 @@ import pytest
 
 from gateway.errors import UpstreamRefused
 from gateway.serving.http import MAX_PIPELINED_BYTES
-from tests.support.lending import GONE_S, KIB, NOTE, SECOND, THIRD, Site, assert_echoes, on_both, told
+from tests.support.lending import GONE_S, KIB, NOTE, SECOND, THIRD, Site, assert_echoes, echo_of, on_both
 from tests.support.raw_client import CRLF, RawClient, request
 from tests.support.raw_server import on_each_loop, until
 from tests.support.streams import Uvicorn
@@ -130,15 +130,15 @@ async def test_what_came_behind_a_streamed_request_is_answered_after_it(
     http: str, cut: str, early: bool, late: bool
 ) -> None:
     """In one piece with the request, or while it is answered; the rest while it is answered, or after that."""
-    begun = CUTS[cut]
-    rest = (SECOND + THIRD).removeprefix(begun)
+    beginning = CUTS[cut]
+    rest = (SECOND + THIRD).removeprefix(beginning)
     site = Site()
     async with Uvicorn(site, http) as server, RawClient(server.port) as client:
-        await client.send(request("POST", "/stream", b"x") + (begun if early else b""))
+        await client.send(request("POST", "/stream", b"x") + (beginning if early else b""))
         answer = await client.head()
         await client.chunk(answer)
         if not early:
-            await client.send(begun)
+            await client.send(beginning)
         if not late:
             await asyncio.sleep(0.02)
             await client.send(rest)
@@ -148,8 +148,8 @@ async def test_what_came_behind_a_streamed_request_is_answered_after_it(
         assert (await client.rest(answer)).body == b": ok\nsaid"
         if late:
             await client.send(rest)
-        assert (await client.answer()).body == told("POST", "/second", b"y" * 2000)
-        assert (await client.answer()).body == told("GET", "/third", b"")
+        assert (await client.answer()).body == echo_of("POST", "/second", b"y" * 2000)
+        assert (await client.answer()).body == echo_of("GET", "/third", b"")
         await assert_echoes(client)
         assert site.paths == ["/stream", "/second", "/third", "/second", "/third"]
 
@@ -158,17 +158,17 @@ async def test_what_came_behind_a_streamed_request_is_answered_after_it(
 @on_both
 async def test_what_came_behind_a_refused_request_is_answered_after_it(http: str, cut: str) -> None:
     verdict: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    site, begun = Site(verdict=verdict, prime_s=5), CUTS[cut]
+    site, beginning = Site(verdict=verdict, prime_s=5), CUTS[cut]
     async with Uvicorn(site, http) as server, RawClient(server.port) as client:
-        await client.send(request("POST", "/stream", b"x") + begun[:5])
+        await client.send(request("POST", "/stream", b"x") + beginning[:5])
         await until(lambda: site.feeds)
-        await client.send(begun[5:])
+        await client.send(beginning[5:])
         await asyncio.sleep(0.02)
         verdict.set_exception(UpstreamRefused("slow down", status=429, retry_after="7"))
         assert (await client.answer()).status == 429
-        await client.send((SECOND + THIRD).removeprefix(begun))
-        assert (await client.answer()).body == told("POST", "/second", b"y" * 2000)
-        assert (await client.answer()).body == told("GET", "/third", b"")
+        await client.send((SECOND + THIRD).removeprefix(beginning))
+        assert (await client.answer()).body == echo_of("POST", "/second", b"y" * 2000)
+        assert (await client.answer()).body == echo_of("GET", "/third", b"")
 
 
 @on_both
@@ -184,16 +184,16 @@ async def test_streams_behind_streams_are_answered_in_order(http: str) -> None:
             site.end()
             assert (await client.rest(answer)).body == b": ok\nsaid"
         await client.send(SECOND[50:])
-        assert (await client.answer()).body == told("POST", "/second", b"y" * 2000)
+        assert (await client.answer()).body == echo_of("POST", "/second", b"y" * 2000)
         await assert_echoes(client)
 
 
-@pytest.mark.parametrize("begun", [b"GET /second HT", SECOND, SECOND + THIRD[:11]], ids=["part", "whole", "more"])
+@pytest.mark.parametrize("beginning", [b"GET /second HT", SECOND, SECOND + THIRD[:11]], ids=["part", "whole", "more"])
 @on_each_loop
-async def test_the_departure_of_a_client_that_sent_more_is_seen(begun: bytes) -> None:
+async def test_the_departure_of_a_client_that_sent_more_is_seen(beginning: bytes) -> None:
     site = Site()
     async with Uvicorn(site, "ours") as server, RawClient(server.port) as client:
-        await client.send(request("POST", "/stream", b"x") + begun)
+        await client.send(request("POST", "/stream", b"x") + beginning)
         await client.chunk(await client.head())
         await client.close()
         async with asyncio.timeout(GONE_S):
@@ -202,19 +202,21 @@ async def test_the_departure_of_a_client_that_sent_more_is_seen(begun: bytes) ->
     assert site.paths == ["/stream"]
 
 
-@pytest.mark.parametrize("begun", [b"", b"GET /second HT", request("GET", "/second")], ids=["none", "part", "whole"])
+@pytest.mark.parametrize(
+    "beginning", [b"", b"GET /second HT", request("GET", "/second")], ids=["none", "part", "whole"]
+)
 @on_each_loop
-async def test_what_a_client_sends_while_it_is_streamed_to_is_bounded(begun: bytes) -> None:
+async def test_what_a_client_sends_while_it_is_streamed_to_is_bounded(beginning: bytes) -> None:
     site = Site()
     async with Uvicorn(site, "ours") as server, RawClient(server.port) as client:
-        await client.send(request("POST", "/stream", b"x") + begun)
+        await client.send(request("POST", "/stream", b"x") + beginning)
         answer = await client.head()
         await client.chunk(answer)
         await client.send(b"G" * (MAX_PIPELINED_BYTES // 2))
         await client.send(b"G" * (MAX_PIPELINED_BYTES // 2))
         assert await client.silent()
         await client.send(b"G")
-        assert await client.ended()
+        assert await client.sees_close()
         assert site.feeds[0].closed == 1
         await until(lambda: not server.connections)
 
@@ -231,5 +233,5 @@ async def test_as_many_requests_as_may_be_sent_ahead_are_answered() -> None:
         site.end()
         await client.rest(answer)
         for _ in range(count):
-            assert (await client.answer()).body == told("GET", "/one", b"")
+            assert (await client.answer()).body == echo_of("GET", "/one", b"")
         await assert_echoes(client)

@@ -12,7 +12,7 @@ import pytest
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from gateway.serving.http import StreamProtocol
-from tests.support.lending import KEEP_ALIVE_S, KIB, SECOND, THIRD, Site, assert_echoes, on_both, told
+from tests.support.lending import KEEP_ALIVE_S, KIB, SECOND, THIRD, Site, assert_echoes, echo_of, on_both
 from tests.support.raw_client import RawClient, request
 from tests.support.raw_server import on_each_loop, until
 from tests.support.streams import Uvicorn
@@ -54,7 +54,7 @@ async def test_a_client_that_asks_for_the_close_gets_it_after_the_stream(http: s
         await asyncio.sleep(0.02)
         site.end()
         assert (await client.rest(answer)).whole
-        assert await client.ended(KEEP_ALIVE_S)
+        assert await client.sees_close(KEEP_ALIVE_S)
     assert site.paths == ["/stream"]
 
 
@@ -78,7 +78,7 @@ async def test_a_server_that_shuts_down_closes_after_the_stream(primed: bool, mo
         await asyncio.sleep(0.02)
         site.end()
         assert (await client.rest(answer)).whole
-        assert await client.ended(KEEP_ALIVE_S)
+        assert await client.sees_close(KEEP_ALIVE_S)
     assert site.paths == ["/stream"]
 
 
@@ -91,26 +91,26 @@ async def test_a_server_that_shuts_down_after_a_stream_closes_at_once() -> None:
         site.end()
         await client.rest(answer)
         server.shut_down()
-        assert await client.ended(KEEP_ALIVE_S)
+        assert await client.sees_close(KEEP_ALIVE_S)
 
 
-@pytest.mark.parametrize("begun", [b"", SECOND[:50]], ids=["nothing", "in part"])
+@pytest.mark.parametrize("beginning", [b"", SECOND[:50]], ids=["nothing", "in part"])
 @pytest.mark.parametrize("early", [True, False], ids=["with it", "while it runs"])
 @on_both
-async def test_an_idle_connection_is_closed_in_time_after_a_stream(http: str, early: bool, begun: bytes) -> None:
+async def test_an_idle_connection_is_closed_in_time_after_a_stream(http: str, early: bool, beginning: bytes) -> None:
     """As uvicorn does, when nothing comes after the end of a response, though a request has begun."""
     site, clock = Site(), asyncio.get_running_loop().time
     async with Uvicorn(site, http, timeout_keep_alive=KEEP_ALIVE_S) as server, RawClient(server.port) as client:
-        await client.send(request("POST", "/stream", b"x") + (begun if early else b""))
+        await client.send(request("POST", "/stream", b"x") + (beginning if early else b""))
         answer = await client.head()
         await client.chunk(answer)
         if not early:
-            await client.send(begun)
+            await client.send(beginning)
         await asyncio.sleep(1.5 * KEEP_ALIVE_S)  # a stream is never idle
         site.end()
         await client.rest(answer)
         ended_at = clock()
-        assert await client.ended(3.0)
+        assert await client.sees_close(3.0)
         assert clock() - ended_at > KEEP_ALIVE_S / 2
 
 
@@ -127,8 +127,8 @@ async def test_a_request_that_was_sent_ahead_has_all_the_time_it_needs(http: str
             await asyncio.sleep(0.02)
         site.end()
         await client.rest(answer)
-        assert (await client.answer()).body == told("GET", "/slow", b"")
-        assert await client.ended(3.0)
+        assert (await client.answer()).body == echo_of("GET", "/slow", b"")
+        assert await client.sees_close(3.0)
 
 
 @on_both
@@ -168,7 +168,7 @@ async def test_a_connection_that_takes_no_more_at_the_end_of_a_stream_does_not_a
         await client.send(SECOND.removeprefix(more))
         body = (await client.rest(answer)).body
         assert (body, answer.whole) == (b": ok\nsaid" + end, True)
-        assert (await client.answer()).body == told("POST", "/second", b"y" * 2000)
+        assert (await client.answer()).body == echo_of("POST", "/second", b"y" * 2000)
         assert not protocol.flow.write_paused
         await assert_echoes(client)
 
@@ -200,7 +200,7 @@ async def test_a_connection_that_took_no_more_when_it_was_lent_takes_more_after_
         site.end()
         await client.rest(answer)
         await client.send(SECOND.removeprefix(more))
-        assert (await client.answer()).body == told("POST", "/second", b"y" * 2000)
+        assert (await client.answer()).body == echo_of("POST", "/second", b"y" * 2000)
         await assert_echoes(client)
 
 
@@ -216,7 +216,7 @@ async def test_a_connection_that_is_closing_when_it_is_lent_leaves_nothing_behin
 
     async with Uvicorn(closing, "ours") as server, RawClient(server.port) as client:
         await client.send(request("POST", "/unread", b"x" * size) + more)
-        assert await client.ended()
+        assert await client.sees_close()
         await until(lambda: site.feeds and site.feeds[0].closed == 1)
         await until(lambda: not server.connections)
 
@@ -231,7 +231,7 @@ async def test_a_connection_that_is_closing_when_a_stream_ends_serves_no_more(mo
         [connection] = server.connections
         connection.transport.close()
         site.end()
-        assert await client.ended()
+        assert await client.sees_close()
         await until(lambda: not server.connections)
     assert (site.paths, site.feeds[0].closed) == (["/stream"], 1)
 

@@ -17,7 +17,7 @@ from tests.support.virtual_time import simulated
 @on_both_ways
 @simulated
 async def test_the_headers_say_what_it_is_and_that_nobody_may_keep_or_change_it(direct: bool) -> None:
-    server = FakeServer(stream(Feed(ended=True), headers=[(b"x-mine", b"1")]), direct=direct)
+    server = FakeServer(stream(Feed(has_ended=True), headers=[(b"x-mine", b"1")]), direct=direct)
     await server.over()
     assert (server.status, server.headers) == (
         200,
@@ -34,7 +34,7 @@ async def test_the_headers_say_what_it_is_and_that_nobody_may_keep_or_change_it(
 @simulated
 async def test_the_first_bytes_go_out_before_anything_is_due(direct: bool) -> None:
     server = FakeServer(stream(Feed()), direct=direct)
-    assert await server.settled() == b": ok\n"
+    assert await server.settled_body() == b": ok\n"
     server.leave()
     await server.over()
 
@@ -43,7 +43,7 @@ async def test_the_first_bytes_go_out_before_anything_is_due(direct: bool) -> No
 @simulated
 async def test_what_is_due_at_the_start_goes_out_with_the_first_bytes(direct: bool) -> None:
     server = FakeServer(stream(Feed(b"data: 1\n\n", b"data: 2\n\n")), direct=direct)
-    await server.settled()
+    await server.settled_body()
     assert server.pieces == [b": ok\ndata: 1\n\ndata: 2\n\n"]
     server.leave()
     await server.over()
@@ -54,11 +54,11 @@ async def test_what_is_due_at_the_start_goes_out_with_the_first_bytes(direct: bo
 async def test_what_comes_later_goes_out_when_it_comes_in_one_piece(direct: bool) -> None:
     feed = Feed()
     server = FakeServer(stream(feed), direct=direct)
-    await server.settled()
+    await server.settled_body()
     feed.say(b"data: 1\n\n", b"data: 2\n\n")
-    await server.settled()
+    await server.settled_body()
     feed.say(b"data: 3\n\n")
-    await server.settled()
+    await server.settled_body()
     assert server.pieces == [b": ok\n", b"data: 1\n\ndata: 2\n\n", b"data: 3\n\n"]
     server.leave()
     await server.over()
@@ -68,7 +68,7 @@ async def test_what_comes_later_goes_out_when_it_comes_in_one_piece(direct: bool
 async def test_a_lent_connection_is_written_in_the_turn_that_brought_the_event() -> None:
     feed = Feed()
     server = FakeServer(stream(feed), direct=True)
-    await server.settled()
+    await server.settled_body()
     feed.say(b"data: 1\n\n")
     assert server.pieces[-1] == b"data: 1\n\n"
     server.leave()
@@ -80,7 +80,7 @@ async def test_a_lent_connection_is_written_in_the_turn_that_brought_the_event()
 async def test_a_source_that_ends_ends_the_response_after_its_last_event(direct: bool) -> None:
     feed = Feed(b"data: 1\n\n")
     server = FakeServer(stream(feed, end=b"data: [DONE]\n\n"), direct=direct)
-    await server.settled()
+    await server.settled_body()
     assert not server.complete
     feed.say(b"data: 2\n\n")
     feed.end()
@@ -92,7 +92,7 @@ async def test_a_source_that_ends_ends_the_response_after_its_last_event(direct:
 @on_both_ways
 @simulated
 async def test_a_source_that_has_ended_already_is_a_whole_response(direct: bool) -> None:
-    for feed in (Feed(ended=True), Feed(b"data: 1\n\n", ended=True)):
+    for feed in (Feed(has_ended=True), Feed(b"data: 1\n\n", has_ended=True)):
         due = bytes(feed.due)
         server = FakeServer(stream(feed, end=b"END"), direct=direct)
         await server.over()
@@ -103,7 +103,7 @@ async def test_a_source_that_has_ended_already_is_a_whole_response(direct: bool)
 @simulated
 async def test_more_than_one_piece_goes_out_whole_and_in_order(direct: bool) -> None:
     text = b"".join(b"%07d\n" % number for number in range(100_000))
-    server = FakeServer(stream(Feed(text, ended=True)), direct=direct)
+    server = FakeServer(stream(Feed(text, has_ended=True)), direct=direct)
     await server.over()
     assert server.body == b": ok\n" + text
     assert len(server.pieces) == -(-len(text) // SLICE)
@@ -115,10 +115,10 @@ async def test_what_is_only_in_the_log_is_fetched(direct: bool) -> None:
     feed = Feed(b"1")
     feed.hold(b"2", b"3")
     server = FakeServer(stream(feed), direct=direct)
-    assert await server.settled() == b": ok\n123"
+    assert await server.settled_body() == b": ok\n123"
     feed.hold(b"4")
     feed.say(b"5")
-    assert await server.settled() in (b": ok\n12345", b": ok\n12354")
+    assert await server.settled_body() in (b": ok\n12345", b": ok\n12354")
     feed.end()
     await server.over()
 
@@ -126,12 +126,12 @@ async def test_what_is_only_in_the_log_is_fetched(direct: bool) -> None:
 @on_both_ways
 @simulated
 async def test_history_that_is_gone_while_it_is_read_cuts_the_response(direct: bool) -> None:
-    feed, streams, closed = Feed(b"1"), OpenStreams(), []
+    feed, streams, closes = Feed(b"1"), OpenStreams(), []
     feed.hold(Gone(code="evicted"))
-    server = FakeServer(stream(feed, streams=streams, on_close=lambda: closed.append(1)), direct=direct)
+    server = FakeServer(stream(feed, streams=streams, on_close=lambda: closes.append(1)), direct=direct)
     with suppress(Gone):
         await server.over()
-    assert (server.body, server.complete, feed.closed, closed, len(streams)) == (b": ok\n1", False, 1, [1], 0)
+    assert (server.body, server.complete, feed.closed, closes, len(streams)) == (b": ok\n1", False, 1, [1], 0)
 
 
 # Leaving
@@ -144,7 +144,7 @@ async def test_a_stream_that_leaves_says_farewell_and_is_cut(direct: bool) -> No
     feed = Feed(b"data: 1\n\n")
     response = stream(feed, end=b"data: [DONE]\n\n", farewell=lambda: b"retry: 7\ndata: {}\n\n")
     server = FakeServer(response, direct=direct)
-    await server.settled()
+    await server.settled_body()
     response.leave()
     await server.over()
     assert (server.body, server.complete) == (b": ok\ndata: 1\n\nretry: 7\ndata: {}\n\n", False)
@@ -156,7 +156,7 @@ async def test_a_stream_that_leaves_says_farewell_and_is_cut(direct: bool) -> No
 async def test_leaving_twice_is_leaving_once(direct: bool) -> None:
     response = stream(Feed(), farewell=lambda: b"bye")
     server = FakeServer(response, direct=direct)
-    await server.settled()
+    await server.settled_body()
     response.leave()
     response.leave()
     await server.over()
@@ -167,13 +167,13 @@ async def test_leaving_twice_is_leaving_once(direct: bool) -> None:
 @on_both_ways
 @simulated
 async def test_a_client_that_is_gone_closes_the_source(direct: bool) -> None:
-    feed, streams, closed = Feed(b"1"), OpenStreams(), []
-    server = FakeServer(stream(feed, streams=streams, end=b"END", on_close=lambda: closed.append(1)), direct=direct)
-    await server.settled()
+    feed, streams, closes = Feed(b"1"), OpenStreams(), []
+    server = FakeServer(stream(feed, streams=streams, end=b"END", on_close=lambda: closes.append(1)), direct=direct)
+    await server.settled_body()
     assert len(streams) == 1
     server.leave()
     await server.over()
-    assert (server.body, server.complete, feed.closed, closed, len(streams)) == (b": ok\n1", False, 1, [1], 0)
+    assert (server.body, server.complete, feed.closed, closes, len(streams)) == (b": ok\n1", False, 1, [1], 0)
     feed.say(b"2")
     assert server.body == b": ok\n1"
 
@@ -183,7 +183,7 @@ async def test_a_client_that_is_gone_closes_the_source(direct: bool) -> None:
 async def test_a_client_that_is_gone_closes_the_source_even_while_it_is_behind(direct: bool) -> None:
     feed = Feed()
     server = FakeServer(stream(feed), direct=direct)
-    await server.settled()
+    await server.settled_body()
     server.leave()
     feed.hold(b"x", b"y")
     await server.over()
@@ -196,7 +196,7 @@ async def test_a_response_that_is_cancelled_closes_the_source(direct: bool) -> N
     feed, streams = Feed(), OpenStreams()
     verdict = asyncio.get_running_loop().create_future()
     server = FakeServer(stream(feed, streams=streams, verdict=verdict, prime_s=5), direct=direct)
-    await server.settled()
+    await server.settled_body()
     server._task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await server.over()
@@ -211,15 +211,15 @@ async def test_a_response_that_is_cancelled_closes_the_source(direct: bool) -> N
 async def test_nothing_is_taken_from_the_source_while_the_connection_is_full(direct: bool) -> None:
     feed = Feed()
     server = FakeServer(stream(feed), direct=direct)
-    await server.settled()
+    await server.settled_body()
     server.stop_taking()
-    taken = feed.taken
+    before = feed.polled_bytes
     for _ in range(50):
         feed.say(b"x" * SLICE)
-        await server.settled()
-    assert feed.taken - taken <= SLICE
+        await server.settled_body()
+    assert feed.polled_bytes - before <= SLICE
     server.take_again()
-    await server.settled()
+    await server.settled_body()
     assert server.body == b": ok\n" + b"x" * SLICE * 50
     feed.end()
     await server.over()
@@ -231,9 +231,9 @@ async def test_nothing_is_taken_from_the_source_while_the_connection_is_full(dir
 
 def verdict() -> "asyncio.Future[None]":
     """As a run's: its owner retrieves a refusal that comes when nobody waits for it any more."""
-    made: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    made.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return made
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    future.add_done_callback(lambda it: it.cancelled() or it.exception())
+    return future
 
 
 @on_both_ways
@@ -241,10 +241,10 @@ def verdict() -> "asyncio.Future[None]":
 async def test_nothing_is_answered_while_the_verdict_is_open(direct: bool) -> None:
     waiting = verdict()
     server = FakeServer(stream(Feed(b"1"), verdict=waiting, prime_s=HOUR_S), direct=direct)
-    await server.settled()
+    await server.settled_body()
     assert (server.status, server.body) == (0, b"")
     waiting.set_result(None)
-    assert await server.settled() == b": ok\n1"
+    assert await server.settled_body() == b": ok\n1"
     server.leave()
     await server.over()
 
@@ -259,7 +259,7 @@ async def test_a_verdict_that_takes_too_long_is_not_waited_for(direct: bool) -> 
     await asyncio.sleep(0.2)
     assert (server.status, server.body) == (200, b": ok\n")
     waiting.set_exception(UpstreamRefused("late"))
-    assert await server.settled() == b": ok\n"
+    assert await server.settled_body() == b": ok\n"
     server.leave()
     await server.over()
 
@@ -267,10 +267,10 @@ async def test_a_verdict_that_takes_too_long_is_not_waited_for(direct: bool) -> 
 @on_both_ways
 @simulated
 async def test_a_refusal_is_a_problem_document_and_closes_the_source(direct: bool) -> None:
-    feed, streams, closed, waiting = Feed(b"never shown"), OpenStreams(), [], verdict()
-    response = stream(feed, streams=streams, verdict=waiting, prime_s=HOUR_S, on_close=lambda: closed.append(1))
+    feed, streams, closes, waiting = Feed(b"never shown"), OpenStreams(), [], verdict()
+    response = stream(feed, streams=streams, verdict=waiting, prime_s=HOUR_S, on_close=lambda: closes.append(1))
     server = FakeServer(response, direct=direct)
-    await server.settled()
+    await server.settled_body()
     waiting.set_exception(UpstreamRefused("slow down", status=429, code="upstream_rate_limited", retry_after="7"))
     await server.over()
     document = json.loads(server.body)
@@ -279,7 +279,7 @@ async def test_a_refusal_is_a_problem_document_and_closes_the_source(direct: boo
     assert server.headers["content-type"] == "application/problem+json"
     assert server.headers["retry-after"] == "7"
     assert server.headers["content-length"] == str(len(server.body))
-    assert (server.complete, feed.closed, closed, len(streams)) == (True, 1, [1], 0)
+    assert (server.complete, feed.closed, closes, len(streams)) == (True, 1, [1], 0)
 
 
 @simulated
@@ -295,7 +295,7 @@ async def test_a_refusal_that_is_known_already_needs_no_waiting() -> None:
 async def test_a_client_that_leaves_before_the_verdict_is_answered_nothing() -> None:
     feed, waiting = Feed(), verdict()
     server = FakeServer(stream(feed, verdict=waiting, prime_s=HOUR_S))
-    await server.settled()
+    await server.settled_body()
     server.leave()
     await server.over()
     assert (server.status, feed.closed) == (0, 1)
@@ -313,6 +313,6 @@ async def test_a_verdict_that_is_none_is_an_answer_that_goes_on(settle: str) -> 
     else:
         waiting.set_exception(RuntimeError("a bug"))
     server = FakeServer(stream(Feed(b"1"), verdict=waiting, prime_s=HOUR_S))
-    assert (await server.settled(), server.status) == (b": ok\n1", 200)
+    assert (await server.settled_body(), server.status) == (b": ok\n1", 200)
     server.leave()
     await server.over()

@@ -14,23 +14,23 @@ from tests.support.virtual_time import HANGS_S, simulated
 # Pings
 
 
-class Timed(FakeServer):
+class TimedServer(FakeServer):
     """Notes when each piece was written."""
 
     def __init__(self, app: EventStream, *, direct: bool) -> None:
         self.times: list[float] = []
         super().__init__(app, direct=direct)
-        self.pieces = Noted(self.times)
+        self.pieces = TimedPieces(self.times)
 
 
-class Noted(list[bytes]):
+class TimedPieces(list[bytes]):
     def __init__(self, times: list[float]) -> None:
         self._times = times
 
     def append(self, piece: bytes) -> None:
         self += [piece]
 
-    def __iadd__(self, pieces: Any) -> "Noted":
+    def __iadd__(self, pieces: Any) -> "TimedPieces":
         self._times += [asyncio.get_running_loop().time()] * len(pieces)
         self.extend(pieces)
         return self
@@ -43,7 +43,7 @@ class Noted(list[bytes]):
 @on_both_ways
 @simulated
 async def test_silence_is_broken_by_a_comment_without_a_blank_line(direct: bool) -> None:
-    server = Timed(stream(Feed()), direct=direct)
+    server = TimedServer(stream(Feed()), direct=direct)
     await asyncio.sleep(HOUR_S)
     assert set(server.pieces[1:]) == {b": ping\n"}
     assert HOUR_S / PING_S / 1.11 <= len(server.pieces) <= HOUR_S / PING_S / 0.89
@@ -56,7 +56,7 @@ async def test_silence_is_broken_by_a_comment_without_a_blank_line(direct: bool)
 @on_both_ways
 @simulated
 async def test_pings_are_spread_so_that_many_streams_do_not_ping_at_once(direct: bool) -> None:
-    servers = [Timed(stream(Feed()), direct=direct) for _ in range(50)]
+    servers = [TimedServer(stream(Feed()), direct=direct) for _ in range(50)]
     await asyncio.sleep(2 * PING_S)
     firsts = [server.times[1] for server in servers]
     assert len(set(firsts)) > 15  # of the 30 slots of the wheel that they fall into
@@ -71,10 +71,10 @@ async def test_pings_are_spread_so_that_many_streams_do_not_ping_at_once(direct:
 async def test_a_slow_first_event_is_covered_too(direct: bool) -> None:
     """The time counts from the headers."""
     feed = Feed()
-    server = Timed(stream(feed), direct=direct)
+    server = TimedServer(stream(feed), direct=direct)
     await asyncio.sleep(1.2 * PING_S)
     feed.say(b"data: 1\n\n")
-    await server.settled()
+    await server.settled_body()
     assert server.pieces == [b": ok\n", b": ping\n", b"data: 1\n\n"]
     server.leave()
     await server.over()
@@ -84,11 +84,11 @@ async def test_a_slow_first_event_is_covered_too(direct: bool) -> None:
 @simulated
 async def test_a_stream_that_says_something_is_not_pinged(direct: bool) -> None:
     feed = Feed()
-    server = Timed(stream(feed), direct=direct)
+    server = TimedServer(stream(feed), direct=direct)
     for _ in range(200):
         await asyncio.sleep(0.88 * PING_S)
         feed.say(b"x")
-    assert await server.settled() == b": ok\n" + b"x" * 200
+    assert await server.settled_body() == b": ok\n" + b"x" * 200
     server.leave()
     await server.over()
 
@@ -97,7 +97,7 @@ async def test_a_stream_that_says_something_is_not_pinged(direct: bool) -> None:
 @simulated
 async def test_silence_is_never_much_longer_than_it_should_be(direct: bool) -> None:
     feed = Feed()
-    server = Timed(stream(feed), direct=direct)
+    server = TimedServer(stream(feed), direct=direct)
     for number in range(300):
         await asyncio.sleep(number * 0.1)
         feed.say(b"x")
@@ -111,7 +111,7 @@ async def test_silence_is_never_much_longer_than_it_should_be(direct: bool) -> N
 async def test_a_ping_comes_even_when_the_source_only_says_what_nobody_sees(direct: bool) -> None:
     """A heartbeat of a run wakes its readers and shows them nothing."""
     feed = Feed()
-    server = Timed(stream(feed), direct=direct)
+    server = TimedServer(stream(feed), direct=direct)
     for _ in range(100):
         await asyncio.sleep(5)
         feed.say()
@@ -124,13 +124,13 @@ async def test_a_ping_comes_even_when_the_source_only_says_what_nobody_sees(dire
 @simulated
 async def test_a_client_that_reads_nothing_is_owed_one_ping(direct: bool) -> None:
     server = FakeServer(stream(Feed()), direct=direct)
-    await server.settled()
+    await server.settled_body()
     server.stop_taking()
     before = server.body
     await asyncio.sleep(HOUR_S)
     assert server.body == before
     server.take_again()
-    assert 1 <= (await server.settled()).removeprefix(before).count(b"ping") <= 2
+    assert 1 <= (await server.settled_body()).removeprefix(before).count(b"ping") <= 2
     server.leave()
     await server.over()
 
@@ -139,7 +139,7 @@ async def test_a_client_that_reads_nothing_is_owed_one_ping(direct: bool) -> Non
 async def test_no_ping_is_left_behind() -> None:
     feed = Feed()
     server = FakeServer(stream(feed), direct=True)
-    await server.settled()
+    await server.settled_body()
     feed.end()
     await server.over()
     body = server.body
@@ -152,16 +152,16 @@ async def test_a_ping_that_fails_is_the_last() -> None:
     asyncio.get_running_loop().set_exception_handler(lambda _, context: None)
     feed = Feed()
     server = FakeServer(stream(feed), direct=True)
-    await server.settled()
-    pinged: list[bytes] = []
+    await server.settled_body()
+    pings: list[bytes] = []
 
-    def broken(data: bytes) -> None:
-        pinged.append(data)
+    def fail(data: bytes) -> None:
+        pings.append(data)
         raise OSError
 
-    server.pipe.write = broken  # type: ignore[method-assign] - the connection breaks under the first ping
+    server.pipe.write = fail  # type: ignore[method-assign] - the connection breaks under the first ping
     await asyncio.sleep(HOUR_S)
-    assert (pinged, feed.closed) == ([b": ping\n"], 1)
+    assert (pings, feed.closed) == ([b": ping\n"], 1)
     waiting: Any = getattr(asyncio.get_running_loop(), "_scheduled")  # noqa: B009 - a loop tells its timers to nobody
     assert not [timer for timer in waiting if not timer.cancelled() and timer.when() < HANGS_S]
 
@@ -175,7 +175,7 @@ class Crowd:
     def __init__(self, count: int, **how: Any) -> None:
         self.streams = OpenStreams()
         self.feeds = [Feed(b"1") for _ in range(count)]
-        self.left: list[tuple[float, int]] = []
+        self.departures: list[tuple[float, int]] = []
         self.servers = [
             FakeServer(
                 stream(feed, streams=self.streams, farewell=lambda number=number: self._farewell(number), **how),
@@ -185,23 +185,23 @@ class Crowd:
         ]
 
     def _farewell(self, number: int) -> bytes:
-        self.left.append((asyncio.get_running_loop().time(), number))
+        self.departures.append((asyncio.get_running_loop().time(), number))
         return b"bye"
 
-    async def drained(self, window_s: float) -> list[float]:
+    async def drain(self, window_s: float) -> list[float]:
         """When each left."""
         for server in self.servers:
-            await server.settled()
+            await server.settled_body()
         await self.streams.drain(window_s)
         await asyncio.gather(*(server.over() for server in self.servers))
         assert (len(self.streams), self.streams.draining) == (0, True)
-        return [at_s for at_s, _ in self.left]
+        return [at_s for at_s, _ in self.departures]
 
 
 @simulated
 async def test_a_drain_spreads_the_departures_evenly_over_its_window() -> None:
     crowd = Crowd(10)
-    assert await crowd.drained(20.0) == pytest.approx([2.0 * number for number in range(1, 11)], abs=0.2)
+    assert await crowd.drain(20.0) == pytest.approx([2.0 * number for number in range(1, 11)], abs=0.2)
     assert {server.body.replace(b": ping\n", b"") for server in crowd.servers} == {b": ok\n1bye"}
     assert not any(server.complete for server in crowd.servers)
     assert [feed.closed for feed in crowd.feeds] == [1] * 10
@@ -209,12 +209,12 @@ async def test_a_drain_spreads_the_departures_evenly_over_its_window() -> None:
 
 @simulated
 async def test_a_drain_without_a_window_asks_all_at_once() -> None:
-    assert await Crowd(100).drained(0) == pytest.approx([0.0] * 100, abs=0.2)
+    assert await Crowd(100).drain(0) == pytest.approx([0.0] * 100, abs=0.2)
 
 
 @simulated
 async def test_a_drain_of_nothing_is_over_at_once() -> None:
-    assert await Crowd(0).drained(20.0) == []
+    assert await Crowd(0).drain(20.0) == []
     assert asyncio.get_running_loop().time() == 0
 
 
@@ -222,8 +222,8 @@ async def test_a_drain_of_nothing_is_over_at_once() -> None:
 async def test_a_drain_goes_in_random_order() -> None:
     """So that clients that came together do not come back together."""
     crowd = Crowd(50)
-    await crowd.drained(20.0)
-    order = [number for _, number in crowd.left]
+    await crowd.drain(20.0)
+    order = [number for _, number in crowd.departures]
     assert sorted(order) == list(range(50)) != order
 
 
@@ -233,7 +233,7 @@ async def test_a_drain_is_over_when_the_last_stream_has_ended_by_itself() -> Non
     loop = asyncio.get_running_loop()
     for feed in crowd.feeds:
         loop.call_later(1.0, feed.end)
-    assert await crowd.drained(HOUR_S) == []
+    assert await crowd.drain(HOUR_S) == []
     assert loop.time() < 3.0
     assert all(server.complete for server in crowd.servers)
 
@@ -244,5 +244,5 @@ async def test_a_drain_lets_those_read_on_that_could_not_come_back() -> None:
     loop = asyncio.get_running_loop()
     for feed in crowd.feeds:
         loop.call_later(30.0, feed.end)
-    assert await crowd.drained(20.0) == []
+    assert await crowd.drain(20.0) == []
     assert all(server.complete for server in crowd.servers)

@@ -31,16 +31,16 @@ class Wire(asyncio.Transport):
     def __init__(self, protocol: SocketProtocol) -> None:
         super().__init__()
         self.protocol = protocol
-        self.written = b""
+        self.output = b""
         self.is_paused = self.has_eof = self.is_closed = self.is_aborted = False
 
     def write(self, data: Any) -> None:
         assert not self.has_eof
-        self.written += data
+        self.output += data
 
     def take(self) -> bytes:
-        taken, self.written = self.written, b""
-        return taken
+        data, self.output = self.output, b""
+        return data
 
     def pause_reading(self) -> None:
         self.is_paused = True
@@ -105,7 +105,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def parsed(protocol: SocketProtocol, wire: Wire) -> int:
+async def turns_to_parse(protocol: SocketProtocol, wire: Wire) -> int:
     """Turns of the loop until all that was read is parsed."""
     turns = 0
     while wire.is_paused:
@@ -119,9 +119,9 @@ async def test_pings_are_parsed_in_turns_and_nothing_is_read_meanwhile() -> None
     _, protocol, wire = await open_socket()
     protocol.data_received(frame(PING) * 5000)
     assert wire.is_paused
-    assert 0 < len(wire.written) // 2 <= 2 * MIN_PIECE_BYTES // 6
-    assert await parsed(protocol, wire) >= 100
-    assert wire.written == PONG + b"\0" + (PONG + b"\0") * 4999
+    assert 0 < len(wire.output) // 2 <= 2 * MIN_PIECE_BYTES // 6
+    assert await turns_to_parse(protocol, wire) >= 100
+    assert wire.output == PONG + b"\0" + (PONG + b"\0") * 4999
 
 
 @simulated
@@ -170,10 +170,10 @@ async def test_no_frame_is_taken_before_the_application_has_accepted() -> None:
 async def test_more_frames_than_the_allowance_are_4504() -> None:
     application, protocol, wire = await open_socket()
     protocol.data_received(frame(PING) * int(FRAMES_PER_S * ALLOWANCE_S))
-    await parsed(protocol, wire)
+    await turns_to_parse(protocol, wire)
     wire.take()
     protocol.data_received(frame(PING) * 2)
-    code, reason = close_in(wire.written)
+    code, reason = close_in(wire.output)
     assert (code, reason[:21]) == (4504, "more than 1000 frames")
     assert await application.receive() == {"type": "websocket.disconnect", "code": code, "reason": reason}
 
@@ -186,7 +186,7 @@ async def test_fragments_have_a_number() -> None:
     assert len((await application.receive())["bytes"]) == MAX_FRAGMENTS - 1
     protocol.data_received(frame(UNFINISHED) + frame(MORE, b"x") * MAX_FRAGMENTS)
     await settle_turns()
-    assert close_in(wire.written) == (1009, f"a message of more than {MAX_FRAGMENTS} fragments")
+    assert close_in(wire.output) == (1009, f"a message of more than {MAX_FRAGMENTS} fragments")
 
 
 async def settle_turns() -> None:
@@ -235,7 +235,7 @@ async def test_a_close_that_is_answered_is_the_end() -> None:
     await settle()
     assert wire.is_closed
     assert not wire.is_aborted
-    assert PONG not in wire.written[4:]
+    assert PONG not in wire.output[4:]
 
 
 @simulated
@@ -266,7 +266,7 @@ async def test_one_who_goes_on_after_a_close_has_a_moment_to_read_it() -> None:
     await application.send({"type": "websocket.close", "code": 4500, "reason": "no"})
     application.is_over.set()
     protocol.data_received(b"\0" * (UNDER_WAY_BYTES + 1))
-    assert (close_in(wire.written), wire.has_eof, wire.is_paused) == ((4500, "no"), True, False)
+    assert (close_in(wire.output), wire.has_eof, wire.is_paused) == ((4500, "no"), True, False)
     protocol.data_received(b"\0" * (LINGER_BYTES - UNDER_WAY_BYTES - 1))
     assert not wire.is_paused
     protocol.data_received(b"\0")
@@ -281,7 +281,7 @@ async def test_one_who_goes_on_after_a_close_has_a_moment_to_read_it() -> None:
 async def test_a_frame_that_is_too_large_is_1009_and_the_rest_of_it_is_read() -> None:
     application, protocol, wire = await open_socket()
     protocol.data_received(b"\x82\xff" + (2_000_000).to_bytes(8) + b"\0\0\0\0" + b"x" * 1000)
-    assert (await application.receive())["code"] == close_in(wire.written)[0] == 1009
+    assert (await application.receive())["code"] == close_in(wire.output)[0] == 1009
     application.is_over.set()
     await settle()
     assert (wire.has_eof, wire.is_paused, wire.is_closed) == (True, False, False)
@@ -298,7 +298,7 @@ async def test_a_close_of_theirs_is_answered_and_what_follows_is_not_heard() -> 
     application, protocol, wire = await open_socket()
     protocol.data_received(frame(CLOSE, b"\x03\xe8") + frame(PING) * 10)
     assert await application.receive() == {"type": "websocket.disconnect", "code": 1000, "reason": ""}
-    assert (wire.written, wire.has_eof) == (b"\x88\x02\x03\xe8", True)
+    assert (wire.output, wire.has_eof) == (b"\x88\x02\x03\xe8", True)
 
 
 @simulated
@@ -306,7 +306,7 @@ async def test_a_server_that_ends_says_so_and_hangs_up_soon() -> None:
     _, protocol, wire = await open_socket()
     protocol.shutdown()
     protocol.shutdown()
-    assert (close_in(wire.written)[0], wire.has_eof) == (1012, True)
+    assert (close_in(wire.output)[0], wire.has_eof) == (1012, True)
     await asyncio.sleep(LINGER_S + 0.1)
     assert wire.is_aborted
 
@@ -315,5 +315,5 @@ async def test_a_server_that_ends_says_so_and_hangs_up_soon() -> None:
 async def test_one_who_answers_no_ping_is_1011() -> None:
     application, protocol, wire = await open_socket()
     protocol.keepalive_timeout()
-    assert close_in(wire.written) == (1011, "keepalive ping timeout")
+    assert close_in(wire.output) == (1011, "keepalive ping timeout")
     assert (await application.receive())["code"] == 1011

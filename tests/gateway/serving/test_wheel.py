@@ -12,17 +12,17 @@ from tests.support.virtual_time import simulated
 SEED = random.randrange(1 << 32)
 
 
-class Waiting:
+class Waiter:
     """One that waits, and remembers when it was called."""
 
-    def __init__(self, then: Callable[["Waiting"], object] = lambda _: None) -> None:
+    def __init__(self, then: Callable[["Waiter"], object] = lambda _: None) -> None:
         self.slot = 0
-        self.called: list[float] = []
+        self.calls: list[float] = []
         self.then = then
 
     def on_time(self, now: float) -> None:
         assert now == asyncio.get_running_loop().time()
-        self.called.append(now)
+        self.calls.append(now)
         self.then(self)
 
 
@@ -40,11 +40,11 @@ def timers() -> int:
 @simulated
 async def test_it_is_called_at_its_time_or_up_to_a_slot_later(wait_s: float) -> None:
     await asyncio.sleep(1.2345)
-    wheel, who, due = Wheel(), Waiting(), now() + wait_s
+    wheel, who, due = Wheel(), Waiter(), now() + wait_s
     wheel.at(due, who)
     await asyncio.sleep(wait_s + SLOT_S + 0.001)
-    [called] = who.called
-    assert due <= called <= due + SLOT_S + 1e-6
+    [call] = who.calls
+    assert due <= call <= due + SLOT_S + 1e-6
     assert who.slot == 0
 
 
@@ -53,90 +53,90 @@ async def test_many_are_called_once_each_and_in_their_slots() -> None:
     print(f"seed {SEED}")
     rng, wheel = random.Random(SEED), Wheel()
     await asyncio.sleep(5)
-    waiting = [(Waiting(), now() + rng.uniform(0, 60)) for _ in range(5000)]
+    waiting = [(Waiter(), now() + rng.uniform(0, 60)) for _ in range(5000)]
     for who, due in waiting:
         wheel.at(due, who)
     await asyncio.sleep(61)
     for who, due in waiting:
-        [called] = who.called
-        assert due <= called <= due + SLOT_S + 1e-6
+        [call] = who.calls
+        assert due <= call <= due + SLOT_S + 1e-6
 
 
 @simulated
 async def test_a_time_that_has_passed_is_due_with_the_next_slot() -> None:
     await asyncio.sleep(100)
-    wheel, late, other = Wheel(), Waiting(), Waiting()
+    wheel, late, other = Wheel(), Waiter(), Waiter()
     wheel.at(now() + 5, other)
     await asyncio.sleep(2)
     wheel.at(3.0, late)
     await asyncio.sleep(2 * SLOT_S)
-    assert len(late.called) == 1
+    assert len(late.calls) == 1
     await asyncio.sleep(5)
-    assert (len(late.called), len(other.called)) == (1, 1)
+    assert (len(late.calls), len(other.calls)) == (1, 1)
 
 
 @simulated
 async def test_one_who_asks_for_another_time_is_called_then() -> None:
     await asyncio.sleep(1)
     wheel = Wheel()
-    who = Waiting(lambda who: wheel.at(now() + 10, who) if len(who.called) < 5 else None)
+    who = Waiter(lambda who: wheel.at(now() + 10, who) if len(who.calls) < 5 else None)
     wheel.at(now() + 10, who)
     await asyncio.sleep(200)
-    assert len(who.called) == 5
-    assert all(10 <= later - one <= 10 + SLOT_S + 1e-6 for one, later in zip(who.called, who.called[1:], strict=False))
+    assert len(who.calls) == 5
+    assert all(10 <= later - one <= 10 + SLOT_S + 1e-6 for one, later in zip(who.calls, who.calls[1:], strict=False))
 
 
 @pytest.mark.parametrize("first_s", [1, 5])
 @simulated
 async def test_only_the_last_time_asked_for_counts(first_s: float) -> None:
     await asyncio.sleep(1)
-    wheel, who = Wheel(), Waiting()
+    wheel, who = Wheel(), Waiter()
     wheel.at(now() + first_s, who)
     wheel.at(now() + 3, who)
     await asyncio.sleep(10)
-    [called] = who.called
-    assert 4 <= called <= 4 + SLOT_S + 1e-6
+    [call] = who.calls
+    assert 4 <= call <= 4 + SLOT_S + 1e-6
 
 
 @simulated
 async def test_one_that_is_dropped_is_not_called() -> None:
     await asyncio.sleep(1)
-    wheel, dropped, other = Wheel(), Waiting(), Waiting()
-    wheel.drop(dropped)
-    for who in (dropped, other):
+    wheel, absent, other = Wheel(), Waiter(), Waiter()
+    wheel.drop(absent)
+    for who in (absent, other):
         wheel.at(now() + 1, who)
-    wheel.drop(dropped)
-    wheel.drop(dropped)
+    wheel.drop(absent)
+    wheel.drop(absent)
     await asyncio.sleep(3)
-    assert (dropped.called, len(other.called)) == ([], 1)
+    assert (absent.calls, len(other.calls)) == ([], 1)
 
 
 @simulated
 async def test_of_two_in_one_slot_that_drop_each_other_only_one_is_called() -> None:
     await asyncio.sleep(1)
     wheel = Wheel()
-    pair: list[Waiting] = []
-    pair += [Waiting(lambda who: [wheel.drop(other) for other in pair if other is not who]) for _ in range(2)]
+    pair: list[Waiter] = []
+    pair += [Waiter(lambda who: [wheel.drop(other) for other in pair if other is not who]) for _ in range(2)]
     for who in pair:
         wheel.at(now() + 1, who)
     await asyncio.sleep(3)
-    assert sorted(len(who.called) for who in pair) == [0, 1]
+    assert sorted(len(who.calls) for who in pair) == [0, 1]
 
 
 @simulated
 async def test_one_that_is_put_off_by_another_of_its_slot_is_called_later_and_can_be_dropped() -> None:
     await asyncio.sleep(1)
     wheel = Wheel()
-    pair: list[Waiting] = []
-    pair += [Waiting(lambda who: [wheel.at(now() + 5, other) for other in pair if not other.called]) for _ in range(2)]
+    pair: list[Waiter] = []
+    pair += [Waiter(lambda who: [wheel.at(now() + 5, other) for other in pair if not other.calls]) for _ in range(2)]
     for who in pair:
         wheel.at(now() + 1, who)
     await asyncio.sleep(3)
-    assert sorted(len(who.called) for who in pair) == [0, 1]
+    assert sorted(len(who.calls) for who in pair) == [0, 1]
     for who in pair:
         wheel.drop(who)
     await asyncio.sleep(10)
-    assert sorted(len(who.called) for who in pair) == [0, 1]
+    assert sorted(len(who.calls) for who in pair) == [0, 1]
 
 
 @simulated
@@ -145,27 +145,27 @@ async def test_one_that_fails_keeps_the_time_from_no_other() -> None:
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["message"]))
     await asyncio.sleep(1)
     wheel = Wheel()
-    waiting = [Waiting(lambda _: 1 / 0) for _ in range(3)]
+    waiting = [Waiter(lambda _: 1 / 0) for _ in range(3)]
     for who in waiting:
         wheel.at(now() + 1, who)
-    last = Waiting()
+    last = Waiter()
     wheel.at(now() + 2, last)
     await asyncio.sleep(3)
-    assert [len(who.called) for who in (*waiting, last)] == [1, 1, 1, 1]
+    assert [len(who.calls) for who in (*waiting, last)] == [1, 1, 1, 1]
     assert reported == ["a timed stream failed"] * 3
 
 
 @simulated
 async def test_nobody_waiting_costs_nothing() -> None:
     await asyncio.sleep(1)
-    wheel, who = Wheel(), Waiting()
+    wheel, who = Wheel(), Waiter()
     wheel.at(now() + 1, who)
     wheel.drop(who)
     await asyncio.sleep(1)
     assert timers() == 0
     wheel.at(now() + 1, who)
     await asyncio.sleep(2)
-    assert len(who.called) == 1
+    assert len(who.calls) == 1
     assert timers() == 0
 
 
@@ -173,11 +173,11 @@ async def test_nobody_waiting_costs_nothing() -> None:
 async def test_a_loop_that_was_busy_for_long_calls_all_who_are_due() -> None:
     loop = asyncio.get_running_loop()
     await asyncio.sleep(1)
-    wheel, waiting = Wheel(), [Waiting() for _ in range(50)]
+    wheel, waiting = Wheel(), [Waiter() for _ in range(50)]
     for number, who in enumerate(waiting):
         wheel.at(now() + number, who)
     loop.now_s += 20  # type: ignore[attr-defined] - as if a callback had taken so long
     await asyncio.sleep(SLOT_S)
-    assert [len(who.called) for who in waiting] == [1] * 21 + [0] * 29
+    assert [len(who.calls) for who in waiting] == [1] * 21 + [0] * 29
     await asyncio.sleep(31)
-    assert [len(who.called) for who in waiting] == [1] * 50
+    assert [len(who.calls) for who in waiting] == [1] * 50

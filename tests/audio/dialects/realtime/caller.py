@@ -63,7 +63,7 @@ class Caller:
         self._reading.cancel()
         self.client.live.detach(self.client.attachment)
 
-    async def closed(self) -> SocketClose:
+    async def wait_closed(self) -> SocketClose:
         """Waits for the end of the connection."""
         await asyncio.wait_for(self._reading, 5)
         assert self.close_frame is not None

@@ -39,8 +39,8 @@ async def test_a_commit_makes_an_item_of_all_that_was_sent() -> None:
         await caller.send("input_audio_buffer.commit")
         assert caller.text == ["w1 w2 w3 w4"]
         assert not caller.of("input_audio_buffer.speech_started")
-        [completed] = caller.of(COMPLETED)
-        assert (completed["start_ms"], completed["usage"]["seconds"]) == (0, pytest.approx(3.8, abs=0.04))
+        [completion] = caller.of(COMPLETED)
+        assert (completion["start_ms"], completion["usage"]["seconds"]) == (0, pytest.approx(3.8, abs=0.04))
         caller.cut()
 
 
@@ -123,8 +123,8 @@ async def test_an_update_is_answered_with_what_is_in_effect_and_holds_from_there
         vad = {"type": "server_vad", "silence_duration_ms": 2000}
         change = {"turn_detection": vad, "noise_reduction": {"type": "near_field"}, "transcription": {"prompt": "hi"}}
         await caller.update({"audio": {"input": change}})
-        [updated] = caller.of("session.updated")
-        effective = updated["session"]["audio"]["input"]
+        [answer] = caller.of("session.updated")
+        effective = answer["session"]["audio"]["input"]
         assert effective["turn_detection"] == {**vad, "threshold": 0.5, "prefix_padding_ms": 300}
         assert effective["format"]["rate"] == SAMPLE_RATE
         assert effective["noise_reduction"] is None, "there is none, and it says so"

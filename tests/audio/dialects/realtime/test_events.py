@@ -109,9 +109,9 @@ def test_each_item_names_the_one_before() -> None:
         Realtime(session_of()),
         [start(1), stop(1, 2), end(1), start(3), stop(3, 4), end(3)],
     )
-    committed = [event for event in events if event["type"] == COMMITTED[0]]
-    assert committed[0]["previous_item_id"] is None
-    assert committed[1]["previous_item_id"] == committed[0]["item_id"] != committed[1]["item_id"]
+    commits = [event for event in events if event["type"] == COMMITTED[0]]
+    assert commits[0]["previous_item_id"] is None
+    assert commits[1]["previous_item_id"] == commits[0]["item_id"] != commits[1]["item_id"]
 
 
 def test_an_item_of_several_segments_is_completed_once() -> None:
@@ -127,10 +127,10 @@ def test_an_item_of_several_segments_is_completed_once() -> None:
             end(1),
         ],
     )
-    [completed] = [event for event in events if event["type"] == COMPLETED]
-    assert completed["transcript"] == "One two three four"
-    assert completed["words"] == [{"text": "One", "start": 1, "end": 1.5, "probability": 0.9}]
-    assert completed["cursor"] == "c24.0"
+    [completion] = [event for event in events if event["type"] == COMPLETED]
+    assert completion["transcript"] == "One two three four"
+    assert completion["words"] == [{"text": "One", "start": 1, "end": 1.5, "probability": 0.9}]
+    assert completion["cursor"] == "c24.0"
     assert "".join(event["delta"] for event in events if event["type"] == DELTA) == "one two three four"
 
 

@@ -97,5 +97,5 @@ async def test_a_drain_makes_everything_final_and_sends_its_clients_elsewhere() 
         caller = await call(at, MANUAL)
         await caller.speak(speech_of(WORDS_1))
         await at.lane.drain()
-        assert (await caller.closed()).code == 1012
+        assert (await caller.wait_closed()).code == 1012
         assert caller.text == ["w1 w2"]

@@ -38,9 +38,9 @@ def test_only_what_is_named_is_changed() -> None:
     louder = apply_change(now, msgspec.convert(change, SessionChange))
     options = terms_of(louder).options
     assert (options.threshold, options.prefix_s, options.language) == (0.7, 0.1, "en")
-    cleared = apply_change(louder, msgspec.convert({"audio": {"input": {"transcription": None}}}, SessionChange))
-    assert terms_of(cleared).options.language is None
-    assert terms_of(cleared).options.threshold == 0.7
+    default = apply_change(louder, msgspec.convert({"audio": {"input": {"transcription": None}}}, SessionChange))
+    assert terms_of(default).options.language is None
+    assert terms_of(default).options.threshold == 0.7
 
 
 def test_keywords_go_along_with_the_prompt() -> None:

@@ -55,10 +55,10 @@ async def test_a_place_that_cannot_be_used_is_named_when_the_log_opens(tmp_path:
     db.close()
     places = [tmp_path, text, foreign, text / "below.db", Path("/proc/log.db"), Path("/dev/null/log.db")]
     for place in places:
-        with pytest.raises(ConfigurationError) as refused:
+        with pytest.raises(ConfigurationError) as error:
             await SqliteLog(place, keep_all).open()
-        assert str(place) in refused.value.detail
-        assert "name " in refused.value.detail
+        assert str(place) in error.value.detail
+        assert "name " in error.value.detail
     assert text.read_text().startswith("this is not")
 
 
@@ -89,8 +89,8 @@ async def test_a_write_lock_that_is_held_too_long_fails_the_group_and_no_more(en
         other = sqlite3.connect(engine.path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         calls = [log.append(Append(topic=topic, data=[b"x"])) for topic in ("a", "new")]
-        done = await asyncio.gather(*calls, log.delete("a"), return_exceptions=True)
-        assert [type(one) for one in done] == [LogUnavailable] * 3
+        results = await asyncio.gather(*calls, log.delete("a"), return_exceptions=True)
+        assert [type(one) for one in results] == [LogUnavailable] * 3
         assert (await log.read("a", 0)).head == 1
         other.execute("ROLLBACK")
         other.close()
@@ -118,8 +118,8 @@ async def test_nobody_waits_for_a_writer_that_has_ended(engine: Engine, monkeypa
     async with engine.open() as log:
         monkeypatch.setattr(store.Store, "write", fail)
         calls = [log.append(Append(topic="a", data=[b"x"]), patient=True) for _ in range(3)]
-        done = await asyncio.gather(*calls, return_exceptions=True)
-        assert [type(one) for one in done] == [LogUnavailable] * 3
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert [type(one) for one in results] == [LogUnavailable] * 3
         monkeypatch.undo()
         with pytest.raises(LogUnavailable):
             await put(log, "a", b"x")
@@ -213,7 +213,7 @@ asyncio.run(main(sys.argv[1]))
 def test_a_full_disk_fails_appends_and_when_there_is_room_again_they_go_on(
     engine: Engine, python_path: dict[str, str]
 ) -> None:
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", FULL, str(engine.path)], env=python_path, capture_output=True, text=True, timeout=60
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr

@@ -44,9 +44,9 @@ class Hello(NamedTuple):
     @classmethod
     def read(cls, data: str) -> "Hello":
         """ValueError, KeyError or TypeError when it is none."""
-        told = json.loads(data)
-        recovered, ping_s, max_age_s = told["recovered"], float(told["ping"]), float(told["maxAge"])
-        return cls(recovered, told.get("reason", ""), told.get("missed"), ping_s, max_age_s)
+        body = json.loads(data)
+        recovered, ping_s, max_age_s = body["recovered"], float(body["ping"]), float(body["maxAge"])
+        return cls(recovered, body.get("reason", ""), body.get("missed"), ping_s, max_age_s)
 
 
 def _offset(cursor: str) -> int | None:
@@ -55,7 +55,7 @@ def _offset(cursor: str) -> int | None:
 
 
 @dataclass
-class Followed:
+class TopicRecord:
     """Events go in through `take`, in the order in which they came; findings come out."""
 
     cursor: str = ""
@@ -126,10 +126,10 @@ class Followed:
         return findings
 
     def _number(self, event: Event) -> list[Finding]:
-        said = json.loads(event.data)
-        by, number = said["by"], said["n"]
-        if said["clock"] == CLOCK:
-            self.delay_ms = (time.monotonic_ns() - said["at"]) / 1e6
+        body = json.loads(event.data)
+        by, number = body["by"], body["n"]
+        if body["clock"] == CLOCK:
+            self.delay_ms = (time.monotonic_ns() - body["at"]) / 1e6
         due = self.newest[by] + 1 if by in self.newest else number
         self.newest[by] = max(number, due - 1)
         if number == due:

@@ -25,31 +25,31 @@ class Event(msgspec.Struct, frozen=True):
 class Application:
     """Its own list of what came, in order. Whoever waits holds `told`."""
 
-    def __init__(self, told: threading.Condition) -> None:
+    def __init__(self, news: threading.Condition) -> None:
         self.events: list[Event] = []
         self.times: list[float] = []
         """When each of them came, on the monotonic clock."""
         self.failures: list[str] = []
         """What the client said of connections that it will make anew."""
-        self.ended = ""
+        self.ending = ""
         """Why its client gave up for good."""
-        self._told = told
+        self._news = news
 
     def tell(self, event: Event) -> None:
-        with self._told:
+        with self._news:
             self.events.append(event)
             self.times.append(time.monotonic())
-            self._told.notify_all()
+            self._news.notify_all()
 
-    def fail(self, failed: str) -> None:
-        with self._told:
-            self.failures.append(failed)
-            self._told.notify_all()
+    def fail(self, failure: str) -> None:
+        with self._news:
+            self.failures.append(failure)
+            self._news.notify_all()
 
     def end(self, why: str) -> None:
-        with self._told:
-            self.ended = why
-            self._told.notify_all()
+        with self._news:
+            self.ending = why
+            self._news.notify_all()
 
     def bodies(self, name: str) -> list[Any]:
         return [event.body for event in self.events if event.name == name]
