@@ -46,16 +46,16 @@ def tool_calls(draw: st.DrawFn, index: int, arguments: st.SearchStrategy[str]) -
 def answers(draw: st.DrawFn, arguments: st.SearchStrategy[str] = ARGUMENTS) -> list[list[AnswerChunk]]:
     """An answer as the pieces that come in one read each; tool calls interleave with all else, in their own order."""
     queues = [draw(tool_calls(index, arguments)) for index in range(draw(st.integers(0, 3)))]
-    said: list[dict[str, Any]] = []
+    pieces: list[dict[str, Any]] = []
     for _ in range(draw(st.integers(0, 12))):
         kind = draw(st.sampled_from(["content", "reasoning_content", "reasoning", "refusal", "tool"]))
         queue = draw(st.sampled_from(queues)) if queues and kind == "tool" else []
         if queue:
-            said.append({"tool_calls": [queue.pop(0)]})
+            pieces.append({"tool_calls": [queue.pop(0)]})
         elif kind != "tool":
-            said.append({kind: draw(TEXTS)})
-    said += [{"tool_calls": [piece]} for queue in queues for piece in queue]
-    chunks = deltas(*said)
+            pieces.append({kind: draw(TEXTS)})
+    pieces += [{"tool_calls": [piece]} for queue in queues for piece in queue]
+    chunks = deltas(*pieces)
     reads: list[list[AnswerChunk]] = [[]]
     for chunk in chunks:
         reads[-1].append(chunk)
@@ -72,7 +72,7 @@ def written(recorder: Recorder, reads: list[list[AnswerChunk]]) -> list[bytes]:
 ENDS = st.sampled_from(["finish", "error", "abort"])
 
 
-def ended(recorder: Recorder, end: str) -> list[bytes]:
+def end_records(recorder: Recorder, end: str) -> list[bytes]:
     metadata = {"usage": {"inputTokens": 1, "outputTokens": 2, "totalTokens": 3}}
     return getattr(recorder, end)("other", metadata)
 
@@ -87,11 +87,11 @@ def comparable(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def test_every_stream_is_legal_and_ends_once(reads: list[list[AnswerChunk]], end: str) -> None:
     recorder = Recorder()
     records = [*recorder.start("m"), *recorder.speaker("gpt"), *written(recorder, reads)]
-    shown = Shown(records + ended(recorder, end))
-    assert shown.ending is not None
-    assert (shown.ending["type"], shown.message_id) == (end, "m")
-    assert comparable(shown.parts) == comparable(message_parts(recorder))
-    inputs = [part["input"] for part in shown.parts if part.get("state") == "input-available"]
+    client = Shown(records + end_records(recorder, end))
+    assert client.ending is not None
+    assert (client.ending["type"], client.message_id) == (end, "m")
+    assert comparable(client.parts) == comparable(message_parts(recorder))
+    inputs = [part["input"] for part in client.parts if part.get("state") == "input-available"]
     assert inputs == [part["input"] for part in message_parts(recorder) if part.get("state") == "input-available"]
 
 
@@ -103,7 +103,7 @@ def test_another_process_knows_of_a_run_what_its_log_holds(reads: list[list[Answ
     resumed = replayed(records)
     assert message_parts(resumed) == message_parts(recorder)
     assert resumed.emitted == recorder.emitted
-    assert ended(resumed, end) == ended(recorder, end)
+    assert end_records(resumed, end) == end_records(recorder, end)
 
 
 @given(answers(), ENDS, st.integers(1, 9), st.booleans())
@@ -112,7 +112,7 @@ def test_frames_do_not_depend_on_how_events_lie_in_blocks(
 ) -> None:
     recorder = Recorder()
     records = [*recorder.start("m"), *recorder.speaker("gpt"), *written(recorder, reads)]
-    records += ended(recorder, end)
+    records += end_records(recorder, end)
     whole = Block(first=1, data=records, name=RECORD, time_ms=0)
     parts = [
         Block(first=1 + at, data=records[at : at + size], name=RECORD, time_ms=0) for at in range(0, len(records), size)
@@ -126,26 +126,26 @@ def test_frames_do_not_depend_on_how_events_lie_in_blocks(
 def test_openai_clients_get_the_same_words(reads: list[list[AnswerChunk]], end: str, usage: bool) -> None:
     recorder = Recorder()
     records = [*recorder.start("m"), *recorder.speaker("gpt"), *written(recorder, reads)]
-    records += ended(recorder, end)
+    records += end_records(recorder, end)
     frames = CompletionFrames("r", "m", 0, include_usage=usage)(
         "e", Block(first=1, data=records, name=RECORD, time_ms=0)
     )
     assert len(frames) == len(records)
     lines = [line for frame in frames for line in frame.split(b"\n\n") if line]
     assert all(line.startswith(b"data: {") and b"\n" not in line and b"\r" not in line for line in lines)
-    objects = [json.loads(line[6:]) for line in lines]
-    deltas = [choice["delta"] for chunk in objects for choice in chunk.get("choices", ())]
-    shown = Shown(records)
+    payloads = [json.loads(line[6:]) for line in lines]
+    deltas = [choice["delta"] for chunk in payloads for choice in chunk.get("choices", ())]
+    client = Shown(records)
     for kind, field in (("text", "content"), ("reasoning", "reasoning_content")):
         assert "".join(d.get(field) or "" for d in deltas) == "".join(
-            part["text"] for part in shown.parts if part["type"] == kind
+            part["text"] for part in client.parts if part["type"] == kind
         )
     assert deltas[0] == {"role": "assistant", "content": ""}
-    assert ("error" in objects[-1]) == (end != "finish")
+    assert ("error" in payloads[-1]) == (end != "finish")
 
 
 @given(answers(PRETTY_ARGUMENTS), ENDS)
 def test_no_chunk_and_no_part_is_more_than_one_line(reads: list[list[AnswerChunk]], end: str) -> None:
     recorder = Recorder()
-    records = written(recorder, reads) + ended(recorder, end)
+    records = written(recorder, reads) + end_records(recorder, end)
     assert not [line for line in [*records, *map(bytes, recorder.parts.encoded())] if b"\n" in line or b"\r" in line]

@@ -28,10 +28,10 @@ def test_an_empty_body_is_an_empty_object() -> None:
 def test_what_is_kept_of_a_body_is_on_one_line(ends: str) -> None:
     """The log's events are lines: a raw line end in one would tear it apart."""
     body = json.dumps(BODY, indent=2).replace("\n", ends).encode()
-    posted = decode(body, SendRequest).posted_messages()[0]
+    message = decode(body, SendRequest).posted_messages()[0]
     encodings = [
-        bytes(posted.parts[0]),
-        msgspec.json.encode(posted),
+        bytes(message.parts[0]),
+        msgspec.json.encode(message),
         bytes(decode(body, dict[str, msgspec.Raw])["mine"]),
     ]
     assert not [text for text in encodings if b"\n" in text or b"\r" in text]

@@ -95,8 +95,8 @@ class Stage:
         return self.run.finished.result()
 
     async def events(self, topic: str = "run/r") -> list[tuple[str, Any]]:
-        found = await self.log.read(topic, 0)
-        return [(block.name, json.loads(data)) for block in found.blocks for data in block.data]
+        part = await self.log.read(topic, 0)
+        return [(block.name, json.loads(data)) for block in part.blocks for data in block.data]
 
     async def text(self) -> str:
         return "".join(data.get("delta", "") for name, data in await self.events() if name == "chunk")

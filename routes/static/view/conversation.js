@@ -83,7 +83,7 @@ export class ConversationView {
     if (chat.status === "loading") return [this.#loading];
     if (chat.status === "ready") return [this.#welcome];
     const missing = chat.status === "missing";
-    const text = missing ? "This chat does not exist, or it belongs to someone else." : (chat.trouble?.text ?? "");
+    const text = missing ? "This chat does not exist." : (chat.trouble?.text ?? "");
     if (this.#missing.dataset.text !== text) {
       this.#missing.dataset.text = text;
       const again = el("button", { type: "button", class: "strong", click: () => this.#actions.reload() }, "Try again");

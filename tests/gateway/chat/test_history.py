@@ -62,9 +62,9 @@ def test_events_of_a_newer_version_are_passed_over() -> None:
 
 def test_a_run_is_found_by_its_key() -> None:
     chat = fold(history(), [started("r1", "k1"), started("r2")])
-    found = chat.run_of("k1")
-    assert found is not None
-    assert found.run_id == "r1"
+    earlier_run = chat.run_of("k1")
+    assert earlier_run is not None
+    assert earlier_run.run_id == "r1"
     assert chat.run_of("k2") is None
     assert chat.run_of("") is None
 
@@ -189,21 +189,21 @@ CASES: dict[str, Case] = {
 
 
 @pytest.mark.parametrize(
-    ("stored", "posted", "trigger", "message_id", "told", "events"), CASES.values(), ids=CASES.keys()
+    ("stored", "posted", "trigger", "message_id", "conversation", "events"), CASES.values(), ids=CASES.keys()
 )
 def test_a_request_makes_this_of_a_chat(
     stored: list[UIMessage],
     posted: list[UIMessage],
     trigger: Trigger,
     message_id: str,
-    told: list[str],
+    conversation: list[str],
     events: list[str],
 ) -> None:
     chat = history(*stored)
     change = reconcile(chat, posted, trigger, message_id)
-    assert brief(change.conversation) == told
+    assert brief(change.conversation) == conversation
     assert names(change) == events
-    assert brief(after(chat, change).messages) == told
+    assert brief(after(chat, change).messages) == conversation
     assert change.answer is None
 
 

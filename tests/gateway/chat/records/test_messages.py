@@ -14,8 +14,8 @@ from tests.support.chats import answer, message, tool, user
 
 
 def test_only_the_texts_are_the_text() -> None:
-    said = message("m", "assistant", {"type": "reasoning", "text": "hm"}, {"type": "text", "text": "a"}, "b")
-    assert text_of(said) == "ab"
+    shown = message("m", "assistant", {"type": "reasoning", "text": "hm"}, {"type": "text", "text": "a"}, "b")
+    assert text_of(shown) == "ab"
 
 
 @pytest.mark.parametrize("part", ["1", "null", "[]", '"text"', "{}", '{"type":7}', '{"type":"text","text":null}'])
@@ -107,9 +107,9 @@ SENT: dict[str, tuple[UIMessage, list[dict[str, Any]]]] = {
 }
 
 
-@pytest.mark.parametrize(("said", "sent"), SENT.values(), ids=SENT.keys())
-def test_a_model_is_sent_what_it_can_use(said: UIMessage, sent: list[dict[str, Any]]) -> None:
-    assert to_upstream([said]) == sent
+@pytest.mark.parametrize(("shown", "conversation"), SENT.values(), ids=SENT.keys())
+def test_a_model_is_sent_what_it_can_use(shown: UIMessage, conversation: list[dict[str, Any]]) -> None:
+    assert to_upstream([shown]) == conversation
 
 
 RESULTS = [
@@ -123,8 +123,8 @@ RESULTS = [
 
 @pytest.mark.parametrize(("part", "content"), RESULTS)
 def test_every_end_of_a_tool_is_a_result_for_the_model(part: dict[str, Any], content: str) -> None:
-    said = message("a", "assistant", tool("c", "f", "x") | part)
-    assert to_upstream([said])[1] == {"role": "tool", "tool_call_id": "c", "content": content}
+    shown = message("a", "assistant", tool("c", "f", "x") | part)
+    assert to_upstream([shown])[1] == {"role": "tool", "tool_call_id": "c", "content": content}
 
 
 def test_a_file_that_is_no_image_is_refused() -> None:
@@ -134,8 +134,8 @@ def test_a_file_that_is_no_image_is_refused() -> None:
 
 
 def test_a_conversation_keeps_its_order() -> None:
-    sent = to_upstream([user("1", "a"), answer("2", "b"), user("3", "c")])
-    assert [said["content"] for said in sent] == ["a", "b", "c"]
+    conversation = to_upstream([user("1", "a"), answer("2", "b"), user("3", "c")])
+    assert [sent_message["content"] for sent_message in conversation] == ["a", "b", "c"]
 
 
 # Tool results of a client
@@ -144,8 +144,8 @@ STORED = message("a", "assistant", "pay?", tool("c", "pay", "input-available", i
 
 
 def merged(posted: UIMessage, stored: UIMessage = STORED) -> list[dict[str, Any]] | None:
-    found = merge_tool_results(stored, posted)
-    return found and [json.loads(bytes(part)) for part in found.parts]
+    answer_with_results = merge_tool_results(stored, posted)
+    return answer_with_results and [json.loads(bytes(part)) for part in answer_with_results.parts]
 
 
 @pytest.mark.parametrize("state", ["output-available", "output-error", "output-denied", "approval-responded"])
@@ -171,9 +171,9 @@ def test_a_result_that_is_stored_stays() -> None:
 
 def test_the_text_of_a_posted_answer_is_not_believed() -> None:
     posted = message("a", "assistant", "p", tool("c", "pay", "output-available", input={"amount": 1}))
-    found = merged(posted)
-    assert found is not None
-    assert found[0]["text"] == "pay?"
+    parts = merged(posted)
+    assert parts is not None
+    assert parts[0]["text"] == "pay?"
     assert merged(message("a", "assistant", "something else")) is None
 
 
@@ -185,6 +185,6 @@ def test_parts_that_a_client_adds_are_not_believed() -> None:
 @pytest.mark.parametrize("change", [{"input": {"amount": 1_000_000}}, {"type": "tool-steal"}])
 def test_the_call_that_a_result_belongs_to_stays_as_the_model_made_it(change: dict[str, Any]) -> None:
     result = tool("c", "pay", "output-available", input={"amount": 1}, output="done") | change
-    found = merged(message("a", "assistant", "pay?", result))
-    assert found is not None
-    assert (found[1]["type"], found[1]["input"], found[1]["output"]) == ("tool-pay", {"amount": 1}, "done")
+    parts = merged(message("a", "assistant", "pay?", result))
+    assert parts is not None
+    assert (parts[1]["type"], parts[1]["input"], parts[1]["output"]) == ("tool-pay", {"amount": 1}, "done")

@@ -28,8 +28,8 @@ TEXT_RECORDS: dict[TextKind, tuple[Any, Any, Any]] = {
 }
 
 
-def finished(*found: dict[str, Any]) -> Shown:
-    recorder, records = recorded(*found)
+def finished(*sent_deltas: dict[str, Any]) -> Shown:
+    recorder, records = recorded(*sent_deltas)
     return Shown(records + recorder.finish("stop", {"usage": {}}))
 
 
@@ -276,10 +276,10 @@ RESUMED: dict[str, list[dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("found", RESUMED.values(), ids=RESUMED.keys())
+@pytest.mark.parametrize("sent_deltas", RESUMED.values(), ids=RESUMED.keys())
 @pytest.mark.parametrize("end", ["error", "abort", "finish"])
-def test_another_process_ends_a_run_as_its_own_would(found: list[dict[str, Any]], end: str) -> None:
-    recorder, records = recorded(*found)
+def test_another_process_ends_a_run_as_its_own_would(sent_deltas: list[dict[str, Any]], end: str) -> None:
+    recorder, records = recorded(*sent_deltas)
     resumed = replayed(records)
     assert message_parts(resumed) == message_parts(recorder)
     assert resumed.emitted == recorder.emitted

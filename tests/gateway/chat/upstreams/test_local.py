@@ -188,15 +188,15 @@ def test_a_caller_that_leaves_during_the_start_does_not_stop_it(run: Run) -> Non
     run(test)
 
 
-@pytest.mark.parametrize("told", [False, True])
-def test_a_killed_child_is_replaced_when_its_end_is_known_or_a_caller_tells(run: Run, told: bool) -> None:
+@pytest.mark.parametrize("is_reported", [False, True])
+def test_a_killed_child_is_replaced_when_its_end_is_known_or_a_caller_tells(run: Run, is_reported: bool) -> None:
     async def test() -> None:
         model = LocalModel()
         try:
             first, pid = await model.endpoint(), model.pid
             assert pid
             os.kill(pid, signal.SIGKILL)
-            if told:
+            if is_reported:
                 second = await model.endpoint(unreachable=first)
             else:
                 await until(lambda: model.pid is None)
@@ -338,12 +338,12 @@ def test_broken_weights_are_tried_five_times_a_minute_and_say_what_is_wrong(othe
     other_weights.write_bytes(b"not a model")
 
     async def test() -> None:
-        model, said = LocalModel(), ""
+        model, message = LocalModel(), ""
         for _ in range(5):
             with pytest.raises(LocalModelError, match="could not start: ") as refused:
                 await model.endpoint()
-            said += str(refused.value)
-        assert "failed to load model" in said
+            message += str(refused.value)
+        assert "failed to load model" in message
         begun = time.monotonic()
         with pytest.raises(LocalModelError, match=r"5 times within 60 s.*next start.*RuntimeError"):
             await model.endpoint()

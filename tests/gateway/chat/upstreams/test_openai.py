@@ -39,8 +39,8 @@ class Exchange:
 def server(exchange: Exchange, **settings: Any) -> OpenAIUpstream:
     transport = HttptoolsTransport()
     transport.exchange = exchange.exchange  # type: ignore[method-assign]
-    given = {"name": "one", "base_url": "http://one/v1", "api_key": SECRET, "model": "m", **settings}
-    return OpenAIUpstream(UpstreamSettings(**given), transport)
+    fields = {"name": "one", "base_url": "http://one/v1", "api_key": SECRET, "model": "m", **settings}
+    return OpenAIUpstream(UpstreamSettings(**fields), transport)
 
 
 def head(status: int, content_type: str = "text/event-stream", *more: str) -> bytes:
@@ -54,10 +54,10 @@ def chunked(data: bytes, *, is_last: bool = True) -> bytes:
 
 @simulated
 async def test_a_request_names_the_model_and_asks_for_a_stream_with_its_usage() -> None:
-    for asked, model in (("", "m"), ("other", "other")):
+    for requested_model, model in (("", "m"), ("other", "other")):
         exchange = Exchange(head(200))
         one = server(exchange)
-        opened = await one.open({"messages": []}, asked)
+        opened = await one.open({"messages": []}, requested_model)
         assert exchange.sent == [
             {"messages": [], "stream": True, "stream_options": {"include_usage": True}, "model": model}
         ]

@@ -379,16 +379,16 @@ async def test_an_interim_answer_is_not_the_answer(first: bytes) -> None:
 
 @on_each_loop
 async def test_a_request_that_is_cancelled_closes_its_connection() -> None:
-    asked = asyncio.Event()
+    is_asked = asyncio.Event()
 
     async def silent(peer: Peer) -> None:
         await peer.request()
-        asked.set()
+        is_asked.set()
         await peer.gone()
 
     async with RawServer(silent) as server, Client() as client:
         asking = asyncio.ensure_future(client.post(server.url))
-        await asked.wait()
+        await is_asked.wait()
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking

@@ -325,13 +325,13 @@ async def test_a_connection_whose_body_was_poured_is_used_again() -> None:
 
 @on_each_loop
 async def test_giving_a_body_up_closes_its_socket_at_once() -> None:
-    seen = asyncio.Event()
+    is_seen = asyncio.Event()
 
     async def watchful(peer: Peer) -> None:
         await peer.request()
         await peer.send(CHUNKED, b"1\r\na\r\n")
         await peer.gone()
-        seen.set()
+        is_seen.set()
 
     async with RawServer(watchful) as server, Client() as client:
         body = await client.body(server.url)
@@ -341,7 +341,7 @@ async def test_giving_a_body_up_closes_its_socket_at_once() -> None:
         body.abort()
         body.abort()
         async with asyncio.timeout(1):
-            await seen.wait()
+            await is_seen.wait()
         with pytest.raises(httpx2.ReadError):
             await waiting
         assert client.connections == 0

@@ -69,8 +69,8 @@ def dechunk(answer: bytes) -> tuple[bytes, bool]:
 
 def text_of(body: bytes) -> str:
     """The words in a body, whatever its line ends."""
-    found = re.findall(rb'"content":"([^"]*)"', body)
-    return b"".join(found).decode()
+    texts = re.findall(rb'"content":"([^"]*)"', body)
+    return b"".join(texts).decode()
 
 
 async def said(sdk: AsyncOpenAI, model: str, text: str = FAST) -> tuple[str, str | None]:
@@ -103,9 +103,9 @@ async def test_ok_answers_whole_without_stream(sdk: AsyncOpenAI) -> None:
 
 async def test_usage_comes_only_when_asked_for(up: FakeUpstream) -> None:
     silent, _ = await exchange(up, ask("ok"))
-    asked, _ = await exchange(up, ask("no-usage", stream_options={"include_usage": True}))
+    without_usage, _ = await exchange(up, ask("no-usage", stream_options={"include_usage": True}))
     assert b"prompt_tokens" not in silent
-    assert b"prompt_tokens" not in asked
+    assert b"prompt_tokens" not in without_usage
 
 
 async def test_models_lists_every_behaviour(sdk: AsyncOpenAI) -> None:
@@ -257,7 +257,7 @@ async def test_a_waiting_request_is_open_until_then(up: FakeUpstream, sdk: Async
     async with asyncio.TaskGroup() as group:
         call = group.create_task(said(sdk, "hang"))
         await up.received(1)
-        assert [seen.body["model"] for seen in up.open_requests if seen.body] == ["hang"]
+        assert [request.body["model"] for request in up.open_requests if request.body] == ["hang"]
         call.cancel()
     await up.quiet()
 
