@@ -155,6 +155,13 @@ def chunked(*pieces: bytes) -> list[bytes]:
     return [head, *(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces), b"0\r\n\r\n"]
 
 
+async def polite(peer: Peer) -> None:
+    """Answers every request with its own body."""
+    while True:
+        body = await peer.request()
+        await peer.send(length_of(body))
+
+
 class Client:
     """Holds the transport under test, closed at the end of its block."""
 
