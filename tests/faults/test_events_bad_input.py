@@ -16,8 +16,8 @@ import httpx2
 import pytest
 
 from tests.conftest import Gateway, eventually
-from tests.faults.test_bad_input import check_problem
 from tests.support.event_streams import EventReader
+from tests.support.problems import check_problem
 from tests.support.sse_decoder import SseDecoder
 
 LIMIT = 65_536

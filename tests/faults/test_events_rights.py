@@ -20,7 +20,7 @@ import pytest
 
 from gateway.access.auth import mint
 from tests.conftest import Gateway
-from tests.faults.test_bad_input import check_problem
+from tests.support.problems import check_problem
 from tests.support.sse_decoder import Event, SseDecoder
 
 SECRET = "f0e1d2c3b4a5968778695a4b3c2d1e0f-jwt"

@@ -21,6 +21,7 @@ def frames(*texts: bytes) -> bytes:
 
 
 HELLO = frames(chunk({"role": "assistant", "content": ""}), chunk({"content": "Hel"}), chunk({"content": "lo"}))
+TOKEN = frames(chunk({"content": "x"}))
 END = frames(chunk(finish="stop"), b"[DONE]")
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 

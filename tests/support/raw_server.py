@@ -23,6 +23,8 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "uvloop": uvloop.new_event_loop,
 }
 TEST_S = 10.0
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+"""Head of an answer in chunks."""
 
 
 def on_each_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -151,8 +153,29 @@ def length_of(body: bytes, *headers: bytes) -> bytes:
 
 def chunked(*pieces: bytes) -> list[bytes]:
     """Returns a head, chunks and their end, each to be sent by itself."""
-    head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
-    return [head, *(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces), b"0\r\n\r\n"]
+    return [CHUNKED, *(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces), b"0\r\n\r\n"]
+
+
+async def polite(peer: Peer) -> None:
+    """Answers every request with its own body."""
+    while True:
+        body = await peer.request()
+        await peer.send(length_of(body))
+
+
+def says(*pieces: bytes, then: str = "wait") -> Script:
+    """A script: one request, these bytes, and then what: "wait" for the client, "close", or "reset"."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(*pieces)
+        if then == "wait":
+            await peer.gone()
+        elif then == "reset":
+            await asyncio.sleep(0.02)
+            peer.reset()
+
+    return script
 
 
 class Client:

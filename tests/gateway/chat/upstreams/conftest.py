@@ -1,0 +1,18 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+import uvloop
+
+from tests.support.embedded_model import Run
+
+
+@pytest.fixture(params=["uvloop", "asyncio"])
+def run(request: pytest.FixtureRequest) -> Run:
+    factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
+
+    def run(test: Callable[[], Awaitable[None]]) -> None:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(test())  # type: ignore[arg-type]
+
+    return run
