@@ -1,4 +1,4 @@
-"""The events lane: who may follow and publish what, and the event stream that a reader gets."""
+"""Runs the events lane: who may follow and publish what, and the event stream that a reader gets."""
 
 import asyncio
 import random
@@ -23,8 +23,9 @@ from gateway.errors import Forbidden, LogUnavailable, Overloaded
 from gateway.serving.sse import EventStream
 
 TIDY_S = 5.0
+"""Seconds between two checks of what the feeds hold."""
 HEAD_S = 0.1
-"""How long a stream's first bytes wait for the log."""
+"""Maximum seconds that a stream's first bytes wait for the log."""
 
 
 class TopicSummary(msgspec.Struct, frozen=True):
@@ -46,7 +47,7 @@ class EventsLane:
         self._log = core.log
         self._max_age_s = core.settings.max_age_s
         self.feeds = Feeds(core.log, core.hub, max_replay=core.settings.limits.replay)
-        self.presence = Presence(core.log, core.hub, self.feeds.following)
+        self.presence = Presence(core.log, core.hub, self.feeds.followers_of)
         self.feeds.on_open = self.presence.stream_opened
         self.feeds.on_close = self.presence.stream_closed
         self.feeds.on_change = self.presence.readers_changed
@@ -81,7 +82,7 @@ class EventsLane:
     async def stream(
         self, who: Principal, request: SubscribeRequest, *, patient: bool = False
     ) -> EventStream | bytes | None:
-        """The event stream of a reader; None when its reader has all that there will ever be.
+        """Returns the event stream of a reader; None when the reader has all that there will ever be.
 
         When this process is full or the log cannot be read, the answer is the one frame `busy` instead of a stream,
         because a browser gives up for ever on a status that says so. A `patient` caller gets the error, and waits for
@@ -106,7 +107,7 @@ class EventsLane:
         )
 
     def _admit(self, source: Subscription | DeferredStream) -> None:
-        """Looks again: others may have come while the log was read."""
+        """Checks again for room: others may have come while the log was read."""
         try:
             self.streams.admit()
         except Overloaded:
@@ -116,13 +117,13 @@ class EventsLane:
     async def subscribe(
         self, who: Principal, request: SubscribeRequest, *, patient: bool = False
     ) -> Subscription | DeferredStream | None:
-        """The source of a stream, which begins with `hello`; None when its reader has all that there will ever be.
+        """Returns the source of a stream, which begins with `hello`; None when its reader has all that there will be.
 
         A request without topics follows the user's own. When the log does not answer within HEAD_S, the stream begins
         without it, unless the caller is `patient`.
         Raises BadRequest, Forbidden, LogError.
         """
-        request = request._replace(topics=self.allowed(who, request.topics))
+        request = request._replace(topics=self.check_topics(who, request.topics))
         start = self.feeds.open_at_once(request, who.sub)
         if start is not None:
             return self._begin(who, request, *start)
@@ -136,8 +137,8 @@ class EventsLane:
             raise
         return opening.result() if opening.done() else DeferredStream(opening, request.own_cursor)
 
-    def allowed(self, who: Principal, topics: tuple[str, ...]) -> tuple[str, ...]:
-        """The topics and patterns that a stream of these follows. Raises BadRequest, Forbidden."""
+    def check_topics(self, who: Principal, topics: tuple[str, ...]) -> tuple[str, ...]:
+        """Returns the topics and patterns that a stream of these follows. Raises BadRequest, Forbidden."""
         names = check_subscription(topics or (user_topic(who.sub),))
         for name in names:
             _check_read(who, name)
@@ -160,14 +161,14 @@ class EventsLane:
         return subscription
 
     def _lifetime(self, who: Principal) -> tuple[float, float]:
-        """After how many seconds a stream ends, and after how many it gives notice that its token expires."""
+        """Returns the seconds after which a stream ends, and after which it gives notice that its token expires."""
         age_s = self._max_age_s * random.uniform(0.8, 1)
         if who.expires_at is None:
             return age_s, NEVER
-        left_s = max(0.0, who.expires_at - time.time())
-        age_s = min(age_s, left_s)
-        notice_s = max(0.0, left_s - AUTH_NOTICE_S)
-        return age_s, notice_s if left_s - AUTH_NOTICE_S < age_s else NEVER
+        remaining_s = max(0.0, who.expires_at - time.time())
+        age_s = min(age_s, remaining_s)
+        notice_s = max(0.0, remaining_s - AUTH_NOTICE_S)
+        return age_s, notice_s if remaining_s - AUTH_NOTICE_S < age_s else NEVER
 
     def _hello(self, topics: tuple[str, ...], start: StartPoint, age_s: float) -> bytes:
         ping_s = self.settings.ping_s
@@ -182,16 +183,16 @@ class EventsLane:
             fields |= {"reason": start.reason, "missed": start.missed}
         return frames.hello(fields, start.cursor)
 
-    # Publishing and looking
+    # Publishing and topics
 
     async def publish(self, who: Principal, publications: list[Publication]) -> Receipt:
-        """Appends all of them or none. Raises as `events.publish.publish` does."""
+        """Appends all publications or none. Raises as `events.publish.publish` does."""
         receipt = await publish(self._log, who, publications, self.feeds.now_ms)
         self.published.labels("new").inc(sum(not event.duplicate for event in receipt.events))
         return receipt
 
     async def topic(self, who: Principal, topic: str) -> TopicSummary:
-        """A topic as it stands, with its readers in all processes. Raises BadRequest, Forbidden, LogError."""
+        """Returns a topic's state, with its readers in all processes. Raises BadRequest, Forbidden, LogError."""
         _check_read(who, check_topic(topic))
         part = await self._log.read(stored(topic), 0, max_events=1)
         return TopicSummary(part.epoch, part.head, part.oldest, await self.presence.count(topic))

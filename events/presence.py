@@ -1,4 +1,4 @@
-"""Who follows a topic, across processes; known only while a client wants to know.
+"""Tells who follows a topic, across processes, and only while a client wants to know.
 
 The processes of one log talk over a topic of it. A process that wants to know about a topic requests it; every process
 answers with its own readers of that topic, again when they change and every BEAT_S. An answer that is not repeated
@@ -16,22 +16,24 @@ from typing import Literal
 import msgspec
 
 from events.log.hub import Hub
-from events.log.port import Append, Block, EventLog, Position
+from events.log.port import Append, Appended, Block, EventLog, Position
 from events.log.topics import PRESENCE, stored
 from gateway.errors import LogError
 
 PEERS = "peers"
 """The topic over which processes talk."""
 BEAT_S = 15.0
+"""Seconds between two repetitions of what the other processes must not forget."""
 FRESH_S = 40.0
+"""Seconds after which what another process said is forgotten, unless it was repeated."""
 MAX_TOPICS = 10_000
 """Maximum topics that are known at once; of any other topic only this process's own readers are counted."""
 ANSWER_S = 0.5
-"""How long a request waits for answers of processes that may be dead."""
+"""Maximum seconds that a request waits for the answers of processes, which may be dead."""
 SETTLE_S = 0.1
-"""How long a process gathers changes of its readers before it sends them."""
+"""Seconds for which a process gathers changes of its readers before it sends them."""
 LIST_S = 0.5
-"""How long a reader that has just come waits for the list, so that the readers of every process are on it."""
+"""Seconds that a new reader waits for the list, so that the readers of every process are on it."""
 MAX_LISTED = 1000
 """Maximum names in one `here` event; the others are counted."""
 
@@ -44,9 +46,9 @@ class PeerMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     kind: Literal["new", "here", "gone", "ask", "readers"]
     topic: str = ""
     follows: bool = False
-    """In `ask`: `presence/<topic>` is followed there, so the sender can publish to it."""
+    """In `ask`: whether `presence/<topic>` is followed there, so that the sender can publish to it."""
     fresh: bool = False
-    """In `ask`: a reader has just come there who needs the whole list."""
+    """In `ask`: whether a new reader there needs the whole list."""
     subs: dict[str, int] = {}
     """In `readers`: the number of streams of each user."""
 
@@ -55,19 +57,19 @@ _decode = msgspec.json.Decoder(PeerMessage).decode
 
 
 class TopicPresence:
-    """What this process knows of one topic. Times are those of the event loop's clock."""
+    """The readers of one topic, as this process knows them. Times are those of the event loop's clock."""
 
     def __init__(self) -> None:
         self.readers: dict[str, tuple[dict[str, int], float]] = {}
-        """The streams of each user, by process, and when that process sent them."""
+        """By process: its number of streams of each user, and when it sent them."""
         self.requests: dict[str, float] = {}
-        """When each process last requested the topic."""
+        """By process: when it last requested the topic."""
         self.writers: dict[str, float] = {}
-        """When each process last said that it follows the presence topic."""
+        """By process: when it last said that it follows the presence topic."""
         self.roster: frozenset[str] | None = None
-        """The users that this process last published as being there; None while another process publishes."""
+        """The users that this process last published as present; None while another process publishes."""
         self.list_at = 0.0
-        """When the whole list is due, because a reader has just come who needs it; 0 when none is due."""
+        """The time at which the whole list is due for a new reader; 0 when none is due."""
 
     def forget(self, now: float) -> None:
         """Forgets everything that was not repeated in time."""
@@ -84,12 +86,12 @@ class TopicPresence:
         return frozenset(sub for subs, _ in self.readers.values() for sub in subs)
 
     def next_events(self, topic: str) -> list[tuple[str, object]]:
-        """The events that bring readers of the presence topic from the roster to the present users."""
+        """Returns the events that take readers of the presence topic from the roster to the present users."""
         subs = self.subs()
         if self.roster is None or self.list_at:
-            listed = sorted(subs)[:MAX_LISTED]
+            names = sorted(subs)[:MAX_LISTED]
             events: list[tuple[str, object]] = [
-                ("here", {"topic": topic, "here": listed, "more": len(subs) - len(listed)})
+                ("here", {"topic": topic, "here": names, "more": len(subs) - len(names)})
             ]
         else:
             events = [("join", {"topic": topic, "sub": sub}) for sub in sorted(subs - self.roster)]
@@ -99,20 +101,20 @@ class TopicPresence:
 
 
 class Presence:
-    """The presence of one process among its peers. `following` gives the users that follow a topic here."""
+    """The presence of one process among its peers. `followers_of` gives the users that follow a topic here."""
 
-    def __init__(self, log: EventLog, hub: Hub, following: Callable[[str], Iterable[str]]) -> None:
+    def __init__(self, log: EventLog, hub: Hub, followers_of: Callable[[str], Iterable[str]]) -> None:
         self.name = secrets.token_hex(6)
         self._log = log
         self._hub = hub
-        self._following = following
+        self._followers_of = followers_of
         self._peers: dict[str, float] = {}
-        """When each other process last sent something."""
+        """By process: when another one last sent something."""
         self._topics: dict[str, TopicPresence] = {}
-        self._watched: Counter[str] = Counter()
-        """Topics whose presence is followed here, by the number of streams."""
+        self._stream_counts: Counter[str] = Counter()
+        """The number of streams here that follow the presence of a topic."""
         self._changes: set[str] = set()
-        """Topics whose readers here have changed since the last report."""
+        """The topics whose readers here have changed since the last report."""
         self._report_timer: asyncio.TimerHandle | None = None
         self._beats: asyncio.Task[None] | None = None
         self._unwatch: Callable[[], None] = lambda: None
@@ -134,9 +136,9 @@ class Presence:
         self._unwatch()
 
     async def count(self, topic: str) -> int:
-        """How many streams follow the topic, in all processes that answer within ANSWER_S."""
+        """Returns how many streams follow the topic, in all processes that answer within ANSWER_S."""
         if topic not in self._topics and len(self._topics) >= MAX_TOPICS:
-            return len(list(self._following(topic)))
+            return len(list(self._followers_of(topic)))
         now = self._now()
         presence = self._topics.setdefault(topic, TopicPresence())
         if now - presence.requests.get(self.name, -FRESH_S) > FRESH_S / 2:
@@ -147,17 +149,17 @@ class Presence:
                     while any(presence.readers.get(peer, ({}, 0))[1] < now for peer in self._peers):
                         self._news.clear()
                         await self._news.wait()
-        presence.readers[self.name] = (Counter(self._following(topic)), self._now())
+        presence.readers[self.name] = (Counter(self._followers_of(topic)), self._now())
         return presence.count()
 
-    # What the lane calls
+    # Called by the lane
 
     def stream_opened(self, names: Iterable[str]) -> None:
         """Notes that a stream of these topics has begun."""
         for name in names:
             if name.startswith(PRESENCE):
                 topic = name.removeprefix(PRESENCE)
-                self._watched[topic] += 1
+                self._stream_counts[topic] += 1
                 self._send(PeerMessage(by=self.name, kind="ask", topic=topic, follows=True, fresh=True))
 
     def stream_closed(self, names: Iterable[str]) -> None:
@@ -165,9 +167,9 @@ class Presence:
         for name in names:
             if name.startswith(PRESENCE):
                 topic = name.removeprefix(PRESENCE)
-                self._watched[topic] -= 1
-                if self._watched[topic] <= 0:
-                    del self._watched[topic]
+                self._stream_counts[topic] -= 1
+                if self._stream_counts[topic] <= 0:
+                    del self._stream_counts[topic]
 
     def readers_changed(self, names: Iterable[str]) -> None:
         """Notes that the readers of these topics here have changed."""
@@ -176,7 +178,7 @@ class Presence:
                 if name in self._topics:
                     self._report_soon(name)
 
-    # What the other processes send
+    # Messages of the other processes
 
     def _receive(self, block: Block) -> None:
         now = self._now()
@@ -218,7 +220,7 @@ class Presence:
             if presence.readers.pop(peer, None):
                 self._publish_changes(topic)
 
-    # What this process sends and publishes
+    # Messages and events of this process
 
     def _report_soon(self, topic: str) -> None:
         self._changes.add(topic)
@@ -231,13 +233,13 @@ class Presence:
         topics, self._changes = self._changes, set()
         for topic in topics:
             if topic in self._topics:
-                subs = Counter(self._following(topic))
+                subs = Counter(self._followers_of(topic))
                 self._send(PeerMessage(by=self.name, kind="readers", topic=topic, subs=subs))
 
     def _publish_changes(self, topic: str) -> None:
-        """Publishes who came and who left, when this is the process that does."""
+        """Publishes who came and who left, if this is the process that publishes."""
         presence = self._topics.get(topic, TopicPresence())
-        if topic not in self._watched or min(presence.writers, default="") != self.name:
+        if topic not in self._stream_counts or min(presence.writers, default="") != self.name:
             presence.roster, presence.list_at = None, 0.0
             return
         if presence.list_at > self._now():
@@ -256,7 +258,7 @@ class Presence:
             self._send(PeerMessage(by=self.name, kind="here"))
             for peer in [peer for peer, at in self._peers.items() if now - at > FRESH_S]:
                 self._forget_peer(peer)
-            for topic in self._watched:
+            for topic in self._stream_counts:
                 self._send(PeerMessage(by=self.name, kind="ask", topic=topic, follows=True))
             for topic, presence in list(self._topics.items()):
                 presence.forget(now)
@@ -271,10 +273,16 @@ class Presence:
 
     def _append_soon(self, appends: list[Append]) -> None:
         """Appends without waiting; what cannot be written is repeated with the next beat."""
-        self._log.append(*appends, patient=True).add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._log.append(*appends, patient=True).add_done_callback(_ignore_outcome)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+def _ignore_outcome(future: asyncio.Future[list[Appended]]) -> None:
+    """Looks at the outcome, so that the event loop does not report an error that nobody waits for."""
+    if not future.cancelled():
+        future.exception()
 
 
 def _append(message: PeerMessage) -> Append:

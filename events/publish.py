@@ -1,4 +1,4 @@
-"""Publishing: the events of a request are checked, then appended as one."""
+"""Publishes the events of a request: checks all of them, then appends all of them or none."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated
@@ -14,6 +14,7 @@ from gateway.access.grants import Principal
 from gateway.errors import BadRequest, Forbidden, LogConflict, TooLarge
 
 MAX_DATA_BYTES = 65_536
+"""Maximum bytes of the data of one event."""
 MAX_BATCH = 1000
 """Maximum events of one request; an event for several topics counts once for each."""
 
@@ -37,14 +38,14 @@ class Publication(msgspec.Struct, frozen=True, kw_only=True, rename="camel", for
 
 
 class Published(msgspec.Struct, frozen=True):
-    """Where an event was published."""
+    """The place of a published event."""
 
     topic: str
     offset: int
     cursor: str
     """The cursor after the event, for a stream of this topic alone."""
     duplicate: bool
-    """Whether its key had been used before; the rest is the first result."""
+    """Whether its key was used before; the other fields are then those of the first event."""
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -56,7 +57,7 @@ class Receipt(msgspec.Struct, frozen=True):
 async def publish(
     log: EventLog, who: Principal, publications: Sequence[Publication], now_ms: Callable[[], int]
 ) -> Receipt:
-    """Appends all of them, or none. Raises BadRequest, Forbidden, TooLarge, LogConflict, LogUnavailable."""
+    """Appends all publications, or none. Raises BadRequest, Forbidden, TooLarge, LogConflict, LogUnavailable."""
     for number, publication in enumerate(publications, 1):
         _check_one_of(publication, number, len(publications), who)
     entries = [(topic, publication) for publication in publications for topic in _topics(publication)]
@@ -108,7 +109,7 @@ Entry = tuple[str, Publication]
 
 
 def _groups(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
-    """Runs of events that follow one another in one topic and need no check of their own: each is one append."""
+    """Yields runs of events that follow one another in one topic and need no check of their own: each is one append."""
     group: list[Entry] = []
     for entry in entries:
         if group and not _may_share(group[-1], entry):
@@ -118,9 +119,9 @@ def _groups(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
     yield group
 
 
-def _may_share(before: Entry, entry: Entry) -> bool:
-    """Whether an event may share the append of the event before it."""
-    (last_topic, last), (topic, event) = before, entry
+def _may_share(previous: Entry, entry: Entry) -> bool:
+    """Returns whether an event may share the append of the event before it."""
+    (last_topic, last), (topic, event) = previous, entry
     has_no_check = event.id is None and event.idempotency_key is None and event.expected_offset is None
     follows_a_key = last.id is not None or last.idempotency_key is not None
     is_alike = (last_topic, last.event, last.ttl) == (topic, event.event, event.ttl)
@@ -135,7 +136,7 @@ def _append(group: Sequence[Entry], now_ms: int, sub: str) -> Append:
         data=[bytes(publication.data) for _, publication in group],
         name=stored_name(first.event, first.ttl, now_ms),
         expect=first.expected_offset,
-        key=f"{key} {sub}" if key is not None else None,  # nobody can use up the keys of another
+        key=f"{key} {sub}" if key is not None else None,  # no user can use up the keys of another
     )
 
 

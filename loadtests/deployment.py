@@ -1,4 +1,4 @@
-"""What `make load` loads when it is not told a host: a Trilane with every lane, behind it a fake upstream.
+"""`make load` without a host loads this deployment: a Trilane with every lane, behind it a fake upstream.
 
 All on free ports of this machine, with a SQLite log in a folder that is gone afterwards. The upstream's tokens carry
 marks, so a chat user sees a token lost before the gateway numbered it. For a rehearsal a faulty proxy stands before it.
@@ -19,7 +19,7 @@ from loadtests.bench.audio.speech import silence
 from loadtests.bench.harness.processes import ROOT, NotStarted, process
 
 MISTAKES = ("buffer", "no-pings", "no-resume")
-"""The switches of `loadtests.lossy_proxy`."""
+"""Switches of `loadtests.lossy_proxy`."""
 START_S = 60.0
 HOST = "127.0.0.1"
 

@@ -1,4 +1,5 @@
-"""`python -m loadtests.load`, or `make load`: two minutes of people on every lane, a verdict, and a report.
+"""`python -m loadtests.load`, or `make load`, puts two minutes of people on every lane, and writes a verdict and a
+report.
 
 Without `--host` it starts what it loads (`loadtests.deployment`). Options it does not know go to Locust: `--token`,
 `--cut`, `--listeners`, `--speech`, `--processes`; see `locust -f loadtests/mixed.py --help`. The exit code is 0 only
@@ -30,12 +31,12 @@ from loadtests.users.fault import Fault
 from loadtests.users.tally import FaultCount, Summary
 
 STOP_S = 20
-"""How long users may take to finish what they are at when the time is over."""
+"""Seconds that users may take to finish when the time is over."""
 GRACE_S = 60
-"""And Locust itself, to begin and to end."""
+"""Seconds that Locust itself may take to begin and to end."""
 TIMELINE = "timeline.jsonl"
 EVERY_S = 5.0
-"""Between two lines of progress."""
+"""Seconds between two lines of progress."""
 FILES = "loadtests/mixed.py,loadtests/timeline.py"
 _TIME = re.compile(r"(?:(\d+)m)?(?:(\d+)s?)?")
 
@@ -46,7 +47,7 @@ class NoVerdict(Exception):
 
 @dataclass(frozen=True)
 class Options:
-    """The command line, understood. `rest` is for Locust."""
+    """Holds the parsed command line; `rest` is for Locust."""
 
     host: str
     lanes: tuple[str, ...]
@@ -58,7 +59,7 @@ class Options:
     settings: dict[str, str]
     rest: list[str]
     is_ours: bool = False
-    """The gateway was started for this run."""
+    """Whether the gateway was started for this run."""
 
 
 def main() -> int:
@@ -77,7 +78,7 @@ def main() -> int:
 
 
 def parse(arguments: Sequence[str]) -> Options:
-    """Exits with 2 and a message when the arguments cannot be understood."""
+    """Parses the arguments; exits with 2 and a message when they cannot be understood."""
     parser = argparse.ArgumentParser(prog="loadtests.load", description=(__doc__ or "").partition("\n\n")[2])
     parser.add_argument("--host", default="", help="a gateway that runs; without it one is started")
     parser.add_argument("--users", type=int, default=30, help="people at once (30)")
@@ -120,7 +121,7 @@ def _lanes(text: str) -> tuple[str, ...]:
 
 
 def _speakers() -> int:
-    """Speech is put into words on the cores that everything else of the run needs too."""
+    """Returns how many people speak: transcription takes the cores that everything else of the run needs too."""
     return max(1, min(4, (os.cpu_count() or 1) // 2))
 
 
@@ -152,7 +153,7 @@ def run(options: Options) -> Outcome:
 
 
 def _locust(options: Options) -> Summary:
-    """Runs it to its end; its verdict."""
+    """Runs Locust to its end, and returns its verdict."""
     verdict, log = options.out / "verdict.json", options.out / "locust.log"
     for stale in (verdict, options.out / TIMELINE):
         stale.unlink(missing_ok=True)
@@ -169,7 +170,7 @@ def _locust(options: Options) -> Summary:
 
 
 def with_failure(verdict: Summary, code: int) -> Summary:
-    """A verdict without faults of a Locust that failed all the same: a user of ours broke, which is a fault too."""
+    """Returns a verdict with a fault added when Locust failed without one: then a user of ours broke."""
     if code == 0 or verdict.faults or not verdict.measures:
         return verdict
     first = f"Locust ended with {code}, though no user found a fault: locust.log says why"
@@ -192,7 +193,7 @@ def _command(options: Options, verdict: Path) -> list[str]:
 
 
 def _watch(child: subprocess.Popen[bytes], options: Options) -> None:
-    """Prints a line now and then, until Locust ends; ends it when it does not."""
+    """Prints a line now and then until Locust ends; ends it when it does not."""
     progress = Progress(options.out / TIMELINE)
     end = time.monotonic() + options.seconds + STOP_S + GRACE_S
     while time.monotonic() < end:

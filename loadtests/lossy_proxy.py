@@ -260,7 +260,7 @@ async def _pour(reader: StreamReader, writer: StreamWriter) -> None:
 
 
 def main() -> None:
-    """Serve until interrupted."""
+    """Serves until interrupted."""
     parser = argparse.ArgumentParser(prog="loadtests.lossy_proxy", description="A proxy that makes common mistakes.")
     parser.add_argument("--port", type=int, default=8010)
     parser.add_argument("--to", required=True, metavar="HOST:PORT", help="the gateway")

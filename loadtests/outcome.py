@@ -1,4 +1,5 @@
-"""What a load run came to: every check with its evidence, and the sentences that a person reads first. Pure.
+"""An outcome is what a load run came to: every check with its evidence, and the sentences that a person reads first.
+Pure.
 
 Takes the verdict of `loadtests.users.verdict`. A lane that was asked for and not measured is a failure, whatever else
 held: a run that nobody could take part in has no faults either.
@@ -13,14 +14,14 @@ from loadtests.users.fault import Fault
 from loadtests.users.tally import LATE_MS, FaultCount, Measure, Summary
 
 SILENCE_S = 25
-"""A shorter run hardly sees a ping that comes after 15 s, or its absence."""
+"""Seconds of a run below which it hardly sees a ping that comes after 15 s, or its absence."""
 
 ROUNDING_S = 2.0
-"""A run that ended this much early was not stopped: its clock starts with its users."""
+"""Seconds that a run may end early without having been stopped: its clock starts with its users."""
 
 
 class Lane(NamedTuple):
-    """Who loads a lane, and what must have been measured for it to count as loaded."""
+    """Says who loads a lane, and what must have been measured for it to count as loaded."""
 
     users: tuple[str, ...]
     needs: tuple[str, ...]
@@ -35,20 +36,20 @@ LANES = {
 
 @dataclass(frozen=True)
 class Assignment:
-    """What was to be done to whom."""
+    """Says what a run was to do, and to whom."""
 
     host: str
     lanes: tuple[str, ...]
     users: int
     seconds: int
     via: str = ""
-    """The mistake of a proxy that was put between, for a rehearsal."""
+    """The mistake of a proxy that stood between, for a rehearsal."""
     lasted_s: float = float("inf")
-    """How long it really took; less than `seconds` when someone stopped it."""
+    """Seconds that the run really took; less than `seconds` when someone stopped it."""
 
 
 class State(Enum):
-    """How a check came out."""
+    """Says how a check came out."""
 
     HELD = "held"
     FAILED = "failed"
@@ -56,7 +57,7 @@ class State(Enum):
 
 
 class Check(NamedTuple):
-    """One promise: how it came out, and on what that rests."""
+    """One promise: how it came out, and on what evidence."""
 
     title: str
     state: State
@@ -106,13 +107,13 @@ PROMISES = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run, judged."""
+    """A run with its verdict."""
 
     assignment: Assignment
     headline: str
     checks: list[Check]
     problems: list[tuple[str, str]]
-    """Each a sentence that names what is wrong and what to do, and what was seen first."""
+    """Sentences that say what is wrong and what to do, each with what was seen first."""
     notes: list[str]
     measures: list[Measure]
 
@@ -122,7 +123,7 @@ class Outcome:
 
 
 def judge(assignment: Assignment, verdict: Summary) -> Outcome:
-    """The outcome of a run with this verdict."""
+    """Returns the outcome of a run with this verdict."""
     counts = {f"{one.lane}/{one.name}": one.count for one in verdict.measures}
     faults = {Fault[one.fault]: one for one in verdict.faults}
     problems = [_problem(one) for one in verdict.faults] + _unmeasured(assignment, counts, is_faulty=bool(faults))
@@ -133,7 +134,7 @@ def judge(assignment: Assignment, verdict: Summary) -> Outcome:
 
 
 def span(seconds: float) -> str:
-    """A duration as people say it: 90 s are 1:30 minutes."""
+    """Returns a duration as people say it: 90 s are 1:30 minutes."""
     minutes, rest = divmod(round(seconds), 60)
     if minutes == 0:
         return f"{rest} seconds"
@@ -143,19 +144,19 @@ def span(seconds: float) -> str:
 
 
 def enumeration(words: Iterable[str]) -> str:
-    """As in a sentence: a, b and c."""
+    """Joins words as in a sentence: a, b and c."""
     *first, last = words
     return f"{', '.join(first)} and {last}" if first else last
 
 
 def count_of(count: int, what: str) -> str:
-    """So many of something, of which one is called `what`."""
+    """Returns a number of things, of which one is called `what`, in words."""
     many = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
     return f"{count:,} {what if count == 1 else many}"
 
 
 def times(count: int) -> str:
-    """How often."""
+    """Returns how often, in words."""
     return "once" if count == 1 else f"{count:,} times"
 
 
@@ -164,7 +165,7 @@ def _problem(fault: FaultCount) -> tuple[str, str]:
 
 
 def _unmeasured(assignment: Assignment, counts: dict[str, int], *, is_faulty: bool) -> list[tuple[str, str]]:
-    """Lanes that nobody got through to."""
+    """Returns the lanes that nobody got through to."""
     problems: list[tuple[str, str]] = []
     for lane in assignment.lanes:
         absent = [f"`{name}`" for name in LANES[lane].needs if not counts.get(f"{lane}/{name}")]

@@ -1,4 +1,4 @@
-"""A run while it goes, in lines for people. Reads what `loadtests.timeline` writes, and is free of Locust."""
+"""A run shows its progress in lines for people, read from what `loadtests.timeline` writes; free of Locust."""
 
 import json
 from pathlib import Path
@@ -8,17 +8,17 @@ from typing import Any
 from loadtests.outcome import count_of
 
 Interval = dict[str, Any]
-"""What happened since the line before: one line of the timeline."""
+"""What happened since the line before, as one line of the timeline."""
 SHOWN = (
     ("chat/first token", "answer", "first token"),
     ("events/publish to receive", "delivery", ""),
     ("audio/final", "final", ""),
 )
-"""What a line tells of each lane: how many, and how fast."""
+"""Measures that a line shows of each lane: how many, and how fast."""
 
 
 class Progress:
-    """Call `line` now and then: it tells what happened since the last call."""
+    """Tells what happened since the last call of `line`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -26,7 +26,7 @@ class Progress:
         """Characters of the file."""
 
     def line(self) -> str:
-        """Empty when nothing is known yet."""
+        """Returns a line; empty when nothing is known yet."""
         new = self._news()
         if not new:
             return ""
@@ -36,7 +36,7 @@ class Progress:
         return "   ".join([f"  {clock(last['at_s'])}", f"{last['users']:3} users", *parts, faults])
 
     def _news(self) -> list[Interval]:
-        """Whole lines that were not read yet."""
+        """Returns whole lines that were not read yet."""
         if not self._path.exists():
             return []
         text = self._path.read_text()[self._read :]
@@ -46,17 +46,17 @@ class Progress:
 
 
 def read_timeline(path: Path) -> list[Interval]:
-    """What `loadtests.timeline` wrote; nothing, when it wrote nothing."""
+    """Returns what `loadtests.timeline` wrote; nothing, when it wrote nothing."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def clock(seconds: float) -> str:
-    """As a watch shows it: 1:05."""
+    """Returns seconds as a watch shows them: 1:05."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
 def figure(value: float, name: str = "") -> str:
-    """A measure for people: milliseconds or seconds, or per cent where the name says so."""
+    """Returns a measure for people: milliseconds or seconds, or per cent where the name says so."""
     if name.endswith("%"):
         return f"{value:.0f} %"
     if value < 10:

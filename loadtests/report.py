@@ -1,4 +1,4 @@
-"""The page that `make load` leaves behind: the verdict first, then what it rests on. One file, nothing fetched.
+"""`make load` leaves this page behind: the verdict first, then what it rests on. It is one file and fetches nothing.
 
 Beside it lie Locust's own page, the verdict as JSON and Locust's log; the page links to them.
 """
@@ -42,21 +42,21 @@ EXPLAINED = {
     "audio/words wrong %": "of what was said, per transcript",
 }
 PAUSE_S = 10.0
-"""A pause in the measures that is longer than this is not bridged by a line."""
+"""Longest pause in the measures, in seconds, that a line bridges."""
 LANE_ORDER = ("chat", "events", "audio")
 
 
 class About(NamedTuple):
-    """When, and how it was called; secrets are masked."""
+    """Says when the run was, and how it was called; secrets are masked."""
 
     began: datetime
     command: str
     with_gateway: bool = True
-    """The gateway ran on the same machine, from the same environment."""
+    """Whether the gateway ran on the same machine, from the same environment."""
 
 
 def mask(arguments: Sequence[str]) -> list[str]:
-    """A command line that may be shown: the value after `--token` is not."""
+    """Returns a command line that may be shown: the value after `--token` is masked."""
     words: list[str] = []
     hides_next = False
     for argument in arguments:
@@ -67,7 +67,7 @@ def mask(arguments: Sequence[str]) -> list[str]:
 
 
 def lines(measures: Sequence[Measure]) -> Iterator[str]:
-    """The measures as a table for a terminal; nothing, where there are none."""
+    """Yields the measures as a table for a terminal; nothing where there are none."""
     if not measures:
         return
     yield f"{'':28} {'times':>9} {'p50':>9} {'p95':>9} {'p99':>9} {'max':>9}"
@@ -77,7 +77,7 @@ def lines(measures: Sequence[Measure]) -> Iterator[str]:
 
 
 def page(outcome: Outcome, about: About, timeline: Sequence[Interval]) -> str:
-    """The whole page."""
+    """Returns the whole page."""
     word = "passed" if outcome.ok else "failed"
     return f"""<!doctype html>
 <html lang="en">
@@ -126,7 +126,7 @@ def _problem(sentence: str, first: str) -> str:
 
 
 def _prose(text: str) -> str:
-    """A sentence; what stands in backticks is code."""
+    """Returns a sentence as HTML; what stands in backticks is code."""
     return CODE.sub(r"<code>\1</code>", escape(text))
 
 
@@ -178,12 +178,12 @@ def _row(one: Measure) -> str:
 
 
 def _figures(one: Measure) -> list[str]:
-    """Its percentiles, which Locust rounds, up to above the greatest; and that."""
+    """Returns a measure's percentiles, which Locust rounds, capped at the greatest value, and that value."""
     return [figure(min(value, one.max), one.name) for value in (one.p50, one.p95, one.p99, one.max)]
 
 
 def _in_order(measures: Sequence[Measure]) -> list[Measure]:
-    """By lane, and in each as EXPLAINED has them; what is not there comes last."""
+    """Returns the measures by lane, and in each as EXPLAINED has them; what is not there comes last."""
     names = list(EXPLAINED)
 
     def place(one: Measure) -> tuple[int, int]:
@@ -213,7 +213,7 @@ def _machine() -> str:
 
 
 def _versions(about: About) -> dict[str, str]:
-    """Of what was measured and what measured it, as far as it is known here."""
+    """Returns the versions of what was measured and of what measured it, as far as they are known here."""
     ours = {"locust": metadata.version("locust"), **machine.versions()}
     if about.with_gateway:
         return {"trilane": metadata.version("trilane"), **ours}

@@ -1,4 +1,4 @@
-"""The audio user: what it finds in what a session was told, on the wire with a server that misbehaves, and with ours.
+"""The audio user finds each fault in what a session was told, with a server that misbehaves, and none with ours.
 
 Locust runs in a process of its own, because it patches the standard library of the one that imports it.
 """
@@ -44,12 +44,12 @@ def done(segments: int) -> Message:
 
 
 def with_numbers(messages: list[Message]) -> list[Message]:
-    """With `seq`, where they have none."""
+    """Returns the messages with `seq` where they had none."""
     return [{"seq": seq, **message} for seq, message in enumerate(messages, 1)]
 
 
 def hear(*messages: Message) -> AudioSession:
-    """A session told these, a second apart."""
+    """Returns a session that heard these messages, a second apart."""
     session = AudioSession()
     for at_s, message in enumerate(with_numbers(list(messages))):
         session.hear(message, float(at_s))
@@ -96,7 +96,7 @@ def test_a_final_that_comes_after_its_successor_is_out_of_order() -> None:
 
 
 def come_back(ready: Message, *messages: Message) -> AudioSession:
-    """A session with one final, 800 samples settled and one open segment, that was cut and resumed."""
+    """Returns a session with one final, 800 samples settled and one open segment, that was cut and resumed."""
     session = hear(READY, final(0), {"type": "ack", "samples": 800}, partial(1, "And so", "And so"))
     session.lose_connection()
     for seq, message in enumerate([ready, *messages], ready.get("seq", 4)):
@@ -149,7 +149,7 @@ def test_a_folder_without_recordings_says_what_was_wanted(tmp_path: Path) -> Non
 
 
 class MisbehavingServer:
-    """An audio server whose Nth new session does the Nth thing of a list; later ones are refused with 403."""
+    """An audio server whose Nth new session does the Nth misdeed of a list; later ones are refused with 403."""
 
     def __init__(self, misdeeds: list[str]) -> None:
         self.things = misdeeds
@@ -211,7 +211,7 @@ def _port_of(server: Server) -> int:
 
 
 def locust(url: str, seconds: int, *options: str, users: int, folder: Path) -> dict[str, Any]:
-    """The verdict of a run of the audio users."""
+    """Returns the verdict of a run of the audio users."""
     verdict = folder / "verdict.json"
     command = [sys.executable, "-m", "locust", "-f", "loadtests/audio.py", "--host", url, "--headless"]
     load = ["-u", str(users), "-r", str(users), "-t", f"{seconds}s", "-s", "20", "--verdict", str(verdict)]
@@ -223,7 +223,7 @@ def locust(url: str, seconds: int, *options: str, users: int, folder: Path) -> d
 
 
 def faults(verdict: dict[str, Any]) -> dict[str, str]:
-    """The first detail of each."""
+    """Returns the first detail of each fault."""
     return {one["fault"]: one["first"] for one in verdict["faults"]}
 
 
@@ -250,6 +250,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         server.stop()
 
 
+@pytest.mark.quiet
 def test_speech_is_transcribed_through_cuts_and_one_too_many_is_refused(gateway: Gateway, tmp_path: Path) -> None:
     verdict = locust(gateway.url, 16, "--cut", "1", "--words-wrong", "0", users=3, folder=tmp_path)
     assert faults(verdict).keys() == {"REFUSED", "WORDS"}, verdict["faults"]

@@ -1,4 +1,4 @@
-"""The chat user: what it reads, what it finds, and what it says of real gateways behind good and bad proxies."""
+"""The chat user reads streams, finds their faults, and judges real gateways behind good and bad proxies."""
 
 import json
 import shutil
@@ -103,11 +103,11 @@ def faults_of(events: list[Event], answer: StreamedAnswer | None = None) -> list
         ([START, chunk(3, "text-delta", delta="any"), chunk(4, "text-delta", delta=" model"), chunk(5, "finish")], []),
     ],
 )
-def test_a_stream_is_as_wrong_as_this(events: list[Event], faults: list[Fault]) -> None:
+def test_each_wrong_stream_has_its_faults(events: list[Event], faults: list[Fault]) -> None:
     assert faults_of(events) == faults
 
 
-def test_who_comes_back_is_told_the_rest() -> None:
+def test_a_reader_that_comes_back_gets_the_rest() -> None:
     answer = StreamedAnswer(expected_tokens=3)
     assert not faults_of([START, TOKENS[0]], answer)
     assert answer.cursor == "run.epoch.3"
@@ -150,7 +150,7 @@ def tokens_at(times_s: list[float], made_s: list[float] | None = None) -> list[T
 
 
 def in_blocks(size: int) -> list[float]:
-    """When tokens arrive that a proxy holds until there are `size` of them, or the end."""
+    """Returns when tokens arrive that a proxy holds until there are `size` of them, or the end."""
     return [PACED[min(len(PACED), (number // size + 1) * size) - 1] for number in range(len(PACED))]
 
 
@@ -236,7 +236,7 @@ def upstream() -> Iterator[UpstreamThread]:
 
 @pytest.fixture(scope="module")
 def gateway(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """Its upstream puts marks into its tokens."""
+    """Runs a gateway whose upstream puts marks into its tokens."""
     server = serving(tmp_path_factory.mktemp("gateway"), upstream.url, TRILANE_MODEL="ok+marks")
     try:
         yield server.start()
@@ -275,9 +275,9 @@ def test_a_token_is_asked_for_and_sent_also_over_tls(upstream: UpstreamThread, t
     gateway = serving(tmp_path, upstream.url, TRILANE_MODEL="ok+marks", TRILANE_API_KEYS=f"alice:{KEY}").start()
     two = ("-u", "2", "--stop", "0")
     try:
-        assert swarm(CHATS, gateway.url, tmp_path, *two, seconds=2).faults == {"UNAUTHORIZED"}
+        assert swarm(CHATS, gateway.url, tmp_path, *two, seconds=5).faults == {"UNAUTHORIZED"}
         with over_tls(gateway.port, tmp_path) as url:
-            unsigned = swarm(CHATS, url, tmp_path, *two, "--token", KEY, seconds=2)
+            unsigned = swarm(CHATS, url, tmp_path, *two, "--token", KEY, seconds=5)
             assert unsigned.faults == {"UNREACHABLE"}
             assert "CERTIFICATE_VERIFY_FAILED" in unsigned.output
             result = swarm(CHATS, url, tmp_path, *two, "--token", KEY, "--insecure", "--cut", "0.5", seconds=6)

@@ -1,4 +1,4 @@
-"""The events users: what a listener finds, and what it says of real gateways behind good and bad proxies."""
+"""The events users find each fault of a stream, and judge real gateways behind good and bad proxies."""
 
 import json
 import signal
@@ -21,7 +21,7 @@ PING_S = "1"
 
 
 def cursor(offset: int) -> str:
-    """As the gateway writes it: offsets have 36 digits."""
+    """Returns a cursor as the gateway writes it: offsets have 36 digits."""
     digits = "0123456789abcdefghijklmnopqrstuvwxyz"
     text = digits[offset % 36] if offset < 36 else digits[offset // 36] + digits[offset % 36]
     return f"e0123abcd.f00d.{text}"
@@ -72,7 +72,7 @@ def faults_of(events: list[Event], followed: TopicRecord | None = None) -> list[
         ([hello(7), leaving("bye")], [Fault.ERROR]),
     ],
 )
-def test_a_stream_is_as_wrong_as_this(events: list[Event], faults: list[Fault]) -> None:
+def test_each_wrong_stream_has_its_faults(events: list[Event], faults: list[Fault]) -> None:
     assert faults_of(events) == faults
 
 
@@ -88,7 +88,7 @@ def test_a_stream_is_as_wrong_as_this(events: list[Event], faults: list[Fault]) 
         ([hello(30, recovered=False, reason="replay_limit", missed=22), event_of(31, 23)], [Fault.GONE]),
     ],
 )
-def test_who_comes_back_goes_on_or_is_told(events: list[Event], faults: list[Fault]) -> None:
+def test_a_reader_that_comes_back_goes_on_or_is_told(events: list[Event], faults: list[Fault]) -> None:
     followed = TopicRecord()
     assert not faults_of([hello(7), event_of(8, 0)], followed)
     followed.connect()
@@ -96,7 +96,7 @@ def test_who_comes_back_goes_on_or_is_told(events: list[Event], faults: list[Fau
     assert faults_of(events, followed) == faults
 
 
-def test_who_was_cut_before_hello_begins_anew() -> None:
+def test_a_reader_that_was_cut_before_hello_begins_anew() -> None:
     followed = TopicRecord()
     followed.connect()
     assert followed.cursor == ""
@@ -130,7 +130,7 @@ def test_only_a_clock_of_this_machine_is_believed() -> None:
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """Pings every second, so that a missing ping shows soon."""
+    """Runs a gateway that pings every second, so that a missing ping shows soon."""
     server = serving(tmp_path_factory.mktemp("gateway"), "http://127.0.0.1:9", TRILANE_PING_S=PING_S)
     server.unit = "events"
     try:

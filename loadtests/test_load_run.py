@@ -1,4 +1,4 @@
-"""`make load`: real servers, real users, a verdict. It passes on a good deployment and names the fault of a bad one."""
+"""`make load` passes on a good deployment and names the fault of a bad one, with real servers and real users."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ def fault(kind: Fault, count: int = 3, first: str = "<seen>") -> FaultCount:
 
 
 def verdict(*faults: FaultCount, without: str = "", late: Lateness = LATE) -> Summary:
-    """One in which every lane was measured, but for that one."""
+    """Returns a verdict in which every lane was measured, but for one."""
     measures = [measure(name, need) for name, lane in LANES.items() for need in lane.needs if name != without]
     return Summary(not faults, list(faults), measures, late)
 
@@ -174,7 +174,7 @@ def test_what_load_does_not_know_goes_to_locust() -> None:
 @pytest.mark.parametrize(
     "arguments", [["--time", "soon"], ["--lanes", "video"], ["--host", "x", "--via-proxy", "buffer"]]
 )
-def test_what_cannot_be_meant_is_refused(arguments: list[str]) -> None:
+def test_arguments_that_make_no_sense_are_refused(arguments: list[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         load.parse(arguments)
 
@@ -183,7 +183,7 @@ def test_what_cannot_be_meant_is_refused(arguments: list[str]) -> None:
 
 
 def run_load(folder: Path, *arguments: str) -> tuple[int, str]:
-    """The exit code and what was printed."""
+    """Returns the exit code and what was printed."""
     command = [
         sys.executable,
         "-m",
@@ -200,6 +200,7 @@ def run_load(folder: Path, *arguments: str) -> tuple[int, str]:
     return process.returncode, process.stdout + process.stderr
 
 
+@pytest.mark.quiet
 def test_a_good_deployment_passes_with_every_lane_measured(tmp_path: Path) -> None:
     code, printed = run_load(tmp_path, "--time", "20s")
     assert code == 0, printed
@@ -212,6 +213,7 @@ def test_a_good_deployment_passes_with_every_lane_measured(tmp_path: Path) -> No
         assert (tmp_path / beside).stat().st_size > 0
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize(
     ("mistake", "arguments", "title"),
     [

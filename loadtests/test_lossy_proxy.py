@@ -1,4 +1,4 @@
-"""The faulty proxy: passes everything on, but for the mistake that it was told to make."""
+"""The faulty proxy passes everything on, but for the mistake that it was told to make."""
 
 import asyncio
 import shutil
@@ -17,7 +17,7 @@ from loadtests.lossy_proxy import BLOCK, LossyProxy, Mistakes
 from tests.conftest import free_port
 
 EVENT = b"data: " + b"x" * 392 + b"\n\n"
-"""400 bytes."""
+"""An event of 400 bytes."""
 EVENTS = 12
 NGINX = """
 worker_processes 1; daemon off; master_process off; pid nginx.pid; error_log stderr;
@@ -37,7 +37,7 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 @asynccontextmanager
 async def serving(handler: Handler) -> AsyncIterator[int]:
-    """A server for one test; its port."""
+    """Runs a server for one test, and yields its port."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -61,7 +61,7 @@ def chunk(data: bytes) -> bytes:
 
 
 async def dripping(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Twelve events, 30 ms apart, to the end of the connection."""
+    """Sends twelve events, 30 ms apart, to the end of the connection."""
     await reader.readuntil(b"\r\n\r\n")
     writer.write(head("text/event-stream", "x-accel-buffering: no", "connection: close"))
     for _ in range(EVENTS):
@@ -80,7 +80,7 @@ async def echoing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 async def arrivals(port: int, request: bytes = b"GET / HTTP/1.0\r\n\r\n") -> list[tuple[float, bytes]]:
-    """All that comes until the end, each read with its time in seconds."""
+    """Returns all that comes until the end, each read with its time in seconds."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
     began, pieces = time.monotonic(), list[tuple[float, bytes]]()
@@ -91,7 +91,7 @@ async def arrivals(port: int, request: bytes = b"GET / HTTP/1.0\r\n\r\n") -> lis
 
 
 async def exchange(proxy: LossyProxy, request: bytes) -> bytes:
-    """The body of one answer that has a length."""
+    """Returns the body of one answer that has a length."""
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
     writer.write(request)
     answer = await reader.readuntil(b"\r\n\r\n")
@@ -133,7 +133,7 @@ def test_requests_of_one_connection_are_answered_one_after_the_other() -> None:
     asyncio.run(run())
 
 
-def test_a_chunked_answer_ends_where_it_ends() -> None:
+def test_a_chunked_answer_ends_with_its_last_chunk() -> None:
     async def chunked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(head("text/plain", "transfer-encoding: chunked") + chunk(b"one") + chunk(b"two"))
@@ -193,7 +193,7 @@ async def _echo(socket: ServerConnection) -> None:
 
 
 def bodies(pieces: list[tuple[float, bytes]]) -> list[bytes]:
-    """What came of the body with each read, less the head."""
+    """Returns what came of the body with each read, less the head."""
     (_, first), *rest = pieces
     return [first.partition(b"\r\n\r\n")[2], *(data for _, data in rest)]
 
@@ -207,7 +207,7 @@ def test_a_buffering_proxy_holds_the_head_and_every_block_back() -> None:
 
 @pytest.mark.skipif(shutil.which("nginx", path=search_path()) is None, reason="nginx is not installed")
 def test_nginx_holds_the_same_back(tmp_path: Path) -> None:
-    """What the switch claims to be."""
+    """It proves that the switch does what it claims."""
 
     async def run() -> list[tuple[float, bytes]]:
         listen = free_port()

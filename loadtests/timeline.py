@@ -1,4 +1,4 @@
-"""How a run goes, second by second: a Locust plugin that writes lines of JSON, and a reader of them for others.
+"""A Locust plugin writes lines of JSON that show how a run goes, second by second; others read them.
 
 `locust -f loadtests/mixed.py,loadtests/timeline.py --timeline FILE`. A line has what happened since the line before.
 """
@@ -26,7 +26,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 @events.init.add_listener
 def begin(environment: Environment, **_: Any) -> None:
-    """Writes where the figures of all processes come together."""
+    """Writes the timeline where the figures of all processes come together."""
     path = environment.parsed_options.timeline if environment.parsed_options else ""
     if path and not isinstance(environment.runner, WorkerRunner):
         environment.events.test_start.add_listener(lambda **_: gevent.spawn(_write, environment, Path(path)))
@@ -41,7 +41,7 @@ def _write(environment: Environment, path: Path) -> None:
 
 
 class Counts:
-    """How often each response time was there so far, of each entry."""
+    """Holds how often each response time has occurred so far, for each entry."""
 
     def __init__(self, stats: RequestStats | None = None) -> None:
         entries = stats.entries.values() if stats is not None else ()
@@ -49,7 +49,7 @@ class Counts:
         self.faults = sum(entry.num_failures for entry in entries)
 
     def since(self, before: "Counts") -> dict[str, Any]:
-        """Count and percentiles of each entry that had news."""
+        """Returns count and percentiles of each entry that had news."""
         figures: dict[str, Any] = {}
         for name, times in self.times.items():
             new = times - before.times.get(name, Counter())

@@ -29,7 +29,7 @@ async def subscribe(request: AnyRequest, events: EventsLane) -> ASGIApp:
     _check_accept(request)
     subscription = _subscription(request)
     if request.method == "HEAD":
-        events.allowed(request.user, subscription.topics)
+        events.check_topics(request.user, subscription.topics)
         return headers_only()
     is_patient = "status" in (header(request, b"prefer") or "")
     stream = await events.stream(request.user, subscription, patient=is_patient)

@@ -34,7 +34,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def eventually(met: Callable[[], object], within_s: float = 5.0, what: str = "") -> None:
+def eventually(met: Callable[[], object], within_s: float = 20.0, what: str = "") -> None:
     """Waits until `met()` is true; fails with `what` when it is not in time."""
     end = time.monotonic() + within_s
     while not met():

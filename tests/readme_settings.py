@@ -1,4 +1,4 @@
-"""README's tables of settings, made from the declarations in `gateway/settings.py`.
+"""README's tables of settings are made from the declarations in `gateway/settings.py`.
 
 .venv/bin/python -m tests.readme_settings    # writes them into README.md
 """
@@ -19,7 +19,9 @@ UNITS = {"_bytes": [(1 << 30, "GiB"), (1 << 20, "MiB")], "_s": [(86_400, "days")
 
 
 def with_tables(text: str) -> str:
-    """A README's text, with every table as the code has it. Raises ValueError where its markers are not found once."""
+    """Returns a README's text with every table as the code has it. Raises ValueError unless its markers are found
+    once.
+    """
     for name, rows in TABLES.items():
         between = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         text, count = between.subn(lambda match, rows=rows: match[1] + table(rows) + match[2], text)
@@ -35,7 +37,7 @@ def table(rows: Iterable[Variable]) -> str:
 
 
 def default(row: Variable) -> str:
-    """What holds when the setting is not set; of many bytes or seconds also in a unit that one can read."""
+    """Returns a setting's default; many bytes or seconds also in a unit that people can read."""
     match row.default:
         case msgspec.NODEFAULT:
             return "required"

@@ -1,4 +1,4 @@
-"""README shows every setting as it is declared, and every setting that is declared does something."""
+"""README shows every setting as it is declared, and every declared setting does something."""
 
 import ast
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ from tests.readme_settings import COMMAND, README, with_tables
 ROOT = README.parent
 STRUCTS = (Settings, Limits, UpstreamSettings, DefaultUpstream)
 UPSTREAMS = {"upstream", "u", "generation"}
-"""What the sources call that whose `settings` are an upstream's."""
+"""Names in the sources of objects whose `settings` are an upstream's."""
 
 
-def test_the_tables_are_as_the_settings_are_declared() -> None:
+def test_the_tables_match_the_declared_settings() -> None:
     text = README.read_text()
     assert text == with_tables(text), f"README.md shows settings otherwise than they are declared; run: {COMMAND}"
 

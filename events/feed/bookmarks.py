@@ -1,4 +1,4 @@
-"""Cursors of the events lane, in and out: where a reader stands in its topics, with a snapshot in the log at need."""
+"""Turns cursors of the events lane into positions and back, with a snapshot in the log where a cursor needs one."""
 
 import msgspec
 
@@ -8,87 +8,87 @@ from events.log.port import Append, EventLog, Position
 from events.log.vector import DecodedVector, VectorPosition, VectorSnapshot, decode_vector, is_epoch
 from gateway.errors import Gone
 
-KEPT = "cursor/"
-"""Log topics of snapshots."""
+SNAPSHOTS = "cursor/"
+"""Prefix of the log topics that hold snapshots."""
 
 
 class Bookmarks:
-    """What cursors stand for, as far as the log knows."""
+    """Reads and writes cursors, and keeps the snapshots that they name in the log."""
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
 
     async def positions(self, feed: Feed, cursor: str) -> dict[str, Position] | str:
-        """Where it says that its reader stands; or why it cannot be used."""
-        told = decode_vector(cursor)
-        if told is None:
+        """Returns the position in each topic that a cursor names, or the reason for which it cannot be used."""
+        decoded = decode_vector(cursor)
+        if decoded is None:
             return "malformed"
-        if told.tag != feed.stand.tag:
+        if decoded.tag != feed.position.tag:
             return "unknown_cursor"
-        if told.positions:
-            fits = feed.stand.is_fixed and len(told.positions) == len(feed.stand.names)
-            known = dict(zip(feed.stand.names, told.positions, strict=True)) if fits else None
-        else:
-            known = await self._snapshot(feed, told)
-        return "unknown_cursor" if known is None else known
+        if not decoded.positions:
+            return await self._snapshot_positions(feed, decoded)
+        if not feed.position.is_fixed or len(decoded.positions) != len(feed.position.names):
+            return "unknown_cursor"
+        return dict(zip(feed.position.names, decoded.positions, strict=True))
 
-    async def _snapshot(self, feed: Feed, told: DecodedVector) -> dict[str, Position] | str:
-        number = told.snapshot.offset
-        found = await self._log.read(KEPT + told.tag, number - 1, max_events=1)
-        if number < 1 or number > found.head or not is_epoch(told.snapshot.epoch, found.epoch):
+    async def _snapshot_positions(self, feed: Feed, decoded: DecodedVector) -> dict[str, Position] | str:
+        number = decoded.snapshot.offset
+        part = await self._log.read(SNAPSHOTS + decoded.tag, number - 1, max_events=1)
+        if number < 1 or number > part.head or not is_epoch(decoded.snapshot.epoch, part.epoch):
             return "unknown_cursor"
-        if number < found.oldest:
+        if number < part.oldest:
             return "evicted"
-        kept = msgspec.json.decode(found.blocks[0].data[0], type=VectorSnapshot)
-        if kept.topics != feed.topics or any(index >= len(kept.names) for index in told.changes):
+        snapshot = msgspec.json.decode(part.blocks[0].data[0], type=VectorSnapshot)
+        if snapshot.topics != feed.topics or any(index >= len(snapshot.names) for index in decoded.changes):
             return "unknown_cursor"
-        for index, offset in told.changes.items():
-            kept.offsets[index] = offset
-        positions = map(Position, kept.epochs, kept.offsets)
-        return dict(zip(kept.names, positions, strict=True))
+        for index, offset in decoded.changes.items():
+            snapshot.offsets[index] = offset
+        positions = map(Position, snapshot.epochs, snapshot.offsets)
+        return dict(zip(snapshot.names, positions, strict=True))
 
-    async def stand_of(self, feed: Feed, cursor: str) -> VectorPosition:
-        """Where a cursor of ours stands. Raises Gone when what it needs is no longer kept."""
-        known = await self.positions(feed, cursor)
-        if isinstance(known, str):
-            raise Gone(f"the reader fell too far behind: {known}", code=known)
-        return standing(feed, known)
+    async def position_of(self, feed: Feed, cursor: str) -> VectorPosition:
+        """Returns the position of a cursor of ours. Raises Gone when what it needs is no longer kept."""
+        positions = await self.positions(feed, cursor)
+        if isinstance(positions, str):
+            raise Gone(f"the reader fell too far behind: {positions}", code=positions)
+        return position_in(feed, positions)
 
-    async def text_of(self, feed: Feed, stand: VectorPosition) -> str:
-        """Its cursor; keeps a snapshot when it needs one."""
-        text = stand.encode()
-        if text is None:
-            await self.keep(feed, stand)
-            text = stand.encode()
-        assert text is not None
-        return text
+    async def cursor_of(self, feed: Feed, position: VectorPosition) -> str:
+        """Returns the cursor of a position, after keeping a snapshot when it needs one."""
+        cursor = position.encode()
+        if cursor is None:
+            await self.keep(feed, position)
+            cursor = position.encode()
+        assert cursor is not None
+        return cursor
 
-    async def keep(self, feed: Feed, stand: VectorPosition) -> None:
-        """Keeps where a reader stands, so that its next cursors can say what moved since."""
-        stand.base_on(await self.saver(feed.topics)(stand))
+    async def keep(self, feed: Feed, position: VectorPosition) -> None:
+        """Keeps a snapshot of a position, so that its next cursors can say what moved since."""
+        position.base_on(await self.saver(feed.topics)(position))
 
     def saver(self, topics: tuple[str, ...]) -> Save:
-        """How a feed of these topics keeps where it stands."""
+        """Returns the function that keeps snapshots of a feed of these topics."""
 
-        async def save(stand: VectorPosition) -> Position:
-            data = msgspec.json.encode(stand.to_snapshot(topics))
-            [kept] = await self._log.append(Append(topic=KEPT + stand.tag, data=[data], name="snapshot"))
-            return Position(kept.epoch, kept.first)
+        async def save(position: VectorPosition) -> Position:
+            data = msgspec.json.encode(position.to_snapshot(topics))
+            [result] = await self._log.append(Append(topic=SNAPSHOTS + position.tag, data=[data], name="snapshot"))
+            return Position(result.epoch, result.first)
 
         return save
 
 
-def like(stand: VectorPosition) -> VectorPosition:
-    """The same topics, all from the beginning."""
-    return VectorPosition(stand.tag, stand.names, [NOWHERE for _ in stand.names], is_fixed=stand.is_fixed)
+def beginning_of(feed: Feed) -> VectorPosition:
+    """Returns the position before the first event of each topic of a feed."""
+    head = feed.position
+    return VectorPosition(head.tag, head.names, [NOWHERE for _ in head.names], is_fixed=head.is_fixed)
 
 
-def standing(feed: Feed, known: dict[str, Position]) -> VectorPosition:
-    """With whole epochs, where the feed knows them."""
-    stand = like(feed.stand)
-    for at, name in enumerate(stand.names):
-        position = known.get(name, NOWHERE)
-        epoch = feed.stand.epochs[at]
-        stand.epochs[at] = epoch if position.epoch and is_epoch(position.epoch, epoch) else position.epoch
-        stand.offsets[at] = position.offset
-    return stand
+def position_in(feed: Feed, positions: dict[str, Position]) -> VectorPosition:
+    """Returns these positions as one position in a feed, with whole epochs where the feed knows them."""
+    vector = beginning_of(feed)
+    for at, name in enumerate(vector.names):
+        position = positions.get(name, NOWHERE)
+        epoch = feed.position.epochs[at]
+        vector.epochs[at] = epoch if position.epoch and is_epoch(position.epoch, epoch) else position.epoch
+        vector.offsets[at] = position.offset
+    return vector

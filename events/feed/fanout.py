@@ -1,7 +1,7 @@
-"""The readers of a feed who have all there is: what is next is encoded, framed and written to all of them in a row.
+"""Writes what is next in a feed to all readers that have everything before it, one after the other.
 
-Each is an index; a round brings those who stand where most stand to the head, a slice of them in each turn of the event
-loop. What comes meanwhile makes the next round, so the more there is to write, the more goes into one write.
+Each reader is an index. A round brings those at the most common index to the head, a slice of them in each turn of the
+event loop. What comes meanwhile makes the next round, so the more there is to write, the more goes into one write.
 """
 
 import asyncio
@@ -13,24 +13,24 @@ from events.log.source import LentConnection
 
 
 class Follower(Protocol):
-    """Who reads a feed."""
+    """A reader of a feed."""
 
     sub: str
-    """The user it is."""
+    """The user who reads."""
     index: int
-    """How many frames it has taken; -1: it reads the log, and does not follow yet."""
+    """The number of frames that it has taken; -1 while it reads the log, and does not follow yet."""
     connection: LentConnection | None
-    """Where the feed may write what is next, because all before it was written."""
+    """The connection to which the feed may write, because all before was written; None otherwise."""
 
     def fall(self, cursor: str) -> None:
-        """The frames after this cursor are no longer here: read the log."""
+        """Goes back to the log: the frames after this cursor are no longer here."""
         ...
 
     def wake(self) -> None: ...
 
 
 class FrameSource(Protocol):
-    """The frames that they read."""
+    """The feed whose frames are written."""
 
     hub: Hub
     first: int
@@ -41,30 +41,30 @@ class FrameSource(Protocol):
 
 
 class Fanout:
-    """Who is written to. Whoever falls behind, because its connection is full, is dropped and reads at its own pace."""
+    """The readers that are written to. One that falls behind, because its connection is full, reads at its own pace."""
 
     __slots__ = ("_frames", "_round", "readers", "written_s")
 
     def __init__(self, frames: FrameSource) -> None:
         self.readers: dict[Follower, None] = {}
         self.written_s = 0.0
-        """When they were last written to."""
+        """The time of the last write, by the event loop's clock."""
         self._frames = frames
         self._round: Iterator[Follower] | None = None
 
     def add(self, follower: Follower) -> None:
-        """It has all there is, and its connection takes more."""
+        """Adds a reader that has all there is, and whose connection takes more."""
         self.readers[follower] = None
 
     def drop(self, follower: Follower) -> bool:
-        """False: it was not live."""
+        """Removes a reader; returns False when it was not here."""
         if follower not in self.readers:
             return False
         del self.readers[follower]
         return True
 
     def write(self) -> None:
-        """Begins a round, unless one is on its way, which will be followed by another."""
+        """Begins a round, unless one is under way; another will follow that one."""
         if self._round is None and self.readers:
             self._begin()
 

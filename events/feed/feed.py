@@ -1,7 +1,7 @@
-"""The topics of one subscription, merged in the order in which this process hears of them, for all who follow here.
+"""Merges the topics of one subscription, in the order in which this process hears of them, for all who follow here.
 
-Frames are encoded once, with their cursors in them; a reader is an index into them. Who comes with a cursor reads the
-log until it stands where the feed stands (`events.feed.subscription`), and only then follows.
+Frames are encoded once, with their cursors in them; a reader is an index into them. Whoever comes with a cursor reads
+the log until it is where the feed is (`events.feed.subscription`), and only then follows.
 Where a cursor needs a snapshot (`events.log.vector`), the feed keeps it in the log before it lets the next event out.
 """
 
@@ -19,64 +19,67 @@ from events.log.vector import VectorPosition
 from gateway.errors import LogError
 
 RETRY_S = 0.5
+"""Seconds between two tries to keep a snapshot."""
 MAX_WAITING = 10_000
-"""Blocks that may wait for a snapshot; past that the feed ends, and its readers come back with their cursors."""
+"""Maximum blocks that wait for a snapshot; past that the feed ends, and its readers come back with their cursors."""
 
-MAX_FOUND = 5_000
-"""Topics that the patterns of one stream may stand for; past that its readers end, and are refused when they return."""
+MAX_MATCHES = 5_000
+"""Maximum topics that match the patterns of one stream; past that its readers end, and are refused when they return."""
 
-NONE_FOUND: set[str] = set()
-"""Of all feeds without patterns, which never look for topics."""
+NO_MATCHES: set[str] = set()
+"""The matches of every feed without patterns: shared, and always empty."""
 
 Save = Callable[[VectorPosition], Awaitable[Position]]
-"""Keeps where a reader stands in the log; the position of the event that holds it."""
+"""A function that keeps a snapshot of a position in the log, and returns the position of the event that holds it."""
 
-
-Skipped = tuple[int, int | None, str]
-"""First and last offset (None: not known) that will not come, and why."""
+SkippedRange = tuple[int, int | None, str]
+"""The first and last offset (None: not known) of events that will not come, and the reason."""
 
 
 class Feed:
-    """`index` counts frames from when the feed was made; `stand` is where one is who has read all of them."""
+    """The merged frames of some topics. `position` is that of a reader who has taken all of them.
+
+    An `index` is a number of frames, counted from when the feed was made.
+    """
 
     __slots__ = (
-        *("hub", "topics", "stand", "strands", "finders", "followers", "live", "frames", "first", "size"),
-        *("ended", "changed_s", "_shift", "_joins", "_lead", "_untold", "_waiting", "_saving", "_save"),
-        *("begun", "_found", "_now_ms", "_until"),
+        *("hub", "topics", "position", "tails", "finders", "followers", "fanout", "frames", "first", "size"),
+        *("ended", "changed_s", "_shift", "_join_index", "_lead", "_has_news", "_backlog", "_snapshot_task", "_save"),
+        *("has_begun", "_matches", "_now_ms", "_until"),
     )
 
     def __init__(
-        self, hub: Hub, topics: tuple[str, ...], stand: VectorPosition, save: Save, now_ms: Callable[[], int]
+        self, hub: Hub, topics: tuple[str, ...], position: VectorPosition, save: Save, now_ms: Callable[[], int]
     ) -> None:
         self.hub = hub
         self._now_ms = now_ms
         self._until: dict[int, int] | None = None
-        """Index of a frame → when nobody needs it any more."""
+        """The time (ms since 1970) past which nobody needs a frame, by the frame's index."""
         self.topics = topics
-        self.stand = stand
-        self.strands: list[TopicTail] = []
+        self.position = position
+        self.tails: list[TopicTail] = []
         self.finders: tuple[Callable[[], None], ...] = ()
-        """How to end looking for topics of its patterns."""
+        """The functions that end the search for topics of its patterns."""
         self.followers: set[Follower] = set()
-        """Who reads at its own pace, when it is woken."""
-        self.live = Fanout(self)
+        """The readers that read at their own pace, when woken."""
+        self.fanout = Fanout(self)
         self.frames: list[bytes] = []
         self.first = 0
-        """Index of frames[0]."""
+        """The index of frames[0]."""
         self.size = 0
         self.ended = False
-        """It could not go on; who followed it must come back."""
-        self.begun = False
+        """Whether it could not go on, so that its readers must come back."""
+        self.has_begun = False
         self.changed_s = 0.0
         self._shift = 0
-        """Of a single topic: index less offset, as far back as `_joins`."""
-        self._joins = 0
+        """In a feed of a single topic, the difference of index and offset, as far back as `_join_index`."""
+        self._join_index = 0
         self._lead = ""
-        """The cursor of one who has taken nothing of `frames`."""
-        self._untold = False
-        self._found: set[str] = set() if not stand.is_fixed else NONE_FOUND
-        self._waiting: list[tuple[TopicTail, str, Block | Skipped]] = []
-        self._saving: asyncio.Task[None] | None = None
+        """The cursor of a reader who has taken none of `frames`."""
+        self._has_news = False
+        self._matches: set[str] = set() if not position.is_fixed else NO_MATCHES
+        self._backlog: list[tuple[TopicTail, str, Block | SkippedRange]] = []
+        self._snapshot_task: asyncio.Task[None] | None = None
         self._save = save
 
     @property
@@ -85,219 +88,219 @@ class Feed:
 
     @property
     def closed(self) -> bool:
-        """No event will follow, in any of the topics."""
-        return self.stand.is_fixed and not self._waiting and all([strand.closed for strand in self.strands])
+        """Whether no event will follow, in any of the topics."""
+        return self.position.is_fixed and not self._backlog and all([tail.closed for tail in self.tails])
 
-    def strand(self) -> TopicTail:
-        """One more topic; what is told of it before it is begun is read then."""
-        strand = TopicTail(self, len(self.strands))
-        self.strands.append(strand)
-        return strand
+    def add_tail(self) -> TopicTail:
+        """Adds a topic, and returns its tail; what is fed to it before `begin` is read then."""
+        tail = TopicTail(self, len(self.tails))
+        self.tails.append(tail)
+        return tail
 
     def begin(self, heads: Sequence[tuple[Position, bool]]) -> None:
-        """Follows every strand from where its topic stands, all in one turn: no cursor may name half of them."""
-        for strand, (position, closed) in zip(self.strands, heads, strict=True):
-            self.stand.renew(strand.at, position.epoch)
-            self.stand.offsets[strand.at] = position.offset
-            self._start(strand, position, closed=closed)
-        self.begun = True
-        self._lead = self.stand.encode() or ""
-        self._shift = -self.stand.offsets[0] if self._is_single else 0
+        """Follows every topic from its head, all in one turn: no cursor may name half of them."""
+        for tail, (position, closed) in zip(self.tails, heads, strict=True):
+            self.position.renew(tail.at, position.epoch)
+            self.position.offsets[tail.at] = position.offset
+            self._start(tail, position, closed=closed)
+        self.has_begun = True
+        self._lead = self.position.encode() or ""
+        self._shift = -self.position.offsets[0] if self._is_single else 0
 
-    def _start(self, strand: TopicTail, position: Position, *, closed: bool) -> None:
-        strand.start(position.epoch, position.offset, closed=closed)
-        if strand.stale:
-            strand.stale = False
-            self.hub.refresh(stored(self.stand.names[strand.at]))
+    def _start(self, tail: TopicTail, position: Position, *, closed: bool) -> None:
+        tail.start(position.epoch, position.offset, closed=closed)
+        if tail.stale:
+            tail.stale = False
+            self.hub.refresh(stored(self.position.names[tail.at]))
 
     def find(self, topic: str) -> None:
-        """A topic that a pattern stands for was written to: when it is new, all of it is followed."""
+        """Adds a topic that matches a pattern and was written to; a new one is followed from its beginning."""
         name = topic.removeprefix(STORED)
-        if name in self._found or name in self.topics:
+        if name in self._matches or name in self.topics:
             return
-        if len(self.stand.names) >= MAX_FOUND:
+        if len(self.position.names) >= MAX_MATCHES:
             self._fail()
             return
-        self._found.add(name)
-        self.stand.add(name)
-        strand = self.strand()
-        self.hub.follow(topic, strand)
-        if self.begun:
-            self._start(strand, Position("", 0), closed=False)
+        self._matches.add(name)
+        self.position.add(name)
+        tail = self.add_tail()
+        self.hub.follow(topic, tail)
+        if self.has_begun:
+            self._start(tail, Position("", 0), closed=False)
 
     @property
     def _is_single(self) -> bool:
-        return self.stand.is_fixed and len(self.stand.names) == 1
+        return self.position.is_fixed and len(self.position.names) == 1
 
-    def index_of(self, stand: VectorPosition) -> int | None:
-        """From where on one who stands there can follow; None: not yet."""
-        if stand.is_at(self.stand):
+    def index_of(self, position: VectorPosition) -> int | None:
+        """Returns the index from which a reader at this position can follow; None when it cannot yet."""
+        if position.is_at(self.position):
             return self.head
-        if not self._is_single or stand.epochs != self.stand.epochs:
+        if not self._is_single or position.epochs != self.position.epochs:
             return None
-        index = stand.offsets[0] + self._shift
-        return index if max(self.first, self._joins) <= index <= self.head else None
+        index = position.offsets[0] + self._shift
+        return index if max(self.first, self._join_index) <= index <= self.head else None
 
     def slice(self, index: int, max_bytes: int) -> tuple[bytes, int]:
-        """Frames from `index` on, up to about `max_bytes`; and how far they go."""
-        some = self.frames[index - self.first :]
+        """Returns the frames from `index` on, up to about `max_bytes`, and the index after them."""
+        part = self.frames[index - self.first :]
         if self._until is not None:
-            some = self._without_old(some, index)
-        if len(some) == 1 or self.size <= max_bytes:
-            return b"".join(some), self.head
+            part = self._without_old(part, index)
+        if len(part) == 1 or self.size <= max_bytes:
+            return b"".join(part), self.head
         total = 0
-        for count, frame in enumerate(some):
+        for count, frame in enumerate(part):
             total += len(frame)
             if total > max_bytes and count:
-                return b"".join(some[:count]), index + count
-        return b"".join(some), self.head
+                return b"".join(part[:count]), index + count
+        return b"".join(part), self.head
 
-    def _without_old(self, some: list[bytes], index: int) -> list[bytes]:
-        """Events that nobody needs any more are nothing."""
+    def _without_old(self, part: list[bytes], index: int) -> list[bytes]:
+        """Replaces the frames of expired events by nothing."""
         assert self._until is not None
         now_ms = self._now_ms()
-        until = [self._until.get(at) for at in range(index, index + len(some))]
-        return [b"" if end is not None and end <= now_ms else frame for frame, end in zip(some, until, strict=True)]
+        until = [self._until.get(at) for at in range(index, index + len(part))]
+        return [b"" if end is not None and end <= now_ms else frame for frame, end in zip(part, until, strict=True)]
 
-    # What the hub tells
+    # Called by the tails, which the hub feeds
 
-    def take(self, strand: TopicTail, block: Block) -> None:
-        if self._saving or not self._merge(strand, strand.epoch, block):
-            self._wait(strand, strand.epoch, block)
+    def take(self, tail: TopicTail, block: Block) -> None:
+        if self._snapshot_task or not self._merge(tail, tail.epoch, block):
+            self._wait(tail, tail.epoch, block)
 
-    def skip(self, strand: TopicTail, first: int, last: int | None, reason: str) -> None:
-        """Events that will never come: whoever follows is told."""
-        skipped = (first, last, reason)
-        if self._saving or not self._merge(strand, strand.epoch, skipped):
-            self._wait(strand, strand.epoch, skipped)
+    def skip(self, tail: TopicTail, first: int, last: int | None, reason: str) -> None:
+        """Tells every follower of events that will never come."""
+        gap = (first, last, reason)
+        if self._snapshot_task or not self._merge(tail, tail.epoch, gap):
+            self._wait(tail, tail.epoch, gap)
 
     def tell(self) -> None:
-        """Wakes who follows, when there is something."""
-        if self._untold or self.closed:
-            self._untold = False
+        """Wakes the followers, when there is something new."""
+        if self._has_news or self.closed:
+            self._has_news = False
             self.hub.wake(self.followers)
             if self.closed:
-                self.hub.wake(self.live.readers)
+                self.hub.wake(self.fanout.readers)
             else:
-                self.live.write()
+                self.fanout.write()
 
     def leave(self, follower: Follower) -> bool:
-        """False: it had left already."""
+        """Removes a follower; returns False when it had left already."""
         was_here = follower in self.followers
         self.followers.discard(follower)
-        return self.live.drop(follower) or was_here
+        return self.fanout.drop(follower) or was_here
 
     @property
     def everyone(self) -> list[Follower]:
-        return [*self.followers, *self.live.readers]
+        return [*self.followers, *self.fanout.readers]
 
-    def _merge(self, strand: TopicTail, epoch: str, what: Block | Skipped) -> bool:
-        """False: a snapshot must be kept first."""
-        stand, at = self.stand, strand.at
-        if not isinstance(what, Block):
-            return self._tell_gap(at, epoch, *what)
-        if stand.epochs[at] != epoch:
-            stand.renew(at, epoch)
+    def _merge(self, tail: TopicTail, epoch: str, item: Block | SkippedRange) -> bool:
+        """Adds the frames of a block or gap; returns False when a snapshot must be kept first."""
+        position, at = self.position, tail.at
+        if not isinstance(item, Block):
+            return self._tell_gap(at, epoch, *item)
+        if position.epochs[at] != epoch:
+            position.renew(at, epoch)
             self._move_shift(0)
-        around = stand.around(at)
+        around = position.around(at)
         if around is None:
             return False
         self._note_lead()
-        stand.move(at, what.last)
-        made = frames.encode(what, around)
-        if until_ms := frames.until_ms(what):
-            self._until = (self._until or {}) | dict.fromkeys(range(self.head, self.head + len(made)), until_ms)
-        self._put(made)
+        position.move(at, item.last)
+        block_frames = frames.encode(item, around)
+        if until_ms := frames.until_ms(item):
+            self._until = (self._until or {}) | dict.fromkeys(range(self.head, self.head + len(block_frames)), until_ms)
+        self._put(block_frames)
         return True
 
     def _tell_gap(self, at: int, epoch: str, first: int, last: int | None, reason: str) -> bool:
-        stand = self.stand
+        position = self.position
         epoch = "" if last is None else epoch
-        if (stand.epochs[at], stand.offsets[at]) != (epoch, last or 0):
-            if stand.encode() is None:
+        if (position.epochs[at], position.offsets[at]) != (epoch, last or 0):
+            if position.encode() is None:
                 return False
             self._note_lead()
-        if stand.epochs[at] != epoch:
-            stand.renew(at, epoch)
-        stand.move(at, last or 0)
-        text = stand.encode()
+        if position.epochs[at] != epoch:
+            position.renew(at, epoch)
+        position.move(at, last or 0)
+        text = position.encode()
         if text is None:
             return False
-        self._put([frames.gap(stand.names[at], first, last, reason, text)])
+        self._put([frames.gap(position.names[at], first, last, reason, text)])
         self._move_shift(last or 0)
         return True
 
     def _note_lead(self) -> None:
-        """Where one is who has taken all there is, before the first frame."""
+        """Notes the cursor before the first frame."""
         if not self.frames:
-            self._lead = self.stand.encode() or self._lead
+            self._lead = self.position.encode() or self._lead
 
     def _move_shift(self, offset: int) -> None:
         if self._is_single:
-            self._joins, self._shift = self.head, self.head - offset
+            self._join_index, self._shift = self.head, self.head - offset
 
-    def _put(self, made: list[bytes]) -> None:
-        self.frames += made
-        self.size += sum(map(len, made))
-        self._untold = True
+    def _put(self, new_frames: list[bytes]) -> None:
+        self.frames += new_frames
+        self.size += sum(map(len, new_frames))
+        self._has_news = True
         self.changed_s = asyncio.get_running_loop().time()
         if self.size > RING_MAX_BYTES or len(self.frames) > RING_MAX_FRAMES:
             self.shed(RING_MAX_BYTES // 2, RING_MAX_FRAMES // 2)
 
     def shed(self, max_bytes: int, max_frames: int) -> None:
-        """Drops the oldest frames; who still needed them reads the log."""
-        count, frames_ = 0, len(self.frames)
-        while count < frames_ and (self.size > max_bytes or frames_ - count > max_frames):
+        """Drops the oldest frames; readers that still need them read the log."""
+        count, total = 0, len(self.frames)
+        while count < total and (self.size > max_bytes or total - count > max_frames):
             self.size -= len(self.frames[count])
             count += 1
         if not count:
             return
-        fallen = [follower for follower in self.everyone if 0 <= follower.index < self.first + count]
-        for follower in fallen:
+        late_followers = [follower for follower in self.everyone if 0 <= follower.index < self.first + count]
+        for follower in late_followers:
             follower.fall(self.cursor_at(follower.index))
         self._lead = frames.cursor_in(self.frames[count - 1])
         del self.frames[:count]
         self.first += count
         if self._until is not None:
             self._until = {index: until for index, until in self._until.items() if index >= self.first} or None
-        self.hub.wake(fallen)
+        self.hub.wake(late_followers)
 
     def cursor_at(self, index: int) -> str:
-        """The cursor of one who has taken `index` frames."""
+        """Returns the cursor of a reader who has taken `index` frames."""
         return self._lead if index == self.first else frames.cursor_in(self.frames[index - self.first - 1])
 
     # Snapshots
 
-    def _wait(self, strand: TopicTail, epoch: str, what: Block | Skipped) -> None:
-        self._waiting.append((strand, epoch, what))
-        if len(self._waiting) > MAX_WAITING:
+    def _wait(self, tail: TopicTail, epoch: str, item: Block | SkippedRange) -> None:
+        self._backlog.append((tail, epoch, item))
+        if len(self._backlog) > MAX_WAITING:
             self._fail()
-        elif self._saving is None:
-            self._saving = asyncio.get_running_loop().create_task(self._keep_snapshots())
+        elif self._snapshot_task is None:
+            self._snapshot_task = asyncio.get_running_loop().create_task(self._keep_snapshots())
 
     async def _keep_snapshots(self) -> None:
-        """One at least, then as long as something waits for one. Meanwhile the feed stands still."""
+        """Keeps a snapshot, and more as long as something waits for one. Meanwhile the feed stands still."""
         try:
-            while not self.stand.encode() or self._waiting:
+            while not self.position.encode() or self._backlog:
                 try:
-                    self.stand.base_on(await self._save(self.stand))
+                    self.position.base_on(await self._save(self.position))
                 except LogError:
                     await asyncio.sleep(RETRY_S)
                     continue
-                done = 0
-                while done < len(self._waiting) and self._merge(*self._waiting[done]):
-                    done += 1
-                del self._waiting[:done]
+                count = 0
+                while count < len(self._backlog) and self._merge(*self._backlog[count]):
+                    count += 1
+                del self._backlog[:count]
         finally:
-            self._saving = None
+            self._snapshot_task = None
         self.tell()
 
     async def cursor(self) -> str:
-        """The cursor of one who has taken all that there is."""
-        while not (text := self.stand.encode()):
-            if self._saving is None:
-                self._saving = asyncio.get_running_loop().create_task(self._keep_snapshots())
-            await asyncio.shield(self._saving)
+        """Returns the cursor of a reader who has taken everything."""
+        while not (text := self.position.encode()):
+            if self._snapshot_task is None:
+                self._snapshot_task = asyncio.get_running_loop().create_task(self._keep_snapshots())
+            await asyncio.shield(self._snapshot_task)
         return text
 
     def _fail(self) -> None:
@@ -306,11 +309,11 @@ class Feed:
         self.hub.wake(self.everyone)
 
     def close(self) -> None:
-        if self._saving is not None:
-            self._saving.cancel()
-            self._saving = None
-        for strand, name in zip(self.strands, self.stand.names, strict=True):
-            self.hub.leave(stored(name), strand)
+        if self._snapshot_task is not None:
+            self._snapshot_task.cancel()
+            self._snapshot_task = None
+        for tail, name in zip(self.tails, self.position.names, strict=True):
+            self.hub.leave(stored(name), tail)
         for end in self.finders:
             end()
         self.finders = ()

@@ -1,11 +1,11 @@
-"""Who follows what in this process: one feed per subscription, shared by all who ask for the same topics."""
+"""Keeps the feeds of this process: one per subscription, shared by all who request for the same topics."""
 
 import asyncio
 import time
 from collections.abc import Callable, Sequence
 
 from events.feed.bookmarks import Bookmarks
-from events.feed.feed import MAX_FOUND, Feed
+from events.feed.feed import MAX_MATCHES, Feed
 from events.feed.start import StartPoint, Starts, SubscribeRequest, start_at_once
 from events.feed.subscription import Subscription
 from events.log.cursor import NOWHERE
@@ -16,7 +16,7 @@ from events.log.vector import VectorPosition, tag_of
 from gateway.errors import BadRequest
 
 RINGS_MAX_BYTES = 134_217_728
-"""What all rings of this process may hold; past that those that were quiet longest are emptied to half of it."""
+"""Maximum bytes of all feeds of this process; past it those that were quiet longest are emptied, to half of it."""
 
 
 class Feeds:
@@ -29,7 +29,7 @@ class Feeds:
         self.starts = Starts(log, hub, self.bookmarks, max_replay)
         self._clock = clock
         self._feeds: dict[tuple[str, ...], Feed] = {}
-        self._opening: dict[tuple[str, ...], asyncio.Task[None]] = {}
+        self._open_tasks: dict[tuple[str, ...], asyncio.Task[None]] = {}
         self.on_open: Callable[[Sequence[str]], None] = _nothing
         """Called with the topics of every stream that begins."""
         self.on_close: Callable[[Sequence[str]], None] = _nothing
@@ -43,105 +43,105 @@ class Feeds:
     def now_ms(self) -> int:
         return int(self._clock() * 1000)
 
-    async def open(self, ask: SubscribeRequest, sub: str) -> tuple[Subscription, StartPoint]:
-        """A subscription that is yet to begin where `StartPoint` says. Raises BadRequest, LogError."""
-        feed = self._feeds.get(ask.topics) or self._make(ask.topics)
+    async def open(self, request: SubscribeRequest, sub: str) -> tuple[Subscription, StartPoint]:
+        """Returns a subscription that is yet to begin, and where it does. Raises BadRequest, LogError."""
+        feed = self._feeds.get(request.topics) or self._make(request.topics)
         subscription = Subscription(self, feed, sub)
-        self.on_open(ask.topics)
+        self.on_open(request.topics)
         try:
-            opening = self._opening.get(ask.topics)
+            opening = self._open_tasks.get(request.topics)
             if opening is not None:
                 await asyncio.shield(opening)
-            start = await self.starts.start(feed, ask)
+            start = await self.starts.start(feed, request)
         except BaseException:
             subscription.close()
             raise
-        self.on_change(feed.stand.names)
+        self.on_change(feed.position.names)
         return subscription, start
 
-    def open_at_once(self, ask: SubscribeRequest, sub: str) -> tuple[Subscription, StartPoint] | None:
-        """As `open`, when nothing has to be read for it: its feed is there, and has all that is asked for."""
-        feed = self._feeds.get(ask.topics)
-        if feed is None or not feed.begun or feed.ended or ask.earliest:
+    def open_at_once(self, request: SubscribeRequest, sub: str) -> tuple[Subscription, StartPoint] | None:
+        """Opens as `open` does, when nothing has to be read for it; returns None when something has."""
+        feed = self._feeds.get(request.topics)
+        if feed is None or not feed.has_begun or feed.ended or request.earliest:
             return None
-        start = start_at_once(feed, ask.cursor)
+        start = start_at_once(feed, request.cursor)
         if start is None:
             return None
         subscription = Subscription(self, feed, sub)
-        self.on_open(ask.topics)
-        self.on_change(feed.stand.names)
+        self.on_open(request.topics)
+        self.on_change(feed.position.names)
         return subscription, start
 
     def leave(self, subscription: Subscription) -> None:
-        """Idempotent."""
+        """Takes a subscription out of its feed, and closes a feed that has none left. Idempotent."""
         feed = subscription.feed
         if not feed.leave(subscription):
             return
         self.on_close(feed.topics)
-        self.on_change(feed.stand.names)
-        if not feed.followers and not feed.live.readers:
+        self.on_change(feed.position.names)
+        if not feed.followers and not feed.fanout.readers:
             if self._feeds.get(feed.topics) is feed:
                 del self._feeds[feed.topics]
-                if (opening := self._opening.pop(feed.topics, None)) is not None:
+                if (opening := self._open_tasks.pop(feed.topics, None)) is not None:
                     opening.cancel()
             feed.close()
 
     async def close(self) -> None:
-        """Ends every feed; who follows one is cut."""
+        """Ends every feed, and cuts its readers."""
         for feed in list(self._feeds.values()):
             feed.close()
         self._feeds.clear()
 
-    def following(self, topic: str) -> list[str]:
-        """Who follows a topic here, by its own name or by a pattern: a user as often as it has streams."""
-        feeds = [feed for feed in self._feeds.values() if topic in feed.stand.names]
+    def followers_of(self, topic: str) -> list[str]:
+        """Returns the users that follow a topic here, by name or pattern, each as often as it has streams."""
+        feeds = [feed for feed in self._feeds.values() if topic in feed.position.names]
         return [follower.sub for feed in feeds for follower in feed.everyone]
 
-    # A feed begins
+    # Opening a feed
 
     def _make(self, topics: tuple[str, ...]) -> Feed:
         names = [name for name in topics if not is_pattern(name)]
-        fixed = len(names) == len(topics)
-        stand = VectorPosition(tag_of(topics), names, [NOWHERE for _ in names], is_fixed=fixed)
-        feed = self._feeds[topics] = Feed(self._hub, topics, stand, self.bookmarks.saver(topics), self.now_ms)
+        is_fixed = len(names) == len(topics)
+        position = VectorPosition(tag_of(topics), names, [NOWHERE for _ in names], is_fixed=is_fixed)
+        feed = self._feeds[topics] = Feed(self._hub, topics, position, self.bookmarks.saver(topics), self.now_ms)
         for name in names:
-            self._hub.follow(stored(name), feed.strand())
-        opening = self._opening[topics] = asyncio.get_running_loop().create_task(self._open(feed))
-        opening.add_done_callback(lambda done: self._opened(feed, done))
+            self._hub.follow(stored(name), feed.add_tail())
+        opening = self._open_tasks[topics] = asyncio.get_running_loop().create_task(self._open(feed))
+        opening.add_done_callback(lambda task: self._end_opening(feed, task))
         return feed
 
     async def _open(self, feed: Feed) -> None:
-        """What is there before the feed begins is found by reading; all later news is told to its strands."""
-        found = [name for name in feed.topics if is_pattern(name)]
-        for pattern in found:
+        """Reads what is there before the feed begins; all later news is fed to its tails."""
+        patterns = [name for name in feed.topics if is_pattern(name)]
+        for pattern in patterns:
             prefix = stored(pattern[:-1])
             feed.finders = (*feed.finders, self._hub.find(prefix, feed.find))
-            listed = await self.log.topics(prefix, limit=MAX_FOUND + 1)
-            for info in listed:
+            infos = await self.log.topics(prefix, limit=MAX_MATCHES + 1)
+            for info in infos:
                 feed.find(info.topic)
-            if len(listed) > MAX_FOUND:
-                raise BadRequest(f"{pattern!r} stands for more than {MAX_FOUND} topics", code="too_many_topics")
+            if len(infos) > MAX_MATCHES:
+                raise BadRequest(f"{pattern!r} stands for more than {MAX_MATCHES} topics", code="too_many_topics")
         heads: list[tuple[Position, bool]] = []
-        while len(heads) < len(feed.strands):
-            heads.append(await self._head(feed.stand.names[len(heads)]))
+        while len(heads) < len(feed.tails):
+            heads.append(await self._head(feed.position.names[len(heads)]))
         feed.begin(heads)
 
     async def _head(self, name: str) -> tuple[Position, bool]:
         if not self.log.may_exist(stored(name)):
             return NOWHERE, False
-        found = await self.log.read(stored(name), 0, max_events=1)
-        return Position(found.epoch, found.head), found.closed
+        part = await self.log.read(stored(name), 0, max_events=1)
+        return Position(part.epoch, part.head), part.closed
 
-    def _opened(self, feed: Feed, done: "asyncio.Task[None]") -> None:
-        if self._opening.get(feed.topics) is done:
-            del self._opening[feed.topics]
-        if done.cancelled() or done.exception() is not None:
+    def _end_opening(self, feed: Feed, task: "asyncio.Task[None]") -> None:
+        if self._open_tasks.get(feed.topics) is task:
+            del self._open_tasks[feed.topics]
+        if task.cancelled() or task.exception() is not None:
             feed.ended = True
             if self._feeds.get(feed.topics) is feed:
                 del self._feeds[feed.topics]
 
     def tidy(self) -> None:
-        """Keeps all rings together within their bound."""
+        """Keeps the feeds within RINGS_MAX_BYTES."""
         total = sum(feed.size for feed in self._feeds.values())
         if total <= RINGS_MAX_BYTES:
             return

@@ -1,10 +1,10 @@
-"""From what a reader asks for to where it begins: checked against the log before anything is promised."""
+"""Decides where a reader begins, checked against the log before anything is promised."""
 
 import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from events.feed.bookmarks import Bookmarks, like, standing
+from events.feed.bookmarks import Bookmarks, beginning_of, position_in
 from events.feed.feed import Feed
 from events.log.hub import Hub
 from events.log.port import EventLog, Position
@@ -12,40 +12,41 @@ from events.log.topics import stored
 from events.log.vector import VectorPosition, decode_vector, is_epoch
 from gateway.errors import LogUnavailable
 
-HEARD_S = 5.0
-"""How long news of another process may take."""
+CATCH_UP_S = 5.0
+"""Maximum seconds until a feed knows of what another process has written."""
 
 
 class SubscribeRequest(NamedTuple):
-    """What a reader wants."""
+    """The topics that a reader asks for, and from where."""
 
     topics: tuple[str, ...]
     cursor: str | None = None
     earliest: bool = False
     partial: bool = False
-    """When not all can be had, what is left."""
+    """Whether the reader takes what is left, when not all can be had."""
 
     @property
     def own_cursor(self) -> str:
-        """The cursor, when it is one of ours: nothing else is ever sent back."""
+        """The cursor when it is one of ours, else empty: nothing else is ever sent back."""
         return self.cursor if self.cursor is not None and decode_vector(self.cursor) is not None else ""
 
 
 class StartPoint(NamedTuple):
-    """Where it begins."""
+    """The point at which a reader begins."""
 
     cursor: str
     position: VectorPosition | None
-    """None: at the head."""
+    """The position from which it reads the log; None when it begins at the head."""
     replay: int = 0
-    """How many events follow that are older than this moment."""
+    """The number of older events that follow."""
     reason: str = ""
-    """Why the cursor could not be used."""
+    """The reason for which the cursor could not be used; empty when it could."""
     missed: int | None = None
+    """The number of events that the reader loses; None when it is not known."""
 
 
 class Starts:
-    """Past `max_replay` events a reader is not shown what it missed."""
+    """Finds start points. Past `max_replay` events a reader is not sent what it missed."""
 
     def __init__(self, log: EventLog, hub: Hub, bookmarks: Bookmarks, max_replay: int) -> None:
         self._log = log
@@ -53,122 +54,128 @@ class Starts:
         self._bookmarks = bookmarks
         self._max_replay = max_replay
 
-    async def start(self, feed: Feed, ask: SubscribeRequest) -> StartPoint:
-        if ask.cursor is not None:
-            return await self._resume(feed, ask.cursor, partial=ask.partial)
-        if ask.earliest:
+    async def start(self, feed: Feed, request: SubscribeRequest) -> StartPoint:
+        if request.cursor is not None:
+            return await self._resume(feed, request.cursor, partial=request.partial)
+        if request.earliest:
             return await self._from(feed, await self._earliest(feed))
         return StartPoint(await feed.cursor(), None)
 
     async def _resume(self, feed: Feed, cursor: str, *, partial: bool) -> StartPoint:
-        known = await self._bookmarks.positions(feed, cursor)
-        if isinstance(known, str):
-            return await self._lost(feed, known, await self._earliest(feed) if partial else None)
-        stand = standing(feed, known)
-        gone = [name for name, at in known.items() if at.epoch and name not in feed.stand.names]
-        reason, missed = await self._check(feed, stand)
-        if gone:
+        positions = await self._bookmarks.positions(feed, cursor)
+        if isinstance(positions, str):
+            return await self._start_with_loss(feed, positions, await self._earliest(feed) if partial else None)
+        position = position_in(feed, positions)
+        deleted_names = [name for name, at in positions.items() if at.epoch and name not in feed.position.names]
+        reason, missed = await self._check(feed, position)
+        if deleted_names:
             reason, missed = _worst([reason, "epoch_changed"]), None
         if reason and partial:
-            return await self._lost(feed, reason, stand, missed)
+            return await self._start_with_loss(feed, reason, position, missed)
         if reason:
             head = await feed.cursor()
-            return StartPoint(head, None, 0, reason, None if missed is None else missed + _behind(stand, feed.stand))
-        return await self._from(feed, stand, cursor, partial=partial)
+            missed = None if missed is None else missed + _behind(position, feed.position)
+            return StartPoint(head, None, 0, reason, missed)
+        return await self._from(feed, position, cursor, partial=partial)
 
-    async def _from(self, feed: Feed, stand: VectorPosition, cursor: str = "", *, partial: bool = True) -> StartPoint:
-        """Begins at `stand`, unless that is too much; `cursor`: as its reader wrote it."""
-        replay = _behind(stand, feed.stand)
-        if replay <= self._max_replay:
-            return StartPoint(cursor or await self._bookmarks.text_of(feed, stand), stand, replay)
-        if partial:
-            return await self._lost(feed, "replay_limit", stand, 0)
-        head = await feed.cursor()
-        return StartPoint(head, None, 0, "replay_limit", _behind(stand, feed.stand))
-
-    async def _lost(
-        self, feed: Feed, reason: str, stand: VectorPosition | None, missed: int | None = None
+    async def _from(
+        self, feed: Feed, position: VectorPosition, cursor: str = "", *, partial: bool = True
     ) -> StartPoint:
-        """Goes on at the head, or from `stand`, as far as that is not too much."""
-        if stand is None:
+        """Begins at `position`, unless too much follows it; `cursor` is the reader's own for that position."""
+        replay = _behind(position, feed.position)
+        if replay <= self._max_replay:
+            return StartPoint(cursor or await self._bookmarks.cursor_of(feed, position), position, replay)
+        if partial:
+            return await self._start_with_loss(feed, "replay_limit", position, 0)
+        head = await feed.cursor()
+        return StartPoint(head, None, 0, "replay_limit", _behind(position, feed.position))
+
+    async def _start_with_loss(
+        self, feed: Feed, reason: str, position: VectorPosition | None, missed: int | None = None
+    ) -> StartPoint:
+        """Begins at the head, or at `position` or as soon after it as not too much follows."""
+        if position is None:
             return StartPoint(await feed.cursor(), None, 0, reason, missed)
-        before = _behind(stand, feed.stand)
+        before = _behind(position, feed.position)
         if before > self._max_replay:
-            each = self._max_replay // len(stand.names)
-            for at, head in enumerate(feed.stand.offsets[: len(stand.names)]):
-                if head - stand.offsets[at] > each:
-                    stand.renew(at, feed.stand.epochs[at])
-                    stand.move(at, head - each)
-            missed = None if missed is None else missed + before - _behind(stand, feed.stand)
-        return StartPoint(await self._bookmarks.text_of(feed, stand), stand, _behind(stand, feed.stand), reason, missed)
+            max_each = self._max_replay // len(position.names)
+            for at, head in enumerate(feed.position.offsets[: len(position.names)]):
+                if head - position.offsets[at] > max_each:
+                    position.renew(at, feed.position.epochs[at])
+                    position.move(at, head - max_each)
+            missed = None if missed is None else missed + before - _behind(position, feed.position)
+        cursor = await self._bookmarks.cursor_of(feed, position)
+        return StartPoint(cursor, position, _behind(position, feed.position), reason, missed)
 
     async def _earliest(self, feed: Feed) -> VectorPosition:
-        stand = like(feed.stand)
-        for at, name in enumerate(stand.names):
-            head = feed.stand.offsets[at]
+        position = beginning_of(feed)
+        for at, name in enumerate(position.names):
+            head = feed.position.offsets[at]
             if head:
-                found = await self._log.read(stored(name), 0, max_events=1)
-                stand.renew(at, found.epoch)
-                stand.move(at, min(found.oldest - 1, head))
-        return stand
+                part = await self._log.read(stored(name), 0, max_events=1)
+                position.renew(at, part.epoch)
+                position.move(at, min(part.oldest - 1, head))
+        return position
 
-    async def _check(self, feed: Feed, stand: VectorPosition) -> tuple[str, int | None]:
-        """Why not all that follows `stand` can be had, and how much is lost; moves it to what is left."""
-        if feed.index_of(stand) is not None:
+    async def _check(self, feed: Feed, position: VectorPosition) -> tuple[str, int | None]:
+        """Moves `position` to what is left after it; returns the reason for a loss, if any, and how much is lost."""
+        if feed.index_of(position) is not None:
             return "", 0
         reasons, missed = list[str](), 0
-        for at, name in enumerate(stand.names):
-            offset = stand.offsets[at]
-            if stand.epochs[at] == feed.stand.epochs[at] and offset == feed.stand.offsets[at]:
+        for at, name in enumerate(position.names):
+            offset = position.offsets[at]
+            if position.epochs[at] == feed.position.epochs[at] and offset == feed.position.offsets[at]:
                 continue
-            found = await self._log.read(stored(name), offset, max_events=1)
-            if stand.epochs[at] and not is_epoch(stand.epochs[at], found.epoch):
+            part = await self._log.read(stored(name), offset, max_events=1)
+            if position.epochs[at] and not is_epoch(position.epochs[at], part.epoch):
                 reasons.append("epoch_changed")
-                stand.renew(at, found.epoch)
-                stand.move(at, found.oldest - 1)
-            elif offset > found.head:
+                position.renew(at, part.epoch)
+                position.move(at, part.oldest - 1)
+            elif offset > part.head:
                 reasons.append("unknown_cursor")
-                stand.move(at, found.head)
-            elif offset + 1 < found.oldest:
+                position.move(at, part.head)
+            elif offset + 1 < part.oldest:
                 reasons.append("evicted")
-                missed += found.oldest - 1 - offset
-                stand.renew(at, found.epoch)
-                stand.move(at, found.oldest - 1)
-            elif stand.epochs[at]:
-                stand.epochs[at] = found.epoch
-            await self._heard(feed, at, Position(found.epoch, stand.offsets[at]))
+                missed += part.oldest - 1 - offset
+                position.renew(at, part.epoch)
+                position.move(at, part.oldest - 1)
+            elif position.epochs[at]:
+                position.epochs[at] = part.epoch
+            await self._wait_for_feed(feed, at, Position(part.epoch, position.offsets[at]))
         worst = _worst(reasons)
         return worst, missed if worst == "evicted" else None
 
-    async def _heard(self, feed: Feed, at: int, position: Position) -> None:
+    async def _wait_for_feed(self, feed: Feed, at: int, log_position: Position) -> None:
         """Waits until the feed knows of what another process has written."""
-        end = asyncio.get_running_loop().time() + HEARD_S
-        while position.epoch and (feed.stand.epochs[at] != position.epoch or feed.stand.offsets[at] < position.offset):
+        end = asyncio.get_running_loop().time() + CATCH_UP_S
+        while log_position.epoch and (
+            feed.position.epochs[at] != log_position.epoch or feed.position.offsets[at] < log_position.offset
+        ):
             if feed.ended or asyncio.get_running_loop().time() > end:
-                raise LogUnavailable(f"{feed.stand.names[at]!r} is not up to date here")
-            self._hub.refresh(stored(feed.stand.names[at]))
+                raise LogUnavailable(f"{feed.position.names[at]!r} is not up to date here")
+            self._hub.refresh(stored(feed.position.names[at]))
             await asyncio.sleep(0.005)
 
 
 def start_at_once(feed: Feed, cursor: str | None) -> StartPoint | None:
-    """As `Starts.start`, when nothing has to be read for it; else None."""
+    """Returns what `Starts.start` would, when nothing has to be read for it; else None."""
     if cursor is None:
-        text = feed.stand.encode()
-        return StartPoint(text, None) if text else None
-    told = decode_vector(cursor)
-    if told is None or told.tag != feed.stand.tag or not feed.stand.is_fixed:
+        head_cursor = feed.position.encode()
+        return StartPoint(head_cursor, None) if head_cursor else None
+    decoded = decode_vector(cursor)
+    if decoded is None or decoded.tag != feed.position.tag or not feed.position.is_fixed:
         return None
-    if len(told.positions) != len(feed.stand.names):
+    if len(decoded.positions) != len(feed.position.names):
         return None
-    stand = standing(feed, dict(zip(feed.stand.names, told.positions, strict=True)))
-    if feed.index_of(stand) is None:
+    position = position_in(feed, dict(zip(feed.position.names, decoded.positions, strict=True)))
+    if feed.index_of(position) is None:
         return None
-    return StartPoint(cursor, stand, _behind(stand, feed.stand))
+    return StartPoint(cursor, position, _behind(position, feed.position))
 
 
 def _worst(reasons: Sequence[str]) -> str:
     return max(reasons, key=("", "evicted", "epoch_changed", "unknown_cursor").index, default="")
 
 
-def _behind(stand: VectorPosition, head: VectorPosition) -> int:
-    return sum(head.offsets) - sum(stand.offsets)
+def _behind(position: VectorPosition, head: VectorPosition) -> int:
+    return sum(head.offsets) - sum(position.offsets)

@@ -1,4 +1,4 @@
-"""One topic of a feed, as the hub tells of it."""
+"""Merges one topic into a feed, as the hub feeds it."""
 
 from typing import Protocol
 
@@ -6,31 +6,31 @@ from events.log.port import Block
 from events.log.ring import Tail
 
 
-class Merging(Protocol):
-    """The feed that it is a part of."""
+class TailOwner(Protocol):
+    """The feed that a tail is a part of."""
 
-    def take(self, strand: "TopicTail", block: Block) -> None: ...
-    def skip(self, strand: "TopicTail", first: int, last: int | None, reason: str) -> None:
-        """Events of this topic that will never come."""
+    def take(self, tail: "TopicTail", block: Block) -> None: ...
+    def skip(self, tail: "TopicTail", first: int, last: int | None, reason: str) -> None:
+        """Takes note of events of this topic that will never come."""
         ...
 
     def tell(self) -> None: ...
 
 
 class TopicTail(Tail):
-    """One topic of a feed. Takes no block after a hole: the hub fills it first, or it is a gap for good."""
+    """One topic of a feed. It takes no block after a hole: the hub fills that first, or it is a gap for good."""
 
-    __slots__ = ("at", "feed_of")
+    __slots__ = ("at", "owner")
 
-    def __init__(self, feed: Merging, at: int) -> None:
+    def __init__(self, feed: TailOwner, at: int) -> None:
         super().__init__()
-        self.feed_of = feed
+        self.owner = feed
         self.at = at
 
-    def accept(self, block: Block, hole: bool) -> bool:
-        if not hole:
-            self.feed_of.take(self, block)
-        return not hole
+    def accept(self, block: Block, has_hole: bool) -> bool:
+        if not has_hole:
+            self.owner.take(self, block)
+        return not has_hole
 
     def feed(self, epoch: str, block: Block) -> bool:
         self._follow(epoch)
@@ -40,14 +40,14 @@ class TopicTail(Tail):
         self._follow(epoch)
         self.epoch = self.epoch or epoch
         if self.head + 1 < oldest:
-            self.feed_of.skip(self, self.head + 1, oldest - 1, "evicted")
+            self.owner.skip(self, self.head + 1, oldest - 1, "evicted")
             self.head = oldest - 1
 
     def _follow(self, epoch: str) -> None:
-        """A topic that was deleted and made anew is followed from its new beginning."""
+        """Restarts at the new beginning of a topic that was deleted and made anew."""
         if self.epoch and epoch != self.epoch:
-            self.feed_of.skip(self, self.head + 1, None, "epoch_changed")
+            self.owner.skip(self, self.head + 1, None, "epoch_changed")
             self.epoch, self.head, self.closed = "", 0, False
 
     def flush(self) -> None:
-        self.feed_of.tell()
+        self.owner.tell()

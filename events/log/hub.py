@@ -1,4 +1,4 @@
-"""One hub per process: it receives every commit, and feeds the tails of the topics that are followed here.
+"""Feeds the topics that are followed in this process: one hub receives every commit, and feeds the tails.
 
 A reader is a cursor and a wake-up; it holds no queue. It registers before it reads the log, so no event can fall
 between replay and live: what the log did not show yet is fed to the ring, and what the ring lacks is in the log.
@@ -16,12 +16,13 @@ from gateway.errors import Gone, LogError
 WAKE_SLICE = 256
 """Maximum readers woken in one turn of the event loop; the rest follow in the next, so others keep their latency."""
 RETRY_S = 0.1
+"""Seconds between two tries to read a log that cannot be read."""
 WRITE_BYTES = 65_536
 """Maximum bytes of one write (or one frame, when that is larger)."""
 
 
 class Hub:
-    """Rings and watches by topic. Owns the log's `listener` and is its `wanted`."""
+    """Rings and watches by topic. Owns the log's `listener` and is its `interest`."""
 
     def __init__(self, log: EventLog) -> None:
         self.log = log
@@ -30,25 +31,25 @@ class Hub:
         self._news: set[str] = set()
         """Topics that another process wrote to since they were last read here."""
         self._finders: list[tuple[str, Callable[[str], None]]] = []
-        """Prefixes, and what is called with each topic written to that has one."""
-        log.listener = self._committed
-        log.wanted = self
+        """Prefixes, each with what is called for every topic of that prefix that is written to."""
+        log.listener = self._on_commits
+        log.interest = self
 
     def __contains__(self, topic: object) -> bool:
-        """Whether the topic is followed here. Engines call this from threads of their own, too."""
+        """Returns whether the topic is followed here. Engines call this from threads of their own, too."""
         return topic in self._tails or any(str(topic).startswith(prefix) for prefix, _ in self._finders)
 
     def __len__(self) -> int:
         return len(self._tails) + len(self._finders)
 
     def open_new(self, topic: str, encode: Encode) -> "TopicReader":
-        """A reader of a topic that does not exist yet, because its name is fresh and random: nothing needs replay."""
+        """Returns a reader of a topic that does not exist yet, because its name is fresh and random: no replay."""
         ring = self._ring(topic, encode)
         ring.start("", 0, closed=False)
         return TopicReader(self, topic, ring, 0)
 
     async def open(self, topic: str, encode: Encode, after: Position | None) -> "TopicReader":
-        """A reader that starts strictly after `after` (None: at the oldest event).
+        """Returns a reader that starts strictly after `after` (None: at the oldest event).
 
         Raises Gone with code `unknown_topic`, `epoch_changed`, `evicted` or `unknown_cursor`.
         """
@@ -104,9 +105,9 @@ class Hub:
         tails.append(ring)
         return ring
 
-    def _committed(self, commits: Sequence[Commit]) -> None:
+    def _on_commits(self, commits: Sequence[Commit]) -> None:
         tails = self._tails
-        touched: dict[Tail, None] = {}
+        fed_tails: dict[Tail, None] = {}
         for commit in commits:
             for prefix, on_write in self._finders:
                 if commit.topic.startswith(prefix):
@@ -119,8 +120,8 @@ class Hub:
                     tail.closed = tail.closed or commit.closed
                 else:
                     self.refresh(commit.topic)
-                touched[tail] = None
-        for tail in touched:
+                fed_tails[tail] = None
+        for tail in fed_tails:
             self._flush(tail)
 
     def _flush(self, tail: Tail) -> None:
@@ -130,7 +131,7 @@ class Hub:
             tail.flush()
 
     def wake(self, readers: Collection[Waker]) -> None:
-        """Wakes all of them, in slices."""
+        """Wakes readers, WAKE_SLICE of them in each turn of the event loop."""
         if len(readers) <= WAKE_SLICE:
             for reader in tuple(readers):  # a reader that is woken by the end leaves at once
                 _wake(reader)
@@ -138,10 +139,10 @@ class Hub:
             self._wake_slice(iter(list(readers)))
 
     def _wake_slice(self, readers: Iterator[Waker]) -> None:
-        some = list(islice(readers, WAKE_SLICE))
-        for reader in some:
+        batch = list(islice(readers, WAKE_SLICE))
+        for reader in batch:
             _wake(reader)
-        if some:
+        if batch:
             asyncio.get_running_loop().call_soon(self._wake_slice, readers)
 
     def refresh(self, topic: str) -> None:
@@ -166,16 +167,16 @@ class Hub:
 
     async def _fetch_new(self, topic: str) -> None:
         for tail in list(self._tails.get(topic, ())):
-            more = tail.head >= 0
-            tail.stale = not more
-            while more and not tail.deleted:
+            has_more = tail.head >= 0
+            tail.stale = not has_more
+            while has_more and not tail.deleted:
                 part = await self.log.read(topic, tail.head)
                 after = tail.head
                 tail.compare(part.epoch, part.oldest)  # may move the head back, to before a topic that was made anew
                 for block in part.blocks:
                     _feed(tail, part.epoch, block)
                 tail.closed = tail.closed or (part.closed and tail.head >= part.head)
-                more = bool(part.blocks) or tail.head != after
+                has_more = bool(part.blocks) or tail.head != after
             self._flush(tail)
 
 
@@ -194,7 +195,7 @@ class TopicReader(Source):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will come."""
+        """Whether no more frames will come."""
         return self.ring.deleted or self.complete
 
     @property
@@ -213,7 +214,7 @@ class TopicReader(Source):
             self.hub.leave(self.topic, self.ring)
 
     def poll(self) -> bytes | None:
-        """The frames due now, about WRITE_BYTES of them; b"" when none are; None when `catch_up` must fetch them."""
+        """Returns the frames due now, about WRITE_BYTES; b"" when none are; None when `catch_up` must fetch them."""
         if self._pending:
             pending, self._pending = self._pending, b""
             return pending
@@ -229,14 +230,14 @@ class TopicReader(Source):
         await self.replay(Position(epoch=self.ring.epoch, offset=self.cursor))
 
     async def next(self) -> bytes:
-        """Waits for frames as `poll` gives them; b"" when woken for another reason, or ended."""
+        """Waits for frames as `poll` gives them; returns b"" when woken for another reason, or ended."""
         data = await self._poll()
         if data or self.ended:
             return data
-        wake = asyncio.get_running_loop().create_future()
-        self.on_wake = lambda: wake.done() or wake.set_result(None)
+        news = asyncio.get_running_loop().create_future()
+        self.on_wake = lambda: news.done() or news.set_result(None)
         try:
-            await wake
+            await news
         finally:
             self.on_wake = _nobody
         return await self._poll()

@@ -1,4 +1,4 @@
-"""The log in memory: for tests, for demonstrations and for `memory:`.
+"""Keeps the log in memory: for tests, for demonstrations and for `memory:`.
 
 Owns nothing outside this process, so nothing survives its death, and no other process ever hears of it.
 It departs from an engine that writes in one way: an append takes effect in the call, and is announced in the next turn
@@ -13,7 +13,7 @@ from operator import attrgetter
 
 import msgspec
 
-from events.log.port import Append, Appended, Block, Commit, Listener, Retention, Slice, TopicInfo, Wanted
+from events.log.port import Append, Appended, Block, Commit, Interest, Listener, Retention, Slice, TopicInfo
 from events.log.rules import (
     Result,
     TopicState,
@@ -34,12 +34,13 @@ from events.log.rules import (
 from gateway.errors import LogError, LogUnavailable
 
 SWEEP_S = 60
+"""Seconds between two sweeps of old topics."""
 
 _first = attrgetter("first")
 
 
 class MemoryTopic(TopicState):
-    """A topic and all that is kept of it."""
+    """A topic and the blocks kept of it."""
 
     blocks: list[Block] = msgspec.field(default_factory=list[Block])
     updated_ms: int = 0
@@ -49,7 +50,7 @@ class MemoryLog:
     """An EventLog in dicts and lists. `clock` gives seconds since 1970."""
 
     listener: Listener
-    wanted: Wanted
+    interest: Interest
 
     def __init__(
         self,
@@ -59,7 +60,7 @@ class MemoryLog:
         max_pending_bytes: int = 64 << 20,
     ) -> None:
         self.listener = ignore
-        self.wanted = frozenset[str]()
+        self.interest = frozenset[str]()
         self._retention = retention
         self._clock = clock
         self._max_pending_bytes = max_pending_bytes
@@ -69,17 +70,17 @@ class MemoryLog:
         self._commits: list[Commit] = []
         self._results: list[Result] = []
         self._pending_bytes = 0
-        """Bytes that are not announced yet."""
+        """Bytes appended and not announced yet."""
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_open = False
 
     async def open(self) -> None:
         """Starts the sweep of old topics."""
         self._is_open = True
-        self._sweep_later()
+        self._schedule_sweep()
 
     async def close(self) -> None:
-        """Announces what is pending. What was appended stays readable, so that a test can look at it."""
+        """Announces what is pending. Appended events stay readable, so that a test can look at them."""
         self._is_open = False
         if self._sweeper is not None:
             self._sweeper.cancel()
@@ -106,11 +107,11 @@ class MemoryLog:
         return future
 
     def may_exist(self, topic: str) -> bool:
-        """Whether there is such a topic: here the hint is exact."""
+        """Returns whether there is such a topic: here the hint is exact."""
         return topic in self._topics
 
     async def read(self, topic: str, after: int, *, max_events: int = 1000, max_bytes: int = 262_144) -> Slice:
-        """Events strictly after offset `after`, within both limits, but at least one when there is one."""
+        """Returns the events strictly after offset `after`, within both limits, but at least one if there is one."""
         state = self._topics.get(topic)
         if state is None:
             return Slice(epoch="")
@@ -133,7 +134,7 @@ class MemoryLog:
         before_ms: int | None = None,
         limit: int = 100,
     ) -> list[TopicInfo]:
-        """Topics whose name starts with `prefix`, last changed first, then by name."""
+        """Returns topics whose name starts with `prefix`, last changed first, then by name."""
         infos = [
             TopicInfo(
                 topic=name,
@@ -160,7 +161,7 @@ class MemoryLog:
         return True
 
     async def sweep(self) -> None:
-        """Applies the retention to every topic, now; otherwise it happens at each append and every minute."""
+        """Applies the retention to every topic, now; otherwise that happens at each append and every SWEEP_S."""
         self._sweep()
 
     def _sweep(self) -> None:
@@ -173,12 +174,12 @@ class MemoryLog:
                 self._trim(topic, now_ms)
         self._announce()
 
-    def _sweep_later(self) -> None:
-        self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep_and_go_on)
+    def _schedule_sweep(self) -> None:
+        self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep_again)
 
-    def _sweep_and_go_on(self) -> None:
+    def _sweep_again(self) -> None:
         self._sweep()
-        self._sweep_later()
+        self._schedule_sweep()
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
@@ -213,18 +214,18 @@ class MemoryLog:
         if not topic.epoch:
             self._topics[name] = topic
             topic.updated_ms = now_ms
-        done = advance(append, topic)
+        result = advance(append, topic)
         if append.key is not None:
-            results[name, append.key] = done
-            self._keys[name, append.key] = done, now_ms
-        block = Block(done.first, data[:], append.name, now_ms)
-        self._commits.append(Commit(topic=name, epoch=done.epoch, block=block, closed=append.close))
+            results[name, append.key] = result
+            self._keys[name, append.key] = result, now_ms
+        block = Block(result.first, data[:], append.name, now_ms)
+        self._commits.append(Commit(topic=name, epoch=result.epoch, block=block, closed=append.close))
         if data:
             topic.blocks.append(block)
             topic.total += sum(map(len, data))
             topic.updated_ms = now_ms
             self._trim(topic, now_ms)
-        return done
+        return result
 
     def _trim(self, topic: MemoryTopic, now_ms: int) -> None:
         bounds = trim_bounds(topic, self._retention(topic.name), now_ms)

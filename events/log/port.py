@@ -1,4 +1,4 @@
-"""The port of the durable, ordered log in which every stream lives, and the words it uses.
+"""Defines the port of the durable, ordered log in which every stream lives, and the words it uses.
 
 A *topic* is a named log with one owner. Its *epoch* names one incarnation: a topic that was deleted and made anew has
 another, so an offset alone never decides where a reader stands. *Offsets* count events from 1 without gaps.
@@ -88,7 +88,7 @@ class TopicInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """News of one topic, for the process's one listener, sent after it is durable."""
+    """News of one topic, which the process's listener gets once it is durable."""
 
     topic: str
     epoch: str
@@ -111,6 +111,8 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Listener(Protocol):
+    """The function of a process that is called with every commit."""
+
     def __call__(self, commits: Sequence[Commit], /) -> None: ...
 
 
@@ -128,16 +130,16 @@ class EventLog(Protocol):
     - Offsets have no gaps. `expect`, owner, key and closed are checked in the same transaction as the write.
     - The listener is called with a commit on the event loop, after it is durable and before the append's future is
       done; in order per topic. Commits of other processes come with `block=None` within 100 ms, and only for the
-      topics in `wanted`.
+      topics in `interest`.
     - A read that starts after the listener was called with a commit sees it.
     - Overflow: at most `max_pending_bytes` wait to be written; past that `append` fails with `LogUnavailable`.
     """
 
     listener: Listener
-    wanted: "Wanted"
+    interest: "Interest"
 
     async def open(self) -> None:
-        """Makes the log ready. Raises ConfigurationError when its place cannot be used."""
+        """Makes the log ready. Raises ConfigurationError when its storage cannot be used."""
         ...
 
     async def close(self) -> None:
@@ -153,7 +155,7 @@ class EventLog(Protocol):
         ...
 
     def may_exist(self, topic: str) -> bool:
-        """A one-sided hint that saves a read: False is certain, True means that the topic may exist, so read it.
+        """Returns a one-sided hint that saves a read: False is certain, True means that the topic may exist.
 
         It holds as of this moment, for all clients of this engine. The answer comes within microseconds and without
         I/O on a network; an engine that cannot know says True, and its callers are right all the same.
@@ -161,7 +163,7 @@ class EventLog(Protocol):
         ...
 
     async def read(self, topic: str, after: int, *, max_events: int = 1000, max_bytes: int = 262_144) -> Slice:
-        """Events strictly after offset `after`, within both limits, but at least one when there is one."""
+        """Returns the events strictly after offset `after`, within both limits, but at least one if there is one."""
         ...
 
     async def topics(
@@ -173,16 +175,19 @@ class EventLog(Protocol):
         before_ms: int | None = None,
         limit: int = 100,
     ) -> list[TopicInfo]:
-        """Topics whose name starts with `prefix`, last changed first; `before_ms` pages on."""
+        """Returns topics whose name starts with `prefix`, last changed first; `before_ms` gives the next page."""
         ...
 
     async def delete(self, topic: str) -> bool:
-        """Removes a topic and its events; its name may be used again, with another epoch. False: there was none."""
+        """Removes a topic and its events; its name may be used again, with another epoch.
+
+        Returns False when there was none.
+        """
         ...
 
 
-class Wanted(Protocol):
-    """The topics whose commits by other processes are announced here (the hub's own table)."""
+class Interest(Protocol):
+    """The topics whose commits by other processes are announced here: the hub's own table."""
 
     def __contains__(self, topic: object, /) -> bool: ...
     def __len__(self) -> int: ...

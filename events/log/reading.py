@@ -1,4 +1,4 @@
-"""Reading a topic to its head, in bounded slices, so that no caller repeats the loop and none blocks the event loop."""
+"""Reads a topic to its head in bounded slices, so that no caller repeats the loop and none blocks the event loop."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,7 +7,7 @@ from events.log.port import EventLog, Slice
 
 
 async def read_to_head(log: EventLog, topic: str, after: int = 0) -> AsyncIterator[Slice]:
-    """Slices of a topic strictly after offset `after`, the last of which reaches the head that it shows.
+    """Yields slices of a topic strictly after offset `after`, the last of which reaches the head that it shows.
 
     At least one slice comes, so that the epoch and the owner of an empty topic are seen, or that there is none (an
     empty epoch). Events appended meanwhile are read too. Each slice names its epoch: one that differs from the first

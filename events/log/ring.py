@@ -1,4 +1,4 @@
-"""What one process remembers of the newest events of a topic, shared by all that follow it there.
+"""Holds the newest events of a topic in one process, for all that follow it there.
 
 `Ring` holds frames, encoded once for all readers; after a hole it starts anew, and a reader that needs what lies in
 between reads the log. `Watch` calls a function for every block, so it takes no block after a hole until the hole is
@@ -11,14 +11,17 @@ from typing import Protocol
 from events.log.port import Block
 
 RING_MAX_FRAMES = 4096
+"""Maximum frames of a ring; past it the older half goes, and readers that need that read the log."""
 RING_MAX_BYTES = 1_048_576
-"""Maximum bytes of a ring. Past this or RING_MAX_FRAMES its older half goes, and readers that need it read the log."""
+"""Maximum bytes of a ring; past it the older half goes, too."""
 
 Encode = Callable[[str, Block], list[bytes]]
 """(epoch, block) → one frame per event; an empty frame hides an event from readers."""
 
 
 class Waker(Protocol):
+    """A reader that can be woken."""
+
     def wake(self) -> None: ...
 
 
@@ -34,7 +37,7 @@ class Tail:
         self.closed = False
         self.deleted = False
         self.stale = False
-        """Whether another process wrote before `start`: what the first read has shown may already be old."""
+        """Whether another process wrote before `start`, so that the first read may already be out of date."""
 
     def start(self, epoch: str, head: int, *, closed: bool) -> None:
         """Begins where a read of the log has ended; news fed meanwhile takes precedence."""
@@ -43,7 +46,7 @@ class Tail:
             self.closed = closed
 
     def feed(self, epoch: str, block: Block) -> bool:
-        """Takes a block, without what it already has. False: events before it are missing, and it was not taken."""
+        """Takes the part of a block that is new; returns False, taking nothing, when events before it are missing."""
         if epoch != self.epoch and self.epoch:
             self.deleted = True
             return True
@@ -51,15 +54,15 @@ class Tail:
         if block.last <= self.head:
             return True
         if block.first <= self.head:
-            keep = self.head + 1 - block.first
-            block = Block(first=self.head + 1, data=block.data[keep:], name=block.name, time_ms=block.time_ms)
+            skip = self.head + 1 - block.first
+            block = Block(first=self.head + 1, data=block.data[skip:], name=block.name, time_ms=block.time_ms)
         if not self.accept(block, block.first != self.head + 1):
             return False
         self.head = block.last
         return True
 
-    def accept(self, block: Block, hole: bool) -> bool:
-        """Keeps what a subclass needs of a block; False refuses it. `hole`: events before it are missing here."""
+    def accept(self, block: Block, has_hole: bool) -> bool:
+        """Keeps what a subclass needs of a block, or returns False. `has_hole`: events before it are missing here."""
         raise NotImplementedError
 
     def compare(self, epoch: str, oldest: int) -> None:
@@ -67,7 +70,7 @@ class Tail:
         self.deleted = epoch != self.epoch and self.epoch != ""
 
     def flush(self) -> None:
-        """Ends what was fed together, because it was committed or read together."""
+        """Is called after the blocks of one commit or one read were fed."""
 
 
 class Ring(Tail):
@@ -82,8 +85,8 @@ class Ring(Tail):
         self.size = 0
         self.readers: set[Waker] = set()
 
-    def accept(self, block: Block, hole: bool) -> bool:
-        if hole or not self.frames:
+    def accept(self, block: Block, has_hole: bool) -> bool:
+        if has_hole or not self.frames:
             self.frames.clear()
             self.first, self.size = block.first, 0
         frames = self.encode(self.epoch, block)
@@ -106,7 +109,7 @@ class Ring(Tail):
         return bool(self.frames) and self.first <= offset <= self.head
 
     def take(self, after: int, max_bytes: int) -> tuple[bytes, int]:
-        """Frames strictly after offset `after`, which must be held, up to about `max_bytes`; and the new offset."""
+        """Returns frames after offset `after`, which must be held, up to about `max_bytes`; and the new offset."""
         frames = self.frames[after + 1 - self.first :]
         if len(frames) == 1 or self.size <= max_bytes:
             return b"".join(frames), self.head
@@ -125,10 +128,10 @@ class Watch(Tail):
         super().__init__()
         self.on_block = on_block
 
-    def accept(self, block: Block, hole: bool) -> bool:
-        if not hole:
+    def accept(self, block: Block, has_hole: bool) -> bool:
+        if not has_hole:
             self.on_block(block)
-        return not hole
+        return not has_hole
 
     def compare(self, epoch: str, oldest: int) -> None:
         super().compare(epoch, oldest)

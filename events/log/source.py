@@ -1,4 +1,4 @@
-"""The two ports of an event stream: the source that it reads, and the connection that a server may lend it.
+"""Defines the two ports of an event stream: the source that it reads, and the connection that a server may lend it.
 
 Lanes implement `Source`; `gateway.serving` implements the rest. Both know each other only by these protocols.
 """
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 NEVER = float("inf")
-"""A time, by the event loop's clock, that never comes."""
+"""A time that never comes, by the event loop's clock."""
 CARRIER = "trilane.carrier"
 """Name of the ASGI extension under which our uvicorn protocol offers a `ConnectionLender`."""
 
@@ -27,24 +27,24 @@ class Source(Protocol):
 
     @property
     def complete(self) -> bool:
-        """Whether it ended because all of it was read; else it is gone."""
+        """Whether it ended because all of it was read, and not because it is gone."""
         ...
 
     def poll(self) -> bytes | None:
-        """The bytes due now; b"" when none are; None when `catch_up` has to fetch them."""
+        """Returns the bytes due now; b"" when none are; None when `catch_up` has to fetch them."""
         ...
 
     async def catch_up(self) -> None:
-        """Fetches one bounded slice of what is due. Raises TrilaneError when that cannot be had."""
+        """Fetches one bounded slice of what is due. Raises TrilaneError when it cannot."""
         ...
 
     def close(self) -> None:
-        """Ends it; nothing else of it is called any more. Idempotent."""
+        """Ends the source; nothing else of it is called afterwards. Idempotent."""
         ...
 
     @property
     def written_s(self) -> float:
-        """When the source itself last wrote to the connection, by the event loop's clock."""
+        """The time at which the source itself last wrote to the connection, by the event loop's clock."""
         return 0.0
 
     def follow(self, connection: "LentConnection | None") -> None:
@@ -62,7 +62,7 @@ class LentConnection(Protocol):
     """A server's connection that carries one event stream, without a task (`gateway.serving.http`)."""
 
     transport: asyncio.WriteTransport
-    """Where bytes that `wrap` has made may be written."""
+    """The transport, to which bytes that `wrap` has made may be written."""
 
     @property
     def writable(self) -> bool:
@@ -70,16 +70,16 @@ class LentConnection(Protocol):
         ...
 
     def write(self, data: bytes) -> None:
-        """Writes one chunk of the body; the caller has looked at `writable`, and `data` is not empty."""
+        """Writes one chunk of the body; the caller has checked `writable`, and `data` is not empty."""
         ...
 
     @staticmethod
     def wrap(data: bytes) -> bytes:
-        """The bytes of one chunk, good for every connection of this kind."""
+        """Returns the bytes of one chunk, good for every connection of this kind."""
         ...
 
     def begin(self) -> None:
-        """Begins the body: the head was sent, and nothing of the request is needed any more."""
+        """Begins the body; the head was sent, and nothing of the request is needed any more."""
         ...
 
     def give_back(self) -> None:
@@ -112,7 +112,7 @@ class PumpedStream(Protocol):
 
 
 class ConnectionLender(Protocol):
-    """The offer of a server to carry event streams without a task each, under the name CARRIER."""
+    """A server's offer to carry event streams without a task each, found in a scope under CARRIER."""
 
     def carry(self, stream: "PumpedStream") -> LentConnection | None:
         """Lends its connection, which calls the stream's `pump`, `hold` and `gone` from now on; None when it cannot."""

@@ -1,11 +1,11 @@
-"""The cursor of a stream of several topics: where its reader stands in each of them. Pure.
+"""Encodes and decodes the cursor of a stream of several topics: its reader's position in each of them. Pure.
 
     e<tag>.<epoch>.<offset>[.<epoch>.<offset> ...]              in the order of the sorted topics
     s<tag>.<epoch>.<number>[.<index>.<offset> ...]              since a snapshot that is kept in the log
 
 The tag is a digest of the topics, so that a cursor is only ever used with those it was made for. The second form is for
 streams with too many topics for the first, and for patterns: it names a snapshot and what moved since. Offsets are
-written with 36 digits, and epochs are shortened where there are several. `events.log.cursor` has the cursor of a run.
+written in base 36, and epochs are shortened where there are several. `events.log.cursor` has the cursor of a run.
 """
 
 import re
@@ -19,14 +19,15 @@ from events.log.cursor import MAX_CURSOR_BYTES, NO_EPOCH, NOWHERE
 from events.log.port import Position
 
 SHORT_EPOCH = 4
-"""Letters of an epoch that are written where a cursor has several."""
+"""Letters of an epoch in a cursor that has several."""
 MAX_OFFSET_DIGITS = 10
+"""Maximum base-36 digits of an offset."""
 _FORM = re.compile(r"([es])([0-9a-f]{8})((?:\.[A-Za-z0-9]{1,16}\.(?:0|[1-9a-z][0-9a-z]{0,9}))+)", re.ASCII)
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 class VectorSnapshot(msgspec.Struct, frozen=True):
-    """Where a reader stood in each of its topics: an event of the log, whose offset is the snapshot's number."""
+    """A reader's position in each of its topics, kept as an event of the log, whose offset is the snapshot's number."""
 
     topics: tuple[str, ...]
     """The topics and patterns of the subscription."""
@@ -36,7 +37,7 @@ class VectorSnapshot(msgspec.Struct, frozen=True):
 
 
 class DecodedVector(NamedTuple):
-    """A cursor, taken apart and not yet believed."""
+    """The parts of a cursor, not yet believed."""
 
     tag: str
     positions: list[Position]
@@ -47,17 +48,17 @@ class DecodedVector(NamedTuple):
 
 
 def tag_of(topics: Sequence[str]) -> str:
-    """The part that all cursors of one subscription share; its topics must be sorted."""
+    """Returns the part that all cursors of one subscription share; its topics must be sorted."""
     return sha256("\n".join(topics).encode()).hexdigest()[:8]
 
 
 def topic_cursor(topic: str, position: Position) -> str:
-    """The cursor of a stream that follows this topic alone."""
+    """Returns the cursor of a stream that follows this topic alone."""
     return f"e{tag_of((topic,))}.{position.epoch or NO_EPOCH}.{base36(position.offset)}"
 
 
 def decode_vector(text: str) -> DecodedVector | None:
-    """The parts of a cursor; None when it is not one of this kind."""
+    """Returns the parts of a cursor; None when it is not one of this kind."""
     match = _FORM.fullmatch(text) if len(text) <= MAX_CURSOR_BYTES else None
     if match is None:
         return None
@@ -65,8 +66,8 @@ def decode_vector(text: str) -> DecodedVector | None:
     pairs = list(zip(words[::2], words[1::2], strict=True))
     if match[1] == "e":
         positions = [_position(epoch, offset) for epoch, offset in pairs]
-        is_sane = all(position.epoch or not position.offset for position in positions)
-        return DecodedVector(match[2], positions, NOWHERE, {}) if is_sane else None
+        is_consistent = all(position.epoch or not position.offset for position in positions)
+        return DecodedVector(match[2], positions, NOWHERE, {}) if is_consistent else None
     if not all(_is_index(index) for index, _ in pairs[1:]):
         return None
     changes = {int(index, 36): int(offset, 36) for index, offset in pairs[1:]}
@@ -81,13 +82,13 @@ def _is_index(word: str) -> bool:
     return len(word) <= 3 and word == word.lower()
 
 
-def is_epoch(decoded: str, epoch: str) -> bool:
-    """Whether the epoch in a cursor, perhaps shortened there, is this one."""
-    return decoded == epoch or (len(decoded) == SHORT_EPOCH and epoch.startswith(decoded))
+def is_epoch(cursor_epoch: str, epoch: str) -> bool:
+    """Returns whether the epoch in a cursor, perhaps shortened there, is this one."""
+    return cursor_epoch == epoch or (len(cursor_epoch) == SHORT_EPOCH and epoch.startswith(cursor_epoch))
 
 
 class VectorPosition:
-    """Where a reader stands in each topic that it follows, and the cursor that says so."""
+    """A reader's position in each topic that it follows, and the cursor that says so."""
 
     __slots__ = ("changes", "epochs", "is_fixed", "names", "offsets", "snapshot", "tag")
 
@@ -104,18 +105,18 @@ class VectorPosition:
         """Indices of the topics that moved since the snapshot, in the order of their first move."""
 
     def copy(self) -> "VectorPosition":
-        """The same position, which moves by itself."""
+        """Returns an equal position, which moves by itself."""
         copy = VectorPosition(self.tag, self.names, (), is_fixed=self.is_fixed)
         copy.epochs, copy.offsets = self.epochs[:], self.offsets[:]
         copy.snapshot, copy.changes = self.snapshot, dict(self.changes)
         return copy
 
     def is_at(self, other: "VectorPosition") -> bool:
-        """Whether both stand at the same events, whatever snapshots they name."""
+        """Returns whether both stand at the same events, whatever snapshots they name."""
         return self.offsets == other.offsets and self.epochs == other.epochs
 
     def encode(self) -> str | None:
-        """The cursor; None when a snapshot must be kept first."""
+        """Returns the cursor; None when a snapshot must be kept first."""
         if not self.snapshot.offset:
             if not self.is_fixed:
                 return None
@@ -127,7 +128,7 @@ class VectorPosition:
         return text if len(text) <= MAX_CURSOR_BYTES else None
 
     def around(self, index: int) -> tuple[str, str] | None:
-        """The parts of a cursor before and after the offset of one topic; None when a snapshot must be kept first.
+        """Returns the cursor before and after the offset of one topic; None when a snapshot must be kept first.
 
         The events of one block differ in nothing else, so their cursors are encoded once for all of them.
         """
@@ -137,11 +138,11 @@ class VectorPosition:
             pairs = [(self._epoch(at), base36(offset)) for at, offset in enumerate(self.offsets)]
             before = "".join([f".{epoch}.{offset}" for epoch, offset in pairs[:index]])
             after = "".join([f".{epoch}.{offset}" for epoch, offset in pairs[index + 1 :]])
-            left, right = f"e{self.tag}{before}.{pairs[index][0]}.", after
+            prefix, suffix = f"e{self.tag}{before}.{pairs[index][0]}.", after
         else:
             others = "".join([f".{base36(at)}.{base36(self.offsets[at])}" for at in self.changes if at != index])
-            left, right = f"{self._snapshot_prefix()}{others}.{base36(index)}.", ""
-        return (left, right) if len(left) + len(right) + MAX_OFFSET_DIGITS <= MAX_CURSOR_BYTES else None
+            prefix, suffix = f"{self._snapshot_prefix()}{others}.{base36(index)}.", ""
+        return (prefix, suffix) if len(prefix) + len(suffix) + MAX_OFFSET_DIGITS <= MAX_CURSOR_BYTES else None
 
     def _snapshot_prefix(self) -> str:
         return f"s{self.tag}.{self.snapshot.epoch[:SHORT_EPOCH]}.{base36(self.snapshot.offset)}"
@@ -151,13 +152,13 @@ class VectorPosition:
         return epoch if len(self.epochs) == 1 else epoch[:SHORT_EPOCH]
 
     def move(self, index: int, offset: int) -> None:
-        """Stands after the event at `offset` of a topic."""
+        """Moves to after the event at `offset` of a topic."""
         self.offsets[index] = offset
         if self.snapshot.offset:
             self.changes[index] = None
 
     def renew(self, index: int, epoch: str) -> None:
-        """Stands before the first event of a topic that begins, or begins anew.
+        """Moves to before the first event of a topic that begins, or begins anew.
 
         A cursor cannot add an epoch to a snapshot, so another snapshot must be kept.
         """
@@ -166,14 +167,14 @@ class VectorPosition:
         self.snapshot = NOWHERE
 
     def add(self, name: str) -> None:
-        """Stands before the first event of one more topic; another snapshot must be kept for it."""
+        """Adds a topic, before its first event; another snapshot must be kept for it."""
         self.names.append(name)
         self.epochs.append("")
         self.offsets.append(0)
         self.snapshot = NOWHERE
 
     def to_snapshot(self, topics: tuple[str, ...]) -> VectorSnapshot:
-        """What is kept in the log for a subscription to `topics` that stands here."""
+        """Returns what the log keeps for a subscription to `topics` at this position."""
         return VectorSnapshot(topics, self.names[:], self.epochs[:], self.offsets[:])
 
     def base_on(self, snapshot: Position) -> None:
@@ -183,7 +184,7 @@ class VectorPosition:
 
 
 def base36(number: int) -> str:
-    """A number that is not negative, in digits and small letters."""
+    """Returns a number that is not negative in digits and small letters."""
     if number < 36:
         return _DIGITS[number]
     digits = ""

@@ -16,7 +16,7 @@ from events.log.cursor import NOWHERE, decode_cursor, encode_cursor
 from events.log.hub import Hub, TopicReader
 from events.log.port import Append, Block, EventLog, Position
 from events.log.ring import Encode
-from gateway.access.auth import Principal
+from gateway.access.grants import Principal
 from gateway.chat.ending import Aborted
 from gateway.chat.history import History, read_history, reconcile, request_key
 from gateway.chat.listing import ChatPage, list_chats

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from gateway.access.auth import Principal
+from gateway.access.grants import Principal
 from gateway.chat.chats import AttachedReader, Chats
 from gateway.chat.dialects import ui_message
 from gateway.chat.dialects.openai import CompletionFrames, CompletionRequest, completion

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from gateway.access.auth import Principal
+from gateway.access.grants import Principal
 from gateway.chat.records.chat_record import Trigger
 from gateway.chat.records.messages import UIMessage
 from gateway.chat.topics import check_id

@@ -1,4 +1,5 @@
-"""`python -m loadtests.bench [PART] [--quick] ...`: a part alone, or chat, events and audio one after the other.
+"""`python -m loadtests.bench [PART] [--quick] ...` measures a part alone, or chat, events and audio one after the
+other.
 
 Each module says what it measures; `harness/rounds.py` what all of them may be told.
 """
@@ -17,11 +18,11 @@ OTHERS = {
     "regress": "regress.check",
     "peers": "harness.peers",
 }
-"""Measured or made only when named."""
+"""Parts that are measured or made only when named."""
 
 
 def part(name: str) -> Part | LeftOut:
-    """A part, unless a package that it needs is not installed."""
+    """Returns a part, unless a package that it needs is not installed."""
     try:
         return import_module(f"loadtests.bench.{PARTS[name]}").PART
     except ModuleNotFoundError as err:
@@ -31,7 +32,7 @@ def part(name: str) -> Part | LeftOut:
 
 
 def main(argv: list[str]) -> int:
-    """Run what is named first, or all parts."""
+    """Runs what is named first, or all parts."""
     name, rest = (argv[0], argv[1:]) if argv and not argv[0].startswith("-") else ("", argv)
     if not name:
         return rounds.main([part(each) for each in PARTS], rest)

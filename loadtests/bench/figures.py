@@ -58,7 +58,7 @@ SOURCES = {
 
 
 def main(argv: list[str]) -> int:
-    """Write the pages and plots, or with `--check` say what is not as the results have it."""
+    """Writes the pages and plots, or with `--check` says what is not as the results have it."""
     parser = argparse.ArgumentParser(
         prog="python -m loadtests.bench figures", description="The figures of README.md and GROWTH.md."
     )

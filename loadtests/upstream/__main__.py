@@ -14,7 +14,7 @@ async def _serve(host: str, port: int, default: str | None) -> None:
 
 
 def main() -> None:
-    """Serve until interrupted."""
+    """Serves until interrupted."""
     parser = argparse.ArgumentParser(prog="loadtests.upstream", description="A fake OpenAI-compatible upstream.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=9000)

@@ -1,4 +1,4 @@
-"""Writing one answer, down to the single byte: status line, HTTP chunks, SSE frames, and the ways to break them.
+"""An Answer is written down to the single byte: status line, HTTP chunks, SSE frames, and the ways to break them.
 
 Owns the cadence of tokens and the record of what was sent. It has no idea of behaviours: those call it.
 """
@@ -47,20 +47,20 @@ class RequestRecord:
 
 
 class Wire(Protocol):
-    """The connection under an answer."""
+    """A wire is the connection under an answer."""
 
     async def send(self, data: bytes) -> None:
-        """Hand bytes to the socket; returns when there is room for more."""
+        """Hands bytes to the socket; returns when there is room for more."""
         ...
 
     def shut(self, linger: bytes | None) -> None:
-        """Close: after what is unsent, or at once with `linger` as SO_LINGER (zero seconds make it a reset)."""
+        """Closes: after what is unsent, or at once with `linger` as SO_LINGER (zero seconds make it a reset)."""
         ...
 
 
 @dataclass
 class Answer:
-    """One answer in the making. Behaviours set the style first (`newline`, `between`, `cut`), then write."""
+    """An answer is in the making. Behaviours set the style first (`newline`, `between`, `cut`), then write."""
 
     ask: Ask
     record: RequestRecord
@@ -77,27 +77,27 @@ class Answer:
         self.pace(tokens=self.tokens, interval_s=self.interval_s)
 
     def pace(self, tokens: int | None = None, interval_s: float | None = None) -> None:
-        """Set a behaviour's own default; what the user message says goes before it."""
+        """Sets a behaviour's own default; what the user message says goes before it."""
         if tokens is not None:
             self.tokens = tokens if self.ask.tokens is None else self.ask.tokens
         if interval_s is not None:
             self.interval_s = interval_s if self.ask.interval_s is None else self.ask.interval_s
 
     async def head(self, status: int = 200, kind: str = SSE, length: int | None = None, **extra: str) -> None:
-        """Status line and headers; without a length the body is chunked. Underscores in names become dashes."""
+        """Writes status line and headers; without a length the body is chunked. Underscores in names become dashes."""
         framing = "transfer-encoding: chunked" if length is None else f"content-length: {length}"
         lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Error')}", f"content-type: {kind}", framing]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in extra.items()]
         await self.raw(("\r\n".join(lines) + "\r\n\r\n").encode())
 
     async def whole(self, status: int, kind: str, text: str, **extra: str) -> None:
-        """An unstreamed answer with its length."""
+        """Writes an unstreamed answer with its length."""
         body = text.encode()
         await self.head(status, kind, len(body), **extra)
         await self.raw(body)
 
     async def frame(self, payload: Payload | str, event: str | None = None) -> None:
-        """One SSE event; several lines of text become several `data:` lines."""
+        """Writes one SSE event; several lines of text become several `data:` lines."""
         text = payload if isinstance(payload, str) else encode(payload)
         lines = [f"event: {event}"] if event else []
         lines += [f"data: {line}" for line in text.split("\n")]
@@ -106,7 +106,7 @@ class Answer:
             await self.chunk(self.between)
 
     async def text(self, text: str) -> None:
-        """Body text as one HTTP chunk, or in the pieces that `cut` makes of it."""
+        """Writes body text as one HTTP chunk, or in the pieces that `cut` makes of it."""
         data = text.encode()
         if self.cut is None:
             await self.chunk(data)
@@ -116,33 +116,33 @@ class Answer:
             await asyncio.sleep(self.cut_pause_s)
 
     async def chunk(self, data: bytes) -> None:
-        """One HTTP chunk in one write, as a real server flushes a token."""
+        """Writes one HTTP chunk in one write, as a real server flushes a token."""
         await self.raw(b"%x\r\n%b\r\n" % (len(data), data))
 
     async def raw(self, data: bytes) -> None:
-        """Bytes as they are."""
+        """Writes bytes as they are."""
         self.record.bytes_sent += len(data)
         await self.wire.send(data)
 
     async def end(self) -> None:
-        """The regular end of a chunked body."""
+        """Writes the regular end of a chunked body."""
         await self.raw(b"0\r\n\r\n")
 
     async def tick(self) -> None:
-        """Wait until the next token is due; lateness of one token does not shift those after it."""
+        """Waits until the next token is due; lateness of one token does not shift those after it."""
         now = asyncio.get_running_loop().time()
         self._due = now if self._due is None else self._due + self.interval_s
         await asyncio.sleep(max(0.0, self._due - now))
 
     def reset(self) -> None:
-        """Destroy the socket so that the peer sees ECONNRESET."""
+        """Destroys the socket so that the peer sees ECONNRESET."""
         self.wire.shut(struct.pack("ii", 1, 0))
 
     def hang_up(self) -> None:
-        """Close the socket so that the peer sees an end of file in the middle of the body."""
+        """Closes the socket so that the peer sees an end of file in the middle of the body."""
         self.wire.shut(None)
 
 
 def set_linger(sock: socket.socket, linger: bytes) -> None:
-    """With zero seconds of linger, closing sends RST instead of FIN."""
+    """Sets the linger time of a socket; with zero seconds, closing sends RST instead of FIN."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)

@@ -1,4 +1,4 @@
-"""What a chat-completion request asks of the fake: how many words, how fast, which behaviour.
+"""A chat-completion request asks the fake for so many words, so fast, with one behaviour.
 
 Owns the little language that tests speak through the user message (`T= I= B=`) and the model name; it
 refuses nothing, because a fake that is strict about requests hides what the gateway really sent.
@@ -29,7 +29,7 @@ class Ask:
 
 
 def read_ask(body: dict[str, Any]) -> Ask:
-    """Read a request body; the behaviour is `B=` of the last user message, else the model's name without modifiers."""
+    """Reads a request body; the behaviour is `B=` of the last user message, else the model's name without modifiers."""
     model = str(body.get("model", ""))
     messages = [m for m in body.get("messages") or [] if isinstance(m, dict)]
     text = next((_text_of(m) for m in reversed(messages) if m.get("role") == "user"), "")

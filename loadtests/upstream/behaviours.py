@@ -1,4 +1,4 @@
-"""What the fake does, by name: one table at the end of this file, and a short function for each row that needs one.
+"""The fake behaves by name: one table at the end of this file, and a short function for each row that needs one.
 
 A behaviour is an `async def (answer)`. It writes a stream; the answer to a request without `stream` is in
 `unary.py`, except for rows marked `any`, which do the same for both.
@@ -24,7 +24,7 @@ OPENROUTER_ERROR = {"error": {"code": 502, "message": "Provider disconnected"}}
 
 
 def with_end(reason: str = "stop", usage: bool = True, done_count: int = 1) -> Behaviour:
-    """All tokens, then this end."""
+    """Returns a behaviour that streams all tokens, then this end."""
 
     async def behave(answer: Answer) -> None:
         await start(answer)
@@ -35,7 +35,7 @@ def with_end(reason: str = "stop", usage: bool = True, done_count: int = 1) -> B
 
 
 def refusal(status: int, message: str, kind: str, code: str, **headers: str) -> Behaviour:
-    """An error before the first byte of any stream."""
+    """Returns a behaviour that answers with an error before the first byte of any stream."""
 
     async def behave(answer: Answer) -> None:
         await answer.whole(status, JSON, shapes.encode(shapes.error(message, kind, code)), **headers)
@@ -46,7 +46,7 @@ def refusal(status: int, message: str, kind: str, code: str, **headers: str) -> 
 def in_style(
     cut: Callable[[bytes], Iterator[bytes]] | None = None, newline: str = "\n", between: bytes = b""
 ) -> Behaviour:
-    """The stream of `ok` in unusual bytes."""
+    """Returns a behaviour that streams as `ok` does, in unusual bytes."""
 
     async def behave(answer: Answer) -> None:
         answer.cut, answer.newline, answer.between = cut, newline, between
@@ -56,7 +56,7 @@ def in_style(
 
 
 def at_pace(tokens: int | None, interval_s: float) -> Behaviour:
-    """`ok` at another default speed."""
+    """Returns a behaviour like `ok` at another default speed."""
 
     async def behave(answer: Answer) -> None:
         answer.pace(tokens, interval_s)
@@ -66,7 +66,7 @@ def at_pace(tokens: int | None, interval_s: float) -> Behaviour:
 
 
 def with_error(payload: shapes.Payload, event: str | None = None, has_done: bool = False) -> Behaviour:
-    """Half the tokens, then an error frame in this shape, then the end of the body."""
+    """Returns a behaviour that streams half the tokens, then an error frame in this shape, then the end of the body."""
 
     async def behave(answer: Answer) -> None:
         await half(answer)
@@ -79,7 +79,7 @@ def with_error(payload: shapes.Payload, event: str | None = None, has_done: bool
 
 
 def half_then(how: Callable[[Answer], Awaitable[None]]) -> Behaviour:
-    """Half the tokens, then `how`."""
+    """Returns a behaviour that streams half the tokens, then does `how`."""
 
     async def behave(answer: Answer) -> None:
         await half(answer)
@@ -174,7 +174,7 @@ async def multiline_data(answer: Answer) -> None:
 
 
 def tools(calls: int) -> Behaviour:
-    """Tool calls whose arguments come in pieces; once the request ends in a tool's result, `ok`."""
+    """Returns a behaviour that streams tool calls in pieces; once the request ends in a tool's result, `ok`."""
 
     async def behave(answer: Answer) -> None:
         if answer.ask.after_tool:
@@ -188,7 +188,7 @@ def tools(calls: int) -> Behaviour:
 
 
 def tool_calls(count: int) -> list[shapes.Payload]:
-    """The calls that `tools` makes, whole."""
+    """Returns the calls that `tools` makes, whole."""
     return [shapes.tool_call(i, "get_weather", f'{{"city":"Zürich","day":{i}}}') for i in range(count)]
 
 

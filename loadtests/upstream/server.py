@@ -1,4 +1,4 @@
-"""The fake upstream as a server: connections, requests, and the record of both.
+"""The fake upstream is a server: it keeps connections and requests, and a record of both.
 
 Owns HTTP/1.1 parsing of requests (with a length; a chunked request gets 411) and knows, at any moment, which
 requests are still open: a gateway that leaves one open after its reader is gone is caught by that list.
@@ -37,21 +37,21 @@ class FakeUpstream:
 
     @property
     def url(self) -> str:
-        """The base URL for an OpenAI client, `/v1` included."""
+        """Returns the base URL for an OpenAI client, `/v1` included."""
         return f"http://{self.host}:{self.port}/v1"
 
     @property
     def open_requests(self) -> list[RequestRecord]:
-        """Requests whose answer has not ended and whose client is still there."""
+        """Returns requests whose answer has not ended and whose client is still there."""
         return [record for record in self.requests if record.open]
 
     @property
     def models(self) -> list[str]:
-        """Every name that chooses a behaviour."""
+        """Returns every name that chooses a behaviour."""
         return [*TABLE, *self._scripts]
 
     def script(self, name: str, behaviour: Script | Sequence[Script]) -> None:
-        """Make model `name` do this: a name from the table, a coroutine function, or one after the other per request.
+        """Makes model `name` do this: a name from the table, a coroutine function, or one after the other per request.
 
         The last of a sequence stays: `up.script("flaky", ["e503", "e503", "ok"])`.
         """
@@ -59,12 +59,12 @@ class FakeUpstream:
         self._scripts[name] = steps
 
     async def received(self, count: int = 1, timeout_s: float = 5) -> list[RequestRecord]:
-        """Wait until that many chat requests have arrived."""
+        """Waits until that many chat requests have arrived."""
         await self._until(lambda: len(self.requests) >= count, timeout_s)
         return self.requests
 
     async def quiet(self, timeout_s: float = 5) -> None:
-        """Wait until no request is open; TimeoutError says which ones are."""
+        """Waits until no request is open; TimeoutError says which ones are."""
         await self._until(lambda: not self.open_requests, timeout_s)
 
     async def _until(self, condition: Callable[[], bool], timeout_s: float) -> None:
@@ -95,14 +95,14 @@ class FakeUpstream:
             raise failures[0]
 
     async def serve_forever(self) -> None:
-        """For use as a process of its own."""
+        """Serves in a process of its own."""
         assert self._server is not None
         await self._server.serve_forever()
 
     # ------------------------------------------------------------------ what a connection asks of its server
 
     def choose(self, ask: Ask) -> Behaviour | None:
-        """The behaviour for this request, or None where nothing has that name."""
+        """Returns the behaviour for this request, or None where nothing has that name."""
         steps = self._scripts.get(ask.model) or self._scripts.get(ask.behaviour)
         step: Script = ask.behaviour
         if steps:
@@ -117,7 +117,7 @@ class FakeUpstream:
         return lambda answer: answer_unary(answer, name)
 
     def overview(self) -> str:
-        """What happened so far, as JSON, for a test in another process."""
+        """Returns what happened so far, as JSON, for a test in another process."""
         fields = ("path", "opened_at", "tokens_sent", "completed", "left_at", "closed_at")
         return json.dumps(
             [{**{f: getattr(s, f) for f in fields}, "model": (s.body or {}).get("model")} for s in self.requests]
@@ -173,7 +173,7 @@ class _Connection(asyncio.Protocol):
             self.transport.close()
 
     def _next(self) -> None:
-        """Start on the next request once it is here and the one before is answered."""
+        """Starts on the next request once it is here and the one before is answered."""
         head, separator, rest = self._buffer.partition(b"\r\n\r\n")
         if self.task or not separator:
             return

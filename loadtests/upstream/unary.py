@@ -1,4 +1,4 @@
-"""Answers to requests without `stream`: the same names, as one JSON body."""
+"""Requests without `stream` are answered here: the same names, as one JSON body."""
 
 import asyncio
 
@@ -17,7 +17,7 @@ FINISH = {"finish-length": "length", "finish-filter": "content_filter"}
 
 
 async def answer_unary(answer: Answer, name: str) -> None:
-    """Send the body that behaviour `name` stands for; names that only change the stream give a whole answer."""
+    """Sends the body that behaviour `name` stands for; names that only change the stream give a whole answer."""
     if name in ERRORS:
         return await answer.whole(200, JSON, shapes.encode(ERRORS[name]))
     body = shapes.encode(await _completion(answer, name))

@@ -1,1 +1,1 @@
-"""What the locustfiles are made of: readers of the lanes, what they check, and the users that read."""
+"""Locustfiles are made of these: readers of the lanes, what they check, and the users that read."""

@@ -1,4 +1,4 @@
-"""What all users of the load tests share: as whom they ask, and what a refusal says about the deployment."""
+"""All users of the load tests share the identity under which they ask, and how they read a refusal."""
 
 from argparse import Namespace
 from itertools import count
@@ -12,25 +12,25 @@ from loadtests.users.origin import Origin, Reply
 from loadtests.users.verdict import fault
 
 PATIENCE_S = 5.0
-"""How long a refused user waits at most, whatever Retry-After says: it is here to try."""
+"""Seconds that a refused user waits at most, whatever Retry-After says: it is here to try."""
 _turn = count()
 
 
 def options(environment: Environment) -> Namespace:
-    """The options of `loadtests.users.verdict.add_arguments`."""
+    """Returns the options of `loadtests.users.verdict.add_arguments`."""
     assert environment.parsed_options is not None
     return environment.parsed_options
 
 
 def token_of(environment: Environment) -> str:
-    """The next of the tokens, empty where there are none: users of one process take them in turn."""
+    """Returns the next of the tokens, empty where there are none: users of one process take them in turn."""
     arguments = options(environment)
     tokens = Path(arguments.tokens_file).read_text().split() if arguments.tokens_file else []
     return tokens[next(_turn) % len(tokens)] if tokens else arguments.token
 
 
 def origin_of(environment: Environment) -> Origin:
-    """The gateway, as one user asks it."""
+    """Returns the gateway as one user asks it."""
     return Origin(environment.host or "", token_of(environment), options(environment).insecure)
 
 
@@ -42,7 +42,7 @@ def blame(environment: Environment, doing: str, reply: Reply) -> None:
 
 
 def _reason_in(reply: Reply) -> str:
-    """The heart of a problem document, or the beginning of whatever else came."""
+    """Returns the heart of a problem document, or the beginning of whatever else came."""
     try:
         problem = reply.json()
         return f"{problem['code']}: {problem['detail']}"

@@ -1,4 +1,4 @@
-"""What a client holds of one answer, over all its connections, and what is wrong with it.
+"""A StreamedAnswer is what a client holds of one answer, over all its connections, and what is wrong with it.
 
 Two witnesses check the same stream. Ids count the events of a run without holes, so they work with any model. Marks
 (`~s7~t123~`, of `loadtests.upstream` with a model named `...+marks`) count the tokens where they are made, so they also
@@ -17,13 +17,13 @@ from loadtests.users.sse import Event
 DONE = "[DONE]"
 TERMINAL = ("finish", "error", "abort")
 MAX_EVENTS = 50_000
-"""An answer with more is given up: it would fill the memory of the client."""
+"""Events after which an answer is given up: it would fill the memory of the client."""
 _MARK = re.compile(r"~s(\d+)~t(\d+)~")
 _CURSOR = re.compile(r"(.+)\.(\d+)")
 
 
 class Token(NamedTuple):
-    """When a piece of text arrived, and when its model made it (on the model's own clock) where that is known."""
+    """Says when a piece of text arrived, and when its model made it (on the model's own clock) where that is known."""
 
     arrived_s: float
     made_s: float | None
@@ -31,7 +31,7 @@ class Token(NamedTuple):
 
 @dataclass
 class StreamedAnswer:
-    """Events go in through `take`, in the order in which they came; findings come out.
+    """Takes events in the order in which they came, and returns findings.
 
     `asked`: how many tokens the model was asked for; counts only when they carry marks.
     """
@@ -44,25 +44,25 @@ class StreamedAnswer:
     """When the terminal event came."""
     is_done: bool = False
     leaving: bool = False
-    """The gateway has said that it drains: an end without an end is no fault then."""
+    """Whether the gateway has said that it drains: an end without an end is no fault then."""
     _offset: int = 0
     _run: str = ""
     _marks: int = 0
     _has_returned: bool = False
     _has_replayed: bool = False
-    """This connection brings what was here before; said once."""
+    """Whether this connection brings what was here before; reported once."""
 
     @property
     def cursor(self) -> str:
-        """What to come back with; empty when nothing has come."""
+        """Returns the cursor to come back with; empty when nothing has come."""
         return self.events[-1][0] if self.events else ""
 
     def come_back(self) -> None:
-        """The next event is the first of a new connection."""
+        """Notes that the next event is the first of a new connection."""
         self._has_returned, self._has_replayed, self.leaving = True, False, False
 
     def take(self, event: Event, now_s: float) -> list[Finding]:
-        """One event, and what is wrong with it. ValueError when its data is no JSON object."""
+        """Takes one event, and returns what is wrong with it. Raises ValueError when its data is no JSON object."""
         if self.is_done:
             return [Finding(Fault.DOUBLED, f"{event.data[:80]!r} after {DONE}")]
         if event.data == DONE:
@@ -83,7 +83,7 @@ class StreamedAnswer:
         return findings
 
     def _place(self, event: Event) -> tuple[list[Finding], bool]:
-        """Whether its id is the next one; False: it was here before, or has no place."""
+        """Returns whether its id is the next one; False when it was here before, or has no place."""
         match = _CURSOR.fullmatch(event.id)
         if match is None:
             return [
@@ -136,7 +136,7 @@ class StreamedAnswer:
 
 
 def compare(first: list[tuple[str, str]], second: list[tuple[str, str]]) -> list[Finding]:
-    """What differs between two whole readings of one answer, each a list of (id, data)."""
+    """Returns what differs between two whole readings of one answer, each a list of (id, data)."""
     for at, (one, other) in enumerate(zip(first, second, strict=False)):
         if one != other:
             return [Finding(Fault.DIFFERENT, f"event {at + 1} was {one} to one reader and {other} to another")]

@@ -1,4 +1,4 @@
-"""People who speak: each says a recording over `WS /api/audio` again and again, a session each time.
+"""People speak: each says a recording over `WS /api/audio` again and again, a session each time.
 
 A share of the sessions (`--cut`) loses its connection once, somewhere in the middle, and comes back after a moment.
 """

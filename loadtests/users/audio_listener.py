@@ -1,4 +1,4 @@
-"""The ears of one connection of an audio session, and what the mouth must know of what they heard."""
+"""An AudioListener is the ears of one connection, and tells the mouth what it must know."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from loadtests.users.speech import BYTES_PER_SAMPLE
 
 
 class AudioListener:
-    """A greenlet that passes each message to `hear` until the connection is closed."""
+    """Runs a greenlet that passes each message to `hear` until the connection is closed."""
 
     def __init__(self, socket: AudioSocket, hear: Callable[[Message], None]) -> None:
         self.first_byte = 0

@@ -1,4 +1,4 @@
-"""What one audio session was told, over all its connections: whether it may be so, and how late it was. Pure.
+"""An AudioSession judges all that one session was told, over all its connections, and how late it was. Pure.
 
 Times are seconds since the first sample was spoken. Where speech began and ended and where each word ends is the
 server's own word (`words` in `start`): a client has no better, and right to about a tenth of a second it is. What a
@@ -30,7 +30,7 @@ class AudioSession:
     """Hears every message in order; `findings` and `measures` are for whoever takes them out."""
 
     name: str = ""
-    """The server's, from its first `ready`."""
+    """The server's name of the session, from its first `ready`."""
     cursor: str = ""
     acked_samples: int = 0
     """Samples that need not be sent again."""
@@ -38,7 +38,7 @@ class AudioSession:
     measures: list[AudioMeasure] = field(default_factory=list[AudioMeasure])
     is_done: bool = False
     is_refused: bool = False
-    """It said that it will not go on, and why."""
+    """Whether it said that it will not go on, and why."""
     _seq: int = 0
     _is_new_connection: bool = True
     _segments: dict[int, SpokenSegment] = field(default_factory=dict[int, SpokenSegment])
@@ -46,14 +46,14 @@ class AudioSession:
     _began: list[float] = field(default_factory=list[float])
     _speech_ends: list[float] = field(default_factory=list[float])
     _cut_segments: set[int] = field(default_factory=set[int])
-    """Segments that a cut fell into."""
+    """Segments that a cut fell into, and that are not timed."""
 
     @property
     def text(self) -> str:
         return " ".join(final["text"] for final in self._finals)
 
     def lose_connection(self) -> None:
-        """The connection is gone. A segment that is open may be heard anew, by another process, and read otherwise."""
+        """Notes a lost connection: an open segment may be heard anew, by another process, and read otherwise."""
         self._is_new_connection = True
         self._began.clear()
         self._speech_ends.clear()
@@ -64,7 +64,7 @@ class AudioSession:
         self._cut_segments.add(len(self._finals))
 
     def hear(self, message: Message, at_s: float) -> None:
-        """One message, at that time."""
+        """Takes one message, at that time."""
         self._count(message)
         match message["type"]:
             case "ready":
@@ -103,7 +103,7 @@ class AudioSession:
         self.findings.append(Finding(fault, f"audio session {self.name or '(new)'}: {detail}"))
 
     def _count(self, message: Message) -> None:
-        """Numbers go up by one; a new connection may begin with any that is known, as it says finals again."""
+        """Checks that numbers go up by one; a new connection may begin with any that is known, as it repeats finals."""
         seq, due = message["seq"], self._seq + 1
         if seq > due:
             self._find(Fault.LOST, f"message {seq} came where {due} was due")

@@ -1,4 +1,4 @@
-"""A connection of `WS /api/audio` on websocket-client, which waits as gevent wants: one greenlet reads, one writes."""
+"""An AudioSocket connects to `WS /api/audio` by websocket-client, as gevent wants: one greenlet reads, one writes."""
 
 import json
 import socket
@@ -23,9 +23,9 @@ from loadtests.users.fault import Fault
 
 PROTOCOL = "trilane.audio.v1"
 CONNECT_S = 15.0
-"""To the end of the handshake."""
+"""Seconds until the end of the handshake."""
 SILENCE_S = 60.0
-"""How long a server may say nothing; it acknowledges even silence every few seconds."""
+"""Seconds that a server may say nothing; it acknowledges even silence every few seconds."""
 ABNORMAL = 1006
 GONE = (WebSocketAddressException, WebSocketConnectionClosedException, WebSocketTimeoutException)
 STATUSES = {
@@ -47,10 +47,10 @@ class NotConnected(Exception):
 
 
 class AudioSocket:
-    """One that is open. `close_code` tells how it ended, ABNORMAL without a close frame."""
+    """An open connection. `close_code` tells how it ended, ABNORMAL without a close frame."""
 
     def __init__(self, host: str, query: dict[str, str], token: str, *, insecure: bool) -> None:
-        """`host`: as Locust has it, with http or https. Raises NotConnected."""
+        """Connects to a `host` as Locust has it, with http or https. Raises NotConnected."""
         parts = urlsplit(host)
         scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
         path = f"{parts.path.rstrip('/')}/api/audio"
@@ -77,7 +77,7 @@ class AudioSocket:
         return connection
 
     def messages(self) -> Iterator[Message]:
-        """Until it is closed, by whichever side, or nothing came for SILENCE_S."""
+        """Yields messages until it is closed, by whichever side, or nothing came for SILENCE_S."""
         try:
             while True:
                 opcode, data = self._socket.recv_data()
@@ -97,7 +97,7 @@ class AudioSocket:
         return self._send(json.dumps(message).encode(), ABNF.OPCODE_TEXT)
 
     def hear(self, frame: bytes) -> bool:
-        """Sends audio; False as above."""
+        """Sends audio; False when the connection is gone."""
         return self._send(frame, ABNF.OPCODE_BINARY)
 
     def _send(self, data: bytes, opcode: int) -> bool:
@@ -108,25 +108,25 @@ class AudioSocket:
         return True
 
     def cut(self) -> None:
-        """Gone as a phone is that leaves its network: a reset, and no close frame."""
+        """Drops the connection as a phone does that leaves its network: a reset, and no close frame."""
         raw = self._socket.sock
         if raw is not None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close()
 
     def close(self) -> None:
-        """Lets go of it without a word: all is said, or nobody is there."""
+        """Closes without a word: all is said, or nobody is there."""
         self._socket.shutdown()
 
 
 def _not_connected(err: WebSocketBadStatusException) -> NotConnected:
-    """What the status of a handshake means."""
+    """Returns what the status of a handshake means."""
     meaning = STATUSES.get(err.status_code, Fault.ERROR)
     return NotConnected(meaning, f"the handshake of /api/audio: {err.status_code} {_reason_in(err.resp_body or b'')}")
 
 
 def _reason_in(body: bytes) -> str:
-    """The heart of a problem document, or the beginning of whatever else came."""
+    """Returns the heart of a problem document, or the beginning of whatever else came."""
     try:
         problem = json.loads(body)
         return f"{problem['code']}: {problem['detail']}"

@@ -1,4 +1,4 @@
-"""One person's session: says a speech at its pace over one connection or several, and reports what was found.
+"""A Speaker says a speech at its pace over one connection or several, and reports what was found.
 
 A person goes on speaking while the connection is gone; what was not acknowledged and what was said since is sent at
 once when it is back. A connection that the server or a proxy ends is resumed too, and is a fault unless the server said
@@ -25,24 +25,24 @@ LANE = "audio"
 ENDING = (STATE_STOPPING, STATE_CLEANUP, STATE_STOPPED)
 FRAME_BYTES = int(FRAME_S * BYTES_PER_S)
 AWAY_S = (0.1, 1.0)
-"""How long a connection stays cut."""
+"""Seconds that a connection stays cut, from and to."""
 READY_S = 30.0
-"""From `start` to `ready`: a process loads its model with its first session."""
+"""Seconds from `start` to `ready`: a process loads its model with its first session."""
 END_S = 60.0
-"""From `stop` to `done`."""
+"""Seconds from `stop` to `done`."""
 CLOSE_S = 2.0
-"""From a refusal to the close that should follow it."""
+"""Seconds from a refusal to the close that should follow it."""
 RETRY_S = 1.0
 RETRIES = 20
-"""How often a lost session tries to come back, RETRY_S apart: a process that restarts takes some seconds."""
+"""Times that a lost session tries to come back, RETRY_S apart: a process that restarts takes some seconds."""
 LOSSES = 3
-"""Of connections that nobody asked for, in one session; then it is given up."""
+"""Connections lost by nobody's wish in one session, after which it is given up."""
 REFUSED_S = 5.0
-"""Until a user who was not let in tries again."""
+"""Seconds until a user who was not let in tries again."""
 
 
 class Speaker:
-    """One session, from its first connection to `done` or until it is given up."""
+    """Runs one session, from its first connection to `done` or until it is given up."""
 
     def __init__(self, environment: Environment, token: str, speech: Speech) -> None:
         self._environment = environment
@@ -58,13 +58,13 @@ class Speaker:
         """All of the speech was said: the run did not end in the middle."""
 
     def _choose_cut(self) -> int | None:
-        """A byte of the speech, neither at its very beginning nor in the silence at its end."""
+        """Returns a byte of the speech, neither at its very beginning nor in the silence at its end."""
         if random.random() >= self._options.cut:
             return None
         return int(random.uniform(0.1, 0.85) * len(self._speech.pcm))
 
     def run(self) -> None:
-        """Returns when the session is over, or there is no getting on with it."""
+        """Speaks until the session is over, or there is no getting on with it."""
         while not self._is_over():
             asked_at = time.monotonic()
             socket = self._connect()
@@ -84,7 +84,7 @@ class Speaker:
         return self._session.is_done or self._session.is_refused or self._losses >= LOSSES
 
     def _connect(self) -> AudioSocket | None:
-        """Opens or resumes; a resume is tried for a while. None: in vain."""
+        """Opens or resumes; a resume is tried for a while. Returns None when it was in vain."""
         session = self._session
         query = {"session": session.name, "cursor": session.cursor} if session.name else {}
         host = self._environment.host or ""
@@ -100,7 +100,7 @@ class Speaker:
         return None
 
     def _converse(self, socket: AudioSocket, asked_at: float) -> None:
-        """All that is said on one connection."""
+        """Says and hears all that one connection carries."""
         measure = "resume gap" if self._session.name else "ready"
         socket.say(**START, words=True)
         listener = AudioListener(socket, self._hear)
@@ -136,7 +136,7 @@ class Speaker:
         socket.say(type="stop")
 
     def _part(self, socket: AudioSocket, listener: AudioListener) -> None:
-        """The connection is over: was that as it should be?"""
+        """Judges whether the connection ended as it should."""
         session = self._session
         if session.is_done:
             if socket.close_code != 1000:
@@ -154,14 +154,14 @@ class Speaker:
         self._report()
 
     def _now(self) -> float:
-        """Seconds since the first sample was spoken; it has not been: 0."""
+        """Returns seconds since the first sample was spoken; 0 before."""
         return time.monotonic() - self._began if self._began else 0.0
 
     def _fault(self, kind: Fault, detail: str) -> None:
         fault(self._environment, kind, f"audio session {self._session.name or '(new)'}: {detail}")
 
     def _report(self) -> None:
-        """What the session found and measured so far."""
+        """Reports what the session found and measured so far."""
         session = self._session
         for finding in session.findings:
             fault(self._environment, *finding)

@@ -1,4 +1,5 @@
-"""Whether something between client and gateway holds tokens back, judged from when they were made and when they came.
+"""Bursts show whether something between client and gateway holds tokens back: when they were made, and when they
+came.
 
 A burst is what arrives without a pause. A model takes its time between tokens, so a burst of tokens that took it long
 to make was held somewhere. A proxy that buffers does that to nearly all of an answer, and to nearly every answer. A
@@ -11,13 +12,13 @@ from itertools import pairwise
 from loadtests.users.answer import Token
 
 PAUSE_S = 0.01
-"""Tokens that arrive closer than this are one burst."""
+"""Seconds below which tokens that arrive one after the other are one burst."""
 MIN_TOKENS = 10
-"""Shorter bursts, and answers, are not looked at."""
+"""Tokens below which bursts and answers are not looked at."""
 MIN_UNTIMED = 30
 """The same for tokens of which nobody knows when they were made: so many at once come of no model."""
 HELD_S = 0.4
-"""A burst whose tokens took their model at least this long was held back."""
+"""Seconds that its model took at least for the tokens of a burst that was held back."""
 FEW_TOKENS = 5
 MOST = 0.8
 """Of an answer: the share that comes in bursts of FEW_TOKENS at least. Of answers: the share that was held back."""
@@ -27,7 +28,7 @@ MIN_ANSWERS = 5
 
 
 def held_back(tokens: list[Token], waited_s: float) -> bool | None:
-    """Whether one answer came in bursts that had been held; None when it cannot be known.
+    """Returns whether one answer came in bursts that had been held; None when it cannot be known.
 
     `waited_s`: from the request to the answer's head. Where tokens have no time of their own only a total hold shows:
     no head for longer than a gateway takes, and then the whole answer at once.
@@ -60,14 +61,14 @@ def _bursts(tokens: list[Token]) -> list[list[Token]]:
 
 
 class Buffering:
-    """The answers of one process: `judge` says whether the newest makes it certain."""
+    """Counts the answers of one process; `judge` says whether the newest makes it certain."""
 
     def __init__(self) -> None:
         self.judged_count = 0
         self.held_count = 0
 
     def judge(self, is_held: bool | None) -> bool:
-        """Takes one answer; True when it was held back, like most of at least MIN_ANSWERS."""
+        """Takes one answer; returns True when it was held back, like most of at least MIN_ANSWERS."""
         self.judged_count += is_held is not None
         self.held_count += bool(is_held)
         return bool(is_held) and self.judged_count >= MIN_ANSWERS and self.held_count >= self.judged_count * MOST

@@ -1,4 +1,4 @@
-"""A person who chats: asks, reads the answer as it comes, and sometimes loses the connection, stops, or looks twice."""
+"""A person chats: asks, reads the answer as it comes, and sometimes loses the connection, stops, or looks twice."""
 
 import random
 import secrets
@@ -15,14 +15,14 @@ from loadtests.users.question import Plan, Question
 from loadtests.users.verdict import fault, late_since
 
 TURNS = 5
-"""Questions in a chat; then it is deleted and the next one begun, so that a long test does not fill the log."""
+"""Questions in a chat, after which it is deleted, so that a long test does not fill the log."""
 SECOND_READER = 0.1
 """Share of answers that a second device reads too."""
 TOKENS = range(40, 121)
 INTERVAL_US = 20_000
 FIRST_GUESS_BYTES = 8_000
 STOPPED_TOKENS = 1000
-"""20 s: an answer that is to be stopped must not be over before."""
+"""Tokens of an answer that is to be stopped: 20 s, for it must not be over before."""
 
 
 class ChatUser(User):

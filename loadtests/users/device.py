@@ -1,4 +1,4 @@
-"""Another device of the same person: it reads the same answer from its start, or stops it."""
+"""A Device is another device of the same person: it reads the same answer from its start, or stops it."""
 
 import time
 
@@ -15,11 +15,11 @@ from loadtests.users.sse import Event, SseParser
 from loadtests.users.verdict import fault, late_since, note_measure
 
 STOP_S = 1.0
-"""Within this the readers of a stopped answer see its end, or it is too slow."""
+"""Seconds within which the readers of a stopped answer must see its end."""
 PATIENCE_S = 10.0
-"""How long the first reader is given to come to the end as well. A stop needs an answer that is longer by itself."""
+"""Seconds that the first reader is given to come to the end as well; a stop needs a longer answer."""
 SILENCE_S = 30.0
-"""Twice the time after which a gateway pings."""
+"""Twice the seconds after which a gateway pings."""
 TICK_S = 0.05
 
 

@@ -1,4 +1,4 @@
-"""People who follow topics, each over many connections, and one who publishes to them."""
+"""People follow topics, each over many connections, and one publishes to them."""
 
 import random
 import time
@@ -17,11 +17,11 @@ from loadtests.users.verdict import fault, late_since
 
 TOPICS = [f"load/{number}" for number in range(10)]
 QUIET = "load/quiet"
-"""Nobody publishes to it: whoever follows it hears pings."""
+"""A topic that nobody publishes to: whoever follows it hears pings."""
 BETWEEN_CONNECTS_S = 0.01
 TICK_S = 0.1
 CATCH_UP_S = 5.0
-"""A reader that has not got what the log had so long ago has lost it."""
+"""Seconds after which a reader that has not got what the log had has lost it."""
 
 
 @events.init_command_line_parser.add_listener
@@ -52,7 +52,9 @@ class EventsUser(User):
 
     @task
     def check_one(self) -> None:
-        """A stream that pings and brings nothing else would pass every other check."""
+        """Checks one reader against the log: a stream that pings and brings nothing else would pass every other
+        check.
+        """
         listener = random.choice(self.listeners)
         began_s, asked_s = listener.since_s, time.monotonic()
         try:
@@ -71,7 +73,7 @@ class EventsUser(User):
 
 
 class PublisherUser(User):
-    """One for the whole test: `--rate` events a second, over all topics in turn."""
+    """Publishes for the whole test: `--rate` events a second, over all topics in turn."""
 
     fixed_count = 1
 

@@ -1,4 +1,4 @@
-"""One question and its answer, over as many connections as that takes."""
+"""An Exchange is one question and its answer, over as many connections as that takes."""
 
 import random
 import time
@@ -17,11 +17,11 @@ from loadtests.users.sse import Event, SseParser
 from loadtests.users.verdict import fault, note_measure
 
 SILENCE_S = 30.0
-"""Twice the time after which a gateway pings."""
+"""Twice the seconds after which a gateway pings."""
 AWAY_S = 1.0
-"""Who lost the connection comes back within this."""
+"""Seconds within which a user who lost the connection comes back."""
 MAX_CONNECTIONS = 20
-"""Then the answer is given up."""
+"""Connections after which the answer is given up."""
 
 
 class Exchange:
@@ -49,7 +49,7 @@ class Exchange:
 
     @property
     def whole(self) -> bool:
-        """It came over one connection, to the end that the model gave it."""
+        """Returns whether it came over one connection, to the end that the model gave it."""
         return self.connections == 1 and self.answer.terminal == "finish" and self.answer.is_done
 
     def run(self) -> None:
@@ -125,7 +125,7 @@ class Exchange:
             self._token(tokens)
 
     def _token(self, before: int) -> None:
-        """The first token of a chunk came; there were `before` ones."""
+        """Notes the first token of a chunk; `before` came before it."""
         tokens = self.answer.tokens
         if self.connections == 1:  # a later one begins with a replay
             name, since_s = (
@@ -138,7 +138,7 @@ class Exchange:
             self._others.spawn(self._device.read_along)
 
     def _note_refusal(self, stream: Stream) -> None:
-        """The answer is no stream."""
+        """Notes an answer that is no stream."""
         reply = stream.reply()
         if reply.status == 204 and self.answer.cursor:
             self._give_up(Fault.NO_RESUME, f"204 to the cursor {self.answer.cursor}, after which there is more")
@@ -149,7 +149,7 @@ class Exchange:
             blame(self.environment, "a question" if self.connections == 1 else "coming back to an answer", reply)
 
     def _note_break(self, how: str) -> None:
-        """The connection ended before the answer did; a gateway that leaves says so first."""
+        """Notes that the connection ended before the answer did; a gateway that leaves says so first."""
         if not self.answer.leaving:
             after = self.answer.cursor or "the head"
             self._note(Finding(Fault.NO_END, f"{how}, after {after} and {time.monotonic() - self._since_s:.1f} s"))

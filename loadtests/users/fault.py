@@ -1,11 +1,11 @@
-"""Everything that a load test can find wrong with a deployment, and what to do about each."""
+"""A load test can find these faults in a deployment, and says what to do about each."""
 
 from enum import Enum
 from typing import NamedTuple
 
 
 class Fault(Enum):
-    """A short name for tables, and a sentence for people."""
+    """Gives each fault a short name for tables, and a sentence for people."""
 
     title: str
     sentence: str

@@ -1,4 +1,4 @@
-"""One reader of one topic, for as long as the test goes: it listens, loses its connection, and comes back."""
+"""A Listener reads one topic for as long as the test goes: it listens, loses its connection, and comes back."""
 
 import random
 import time
@@ -15,21 +15,21 @@ from loadtests.users.topic_record import TopicRecord
 from loadtests.users.verdict import fault, late_since, note_measure
 
 HELLO_S = 5.0
-"""`hello` comes at once; when not a byte came in this time, something holds it."""
+"""Seconds in which `hello` must come; when not a byte came, something holds it."""
 PROMPT_S = 1.0
-"""A gateway that says where a topic stands within this is not the one that holds its stream."""
+"""Seconds within which a gateway says where a topic stands, if it is not the one that holds its stream."""
 PINGS_LATE = 1.2
 SPARE_S = 2.0
-"""Pings are that much late at most, and this for the way: 20 s of silence where the gateway pings after 15."""
+"""Seconds granted on top of the latest ping: 20 s of silence where the gateway pings after 15."""
 CUT_EVERY_S = 10.0
-"""A share of `--cut` of all streams is cut in every such time."""
+"""Seconds in which a share of `--cut` of all streams is cut."""
 AWAY_S = 2.0
-"""Who lost the connection comes back within this."""
+"""Seconds within which a listener that lost the connection comes back."""
 BUSY_S = (5, 15)
 LATE_S = 1.0
-"""A client that was later than this blames nobody for silence."""
+"""Seconds of its own lateness from which a client blames nobody for silence."""
 LIVES = 0.9
-"""The gateway itself ends a stream when it is `maxAge` old; before this share of it, somebody else did."""
+"""Share of `maxAge` before which it was not the gateway that ended a stream."""
 
 
 class Listener:
@@ -50,7 +50,7 @@ class Listener:
         """More is too long."""
 
     def run(self) -> None:
-        """Every fault is noted; none ends it."""
+        """Reads and reconnects for ever; every fault is noted, none ends it."""
         while True:
             self.since_s, self._has_begun = time.monotonic(), False
             self.record.connect()
@@ -59,7 +59,9 @@ class Listener:
             gevent.sleep(random.uniform(*BUSY_S) if busy else random.uniform(0, AWAY_S))
 
     def has_all(self, epoch: str, head: int) -> bool | None:
-        """Whether it got the event with the offset `head` of its topic; None: it is not connected, or is elsewhere."""
+        """Returns whether it got the event with the offset `head` of its topic; None when it is not connected, or
+        elsewhere.
+        """
         stands = self.record
         if stands.hello is None or stands.offset is None or f".{epoch}." not in stands.cursor:
             return None
@@ -122,7 +124,7 @@ class Listener:
         stream.wait(silence_s)
 
     def _silent(self) -> None:
-        """Nothing came for too long."""
+        """Notes that nothing came for too long."""
         if late_since(self.environment, time.monotonic() - self._silence_s) > LATE_S:
             return
         if self.record.hello is not None:
@@ -133,7 +135,7 @@ class Listener:
             self._note(Finding(Fault.BUFFERED, f"a head and not a byte more within {HELLO_S:g} s"))
 
     def _note_hold(self, how: str) -> None:
-        """Not even a head came: the gateway is slow, unless it says at once where the same topic stands, twice."""
+        """Notes that no head came: the gateway is slow, unless it says at once where the topic stands, twice."""
         if late_since(self.environment, self.since_s) > LATE_S:
             return
         asked_s = time.monotonic()
@@ -150,7 +152,7 @@ class Listener:
             self._note(Finding(Fault.BUFFERED, f"{how}, twice, though a short request took {took_s * 1000:.0f} ms"))
 
     def _note_break(self, how: str) -> None:
-        """The connection ended; a gateway that leaves says so first."""
+        """Notes that the connection ended; a gateway that leaves says so first."""
         if not self.record.leaving:
             age_s = time.monotonic() - self.since_s
             self._note(Finding(Fault.NO_END, f"{how}, {age_s:.1f} s after it began and after {self.record.cursor}"))

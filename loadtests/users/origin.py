@@ -1,4 +1,4 @@
-"""The gateway as a client reaches it: one connection per stream, one kept for short requests.
+"""An Origin is the gateway as a client reaches it: one connection per stream, one kept for short requests.
 
 The standard library's HTTP client on sockets that gevent has patched: TLS, chunked bodies and proxies are its work,
 and a read returns what has come instead of waiting for more.
@@ -17,14 +17,14 @@ from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 CONNECT_S = 10.0
-"""For the connection, its TLS handshake, and the head of a short answer."""
+"""Seconds for the connection, its TLS handshake, and the head of a short answer."""
 READ_BYTES = 65_536
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER with zero seconds: closing then sends RST, as a phone that leaves its network does."""
 
 
 class Unreachable(Exception):
-    """No connection, or it broke before the head of an answer came."""
+    """There was no connection, or it broke before the head of an answer came."""
 
 
 class Unanswered(Unreachable):
@@ -36,19 +36,19 @@ class CutOff(Exception):
 
 
 class Reply(NamedTuple):
-    """A short answer, whole."""
+    """Holds a short answer, whole."""
 
     status: int
     body: bytes
     retry_after_s: float = 0.0
 
     def json(self) -> Any:
-        """The body; ValueError when it is no JSON."""
+        """Returns the body. Raises ValueError when it is no JSON."""
         return json.loads(self.body)
 
 
 class Stream:
-    """One streamed answer. `read` raises CutOff, and TimeoutError after `silence_s` without a byte."""
+    """Holds one streamed answer. `read` raises CutOff, and TimeoutError after `silence_s` without a byte."""
 
     def __init__(self, sock: socket.socket, response: HTTPResponse) -> None:
         self._sock = sock
@@ -57,15 +57,15 @@ class Stream:
 
     @property
     def streams(self) -> bool:
-        """It is an event stream; else `reply` has all of it."""
+        """Returns whether it is an event stream; else `reply` has all of it."""
         return self.status == 200 and self._response.headers.get_content_type() == "text/event-stream"
 
     def wait(self, silence_s: float) -> None:
-        """From now on this long without a byte is too long."""
+        """Sets the time without a byte that is too long from now on."""
         self._sock.settimeout(silence_s)
 
     def read(self) -> bytes:
-        """What has come, at least a byte; empty at the regular end."""
+        """Returns what has come, at least a byte; empty at the regular end."""
         try:
             return self._response.read1(READ_BYTES)
         except TimeoutError:
@@ -74,7 +74,7 @@ class Stream:
             raise CutOff(f"{type(err).__name__}: {err}") from err
 
     def reply(self) -> Reply:
-        """All of an answer that is no stream."""
+        """Returns all of an answer that is no stream."""
         try:
             return _reply(self._response)
         except (OSError, HTTPException) as err:
@@ -99,7 +99,7 @@ class Stream:
 
 
 class Origin:
-    """Where the gateway is, and as whom it is asked. Nothing is reached at what is no URL of http or https."""
+    """Says where the gateway is, and as whom it is asked. Nothing is reached at what is no URL of http or https."""
 
     def __init__(self, url: str, token: str = "", insecure: bool = False) -> None:
         parts = urlsplit(url)
@@ -113,7 +113,9 @@ class Origin:
     def open(
         self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None, head_s: float = 60
     ) -> Stream:
-        """A streamed answer on a connection of its own; Unreachable, and Unanswered after `head_s` without a head."""
+        """Opens a streamed answer on its own connection. Raises Unreachable, and Unanswered after `head_s` without a
+        head.
+        """
         connection = self._connect()
         sock = connection.sock
         sock.settimeout(head_s)
@@ -125,7 +127,7 @@ class Origin:
             raise
 
     def follow(self, path: str, cursor: str, head_s: float = 60) -> Stream:
-        """A stream from after `cursor` on, told in one of the two ways that clients have: header, or query."""
+        """Opens a stream from after `cursor` on, sent in one of the two ways that clients have: header, or query."""
         if not cursor:
             return self.open("GET", path, head_s=head_s)
         if secrets.randbelow(2):
@@ -133,7 +135,7 @@ class Origin:
         return self.open("GET", f"{path}{'&' if '?' in path else '?'}lastEventId={cursor}", head_s=head_s)
 
     def ask(self, method: str, path: str, body: object = None) -> Reply:
-        """A short answer, on a connection that is kept; asked again once when that one was stale. Unreachable."""
+        """Returns a short answer over a kept connection, asked again once when that was stale. Raises Unreachable."""
         for connection_kept in (self._connection, None):
             self._connection = None
             connection = connection_kept or self._connect()
@@ -188,7 +190,7 @@ def _reply(response: HTTPResponse) -> Reply:
 
 @lru_cache
 def _tls(insecure: bool) -> ssl.SSLContext:
-    """One for all connections: to load the system's certificates takes 10 ms."""
+    """Returns one context for all connections: to load the system's certificates takes 10 ms."""
     context = ssl.create_default_context()
     if insecure:
         context.check_hostname = False

@@ -1,4 +1,4 @@
-"""One who publishes events that are numbered for each topic and carry the time at which they were sent."""
+"""A Publisher sends events that are numbered for each topic and carry the time at which they were sent."""
 
 import secrets
 import time
@@ -24,7 +24,9 @@ class Publisher:
         self._turns = cycle(topics)
 
     def publish(self) -> None:
-        """The next event; a number whose fate is unknown is sent again at the topic's next turn, under the same key."""
+        """Publishes the next event; one whose fate is unknown is sent again at its topic's next turn, under the same
+        key.
+        """
         topic = next(self._turns)
         number, at_ns = self._numbers[topic], time.monotonic_ns()
         event = {

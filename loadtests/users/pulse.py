@@ -1,4 +1,4 @@
-"""How late this client itself is: a beat that should come every 50 ms, and when it came instead.
+"""A pulse shows how late this client itself is: a beat should come every 50 ms, and is timed when it comes.
 
 gevent serves every socket that is ready before it wakes a sleeper, so no reader was kept from its bytes for longer
 than the beat was late. That is what tells a busy client from a gateway that holds bytes back.
@@ -12,11 +12,11 @@ import gevent
 
 BEAT_S = 0.05
 KEPT_S = 120.0
-"""Lateness is remembered for so long: `worst_since` answers for no longer ago."""
+"""Seconds for which lateness is remembered: `worst_since` answers for no longer ago."""
 LATE_S = 0.2
-"""A client that was later than this judges nobody by fractions of a second."""
+"""Seconds of lateness from which a client judges nobody by fractions of a second."""
 NOTED_S = 0.02
-"""Beats later than this are remembered one by one."""
+"""Seconds of lateness from which beats are remembered one by one."""
 
 
 class Pulse:
@@ -51,7 +51,7 @@ class Pulse:
 
 
 def quantile(counts: Counter[int], share: float) -> int:
-    """The value below or at which `share` of the counted ones lie; 0 when nothing was counted."""
+    """Returns the value at or below which `share` of the counted ones lie; 0 when nothing was counted."""
     rest = counts.total() * share
     for value in sorted(counts):
         rest -= counts[value]

@@ -1,4 +1,4 @@
-"""What is asked of the chat lane, and what happens to the answer on its way."""
+"""A question is asked of the chat lane, and a plan says what happens to the answer on its way."""
 
 import random
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ class Question(NamedTuple):
         return f"/api/chat/{self.chat_id}"
 
     def body(self) -> dict[str, Any]:
-        """Sent again, it is the same run again: the message's id says so."""
+        """Returns the body; sent again, it is the same run again, for the message's id says so."""
         message = {"id": self.message_id, "role": "user", "parts": [{"type": "text", "text": self.text}]}
         return {"id": self.chat_id, "message": message} | ({"model": self.model} if self.model else {})
 
@@ -32,5 +32,5 @@ class Plan(NamedTuple):
     second_after: int = 0
 
     def cut_after(self) -> int | None:
-        """How many bytes of its answer the next connection gives us before it is cut; None: all."""
+        """Returns how many bytes of its answer the next connection gives us before it is cut; None: all."""
         return random.randrange(self.cut_within_bytes) if random.random() < self.cut_share else None

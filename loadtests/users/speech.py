@@ -1,4 +1,4 @@
-"""What the audio users say: recordings of a folder, or the one that the repository has for its own tests.
+"""Audio users say recordings of a folder, or the one that the repository has for its own tests.
 
 That one is eleven seconds of an inaugural address, in the public domain; twenty-two words whose errors can be counted.
 """
@@ -15,7 +15,7 @@ SAMPLE_TEXT = (
     "And so my fellow Americans, ask not what your country can do for you, ask what you can do for your country."
 )
 AT_LEAST_S = 10.0
-"""Of speech in one session: fewer words would make one error a bad rate."""
+"""Seconds of speech in one session: with fewer words one error would make a bad rate."""
 MOST = 32
 """Speeches that are made of a folder's recordings."""
 BYTES_PER_SAMPLE = 2
@@ -27,7 +27,7 @@ class NoSpeech(Exception):
 
 
 class Speech(NamedTuple):
-    """What one session says: 16-bit samples at 16 kHz, with pauses, and its words."""
+    """Holds what one session says: 16-bit samples at 16 kHz, with pauses, and its words."""
 
     pcm: bytes
     text: str
@@ -39,7 +39,7 @@ class Speech(NamedTuple):
 
 @cache
 def speeches(folder: str) -> list[Speech]:
-    """Of the folder, which has `transcripts.tsv`; of the repository's sample, when it is empty. Raises NoSpeech.
+    """Returns speeches of a folder with `transcripts.tsv`, or of the repository's sample. Raises NoSpeech.
 
     Sentences of up to LONGEST_S, joined until there are AT_LEAST_S. Recordings whose names tell that they are noisy,
     telephone speech or long-form are left out: their words are wrong more often than a bound allows.
@@ -52,7 +52,7 @@ def speeches(folder: str) -> list[Speech]:
 
 
 def _sample() -> Recording:
-    """Raises NoSpeech."""
+    """Returns the repository's sample. Raises NoSpeech."""
     import soundfile  # comes with the extra `audio`, which a client of a foreign gateway may lack
 
     try:

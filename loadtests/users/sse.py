@@ -1,4 +1,4 @@
-"""An event stream as it arrives: bytes in, of any split; events and comments out.
+"""An event stream is parsed as it arrives: bytes in, of any split; events and comments out.
 
 Stricter than a browser, because the gateway promises more than the standard asks: lines end in LF, and ids are what
 each event says, not what one before it said. Comments come out too: they are the pings.
@@ -7,11 +7,11 @@ each event says, not what one before it said. Comments come out too: they are th
 from typing import NamedTuple
 
 MAX_LINE_BYTES = 4 * 1024 * 1024
-"""A longer line is refused: nothing that a gateway sends is a quarter as long."""
+"""Bytes above which a line is refused: nothing that a gateway sends is a quarter as long."""
 
 
 class Event(NamedTuple):
-    """What one frame said. `id` is empty when the frame had none."""
+    """Holds what one frame said. `id` is empty when the frame had none."""
 
     name: str
     id: str
@@ -19,13 +19,13 @@ class Event(NamedTuple):
 
 
 class Comment(NamedTuple):
-    """A line that began with a colon: `ok` is a stream's first, `ping` says that the line is alive."""
+    """Holds a line that began with a colon: `ok` is a stream's first, `ping` says that the line is alive."""
 
     text: str
 
 
 class SseParser:
-    """Of one connection; a cut one leaves its half event behind, as it must."""
+    """Parses one connection; a cut one leaves its half event behind, as it must."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -33,7 +33,7 @@ class SseParser:
         self._data: list[str] = []
 
     def feed(self, piece: bytes) -> list[Event | Comment]:
-        """What is complete with these bytes; ValueError when a line is longer than MAX_LINE_BYTES."""
+        """Returns what is complete with these bytes. Raises ValueError when a line is longer than MAX_LINE_BYTES."""
         *lines, self._rest = (self._rest + piece).split(b"\n")
         if len(self._rest) > MAX_LINE_BYTES:
             raise ValueError(f"a line of an event stream has more than {MAX_LINE_BYTES} bytes: {self._rest[:60]!r}...")

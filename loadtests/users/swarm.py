@@ -1,4 +1,4 @@
-"""For tests: Locust as a process of its own, and what may stand between it and a gateway.
+"""Tests run Locust as a process of its own, and put proxies between it and a gateway.
 
 A process of its own, because Locust patches the standard library of whoever imports it.
 """
@@ -18,12 +18,12 @@ from loadtests.bench.harness.processes import ROOT, await_ready, process
 from tests.conftest import eventually, free_port
 
 END_S = 60.0
-"""A run that takes so much longer than it should is killed."""
+"""Seconds that a run may take longer than it should before it is killed."""
 
 
 @dataclass(frozen=True)
 class Swarm:
-    """How a run came out."""
+    """Says how a run came out."""
 
     exit_code: int
     output: str
@@ -35,15 +35,17 @@ class Swarm:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How often each thing was measured, by `lane/name`."""
+        """Returns how often each thing was measured, by `lane/name`."""
         return {f"{row['lane']}/{row['name']}": row["count"] for row in self.verdict["measures"]}
 
 
 def swarm(locustfile: Path | str, host: str, folder: Path, *options: str, seconds: float = 6) -> Swarm:
-    """Runs a locustfile, named from the root of the repository, without its web page; what is left goes to `folder`."""
+    """Runs a locustfile, named from the root of the repository, without its web page; `folder` gets what it leaves."""
     verdict = folder / "verdict.json"
     verdict.unlink(missing_ok=True)
     run = ["--headless", "--only-summary", "-r", "100", "-t", f"{seconds}s", "--host", host, "--verdict", str(verdict)]
+    port = str(free_port())  # otherwise the workers of one run join the master of another that runs beside it
+    run += ["--master-port", port, "--master-bind-port", port]
     process = subprocess.run(
         [sys.executable, "-m", "locust", "-f", str(locustfile), *run, *options],
         cwd=ROOT,
@@ -60,7 +62,7 @@ def swarm(locustfile: Path | str, host: str, folder: Path, *options: str, second
 
 @contextlib.contextmanager
 def behind(port: int, folder: Path, *mistakes: str) -> Generator[str]:
-    """The gateway on `port` through a proxy with these switches of `loadtests.lossy_proxy`; its URL."""
+    """Yields the URL of the gateway on `port` behind a proxy with these switches of `loadtests.lossy_proxy`."""
     listen = free_port()
     command = [sys.executable, "-m", "loadtests.lossy_proxy", "--port", str(listen), "--to", f"127.0.0.1:{port}"]
     with process([*command, *mistakes], folder, {"PYTHONPATH": str(ROOT)}) as child:
@@ -84,7 +86,7 @@ http {
 
 @contextlib.contextmanager
 def over_tls(port: int, folder: Path) -> Generator[str]:
-    """The gateway on `port` behind nginx with a certificate that nobody signed; its URL. Needs nginx and openssl."""
+    """Yields the URL of the gateway on `port` behind nginx with an unsigned certificate. Needs nginx and openssl."""
     listen = free_port()
     (folder / "nginx.conf").write_text(NGINX.replace("@LISTEN", str(listen)).replace("@PORT", str(port)))
     subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]

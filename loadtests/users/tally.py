@@ -1,4 +1,4 @@
-"""What a run adds up to: faults over all processes, measures, how late the client itself was, and that in words."""
+"""A tally adds up a run: faults over all processes, measures, how late the client itself was, and that in words."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from loadtests.users.fault import Fault
 from loadtests.users.pulse import quantile
 
 LATE_MS = 50
-"""A client whose beat's 99th percentile is later than this spoils the figures that it measures."""
+"""Lateness of a client's beat, at the 99th percentile, that spoils the figures that it measures."""
 MAX_DETAIL = 500
 CHECKED = {
     ("chat", "first token"): "answers",
@@ -24,7 +24,7 @@ RESUMED = "resume gap"
 
 @dataclass(frozen=True)
 class Measure:
-    """One row of Locust's table; milliseconds, or per cent where the name ends in `%`."""
+    """One row of Locust's table: milliseconds, or per cent where the name ends in `%`."""
 
     lane: str
     name: str
@@ -37,7 +37,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class FaultCount:
-    """A fault: how often, and the first one's detail."""
+    """A fault: how often it occurred, and the first one's detail."""
 
     fault: str
     title: str
@@ -48,7 +48,7 @@ class FaultCount:
 
 @dataclass(frozen=True)
 class Lateness:
-    """Of the client's own beat, in milliseconds."""
+    """Lateness of the client's own beat, in milliseconds."""
 
     p50: int
     p99: int
@@ -65,11 +65,11 @@ class Summary:
     client_late_ms: Lateness
 
     def as_json(self) -> dict[str, Any]:
-        """What `--verdict FILE` holds."""
+        """Returns what `--verdict FILE` holds."""
         return asdict(self)
 
     def in_words(self) -> str:
-        """What a person reads at the end."""
+        """Returns what a person reads at the end."""
         lines = ["", "Verdict", "-------"]
         if not self.measures:
             lines.append("NOTHING WAS MEASURED: no user got an answer.")
@@ -99,7 +99,7 @@ class Summary:
 
 @dataclass
 class Tally:
-    """What one process saw, or several together. Bounded: a count and a detail for each fault."""
+    """Holds what one process saw, or several together. Bounded: a count and a detail for each fault."""
 
     counts: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
@@ -110,7 +110,7 @@ class Tally:
         self.first.setdefault(kind.name, detail[:MAX_DETAIL])
 
     def pack(self) -> dict[str, Any]:
-        """As something that goes from a worker to its master."""
+        """Returns the tally as something that goes from a worker to its master."""
         return {"counts": dict(self.counts), "first": self.first, "late_ms": dict(self.late_ms)}
 
     def merge(self, other: dict[str, Any]) -> None:
@@ -120,7 +120,7 @@ class Tally:
         self.first = other["first"] | self.first
 
     def sum_up(self, measures: Iterable[Measure]) -> Summary:
-        """The verdict; faults with the most frequent first."""
+        """Returns the verdict; faults with the most frequent first."""
         rows = sorted(measures, key=lambda measure: (measure.lane, measure.name))
         faults = [
             FaultCount(name, Fault[name].title, Fault[name].sentence, count, self.first[name])

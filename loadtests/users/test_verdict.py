@@ -1,4 +1,4 @@
-"""The verdict: what a run adds up to, over one process or several, in words and as an exit code."""
+"""The verdict adds up a run, over one process or several, in words and as an exit code."""
 
 import socket
 from collections import Counter
@@ -129,7 +129,7 @@ def test_a_fault_ends_the_run_with_1_from_whatever_process_it_comes(tmp_path: Pa
 
 def test_a_run_without_faults_ends_with_0(tmp_path: Path) -> None:
     path = locustfile(tmp_path, 'note_measure(self.environment, "chat", "first token", 4.2)')
-    result = swarm(path, "http://127.0.0.1:1", tmp_path, "-u", "1", seconds=2)
+    result = swarm(path, "http://127.0.0.1:1", tmp_path, "-u", "1", seconds=5)
     assert (result.exit_code, result.faults) == (0, set())
     assert "Checked" in result.output
 
@@ -139,7 +139,7 @@ def test_a_gateway_that_is_not_there_is_unreachable(tmp_path: Path, lane: str) -
     with socket.socket() as busy_socket:  # bound, and nobody listens
         busy_socket.bind(("127.0.0.1", 0))
         host = f"http://127.0.0.1:{busy_socket.getsockname()[1]}"
-        result = swarm(f"loadtests/{lane}.py", host, tmp_path, "-u", "2", "--listeners", "2", seconds=2)
+        result = swarm(f"loadtests/{lane}.py", host, tmp_path, "-u", "2", "--listeners", "2", seconds=5)
     assert result.exit_code == 1
     assert result.faults == {"UNREACHABLE"}
     assert "NOTHING WAS MEASURED" in result.output

@@ -1,4 +1,4 @@
-"""What one listener was told of one topic, over all its connections, and what is wrong with it.
+"""A TopicRecord is what one listener was told of one topic, over all its connections, and what is wrong with it.
 
 Two witnesses, as for answers: ids count the events of the topic without holes, and each publisher of `PublisherUser`
 numbers what it says. A publisher's clock is believed only by listeners on its own machine.
@@ -16,15 +16,15 @@ from loadtests.users.fault import Fault, Finding
 from loadtests.users.sse import Event
 
 NAME = "load"
-"""The name of the events that publishers of ours send."""
+"""Name of the events that our publishers send."""
 LEAVING = {"drain": None, "auth": None, "busy": Fault.REFUSED, "bye": Fault.ERROR}
-"""After these the gateway ends a stream by itself: as it may, or as a fault."""
+"""Events after which the gateway ends a stream by itself: as it may, or as a fault."""
 _CURSOR = re.compile(r"e[0-9a-f]{8}\.(\w+)\.([0-9a-z]+)")
 """Of a stream of one topic: its epoch, and the offset with 36 digits."""
 
 
 def clock() -> str:
-    """Names the clock behind `time.monotonic_ns`: all processes of a machine share it, no two machines do."""
+    """Returns the name of the clock behind `time.monotonic_ns`: processes of a machine share it, no two machines do."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     return boot.read_text().strip() if boot.exists() else f"{getnode():x}"
 
@@ -33,7 +33,7 @@ CLOCK = clock()
 
 
 class Hello(NamedTuple):
-    """The first event of a connection."""
+    """Holds the first event of a connection."""
 
     recovered: bool
     reason: str
@@ -43,7 +43,7 @@ class Hello(NamedTuple):
 
     @classmethod
     def read(cls, data: str) -> "Hello":
-        """ValueError, KeyError or TypeError when it is none."""
+        """Reads a hello. Raises ValueError, KeyError or TypeError when it is none."""
         body = json.loads(data)
         recovered, ping_s, max_age_s = body["recovered"], float(body["ping"]), float(body["maxAge"])
         return cls(recovered, body.get("reason", ""), body.get("missed"), ping_s, max_age_s)
@@ -56,26 +56,28 @@ def _offset(cursor: str) -> int | None:
 
 @dataclass
 class TopicRecord:
-    """Events go in through `take`, in the order in which they came; findings come out."""
+    """Takes events in the order in which they came, and returns findings."""
 
     cursor: str = ""
     hello: Hello | None = None
-    """Of the newest connection; None until it has come."""
+    """The hello of the newest connection; None until it has come."""
     leaving: str = ""
     """The event with which the gateway said that it ends this connection."""
     newest: dict[str, int] = field(default_factory=dict)
     """The last number of each publisher."""
     delay_ms: float | None = None
-    """From the publisher to here, of the newest event; None where it cannot be known."""
+    """Delay of the newest event from its publisher to here; None where it cannot be known."""
     offset: int | None = None
-    """Of the newest event, or where the stream began."""
+    """Offset of the newest event, or where the stream began."""
 
     def connect(self) -> None:
-        """A new connection begins; it is asked for what follows `cursor`."""
+        """Begins a new connection, which is asked for what follows `cursor`."""
         self.hello, self.leaving = None, ""
 
     def take(self, event: Event) -> list[Finding]:
-        """One event, and what is wrong with it. ValueError or KeyError when its data is not what its name says."""
+        """Takes one event, and returns what is wrong with it. Raises ValueError or KeyError when its data is not what
+        its name says.
+        """
         self.delay_ms = None
         findings = self._say(event)
         if event.id and not any(finding.fault is Fault.DOUBLED for finding in findings):
@@ -110,7 +112,7 @@ class TopicRecord:
         return []
 
     def _forget(self, cursor: str) -> None:
-        """What comes next need not follow what came before."""
+        """Forgets the position: what comes next need not follow what came before."""
         self.offset = _offset(cursor)
         self.newest.clear()
 

@@ -1,4 +1,4 @@
-"""What is wrong with a deployment, in one sentence each, and the verdict at the end of a run.
+"""The verdict says what is wrong with a deployment, in one sentence each, at the end of a run.
 
 Users call `fault` and `note_measure`; both go into Locust's own tables (`check` rows are faults), so the web page, the
 CSV and a run over several processes show them too. At the end the process that was started prints what was wrong and
@@ -23,7 +23,7 @@ from loadtests.users.pulse import Pulse
 from loadtests.users.tally import Measure, Tally
 
 CHECK = "check"
-"""Rows of this type in Locust's tables are faults."""
+"""Type of the rows in Locust's tables that are faults."""
 
 
 class FaultSeen(Exception):
@@ -31,20 +31,20 @@ class FaultSeen(Exception):
 
 
 class Witness:
-    """The tally and the pulse of one Locust environment."""
+    """Holds the tally and the pulse of one Locust environment."""
 
     def __init__(self) -> None:
         self.tally = Tally()
         self.pulse = Pulse()
 
     def take(self) -> dict[str, Any]:
-        """What was noted since the last time, for the master."""
+        """Returns what was noted since the last time, for the master."""
         self.tally.late_ms, self.pulse.late_ms = self.pulse.late_ms, Counter()
         pack, self.tally = self.tally.pack(), Tally()
         return pack
 
     def forget(self) -> None:
-        """A new run begins."""
+        """Forgets all, since a new run begins."""
         self.tally = Tally()
         self.pulse.late_ms = Counter()
 
@@ -53,20 +53,20 @@ _witnesses: WeakKeyDictionary[Environment, Witness] = WeakKeyDictionary()
 
 
 def witness(environment: Environment) -> Witness:
-    """The one of this environment."""
+    """Returns the witness of this environment."""
     if environment not in _witnesses:
         _witnesses[environment] = Witness()
     return _witnesses[environment]
 
 
 def fault(environment: Environment, kind: Fault, detail: str) -> None:
-    """Something is wrong. `detail`: what was seen, with its values; the first one of a kind is shown."""
+    """Notes that something is wrong; `detail` says what was seen, and the first one of a kind is shown."""
     witness(environment).tally.note(kind, detail)
     _fire(environment, CHECK, kind.title, None, FaultSeen(kind.sentence))
 
 
 def note_measure(environment: Environment, lane: str, name: str, ms: float) -> None:
-    """A measure of a lane (`chat`, `events`, `audio`), in milliseconds unless its name ends in `%`."""
+    """Notes a measure of a lane (`chat`, `events`, `audio`), in milliseconds unless its name ends in `%`."""
     _fire(environment, lane, name, ms, None)
 
 
@@ -77,13 +77,13 @@ def _fire(environment: Environment, lane: str, name: str, ms: float | None, exce
 
 
 def late_since(environment: Environment, moment: float) -> float:
-    """How late this client itself was at worst since that `time.monotonic()`, in seconds."""
+    """Returns how late this client itself was at worst since that `time.monotonic()`, in seconds."""
     return witness(environment).pulse.worst_since(moment)
 
 
 @events.init_command_line_parser.add_listener
 def add_arguments(parser: ArgumentParser) -> None:
-    """The options that all locustfiles share; each can be set in the environment too (`LOCUST_TOKEN`, ...)."""
+    """Adds the options that all locustfiles share; each can be set in the environment too (`LOCUST_TOKEN`, ...)."""
 
     def add(name: str, **kwargs: Any) -> None:
         parser.add_argument(f"--{name}", env_var=f"LOCUST_{name.replace('-', '_').upper()}", **kwargs)

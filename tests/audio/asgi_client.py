@@ -1,4 +1,4 @@
-"""A client of a WebSocket as an ASGI application sees it: no server and no framework in between."""
+"""An AsgiClient drives a WebSocket as an ASGI application sees it, without a server or a framework in between."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ from gateway.serving.websocket import ABORT
 
 
 class AsgiClient:
-    """Sends what a test wants to the application, and keeps what the application sends."""
+    """Sends what a test wants to the application, and keeps what the application sends back."""
 
     def __init__(self, *subprotocols: str) -> None:
         self.subprotocol: str | None = None

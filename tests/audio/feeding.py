@@ -1,4 +1,4 @@
-"""Streams of sound that the tests make, and how they put them into a decoder."""
+"""Helpers of the decoders' tests make streams of sound and feed them into a decoder."""
 
 import asyncio
 import io
@@ -17,10 +17,10 @@ from audio.decoders.formats import Decoder, Encoding
 from audio.model.transcriber import Samples
 
 DEADLINE_S = 10.0
-"""Longer is a hang."""
+"""Seconds after which a decoder counts as hung."""
 
 cuts = st.lists(st.integers(0, 2**16), max_size=12)
-"""Where a stream is cut: any place of it, by its remainder."""
+"""Places at which a stream is cut; each counts modulo the stream's length."""
 
 
 def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
@@ -29,7 +29,7 @@ def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
 
 
 async def decode_stream(one: Decoder, pieces: Iterable[bytes]) -> Samples:
-    """All that it makes of them, to the end; it is closed in any case."""
+    """Returns all samples that a decoder makes of these pieces, and closes the decoder in any case."""
     parts: list[Samples] = []
     try:
         for piece in pieces:
@@ -74,13 +74,13 @@ def mux(
 
 @cache
 def film() -> bytes:
-    """WebM with a picture and a second of sound."""
+    """Returns WebM with a picture and a second of sound."""
     return mux("webm", "libopus", tone(1.0, 48_000), 48_000, film=True)
 
 
 @cache
 def video() -> bytes:
-    """WebM without a sound."""
+    """Returns WebM without sound."""
     file = io.BytesIO()
     with av.open(file, "w", "webm") as file_out:
         pictures = file_out.add_stream("libvpx", rate=25, width=64, height=64, pix_fmt="yuv420p")

@@ -1,4 +1,4 @@
-"""An audio lane with a model that hears exactly what was spoken, and clients of it; time is virtual."""
+"""A Place is an audio lane whose model hears exactly what was spoken, with clients; time is virtual."""
 
 import asyncio
 import json
@@ -18,6 +18,7 @@ from audio.model.models import Models
 from audio.model.transcriber import SAMPLE_RATE, Samples
 from events.log.memory import MemoryLog
 from events.log.port import Append, Appended, EventLog
+from events.log.topics import stored
 from gateway.access.grants import EVERYTHING, Principal
 from gateway.core.process import Core
 from gateway.settings import Limits, Settings
@@ -27,7 +28,7 @@ FRAME_S = 0.1
 
 
 class MoodyLog(MemoryLog):
-    """A log whose appends wait, or fail, when a test says so."""
+    """A MoodyLog delays its appends, or fails them, when a test says so."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +52,7 @@ class MoodyLog(MemoryLog):
 
 
 class Place:
-    """One process."""
+    """A Place is one process of the audio unit."""
 
     def __init__(self, log: EventLog | None = None, **limits: int) -> None:
         self.core = Core(log or MemoryLog(), Settings(limits=Limits(**limits)))
@@ -67,7 +68,7 @@ class Place:
 
 
 class Client:
-    """One connection: the messages it got, and how it was closed."""
+    """Holds one connection: the messages it received, and how it was closed."""
 
     def __init__(self, live: LiveSession, attachment: Attachment) -> None:
         self.live = live
@@ -101,7 +102,7 @@ class Client:
         return self.close_frame
 
     def cut(self) -> None:
-        """The connection is lost."""
+        """Drops the connection."""
         self._reading.cancel()
         self.live.detach(self.attachment)
 
@@ -122,3 +123,17 @@ async def place(log: EventLog | None = None, **limits: int) -> AsyncIterator[Pla
     here = Place(log, **limits)
     async with here.core.opened(), here.lane.opened():
         yield here
+
+
+async def events(at: Place, topic: str) -> list[dict[str, object]]:
+    topic_events = await at.core.log.read(stored(topic), 0)
+    return [json.loads(data) for block in topic_events.blocks for data in block.data]
+
+
+def check_numbers(client: Client, first: int = 1) -> None:
+    assert [message["seq"] for message in client.messages] == list(range(first, first + len(client.messages)))
+
+
+async def ready(client: Client) -> dict[str, object]:
+    await asyncio.sleep(0.01)
+    return client.ready

@@ -1,4 +1,4 @@
-"""Drives a session by itself: audio in, a fake model at once, everything that came out."""
+"""Drives a session by hand: audio goes in, a fake model answers at once, and all output is collected."""
 
 from collections.abc import Sequence
 
@@ -13,14 +13,14 @@ from audio.session import Session
 
 
 def feed(session: Session, audio: Samples) -> None:
-    """Whole frames of it, with what the fake voice says of each."""
+    """Feeds whole frames of audio, with what the fake voice detector says of each."""
     count = len(audio) // FRAME
     frames = audio[: count * FRAME]
     session.feed(frames, (np.abs(frames.reshape(count, FRAME)).max(axis=1) > 0).astype(float).tolist())
 
 
 def work(session: Session, step_s: float = 0.5, *, only: int | None = None) -> int:
-    """Lets the model do what the session wants; how many tasks that were."""
+    """Lets the model do what the session asks for, and returns the number of tasks."""
     count = 0
     while (urgency := session.urgency(step_s)) is not None and (only is None or urgency == only):
         task = session.take_task()
@@ -30,7 +30,7 @@ def work(session: Session, step_s: float = 0.5, *, only: int | None = None) -> i
 
 
 def run_session(audio: Samples, options: SessionOptions | None = None, *, chunk: int = 5 * FRAME) -> list[Output]:
-    """A whole session, in chunks, with a model that is never busy."""
+    """Runs a whole session in chunks, with a model that is never busy."""
     session = Session(options or SessionOptions())
     output: list[Output] = []
     for at in range(0, len(audio), chunk):

@@ -1,4 +1,4 @@
-"""A client of `WS /api/audio` as the contract wants it: keeps what is not acknowledged, resumes, sends again."""
+"""A Speaker follows the contract of `WS /api/audio`: it keeps what is not acknowledged, resumes, and sends again."""
 
 import asyncio
 import contextlib
@@ -14,14 +14,14 @@ import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
 JFK = Path(__file__).parent / "data" / "jfk.flac"
-"""11 s, public domain: a president, slowly."""
+"""11 s of a president who speaks slowly; public domain."""
 RATE = 16_000
 FRAME = 1600
 SUBPROTOCOL = "trilane.audio.v1"
 
 
 def speech(times: int = 1) -> bytes:
-    """PCM of the speech, so many times, with a second of silence behind each."""
+    """Returns PCM of the speech, repeated, with a second of silence after each repetition."""
     samples, rate = soundfile.read(JFK, dtype="int16")
     assert rate == RATE
     return np.concatenate([samples, np.zeros(RATE, np.int16)] * times).astype("<i2").tobytes()
@@ -115,7 +115,7 @@ class Speaker:
 
 
 def check(speaker: Speaker) -> None:
-    """What holds whatever was cut: numbers without holes, every final once, nothing lost in silence."""
+    """Checks what holds wherever a session was cut: numbers without holes, each final once, nothing lost in silence."""
     last_seq = 0
     for connection in speaker.connections:
         if not connection:

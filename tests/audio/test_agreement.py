@@ -1,4 +1,4 @@
-"""Which words become stable, and when."""
+"""Agreement decides which words become stable, and when."""
 
 import pytest
 
@@ -32,7 +32,7 @@ def test_words_are_stable_when_two_hypotheses_agree(hypotheses: list[str], stabl
     assert stable_after(*hypotheses) == (stable, tail)
 
 
-def test_what_is_stable_never_changes() -> None:
+def test_stable_words_never_change() -> None:
     agreement = Agreement()
     before: list[str] = []
     for hypothesis in ("a b", "a b c", "x b c d", "a b c d e", "", "q", "a b c d e f", "a b c d e f g"):

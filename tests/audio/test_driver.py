@@ -1,4 +1,4 @@
-"""What a driver does between a session, its ear, its client and the desk."""
+"""A driver connects a session to its ear, its client and the desk."""
 
 import asyncio
 
@@ -18,7 +18,7 @@ SENTENCE = [(1, 0.32, 0.128), (2, 0.32, 1.0)]
 
 
 class DriverStage:
-    """A driver, its model, and what came out of it."""
+    """Holds a driver, its model, and what came out of it."""
 
     def __init__(self, options: SessionOptions | None = None, *, is_background: bool = False, holds: bool = False):
         self.model = FakeTranscriber(holds=holds)
@@ -57,7 +57,7 @@ async def test_audio_in_any_pieces_becomes_messages() -> None:
 
 
 @simulated
-async def test_less_than_a_frame_is_no_step_but_counts() -> None:
+async def test_less_than_a_frame_counts_without_being_a_step() -> None:
     driven = DriverStage()
     driven.driver.feed(np.zeros(FRAME - 1, np.float32))
     assert (driven.steps, driven.driver.position) == ([], FRAME - 1)
@@ -92,7 +92,7 @@ async def test_output_is_passed_on_after_an_answer_and_after_a_failure() -> None
 
 
 @simulated
-async def test_in_the_background_only_finals_are_made_and_behind_all_others() -> None:
+async def test_a_background_driver_asks_for_finals_only_and_comes_last() -> None:
     driven = DriverStage(is_background=True, holds=True)
     audio = speech_of([(1, 0.64, 0.0)])
     driven.driver.feed(audio)
@@ -110,7 +110,7 @@ async def test_in_the_background_only_finals_are_made_and_behind_all_others() ->
 
 
 @simulated
-async def test_once_closed_it_has_no_work_though_a_task_was_with_the_model() -> None:
+async def test_a_closed_driver_has_no_work_though_a_task_was_with_the_model() -> None:
     driven = DriverStage(holds=True)
     await driven.speak([*SENTENCE, *SENTENCE])
     assert driven.driver.session.has_pending

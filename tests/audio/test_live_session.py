@@ -1,128 +1,24 @@
-"""A session in this process by itself: what it records before it says it, who is attached, and how it ends."""
+"""A live session records each final before it says it, keeps track of who is attached, and ends in one of its ways."""
 
 import asyncio
-import json
-from typing import Any
 
-import numpy as np
 import pytest
 
 from audio.attachment import Attachment, SocketClose
-from audio.driver import SessionDriver
-from audio.live_session import LAG_S, LAG_STEP_S, SILENCE_S, TAKEN_OVER, LiveSession
-from audio.model.fake import FakeSpeechDetector, FakeTranscriber, speech_of, transcription_of
-from audio.model.models import Models
-from audio.model.transcriber import SAMPLE_RATE, Samples
+from audio.live_session import LAG_S, LAG_STEP_S, SILENCE_S, TAKEN_OVER
+from audio.model.fake import speech_of
+from audio.model.transcriber import SAMPLE_RATE
 from audio.options import SessionOptions, SessionTerms
-from audio.session_log import SessionLog, new_session
-from events.log.hub import Hub
+from audio.session_log import SessionLog
 from gateway.errors import LogUnavailable
-from tests.audio.lanes import MoodyLog
+from tests.audio.live_stage import Stage, silence
 from tests.support.readers import settle
 from tests.support.virtual_time import simulated
 
 WORDS = [(1, 0.4, 0.1), (2, 0.4, 1.0)]
 OPEN = [(1, 0.4, 0.1), (2, 0.4, 0.1)]
-"""A segment that is not over."""
+"""Words of a segment that is not over."""
 MANUAL = SessionOptions(endpointing_s=None)
-
-
-class StageDesk:
-    """A desk at which nobody works by itself; it counts how often the session asks for a turn."""
-
-    def __init__(self) -> None:
-        self.requests = 0
-        self.driver: SessionDriver | None = None
-
-    def enqueue(self, driver: SessionDriver) -> None:
-        self.driver = driver
-        self.requests += 1
-
-    def remove(self, driver: SessionDriver) -> None:
-        """Nothing is taken any more: the driver says so itself."""
-
-
-class Stage:
-    """One session with a log, and a lane that does nothing by itself."""
-
-    def __init__(self, options: SessionOptions | None = None, log: MoodyLog | None = None) -> None:
-        self.log = log or MoodyLog()
-        self.hub = Hub(self.log)
-        self.session_log = SessionLog(self.log, new_session("me"), "me")
-        self.desk = StageDesk()
-        self.ends = 0
-        self._options = options or SessionOptions()
-
-    # What a session tells its lane
-
-    def note_activity(self, live: LiveSession) -> None:
-        """Nothing depends on it here."""
-
-    def release(self, live: LiveSession) -> None:
-        self.ends += 1
-
-    # What a test does
-
-    async def open(self) -> "Stage":
-        await self.log.open()
-        self.cursor = await self.session_log.create()
-        models = Models(FakeTranscriber(), self.desk, FakeSpeechDetector())  # type: ignore[arg-type]
-        self.live = LiveSession(self, self.session_log, models, self._options, asyncio.get_running_loop().time)
-        self.live.watch(self.hub)
-        return self
-
-    def urgency(self) -> int | None:
-        return self.desk.driver.urgency(0.5) if self.desk.driver is not None else None
-
-    def attach(self, rate: int = SAMPLE_RATE, *, resends: bool = True) -> "Client":
-        attachment = self.live.attach(rate, self._options, 0, resends=resends)
-        self.live.welcome(self.cursor, [])
-        return Client(self.live, attachment)
-
-    def work(self) -> int:
-        """Lets the model do all that is wanted; how many tasks that were."""
-        count = 0
-        while self.desk.driver is not None and self.urgency() is not None:
-            task = self.desk.driver.take_task()
-            self.desk.driver.complete(task, transcription_of(task))
-            count += 1
-        return count
-
-    async def records(self) -> list[dict[str, Any]]:
-        part = await self.log.read(self.session_log.topic, 0)
-        return [json.loads(data) for block in part.blocks for data in block.data]
-
-
-class Client:
-    """One connection."""
-
-    def __init__(self, live: LiveSession, attachment: Attachment) -> None:
-        self.live = live
-        self.attachment = attachment
-
-    async def send(self, audio: Samples) -> None:
-        await self.live.feed(audio, self.attachment)
-
-    async def messages(self) -> list[dict[str, Any]]:
-        """What it can be told now."""
-        messages: list[dict[str, Any]] = []
-        while True:
-            try:
-                async with asyncio.timeout(0.001):
-                    message = await self.attachment.next()
-            except TimeoutError:
-                return messages
-            if isinstance(message, SocketClose):
-                self.ending = message
-                return messages
-            messages.append(json.loads(message))
-
-    async def kinds(self) -> list[str]:
-        return [message["type"] for message in await self.messages()]
-
-
-def silence(seconds: float) -> Samples:
-    return np.zeros(int(seconds * SAMPLE_RATE), np.float32)
 
 
 # What is said
@@ -230,7 +126,7 @@ async def test_another_process_that_goes_on_with_the_session_ends_it_here() -> N
 
 
 @simulated
-async def test_one_who_comes_back_has_the_session_recorded_as_its_own() -> None:
+async def test_a_client_that_comes_back_has_the_session_recorded_as_its_own() -> None:
     stage = await Stage().open()
     stage.attach()
     stage.live.record_replay(None, 4, 2)
@@ -421,7 +317,7 @@ async def test_commit_and_clear_reach_the_last_sample() -> None:
 
 
 @simulated
-async def test_its_lane_is_asked_for_the_model_whenever_something_came() -> None:
+async def test_a_session_requests_the_model_whenever_something_came() -> None:
     stage = await Stage().open()
     client = stage.attach()
     for act in (stage.live.flush, stage.live.stop, stage.live.drain, lambda: stage.live.mark("m")):

@@ -1,4 +1,4 @@
-"""How much a session may be sent."""
+"""The meter limits how much audio and how many messages a session may send."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How finals are numbered while segments are dropped, settled and forgotten."""
+"""Finals are numbered while segments are dropped, settled and forgotten."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,7 +10,7 @@ LENGTH = 1000
 
 
 class Speech:
-    """What a session does with its segments: one is spoken, and those before it wait for their finals."""
+    """Acts as a session does with its segments: one is being spoken, those before it wait for their finals."""
 
     def __init__(self, final_count: int = 0) -> None:
         self.due = PendingFinals(final_count)
@@ -23,11 +23,11 @@ class Speech:
         return self.segment
 
     def close(self) -> ClosedSegment:
-        """The segment is over."""
+        """Ends the segment."""
         return self._close(is_last=True)
 
     def cut(self, *, is_shown: bool = False) -> ClosedSegment:
-        """The segment is cut, and its rest goes on."""
+        """Cuts the segment; its rest goes on."""
         assert self.segment is not None
         rest = self.segment.rest(self.at + LENGTH)
         segment = self._close(is_last=False)
@@ -43,17 +43,17 @@ class Speech:
         return segment
 
     def say(self, *, is_shown: bool = False) -> ClosedSegment:
-        """A whole segment."""
+        """Speaks and ends a whole segment."""
         self.speak(is_shown=is_shown)
         return self.close()
 
     def settle(self, *, has_text: bool) -> tuple[int, bool]:
-        """The number of the oldest, and whether it has a final."""
+        """Returns the number of the oldest segment, and whether it has a final."""
         segment, is_told = self.due.pop(self.segment, has_text=has_text)
         return segment.number, is_told
 
     def clear(self) -> list[ClosedSegment]:
-        """What is spoken is dropped."""
+        """Drops the segment that is being spoken."""
         segment, self.segment = self.segment, None
         assert segment is not None
         self.at += LENGTH
@@ -69,7 +69,7 @@ def test_numbers_go_on_after_the_finals_of_an_earlier_process() -> None:
     assert speech.due.count == 9
 
 
-def test_the_oldest_is_first() -> None:
+def test_the_oldest_segment_is_first() -> None:
     speech = Speech()
     first, second = speech.say(), speech.say()
     assert speech.due.first is first
@@ -77,7 +77,7 @@ def test_the_oldest_is_first() -> None:
     assert speech.due.first is second
 
 
-def test_one_that_says_nothing_gives_its_number_to_all_that_follow() -> None:
+def test_an_empty_segment_passes_its_number_on_to_all_that_follow() -> None:
     speech = Speech()
     segments = [speech.say() for _ in range(3)]
     speech.speak()
@@ -89,7 +89,7 @@ def test_one_that_says_nothing_gives_its_number_to_all_that_follow() -> None:
     assert speech.due.next_number == 2
 
 
-def test_one_in_the_middle_that_says_nothing_leaves_those_before_it_as_they_are() -> None:
+def test_an_empty_segment_in_the_middle_leaves_those_before_it_unchanged() -> None:
     speech = Speech()
     for _ in range(4):
         speech.say()
@@ -98,14 +98,14 @@ def test_one_in_the_middle_that_says_nothing_leaves_those_before_it_as_they_are(
     assert speech.due.count == 2
 
 
-def test_one_that_was_shown_has_a_final_though_it_says_nothing() -> None:
+def test_a_segment_that_was_shown_has_a_final_though_it_is_empty() -> None:
     speech = Speech()
     speech.say(is_shown=True)
     assert speech.settle(has_text=False) == (0, True)
     assert speech.due.count == 1
 
 
-def test_one_keeps_its_number_when_a_later_one_was_shown_under_its_own() -> None:
+def test_a_segment_keeps_its_number_when_a_later_one_was_shown_under_its_own() -> None:
     speech = Speech()
     speech.say()
     later = speech.say(is_shown=True)
@@ -113,7 +113,7 @@ def test_one_keeps_its_number_when_a_later_one_was_shown_under_its_own() -> None
     assert later.number == 1
 
 
-def test_one_keeps_its_number_when_what_is_spoken_was_shown_under_its_own() -> None:
+def test_a_segment_keeps_its_number_when_current_speech_was_shown_under_its_own() -> None:
     speech = Speech()
     speech.say()
     segment = speech.speak(is_shown=True)
@@ -121,7 +121,7 @@ def test_one_keeps_its_number_when_what_is_spoken_was_shown_under_its_own() -> N
     assert segment.number == 1
 
 
-def test_one_keeps_its_number_when_a_later_one_was_shown_and_then_forgotten() -> None:
+def test_a_segment_keeps_its_number_when_a_later_one_was_shown_and_then_forgotten() -> None:
     speech = Speech()
     speech.say()
     speech.speak(is_shown=True)

@@ -1,4 +1,4 @@
-"""Where segments begin and end."""
+"""The policy decides where segments begin and end."""
 
 import pytest
 

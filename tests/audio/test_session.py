@@ -1,4 +1,4 @@
-"""The state machine of a session, with a model that hears exactly what was spoken."""
+"""The state machine of a session is driven with a model that hears exactly what was spoken."""
 
 import numpy as np
 import pytest
@@ -69,7 +69,7 @@ def test_without_interim_results_only_finals_are_made() -> None:
     assert text(output) == "w1 w2 w3"
 
 
-def test_silence_asks_nothing_of_the_model_and_is_settled_now_and_then() -> None:
+def test_silence_needs_no_model_and_is_settled_now_and_then() -> None:
     session = Session(SessionOptions())
     feed(session, silence(60))
     assert session.urgency(0.5) is None

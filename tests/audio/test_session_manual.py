@@ -1,4 +1,4 @@
-"""A session whose client says where a turn ends, and what a dialect is told of turns."""
+"""A client may say itself where a turn ends, and a dialect is told of turns."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def silence(seconds: float) -> np.ndarray:
 
 
 def speak(session: Session, audio: np.ndarray, *, step_s: float = 0.5) -> list[Output]:
-    """In pieces of 160 ms, with a model that is never busy; what came out."""
+    """Speaks in pieces of 160 ms, with a model that is never busy, and returns the output."""
     output: list[Output] = []
     for at in range(0, len(audio), 5 * FRAME):
         feed(session, audio[at : at + 5 * FRAME])
@@ -170,7 +170,7 @@ def test_what_was_cleared_is_never_heard_of_again() -> None:
     assert session.settled == session.position
 
 
-def test_an_answer_about_what_was_cleared_meanwhile_is_nobodys() -> None:
+def test_an_answer_about_audio_that_was_cleared_meanwhile_is_dropped() -> None:
     session = Session(TURNS)
     feed(session, speech_of([(1, 0.64, 0.256)]))
     task = session.take_task()
@@ -239,7 +239,7 @@ def test_a_new_language_takes_the_place_of_the_one_that_was_found() -> None:
     assert session.language == "en"
 
 
-def test_turns_that_are_not_settled_are_known() -> None:
+def test_a_session_knows_its_unsettled_turns() -> None:
     session = Session(MANUAL)
     feed(session, speech_of([(1, 0.64, 0.32)]))
     session.commit()

@@ -1,4 +1,4 @@
-"""Files become words: all of them, once, in bounded memory, behind whoever speaks, and only while somebody waits."""
+"""Every word of a file is transcribed once, in bounded memory, after live speakers, and only while somebody waits."""
 
 import asyncio
 import tempfile
@@ -37,7 +37,7 @@ def models(model: FakeTranscriber) -> Models:
 
 
 def in_real_time(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-    """In real time: a file is read on a thread."""
+    """Runs a test in real time, since a file is read on a thread."""
 
     def run() -> None:
         async def in_time() -> None:
@@ -58,7 +58,7 @@ async def transcript(here: Models, file: BinaryIO, **options: Any) -> tuple[list
 
 
 def talk(words: int, pause_s: float = 0.3) -> tuple[Samples, str]:
-    """Words of half a second; every twelfth ends a paragraph."""
+    """Returns words of half a second each, every twelfth ending a paragraph, and their text."""
     numbers = [1 + at % 900 for at in range(words)]
     samples = speech_of([(number, 0.5, 3.0 if at % 12 == 11 else pause_s) for at, number in enumerate(numbers)])
     return samples, " ".join(f"w{number}" for number in numbers)
@@ -151,7 +151,7 @@ async def test_no_audio_is_refused_before_anything_else() -> None:
 
 
 @in_real_time
-async def test_left_in_the_middle_it_leaves_nothing_behind() -> None:
+async def test_an_abandoned_transcription_leaves_nothing_behind() -> None:
     model = FakeTranscriber(holds=True)
     here = models(model)
     with wav_file(talk(600)[0]) as file:
@@ -199,7 +199,7 @@ async def test_past_the_limit_a_file_is_refused_and_a_place_is_given_back() -> N
 
 
 @simulated
-async def test_a_drain_waits_for_what_was_taken_and_takes_no_more() -> None:
+async def test_a_drain_waits_for_admitted_files_and_admits_no_more() -> None:
     uploads = Uploads(2)
     with uploads.admitted():
         draining = asyncio.get_running_loop().create_task(uploads.drain())
@@ -215,7 +215,7 @@ async def test_a_drain_waits_for_what_was_taken_and_takes_no_more() -> None:
 
 
 class Client:
-    """Has work of one urgency, for as long as it is told to."""
+    """Has tasks of one urgency, as many as a test gives it."""
 
     def __init__(self, level: int, tasks: int = 1000) -> None:
         self.level = level

@@ -1,4 +1,4 @@
-"""The AI SDK's own client, driven from here: a Node process for each version, one JSON command a line.
+"""The AI SDK's own client runs in a Node process for each version, and takes one JSON command per line.
 
 Owns the process and what a user would see of a chat. The client is not touched: `js/driver.mjs` calls its public
 methods, behind a TCP proxy that can cut its connections.
@@ -37,7 +37,9 @@ class Message(msgspec.Struct):
 
     @property
     def contents(self) -> tuple[str, str, list[Any]]:
-        """What must be the same wherever this message is seen: ids and contents, without what only a client keeps."""
+        """Returns what must be the same wherever this message is shown: ids and contents, without what only a client
+        keeps.
+        """
         parts = [
             (p["type"], p.get("text") or (p["toolCallId"], p["state"], p.get("input"), p.get("output")))
             for p in self.parts
@@ -60,13 +62,13 @@ class View(msgspec.Struct):
 
     @property
     def answer(self) -> Message:
-        """The only answer."""
+        """Returns the only answer."""
         [only] = self.answers
         return only
 
 
 class AISDK:
-    """One version of the package `ai`, in a process of its own."""
+    """Runs one version of the package `ai` in a process of its own."""
 
     def __init__(self, version: str) -> None:
         self.version = version
@@ -80,13 +82,13 @@ class AISDK:
         self._listener.start()
 
     def open(self, url: str, chat_id: str, messages: list[Message] | None = None, **how: Any) -> "ChatClient":
-        """A client of that chat, with the messages that it had kept; connects only when told to."""
+        """Opens a client of that chat with the messages that it had kept; it connects only when told to."""
         client = ChatClient(self, f"client-{next(self._clients)}", chat_id)
         client.call("open", url=url, chatId=chat_id, messages=msgspec.to_builtins(messages or []), **how)
         return client
 
     def schema_errors(self, chunks: list[dict[str, Any]]) -> list[str]:
-        """What this version's schema has against any of the chunks."""
+        """Returns what this version's schema has against any of the chunks."""
         verdicts = self.begin("validate", chunks=chunks).result(ANSWER_S)
         return [f"{chunk}: {why}" for chunk, why in zip(chunks, verdicts, strict=True) if why]
 
@@ -120,7 +122,7 @@ class AISDK:
 
 
 class Call:
-    """A command under way: `view()` waits for the client's promise and gives what it then shows."""
+    """A command under way; `view()` waits for the client's promise and returns what it then shows."""
 
     def __init__(self, answer: "Future[Any]") -> None:
         self._answer = answer
@@ -148,7 +150,7 @@ class ChatClient:
         return self.begin(command, **arguments).view()
 
     def begin_send(self, text: str, message_id: str | None = None, **body: Any) -> Call:
-        """`sendMessage`; `message_id` edits that message, `body` is what an application adds to the request."""
+        """Calls `sendMessage`; `message_id` edits that message, `body` is what an application adds to the request."""
         message = {"text": text, "messageId": message_id} if message_id else {"text": text}
         return self.begin("send", message=message, body=body)
 
@@ -156,7 +158,7 @@ class ChatClient:
         return self.begin_send(text, message_id, **body).view()
 
     def send_again(self) -> View:
-        """`sendMessage()` without a message: what an application's "try again" does."""
+        """Calls `sendMessage()` without a message, as an application's "try again" does."""
         return self.call("send")
 
     def regenerate(self, message_id: str | None = None, **body: Any) -> View:

@@ -1,4 +1,4 @@
-"""Real clients, unmodified: the AI SDK in three versions and OpenAI's SDKs, against one gateway."""
+"""Real clients work unmodified against one gateway: the AI SDK in three versions, and OpenAI's SDKs."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -71,7 +71,7 @@ def snapshot(gateway: Gateway, chat_id: str) -> Callable[[], "StoredChat"]:
 
 
 class StoredChat(msgspec.Struct, rename="camel"):
-    """`GET /api/chat/{id}`."""
+    """The answer of `GET /api/chat/{id}`."""
 
     id: str
     messages: list[Message]
@@ -86,7 +86,7 @@ class StoredChat(msgspec.Struct, rename="camel"):
 
 @pytest.fixture(scope="session", params=[SyncAsker, AsyncAsker], ids=["sync", "async"])
 def asker(request: pytest.FixtureRequest, gateway: Gateway) -> Iterator[Asker]:
-    """OpenAI's Python SDK, sync and async, without retries."""
+    """Returns OpenAI's Python SDK, sync and async, without retries."""
     new = request.param(gateway.url)
     yield new
     new.close()

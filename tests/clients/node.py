@@ -1,4 +1,4 @@
-"""Node, and the JavaScript clients beside this file: installed once, and again when their lock changes."""
+"""Node and the JavaScript clients beside this file are installed once, and again when their lock changes."""
 
 import fcntl
 import os

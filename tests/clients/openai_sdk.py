@@ -1,4 +1,4 @@
-"""OpenAI's Python SDK, asked the same by its sync and by its async client; unmodified, and without retries of its own.
+"""OpenAI's Python SDK, unmodified and without its own retries, is asked the same by its sync and its async client.
 
 Owns what a stream said and how it ended: an `APIError` inside a stream is kept, one before it is raised.
 """
@@ -18,7 +18,7 @@ def messages(text: str) -> list[Any]:
 
 
 class StreamRecord:
-    """The chunks of one stream, and the error that ended it."""
+    """Holds the chunks of one stream, and the error that ended it."""
 
     def __init__(self) -> None:
         self.chunks: list[ChatCompletionChunk] = []
@@ -57,7 +57,7 @@ class StreamRecord:
 
     @property
     def calls(self) -> list[tuple[str, str, str]]:
-        """(id, name, arguments) of each tool call, put together from its pieces."""
+        """Returns (id, name, arguments) of each tool call, put together from its pieces."""
         calls: dict[int, tuple[str, str, str]] = {}
         for call in (call for delta in self.deltas for call in delta.tool_calls or []):
             parts = calls.get(call.index, ("", "", ""))
@@ -67,7 +67,7 @@ class StreamRecord:
 
 
 class SyncAsker:
-    """`openai.OpenAI`."""
+    """Asks through `openai.OpenAI`."""
 
     def __init__(self, url: str, **options: Any) -> None:
         self._client = openai.OpenAI(**_options(url, options))
@@ -87,7 +87,7 @@ class SyncAsker:
 
 
 class AsyncAsker:
-    """`openai.AsyncOpenAI`, on an event loop of its own."""
+    """Asks through `openai.AsyncOpenAI`, on an event loop of its own."""
 
     def __init__(self, url: str, **options: Any) -> None:
         self._loop = asyncio.Runner()

@@ -16,7 +16,7 @@ Snapshot = Callable[[], StoredChat]
 
 
 def last_conversation(upstream: UpstreamThread) -> list[tuple[str, Any]]:
-    """The conversation in the newest request to the upstream."""
+    """Returns the conversation in the newest request to the upstream."""
     body = upstream.fake.requests[-1].body
     assert body is not None
     return [(message["role"], message["content"]) for message in body["messages"]]
@@ -126,7 +126,7 @@ def test_reasoning_is_a_part_before_the_text(device: Open, snapshot: Snapshot) -
         ("empty", ""),
     ],
 )
-def test_a_complete_answer_in_any_bytes(model: str, text: str, device: Open, snapshot: Snapshot) -> None:
+def test_a_complete_answer_in_any_bytes_arrives_whole(model: str, text: str, device: Open, snapshot: Snapshot) -> None:
     view = device().send("T=20 I=200", model=model)
     assert (view.status, view.error) == ("ready", None)
     assert view.answer.text == text
@@ -207,7 +207,7 @@ def test_a_refused_message_can_be_sent_again(device: Open, snapshot: Snapshot, u
     snapshot().agrees_with(view)
 
 
-def test_a_new_message_after_a_refusal(device: Open, snapshot: Snapshot, upstream: UpstreamThread) -> None:
+def test_a_new_message_after_a_refusal_is_answered(device: Open, snapshot: Snapshot, upstream: UpstreamThread) -> None:
     phone = device()
     phone.send("first", model="e500")
     view = phone.send("T=3 I=200")

@@ -14,14 +14,14 @@ from tests.conftest import Gateway, UpstreamThread, eventually
 from tests.support.sse_client import follow
 
 Snapshot = Callable[[], StoredChat]
-SLOW = "T=60 I=5000"
+SLOW = "T=60 I=15000"
 KEEPS_ITS_STATE = "5.0.277 resumes after a browser's network error where it stopped, and so shows a replay behind it"
 KEEPS_ITS_TOOL = "5.0.277 resumes a streaming tool call where it stopped, and so shows the replayed one behind it"
 
 
 @pytest.fixture(autouse=True)
 def _one_run_for_each_message(upstream: UpstreamThread) -> Iterator[None]:
-    """No way of coming back may ask the upstream again."""
+    """Fails a test in which coming back asked the upstream again."""
     before = len(upstream.fake.requests)
     yield
     questions = [(request.ask.model, request.ask.text) for request in upstream.fake.requests[before:] if request.ask]
@@ -37,7 +37,7 @@ def cut_in_the_middle(client: ChatClient, text: str = SLOW) -> None:
     assert 0 < len(view.answers[-1].text) < len(words(60))
 
 
-def test_cut_and_resumed_in_the_same_tab(device: Open, snapshot: Snapshot) -> None:
+def test_a_cut_answer_is_resumed_in_the_same_tab(device: Open, snapshot: Snapshot) -> None:
     phone = device()
     cut_in_the_middle(phone)
     view = phone.resume()
@@ -46,7 +46,7 @@ def test_cut_and_resumed_in_the_same_tab(device: Open, snapshot: Snapshot) -> No
     snapshot().agrees_with(view)
 
 
-def test_cut_and_resumed_in_the_same_tab_of_a_browser(
+def test_a_cut_answer_is_resumed_in_the_same_tab_of_a_browser(
     sdk: AISDK, device: Open, snapshot: Snapshot, request: pytest.FixtureRequest
 ) -> None:
     if sdk.version == "ai5":
@@ -58,7 +58,7 @@ def test_cut_and_resumed_in_the_same_tab_of_a_browser(
     snapshot().agrees_with(view)
 
 
-def test_cut_again_while_resuming(device: Open, snapshot: Snapshot) -> None:
+def test_an_answer_cut_again_while_resuming_is_whole(device: Open, snapshot: Snapshot) -> None:
     phone = device()
     cut_in_the_middle(phone)
     for _ in range(2):
@@ -71,7 +71,7 @@ def test_cut_again_while_resuming(device: Open, snapshot: Snapshot) -> None:
     snapshot().agrees_with(view)
 
 
-def test_cut_in_the_second_turn(device: Open, snapshot: Snapshot) -> None:
+def test_an_answer_cut_in_the_second_turn_is_whole(device: Open, snapshot: Snapshot) -> None:
     phone = device()
     phone.send("T=5 I=200")
     cut_in_the_middle(phone)
@@ -82,7 +82,7 @@ def test_cut_in_the_second_turn(device: Open, snapshot: Snapshot) -> None:
 
 # The head of the response is about 350 bytes; the first text stands near byte 700.
 @pytest.mark.parametrize("count", [1, 200, 500, 700, 1000, 1400, 2000, 2700])
-def test_cut_at_any_byte(count: int, device: Open, snapshot: Snapshot) -> None:
+def test_an_answer_cut_at_any_byte_is_whole(count: int, device: Open, snapshot: Snapshot) -> None:
     phone = device()
     phone.cut_after(count)
     assert phone.send(f"T=30 I=15000 n={count}").status == "error"  # the run must outlast the cut: else it is a 204
@@ -93,7 +93,9 @@ def test_cut_at_any_byte(count: int, device: Open, snapshot: Snapshot) -> None:
 
 
 @pytest.mark.parametrize("as_chromium", [False, True], ids=["node", "browser"])
-def test_reloaded_with_a_part_of_the_answer_kept(as_chromium: bool, device: Open, snapshot: Snapshot) -> None:
+def test_a_reload_that_kept_a_part_of_the_answer_shows_it_whole(
+    as_chromium: bool, device: Open, snapshot: Snapshot
+) -> None:
     phone = device(asChromium=as_chromium)
     cut_in_the_middle(phone)
     view = device(phone.view().messages, asChromium=as_chromium).resume()
@@ -102,7 +104,7 @@ def test_reloaded_with_a_part_of_the_answer_kept(as_chromium: bool, device: Open
     snapshot().agrees_with(view)
 
 
-def test_reloaded_with_the_question_last(device: Open, snapshot: Snapshot) -> None:
+def test_a_reload_with_the_question_last_shows_the_answer(device: Open, snapshot: Snapshot) -> None:
     phone = device()
     phone.begin_send(SLOW)
     question = phone.until(chars=10).messages[0]
@@ -111,7 +113,7 @@ def test_reloaded_with_the_question_last(device: Open, snapshot: Snapshot) -> No
     snapshot().agrees_with(view)
 
 
-def test_reloaded_with_the_previous_answer_last(device: Open, snapshot: Snapshot) -> None:
+def test_a_reload_with_the_previous_answer_last_shows_the_new_one(device: Open, snapshot: Snapshot) -> None:
     phone = device()
     before = phone.send("T=5 I=200").messages
     phone.begin_send(SLOW)
@@ -122,7 +124,7 @@ def test_reloaded_with_the_previous_answer_last(device: Open, snapshot: Snapshot
     assert [message.id for message in chat.messages if message.role == "assistant"] == [a.id for a in view.answers]
 
 
-def test_reloaded_from_the_servers_snapshot(device: Open, snapshot: Snapshot) -> None:
+def test_a_reload_from_the_servers_snapshot_shows_the_answer(device: Open, snapshot: Snapshot) -> None:
     phone = device()
     phone.send("T=5 I=200")
     phone.begin_send(SLOW)
@@ -134,9 +136,9 @@ def test_reloaded_from_the_servers_snapshot(device: Open, snapshot: Snapshot) ->
     snapshot().agrees_with(view)
 
 
-def test_reloaded_during_a_regeneration(device: Open, snapshot: Snapshot) -> None:
+def test_a_reload_during_a_regeneration_shows_the_new_answer(device: Open, snapshot: Snapshot) -> None:
     phone = device()
-    phone.send("T=40 I=5000")
+    phone.send("T=40 I=20000")
     phone.begin("regenerate", body={"model": "no-done"})
     phone.until(status="streaming", chars=10)
     chat = snapshot()
@@ -182,7 +184,7 @@ def test_a_device_that_joins_does_not_disturb_the_one_that_is_cut(device: Open, 
     snapshot().agrees_with(following.view())
 
 
-def test_nothing_to_resume(device: Open, snapshot: Snapshot) -> None:
+def test_a_finished_answer_leaves_nothing_to_resume(device: Open, snapshot: Snapshot) -> None:
     new = device().resume()
     assert (new.status, new.messages, new.errors) == ("ready", [], [])
     view = device().send("T=5 I=200")
@@ -194,7 +196,7 @@ def test_nothing_to_resume(device: Open, snapshot: Snapshot) -> None:
 
 def test_an_answer_that_ended_while_the_client_was_away_is_in_the_snapshot(device: Open, snapshot: Snapshot) -> None:
     phone = device()
-    cut_in_the_middle(phone, "T=60 I=2000")
+    cut_in_the_middle(phone, "T=60 I=10000")
     eventually(lambda: snapshot().active_run is None)
     assert phone.resume().status == "ready"
     view = device(snapshot().messages).resume()

@@ -17,7 +17,7 @@ LONG = "T=400 I=10000"
 
 @pytest.fixture
 def stop(gateway: Gateway, chat_id: str) -> Stop:
-    """The documented call, from a client that has nothing to do with the one that streams."""
+    """Returns the documented call, from a client that has nothing to do with the one that streams."""
 
     def post(**body: Any) -> dict[str, Any]:
         response = httpx2.post(f"{gateway.url}/api/chat/{chat_id}/stop", json=body)
@@ -108,7 +108,9 @@ def test_the_stream_id_of_the_snapshot_stops_the_run(device: Open, stop: Stop, s
     snapshot().agrees_with(view)
 
 
-def test_stop_before_the_first_token(device: Open, stop: Stop, snapshot: Snapshot, upstream: UpstreamThread) -> None:
+def test_a_stop_before_the_first_token_leaves_no_text(
+    device: Open, stop: Stop, snapshot: Snapshot, upstream: UpstreamThread
+) -> None:
     phone = device()
     sending = phone.begin_send("hello", model="hang")
     eventually(lambda: any(request.ask and request.ask.model == "hang" for request in upstream.open_requests))

@@ -1,4 +1,4 @@
-"""OpenAI's JavaScript SDK, unmodified, against `/v1`."""
+"""OpenAI's JavaScript SDK works unmodified against `/v1`."""
 
 import subprocess
 from typing import Any
@@ -13,7 +13,7 @@ from tests.conftest import Gateway
 
 @pytest.fixture(scope="module")
 def answers(gateway: Gateway) -> dict[str, Any]:
-    """Each question of `js/openai.mjs`, answered."""
+    """Returns the answer to each question of `js/openai.mjs`."""
     script = install() / "openai.mjs"
     process = subprocess.run([tool("node"), str(script), gateway.url], capture_output=True, timeout=60)
     assert process.returncode == 0, process.stderr.decode()
@@ -25,13 +25,13 @@ def text_of(outcome: dict[str, Any], field: str = "content") -> str:
     return "".join(choice["delta"].get(field) or "" for choice in choices)
 
 
-def test_a_whole_answer(answers: dict[str, Any]) -> None:
+def test_a_whole_answer_arrives_with_its_figures(answers: dict[str, Any]) -> None:
     [choice] = answers["whole"]["choices"]
     assert (choice["message"]["content"], choice["finish_reason"]) == (words(20), "stop")
     assert answers["whole"]["usage"]["total_tokens"] == 27
 
 
-def test_a_streamed_answer_with_its_usage(answers: dict[str, Any]) -> None:
+def test_a_streamed_answer_arrives_with_its_usage(answers: dict[str, Any]) -> None:
     outcome = answers["streamed"]
     assert text_of(outcome) == words(20)
     *_, finish, usage = outcome["chunks"]
@@ -60,7 +60,7 @@ def test_half_an_answer_is_never_a_success(answers: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("question", ["limited", "limitedStream"])
-def test_a_rate_limit_is_one_and_says_when_to_return(question: str, answers: dict[str, Any]) -> None:
+def test_a_rate_limit_says_when_to_return(question: str, answers: dict[str, Any]) -> None:
     outcome = answers[question]
     assert (outcome["error"], outcome["status"], outcome["retryAfter"]) == ("RateLimitError", 429, "7")
     assert "Rate limit reached" in outcome["message"]

@@ -1,4 +1,4 @@
-"""OpenAI's Python SDK, unmodified, against `/v1`: every complete answer arrives whole, with its figures and reasons."""
+"""OpenAI's Python SDK, unmodified, gets every complete answer whole from `/v1`, with its figures and reasons."""
 
 import openai
 import pytest
@@ -13,7 +13,7 @@ THOUGHT = "r0 r1 r2 r3 r4 "
 ODD_BYTES = ["crlf", "cr", "comments", "multiline-data", "unknown-fields", "no-done", "double-done"]
 
 
-def test_a_whole_answer(asker: Asker) -> None:
+def test_a_whole_answer_arrives_with_its_figures(asker: Asker) -> None:
     completion = asker.whole("ok")
     [choice] = completion.choices
     assert (choice.message.role, choice.message.content, choice.finish_reason) == ("assistant", words(20), "stop")
@@ -23,7 +23,7 @@ def test_a_whole_answer(asker: Asker) -> None:
     assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (7, 20, 27)
 
 
-def test_a_streamed_answer(asker: Asker) -> None:
+def test_a_streamed_answer_arrives_whole(asker: Asker) -> None:
     answer = asker.stream("ok")
     assert (answer.error, answer.text, answer.finish_reasons) == (None, words(20), ["stop"])
     assert {(chunk.model, chunk.object) for chunk in answer.chunks} == {("ok", "chat.completion.chunk")}
@@ -42,19 +42,19 @@ def test_the_usage_of_a_stream_is_the_upstreams_and_comes_last(asker: Asker) -> 
     assert all(chunk.usage is None for chunk in chunks)
 
 
-def test_usage_told_with_every_chunk_is_told_once(asker: Asker) -> None:
+def test_usage_sent_with_every_chunk_arrives_once(asker: Asker) -> None:
     answer = asker.stream("usage-every", "T=11 I=200", stream_options={"include_usage": True})
     assert [chunk.usage.completion_tokens for chunk in answer.chunks if chunk.usage] == [11]
 
 
 @pytest.mark.parametrize("model", ODD_BYTES)
-def test_an_answer_in_any_bytes_that_are_allowed(model: str, asker: Asker) -> None:
+def test_an_answer_in_any_allowed_bytes_arrives_whole(model: str, asker: Asker) -> None:
     assert asker.whole(model).choices[0].message.content == words(20)
     answer = asker.stream(model)
     assert (answer.error, answer.text, answer.finish_reasons) == (None, words(20), ["stop"])
 
 
-def test_characters_that_were_split_over_writes(asker: Asker) -> None:
+def test_characters_split_over_writes_arrive_whole(asker: Asker) -> None:
     text = "".join(word(n) + UTF8_TAIL for n in range(20))
     assert asker.whole("utf8-split").choices[0].message.content == text
     assert asker.stream("utf8-split").text == text
@@ -95,7 +95,7 @@ def test_the_model_of_the_server_is_used_for_an_empty_name(asker: Asker) -> None
     assert (completion.model, completion.choices[0].message.content) == ("ok", words(20))
 
 
-def test_the_sdks_own_assembly_of_a_stream(gateway: Gateway) -> None:
+def test_the_sdk_assembles_a_stream_by_itself(gateway: Gateway) -> None:
     with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="local") as client:
         with client.chat.completions.stream(model="tools-2", messages=messages("weather? I=200")) as stream:
             [choice] = stream.get_final_completion().choices

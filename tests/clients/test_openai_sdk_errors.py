@@ -1,4 +1,4 @@
-"""OpenAI's Python SDK, unmodified, against `/v1`: what is not whole is raised, and says why."""
+"""OpenAI's Python SDK, unmodified, raises whatever is not whole from `/v1`, with the reason."""
 
 from contextlib import closing
 from pathlib import Path
@@ -46,9 +46,7 @@ def test_a_refusal_has_a_status_and_a_code(model: str, stream: bool, asker: Aske
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize(("model", "retry_after"), [("e429", "7"), ("e429-bare", None)])
-def test_a_rate_limit_is_one_and_says_when_to_return(
-    model: str, retry_after: str | None, stream: bool, asker: Asker
-) -> None:
+def test_a_rate_limit_says_when_to_return(model: str, retry_after: str | None, stream: bool, asker: Asker) -> None:
     with pytest.raises(openai.RateLimitError) as error:
         asker.stream(model) if stream else asker.whole(model)
     assert error.value.code == "upstream_rate_limited"

@@ -1,4 +1,4 @@
-"""The engines that the contract is tested on, and how a test opens them."""
+"""The contract is tested on every engine; this module opens them."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ TEST_S = 30.0
 
 
 class SweepingLog(EventLog, Protocol):
-    """What every engine has besides the port, for tests and for operators."""
+    """Adds to the port what every engine offers to tests and operators."""
 
     async def sweep(self) -> None: ...
 
@@ -29,7 +29,7 @@ def keep_all(topic: str) -> Retention:
 
 @dataclass
 class Clock:
-    """Time passes when a test says so."""
+    """Advances only when a test says so."""
 
     now_s: float = 1_700_000_000.0
 
@@ -39,7 +39,7 @@ class Clock:
 
 @dataclass
 class Engine:
-    """One kind of log in one place: every `open` gives another instance on the same place, if `is_shared`."""
+    """Describes one kind of log in one place; every `open` returns another instance there, if `is_shared`."""
 
     name: str
     folder: Path
@@ -51,7 +51,7 @@ class Engine:
 
     @property
     def is_exact(self) -> bool:
-        """Its hint whether a topic may exist is right both ways."""
+        """Whether its hint that a topic may exist is right both ways."""
         return self.name in ("memory", "sqlite")
 
     @property
@@ -76,7 +76,7 @@ class Engine:
 
 
 class CommitList(list[Commit]):
-    """A listener that remembers."""
+    """Remembers the commits that a log tells its listener."""
 
     def __init__(self, log: EventLog) -> None:
         self._news = asyncio.Event()
@@ -86,8 +86,8 @@ class CommitList(list[Commit]):
         self.extend(commits)
         self._news.set()
 
-    async def until(self, condition: Callable[[], object], within_s: float = 5.0) -> None:
-        """Waits for commits until `met()` is true."""
+    async def until(self, condition: Callable[[], object], within_s: float = 20.0) -> None:
+        """Waits for commits until `condition()` is true."""
         async with asyncio.timeout(within_s):
             while not condition():
                 self._news.clear()
@@ -95,7 +95,7 @@ class CommitList(list[Commit]):
 
 
 def scenario(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """A test that is a coroutine, on an event loop of its own that loses no exception, and under a deadline."""
+    """Runs a coroutine test on its own event loop, which loses no exception, under a deadline."""
 
     @functools.wraps(test)
     def run(*args: Any, **fixtures: Any) -> None:
@@ -109,15 +109,15 @@ def scenario(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., No
 
 
 async def put(log: EventLog, topic: str, *lines: bytes, **how: Any) -> Appended:
-    """Appends one block and gives what became of it."""
+    """Appends one block and returns the result."""
     return (await log.append(Append(topic=topic, data=list(lines), **how)))[0]
 
 
 def flat(part: Slice) -> list[tuple[int, str, bytes]]:
-    """(offset, name, data) of each event."""
+    """Returns (offset, name, data) of each event."""
     return [(block.first + n, block.name, line) for block in part.blocks for n, line in enumerate(block.data)]
 
 
 async def whole(log: EventLog, topic: str, after: int = 0) -> list[tuple[int, str, bytes]]:
-    """All events of a topic, in as many reads as it takes."""
+    """Returns all events of a topic, in as many reads as that takes."""
     return [event async for part in read_to_head(log, topic, after) for event in flat(part)]

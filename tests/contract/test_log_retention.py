@@ -1,4 +1,4 @@
-"""What every engine forgets, and what it still knows then."""
+"""Every engine forgets what its retention says, and still knows a topic's offsets and owner afterwards."""
 
 import pytest
 
@@ -52,7 +52,7 @@ async def test_old_events_go_and_their_offsets_never_return(engine: Engine) -> N
 
 
 @scenario
-async def test_what_is_known_of_a_topic_outlives_its_events(engine: Engine) -> None:
+async def test_a_topics_state_outlives_its_events(engine: Engine) -> None:
     async with engine.open(lambda _: Retention(age_s=60)) as log:
         await put(log, "a", b"1", b"2", owner="me", close=True)
         changed_ms = int(engine.clock.now_s * 1000)

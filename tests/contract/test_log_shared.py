@@ -1,4 +1,4 @@
-"""What engines promise whose logs several processes have open: two instances here, and real processes."""
+"""Engines that several processes may have open keep one log, tested with two instances and with real processes."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from gateway.errors import LogConflict, WrongOwner
 from tests.contract.engines import CommitList, Engine, SweepingLog, flat, keep_all, put, scenario, whole
 
 TOLD_S = 0.1
-"""News of other processes are due within this; tests allow for a machine that does other things too."""
+"""Seconds within which news of other processes are due; tests multiply it for a busy machine."""
 SLOW = 20
 
 
@@ -26,7 +26,7 @@ async def two(engine: Engine) -> AsyncGenerator[tuple[SweepingLog, SweepingLog]]
 
 
 @scenario
-async def test_of_two_that_expect_the_same_offset_one_wins(shared_engine: Engine) -> None:
+async def test_only_one_of_two_that_expect_the_same_offset_wins(shared_engine: Engine) -> None:
     async with two(shared_engine) as logs:
         for at in range(1, 61):
             tries = [log.append(Append(topic="a", data=[b"%d" % n], expect=at)) for n, log in enumerate(logs)]
@@ -37,7 +37,7 @@ async def test_of_two_that_expect_the_same_offset_one_wins(shared_engine: Engine
 
 
 @scenario
-async def test_what_another_has_made_is_never_said_not_to_exist(shared_engine: Engine) -> None:
+async def test_the_hint_never_denies_a_topic_of_another_process(shared_engine: Engine) -> None:
     async with two(shared_engine) as (here, there):
         for n in range(50):
             await put(there, f"t{n}", b"x")
@@ -48,7 +48,7 @@ async def test_what_another_has_made_is_never_said_not_to_exist(shared_engine: E
 async def test_two_that_write_at_full_speed_lose_and_repeat_nothing(shared_engine: Engine) -> None:
     async with two(shared_engine) as logs:
         for log in logs:
-            log.wanted = {"all"}
+            log.interest = {"all"}
         commits = [CommitList(log) for log in logs]
 
         async def write(n: int) -> None:
@@ -71,7 +71,7 @@ async def test_two_that_write_at_full_speed_lose_and_repeat_nothing(shared_engin
 async def test_news_of_others_are_told_in_time_and_only_where_wanted(shared_engine: Engine) -> None:
     async with two(shared_engine) as (here, there):
         commits = CommitList(here)
-        here.wanted = {"wanted", "none"}
+        here.interest = {"wanted", "none"}
         for n in range(5):
             await put(there, "unwanted", b"x")
             result = await put(there, "wanted", b"%d" % n)
@@ -86,7 +86,7 @@ async def test_news_of_others_are_told_in_time_and_only_where_wanted(shared_engi
 async def test_news_take_less_than_a_tenth_of_a_second(shared_engine: Engine) -> None:
     async with two(shared_engine) as (here, there):
         commits = CommitList(here)
-        here.wanted = {"a"}
+        here.interest = {"a"}
         loop = asyncio.get_running_loop()
         took_s: list[float] = []
         for _ in range(10):
@@ -103,7 +103,7 @@ async def test_interest_that_begins_late_misses_nothing_that_its_read_did_not_se
     async with two(shared_engine) as (here, there):
         commits = CommitList(here)
         topics = set[str]()
-        here.wanted = topics
+        here.interest = topics
         await put(there, "a", b"1")
         await asyncio.sleep(0.1)
         topics.add("a")
@@ -117,7 +117,7 @@ async def test_interest_that_begins_late_misses_nothing_that_its_read_did_not_se
 async def test_closing_making_and_deleting_are_told_too(shared_engine: Engine) -> None:
     async with two(shared_engine) as (here, there):
         commits = CommitList(here)
-        here.wanted = {"a", "b"}
+        here.interest = {"a", "b"}
         await put(there, "a", owner="me")
         await commits.until(lambda: commits, TOLD_S * SLOW)
         await put(there, "a", close=True)
@@ -135,7 +135,7 @@ async def test_a_deletion_for_age_is_told_to_others(shared_engine: Engine) -> No
     old = Retention(closed_age_s=10)
     async with shared_engine.open() as here, shared_engine.open(lambda _: old) as there:
         commits = CommitList(here)
-        here.wanted = {"a"}
+        here.interest = {"a"}
         await put(here, "a", b"x", close=True)
         commits.clear()
         shared_engine.clock.now_s += 20
@@ -153,7 +153,7 @@ async def test_a_read_sees_at_once_what_the_other_was_told(shared_engine: Engine
 
 
 @scenario
-async def test_what_one_remembers_of_a_topic_yields_to_what_the_other_did(shared_engine: Engine) -> None:
+async def test_a_remembered_topic_yields_to_what_the_other_process_did(shared_engine: Engine) -> None:
     async with two(shared_engine) as (here, there):
         await put(here, "a", b"1", owner="me")
         await put(there, "a", b"2")
@@ -200,7 +200,9 @@ async def test_keys_hold_across_processes(shared_engine: Engine) -> None:
 
 
 @scenario
-async def test_what_one_trimmed_is_gone_for_the_other_and_its_offsets_stay_taken(shared_engine: Engine) -> None:
+async def test_events_that_one_trimmed_are_gone_for_the_other_and_their_offsets_stay_taken(
+    shared_engine: Engine,
+) -> None:
     async with shared_engine.open(lambda _: Retention(age_s=10)) as here, shared_engine.open() as there:
         await put(there, "a", b"1", b"2")
         shared_engine.clock.now_s += 20
@@ -250,7 +252,7 @@ def start_writer(shared_engine: Engine, env: dict[str, str], count: int, *topics
 async def test_a_real_process_and_this_one_share_a_log(shared_engine: Engine, python_path: dict[str, str]) -> None:
     async with shared_engine.open(keep_all) as log:
         commits = CommitList(log)
-        log.wanted = {"theirs"}
+        log.interest = {"theirs"}
         with start_writer(shared_engine, python_path, 200, "theirs") as writer:
             for n in range(200):
                 await put(log, "mine", b"%d" % n, expect=n + 1)

@@ -1,4 +1,4 @@
-"""What callers make of the hint `may_exist`: an engine that cannot know, and so always says True, changes nothing."""
+"""Callers of the hint `may_exist` behave the same with an engine that cannot know and always says True."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ from tests.support.virtual_time import simulated
 
 
 class UnsureLog(MemoryLog):
-    """An engine that cannot know what exists without asking over a network."""
+    """Cannot know what exists without asking over a network."""
 
     def may_exist(self, topic: str) -> bool:
         return True

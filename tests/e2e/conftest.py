@@ -1,4 +1,4 @@
-"""Chromium for the page's tests, and a way to cut its connections to the gateway."""
+"""Chromium loads the page for these tests, through a proxy that can cut its connections to the gateway."""
 
 import contextlib
 import shutil
@@ -27,7 +27,7 @@ RESET = struct.pack("ii", 1, 0)
 
 
 class CuttingProxy:
-    """A TCP proxy that can reset all its connections at once, and refuse new ones for a while."""
+    """Can reset all its TCP connections at once, and refuse new ones for a while."""
 
     def __init__(self, port: int) -> None:
         self.refusing = False
@@ -94,7 +94,7 @@ def _reset(one: socket.socket) -> None:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    """Chromium; tests are skipped, and say how to have them, where it or its driver is missing."""
+    """Launches Chromium; tests are skipped, and say how to install it, where it or its driver is missing."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: `make install` brings it")
     path = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if path is None:
@@ -113,7 +113,7 @@ def upstream() -> Iterator[UpstreamThread]:
 
 @pytest.fixture(scope="session")
 def gateway(browser: Any, upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """Every lane and the page; its model says the person's own words, unless `B=` asks for another behaviour."""
+    """Runs every lane and the page; its model repeats the user's words, unless `B=` asks for another behaviour."""
     yield from gateway_with(tmp_path_factory.mktemp("page"), upstream)
 
 
@@ -143,7 +143,7 @@ def new_tab(browser: Any) -> Iterator[Callable[[], Any]]:
 
 @pytest.fixture
 def console(new_tab: Callable[[], Any], gateway: Gateway) -> Any:
-    """A new chat on the gateway, as `tests.e2e.console.Console`."""
+    """Opens a new chat on the gateway, as `tests.e2e.console.Console`."""
     from tests.e2e.console import Console
 
     return Console(new_tab(), gateway.url)

@@ -1,4 +1,4 @@
-"""The console page as a test uses it: by its labels, as a person does."""
+"""A Console drives the console page by its labels, as a person does."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,11 +13,11 @@ expect.set_options(timeout=10_000)
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
 NOT_OURS = ("Failed to load resource",)
-"""What Chromium itself writes to the console about each refused or cut request."""
+"""Messages that Chromium itself writes to the console about each refused or cut request."""
 
 
 class Console:
-    """One tab on one gateway."""
+    """Drives one tab on one gateway."""
 
     def __init__(self, page: Page, url: str, chat: str = "") -> None:
         self.page = page
@@ -55,12 +55,12 @@ class Console:
         expect(self.button("Send")).to_be_visible()
 
     def expect_answer(self, text: str) -> None:
-        """The last answer is there, whole, and nothing is being read any more."""
+        """Waits until the last answer is there as a whole and nothing is being read any more."""
         self.expect_idle()
         expect(self.answers.last).to_have_text(text)
 
     def wait_for_words(self, count: int) -> None:
-        """Until so many words of the last answer are there, and it still goes on."""
+        """Waits for so many words of the last answer, while it still goes on."""
         self.page.wait_for_function(
             """count => {
                 const body = [...document.querySelectorAll("article.assistant .body")].at(-1);
@@ -72,7 +72,7 @@ class Console:
 
 
 class EventsPage:
-    """The events lane in one tab."""
+    """Drives the events lane in one tab."""
 
     def __init__(self, page: Page, url: str, *topics: str) -> None:
         self.page = page
@@ -97,7 +97,7 @@ class EventsPage:
 
     @property
     def receipt(self) -> Locator:
-        """What became of what was published."""
+        """Locates the sentence about what was published."""
         return self.page.locator("#publish-said")
 
     def field(self, label: str) -> Locator:
@@ -126,13 +126,13 @@ def publish(gateway: Gateway, topic: str, *data: object, event: str = "message")
 
 
 def counting_message(words: int, interval_us: int = 20_000) -> str:
-    """A message whose answer is itself, word by word: numbered, so that a lost or doubled one shows."""
+    """Returns a message whose answer is itself, word by word: numbered, so that a lost or doubled word shows."""
     return " ".join([f"I={interval_us}", *(f"w{i}" for i in range(words))])
 
 
 @contextmanager
 def tabs(browser: Browser, **options: Any) -> Iterator[Callable[[], Page]]:
-    """Makes tabs of one browser profile; afterwards none of them may have seen an error of the page itself."""
+    """Opens tabs of one browser profile, and fails if one of them logged an error of the page itself."""
     context: BrowserContext = browser.new_context(viewport=options.pop("viewport", DESKTOP), **options)
     errors: list[str] = []
     context.on("weberror", lambda error: errors.append(str(error.error)))

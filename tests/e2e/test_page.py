@@ -1,4 +1,4 @@
-"""The console page in Chromium, against a real gateway and a scripted upstream."""
+"""The console page works in Chromium, against a real gateway and a scripted upstream."""
 
 import re
 from collections.abc import Callable

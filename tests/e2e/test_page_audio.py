@@ -1,4 +1,4 @@
-"""The audio lane of the console page: a file is spoken into its microphone, and what was said is read from the page."""
+"""The console page transcribes a file that is played into its microphone."""
 
 import json
 import re
@@ -21,7 +21,7 @@ from playwright.sync_api import Browser, Locator, Page, WebSocket, expect
 from tests.e2e.conftest import ARGUMENTS, CHROMIUM, gateway_with
 from tests.e2e.console import PHONE, tabs
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.quiet, pytest.mark.browser, pytest.mark.timeout(60)]
 
 SPEECH = Path(__file__).parent.parent / "audio" / "data" / "jfk.flac"
 """11 s from the inaugural address of John F. Kennedy, 1961: public domain."""
@@ -34,12 +34,12 @@ WATCH = """() => {
     };
     new MutationObserver(look).observe(document.querySelector("#hypotheses"), { childList: true, subtree: true });
 }"""
-"""Collects which parts of what is being said were ever shown."""
+"""Collects every part of the current speech that was ever shown."""
 REFUSED = """navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException("no", "NotAllowedError"));"""
 
 
 class AudioPage:
-    """The audio lane in one tab."""
+    """Drives the audio lane in one tab."""
 
     def __init__(self, page: Page, url: str) -> None:
         self.page = page
@@ -93,14 +93,14 @@ class AudioPage:
         return re.findall(r"[a-z']+", text.lower())
 
     def expect_speech(self) -> None:
-        """What was said is there, whole and once. A model this small mishears a word now and then."""
+        """Waits until the speech is there, whole and once; a model this small mishears a word now and then."""
         words = self.words()
         assert errors(words) <= 5, words
         assert words.count("country") == 2, words
 
 
 def errors(words: list[str]) -> int:
-    """How many words are wrong, missing or too many."""
+    """Counts the words that are wrong, missing or too many."""
     reference = SAID.split()
     row = list(range(len(reference) + 1))
     for at, word in enumerate(words, 1):
@@ -112,7 +112,7 @@ def errors(words: list[str]) -> int:
 
 @pytest.fixture(scope="module")
 def speaker(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """A browser in whose microphone the speech is spoken once, from the moment it is opened."""
+    """Launches a browser whose microphone plays the speech once, from the moment it is opened."""
     file = tmp_path_factory.mktemp("speech") / "speech.wav"
     samples, rate = soundfile.read(SPEECH, dtype="int16")
     soundfile.write(file, samples, rate, subtype="PCM_16")
@@ -135,7 +135,7 @@ def new_tab(speaker: Browser) -> Iterator[Callable[[], Page]]:
 
 @pytest.fixture(scope="module")
 def own(speaker: Browser, upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """A gateway that may be killed, and takes one session at a time."""
+    """Runs a gateway that may be killed, and takes one session at a time."""
     yield from gateway_with(tmp_path_factory.mktemp("audio"), upstream, TRILANE_LIMIT_SESSIONS="1")
 
 
@@ -214,7 +214,7 @@ def test_a_full_gateway_is_told_and_listens_when_it_can(new_tab: Callable[[], Pa
     page.stop()
 
 
-def test_who_reloads_in_the_middle_still_reads_what_was_said(new_tab: Callable[[], Page], own: Gateway) -> None:
+def test_a_reload_in_the_middle_keeps_what_was_said(new_tab: Callable[[], Page], own: Gateway) -> None:
     page = AudioPage(new_tab(), own.url)
     page.listen()
     page.wait_until("0:04")
@@ -264,7 +264,7 @@ def test_a_file_becomes_words(new_tab: Callable[[], Page], gateway: Gateway) -> 
     expect(page.button("Start listening")).to_be_enabled()
 
 
-def test_who_must_sign_in_listens_with_a_ticket(
+def test_a_signed_in_user_listens_with_a_ticket(
     new_tab: Callable[[], Page], upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     for gateway in gateway_with(tmp_path_factory.mktemp("keys"), upstream, TRILANE_API_KEYS=f"alice:{KEY}"):

@@ -1,4 +1,4 @@
-"""The events lane of the console page: what is published is seen, and what is written is published."""
+"""The console page shows published events as they come, and publishes what is written."""
 
 import json
 import re
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
 # Live
 
 
-def test_what_happens_in_ones_own_topic_is_seen_as_it_happens(new_tab: Callable[[], Page], gateway: Gateway) -> None:
+def test_events_of_ones_own_topic_are_shown_as_they_happen(new_tab: Callable[[], Page], gateway: Gateway) -> None:
     page = EventsPage(new_tab(), gateway.url)
     page.expect_live()
     expect(page.page.get_by_role("heading", level=1)).to_have_text("user/local")
@@ -103,7 +103,7 @@ def test_what_is_written_is_published_as_json_or_as_text(new_tab: Callable[[], P
     )
 
 
-def test_who_types_on_while_an_event_is_on_its_way_keeps_that(new_tab: Callable[[], Page], gateway: Gateway) -> None:
+def test_text_typed_while_an_event_is_on_its_way_is_kept(new_tab: Callable[[], Page], gateway: Gateway) -> None:
     page = EventsPage(new_tab(), gateway.url, "t/typing")
     page.expect_live()
     routes: list[Route] = []

@@ -1,4 +1,4 @@
-"""The events lane of the console page and its connections: what was missed is caught up, or told."""
+"""The events lane of the console page catches up after a lost connection, or says what was lost."""
 
 import json
 import re
@@ -27,7 +27,7 @@ HELLO = {"recovered": True, "replay": 0, "ping": 15, "maxAge": 500, "topics": ["
 
 @pytest.fixture(scope="module")
 def own(browser: Any, upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """A gateway that may be restarted, and keeps few events."""
+    """Runs a gateway that may be restarted, and keeps few events."""
     folder = tmp_path_factory.mktemp("events")
     yield from gateway_with(folder, upstream, TRILANE_RETENTION_EVENTS=str(KEPT), TRILANE_DRAIN_WINDOW_S="0.1")
 
@@ -57,7 +57,9 @@ def test_a_reload_resumes_with_what_was_missed(new_tab: Callable[[], Page], gate
     expect(page.page.locator(".tag")).to_have_text(["caught up"] * 3)
 
 
-def test_only_who_looks_holds_a_stream_and_misses_nothing(new_tab: Callable[[], Page], gateway: Gateway) -> None:
+def test_only_a_visible_page_holds_a_stream_and_it_misses_nothing(
+    new_tab: Callable[[], Page], gateway: Gateway
+) -> None:
     page = EventsPage(new_tab(), gateway.url, "t/looks")
     page.expect_live()
     assert topic_state(gateway, "t/looks")["readers"] == 1
@@ -155,7 +157,7 @@ def test_history_that_is_gone_is_told_and_what_is_left_follows(new_tab: Callable
 
 
 def frames(*events: tuple[str, object]) -> str:
-    """A stream that says this and ends; whoever returns waits long enough for a test to look."""
+    """Returns a stream of these events that then ends; the client returns late enough for a test to look."""
     lines = [f"event: {name}\nretry: 60000\ndata: {json.dumps(data)}\n\n" for name, data in events]
     return ": ok\n" + "".join(lines)
 

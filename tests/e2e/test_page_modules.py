@@ -1,4 +1,4 @@
-"""The page's pure modules (streams, runs, messages, Markdown, problems, events, audio), tested in Node."""
+"""The page's pure modules (streams, runs, messages, Markdown, problems, events, audio) are tested in Node."""
 
 import shutil
 import subprocess
@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 
 
 def node() -> str:
-    """The virtual environment's own Node, else the machine's."""
+    """Returns the path of the virtual environment's Node, or else the machine's."""
     beside = Path(sys.executable).with_name("node")
     node_path = str(beside) if beside.exists() else shutil.which("node")
     if node_path is None:

@@ -1,4 +1,4 @@
-"""The console page and its connections: reloads, cuts, other tabs and other devices lose nothing and double nothing."""
+"""The console page loses and doubles nothing through reloads, cuts, other tabs and other devices."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
 
 
 def test_a_reload_in_the_middle_of_an_answer_loses_nothing(console: Console) -> None:
-    text = counting_message(120)
+    text = counting_message(250)
     console.send(text)
     for words in (10, 50):
         console.wait_for_words(words)
@@ -31,7 +31,7 @@ def test_a_reload_in_the_middle_of_an_answer_loses_nothing(console: Console) -> 
 
 def test_cuts_in_the_middle_of_an_answer_lose_nothing(new_tab: Callable[[], Page], proxy: Any) -> None:
     console = Console(new_tab(), proxy.url)
-    text = counting_message(120)
+    text = counting_message(250)
     console.send(text)
     for words in (10, 40, 70):
         console.wait_for_words(words)

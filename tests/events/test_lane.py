@@ -1,4 +1,4 @@
-"""One stream of the events lane from its first byte to its last, on both ways of writing; time is virtual."""
+"""A stream of the events lane is right from its first byte to its last, written either way; time is virtual."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ ME = Principal(sub="me", grants=EVERYTHING)
 
 
 class Place:
-    """An events lane on a log that can be held up."""
+    """Holds an events lane on a log that can be held up."""
 
     def __init__(self, **settings: Any) -> None:
         self.log = HeldLog()

@@ -1,4 +1,4 @@
-"""Who follows a topic, as several processes know it of each other; here they share a hub, and time is virtual."""
+"""Several processes know from each other who follows a topic; here they share a hub, and time is virtual."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from tests.support.virtual_time import simulated
 
 
 class Process:
-    """One process, whose readers a test sets."""
+    """A Process stands for one process, whose readers a test sets."""
 
     def __init__(self, log: MemoryLog, hub: Hub) -> None:
         self.readers: list[tuple[str, str]] = []
@@ -30,7 +30,7 @@ class Process:
         self.presence.readers_changed([topic])
 
     async def die(self) -> None:
-        """Ends as if killed: it sends nothing."""
+        """Ends as if killed: it sends nothing more."""
         self.presence._unwatch()
         assert self.presence._beats is not None
         self.presence._beats.cancel()
@@ -54,7 +54,7 @@ async def with_processes(count: int, work: Callable[[MemoryLog, list[Process]], 
 
 
 async def presence_events(log: MemoryLog, topic: str) -> list[tuple[str, Any]]:
-    """The events of `presence/<topic>`: (name, users)."""
+    """Returns (name, users) of each event of `presence/<topic>`."""
     part = await log.read(stored(f"presence/{topic}"), 0)
     events = [(block.name, json.loads(line)) for block in part.blocks for line in block.data]
     return [(name, data["here"] if name == "here" else data["sub"]) for name, data in events]

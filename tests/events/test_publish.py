@@ -1,4 +1,4 @@
-"""What people publish: all of a request or nothing, in its order, once per key, and only what they may."""
+"""A request publishes all its events or none, in order, once per key, and only where its sender may."""
 
 import asyncio
 import json
@@ -71,7 +71,7 @@ async def test_one_event_for_several_topics_is_published_to_each() -> None:
 
 
 class Counting(MemoryLog):
-    """Remembers what it was asked to append."""
+    """Remembers every append that it was asked to make."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,9 +95,7 @@ GROUPS: dict[str, tuple[list[Publication], list[int]]] = {
 
 @pytest.mark.parametrize(("publications", "sizes"), GROUPS.values(), ids=GROUPS)
 @simulated
-async def test_what_follows_one_another_in_a_topic_is_one_append(
-    publications: list[Publication], sizes: list[int]
-) -> None:
+async def test_consecutive_events_of_a_topic_are_one_append(publications: list[Publication], sizes: list[int]) -> None:
     log = Counting()
     await log.open()
     await publish_all(log, *publications)
@@ -216,7 +214,7 @@ BAD: dict[str, tuple[dict[str, Any], type[TrilaneError], str, str]] = {
 
 @pytest.mark.parametrize(("fields", "kind", "says", "code"), BAD.values(), ids=BAD)
 @simulated
-async def test_what_is_bad_is_named_and_nothing_of_its_request_is_published(
+async def test_a_bad_event_is_named_and_nothing_of_its_request_is_published(
     fields: dict[str, Any], kind: type[TrilaneError], says: str, code: str
 ) -> None:
     log = await open_log()
@@ -314,7 +312,7 @@ async def test_an_event_with_an_end_is_kept_with_the_time_of_its_end() -> None:
 
 
 @simulated
-async def test_of_many_who_expect_the_same_offset_one_publishes() -> None:
+async def test_only_one_of_many_that_expect_the_same_offset_publishes() -> None:
     log = await open_log()
     results = await asyncio.gather(
         *[publish_all(log, one(data=number, expectedOffset=1)) for number in range(20)], return_exceptions=True

@@ -1,4 +1,4 @@
-"""A TCP proxy that cuts connections where a test says: after so many bytes of what the server sent.
+"""A CuttingProxy cuts TCP connections after as many bytes from the server as a test says.
 
 Owns nothing of HTTP: it counts bytes. A cut is a FIN, so every byte before it arrives; or a reset, as a phone that
 leaves its network gives one, which may take bytes along that were under way.
@@ -11,7 +11,7 @@ from typing import NamedTuple, Self, cast
 
 
 class Cut(NamedTuple):
-    """Where one connection ends."""
+    """Says where one connection ends."""
 
     after: int
     reset: bool = False
@@ -38,7 +38,7 @@ class CuttingProxy:
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
     async def connect(self, cut: Cut | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A connection through the proxy that will be cut there."""
+        """Connects through the proxy, which will cut the connection there."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         if cut is not None:
             self.cuts[writer.get_extra_info("sockname")[1]] = cut

@@ -1,4 +1,4 @@
-"""What a client of the audio lane can get wrong: each has its close code and a sentence, and harms nobody else."""
+"""Each mistake of an audio client has its close code and a sentence, and harms nobody else."""
 
 import contextlib
 import json
@@ -41,7 +41,7 @@ def begin(gateway: Gateway, **start: Any) -> ClientConnection:
 
 
 def ending(socket: ClientConnection) -> tuple[int, dict[str, Any]]:
-    """The close code, and the last message before it."""
+    """Returns the close code, and the last message before it."""
     last: dict[str, Any] = {}
     try:
         while True:
@@ -150,7 +150,7 @@ def test_a_flood_of_messages_that_say_nothing_is_4504(gateway: Gateway, message:
 
 
 def _frame(opcode: int, payload: bytes) -> bytes:
-    """As a client sends it, with a mask of zeros."""
+    """Returns a frame as a client sends it, with a mask of zeros."""
     assert len(payload) < 126
     return bytes([0x80 | opcode, 0x80 | len(payload)]) + b"\0\0\0\0" + payload
 
@@ -164,7 +164,8 @@ def test_many_frames_that_come_at_once_are_all_heard(gateway: Gateway) -> None:
     assert (code, last["type"], last["duration"]) == (1000, "done", 0.32)
 
 
-def test_one_who_goes_on_after_the_close_is_cut_off_soon(gateway: Gateway) -> None:
+@pytest.mark.quiet
+def test_a_client_that_goes_on_after_the_close_is_cut_off_soon(gateway: Gateway) -> None:
     began = time.monotonic()
     with begin(gateway, sampleRate=1) as socket, contextlib.suppress(OSError):
         while time.monotonic() - began < 10:
@@ -202,7 +203,7 @@ def test_a_thousand_frames_of_one_byte_are_as_good_as_one(gateway: Gateway) -> N
     assert "fellow Americans" in " ".join(finals)
 
 
-def test_one_who_leaves_in_the_middle_of_anything_leaves_nothing_behind(gateway: Gateway) -> None:
+def test_a_client_that_leaves_in_the_middle_of_anything_leaves_nothing_behind(gateway: Gateway) -> None:
     before = gateway.fds()
     for cut in range(12):
         socket = dial(gateway)
@@ -235,7 +236,7 @@ def headers(sub: str = "alice", **grants: Any) -> dict[str, str]:
     return {"Authorization": f"Bearer {mint(SECRET, sub, time.time() + 60, grants)}"}
 
 
-def test_one_who_is_not_signed_in_is_answered_before_the_upgrade(signin_gateway: Gateway) -> None:
+def test_a_client_that_is_not_signed_in_is_answered_before_the_upgrade(signin_gateway: Gateway) -> None:
     for more in ({}, {"Authorization": "Bearer nonsense.of.mine"}):
         with pytest.raises(InvalidStatus) as error:
             dial(signin_gateway, additional_headers=more)
@@ -269,6 +270,7 @@ def test_a_session_of_someone_else_is_not_known(signin_gateway: Gateway) -> None
         assert ending(hers)[0] == 1000
 
 
+@pytest.mark.quiet
 def test_a_full_lane_says_so_at_once(signin_gateway: Gateway) -> None:
     sockets = [dial(signin_gateway, additional_headers=headers()) for _ in range(2)]
     for socket in sockets:

@@ -1,4 +1,4 @@
-"""Speech with the real model, cut anywhere: the transcript is the one that an uninterrupted client gets.
+"""Speech that is cut anywhere has the same transcript, from the real model, as for an uninterrupted client.
 
 LONG_TESTS=1 makes it 30 cuts of five minutes at the pace of speech, instead of some of half a minute at three times it.
 """
@@ -19,12 +19,12 @@ from tests.conftest import Gateway
 LONG = bool(os.environ.get("LONG_TESTS"))
 TIMES, CUTS, PACE = (25, 30, 1.0) if LONG else (3, 6, 3.0)
 SEED = random.randrange(1 << 32)
-pytestmark = pytest.mark.timeout(900 if LONG else 120)
+pytestmark = [pytest.mark.quiet, pytest.mark.timeout(900 if LONG else 120)]
 
 
 @pytest.fixture
 def gateways(tmp_path: Path) -> Iterator[list[Gateway]]:
-    """Two processes on one log."""
+    """Runs two processes on one log."""
     env = {"TRILANE_DRAIN_WINDOW_S": "0.3"}
     processes = [Gateway(tmp_path, env, unit="audio").start() for _ in range(2)]
     try:
@@ -46,7 +46,7 @@ def words(text: str) -> list[str]:
 
 
 def lost_and_doubled(whole: str, other: str) -> tuple[int, int]:
-    """Words of the one that the other lacks, and that it has too many, in the fewest edits."""
+    """Counts the words of one text that the other lacks, and those it has too many, in the fewest edits."""
     left_words, right_words = words(whole), words(other)
     row = [(at, 0, at) for at in range(len(right_words) + 1)]
     for number, word in enumerate(left_words, 1):
@@ -64,7 +64,7 @@ def lost_and_doubled(whole: str, other: str) -> tuple[int, int]:
 
 
 ANCHORS = ["fellow", "americans", "country", "country"]
-"""Words that the model never gets wrong, wherever a segment begins: a lost or doubled phrase is seen by them."""
+"""Words that the model always recognizes, wherever a segment begins: they show a lost or doubled phrase."""
 
 
 def anchors(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""A streamed transcription whose client leaves, or whose process is told to leave, on a real server."""
+"""A streamed transcription survives a drain, and frees its place when its client leaves, on a real server."""
 
 import io
 import json
@@ -17,7 +17,7 @@ from tests.conftest import Gateway, eventually
 
 @pytest.fixture
 def gateway(tmp_path: Path) -> Iterator[Gateway]:
-    """It has one place for a file."""
+    """Runs a gateway that takes one file at a time."""
     gateway = Gateway(tmp_path, {"TRILANE_LIMIT_UPLOADS": "1", "TRILANE_DRAIN_WINDOW_S": "0.3"}, unit="audio")
     try:
         yield gateway.start()
@@ -36,7 +36,7 @@ def spoken_file(times: int) -> bytes:
 
 
 def long_silence() -> bytes:
-    """Ten minutes in a few KiB: seconds of work for the speech detector."""
+    """Returns ten minutes in a few KiB: seconds of work for the speech detector."""
     return flac(np.zeros(600 * RATE, np.int16))
 
 
@@ -45,6 +45,7 @@ def post(gateway: Gateway, data: bytes, **fields: str) -> httpx2.Response:
     return httpx2.post(url, data=fields, files={"file": ("a.flac", data)}, timeout=60)
 
 
+@pytest.mark.quiet
 def test_a_client_that_leaves_a_stream_gives_its_place_back(gateway: Gateway) -> None:
     before, file = gateway.fds(), ("a.flac", long_silence())
     url = f"{gateway.url}/v1/audio/transcriptions"

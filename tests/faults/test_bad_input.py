@@ -1,4 +1,4 @@
-"""Whatever is sent, the answer is a problem document that says what was wrong, and the gateway is as it was before.
+"""Whatever is sent, the answer is a problem document that says what was wrong, and the gateway is unharmed.
 
 One gateway with sign-in for the whole file; the last test looks at what all the others have left behind.
 """
@@ -29,7 +29,7 @@ FIELDS = {"type", "title", "status", "detail", "code", "retryable", "request_id"
 
 
 class Caller:
-    """One user of the gateway under test, who remembers everything that was answered."""
+    """A Caller is one user of the gateway under test, who remembers every answer."""
 
     answers: list[str]
 
@@ -39,7 +39,7 @@ class Caller:
         self.http = httpx2.Client(base_url=gateway.url, headers=headers, timeout=20, verify=False)
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> httpx2.Response:
-        """`body`: bytes as they are, anything else as JSON."""
+        """Sends a request; a `body` of bytes goes as it is, anything else as JSON."""
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         raw_headers = {name.replace("_", "-"): value for name, value in headers.items()}
         response = self.http.request(method, path, content=content, headers=raw_headers)
@@ -52,7 +52,7 @@ class Caller:
 
 
 class Place(NamedTuple):
-    """The gateway under test, its users, and how it was before the first bad request."""
+    """Holds the gateway under test, its users, and its state before the first bad request."""
 
     gateway: Gateway
     alice: Caller
@@ -105,7 +105,7 @@ def check_problem(response: httpx2.Response, status: int, code: str = "", says: 
 
 
 def body(**changes: Any) -> dict[str, Any]:
-    """A good request, changed; None takes a field away."""
+    """Returns a good request with changes; None removes a field."""
     changed = {**chat_body("bad", "T=1 I=0"), **changes}
     return {name: value for name, value in changed.items() if value is not None}
 
@@ -120,7 +120,7 @@ def raw_part(part: bytes) -> bytes:
 
 
 class Bad(NamedTuple):
-    """A body, and what its answer says."""
+    """A bad body, and what the answer to it says."""
 
     body: Any
     says: str = ""
@@ -230,7 +230,7 @@ def test_a_body_in_another_layout_is_the_same_body(place: Place) -> None:
     assert place.alice.ask("GET", "/api/chats").json()["chats"][0]["title"] == "T=2 I=0"
 
 
-def test_what_is_taken_can_be_read_again_however_deep_it_is(place: Place) -> None:
+def test_an_accepted_body_can_be_read_again_however_deep_it_is(place: Place) -> None:
     """What is nested as deeply as one reader can follow may be too deep for the next."""
     answers: list[int] = []
     for depth in range(880, 1010, 5):
@@ -300,7 +300,7 @@ def test_a_bad_completion_request_says_where(name: str, stream: bool, place: Pla
 
 @pytest.fixture(scope="module")
 def cursors(place: Place, upstream: UpstreamThread) -> dict[str, str]:
-    """Cursors that stand for nothing in alice's chat `mine`."""
+    """Returns cursors that point to nothing in alice's chat `mine`."""
     _, mine = place.alice.send(chat_body("mine", "T=5 I=0"))
     _, other = place.alice.send(chat_body("other", "T=5 I=0"))
     _, bobs = place.bob.send(chat_body("bobs", "T=5 I=0"))
@@ -560,7 +560,7 @@ def test_an_insane_request_id_is_replaced(request_id: str, place: Place) -> None
 
 
 def leaking(status: int) -> Callable[[Answer], Any]:
-    """An upstream that repeats the key it was sent, as some do."""
+    """Returns an upstream that repeats the key it was sent, as some do."""
 
     async def behave(answer: Answer) -> None:
         key = answer.record.headers["authorization"].removeprefix("Bearer ")
@@ -610,6 +610,6 @@ def test_no_secret_was_ever_told(place: Place) -> None:
         assert secret not in place.gateway.stderr()
 
 
-def test_nothing_bad_was_taken_for_a_fault_of_the_gateway(place: Place) -> None:
+def test_no_bad_request_was_logged_as_a_fault_of_the_gateway(place: Place) -> None:
     assert "request failed" not in place.gateway.stderr()
     assert "Traceback" not in place.gateway.stderr()

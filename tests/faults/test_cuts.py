@@ -1,4 +1,5 @@
-"""Cut anywhere, come back with the last id: nothing is lost, nothing comes twice, nothing is generated again.
+"""A client that was cut anywhere and comes back with its last id loses nothing, repeats nothing, and starts no second
+run.
 
 The client here is as small as a client can be: it keeps whole events only, and knows no more than their ids. Its
 connections are cut by a proxy, at every byte of a finished answer and at many of answers that are still being written.
@@ -24,12 +25,12 @@ END = b"\r\n0\r\n\r\n"
 
 @dataclass
 class PartialAnswer:
-    """What a client has of one answer, over all its connections."""
+    """Holds what a client has of one answer, over all its connections."""
 
     events: list[tuple[str, str]] = field(default_factory=list)
     is_done: bool = False
     status: int = 0
-    """Of the newest response; 0 when its head was cut."""
+    """Status of the newest response; 0 when its head was cut."""
     connections: int = 0
 
     @property
@@ -65,7 +66,7 @@ class PartialAnswer:
 
 
 def unchunk(data: bytes) -> bytes:
-    """The bytes of a chunked body, as far as they came."""
+    """Returns the bytes of a chunked body, as far as they arrived."""
     body = b""
     while data:
         size, separator, data = data.partition(b"\r\n")
@@ -78,7 +79,7 @@ def unchunk(data: bytes) -> bytes:
 
 
 class Client:
-    """Asks one gateway, through the proxy when it is to be cut."""
+    """Sends requests to one gateway, through the proxy when they are to be cut."""
 
     def __init__(self, gateway: Gateway, proxy: CuttingProxy) -> None:
         self.gateway = gateway
@@ -121,7 +122,7 @@ def run(gateway: Gateway, work: Callable[[Client], Awaitable[None]]) -> None:
 
 
 async def at_once(work: list[Callable[[], Awaitable[None]]]) -> None:
-    """Runs all, AT_ONCE at a time."""
+    """Runs all jobs, AT_ONCE at a time."""
     waiting = iter(work)
 
     async def worker() -> None:
@@ -142,7 +143,7 @@ def question(chat_id: str, interval_us: int) -> dict[str, object]:
 
 
 async def uncut(client: Client, body: dict[str, object]) -> PartialAnswer:
-    """The whole answer in one piece: a request that was made before is the same run again."""
+    """Returns the whole answer in one piece; a request that was made before is the same run again."""
     whole = PartialAnswer()
     whole.take(await client.post(body))
     assert whole.is_done
@@ -154,7 +155,7 @@ async def uncut(client: Client, body: dict[str, object]) -> PartialAnswer:
 async def come_back(
     client: Client, body: dict[str, object], partial: PartialAnswer, cut: Cut | None, *, post: bool
 ) -> None:
-    """One more connection, with what a client knows after the ones before."""
+    """Opens one more connection, with what a client knows after the ones before."""
     chat_id = str(body["id"])
     if not partial.cursor:
         partial.take(await client.follow(chat_id, cut=cut))
@@ -197,7 +198,7 @@ def test_a_finished_answer_cut_at_every_byte_arrives_whole(gateway: Gateway, ups
 
 
 async def nothing_was_received(client: Client, partial: PartialAnswer) -> None:
-    """Without an id there is nothing to continue: 204, and the snapshot has the answer."""
+    """Without an id there is nothing to continue: the answer is 204, and the snapshot has the text."""
     partial.take(await client.follow("finished"))
     assert partial.status == 204
     async with httpx2.AsyncClient(verify=False) as http:  # a TLS context would cost more than all the rest

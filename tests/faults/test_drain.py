@@ -1,4 +1,4 @@
-"""SIGTERM: not ready at once, readers are sent away whole event by whole event, runs go on to their end.
+"""SIGTERM makes a gateway unready at once, sends readers away at event boundaries, and lets runs finish.
 
 Every test ends a gateway of its own; all are started in a fixture of the module, because starting takes a second.
 """
@@ -30,7 +30,7 @@ ENVIRONMENTS: dict[str, dict[str, str]] = {
 }
 TOKENS = 250
 MEDIUM = f"T={TOKENS} I=12000"
-"""An answer that is longer than the window."""
+"""An answer that takes longer than the window."""
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +50,12 @@ def gateways(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory)
 
 @dataclass
 class Reader:
-    """One connection that reads a stream in a thread until it ends, and how it ended."""
+    """Reads a stream in a thread until it ends, and notes how it ended."""
 
     gateway: Gateway
     body: bytes = b""
     clean: bool = False
-    """The chunked body came to its regular end."""
+    """Whether the chunked body came to its regular end."""
     ended_at: float = 0.0
 
     def start(self, method: str, path: str, json: dict[str, Any] | None = None) -> "Reader":
@@ -96,7 +96,7 @@ def post(gateway: Gateway, chat_id: str, text: str, **more: Any) -> Reader:
 
 
 def ready(gateway: Gateway) -> int:
-    """Status of `/readyz`; 0 when nobody listens."""
+    """Returns the status of `/readyz`, or 0 when nobody listens."""
     try:
         return httpx2.get(f"{gateway.url}/readyz", verify=False).status_code
     except httpx2.TransportError:
@@ -104,7 +104,7 @@ def ready(gateway: Gateway) -> int:
 
 
 def assert_left(reader: Reader) -> None:
-    """Sent away: the last thing is a whole event that says when to come back, and the body has no regular end."""
+    """Checks that a reader was sent away: a whole event said when to come back, and the body has no regular end."""
     last = reader.body.split(b"\n\n")
     assert last[-1] == b"", "the last event is not whole"
     assert last[-2].startswith(b"retry: "), last[-2]
@@ -116,7 +116,7 @@ def assert_left(reader: Reader) -> None:
 
 @contextmanager
 def drain_of(gateway: Gateway, code: int, within_s: float) -> Iterator[float]:
-    """SIGTERM at the beginning, the exit code at the end; gives the time of the signal."""
+    """Sends SIGTERM first and checks the exit code last; yields the time of the signal."""
     gateway.signal(signal.SIGTERM)
     began = time.monotonic()
     yield began
@@ -125,6 +125,7 @@ def drain_of(gateway: Gateway, code: int, within_s: float) -> Iterator[float]:
     assert took < within_s, f"it took {took:.1f} s to end"
 
 
+@pytest.mark.quiet
 def test_readiness_is_false_at_once_and_the_listener_stays_for_the_delay(gateways: dict[str, Gateway]) -> None:
     gateway = gateways["delay"]
     with drain_of(gateway, 0, 4) as began:
@@ -138,7 +139,7 @@ def test_readiness_is_false_at_once_and_the_listener_stays_for_the_delay(gateway
 
 
 class Leaving(NamedTuple):
-    """A gateway that was drained while it wrote to everyone, and what each of them got."""
+    """Holds a gateway that was drained while it wrote to everyone, and what each of them got."""
 
     gateway: Gateway
     began: float
@@ -147,7 +148,7 @@ class Leaving(NamedTuple):
     completion: Reader
     whole: httpx2.Response
     elsewhere: Frames
-    """What the first reader was given by another process, after its cursor."""
+    """Frames that the first reader got from another process, after its cursor."""
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +171,7 @@ def leaving(gateways: dict[str, Gateway], upstream: UpstreamThread) -> Leaving:
         successor.stop()
 
 
+@pytest.mark.quiet
 def test_readers_leave_over_the_window_at_the_end_of_an_event(leaving: Leaving) -> None:
     for reader in leaving.readers:
         assert_left(reader)
@@ -246,7 +248,7 @@ def test_a_second_signal_ends_it_now(gateways: dict[str, Gateway], upstream: Ups
 
 
 def check_interrupted(gateway: Gateway, upstream: UpstreamThread) -> None:
-    """The one run was ended by its own process, and said so before that process was gone."""
+    """Checks that the one run was ended by its own process, and said so before the process was gone."""
     eventually(lambda: not upstream.open_requests, what="no open upstream request")
     [row] = gateway.usage()
     assert row["outcome"] == "error"

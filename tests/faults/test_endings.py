@@ -1,4 +1,4 @@
-"""How runs end when clients, other devices or processes do something: leave, stop, die, wake up again."""
+"""Runs end correctly when clients, other devices or processes leave, stop, die or wake up again."""
 
 import json
 import signal
@@ -22,7 +22,7 @@ LONG = "T=400 I=20000"
 
 @contextmanager
 def reading(gateway: Gateway, body: dict[str, Any]) -> Iterator[tuple[Frames, Any]]:
-    """A client in the middle of its answer: the frames so far, and the iterator that reads on."""
+    """Opens a client in the middle of its answer; yields the frames so far, and the iterator that reads on."""
     frames = Frames()
     with httpx2.stream("POST", f"{gateway.url}/api/chat", json=body, timeout=30) as response:
         assert response.status_code == 200, response.read()
@@ -33,6 +33,7 @@ def reading(gateway: Gateway, body: dict[str, Any]) -> Iterator[tuple[Frames, An
         yield frames, events
 
 
+@pytest.mark.quiet
 def test_stop_from_another_client_closes_the_upstream_within_100_ms(gateway: Gateway, upstream: UpstreamThread) -> None:
     took_ms: list[float] = []
     for number in range(50):
@@ -60,6 +61,7 @@ def test_a_client_that_leaves_changes_nothing_by_default(gateway: Gateway) -> No
     assert [c["type"] for c in rest.terminals] == ["finish"]
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("moment", ["before", "at", "after"])
 def test_a_client_that_takes_its_run_along_closes_the_upstream(
     moment: str, gateway: Gateway, upstream: UpstreamThread

@@ -1,4 +1,4 @@
-"""Readers that are cut at any byte, by processes that are stopped and killed, lose nothing and see nothing twice.
+"""Readers that are cut at any byte, while processes are stopped and killed, lose nothing and see nothing twice.
 
 LONG_TESTS=1 makes it 10,000 cuts of 200 readers instead of a few hundred of 40.
 """
@@ -25,14 +25,14 @@ READERS, CUTS, PUBLISHERS = (200, 10_000, 5) if LONG else (40, 600, 5)
 TOPICS = [f"load/{number}" for number in range(20)]
 SUBSCRIPTIONS = [[TOPICS[0]], [TOPICS[1]], TOPICS[:3], TOPICS[2:7], TOPICS, ["load/*"]]
 STAY_S = 2.0
-"""How long a reader stays at most: towards the end there is nothing left that would fill its bytes."""
+"""Seconds that a reader stays at most: towards the end there is nothing left to fill its bytes."""
 END_S = 600 if LONG else 60
 SEED = random.randrange(1 << 32)
 
 
 @pytest.fixture
 def gateways(tmp_path: Path) -> Iterator[list[Gateway]]:
-    """Two processes on one log."""
+    """Runs two processes on one log."""
     env = {"TRILANE_DRAIN_WINDOW_S": "0.3", "TRILANE_PING_S": "0.3", "TRILANE_RETENTION_EVENTS": "1000000"}
     processes = [Gateway(tmp_path, env, unit="events").start() for _ in range(2)]
     try:
@@ -48,7 +48,7 @@ def event(topic: str, by: int, n: int) -> dict[str, Any]:
 
 
 class Load:
-    """What was published, and who has seen what."""
+    """Knows what was published, and who has seen what."""
 
     def __init__(self, gateways: list[Gateway], rng: random.Random) -> None:
         self.gateways = gateways
@@ -92,7 +92,7 @@ class Load:
 
 
 class Witness:
-    """One reader through all its connections: checks that each topic's events come once and in order."""
+    """Reads through all its connections, and checks that each topic's events come once and in order."""
 
     def __init__(self, load: Load, topics: list[str], rng: random.Random) -> None:
         self.load = load

@@ -1,4 +1,4 @@
-"""Readers who come back too late are told exactly how much they will not get."""
+"""Readers who come back too late are told exactly how much they missed."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ def gateway(tmp_path: Path) -> Iterator[Gateway]:
 
 
 class Accountant:
-    """A reader of one topic who accounts for every offset: seen, or told to be missing."""
+    """Reads one topic and accounts for every offset: seen, or reported missing."""
 
     def __init__(self, port: int, topic: str, rng: random.Random) -> None:
         self.port = port
@@ -92,7 +92,7 @@ def offset_of(cursor: str) -> int:
 
 
 async def publish(url: str, topic: str, rng: random.Random) -> int:
-    """Bursts that are longer than what is kept, with rests between them."""
+    """Publishes bursts that are longer than what is kept, with rests between them."""
     count = 0
     async with httpx2.AsyncClient() as client:
         for _ in range(8):

@@ -1,4 +1,4 @@
-"""Whatever is sent to the events lane is answered with what was wrong, and no reader sees any of it.
+"""Whatever is sent to the events lane, the answer says what was wrong, and no reader sees any of it.
 
 One gateway without sign-in for the whole file, with one reader attached all the while; the last test looks at what all
 the others have left behind.
@@ -26,7 +26,7 @@ WITNESSED = ("a", "x/*")
 
 
 class Bad(NamedTuple):
-    """A body, and what its answer says."""
+    """A bad body, and what the answer to it says."""
 
     body: bytes
     says: str
@@ -38,7 +38,7 @@ class Place(NamedTuple):
     gateway: Gateway
     http: httpx2.Client
     witness: socket.socket
-    """Of a reader that follows WITNESSED since before the first bad request."""
+    """Socket of a reader that has followed WITNESSED since before the first bad request."""
     fds: int
 
 
@@ -60,7 +60,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 
 def send(gateway: Gateway, *head: str) -> socket.socket:
-    """A connection of its own, with one request written as it is."""
+    """Opens a connection with one request on it, written as it is."""
     connection = socket.create_connection(("127.0.0.1", gateway.port), timeout=5)
     connection.sendall("\r\n".join([*head, "Host: test", "", ""]).encode("latin-1"))
     return connection
@@ -239,7 +239,7 @@ def test_a_head_is_refused_where_a_get_would_be(place: Place) -> None:
     assert place.http.head("/api/events?topic=x*").status_code == 400
 
 
-def test_other_methods_are_named_what_they_may_be(place: Place) -> None:
+def test_other_methods_are_refused_with_those_allowed(place: Place) -> None:
     methods = {"GET", "HEAD", "POST", "OPTIONS"}
     for method in ("PUT", "DELETE", "PATCH"):
         response = place.http.request(method, "/api/events")

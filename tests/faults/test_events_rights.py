@@ -1,4 +1,4 @@
-"""Who may follow and publish what, from which pages; and how a stream ends: with its token, its age, or its process."""
+"""Tokens and pages decide who may follow and publish what; a stream ends with its token, its age, or its process."""
 
 import contextlib
 import http.client
@@ -37,7 +37,7 @@ ENVIRONMENTS = {
 
 @pytest.fixture(scope="module")
 def gateways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Gateway]]:
-    """One for each of ENVIRONMENTS; the last two have one log."""
+    """Runs one gateway for each of ENVIRONMENTS; the last two share a log."""
     folders = {name: tmp_path_factory.mktemp(name) for name in ENVIRONMENTS}
     folders["next"] = folders["drained"]
     processes = {name: Gateway(folders[name], env, unit="events") for name, env in ENVIRONMENTS.items()}
@@ -56,7 +56,7 @@ def token(sub: str = "ann", for_s: float = 3600, **grants: Any) -> dict[str, str
 
 @dataclass
 class Reader:
-    """One stream, read in a thread to its end."""
+    """Reads one stream in a thread to its end."""
 
     gateway: Gateway
     topics: list[str]
@@ -136,7 +136,7 @@ FOLLOWED: dict[str, tuple[dict[str, Any], list[str], str]] = {
 
 
 @pytest.mark.parametrize(("grants", "topics", "forbidden"), FOLLOWED.values(), ids=FOLLOWED)
-def test_one_follows_what_the_token_allows(
+def test_a_token_allows_following_the_topics_it_grants(
     gateways: dict[str, Gateway], grants: dict[str, Any], topics: list[str], forbidden: str
 ) -> None:
     headers = token(**grants)
@@ -156,7 +156,9 @@ PUBLISHED = {"a": 200, "team/x": 200, "b": 403, "team": 403, "user/ann": 403, "p
 
 
 @pytest.mark.parametrize(("topic", "status"), PUBLISHED.items())
-def test_one_publishes_what_the_token_allows(gateways: dict[str, Gateway], topic: str, status: int) -> None:
+def test_a_token_allows_publishing_to_the_topics_it_grants(
+    gateways: dict[str, Gateway], topic: str, status: int
+) -> None:
     headers = token(publish=["a", "team/*"], subscribe=["*"])
     body = [{"topic": "a", "data": 1}, {"topic": topic, "data": 2}]
     before = gateways["guarded"].events("event/a")
@@ -235,6 +237,7 @@ def test_another_page_is_allowed_nothing(gateways: dict[str, Gateway]) -> None:
 # Ends
 
 
+@pytest.mark.quiet
 def test_a_stream_ends_well_with_its_token_after_it_was_told(gateways: dict[str, Gateway]) -> None:
     reader = Reader(gateways["guarded"], [], token(for_s=3)).start().join()
     assert (reader.names, reader.clean) == (["hello", "auth"], True)
@@ -242,6 +245,7 @@ def test_a_stream_ends_well_with_its_token_after_it_was_told(gateways: dict[str,
     assert reader.hello["maxAge"] <= 3
 
 
+@pytest.mark.quiet
 def test_streams_end_well_within_a_fifth_of_their_age(gateways: dict[str, Gateway]) -> None:
     readers = [Reader(gateways["short"], ["a"]).start() for _ in range(20)]
     lives_s = sorted(reader.join().ended_at - reader.began_at for reader in readers)
@@ -253,6 +257,7 @@ def test_streams_end_well_within_a_fifth_of_their_age(gateways: dict[str, Gatewa
     back.join()
 
 
+@pytest.mark.quiet
 def test_a_drain_sends_all_away_evenly_at_the_end_of_a_whole_event_and_loses_nothing(
     gateways: dict[str, Gateway],
 ) -> None:

@@ -1,4 +1,4 @@
-"""Every way in which an upstream can fail, and the one outcome that is allowed for each, streamed and whole.
+"""Each way in which an upstream can fail has its one allowed outcome, streamed and whole.
 
 After every row: exactly one terminal chunk, one usage row, no request left open at the upstream, nothing left behind
 in the gateway.
@@ -23,7 +23,7 @@ def words(count: int, tail: str = "") -> str:
 
 
 class Ok(NamedTuple):
-    """Ends in `finish` with this text."""
+    """The answer ends in `finish` with this text."""
 
     text: str = words(TOKENS)
     reason: str = "stop"
@@ -31,7 +31,7 @@ class Ok(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """Ends in `error` after this text; whole: a problem of this status."""
+    """The stream ends in `error` after this text; a whole answer is a problem of this status."""
 
     code: str
     status: int = 502
@@ -39,7 +39,7 @@ class Cut(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """Nothing is visible before the failure: a problem document, streamed or whole."""
+    """Nothing is visible before the failure: the answer is a problem document, streamed or whole."""
 
     status: int
     code: str

@@ -1,24 +1,18 @@
-"""Readers of one run: at their own speed, many at once, in another process. None of them slows the run down.
+"""Many readers of one run read at their own speeds, and none of them slows the run down.
 
 LONG_TESTS=1 makes the reader that stops reading do so for a minute instead of five seconds.
 """
 
 import asyncio
 import http.client
-import json
 import os
-import signal
-import socket
-import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import httpx2
-import psutil
 import pytest
 
 from events.log.hub import Hub
@@ -30,7 +24,8 @@ from loadtests.upstream import Answer, words
 from loadtests.upstream.shapes import chunk
 from loadtests.upstream.stream import finish, start
 from tests.conftest import Gateway, UpstreamThread, eventually, serving
-from tests.support.sse_client import Frames, chat_body, follow, iter_frames, send
+from tests.faults.run_readers import Peak, frames_of, get, reading
+from tests.support.sse_client import Frames, chat_body, follow, iter_frames
 from tests.support.streams import FakeServer
 
 STALL_S = 60.0 if os.environ.get("LONG_TESTS") else 5.0
@@ -38,75 +33,20 @@ DELTAS = 5000
 DELTA_BYTES = 4096
 MIB = 1 << 20
 RING_BYTES = MIB
-"""What the newest frames of one run may take, for all its readers."""
+"""Memory that the newest frames of one run may take, for all its readers."""
 READER_BYTES = 131_072
-"""What a reader that does not read may take: one write, and the server's own buffer."""
+"""Memory that a reader that does not read may take: one write, and the server's own buffer."""
 STALLED = 6
 PACED = 1500
 
 
 async def flood(answer: Answer) -> None:
-    """About 20 MB as fast as the gateway takes it, in numbered pieces."""
+    """Sends about 20 MB as fast as the gateway takes it, in numbered pieces."""
     await start(answer)
     for number in range(DELTAS):
         await answer.frame(chunk(answer.ask, {"content": f"<{number}>".ljust(DELTA_BYTES, "x")}))
         answer.record.tokens_sent += 1
     await finish(answer)
-
-
-def get(gateway: Gateway, path: str, cursor: str = "", receive_bytes: int = 0) -> http.client.HTTPResponse:
-    """A response whose body is still to be read, over a connection of its own."""
-    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=30)
-    sock = connection.sock = socket.socket()
-    if receive_bytes:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-    sock.settimeout(30)
-    sock.connect(("127.0.0.1", gateway.port))
-    connection.request("GET", path, headers={"connection": "close"} | ({"last-event-id": cursor} if cursor else {}))
-    return connection.getresponse()
-
-
-def frames_of(response: http.client.HTTPResponse) -> Frames:
-    frames = Frames()
-    for _ in iter_frames((line.decode().rstrip("\n") for line in response), frames):
-        pass
-    return frames
-
-
-class Peak:
-    """The most memory that a process takes while this is open, in bytes."""
-
-    def __init__(self, pid: int) -> None:
-        self._process = psutil.Process(pid)
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self.rss = 0
-
-    def _watch(self) -> None:
-        while not self._over.wait(0.01):
-            self.rss = max(self.rss, self._process.memory_info().rss)
-
-    def __enter__(self) -> "Peak":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-
-@contextmanager
-def reading(gateway: Gateway, body: dict[str, Any]) -> Iterator[Frames]:
-    """A run with a client that reads it in a thread, as fast as it can, to its end."""
-    frames = Frames()
-    reader = threading.Thread(target=lambda: frames.__dict__.update(send(gateway.url, body)[1].__dict__))
-    chat = f"{gateway.url}/api/chat/{body['id']}"
-    reader.start()
-    try:
-        eventually(lambda: httpx2.get(chat).json().get("activeRun"), what="the run is there")
-        yield frames
-    finally:
-        reader.join()
 
 
 def test_a_slow_reader_and_a_fast_one_get_the_same(gateway: Gateway) -> None:
@@ -140,7 +80,7 @@ def test_readers_that_stop_reading_cost_nothing_and_miss_nothing(upstream: Upstr
 
 
 def peak_of_flood(gateway: Gateway, upstream: UpstreamThread, stalled_count: int) -> int:
-    """Peak memory of a gateway that writes a flood; the stalled readers read it after all, and have all of it."""
+    """Returns the peak memory of a gateway that writes a flood; the stalled readers then read all of it."""
     gateway.start()
     try:
         with Peak(gateway.pid) as peak, reading(gateway, chat_body("flood", "go", model="flood")):
@@ -169,7 +109,7 @@ def assert_complete(frames: Frames) -> None:
 
 
 class Behind(Source):
-    """A source that is always behind: each slice has to be fetched, and news come in while every other one is."""
+    """A source that is always behind: each slice has to be fetched, and news arrive during every other fetch."""
 
     def __init__(self, slices: int) -> None:
         self.on_wake: Callable[[], object] = lambda: None
@@ -197,7 +137,7 @@ class Behind(Source):
         self._pending = self._slices.pop(0) if self._slices else b""
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing: the source holds nothing."""
 
 
 def test_news_that_come_during_a_catch_up_overwrite_nothing() -> None:
@@ -212,7 +152,7 @@ def test_news_that_come_during_a_catch_up_overwrite_nothing() -> None:
 
 
 class Elsewhere:
-    """A log that another process writes: while it is read, one more event comes in and is told.
+    """A log that another process writes: during each read, one more event arrives and is announced.
 
     Told at once, or as the next thing that the event loop does: then the read may be over, and nobody looks again.
     """
@@ -220,7 +160,7 @@ class Elsewhere:
     def __init__(self, *, at_once: bool) -> None:
         self._at_once = at_once
         self.listener: Callable[[list[Commit]], None] = lambda _: None
-        self.wanted: object = ()
+        self.interest: object = ()
         self.head = 1
         self.news = False
 
@@ -256,7 +196,7 @@ def test_news_from_another_process_that_come_while_it_is_read_are_not_forgotten(
 
 
 async def pace(answer: Answer) -> None:
-    """About 6 MB in as many seconds as a log needs to be read while it is written."""
+    """Sends about 6 MB over as many seconds as reading the log takes while it is written."""
     answer.interval_s = 0.0007
     await start(answer)
     for number in range(PACED):
@@ -331,76 +271,3 @@ def test_fifty_readers_get_the_same_bytes(gateway: Gateway, upstream: UpstreamTh
     assert len(set(bodies)) == 1
     assert bodies[0].endswith(b"data: [DONE]\n\n")
     assert len(upstream.fake.requests) == before + 1
-
-
-@pytest.fixture(scope="module")
-def second(gateway: Gateway, upstream: UpstreamThread) -> Iterator[Gateway]:
-    """Another process on the log of the first."""
-    server = serving(gateway.folder, upstream.url)
-    try:
-        yield server.start()
-    finally:
-        server.stop()
-
-
-def test_a_reader_in_another_process_follows_live(gateway: Gateway, second: Gateway) -> None:
-    late_ms: list[float] = []
-    with reading(gateway, chat_body("across", "T=150 I=8000", model="ok+marks")) as here:
-        there = Frames()
-        response = get(second, "/api/chat/across/stream")
-        for _, data in iter_frames((line.decode().rstrip("\n") for line in response), there):
-            if data["type"] == "text-delta":
-                sent_ns = int(data["delta"].split("~t")[1].split("~")[0])
-                late_ms.append((time.monotonic_ns() - sent_ns) / 1e6)
-    assert there.events == here.events
-    assert there.done
-    live = sorted(late_ms[50:])
-    print(
-        f"\na token in another process: median {statistics.median(live):.0f} ms, max {live[-1]:.0f} ms of {len(live)}"
-    )
-    assert live[int(len(live) * 0.95)] < 300
-
-
-def test_stop_in_another_process_stops_the_run_here(
-    gateway: Gateway, second: Gateway, upstream: UpstreamThread
-) -> None:
-    took_ms: list[float] = []
-    for number in range(5):
-        with reading(gateway, chat_body(f"far-{number}", "T=400 I=20000")) as frames:
-            [request] = upstream.open_requests
-            asked_at = time.monotonic()
-            assert httpx2.post(f"{second.url}/api/chat/far-{number}/stop", json={}).json()["stopped"] is True
-            eventually(lambda request=request: request.closed_at, what="the upstream request is closed")
-            took_ms.append((request.closed_at - asked_at) * 1000)
-        assert [c["type"] for c in frames.terminals] == ["abort"]
-    print(f"\nstop in another process: median {statistics.median(took_ms):.0f} ms, max {max(took_ms):.0f} ms")
-    assert statistics.median(took_ms) < 300
-
-
-def test_a_second_message_in_another_process_stops_the_run_here(gateway: Gateway, second: Gateway) -> None:
-    with reading(gateway, chat_body("moved", "T=400 I=20000")) as first:
-        eventually(lambda: gateway.gauge("trilane_open_runs") == 1)
-        _, answer = send(second.url, chat_body("moved", "T=3 I=0", message_id="next"))
-    assert [c["type"] for c in first.terminals] == ["abort"]
-    assert answer.text == words(3)
-    messages = httpx2.get(f"{gateway.url}/api/chat/moved").json()["messages"]
-    assert [m["role"] for m in messages] == ["user", "assistant", "user", "assistant"]
-    assert messages[1]["parts"][0]["text"] == first.text
-
-
-def test_a_frozen_reader_does_not_keep_a_run_from_ending(gateway: Gateway, second: Gateway) -> None:
-    """A process that sleeps and wakes reads on where it stood."""
-    with reading(gateway, chat_body("frozen", "T=100 I=5000")) as here:
-        response = get(second, "/api/chat/frozen/stream")
-        second.signal(signal.SIGSTOP)
-    assert here.done
-    second.signal(signal.SIGCONT)
-    assert frames_of(response).events == here.events
-
-
-def test_a_snapshot_says_how_to_join(gateway: Gateway) -> None:
-    with reading(gateway, chat_body("join", "T=60 I=5000")) as here:
-        active = httpx2.get(f"{gateway.url}/api/chat/join").json()["activeRun"]
-        rest = frames_of(get(gateway, "/api/chat/join/stream", active["cursor"]))
-    assert rest.events == here.events
-    assert json.loads(json.dumps(active))["runId"] == here.cursor.split(".")[0]

@@ -1,4 +1,4 @@
-"""A WebSocket whose client keeps the rules is never metered out, and one that is closed is told why."""
+"""A WebSocket client that keeps the rules is never cut off, and one that is closed can read why."""
 
 import json
 import socket
@@ -29,7 +29,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 # Those who keep the rules
 
 
-def test_one_who_sends_the_whole_allowance_at_once_is_heard(gateway: Gateway) -> None:
+def test_a_client_that_sends_the_whole_allowance_at_once_is_heard(gateway: Gateway) -> None:
     """Audio in the smallest frames that count in full, as many messages as are taken, and pings between."""
     tenth = (
         frame(BINARY, b"\0\0" * 40) * 4 + frame(TEXT, b'{"type":"keepalive"}') + frame(PING, b"still there?")
@@ -46,7 +46,7 @@ def test_one_who_sends_the_whole_allowance_at_once_is_heard(gateway: Gateway) ->
     assert b"\x8a\x0cstill there?" in output
 
 
-def test_one_who_pings_now_and_then_and_answers_pings_is_left_alone(gateway: Gateway) -> None:
+def test_a_client_that_pings_now_and_then_and_answers_pings_stays_connected(gateway: Gateway) -> None:
     url = f"ws://127.0.0.1:{gateway.port}/api/audio"
     with connect(url, subprotocols=[Subprotocol(SUBPROTOCOL)], compression=None) as client:
         client.send('{"type":"start"}')
@@ -61,7 +61,7 @@ def test_one_who_pings_now_and_then_and_answers_pings_is_left_alone(gateway: Gat
 # Why it was closed
 
 
-def test_one_who_sends_on_for_a_moment_can_read_why_it_was_closed(gateway: Gateway) -> None:
+def test_a_client_that_sends_on_for_a_moment_can_read_why_it_was_closed(gateway: Gateway) -> None:
     """The frame is refused by its head, while the client sends the rest of it and does not look."""
     with dial(gateway) as client:
         client.sendall(START + b"\x82\xff" + (2_000_000).to_bytes(8) + b"\0\0\0\0")
@@ -71,7 +71,7 @@ def test_one_who_sends_on_for_a_moment_can_read_why_it_was_closed(gateway: Gatew
         assert close_in(read_to_end(client))[0] == 1009
 
 
-def test_one_who_sends_audio_when_it_is_closed_can_read_why(gateway: Gateway) -> None:
+def test_a_client_that_sends_audio_when_it_is_closed_can_read_why(gateway: Gateway) -> None:
     with dial(gateway) as client:
         client.sendall(START + frame(TEXT, b"nonsense"))
         for _ in range(40):

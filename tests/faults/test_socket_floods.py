@@ -1,4 +1,4 @@
-"""A WebSocket client that sends what means nothing, as fast as it can: it is cut, and nobody else notices.
+"""A WebSocket client that floods the gateway is cut off, and nobody else notices.
 
 Real sockets to a real process: one flood after another, from a client that comes back whenever it is cut.
 """
@@ -27,10 +27,11 @@ LONG_FLOOD_S = 5.0
 CHUNK_BYTES = 120_000
 P99_S = 0.05
 CUT_S = 20.0
-"""Longest time that one connection may flood: its allowance is used up, it is told so, and cut."""
+"""Longest time in seconds that one connection may flood before it is told so and cut."""
 GROWTH_BYTES = 64 << 20
-"""More than a flood leaves behind: some thousand sessions, and what the allocator keeps."""
+"""More memory than a flood leaves behind: some thousand sessions, and what the allocator keeps."""
 
+pytestmark = pytest.mark.quiet
 
 START = frame(TEXT, b'{"type":"start"}')
 
@@ -40,7 +41,7 @@ def repeat(piece: bytes) -> bytes:
 
 
 class Flood(NamedTuple):
-    """What a client sends once, then for ever; and the close code it is told, None when it does not read."""
+    """What a client sends once, then for ever; and the close code that it is told, None when it does not read."""
 
     flood: bytes
     code: int | None = 4504
@@ -71,7 +72,7 @@ FLOODS = {
 
 
 class Flooder:
-    """One client, again and again, on a thread of its own."""
+    """Floods from a thread of its own, and reconnects whenever it is cut."""
 
     def __init__(self, gateway: Gateway, flood: Flood, *, piece_bytes: int = CHUNK_BYTES) -> None:
         self.codes: list[int | None] = []
@@ -125,7 +126,7 @@ def memory(gateway: Gateway) -> int:
 
 
 def latencies(gateway: Gateway, for_s: float) -> list[float]:
-    """How long `/healthz` took, asked again and again on one connection."""
+    """Returns the seconds that each `/healthz` took, asked again and again on one connection."""
     latencies_s: list[float] = []
     request = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as client:
@@ -160,7 +161,7 @@ def gateway(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.mark.parametrize("name", FLOODS)
-def test_one_who_floods_is_told_and_cut_and_others_are_served(gateway: Gateway, name: str) -> None:
+def test_a_client_that_floods_is_told_and_cut_and_others_are_served(gateway: Gateway, name: str) -> None:
     before = memory(gateway)
     with Flooder(gateway, FLOODS[name]) as flooder:
         latencies_s = latencies(gateway, FLOOD_S)
@@ -172,7 +173,7 @@ def test_one_who_floods_is_told_and_cut_and_others_are_served(gateway: Gateway, 
 
 
 @pytest.mark.parametrize("piece_bytes", [1, 6, 7])
-def test_one_who_floods_in_tiny_segments_holds_nobody_up(gateway: Gateway, piece_bytes: int) -> None:
+def test_a_client_that_floods_in_tiny_segments_holds_nobody_up(gateway: Gateway, piece_bytes: int) -> None:
     with Flooder(gateway, FLOODS["empty pings"], piece_bytes=piece_bytes):
         latencies_s = latencies(gateway, FLOOD_S)
     assert p99(latencies_s) < P99_S, f"{max(latencies_s):.3f} s at worst"
@@ -201,6 +202,6 @@ def stamp(lines: Iterable[str], times: list[float]) -> Iterator[str]:
 # After all that
 
 
-def test_nothing_of_it_was_taken_for_a_fault_of_the_gateway(gateway: Gateway) -> None:
+def test_no_flood_was_logged_as_a_fault_of_the_gateway(gateway: Gateway) -> None:
     eventually(lambda: gateway.fds() < 100, 10, "no connection is left")
     assert "Traceback" not in gateway.stderr()

@@ -1,4 +1,4 @@
-"""How long an upstream may be silent: counted from its last token, by its own limit before the one for all."""
+"""An upstream's silence is limited from its last token, by its own limit before the one for all."""
 
 import asyncio
 import time
@@ -14,12 +14,12 @@ from tests.support.sse_client import Frames, chat_body, send
 HASTY_S = 0.5
 OTHERS_S = 1.5
 MAX_LATE_S = 0.9
-"""A busy machine is granted this much, and still the two limits can be told apart."""
+"""Seconds granted to a busy machine; the two limits can still be told apart."""
 
 
 @pytest.fixture(scope="module")
 def gateway(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """A gateway with one upstream that has a limit of its own, and one that has none."""
+    """Runs a gateway with one upstream that has a limit of its own, and one that has none."""
     folder = tmp_path_factory.mktemp("deadlines")
     upstreams = folder / "upstreams.toml"
     upstreams.write_text(
@@ -36,12 +36,13 @@ def gateway(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def answer_of(gateway: Gateway, model: str) -> tuple[Frames, float]:
-    """The answer of a model to a short question, and how many seconds it took."""
+    """Returns a model's answer to a short question, and the seconds it took."""
     began = time.monotonic()
     _, frames = send(gateway.url, chat_body(model, "T=8 I=1000", model=model))
     return frames, time.monotonic() - began
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize(("model", "limit_s"), [("hasty", HASTY_S), ("other", OTHERS_S)])
 def test_silence_after_a_token_ends_an_answer_at_the_limit_of_its_upstream(
     gateway: Gateway, upstream: UpstreamThread, model: str, limit_s: float
@@ -54,6 +55,7 @@ def test_silence_after_a_token_ends_an_answer_at_the_limit_of_its_upstream(
     assert limit_s <= took_s < limit_s + MAX_LATE_S
 
 
+@pytest.mark.quiet
 def test_the_wait_for_a_first_token_is_not_silence_between_tokens(gateway: Gateway, upstream: UpstreamThread) -> None:
     async def late(answer: Answer) -> None:
         await asyncio.sleep(2 * HASTY_S)

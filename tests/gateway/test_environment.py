@@ -1,4 +1,4 @@
-"""A struct's declaration says how an environment is read, what is permitted, and what is said of what is not."""
+"""A struct's declaration decides how an environment is read, and what is permitted and refused in it."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""The tree of errors and the one table of what a client sees of each."""
+"""The tree of errors has one table of what a client sees of each."""
 
 import importlib
 
@@ -73,7 +73,7 @@ def test_an_error_without_a_detail_says_its_docstring(kind: type[TrilaneError]) 
 
 @pytest.mark.parametrize("kind", [kind for kind in TABLE if TABLE[kind].ws_close >= 4500], ids=lambda k: k.__name__)
 def test_a_socket_is_told_to_stay_away_only_when_it_is_no_use_to_come_back(kind: type[TrilaneError]) -> None:
-    """Or when the newer connection of the same session is the one to keep."""
+    """It is also told so when the newer connection of the same session is the one to keep."""
     assert not TABLE[kind].retryable or kind is LogConflict
 
 
@@ -133,11 +133,11 @@ def test_too_many_requests_always_says_when_to_come_back() -> None:
     assert headers(UpstreamRefused(status=429))["retry-after"]
 
 
-def test_others_do_not() -> None:
+def test_other_errors_do_not_say_when_to_come_back() -> None:
     assert "retry-after" not in headers(BadRequest())
 
 
-def test_who_is_not_signed_in_is_told_how() -> None:
+def test_a_caller_that_is_not_signed_in_is_told_how() -> None:
     assert headers(Unauthorized())["www-authenticate"] == "Bearer"
     assert "www-authenticate" not in headers(BadRequest())
 

@@ -1,4 +1,4 @@
-"""Environment in, one frozen object out; whatever cannot be used is refused at start, by name."""
+"""The environment becomes one frozen object; a setting that cannot be used is refused by name at the start."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ KEY = "k" * 32
 
 
 def refusal(**env: str) -> str:
-    """What is said of this environment."""
+    """Returns what is said of this environment."""
     with pytest.raises(ConfigurationError) as error:
         load(env)
     return error.value.detail
@@ -84,7 +84,7 @@ def test_an_empty_variable_is_one_that_is_not_set(variable: str) -> None:
 
 @pytest.mark.parametrize("name", [field for field in Settings.__struct_fields__ if field != "upstreams"])
 def test_every_setting_has_a_variable(name: str) -> None:
-    """A new setting is tested here."""
+    """A new setting is added to the tables above."""
     assert name in {*NUMBERS, *(row[0] for row in OTHERS.values()), "api_keys", "limits"}
 
 
@@ -144,11 +144,11 @@ def test_what_is_no_number_is_refused(variable: str, text: str) -> None:
 @pytest.mark.parametrize(
     "variable", ["TRILANE_LIMIT_STREAMS", "TRILANE_RETENTION_EVENTS", "TRILANE_RETENTION_BYTES", "TRILANE_METRICS_PORT"]
 )
-def test_a_part_of_a_whole_thing_is_refused(variable: str) -> None:
+def test_a_fraction_is_refused_where_a_whole_number_is_needed(variable: str) -> None:
     assert variable in refusal(**{variable: "1.5"})
 
 
-def test_seconds_may_have_parts() -> None:
+def test_seconds_may_be_fractions() -> None:
     assert load({"TRILANE_PING_S": " 0.5 "}).ping_s == 0.5
 
 
@@ -243,7 +243,7 @@ api_key = "literal"
 
 
 def upstreams(tmp_path: Path, text: str | bytes, **env: str) -> dict[str, str]:
-    """An environment with this file of upstreams."""
+    """Returns an environment with this file of upstreams."""
     path = tmp_path / "upstreams.toml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return {"TRILANE_UPSTREAMS": str(path), **env}
@@ -305,7 +305,7 @@ def test_this_machine_may_connect_without_signing_in(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", BEYOND)
-def test_others_may_not(host: str) -> None:
+def test_other_machines_may_not_connect_without_signing_in(host: str) -> None:
     with pytest.raises(ConfigurationError, match="TRILANE_API_KEYS"):
         check_bind(Settings(), host)
 

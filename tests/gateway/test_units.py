@@ -1,4 +1,4 @@
-"""What a unit is as a process: what it loads, what it weighs, what it refuses to start with; and the other commands."""
+"""Each unit loads, weighs and refuses what it should as a process; the other commands are tested here too."""
 
 import json
 import os
@@ -34,7 +34,7 @@ SECRET = "0123456789abcdef0123456789abcdef"
 
 
 def trilane(*args: str, folder: Path, timeout_s: float = 30, **env: str) -> subprocess.CompletedProcess[str]:
-    """The command, with nothing of ours in its environment but `env`."""
+    """Runs the command with nothing of ours in its environment but `env`."""
     return subprocess.run(
         command(*args), cwd=ROOT, env=environment(folder, env), capture_output=True, text=True, timeout=timeout_s
     )
@@ -62,7 +62,7 @@ def environment(folder: Path, env: dict[str, str]) -> dict[str, str]:
     ],
 )
 def test_a_unit_loads_nothing_of_other_lanes(unit: str, foreign: list[str], tmp_path: Path) -> None:
-    """Three units, so that none pays for another: with an upstream of its own, chat needs no model and no numbers."""
+    """With an upstream of its own, chat needs no model and no NumPy: no unit pays for another."""
     program = (
         "import json, sys\n"
         "from gateway import settings, units\n"
@@ -85,7 +85,7 @@ def metrics_port() -> int:
 def fresh(
     upstream: UpstreamThread, metrics_port: int, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Gateway, float]]:
-    """A chat unit that was just started, and how long that took on the clock."""
+    """Starts a chat unit, and returns it with the seconds that took."""
     server = serving(tmp_path_factory.mktemp("fresh"), upstream.url, TRILANE_METRICS_PORT=str(metrics_port))
     began = time.monotonic()
     try:
@@ -175,7 +175,7 @@ def test_without_sign_in_it_listens_to_this_machine_only(host: str) -> None:
 
 
 def test_a_unit_that_cannot_start_says_what_to_do(tmp_path: Path) -> None:
-    """As processes: the exit code is an error, and the last word is a sentence and no traceback."""
+    """The exit code is an error, and the last line is a sentence and no traceback."""
     with socket.socket() as busy_socket, ThreadPoolExecutor(2) as pool:
         busy_socket.bind(("127.0.0.1", 0))
         busy_socket.listen()
@@ -263,7 +263,7 @@ def test_a_token_is_good_for_its_user(tmp_path: Path) -> None:
 
 
 def test_tail_shows_what_publish_appends(tmp_path: Path) -> None:
-    """In two processes; the tail begins before there is such a topic."""
+    """The two are separate processes, and the tail begins before there is such a topic."""
     with tailing(tmp_path, "team/news", "--from", "earliest", "--json") as lines:
         for data in ('{"n": 1}', "plain words"):
             process = trilane("publish", "team/news", data, "--event", "note", folder=tmp_path)
@@ -278,7 +278,7 @@ def test_tail_shows_what_publish_appends(tmp_path: Path) -> None:
 
 @contextmanager
 def tailing(folder: Path, *args: str) -> Iterator[list[str]]:
-    """The lines that `trilane tail` prints, as they come."""
+    """Yields the lines that `trilane tail` prints, as they come."""
     with subprocess.Popen(
         command("tail", *args), cwd=ROOT, env=environment(folder, {}), stdout=subprocess.PIPE, text=True
     ) as process:

@@ -1,4 +1,4 @@
-"""However the bytes of an upstream are cut into pieces, the chunks are the same."""
+"""The chunks are the same however the bytes of an upstream are cut into pieces."""
 
 import json
 from itertools import pairwise
@@ -49,7 +49,7 @@ def streams(draw: st.DrawFn) -> bytes:
 
 
 def read(pieces: list[bytes]) -> tuple[list[AnswerChunk], bool, bool, str | None, tuple[Any, ...]]:
-    """Everything that a parser says of a stream; it is fed no more once it has failed, as in the gateway."""
+    """Returns everything that a parser says of a stream; it is fed no more once it has failed, as in the gateway."""
     parser = CompletionParser()
     chunks: list[AnswerChunk] = []
     for piece in pieces:
@@ -91,7 +91,7 @@ def test_every_character_arrives(texts: list[str], line_end: bytes) -> None:
 
 @settings(max_examples=150)
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=4))
-def test_no_bytes_raise_anything(stream: bytes, cuts: list[int]) -> None:
+def test_no_bytes_make_a_parser_raise(stream: bytes, cuts: list[int]) -> None:
     parser = CompletionParser()
     for piece in pieces_of(stream, cuts):
         parser.feed(piece)
@@ -109,7 +109,7 @@ def test_no_bytes_raise_anything(stream: bytes, cuts: list[int]) -> None:
         ),
     )
 )
-def test_no_json_raises_anything(value: Any) -> None:
+def test_no_json_makes_a_parser_raise(value: Any) -> None:
     parser = CompletionParser()
     parser.feed(frames(json.dumps(value).encode()))
     parser.end()

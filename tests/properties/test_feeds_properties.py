@@ -1,4 +1,4 @@
-"""Whatever happens to topics and readers, on two processes: a reader sees each event once and in order, or is told.
+"""Whatever happens to topics and readers on two processes, a reader sees each event once and in order, or is told.
 
 The model knows every event that ever was, and where each reader stands after each frame. What it cannot know is what a
 process has heard of: news of the other process is told when a rule says so.
@@ -6,11 +6,9 @@ process has heard of: news of the other process is told when a rule says so.
 
 import asyncio
 import itertools
-import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import TypeVar
 
 import hypothesis.strategies as st
 import pytest
@@ -20,179 +18,22 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from events.feed import fanout as live_module
 from events.feed import feed as feed_module
 from events.feed import subscription as subscription_module
-from events.lane import EventsLane
 from events.log import rules as rules_module
 from events.log.port import Retention
-from events.log.topics import is_pattern, stored
-from tests.support.followers import Follower, PeerLog, follow, lane_on, say
+from events.log.topics import stored
+from tests.properties.feeds_model import MANY, MAX_REPLAY, NOWHERE, SUBSCRIPTIONS, TOPICS, Model, Witness, World
+from tests.support.followers import PeerLog, lane_on
 from tests.support.readers import settle
-from tests.support.sse_decoder import Event
 from tests.support.virtual_time import VirtualTime
 
 T = TypeVar("T")
 KEPT_EVENTS = 8
-MAX_REPLAY = 25
-MANY = tuple(f"t/{number:02}" for number in range(20))
-"""Too many for a cursor that names them all."""
-TOPICS = ("a", "b", "x/1", "x/2", "x/3", *MANY[:3])
-SUBSCRIPTIONS: tuple[tuple[str, ...], ...] = (("a",), ("a", "b"), MANY, ("x/*",), ("a", "x/*"))
-
-
-class Place(NamedTuple):
-    """Where a reader stands in one topic."""
-
-    life: int
-    """The topic's incarnation; 0: the next that comes."""
-    offset: int
-    past: int
-    """The last incarnation that it is through with."""
-
-
-NOWHERE = Place(0, 0, 0)
-Places = dict[str, Place]
-
-
-@dataclass
-class Model:
-    """Every topic's incarnations, oldest first, by their epochs."""
-
-    lives: dict[str, list[str]] = field(default_factory=dict)
-    heads: dict[str, int] = field(default_factory=dict)
-    """Newest offset of each topic that is there."""
-
-    def life_of(self, topic: str, epoch: str) -> int:
-        return self.lives[topic].index(epoch) + 1 if epoch else 0
-
-    def life(self, topic: str) -> int:
-        """0: it is not there."""
-        return len(self.lives[topic]) if topic in self.heads else 0
-
-
-@dataclass
-class Witness:
-    """One client, through one connection: checks all it is told."""
-
-    follower: Follower
-    topics: tuple[str, ...]
-    places: Places
-    checked_count: int = 0
-
-    def check(self, world: "World") -> None:
-        self.follower.drain_pipe()
-        for event in self.follower.events[self.checked_count :]:
-            self._see(event, world)
-            world.places[self.topics, event.id] = dict(self.places)
-        self.checked_count = len(self.follower.events)
-
-    def _see(self, event: Event, world: "World") -> None:
-        body: Any = json.loads(event.data)
-        topic = body["topic"]
-        life, offset, past = self.places.get(topic, NOWHERE)
-        if event.event == "message":
-            assert body["offset"] == offset + 1, f"{body} after {offset}"
-            assert body["life"] == life if life else body["life"] > past, f"{body} after incarnation {life} or {past}"
-            self.places[topic] = Place(body["life"], body["offset"], body["life"])
-            return
-        assert event.event == "gap"
-        is_repeat = body["reason"] == "epoch_changed" and not life and not offset
-        assert body["from"] == offset + 1 or is_repeat, f"{body} after {offset}"
-        if body["reason"] == "epoch_changed":
-            assert body["to"] is None
-            assert not life or world.model.life(topic) != life, f"{body}, but it is still there"
-            self.places[topic] = Place(0, 0, max(life, past))
-        else:
-            assert body["reason"] == "evicted"
-            is_gone = world.model.life(topic) != life or world.oldest(topic) > body["to"]
-            assert not life or is_gone, f"{body}, but some of it is still kept"
-            self.places[topic] = Place(life, body["to"], past)
-
-
-@dataclass
-class World:
-    model: Model
-    logs: list[PeerLog]
-    lanes: list[EventsLane]
-    witnesses: list[Witness] = field(default_factory=list)
-    places: dict[tuple[tuple[str, ...], str], Places] = field(default_factory=dict)
-    """Where one stands who has read up to an id."""
-
-    def oldest(self, topic: str) -> int:
-        blocks = self.logs[0].blocks_of(stored(topic))
-        return blocks[0].first if blocks else self.model.heads.get(topic, 0) + 1
-
-    def names(self, topics: Sequence[str], places: Places) -> set[str]:
-        """The topics of a subscription that are there, or were when its reader last looked."""
-        patterns = [topic[:-1] for topic in topics if is_pattern(topic)]
-        there = {name for name in self.model.heads if name.startswith(tuple(patterns))} if patterns else set[str]()
-        return there | {topic for topic in topics if not is_pattern(topic)} | places.keys()
-
-    async def publish(self, process: int, topic: str, count: int, size: int) -> None:
-        life = self.model.life(topic) or len(self.model.lives[topic]) + 1
-        head = self.model.heads.get(topic, 0)
-        bodies = [{"topic": topic, "life": life, "offset": head + n, "x": "x" * size} for n in range(1, count + 1)]
-        result = await say(self.logs[process], topic, *bodies)
-        if topic not in self.model.heads:
-            self.model.lives[topic].append(result.epoch)
-        assert (result.epoch, result.last) == (self.model.lives[topic][-1], head + count)
-        self.model.heads[topic] = result.last
-
-    async def begin(self, process: int, topics: tuple[str, ...], **how: Any) -> Witness:
-        follower = await follow(self.lanes[process], topics, **how)
-        witness = Witness(follower, topics, {})
-        self.witnesses.append(witness)
-        stand = follower.start
-        for name, epoch, offset in zip(stand.names, stand.epochs, stand.offsets, strict=True):
-            life = self.model.life_of(name, epoch)
-            witness.places[name] = Place(life, offset, life)
-        return witness
-
-    def remember(self, witness: Witness) -> None:
-        self.places[witness.topics, witness.follower.cursor] = dict(witness.places)
-
-    # What must be said to one who comes with a cursor, when its process has heard all
-
-    def due(self, topics: tuple[str, ...], places: Places) -> tuple[set[str], int, int]:
-        """Why not all after `places` can be had from the log, how much there was after them, and how much is gone."""
-        reasons, behind, gone_count = set[str](), 0, 0
-        for name in self.names(topics, places):
-            place, life = places.get(name, NOWHERE), self.model.life(name)
-            if place.life and life != place.life:
-                reasons.add("epoch_changed")
-                continue
-            behind += self.model.heads.get(name, 0) - place.offset
-            hole = max(0, self.oldest(name) - 1 - place.offset) if life else 0
-            gone_count += hole
-            reasons |= {"evicted"} if hole else set()
-        return reasons, behind, gone_count
-
-    def check_hello(self, witness: Witness, places: Places, *, partial: bool) -> None:
-        hello = witness.follower.hello
-        reasons, behind, gone_count = self.due(witness.topics, places)
-        reason = hello.get("reason", "")
-        if hello["recovered"]:
-            assert "epoch_changed" not in reasons, f"{hello}, but a topic is another one now"
-            assert hello["replay"] == behind <= MAX_REPLAY, (hello, behind)
-        elif reason == "epoch_changed":
-            assert "epoch_changed" in reasons, hello
-            assert hello["missed"] is None
-        elif reason == "evicted":
-            assert reasons == {"evicted"}, (hello, reasons)
-            assert hello["missed"] == (gone_count if partial else behind), (hello, gone_count, behind)
-            assert hello["replay"] == (behind - gone_count if partial else 0), (hello, gone_count, behind)
-        else:
-            assert reason == "replay_limit", hello
-            assert not reasons, hello
-            assert behind > MAX_REPLAY, hello
-            assert hello["missed"] + hello["replay"] == behind, (hello, behind)
-            assert hello["replay"] == 0 or partial
-
-
 process = st.integers(0, 1)
 number = st.integers(0, 1000)
 
 
 class Readers(RuleBasedStateMachine):
-    """Two processes on one log, with small rings and a short memory."""
+    """Runs two processes on one log, with small rings and a short memory."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -260,7 +101,7 @@ class Readers(RuleBasedStateMachine):
 
     @rule(process=process)
     def hear(self, process: int) -> None:
-        """News of the other process come in."""
+        """Delivers news of the other process."""
 
         async def hear() -> None:
             self.world.logs[process].hear()
@@ -282,7 +123,7 @@ class Readers(RuleBasedStateMachine):
 
     @rule(process=process, which=number, partial=st.booleans())
     def come_back(self, process: int, which: int, partial: bool) -> None:
-        """With the id of any frame that anyone got."""
+        """Comes back with the id of any frame that anyone got."""
         if not self.world.places:
             return
         (topics, cursor), places = list(self.world.places.items())[which % len(self.world.places)]
@@ -314,7 +155,7 @@ class Readers(RuleBasedStateMachine):
 
     @rule(which=number)
     def go_live(self, which: int) -> None:
-        """Its feed writes to it, for as long as it does not fall behind."""
+        """Lets its feed write to it, for as long as it does not fall behind."""
         witness = self.witness(which)
         if self.run(lambda: witness.follower.take(rounds=200)):
             witness.follower.live()
@@ -322,7 +163,7 @@ class Readers(RuleBasedStateMachine):
 
     @rule(which=number)
     def hold(self, which: int) -> None:
-        """Its connection takes no more for now."""
+        """Has its connection take no more for now."""
         self.witness(which).follower.source.follow(None)
 
     @rule(which=number)

@@ -14,7 +14,7 @@ TEXTS = st.sampled_from(["a", "b", "c"])
 
 
 def message_of(message_id: str, text: str) -> UIMessage:
-    """Even ids are users', odd ones answers: a client never changes whose a message is."""
+    """Returns a user's message for an even id and an answer for an odd one: clients never change whose a message is."""
     if int(message_id) % 2 == 0:
         return user(message_id, text)
     if text == "c":
@@ -52,7 +52,7 @@ def test_a_device_that_edits_nothing_takes_nothing_away(
 
 @given(MESSAGES, MESSAGES)
 def test_the_same_request_again_changes_nothing(messages: list[UIMessage], request: list[UIMessage]) -> None:
-    """As a client repeats it whose answer was cut; it edits nothing."""
+    """A client repeats it when the answer was cut; it edits nothing."""
     users = {m.id: m for m in messages if m.role == "user"}
     request = [users.get(m.id, m) for m in request]
     chat = history(*messages)

@@ -14,7 +14,7 @@ from events.log.port import Append, Block, Position
 from tests.support.readers import SharedLog, settle
 
 BOUNDS = {"RING_MAX_FRAMES": 12, "RING_MAX_BYTES": 100}
-"""Small, so that readers fall off the ring all the time."""
+"""Bounds so small that readers fall off the ring all the time."""
 WRITE_BYTES = 24
 
 
@@ -31,7 +31,7 @@ ENCODERS = [plain, reversed_]
 
 @dataclass
 class ReaderRecord:
-    """One reader, and what it was told."""
+    """Holds one reader, and what it has output."""
 
     reader: TopicReader
     encoder: int
@@ -41,7 +41,7 @@ class ReaderRecord:
 
 @dataclass
 class World:
-    """A topic as a list of its events, beside the real one."""
+    """Keeps a topic as a list of its events, beside the real one."""
 
     log: SharedLog = field(default_factory=SharedLog)
     events: list[bytes] = field(default_factory=list)
@@ -69,7 +69,7 @@ class World:
         self.readers.append(ReaderRecord(reader, encoder, after))
 
     async def poll(self, which: int) -> bool:
-        """One step of one reader; False when nothing was due."""
+        """Takes one step of one reader; returns False when nothing was due."""
         one = self.readers[which % len(self.readers)]
         data = one.reader.poll()
         if data is None:
@@ -94,7 +94,7 @@ def steps(sizes: st.SearchStrategy[int]) -> st.SearchStrategy[list[tuple[object,
 
 
 async def live_through(todo: list[tuple[object, ...]]) -> None:
-    """Does all steps, then lets every reader read to the end of the closed topic."""
+    """Takes all steps, then lets every reader read to the end of the closed topic."""
     world = World()
     await world.log.open()
     await world.append([1])

@@ -1,4 +1,4 @@
-"""Any sequence of calls leaves a log as a plain model of it says, on every engine."""
+"""Any sequence of calls leaves each engine's log as a plain model of it says."""
 
 import asyncio
 import tempfile
@@ -53,7 +53,7 @@ class ModelTopic:
         )
 
     def append(self, append: Append, now_s: float) -> tuple[int, int, bool]:
-        """(first, last, duplicate), or raises what the log must raise."""
+        """Returns (first, last, duplicate), or raises what the log must raise."""
         if append.owner not in ("", self.owner):
             raise WrongOwner
         if append.key in self.keys and self.keys[append.key][2] > now_s - KEY_S:
@@ -80,7 +80,7 @@ class ModelTopic:
 
 
 class Model:
-    """The log as it should be."""
+    """Is the log as it should be."""
 
     def __init__(self) -> None:
         self.topics: dict[str, ModelTopic] = {}
@@ -106,7 +106,9 @@ lines = st.lists(st.sampled_from([b"", b"1", b'{"x":1}', b"x" * 25, "é😀".enc
 
 @st.composite
 def append_groups(draw: st.DrawFn) -> list[Append]:
-    """One to three appends; neighbours in one topic have different names, so that they stay blocks of their own."""
+    """Draws one to three appends; neighbours in one topic have different names, so that they stay blocks of their
+    own.
+    """
     group: list[Append] = []
     for n in range(draw(st.integers(1, 3))):
         group.append(
@@ -124,7 +126,7 @@ def append_groups(draw: st.DrawFn) -> list[Append]:
 
 
 class LogMachine(RuleBasedStateMachine):
-    """Calls a log and its model, and compares after each step."""
+    """Calls a log and its model, and compares both after each step."""
 
     engine_name = ""
 
@@ -251,7 +253,7 @@ class LogMachine(RuleBasedStateMachine):
         ]
 
     def _sweep(self) -> None:
-        """Engines may trim at once or later; after a sweep they have."""
+        """Sweeps the log: engines may trim at once or later, but have done so after a sweep."""
         self.run(self.log.sweep)
         self.model.sweep(self.engine.clock.now_s)
 

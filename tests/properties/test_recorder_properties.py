@@ -1,4 +1,4 @@
-"""Whatever a model says, in whatever pieces: clients get a legal stream, and what is stored is what they show."""
+"""Whatever a model says, in whatever pieces, clients get a legal stream, and the store holds what they show."""
 
 import json
 from typing import Any
@@ -32,7 +32,7 @@ PRETTY_ARGUMENTS = JSON_VALUES.map(lambda value: json.dumps(value, indent=2))
 
 @st.composite
 def tool_calls(draw: st.DrawFn, index: int, arguments: st.SearchStrategy[str]) -> list[dict[str, Any]]:
-    """The pieces of one call: its head, then its arguments, cut anywhere."""
+    """Draws the pieces of one call: its head, then its arguments, cut anywhere."""
     text = draw(arguments)
     cuts = sorted(draw(st.lists(st.integers(0, len(text)), max_size=3)))
     head: dict[str, Any] = {"index": index, "function": {"name": draw(st.sampled_from(["find", "pay"]))}}
@@ -78,7 +78,7 @@ def end_records(recorder: Recorder, end: str) -> list[bytes]:
 
 
 def comparable(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Less what a stored part cannot know, or need not: an input that is not there yet."""
+    """Returns parts less what a stored part cannot or need not know: an input that is not there yet."""
     names = {"type", "text", "toolCallId"}
     return [{name: value for name, value in part.items() if name in names} for part in parts]
 

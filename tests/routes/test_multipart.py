@@ -1,4 +1,4 @@
-"""A form with a file, read as it comes."""
+"""A form with a file is read while it arrives."""
 
 import asyncio
 import tempfile
@@ -67,7 +67,7 @@ def test_fields_and_the_file_come_in_any_order(first: bool) -> None:
 
 
 @given(st.lists(st.integers(0, 2**16), max_size=12))
-def test_however_it_is_cut_it_is_the_same(places: list[int]) -> None:
+def test_where_a_form_is_cut_changes_nothing(places: list[int]) -> None:
     whole = part('name="a"', b"--\r\n") + FILE + part('name="c"', b"") + END
     form, data = read_form(cut(whole, places))
     assert (form.fields, form.file_name, data) == ({"a": ["--\r\n"], "c": [""]}, "tälk.wav", DATA)

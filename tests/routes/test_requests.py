@@ -1,4 +1,4 @@
-"""What a handler needs of a request: bodies, what is refused of them and how; and where a cursor may stand."""
+"""Handlers read bodies and cursors of requests, and refuse those that they cannot."""
 
 import json
 from urllib.parse import urlencode
@@ -64,7 +64,7 @@ def test_a_refusal_names_the_field() -> None:
         decode(b'{"id":"c","messages":[{"id":"m","role":"root","parts":[]}]}', SendRequest)
 
 
-def test_bytes_that_are_no_text_are_refused_wherever_they_are() -> None:
+def test_bytes_that_are_not_utf8_are_refused_wherever_they_are() -> None:
     with pytest.raises(BadRequest):
         decode(
             b'{"id":"c","messages":[{"id":"m","role":"user","parts":[{"type":"data-x","data":"\xff"}]}]}', SendRequest

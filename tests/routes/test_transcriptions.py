@@ -1,4 +1,6 @@
-"""The route of file transcription, with a model that hears exactly what was spoken: answers, refusals, leaving."""
+"""The route of file transcription answers, refuses, and ends with its client; its model hears exactly what was
+spoken.
+"""
 
 import asyncio
 import io
@@ -31,7 +33,7 @@ def wav(words: int, pause_s: float = 3.0) -> bytes:
 
 
 class Server:
-    """The handler's answer alone, as an ASGI application with one place for a file."""
+    """Serves the handler's answer alone, as an ASGI application with one place for a file."""
 
     def __init__(self, model: FakeTranscriber, **limits: int) -> None:
         self.model = model
@@ -130,7 +132,7 @@ def test_a_form_without_a_file_is_refused() -> None:
     assert (answer.status_code, answer.json()["code"], answer.json()["param"]) == (400, "missing_file", "file")
 
 
-def test_too_large_is_413_with_the_setting() -> None:
+def test_an_upload_that_is_too_large_is_413_with_its_setting() -> None:
     with serving(upload_bytes=1000) as server:
         answer = server.post(wav(1))
     assert answer.status_code == 413

@@ -1,4 +1,4 @@
-"""Streams of completion chunks as upstreams write them, and a parser that has read one to its end."""
+"""Completion chunks are written as upstreams write them, and read to their end by a parser."""
 
 import json
 from typing import Any
@@ -11,7 +11,7 @@ HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "mo
 
 
 def chunk(delta: dict[str, Any] | None = None, finish: str | None = None, **more: Any) -> bytes:
-    """One chunk as OpenAI writes it."""
+    """Returns one chunk as OpenAI writes it."""
     choices = [{"index": 0, "delta": delta or {}, "logprobs": None, "finish_reason": finish}]
     return json.dumps({**HEAD, "choices": choices, **more}).encode()
 

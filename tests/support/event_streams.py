@@ -1,4 +1,4 @@
-"""A reader of the events lane for tests: raw HTTP over a socket, so that it can be cut at any byte."""
+"""An EventReader reads the events lane by raw HTTP over a socket, so that it can be cut at any byte."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ from tests.support.sse_decoder import Event, SseDecoder
 
 
 class Refused(Exception):
-    """Answered with something that is no event stream."""
+    """The answer is no event stream."""
 
     def __init__(self, status: int, body: bytes) -> None:
         super().__init__(f"{status} {body[:300]!r}")
@@ -20,7 +20,7 @@ class Refused(Exception):
 
 
 class EventReader:
-    """One connection. `receive` gives what came, at most `limit` bytes of it ever; then it is cut."""
+    """Reads one connection, at most a limit of bytes of it, then cuts it."""
 
     def __init__(self, port: int, topics: Sequence[str], cursor: str = "", **query: str) -> None:
         self.port = port
@@ -48,7 +48,7 @@ class EventReader:
         return self.decoder.last_id
 
     async def events(self, limit: int = 1 << 60) -> AsyncIterator[Event]:
-        """Every event, `hello` too; ends when the body ends, is cut, or `limit` bytes came."""
+        """Yields every event, `hello` too; ends when the body ends, is cut, or `limit` bytes came."""
         head = b""
         while b"\r\n\r\n" not in head:
             piece = await self._take(limit)

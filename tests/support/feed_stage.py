@@ -1,4 +1,4 @@
-"""One feed on a stage of its own, whose news a test tells, and someone who follows it."""
+"""A FeedStage holds one feed, whose news a test tells, and someone who follows it."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ EPOCH = "e" * 8
 
 
 class Listener:
-    """Someone who follows a feed at its own pace."""
+    """Follows a feed at its own pace."""
 
     sub = "me"
     connection: LentConnection | None = None
@@ -37,7 +37,7 @@ class Listener:
 
 
 class FeedStage:
-    """A feed of some topics that has begun where all of them are empty."""
+    """Has a feed of some topics that has begun where all of them are empty."""
 
     def __init__(self, *topics: str, begins: bool = True) -> None:
         self.hub = Hub(MemoryLog())
@@ -52,7 +52,7 @@ class FeedStage:
         )
         self.feed = Feed(self.hub, topics, stand, self._save, lambda: self.now_ms)
         for name in names:
-            self.hub.follow(stored(name), self.feed.strand())
+            self.hub.follow(stored(name), self.feed.add_tail())
         if begins:
             self.feed.begin([(Position(EPOCH, 0), False)] * len(names))
 
@@ -65,15 +65,15 @@ class FeedStage:
         return Position(EPOCH, len(self.snapshots))
 
     def say(self, at: int, *data: object, name: str = "message", epoch: str = EPOCH) -> None:
-        """The next events of a topic, as the hub tells of them."""
-        strand = self.feed.strands[at]
+        """Tells the feed of the next events of a topic, as the hub would."""
+        strand = self.feed.tails[at]
         first = strand.head + 1 if epoch == strand.epoch else 1
         block = Block(first=first, data=[json.dumps(one).encode() for one in data], name=name, time_ms=0)
         assert strand.feed(epoch, block)
         strand.flush()
 
     def events(self, index: int = 0) -> list[Event]:
-        """All frames from `index` on, as a client reads them."""
+        """Returns all frames from `index` on, as a client reads them."""
         decoder = SseDecoder("")
         return decoder.feed(self.feed.slice(index, 1 << 30)[0])
 

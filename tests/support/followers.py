@@ -1,11 +1,11 @@
-"""Readers of the events lane in this process: what a stream is told, read as a client reads it, without any server."""
+"""Followers read the events lane in this process, without a server, as a client reads its stream."""
 
 import asyncio
 import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from events.feed.bookmarks import KEPT
+from events.feed.bookmarks import SNAPSHOTS
 from events.feed.start import SubscribeRequest
 from events.feed.subscription import Subscription
 from events.lane import EventsLane
@@ -23,7 +23,7 @@ LOCAL = Principal(sub="local", grants=EVERYTHING)
 
 
 async def lane_on(log: MemoryLog | None = None, *, max_replay: int = 100_000) -> EventsLane:
-    """A lane on a log in memory that is open; nothing of it beats."""
+    """Returns an open lane on a log in memory; nothing of it beats."""
     log = SharedLog() if log is None else log
     await log.open()
     return EventsLane(Core(log, Settings(limits=Limits(replay=max_replay))))
@@ -36,7 +36,7 @@ async def say(log: MemoryLog, topic: str, *data: object, name: str = "message") 
 
 
 class PeerLog(MemoryLog):
-    """One process's view of a log that several have open: it hears of the others' commits when a test says so."""
+    """Is one process's view of a log that several have open: it hears of the others' commits when a test says so."""
 
     def __init__(self, retention: Callable[[str], Retention] = keep_all, **how: Any) -> None:
         super().__init__(retention, **how)
@@ -48,14 +48,14 @@ class PeerLog(MemoryLog):
 
     def append(self, *appends: Append, patient: bool = False) -> "asyncio.Future[list[Appended]]":
         commit = super().append(*appends, patient=patient)
-        return asyncio.ensure_future(self._late(commit)) if appends[0].topic.startswith(KEPT) else commit
+        return asyncio.ensure_future(self._late(commit)) if appends[0].topic.startswith(SNAPSHOTS) else commit
 
     async def _late(self, commit: "asyncio.Future[list[Appended]]") -> list[Appended]:
         await asyncio.sleep(self.snapshot_s)
         return await commit
 
     def peer(self) -> "PeerLog":
-        """Another process on the same log."""
+        """Returns another process's view of the same log."""
         new = PeerLog(self._retention, clock=self._clock)
         new._topics = self._topics
         new.peers = [self]
@@ -68,7 +68,7 @@ class PeerLog(MemoryLog):
 
     def hear(self) -> None:
         news, self.news = self.news, {}
-        commits = [Commit(topic=topic, epoch="", block=None) for topic in news if topic in self.wanted]
+        commits = [Commit(topic=topic, epoch="", block=None) for topic in news if topic in self.interest]
         if commits:
             self.listener(commits)
 
@@ -79,7 +79,7 @@ class PeerLog(MemoryLog):
 
 
 class Pipe:
-    """A connection that remembers, to which a feed may write."""
+    """Remembers what a feed writes to a connection."""
 
     def __init__(self) -> None:
         self.transport = self
@@ -94,7 +94,7 @@ class Pipe:
 
 
 class Follower:
-    """One stream of a client. `take` reads all that is due; `seen` is what was told, without `hello`."""
+    """Follows one stream of a client: `take` reads all that is due, `events` is what came, without `hello`."""
 
     def __init__(self, lane: EventsLane, source: Subscription, cursor: str) -> None:
         self.lane = lane
@@ -103,7 +103,7 @@ class Follower:
         self.hello: dict[str, Any] = {}
         self.events: list[Event] = []
         self.pipe: Pipe | None = None
-        self.start = (source.stand or source.feed.stand).copy()
+        self.start = (source.position or source.feed.position).copy()
         """Where it stood when it said `hello`."""
 
     @property
@@ -112,7 +112,7 @@ class Follower:
 
     @property
     def data(self) -> list[Any]:
-        """What was published, in the order in which it was told."""
+        """Returns the published bodies in the order in which they came."""
         return [json.loads(event.data) for event in self.events if event.event not in ("gap", "bye")]
 
     @property
@@ -128,7 +128,7 @@ class Follower:
                 self.events.append(event)
 
     def poll(self) -> bool | None:
-        """One piece of what is due; False: nothing is; None: it must be fetched."""
+        """Takes one piece of what is due; False when nothing is, None when it must be fetched."""
         self.drain_pipe()
         data = self.source.poll()
         if data is None:
@@ -137,7 +137,7 @@ class Follower:
         return bool(data)
 
     async def take(self, rounds: int = 20_000) -> bool:
-        """All that is due, without waiting for what is new; False: it is not where its feed is after so many steps."""
+        """Reads all that is due, without waiting for news; False when its feed is still ahead after so many steps."""
         for _ in range(rounds):
             due = self.poll()
             if due is None:
@@ -151,7 +151,7 @@ class Follower:
         return self
 
     def live(self) -> "Follower":
-        """It has all there is: from now on its feed writes to it; `drain_pipe` reads that."""
+        """Makes its feed write to it from now on; `drain_pipe` reads that."""
         self.pipe = self.pipe or Pipe()
         self.source.follow(self.pipe)  # type: ignore[arg-type]
         return self
@@ -175,7 +175,7 @@ async def follow(
     earliest: bool = False,
     partial: bool = False,
 ) -> Follower:
-    """A stream that has begun; its `hello` is read, and nothing else."""
+    """Returns a stream that has begun; its `hello` is read, and nothing else."""
     source = await lane.subscribe(who, SubscribeRequest(tuple(topics), cursor, earliest, partial), patient=True)
     assert isinstance(source, Subscription)
     follower = Follower(lane, source, cursor or "")

@@ -1,4 +1,4 @@
-"""What the tests of a lent connection share: an application that streams or echoes, and requests to be cut anywhere."""
+"""Tests of a lent connection share an application that streams or echoes, and requests to cut anywhere."""
 
 import asyncio
 import hashlib
@@ -20,12 +20,12 @@ THIRD = request("GET", "/third")
 
 
 def on_both(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """On our protocol and on uvicorn's, on asyncio's event loop and on the gateway's."""
+    """Runs a test on our protocol and on uvicorn's, on asyncio's event loop and on the gateway's."""
     return pytest.mark.parametrize("http", ["ours", "httptools"])(on_each_loop(test))
 
 
 class Site:
-    """An application: `/stream` streams, once the body is read; everything else is told what it asked."""
+    """Streams from `/stream`, once the body is read, and echoes every other request."""
 
     def __init__(self, **how: Any) -> None:
         self.how = how
@@ -72,7 +72,7 @@ def echo_of(method: str, path: str, body: bytes) -> bytes:
 
 
 async def assert_echoes(client: RawClient, body: bytes = b"") -> None:
-    """Two requests more are answered, each with its own answer."""
+    """Sends two more requests and checks that each gets its own answer."""
     await client.send(request("POST", "/second", body))
     assert (await client.answer()).body == echo_of("POST", "/second", body)
     await client.send(request("GET", "/third"))

@@ -1,4 +1,4 @@
-"""A parent to kill: starts the embedded model and prints the pid of its process. Run by `test_local.py`.
+"""A parent process that a test kills: it starts the embedded model and prints the pid of the model's process.
 
 `wait` keeps it running. `share` also leaves a grandchild that holds our end of the pipe. `early` prints before the
 model has loaded. `thread` runs its event loop in a thread that ends without closing anything.

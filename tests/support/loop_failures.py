@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 CLOSE_S = 10.0
-"""Time, by the loop's own clock, for tasks to end once they are cancelled."""
+"""Seconds, by the loop's own clock, that tasks have to end once they are cancelled."""
 
 
 class LoopFailures:
@@ -59,7 +59,7 @@ class LoopFailures:
             loop.close()
 
     def check(self) -> None:
-        """Raises AssertionError from the first of them, when there is one. Call it after the loop is closed."""
+        """Raises AssertionError from the first failure, if there is one. Call it after the loop is closed."""
         failures = self._failures
         for task in self._failed_tasks:
             if task._log_traceback:  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""A client that sends any bytes in any pieces, and reads the answers on one connection in order, strictly."""
+"""A RawClient sends any bytes in any pieces, and reads the answers on one connection in order, strictly."""
 
 import asyncio
 import contextlib
@@ -12,13 +12,13 @@ CRLF = b"\r\n"
 
 @dataclass
 class Answer:
-    """One answer; of a stream that goes on, what has come of it so far."""
+    """Holds one answer; of a stream that goes on, what has come so far."""
 
     status: int
     headers: dict[str, str]
     body: bytes = b""
     whole: bool = False
-    """The body came to its regular end: its length, its last chunk, or the close where it is ended by that."""
+    """Whether the body came to its regular end: its length, its last chunk, or the close that ends it."""
 
     @property
     def chunked(self) -> bool:
@@ -32,7 +32,7 @@ def request(method: str, path: str, body: bytes = b"", *lines: str, version: str
 
 
 class RawClient:
-    """`async with RawClient(port) as client`: one connection. Every read ends within READ_S."""
+    """Holds one connection (`async with RawClient(port) as client`). Every read ends within READ_S."""
 
     def __init__(self, port: int, *, receive_bytes: int = 0) -> None:
         self._port = port
@@ -62,7 +62,7 @@ class RawClient:
         return Answer(int(status), dict(line.lower().split(": ", 1) for line in lines[1:] if line))
 
     async def chunk(self, answer: Answer) -> bytes:
-        """The next chunk; b"" after the last one."""
+        """Returns the next chunk; b"" after the last one."""
         async with asyncio.timeout(READ_S):
             size = int(await self._reader.readuntil(CRLF), 16)
             data = await self._reader.readexactly(size + 2)
@@ -103,7 +103,7 @@ class RawClient:
                 return True
 
     async def silent(self, for_s: float = 0.1) -> bool:
-        """The server neither sends nor closes for a while."""
+        """Returns whether the server neither sends nor closes for a while."""
         try:
             async with asyncio.timeout(for_s):
                 await self._reader.readexactly(1)

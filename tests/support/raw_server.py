@@ -1,4 +1,4 @@
-"""A server of raw bytes: a script per connection says what is sent and when, so every fault of HTTP can be played."""
+"""A RawServer sends raw bytes: a script per connection says what is sent and when, to play every fault of HTTP."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ TEST_S = 10.0
 
 
 def on_each_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """A test that is a coroutine, on asyncio's own event loop and on the one that the gateway uses."""
+    """Runs a coroutine test on asyncio's own event loop and on the one that the gateway uses."""
 
     async def within_deadline(**fixtures: Any) -> None:
         async with asyncio.timeout(TEST_S):
@@ -41,15 +41,15 @@ def on_each_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...
     return pytest.mark.parametrize("loop", LOOPS)(run)
 
 
-async def until(condition: Callable[[], object], within_s: float = 5.0) -> None:
-    """Lets the loop run until `met()` is true."""
+async def until(condition: Callable[[], object], within_s: float = 20.0) -> None:
+    """Lets the loop run until `condition()` is true."""
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110 - what is waited for sets no event
             await asyncio.sleep(0.002)
 
 
 class Peer:
-    """One connection as the server sees it."""
+    """Holds one connection as the server sees it."""
 
     def __init__(self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.number = number
@@ -60,7 +60,7 @@ class Peer:
         self.sent = 0
 
     async def request(self) -> bytes:
-        """Waits for one request; gives its body."""
+        """Waits for one request, and returns its body."""
         head = await self._reader.readuntil(b"\r\n\r\n")
         self.heads.append(head)
         length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.startswith(b"content-length"))
@@ -98,7 +98,7 @@ Script = Callable[[Peer], Awaitable[None]]
 
 
 class RawServer:
-    """`async with RawServer(script) as server`: each connection is given to the script, and closed after it."""
+    """Gives each connection to its script, and closes it afterwards (`async with RawServer(script) as server`)."""
 
     def __init__(self, script: Script, tls: ssl.SSLContext | None = None) -> None:
         self._script = script
@@ -144,19 +144,19 @@ class RawServer:
 
 
 def length_of(body: bytes, *headers: bytes) -> bytes:
-    """A whole answer with a length."""
+    """Returns a whole answer with a length."""
     lines = [b"HTTP/1.1 200 OK", b"content-length: %d" % len(body), *headers, b"", body]
     return b"\r\n".join(lines)
 
 
 def chunked(*pieces: bytes) -> list[bytes]:
-    """A head, chunks and their end, each to be sent by itself."""
+    """Returns a head, chunks and their end, each to be sent by itself."""
     head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
     return [head, *(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces), b"0\r\n\r\n"]
 
 
 class Client:
-    """The transport under test, closed at the end of its block."""
+    """Holds the transport under test, closed at the end of its block."""
 
     def __init__(self) -> None:
         self.transport = HttptoolsTransport()
@@ -202,7 +202,7 @@ async def read_all(body: Body) -> bytes:
 
 
 class Poured:
-    """A sink that remembers."""
+    """Remembers what is poured into this sink."""
 
     def __init__(self, on_data: Callable[[bytes], None] = lambda _: None) -> None:
         self.pieces: list[bytes] = []
@@ -224,7 +224,7 @@ class Poured:
         self._over.set()
 
     async def over(self, within_s: float = 1.0) -> httpx2.TransportError | None:
-        """How it ended."""
+        """Waits for the end, and returns its error."""
         async with asyncio.timeout(within_s):
             await self._over.wait()
         assert len(self.ends) == 1

@@ -1,4 +1,4 @@
-"""WebSocket as bytes: for clients that no library would be, and that answer nothing by themselves."""
+"""These WebSocket clients send bytes as no library would, and answer nothing by themselves."""
 
 import contextlib
 import socket
@@ -8,7 +8,7 @@ from tests.conftest import Gateway
 
 TEXT, BINARY, CLOSE, PING, PONG = 0x81, 0x82, 0x88, 0x89, 0x8A
 UNFINISHED, MORE, LAST = 0x02, 0x00, 0x80
-"""A binary frame that more will follow, one of those, and the last of them."""
+"""First bytes of a binary frame that more will follow, of one of those, and of the last."""
 UPGRADE = (
     "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n{more}\r\n"
@@ -16,14 +16,14 @@ UPGRADE = (
 
 
 def frame(head: int, payload: bytes = b"") -> bytes:
-    """As a client sends it, with a mask of zeros."""
+    """Returns a frame as a client sends it, with a mask of zeros."""
     size = len(payload)
     length = bytes([0x80 | size]) if size < 126 else struct.pack("!BH", 0x80 | 126, size)
     return bytes([head]) + length + b"\0\0\0\0" + payload
 
 
 def dial(gateway: Gateway, path: str = "/api/audio") -> socket.socket:
-    """A connection that speaks WebSocket, with no client behind it that would answer by itself."""
+    """Opens a connection that speaks WebSocket, with no client behind it that would answer by itself."""
     client = socket.create_connection(("127.0.0.1", gateway.port), timeout=10)
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     client.sendall(UPGRADE.format(path=path, more="").encode())
@@ -43,7 +43,7 @@ def read_to_end(client: socket.socket) -> bytes:
 
 
 def close_in(output: bytes) -> tuple[int | None, str]:
-    """Code and reason of the close frame among what a server has sent."""
+    """Returns code and reason of the close frame among what a server has sent."""
     at = 0
     while at + 2 <= len(output):
         opcode, size = output[at] & 0x0F, output[at + 1]

@@ -1,4 +1,4 @@
-"""What tests of readers share: a plain encoder, logs that others write to, and reading without waiting."""
+"""Tests of readers share a plain encoder, logs that others write to, and reads that do not wait."""
 
 import asyncio
 
@@ -13,18 +13,18 @@ def plain(epoch: str, block: Block) -> list[bytes]:
 
 
 class SharedLog(MemoryLog):
-    """A log that another process writes to as well: its commits are told without their block."""
+    """Is written to by another process as well, whose commits are announced without their block."""
 
     async def write_elsewhere(self, topic: str, *data: bytes, has_news: bool = True, **how: object) -> None:
         other = MemoryLog()
         other.__dict__.update({**self.__dict__, "listener": lambda _: None, "_commits": [], "_results": []})
         await put(other, topic, *data, **how)
-        if has_news and topic in self.wanted:
+        if has_news and topic in self.interest:
             self.listener([Commit(topic=topic, epoch="", block=None)])
 
 
 class HeldLog(SharedLog):
-    """A log whose reads show what was there when they began, and answer when a test says so."""
+    """Shows its reads what was there when they began, and answers when a test says so."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ async def open_hub(log: MemoryLog | None = None) -> tuple[MemoryLog, Hub]:
 
 
 async def all_due(reader: TopicReader) -> bytes:
-    """What a reader gets without waiting for anything new."""
+    """Returns what a reader gets without waiting for anything new."""
     output = b""
     while (data := reader.poll()) != b"":
         if data is None:

@@ -1,4 +1,4 @@
-"""An upstream without a network: a test says what arrives when, and sees what is done with the request."""
+"""A ScriptedUpstream needs no network: a test says what arrives when, and sees what becomes of the request."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ SECRET = "sk-secret"
 
 
 class ScriptedBody:
-    """In place of a connection's body: what a test sends arrives at once, unless it is paused."""
+    """Stands in for a connection's body: what a test sends arrives at once, unless it is paused."""
 
     def __init__(self, *pieces: bytes) -> None:
         self.paused = self.aborted = self.closed = False

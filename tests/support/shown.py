@@ -1,11 +1,11 @@
-"""What a client of the UI Message Stream shows of a run's chunks; it raises where the AI SDK's own client would."""
+"""Shown is what a client of the UI Message Stream shows of a run; it raises where the AI SDK's own client would."""
 
 import json
 from typing import Any
 
 
 class Shown:
-    """The message as it grows, part by part, and how the stream ended."""
+    """Builds the message part by part, and remembers how the stream ended."""
 
     def __init__(self, chunks: list[bytes] | None = None) -> None:
         self.parts: list[dict[str, Any]] = []
@@ -20,7 +20,7 @@ class Shown:
 
     @property
     def open(self) -> list[str]:
-        """Ids of the texts whose end is missing."""
+        """Returns ids of the texts whose end is missing."""
         return [part_id for _, part_id in self._open]
 
     def take(self, line: bytes) -> None:

@@ -1,4 +1,4 @@
-"""A small client for tests: posts, reads frames with their ids, follows cursors."""
+"""A small client for tests posts, reads frames with their ids, and follows cursors."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -19,7 +19,7 @@ def chat_body(chat_id: str, text: str, **more: Any) -> dict[str, Any]:
 
 
 class Frames:
-    """What one stream said: (id, data) of every event, whether `[DONE]` came, and the comments."""
+    """Holds what one stream said: (id, data) of every event, whether `[DONE]` came, and the comments."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, Any]] = []

@@ -1,4 +1,4 @@
-"""An event stream as the HTML standard reads it: bytes in, of any split; events out."""
+"""SseDecoder reads an event stream as the HTML standard does: bytes in, split anywhere; events out."""
 
 import codecs
 import re
@@ -8,7 +8,7 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 class Event(NamedTuple):
-    """What an EventSource dispatches."""
+    """An event as an EventSource dispatches it."""
 
     event: str
     data: str
@@ -17,7 +17,7 @@ class Event(NamedTuple):
 
 
 class SseDecoder:
-    """Section 9.2.6 of the standard: interpretation of an event stream."""
+    """Interprets an event stream by section 9.2.6 of the standard."""
 
     def __init__(self, last_id: str = "") -> None:
         self.last_id = last_id

@@ -1,4 +1,4 @@
-"""What tests of event streams share: a source to feed, servers of both kinds, and a client that sees every byte."""
+"""Tests of event streams share a source to feed, servers of both kinds, and a client that sees every byte."""
 
 import asyncio
 import socket
@@ -20,7 +20,7 @@ from gateway.serving.sse import EventStream
 App = Callable[[Any, Any, Any], Awaitable[None]]
 SLICE = 65_536
 SEND_BYTES = 65_536
-"""What the operating system keeps for a connection of a test's server, so that little data fills it."""
+"""Bytes that the operating system buffers for a connection of a test's server, so that little data fills it."""
 SERVERS = {"ours": StreamProtocol, "httptools": HttpToolsProtocol, "h11": H11Protocol}
 
 
@@ -34,7 +34,7 @@ def stream(feed: "Feed", *, ping_s: float = PING_S, streams: OpenStreams | None 
 
 
 class Feed(Source):
-    """A source that a test fills. What it `holds` in the log instead has to be caught up with."""
+    """Is a source that a test fills; what it holds in the log instead has to be caught up with."""
 
     def __init__(self, *data: bytes, has_ended: bool = False) -> None:
         self.on_wake: Callable[[], object] = lambda: None
@@ -92,7 +92,7 @@ class Feed(Source):
 
 
 class Pipe:
-    """A server's connection, as `gateway.serving.http` lends it to a response: writes go to the same record."""
+    """Is a server's connection, as `gateway.serving.http` lends it to a response: writes go to the same record."""
 
     def __init__(self, server: "FakeServer") -> None:
         self._server = server
@@ -148,7 +148,7 @@ class Pipe:
 
 
 class FakeServer:
-    """One request to one ASGI application; `direct` offers it the connection."""
+    """Runs one request to one ASGI application; `direct` offers it the connection."""
 
     def __init__(self, app: App, *, direct: bool = False) -> None:
         self.status = 0
@@ -183,7 +183,7 @@ class FakeServer:
             self.complete = not message.get("more_body", False)
 
     def leave(self) -> None:
-        """The client is gone."""
+        """Acts as a client that is gone."""
         self._gone.set()
         self.pipe.gone()
 
@@ -195,21 +195,21 @@ class FakeServer:
         self.pipe.take()
 
     async def over(self, within_s: float = 60.0) -> None:
-        """The response has ended: its task, or the connection that it was handed to."""
+        """Waits for the end of the response: of its task, or of the connection that it was handed to."""
         async with asyncio.timeout(within_s):
             await self._task
             if self.pipe.has_begun:
                 await self.pipe.closed.wait()
 
     async def settled_body(self) -> bytes:
-        """Lets everything that is due happen; the body so far."""
+        """Lets everything that is due happen, and returns the body so far."""
         for _ in range(20):
             await asyncio.sleep(0)
         return self.body
 
 
 class Uvicorn:
-    """An application on a real server, with one of `SERVERS` as its protocol."""
+    """Runs an application on a real server, with one of `SERVERS` as its protocol."""
 
     def __init__(self, app: App, http: str, **config: Any) -> None:
         how: dict[str, Any] = {"lifespan": "off", "log_config": None, "access_log": False, "ws": "none", **config}
@@ -243,27 +243,27 @@ class Uvicorn:
 
     @property
     def requests(self) -> int:
-        """Answers so far, as uvicorn counts them."""
+        """Returns the number of answers so far, as uvicorn counts them."""
         return self._state.total_requests
 
     def protocols(self) -> list[HttpToolsProtocol]:
-        """The connections that speak HTTP now."""
+        """Returns the connections that speak HTTP now."""
         return [each for each in self._state.connections if isinstance(each, HttpToolsProtocol)]
 
     def shut_down(self) -> None:
-        """What uvicorn does first when it wants to end."""
+        """Does what uvicorn does first when it wants to end."""
         for connection in list(self._state.connections):
             connection.shutdown()
 
     async def call(self, path: str = "/", **how: Any) -> "Call":
-        """A connection of its own with one request sent; its head is read."""
+        """Opens a connection with one request sent, whose head is read."""
         call = Call(self.port, **how)
         await call.ask(path)
         return call
 
 
 class Call:
-    """A client that knows where the chunks of a body end, and whether the body did."""
+    """Is a client that knows where the chunks of a body end, and whether the body did."""
 
     def __init__(self, port: int, *, receive_bytes: int = 0, version: str = "1.1") -> None:
         self.status = 0
@@ -293,7 +293,7 @@ class Call:
         self.headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
 
     async def chunk(self) -> bytes:
-        """The next chunk; b"" at the end of the body, or when it was cut (`complete` tells)."""
+        """Returns the next chunk; b"" at the end of the body, or when it was cut (`complete` tells)."""
         try:
             size = int((await self._reader.readuntil(b"\r\n")).strip(), 16)
             data = await self._reader.readexactly(size + 2)
@@ -304,7 +304,7 @@ class Call:
         return data[:-2]
 
     async def read(self, until: bytes = b"") -> bytes:
-        """The body up to its end, or until it ends with `until`."""
+        """Returns the body up to its end, or until it ends with `until`."""
         body = b""
         while data := await self.chunk():
             body += data
@@ -316,7 +316,7 @@ class Call:
         return await self._reader.readexactly(length)
 
     async def at_end(self) -> bool:
-        """Whether the server closes the connection now."""
+        """Returns whether the server closes the connection now."""
         async with asyncio.timeout(2):
             return await self._reader.read(1) == b""
 

@@ -1,4 +1,4 @@
-"""An event loop whose clock jumps to the next timer when nothing is due: an hour of pings takes no time at all.
+"""An event loop's clock jumps to the next timer when nothing is due: an hour of pings takes no time at all.
 
 For tests without sockets, processes or threads: whoever waits for those would see time fly.
 """
@@ -14,7 +14,7 @@ HANGS_S = 86_400.0
 
 
 class VirtualTime(asyncio.SelectorEventLoop):
-    """asyncio's own loop, less the waiting."""
+    """Is asyncio's own loop, less the waiting."""
 
     now_s = 0.0
 
@@ -30,7 +30,7 @@ class VirtualTime(asyncio.SelectorEventLoop):
 
 
 def simulated(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """A test that is a coroutine, in virtual time; what hangs for a day fails, and so does what a callback raises."""
+    """Runs a coroutine test in virtual time; what hangs for a day fails, and so does what a callback raises."""
 
     @functools.wraps(test)
     def run(*args: Any, **fixtures: Any) -> None:

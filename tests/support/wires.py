@@ -1,4 +1,4 @@
-"""Connections of the upstream transport without a socket: a test plays the network, byte by byte."""
+"""Wires connect the upstream transport without a socket: a test plays the network, byte by byte."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 class Wire(asyncio.Transport):
-    """In place of a socket: remembers what is written, and whether it is read."""
+    """Stands in for a socket: it remembers what is written, and whether it is read."""
 
     def __init__(self, connection: UpstreamConnection) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Wire(asyncio.Transport):
 
 
 def connect(pool: Pool | None = None, origin: Origin = HERE) -> tuple[UpstreamConnection, Wire]:
-    """An open connection, and its end of the network."""
+    """Returns an open connection, and its end of the network."""
     connection = UpstreamConnection(Pool() if pool is None else pool, origin)
     wire = Wire(connection)
     connection.connection_made(wire)

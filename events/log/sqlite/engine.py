@@ -1,7 +1,7 @@
-"""The log in one SQLite file, for any number of processes of one machine.
+"""Keeps the log in one SQLite file, for any number of processes of one machine.
 
-What is appended survives the death of the process, kill -9 too. A loss of power may take what was appended in the
-last second or two (`SYNC_S` of `events.log.sqlite.checkpoint`), never what is older, and never a part of an append.
+Appended events survive the death of the process, kill -9 too. A loss of power may take those of the last
+second or two (`SYNC_S` of `events.log.sqlite.checkpoint`), never what is older, and never a part of an append.
 
 It departs from the port in nothing; one append is mostly one row, but appends of a burst, and blocks that are read
 together, may come as one block. This file is the event loop's side: writes are made in `events.log.sqlite.writer`'s
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from events.log.port import Append, Appended, Commit, Listener, Retention, Slice, TopicInfo, Wanted
+from events.log.port import Append, Appended, Commit, Interest, Listener, Retention, Slice, TopicInfo
 from events.log.rules import Result, announce, ignore, refusal, size_of
 from events.log.sqlite.file import BUSY_S, prepare
 from events.log.sqlite.plan import AppendCall
@@ -29,7 +29,7 @@ class SqliteLog:
     """An EventLog. `retention` is called in the writer's thread; `clock` gives seconds since 1970."""
 
     listener: Listener
-    wanted: Wanted
+    interest: Interest
 
     def __init__(
         self,
@@ -40,9 +40,9 @@ class SqliteLog:
         max_pending_bytes: int = 64 << 20,
         busy_s: float = BUSY_S,
     ) -> None:
-        """`busy_s`: how long a write waits for those of other processes before it fails with LogUnavailable."""
+        """`busy_s`: seconds a write waits for those of other processes before it fails with LogUnavailable."""
         self.listener = ignore
-        self.wanted = frozenset[str]()
+        self.interest = frozenset[str]()
         self._path = Path(path).absolute()
         self._retention = retention
         self._clock = clock
@@ -63,7 +63,7 @@ class SqliteLog:
         self._writer = Writer(
             self._path,
             announce=self._announce_later,
-            wanted=lambda: self.wanted,
+            interest=lambda: self.interest,
             retention=self._retention,
             clock=self._clock,
             busy_s=self._busy_s,
@@ -92,12 +92,12 @@ class SqliteLog:
         return future
 
     def may_exist(self, topic: str) -> bool:
-        """Whether there is such a topic: one look at an index, some 20 µs in the event loop's own thread."""
+        """Returns whether there is such a topic: one look at an index, some 20 µs in the event loop's own thread."""
         return self._reader is None or self._reader.may_exist(topic)
 
     async def read(self, topic: str, after: int, *, max_events: int = 1000, max_bytes: int = 262_144) -> Slice:
-        """Events strictly after offset `after`, within both limits, but at least one when there is one."""
-        return await self._reading().read(topic, after, max_events, max_bytes)
+        """Returns the events strictly after offset `after`, within both limits, but at least one if there is one."""
+        return await self._open_reader().read(topic, after, max_events, max_bytes)
 
     async def topics(
         self,
@@ -108,8 +108,8 @@ class SqliteLog:
         before_ms: int | None = None,
         limit: int = 100,
     ) -> list[TopicInfo]:
-        """Topics whose name starts with `prefix`, last changed first, then by name."""
-        return await self._reading().topics(
+        """Returns topics whose name starts with `prefix`, last changed first, then by name."""
+        return await self._open_reader().topics(
             {
                 "prefix": prefix,
                 "end": prefix + LAST_CHARACTER,
@@ -132,7 +132,7 @@ class SqliteLog:
         """Applies the retention to every topic, now and to the block; otherwise that happens every minute."""
         await self._do(lambda store, retainer: (True, retainer.sweep_all()))
 
-    def _reading(self) -> SqliteReader:
+    def _open_reader(self) -> SqliteReader:
         if self._reader is None:
             raise LogUnavailable("the log is not open")
         return self._reader
@@ -145,7 +145,7 @@ class SqliteLog:
         return await future
 
     def _announce_later(self, commits: list[Commit], results: Sequence[Result], size: int) -> None:
-        """Called by the writer, in its thread."""
+        """Announces on the event loop; the writer calls it in its own thread."""
         with contextlib.suppress(RuntimeError):  # the loop was closed and the log was not: nobody waits any more
             self._loop.call_soon_threadsafe(self._announce, commits, results, size)
 

@@ -1,4 +1,4 @@
-"""The SQLite file: how it is opened, what it looks like inside, and what a failure of it is called.
+"""Opens the SQLite file, declares its schema, and translates its errors.
 
 The only importer of `sqlite3`. Every connection here is in autocommit mode, in WAL, with synchronous=NORMAL, and never
 checkpoints by itself: a checkpoint waits for the disk, and is the business of `events.log.sqlite.checkpoint`.
@@ -16,16 +16,23 @@ from gateway.errors import ConfigurationError, LogUnavailable
 Database = sqlite3.Connection
 SqlError = sqlite3.Error
 SqliteFailure = (sqlite3.Error, ValueError, OverflowError)
-"""What `sqlite3` raises: the latter two for values that it cannot pass on."""
+"""The exceptions that `sqlite3` raises: the latter two for values that it cannot pass on."""
 
 OLDEST_SQLITE = (3, 35, 0)
 VERSION = 2
-"""Format of the file. Version 1 has the same tables; what it keeps in them has moved on (`gateway.chat.legacy`)."""
+"""Number of the file's format; a file of a later one is refused.
+
+Version 1 has the same tables. What the chat lane keeps in them has moved on since (`gateway.chat.legacy`).
+"""
 APPLICATION_ID = 0x54726C6E
 BUSY_S = 5.0
+"""Seconds a write waits for those of other processes."""
 PAGE_BYTES = 2048
-"""A commit writes every page it touches, one per topic for the index. Half of SQLite's 4096 halves what a token costs
-in the WAL (2.9 KB instead of 4.7 KB over 300 topics); at 1024 large events cost more than small ones save."""
+"""Bytes of a page of the file. A commit writes every page that it touches, one per topic for the index.
+
+Half of SQLite's 4096 nearly halves what a token costs in the WAL (2.9 KB instead of 4.7 KB over 300 topics); at 1024
+large events cost more than small ones save.
+"""
 
 SCHEMA = f"""
 CREATE TABLE topics (
@@ -64,11 +71,11 @@ PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {VERSION};
 """
 NEWEST = "(SELECT seq FROM blocks WHERE topic_id = t.id ORDER BY first DESC LIMIT 1)"
-"""The newest block of topic `t`: what a topic's head, size and end are is only ever written there."""
+"""SQL for the newest block of topic `t`, the only place where the topic's head, size and end are written."""
 
 
 def connect(path: Path, *, busy_s: float = BUSY_S, cache_kib: int = 2048) -> Database:
-    """A connection that any one thread at a time may use."""
+    """Returns a connection that any one thread at a time may use."""
     db = sqlite3.connect(
         path, timeout=busy_s, isolation_level=None, check_same_thread=False, cached_statements=256, uri=False
     )
@@ -84,7 +91,7 @@ def prepare(path: Path) -> None:
         raise ConfigurationError(f"this Python has SQLite {sqlite3.sqlite_version}; the log needs 3.35 or newer")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # What people say to a model is nobody else's business: the file, and with it its WAL, is its owner's alone.
+        # The log holds private conversations, so the file, and with it its WAL, is readable by its owner alone.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         with contextlib.closing(connect(path)) as db:
             _prepare(db, path)
@@ -116,7 +123,7 @@ def _prepare(db: Database, path: Path) -> None:
 
 
 def _use_wal(db: Database) -> None:
-    """SQLite does not wait for a lock when it changes the journal mode, so two processes that start at once must."""
+    """Changes to WAL, and retries: SQLite does not wait for the lock here, and two processes may start at once."""
     deadline = time.monotonic() + BUSY_S
     while True:
         try:
@@ -131,7 +138,7 @@ def _use_wal(db: Database) -> None:
 
 @contextlib.contextmanager
 def transaction(db: Database) -> Generator[None]:
-    """A transaction that has the write lock from its start, so that what it reads stays true until it commits."""
+    """Runs a transaction that has the write lock from its start, so that its reads stay true until it commits."""
     db.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -143,5 +150,5 @@ def transaction(db: Database) -> Generator[None]:
 
 
 def unavailable(err: Exception) -> LogUnavailable:
-    """What callers hear of a failure of SQLite."""
+    """Returns the error that callers get for a failure of SQLite."""
     return LogUnavailable(f"the log cannot be used right now: {err}")

@@ -1,4 +1,4 @@
-"""What a group of appends does to topics and becomes in rows, decided before anything is written.
+"""Plans what a group of appends does to topics and which rows it becomes, before anything is written.
 
 Pure: no clock, no file. The rules are `events.log.rules`. A plan changes the `PlannedTopic`s it is given, so a caller
 that fails to write the plan must forget them.
@@ -16,13 +16,13 @@ AppendOutcome = list[Appended] | LogError
 
 
 class PlannedTopic(TopicState):
-    """What the writer knows of one topic."""
+    """The state of one topic, as the writer knows it."""
 
     id: int = 0
 
 
 class AppendCall(msgspec.Struct):
-    """One call of `append` that waits for its answer."""
+    """One call of `append` that waits for its result."""
 
     future: "asyncio.Future[list[Appended]]"
     appends: tuple[Append, ...]
@@ -41,31 +41,32 @@ class BlockRow(msgspec.Struct):
 
     @property
     def is_closing(self) -> bool:
-        """Whether it is the last of a topic that is closed; valid once the plan is whole."""
+        """Whether it is the last block of a closed topic; valid once the plan is complete."""
         return self.topic.closed and self.first + len(self.lines) - 1 == self.topic.head
 
 
 class Plan:
-    """What a group writes, and what each of its calls is answered."""
+    """The rows that a group writes, and the outcome of each of its calls."""
 
     def __init__(self, topics: dict[str, PlannedTopic], results: dict[tuple[str, str], Appended]) -> None:
-        """`topics` holds every topic of the group, also those that do not exist; `results` what keys still give."""
+        """`topics` holds every topic of the group, even one that does not exist; `results` the keys still valid."""
         self.topics = topics
         self.results = results
         self.rows: list[BlockRow] = []
         self.outcomes: list[tuple[asyncio.Future[list[Appended]], AppendOutcome]] = []
-        self.created: dict[str, PlannedTopic] = {}
-        self.closed: dict[str, PlannedTopic] = {}
+        self.new_topics: dict[str, PlannedTopic] = {}
+        self.closed_topics: dict[str, PlannedTopic] = {}
         self.keys: list[tuple[PlannedTopic, str, Appended]] = []
         self._tails: dict[str, BlockRow] = {}
 
     @property
-    def marked(self) -> list[PlannedTopic]:
-        """Topics that were made or closed without an event, so that no row shows it."""
-        return [topic for topic in ({**self.created, **self.closed}).values() if topic.name not in self._tails]
+    def eventless_topics(self) -> list[PlannedTopic]:
+        """The topics that were made or closed without an event, so that no row shows it."""
+        topics = {**self.new_topics, **self.closed_topics}
+        return [topic for name, topic in topics.items() if name not in self._tails]
 
     def add(self, call: AppendCall) -> None:
-        """Takes all of a call, or none of it."""
+        """Adds all of a call, or none of it."""
         try:
             if len(call.appends) > 1:
                 rehearse(call.appends, self.topics, self.results)
@@ -79,16 +80,16 @@ class Plan:
         if earlier is not None:
             return earlier
         if not topic.epoch:
-            self.created[topic.name] = topic
-        done = advance(append, topic)
+            self.new_topics[topic.name] = topic
+        result = advance(append, topic)
         if append.data:
-            self._write(append, topic, done.first)
+            self._write(append, topic, result.first)
         if append.close:
-            self.closed[topic.name] = topic
+            self.closed_topics[topic.name] = topic
         if append.key is not None:
-            self.results[topic.name, append.key] = done
-            self.keys.append((topic, append.key, done))
-        return done
+            self.results[topic.name, append.key] = result
+            self.keys.append((topic, append.key, result))
+        return result
 
     def _write(self, append: Append, topic: PlannedTopic, first: int) -> None:
         size = sum(map(len, append.data))

@@ -1,4 +1,4 @@
-"""Reads of the SQLite log, in threads of their own: each is one statement, and with that one consistent view.
+"""Reads the SQLite log in threads of its own: each read is one statement, and so one consistent view.
 
 A statement that gives its rows one by one would let go of the interpreter's lock at each of them and wait for it
 again. So SQLite joins the blocks into one row, and a thousand events cost one step.
@@ -17,6 +17,7 @@ from events.log.sqlite.file import NEWEST, Database, SqlError, connect, unavaila
 from gateway.errors import LogUnavailable
 
 THREADS = 2
+"""Number of threads that read, each with a connection."""
 T = TypeVar("T")
 
 # LIMIT 1 keeps SQLite from merging the inner query into the outer, where it would seek the start at each row.
@@ -45,7 +46,7 @@ LAST_CHARACTER = "\U0010ffff"
 
 
 class SqliteReader:
-    """The threads that read, and a connection for each."""
+    """Owns the threads that read, and a connection for each."""
 
     def __init__(self, path: Path) -> None:
         self._threads = ThreadPoolExecutor(THREADS, "log-reader")
@@ -56,7 +57,7 @@ class SqliteReader:
         self._is_open = True
 
     def close(self) -> None:
-        """Waits for reads that are under way."""
+        """Closes the connections, after the reads that are under way."""
         self._is_open = False
         self._threads.shutdown()
         for _ in range(THREADS):
@@ -92,11 +93,11 @@ class SqliteReader:
 
         return await self._run(read)
 
-    async def _run(self, read: Callable[[Database], T]) -> T:
+    async def _run(self, query: Callable[[Database], T]) -> T:
         def run() -> T:
             db = self._idle.get()
             try:
-                return read(db)
+                return query(db)
             except SqlError as err:
                 raise unavailable(err) from err
             finally:
@@ -108,7 +109,7 @@ class SqliteReader:
 
 
 def blocks_of(heads: str, data: bytes) -> list[Block]:
-    """The blocks of the rows that were read; neighbours of one name become one block."""
+    """Returns the blocks of the joined rows; neighbours of one name become one block."""
     lines = data.split(b"\n")
     blocks: list[Block] = []
     at = 0

@@ -1,6 +1,6 @@
-"""When the SQLite log forgets, and how: in the writer's thread, a few milliseconds at a time.
+"""Trims the SQLite log in the writer's thread, a few milliseconds at a time.
 
-What goes is decided by `events.log.rules`; the statements here find it without reading the blocks.
+`events.log.rules` decides what goes; the statements here find it without reading the blocks.
 
 A topic that was just written is trimmed within a second or so once it is over a limit by more than SLACK; all topics
 are looked at every minute, and then trimmed to the block.
@@ -12,23 +12,32 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from events.log.port import Commit, Retention
-from events.log.rules import KEY_MS, has_expired, is_over, trim_bounds
+from events.log.rules import KEY_MS, exceeds, has_expired, trim_bounds
 from events.log.sqlite.file import NEWEST
 from events.log.sqlite.plan import PlannedTopic
 from events.log.sqlite.store import LOAD_COLUMNS, Store, topic_of
 
 PASS_S = 1.0
+"""Seconds between two passes while nothing is left over."""
 SWEEP_S = 60.0
+"""Seconds between two looks at all topics."""
 BUDGET_S = 0.003
-"""Maximum time for which one pass holds up appends; what is left waits for the next pass, PAUSE_S later."""
+"""Maximum seconds for which one pass holds up appends."""
 PAUSE_S = 0.012
+"""Seconds after which the next pass takes up what one has left over."""
 SLACK = 1 / 16
 """Fraction by which a topic may exceed its limits between sweeps: trimming a hot one at each pass would cost more."""
 TRIM_ROWS = 200
+"""Maximum blocks of one topic dropped at once."""
 PRUNE_ROWS = 2000
+"""Maximum expired keys dropped at once."""
 SLICE_TOPICS = 100
+"""Maximum topics that a sweep looks at at once."""
 MARKER_MS = 3_600_000
-"""How long markers are kept. A process that sleeps for longer finds out when it next reads or writes the topic."""
+"""Milliseconds for which markers are kept.
+
+A process that sleeps for longer finds out when it next reads or writes the topic.
+"""
 
 SLICE = f"""
 SELECT {LOAD_COLUMNS}, coalesce(b.time_ms, t.updated_ms),
@@ -60,7 +69,7 @@ class Sweep(msgspec.Struct):
     """The progress of a look at all topics."""
 
     after_id: int = 0
-    is_over: bool = False
+    is_done: bool = False
 
 
 class Retainer:
@@ -70,53 +79,53 @@ class Retainer:
         self._store = store
         self._retention = retention
         self._now_ms = now_ms
-        self._touched: dict[str, PlannedTopic] = {}
-        self._due: dict[str, None] = {}
-        self._sweep = Sweep(is_over=True)
+        self._changed_topics: dict[str, PlannedTopic] = {}
+        self._due_names: dict[str, None] = {}
+        self._sweep = Sweep(is_done=True)
         self.next_pass = time.monotonic() + PASS_S
-        """When to call `work` again."""
+        """The time at which `work` is due again, by the monotonic clock."""
         self._next_sweep = time.monotonic() + SWEEP_S
 
-    def touch(self, topics: Iterable[PlannedTopic]) -> None:
-        """Notes topics that were just appended to."""
+    def note_change(self, topics: Iterable[PlannedTopic]) -> None:
+        """Notes topics that were just appended to, to look at in the next pass."""
         for topic in topics:
-            self._touched[topic.name] = topic
+            self._changed_topics[topic.name] = topic
 
     def work(self) -> list[Commit]:
-        """Makes one bounded pass; gives the commits to announce."""
+        """Makes one bounded pass; returns the commits to announce."""
         now = time.monotonic()
-        if now >= self._next_sweep and self._sweep.is_over:
+        if now >= self._next_sweep and self._sweep.is_done:
             self._next_sweep = now + SWEEP_S
             self._sweep = Sweep()
         self.next_pass = now + PASS_S
         news = self._work(now + BUDGET_S)
-        if self._due or not self._sweep.is_over:
+        if self._due_names or not self._sweep.is_done:
             self.next_pass = time.monotonic() + PAUSE_S
         return news
 
     def sweep_all(self) -> list[Commit]:
-        """Forgets everything that is due, now, however long it takes."""
+        """Trims everything that is due, however long it takes; returns the commits to announce."""
         self._sweep = Sweep()
         return self._work(float("inf"))
 
     def _work(self, deadline: float) -> list[Commit]:
-        self._due |= {
-            name: None for name, topic in self._touched.items() if is_over(topic, self._retention(name), SLACK)
+        self._due_names |= {
+            name: None for name, topic in self._changed_topics.items() if exceeds(topic, self._retention(name), SLACK)
         }
-        self._touched.clear()
-        if self._sweep.is_over and not self._due:
+        self._changed_topics.clear()
+        if self._sweep.is_done and not self._due_names:
             return []
-        with self._store.changing():
+        with self._store.change():
             news = self._store.catch_up()
-            while time.monotonic() < deadline and (self._due or not self._sweep.is_over):
-                if not self._due:
+            while time.monotonic() < deadline and (self._due_names or not self._sweep.is_done):
+                if not self._due_names:
                     news += self._sweep_slice()
-                elif self._trim(name := next(iter(self._due))):
-                    del self._due[name]
+                elif self._trim(name := next(iter(self._due_names))):
+                    del self._due_names[name]
         return news
 
     def _trim(self, name: str) -> bool:
-        """Drops the blocks that lie beyond a limit as a whole; False when some are left for the next time."""
+        """Drops blocks that lie beyond a limit as a whole; returns False when some are left for the next pass."""
         topic = self._store.fetch([name]).get(name)
         if topic is None:
             return True
@@ -145,15 +154,15 @@ class Retainer:
         now_ms = self._now_ms()
         for *columns, updated_ms, oldest_ms in rows:
             topic = topic_of(columns)
-            keep = self._retention(topic.name)
-            has_old = oldest_ms is not None and oldest_ms < trim_bounds(topic, keep, now_ms).time_ms
-            if has_expired(topic, keep, updated_ms, now_ms):
+            retention = self._retention(topic.name)
+            has_old_events = oldest_ms is not None and oldest_ms < trim_bounds(topic, retention, now_ms).time_ms
+            if has_expired(topic, retention, updated_ms, now_ms):
                 news.append(self._store.drop(topic, now_ms))
-            elif has_old or is_over(topic, keep):
-                self._due[topic.name] = None
+            elif has_old_events or exceeds(topic, retention):
+                self._due_names[topic.name] = None
             self._sweep.after_id = topic.id
         if not rows:
-            self._sweep.is_over = self._prune()
+            self._sweep.is_done = self._prune()
         return news
 
     def _prune(self) -> bool:

@@ -1,4 +1,4 @@
-"""The writer's side of the SQLite file: what it remembers of topics, and the transactions that change them.
+"""Holds the writer's side of the SQLite file: its memory of topics, and the transactions that change them.
 
 Everything that a writer remembers is true as long as `sqlite_sequence` says that no other process has added a row to
 `blocks`; whatever changes a topic adds one, a marker at least. So a group that only adds blocks to known topics is
@@ -12,18 +12,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from events.log.port import Append, Appended, Commit, Wanted
+from events.log.port import Append, Appended, Commit, Interest
 from events.log.rules import is_key_valid
 from events.log.sqlite.file import NEWEST, SqlError, connect, transaction
 from events.log.sqlite.plan import AppendCall, BlockRow, Plan, PlannedTopic
 
 EXACT_ROWS = 64
-"""Any number of rows up to this has a statement of its own; a larger one is filled up to a multiple of it."""
+"""Rows up to which each number of them has its own statement; a larger one is filled up to a multiple of it."""
 MAX_ROWS = 256
 """Maximum rows of one statement."""
 MAX_TOPICS = 100_000
 """Maximum topics that a writer remembers; past that all are forgotten, and those in use are read again."""
 CACHE_KIB = 16_384
+"""KiB of pages that the writer's connection caches."""
 
 SEQ = "SELECT seq FROM sqlite_sequence WHERE name = 'blocks'"
 LOAD_COLUMNS = """t.name, t.epoch, t.owner, coalesce(b.first + b.count, t.oldest) - 1, coalesce(b.total, t.base),
@@ -44,18 +45,18 @@ T = TypeVar("T")
 Value = int | str | bytes | None
 
 
-def repeat(count: int, what: str) -> str:
-    return ",".join([what] * count)
+def repeat(count: int, text: str) -> str:
+    return ",".join([text] * count)
 
 
-def portions(many: Sequence[T]) -> list[Sequence[T]]:
-    """Slices of at most MAX_ROWS: SQLite bounds the number of values of one statement."""
-    return [many[start : start + MAX_ROWS] for start in range(0, len(many), MAX_ROWS)]
+def portions(items: Sequence[T]) -> list[Sequence[T]]:
+    """Returns slices of at most MAX_ROWS: SQLite bounds the number of values of one statement."""
+    return [items[start : start + MAX_ROWS] for start in range(0, len(items), MAX_ROWS)]
 
 
 @cache
 def insert(rows: int) -> str:
-    """The statement that adds rows, but only while the newest row of all is the one we know."""
+    """Returns the statement that adds rows only while the newest row of all is the one we know."""
     return (
         "INSERT INTO blocks (topic_id, first, count, total, closing, name, data, time_ms)"
         f" SELECT *, ? FROM (VALUES {repeat(rows, '(?,?,?,?,?,?,?)')}) WHERE column1 NOTNULL AND ({SEQ}) = ?"
@@ -68,7 +69,7 @@ def find_keys(count: int) -> str:
 
 
 def topic_of(row: Sequence[Any]) -> PlannedTopic:
-    """The topic that a row of LOAD_COLUMNS describes."""
+    """Returns the topic that a row of LOAD_COLUMNS describes."""
     name, epoch, owner, head, total, closed, oldest, base, topic_id = row
     return PlannedTopic(name, epoch, owner, head, total, bool(closed), oldest, base, topic_id)
 
@@ -76,29 +77,29 @@ def topic_of(row: Sequence[Any]) -> PlannedTopic:
 class Store:
     """The writer's connection, used by its thread alone once the log is open."""
 
-    def __init__(self, path: Path, wanted: Callable[[], Wanted], busy_s: float) -> None:
+    def __init__(self, path: Path, interest: Callable[[], Interest], busy_s: float) -> None:
         self.db = connect(path, busy_s=busy_s, cache_kib=CACHE_KIB)
         self._path = path
         self._inode = path.stat().st_ino
-        self._wanted = wanted
+        self._interest = interest
         self.is_lost = False
         self.topics: dict[str, PlannedTopic] = {}
-        """Also those known not to exist."""
+        """The topics that the writer remembers, even those that it knows not to exist."""
         self.seq: int = self.db.execute(SEQ).fetchone()[0]
 
     def close(self) -> None:
         self.db.close()
 
     def check_file(self) -> None:
-        """Notices that the file was deleted or replaced: SQLite writes on into the old one, and all of that is lost."""
+        """Checks that the file was not deleted or replaced: SQLite would write on into the old one."""
         with contextlib.suppress(FileNotFoundError):
             self.is_lost = self._path.stat().st_ino != self._inode
             return
         self.is_lost = True
 
     @contextlib.contextmanager
-    def changing(self) -> Generator[None]:
-        """A transaction; when it fails, what it learnt about other processes is forgotten with it."""
+    def change(self) -> Generator[None]:
+        """Runs a transaction; when it fails, what it learnt about other processes is forgotten with it."""
         seq = self.seq
         try:
             with transaction(self.db):
@@ -108,7 +109,7 @@ class Store:
             raise
 
     def write(self, calls: Sequence[AppendCall], now_ms: int) -> tuple[Plan, list[Commit]]:
-        """Writes a group; gives its plan, and news of what other processes have changed. Raises SqlError."""
+        """Writes a group; returns its plan, and news of what other processes have changed. Raises SqlError."""
         if self.is_lost:
             raise SqlError(f"the file {str(self._path)!r} was deleted or replaced; put it back or restart")
         appends = [append for call in calls for append in call.appends]
@@ -125,7 +126,7 @@ class Store:
             raise
 
     def _is_plain(self, append: Append) -> bool:
-        """Whether all that it can do is add a block to a topic that we know."""
+        """Returns whether an append can do no more than add a block to a topic that we know."""
         topic = self.topics.get(append.topic)
         return topic is not None and topic.epoch != "" and append.key is None and bool(append.data or not append.close)
 
@@ -135,7 +136,7 @@ class Store:
             self.topics.pop(append.topic, None)
 
     def _insert(self, rows: Sequence[BlockRow], now_ms: int) -> bool:
-        """Adds rows in one statement. False: another process was first, and nothing was written."""
+        """Adds rows in one statement; returns False when another process was first, and nothing was written."""
         values: list[Value] = [now_ms]
         for row in rows:
             lines = row.lines
@@ -154,24 +155,24 @@ class Store:
     def _write_in_transaction(
         self, calls: Iterable[AppendCall], appends: Iterable[Append], now_ms: int
     ) -> tuple[Plan, list[Commit]]:
-        with self.changing():
+        with self.change():
             news = self.catch_up()
             self._load({append.topic for append in appends})
             results = self._results([(a.topic, a.key) for a in appends if a.key is not None], now_ms)
             plan = plan_of(calls, self.topics, results)
-            for topics in portions([*plan.created.values()]):
+            for topics in portions([*plan.new_topics.values()]):
                 self._create(topics, now_ms)
             for rows in portions(plan.rows):
                 self._insert(rows, now_ms)
-            for topic in plan.marked:
+            for topic in plan.eventless_topics:
                 self.db.execute("UPDATE topics SET closed = ? WHERE id = ?", (topic.closed, topic.id))
                 self.mark(topic, topic.closed, now_ms)
-            for some in portions(plan.keys):
-                self._keep_keys(some, now_ms)
+            for keys in portions(plan.keys):
+                self._keep_keys(keys, now_ms)
         return plan, news
 
     def catch_up(self) -> list[Commit]:
-        """News of the wanted topics that other processes have changed since we last looked."""
+        """Returns news of the topics of interest that other processes have changed since we last looked."""
         seq: int = self.db.execute(SEQ).fetchone()[0]
         if seq == self.seq:
             return []
@@ -181,38 +182,42 @@ class Store:
         self.seq = seq
         for name, *_ in changed:
             self.topics.pop(name, None)
-        # Looked up only now: a reader that wants a topic from here on reads it later than we did, and sees all of this.
-        wanted = self._wanted()
-        return [Commit(topic=n, epoch=e, block=None, closed=bool(closed)) for n, e, closed, _ in changed if n in wanted]
+        # Looked up only now: whoever follows a topic from here on reads it later than we did, and sees all of this.
+        interest = self._interest()
+        return [
+            Commit(topic=name, epoch=epoch, block=None, closed=bool(closed))
+            for name, epoch, closed, _ in changed
+            if name in interest
+        ]
 
     def _load(self, names: Iterable[str]) -> None:
         if len(self.topics) > MAX_TOPICS:
             self.topics.clear()
-        missing = [name for name in names if name not in self.topics]
-        self.topics |= {name: PlannedTopic(name) for name in missing} | self.fetch(missing)
+        new_names = [name for name in names if name not in self.topics]
+        self.topics |= {name: PlannedTopic(name) for name in new_names} | self.fetch(new_names)
 
     def fetch(self, names: Sequence[str]) -> dict[str, PlannedTopic]:
-        """Those of the topics that exist, as the file has them."""
+        """Returns those of the topics that exist, as the file has them."""
         topics: dict[str, PlannedTopic] = {}
-        for some in portions(names):
-            for row in self.db.execute(f"{LOAD} ({repeat(len(some), '?')})", some):
+        for portion in portions(names):
+            for row in self.db.execute(f"{LOAD} ({repeat(len(portion), '?')})", portion):
                 topics[row[0]] = topic_of(row)
         return topics
 
     def _results(self, keys: Sequence[tuple[str, str]], now_ms: int) -> dict[tuple[str, str], Appended]:
-        """The results that idempotency keys of the group still give."""
+        """Returns the results that idempotency keys of the group still give."""
         names = {self.topics[name].id: name for name, _ in keys}
         results: dict[tuple[str, str], Appended] = {}
-        for some in portions(keys):
-            pairs = [value for name, key in some for value in (self.topics[name].id, key)]
-            for topic_id, key, first, last, time_ms in self.db.execute(find_keys(len(some)), pairs):
+        for portion in portions(keys):
+            pairs = [value for name, key in portion for value in (self.topics[name].id, key)]
+            for topic_id, key, first, last, time_ms in self.db.execute(find_keys(len(portion)), pairs):
                 if is_key_valid(time_ms, now_ms):
                     name = names[topic_id]
                     results[name, key] = Appended(self.topics[name].epoch, first, last)
         return results
 
     def _keep_keys(self, keys: Sequence[tuple[PlannedTopic, str, Appended]], now_ms: int) -> None:
-        values = [value for topic, key, done in keys for value in (topic.id, key, done.first, done.last, now_ms)]
+        values = [value for topic, key, result in keys for value in (topic.id, key, result.first, result.last, now_ms)]
         self.db.execute(f"REPLACE INTO keys VALUES {repeat(len(keys), '(?,?,?,?,?)')}", values)
 
     def _create(self, topics: Sequence[PlannedTopic], now_ms: int) -> None:
@@ -224,7 +229,7 @@ class Store:
             topic.id = topic_id
 
     def mark(self, topic: PlannedTopic, closed: bool, now_ms: int) -> None:
-        """Lets other processes see that they must look at this topic."""
+        """Adds a row that makes other processes look at this topic."""
         values = (now_ms, closed, topic.name, topic.epoch.encode())
         self.seq = self.db.execute(MARK, values).lastrowid or 0
 
@@ -237,8 +242,8 @@ class Store:
         return Commit(topic=topic.name, epoch=topic.epoch, block=None)
 
     def delete(self, name: str, now_ms: int) -> tuple[bool, list[Commit]]:
-        """Removes a topic in a transaction of its own; False when there was none, and news of it and of others."""
-        with self.changing():
+        """Removes a topic in its own transaction; returns whether there was one, and news of it and of others."""
+        with self.change():
             news = self.catch_up()
             topic = self.fetch([name]).get(name)
             if topic is not None:

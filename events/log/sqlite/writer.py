@@ -1,4 +1,4 @@
-"""The one thread that writes: it groups the appends that wait, commits them together, and announces them.
+"""Runs the one thread that writes: it groups the appends that wait, commits them together, and announces them.
 
 When it was idle it commits at once. After a commit, patient appends wait until LINGER_S after that commit began:
 each commit costs some 60 µs and a pass of the event loop however little it writes, and at 2 ms that is 3 % of a core
@@ -16,7 +16,7 @@ from queue import Empty, SimpleQueue
 
 import msgspec
 
-from events.log.port import Block, Commit, Retention, Wanted
+from events.log.port import Block, Commit, Interest, Retention
 from events.log.rules import Result
 from events.log.sqlite.checkpoint import Checkpointer
 from events.log.sqlite.file import SqlError, SqliteFailure, unavailable
@@ -26,19 +26,24 @@ from events.log.sqlite.store import Store
 from gateway.errors import LogUnavailable
 
 LINGER_S = 0.002
+"""Seconds from the start of one commit until patient appends are in the next."""
 GROUP_CALLS = 256
+"""Maximum calls of one group."""
 GROUP_BYTES = 4 << 20
+"""Bytes past which a group takes no further call."""
 POLL_S = 0.02
-UNWANTED_POLL_S = 0.05
-"""Interval at which an idle writer looks whether any topic is wanted here; if so, it looks every POLL_S at the file."""
+"""Seconds between two looks at the file for what other processes wrote, while any topic is followed here."""
+IDLE_POLL_S = 0.05
+"""Seconds after which an idle writer checks whether any topic is followed here."""
 UPKEEP_S = 1.0
+"""Seconds between two checks that the file is still in its place."""
 
 Announce = Callable[[list[Commit], Sequence[Result], int], None]
-"""(commits, results, bytes that no longer wait); called in the writer's thread."""
+"""A function of commits, results and the number of bytes that no longer wait; the writer's thread calls it."""
 
 
 class WriterJob(msgspec.Struct):
-    """Other work of the writer, done in order with appends: `do` gives a result, and commits to announce."""
+    """Other work of the writer, done in order with appends; `do` returns a result, and commits to announce."""
 
     future: "Future[bool]"
     do: Callable[[Store, Retainer], tuple[bool, list[Commit]]]
@@ -52,23 +57,23 @@ class Writer:
         path: Path,
         *,
         announce: Announce,
-        wanted: Callable[[], Wanted],
+        interest: Callable[[], Interest],
         retention: Callable[[str], Retention],
         clock: Callable[[], float],
         busy_s: float,
     ) -> None:
         self._announce = announce
-        self._wanted = wanted
+        self._interest = interest
         self._clock = clock
-        self._store = Store(path, wanted, busy_s)
+        self._store = Store(path, interest, busy_s)
         self._retainer = Retainer(self._store, retention, self.now_ms)
         self._checkpointer = Checkpointer(path)
-        self._waiting: deque[AppendCall | WriterJob] = deque()
+        self._queue: deque[AppendCall | WriterJob] = deque()
         self._bell: SimpleQueue[None] = SimpleQueue()
         self._asleep = 0
-        """How deeply the thread sleeps. 0: it is awake; 1: only urgent work wakes it; 2: any work does."""
-        self._urgent = False
-        self._stopping = False
+        """The depth of the thread's sleep. 0: it is awake; 1: only urgent work wakes it; 2: any work does."""
+        self._has_urgent_work = False
+        self._is_stopping = False
         self._last_commit = 0.0
         self._last_look = 0.0
         self._next_upkeep = 0.0
@@ -80,7 +85,7 @@ class Writer:
 
     def stop(self) -> None:
         """Writes what waits, ends both threads and closes their connections."""
-        self._stopping = True
+        self._is_stopping = True
         self._bell.put(None)
         self._thread.join()
         self._checkpointer.stop()
@@ -88,55 +93,55 @@ class Writer:
 
     def put(self, work: AppendCall | WriterJob, patient: bool) -> None:
         """Takes work; wakes the thread only when it sleeps and would not see the work soon enough."""
-        self._waiting.append(work)
+        self._queue.append(work)
         if not patient:
-            self._urgent = True
+            self._has_urgent_work = True
         if self._asleep > patient:
             self._asleep = 0
             self._bell.put(None)
 
     @property
     def has_ended(self) -> bool:
-        return self._stopping
+        return self._is_stopping
 
     def now_ms(self) -> int:
         return int(self._clock() * 1000)
 
     def _run(self) -> None:
         try:
-            while self._waiting or not self._stopping:
+            while self._queue or not self._is_stopping:
                 self._wait()
                 self._work()
         finally:
-            self._stopping = True
+            self._is_stopping = True
             error = LogUnavailable("the log's writer has ended")
-            self._announce([], [(work.future, error) for work in self._waiting], 0)
+            self._announce([], [(work.future, error) for work in self._queue], 0)
 
     def _wait(self) -> None:
         linger_s = self._last_commit + LINGER_S - time.monotonic()
         if linger_s > 0:
             self._sleep(1, linger_s)
-        if not self._waiting:
-            self._sleep(2, POLL_S if len(self._wanted()) else UNWANTED_POLL_S)
+        if not self._queue:
+            self._sleep(2, POLL_S if len(self._interest()) else IDLE_POLL_S)
 
     def _sleep(self, depth: int, timeout_s: float) -> None:
         self._asleep = depth
         # Looks again after it has declared itself asleep, so nothing can come in between unseen.
-        if not (self._urgent or self._stopping or (depth == 2 and self._waiting)):
+        if not (self._has_urgent_work or self._is_stopping or (depth == 2 and self._queue)):
             with contextlib.suppress(Empty):
                 self._bell.get(timeout=timeout_s)
         self._asleep = 0
 
     def _work(self) -> None:
-        self._urgent = False
-        waiting, calls, size = self._waiting, list[AppendCall](), 0
+        self._has_urgent_work = False
+        waiting, calls, size = self._queue, list[AppendCall](), 0
         while (
             waiting and isinstance(call := waiting[0], AppendCall) and len(calls) < GROUP_CALLS and size < GROUP_BYTES
         ):
             calls.append(call)
             size += call.size
             waiting.popleft()
-        self._urgent = bool(waiting)
+        self._has_urgent_work = bool(waiting)
         if calls:
             self._commit(calls, size)
         elif waiting and isinstance(job := waiting.popleft(), WriterJob):
@@ -145,8 +150,8 @@ class Writer:
         if now >= self._next_upkeep:
             self._next_upkeep = now + UPKEEP_S
             self._store.check_file()
-            self._look(now)  # even when nothing is wanted, so that there is never much to catch up with
-        elif now >= self._last_look + POLL_S and len(self._wanted()):
+            self._look(now)  # even when nothing is followed, so that there is never much to catch up with
+        elif now >= self._last_look + POLL_S and len(self._interest()):
             self._look(now)
         if now >= self._retainer.next_pass:
             self._retain()
@@ -161,13 +166,13 @@ class Writer:
             self._announce([], [(call.future, unavailable(err)) for call in calls], size)
             return
         except BaseException:  # this thread ends, and nobody must wait for it
-            self._waiting.extendleft(reversed(calls))
+            self._queue.extendleft(reversed(calls))
             raise
         self._last_look = self._last_commit  # a write proves that nobody else wrote, or tells who did
         commits += commits_of(plan, now_ms)
         self._announce(commits, plan.outcomes, size)
-        self._retainer.touch([row.topic for row in plan.rows])
-        self._checkpointer.wrote(len(plan.rows), size)
+        self._retainer.note_change([row.topic for row in plan.rows])
+        self._checkpointer.note_commit(len(plan.rows), size)
 
     def _do(self, job: WriterJob) -> None:
         try:
@@ -176,7 +181,7 @@ class Writer:
             self._announce([], [(job.future, unavailable(err))], 0)
         else:
             self._announce(commits, [(job.future, result)], 0)
-            self._checkpointer.wrote(1, 0)
+            self._checkpointer.note_commit(1, 0)
 
     def _look(self, now: float) -> None:
         """Announces what other processes changed."""
@@ -192,13 +197,13 @@ class Writer:
 
 
 def commits_of(plan: Plan, now_ms: int) -> list[Commit]:
-    """The commits of a group, for the listener."""
+    """Returns the commits of a group, for the listener."""
     commits: list[Commit] = []
     for row in plan.rows:
         topic = row.topic
         block = Block(row.first, row.lines, row.name, now_ms)
         commits.append(Commit(topic=topic.name, epoch=topic.epoch, block=block, closed=row.is_closing))
-    for topic in plan.marked:
+    for topic in plan.eventless_topics:
         if topic.closed:
             nothing = Block(topic.head + 1, [], "message", now_ms)
             commits.append(Commit(topic=topic.name, epoch=topic.epoch, block=nothing, closed=True))

@@ -1,4 +1,4 @@
-"""The loads of the audio benchmark, each on a fresh server: what is spoken, and what is learnt from it."""
+"""The loads of the audio benchmark each run on a fresh server, and turn speech into figures."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ from loadtests.bench.audio.words import WordTally, delays, for_good, normalise, 
 from loadtests.bench.harness.records import Figures
 
 SOUND_PACE = 3.0
-"""How fast sounds are sent; a client may be a minute ahead of real time."""
+"""Times real time at which sounds are sent; a client may be a minute ahead of real time."""
 SOUND_SESSIONS = 8
-"""So many hear the same sound: what the server does for itself is hardly counted then."""
+"""Sessions that hear the same sound: so many that the server's own work hardly counts."""
 
 
 @dataclass(frozen=True)
 class AudioCase:
-    """One load."""
+    """One load of the audio benchmark."""
 
     name: str
     measure: Callable[[AudioRig], Figures]
@@ -38,7 +38,7 @@ class AudioCase:
 
 
 def accuracy(rig: AudioRig) -> Figures:
-    """Each recording in real time, as a session of its own: the errors of the joined finals, by kind."""
+    """Measures each recording in real time, as a session of its own: the errors of the joined finals, by kind."""
     usable = [one for one in rig.speech if one.seconds <= rig.plan.longest_s]
     recordings = some(usable, rig.plan.of_each_kind)
     rig.references.learn(recordings)
@@ -69,7 +69,7 @@ def _wer(recordings: Sequence[Recording], texts: Sequence[str]) -> Figures:
 
 
 def quiet(rig: AudioRig) -> Figures:
-    """Each sound that is no speech, to several sessions at once: its words, and what one of them costs."""
+    """Measures each sound that is no speech, with several sessions at once: its words, and the cost of one session."""
     figures: Figures = {}
     with rig.serving() as server:
         for name, samples in sounds(rig.plan.sound_s).items():
@@ -82,7 +82,7 @@ def quiet(rig: AudioRig) -> Figures:
 
 
 def memory(rig: AudioRig) -> Figures:
-    """What open sessions keep in memory, and what closed ones leave behind."""
+    """Measures what open sessions keep in memory, and what closed ones leave behind."""
     shortest = min((one for one in rig.speech if one.kind == "clean"), key=lambda one: one.seconds)
     with rig.serving() as server, rig.watching(server):
         idle = session_memory.idle(server, rig.plan.idle)
@@ -91,7 +91,7 @@ def memory(rig: AudioRig) -> Figures:
 
 
 def beside(clients: int) -> Callable[[AudioRig], Figures]:
-    """The same recordings to each server, a connection for each, so many at once; silence follows on all of them."""
+    """Measures the same recordings on each server, so many connections at once; silence follows on all of them."""
 
     def measure(rig: AudioRig) -> Figures:
         hands = deal(rig.speech, max(8, round(sum(one.seconds for one in rig.speech) / rig.plan.each_s)))[:clients]
@@ -115,7 +115,7 @@ def _compare(
     sessions: Sequence[SpokenSession | ShownText],
     cpu_s: float,
 ) -> Figures:
-    """By what every server shows: its whole text, each time that it changes, and since when it is final.
+    """Compares what each server shows: its whole text, each time that it changes, and since when it is final.
 
     What never came counts as if it had come when the client left: a server that drops words is not fast.
     """
@@ -141,7 +141,7 @@ def _compare(
 
 
 def _final_at(one: SpokenSession | ShownText) -> float | None:
-    """When the last of it was final."""
+    """Returns when the last of a session's text was final."""
     if isinstance(one, ShownText):
         return one.completed_at_s
     return max((segment.final.at_s for segment in one.finals if segment.final is not None), default=None)

@@ -1,4 +1,4 @@
-"""Sessions of `WS /api/audio`, spoken in real time: what was said to the client and when, and whether it may be so.
+"""Sessions of `WS /api/audio` are spoken in real time; each records what it was told and when, and every fault.
 
 A frame of 100 ms is sent when its last sample has been spoken, never before: a delay of the figures has that in it.
 Every session checks the contract: numbers without holes, stable text that stays, one final for each segment.
@@ -24,21 +24,21 @@ PROTOCOL = Subprotocol("trilane.audio.v1")
 START = {"type": "start", "sampleRate": RATE, "encoding": "pcm_s16le", "language": "en"}
 FRAME_S = 0.1
 PATIENCE_S = 60.0
-"""How long after its audio a session may take to end."""
+"""Seconds that a session may take to end after its audio."""
 
 Message = dict[str, Any]
 
 
 @dataclass
 class SpokenSegment:
-    """What was said about one stretch of speech."""
+    """Holds what was said about one stretch of speech."""
 
     stable: list[TimedWord] = field(default_factory=list[TimedWord])
     """The stable prefix of each partial, with its time."""
     text: str = ""
-    """As it stands."""
+    """The text as it stands."""
     shown_at_s: float | None = None
-    """When there was a word of it."""
+    """When the first word of it was shown."""
     start_s: float = 0.0
     end_s: float = 0.0
     final: TimedWord | None = None
@@ -46,12 +46,12 @@ class SpokenSegment:
 
 @dataclass
 class SpokenSession:
-    """One session. Times are seconds since the first sample was spoken."""
+    """Holds one session. Times are seconds since the first sample was spoken."""
 
     seconds: float = 0.0
-    """Of audio."""
+    """Seconds of audio."""
     late_s: float = 0.0
-    """How late the client itself sent a frame, at worst."""
+    """Seconds that the client itself was late with a frame, at worst."""
     received_bytes: int = 0
     segments: dict[int, SpokenSegment] = field(default_factory=dict[int, SpokenSegment])
     texts: list[TimedWord] = field(default_factory=list[TimedWord])
@@ -63,9 +63,9 @@ class SpokenSession:
     gaps_s: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
     """Audio that the server says it did not hear: from, to."""
     refused_s: float | None = None
-    """When it was refused, since it began to connect,"""
+    """Seconds from the beginning of the connection to its refusal."""
     refused_codes: list[int] = field(default_factory=list[int])
-    """and with which close code."""
+    """The close codes of refusals."""
 
     @property
     def finals(self) -> list[SpokenSegment]:
@@ -73,14 +73,14 @@ class SpokenSession:
 
     @property
     def text(self) -> str:
-        """What it came to, and so far where it has not."""
+        """Returns the final text, and the current one where there is no final yet."""
         return " ".join(segment.text for _, segment in sorted(self.segments.items()))
 
     def fault(self, name: str) -> None:
         self.faults[name] = self.faults.get(name, 0) + 1
 
     def hear(self, message: Message, at_s: float) -> None:
-        """One message."""
+        """Takes one message."""
         self.seq += 1
         if message["seq"] != self.seq:
             self.fault("numbers with holes")
@@ -129,7 +129,7 @@ class SpokenSession:
         self.texts.append(TimedWord(self.text, at_s))
 
     def close(self, code: int | None) -> None:
-        """The connection is over."""
+        """Notes that the connection is over."""
         if code != 1000 or not self.is_done:
             self.fault(f"closed with {code}" if self.is_done else f"closed with {code} before `done`")
         for segment in self.segments.values():
@@ -138,7 +138,7 @@ class SpokenSession:
 
 
 async def speak(url: str, samples: Samples, *, pace: float = 1.0, wait_s: float = 0.0) -> SpokenSession:
-    """One session from `start` to `done`, after waiting so long; `pace` 1 is real time."""
+    """Runs one session from `start` to `done`, after waiting so long; `pace` 1 is real time."""
     await asyncio.sleep(wait_s)
     session = SpokenSession(seconds=len(samples) / RATE)
     dialled_at = time.monotonic()
@@ -165,14 +165,14 @@ async def speak(url: str, samples: Samples, *, pace: float = 1.0, wait_s: float 
 
 @asynccontextmanager
 async def open_session(url: str) -> AsyncGenerator[ClientConnection]:
-    """A connection that has said `start`; what comes first is its `ready`, or why not."""
+    """Opens a connection that has said `start`; what comes first is its `ready`, or why not."""
     async with connect(url, subprotocols=[PROTOCOL], compression=None, max_size=None, proxy=None) as socket:
         await socket.send(json.dumps(START))
         yield socket
 
 
 async def together(sessions: Sequence[Awaitable[SpokenSession]], at_once: int) -> list[SpokenSession]:
-    """All of them, so many at a time, in the order they are given."""
+    """Runs all sessions, so many at a time, and returns them in the order given."""
     room = asyncio.Semaphore(at_once)
 
     async def one(session: Awaitable[SpokenSession]) -> SpokenSession:
@@ -187,7 +187,7 @@ def _begins(text: str, words: str) -> bool:
 
 
 def pcm(samples: Samples) -> bytes:
-    """As 16-bit integers."""
+    """Returns the samples as 16-bit integers."""
     return (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
 
 

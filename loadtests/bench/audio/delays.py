@@ -1,4 +1,4 @@
-"""From what sessions were told to how late it was: first words, stable words, finals. Pure."""
+"""Delays are computed from what sessions were told: first words, stable words, finals. Pure."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,14 +11,14 @@ from loadtests.bench.audio.words import TimedWord, delays, settle_times, summary
 
 @dataclass
 class SessionDelays:
-    """In seconds, of many sessions."""
+    """Holds the delays of many sessions, in seconds."""
 
     first_s: list[float] = field(default_factory=list[float])
-    """From the start of speech to the first text of its segment."""
+    """Delays from the start of speech to the first text of its segment."""
     stable_s: list[float] = field(default_factory=list[float])
-    """From the end of a word until it is in a stable prefix, or in the final."""
+    """Delays from the end of a word until it is in a stable prefix, or in the final."""
     final_s: list[float] = field(default_factory=list[float])
-    """From the end of speech to the final of its segment; endpointing is in it."""
+    """Delays from the end of speech to the final of its segment, endpointing included."""
     halves_s: tuple[list[float], list[float]] = field(default_factory=lambda: ([], []))
     """`stable_s` of the words in the first and in the second half of a session: growing lag shows here."""
 
@@ -45,7 +45,7 @@ class SessionDelays:
 
 
 def of_sessions(sessions: Sequence[SpokenSession], references: Iterable[Reference]) -> SessionDelays:
-    """All of them together."""
+    """Returns the delays of all sessions together."""
     together = SessionDelays()
     for one, reference in zip(sessions, references, strict=True):
         together.count(one, reference)
@@ -53,7 +53,7 @@ def of_sessions(sessions: Sequence[SpokenSession], references: Iterable[Referenc
 
 
 def lag(sessions: Sequence[SpokenSession]) -> dict[str, Any]:
-    """What the server itself said about being late, and how late the client was with its frames."""
+    """Returns what the server itself said about being late, and how late the client was with its frames."""
     lags = [seconds for one in sessions for seconds in one.lags_s]
     return {
         "lag_messages": len(lags),

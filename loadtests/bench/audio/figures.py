@@ -1,4 +1,4 @@
-"""The README's figures of the audio lane: delays, what many sessions and a hostile one do, WhisperLive, words wrong."""
+"""The README's figures of the audio lane show delays, many sessions, a hostile client, WhisperLive, and words wrong."""
 
 from collections.abc import Callable, Sequence
 
@@ -19,7 +19,7 @@ VOICES = (
 
 
 def voices(records: list[Record]) -> Block:
-    """How late words are: a column for each number of speakers."""
+    """Shows how late words are: a column for each number of speakers."""
     cases = {"latency-1": "1 speaks", "latency-8": "8 speak at once"}
     rows = [
         [label, *(cell(BlockRow("", case, [at(case, *path) for path in paths]), records, "trilane") for case in cases)]
@@ -29,7 +29,7 @@ def voices(records: list[Record]) -> Block:
 
 
 def _capacity(records: list[Record]) -> str:
-    """More and more sessions; empty when they were not measured."""
+    """Plots more and more sessions; empty when they were not measured."""
     attempts = recorded.calmest(recorded.last_run(records, "capacity", "trilane"))
     steps = [step for record in attempts if record["case"] == "capacity" for step in record["figures"]["steps"]]
     if not steps:
@@ -48,7 +48,7 @@ def _capacity(records: list[Record]) -> str:
 
 
 def words(records: list[Record]) -> Block:
-    """Words wrong, live and with the whole file at hand: a column for each kind of recording."""
+    """Shows the words that are wrong, live and with the whole file at hand: a column for each kind of recording."""
     place = ("accuracy", "trilane")
     record = next((r for r in reversed(records) if (r["case"], r["target"]) == place and "figures" in r), None)
     if record is None:
@@ -77,7 +77,7 @@ BESIDE: tuple[tuple[str, Callable[[str], Sequence[Figure]]], ...] = (
 
 
 def whisper_live(records: list[Record]) -> Block:
-    """The same recordings to WhisperLive and to Trilane; empty while they were not measured."""
+    """Shows the same recordings on WhisperLive and on Trilane; empty while they were not measured."""
     if not any(record["target"] == "whisperlive" and "figures" in record for record in records):
         return Block("")
     names = {"trilane": "Trilane", "whisperlive": "WhisperLive"}
@@ -91,7 +91,7 @@ def whisper_live(records: list[Record]) -> Block:
 
 
 def strain(records: list[Record]) -> Block:
-    """What sessions keep, and what too many of them or a hostile one do to others; empty while not measured."""
+    """Shows what sessions keep, and what too many of them or a hostile one do to others; empty while not measured."""
     lines = [
         BlockRow("open session, after 3 s of audio, KiB", "memory", [at("memory", "kib_heard")]),
         BlockRow("closed sessions leave behind, % of memory", "memory", [percent(at("memory", "left"))]),

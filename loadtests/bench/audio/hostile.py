@@ -1,4 +1,4 @@
-"""A client of the audio lane that does everything wrong, one thing after the other: a process beside those who speak.
+"""A client of the audio lane does everything wrong, one thing after the other, in a process beside those who speak.
 
     python -m loadtests.bench.audio.hostile URL SECONDS
 
@@ -25,16 +25,16 @@ from loadtests.bench.audio.client import PROTOCOL, pcm
 from loadtests.bench.audio.speech import RATE, sounds
 
 TRY_S = 6.0
-"""For so long one misdeed is tried, when nothing ends it before."""
+"""Seconds that one misdeed is tried when nothing ends it before."""
 ENDING_S = 3.0
-"""Then it says `stop` and waits so long for its end."""
+"""Seconds that it then waits for its end, after `stop`."""
 STOP = '{"type": "stop"}'
 
 Act = Callable[[ClientConnection], Awaitable[object]]
 
 
 async def _floods(socket: ClientConnection, data: bytes | str) -> None:
-    """As fast as it can, looking up now and then."""
+    """Sends as fast as it can, looking up now and then."""
     while True:
         for _ in range(100):
             await socket.send(data)
@@ -42,7 +42,7 @@ async def _floods(socket: ClientConnection, data: bytes | str) -> None:
 
 
 async def _races(socket: ClientConnection) -> None:
-    """Ten times real time."""
+    """Speaks at ten times real time."""
     second = pcm(sounds(1.0)["white noise"])
     while True:
         await socket.send(second)
@@ -50,7 +50,7 @@ async def _races(socket: ClientConnection) -> None:
 
 
 async def _sends(socket: ClientConnection, data: bytes) -> None:
-    """In real time, as if it were audio of 16 bits."""
+    """Sends data in real time, as if it were audio of 16 bits."""
     for at in range(0, len(data), RATE // 5):
         await socket.send(data[at : at + RATE // 5 + 1])
         await asyncio.sleep(0.1)
@@ -76,7 +76,7 @@ MISDEEDS: dict[str, tuple[dict[str, object], Act]] = {
 
 
 async def misbehave(url: str, seconds: float) -> dict[str, Counter[str]]:
-    """Each misdeed in turn, again and again."""
+    """Commits each misdeed in turn, again and again."""
     codes = {name: Counter[str]() for name in MISDEEDS}
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -88,7 +88,7 @@ async def misbehave(url: str, seconds: float) -> dict[str, Counter[str]]:
 
 
 async def _one(url: str, start: dict[str, object], act: Act, try_s: float, *, reads: bool) -> str:
-    """The close code of one connection; `none` when nothing ended it."""
+    """Returns the close code of one connection; `none` when nothing ended it."""
     socket = await connect(url, subprotocols=[PROTOCOL], compression=None, max_queue=1, proxy=None, close_timeout=1)
     reading = asyncio.ensure_future(_read(socket)) if reads else None
     try:

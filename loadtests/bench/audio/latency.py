@@ -1,4 +1,4 @@
-"""How late words are while people speak: so many sessions for a minute, and more and more of them."""
+"""Words come late while people speak: so many sessions for a minute, and more and more of them."""
 
 from collections.abc import Callable
 
@@ -12,11 +12,11 @@ from loadtests.bench.harness.records import Figures
 TOO_LATE_S = 2.0
 """A server keeps up with so many sessions while 90 % of their words are stable within this."""
 STAGGER_S = 0.37
-"""Between the starts of two sessions: no two of them end their sentences together."""
+"""Seconds between the starts of two sessions: no two of them end their sentences together."""
 
 
 def latency(sessions: int) -> Callable[[AudioRig], Figures]:
-    """So many sessions that speak all the time: sentences with pauses of 1.5 s between."""
+    """Measures so many sessions that speak all the time: sentences with pauses of 1.5 s between."""
 
     def measure(rig: AudioRig) -> Figures:
         with rig.serving() as server:
@@ -26,7 +26,7 @@ def latency(sessions: int) -> Callable[[AudioRig], Figures]:
 
 
 def speaking(rig: AudioRig, server: AudioServer, sessions: int, seconds: float) -> Figures:
-    """Of so many sessions on a server that runs."""
+    """Returns the figures of so many sessions on a running server."""
     spoken_tracks = tracks(rig.speech, sessions, seconds)
     rig.references.learn({one.name: one for track in spoken_tracks for _, one in track.parts}.values())
     references = [rig.references.of_track(track) for track in spoken_tracks]
@@ -42,7 +42,7 @@ def speaking(rig: AudioRig, server: AudioServer, sessions: int, seconds: float) 
 
 
 def capacity(rig: AudioRig) -> Figures:
-    """More and more sessions that speak all the time, until their words are stable too late."""
+    """Measures more and more sessions that speak all the time, until their words are stable too late."""
     steps: list[Figures] = []
     best = 0
     with rig.serving() as server:

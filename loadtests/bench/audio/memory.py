@@ -1,4 +1,4 @@
-"""What sessions and files keep in the server's memory while they are open, and what they leave behind."""
+"""Sessions and files keep memory in the server while they are open, and leave some behind."""
 
 import asyncio
 import json
@@ -23,12 +23,12 @@ WARM_UP = 40
 AT_ONCE = 20
 SETTLE_S = 2.0
 UPLOAD_S = 1800.0
-"""How long a file may take."""
+"""Seconds that a file may take."""
 FRAME = RATE // 10 * 2
 
 
 def visits(server: AudioServer, speech: Samples, count: int) -> dict[str, Any]:
-    """Memory before and after so many sessions that spoke one sentence and left, and at four places between.
+    """Measures memory before and after so many sessions that spoke one sentence and left, and four times between.
 
     Allocators make it go up and down by some per cent: growth from place to place says more than one of them.
     """
@@ -43,12 +43,12 @@ def visits(server: AudioServer, speech: Samples, count: int) -> dict[str, Any]:
 
 
 def idle(server: AudioServer, count: int) -> dict[str, Any]:
-    """KiB for each open session: after `start` alone, and after 3 s of quiet audio."""
+    """Measures KiB for each open session: after `start` alone, and after 3 s of quiet audio."""
     return asyncio.run(_idle(server, count))
 
 
 def file(server: AudioServer, speech: Sequence[Recording], seconds: float, folder: Path) -> dict[str, Any]:
-    """Memory before, while and after a file of so many seconds is put into words; a short one has been before."""
+    """Measures memory before, while and after so many seconds of a file are transcribed, after a short one."""
     _upload(server, _write_speech(speech, min(60.0, seconds), folder))
     before = server.pss_kib() / 1024
     with _watch(server) as sizes_mib:
@@ -69,7 +69,7 @@ def file(server: AudioServer, speech: Sequence[Recording], seconds: float, folde
 
 @contextmanager
 def _watch(server: AudioServer) -> Generator[list[float]]:
-    """Its memory in MiB, looked at twice a second meanwhile."""
+    """Yields the server's memory in MiB, looked at twice a second meanwhile."""
     sizes_mib: list[float] = []
     over = threading.Event()
 
@@ -87,7 +87,7 @@ def _watch(server: AudioServer) -> Generator[list[float]]:
 
 
 def _write_speech(speech: Sequence[Recording], seconds: float, folder: Path) -> Path:
-    """A FLAC file of so many seconds of speech, one recording after the other."""
+    """Writes a FLAC file of so many seconds of speech, one recording after the other."""
     path = folder / f"{seconds:.0f}.flac"
     samples_left = int(seconds * RATE)
     with soundfile.SoundFile(path, "w", RATE, 1, format="FLAC") as out:
@@ -99,7 +99,7 @@ def _write_speech(speech: Sequence[Recording], seconds: float, folder: Path) -> 
 
 
 def _upload(server: AudioServer, path: Path) -> int:
-    """How many words came back."""
+    """Uploads a file, and returns the number of words that came back."""
     base = server.url.replace("ws://", "http://").replace("/api/audio", "/v1")
     client = OpenAI(base_url=base, api_key="none", timeout=UPLOAD_S, max_retries=0)
     with path.open("rb") as body:
@@ -138,7 +138,7 @@ async def _idle(server: AudioServer, count: int) -> dict[str, Any]:
 
 
 async def _open(stack: AsyncExitStack, server: AudioServer, count: int) -> list[ClientConnection]:
-    """So many sessions that are ready."""
+    """Opens so many sessions that are ready."""
     sockets: list[ClientConnection] = []
     for _ in range(count):
         socket = await stack.enter_async_context(open_session(server.url))
@@ -150,7 +150,7 @@ async def _open(stack: AsyncExitStack, server: AudioServer, count: int) -> list[
 
 
 async def _say(socket: ClientConnection, audio: bytes) -> None:
-    """Frames of 100 ms, and back when the server has heard them."""
+    """Sends frames of 100 ms, and returns when the server has heard them."""
     for at in range(0, len(audio), FRAME):
         await socket.send(audio[at : at + FRAME])
     await socket.send('{"type":"marker","id":1}')
@@ -159,6 +159,6 @@ async def _say(socket: ClientConnection, audio: bytes) -> None:
 
 
 async def _look(server: AudioServer) -> float:
-    """KiB, once what just happened has settled."""
+    """Returns KiB, once what just happened has settled."""
     await asyncio.sleep(SETTLE_S)
     return server.pss_kib()

@@ -1,4 +1,4 @@
-"""The audio lane: how right its transcripts are, how late, how many at once, and WhisperLive beside it.
+"""The audio lane is measured: how right its transcripts are, how late, how many at once, and WhisperLive beside it.
 
     python -m loadtests.bench audio --speech DIR [--quick] [--long] [--cases accuracy,latency,peers]
 
@@ -29,7 +29,7 @@ from loadtests.bench.harness.processes import ROOT
 from loadtests.bench.harness.records import Record
 
 CACHE = ROOT / ".trilane" / "bench"
-"""Not in git: WhisperLive's environment, and what is known of recordings."""
+"""Folder outside git for WhisperLive's environment, and what is known of recordings."""
 OURS = ("offline", "trilane")
 PACKAGES = ("faster-whisper", "ctranslate2", "onnxruntime", "numpy", "websockets", "soxr")
 CORES = os.cpu_count() or 1
@@ -39,7 +39,7 @@ USUAL = replace(QUICK, of_each_kind=1000, at_once=8, speak_s=9.0)
 
 @contextlib.contextmanager
 def session(run: Run) -> Generator[Callable[[Job], AudioRig]]:
-    """The recordings and what the model hears in them as whole files, for all measurements."""
+    """Opens the recordings, and what the model hears in them as whole files, for all measurements."""
     args, model = run.args, whisper_model(run.args.model)
     speech, references = read(Path(args.speech)), References(model, CACHE)
 
@@ -103,5 +103,5 @@ PART = Part(
 
 
 def main(argv: list[str]) -> int:
-    """Measure the audio lane."""
+    """Measures the audio lane."""
     return rounds.main([PART], argv)

@@ -1,4 +1,4 @@
-"""What can be known of a recording with all the time in the world: the same model on the whole file, not live.
+"""A reference is what the same model knows of a recording with the whole file at hand, not live.
 
 Decoded once for each model and kept in a folder that git ignores. Word ends come from Whisper's attention, which is
 right to about a tenth of a second; where speech is, from Silero with 100 ms of silence between two spans.
@@ -19,25 +19,25 @@ BEAM = 5
 
 
 class Reference(NamedTuple):
-    """Of one recording, or of a track of them."""
+    """What is known of one recording, or of a track of them."""
 
     text: str
     words: list[TimedWord]
-    """With their ends, seconds from the start."""
+    """Words with their ends, in seconds from the start."""
     spans: list[Span]
-    """Where there is speech."""
+    """Spans of speech."""
 
     def speech_began(self, at_s: float) -> float:
-        """When the speech began that is heard first from `at_s` on."""
+        """Returns when the speech began that is heard first from `at_s` on."""
         return max(at_s, next((start for start, end in self.spans if end > at_s), at_s))
 
     def speech_ended(self, at_s: float) -> float:
-        """When the speech before `at_s` ended; `at_s` itself, when it goes on."""
+        """Returns when the speech before `at_s` ended; `at_s` itself, when it goes on."""
         return max((min(end, at_s) for start, end in self.spans if start < at_s), default=at_s)
 
 
 class References:
-    """Decodes what it does not know yet."""
+    """Decodes the recordings that it does not know yet."""
 
     def __init__(self, model: Path, cache: Path) -> None:
         self._folder = model
@@ -64,7 +64,7 @@ class References:
         )
 
     def of_track(self, track: Track) -> Reference:
-        """Of its recordings, in its own time."""
+        """Returns the reference of a track's recordings, in the track's own time."""
         words: list[TimedWord] = []
         spans: list[Span] = []
         texts: list[str] = []
@@ -94,7 +94,7 @@ class References:
 
 
 def _fingerprint(model: Path) -> str:
-    """Of the weights, and of what decodes them."""
+    """Returns a fingerprint of the weights, and of what decodes them."""
     digest = hashlib.sha256((model / "model.bin").read_bytes())
     digest.update(f"{metadata.version('faster-whisper')} {metadata.version('ctranslate2')} beam {BEAM}".encode())
     return digest.hexdigest()[:16]

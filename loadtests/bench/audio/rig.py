@@ -1,4 +1,4 @@
-"""What every load of the audio benchmark works with: how much is measured, and one server's place."""
+"""A rig is what every load of the audio benchmark works with: how much is measured, and one server's place."""
 
 import asyncio
 import contextlib
@@ -20,11 +20,11 @@ from loadtests.bench.harness import machine
 
 @dataclass(frozen=True)
 class AudioPlan:
-    """How much is measured."""
+    """Says how much is measured."""
 
     of_each_kind: int = 1000
     longest_s: float = 600.0
-    """Of a recording whose words are counted."""
+    """Length of the longest recording whose words are counted."""
     at_once: int = 4
     speak_s: float = 60.0
     steps: tuple[int, ...] = (1, 2, 4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32)
@@ -62,7 +62,7 @@ QUICK = AudioPlan(
 
 @dataclass
 class AudioRig:
-    """One server's place, and what is spoken to it."""
+    """Holds one server's place, and what is spoken to it."""
 
     target: str
     place: Place
@@ -100,7 +100,7 @@ class AudioRig:
         self.server_core = used_s / took_s
 
     def run(self, server: AudioServer, sessions: Sequence[Any], at_once: int) -> tuple[list[Any], float]:
-        """The sessions, so many at a time, and the CPU seconds of the server meanwhile."""
+        """Runs the sessions, so many at a time; returns them, and the CPU seconds of the server meanwhile."""
         with self.watching(server) as used_s:
             results = asyncio.run(_all(sessions, at_once))
             cpu_s = used_s()

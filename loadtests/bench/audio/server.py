@@ -1,4 +1,4 @@
-"""Trilane's audio unit as it is measured: on its own cores, with its model in memory and warm."""
+"""Trilane's audio unit is measured on its own cores, with its model in memory and warm."""
 
 import asyncio
 import contextlib
@@ -23,13 +23,13 @@ MANY = "100000"
 
 @dataclass(frozen=True)
 class AudioServer:
-    """One that runs, and what it costs."""
+    """A running server, and what it costs."""
 
     url: str
     pids: list[int]
 
     def cpu_s(self) -> float:
-        """CPU time so far, also of threads that have ended: other than in schedstat, they stay counted."""
+        """Returns CPU time so far, also of threads that have ended: unlike in schedstat, they stay counted."""
         return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in self.pids)
 
     def pss_kib(self) -> float:
@@ -38,7 +38,7 @@ class AudioServer:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a server runs, and with which model."""
+    """Says where a server runs, and with which model."""
 
     port: int
     cores: int
@@ -47,7 +47,7 @@ class Place:
     settings: dict[str, str]
 
     def on_cores(self, command: list[str]) -> list[str]:
-        """The command on the first cores, where the machine has more and taskset is there."""
+        """Returns the command on the first cores, where the machine has more and taskset is there."""
         if (os.cpu_count() or 1) < self.cores or shutil.which("taskset") is None:
             return command
         return ["taskset", "-c", f"0-{self.cores - 1}", *command]
@@ -55,7 +55,7 @@ class Place:
 
 @contextlib.contextmanager
 def trilane(place: Place, warm_up: Samples) -> Generator[AudioServer]:
-    """The audio unit with its SQLite log, which has heard `warm_up` once. Raises NotStarted.
+    """Runs the audio unit with its SQLite log, which has heard `warm_up` once. Raises NotStarted.
 
     It refuses nobody: by itself it admits as many as it found at its start that the machine keeps up with.
     """

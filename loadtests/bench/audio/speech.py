@@ -1,4 +1,4 @@
-"""What is spoken to the servers: recorded speech with its exact text, and sounds that are no speech.
+"""Recorded speech with its exact text is spoken to the servers, and sounds that are no speech.
 
 A folder of speech has `transcripts.tsv` with the columns `file` and `text`, and those files, 16 kHz mono.
 """
@@ -15,9 +15,9 @@ import soundfile
 
 RATE = 16_000
 PAUSE_S = 1.5
-"""Between two recordings of a track: more than endpointing takes."""
+"""Seconds between two recordings of a track: more than endpointing takes."""
 LONGEST_S = 15.0
-"""Of a recording in a track: one sentence or two, as people speak to a machine."""
+"""Longest recording in a track: one sentence or two, as people speak to a machine."""
 KINDS = ("clean", "8 kHz", "noisy", "long-form")
 SEED = 20
 
@@ -52,14 +52,14 @@ class Track(NamedTuple):
 
 
 def read(folder: Path) -> list[Recording]:
-    """All recordings of a folder. Raises OSError, ValueError."""
+    """Returns all recordings of a folder. Raises OSError, ValueError."""
     with (folder / "transcripts.tsv").open(newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     return [Recording(row["file"], row["text"], _samples(folder / row["file"])) for row in rows]
 
 
 def some(recordings: Sequence[Recording], of_each_kind: int) -> list[Recording]:
-    """A few of each kind, the short ones of many voices first."""
+    """Returns a few of each kind, the short ones of many voices first."""
     shuffle = random.Random(SEED).sample(list(recordings), len(recordings))
     return [
         recording
@@ -71,13 +71,13 @@ def some(recordings: Sequence[Recording], of_each_kind: int) -> list[Recording]:
 
 
 def tracks(recordings: Sequence[Recording], count: int, seconds: float) -> list[Track]:
-    """So many tracks of about so many seconds, none like the other: clean speech in sentences."""
+    """Returns so many tracks of about so many seconds, none like the other: clean speech in sentences."""
     usable = [one for one in recordings if one.kind == "clean" and one.seconds <= LONGEST_S]
     return [_track(random.Random(SEED + number).sample(usable, len(usable)), seconds) for number in range(count)]
 
 
 def deal(recordings: Sequence[Recording], hands: int) -> list[list[Recording]]:
-    """All recordings in hands of nearly equal length; those with the most recordings first."""
+    """Deals all recordings into hands of nearly equal length; those with the most recordings first."""
     piles: list[list[Recording]] = [[] for _ in range(hands)]
     for recording in sorted(recordings, key=lambda one: one.seconds, reverse=True):
         min(piles, key=lambda hand: sum(one.seconds for one in hand)).append(recording)
@@ -89,7 +89,7 @@ def silence(seconds: float) -> Samples:
 
 
 def sounds(seconds: float) -> dict[str, Samples]:
-    """Sounds without a word."""
+    """Returns sounds without a word."""
     makers: dict[str, Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]] = {
         "silence": np.zeros_like,
         "white noise": lambda t: np.random.default_rng(SEED).normal(0, 0.05, len(t)),
@@ -102,7 +102,7 @@ def sounds(seconds: float) -> dict[str, Samples]:
 
 
 def _clicks(t: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """About three a second, each of 2 ms, like those of keys."""
+    """Returns about three clicks a second, each of 2 ms, like those of keys."""
     rng = np.random.default_rng(SEED)
     clicks = np.zeros_like(t)
     for at in rng.integers(0, len(t) - 32, int(3 * len(t) / RATE)):
@@ -111,7 +111,7 @@ def _clicks(t: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _tones(t: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Like music: two plucked notes a second of a minor scale, with overtones, over a held chord."""
+    """Returns sound like music: two plucked notes a second of a minor scale, with overtones, over a held chord."""
     rng = np.random.default_rng(SEED)
     scale = 220 * 2 ** (np.array([0, 2, 3, 5, 7, 8, 10, 12]) / 12)
     tones = 0.03 * sum(np.sin(2 * np.pi * scale[n] * t / 2) for n in (0, 2, 4))

@@ -1,4 +1,4 @@
-"""What the audio lane must stand: a client that does everything wrong, twice as many as fit, a very long file."""
+"""The audio lane must stand a client that does everything wrong, twice as many as fit, and a very long file."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ TOO_MANY = 40
 
 
 def under_attack(rig: AudioRig) -> Figures:
-    """Three good sessions alone and beside a hostile one, in turn: how much later their words are stable."""
+    """Measures three good sessions alone and beside a hostile one, in turn: how much later their words are stable."""
     alone: list[float] = []
     beside: list[float] = []
     closes: dict[str, dict[str, int]] = {}
@@ -49,7 +49,7 @@ def under_attack(rig: AudioRig) -> Figures:
 
 
 def overload(rig: AudioRig) -> Figures:
-    """Sessions that speak all the time, until as many were refused as admitted, by the server's own limit."""
+    """Measures sessions that speak all the time, until as many were refused as admitted, by the server's own limit."""
     rig.place.settings["TRILANE_LIMIT_VOICES"] = "0"
     spoken_tracks = tracks(rig.speech, TOO_MANY, rig.plan.speak_s)
     rig.references.learn({one.name: one for track in spoken_tracks for _, one in track.parts}.values())
@@ -71,7 +71,7 @@ def overload(rig: AudioRig) -> Figures:
 
 
 async def _pile_up(server: AudioServer, all_tracks: list[Track]) -> list[tuple[Track, SpokenSession]]:
-    """One more every moment, until half of them were refused."""
+    """Starts one more every moment, until half of them were refused."""
     tasks: list[tuple[Track, asyncio.Task[SpokenSession]]] = []
     for track in all_tracks:
         tasks.append((track, asyncio.create_task(speak(server.url, track.samples))))
@@ -97,6 +97,6 @@ def _figures_of(rig: AudioRig, sessions_in: list[tuple[Track, SpokenSession]]) -
 
 
 def upload(rig: AudioRig) -> Figures:
-    """A file of an hour: its time, and what it leaves in memory."""
+    """Measures a file of an hour: its time, and what it leaves in memory."""
     with rig.serving() as server:
         return memory.file(server, rig.speech, rig.plan.file_s, rig.place.folder)

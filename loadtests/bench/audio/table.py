@@ -1,4 +1,4 @@
-"""The figures of the audio benchmark: ours, what they are held to, and WhisperLive's beside them."""
+"""The table shows the figures of the audio benchmark: ours, their goals, and WhisperLive's beside them."""
 
 from loadtests.bench.audio.speech import KINDS
 from loadtests.bench.harness.records import Record, Round
@@ -6,14 +6,14 @@ from loadtests.bench.report.rows import Figure, Row, at, beyond, percent
 from loadtests.bench.report.table import Table
 
 SLACK_S = 0.1
-"""How late the client may be with a frame before its figures are in doubt."""
+"""Seconds that the client may be late with a frame before its figures are in doubt."""
 SOUNDS = ("silence", "white noise", "50 Hz hum", "clicks", "tones")
 Goals = tuple[float | None, float | None]
-"""Of p50 and p90, in seconds."""
+"""Goals of p50 and p90, in seconds."""
 
 
 def wrong(kind: str) -> Figure:
-    """Words wrong of one kind of recordings, in per cent."""
+    """Returns the words wrong of one kind of recordings, in per cent."""
     return percent(at("accuracy", "wer", kind, "rate"))
 
 
@@ -84,7 +84,7 @@ def _pace(turn: Round, target: str) -> float | None:
 
 
 def _more_while_read(turn: Round, target: str) -> float | None:
-    """MiB of memory at its most while a file is read, beyond what it was before."""
+    """Returns MiB of memory at its most while a file is read, beyond what it was before."""
     most, before = (at("upload", name)(turn, target) for name in ("file_most_mib", "file_before_mib"))
     return None if most is None or before is None else most - before
 

@@ -1,4 +1,4 @@
-"""What the audio benchmark notices of a session: faults of the protocol, delays; and how it reads WhisperLive."""
+"""The audio benchmark notices a session's faults and delays, and reads what WhisperLive shows."""
 
 from typing import Any
 

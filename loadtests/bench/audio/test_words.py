@@ -1,4 +1,4 @@
-"""Words as they are compared: errors, alignment, and since when each was there."""
+"""Words are compared, aligned, and timed since they were shown."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""WhisperLive, unmodified, in an environment of its own: its server, and a client for what it says.
+"""WhisperLive runs unmodified in an environment of its own, with a client that records what it shows.
 
 The environment (`peers.py`) takes 6 GB, for PyTorch. Left out of it is what its server does not import: PyAudio (needs
 PortAudio's headers), OpenVINO, openai-whisper and librosa. The server shares one model among its clients, as ours does,
@@ -40,14 +40,14 @@ TranscriptionServer().run("127.0.0.1", port=int(sys.argv[1]), backend="faster_wh
 
 @dataclass
 class ShownText:
-    """What one client of it was shown. Times are seconds since the first sample was spoken."""
+    """Holds what one client was shown. Times are seconds since the first sample was spoken."""
 
     seconds: float = 0.0
-    """Of audio."""
+    """Seconds of audio."""
     texts: list[TimedWord] = field(default_factory=list[TimedWord])
     """The whole text, each time that it changed."""
     completed_at_s: float | None = None
-    """Since when all of the last text is completed."""
+    """When all of the last text was completed."""
     late_s: float = 0.0
     received_bytes: int = 0
     faults: dict[str, int] = field(default_factory=dict[str, int])
@@ -79,7 +79,7 @@ class ShownText:
 
 @contextlib.contextmanager
 def whisper_live(place: Place, cache: Path, warm_up: Samples, threads: int) -> Generator[AudioServer]:
-    """Its server, which has heard `warm_up` once. Raises NotStarted."""
+    """Runs its server, which has heard `warm_up` once. Raises NotStarted."""
     command = [WHISPER_LIVE.python(cache), "-c", SERVE, str(place.port), str(place.model)]
     env = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": ""}
     with process(place.on_cores(command), place.folder, env) as child:
@@ -92,7 +92,7 @@ def whisper_live(place: Place, cache: Path, warm_up: Samples, threads: int) -> G
 
 
 async def listen(url: str, samples: Samples, model: str) -> ShownText:
-    """One client, from the first sample to the last; it leaves then, for nothing it says makes the server finish."""
+    """Runs one client from the first sample to the last; it leaves then, since nothing makes the server finish."""
     session = ShownText(seconds=len(samples) / RATE)
     start = {"uid": os.urandom(8).hex(), "language": "en", "task": "transcribe", "model": model, "use_vad": True}
     try:
@@ -127,7 +127,7 @@ async def _hear(client: ClientConnection, session: ShownText, began: float) -> N
 
 
 def _await_port(child: subprocess.Popen[bytes], port: int) -> None:
-    """It has no health check: the port must be open, and its own."""
+    """Waits for the server's port, which must be its own: it has no health check."""
     end = time.monotonic() + START_S
     while time.monotonic() < end and child.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1):

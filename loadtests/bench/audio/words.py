@@ -1,4 +1,4 @@
-"""Words that were heard: how many are wrong, and when each was there for good. Pure.
+"""Words that were heard are compared with those said: how many are wrong, and when each was there for good. Pure.
 
 Words are compared as `normalise` leaves them. Which word of one text is which of the other is told by the alignment
 with the fewest edits, so one wrong word does not make all that follow it wrong or late.
@@ -14,14 +14,14 @@ _SPELLINGS = {"mr": "mister"}
 
 
 class TimedWord(NamedTuple):
-    """A word, and a time in seconds: the end of it in the audio, or when it was there."""
+    """A word and a time in seconds: the word's end in the audio, or when it was shown."""
 
     word: str
     at_s: float
 
 
 class WordDelay(NamedTuple):
-    """Seconds, and of which moment of the audio."""
+    """A delay in seconds, and the moment of the audio that it belongs to."""
 
     seconds: float
     end_s: float
@@ -29,7 +29,7 @@ class WordDelay(NamedTuple):
 
 @dataclass
 class WordTally:
-    """Errors among the words of a reference."""
+    """Counts the errors among the words of a reference."""
 
     errors: int = 0
     words: int = 0
@@ -41,23 +41,23 @@ class WordTally:
 
     @property
     def rate(self) -> float | None:
-        """Word error rate, 0 to 1 and beyond; None without words."""
+        """Returns the word error rate, 0 to 1 and beyond; None without words."""
         return self.errors / self.words if self.words else None
 
 
 def normalise(text: str) -> list[str]:
-    """Lower case, hyphens are spaces, other punctuation and apostrophes are nothing; digits stay as they are."""
+    """Returns words in lower case: hyphens become spaces, other punctuation and apostrophes go, digits stay."""
     plain = _PUNCTUATION.sub("", text.lower().replace("-", " ")).replace("colored", "coloured")
     return [_SPELLINGS.get(word, word) for word in plain.split()]
 
 
 def edits(one: Sequence[str], other: Sequence[str]) -> int:
-    """The fewest words put in, left out or replaced that make one the other."""
+    """Returns the fewest words put in, left out or replaced that make one the other."""
     return _costs(one, other)[-1][-1]
 
 
 def align(one: Sequence[str], other: Sequence[str], *, so_far: bool = False) -> list[tuple[int, int]]:
-    """The places of the words that are the same in both, in an alignment with the fewest edits.
+    """Returns the places of the words that are the same in both, in an alignment with the fewest edits.
 
     `so_far`: one is as far as the other had come at some time, so what follows in the other is no edit.
     """
@@ -80,12 +80,12 @@ def align(one: Sequence[str], other: Sequence[str], *, so_far: bool = False) -> 
 
 
 def timed_words(words: Iterable[tuple[str, float]]) -> list[TimedWord]:
-    """Words as they are written, with their times, as they are compared: one of them may be two, or none."""
+    """Returns words with their times as they are compared: a written word may be two, or none."""
     return [TimedWord(word, at_s) for text, at_s in words for word in normalise(text)]
 
 
 def settle_times(stable: Iterable[TimedWord], final: TimedWord) -> list[TimedWord]:
-    """Each word of a final, with the time when it was in a stable prefix first, or else of the final.
+    """Returns each word of a final, with the time when a stable prefix first had it, or else the final's.
 
     `stable` holds the prefixes in the order they came, each with its time; `final` the text that followed.
     """
@@ -104,7 +104,7 @@ def settle_times(stable: Iterable[TimedWord], final: TimedWord) -> list[TimedWor
 
 
 def for_good(texts: Sequence[TimedWord]) -> list[TimedWord]:
-    """Each word of the last text, with the time since when it was shown without a break: known in hindsight only.
+    """Returns each word of the last text, with the time since when it was shown without a break: hindsight only.
 
     Serves every server alike, also one that never says which words it will not change.
     """
@@ -123,7 +123,7 @@ def for_good(texts: Sequence[TimedWord]) -> list[TimedWord]:
 def delays(
     transcript: Sequence[TimedWord], reference: Sequence[TimedWord], *, missing_s: float | None = None
 ) -> list[WordDelay]:
-    """From the end of each word of the reference until it was there.
+    """Returns the delays from the end of each word of the reference until the word was there.
 
     Words heard wrong have none; with `missing_s`, they are there at that time.
     """
@@ -133,19 +133,19 @@ def delays(
 
 
 def quantile(values: Sequence[float], share: float) -> float | None:
-    """Of the values, the one that so many are not above; None without values."""
+    """Returns the value that so many of the values are not above; None without values."""
     if not values:
         return None
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
 def summary(values: Sequence[float]) -> dict[str, float | int | None]:
-    """What a result keeps of many delays."""
+    """Returns what a result keeps of many delays."""
     return {"p50": quantile(values, 0.5), "p90": quantile(values, 0.9), "n": len(values)}
 
 
 def _costs(one: Sequence[str], other: Sequence[str]) -> list[list[int]]:
-    """Edits between each prefix of one and each of the other."""
+    """Returns the edits between each prefix of one and each of the other."""
     rows = [list(range(len(other) + 1))]
     for i, word in enumerate(one, 1):
         above, row = rows[-1], [i]

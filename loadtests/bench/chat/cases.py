@@ -44,7 +44,7 @@ class ChatRig:
     foreign_cores: float = 0.0
 
     def load(self, case: "ChatCase", pids: list[int], drain_s: float) -> Figures:
-        """Run the load client once, and read the server's CPU clock at both ends of what it measures."""
+        """Runs the load client once, and reads the server's CPU clock at both ends of what it measures."""
         command = [str(tool("load")), *self._options(case, self.ports.server if pids else self.ports.upstream, drain_s)]
         with subprocess.Popen(on_core(CLIENT_CORE, command), stdout=subprocess.PIPE, text=True) as client:
             assert client.stdout is not None
@@ -104,7 +104,7 @@ class ChatCase:
         return tuple(TARGETS)
 
     def measure(self, rig: ChatRig) -> Figures:
-        """Load a fresh server, warmed up, with its memory before and after. Raises NotStarted."""
+        """Loads a fresh server, warmed up, with its memory before and after. Raises NotStarted."""
         with server(rig.target, rig.ports, rig.settings) as pids:
             rig.load(WARM_UP, pids, drain_s=1)
             time.sleep(SETTLE_S)

@@ -57,5 +57,5 @@ PART = Part(
 
 
 def main(argv: list[str]) -> int:
-    """Measure the chat lane."""
+    """Measures the chat lane."""
     return rounds.main([PART], argv)

@@ -22,13 +22,13 @@ RING_EVENTS, LOG_EVENTS = 3000, 9000
 
 @dataclass(frozen=True)
 class EventsPlan:
-    """How much is measured."""
+    """Says how much is measured."""
 
     rounds: int = 3
     idle: tuple[int, ...] = (1000, 10_000)
     step_s: float = 1.8
     within: float = 1.07
-    """The highest rate is known to this factor."""
+    """The factor to which the highest rate is known."""
     steps: int = 8
     slow_s: float = 2.5
     """Long enough that one late event is less than 1 % of them."""
@@ -43,7 +43,7 @@ QUICK = EventsPlan(rounds=1, step_s=1.2, within=1.12, steps=6, slow_turns=1, pub
 
 @dataclass
 class EventsRig:
-    """One target on its port, and the highest rates that it kept up with in the rounds before."""
+    """Holds one target on its port, and the highest rates that it kept up with in the rounds before."""
 
     target: EventsTarget
     port: int
@@ -63,7 +63,7 @@ class EventsRig:
 
     @contextlib.contextmanager
     def readers(self, pids: list[int], topic: str = "", **options: object) -> Generator[Fan]:
-        """The client on a topic of its own."""
+        """Opens the client on a topic of its own."""
         defaults = self.target.options(self.port, topic or f"bench-{next(self._topics)}")
         with fan({**defaults, **options}, pids) as client:
             try:
@@ -74,7 +74,7 @@ class EventsRig:
                     self.faults[name] = self.faults.get(name, 0) + count
 
     def publish(self, client: Fan, rate: float, seconds: float, batch: int = 1) -> Figures:
-        """Events at a steady pace, and what became of them."""
+        """Publishes events at a steady pace, and returns what became of them."""
         figures = _figures_of(client.ask("publish", f"{rate:.2f}", max(5, round(rate * seconds)), batch))
         if not figures["deliveries"] and figures["missing"]:
             raise ClientFailed(
@@ -238,7 +238,7 @@ def _events_per_s(answer: FanAnswer, events: int) -> float | None:
 
 @dataclass(frozen=True)
 class EventsCase:
-    """A load and the targets for which it means something."""
+    """A load, and the targets for which it means something."""
 
     name: str
     measure: Callable[[EventsRig], Figures]
@@ -247,7 +247,7 @@ class EventsCase:
 
 ALL = tuple(TARGETS)
 MOST = tuple(name for name in ALL if name != "plain")
-"""What costs the same on a plain ASGI server is not measured on it again."""
+"""Targets without plain ASGI, where a load costs the same as on ours."""
 CASES = (
     EventsCase("idle", idle, ALL),
     EventsCase("fan-1000", fan_out(1000, 60), ALL),

@@ -1,4 +1,5 @@
-"""`fan`, the load client of the events lane, driven command by command, with the server's CPU clock beside its answers.
+"""`fan` is the load client of the events lane, driven command by command, with the server's CPU clock beside its
+answers.
 
 What a command may ask for, and what its answer says, stands at the top of `fan.c`.
 """
@@ -18,13 +19,13 @@ from loadtests.bench.native.build import tool
 FanAnswer = dict[str, Any]
 _STREAM_FAULTS = ("lost", "doubled", "no_id", "id_differs", "malformed", "told", "gaps", "unrecovered")
 FAULTS = (*_STREAM_FAULTS, "sent_away", "ended", "cut", "refused", "failed")
-"""What must not happen in a measurement; a `gap` that is told is honest, and still no measurement."""
+"""Counters of what must not happen in a measurement; a `gap` that is told is honest, and still no measurement."""
 SHORT_S = 0.5
-"""Less than this tells nothing about other work on the machine."""
+"""Seconds below which a measurement tells nothing about other work on the machine."""
 
 
 class Fan:
-    """One running client. Keeps what went wrong, and how much the machine was used by others meanwhile."""
+    """A running client, which records what went wrong, and how much others used the machine meanwhile."""
 
     def __init__(self, process: subprocess.Popen[str], pids: list[int]) -> None:
         self._process = process
@@ -34,7 +35,9 @@ class Fan:
         self.foreign_cores = 0.0
 
     def ask(self, *words: object) -> FanAnswer:
-        """One command and its answer, with `server_s`, `client_s` (CPU) and `wall_s` of the time in between."""
+        """Sends one command, and returns its answer with `server_s`, `client_s` (CPU) and `wall_s` of the time
+        between.
+        """
         before = self._clocks()
         self.send(*words)
         answer = self.answer()
@@ -44,7 +47,7 @@ class Fan:
         return {**answer, "server_s": server, "client_s": client, "wall_s": wall}
 
     def send(self, *words: object) -> None:
-        """A command alone; its answer must be taken before the next."""
+        """Sends a command alone; its answer must be taken before the next."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(" ".join(map(str, words)) + "\n")
@@ -53,7 +56,7 @@ class Fan:
             raise ClientFailed(f"the load client has ended before {words}") from err
 
     def answer(self) -> FanAnswer:
-        """What the client says next. Raises ClientFailed."""
+        """Returns what the client says next. Raises ClientFailed."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -65,14 +68,14 @@ class Fan:
         return answer
 
     def _clocks(self) -> tuple[float, float, float, float, float]:
-        """Wall, server, client, ourselves, and everything, in seconds."""
+        """Returns wall, server, client, own and total time, in seconds."""
         server, client, ours = (machine.cpu_ns(p) / 1e9 for p in (self.pids, [self._process.pid], [os.getpid()]))
         return time.monotonic(), server, client, ours, machine.busy_s()
 
 
 @contextlib.contextmanager
 def fan(options: dict[str, object], pids: list[int]) -> Generator[Fan]:
-    """A client on its core; `options` are its own, a flag is True."""
+    """Runs a client on its core; `options` are its own, a flag is True."""
     words = [part for name, value in options.items() for part in _option(name, value)]
     command = on_core(CLIENT_CORE, [str(tool("fan")), *words])
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

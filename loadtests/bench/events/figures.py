@@ -1,4 +1,4 @@
-"""The README's figures of the events lane: what streams and deliveries cost, and minutes of silence on many streams."""
+"""The README's figures of the events lane show the cost of streams and deliveries, and minutes of silence."""
 
 from loadtests.bench.harness.records import Record
 from loadtests.bench.report import plot
@@ -41,7 +41,7 @@ ROWS = (
 
 
 def deliveries(records: list[Record]) -> Block:
-    """What streams and deliveries cost, and the highest rates of deliveries as a plot."""
+    """Shows what streams and deliveries cost, and plots the highest rates of deliveries."""
     bars: list[Bar] = []
     for readers in (1000, 5000):
         row = _fan(readers)
@@ -54,7 +54,7 @@ def deliveries(records: list[Record]) -> Block:
 
 
 def scale(records: list[Record]) -> Block:
-    """Minutes of silence: a column for each layout."""
+    """Shows minutes of silence: a column for each layout."""
     newest = {one["case"]: one for one in sorted(records, key=lambda one: one["time"]) if "figures" in one}
     columns = [_silence(record) for record in newest.values()]
     rows = [[label, *(column[label] for column in columns)] for label in columns[0]]

@@ -1,4 +1,4 @@
-"""The events lane: memory and CPU of streams, deliveries, storms, replays.
+"""The events lane is measured: memory and CPU of streams, deliveries, storms, replays.
 
     python -m loadtests.bench events [--quick] [--peers] [--cases idle,fan-1000]
 
@@ -20,7 +20,7 @@ from loadtests.bench.harness.records import Record
 
 OURS = ("trilane",)
 SPARE_FILES = 100
-"""Descriptors of a server with the most streams, besides their sockets."""
+"""Descriptors that the server with the most streams needs besides their sockets."""
 
 
 @contextlib.contextmanager
@@ -64,5 +64,5 @@ PART = Part(
 
 
 def main(argv: list[str]) -> int:
-    """Measure the events lane."""
+    """Measures the events lane."""
     return rounds.main([PART], argv)

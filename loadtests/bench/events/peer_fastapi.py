@@ -1,4 +1,5 @@
-"""A broadcast as sse-starlette's example has it: a bounded queue for each reader, one event object put into all.
+"""A broadcast is written as sse-starlette's example has it: a bounded queue per reader, one event object put into
+all.
 
     python -m loadtests.bench.events.peer_fastapi PORT
 
@@ -58,7 +59,7 @@ def send_away(queue: Queue) -> None:
 
 @app.get("/readyz")
 async def readyz() -> None:
-    """It can serve."""
+    """Answers that it can serve."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What people write first on Litestar: its channels in memory, its `ServerSentEvent`, with nothing kept.
+"""People first write this on Litestar: its channels in memory and its `ServerSentEvent`, with nothing kept.
 
     python -m loadtests.bench.events.peer_litestar PORT
 
@@ -38,7 +38,7 @@ async def publish(channels: ChannelsPlugin, topic: str, request: Request) -> Non
 
 @get("/readyz")
 async def readyz() -> None:
-    """It can serve."""
+    """Answers that it can serve."""
 
 
 plugin = ChannelsPlugin(MemoryChannelsBackend(), arbitrary_channels_allowed=True, subscriber_max_backlog=MOST_UNREAD)

@@ -1,4 +1,4 @@
-"""The events unit under uvicorn as it comes: its own HTTP protocol instead of ours, so every stream is an ASGI task.
+"""The events unit runs under uvicorn as it comes: with its own HTTP protocol, so that every stream is an ASGI task.
 
 python -m loadtests.bench.events.plain PORT
 """
@@ -11,7 +11,7 @@ from gateway.units import UNITS
 
 
 def main() -> None:
-    """Serve until a signal ends it."""
+    """Serves until a signal ends it."""
     settings = load()
     unit = UNITS["events"](settings)
     uvicorn_config = server_config(unit, settings, "127.0.0.1", int(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""Rates of deliveries: which one a server keeps up with, and the search for the highest. Pure: the caller measures.
+"""The highest rate of deliveries that a server keeps up with is searched for. Pure: the caller measures.
 
 A step that fails is tried once more, because the machine is noisy: only two failures in a row are a limit.
 """
@@ -8,17 +8,17 @@ from typing import Any
 
 GROWTH = 1.15
 LIMIT_MS = 100.0
-"""A delivery rate counts while 99 % of the deliveries arrive within this."""
+"""Latency in ms within which 99 % of the deliveries must arrive for a rate to count."""
 
 
 def keeps_up(figures: dict[str, Any]) -> bool:
-    """Everything arrived, and in time."""
+    """Returns whether everything arrived, and in time."""
     p99 = figures["delay_ms"]["p99"]
     return not figures["missing"] and not figures["publish_errors"] and p99 is not None and p99 < LIMIT_MS
 
 
 def highest(step: Callable[[float], bool], start: float, *, within: float, steps: int) -> float:
-    """The highest rate for which `step` is True, with a failure at most `within` times higher; 0 when none passes.
+    """Returns the highest rate for which `step` is True, with a failure at most `within` times higher; 0 if none.
 
     Goes up from `start` until it fails (down until it passes), then halves the distance. At most `steps` rates.
     """

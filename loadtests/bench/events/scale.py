@@ -1,4 +1,4 @@
-"""Many idle streams for minutes: memory, CPU with pings, whether pings come in time, and whether anything creeps.
+"""Many idle streams are watched for minutes: memory, CPU with pings, lateness of pings, and whether anything creeps.
 
     python -m loadtests.bench scale [--quick] [--cases 18000x1,50000x3]
 
@@ -34,14 +34,14 @@ MOST_PROCESSES = 10
 
 @dataclass(frozen=True)
 class ScalePlan:
-    """How long the streams are watched."""
+    """Says how long the streams are watched."""
 
     seconds: float = 300
 
 
 @dataclass
 class ScaleRig:
-    """Where the processes run; what they did that they must not."""
+    """Says where the processes run, and what they did that they must not."""
 
     port: int
     folder: Path
@@ -65,11 +65,11 @@ class Layout:
 
     @property
     def each(self) -> int:
-        """Rounded up: never fewer in all than asked for."""
+        """Returns the streams of each process, rounded up: never fewer in all than asked for."""
         return -(-self.streams // self.processes)
 
     def measure(self, rig: ScaleRig) -> dict[str, Any]:
-        """From its first stream to its last event. Raises NotStarted, ClientFailed."""
+        """Measures from the first stream to the last event. Raises NotStarted, ClientFailed."""
         files = machine.allow_descriptors()
         if files < self.each + SPARE_FILES:
             raise NotStarted(f"{self.each:,} streams in a process need more than the {files:,} open files: ulimit -Hn")
@@ -87,7 +87,7 @@ class Layout:
 
 @contextlib.contextmanager
 def _process(rig: ScaleRig, number: int) -> Generator[Fan]:
-    """One server and its client."""
+    """Runs one server and its client."""
     settings = {"TRILANE_MAX_AGE_S": "86400", **rig.settings}
     target, port = TARGETS["trilane"], rig.port + number
     with server(target, port, rig.folder, settings) as pids:
@@ -97,7 +97,7 @@ def _process(rig: ScaleRig, number: int) -> Generator[Fan]:
 
 
 class Watch:
-    """The streams of one layout."""
+    """Watches the streams of one layout."""
 
     def __init__(self, clients: list[Fan]) -> None:
         self.clients = clients
@@ -105,7 +105,7 @@ class Watch:
         self.base_kib = 0.0
 
     def open(self, each: int) -> dict[str, Any]:
-        """A few to warm up, then all of them, in all processes at once."""
+        """Opens a few streams to warm up, then all of them, in all processes at once."""
         self._all("open", WARM_UP)
         time.sleep(1)
         self.base_kib = machine.pss_kib(self.pids)
@@ -116,7 +116,7 @@ class Watch:
         return {"base_mib": self.base_kib / 1024, "open_s": open_s}
 
     def hold(self, seconds: float) -> list[dict[str, float]]:
-        """Looks every 15 s, and says what it saw."""
+        """Looks every 15 s, and prints what it saw."""
         start = time.monotonic()
         rows: list[dict[str, float]] = []
         while (began := time.monotonic()) < start + seconds:
@@ -128,14 +128,14 @@ class Watch:
         return rows
 
     def publish(self) -> int:
-        """One event on the first process; how many streams it reaches."""
+        """Publishes one event on the first process; returns how many streams it reaches."""
         event_count = self.clients[0].ask("publish", 1, 1, 1)["events"]
         for _ in range(ARRIVAL_S if len(self.clients) > 1 else 0):
             event_count += sum(answer["events"] for answer in self._all("wait", 1))
         return event_count
 
     def _look(self) -> dict[str, float]:
-        """The streams now, and their pings since the last look."""
+        """Returns the streams now, and their pings since the last look."""
         answers = self._all("wait", 0)
         live = sum(answer["live"] for answer in answers)
         pings = [answer["ping_after_ms"] for answer in answers if answer["pings"]]
@@ -149,14 +149,14 @@ class Watch:
         }
 
     def _all(self, *words: object) -> list[FanAnswer]:
-        """The same of every client, at the same time."""
+        """Asks every client the same, at the same time."""
         for client in self.clients:
             client.send(*words)
         return [client.answer() for client in self.clients]
 
 
 def named(name: str) -> Layout | None:
-    """The layout that `18000x1` is."""
+    """Returns the layout that `18000x1` names."""
     streams, _, processes = name.partition("x")
     if not (streams.isdigit() and processes.isdigit()) or not 1 <= int(processes) <= MOST_PROCESSES:
         return None
@@ -165,7 +165,7 @@ def named(name: str) -> Layout | None:
 
 @contextlib.contextmanager
 def session(run: Run) -> Generator[Callable[[Job], ScaleRig]]:
-    """Nothing lives longer than a layout."""
+    """Opens nothing that lives longer than a layout."""
     yield lambda job: ScaleRig(run.port, job.folder, run.settings, run.plan)
 
 
@@ -190,5 +190,5 @@ PART = Part(
 
 
 def main(argv: list[str]) -> int:
-    """Measure the layouts."""
+    """Measures the layouts."""
     return rounds.main([PART], argv)

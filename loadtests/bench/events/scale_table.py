@@ -1,4 +1,4 @@
-"""What many idle streams looked like over minutes: one column per layout, and all that was not as it must be."""
+"""The table shows many idle streams over minutes: one column per layout, and all that was not as it must be."""
 
 import statistics
 from typing import Any
@@ -8,16 +8,16 @@ from loadtests.bench.report.text import aligned
 
 PING_S = (13.5, 16.5)
 SLACK_S = 0.25
-"""What the time of arrival may differ from the time of sending: both processes have many others to look after."""
+"""Seconds by which arrival may differ from sending: both processes have many others to look after."""
 GOAL_KIB = 5.0
 CREEP = 1.02
-"""Memory of a stream at the end, of that after the first third: until then one-off work may come due."""
+"""Largest ratio of a stream's memory at the end to that after the first third, until when one-off work may come due."""
 NOISE_KIB = 1024
-"""What a process takes and gives back by itself is no creeping."""
+"""KiB that a process takes and gives back by itself without creeping."""
 
 
 def look_line(row: dict[str, float]) -> str:
-    """One line while a layout is watched."""
+    """Returns one line while a layout is watched."""
     pings = f"{row['pings']:,.0f} pings after {row['ping_min_s']:.2f} to {row['ping_max_s']:.2f} s of silence"
     return (
         f"  {row['after_s']:4.0f} s | {row['streams']:,.0f} streams | {row['kib']:.2f} KiB each"
@@ -26,13 +26,13 @@ def look_line(row: dict[str, float]) -> str:
 
 
 def progress(record: Record) -> str:
-    """One line when a layout was measured."""
+    """Returns one line when a layout was measured."""
     outcome = record.get("error") or ", ".join(record["faults"]) or "everything as it must be"
     return f"{record['case']:14} {record['took_s']:5.0f} s | {outcome}"
 
 
 def render(records: list[Record], absent: dict[str, str]) -> str:
-    """The table; what is wrong was told while it ran, and is told again below."""
+    """Returns the table; what is wrong was printed while it ran, and is repeated below."""
     good = [record for record in records if "figures" in record]
     columns = [column(record) for record in good]
     lines = [["streams x processes", *(record["case"].removeprefix("scale-") for record in good)]]
@@ -43,7 +43,7 @@ def render(records: list[Record], absent: dict[str, str]) -> str:
 
 
 def wrongs(figures: dict[str, Any]) -> list[str]:
-    """Each thing that must not be, as a sentence."""
+    """Returns a sentence for each thing that must not be."""
     rows = figures["rows"]
     last, rows_with_pings = rows[-1], [row for row in rows if row["pings"]]
     wrong: list[str] = []
@@ -65,7 +65,7 @@ def wrongs(figures: dict[str, Any]) -> list[str]:
 
 
 def column(record: Record) -> dict[str, str]:
-    """What one layout looked like."""
+    """Returns the figures of one layout."""
     figures = record["figures"]
     rows = figures["rows"]
     third = max(1, len(rows) // 3)
@@ -87,5 +87,5 @@ def column(record: Record) -> dict[str, str]:
 
 
 def mean(rows: list[dict[str, float]], name: str) -> float:
-    """Of one figure over looks."""
+    """Returns the mean of one figure over all looks."""
     return statistics.fmean(row[name] for row in rows)

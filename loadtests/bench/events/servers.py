@@ -1,4 +1,4 @@
-"""What the events benchmark measures: Trilane's events unit, the same under plain uvicorn, and what others run.
+"""The events benchmark measures Trilane's events unit, the same under plain uvicorn, and what others run.
 
 Each runs alone on the server's core, with pings every 15 s (Litestar sends none). Ours keep events in SQLite, Nchan in
 its memory, the other peers nowhere: what they cannot do for that reason stands in `EventsTarget.cannot`.
@@ -49,7 +49,7 @@ http {
 
 @dataclass(frozen=True)
 class EventsTarget:
-    """Something to measure: its routes, `@TOPIC` in them."""
+    """A server to measure, with its routes, which contain `@TOPIC`."""
 
     name: str
     subscribe: str
@@ -63,7 +63,7 @@ class EventsTarget:
     """What it runs in, when that is not ours."""
 
     def options(self, port: int, topic: str) -> dict[str, object]:
-        """What the load client must know."""
+        """Returns what the load client must know."""
         paths = {"path": self.subscribe, "earliest": self.earliest, "publish-path": self.publish}
         own: dict[str, object] = {"topic": topic, "hello": True} if self.trilane else {}
         return {"port": port, **{name: path.replace("@TOPIC", topic) for name, path in paths.items()}, **own}
@@ -89,7 +89,7 @@ TARGETS = {target.name: target for target in _KNOWN}
 
 @contextlib.contextmanager
 def server(target: EventsTarget, port: int, folder: Path, settings: dict[str, str]) -> Generator[list[int]]:
-    """The server on its core, its data in `folder`; yields the pids of its processes. Raises NotStarted."""
+    """Runs the server on its core, its data in `folder`; yields the pids of its processes. Raises NotStarted."""
     command, env = _command(target, port, folder, settings)
     with process(on_core(SERVER_CORE, command), folder, env) as child:
         await_ready(child, port, "/readyz")
@@ -109,7 +109,7 @@ def missing(target: EventsTarget) -> str | None:
 def _command(
     target: EventsTarget, port: int, folder: Path, settings: dict[str, str]
 ) -> tuple[list[str], dict[str, str]]:
-    """What to run, with which environment variables. Raises NotStarted."""
+    """Returns the command to run, and its environment variables. Raises NotStarted."""
     here = {"PYTHONPATH": str(ROOT)}
     match target.name:
         case "nchan":
@@ -153,7 +153,7 @@ def _nchan(port: int, folder: Path) -> tuple[list[str], dict[str, str]]:
 
 
 def _nchan_module() -> Path | None:
-    """Nchan's module, where this machine's nginx looks for its modules."""
+    """Returns Nchan's module, where this machine's nginx looks for its modules."""
     program = shutil.which("nginx", path=search_path())
     if program is None:
         return None

@@ -1,4 +1,4 @@
-"""The figures of the events benchmark, and what they are held to.
+"""The table shows the figures of the events benchmark, and their goals.
 
 "Of Nchan" is the ratio to Nchan in the same round.
 """

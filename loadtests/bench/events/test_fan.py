@@ -82,7 +82,7 @@ async def _head(reader: asyncio.StreamReader) -> str:
 
 
 class Client:
-    """`fan` and its conversation."""
+    """Holds `fan` and its conversation."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process

@@ -1,4 +1,4 @@
-"""The table of the events benchmark: what is compared with what, what is judged, what is told below it."""
+"""The table of the events benchmark compares targets in the same round, judges goals, and adds remarks."""
 
 from typing import Any
 

@@ -68,7 +68,7 @@ def events(rig: LogRig, plan: GrowthPlan, count: int) -> GrowthFigures:
 
 
 def _in_its_process(count: int, folder: Path, seconds: float) -> GrowthFigures:
-    """Measure in a process of its own, whose messages go to the terminal. Raises Cannot, ClientFailed."""
+    """Measures in a process of its own, whose messages go to the terminal. Raises Cannot, ClientFailed."""
     words = ["-m", "loadtests.bench.growth.log", str(count), str(folder), f"{seconds:g}"]
     command = on_core(SERVER_CORE, [sys.executable, *words])
     try:
@@ -88,7 +88,7 @@ def _children_s() -> float:
 
 
 async def _measure(count: int, folder: Path, seconds: float) -> GrowthFigures:
-    """Fill a file, open it again, and measure. Raises TimeoutError when it is not filled in time."""
+    """Fills a file, opens it again, and measures. Raises TimeoutError when it is not filled in time."""
     began = time.perf_counter()
     async with event_log(folder / "log.db") as log, asyncio.timeout(FILL_S):
         await _fill(log, count)
@@ -118,7 +118,7 @@ def _size(folder: Path) -> int:
 
 
 async def _fill(log: EventLog, count: int) -> None:
-    """Write whole topics, each event a token, some of them at the same time."""
+    """Writes whole topics, each event a token, some of them at the same time."""
     topics = iter(range(-(-count // TOPIC_EVENTS)))
 
     async def write() -> None:
@@ -173,7 +173,7 @@ SERIES = (
 
 
 def main(count: int, folder: Path, seconds: float) -> int:
-    """Measure in this process, and print the figures. Says where it is when it gets stuck."""
+    """Measures in this process, and prints the figures. Says where it is when it gets stuck."""
     faulthandler.dump_traceback_later(TIMEOUT_S - 10)
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:

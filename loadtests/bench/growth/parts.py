@@ -28,7 +28,7 @@ PORT = 18500
 
 
 def main(argv: list[str]) -> int:
-    """Measure what is not known yet, then say what it means; 1 when something was not as it must be."""
+    """Measures what is not known yet, then says what it means; 1 when something was not as it must be."""
     own, rest = _own(argv)
     out = Path(own.out or (arguments.OUT if own.quick else POINTS.parent))
     words = ["--rounds", "1", *rest, "--out", str(out), *(["--quick"] if own.quick else [])]

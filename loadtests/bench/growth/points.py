@@ -70,7 +70,7 @@ class Points:
 
 
 def read(path: Path) -> Points:
-    """Read the points of a file, none when there is no file. Raises ValueError where a line is no record."""
+    """Reads the points of a file, none when there is no file. Raises ValueError where a line is no record."""
     return Points(records.read(path) if path.exists() else [])
 
 

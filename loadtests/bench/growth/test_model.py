@@ -56,7 +56,7 @@ LOG = LogModel(event_bytes=70, append_per_s=50_000, append_us=45, tail_us=45, re
         (commits(500), 250),
     ],
 )
-def test_laws(predicted: float, expected: float) -> None:
+def test_each_law_predicts_its_figure(predicted: float, expected: float) -> None:
     assert predicted == pytest.approx(expected)
 
 

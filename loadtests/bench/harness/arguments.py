@@ -10,7 +10,7 @@ OUT = Path("build") / "bench"
 
 
 def parse(parts: Sequence[Part], argv: list[str]) -> argparse.Namespace:
-    """Parse the arguments of these parts; ends the process where they make no sense."""
+    """Parses the arguments of these parts; ends the process where they make no sense."""
     parser = _parser(parts)
     args = parser.parse_args(argv)
     args.targets = [name for name in args.targets.split(",") if name]

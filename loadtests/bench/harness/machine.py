@@ -48,7 +48,7 @@ def pss_kib(pids: list[int]) -> float:
 
 
 def allow_descriptors() -> int:
-    """Lift the limit of open files, for this process and its children, as far as it goes; returns how far."""
+    """Lifts the limit of open files, for this process and its children, as far as it goes; returns how far."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
@@ -61,7 +61,7 @@ def busy_s() -> float:
 
 
 def await_quiet(timeout_s: float, cores: float = 0.1) -> None:
-    """Wait until everything together uses less than `cores` for a second, but no longer than the timeout."""
+    """Waits until everything together uses less than `cores` for a second, but no longer than the timeout."""
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
         before = busy_s()

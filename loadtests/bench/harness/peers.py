@@ -56,7 +56,7 @@ class Environment(abc.ABC):
         """The commands that fill its folder."""
 
     def make(self, cache: Path = CACHE) -> Path:
-        """Make its folder, with everything in place, and return it. Raises NotStarted, which says what to do."""
+        """Makes its folder, with everything in place, and returns it. Raises NotStarted, which says what to do."""
         folder = cache / self.name
         stamp, lock = folder / "made", self.lock.read_text()
         if stamp.exists() and stamp.read_text() == lock:
@@ -123,7 +123,7 @@ ENVIRONMENTS = (FASTAPI, LITELLM, AI_SDK, WHISPER_LIVE)
 
 
 def missing(environment: Environment | None) -> str | None:
-    """Make a target's environment when it has one; returns why that was not possible, and what to do."""
+    """Makes a target's environment when it has one; returns why that was not possible, and what to do."""
     try:
         if environment:
             environment.make()
@@ -169,7 +169,7 @@ def _python(folder: Path) -> str:
 
 
 def _run(command: list[str], folder: Path, until: float) -> None:
-    """Run one step of an installation. Raises NotStarted."""
+    """Runs one step of an installation. Raises NotStarted."""
     env = {**os.environ, "PATH": os.pathsep.join([str(Path(command[0]).parent), search_path()])}
     left_s = max(1.0, until - time.monotonic())
     quiet = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
@@ -195,7 +195,7 @@ def _short(path: Path) -> str:
 
 
 def main(names: list[str]) -> int:
-    """Make the environments of these names (all when none is given); returns 1 when one could not be made."""
+    """Makes the environments of these names (all when none is given); returns 1 when one could not be made."""
     environments = {environment.name: environment for environment in ENVIRONMENTS}
     if strangers := [name for name in names if name not in environments]:
         raise SystemExit(f"unknown environment {strangers[0]!r}; there are {', '.join(environments)}")

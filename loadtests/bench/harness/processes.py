@@ -66,7 +66,7 @@ def process(command: list[str], folder: Path, env: dict[str, str]) -> Generator[
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask once, then end it and what it started: runs left over by a measurement need no graceful drain."""
+    """Asks once, then ends it and what it started: runs left over by a measurement need no graceful drain."""
     pids = machine.tree(process.pid)
     process.send_signal(signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -79,7 +79,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def await_ready(process: subprocess.Popen[bytes], port: int, path: str, timeout_s: float = 30) -> None:
-    """Wait until it answers on its port; raises NotStarted when it ends, or another process answers there."""
+    """Waits until it answers on its port; raises NotStarted when it ends, or another process answers there."""
     end = time.monotonic() + timeout_s
     while not _answers(port, path):
         if process.poll() is not None:

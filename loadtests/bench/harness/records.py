@@ -18,7 +18,7 @@ RESULTS = Path(__file__).resolve().parents[2] / "results"
 
 
 def read(path: Path) -> list[Record]:
-    """Read all records of a file, oldest first. Raises ValueError where a line is none."""
+    """Reads all records of a file, oldest first. Raises ValueError where a line is none."""
     records: list[Record] = []
     for number, text in enumerate(path.read_text().splitlines(), 1):
         try:

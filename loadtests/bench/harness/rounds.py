@@ -47,7 +47,7 @@ ATTEMPTS = 3
 
 
 def main(parts: Sequence[Part | LeftOut], argv: list[str]) -> int:
-    """Measure these parts one after the other and say what was left out; 1 when something was not as it must be."""
+    """Measures these parts one after the other and says what was left out; 1 when something was not as it must be."""
     there = [part for part in parts if isinstance(part, Part)]
     args = parse(there, argv)
     signal.signal(signal.SIGTERM, _stop)
@@ -68,7 +68,7 @@ def _stop(*_: object) -> None:
 
 
 def _measure_part(part: Part, args: argparse.Namespace, argv: list[str]) -> bool:
-    """Measure one part and print its table; returns whether all of ours was as it must be."""
+    """Measures one part and prints its table; returns whether all of ours was as it must be."""
     run = Run(args, part.plans.chosen(args), args.port or part.port)
     _refuse_taken_ports(part, run)
     names = targets_of(part, args)

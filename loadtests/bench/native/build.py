@@ -10,7 +10,7 @@ FLAGS = ["-O2", "-g", "-Wall", "-Wextra", "-std=gnu11", "-pthread"]
 
 
 def tool(name: str) -> Path:
-    """Build the program of `<name>.c`, and return its path; raises SystemExit where there is no C compiler."""
+    """Builds the program of `<name>.c`, and returns its path; raises SystemExit where there is no C compiler."""
     source, program = HERE / f"{name}.c", HERE / "bin" / name
     newest = max(path.stat().st_mtime for path in [source, *HERE.glob("*.h")])
     if program.exists() and program.stat().st_mtime >= newest:

@@ -60,7 +60,7 @@ GROUPS = (
 
 
 def main(argv: list[str]) -> int:
-    """Measure, compare, and say what became worse."""
+    """Measures, compares, and says what became worse."""
     args = _arguments(argv)
     signal.signal(signal.SIGTERM, _stop)
     for port in range(args.port, args.port + PORTS):

@@ -29,7 +29,7 @@ def filled(text: str, blocks: Mapping[str, str]) -> str:
 
 
 def write(expected: Mapping[Path, str]) -> None:
-    """Write the files that differ, and say which."""
+    """Writes the files that differ, and says which."""
     for path in differing(expected):
         path.write_text(expected[path])
         print(f"wrote {path.name}")

@@ -1,4 +1,4 @@
-"""Ogg, WebM and FLAC as streams, from libav's and libsndfile's encoders and from Chromium."""
+"""Streams of Ogg, WebM and FLAC are decoded, whether libav, libsndfile or Chromium encoded them."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from gateway.errors import BadRequest
 from tests.audio.feeding import cut, cuts, decode_all, decode_stream, encode_file, film, flac, mux, opus, tone, video
 
 CHROMIUM = Path(__file__).parents[1] / "data" / "chromium.webm"
-"""2.94 s of MediaRecorder in Chromium 156, told to give a piece every 100 ms: 400 Hz for 1.5 s, then 800 Hz."""
+"""2.94 s recorded by MediaRecorder in Chromium 156, in pieces of 100 ms: 400 Hz for 1.5 s, then 800 Hz."""
 CHROMIUM_PIECES = [352, 389, 420, 436, 272, 276, 296, 292, 276, *[272] * 15, 271]
 STREAMS: dict[Compressed, bytes] = {"ogg_opus": opus("ogg"), "webm_opus": opus("webm"), "flac": flac()}
 
@@ -34,7 +34,7 @@ def pitch(samples: Samples) -> float:
 
 
 @each_kind
-def test_a_stream_is_heard_as_it_was_and_as_long(kind: Compressed) -> None:
+def test_a_stream_keeps_its_sound_and_length(kind: Compressed) -> None:
     one = decoder(kind, 48_000, 1, first=9)
     samples = asyncio.run(decode_stream(one, slices(STREAMS[kind], 100)))
     assert len(samples) == SAMPLE_RATE
@@ -46,20 +46,20 @@ def test_a_stream_is_heard_as_it_was_and_as_long(kind: Compressed) -> None:
 
 @given(kinds, cuts)
 @settings(deadline=None, max_examples=40)
-def test_how_the_bytes_were_cut_changes_nothing(kind: Compressed, places: list[int]) -> None:
+def test_where_the_bytes_are_cut_changes_nothing(kind: Compressed, places: list[int]) -> None:
     stream = STREAMS[kind]
     np.testing.assert_array_equal(decode_all(kind, cut(stream, places)), decode_all(kind, [stream]))
 
 
 @each_kind
-def test_one_byte_at_a_time_is_as_good(kind: Compressed) -> None:
+def test_a_stream_may_come_one_byte_at_a_time(kind: Compressed) -> None:
     stream = STREAMS[kind][:2500]
     np.testing.assert_array_equal(decode_all(kind, slices(stream, 1)), decode_all(kind, [stream]))
 
 
 @given(kinds, st.floats(0, 1))
 @settings(deadline=None, max_examples=40)
-def test_of_a_stream_that_was_cut_all_that_was_whole_is_heard(kind: Compressed, share: float) -> None:
+def test_a_truncated_stream_is_decoded_up_to_its_cut(kind: Compressed, share: float) -> None:
     stream = STREAMS[kind]
     whole, samples = decode_all(kind, [stream]), decode_all(kind, [stream[: int(share * len(stream))]])
     assert len(samples) <= len(whole)
@@ -132,11 +132,11 @@ def test_a_frame_of_flac_is_heard_when_its_last_byte_is_there() -> None:
 
 
 def unknown_length(stream: bytes) -> bytes:
-    """FLAC as it is written to a pipe: the header names neither a length nor a sum."""
+    """Returns FLAC as it is written to a pipe: its header names neither a length nor a checksum."""
     return stream[:21] + bytes([stream[21] & 0xF0]) + bytes(20) + stream[42:]
 
 
-def test_live_flac_ends_where_it_ends() -> None:
+def test_flac_of_unknown_length_ends_with_its_stream() -> None:
     np.testing.assert_array_equal(decode_all("flac", [unknown_length(flac())]), decode_all("flac", [flac()]))
 
 
@@ -154,7 +154,7 @@ def test_opus_may_have_two_channels_long_pages_and_a_film_beside_it() -> None:
     assert len(decode_all("webm_opus", slices(film(), 500))) == SAMPLE_RATE
 
 
-def test_ten_minutes_of_silence_in_a_few_bytes_come_30_seconds_at_a_time() -> None:
+def test_ten_minutes_of_compressed_silence_come_30_seconds_at_a_time() -> None:
     stream = encode_file(np.zeros(600 * SAMPLE_RATE, np.float32), SAMPLE_RATE, "FLAC")
     assert len(stream) < 65_536
 
@@ -191,7 +191,7 @@ def test_ten_minutes_of_silence_in_a_few_bytes_come_30_seconds_at_a_time() -> No
         ("flac", lambda: b"fLaC" + bytes(4000), "cannot be read as FLAC"),
     ],
 )
-def test_what_is_not_taken_is_refused_in_a_sentence(kind: Compressed, make: Callable[[], bytes], says: str) -> None:
+def test_an_unsupported_stream_is_refused_in_a_sentence(kind: Compressed, make: Callable[[], bytes], says: str) -> None:
     with pytest.raises(BadRequest, match=says) as error:
         decode_all(kind, slices(make(), 4000))
     assert error.value.code == "bad_audio"

@@ -1,4 +1,4 @@
-"""Files of every kind become samples, whatever they are; what is no audio is refused with what was seen."""
+"""Files of every kind become samples; a file without audio is refused with a description of what it holds."""
 
 import io
 import os
@@ -60,14 +60,14 @@ def refusal(data: bytes, name: str = "a.bin") -> str:
 
 
 def pitch(samples: Samples) -> float:
-    """The strongest frequency in the middle of it."""
+    """Returns the strongest frequency in the middle of the samples."""
     middle = samples[len(samples) // 4 : -len(samples) // 4]
     spectrum = np.abs(np.fft.rfft(middle * np.hanning(len(middle))))
     return float(np.argmax(spectrum)) * SAMPLE_RATE / len(middle)
 
 
 def mux_frames(container: str, codec: str, rate: int, layout: str = "stereo") -> bytes:
-    """As `muxed`, for codecs that take frames of their own size and form."""
+    """Encodes a tone like `mux`, for codecs that take frames of their own size and form."""
     file = io.BytesIO()
     with av.open(file, "w", container) as out:
         sound = out.add_stream(codec, rate=rate, layout=layout)
@@ -102,7 +102,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_file_of_this_kind_is_heard_as_long_and_as_high_as_it_is(kind: str) -> None:
+def test_a_file_of_each_kind_keeps_its_length_and_pitch(kind: str) -> None:
     samples = samples_of(KINDS[kind]())
     assert len(samples) / SAMPLE_RATE == pytest.approx(2.0, abs=0.06)
     assert pitch(samples) == pytest.approx(440, abs=3)
@@ -115,17 +115,17 @@ def test_a_long_file_comes_in_blocks_and_says_how_long_it_is() -> None:
         assert [len(block) for block in iter_blocks(sound)] == [BLOCK, BLOCK, BLOCK // 2]
 
 
-def test_channels_are_put_together() -> None:
+def test_channels_are_mixed_to_their_mean() -> None:
     sides = np.stack([tone(1.0, 16_000), np.zeros(16_000, np.float32)], axis=1)
     assert np.abs(samples_of(encode_file(sides, 16_000, "WAV", "FLOAT"))).max() == pytest.approx(0.25, abs=0.01)
 
 
-def test_samples_that_are_no_numbers_are_silence() -> None:
+def test_samples_that_are_not_numbers_become_silence() -> None:
     wild = np.array([np.nan, np.inf, -np.inf, 5.0, -5.0, 0.5], np.float32)
     assert samples_of(encode_file(wild, 16_000, "WAV", "FLOAT")).tolist() == [0, 0, 0, 1, -1, 0.5]
 
 
-def test_two_files_of_different_rates_joined_are_both_heard_at_their_own() -> None:
+def test_two_joined_files_are_each_decoded_at_their_own_rate() -> None:
     pieces = [files.FilePiece(tone(1.0, 8000), 8000), files.FilePiece(tone(1.0, 48_000), 48_000)]
     whole = np.concatenate(list(blocks(iter(pieces))))
     assert len(whole) == 2 * SAMPLE_RATE
@@ -146,13 +146,13 @@ def test_samples_of_every_form_of_libav_are_the_same(form: str) -> None:
 # What is broken
 
 
-def test_of_a_file_that_was_cut_what_is_whole_is_heard() -> None:
+def test_a_truncated_file_is_decoded_up_to_its_cut() -> None:
     whole, beginning = SPEECH.read_bytes(), SPEECH.read_bytes()[:100_000]
     assert 5 < len(samples_of(beginning)) / SAMPLE_RATE < 6
     assert np.array_equal(samples_of(beginning), samples_of(whole)[: len(samples_of(beginning))])
 
 
-def test_behind_a_broken_frame_the_rest_is_heard() -> None:
+def test_the_rest_after_a_broken_frame_is_decoded() -> None:
     data = bytearray(SPEECH.read_bytes())
     data[80_000:80_400] = bytes(400)
     assert len(samples_of(bytes(data))) / SAMPLE_RATE > 10.5
@@ -171,7 +171,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_is_no_audio_is_refused_with_what_was_seen(what: str) -> None:
+def test_a_file_without_audio_is_refused_with_what_it_holds(what: str) -> None:
     data, reason = REFUSED[what]
     detail = refusal(data, "talk.wav")
     assert reason in detail
@@ -198,7 +198,7 @@ def test_a_file_that_lasts_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) 
         sound.read()
 
 
-def test_rates_and_channels_that_are_none_are_refused() -> None:
+def test_impossible_rates_and_channel_counts_are_refused() -> None:
     assert "1 channels of 3000" in refusal(encode_file(tone(1.0, 3000), 3000, "WAV"))
     assert "65 channels" in refusal(encode_file(np.zeros((100, 65), np.float32), 8000, "WAV"))
 
@@ -206,7 +206,7 @@ def test_rates_and_channels_that_are_none_are_refused() -> None:
 # What it holds
 
 
-def test_once_closed_it_reads_nothing_and_holds_nothing() -> None:
+def test_a_closed_sound_reads_nothing_and_holds_nothing() -> None:
     process = psutil.Process()
     with file_with(flac(25.0)) as file:
         before = process.num_fds()
@@ -233,7 +233,7 @@ def test_closing_waits_for_a_read_on_another_thread() -> None:
         assert sum(lengths) <= 30 * SAMPLE_RATE
 
 
-def test_closed_before_it_was_opened_it_is_nothing() -> None:
+def test_a_sound_may_be_closed_before_it_was_opened() -> None:
     with file_with(flac(1.0)) as file:
         sound = Sound(file)
         sound.close()
@@ -241,6 +241,6 @@ def test_closed_before_it_was_opened_it_is_nothing() -> None:
         assert len(sound.read()) == 0
 
 
-def test_the_speech_is_the_speech() -> None:
+def test_decoded_speech_equals_that_of_soundfile() -> None:
     expected, _ = soundfile.read(SPEECH, dtype="float32")
     assert np.array_equal(samples_of(SPEECH.read_bytes()), expected)

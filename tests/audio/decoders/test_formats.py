@@ -1,4 +1,4 @@
-"""Raw PCM to 16 kHz, and the resampler behind it."""
+"""Raw PCM is decoded to 16 kHz, and the resampler behind it keeps up."""
 
 import asyncio
 import subprocess
@@ -30,7 +30,7 @@ def test_every_encoding_of_the_protocol_has_a_decoder(encoding: Encoding) -> Non
     one.close()
 
 
-def test_bad_audio_is_told_as_such_and_is_not_to_be_sent_again() -> None:
+def test_bad_audio_is_reported_as_not_retryable() -> None:
     error = bad_audio("too loud")
     assert (error.code, error.detail, error.retryable) == ("bad_audio", "too loud", False)
 
@@ -40,14 +40,14 @@ def test_16_bits_are_exact() -> None:
     np.testing.assert_array_equal(decode_all("pcm_s16le", [values.tobytes()]), values / np.float32(2**15))
 
 
-def test_mu_law_is_what_libav_makes_of_it() -> None:
+def test_mu_law_is_decoded_as_libav_does() -> None:
     codec = av.CodecContext.create("pcm_mulaw", "r")
     codec.sample_rate, codec.layout = 8000, "mono"
     [frame] = codec.decode(av.Packet(bytes(range(256))))
     np.testing.assert_array_equal(MULAW * 2**15, frame.to_ndarray()[0])
 
 
-def test_what_is_no_number_is_silence_and_what_is_too_loud_is_as_loud_as_can_be() -> None:
+def test_non_numbers_become_silence_and_loud_samples_are_clipped() -> None:
     data = np.array([0.5, np.nan, np.inf, -np.inf, 1.5, -7e30, -1.0], "<f4").tobytes()
     np.testing.assert_array_equal(decode_all("pcm_f32le", [data]), np.array([0.5, 0, 0, 0, 1, -1, -1], np.float32))
 
@@ -67,7 +67,7 @@ def test_two_channels_are_heard_as_their_mean() -> None:
 
 @given(st.binary(min_size=1, max_size=6000), cuts, st.sampled_from(RAW), st.sampled_from(RATES), st.integers(1, 2))
 @settings(deadline=None, max_examples=120)
-def test_how_the_bytes_were_cut_changes_nothing(
+def test_where_the_bytes_are_cut_changes_nothing(
     data: bytes, places: list[int], encoding: Encoding, rate: int, channels: int
 ) -> None:
     whole = decoder(encoding, rate, channels)
@@ -122,11 +122,11 @@ def test_a_decoder_of_16_khz_pcm_costs_next_to_nothing_and_needs_no_library() ->
 @pytest.mark.parametrize(
     ("code", "sample"), [(0xD5, 8), (0x55, -8), (0xAA, 32_256), (0x2A, -32_256), (0xD4, 24), (0xC5, 264), (0xF5, 528)]
 )
-def test_a_law_is_that_of_g711(code: int, sample: int) -> None:
+def test_a_law_is_decoded_as_g711_says(code: int, sample: int) -> None:
     assert round(float(ALAW[code]) * 2**15) == sample
 
 
-def test_a_law_is_as_long_as_its_bytes() -> None:
+def test_a_law_has_one_sample_per_byte() -> None:
     samples = asyncio.run(decode_stream(decoder("alaw", 8000, 1), [bytes([0xD5] * 800), bytes([0x55] * 800)]))
     assert len(samples) == 3200
     assert np.abs(samples).max() < 0.001

@@ -1,4 +1,4 @@
-"""What lies between a library that pulls and a client that pushes; the library is a script of one byte a step."""
+"""A Pump connects a library that pulls to a client that pushes; here the library is a script of one byte per step."""
 
 import asyncio
 import threading
@@ -17,7 +17,7 @@ MAGIC = b"----"
 
 
 def each_byte(read: Read) -> Iterator[PumpedPiece]:
-    """A byte is so many samples, but for those that stand for something else."""
+    """Yields as many samples as each byte says; some bytes stand for pauses, failures or the end."""
     while step := read(1):
         match step:
             case b"-":
@@ -67,7 +67,7 @@ def test_samples_are_counted_from_the_first_at_the_rate_named() -> None:
     assert one.samples == 130
 
 
-def test_more_than_30_seconds_wait_and_none_is_lost() -> None:
+def test_more_than_30_seconds_may_wait_and_none_is_lost() -> None:
     async def run() -> list[int]:
         one = new_pump()
         try:
@@ -101,7 +101,7 @@ def test_bytes_without_a_sample_are_refused_wherever_they_come(monkeypatch: pyte
         asyncio.run(decode_stream(new_pump(), [MAGIC, b"\1", quiet, quiet]))
 
 
-def test_another_beginning_is_refused_before_there_is_a_thread() -> None:
+def test_a_foreign_beginning_is_refused_before_a_thread_starts() -> None:
     with pytest.raises(BadRequest, match=r"expected Bytes \(it begins with b'----'\), but .* b'--RI'") as error:
         asyncio.run(decode_stream(new_pump(), [b"--", b"R", b"I"]))
     assert error.value.code == "bad_audio"
@@ -111,7 +111,7 @@ def test_another_beginning_is_refused_before_there_is_a_thread() -> None:
     ("step", "says"),
     [(b"!", "cannot be read as Bytes: a bang"), (b"#", "not taken here"), (b"8", "changes from 16000 to 8000")],
 )
-def test_what_was_whole_comes_first_and_then_the_failure_every_time(step: bytes, says: str) -> None:
+def test_whole_samples_come_before_the_failure_each_time(step: bytes, says: str) -> None:
     async def run() -> None:
         one = new_pump()
         try:

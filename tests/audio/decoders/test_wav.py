@@ -1,4 +1,4 @@
-"""WAV as it comes: from files, and from recorders that did not know how long they would record."""
+"""WAV is decoded as it arrives, also from recorders that did not know how long they would record."""
 
 import asyncio
 import io
@@ -81,7 +81,7 @@ def test_a_stream_cut_anywhere_is_heard_as_far_as_it_goes() -> None:
         (riff(chunk(b"JUNK", bytes(300_000))), "262144 bytes of the WAV stream, and not one sample"),
     ],
 )
-def test_what_is_not_taken_is_refused_in_a_sentence(stream: bytes, says: str) -> None:
+def test_an_unsupported_wav_is_refused_in_a_sentence(stream: bytes, says: str) -> None:
     with pytest.raises(BadRequest, match=says) as error:
         decode_all("wav", [stream[at : at + 60_000] for at in range(0, len(stream), 60_000)])
     assert error.value.code == "bad_audio"

@@ -1,4 +1,4 @@
-"""How a conversation over a WebSocket travels and ends, with the lane's own dialect on top."""
+"""A conversation over a WebSocket is carried and ended correctly, with the lane's own dialect on top."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ SECOND = bytes(2 * 16_000)
 
 @asynccontextmanager
 async def conversation(at: Place, client: AsgiClient) -> AsyncIterator["asyncio.Task[None]"]:
-    """A connection that is open; it must be over in the end."""
+    """Opens a connection, and fails unless it is over at the end."""
     serving = asyncio.ensure_future(trilane.serve(at.lane, client.socket, ME, {}))
     client.send({"type": "start"})
     await asyncio.sleep(0.1)

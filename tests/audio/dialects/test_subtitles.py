@@ -1,4 +1,4 @@
-"""A transcript in OpenAI's formats."""
+"""A transcript is written in each of OpenAI's formats."""
 
 from itertools import pairwise
 from typing import Any
@@ -15,7 +15,7 @@ from audio.model.transcriber import Word
 
 
 def final(text: str, start: float = 0.0, word_s: float = 0.4, pauses: dict[str, float] | None = None) -> Final:
-    """Words of one length; a pause follows those that are named."""
+    """Returns a final whose words all have the same length; a pause follows the words that are named."""
     words: list[Word] = []
     at = start
     for word in text.split():
@@ -38,7 +38,7 @@ def texts(one: Final) -> list[str]:
 # Where a final is cut
 
 
-def test_it_is_cut_at_ends_of_sentences_and_never_longer_than_two_lines() -> None:
+def test_subtitles_end_with_sentences_and_have_two_lines_at_most() -> None:
     assert texts(final(TALK)) == [
         "It was late. Nobody in the house was awake,",
         "and the old clock on the wall had stopped at seven.",
@@ -46,7 +46,7 @@ def test_it_is_cut_at_ends_of_sentences_and_never_longer_than_two_lines() -> Non
     ]
 
 
-def test_what_is_cut_holds_every_word_once_and_in_order() -> None:
+def test_subtitles_hold_every_word_once_and_in_order() -> None:
     long = " ".join(f"word{n}{'.' if n % 17 == 0 else ',' * (n % 5 == 0)}" for n in range(300))
     one = final(long, 3.0, 0.3)
     spans = list(spans_of(one))
@@ -84,7 +84,7 @@ def test_a_final_that_says_nothing_has_no_subtitle() -> None:
 # How it is written
 
 
-def test_subrip() -> None:
+def test_a_transcript_is_written_as_subrip() -> None:
     assert srt(Subtitle(3661.5, 3663.0004, "Hello."), 12) == "12\n01:01:01,500 --> 01:01:03,000\nHello.\n\n"
 
 
@@ -131,7 +131,7 @@ def test_verbose_json_is_what_the_sdk_expects() -> None:
     assert transcription.usage.seconds == 32
 
 
-def test_what_was_not_asked_for_is_left_out() -> None:
+def test_fields_that_were_not_requested_are_left_out() -> None:
     assert "words" not in decode(verbose([final("a")], 1, "en", words=False, segments=True))
     assert "segments" not in decode(verbose([final("a")], 1, "en", words=True, segments=False))
 

@@ -1,4 +1,4 @@
-"""OpenAI's transcription API: what the fields of a request may be, and what a stream of the answer does."""
+"""OpenAI's transcription API accepts and refuses the fields of a request, and streams the answer."""
 
 import asyncio
 import json
@@ -90,7 +90,7 @@ def test_a_bad_value_is_refused_with_field_value_and_what_is_allowed(fields: Any
 
 
 class ScriptedTranscription(FileTranscription):
-    """Yields what a test puts in."""
+    """Yields the results that a test gave it."""
 
     def __init__(self, *results: Final | Progress | Exception, holds: bool = False) -> None:
         self.script = results
@@ -116,7 +116,7 @@ def final(text: str) -> Final:
 
 
 class Run:
-    """One source that is filled, and what was freed."""
+    """Holds one source that is being filled, and notes what was released."""
 
     def __init__(self, transcription: ScriptedTranscription) -> None:
         self.transcription = transcription

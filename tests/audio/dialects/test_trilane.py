@@ -1,4 +1,4 @@
-"""The lane's own dialect: what `start` may be, and what a client's messages do to its session."""
+"""The lane's own dialect checks `start`, and applies a client's messages to its session."""
 
 import asyncio
 from typing import Any
@@ -24,7 +24,7 @@ def pcm(samples: Samples) -> bytes:
 
 
 async def dial(at: Place, who: Principal = ME, query: dict[str, str] | None = None) -> AsgiClient:
-    """A connection that has not sent `start`."""
+    """Opens a connection that has not sent `start` yet."""
     client = AsgiClient()
     client.serving = asyncio.ensure_future(serve(at.lane, client.socket, who, query or {}))
     await asyncio.sleep(0.01)
@@ -71,13 +71,13 @@ def test_each_message_of_a_client_is_known() -> None:
         '{"type":"start","seq":7}',
     ],
 )
-def test_anything_else_is_refused_in_a_sentence(text: str) -> None:
+def test_a_message_outside_the_protocol_is_refused_in_a_sentence(text: str) -> None:
     with pytest.raises(BadRequest, match="not one of this protocol") as error:
         decode(text)
     assert error.value.code == "bad_message"
 
 
-def test_what_start_asks_for_is_asked_of_the_lane() -> None:
+def test_start_is_translated_into_a_request_to_the_lane() -> None:
     start = Start(session="s", cursor="c", language="en", topic="t", sample_rate=8000, words=True, endpointing_ms=900)
     request = request_of(start)
     assert (request.session, request.cursor, request.language, request.topic) == ("s", "c", "en", "t")

@@ -1,4 +1,4 @@
-"""Who is with the model next."""
+"""The desk decides whose task the model works on next."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ TASK = TranscriptionTask(audio=np.zeros(1600, np.float32))
 
 
 class ScriptedClient:
-    """A client with a list of tasks of one urgency each."""
+    """A ScriptedClient has a list of tasks, each with its urgency."""
 
     def __init__(self, name: str, urgencies: list[int], turns: list[str]) -> None:
         self.name = name
@@ -69,7 +69,7 @@ async def test_sessions_take_turns() -> None:
 
 
 @simulated
-async def test_asking_again_and_again_gives_one_place() -> None:
+async def test_repeated_requests_give_a_client_one_place() -> None:
     turns: list[str] = []
     model = FakeTranscriber(holds=True)
     desk = Desk(model)
@@ -83,7 +83,7 @@ async def test_asking_again_and_again_gives_one_place() -> None:
 
 
 @simulated
-async def test_what_became_stale_while_it_waited_is_never_begun() -> None:
+async def test_a_task_that_became_stale_is_never_begun() -> None:
     turns: list[str] = []
     model = FakeTranscriber(holds=True)
     desk = Desk(model)
@@ -134,7 +134,7 @@ async def test_a_batch_takes_what_is_alike_from_several_sessions() -> None:
 
 
 @simulated
-async def test_one_who_left_is_not_served() -> None:
+async def test_a_client_that_left_is_not_served() -> None:
     turns: list[str] = []
     model = FakeTranscriber(holds=True)
     desk = Desk(model)
@@ -147,7 +147,7 @@ async def test_one_who_left_is_not_served() -> None:
 
 
 @simulated
-async def test_a_call_that_fails_is_told_to_its_clients_and_the_next_is_served() -> None:
+async def test_a_failed_call_is_reported_to_its_clients_and_the_next_is_served() -> None:
     turns: list[str] = []
     model = FakeTranscriber()
     model.failing = 1

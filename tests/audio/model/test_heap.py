@@ -1,4 +1,4 @@
-"""The C heap."""
+"""The audio unit tunes the C heap."""
 
 import ctypes
 import re

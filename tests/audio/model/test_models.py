@@ -1,4 +1,4 @@
-"""How many voices a machine is said to carry."""
+"""Models estimates how many voices a machine can carry."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ from audio.model.transcriber import Transcription, TranscriptionTask
 
 
 class Slow(FakeTranscriber):
-    """Needs CPU for each call."""
+    """Needs CPU time for each call."""
 
     def transcribe(self, tasks: Sequence[TranscriptionTask]) -> asyncio.Future[list[Transcription]]:
         end = time.process_time() + 0.3

@@ -1,4 +1,4 @@
-"""The real models: what they say of speech, and that they say nothing of anything else."""
+"""The real models transcribe speech, and return nothing for anything else."""
 
 import asyncio
 from collections.abc import Iterator
@@ -101,7 +101,7 @@ def test_noise_is_no_words_even_without_a_voice_detector(whisper: Whisper) -> No
 
 
 def sounds() -> dict[str, Samples]:
-    """A minute each of what is not speech."""
+    """Returns a minute of each of several sounds that are not speech."""
     rng = np.random.default_rng(7)
     at = np.arange(60 * SAMPLE_RATE) / SAMPLE_RATE
     clicks = np.zeros(len(at), np.float32)
@@ -131,7 +131,7 @@ def test_a_minute_of_anything_but_speech_is_no_words(whisper: Whisper, silero: S
     assert len([message for message in output if isinstance(message, SpeechStarted)]) <= 2
 
 
-def test_frames_one_by_one_are_as_the_whole_file(silero: Silero, speech: Samples) -> None:
+def test_single_frames_give_the_same_as_the_whole_file(silero: Silero, speech: Samples) -> None:
     whole, pieces = Ear(silero), Ear(silero)
     _, expected = whole.feed(speech)
     answer: list[float] = []
@@ -153,7 +153,7 @@ def guess(text: str, log_probability: float = -0.3, no_speech: float = 0.0) -> G
     return Guess(text, [], log_probability, no_speech)
 
 
-def test_what_is_believed() -> None:
+def test_only_plausible_guesses_are_believed() -> None:
     assert guess("ask what you can do").is_credible(2)
     assert not guess("").is_credible(2)
     assert not guess("ask", -1.2).is_credible(2)
@@ -164,14 +164,14 @@ def test_what_is_believed() -> None:
     assert not guess("no no no no").repeats
 
 
-def test_what_is_speech() -> None:
+def test_a_confident_guess_of_words_is_speech() -> None:
     assert guess("you").is_speech
     assert not guess("you", -1.1, 0.7).is_speech
     assert not guess("you", -0.1, 0.97).is_speech
     assert not guess("... - ...").is_speech
 
 
-def test_a_model_that_is_none_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_a_folder_without_a_model_is_refused_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"model\.bin"):
         whisper_model(str(tmp_path))
     (tmp_path / "model.bin").write_bytes(b"nonsense")

@@ -1,4 +1,4 @@
-"""OpenAI's JavaScript SDK, unmodified, over `/v1/realtime`: its client for Node, and the one for browsers."""
+"""OpenAI's JavaScript SDK works unmodified over `/v1/realtime`: its client for Node, and the one for browsers."""
 
 import subprocess
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ Outcome = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
-    """What each client of `js/realtime.mjs` was told."""
+    """Returns what each client of `js/realtime.mjs` received."""
     folder = tmp_path_factory.mktemp("realtime-js")
     pcm = folder / "speech.pcm"
     pcm.write_bytes(speech())

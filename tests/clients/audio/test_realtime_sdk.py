@@ -1,31 +1,27 @@
-"""OpenAI's Python SDK, unmodified, over `/v1/realtime`: turns that are found and committed, cut and brought back."""
+"""OpenAI's Python SDK works unmodified over `/v1/realtime`: turns are found and committed, cut and resumed."""
 
 import asyncio
 import base64
-import contextlib
 import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx2
 import openai
 import pytest
 import websockets
-from openai.resources.realtime.realtime import AsyncRealtimeConnection
 from openai.types.websocket_reconnection import ReconnectingEvent, ReconnectingOverrides
 
-from tests.clients.audio.voice import KEY, PACE, RATE, errors, speak, speech, transcribing_gateway
+from tests.clients.audio.sdk_session import COMPLETED, INTENT, Session, client, session
+from tests.clients.audio.voice import KEY, PACE, RATE, errors, speech, transcribing_gateway
 from tests.conftest import Gateway, eventually
 from tests.faults.cutting_proxy import Cut, CuttingProxy
 
-INTENT = {"intent": "transcription"}
 DELTA = "conversation.item.input_audio_transcription.delta"
-COMPLETED = "conversation.item.input_audio_transcription.completed"
 COMMITTED = ["input_audio_buffer.committed", "conversation.item.added", "conversation.item.done"]
 MAX_WRONG = 4
 """Of 22 words, by the small model, which hears each phrase by itself: a word that was lost shows as more."""
-WAIT_S = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -35,81 +31,6 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         yield gateway.start()
     finally:
         gateway.stop()
-
-
-class Session:
-    """One connection of the SDK, and what it was told until now."""
-
-    def __init__(self, connection: AsyncRealtimeConnection) -> None:
-        self.connection = connection
-        self.events: list[Any] = []
-        self._news = asyncio.Event()
-        self._reading = asyncio.ensure_future(self._read())
-
-    async def _read(self) -> None:
-        try:
-            async for event in self.connection:
-                self.events.append(event)
-                self._news.set()
-        finally:
-            self._news.set()
-
-    def of(self, kind: str) -> list[Any]:
-        return [event for event in self.events if event.type == kind]
-
-    async def until(self, kind: str, count: int = 1) -> Any:
-        """The newest event of a kind, when there are so many."""
-        async with asyncio.timeout(WAIT_S):
-            while len(self.of(kind)) < count:
-                assert not self._reading.done(), f"closed: {[event.type for event in self.events]}"
-                self._news.clear()
-                await self._news.wait()
-        return self.of(kind)[count - 1]
-
-    async def wait_settled(self) -> None:
-        """Until every item that was begun is completed: an error comes after all that was heard before it."""
-        await self.connection.response.create(event_id="end")
-        async with asyncio.timeout(WAIT_S):
-            while not any(event.error.event_id == "end" for event in self.of("error")):
-                self._news.clear()
-                await self._news.wait()
-            while {event.item_id for event in self.of("input_audio_buffer.speech_started")} - self.items.keys():
-                self._news.clear()
-                await self._news.wait()
-
-    async def speak(self, pcm: bytes) -> None:
-        await speak(self.connection.input_audio_buffer.append, pcm)
-
-    async def update(self, **settings: Any) -> None:
-        await self.connection.session.update(session={"type": "transcription", "audio": {"input": settings}})
-
-    @property
-    def items(self) -> dict[str, str]:
-        """What was completed, by its item: said again is said once."""
-        return {event.item_id: event.transcript for event in self.of(COMPLETED)}
-
-    @property
-    def text(self) -> str:
-        return " ".join(self.items.values())
-
-    async def close(self) -> None:
-        await self.connection.close()
-        with contextlib.suppress(websockets.ConnectionClosed):
-            await self._reading
-
-
-def client(url: str, key: str = KEY) -> openai.AsyncOpenAI:
-    return openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0)
-
-
-@asynccontextmanager
-async def session(url: str, **options: Any) -> AsyncIterator[Session]:
-    async with client(url) as sdk, sdk.realtime.connect(extra_query=INTENT, **options) as connection:
-        caller = Session(connection)
-        try:
-            yield caller
-        finally:
-            await caller.close()
 
 
 def test_turns_are_found_and_transcribed(gateway: Gateway) -> None:
@@ -131,7 +52,7 @@ def test_turns_are_found_and_transcribed(gateway: Gateway) -> None:
     asyncio.run(scene())
 
 
-def test_who_closes_leaves_nothing_open(gateway: Gateway) -> None:
+def test_a_client_that_closes_leaves_nothing_open(gateway: Gateway) -> None:
     async def scene() -> None:
         async with session(gateway.url) as caller:
             await caller.speak(speech()[:RATE])
@@ -159,7 +80,7 @@ def item_of(event: Any) -> str | None:
 
 
 def check_order(events: list[Any]) -> None:
-    """One utterance, as it is documented, deltas wherever they come."""
+    """Checks that one utterance has its documented order, wherever deltas come."""
     kinds = [event.type for event in events if event.type != DELTA]
     start, stop = "input_audio_buffer.speech_started", "input_audio_buffer.speech_stopped"
     assert kinds == [start, stop, *COMMITTED, COMPLETED]
@@ -258,7 +179,7 @@ def test_language_and_prompt_are_updated_and_what_is_in_effect_is_told(gateway: 
 
 
 def coming_back(sessions: list[Session], codes: list[int]) -> Any:
-    """What an application says to bring the session back."""
+    """Returns what an application answers to bring the session back."""
 
     def on_reconnecting(event: ReconnectingEvent) -> ReconnectingOverrides:
         codes.append(event.close_code)

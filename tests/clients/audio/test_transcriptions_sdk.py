@@ -37,14 +37,14 @@ def words(text: str) -> str:
     return " ".join(re.findall(r"[a-z']+", text.lower()))
 
 
-def test_plain(client: openai.OpenAI) -> None:
+def test_a_file_is_transcribed_as_json(client: openai.OpenAI) -> None:
     answer = client.audio.transcriptions.create(model=MODEL, file=SPEECH)
     assert words(answer.text) == SAID
     assert answer.usage is not None
     assert (answer.usage.type, answer.usage.seconds) == ("duration", 11)
 
 
-def test_verbose_with_words_and_segments(client: openai.OpenAI) -> None:
+def test_verbose_json_has_words_and_segments(client: openai.OpenAI) -> None:
     answer = client.audio.transcriptions.create(
         model=MODEL,
         file=SPEECH,
@@ -64,7 +64,7 @@ def test_verbose_with_words_and_segments(client: openai.OpenAI) -> None:
     assert all(segment.avg_logprob < 0 for segment in segments)
 
 
-def test_words_alone(client: openai.OpenAI) -> None:
+def test_words_may_be_requested_without_segments(client: openai.OpenAI) -> None:
     answer = client.audio.transcriptions.create(
         model=MODEL, file=SPEECH, response_format="verbose_json", timestamp_granularities=["word"]
     )
@@ -72,13 +72,13 @@ def test_words_alone(client: openai.OpenAI) -> None:
     assert answer.segments is None
 
 
-def test_text(client: openai.OpenAI) -> None:
+def test_a_file_is_transcribed_as_text(client: openai.OpenAI) -> None:
     answer = client.audio.transcriptions.create(model=MODEL, file=SPEECH, response_format="text")
     assert isinstance(answer, str)
     assert words(answer) == SAID
 
 
-def test_subrip(client: openai.OpenAI) -> None:
+def test_a_file_is_transcribed_as_subrip(client: openai.OpenAI) -> None:
     answer = client.audio.transcriptions.create(model=MODEL, file=SPEECH, response_format="srt")
     blocks = answer.strip().split("\n\n")
     assert [block.splitlines()[0] for block in blocks] == [str(1 + at) for at in range(len(blocks))]
@@ -86,14 +86,14 @@ def test_subrip(client: openai.OpenAI) -> None:
     assert words(" ".join(" ".join(block.splitlines()[2:]) for block in blocks)) == SAID
 
 
-def test_webvtt(client: openai.OpenAI) -> None:
+def test_a_file_is_transcribed_as_webvtt(client: openai.OpenAI) -> None:
     answer = client.audio.transcriptions.create(model=MODEL, file=SPEECH, response_format="vtt")
     head, *blocks = answer.strip().split("\n\n")
     assert head == "WEBVTT"
     assert words(" ".join(" ".join(block.splitlines()[1:]) for block in blocks)) == SAID
 
 
-def test_streamed(client: openai.OpenAI) -> None:
+def test_a_transcription_is_streamed(client: openai.OpenAI) -> None:
     samples, rate = soundfile.read(SPEECH, dtype="float32")
     file = io.BytesIO()
     soundfile.write(file, np.concatenate([samples, np.zeros(3 * rate, np.float32), samples]), rate, format="FLAC")

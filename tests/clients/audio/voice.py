@@ -1,4 +1,4 @@
-"""The gateway that hears, and the speech that its clients send: faster than real time, as the allowance has it."""
+"""The transcribing gateway and the speech that its clients send, faster than real time as far as the allowance goes."""
 
 import asyncio
 import base64
@@ -19,12 +19,12 @@ KEY = "an-api-key-of-alice-that-is-long-enough"
 RATE = 24_000
 CHUNK_S = 0.2
 PACE = 6.0
-"""Times real time. The tests wait for the model more than for the speech."""
+"""Times real time: the tests wait for the model more than for the speech."""
 
 
 @cache
 def speech() -> bytes:
-    """11 s of PCM at 24 kHz, and a second and a half of silence."""
+    """Returns 11 s of PCM at 24 kHz, and a second and a half of silence."""
     samples, rate = soundfile.read(JFK, dtype="float32")
     at_24_khz = soxr.resample(samples, rate, RATE)
     pcm = np.rint(np.clip(at_24_khz, -1, 1) * 32_767).astype("<i2").tobytes()
@@ -32,7 +32,7 @@ def speech() -> bytes:
 
 
 async def chunks(pcm: bytes) -> AsyncIterator[str]:
-    """At PACE, as base64."""
+    """Yields audio as base64, at PACE."""
     size = int(CHUNK_S * RATE) * 2
     for at in range(0, len(pcm), size):
         yield base64.b64encode(pcm[at : at + size]).decode()
@@ -45,11 +45,11 @@ async def speak(append: Callable[..., Awaitable[None]], pcm: bytes) -> None:
 
 
 def errors(text: str) -> int:
-    """Words that are wrong, missing or too many."""
+    """Counts the words that are wrong, missing or too many."""
     return edits(normalise(TEXT), normalise(text))
 
 
 def transcribing_gateway(folder: Path) -> Gateway:
-    """One that asks for a key; not started yet."""
+    """Returns a gateway that asks for a key; it is not started yet."""
     folder.mkdir(parents=True, exist_ok=True)
     return Gateway(folder, {"TRILANE_API_KEYS": f"alice:{KEY}"}, unit="audio")

@@ -1,4 +1,4 @@
-"""What one application saw through its client. Told by the client's own thread; owns no connection."""
+"""An Application holds what one application saw through its client, whose thread tells it; it owns no connection."""
 
 import threading
 import time
@@ -8,14 +8,14 @@ import msgspec
 
 OURS = ("hello", "gap", "drain", "busy", "auth", "bye")
 NAMES = ("message", *OURS, "order.paid", "chat:typing")
-"""What an application listens for; `EventSource` hands out no other events, the other clients any."""
+"""Names of events that an application listens for: `EventSource` delivers no others, the other clients any."""
 
 
 class Event(msgspec.Struct, frozen=True):
     name: str
     data: str
     id: str | None = None
-    """As the client tells it: some tell the last one that they saw, some only that of this event."""
+    """The id as the client reports it: some report the last one they saw, some only that of this event."""
 
     @property
     def body(self) -> Any:
@@ -23,7 +23,7 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class Application:
-    """Its own list of what came, in order. Whoever waits holds `told`."""
+    """Lists what came, in order. Whoever waits holds `news`."""
 
     def __init__(self, news: threading.Condition) -> None:
         self.events: list[Event] = []
@@ -60,7 +60,7 @@ class Application:
 
     @property
     def published(self) -> list[Event]:
-        """All but what the gateway says itself."""
+        """Returns all events but those that the gateway sends itself."""
         return [event for event in self.events if event.name not in OURS]
 
     @property

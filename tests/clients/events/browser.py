@@ -1,4 +1,4 @@
-"""Chromium's own `EventSource`, on a page of the gateway. Playwright runs in a thread of its own here.
+"""Chromium's own `EventSource` runs on a page of the gateway; Playwright has a thread of its own here.
 
 Its synchronous form would keep an event loop running in the main thread, where other tests run theirs.
 """
@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 
 
 class Chromium:
-    """One browser; each client is a tab of it."""
+    """Holds one browser; each client is a tab of it."""
 
     def __init__(self) -> None:
         self._playwright_api = pytest.importorskip("playwright.async_api", reason="no playwright")
@@ -59,7 +59,7 @@ class Chromium:
         return playwright, await playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
 
     async def _open(self, url: str, application: Application) -> Any:
-        """A tab that stands on a page of the same origin, and listens."""
+        """Opens a tab that stands on a page of the same origin, and listens."""
         page = await self._browser.new_page()
         await page.expose_function("tell", lambda event: application.tell(msgspec.convert(event, Event)))
         await page.expose_function("end", application.end)

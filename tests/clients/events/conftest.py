@@ -1,4 +1,4 @@
-"""Every client of the events lane, and what each of them saw of a scene that was played once before them all."""
+"""Every client of the events lane follows each scene, which is played once before them all."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +14,7 @@ def client(request: pytest.FixtureRequest) -> str:
 
 
 def _fixture_of(name: str) -> Any:
-    """A fixture, named as the scene, that is what this test's client saw of it."""
+    """Returns a fixture, named after the scene, with what this test's client saw of it."""
 
     @pytest.fixture(name=name)
     def seat(stage: Stage, client: str) -> Seat:

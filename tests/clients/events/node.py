@@ -1,4 +1,4 @@
-"""The clients from npm: all of them, in all scenes, in one Node process, which `js/event_driver.mjs` is.
+"""All clients from npm run in all scenes, in one Node process, which `js/event_driver.mjs` is.
 
 Owns the process and who is told what; the clients themselves are in `js/event_clients.mjs`.
 """
@@ -17,7 +17,7 @@ from tests.clients.node import install, tool
 
 
 class DriverReport(msgspec.Struct, frozen=True):
-    """One line from the driver: an event, or what failed, or why it is over."""
+    """One line from the driver: an event, a failure, or why a client gave up."""
 
     client: int
     event: Event | None = None

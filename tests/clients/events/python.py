@@ -1,4 +1,4 @@
-"""The clients from PyPI. Neither reconnects: the application's loop does, with the last id and the last `retry:`.
+"""The clients from PyPI do not reconnect: the application's loop does, with the last id and the last `retry:`.
 
 For httpx-sse that loop is the one in its README ("Handling reconnections"): it keeps the id that each event tells.
 Ours comes back after every `httpx.TransportError` and after a clean end; the README's only after a `ReadError`,
@@ -22,12 +22,12 @@ TIMEOUT = httpx.Timeout(10, read=30)
 class Delivery(NamedTuple):
     event: Event
     last_event_id: str
-    """What the next request is to say."""
+    """The last id that the next request is to send."""
     retry_ms: int | None
 
 
 class Over(Exception):
-    """The server wants this client back no more."""
+    """The server does not want this client back."""
 
 
 Connect = Callable[[str, str], Iterator[Delivery]]
@@ -61,7 +61,7 @@ CONNECT: dict[str, Connect] = {"httpx-sse": by_httpx_sse, "sseclient-py": by_sse
 
 
 class PythonClients:
-    """A thread for each client."""
+    """Runs a thread for each client."""
 
     def __init__(self) -> None:
         self._threads: list[threading.Thread] = []
@@ -74,7 +74,7 @@ class PythonClients:
         return stop.set
 
     def close(self) -> None:
-        """Once their servers are gone."""
+        """Ends the threads, once their servers are gone."""
         for thread in self._threads:
             thread.join(5)
 

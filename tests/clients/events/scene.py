@@ -1,4 +1,4 @@
-"""One gateway, and every client in front of it at once: what a scene is played on.
+"""A scene is played on one gateway, with every client in front of it at once.
 
 Owns the gateway's process and who follows it. Decides nothing: a step that not every client reaches in time is given
 up, and the tests say whose fault it is.
@@ -32,7 +32,7 @@ Follow = Callable[[str, str, Application], Callable[[], None]]
 
 
 class QuietlyStarted(Gateway):
-    """Several start at once here, and asking by HTTP whether one listens, every 10 ms, costs more than its start."""
+    """Waits for its start without asking by HTTP every 10 ms, which costs more than the start of several at once."""
 
     def _ready(self) -> bool:
         try:
@@ -59,7 +59,7 @@ class Scene:
         self._http = httpx2.Client(timeout=10)
 
     def open(self, *topics: str, with_wires: bool = False) -> None:
-        """Every client follows these topics, and has been greeted; `wired`: each through a proxy of its own."""
+        """Has every client follow these topics and be greeted; `with_wires`, each through a proxy of its own."""
         query = "&".join(f"topic={topic}" for topic in topics or (TOPIC,))
         for kind, follow in self._clients.items():
             if with_wires:
@@ -80,7 +80,7 @@ class Scene:
     # What happens
 
     def publish(self, *bodies: Any, topic: str = TOPIC, event: str = "message") -> None:
-        """Each in a request of its own."""
+        """Publishes each body in a request of its own."""
         for body in bodies:
             self.post(msgspec.json.encode({"topic": topic, "event": event, "data": body}))
 
@@ -93,7 +93,7 @@ class Scene:
         self.publish(*({"n": n} for n in range(first, last + 1)))
 
     def append(self, *bodies: Any, topic: str = TOPIC, close: bool = False) -> None:
-        """Written to the log by another process than the gateway, which need not be there."""
+        """Appends to the log from another process than the gateway, which need not run."""
         data = [msgspec.json.encode(body) for body in bodies]
         what = Append(topic=f"event/{topic}", data=data, name="message", close=close)
         asyncio.run(_append(self.gateway.folder / "trilane.db", what))
@@ -104,14 +104,14 @@ class Scene:
         self.exit_codes.append(self.gateway.wait())
 
     def start(self, **env: str) -> None:
-        """At first, and once more on the same port and log."""
+        """Starts the gateway, at first and again later on the same port and log."""
         self.gateway.env |= env
         self.gateway.start()
 
     # What is waited for
 
     def each(self, condition: Callable[[Application], object], within_s: float = WAIT_S) -> bool:
-        """Waits until every application has met it, or for so long; whether they have."""
+        """Waits until `condition` holds for every application, or for so long; returns whether it does."""
         return self.until(lambda: all(condition(application) for application in self.applications.values()), within_s)
 
     def until(self, condition: Callable[[], bool], within_s: float = WAIT_S) -> bool:

@@ -1,4 +1,4 @@
-"""The scenes: each is played once, in front of all clients, and every test looks at what one client saw of one scene.
+"""Each scene is played once, in front of all clients; every test looks at what one client saw of one scene.
 
 Several are played at the same time, since most of a scene is the wait of 1 to 15 s that `retry:` tells clients to keep;
 the longest comes first.
@@ -24,9 +24,9 @@ CUT_IN = 7
 MISSED = 40
 KEPT = 4
 ALONE = "fetch-event-source alone"
-"""Without the handlers that its README adds."""
+"""The client without the handlers that its README adds."""
 EAGER = "fetch-event-source eager"
-"""With those, and no more."""
+"""The client with those handlers, and no more."""
 
 
 class Plan(NamedTuple):
@@ -109,7 +109,7 @@ def old_connections(on: Scene) -> None:
 
 
 def restart(on: Scene, number: signal.Signals) -> None:
-    """The gateway leaves; something happens meanwhile; it comes back."""
+    """Ends the gateway; something happens meanwhile; it comes back."""
     on.open()
     on.number(1, 5)
     on.each(lambda application: application.numbers[-1:] == [5])

@@ -1,4 +1,4 @@
-"""The clients of the table, opened once for all scenes, and the scenes that are played in front of them."""
+"""The clients of the table are opened once for all scenes, and the scenes are played in front of them."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,7 @@ CLIENTS = ("chromium", "eventsource", "eventsource-client", "fetch-event-source"
 
 
 class Home(Protocol):
-    """What clients live in: a browser, a process, threads."""
+    """A home is where clients live: a browser, a process, threads."""
 
     def follow(self, kind: str, url: str, application: Application) -> Callable[[], None]: ...
     def close(self) -> None: ...
@@ -30,17 +30,17 @@ MAKERS: dict[Callable[[], Home], tuple[str, ...]] = {
     NodeClients: ("eventsource", "eventsource-client", "fetch-event-source", ALONE, EAGER, "undici"),
     PythonClients: ("httpx-sse", "sseclient-py"),
 }
-"""Where each client lives."""
+"""The home of each client."""
 AT_ONCE = 4
-"""Scenes: each begins with the start of a gateway, which takes a second of one core."""
+"""Scenes played at once: each begins with the start of a gateway, which takes a second of one core."""
 
 
 class Seat(NamedTuple):
-    """One client's, at one scene."""
+    """The seat of one client at one scene."""
 
     saw: Application
     wire: Wire | None
-    """None where the scene was played without."""
+    """The client's proxy; None where the scene was played without."""
     scene: Scene
 
 
@@ -60,7 +60,7 @@ class Stage:
             home.close()
 
     def seat(self, name: str, client: str) -> Seat:
-        """What one client saw of a scene, once it is over."""
+        """Returns what one client saw of a scene, once it is over."""
         if client in self.missing:
             pytest.skip(self.missing[client])
         if name not in self._scenes:

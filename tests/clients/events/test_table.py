@@ -1,4 +1,4 @@
-"""Seven real clients, unmodified, and what each of them makes of the events lane.
+"""Seven real clients, unmodified, use the events lane, each as far as it can.
 
                           chromium  eventsource  eventsource-client  undici  fetch-event-source  httpx-sse  sseclient-py
     any JSON, by name     x         x            x                   x       x                   x          x

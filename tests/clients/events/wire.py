@@ -1,4 +1,4 @@
-"""A TCP proxy in front of one client: it writes down what was asked and answered, and cuts where a scene says.
+"""A Wire is a TCP proxy in front of one client: it records requests and answers, and cuts where a scene says.
 
 Knows of HTTP only that a request without a body ends with a blank line, and how an answer begins.
 """
@@ -21,11 +21,11 @@ class StreamRequest(NamedTuple):
     """One request for an event stream."""
 
     last_event_id: str
-    """Empty: it had none."""
+    """The id that the request sent; empty when it had none."""
 
 
 class Wire:
-    """Forwards to `port` of this machine; `told` is notified of all that passes."""
+    """Forwards to `port` of this machine, and notifies `news` of all that passes."""
 
     def __init__(self, port: int, news: threading.Condition) -> None:
         self.requests: list[StreamRequest] = []
@@ -44,7 +44,7 @@ class Wire:
         self._threads[0].start()
 
     def refuse(self) -> None:
-        """Resets what is open, and what comes, as a phone's network does that is gone."""
+        """Resets open and new connections, as a phone does that has left its network."""
         self.refusing = True
         for one in list(self._open):
             _reset(one)
@@ -98,7 +98,7 @@ class Wire:
         _end(client, server)
 
     def _count_to_pass(self, before: bytes, data: bytes) -> int:
-        """How many of these bytes may pass."""
+        """Returns how many of these bytes may pass."""
         at = (before + data).find(self.cut_in) if self.cut_in else -1
         if at < 0:
             return len(data)

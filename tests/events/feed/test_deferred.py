@@ -1,4 +1,4 @@
-"""A stream whose log answers late: it begins without it, and is in all else as any other."""
+"""A stream begins before its slow log has answered, and is like any other after that."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ from tests.support.virtual_time import simulated
 
 
 async def open_held_lane() -> tuple[HeldLog, EventsLane]:
-    """A lane whose log answers when `free` is set."""
+    """Returns a log that answers once `free` is set, and a lane on it."""
     log = HeldLog()
     lane = await lane_on(log)
     await say(log, "a", 1)

@@ -1,4 +1,4 @@
-"""One feed by itself: its topics merged into one list of frames, who follows it, and the snapshots it waits for."""
+"""A feed merges its topics into one list of frames, and keeps track of its followers and snapshots."""
 
 import asyncio
 import json
@@ -24,13 +24,13 @@ async def test_topics_are_merged_in_the_order_in_which_they_are_heard_of() -> No
     assert stage.data() == ["b1", "a1", "a2", "b2"]
     ends = [event.id.split(".") for event in stage.events()]
     assert [(end[2], end[4]) for end in ends] == [("0", "1"), ("1", "1"), ("2", "1"), ("2", "2")]
-    assert stage.feed.cursor_at(stage.feed.head) == stage.feed.stand.encode() == ".".join(ends[-1])
+    assert stage.feed.cursor_at(stage.feed.head) == stage.feed.position.encode() == ".".join(ends[-1])
 
 
 @simulated
 async def test_the_cursor_of_an_index_is_that_of_the_frame_before_it() -> None:
     stage = FeedStage("a")
-    start = stage.feed.stand.encode()
+    start = stage.feed.position.encode()
     stage.say(0, 1, 2)
     assert [stage.feed.cursor_at(index) for index in range(3)] == [start, *(event.id for event in stage.events())]
 
@@ -63,19 +63,19 @@ async def test_an_event_that_nobody_needs_any_more_is_nothing() -> None:
 
 
 @simulated
-async def test_one_who_stands_where_the_feed_stands_can_follow() -> None:
+async def test_a_reader_at_the_position_of_the_feed_can_follow() -> None:
     stage = FeedStage("a", "b")
-    early = stage.feed.stand.copy()
+    early = stage.feed.position.copy()
     stage.say(0, 1)
-    late = stage.feed.stand.copy()
+    late = stage.feed.position.copy()
     assert (stage.feed.index_of(early), stage.feed.index_of(late)) == (None, 1)
 
 
 @simulated
-async def test_one_who_stands_within_the_frames_of_a_single_topic_can_follow_too() -> None:
+async def test_a_reader_within_the_frames_of_a_single_topic_can_follow_too() -> None:
     stage = FeedStage("a")
     stage.say(0, 1, 2, 3)
-    stand = stage.feed.stand.copy()
+    stand = stage.feed.position.copy()
     for offset, index in ((0, 0), (2, 2), (3, 3), (4, None)):
         stand.offsets[0] = offset
         assert stage.feed.index_of(stand) == index
@@ -87,9 +87,9 @@ async def test_one_who_stands_within_the_frames_of_a_single_topic_can_follow_too
 async def test_nobody_joins_before_a_gap_or_before_what_was_shed() -> None:
     stage = FeedStage("a")
     stage.say(0, 1, 2)
-    stand = stage.feed.stand.copy()
-    stage.feed.skip(stage.feed.strands[0], 3, 5, "evicted")
-    stage.feed.strands[0].head = 5
+    stand = stage.feed.position.copy()
+    stage.feed.skip(stage.feed.tails[0], 3, 5, "evicted")
+    stage.feed.tails[0].head = 5
     stage.say(0, 6, 7, 8)
     indexes = []
     for offset in (1, 2, 5, 6, 8):
@@ -105,7 +105,7 @@ async def test_nobody_joins_before_a_gap_or_before_what_was_shed() -> None:
 async def test_a_gap_is_told_with_the_cursor_behind_it() -> None:
     stage = FeedStage("a")
     stage.say(0, 1)
-    stage.feed.skip(stage.feed.strands[0], 2, 4, "evicted")
+    stage.feed.skip(stage.feed.tails[0], 2, 4, "evicted")
     gap = stage.events()[-1]
     assert json.loads(gap.data) == {"topic": "a", "from": 2, "to": 4, "reason": "evicted"}
     assert gap.id.endswith(f"{EPOCH}.4")
@@ -124,9 +124,9 @@ async def test_a_topic_that_was_made_anew_goes_on_in_its_new_epoch() -> None:
 
 
 @simulated
-async def test_who_still_needs_what_is_dropped_falls_to_its_own_cursor() -> None:
+async def test_a_follower_that_still_needs_dropped_frames_falls_to_its_own_cursor() -> None:
     stage = FeedStage("a")
-    start = stage.feed.stand.encode()
+    start = stage.feed.position.encode()
     stage.say(0, 1, 2, 3, 4)
     cursors = [start, *(event.id for event in stage.events())]
     listeners = [Listener(stage.feed, index) for index in range(5)]
@@ -177,7 +177,7 @@ async def test_a_follower_leaves_once() -> None:
     stage = FeedStage("a")
     listener, live = Listener(stage.feed), Listener(stage.feed)
     stage.feed.followers.discard(live)
-    stage.feed.live.add(live)
+    stage.feed.fanout.add(live)
     assert set(stage.feed.everyone) == {listener, live}
     for one in (listener, live):
         assert (stage.feed.leave(one), stage.feed.leave(one)) == (True, False)
@@ -188,7 +188,7 @@ async def test_a_follower_leaves_once() -> None:
 async def test_a_feed_is_closed_when_all_its_topics_are() -> None:
     stage = FeedStage("a", "b")
     listener = Listener(stage.feed)
-    for strand, is_closed in zip(stage.feed.strands, (False, True), strict=True):
+    for strand, is_closed in zip(stage.feed.tails, (False, True), strict=True):
         strand.closed = True
         assert stage.feed.closed is is_closed
     stage.feed.tell()
@@ -201,7 +201,7 @@ async def test_a_feed_is_not_closed_while_an_event_waits_for_a_snapshot() -> Non
     stage = FeedStage(*(f"t/{number:02}" for number in range(20)))
     stage.save_s = 1.0
     stage.say(0, 1)
-    for strand in stage.feed.strands:
+    for strand in stage.feed.tails:
         strand.closed = True
     assert not stage.feed.closed
     await asyncio.sleep(1.1)
@@ -229,13 +229,13 @@ async def test_a_topic_that_a_pattern_stands_for_is_followed_once_and_from_its_b
     stage = FeedStage("a", "x/*")
     for name in ("x/1", "x/2", "x/1", "a"):
         stage.feed.find(stored(name))
-    assert stage.feed.stand.names == ["a", "x/1", "x/2"]
-    assert [strand.head for strand in stage.feed.strands] == [0, 0, 0]
+    assert stage.feed.position.names == ["a", "x/1", "x/2"]
+    assert [strand.head for strand in stage.feed.tails] == [0, 0, 0]
 
 
 @simulated
 async def test_a_pattern_that_stands_for_too_much_ends_the_feed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed_module, "MAX_FOUND", 2)
+    monkeypatch.setattr(feed_module, "MAX_MATCHES", 2)
     stage = FeedStage("x/*")
     listener = Listener(stage.feed)
     for number in range(2):
@@ -297,6 +297,6 @@ async def test_the_cursor_of_a_feed_without_one_waits_for_a_snapshot() -> None:
     asking = [asyncio.ensure_future(stage.feed.cursor()) for _ in range(3)]
     await asyncio.sleep(0.9)
     assert not any(one.done() for one in asking)
-    assert {await one for one in asking} == {stage.feed.stand.encode()}
+    assert {await one for one in asking} == {stage.feed.position.encode()}
     assert len(stage.snapshots) == 1
     assert await FeedStage("a").feed.cursor() != ""

@@ -1,4 +1,4 @@
-"""Where a reader begins, what `hello` promises it, and that it gets all of that: in one process, on a log in memory."""
+"""A reader gets all that `hello` promises, wherever it begins: in one process, on a log in memory."""
 
 import asyncio
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from events.feed.bookmarks import KEPT
+from events.feed.bookmarks import SNAPSHOTS
 from events.feed.start import SubscribeRequest
 from events.log.memory import MemoryLog
 from events.log.port import Retention
@@ -31,7 +31,7 @@ def hello_of(follower: Follower) -> dict[str, Any]:
 
 
 def keeping(events: int) -> PeerLog:
-    """A log that keeps few events of each topic."""
+    """Returns a log that keeps few events of each topic."""
     return PeerLog(lambda topic: Retention(events=events if topic.startswith("event/") else None))
 
 
@@ -165,7 +165,7 @@ async def test_what_is_left_for_a_lost_cursor_is_within_the_replay_limit_too(cur
 
 @pytest.mark.parametrize("stays", [True, False], ids=["from the ring", "from the log"])
 @simulated
-async def test_an_event_that_is_over_is_not_shown_to_one_who_comes_back(stays: bool) -> None:
+async def test_an_expired_event_is_not_shown_to_a_reader_that_comes_back(stays: bool) -> None:
     clock = Clock()
     log = MemoryLog(clock=clock)
     lane = await lane_on(log)
@@ -185,7 +185,7 @@ async def test_an_event_that_is_over_is_not_shown_to_one_who_comes_back(stays: b
 @on_all_kinds
 @simulated
 async def test_a_reader_that_never_read_and_falls_off_the_ring_reads_the_log(topics: tuple[str, ...]) -> None:
-    """From its first frame on, also where its cursor needs a snapshot."""
+    """It reads from its first frame on, also where its cursor needs a snapshot."""
     log = MemoryLog()
     lane = await lane_on(log)
     for topic in MANY:
@@ -217,7 +217,7 @@ async def test_a_topic_made_anew_by_another_process_is_followed_at_once(topics: 
 @pytest.mark.parametrize("same", [True, False], ids=["with a feed", "with a new feed"])
 @on_all_kinds
 @simulated
-async def test_one_who_comes_back_after_a_topic_was_deleted_is_told(topics: tuple[str, ...], same: bool) -> None:
+async def test_a_reader_that_comes_back_after_a_topic_was_deleted_is_told(topics: tuple[str, ...], same: bool) -> None:
     log = MemoryLog()
     lane = await lane_on(log)
     await say(log, "t/00", 1)
@@ -233,7 +233,7 @@ async def test_one_who_comes_back_after_a_topic_was_deleted_is_told(topics: tupl
 
 @on_all_kinds
 @simulated
-async def test_one_who_stood_before_the_first_event_of_a_deleted_topic_is_told(topics: tuple[str, ...]) -> None:
+async def test_a_reader_that_stood_before_the_first_event_of_a_deleted_topic_is_told(topics: tuple[str, ...]) -> None:
     log = MemoryLog()
     lane = await lane_on(log)
     await say(log, "t/00", 1)
@@ -280,7 +280,7 @@ async def test_what_is_missed_counts_what_came_while_the_answer_was_made() -> No
 
 @simulated
 async def test_a_cursor_whose_snapshot_is_no_longer_kept_is_evicted() -> None:
-    log = MemoryLog(lambda topic: Retention(events=2 if topic.startswith(KEPT) else None))
+    log = MemoryLog(lambda topic: Retention(events=2 if topic.startswith(SNAPSHOTS) else None))
     lane = await lane_on(log)
     reader = await follow(lane, ("x/*",))
     start = reader.cursor

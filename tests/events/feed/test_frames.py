@@ -1,4 +1,4 @@
-"""An event as a frame: whatever was published, every reader of the standard gets it as it is, and nothing else."""
+"""Every reader of the standard gets each published event unchanged from its frame, and nothing else."""
 
 import base64
 import json
@@ -22,7 +22,7 @@ from tests.support.sse_decoder import Event, SseDecoder
 
 AROUND = ("e0123abcd.abcdefgh.", "")
 SEPARATORS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e\ufeff\x7f"
-"""What some readers take for the end of a line, or for nothing."""
+"""Characters that some readers take for a line end, or skip."""
 characters = st.characters(exclude_categories=["Cs"])
 texts = st.text(characters) | st.text(f'{SEPARATORS}\r\n\0:\\" dateievntyr0', max_size=20)
 values = st.recursive(
@@ -37,7 +37,7 @@ firsts = st.integers(1, 100) | st.integers(1, 36**MAX_OFFSET_DIGITS - 100)
 
 @st.composite
 def blocks(draw: st.DrawFn) -> tuple[Block, list[Any]]:
-    """A block as the publisher's requests make it, and what was in them."""
+    """Draws a block as the publisher's requests make it, and the bodies in it."""
     name = draw(names)
     bodies = draw(st.lists(values, min_size=1, max_size=4))
     is_ascii = draw(st.booleans())
@@ -59,7 +59,7 @@ def split(data: bytes, at: Sequence[int]) -> list[bytes]:
 
 
 def expected(block: Block, around: tuple[str, str], values: Sequence[Any]) -> list[tuple[str, str, str]]:
-    """(name, id, data) of each event; data as canonical JSON."""
+    """Returns (name, id, data) of each event, with the data as canonical JSON."""
     name = block.name.split(" ")[0]
     return [
         (name, f"{around[0]}{base36(block.first + at)}{around[1]}", canonical(value)) for at, value in enumerate(values)
@@ -118,7 +118,7 @@ FORGED = [
 
 
 @pytest.mark.parametrize("data", FORGED)
-def test_what_would_end_a_line_is_refused_or_goes_before_it_is_kept(data: bytes) -> None:
+def test_characters_that_would_end_a_line_are_refused_or_removed(data: bytes) -> None:
     try:
         stored_data = bytes(decode(b'{"topic":"a","data":%b}' % data, Publication).data)
     except BadRequest:
@@ -138,7 +138,7 @@ OVER = [("a", 10**15, False), ("a 1000", 999, False), ("a 1000", 1000, True), ("
 
 @pytest.mark.parametrize(("name", "now_ms", "over"), OVER)
 def test_an_event_is_over_from_its_time_on(name: str, now_ms: int, over: bool) -> None:
-    assert frames.is_over(block_named(name), now_ms) == over
+    assert frames.is_expired(block_named(name), now_ms) == over
     assert frames.name_of(block_named(name)) == "a"
 
 
@@ -146,10 +146,10 @@ def test_an_event_is_over_from_its_time_on(name: str, now_ms: int, over: bool) -
 def test_a_name_and_its_end_are_told_apart(name: str, ttl_s: float | None, now_ms: int) -> None:
     block = block_named(frames.stored_name(name, ttl_s, now_ms))
     assert frames.name_of(block) == name
-    assert not frames.is_over(block, now_ms)
+    assert not frames.is_expired(block, now_ms)
     if ttl_s is not None:
-        assert not frames.is_over(block, now_ms + int(ttl_s * 1000) - 1)
-        assert frames.is_over(block, now_ms + int(ttl_s * 1000))
+        assert not frames.is_expired(block, now_ms + int(ttl_s * 1000) - 1)
+        assert frames.is_expired(block, now_ms + int(ttl_s * 1000))
 
 
 def test_an_event_of_the_default_name_says_none() -> None:
@@ -165,7 +165,7 @@ def test_an_event_of_the_default_name_says_none() -> None:
 
 @given(st.sampled_from(sorted(RESERVED)), values, st.none() | st.integers(0, 15_000), st.sampled_from(["", "e0.a.1"]))
 def test_what_the_gateway_says_is_one_event(name: str, data: Any, retry_ms: int | None, cursor: str) -> None:
-    frame = frames.said(name, data, cursor=cursor, retry_ms=retry_ms)
+    frame = frames.control(name, data, cursor=cursor, retry_ms=retry_ms)
     decoder = SseDecoder("before")
     [event] = decoder.feed(frame)
     assert (event.event, event.id) == (name, cursor or "before")
@@ -183,7 +183,7 @@ SAID: dict[str, tuple[Callable[[], bytes], str, range | None]] = {
 
 
 @pytest.mark.parametrize(("make", "name", "retry_ms"), SAID.values(), ids=SAID)
-def test_who_is_sent_away_is_told_when_to_come_back(
+def test_a_client_that_is_sent_away_is_told_when_to_come_back(
     make: Callable[[], bytes], name: str, retry_ms: range | None
 ) -> None:
     delays: set[int | None] = set()
@@ -220,7 +220,7 @@ Parse = Callable[[list[bytes]], dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def parse() -> Iterator[Parse]:
-    """npm's `eventsource-parser`, on which the AI SDK and most clients in JavaScript stand."""
+    """Runs npm's `eventsource-parser`, which the AI SDK and most JavaScript clients build on."""
     command = [tool("node"), "--input-type=module", "-e", PARSER]
     with subprocess.Popen(command, cwd=install(), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
@@ -240,7 +240,7 @@ def parse() -> Iterator[Parse]:
 @settings(max_examples=300, deadline=None)
 @given(blocks(), arounds, splits)
 @example((Block(first=1, data=['"\u2028id: x"'.encode()], name="a", time_ms=0), ["\u2028id: x"]), AROUND, [19, 20, 21])
-def test_a_parser_of_others_reads_the_same(
+def test_a_parser_from_npm_reads_the_same(
     parse: Parse, publication: tuple[Block, list[Any]], around: Any, at: list[int]
 ) -> None:
     block, bodies = publication

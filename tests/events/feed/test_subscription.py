@@ -1,4 +1,4 @@
-"""One reader of the events lane by itself: hello, the log until it stands where its feed stands, then the feed."""
+"""A subscription sends hello, then reads the log up to its feed, then follows the feed."""
 
 import asyncio
 import json
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from events.feed.bookmarks import KEPT
+from events.feed.bookmarks import SNAPSHOTS
 from events.feed.feeds import Feeds
 from events.feed.start import SubscribeRequest
 from events.feed.subscription import Subscription
@@ -27,7 +27,7 @@ HELLO = b"event: hello\nid: start\ndata: {}\n\n"
 
 
 class Stage:
-    """The feeds of one process on a log in memory."""
+    """Holds the feeds of one process on a log in memory."""
 
     def __init__(self, log: MemoryLog | None = None) -> None:
         self.clock = Clock()
@@ -42,7 +42,7 @@ class Stage:
 
 
 class Client:
-    """What reads one subscription."""
+    """Reads one subscription."""
 
     def __init__(self, source: Subscription, stand: VectorPosition | None) -> None:
         self.source = source
@@ -56,13 +56,13 @@ class Client:
         return self
 
     def behind(self, offset: int) -> "Client":
-        """It stands at an offset of the first topic, and for the rest where its feed does."""
-        self.source.stand, self.source.index = self.source.feed.stand.copy(), -1
-        self.source.stand.offsets[0] = offset
+        """Puts the reader at an offset of the first topic, and elsewhere where its feed stands."""
+        self.source.position, self.source.index = self.source.feed.position.copy(), -1
+        self.source.position.offsets[0] = offset
         return self
 
     async def read(self) -> "Client":
-        """All that is due."""
+        """Reads all that is due."""
         for _ in range(10_000):
             data = self.source.poll()
             if data is None:
@@ -103,7 +103,7 @@ async def test_hello_is_said_first_and_then_what_is_new() -> None:
 
 
 @simulated
-async def test_one_with_a_cursor_reads_the_log_until_it_can_follow() -> None:
+async def test_a_reader_with_a_cursor_reads_the_log_until_it_can_follow() -> None:
     stage = Stage()
     first = (await stage.open("a", "b")).begin()
     await say(stage.log, "a", 1, 2)
@@ -114,7 +114,7 @@ async def test_one_with_a_cursor_reads_the_log_until_it_can_follow() -> None:
     assert client.source.poll() == HELLO
     assert client.source.poll() is None
     await client.read()
-    assert (client.data, client.source.stand) == ([2, 3], None)
+    assert (client.data, client.source.position) == ([2, 3], None)
     await say(stage.log, "b", 4)
     assert (await client.read()).data == [2, 3, 4]
 
@@ -137,7 +137,7 @@ async def test_a_replay_comes_in_slices_and_others_have_their_turn_between() -> 
 
 
 @simulated
-async def test_what_the_feed_has_not_heard_of_yet_is_not_replayed() -> None:
+async def test_events_that_the_feed_has_not_heard_of_are_not_replayed() -> None:
     stage = Stage()
     client = (await stage.open("a", "b")).begin()
     await say(stage.log, "a", 1)
@@ -151,13 +151,13 @@ async def test_what_the_feed_has_not_heard_of_yet_is_not_replayed() -> None:
 
 
 @simulated
-async def test_of_a_block_that_the_feed_has_half_of_that_half_is_replayed() -> None:
+async def test_only_the_half_of_a_block_that_the_feed_has_is_replayed() -> None:
     stage = Stage()
     client = (await stage.open("a", "b")).begin()
     await say(stage.log, "a", 1, 2, 3)
     await client.read()
     source = client.source
-    source.feed.stand.offsets[0] = 2
+    source.feed.position.offsets[0] = 2
     await client.behind(1).source.catch_up()
     assert [json.loads(event.data) for event in SseDecoder("").feed(source.poll() or b"")] == [2]
 
@@ -198,7 +198,7 @@ async def test_a_topic_that_was_deleted_and_made_anew_is_a_gap_and_goes_on() -> 
     first = (await stage.open("a", "b")).begin()
     await say(stage.log, "a", 1, 2)
     await first.read()
-    stand = first.source.feed.stand.copy()
+    stand = first.source.feed.position.copy()
     await stage.log.delete(stored("a"))
     await say(stage.log, "a", "new")
     await asyncio.sleep(1)
@@ -210,7 +210,7 @@ async def test_a_topic_that_was_deleted_and_made_anew_is_a_gap_and_goes_on() -> 
 
 
 @simulated
-async def test_one_that_falls_off_the_ring_reads_the_log_from_its_own_cursor() -> None:
+async def test_a_reader_that_falls_off_the_ring_reads_the_log_from_its_own_cursor() -> None:
     stage = Stage()
     client = (await stage.open("a")).begin()
     await say(stage.log, "a", 1)
@@ -222,8 +222,8 @@ async def test_one_that_falls_off_the_ring_reads_the_log_from_its_own_cursor() -
 
 
 @simulated
-async def test_one_whose_snapshot_is_gone_when_it_falls_is_gone() -> None:
-    stage = Stage(MemoryLog(lambda topic: Retention(events=1 if topic.startswith(KEPT) else None)))
+async def test_a_reader_whose_snapshot_is_gone_when_it_falls_is_gone_too() -> None:
+    stage = Stage(MemoryLog(lambda topic: Retention(events=1 if topic.startswith(SNAPSHOTS) else None)))
     client = (await stage.open("x/*")).begin()
     await client.read()
     for number in range(3):
@@ -238,7 +238,7 @@ async def test_one_whose_snapshot_is_gone_when_it_falls_is_gone() -> None:
 
 
 @simulated
-async def test_only_one_that_has_all_there_is_may_be_written_to() -> None:
+async def test_only_a_reader_that_has_all_there_is_may_be_written_to() -> None:
     stage = Stage()
     client = (await stage.open("a")).begin()
     feed, pipe = client.source.feed, Pipe()
@@ -248,23 +248,23 @@ async def test_only_one_that_has_all_there_is_may_be_written_to() -> None:
     assert (client.source.connection, client.source in feed.followers) == (None, True)
     await client.read()
     client.source.follow(pipe)  # type: ignore[arg-type]
-    assert (client.source in feed.followers, client.source in feed.live.readers) == (False, True)
+    assert (client.source in feed.followers, client.source in feed.fanout.readers) == (False, True)
     await asyncio.sleep(1)
     await say(stage.log, "a", 2)
     await settle()
     assert b"data: 2\n" in pipe.data
-    assert client.source.written_s == feed.live.written_s == 1.0
+    assert client.source.written_s == feed.fanout.written_s == 1.0
     client.source.follow(None)
-    assert (client.source in feed.followers, client.source in feed.live.readers) == (True, False)
+    assert (client.source in feed.followers, client.source in feed.fanout.readers) == (True, False)
     assert client.source.written_s == 0.0
 
 
 @simulated
-async def test_one_whose_feed_is_closed_is_not_written_to_but_told_goodbye() -> None:
+async def test_a_reader_of_a_closed_feed_is_told_goodbye_and_not_written_to() -> None:
     stage = Stage()
     client = (await stage.open("a")).begin()
     await client.read()
-    client.source.feed.strands[0].closed = True
+    client.source.feed.tails[0].closed = True
     client.source.follow(Pipe())  # type: ignore[arg-type]
     assert client.source.connection is None
     await client.read()
@@ -274,7 +274,7 @@ async def test_one_whose_feed_is_closed_is_not_written_to_but_told_goodbye() -> 
 
 
 @simulated
-async def test_one_that_falls_while_it_is_written_to_reads_at_its_own_pace() -> None:
+async def test_a_reader_that_falls_while_it_is_written_to_reads_at_its_own_pace() -> None:
     stage = Stage()
     client = (await stage.open("a")).begin()
     await client.read()
@@ -304,7 +304,7 @@ async def test_a_token_that_expires_is_told_of_once_and_then_ends_the_stream() -
 
 
 @simulated
-async def test_one_whose_feed_ended_is_cut_and_not_complete() -> None:
+async def test_a_reader_whose_feed_ended_is_cut_and_not_complete() -> None:
     client = (await Stage().open("a")).begin()
     client.source.feed.ended = True
     assert (client.source.ended, client.source.complete) == (True, False)
@@ -314,7 +314,7 @@ async def test_one_whose_feed_ended_is_cut_and_not_complete() -> None:
 
 
 @simulated
-async def test_its_cursor_is_where_its_client_stands() -> None:
+async def test_a_readers_cursor_is_where_its_client_stands() -> None:
     stage = Stage()
     client = (await stage.open("a")).begin()
     await say(stage.log, "a", 1, 2)
@@ -324,7 +324,7 @@ async def test_its_cursor_is_where_its_client_stands() -> None:
 
 
 @simulated
-async def test_its_cursor_is_not_known_while_what_was_read_is_not_written() -> None:
+async def test_a_readers_cursor_is_unknown_while_what_was_read_is_not_written() -> None:
     stage = Stage()
     first = (await stage.open("a", "b")).begin()
     await say(stage.log, "a", 1)
@@ -339,7 +339,7 @@ async def test_its_cursor_is_not_known_while_what_was_read_is_not_written() -> N
 
 
 @simulated
-async def test_one_that_leaves_while_it_reads_leaves_nothing_behind() -> None:
+async def test_a_reader_that_leaves_while_it_reads_leaves_nothing_behind() -> None:
     stage = Stage()
     client = (await stage.open("a")).begin()
     woken: list[int] = []

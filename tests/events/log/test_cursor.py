@@ -1,4 +1,4 @@
-"""Cursors: what we wrote comes back, and nothing else is taken for one."""
+"""A cursor that we wrote decodes to itself, and nothing else is taken for a cursor."""
 
 import pytest
 from hypothesis import example, given

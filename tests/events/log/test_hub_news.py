@@ -1,4 +1,4 @@
-"""How a hub hears of what is new: from other processes, for watches, and for many readers at once."""
+"""A hub hears of news from other processes, serves watches, and wakes many readers at once."""
 
 import asyncio
 from collections.abc import Callable
@@ -184,7 +184,7 @@ async def test_closing_the_hub_ends_its_reads() -> None:
 
 
 class Counter:
-    """A reader's wake-up that counts, and notes in which turn of the loop it came."""
+    """Counts wake-ups of a reader, and notes the turn of the loop in which each came."""
 
     def __init__(self, turn: Callable[[], int]) -> None:
         self._turn = turn
@@ -195,7 +195,7 @@ class Counter:
 
 
 async def wakes_of_one_append(readers: int) -> tuple[list[Counter], list[int]]:
-    """The wake-ups of so many readers, and how many came in each turn of the loop."""
+    """Returns the wake-ups of so many readers, and how many came in each turn of the loop."""
     log, hub = await open_hub()
     turn, running = 0, True
     loop = asyncio.get_running_loop()

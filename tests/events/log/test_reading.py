@@ -1,4 +1,4 @@
-"""Reading a topic to its head, on a log that is written to meanwhile."""
+"""A topic is read to its head while the log is being written to."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from tests.contract.engines import flat, put, scenario
 
 
 class SmallReads(MemoryLog):
-    """A log whose reads are short, and that calls `before` ahead of each."""
+    """Returns little with each read, and calls `before` ahead of it."""
 
     reads = 0
 
@@ -22,7 +22,7 @@ class SmallReads(MemoryLog):
         return await super().read(topic, after, max_events=3, max_bytes=max_bytes)
 
     async def before(self, number: int) -> None:
-        """Nothing happens meanwhile."""
+        """Does nothing; subclasses change the log here."""
 
 
 async def open_log(log: SmallReads | None = None, events: int = 0) -> SmallReads:

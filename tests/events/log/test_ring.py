@@ -1,4 +1,4 @@
-"""What one process remembers of a topic's newest events, by itself: no log, no loop."""
+"""A ring holds a topic's newest events, tested without a log or an event loop."""
 
 import pytest
 from hypothesis import given
@@ -27,7 +27,7 @@ def ring(epoch: str = "e", head: int = 0) -> Ring:
 
 
 def take_all(of: Ring, after: int, max_bytes: int = 65_536) -> bytes:
-    """Everything after a cursor, in as many pieces as it takes."""
+    """Returns everything after a cursor, in as many pieces as that takes."""
     pieces = b""
     while after < of.head:
         data, after = of.take(after, max_bytes)
@@ -53,7 +53,7 @@ def test_a_block_that_is_told_twice_is_taken_once() -> None:
     assert r.take(0, 65_536) == (b"<1><2><3>", 3)
 
 
-def test_of_a_block_that_overlaps_only_the_new_part_is_taken() -> None:
+def test_only_the_new_part_of_an_overlapping_block_is_taken() -> None:
     r = ring()
     r.feed("e", numbered(1, 3))
     r.feed("e", numbered(2, 5))

@@ -1,4 +1,4 @@
-"""Names of topics, patterns of them and names of events: what is taken, what is refused, and what stands for what."""
+"""Names of topics, patterns and events are accepted or refused, and patterns match what they stand for."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Where a reader stands in its topics, as the text that it sends back: any position survives, and no text does harm."""
+"""Every position of a reader in its topics survives as text, and no text that a client sends does harm."""
 
 import re
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from events.log.vector import (
 TAG = "0123abcd"
 ALLOWED = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 FAR = 36**MAX_OFFSET_DIGITS - 1
-"""The largest offset that a cursor can say: at a million events in a second, reached after 115 years."""
+"""Largest offset that a cursor can express: at a million events per second, reached after 115 years."""
 epochs = st.text("0123456789abcdefXYZ", min_size=8, max_size=8)
 offsets = st.integers(1, 100) | st.integers(1, FAR)
 positions = st.builds(Position, epochs, offsets) | st.just(NOWHERE) | st.builds(Position, epochs, st.just(0))

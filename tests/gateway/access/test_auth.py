@@ -1,4 +1,4 @@
-"""Who is asking: what signs someone in, and every way to try without."""
+"""Keys and tokens sign their user in, and every way to try without them fails."""
 
 import base64
 import hmac
@@ -24,7 +24,7 @@ def base64url(part: Any) -> str:
 
 
 def token(claims: Any, header: dict[str, Any] | None = None, secret: str = SECRET, digest: str = "sha256") -> str:
-    """A JWT signed by hand, so that it may be anything."""
+    """Returns a JWT that is signed by hand, so that it may be anything."""
     message = f"{base64url(header or {'alg': 'HS256', 'typ': 'JWT'})}.{base64url(claims)}"
     return f"{message}.{base64url(hmac.digest(secret.encode(), message.encode(), digest))}"
 
@@ -67,7 +67,7 @@ def test_a_token_that_does_not_allow_the_lane_is_forbidden() -> None:
         ask(token({"sub": "bob", "exp": LATER, "trilane": {"chat": False}})).require_chat()
 
 
-def test_what_we_mint_signs_in() -> None:
+def test_a_token_that_we_mint_signs_in() -> None:
     who = ask(mint(SECRET, "carol", LATER, {"publish": ["a"], "chat": False}))
     assert (who.sub, who.grants.publish, who.grants.chat, who.expires_at) == ("carol", ["a"], False, LATER)
 
@@ -151,12 +151,12 @@ def refusal(authorization: str | None) -> Unauthorized:
 
 
 def log_text(error: BaseException | None) -> str:
-    """Everything that a log would show of an error and of what led to it."""
+    """Returns everything that a log would show of an error and of its causes."""
     return f"{error} {getattr(error, 'detail', '')} {log_text(error.__cause__)}" if error else ""
 
 
 @pytest.mark.parametrize("credential", [*FORGED.values(), *NONSENSE.values()], ids=[*FORGED, *NONSENSE])
-def test_what_nobody_gave_out_signs_nobody_in(credential: str) -> None:
+def test_a_credential_that_nobody_issued_signs_nobody_in(credential: str) -> None:
     error = refusal(f"Bearer {credential}")
     assert error.code == "unauthorized"
     assert credential not in log_text(error)
@@ -178,7 +178,7 @@ def test_a_token_that_has_expired_says_so() -> None:
 
 
 def test_a_forged_token_is_not_called_expired() -> None:
-    """Otherwise a stranger learns that its signature was right, or is sent to fetch a new one."""
+    """Otherwise a stranger would learn that its signature was right, or be sent to fetch a new one."""
     assert refusal(f"Bearer {token({'sub': 'bob', 'exp': 0}, secret='x' * 40)}").code == "unauthorized"
 
 

@@ -1,4 +1,4 @@
-"""Where a request says who sends it, and which pages may let a browser say so."""
+"""A request may name its sender in several places, and only listed pages may let a browser do so."""
 
 import asyncio
 import time
@@ -32,7 +32,7 @@ class Clock:
 
 
 def principal_of(settings: Settings, method: str = "GET", query: str = "", **headers: str) -> Principal:
-    """Who a request with these headers is from; names are written with `_`."""
+    """Returns who a request with these headers is from; names are written with `_`."""
     raw_headers = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     scope: dict[str, Any] = {
         "headers": raw_headers,
@@ -61,7 +61,7 @@ def test_a_cookie_signs_in_from_a_page_of_the_gateway_itself() -> None:
 
 
 def test_a_cookie_signs_in_when_an_event_source_of_its_own_page_asks() -> None:
-    """Which sends no Origin."""
+    """Such a request sends no Origin."""
     assert principal_of(CLOSED, cookie=f"{COOKIE}={TOKEN}", sec_fetch_site="same-origin").sub == "alice"
 
 
@@ -100,7 +100,7 @@ def test_a_listed_page_may_ask_a_gateway_without_sign_in() -> None:
     [("https://evil.example", "127.0.0.1:8000"), ("http://evil.example", "evil.example"), ("null", "x")],
 )
 def test_a_page_of_the_web_may_not_speak_for_the_user_of_this_machine(origin: str, host: str) -> None:
-    """Not even under a name of its own that was made to point here."""
+    """It may not even under a name of its own that was made to point here."""
     with pytest.raises(Forbidden):
         principal_of(OPEN, "POST", origin=origin, host=host)
 
@@ -184,7 +184,7 @@ def test_a_ticket_in_the_url_signs_in() -> None:
 def socket_principal(
     path: str, issue: str | None, offer: Callable[[str], list[str]], **headers: str
 ) -> tuple[Principal, list[str]]:
-    """Who a WebSocket is from that offers these, made of a ticket for `issue`; and what it offered."""
+    """Returns who a WebSocket is from that offers these subprotocols, made of a ticket for `issue`; and the offer."""
 
     async def main() -> tuple[Principal, list[str]]:
         log = MemoryLog()

@@ -13,7 +13,7 @@ import pytest
 
 from events.log.memory import MemoryLog
 from events.log.port import Append, Appended, EventLog
-from gateway.access.auth import Principal
+from gateway.access.grants import Principal
 from gateway.chat.ending import Failed
 from gateway.chat.history import read_history
 from gateway.chat.legacy import FORMAT, FORMAT_TOPIC, adopt_format

@@ -1,4 +1,4 @@
-"""`trilane transcribe`: what is printed where, and what is said when it cannot be done."""
+"""`trilane transcribe` prints each format, and says in a sentence when it cannot."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""How much one WebSocket client may send, whatever it means."""
+"""The frame meter limits what one WebSocket client may send, whatever it means."""
 
 from audio import meter
 from audio.decoders.formats import MAX_FRAME_BYTES
@@ -36,7 +36,9 @@ def test_idle_time_fills_no_more_than_the_allowance() -> None:
 
 
 def test_the_busiest_client_that_keeps_the_lanes_limits_is_never_refused() -> None:
-    """All audio of the allowance at once in the smallest frames, then real time, each frame a read of its own."""
+    """It sends all audio of the allowance at once in the smallest frames, then real time, each frame in a read of its
+    own.
+    """
     bucket = FrameMeter()
     frames = int(1 / 0.0025)
     size = 2 * 8 * 48_000 // frames + 14

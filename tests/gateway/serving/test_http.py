@@ -1,4 +1,4 @@
-"""Event streams over real sockets: our protocol, and uvicorn's own two without it, give a client the same bytes."""
+"""A client gets the same event stream, byte for byte, from our protocol and from uvicorn's own two, over sockets."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -14,17 +14,17 @@ from tests.support.streams import SERVERS, Call, Feed, Uvicorn, stream
 
 BIG = 4 << 20
 IN_FLIGHT = 1 << 20
-"""More than the server's buffer, one write and the two sockets of the connection hold together."""
+"""More bytes than the server's buffer, one write and the two sockets of the connection hold together."""
 EVENT = b"data: " + b"x" * 4088 + b"\n\n"
 
 
 def on_each_server(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """On every server, and on asyncio's own event loop and the gateway's."""
+    """Runs a test on every server, and on asyncio's own event loop and the gateway's."""
     return pytest.mark.parametrize("http", SERVERS)(on_each_loop(test))
 
 
 class Site:
-    """An application whose streams a test holds in its hands: one per request, in order."""
+    """An application whose streams a test controls: one per request, in order."""
 
     def __init__(self, **how: Any) -> None:
         self.how = how
@@ -185,7 +185,7 @@ async def test_pings_come_through(http: str) -> None:
 
 
 async def wait_until_stalled(feed: Feed) -> int:
-    """Waits until nothing was taken from the source for a while; what was."""
+    """Waits until nothing was polled from the source for a while; returns the bytes polled."""
     before = -1
     while feed.polled_bytes != before:
         before = feed.polled_bytes

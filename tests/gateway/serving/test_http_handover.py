@@ -1,4 +1,4 @@
-"""A connection that is lent to a stream and handed back: what was sent on it before, behind and during is not lost.
+"""A connection that is lent to a stream and handed back loses nothing that was sent before, during or behind it.
 
 Where uvicorn does right by itself, the same test runs on its own protocol, which lends nothing, as the reference.
 """
@@ -37,7 +37,7 @@ async def test_a_connection_serves_on_after_a_stream_that_answered_a_body(http: 
 @pytest.mark.parametrize("size", SIZES[:-1])
 @on_both
 async def test_a_connection_serves_on_after_a_stream_that_did_not_read_its_body(http: str, size: int) -> None:
-    """Of uvicorn's own doing: what nobody read is dropped."""
+    """This is uvicorn's own doing: what nobody read is dropped."""
     site, body = Site(), b"x" * size
     async with Uvicorn(site, http) as server, RawClient(server.port) as client:
         await client.send(request("POST", "/unread", body))
@@ -75,7 +75,7 @@ async def test_a_departure_before_the_verdict_is_seen_whatever_was_sent_before(s
 @pytest.mark.parametrize("size", [KIB, 300_000])
 @on_each_loop
 async def test_a_client_that_closes_its_half_is_gone(size: int, more: bytes) -> None:
-    """As with every request to uvicorn; of what it sent besides, nothing is answered."""
+    """It is so with every request to uvicorn; of what it sent besides, nothing is answered."""
     site = Site()
     async with Uvicorn(site, "ours") as server, RawClient(server.port) as client:
         await client.send(request("POST", "/stream", b"x" * size) + more)
@@ -129,7 +129,7 @@ CUTS = {
 async def test_what_came_behind_a_streamed_request_is_answered_after_it(
     http: str, cut: str, early: bool, late: bool
 ) -> None:
-    """In one piece with the request, or while it is answered; the rest while it is answered, or after that."""
+    """It comes in one piece with the request, or while it is answered; the rest while it is answered, or after that."""
     beginning = CUTS[cut]
     rest = (SECOND + THIRD).removeprefix(beginning)
     site = Site()
@@ -173,7 +173,7 @@ async def test_what_came_behind_a_refused_request_is_answered_after_it(http: str
 
 @on_both
 async def test_streams_behind_streams_are_answered_in_order(http: str) -> None:
-    """Three in one piece, and the beginning of a fourth request."""
+    """Three come in one piece, with the beginning of a fourth request."""
     site = Site()
     async with Uvicorn(site, http) as server, RawClient(server.port) as client:
         await client.send(request("POST", "/stream", b"x") * 3 + SECOND[:50])

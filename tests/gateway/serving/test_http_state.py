@@ -98,7 +98,7 @@ async def test_a_server_that_shuts_down_after_a_stream_closes_at_once() -> None:
 @pytest.mark.parametrize("early", [True, False], ids=["with it", "while it runs"])
 @on_both
 async def test_an_idle_connection_is_closed_in_time_after_a_stream(http: str, early: bool, beginning: bytes) -> None:
-    """As uvicorn does, when nothing comes after the end of a response, though a request has begun."""
+    """uvicorn does so when nothing comes after the end of a response, though a request has begun."""
     site, clock = Site(), asyncio.get_running_loop().time
     async with Uvicorn(site, http, timeout_keep_alive=KEEP_ALIVE_S) as server, RawClient(server.port) as client:
         await client.send(request("POST", "/stream", b"x") + (beginning if early else b""))
@@ -240,14 +240,14 @@ async def test_a_connection_that_is_closing_when_a_stream_ends_serves_no_more(mo
 
 
 def alive() -> Counter[str]:
-    """How many of the objects that speak HTTP there are."""
+    """Returns how many of the objects that speak HTTP there are."""
     kinds = (StreamProtocol, RequestResponseCycle, httptools.HttpRequestParser)
     return Counter(type(each).__name__ for each in gc.get_objects() if isinstance(each, kinds))
 
 
 @contextlib.contextmanager
 def without_collector() -> Iterator[Counter[str]]:
-    """What was alive before; nothing that goes waits for a garbage collector."""
+    """Yields the objects alive before; nothing that goes waits for a garbage collector."""
     gc.collect()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""The response that writes a stream, by itself: on any ASGI server, and on one that lends it its connection."""
+"""The response writes a stream on any ASGI server, and on one that lends it its connection."""
 
 import asyncio
 import json
@@ -140,7 +140,7 @@ async def test_history_that_is_gone_while_it_is_read_cuts_the_response(direct: b
 @on_both_ways
 @simulated
 async def test_a_stream_that_leaves_says_farewell_and_is_cut(direct: bool) -> None:
-    """Cut, not ended: a client that takes it for a whole answer would never come back."""
+    """It is cut, not ended: a client that takes it for a whole answer would never come back."""
     feed = Feed(b"data: 1\n\n")
     response = stream(feed, end=b"data: [DONE]\n\n", farewell=lambda: b"retry: 7\ndata: {}\n\n")
     server = FakeServer(response, direct=direct)
@@ -230,7 +230,7 @@ async def test_nothing_is_taken_from_the_source_while_the_connection_is_full(dir
 
 
 def verdict() -> "asyncio.Future[None]":
-    """As a run's: its owner retrieves a refusal that comes when nobody waits for it any more."""
+    """Returns a future like a run's: its owner retrieves a refusal that comes when nobody waits for it any more."""
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     future.add_done_callback(lambda it: it.cancelled() or it.exception())
     return future

@@ -1,4 +1,4 @@
-"""When a stream pings, and when a drain asks streams to leave: in virtual time, to the second."""
+"""A stream pings, and a drain asks streams to leave, at the right second of virtual time."""
 
 import asyncio
 from itertools import pairwise
@@ -170,7 +170,7 @@ async def test_a_ping_that_fails_is_the_last() -> None:
 
 
 class Crowd:
-    """So many streams on one server, and when each of them left."""
+    """Holds so many streams on one server, and notes when each of them left."""
 
     def __init__(self, count: int, **how: Any) -> None:
         self.streams = OpenStreams()
@@ -189,7 +189,7 @@ class Crowd:
         return b"bye"
 
     async def drain(self, window_s: float) -> list[float]:
-        """When each left."""
+        """Drains them, and returns when each left."""
         for server in self.servers:
             await server.settled_body()
         await self.streams.drain(window_s)
@@ -220,7 +220,7 @@ async def test_a_drain_of_nothing_is_over_at_once() -> None:
 
 @simulated
 async def test_a_drain_goes_in_random_order() -> None:
-    """So that clients that came together do not come back together."""
+    """Clients that came together must not come back together."""
     crowd = Crowd(50)
     await crowd.drain(20.0)
     order = [number for _, number in crowd.departures]

@@ -1,4 +1,4 @@
-"""uvicorn's WebSocket protocol as we changed it: bytes in, bytes out, on a transport that only writes down."""
+"""uvicorn's WebSocket protocol, as we changed it, takes and writes bytes on a transport that only records them."""
 
 import asyncio
 from collections.abc import Callable
@@ -26,7 +26,7 @@ PONG = b"\x8a"
 
 
 class Wire(asyncio.Transport):
-    """A transport that takes everything; what became of it stands here."""
+    """A transport that accepts everything, and records what became of it."""
 
     def __init__(self, protocol: SocketProtocol) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Wire(asyncio.Transport):
 
 
 class Application:
-    """Accepts, and does what a test says."""
+    """Accepts the connection, and does what a test says."""
 
     def __init__(self) -> None:
         self.scope: Any = None
@@ -106,7 +106,7 @@ async def settle() -> None:
 
 
 async def turns_to_parse(protocol: SocketProtocol, wire: Wire) -> int:
-    """Turns of the loop until all that was read is parsed."""
+    """Returns the turns of the loop until all that was read is parsed."""
     turns = 0
     while wire.is_paused:
         await asyncio.sleep(0)
@@ -179,7 +179,7 @@ async def test_more_frames_than_the_allowance_are_4504() -> None:
 
 
 @simulated
-async def test_fragments_have_a_number() -> None:
+async def test_the_number_of_fragments_is_limited() -> None:
     application, protocol, wire = await open_socket()
     protocol.data_received(frame(UNFINISHED) + frame(MORE, b"x") * (MAX_FRAGMENTS - 2) + frame(LAST, b"x"))
     await settle_turns()
@@ -198,7 +198,7 @@ async def settle_turns() -> None:
 
 
 @simulated
-async def test_one_who_does_not_read_is_owed_the_newest_pong_alone() -> None:
+async def test_a_client_that_does_not_read_is_owed_only_the_newest_pong() -> None:
     _, protocol, wire = await open_socket()
     protocol.pause_writing()
     for number in range(3):
@@ -212,7 +212,7 @@ async def test_one_who_does_not_read_is_owed_the_newest_pong_alone() -> None:
 
 
 @simulated
-async def test_one_who_reads_nothing_for_too_long_is_cut() -> None:
+async def test_a_client_that_reads_nothing_for_too_long_is_cut() -> None:
     _, protocol, wire = await open_socket()
     protocol.pause_writing()
     await asyncio.sleep(STALL_S - 1)
@@ -261,7 +261,7 @@ async def test_a_close_that_is_not_answered_has_a_deadline() -> None:
 
 
 @simulated
-async def test_one_who_goes_on_after_a_close_has_a_moment_to_read_it() -> None:
+async def test_a_client_that_goes_on_after_a_close_has_a_moment_to_read_it() -> None:
     application, protocol, wire = await open_socket()
     await application.send({"type": "websocket.close", "code": 4500, "reason": "no"})
     application.is_over.set()
@@ -312,7 +312,7 @@ async def test_a_server_that_ends_says_so_and_hangs_up_soon() -> None:
 
 
 @simulated
-async def test_one_who_answers_no_ping_is_1011() -> None:
+async def test_a_client_that_answers_no_ping_is_closed_with_1011() -> None:
     application, protocol, wire = await open_socket()
     protocol.keepalive_timeout()
     assert close_in(wire.output) == (1011, "keepalive ping timeout")

@@ -1,4 +1,4 @@
-"""One timer for many: everyone is called once, when it wants to be or up to a slot later, in virtual time."""
+"""One timer serves many: each is called once, at its time or up to a slot later; time is virtual."""
 
 import asyncio
 import random
@@ -13,7 +13,7 @@ SEED = random.randrange(1 << 32)
 
 
 class Waiter:
-    """One that waits, and remembers when it was called."""
+    """Waits on the wheel, and remembers when it was called."""
 
     def __init__(self, then: Callable[["Waiter"], object] = lambda _: None) -> None:
         self.slot = 0
@@ -31,14 +31,14 @@ def now() -> float:
 
 
 def timers() -> int:
-    """Timers of this hour; the test's own deadline is a day away."""
+    """Returns the timers of this hour; the test's own deadline is a day away."""
     scheduled: list[asyncio.TimerHandle] = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
     return sum(timer.when() < now() + 3600 and not timer.cancelled() for timer in scheduled)
 
 
 @pytest.mark.parametrize("wait_s", [0.0, 0.01, 0.1, 0.15, 1.0, 13.5, 600.0, 7200.0])
 @simulated
-async def test_it_is_called_at_its_time_or_up_to_a_slot_later(wait_s: float) -> None:
+async def test_a_waiter_is_called_at_its_time_or_up_to_a_slot_later(wait_s: float) -> None:
     await asyncio.sleep(1.2345)
     wheel, who, due = Wheel(), Waiter(), now() + wait_s
     wheel.at(due, who)
@@ -76,7 +76,7 @@ async def test_a_time_that_has_passed_is_due_with_the_next_slot() -> None:
 
 
 @simulated
-async def test_one_who_asks_for_another_time_is_called_then() -> None:
+async def test_a_waiter_that_asks_for_another_time_is_called_then() -> None:
     await asyncio.sleep(1)
     wheel = Wheel()
     who = Waiter(lambda who: wheel.at(now() + 10, who) if len(who.calls) < 5 else None)
@@ -99,7 +99,7 @@ async def test_only_the_last_time_asked_for_counts(first_s: float) -> None:
 
 
 @simulated
-async def test_one_that_is_dropped_is_not_called() -> None:
+async def test_a_waiter_that_is_dropped_is_not_called() -> None:
     await asyncio.sleep(1)
     wheel, absent, other = Wheel(), Waiter(), Waiter()
     wheel.drop(absent)
@@ -112,7 +112,7 @@ async def test_one_that_is_dropped_is_not_called() -> None:
 
 
 @simulated
-async def test_of_two_in_one_slot_that_drop_each_other_only_one_is_called() -> None:
+async def test_only_one_of_two_that_drop_each_other_is_called() -> None:
     await asyncio.sleep(1)
     wheel = Wheel()
     pair: list[Waiter] = []
@@ -124,7 +124,7 @@ async def test_of_two_in_one_slot_that_drop_each_other_only_one_is_called() -> N
 
 
 @simulated
-async def test_one_that_is_put_off_by_another_of_its_slot_is_called_later_and_can_be_dropped() -> None:
+async def test_a_waiter_put_off_by_another_of_its_slot_is_called_later_and_can_be_dropped() -> None:
     await asyncio.sleep(1)
     wheel = Wheel()
     pair: list[Waiter] = []
@@ -140,7 +140,7 @@ async def test_one_that_is_put_off_by_another_of_its_slot_is_called_later_and_ca
 
 
 @simulated
-async def test_one_that_fails_keeps_the_time_from_no_other() -> None:
+async def test_a_waiter_that_fails_delays_no_other() -> None:
     reported: list[str] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["message"]))
     await asyncio.sleep(1)

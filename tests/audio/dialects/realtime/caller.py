@@ -1,4 +1,4 @@
-"""A client of the Realtime dialect, at 16 kHz, where nothing is resampled; time is virtual."""
+"""A Caller is a client of the Realtime dialect at 16 kHz, where nothing is resampled; time is virtual."""
 
 import asyncio
 import base64
@@ -26,7 +26,7 @@ COMMITTED = ["input_audio_buffer.committed", "conversation.item.added", "convers
 
 
 class Caller:
-    """One connection: the events it got, and how it was closed."""
+    """Holds one connection: the events it received, and how it was closed."""
 
     def __init__(self, client: RealtimeClient) -> None:
         self.client = client
@@ -88,7 +88,7 @@ class Caller:
 async def call(
     at: Place, change: Event | None = AT_16K, *, session: str | None = None, cursor: str | None = None
 ) -> Caller:
-    """Connects, to a new session or to one that there is."""
+    """Connects to a new session, or to an existing one, and returns the caller."""
     fresh = apply_change(TranscriptionSession(), msgspec.convert(change or {}, SessionChange))
     caller = Caller(await open_client(at.lane, ME, fresh, "test", session_name=session, cursor=cursor))
     await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""What the events of a Realtime client do to its session."""
+"""A Realtime client's events change its session, and each mistake is answered with an error."""
 
 import asyncio
 
@@ -101,7 +101,7 @@ async def test_clear_forgets_what_was_not_committed() -> None:
         ('{"type":"session.update","session":{"audio":{"input":{"transcription":{"language":"\\ud800x"}}}}}', "", None),
     ],
 )
-async def test_what_cannot_be_understood_is_an_error_and_the_session_stays(
+async def test_an_event_that_cannot_be_understood_is_an_error_and_the_session_stays(
     text: str, code: str, param: str | None
 ) -> None:
     async with place() as at:

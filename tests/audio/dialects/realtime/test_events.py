@@ -1,4 +1,4 @@
-"""The messages of a session as OpenAI's Realtime transcription events."""
+"""A session's messages become OpenAI's Realtime transcription events."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -163,7 +163,7 @@ def test_lost_audio_is_reported_and_an_item_of_nothing_else_has_failed() -> None
     assert events[-1]["error"]["code"] == "overload"
 
 
-def test_what_was_heard_beside_a_gap_is_the_transcript() -> None:
+def test_speech_beside_a_gap_is_the_transcript() -> None:
     gap = Gap(turn=SAMPLE_RATE, start=1.0, end=2.0, reason="overload")
     events = events_of(Realtime(session_of()), [start(1), gap, final(1, 2.0, "the rest"), stop(1, 4), end(1)])
     assert (events[-1]["type"], events[-1]["transcript"]) == (COMPLETED, "the rest")
@@ -174,13 +174,13 @@ def test_without_turn_detection_no_event_is_about_speech() -> None:
     assert kinds(events) == [*COMMITTED, DELTA, COMPLETED]
 
 
-def test_what_was_cleared_is_no_item() -> None:
+def test_cleared_audio_makes_no_item() -> None:
     dialect = Realtime(session_of(MANUAL))
     events = events_of(dialect, [start(1), partial(1, 0, "no"), BufferReset(), ReplayEnd([])])
     assert kinds(events) == [DELTA, "input_audio_buffer.cleared"]
 
 
-def test_what_is_sent_again_has_its_old_id_and_no_deltas() -> None:
+def test_an_item_that_is_sent_again_keeps_its_id_and_has_no_deltas() -> None:
     messages = [start(1), stop(1, 2), final(1, 1.0, "one"), end(1)]
     first = events_of(Realtime(session_of()), messages)
     again = events_of(Realtime(session_of()), [final(1, 1.0, "one"), ReplayEnd([])])
@@ -200,7 +200,7 @@ def test_an_item_that_is_not_over_goes_on_after_a_reconnection() -> None:
     assert rest[0]["item_id"] == before[0]["item_id"]
 
 
-def test_what_got_lost_on_the_way_to_the_last_connection_is_sent() -> None:
+def test_events_lost_with_the_last_connection_are_sent_again() -> None:
     dialect = Realtime(session_of())
     events_of(dialect, [start(1)])
     events = events_of(dialect, [ReplayEnd([Turn(5 * SAMPLE_RATE, 6 * SAMPLE_RATE), Turn(7 * SAMPLE_RATE, None)])])
@@ -211,7 +211,7 @@ def test_what_got_lost_on_the_way_to_the_last_connection_is_sent() -> None:
     ]
 
 
-def test_a_failure_is_an_error_and_asides_are_as_they_are() -> None:
+def test_a_failure_becomes_an_error_and_asides_pass_unchanged() -> None:
     events = events_of(
         Realtime(session_of()), [Failure(code="x", message="m", retryable=True), Reply(event=BufferCleared())]
     )

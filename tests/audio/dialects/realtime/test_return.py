@@ -1,4 +1,4 @@
-"""A Realtime client that lost its connection comes back."""
+"""A Realtime client that lost its connection comes back to its session."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What an OpenAI session object means for a session of ours."""
+"""An OpenAI session object is translated into the terms of one of our sessions."""
 
 import msgspec
 import pytest

@@ -1,4 +1,4 @@
-"""What can go wrong with an SQLite file, and what the log does then."""
+"""The log survives what can go wrong with an SQLite file, or says what is wrong."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""How a group of appends becomes rows; and what is known again when a transaction fails."""
+"""A plan turns a group of appends into rows, and restores what is known when a transaction fails."""
 
 import asyncio
 from pathlib import Path
@@ -59,7 +59,7 @@ def test_only_the_last_row_of_a_closed_topic_is_closing() -> None:
         Append(topic="b", data=[], close=True),
     )
     assert [row.is_closing for row in plan.rows] == [False, True]
-    assert [topic.name for topic in plan.marked] == ["b"]
+    assert [topic.name for topic in plan.eventless_topics] == ["b"]
 
 
 def test_rows_that_are_gone_before_they_were_seen_end_what_is_remembered(tmp_path: Path) -> None:
@@ -77,11 +77,11 @@ def test_a_failed_transaction_leaves_news_of_others_to_be_told(tmp_path: Path) -
     prepare(tmp_path / "log.db")
     store = Store(tmp_path / "log.db", lambda: {"a"}, 1.0)
     other = Store(tmp_path / "log.db", lambda: {"a"}, 1.0)
-    with other.changing():
+    with other.change():
         other.mark(PlannedTopic("a", "e"), False, 0)
 
     def fail() -> None:
-        with store.changing():
+        with store.change():
             assert [commit.topic for commit in store.catch_up()] == ["a"]
             store.mark(PlannedTopic("b", "e"), False, 0)
             raise KeyError
