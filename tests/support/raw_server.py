@@ -121,6 +121,7 @@ class RawServer:
 
     async def __aexit__(self, *exc: object) -> None:
         self._server.close()
+        await asyncio.sleep(0)  # a connection that has just been accepted gets its task in this turn
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -133,15 +134,20 @@ class RawServer:
         peer = Peer(len(self.peers) + 1, reader, writer)
         self.peers.append(peer)
         try:
-            await self._script(peer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
+            await self._run(peer)
         except asyncio.CancelledError:
             if self._server.is_serving():  # else it was cancelled by `__aexit__`, where asyncio's streams trip over it
                 raise
         finally:
             self.open -= 1
             self._tasks.discard(task)
+
+    async def _run(self, peer: Peer) -> None:
+        try:
+            await self._script(peer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
             await peer.close()
 
 
