@@ -24,10 +24,12 @@ $(VENV)/installed-dev: requirements-dev.lock $(VENV)/installed
 run: install
 	@$(BIN)/trilane serve
 
-# Both cores, then the tests that measure time, alone; 5 is what pytest returns when it is given none of them.
+# Several tests at a time, then the tests that measure time, alone. Pytest returns 5 when it is given none of them.
 test: dev
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not quiet" $(ARGS) || [ $$? = 5 ]
-	@$(BIN)/python -m pytest -m quiet $(ARGS) || [ $$? = 5 ]
+	@failed=0; \
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not quiet" $(ARGS) || [ $$? = 5 ] || failed=1; \
+	$(BIN)/python -m pytest -m quiet $(ARGS) || [ $$? = 5 ] || failed=1; \
+	exit $$failed
 
 check: dev
 	@$(BIN)/ruff check .

@@ -24,6 +24,7 @@ from loadtests.upstream import Answer, words
 from loadtests.upstream.shapes import chunk
 from loadtests.upstream.stream import finish, start
 from tests.conftest import Gateway, UpstreamThread, eventually, serving
+from tests.faults.chat_clients import Open, snapshot
 from tests.faults.run_readers import Peak, frames_of, get, reading
 from tests.support.sse_client import Frames, chat_body, follow, iter_frames
 from tests.support.streams import FakeServer
@@ -236,9 +237,11 @@ def test_a_reader_that_falls_off_the_log_is_cut_and_told_where_the_answer_is(
     upstream.fake.script("flood", flood)
     gateway = serving(tmp_path, upstream.url, TRILANE_RETENTION_BYTES=str(2 * MIB)).start()
     try:
-        with reading(gateway, chat_body("evicted", "go", model="flood")):
-            reader = get(gateway, "/api/chat/evicted/stream", receive_bytes=4096)
-            first = next(line for line in reader if line.startswith(b"id: "))
+        asker = Open(gateway, chat_body("evicted", "go", model="flood"))
+        reader = get(gateway, "/api/chat/evicted/stream", receive_bytes=4096)
+        first = next(line for line in reader if line.startswith(b"id: "))
+        asker.leave()
+        eventually(lambda: snapshot(gateway, "evicted")["activeRun"] is None, 60, "the answer is over")
         run_id = first.decode()[4:].split(".")[0]
         eventually(lambda: len(gateway.events(f"run/{run_id}")) < DELTAS, 10, "the log has forgotten the beginning")
         with pytest.raises(http.client.IncompleteRead):
