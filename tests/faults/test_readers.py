@@ -248,8 +248,8 @@ def test_a_reader_that_falls_off_the_log_is_cut_and_told_where_the_answer_is(
             reader.read()
         response, _ = follow(gateway.url, "evicted", first.decode()[4:].strip())
         assert (response.status_code, response.json()["code"]) == (410, "evicted")
-        snapshot = httpx2.get(gateway.url + response.json()["snapshot"]).json()
-        assert len(snapshot["messages"][-1]["parts"][0]["text"]) == DELTAS * DELTA_BYTES
+        chat = httpx2.get(gateway.url + response.json()["snapshot"]).json()
+        assert len(chat["messages"][-1]["parts"][0]["text"]) == DELTAS * DELTA_BYTES
         eventually(lambda: gateway.gauge("trilane_open_streams") == 0, what="no open stream")
         assert "Traceback" not in gateway.stderr()
     finally:
