@@ -63,7 +63,7 @@ class Tail:
 
     def accept(self, block: Block, has_hole: bool) -> bool:
         """Keeps what a subclass needs of a block, or returns False. `has_hole`: events before it are missing here."""
-        raise NotImplementedError
+        raise NotImplementedError  # a ring keeps frames, a watch hands blocks on: a tail by itself keeps nothing
 
     def compare(self, epoch: str, oldest: int) -> None:
         """Learns what the log holds now, before the blocks of that read are fed."""
