@@ -96,7 +96,7 @@ class Chats:
     async def follow(
         self, who: Principal, chat_id: str, cursor: str | None, encoder_of: EncoderOf
     ) -> AttachedReader | None:
-        """A reader of the active run from its start, or strictly after the cursor; None when nothing is active.
+        """Returns a reader of the active run from its start, or strictly after the cursor; None when nothing is active.
 
         Raises Gone with the snapshot's URL when that history is not kept, BadRequest for what is no cursor.
         """

@@ -88,7 +88,7 @@ class RunEnding:
         self._parts = recorder.parts.encoded()
 
     def appends(self, expect: int) -> list[Append]:
-        """The last records of the run, what the chat keeps, and the usage row, to be appended as one."""
+        """Returns the last records of the run, what the chat keeps, and the usage row, to be appended as one."""
         info, conclusion = self._info, self._conclusion
         last = Append(topic=run_topic(info.run_id), data=conclusion.records, name=RECORD, expect=expect, close=True)
         appends = [last, settled(info.sub, self._usage_row())]

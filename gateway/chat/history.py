@@ -76,7 +76,7 @@ class History(msgspec.Struct):
             self.runs[run_id] = msgspec.structs.replace(self.runs[run_id], key="")
 
     def run_of(self, key: str) -> RunStarted | None:
-        """The run that a request with this key has started before."""
+        """Returns the run that a request with this key has started before."""
         return next((run for run in self.runs.values() if key and run.key == key), None)
 
     def answer(self, message_id: str) -> UIMessage | None:
@@ -145,7 +145,7 @@ def reconcile(history: History, posted_messages: list[UIMessage], trigger: Trigg
 def _requested(
     stored_messages: list[UIMessage], posted_messages: list[UIMessage], trigger: Trigger, message_id: str
 ) -> list[UIMessage]:
-    """The conversation that the client asks for; stored user messages are the same objects unless edited."""
+    """Returns the conversation that the client asks for; stored user messages are the same objects unless edited."""
     conversation = list(stored_messages)
     index = {message.id: at for at, message in enumerate(stored_messages)}
     at = index.get(message_id)

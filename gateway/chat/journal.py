@@ -135,6 +135,6 @@ class Journal:
         return None
 
     async def _actual_next(self) -> int:
-        """The offset that the next event gets: after a failure it is not known what became durable."""
+        """Returns the offset that the next event gets: after a failure it is not known what became durable."""
         part = await self._log.read(self.topic, 0, max_events=1)
         return part.head + 1

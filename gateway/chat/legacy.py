@@ -90,7 +90,7 @@ async def _move(event_log: EventLog, info: TopicInfo) -> bool:
 
 
 async def _blocks(event_log: EventLog, topic: str) -> list[Block]:
-    """The blocks of a topic; of one that has the new format already, those of the first slice are enough."""
+    """Returns the blocks of a topic; of one that has the new format already, those of the first slice are enough."""
     blocks: list[Block] = []
     async for part in read_to_head(event_log, topic):
         blocks += part.blocks

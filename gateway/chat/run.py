@@ -66,7 +66,7 @@ class Run:
 
     @property
     def model(self) -> str:
-        """The model that answers, once one does."""
+        """Returns the model that answers, once one does."""
         return next((producer.model for producer in reversed(self._used) if producer.model), self.info.model)
 
     # Starting

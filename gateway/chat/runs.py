@@ -58,7 +58,7 @@ class Runs:
         return self._runs.get(run_id)
 
     def make(self, info: RunInfo, request: Request, base: list[Raw], on_disconnect: OnDisconnect) -> Run:
-        """A run that one completion writes; `base` are the parts of an answer that it continues."""
+        """Returns a run that one completion writes; `base` are the parts of an answer that it continues."""
         if self.draining:
             raise Overloaded("this process is shutting down", code="draining", retry_after="1")
         if len(self._runs) >= self._settings.limits.runs:
@@ -195,7 +195,7 @@ class Runs:
         return True
 
     async def _base(self, info: RunInfo) -> list[Raw]:
-        """The parts that the answer had before this run continued it."""
+        """Returns the parts that the answer had before this run continued it."""
         if not info.chat_id:
             return []
         history = await read_history(self._log, info.sub, info.chat_id)

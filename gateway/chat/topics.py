@@ -18,7 +18,7 @@ _ID = re.compile(r"[A-Za-z0-9._:@~+=-]{1,128}", re.ASCII)
 
 
 def chat_topic(owner: str, chat_id: str) -> str:
-    """The topic of the chat that `owner` calls `chat_id`."""
+    """Returns the topic of the chat that `owner` calls `chat_id`."""
     name = f"{owner}\0{chat_id}".encode("utf-8", "surrogatepass")  # no id has a NUL, so no two pairs are one name
     return CHATS + sha256(name).hexdigest()[:DIGEST_CHARS]
 
@@ -36,7 +36,7 @@ def new_run_id() -> str:
 
 
 def check_id(what: str, value: str) -> str:
-    """The id as it came; BadRequest when it could not be one."""
+    """Returns the id as it came; BadRequest when it could not be one."""
     if not _ID.fullmatch(value):
         shown = value[:40].encode("ascii", "backslashreplace").decode()
         raise BadRequest(f"{what} {shown!r} is not valid: 1 to {MAX_ID} of A-Z a-z 0-9 . _ : @ ~ + = -", code="bad_id")

@@ -94,7 +94,7 @@ class CompletionRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True
         return self.stream_options is not None and self.stream_options.include_usage
 
     def for_upstream(self, max_messages: int, max_output_tokens: int) -> dict[str, object]:
-        """The body without what is ours to say (`model`, `stream`, `n`); BadRequest past a limit."""
+        """Returns the body without what is ours to say (`model`, `stream`, `n`); BadRequest past a limit."""
         if not 1 <= len(self.messages) <= max_messages:
             raise BadRequest(
                 f"{len(self.messages)} messages: 1 to {max_messages} are allowed", code="too_many_messages"
@@ -203,7 +203,7 @@ class _MessageMetadata(msgspec.Struct):
 
 
 def _fields_of(metadata: ProviderMetadata) -> dict[str, object]:
-    """The fields of a delta that a provider sent and that we do not know, as they came."""
+    """Returns the fields of a delta that a provider sent and that we do not know, as they came."""
     if isinstance(metadata, UnsetType):
         return {}
     providers = msgspec.json.decode(metadata, type=dict[str, dict[str, Raw]])
@@ -225,7 +225,7 @@ def usage_object(usage: Usage) -> dict[str, object]:
 
 
 def completion(finished: RunFinished, model: str, created: int) -> dict[str, Any]:
-    """A finished run as one `chat.completion`."""
+    """Returns a finished run as one `chat.completion`."""
     parts = parts_of(finished.message) if finished.message else []
     message: dict[str, object] = {"role": "assistant", "refusal": None}
     for part in parts:

@@ -69,7 +69,7 @@ class Producer(Protocol):
         ...
 
     def usage(self) -> Usage:
-        """The tokens that it has cost so far."""
+        """Returns the tokens that it has cost so far."""
         ...
 
     async def aclose(self) -> None:

@@ -78,12 +78,12 @@ _json = msgspec.json.Encoder().encode
 
 
 def encode_event(event: ChatEvent) -> tuple[str, bytes]:
-    """The event's name and data, as a chat's topic holds them."""
+    """Returns the event's name and data, as a chat's topic holds them."""
     return MESSAGE if isinstance(event, UIMessage) else event.event, _json(event)
 
 
 def decode_event(name: str, data: bytes) -> ChatEvent | None:
-    """The event of a chat's topic; None for one of a newer release, which is passed over."""
+    """Returns the event of a chat's topic; None for one of a newer release, which is passed over."""
     decoder = _DECODERS.get(name)
     return decoder.decode(data) if decoder is not None else None
 

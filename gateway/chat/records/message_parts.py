@@ -36,7 +36,7 @@ class ToolPart(msgspec.Struct):
     """Fields that its output, or a question about it, adds to the part."""
 
     def input(self) -> Raw | str:
-        """The arguments as JSON on one line, its numbers and order untouched; as text when they are not JSON.
+        """Returns the arguments as JSON on one line, its numbers and order untouched; as text when they are not JSON.
 
         One line, because the log's events and the frames of a stream are lines: a model that writes its arguments
         over several would tear them apart.
@@ -95,7 +95,7 @@ class MessageParts:
         self._parts.append(part)
 
     def encoded(self) -> list[Raw]:
-        """Each part as JSON."""
+        """Returns each part as JSON."""
         return [part if isinstance(part, Raw) else Raw(_json(_fields(part))) for part in self._parts]
 
 

@@ -45,7 +45,7 @@ class MessagePart(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def tool(self) -> str:
-        """The tool's name, when this is a tool part."""
+        """Returns the tool's name, when this is a tool part."""
         return self.tool_name if self.type == "dynamic-tool" else self.type.removeprefix("tool-")
 
     @property
@@ -78,7 +78,7 @@ def text_of(message: UIMessage) -> str:
 
 
 def merge_tool_results(stored_message: UIMessage, posted_message: UIMessage) -> UIMessage | None:
-    """The stored answer with the tool results that a client adds to it; None when it adds none.
+    """Returns the stored answer with the tool results that a client adds to it; None when it adds none.
 
     Nothing else of a posted answer is believed: a client that was cut off posts a part of the text as the whole.
     """
@@ -94,7 +94,7 @@ def merge_tool_results(stored_message: UIMessage, posted_message: UIMessage) -> 
 
 
 def _with_result(call: Raw, result: Raw) -> Raw:
-    """The call as the model made it, with what the client says came of it."""
+    """Returns the call as the model made it, with what the client says came of it."""
     fields = msgspec.json.decode(result, type=dict[str, Raw])
     outcome = {name: value for name, value in fields.items() if name not in CALL_FIELDS}
     return Raw(msgspec.json.encode(msgspec.json.decode(call, type=dict[str, Raw]) | outcome))
@@ -108,7 +108,7 @@ UpstreamMessage = dict[str, object]
 
 
 def to_upstream(messages: Iterable[UIMessage]) -> list[UpstreamMessage]:
-    """The conversation as an OpenAI-compatible server takes it; reasoning and data parts stay here."""
+    """Returns the conversation as an OpenAI-compatible server takes it; reasoning and data parts stay here."""
     conversation: list[UpstreamMessage] = []
     for message in messages:
         parts = parts_of(message)

@@ -206,7 +206,7 @@ _newer = msgspec.json.Decoder(NewerRecord).decode
 
 
 def decode_record(data: bytes) -> Record:
-    """The record that an event of a run's topic holds."""
+    """Returns the record that an event of a run's topic holds."""
     try:
         return _known(data)
     except msgspec.ValidationError:

@@ -234,7 +234,7 @@ class Recorder:
 
 
 def replayed(records: Iterable[bytes], base: Iterable[Raw] = ()) -> Recorder:
-    """The recorder as it stood after `records`."""
+    """Returns the recorder as it stood after `records`."""
     recorder = Recorder(base)
     for data in records:
         recorder.replay(data)

@@ -50,7 +50,7 @@ class CompletionParser:
         return self.done or self.finish_reason is not None
 
     def feed(self, data: bytes) -> list[AnswerChunk]:
-        """The chunks that `data` completes. Stops at `[DONE]` and at an error, which is then in `error`."""
+        """Returns the chunks that `data` completes. Stops at `[DONE]` and at an error, which is then in `error`."""
         if self.done or self.error is not None:
             return []
         if self._buffer or self._has_cr or b"\r" in data or not data.endswith(b"\n\n"):
@@ -139,7 +139,7 @@ class CompletionParser:
 
 
 def _extended(text: bytes) -> AnswerChunk | None:
-    """A chunk with fields that we do not know, which it carries; None when it is not valid."""
+    """Returns a chunk with fields that we do not know, which it carries; None when it is not valid."""
     try:
         chunk = _decode_extended(text)
         deltas = [choice.delta for choice in _decode_raw(text).choices or ()]
@@ -152,7 +152,7 @@ def _extended(text: bytes) -> AnswerChunk | None:
 
 
 def _unknown(delta: dict[str, Raw]) -> Raw | UnsetType:
-    """The fields of a delta that we do not know; `null` is a field that is not there."""
+    """Returns the fields of a delta that we do not know; `null` is a field that is not there."""
     fields = {name: raw for name, raw in delta.items() if name not in KNOWN_FIELDS and bytes(raw) != b"null"}
     try:
         msgspec.json.decode(msgspec.json.encode(fields))

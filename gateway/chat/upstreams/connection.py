@@ -48,7 +48,7 @@ class Body(httpx2.AsyncByteStream):
         """None once it was let go: it may serve another request then."""
 
     async def read(self) -> bytes:
-        """All bytes that arrived since the last call, waiting for the first; b"" at the end.
+        """Returns all bytes that arrived since the last call, waiting for the first; b"" at the end.
 
         Raises httpx2.ReadError when the connection broke before the body was complete.
         """
@@ -192,7 +192,7 @@ class UpstreamConnection(asyncio.Protocol):
         return self._parser.get_status_code()
 
     def header(self, name: bytes) -> str | None:
-        """The first of that name, which is in lower case."""
+        """Returns the first of that name, which is in lower case."""
         return next((value.decode("latin-1") for field, value in self.headers if field.lower() == name), None)
 
     async def read(self) -> bytes:

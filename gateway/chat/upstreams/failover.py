@@ -88,7 +88,7 @@ class Upstreams:
 
 
 def open_upstreams(settings: Settings) -> Upstreams:
-    """Return the upstreams that the operator's settings name, or the embedded model when they name none."""
+    """Returns the upstreams that the operator's settings name, or the embedded model when they name none."""
     upstreams: list[Upstream] = [OpenAIUpstream(upstream) for upstream in settings.upstreams]
     if not upstreams:
         from gateway.chat.upstreams.embedded import EmbeddedUpstream

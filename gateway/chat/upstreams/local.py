@@ -192,7 +192,7 @@ class Child:
                 await self._process.wait()
 
     def last_words(self) -> str:
-        """The end of what it printed, as the end of a sentence."""
+        """Returns the end of what it printed, as the end of a sentence."""
         lines = [line.strip() for line in self._output.decode("utf-8", "replace").splitlines() if line.strip()]
         return f": {' / '.join(lines[-SHOWN_LINES:])}" if lines else ""
 
@@ -204,7 +204,7 @@ class Child:
 
 
 def _weights() -> Path:
-    """The packaged weights, found without importing their package, whose own dependencies are not needed."""
+    """Returns the packaged weights, found without importing their package, whose own dependencies are not needed."""
     spec = importlib.util.find_spec(WEIGHTS_PACKAGE)
     folders = (spec.submodule_search_locations if spec else None) or []
     return next((Path(folder) / WEIGHTS for folder in folders), Path(WEIGHTS))

@@ -99,7 +99,7 @@ def _serve(weights: str, model: str, api_key: str) -> Any:
 
 
 def threads() -> int:
-    """Half of the cores, at most 4.
+    """Returns half of the cores, at most 4.
 
     llama.cpp's threads wait for each other by spinning, hundreds of times per token. Measured on two cores with one
     busy elsewhere: two threads write 1 token a second, one writes 132. On two idle cores they write 147 and 131.

@@ -130,7 +130,7 @@ def _completions(settings: UpstreamSettings) -> Target:
 
 
 async def _refusal(answer: UpstreamConnection) -> UpstreamRefused:
-    """The error that a status of 400 or more stands for; its body is read in bounded size and time."""
+    """Returns the error that a status of 400 or more stands for; its body is read in bounded size and time."""
     body, status, retry_after = Body(answer), answer.status(), answer.header(b"retry-after")
     is_json = (answer.header(b"content-type") or "").startswith("application/json")
     text = b""

@@ -52,7 +52,7 @@ def error_body(text: bytes) -> UpstreamErrorBody:
 
 
 def in_band_error(text: bytes) -> UpstreamError:
-    """The error that a frame of a stream reports."""
+    """Returns the error that a frame of a stream reports."""
     body = error_body(text)
     code = int(body.code) if isinstance(body.code, str) and body.code.isdecimal() else body.code
     if isinstance(code, int) and 400 <= code < 600:
@@ -64,7 +64,7 @@ def in_band_error(text: bytes) -> UpstreamError:
 
 
 def without_key(secret: str, error: UpstreamError) -> UpstreamError:
-    """The error, its text less our own key: some servers repeat it."""
+    """Returns the error, its text less our own key: some servers repeat it."""
     if secret and secret in error.detail:
         error.detail = error.detail.replace(secret, "…")
     return error

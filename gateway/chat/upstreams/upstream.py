@@ -37,7 +37,7 @@ class Generation(Protocol):
 
     @property
     def finish_reason(self) -> str | None:
-        """The upstream's own word for why it stopped."""
+        """Returns the upstream's own word for why it stopped."""
         ...
 
     @property
