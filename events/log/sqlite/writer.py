@@ -12,7 +12,6 @@ from asyncio import Future
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from queue import Empty, SimpleQueue
 
 import msgspec
 
@@ -49,6 +48,26 @@ class WriterJob(msgspec.Struct):
     do: Callable[[Store, Retainer], tuple[bool, list[Commit]]]
 
 
+class Bell:
+    """Wakes one thread. A ring that nobody waits for ends the next wait; two such rings are one.
+
+    `SimpleQueue.get` of CPython 3.11 and 3.12 cannot do this: when its time is up while it takes a lock that a
+    timed-out call before it left open, it waits without end, and the log with it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def ring(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it was rung already, and nobody waited since
+            self._lock.release()
+
+    def wait(self, timeout_s: float) -> None:
+        """Returns at a ring, at the latest after `timeout_s` seconds (more than 0)."""
+        self._lock.acquire(timeout=timeout_s)
+
+
 class Writer:
     """Owns the thread and its connection. `clock` gives seconds since 1970."""
 
@@ -69,7 +88,7 @@ class Writer:
         self._retainer = Retainer(self._store, retention, self.now_ms)
         self._checkpointer = Checkpointer(path)
         self._queue: deque[AppendCall | WriterJob] = deque()
-        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._bell = Bell()
         self._asleep = 0
         """The depth of the thread's sleep. 0: it is awake; 1: only urgent work wakes it; 2: any work does."""
         self._has_urgent_work = False
@@ -86,7 +105,7 @@ class Writer:
     def stop(self) -> None:
         """Writes what waits, ends both threads and closes their connections."""
         self._is_stopping = True
-        self._bell.put(None)
+        self._bell.ring()
         self._thread.join()
         self._checkpointer.stop()
         self._store.close()
@@ -98,7 +117,7 @@ class Writer:
             self._has_urgent_work = True
         if self._asleep > patient:
             self._asleep = 0
-            self._bell.put(None)
+            self._bell.ring()
 
     @property
     def has_ended(self) -> bool:
@@ -128,8 +147,7 @@ class Writer:
         self._asleep = depth
         # Looks again after it has declared itself asleep, so nothing can come in between unseen.
         if not (self._has_urgent_work or self._is_stopping or (depth == 2 and self._queue)):
-            with contextlib.suppress(Empty):
-                self._bell.get(timeout=timeout_s)
+            self._bell.wait(timeout_s)
         self._asleep = 0
 
     def _work(self) -> None:
