@@ -85,7 +85,7 @@ class Uploads:
 
 
 class Progress(NamedTuple):
-    """How far the transcription of a file is."""
+    """The progress of a file's transcription."""
 
     settled_s: float
     duration_s: float | None

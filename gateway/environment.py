@@ -87,7 +87,7 @@ def read_list(environ: Mapping[str, str], variable: str) -> list[str]:
 
 
 class _Declaration(NamedTuple):
-    """What a field's annotation says."""
+    """A field as its annotation declares it."""
 
     kind: type[object]
     notation: Notation | None

@@ -1,4 +1,4 @@
-"""From a file of any kind to samples at 16 kHz, block by block: whatever its length, one block of it is in memory.
+"""Decodes a file of any kind to samples at 16 kHz, block by block: whatever its length, one block of it is in memory.
 
 libsndfile reads what it knows for certain (WAV, FLAC, Ogg, AIFF, CAF, AU), libav the rest (MP3, M4A, MP4, WebM, AAC,
 WMA). A file that neither can read is refused in a sentence that says how it begins; a file that is cut short is decoded

@@ -16,7 +16,7 @@ RING_MAX_BYTES = 1_048_576
 """Maximum bytes of a ring; past it the older half goes, too."""
 
 Encode = Callable[[str, Block], list[bytes]]
-"""(epoch, block) → one frame per event; an empty frame hides an event from readers."""
+"""A function of (epoch, block) that returns one frame per event; an empty frame hides an event from readers."""
 
 
 class Waker(Protocol):

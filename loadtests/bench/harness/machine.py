@@ -71,7 +71,7 @@ def await_quiet(timeout_s: float, cores: float = 0.1) -> None:
 
 
 def port_is_free(port: int) -> bool:
-    """Whether nothing listens there now."""
+    """Returns whether nothing listens there now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -82,7 +82,7 @@ def port_is_free(port: int) -> bool:
 
 
 def owns_port(pids: list[int], port: int) -> bool:
-    """Whether one of these processes holds the listening socket; else a leftover server would be measured."""
+    """Returns whether one of these processes holds the listening socket; else a leftover server would be measured."""
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     inodes = {line[9] for line in lines if line[3] == "0A" and line[1].endswith(f":{port:04X}")}
     return any(f"socket:[{inode}]" in _links(pid) for pid in pids for inode in inodes)

@@ -144,5 +144,5 @@ def audio(port: int, folder: Path) -> Generator[Probe]:
 
 
 def has_audio() -> bool:
-    """Whether the audio extra is installed."""
+    """Returns whether the audio extra is installed."""
     return importlib.util.find_spec("faster_whisper") is not None
