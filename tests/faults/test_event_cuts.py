@@ -59,7 +59,7 @@ class Load:
         self.over = asyncio.Event()
         """The readers have had their cuts."""
         self.silent = asyncio.Event()
-        """And nothing more will be published."""
+        """Set once nothing more will be published."""
 
     async def publish(self, number: int) -> None:
         """Publishes numbered events until the readers have had their cuts; repeats what got no answer."""
