@@ -19,7 +19,7 @@ PROC = Path("/proc")
 
 
 def tree(pid: int) -> list[int]:
-    """A process and all its descendants."""
+    """Returns the ids of a process and all its descendants."""
     pids = [pid]
     for task in _tasks(pid):
         try:
@@ -32,17 +32,17 @@ def tree(pid: int) -> list[int]:
 
 
 def cpu_ns(pids: list[int]) -> int:
-    """Time these processes have spent on a core, over all their threads."""
+    """Returns the time in ns that these processes have spent on a core, over all their threads."""
     return sum(int((task / "schedstat").read_text().split()[0]) for pid in pids for task in _tasks(pid))
 
 
 def rss_mb(pids: list[int]) -> float:
-    """Resident memory in MB (10^6 bytes), pages shared between processes counted in each."""
+    """Returns resident memory in MB (10^6 bytes), pages shared between processes counted in each."""
     return sum(_vm_rss_kib(pid) for pid in pids) * 1024 / 1e6
 
 
 def pss_kib(pids: list[int]) -> float:
-    """Memory in KiB, each page that processes share counted once."""
+    """Returns memory in KiB, each page that processes share counted once."""
     rollups = ((PROC / str(pid) / "smaps_rollup").read_text() for pid in pids)
     return float(sum(int(match.group(1)) for text in rollups if (match := re.search(r"\nPss:\s+(\d+)", text))))
 
@@ -55,7 +55,7 @@ def allow_descriptors() -> int:
 
 
 def busy_s() -> float:
-    """CPU seconds that all cores together have worked since boot."""
+    """Returns CPU seconds that all cores together have worked since boot."""
     user, nice, system, _idle, _wait, irq, softirq, steal, *_ = map(int, _cpu_line()[1:])
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
@@ -89,7 +89,7 @@ def owns_port(pids: list[int], port: int) -> bool:
 
 
 def describe() -> dict[str, str | int]:
-    """The machine, for the record of a result."""
+    """Returns the facts of the machine, for the record of a result."""
     model = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
     return {
         "cpu": model.group(1) if model else platform.machine(),

@@ -54,7 +54,7 @@ async def _log(folder: Path) -> dict[str, float]:
 
 
 async def _burst(log: EventLog) -> float:
-    """CPU µs of an append, while every run appends its next token as soon as the last one is there."""
+    """Returns the CPU µs of an append, while every run appends its next token as soon as the last one is there."""
     count, until = 0, time.perf_counter() + BURST_S
 
     async def run(topic: str) -> None:
