@@ -111,7 +111,7 @@ class FileTranscription:
 
     @property
     def duration_s(self) -> float:
-        """The duration of what was decoded, which is the file's in the end."""
+        """Returns the duration of what was decoded, which is the file's in the end."""
         return self.samples / SAMPLE_RATE
 
     @property

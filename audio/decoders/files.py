@@ -60,7 +60,7 @@ class Sound:
     """The audio of one file, from its beginning, through a descriptor of its own."""
 
     def __init__(self, file: BinaryIO, name: str = "the file") -> None:
-        """Flush `file` before; its position is moved."""
+        """Reads `file`, which the caller has flushed; its position is moved."""
         self.name = name
         self.duration_s: float | None = None
         """The duration that the file states; None when it states none."""

@@ -70,7 +70,7 @@ class Tail:
         self.deleted = epoch != self.epoch and self.epoch != ""
 
     def flush(self) -> None:
-        """Is called after the blocks of one commit or one read were fed."""
+        """Takes note that the blocks of one commit or one read were fed."""
 
 
 class Ring(Tail):

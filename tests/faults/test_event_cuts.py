@@ -57,7 +57,7 @@ class Load:
         self.newest: dict[str, int] = dict.fromkeys(TOPICS, 0)
         """The newest offset of each topic that a publisher was told."""
         self.over = asyncio.Event()
-        """The readers have had their cuts."""
+        """Set once the readers have had their cuts."""
         self.silent = asyncio.Event()
         """Set once nothing more will be published."""
 

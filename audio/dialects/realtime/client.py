@@ -89,7 +89,7 @@ class RealtimeClient:
         supports: Callable[[str], bool],
         nonce: str,
     ) -> None:
-        """`session` is in effect already."""
+        """Begins with a `session` that is in effect already."""
         self.session = session
         """The settings after all events that were taken so far."""
         self.live = live
