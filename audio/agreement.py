@@ -1,4 +1,4 @@
-"""When the words of a growing hypothesis become stable. Pure.
+"""Decides when the words of a growing hypothesis become stable. Pure.
 
 LocalAgreement-2 (Liu et al., Interspeech 2020; Macháček et al., 2023): a word is stable when two hypotheses in a row
 agree on it and on all before it. Words are compared without case and punctuation, which flicker. A word that was once

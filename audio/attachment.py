@@ -15,7 +15,7 @@ Partials hardly count, since a newer one replaces the one that waits.
 
 
 class SocketClose(NamedTuple):
-    """How a connection ends: a close code, and the reason in words."""
+    """The end of a connection: a close code, and the reason in words."""
 
     code: CloseCode
     reason: str
@@ -46,12 +46,12 @@ class Attachment:
         self.seq = seq
         self._queue: deque[QueuedMessage] = deque()
         self._backlog: list[QueuedMessage] | None = []
-        """What came before `release`; None from then on."""
+        """Messages that came before `release`; None from then on."""
         self._close: SocketClose | None = None
         self._replay_count = 0
         """Number of messages that the client is sent again; they do not count as being behind."""
         self._is_cut = False
-        """The connection ended at once: nothing more is put in."""
+        """Whether the connection ended at once, so that nothing more is put in."""
         self._news = asyncio.Event()
 
     def put(self, message: ServerMessage | Aside, *, is_ready: bool = True) -> QueuedMessage:

@@ -1,4 +1,4 @@
-"""What every session does with its models: audio goes in through its ear, tasks go to the desk, messages come out."""
+"""Runs a session with its models: audio goes in through its ear, tasks go to the desk, messages come out."""
 
 from collections.abc import Callable, Sequence
 
@@ -36,7 +36,7 @@ class SessionDriver:
 
     @property
     def position(self) -> int:
-        """Number of samples that came so far, those of a frame that is not whole included."""
+        """Returns the number of samples that came so far, those of a frame that is not whole included."""
         return self.session.position + self.ear.pending
 
     def feed(self, samples: Samples) -> None:

@@ -30,14 +30,14 @@ PRESUMED_S = 10.0
 """Seconds for which a new session counts as speaking: whoever opens one is about to speak."""
 
 TermsOfNotes = Callable[[str], SessionTerms]
-"""Returns the terms of a session from the notes that were left in its log; a new session has no notes."""
+"""A function that returns a session's terms from the notes that were left in its log; a new session has no notes."""
 
 
 class SessionRequest(NamedTuple):
-    """What a connection asks the lane for: a new session, or the one that it names."""
+    """A connection's request for a session: a new one, or the one that it names."""
 
     terms: TermsOfNotes
-    """Called once the session is known. Raises BadRequest when the dialect cannot serve it."""
+    """A function that is called once the session is known. Raises BadRequest when the dialect cannot serve it."""
     session: str | None = None
     cursor: str | None = None
     """The cursor of the last message that the client holds."""
@@ -46,11 +46,11 @@ class SessionRequest(NamedTuple):
     topic: str | None = None
     """A topic to which finals are published, too."""
     resends: bool = True
-    """The client keeps what is not acknowledged, and can send it again to another process."""
+    """Whether the client keeps what is not acknowledged, and can send it again to another process."""
 
 
 class AudioLane:
-    """What the routes of the audio lane work with."""
+    """The part of a unit that the routes of the audio lane call."""
 
     def __init__(self, core: Core, load: Callable[[], Awaitable[Models]], *, at_once: bool = False) -> None:
         """`load` is called once: when the lane opens if `at_once`, else with the first session."""

@@ -71,7 +71,7 @@ class LiveSession:
         """The time at which the connection was lost; it means nothing while there is one."""
         self.attachment: Attachment | None = None
         self.dialect_state: object = None
-        """What a dialect keeps with the session, as long as this process has it."""
+        """The state that a dialect keeps with the session, as long as this process has it."""
         self._driver = SessionDriver(self.session, models, self._publish)
         self._host = host
         self._clock = clock
@@ -134,7 +134,7 @@ class LiveSession:
 
     @property
     def position(self) -> int:
-        """Number of samples at 16 kHz that came so far."""
+        """Returns the number of samples at 16 kHz that came so far."""
         return self._driver.position
 
     def client_samples(self, position: int) -> int:
@@ -173,7 +173,7 @@ class LiveSession:
 
     @property
     def uncommitted(self) -> int:
-        """Number of samples at 16 kHz that belong to no finished turn."""
+        """Returns the number of samples at 16 kHz that belong to no finished turn."""
         return self.session.uncommitted + self._driver.ear.pending
 
     def commit(self) -> None:

@@ -1,4 +1,4 @@
-"""What a session says of its audio: one closed, tagged union, which the dialects put into their own words.
+"""Defines what a session says of its audio: one closed, tagged union, which the dialects put into their own words.
 
 Its JSON is the wire form of `WS /api/audio`, and that of finals and gaps is what the log keeps. A message gets its
 `seq` when it is queued for a connection, and a newer partial takes the place of one that was not sent: a partial that a
@@ -15,7 +15,7 @@ class FromServer(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", re
 
 
 class Ready(FromServer, tag="ready", frozen=True):
-    """The session is open."""
+    """The message that the session is open."""
 
     session: str
     resume_from: int
@@ -103,7 +103,7 @@ class Aside(msgspec.Struct, frozen=True):
 
 
 class TurnOver(Aside, frozen=True):
-    """All of a turn is settled."""
+    """The note that all of a turn is settled."""
 
     turn: int
 

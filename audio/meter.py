@@ -1,4 +1,4 @@
-"""How much a session may be sent: audio in real time, and an allowance on top; so many messages besides."""
+"""Limits what a session may be sent: audio in real time, and an allowance on top; so many messages besides."""
 
 from collections.abc import Callable
 
@@ -6,16 +6,16 @@ from audio.model.transcriber import SAMPLE_RATE
 from gateway.errors import TooLarge
 
 ALLOWANCE_S = 60.0
-"""What a client that was cut off may send at once: as much as it is asked to keep."""
+"""Seconds of audio that a client that was cut off may send at once: as many as it is asked to keep."""
 LEAST_FRAME = SAMPLE_RATE // 400
 """Samples that a frame counts for, however few it has, since one of a single byte is as much work: 2.5 ms. Browsers cut
 audio into 128 samples, which at 48 kHz are 2.7."""
 MESSAGES_PER_S = 100
-"""Of messages without audio; those of the allowance's time may come at once."""
+"""Messages without audio that may come in a second; those of the allowance's time may come at once."""
 
 
 class Meter:
-    """Of one session in one process, whatever connections it has."""
+    """The meter of one session in one process, whatever connections it has."""
 
     __slots__ = ("_began", "_clock", "_messages", "_samples")
 
@@ -26,7 +26,7 @@ class Meter:
         self._messages = 0
 
     def count(self, samples: int) -> None:
-        """A frame. Raises TooLarge with code `too_much_audio` when it was more than real time and the allowance."""
+        """Counts a frame. Raises TooLarge with code `too_much_audio` when it exceeds real time and the allowance."""
         self._samples += max(samples, LEAST_FRAME)
         sent_s, open_s = self._samples / SAMPLE_RATE, self._clock() - self._began
         if sent_s > open_s + ALLOWANCE_S:
@@ -37,7 +37,7 @@ class Meter:
             )
 
     def count_message(self) -> None:
-        """One without audio. Raises TooLarge with code `too_many_messages`."""
+        """Counts a message without audio. Raises TooLarge with code `too_many_messages`."""
         self._messages += 1
         open_s = self._clock() - self._began
         if self._messages > (open_s + ALLOWANCE_S) * MESSAGES_PER_S:

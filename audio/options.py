@@ -1,4 +1,4 @@
-"""What a client asks of its session, and the constants within which the session works."""
+"""Defines what a client may ask of its session, and the constants within which the session works."""
 
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ MAX_PROMPT = 1000
 
 
 class SessionOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What a client asks of its session."""
+    """The options that a client asks of its session."""
 
     interim_results: bool = True
     words: bool = False
@@ -43,11 +43,11 @@ class SessionOptions(msgspec.Struct, frozen=True, kw_only=True):
     language: str | None = None
     prompt: str = ""
     turns: bool = False
-    """Messages name their turn, and TurnOver is put out when all of one is settled."""
+    """Whether messages name their turn, and TurnOver is put out when all of one is settled."""
 
 
 class SessionTerms(NamedTuple):
-    """What a connection asks of its session."""
+    """The terms on which a connection has its session."""
 
     sample_rate: int
     """The rate of the samples that its client counts."""
@@ -55,7 +55,7 @@ class SessionTerms(NamedTuple):
 
 
 class Settled(msgspec.Struct, frozen=True):
-    """Everything before a sample is settled. The client is not sent this; it is recorded, then acknowledged."""
+    """The note that all before a sample is settled. The client is not sent this; it is recorded, then acknowledged."""
 
     position: int
 

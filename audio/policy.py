@@ -1,4 +1,4 @@
-"""When a transcript becomes final (endpointing), by the speech probability of each frame. Pure.
+"""Decides when a transcript becomes final (endpointing), by the speech probability of each frame. Pure.
 
 A segment begins with the onset of speech, ends with a silence after it, and is cut in two where it grows too long.
 """

@@ -27,18 +27,18 @@ class Segment:
         """The probability of speech of each frame since `start`."""
         self.agreement = Agreement()
         self.is_shown = False
-        """A partial of the segment was put out."""
+        """Whether a partial of the segment was put out."""
         self.guess: tuple[int, Transcription | None] | None = None
         """A final decode begun before the silence was long enough: the `last_speech` it is about, and its answer."""
 
     @property
     def is_guessed(self) -> bool:
-        """A guess was begun, and nobody has spoken since."""
+        """Returns whether a guess was begun, and nobody has spoken since."""
         return self.guess is not None and self.guess[0] == self.last_speech
 
     @property
     def early_answer(self) -> Transcription | None:
-        """The segment's final, if a guess has made it already."""
+        """Returns the segment's final, if a guess has made it already."""
         return self.guess[1] if self.guess is not None and self.is_guessed else None
 
     def rest(self, end: int) -> "Segment":
@@ -69,7 +69,7 @@ class ClosedSegment:
         self.number = segment.number
         self.turn = segment.turn
         self.is_last = is_last
-        """The segment is the last one of its turn."""
+        """Whether the segment is the last one of its turn."""
         self.start = segment.start
         self.end = end
         self.is_shown = segment.is_shown
@@ -99,7 +99,7 @@ class Turn(NamedTuple):
 
     start: int
     end: int | None
-    """None: the turn is not over."""
+    """The end of the turn; None when it is not over."""
 
 
 def seconds(position: int) -> float:

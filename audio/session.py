@@ -38,7 +38,7 @@ class Session:
         self._floor = settled
         """The first sample at which the next segment may begin."""
         self._subject: tuple[Segment, int] | ClosedSegment | None = None
-        """What the task with the model is about; an open segment stands with the `last_speech` that the task covers."""
+        """The subject of the model's task; an open segment stands with the `last_speech` that the task covers."""
         self._markers: deque[tuple[int, str | int]] = deque()
         self._is_stopping = False
         self.is_done = False
@@ -164,7 +164,7 @@ class Session:
 
     @property
     def segments(self) -> int:
-        """Number of finals that the session has had."""
+        """Returns the number of finals that the session has had."""
         return self._pending.count
 
     @property
@@ -187,18 +187,18 @@ class Session:
 
     @property
     def uncommitted(self) -> int:
-        """Number of samples that belong to no finished turn."""
+        """Returns the number of samples that belong to no finished turn."""
         return self.position - (self._segment.turn if self._segment else max(self._floor, self._tape.first))
 
     @property
     def turns(self) -> list[Turn]:
-        """The turns that are not settled; the last one may not be over."""
+        """Returns the turns that are not settled; the last one may not be over."""
         turns = self._pending.turns()
         return turns if self._segment is None else [*turns, Turn(self._segment.turn, None)]
 
     @property
     def behind_s(self) -> float:
-        """Seconds of audio after the last hypothesis, or since the end of the oldest segment that has no final."""
+        """Returns the seconds of audio after the last hypothesis, or since the oldest segment without a final ended."""
         if self._pending:
             return seconds(self.position - self._pending.first.end)
         return seconds(self.position - self._segment.decoded) if self._segment is not None else 0.0

@@ -1,4 +1,4 @@
-"""What the log knows of a session, so that any process can continue it. The only part of the lane that uses the log.
+"""Keeps what any process needs to continue a session in the log. The only part of the lane that uses the log.
 
 A session has two topics. `event/audio/<session>` has its finals and gaps, one event each, for whoever may follow it;
 `audio/<session>` has the session's state. Both are appended to in one step, which names the offset that the second
@@ -28,14 +28,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 class SessionState(msgspec.Struct, frozen=True, kw_only=True):
-    """What a process must know to continue a session. The newest event of its log has all of it."""
+    """The state with which a process continues a session. The newest event of its log has all of it."""
 
     settled: int = 0
     """The sample, at 16 kHz, before which everything is settled."""
     segments: int = 0
     language: str | None = None
     notes: str = ""
-    """The dialect's own: what a client asked for and does not ask for again when it comes back."""
+    """The dialect's own notes: what a client asked for and does not ask for again when it comes back."""
     replayed_after: int = 0
     """The offset that the client held when it came back last."""
     replayed_head: int = 0
@@ -82,7 +82,7 @@ class SessionLog:
         self._final_topics: list[str] = sorted({user_topic(sub), *([extra_topic] if extra_topic else [])})
         """Topics that a final with words goes to besides the session's own."""
         self.is_over = False
-        """The session is done: nothing will be appended."""
+        """Whether the session is done: nothing will be appended."""
         self._next = 1
         """The offset of the next state."""
         self._state_epoch = ""

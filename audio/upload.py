@@ -85,7 +85,7 @@ class Uploads:
 
 
 class Progress(NamedTuple):
-    """How far the transcription of a file is."""
+    """The progress of a file's transcription."""
 
     settled_s: float
     duration_s: float | None
@@ -111,7 +111,7 @@ class FileTranscription:
 
     @property
     def duration_s(self) -> float:
-        """The duration of what was decoded, which is the file's in the end."""
+        """Returns the duration of what was decoded, which is the file's in the end."""
         return self.samples / SAMPLE_RATE
 
     @property

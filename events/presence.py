@@ -46,11 +46,11 @@ class PeerMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     kind: Literal["new", "here", "gone", "ask", "readers"]
     topic: str = ""
     follows: bool = False
-    """In `ask`: whether `presence/<topic>` is followed there, so that the sender can publish to it."""
+    """Whether, in `ask`, `presence/<topic>` is followed there, so that the sender can publish to it."""
     fresh: bool = False
-    """In `ask`: whether a new reader there needs the whole list."""
+    """Whether, in `ask`, a new reader there needs the whole list."""
     subs: dict[str, int] = {}
-    """In `readers`: the number of streams of each user."""
+    """The number of streams of each user, in `readers`."""
 
 
 _decode = msgspec.json.Decoder(PeerMessage).decode
@@ -61,11 +61,11 @@ class TopicPresence:
 
     def __init__(self) -> None:
         self.readers: dict[str, tuple[dict[str, int], float]] = {}
-        """By process: its number of streams of each user, and when it sent them."""
+        """The number of streams of each user in each process, and when the process sent them."""
         self.requests: dict[str, float] = {}
-        """By process: when it last requested the topic."""
+        """The time at which each process last requested the topic."""
         self.writers: dict[str, float] = {}
-        """By process: when it last said that it follows the presence topic."""
+        """The time at which each process last said that it follows the presence topic."""
         self.roster: frozenset[str] | None = None
         """The users that this process last published as present; None while another process publishes."""
         self.list_at = 0.0
@@ -109,7 +109,7 @@ class Presence:
         self._hub = hub
         self._followers_of = followers_of
         self._peers: dict[str, float] = {}
-        """By process: when another one last sent something."""
+        """The time at which each of the other processes last sent something."""
         self._topics: dict[str, TopicPresence] = {}
         self._stream_counts: Counter[str] = Counter()
         """The number of streams here that follow the presence of a topic."""

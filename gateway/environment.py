@@ -34,7 +34,7 @@ StructT = TypeVar("StructT", bound=Struct)
 
 
 class Notation(Struct, frozen=True):
-    """How a setting is written and read when its type alone does not say; part of the field's `Annotated`."""
+    """The notation and the reading of a setting whose type alone does not say them; part of the field's `Annotated`."""
 
     permitted: str
     read: Callable[[Mapping[str, str], str], object]
@@ -87,7 +87,7 @@ def read_list(environ: Mapping[str, str], variable: str) -> list[str]:
 
 
 class _Declaration(NamedTuple):
-    """What a field's annotation says."""
+    """A field as its annotation declares it."""
 
     kind: type[object]
     notation: Notation | None

@@ -147,7 +147,7 @@ class UpstreamUnreachable(UpstreamError):
 
 
 class ErrorRow(NamedTuple):
-    """What a client sees of one class of error."""
+    """One class of error as a client sees it."""
 
     status: int
     code: str

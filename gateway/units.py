@@ -18,7 +18,7 @@ from gateway.settings import Settings
 
 
 class Lane(Protocol):
-    """What a unit opens, drains and closes."""
+    """A part of a unit, which opens, drains and closes it."""
 
     def opened(self) -> AbstractAsyncContextManager[None]: ...
     async def drain(self) -> None:
@@ -44,7 +44,7 @@ class Unit:
         lanes: Sequence[Callable[[Core], MountedLane]],
         extra_routes: Sequence[Any] = (),
     ) -> None:
-        """`extra_routes`: handlers that belong to none of its lanes and are not in every unit."""
+        """Makes its lanes; `extra_routes` are handlers that belong to none of them and are not in every unit."""
         from routes import docs, ops
         from routes.application import application
 

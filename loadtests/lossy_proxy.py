@@ -30,7 +30,7 @@ STREAM = "text/event-stream"
 
 @dataclass(frozen=True)
 class Mistakes:
-    """What the proxy does wrong."""
+    """The mistakes that the proxy makes."""
 
     buffer: bool = False
     no_pings: bool = False
@@ -45,7 +45,7 @@ class Head:
     headers: list[tuple[str, str]]
 
     def get(self, name: str) -> str:
-        """A header's value in lower case; empty where there is none."""
+        """Returns a header's value in lower case; empty where there is none."""
         return next((value.lower() for key, value in self.headers if key.lower() == name), "")
 
     @property
@@ -65,7 +65,7 @@ async def read_head(reader: StreamReader) -> Head:
 
 
 async def read_body(reader: StreamReader, head: Head, *, is_answer: bool) -> AsyncIterator[bytes]:
-    """What is in the body, as it comes. An answer without a length ends with its connection."""
+    """Yields what is in the body, as it comes. An answer without a length ends with its connection."""
     if head.get("transfer-encoding") == "chunked":
         while size := int((await reader.readuntil(b"\r\n")).partition(b";")[0], 16):
             async for data in _exactly(reader, size):
@@ -91,7 +91,7 @@ async def _exactly(reader: StreamReader, size: int) -> AsyncIterator[bytes]:
 
 
 def without_cursors(head: Head) -> Head:
-    """A request whose sender's place is forgotten."""
+    """Returns a request whose sender's place is forgotten."""
     method, target, version = head.first.split(" ")
     path, _, query = target.partition("?")
     query_rest = "&".join(part for part in query.split("&") if part and part.partition("=")[0].lower() not in CURSORS)
@@ -117,7 +117,7 @@ class Uncommented:
 
 @dataclass
 class Outlet:
-    """Where an answer goes: chunked or plain, at once or in blocks."""
+    """The destination of an answer, which it gets chunked or plain, at once or in blocks."""
 
     writer: StreamWriter
     is_chunked: bool
@@ -166,11 +166,11 @@ class LossyProxy:
         self._server.close()
 
     async def serve_forever(self) -> None:
-        """For use as a process of its own."""
+        """Serves until it is cancelled, for use as a process of its own."""
         await self._server.serve_forever()
 
     async def _serve(self, reader: StreamReader, writer: StreamWriter) -> None:
-        """One connection of a client, which has one of its own to the gateway; they end together."""
+        """Serves one connection of a client with one of its own to the gateway; they end together."""
         try:
             up_reader, up_writer = await asyncio.open_connection(*self._target, limit=LIMIT)
         except OSError:
@@ -206,7 +206,7 @@ class _Pair:
         self._requests: asyncio.Queue[Head] = asyncio.Queue(maxsize=16)
 
     async def requests(self) -> None:
-        """Until the client leaves."""
+        """Passes requests on until the client leaves."""
         while True:
             head = await read_head(self._reader)
             self._up_writer.write((without_cursors(head) if self._mistakes.no_resume else head).encode())
@@ -220,7 +220,7 @@ class _Pair:
             await outlet.end()
 
     async def answers(self) -> None:
-        """Until the gateway is done with the connection."""
+        """Passes answers on until the gateway is done with the connection."""
         while True:
             question = await self._requests.get()
             while (head := await read_head(self._up_reader)).status < 200 and head.status != 101:
@@ -253,7 +253,7 @@ class _Pair:
 
 
 async def _pour(reader: StreamReader, writer: StreamWriter) -> None:
-    """Bytes as they come, to the end."""
+    """Passes bytes on as they come, to the end."""
     while data := await reader.read(LIMIT):
         writer.write(data)
         await writer.drain()

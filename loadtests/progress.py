@@ -8,7 +8,7 @@ from typing import Any
 from loadtests.outcome import count_of
 
 Interval = dict[str, Any]
-"""What happened since the line before, as one line of the timeline."""
+"""A line of the timeline, which says what happened since the line before."""
 SHOWN = (
     ("chat/first token", "answer", "first token"),
     ("events/publish to receive", "delivery", ""),
@@ -23,7 +23,7 @@ class Progress:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._read = 0
-        """Characters of the file."""
+        """Characters of the file that were read."""
 
     def line(self) -> str:
         """Returns a line; empty when nothing is known yet."""

@@ -1,4 +1,4 @@
-"""What the tests stand on: a real gateway as a process, a scripted upstream in a thread, the log read from outside."""
+"""These fixtures give tests a real gateway as a process, a scripted upstream in a thread, and the log from outside."""
 
 import asyncio
 import contextlib
@@ -117,7 +117,7 @@ class Gateway:
         return psutil.Process(self.pid).num_fds()
 
     def events(self, topic: str) -> list[tuple[str, Any]]:
-        """Everything that the log holds of a topic, as (name, data)."""
+        """Returns everything that the log holds of a topic, as (name, data)."""
         return asyncio.run(read_topic(self.folder / "trilane.db", topic))
 
     def usage(self, sub: str = "local") -> list[dict[str, Any]]:
@@ -174,14 +174,14 @@ class UpstreamThread:
 
 
 def serving(folder: Path, upstream_url: str, **env: str) -> Gateway:
-    """A gateway whose upstream is the scripted one, not started yet."""
+    """Returns a gateway whose upstream is the scripted one, not started yet."""
     folder.mkdir(parents=True, exist_ok=True)
     base = {"OPENAI_BASE_URL": upstream_url, "OPENAI_API_KEY": "sk-test", "TRILANE_MODEL": "ok"}
     return Gateway(folder, base | env)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The browser's tests come last: Playwright keeps an event loop running in the main thread until the end."""
+    """Puts the browser's tests last: Playwright keeps an event loop running in the main thread until the end."""
     items.sort(key=lambda item: "e2e" in item.path.parts)
 
 
@@ -193,7 +193,7 @@ def upstream() -> Iterator[UpstreamThread]:
 
 @pytest.fixture(scope="module")
 def gateway(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """One gateway for a module; tests that end it start their own with `serving`."""
+    """Yields one gateway for a module; tests that end it start their own with `serving`."""
     made = serving(tmp_path_factory.mktemp("gateway"), upstream.url)
     try:
         yield made.start()

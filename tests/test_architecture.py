@@ -57,7 +57,7 @@ TREES = {module: ast.parse(path.read_text()) for module, path in SOURCES.items()
 
 
 def imported(module: str) -> Iterator[str]:
-    """Yield the modules of ours that a module imports, wherever in its text."""
+    """Yields the modules of ours that a module imports, wherever in its text."""
     for node in ast.walk(TREES[module]):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -80,7 +80,7 @@ def room_of(module: str) -> str:
 
 
 def circle(arrows: dict[str, set[str]]) -> list[str]:
-    """Return one circle of the graph, in order; nothing when there is none."""
+    """Returns one circle of the graph, in order; nothing when there is none."""
     try:
         TopologicalSorter(arrows).prepare()
     except CycleError as err:
@@ -101,7 +101,7 @@ def test_no_rooms_import_one_another_in_a_circle() -> None:
 
 
 def type_names(tree: ast.Module) -> Iterator[str]:
-    """Yield the names of classes, type aliases and type variables that a module defines."""
+    """Yields the names of classes, type aliases and type variables that a module defines."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
             yield node.name

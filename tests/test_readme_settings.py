@@ -34,7 +34,7 @@ def test_every_setting_says_what_it_is() -> None:
 
 
 def reads(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """(struct, field) of every attribute that a module reads of settings, by what the sources call them."""
+    """Yields (struct, field) of every attribute that a module reads of settings, by what the sources call them."""
     names = {name.id for name in ast.walk(tree) if isinstance(name, ast.Name)}
     settings = "UpstreamSettings" if "UpstreamSettings" in names and "Settings" not in names else "Settings"
     for node in ast.walk(tree):

@@ -1,4 +1,4 @@
-"""From a file of any kind to samples at 16 kHz, block by block: whatever its length, one block of it is in memory.
+"""Decodes a file of any kind to samples at 16 kHz, block by block: whatever its length, one block of it is in memory.
 
 libsndfile reads what it knows for certain (WAV, FLAC, Ogg, AIFF, CAF, AU), libav the rest (MP3, M4A, MP4, WebM, AAC,
 WMA). A file that neither can read is refused in a sentence that says how it begins; a file that is cut short is decoded
@@ -60,7 +60,7 @@ class Sound:
     """The audio of one file, from its beginning, through a descriptor of its own."""
 
     def __init__(self, file: BinaryIO, name: str = "the file") -> None:
-        """Flush `file` before; its position is moved."""
+        """Reads `file`, which the caller has flushed; its position is moved."""
         self.name = name
         self.duration_s: float | None = None
         """The duration that the file states; None when it states none."""

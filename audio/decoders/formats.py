@@ -1,4 +1,4 @@
-"""From a client's bytes to samples at 16 kHz: the decoders' one surface, and raw PCM.
+"""Turns a client's bytes into samples at 16 kHz: the decoders' one surface, and raw PCM.
 
 However the bytes of a stream are cut, the samples are the same, and there are as many as the stream lasts. What cannot
 be used is refused in a sentence (`bad_audio`), never guessed at. Raw PCM and WAV are decoded on the event loop: in
@@ -32,7 +32,7 @@ class Decoder(Protocol):
 
     @property
     def samples(self) -> int:
-        """Number of the client's samples taken in so far, per channel, at the rate that the client named."""
+        """Returns the number of the client's samples taken in so far, per channel, at the rate that it named."""
         ...
 
     async def feed(self, data: bytes) -> Samples:
@@ -76,7 +76,7 @@ def check(sample_rate: int, channels: int) -> None:
 
 
 class SampleFormat(NamedTuple):
-    """How one sample is written."""
+    """The way in which one sample is written."""
 
     width: int
     """Bytes of one sample."""

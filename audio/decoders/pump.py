@@ -26,7 +26,7 @@ TRAILER_BYTES = 4096
 HEAD_BYTES = 16
 
 Read = Callable[[int], bytes]
-"""Returns at most so many bytes, as soon as there is one, and none at the end. Blocks its thread."""
+"""A function that returns at most so many bytes, as soon as there is one, and none at the end. Blocks its thread."""
 
 
 class UndecodableStream(Exception):
@@ -65,7 +65,7 @@ class Pump:
         self._rest = asyncio.Event()
         """Set when the thread has nothing to do, or may do no more."""
         self._change = threading.Condition()
-        """Guards what follows."""
+        """Guards the attributes below."""
         self._head = b""
         self._input = bytearray()
         self._quiet = 0
@@ -74,7 +74,7 @@ class Pump:
         self._output_size = 0
         """Number of samples in `_output`."""
         self._is_starved = False
-        """The thread waits for bytes."""
+        """Whether the thread waits for bytes."""
         self._is_ending = self._is_closed = self._is_done = False
         self._failure: Exception | None = None
 

@@ -1,4 +1,4 @@
-"""From the rate of the client to the rate of the model, as a stream. This is the only importer of soxr.
+"""Resamples a stream from the rate of the client to that of the model. This is the only importer of soxr.
 
 The result does not depend on how the samples were cut (measured: bit for bit), and a whole stream comes out as long as
 it went in, to the nearest sample. Quality HQ costs 0.2 to 0.4 ms per second of audio as the others do, and is late by

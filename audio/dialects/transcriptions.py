@@ -46,7 +46,7 @@ class TranscriptionRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def options(self) -> SessionOptions:
-        """The options of its session; the times of words are needed to cut segments and subtitles."""
+        """Returns the options of its session; the times of words are needed to cut segments and subtitles."""
         return file_options(words=self.format in TIMED, language=self.language, prompt=self.prompt)
 
 
@@ -54,7 +54,7 @@ class TranscriptionRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_request(fields: Mapping[str, list[str]], supports: Callable[[str], bool]) -> TranscriptionRequest:
-    """Raises BadRequest that names the field, the value it had and what it may have."""
+    """Returns the request. Raises BadRequest that names the field, the value it had and what it may have."""
     form = FormFields(fields)
     form.check_number("temperature", 0.0, 1.0)
     form.choices("include", ("logprobs",))

@@ -1,4 +1,4 @@
-"""Which task goes to the model next: a fair queue over all sessions of the process.
+"""Decides which task goes to the model next: a fair queue over all sessions of the process.
 
 A client stands in the queue at most once for each urgency, and hands over its task when its turn comes, with the audio
 it has by then: work that became stale while it waited is never begun, and no queue can grow. Finals go before partials;

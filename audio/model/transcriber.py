@@ -37,14 +37,14 @@ class TranscriptionTask(msgspec.Struct, frozen=True, kw_only=True):
     """Audio that the model is to put into words."""
 
     audio: Samples
-    """It lasts at most MAX_TASK_S."""
+    """Samples that last MAX_TASK_S at most."""
     language: str | None = None
-    """None means that the model detects it."""
+    """The language's code; None has the model detect the language."""
     prompt: str = ""
     is_final: bool = True
-    """A final gets the best answer; a partial gets a quick one, for text that will be replaced."""
+    """Whether it is for a final, which gets the best answer; a partial gets a quick one, for text to be replaced."""
     words: bool = False
-    """A final may come with the times of its words."""
+    """Whether the times of the words are wanted, which only a final can have."""
 
 
 class Transcription(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +52,7 @@ class Transcription(msgspec.Struct, frozen=True, kw_only=True):
 
     text: str
     words: list[Word] = []
-    """Their times are seconds from the first sample of the task."""
+    """The words, with times in seconds from the first sample of the task."""
     confidence: float = 0.0
     language: str = "en"
 

@@ -83,7 +83,7 @@ class Ear:
 
     @property
     def pending(self) -> int:
-        """Number of samples that are no whole frame yet."""
+        """Returns the number of samples that are no whole frame yet."""
         return len(self._remainder)
 
     def flush(self) -> tuple[Samples, list[float]]:

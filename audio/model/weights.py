@@ -1,4 +1,4 @@
-"""Where the Whisper model lies on disk. Imported where the audio lane's packages may be missing, so it needs none."""
+"""Finds the Whisper model on disk. Imported where the audio lane's packages may be missing, so it needs none."""
 
 import importlib.util
 from pathlib import Path

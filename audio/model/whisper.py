@@ -1,4 +1,4 @@
-"""faster-whisper as a `Transcriber`. This is the only importer of it, and of CTranslate2.
+"""Implements `Transcriber` with faster-whisper. This is the only importer of it, and of CTranslate2.
 
 It departs from `WhisperModel.transcribe` on purpose. That encodes 30 s of audio, most of it silence, whatever it is
 given; here the window is as short as the speech allows, which makes a partial four to five times cheaper at the same
@@ -55,7 +55,7 @@ class Guess(NamedTuple):
     text: str
     tokens: list[int]
     log_probability: float
-    """The mean over its tokens."""
+    """The mean log probability of its tokens."""
     no_speech: float
 
     def is_credible(self, seconds: float) -> bool:

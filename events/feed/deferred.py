@@ -17,7 +17,7 @@ class DeferredStream(Source):
     __slots__ = ("_cursor", "_is_closed", "_is_over", "_last_frame", "_opening", "_source", "on_wake")
 
     def __init__(self, opening: "asyncio.Task[Subscription | None]", cursor: str = "") -> None:
-        """`cursor`: the cursor with which the stream was requested, empty without one."""
+        """Waits for `opening`; `cursor` is the one with which the stream was requested, empty without one."""
         self.on_wake = _nobody
         self._opening = opening
         self._cursor = cursor
@@ -89,4 +89,4 @@ class DeferredStream(Source):
 
 
 def _nobody() -> None:
-    """Nobody is waiting."""
+    """Does nothing: nobody is waiting."""

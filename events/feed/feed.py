@@ -88,7 +88,7 @@ class Feed:
 
     @property
     def closed(self) -> bool:
-        """Whether no event will follow, in any of the topics."""
+        """Returns whether no event will follow, in any of the topics."""
         return self.position.is_fixed and not self._backlog and all([tail.closed for tail in self.tails])
 
     def add_tail(self) -> TopicTail:

@@ -153,4 +153,4 @@ class Feeds:
 
 
 def _nothing(topics: Sequence[str]) -> None:
-    """Nobody wants to know."""
+    """Does nothing: nobody wants to know."""

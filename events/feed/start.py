@@ -27,7 +27,7 @@ class SubscribeRequest(NamedTuple):
 
     @property
     def own_cursor(self) -> str:
-        """The cursor when it is one of ours, else empty: nothing else is ever sent back."""
+        """Returns the cursor when it is one of ours, else "": nothing else is ever sent back."""
         return self.cursor if self.cursor is not None and decode_vector(self.cursor) is not None else ""
 
 

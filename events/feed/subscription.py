@@ -157,7 +157,7 @@ class Subscription(Source):
 
     @property
     def cursor(self) -> str:
-        """The cursor of its client; empty while it cannot be known without the log."""
+        """Returns the cursor of its client; empty while it cannot be known without the log."""
         feed = self.feed
         if self.index >= feed.first:
             return feed.cursor_at(self.index)
@@ -222,4 +222,4 @@ def _up_to(block: Block, last: int) -> Block:
 
 
 def _nobody() -> None:
-    """Nobody is waiting."""
+    """Does nothing: nobody is waiting."""

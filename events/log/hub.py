@@ -195,12 +195,12 @@ class TopicReader(Source):
 
     @property
     def ended(self) -> bool:
-        """Whether no more frames will come."""
+        """Returns whether no more frames will come."""
         return self.ring.deleted or self.complete
 
     @property
     def complete(self) -> bool:
-        """Whether all of a closed topic was read."""
+        """Returns whether all of a closed topic was read."""
         ring = self.ring
         return ring.closed and self.cursor >= ring.head >= 0 and not self._pending and not ring.deleted
 
@@ -292,4 +292,4 @@ def report(message: str, error: Exception) -> None:
 
 
 def _nobody() -> None:
-    """Nobody is waiting."""
+    """Does nothing: nobody is waiting."""

@@ -14,7 +14,7 @@ import msgspec
 
 
 class Position(msgspec.Struct, frozen=True):
-    """Where a reader stands: it has every event of `epoch` up to and including `offset`."""
+    """A place in a topic: its reader has every event of `epoch` up to and including `offset`."""
 
     epoch: str
     offset: int
@@ -98,7 +98,7 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of a topic is kept; None is no limit.
+    """The limits on what is kept of a topic; None is no limit.
 
     Whole blocks are dropped, oldest first, when all of a block is beyond a limit.
     """

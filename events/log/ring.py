@@ -16,7 +16,7 @@ RING_MAX_BYTES = 1_048_576
 """Maximum bytes of a ring; past it the older half goes, too."""
 
 Encode = Callable[[str, Block], list[bytes]]
-"""(epoch, block) → one frame per event; an empty frame hides an event from readers."""
+"""A function of (epoch, block) that returns one frame per event; an empty frame hides an event from readers."""
 
 
 class Waker(Protocol):
@@ -70,7 +70,7 @@ class Tail:
         self.deleted = epoch != self.epoch and self.epoch != ""
 
     def flush(self) -> None:
-        """Is called after the blocks of one commit or one read were fed."""
+        """Takes note that the blocks of one commit or one read were fed."""
 
 
 class Ring(Tail):

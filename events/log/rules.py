@@ -33,7 +33,7 @@ class TopicState(msgspec.Struct):
 
     name: str
     epoch: str = ""
-    """Empty while there is no such topic."""
+    """The topic's epoch; empty while there is no such topic."""
     owner: str = ""
     head: int = 0
     total: int = 0

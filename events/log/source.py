@@ -22,12 +22,12 @@ class Source(Protocol):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will come."""
+        """Returns whether nothing more will come."""
         ...
 
     @property
     def complete(self) -> bool:
-        """Whether it ended because all of it was read, and not because it is gone."""
+        """Returns whether it ended because all of it was read, and not because it is gone."""
         ...
 
     def poll(self) -> bytes | None:
@@ -44,7 +44,7 @@ class Source(Protocol):
 
     @property
     def written_s(self) -> float:
-        """The time at which the source itself last wrote to the connection, by the event loop's clock."""
+        """Returns when the source itself last wrote to the connection, by the event loop's clock."""
         return 0.0
 
     def follow(self, connection: "LentConnection | None") -> None:
@@ -66,7 +66,7 @@ class LentConnection(Protocol):
 
     @property
     def writable(self) -> bool:
-        """Whether the client reads fast enough to be written to."""
+        """Returns whether the client reads fast enough to be written to."""
         ...
 
     def write(self, data: bytes) -> None:

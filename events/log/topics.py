@@ -75,7 +75,7 @@ def check_event(name: str) -> str:
     if not _EVENT.fullmatch(name):
         raise BadRequest(f"the event {_quote(name)} is not valid: 1 to 64 of A-Z a-z 0-9 . _ : -", code="bad_event")
     if name in RESERVED:
-        raise BadRequest(f"the event {name!r} is said by the gateway alone: choose another name", code="reserved_event")
+        raise BadRequest(f"the event {name!r} is reserved for the gateway: choose another name", code="reserved_event")
     return name
 
 

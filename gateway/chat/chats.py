@@ -39,11 +39,11 @@ from gateway.errors import BadRequest, Gone, LogConflict, NotFound
 
 CONFLICT_TRIES = 5
 SUPERSEDE_S = 3.0
-"""How long a new message waits for the run before it to end by itself; then it is ended from here."""
+"""Seconds that a new message waits for the run before it to end by itself; then that run is ended from here."""
 _json = msgspec.json.Encoder().encode
 T = TypeVar("T")
 EncoderOf = Callable[[str], Encode]
-"""The encoder of a dialect for the run of an id. Two that it makes for one run are equal, so that readers share."""
+"""A function that returns a dialect's encoder for a run's id. Two encoders for one run are equal, so readers share."""
 
 
 class ActiveRun(msgspec.Struct, frozen=True, rename="camel"):
@@ -66,7 +66,7 @@ class AttachedReader(msgspec.Struct, frozen=True):
 
 
 class Chats:
-    """All chats, for one process."""
+    """All chats, as one process reads and changes them."""
 
     def __init__(self, event_log: EventLog, hub: Hub, runs: Runs, max_messages: int) -> None:
         self._log = event_log
@@ -191,7 +191,7 @@ class Chats:
         return AttachedReader(reader, run)
 
     async def _supersede(self, who: Principal, history: History) -> None:
-        """A new message while an answer is still coming: that one is stopped, its text is kept."""
+        """Stops the answer that is still coming when a new message arrives; its text is kept."""
         assert history.active is not None
         run_id = history.active.run_id
         run_end = asyncio.get_running_loop().create_future()
@@ -218,7 +218,7 @@ class Chats:
     # Stopping and deleting
 
     async def stop(self, who: Principal, chat_id: str, run_id: str | None) -> str | None:
-        """Has the process that owns the active run stop it; the run's id, or None when nothing was to stop."""
+        """Has the process that owns the active run stop it; returns the run's id, or None when nothing was to stop."""
 
         async def attempt() -> str | None:
             history = await self._existing(who, chat_id)
@@ -250,7 +250,7 @@ def _gone(chat_id: str, reason: Gone) -> Gone:
 
 
 def _appends(who: Principal, history: History, events: list[ChatEvent]) -> list[Append]:
-    """Events of a chat, fenced by what was read of it; the first of a new one says which chat it is."""
+    """Returns the appends of `events`, fenced by what was read of the chat; the first of a new one says which it is."""
     topic = chat_topic(who.sub, history.chat_id)
     new: list[ChatEvent] = [] if history.head else [ChatCreated(id=history.chat_id)]
     return [
@@ -260,7 +260,7 @@ def _appends(who: Principal, history: History, events: list[ChatEvent]) -> list[
 
 
 async def _again(attempt: Callable[[], Awaitable[T]]) -> T:
-    """Repeats what another device's write came between."""
+    """Makes an attempt again while another device's write comes between."""
     for _ in range(CONFLICT_TRIES - 1):
         try:
             return await attempt()

@@ -24,19 +24,19 @@ _json = msgspec.json.Encoder().encode
 
 
 class Finished(msgspec.Struct, frozen=True):
-    """All producers came to their end."""
+    """The outcome of a run whose producers all came to their end."""
 
     reason: FinishReason
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """Something went wrong, here or at the producer's side."""
+    """The outcome of a run in which something went wrong, here or at the producer's side."""
 
     error: TrilaneError
 
 
 class Aborted(msgspec.Struct, frozen=True):
-    """Somebody did not want the rest."""
+    """The outcome of a run whose rest somebody did not want."""
 
     reason: str
 
@@ -51,14 +51,14 @@ class Conclusion(msgspec.Struct, frozen=True, kw_only=True):
     """The last records of the run."""
     outcome: Literal["finish", "error", "abort"]
     message_fields: dict[str, object]
-    """What the stored message says about its end: after a reload, too, a cut must not look like a success."""
+    """Fields of the stored message that tell how it ended: after a reload, too, a cut must not look like a success."""
     finish_reason: str = ""
     code: str = ""
     text: str = ""
 
 
 def notice(info: RunInfo, event: str, more: Mapping[str, str] = MappingProxyType({})) -> Append:
-    """What the user's own topic of the events lane says about a run of a chat."""
+    """Returns the append that tells the user's own topic of the events lane about a run of a chat."""
     data = {"runId": info.run_id, "chatId": info.chat_id, "messageId": info.message_id, **more}
     return Append(topic=stored(user_topic(info.sub)), data=[_json(data)], name=event)
 
@@ -79,7 +79,7 @@ class RunEnding:
         model: str = "",
         upstream: str = "",
     ) -> None:
-        """`model` and `upstream`: who answered, when somebody did."""
+        """Concludes the run; `model` and `upstream` are those that answered, and empty when none did."""
         self._info = info
         self._usage = usage
         self._model = model or info.model

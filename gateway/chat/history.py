@@ -29,12 +29,12 @@ class History(msgspec.Struct):
 
     chat_id: str
     epoch: str = ""
-    """Empty while there is no such chat."""
+    """The epoch of the chat's topic; empty while there is no such chat."""
     head: int = 0
     messages: list[UIMessage] = []
     runs: dict[str, RunStarted] = {}
     places: dict[str, int] = {}
-    """How many messages each run was started with."""
+    """The number of messages that each run was started with, by the run's id."""
     active: RunStarted | None = None
 
     def apply(self, block: Block) -> None:
@@ -71,7 +71,7 @@ class History(msgspec.Struct):
             self.active = None
 
     def _forget(self, run_id: str) -> None:
-        """The run is no result of its key any more."""
+        """Removes a run's key, so that no request finds the run by it any more."""
         if self.places.pop(run_id, None) is not None:
             self.runs[run_id] = msgspec.structs.replace(self.runs[run_id], key="")
 
@@ -84,7 +84,7 @@ class History(msgspec.Struct):
 
 
 async def read_history(log: EventLog, owner: str, chat_id: str) -> History:
-    """The chat as the log holds it now, empty when there is none. Raises BadRequest for what is no chat's id."""
+    """Returns the chat as the log holds it, empty when there is none. Raises BadRequest for what is no chat's id."""
     history = History(chat_id=check_id("chat id", chat_id))
     async for part in read_to_head(log, chat_topic(owner, chat_id)):
         history.epoch = part.epoch
@@ -103,12 +103,12 @@ def put(messages: list[UIMessage], message: UIMessage) -> None:
 
 
 class Change(msgspec.Struct):
-    """What a request changes in a chat."""
+    """The change that a request makes to a chat."""
 
     events: list[ChatEvent]
-    """To append to the chat's topic."""
+    """Events to append to the chat's topic."""
     conversation: list[UIMessage]
-    """What the model is sent."""
+    """The conversation that the model is sent."""
     answer: UIMessage | None = None
     """The answer that is continued after tool results; None for a new one."""
 
@@ -177,10 +177,10 @@ def _digest(message: UIMessage) -> str:
 
 
 def request_key(posted_messages: list[UIMessage], trigger: Trigger, message_id: str) -> str:
-    """What makes a request the same as an earlier one, when the client names no key of its own.
+    """Returns what makes a request the same as an earlier one, when the client names no key of its own.
 
-    The id and content of the last message: a message that was edited, or an answer that got tool results, keeps its id
-    and is a new request. A regeneration is the same only when it names the same answer.
+    It is made of the last message's id and content: a message that was edited, or an answer that got tool results,
+    keeps its id and is a new request. A regeneration is the same only when it names the same answer.
     """
     if trigger == "regenerate-message":
         return f"regenerate:{message_id}" if message_id else ""

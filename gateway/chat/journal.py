@@ -20,9 +20,9 @@ from gateway.chat.topics import run_topic
 from gateway.errors import LogConflict, LogError, TrilaneError
 
 HEARTBEAT_S = 5.0
-"""Silence after which a run shows that it lives."""
+"""Seconds of silence after which a run shows that it lives."""
 MAX_UNACKNOWLEDGED = 64
-"""Appends on their way to the log; past that the producer is paused (a slow reader never has that effect)."""
+"""Maximum appends on their way to the log; past that the producer is paused (a slow reader never has that effect)."""
 NEVER = float("inf")
 SETTLE_TRIES = 8
 SETTLE_DELAY_S = 0.1
@@ -56,7 +56,7 @@ class Journal:
         self._appended_at = self._loop.time()
 
     def opening(self, records: list[bytes]) -> list[Append]:
-        """The appends that make the run exist; the caller adds the chat's and the usage's, and appends all as one."""
+        """Returns the appends that make the run exist; the caller appends them, the chat's and the usage's as one."""
         self._next = 2 + len(records)
         info = msgspec.json.encode(self._info)
         return [
@@ -67,7 +67,7 @@ class Journal:
     # Writing
 
     def lead(self, producer: Pausable) -> None:
-        """From now on `producer` writes: it is the one that is paused when the log falls behind."""
+        """Lets `producer` write from now on: it is the one that is paused when the log falls behind."""
         self._producer = producer
         if self._is_paused:
             producer.pause()
@@ -83,7 +83,7 @@ class Journal:
             self._append(records, RECORD, patient=False)
 
     def beat(self, now: float) -> float:
-        """Shows a sign of life after a silence; when the next one is due, by the event loop's clock."""
+        """Shows a sign of life after a silence; returns when the next one is due, by the event loop's clock."""
         if now - self._appended_at >= HEARTBEAT_S and self.failure is None:
             self._append([b"{}"], HEARTBEAT, patient=True)
         return self._appended_at + HEARTBEAT_S if self.failure is None else NEVER
@@ -114,7 +114,7 @@ class Journal:
     async def settle(self, ending: RunEnding) -> RunFinished | None:
         """Appends the end, as often as it takes while the log cannot be written; never after another process has.
 
-        None: this process did not write the end.
+        Returns None when this process did not write the end.
         """
         for attempt in range(SETTLE_TRIES):
             try:

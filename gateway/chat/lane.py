@@ -35,7 +35,7 @@ AsgiAnswer = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class ChatLane:
-    """All that the routes of the chat lane call."""
+    """The part of a unit that the routes of the chat lane call."""
 
     def __init__(self, core: Core, upstreams: Upstreams) -> None:
         self.settings = core.settings
@@ -64,12 +64,12 @@ class ChatLane:
     # Chats, in the dialect of the AI SDK
 
     async def send(self, who: Principal, request: SendRequest, key: str, fields: dict[str, Raw]) -> EventStream:
-        """`key`: the client's own name for the request, or empty. `fields`: all of its body."""
+        """Returns a run's stream. `key`: the client's own name for the request, or empty; `fields`: all of its body."""
         extra = extra_fields(fields)
         return self._stream(await self.chats.send(who, request, key, extra, UIFrames))
 
     async def follow(self, who: Principal, chat_id: str, cursor: str | None) -> EventStream | None:
-        """None when nothing is active and no cursor says what else to read."""
+        """Returns the stream of a chat; None when nothing is active and no cursor says what else to read."""
         attached = await self.chats.follow(who, chat_id, cursor, UIFrames)
         return self._stream(attached) if attached is not None else None
 

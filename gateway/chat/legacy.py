@@ -36,7 +36,7 @@ class FormatMark(msgspec.Struct, frozen=True):
 
 
 async def adopt_format(event_log: EventLog) -> int:
-    """Moves every chat of format 1, unless that was done before; how many this call has moved.
+    """Moves every chat of format 1, unless that was done before; returns how many this call has moved.
 
     A chat that cannot be moved stays where it is, and is tried again by the next process that starts. Raises
     ConfigurationError for a log of a later format.
@@ -61,7 +61,7 @@ async def adopt_format(event_log: EventLog) -> int:
 
 
 async def _is_marked(event_log: EventLog) -> bool:
-    """Whether the log says that it has this format; several processes may have said so at once."""
+    """Returns whether the log says that it has this format; several processes may have said so at once."""
     part = await event_log.read(FORMAT_TOPIC, 0)
     formats = [msgspec.json.decode(mark, type=FormatMark).format for block in part.blocks for mark in block.data]
     if max(formats, default=FORMAT) > FORMAT:
@@ -73,7 +73,7 @@ async def _is_marked(event_log: EventLog) -> bool:
 
 
 async def _move(event_log: EventLog, info: TopicInfo) -> bool:
-    """False when there was nothing to move: the chat has the new format, or another process was first."""
+    """Moves a chat; returns False when it has the new format already, or another process was first."""
     blocks = await _blocks(event_log, info.topic)
     if not blocks or blocks[0].name == ChatCreated.event:
         return False
@@ -108,7 +108,7 @@ def _copy(info: TopicInfo, blocks: list[Block]) -> list[Append]:
 
 
 async def _is_copied(event_log: EventLog, copy: list[Append]) -> bool:
-    """Whether the new topic begins with the copy; a chat of the same name that was begun anew does not."""
+    """Returns whether the new topic begins with the copy; a chat of the same name that was begun anew does not."""
     copied = [data for append in copy for data in append.data]
     stored: list[bytes] = []
     async for part in read_to_head(event_log, copy[0].topic):

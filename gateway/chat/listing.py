@@ -18,7 +18,7 @@ class ChatSummary(msgspec.Struct, frozen=True, rename="camel"):
     id: str
     title: str
     updated_at: int
-    """Milliseconds since 1970."""
+    """Time of the last change, in milliseconds since 1970."""
 
 
 class ChatPage(msgspec.Struct, frozen=True):
@@ -27,7 +27,7 @@ class ChatPage(msgspec.Struct, frozen=True):
 
 
 async def list_chats(log: EventLog, owner: str, cursor: str | None) -> ChatPage:
-    """One page; `cursor` is that of the page before. Raises BadRequest for what is no cursor of a list."""
+    """Returns a page; `cursor` is that of the page before. Raises BadRequest for what is no cursor of a list."""
     before_ms, listed_count = _decode_cursor(cursor) if cursor is not None else (None, 0)
     topics = await log.topics(
         CHATS, owner=owner, before_ms=before_ms + 1 if before_ms is not None else None, limit=PAGE + listed_count
@@ -43,7 +43,7 @@ async def list_chats(log: EventLog, owner: str, cursor: str | None) -> ChatPage:
 
 
 def _decode_cursor(cursor: str) -> tuple[int, int]:
-    """(millisecond, how many chats of that millisecond were listed already)."""
+    """Returns a cursor's millisecond, and the number of chats of that millisecond that were listed already."""
     match = re.fullmatch(r"([0-9]{1,15})\.([0-9]{1,4})", cursor, re.ASCII)
     if match is None:
         raise BadRequest(f"the cursor {cursor[:40]!r} is not one of this list", code="bad_cursor")
@@ -51,7 +51,7 @@ def _decode_cursor(cursor: str) -> tuple[int, int]:
 
 
 async def _summary(log: EventLog, info: TopicInfo) -> ChatSummary | None:
-    """None when the chat was deleted in this moment."""
+    """Returns the summary of a chat; None when the chat was deleted in this moment."""
     part = await log.read(info.topic, 0, max_events=2)
     events = [decode_event(block.name, data) for block in part.blocks for data in block.data]
     if not events or not isinstance(events[0], ChatCreated):

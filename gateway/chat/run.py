@@ -32,19 +32,19 @@ class Run:
     def __init__(
         self, info: RunInfo, producers: Iterable[Producer], recorder: Recorder, event_log: EventLog, *, run_s: float
     ) -> None:
-        """`producers` is advanced only when the one before has come to its end. `run_s`: the time for all of them."""
+        """Advances `producers` only when the one before has come to its end; `run_s` is the time for all of them."""
         self.info = info
         self.recorder = recorder
         self.journal = Journal(info, event_log, self._log_failed)
         self.write = self.journal.write
         loop = asyncio.get_running_loop()
         self.verdict: asyncio.Future[None] = loop.create_future()
-        """Done when something is visible or the run is over; raises what the first producer failed with before."""
+        """A future, done when something is visible or the run is over; raises what the first producer failed with."""
         self.finished: asyncio.Future[RunFinished | None] = loop.create_future()
-        """Done when the end is in the log; None when another process wrote it."""
+        """A future that is done when the end is in the log; its result is None when another process wrote that."""
         self.verdict.add_done_callback(_retrieve)
         self.outcome: RunOutcome | None = None
-        """How it ended, once it has."""
+        """The run's outcome; None until it has ended."""
         self.first_token_s: float | None = None
         self._producers = iter(producers)
         self._producer: Producer | None = None
@@ -54,7 +54,7 @@ class Run:
         self._task: asyncio.Task[None] | None = None
         self._ending: RunOutcome | None = None
         self._is_producing = False
-        """Its task is where a cancellation becomes an outcome."""
+        """Whether its task is where a cancellation becomes an outcome."""
         self._opening: asyncio.Future[list[Appended]] = loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._started_at = loop.time()
@@ -72,7 +72,7 @@ class Run:
     # Starting
 
     def opening(self) -> list[Append]:
-        """The appends that make this run exist; the caller adds the chat's and the usage's, and appends all as one."""
+        """Returns the appends that make this run exist; the caller appends them, the chat's and the usage's as one."""
         return self.journal.opening(self.recorder.start(self.info.message_id))
 
     def watch(self, hub: Hub, after: Position) -> None:
@@ -193,7 +193,7 @@ class Run:
         return Finished(reason)
 
     def _decide(self, outcome: RunOutcome) -> None:
-        """Whoever still waits for the verdict learns of the end."""
+        """Tells whoever still waits for the verdict of the end."""
         if self.verdict.done():
             return
         if isinstance(outcome, Failed):
@@ -230,7 +230,7 @@ def _has_failed(opening: "asyncio.Future[list[Appended]]") -> bool:
 
 
 def _total(usages: list[Usage]) -> Usage:
-    """What all of them cost together; an estimate when one of them is."""
+    """Returns what all producers cost together; an estimate when one of them is."""
     if len(usages) == 1:
         return usages[0]
     return Usage(
@@ -244,10 +244,10 @@ def _total(usages: list[Usage]) -> Usage:
 
 
 def _retrieve(verdict: "asyncio.Future[None]") -> None:
-    """A refusal that nobody waits for any more is in the run's log all the same."""
+    """Looks at a refusal that nobody waits for any more: it is in the run's log all the same."""
     if not verdict.cancelled():
         verdict.exception()
 
 
 def _nothing() -> None:
-    """There is nothing to end."""
+    """Does nothing: there is nothing to end."""

@@ -157,7 +157,7 @@ class Runs:
                 log.warning("open runs cannot be listed", reason=err.detail)
 
     async def _sweep_once(self, heads: dict[str, tuple[int, float]]) -> dict[str, tuple[int, float]]:
-        """`heads`: the head of each open topic at the last sweep, and since when it has been that."""
+        """Ends silent runs. `heads`: the head of each open topic at the last sweep, and since when it has been that."""
         now = asyncio.get_running_loop().time()
         still: dict[str, tuple[int, float]] = {}
         for info in await self._log.topics(RUNS, open_only=True, limit=MAX_OPEN_SWEPT):
@@ -173,7 +173,7 @@ class Runs:
         return still
 
     async def end_other(self, run_id: str, outcome: RunOutcome) -> bool:
-        """Ends a run that another process owns; False when that one, or a third, was first."""
+        """Ends a run that another process owns; returns False when that one, or a third, was first."""
         head, info, records, is_closed = 0, None, list[bytes](), False
         async for part in read_to_head(self._log, run_topic(run_id)):
             is_closed = part.closed

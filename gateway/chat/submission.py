@@ -16,7 +16,7 @@ MAX_EXTRA = 64
 
 class CancelAfter(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     cancel_after: float
-    """Seconds with nobody attached."""
+    """Seconds with nobody attached after which the run is cancelled."""
 
 
 OnDisconnect = Literal["continue", "cancel"] | CancelAfter
@@ -53,13 +53,13 @@ class Submission(NamedTuple):
     request: SendRequest
     messages: list[UIMessage]
     key: str
-    """A request that is repeated with this key gets the same run."""
+    """The key of the request: one that is repeated with it gets the same run."""
     extra: dict[str, Raw]
     """Top-level fields of the request that are not ours; they are kept with the run."""
 
 
 def extra_fields(body: dict[str, Raw]) -> dict[str, Raw]:
-    """Top-level fields that are not ours: an AI SDK client adds what its application wants to say."""
+    """Returns the fields of a body that are not ours: an AI SDK client adds what its application wants to say."""
     extra = {name: value for name, value in body.items() if name not in OURS}
     if len(extra) > MAX_EXTRA:
         raise BadRequest(f"{len(extra)} extra fields: at most {MAX_EXTRA} are allowed")

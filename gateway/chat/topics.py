@@ -36,7 +36,7 @@ def new_run_id() -> str:
 
 
 def check_id(what: str, value: str) -> str:
-    """Returns the id as it came; BadRequest when it could not be one."""
+    """Returns the id as it came; raises BadRequest when it could not be one."""
     if not _ID.fullmatch(value):
         shown = value[:40].encode("ascii", "backslashreplace").decode()
         raise BadRequest(f"{what} {shown!r} is not valid: 1 to {MAX_ID} of A-Z a-z 0-9 . _ : @ ~ + = -", code="bad_id")

@@ -56,7 +56,7 @@ class StreamProtocol(HttpToolsProtocol):
 
     @property
     def has_read_on(self) -> bool:
-        """Whether the parser has read beyond the current request; line breaks between two requests do not count."""
+        """Returns whether the parser has read beyond the current request; line breaks between requests do not count."""
         return self.current is not None and self.scope is not self.current.scope
 
     def on_message_begin(self) -> None:
@@ -146,7 +146,7 @@ class StreamConnection(asyncio.Protocol):
         return self._is_writable and not self.transport.is_closing()
 
     def write(self, data: bytes) -> None:
-        """One chunk of a chunked body (RFC 9112 §7.1)."""
+        """Writes one chunk of a chunked body (RFC 9112 §7.1)."""
         self.transport.write(self.wrap(data))
 
     @staticmethod

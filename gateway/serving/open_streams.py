@@ -17,7 +17,7 @@ class Stream(Protocol):
 
     @property
     def resumable(self) -> bool:
-        """Whether its reader can come back with a cursor; otherwise a drain lets it read on."""
+        """Returns whether its reader can come back with a cursor; otherwise a drain lets it read on."""
         ...
 
     def leave(self) -> None:
@@ -29,7 +29,7 @@ class OpenStreams:
     """The open responses of this process. Bounded: past its capacity `admit` refuses."""
 
     def __init__(self, slot_s: float = SLOT_S, capacity: int = 1_000_000) -> None:
-        """`capacity`: maximum streams at once."""
+        """Admits `capacity` streams at once, at most."""
         self.draining = False
         self._capacity = capacity
         self.wheel = Wheel(slot_s)

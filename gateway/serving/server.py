@@ -36,11 +36,11 @@ class ServedUnit(Protocol):
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None: ...
 
     def on_start(self) -> None:
-        """Is called once the server accepts connections."""
+        """Takes note that the server accepts connections now."""
         ...
 
     def on_shutdown(self) -> None:
-        """Is called when the shutdown begins: it is not ready any more."""
+        """Takes note that the shutdown begins: the unit is not ready any more."""
         ...
 
     async def drain(self) -> None:

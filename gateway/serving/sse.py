@@ -301,7 +301,7 @@ async def send_problem(error: TrilaneError, scope: Scope, send: Send) -> None:
 
 
 def _nobody() -> None:
-    """Nobody is waiting."""
+    """Does nothing: nobody is waiting."""
 
 
 def _setter(future: "asyncio.Future[None]") -> Callable[[], object]:

@@ -118,7 +118,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     @property
     def _is_parsing_useful(self) -> bool:
-        """Whether the next frame can be handled now: the application has taken all before it."""
+        """Returns whether the next frame can be handled now: the application has taken all before it."""
         return (self.close_sent or self.queue.empty()) and not self.transport.is_closing()
 
     def _pause(self) -> None:

@@ -19,7 +19,7 @@ class Timed(Protocol):
     """The slot in which it waits, 0 while it does not; only the wheel sets it."""
 
     def on_time(self, now: float) -> None:
-        """Is called when its time has come, at most one slot late; it may ask for another time."""
+        """Does what is due: its time has come, at most one slot late; it may ask for another time."""
         ...
 
 

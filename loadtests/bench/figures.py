@@ -32,7 +32,7 @@ class FigureSource:
     file: str
     command: str
     alt: str = ""
-    """What the plot shows, for those who do not see it."""
+    """Text that says what the plot shows, for those who do not see it."""
 
 
 SOURCES = {
@@ -72,14 +72,14 @@ def main(argv: list[str]) -> int:
 
 
 def readme_files(readme: Path, results: Path) -> dict[Path, str]:
-    """What the README and its plots must hold. Raises ValueError where a marker names no block."""
+    """Returns what the README and its plots must hold. Raises ValueError where a marker names no block."""
     blocks = {name: block(results, name) for name in block_names(readme, SOURCES)}
     plots = {results / f"{name}.svg": one.svg for name, one in blocks.items() if one.svg}
     return {readme: filled(readme.read_text(), {name: one.text for name, one in blocks.items()}), **plots}
 
 
 def block(results: Path, name: str) -> Block:
-    """A block with its plot, table and provenance; empty while there are no results."""
+    """Returns a block with its plot, table and provenance; empty while there are no results."""
     source = SOURCES[name]
     path = results / source.file
     if not path.exists():

@@ -17,17 +17,17 @@ Payload = dict[str, Any]
 
 
 def word(index: int) -> str:
-    """Word number `index` as a tokenizer would cut it: the space belongs to the following word."""
+    """Returns word `index` as a tokenizer would cut it: the space belongs to the following word."""
     return f"w{index}" if index == 0 else f" w{index}"
 
 
 def words(count: int) -> str:
-    """The whole text of an `ok` answer of `count` tokens."""
+    """Returns the whole text of an `ok` answer of `count` tokens."""
     return "".join(word(i) for i in range(count))
 
 
 def token(ask: Ask, index: int) -> str:
-    """Token `index` of this answer: a word, a piece of the user's own text, or a time mark."""
+    """Returns token `index` of this answer: a word, a piece of the user's own text, or a time mark."""
     if ask.marks:
         return f"~s{index}~t{time.monotonic_ns()}~ "
     if ask.echo:
@@ -36,25 +36,25 @@ def token(ask: Ask, index: int) -> str:
 
 
 def echo_tokens(ask: Ask) -> list[str]:
-    """The user's text cut before each space, so that joining gives it back exactly."""
+    """Returns the user's text cut before each space, so that joining gives it back exactly."""
     first, *rest = ask.text.split(" ")
     return [first, *(f" {piece}" for piece in rest)]
 
 
 def chunk(ask: Ask, delta: Payload, finish_reason: str | None = None, **extra: object) -> Payload:
-    """One `chat.completion.chunk` with a single choice."""
+    """Returns one `chat.completion.chunk` with a single choice."""
     choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
     silent: Payload = {"usage": None} if ask.include_usage else {}
     return {**_head(ask, "chat.completion.chunk"), "choices": [choice], **silent, **extra}
 
 
 def usage_chunk(ask: Ask, completion_tokens: int) -> Payload:
-    """The last chunk of a stream whose request set `include_usage`: no choices, only the counts."""
+    """Returns the last chunk of a stream whose request set `include_usage`: no choices, only the counts."""
     return {**_head(ask, "chat.completion.chunk"), "choices": [], "usage": usage(completion_tokens)}
 
 
 def usage(completion_tokens: int) -> Payload:
-    """The counts as OpenAI reports them."""
+    """Returns the counts as OpenAI reports them."""
     return {
         "prompt_tokens": PROMPT_TOKENS,
         "completion_tokens": completion_tokens,
@@ -63,7 +63,7 @@ def usage(completion_tokens: int) -> Payload:
 
 
 def completion(ask: Ask, message: Payload, finish_reason: str, completion_tokens: int) -> Payload:
-    """The answer to a request without `stream`."""
+    """Returns the answer to a request without `stream`."""
     choice = {
         "index": 0,
         "message": {"role": "assistant", "content": None, "refusal": None, **message},
@@ -79,7 +79,7 @@ def error(message: str, kind: str, code: str | None) -> Payload:
 
 
 def tool_call(index: int, name: str, arguments: str) -> Payload:
-    """One whole tool call; streamed, its arguments come in pieces under the same `index`."""
+    """Returns one whole tool call; streamed, its arguments come in pieces under the same `index`."""
     return {
         "index": index,
         "id": f"call_{index}",
@@ -89,7 +89,7 @@ def tool_call(index: int, name: str, arguments: str) -> Payload:
 
 
 def encode(payload: Payload) -> str:
-    """Compact JSON in real UTF-8, as most servers send it."""
+    """Returns compact JSON in real UTF-8, as most servers send it."""
     return json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -41,7 +41,7 @@ class StreamedAnswer:
     tokens: list[Token] = field(default_factory=list)
     terminal: str = ""
     ended_s: float = 0.0
-    """When the terminal event came."""
+    """Time at which the terminal event came."""
     is_done: bool = False
     leaving: bool = False
     """Whether the gateway has said that it drains: an end without an end is no fault then."""

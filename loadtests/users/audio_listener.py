@@ -15,11 +15,11 @@ class AudioListener:
 
     def __init__(self, socket: AudioSocket, hear: Callable[[Message], None]) -> None:
         self.first_byte = 0
-        """Of the speech: where the server wants it from."""
+        """The byte of the speech from which the server wants it."""
         self.is_cut = False
-        """We did."""
+        """Whether we cut the connection."""
         self.is_drained = False
-        """The server did, and said so."""
+        """Whether the server ended the connection because it drains, and said so."""
         self._socket, self._hear = socket, hear
         self._is_ready = Event()
         self._greenlet = gevent.spawn(self._listen)

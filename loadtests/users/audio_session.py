@@ -38,7 +38,7 @@ class AudioSession:
     measures: list[AudioMeasure] = field(default_factory=list[AudioMeasure])
     is_done: bool = False
     is_refused: bool = False
-    """Whether it said that it will not go on, and why."""
+    """Whether the server said that it will not go on, and why."""
     _seq: int = 0
     _is_new_connection: bool = True
     _segments: dict[int, SpokenSegment] = field(default_factory=dict[int, SpokenSegment])

@@ -52,10 +52,10 @@ class Speaker:
         self._session = AudioSession()
         self._cut_at = self._choose_cut()
         self._began = 0.0
-        """When the first sample was spoken."""
+        """Time at which the first sample was spoken."""
         self._losses = 0
         self._is_whole = True
-        """All of the speech was said: the run did not end in the middle."""
+        """Whether all of the speech was said: the run did not end in the middle."""
 
     def _choose_cut(self) -> int | None:
         """Returns a byte of the speech, neither at its very beginning nor in the silence at its end."""

@@ -16,14 +16,14 @@ PAUSE_S = 0.01
 MIN_TOKENS = 10
 """Tokens below which bursts and answers are not looked at."""
 MIN_UNTIMED = 30
-"""The same for tokens of which nobody knows when they were made: so many at once come of no model."""
+"""MIN_TOKENS for tokens of which nobody knows when they were made: so many at once come of no model."""
 HELD_S = 0.4
 """Seconds that its model took at least for the tokens of a burst that was held back."""
 FEW_TOKENS = 5
 MOST = 0.8
-"""Of an answer: the share that comes in bursts of FEW_TOKENS at least. Of answers: the share that was held back."""
+"""Share of an answer that comes in bursts of FEW_TOKENS at least, and of answers, that counts as held back."""
 PRIME_S = 3.0
-"""A gateway begins its answer within TRILANE_PRIME_S (2 s) and writes tokens as they come, whatever the model does."""
+"""Seconds in which a gateway begins its answer (TRILANE_PRIME_S is 2); it writes tokens as they come from any model."""
 MIN_ANSWERS = 5
 
 

@@ -78,7 +78,7 @@ class Device:
             self._judge(asked_s)
 
     def _judge(self, asked_s: float) -> None:
-        """An answer that came to its own end soon after the stop may have been over when that arrived."""
+        """Judges a stopped answer; one that came to its own end soon after the stop may have been over before it."""
         if not self._await_end():
             self._note(Fault.STOP_IGNORED, f"no end within {PATIENCE_S:g} s of a stop")
         elif self.answer.terminal == "abort":

@@ -35,10 +35,10 @@ class Exchange:
         self.answer = StreamedAnswer(question.tokens)
         self.asked_s = time.monotonic()
         self.waited_s = 0.0
-        """From the question to the head of its answer."""
+        """Seconds from the question to the head of its answer."""
         self.received_bytes = 0
         self.tokens_at_first = 0
-        """How many came over the first connection: the rest may be a replay."""
+        """Number of tokens that came over the first connection: the rest may be a replay."""
         self.connections = 0
         self.given_up = False
         self._since_s = self.asked_s

@@ -41,13 +41,13 @@ class Listener:
         self.topic = topic
         self.record = TopicRecord()
         self.since_s = 0.0
-        """When its newest connection began."""
+        """Time at which its newest connection began."""
         self._unanswered_count = 0
-        """In a row, by a gateway that is well."""
+        """Number of requests in a row that a gateway that is well did not answer."""
         self._has_begun = False
-        """A byte of the body has come over this connection."""
+        """Whether a byte of the body has come over this connection."""
         self._silence_s = HELLO_S
-        """More is too long."""
+        """Seconds of silence that are not too long yet."""
 
     def run(self) -> None:
         """Reads and reconnects for ever; every fault is noted, none ends it."""

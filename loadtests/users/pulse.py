@@ -41,7 +41,7 @@ class Pulse:
             self._beats.append((self._clock(), late_s))
 
     def worst_since(self, moment: float) -> float:
-        """The worst lateness in seconds since that `time.monotonic()`; up to NOTED_S counts as none."""
+        """Returns the worst lateness in seconds since that `time.monotonic()`; up to NOTED_S counts as none."""
         worst = 0.0
         for at, late_s in reversed(self._beats):
             if at < moment:

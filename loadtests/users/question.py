@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 
 class Question(NamedTuple):
-    """One message of a chat. `tokens`: with how many the fake upstream will answer it."""
+    """A message of a chat, which the fake upstream will answer with so many `tokens`."""
 
     chat_id: str
     message_id: str
@@ -24,7 +24,7 @@ class Question(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """`stop_after` and `second_after`: the token after which another device does that, 0 for never."""
+    """The course of an answer. Other devices act after the token `stop_after` and `second_after`, 0 for never."""
 
     cut_share: float = 0.0
     cut_within_bytes: int = 8_000

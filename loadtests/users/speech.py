@@ -17,7 +17,7 @@ SAMPLE_TEXT = (
 AT_LEAST_S = 10.0
 """Seconds of speech in one session: with fewer words one error would make a bad rate."""
 MOST = 32
-"""Speeches that are made of a folder's recordings."""
+"""Maximum speeches that are made of a folder's recordings."""
 BYTES_PER_SAMPLE = 2
 BYTES_PER_S = BYTES_PER_SAMPLE * RATE
 

@@ -20,7 +20,7 @@ NAME = "load"
 LEAVING = {"drain": None, "auth": None, "busy": Fault.REFUSED, "bye": Fault.ERROR}
 """Events after which the gateway ends a stream by itself: as it may, or as a fault."""
 _CURSOR = re.compile(r"e[0-9a-f]{8}\.(\w+)\.([0-9a-z]+)")
-"""Of a stream of one topic: its epoch, and the offset with 36 digits."""
+"""A cursor of a stream of one topic: its epoch, and the offset with 36 digits."""
 
 
 def clock() -> str:

@@ -32,10 +32,10 @@ class Speaker:
 
     def __init__(self, ports: list[int], pcm: bytes, *, pace: float = 1.0, **start: Any) -> None:
         self.ports = ports
-        """Where it connects: the first; a test turns the list."""
+        """The ports that it connects to, the first one first; a test turns the list."""
         self.pcm = pcm
         self.connections: list[list[dict[str, Any]]] = []
-        """What each connection was told."""
+        """The messages that each connection was sent."""
         self.closes: list[int] = []
         self.cut_at: list[int] = []
         """Samples at which it loses its connection, in order."""

@@ -14,7 +14,7 @@ INSTALL_S = 110
 
 
 def tool(name: str) -> str:
-    """Node or npm: the virtual environment's own, else the machine's."""
+    """Returns the path of Node or npm: the virtual environment's own, else the machine's."""
     beside = Path(sys.executable).with_name(name)
     path = str(beside) if beside.exists() else shutil.which(name)
     if path is None:

@@ -50,7 +50,7 @@ class Engine:
 
     @property
     def is_exact(self) -> bool:
-        """Whether its hint that a topic may exist is right both ways."""
+        """Returns whether its hint that a topic may exist is right both ways."""
         return self.name in ("memory", "sqlite")
 
     @property

@@ -76,7 +76,7 @@ class CuttingProxy:
 
 
 def _pump(source: socket.socket, sink: socket.socket) -> None:
-    """Until either side ends; then both do."""
+    """Passes bytes on until either side ends; then both do."""
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
             sink.sendall(data)

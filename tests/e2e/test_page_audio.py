@@ -44,9 +44,9 @@ class AudioPage:
     def __init__(self, page: Page, url: str) -> None:
         self.page = page
         self.ready: list[dict[str, Any]] = []
-        """What the gateway said at the beginning of each connection."""
+        """The first messages of the gateway on each connection."""
         self.urls: list[str] = []
-        """Of its connections."""
+        """The URLs of the page's connections."""
         page.on("websocket", self._open)
         page.goto(f"{url}/#/audio")
 

@@ -24,7 +24,7 @@ class CuttingProxy:
         self.target = port
         self.port = 0
         self.cuts: dict[int, Cut] = {}
-        """By the client's own port; set before the request is sent. Connections without one are left alone."""
+        """Cuts by the client's own port, set before the request is sent. Connections without one are left alone."""
         self.tasks: set[asyncio.Task[object]] = set()
 
     async def __aenter__(self) -> Self:

@@ -22,7 +22,7 @@ from tests.support.sse_client import Frames, chat_body, follow, send, user_messa
 
 @pytest.mark.parametrize("name", ["message id", "idempotency-key", "x-run-id"])
 def test_a_question_asked_ten_times_at_once_is_one_run(name: str, gateway: Gateway, upstream: UpstreamThread) -> None:
-    """Ten devices or retries; with a key even where each names its message otherwise."""
+    """Ten devices or retries ask at once; with a key even where each names its message otherwise."""
     chat_id = f"ten-{name.replace(' ', '-')}"
     keys = {} if name == "message id" else {name: f"key-of-{chat_id}"}
     numbers = iter(range(10))
@@ -198,7 +198,7 @@ def test_chats_are_listed_newest_first_by_what_was_asked(gateway: Gateway) -> No
 
 
 def test_every_chat_is_on_exactly_one_page(upstream: UpstreamThread, tmp_path: Path) -> None:
-    """Also of those that changed in the same millisecond, where a page ends."""
+    """Chats that changed in the same millisecond, where a page ends, are no exception."""
     gateway = serving(tmp_path, upstream.url).start()
     try:
         bodies = [chat_body(f"page-{n}", "T=1 I=0") for n in range(160)]
@@ -297,7 +297,7 @@ def test_the_same_new_chat_asked_of_two_processes_at_once_is_one_run(upstream: U
 
 
 def test_the_users_own_topic_tells_of_runs(gateway: Gateway) -> None:
-    """So that one `EventSource` shows everything that happens to a user."""
+    """One `EventSource` shows everything that happens to a user."""
     before = len(gateway.events("event/user/local"))
     _, frames = send(gateway.url, chat_body("told", "T=3 I=0"))
     assert frames.done

@@ -198,7 +198,7 @@ def test_a_finished_answer_cut_at_every_byte_arrives_whole(gateway: Gateway, ups
 
 
 async def nothing_was_received(client: Client, partial: PartialAnswer) -> None:
-    """Without an id there is nothing to continue: the answer is 204, and the snapshot has the text."""
+    """Expects 204, because without an id there is nothing to continue; the snapshot has the text."""
     partial.take(await client.follow("finished"))
     assert partial.status == 204
     async with httpx2.AsyncClient(verify=False) as http:  # a TLS context would cost more than all the rest
@@ -250,7 +250,7 @@ def test_an_answer_cut_again_and_again_arrives_whole(gateway: Gateway, upstream:
 
 
 def test_a_post_with_a_cursor_never_generates(gateway: Gateway, upstream: UpstreamThread) -> None:
-    """Not even with a message that the chat has not seen: with a cursor, the question is the old one."""
+    """With a cursor the question is the old one, even beside a message that the chat has not seen."""
     body = question("attach", 0)
     before = len(upstream.fake.requests)
 

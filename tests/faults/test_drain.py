@@ -35,7 +35,7 @@ MEDIUM = f"T={TOKENS} I=12000"
 
 @pytest.fixture(scope="module")
 def gateways(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Gateway]]:
-    """A running gateway for each name in ENVIRONMENTS, two at a time while they start."""
+    """Yields a running gateway for each name in ENVIRONMENTS; two at a time start."""
     processes = {
         name: serving(tmp_path_factory.mktemp(name), upstream.url, **env) for name, env in ENVIRONMENTS.items()
     }

@@ -57,9 +57,9 @@ class Load:
         self.newest: dict[str, int] = dict.fromkeys(TOPICS, 0)
         """The newest offset of each topic that a publisher was told."""
         self.over = asyncio.Event()
-        """The readers have had their cuts."""
+        """Set once the readers have had their cuts."""
         self.silent = asyncio.Event()
-        """And nothing more will be published."""
+        """Set once nothing more will be published."""
 
     async def publish(self, number: int) -> None:
         """Publishes numbered events until the readers have had their cuts; repeats what got no answer."""

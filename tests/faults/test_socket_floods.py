@@ -41,7 +41,7 @@ def repeat(piece: bytes) -> bytes:
 
 
 class Flood(NamedTuple):
-    """What a client sends once, then for ever; and the close code that it is told, None when it does not read."""
+    """A client's first bytes, those it sends for ever after, and the close code it gets, None when it does not read."""
 
     flood: bytes
     code: int | None = 4504
@@ -76,7 +76,7 @@ class Flooder:
 
     def __init__(self, gateway: Gateway, flood: Flood, *, piece_bytes: int = CHUNK_BYTES) -> None:
         self.codes: list[int | None] = []
-        """How each connection ended: with a close of this code, or without any."""
+        """The code with which each connection was closed; None for one that ended without a close."""
         self.lasted: list[float] = []
         self.reasons: set[str] = set()
         self._gateway = gateway

@@ -49,7 +49,7 @@ class Model:
 
 @dataclass
 class Witness:
-    """Is one client on one connection, and checks all that it is told."""
+    """A client on one connection that checks all that it is told."""
 
     follower: Follower
     topics: tuple[str, ...]
@@ -93,7 +93,7 @@ class World:
     lanes: list[EventsLane]
     witnesses: list[Witness] = field(default_factory=list)
     places: dict[tuple[tuple[str, ...], str], Places] = field(default_factory=dict)
-    """Where a reader stands who has read up to an id."""
+    """The place of a reader who has read up to an id."""
 
     def oldest(self, topic: str) -> int:
         blocks = self.logs[0].blocks_of(stored(topic))

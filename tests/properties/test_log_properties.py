@@ -80,7 +80,7 @@ class ModelTopic:
 
 
 class Model:
-    """Is the log as it should be."""
+    """The log as it should be."""
 
     def __init__(self) -> None:
         self.topics: dict[str, ModelTopic] = {}

@@ -44,7 +44,7 @@ def tool_calls(draw: st.DrawFn, index: int, arguments: st.SearchStrategy[str]) -
 
 @st.composite
 def answers(draw: st.DrawFn, arguments: st.SearchStrategy[str] = ARGUMENTS) -> list[list[AnswerChunk]]:
-    """An answer as the pieces that come in one read each; tool calls interleave with all else, in their own order."""
+    """Draws an answer as the pieces that come in one read each; tool calls interleave, in their own order."""
     queues = [draw(tool_calls(index, arguments)) for index in range(draw(st.integers(0, 3)))]
     pieces: list[dict[str, Any]] = []
     for _ in range(draw(st.integers(0, 12))):

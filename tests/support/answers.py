@@ -12,7 +12,7 @@ PROVIDER = "acme"
 
 
 def deltas(*sent: dict[str, Any]) -> list[AnswerChunk]:
-    """One chunk of an upstream for each delta, as the parser reads it."""
+    """Returns one chunk of an upstream for each delta, as the parser reads it."""
     bodies = [json.dumps({"choices": [{"delta": delta}]}).encode() for delta in sent]
     parser = CompletionParser()
     chunks = parser.feed(b"".join(b"data: %b\n\n" % body for body in bodies))
@@ -21,7 +21,7 @@ def deltas(*sent: dict[str, Any]) -> list[AnswerChunk]:
 
 
 def call(index: int, arguments: str | None = None, **more: Any) -> dict[str, Any]:
-    """One piece of a tool call; `id` and `name` come with the first."""
+    """Returns one piece of a tool call; `id` and `name` come with the first."""
     function = {"name": more.pop("name", None), "arguments": arguments}
     return {"tool_calls": [{"index": index, "function": function, **more}]}
 
@@ -31,7 +31,7 @@ def completion(recorder: Recorder) -> CompletionRecords:
 
 
 def recorded(*sent: dict[str, Any]) -> tuple[Recorder, list[bytes]]:
-    """A recorder to which these deltas were given, and all its records so far."""
+    """Returns a recorder to which these deltas were given, and all its records so far."""
     recorder = Recorder()
     first = recorder.start("m") + recorder.speaker("gpt")
     return recorder, first + completion(recorder).write(deltas(*sent))
@@ -42,5 +42,5 @@ def types(records: list[bytes]) -> list[str]:
 
 
 def message_parts(recorder: Recorder) -> list[dict[str, Any]]:
-    """The parts of the message."""
+    """Returns the parts of the message."""
     return [json.loads(bytes(part)) for part in recorder.parts.encoded()]

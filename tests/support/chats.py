@@ -14,7 +14,7 @@ from gateway.chat.records.messages import Role, UIMessage
 
 
 def message(message_id: str, role: Role, *parts: str | dict[str, Any]) -> UIMessage:
-    """A message; a plain text stands for a text part."""
+    """Returns a message; a plain text stands for a text part."""
     full = [{"type": "text", "text": part} if isinstance(part, str) else part for part in parts]
     return UIMessage(id=message_id, role=role, parts=[Raw(msgspec.json.encode(part)) for part in full])
 
@@ -32,19 +32,19 @@ def tool(call_id: str, name: str, state: str, **more: Any) -> dict[str, Any]:
 
 
 def history(*messages: UIMessage) -> History:
-    """A chat that holds these messages."""
+    """Returns a chat that holds these messages."""
     return fold(History(chat_id="c"), messages)
 
 
 def fold(into: History, events: Iterable[ChatEvent]) -> History:
-    """The chat once `events` were appended to its topic."""
+    """Returns the chat once `events` were appended to its topic."""
     for name, data in map(encode_event, events):
         into.apply(Block(first=into.head + 1, data=[data], name=name, time_ms=0))
     return into
 
 
 def brief(messages: list[UIMessage]) -> list[str]:
-    """`id:text` of each."""
+    """Returns `id:text` of each message."""
     decoded = [[json.loads(bytes(part)) for part in shown.parts] for shown in messages]
     return [
         f"{shown.id}:{''.join(part.get('text', '') for part in parts)}"
@@ -53,6 +53,6 @@ def brief(messages: list[UIMessage]) -> list[str]:
 
 
 def after(before: History, change: Change) -> History:
-    """The chat as every reader of its topic sees it once the change is appended."""
+    """Returns the chat as every reader of its topic sees it once the change is appended."""
     copy = History(chat_id=before.chat_id, head=before.head, messages=list(before.messages), runs=dict(before.runs))
     return fold(copy, change.events)

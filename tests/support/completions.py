@@ -27,7 +27,7 @@ USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
 
 class Read:
-    """What a parser made of a whole stream."""
+    """The result that a parser made of a whole stream."""
 
     def __init__(self, *pieces: bytes) -> None:
         self.parser = CompletionParser()

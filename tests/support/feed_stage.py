@@ -44,7 +44,7 @@ class FeedStage:
         self.now_ms = 1_000_000
         self.snapshots: list[VectorPosition] = []
         self.failures = 0
-        """How many of the next snapshots cannot be kept."""
+        """Number of the next snapshots that cannot be kept."""
         self.save_s = 0.0
         names = [topic for topic in topics if not is_pattern(topic)]
         stand = VectorPosition(

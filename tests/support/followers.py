@@ -36,7 +36,7 @@ async def say(log: MemoryLog, topic: str, *data: object, name: str = "message") 
 
 
 class PeerLog(MemoryLog):
-    """Is one process's view of a log that several have open: it hears of the others' commits when a test says so."""
+    """One process's view of a log that several have open: it hears of the others' commits when a test says so."""
 
     def __init__(self, retention: Callable[[str], Retention] = keep_all, **how: Any) -> None:
         super().__init__(retention, **how)
@@ -44,7 +44,7 @@ class PeerLog(MemoryLog):
         self.news: dict[str, None] = {}
         """Topics that others wrote to since the last `hear`."""
         self.snapshot_s = 0.0
-        """How long it takes to keep a snapshot of where a reader stands."""
+        """Seconds that it takes to keep a snapshot of where a reader stands."""
 
     def append(self, *appends: Append, patient: bool = False) -> "asyncio.Future[list[Appended]]":
         commit = super().append(*appends, patient=patient)
@@ -104,7 +104,7 @@ class Follower:
         self.events: list[Event] = []
         self.pipe: Pipe | None = None
         self.start = (source.position or source.feed.position).copy()
-        """Where it stood when it said `hello`."""
+        """The position at which it said `hello`."""
 
     @property
     def cursor(self) -> str:

@@ -18,7 +18,7 @@ class LoopFailures:
 
     def __init__(self) -> None:
         self.interruption: BaseException | None = None
-        """What pytest raised into a callback because the test takes too long; the loop is stopped."""
+        """The exception that pytest raised into a callback because the test takes too long; the loop is stopped."""
         self._failures: list[tuple[str, BaseException | None]] = []
         self._failed_tasks: list[asyncio.Task[Any]] = []
 

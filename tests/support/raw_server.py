@@ -170,7 +170,7 @@ async def polite(peer: Peer) -> None:
 
 
 def says(*pieces: bytes, then: str = "wait") -> Script:
-    """A script: one request, these bytes, and then what: "wait" for the client, "close", or "reset"."""
+    """Returns a script: one request, these bytes, and then what: "wait" for the client, "close", or "reset"."""
 
     async def script(peer: Peer) -> None:
         await peer.request()

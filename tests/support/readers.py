@@ -13,7 +13,7 @@ def plain(epoch: str, block: Block) -> list[bytes]:
 
 
 class SharedLog(MemoryLog):
-    """Is written to by another process as well, whose commits are announced without their block."""
+    """A log that another process writes to as well, whose commits are announced without their block."""
 
     async def write_elsewhere(self, topic: str, *data: bytes, has_news: bool = True, **how: object) -> None:
         other = MemoryLog()

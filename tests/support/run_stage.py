@@ -107,7 +107,7 @@ class Stage:
 
 @asynccontextmanager
 async def running(*pieces: bytes, **settings: float) -> AsyncIterator[Stage]:
-    """A run that has begun; it must be over at the end of the block."""
+    """Yields a run that has begun; it must be over at the end of the block."""
     stage = Stage(*pieces, **settings)
     await stage.start()
     yield stage

@@ -90,7 +90,7 @@ class ScriptedUpstream:
         self.requests: list[tuple[Request, str]] = []
         self.busy = False
         self.released = 0
-        """How many generations were closed."""
+        """Number of generations that were closed."""
         self.closed = False
 
     async def open(self, request: Request, model: str) -> Generation:

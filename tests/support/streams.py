@@ -34,7 +34,7 @@ def stream(feed: "Feed", *, ping_s: float = PING_S, streams: OpenStreams | None 
 
 
 class Feed(Source):
-    """Is a source that a test fills; what it holds in the log instead has to be caught up with."""
+    """A source that a test fills; what it holds in the log instead has to be caught up with."""
 
     def __init__(self, *data: bytes, has_ended: bool = False) -> None:
         self.on_wake: Callable[[], object] = lambda: None
@@ -92,7 +92,7 @@ class Feed(Source):
 
 
 class Pipe:
-    """Is a server's connection, as `gateway.serving.http` lends it to a response: writes go to the same record."""
+    """A server's connection, as `gateway.serving.http` lends it to a response: writes go to the same record."""
 
     def __init__(self, server: "FakeServer") -> None:
         self._server = server
@@ -263,7 +263,7 @@ class Uvicorn:
 
 
 class Call:
-    """Is a client that knows where the chunks of a body end, and whether the body did."""
+    """A client that knows where the chunks of a body end, and whether the body did."""
 
     def __init__(self, port: int, *, receive_bytes: int = 0, version: str = "1.1") -> None:
         self.status = 0

@@ -14,7 +14,7 @@ HANGS_S = 86_400.0
 
 
 class VirtualTime(asyncio.SelectorEventLoop):
-    """Is asyncio's own loop, less the waiting."""
+    """The loop of asyncio itself, less the waiting."""
 
     now_s = 0.0
 

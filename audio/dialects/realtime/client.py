@@ -1,4 +1,4 @@
-"""What the events of a Realtime client do to its session.
+"""Applies the events of a Realtime client to its session.
 
 An event that cannot be understood or obeyed is answered with an `error` event, and the session goes on; only audio
 beyond real time and its allowance ends the connection. Answers go through the attachment, in order with the messages of
@@ -89,7 +89,7 @@ class RealtimeClient:
         supports: Callable[[str], bool],
         nonce: str,
     ) -> None:
-        """`session` is in effect already."""
+        """Begins with a `session` that is in effect already."""
         self.session = session
         """The settings after all events that were taken so far."""
         self.live = live

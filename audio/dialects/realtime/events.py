@@ -1,4 +1,4 @@
-"""From the messages of a session to OpenAI's Realtime transcription events. Pure.
+"""Translates the messages of a session into OpenAI's Realtime transcription events. Pure.
 
 An item is a turn: from the first sample of its audio to the silence, or the commit, that ends it, in however many
 segments. Its id is made of that sample, so it is the same on every connection and in every process, and what is sent
@@ -62,17 +62,17 @@ class Reply(Aside, frozen=True):
 
 
 class SettingsChange(Aside, frozen=True):
-    """The session has other settings from here on."""
+    """The note that the session has other settings from here on."""
 
     session: TranscriptionSession
 
 
 class BufferReset(Aside, frozen=True):
-    """All audio that belongs to no item yet was forgotten."""
+    """The note that all audio that belongs to no item yet was forgotten."""
 
 
 class ReplayEnd(Aside, frozen=True):
-    """All finals that the client had missed have been sent again; these turns are not settled."""
+    """The note that all finals that the client had missed were sent again; `turns` are not settled."""
 
     turns: list[Turn]
 
@@ -86,7 +86,7 @@ class Item:
         self.turn = turn
         self.id = name
         self.is_live = False
-        """The client follows the turn while it is spoken; otherwise it is a replay."""
+        """Whether the client follows the turn while it is spoken; otherwise it is a replay."""
         self.is_committed = False
         self.end_s = 0.0
         self.finals: dict[float, Final] = {}
@@ -104,7 +104,7 @@ class Item:
 
 
 class Realtime:
-    """What the client of one session knows; it lives as long as the session is in this process."""
+    """The state of one session as its client knows it; it lives as long as the session is in this process."""
 
     def __init__(self, session: TranscriptionSession) -> None:
         self.session = session

@@ -25,17 +25,17 @@ class WireStruct(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PcmFormat(WireStruct, tag_field="type", tag="audio/pcm", frozen=True):
-    """Signed 16 bit, little endian, one channel."""
+    """Samples as signed 16 bit, little endian, one channel."""
 
     rate: Annotated[int, Meta(ge=8000, le=48_000)] = 24_000
 
 
 class MulawFormat(WireStruct, tag_field="type", tag="audio/pcmu", frozen=True):
-    """G.711 mu-law, at 8 kHz."""
+    """Samples as G.711 mu-law, at 8 kHz."""
 
 
 class AlawFormat(WireStruct, tag_field="type", tag="audio/pcma", frozen=True):
-    """G.711 A-law, at 8 kHz."""
+    """Samples as G.711 A-law, at 8 kHz."""
 
 
 AudioFormat = PcmFormat | MulawFormat | AlawFormat
@@ -49,7 +49,7 @@ Keywords = Annotated[list[Annotated[str, Meta(max_length=100)]], Meta(max_length
 
 
 class ServerVad(WireStruct, tag_field="type", tag="server_vad", frozen=True):
-    """A silence ends a turn."""
+    """Turn detection by which a silence ends a turn."""
 
     threshold: Threshold = 0.5
     prefix_padding_ms: PrefixMs = 300
@@ -57,7 +57,7 @@ class ServerVad(WireStruct, tag_field="type", tag="server_vad", frozen=True):
 
 
 class SemanticVad(WireStruct, tag_field="type", tag="semantic_vad", frozen=True):
-    """A silence ends a turn as with ServerVad; the less eager, the longer it is. Nothing here understands the words."""
+    """Turn detection as with ServerVad; the less eager, the longer the silence. Nothing here understands the words."""
 
     eagerness: Eagerness = "auto"
 
@@ -67,7 +67,7 @@ Vad = ServerVad | SemanticVad
 
 class TranscriptionSettings(WireStruct, frozen=True):
     model: str | None = None
-    """Any name is accepted: there is one model."""
+    """Name of the model; any is accepted, because there is one model."""
     language: Language | None = None
     prompt: Prompt | None = None
     keywords: Keywords | None = None
@@ -76,7 +76,7 @@ class TranscriptionSettings(WireStruct, frozen=True):
 class InputSettings(WireStruct, frozen=True):
     format: AudioFormat = PcmFormat()
     noise_reduction: None = None
-    """Always null: this lane has none."""
+    """Noise reduction, always null: this lane has none."""
     transcription: TranscriptionSettings = TranscriptionSettings()
     turn_detection: Vad | None = ServerVad()
 
@@ -89,7 +89,7 @@ class TranscriptionSession(WireStruct, tag_field="type", tag="transcription", fr
     id: str = ""
     object: str = "realtime.transcription_session"
     expires_at: int | None = None
-    """Always null: the session does not expire."""
+    """Time of expiry, always null: the session does not expire."""
     audio: AudioSettings = AudioSettings()
     include: list[str] | None = None
 
@@ -137,7 +137,7 @@ class ClientEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     """One text message of a client."""
 
     event_id: str | None = None
-    """An error about the event repeats it."""
+    """The client's own id of the event, which an error about it repeats."""
 
 
 class SessionUpdate(ClientEvent, tag="session.update", frozen=True):
@@ -146,15 +146,15 @@ class SessionUpdate(ClientEvent, tag="session.update", frozen=True):
 
 class BufferAppend(ClientEvent, tag="input_audio_buffer.append", frozen=True):
     audio: bytes
-    """Base64 on the wire."""
+    """The audio, in Base64 on the wire."""
 
 
 class BufferCommit(ClientEvent, tag="input_audio_buffer.commit", frozen=True):
-    """Makes an item of all audio that belongs to none yet."""
+    """Asks to make an item of all audio that belongs to none yet."""
 
 
 class BufferClear(ClientEvent, tag="input_audio_buffer.clear", frozen=True):
-    """Forgets all audio that belongs to no item yet."""
+    """Asks to forget all audio that belongs to no item yet."""
 
 
 RealtimeEvent = SessionUpdate | BufferAppend | BufferCommit | BufferClear
@@ -177,7 +177,7 @@ class ServerEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
 class SessionCreated(ServerEvent, tag="session.created", frozen=True):
     session: TranscriptionSession
     cursor: str
-    """A reconnection sends it in `extra_query`, as long as no item is completed."""
+    """The cursor that a reconnection sends in `extra_query`, as long as no item is completed."""
 
 
 class SessionUpdated(ServerEvent, tag="session.updated", frozen=True):
@@ -208,7 +208,7 @@ class BufferGap(ServerEvent, tag="input_audio_buffer.gap", frozen=True):
 
     audio_start_ms: int
     audio_end_ms: int | None
-    """None: the end is not known."""
+    """The end of the audio; None when it is not known."""
     reason: str
 
 
@@ -253,7 +253,7 @@ class Completed(ServerEvent, tag="conversation.item.input_audio_transcription.co
     end_ms: int
     language: str | None
     cursor: str | None
-    """A reconnection sends it in `extra_query`."""
+    """The cursor that a reconnection sends in `extra_query`."""
     words: list[Word] | None
 
 

@@ -1,4 +1,4 @@
-"""What an OpenAI session object means for a session of ours, and how an update changes it. Pure.
+"""Translates an OpenAI session object into the terms of a session of ours, and applies updates to it. Pure.
 
 An update changes only what it names. Null restores the default, except that without turn detection the client commits.
 What this lane does not do (noise reduction, log probabilities) stays null whatever the client asks for: the session

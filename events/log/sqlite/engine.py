@@ -40,7 +40,7 @@ class SqliteLog:
         max_pending_bytes: int = 64 << 20,
         busy_s: float = BUSY_S,
     ) -> None:
-        """`busy_s`: seconds a write waits for those of other processes before it fails with LogUnavailable."""
+        """Lets a write wait `busy_s` seconds for those of other processes before it fails with LogUnavailable."""
         self.listener = ignore
         self.interest = frozenset[str]()
         self._path = Path(path).absolute()

@@ -41,7 +41,7 @@ class BlockRow(msgspec.Struct):
 
     @property
     def is_closing(self) -> bool:
-        """Whether it is the last block of a closed topic; valid once the plan is complete."""
+        """Returns whether it is the last block of a closed topic; valid once the plan is complete."""
         return self.topic.closed and self.first + len(self.lines) - 1 == self.topic.head
 
 
@@ -61,7 +61,7 @@ class Plan:
 
     @property
     def eventless_topics(self) -> list[PlannedTopic]:
-        """The topics that were made or closed without an event, so that no row shows it."""
+        """Returns the topics that were made or closed without an event, so that no row shows it."""
         topics = {**self.new_topics, **self.closed_topics}
         return [topic for name, topic in topics.items() if name not in self._tails]
 

@@ -90,7 +90,7 @@ class CompletionRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True
 
     @property
     def has_usage(self) -> bool:
-        """The stream shall end with the figures of usage."""
+        """Returns whether the stream is to end with the usage figures."""
         return self.stream_options is not None and self.stream_options.include_usage
 
     def for_upstream(self, max_messages: int, max_output_tokens: int) -> dict[str, object]:
@@ -163,7 +163,7 @@ class CompletionFrames:
                 assert_never(record)
 
     def _metadata(self, record: Metadata) -> bytes:
-        """The first chunk of the format, once it is known which model answers; at an end, which has usage, no chunk.
+        """Returns the first chunk, once it is known which model answers; nothing for an end, which has usage.
 
         Looks only at `record`: a reader that fell behind has its frames made a second time.
         """

@@ -28,7 +28,7 @@ class UIFrames(msgspec.Struct, frozen=True):
 
 
 def farewell() -> bytes:
-    """What a reader gets last when this process leaves.
+    """Returns the last frame that a reader gets when this process leaves.
 
     It is a transient data chunk, which AI SDK clients show to nobody, so that `retry:` has an event to stand on.
     """

@@ -16,7 +16,7 @@ from gateway.core.usage import Usage, usage_of
 from gateway.errors import UpstreamTimeout
 
 LINGER_S = 2.0
-"""How long an answer that is complete is read on for its usage figures."""
+"""Seconds that a complete answer is read on for its usage figures."""
 
 
 class CompletionProducer:
@@ -28,7 +28,7 @@ class CompletionProducer:
     def __init__(
         self, upstreams: Upstreams, request: Request, model: str, *, prompt_bytes: int, between_tokens_s: float
     ) -> None:
-        """`model`: the one that was asked for, or empty. `between_tokens_s`: for upstreams that set no limit."""
+        """Takes the requested `model`, or an empty name, and `between_tokens_s` for upstreams that set no limit."""
         self.model = self.upstream = ""
         self._upstreams = upstreams
         self._request = request
@@ -41,7 +41,7 @@ class CompletionProducer:
         self._progress_at = 0.0
         self._is_paused = False
         self._is_complete = False
-        """The upstream has said why it stopped: only its usage figures may still follow."""
+        """Whether the upstream has said why it stopped: only its usage figures may still follow."""
         self._emitted_before = 0
 
     async def produce(self, sink: Sink) -> FinishReason:

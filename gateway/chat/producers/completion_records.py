@@ -9,7 +9,7 @@ from gateway.chat.upstreams.chunks import AnswerChunk, ExtendedDelta, ToolCall
 
 
 class CompletionRecords:
-    """One completion, as it comes; `provider` is the name under which fields that we do not know are passed on."""
+    """Translates one completion as it comes; fields that we do not know are passed on under the name `provider`."""
 
     def __init__(self, recorder: Recorder, provider: str) -> None:
         self._recorder = recorder
@@ -18,7 +18,7 @@ class CompletionRecords:
         """The call that each index stands for now: servers that leave the index out send whole calls one by one."""
 
     def write(self, chunks: list[AnswerChunk]) -> list[bytes]:
-        """Records of what `chunks` bring; none of what no client could see."""
+        """Returns the records of what `chunks` bring; none of what no client could see."""
         out: list[bytes] = []
         recorder = self._recorder
         for chunk in chunks:
@@ -36,7 +36,7 @@ class CompletionRecords:
         return out
 
     def _extended(self, delta: ExtendedDelta, out: list[bytes]) -> None:
-        """A delta with fields that we do not know: they go with its first text, or else in a record of their own."""
+        """Writes a delta with fields that we do not know: with its first text, or else in a record of their own."""
         fields = None if delta.unknown is UNSET else Raw(msgspec.json.encode({self._provider: delta.unknown}))
         texts: list[tuple[TextKind, str | None]] = [
             ("reasoning", delta.reasoning_content or delta.reasoning),

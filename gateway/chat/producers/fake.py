@@ -11,13 +11,13 @@ from gateway.errors import TrilaneError
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """A line of a script: so many seconds nothing comes."""
+    """A line of a script during which nothing comes."""
 
     seconds: float
 
 
 Line = str | Wait | TrilaneError
-"""A text to write, a wait, or what the producer fails with."""
+"""A line of a script: a text to write, a wait, or the error that the producer fails with."""
 
 
 class FakeProducer:
@@ -26,7 +26,7 @@ class FakeProducer:
     def __init__(
         self, *script: Line, reason: FinishReason = "stop", model: str = "fake", limit_s: float = NEVER, tokens: int = 1
     ) -> None:
-        """`limit_s`: how long it may write nothing. `tokens`: what it reads, and what it writes."""
+        """Plays `script`; may write nothing for `limit_s` seconds, and reads and writes `tokens` tokens."""
         self.model = self.upstream = ""
         self.calls: list[str] = []
         """Names of the methods that were called, in order."""

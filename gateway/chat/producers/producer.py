@@ -25,7 +25,7 @@ class Sink(Protocol):
         ...
 
     def deadline_moved(self) -> None:
-        """The producer's deadline is earlier than it was."""
+        """Notes that the producer's deadline is earlier than it was."""
         ...
 
 
@@ -58,14 +58,14 @@ class Producer(Protocol):
         ...
 
     def deadline(self) -> float:
-        """When it must have made progress, by the event loop's clock; NEVER when it may take its time.
+        """Returns when it must have made progress, by the event loop's clock; NEVER when it may take its time.
 
         A deadline that moves to a later moment needs no notice.
         """
         ...
 
     def expire(self) -> None:
-        """Its deadline has passed: `produce` ends now, as it would at the end, or with what went wrong."""
+        """Ends `produce` because its deadline has passed: as it would at the end, or with what went wrong."""
         ...
 
     def usage(self) -> Usage:

@@ -24,28 +24,28 @@ class ChatCreated(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Truncate(msgspec.Struct, frozen=True):
-    """History ends after so many messages."""
+    """The event that cuts history down to its first `keep` messages."""
 
     event: ClassVar = "truncate"
     keep: int
 
 
 class RunStarted(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """An answer is being written."""
+    """The event that an answer has begun to be written."""
 
     event: ClassVar = "run-started"
     run_id: str
     message_id: str
     """Id of the answer; an older one when the run continues an answer after tool results."""
     key: str = ""
-    """A request that is repeated with this key gets the same run."""
+    """The key of its request: one that is repeated with this key gets the same run."""
     trigger: Trigger = "submit-message"
     extra: dict[str, Raw] = {}
     """Top-level fields of the request that are not ours."""
 
 
 class RunFinished(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """An answer has ended, and how."""
+    """The event that an answer has ended, and how."""
 
     event: ClassVar = "run-finished"
     run_id: str
@@ -55,18 +55,18 @@ class RunFinished(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
     code: str = ""
     text: str = ""
     message: UIMessage | None = None
-    """None when nothing of an answer was visible."""
+    """The answer; None when nothing of it was visible."""
 
 
 class StopCommand(msgspec.Struct, frozen=True, rename="camel"):
-    """Somebody wants the run to stop; the process that owns it obeys."""
+    """The event that somebody wants the run to stop; the process that owns it obeys."""
 
     event: ClassVar = "stop"
     run_id: str
 
 
 ChatEvent = ChatCreated | UIMessage | Truncate | RunStarted | RunFinished | StopCommand
-"""A `UIMessage` is new, or replaces the one of its id."""
+"""All that can happen in a chat. A `UIMessage` is new, or replaces the one of its id."""
 MESSAGE = "message"
 _DECODERS: dict[str, msgspec.json.Decoder[ChatEvent]] = {
     MESSAGE: msgspec.json.Decoder(UIMessage),
@@ -95,6 +95,6 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     sub: str
     message_id: str
     chat_id: str = ""
-    """Empty for a run that belongs to no chat."""
+    """The chat that the run belongs to; empty for a run that belongs to none."""
     model: str = ""
     prompt_bytes: int = 0

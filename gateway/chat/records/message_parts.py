@@ -21,7 +21,7 @@ class TextPart(msgspec.Struct):
     kind: TextKind
     pieces: list[str]
     provider_metadata: ProviderMetadata = UNSET
-    """The newest; a client keeps no other."""
+    """The newest metadata of the provider; a client keeps no other."""
 
 
 class ToolPart(msgspec.Struct):
@@ -31,7 +31,7 @@ class ToolPart(msgspec.Struct):
     name: str
     arguments: list[str]
     complete: bool = False
-    """All arguments are there, and the answer did not fail before they were."""
+    """Whether all arguments are there, and the answer did not fail before they were."""
     result: dict[str, object] | None = None
     """Fields that its output, or a question about it, adds to the part."""
 
@@ -61,7 +61,7 @@ class MessageParts:
         self._data_places: dict[tuple[str, str], int] = {}
 
     def step(self) -> None:
-        """What follows belongs to another step than what is there."""
+        """Begins another step, to which all that follows belongs."""
         self._step_is_new = True
 
     def text(self, kind: TextKind) -> TextPart:

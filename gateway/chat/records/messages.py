@@ -14,7 +14,7 @@ from gateway.errors import BadRequest
 
 Role = Literal["user", "assistant", "system"]
 CALL_FIELDS = ("type", "toolName", "toolCallId", "input", "rawInput")
-"""What a model says of a tool call; the other fields are its result."""
+"""Fields that a model writes of a tool call; the other fields are the call's result."""
 FINAL_TOOL_STATES = ("output-available", "output-error", "output-denied", "approval-responded")
 
 
@@ -26,7 +26,7 @@ class UIMessage(msgspec.Struct, kw_only=True):
 
 
 class MessagePart(msgspec.Struct, frozen=True, rename="camel"):
-    """What we read of one part."""
+    """The fields that we read of one part."""
 
     type: str
     text: str = ""
@@ -50,7 +50,7 @@ class MessagePart(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def provider_fields(self) -> Raw | UnsetType:
-        """`{"<provider>": {...}}`: what a provider has added to its answer and we do not know."""
+        """Returns what a provider has added to its answer and we do not know, as `{"<provider>": {...}}`."""
         return self.data if self.type == "data-provider" else self.provider_metadata
 
     @property
@@ -66,7 +66,7 @@ _part = msgspec.json.Decoder(MessagePart)
 
 
 def parts_of(message: UIMessage) -> list[MessagePart]:
-    """The parts, read; BadRequest when one is not an object with a type."""
+    """Returns the parts as we read them; raises BadRequest when one is not an object with a type."""
     try:
         return [_part.decode(raw) for raw in message.parts]
     except msgspec.DecodeError as err:
@@ -133,7 +133,7 @@ def _content(parts: list[MessagePart]) -> str | list[dict[str, object]]:
 
 
 def _assistant(parts: list[MessagePart]) -> list[UpstreamMessage]:
-    """One answer, step by step: what was said, the tools that were called, their results, what was said then."""
+    """Returns one answer step by step: what was said, the tools that were called, their results, what was said then."""
     conversation: list[UpstreamMessage] = []
     texts: list[str] = []
     calls: list[MessagePart] = []

@@ -21,13 +21,13 @@ DATA = "data-"
 FinishReason = Literal["stop", "length", "content-filter", "tool-calls", "error", "other"]
 TextKind = Literal["text", "reasoning"]
 ProviderMetadata = Raw | UnsetType
-"""`{"<provider>": {...}}`: fields that a provider sends and that we do not know, as they came."""
+"""Fields that a provider sends and that we do not know, as they came: `{"<provider>": {...}}`."""
 
 
 class _Tagged(
     msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, tag_field="type", gc=False
 ):
-    """What all records share: the field `type` tells which one it is, and what has its default is left out.
+    """The base of all records: the field `type` tells which one it is, and what has its default is left out.
 
     None of them can be part of a circle, so the garbage collector need not look at them (`gc=False`).
     """
@@ -38,11 +38,11 @@ class MessageStart(_Tagged, frozen=True, tag="start"):
 
 
 class StepStart(_Tagged, frozen=True, tag="start-step"):
-    """A producer begins: a step is one call of a model, and the tools it asks for run side by side."""
+    """The record that a producer begins: a step is one call of a model, and the tools it asks for run side by side."""
 
 
 class StepFinish(_Tagged, frozen=True, tag="finish-step"):
-    """A producer has come to its end."""
+    """The record that a producer has come to its end."""
 
 
 class Metadata(_Tagged, frozen=True, tag="message-metadata"):
@@ -94,7 +94,7 @@ class ToolInputDelta(_Tagged, frozen=True, tag="tool-input-delta"):
 
 
 class ToolInputAvailable(_Tagged, frozen=True, tag="tool-input-available"):
-    """A call is complete: only now may a tool be run with its input."""
+    """The record that a call is complete: only now may a tool be run with its input."""
 
     tool_call_id: str
     tool_name: str
@@ -105,7 +105,7 @@ class ToolInputAvailable(_Tagged, frozen=True, tag="tool-input-available"):
 
 
 class ToolInputError(_Tagged, frozen=True, tag="tool-input-error"):
-    """A call is complete, but its arguments are not JSON."""
+    """The record that a call is complete, but its arguments are not JSON."""
 
     tool_call_id: str
     tool_name: str
@@ -117,7 +117,7 @@ class ToolOutputAvailable(_Tagged, frozen=True, tag="tool-output-available"):
     tool_call_id: str
     output: Raw
     preliminary: bool = False
-    """Another output of the same call follows and replaces this one."""
+    """Whether another output of the same call follows and replaces this one."""
 
 
 class ToolOutputError(_Tagged, frozen=True, tag="tool-output-error"):
@@ -126,7 +126,7 @@ class ToolOutputError(_Tagged, frozen=True, tag="tool-output-error"):
 
 
 class ToolOutputDenied(_Tagged, frozen=True, tag="tool-output-denied"):
-    """Somebody who was asked did not allow the call."""
+    """The record that somebody who was asked did not allow the call."""
 
     tool_call_id: str
 
@@ -161,10 +161,10 @@ class Data(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     type: str
     id: str = ""
-    """A later one of the same type and id replaces this one."""
+    """The record's id, or empty: a later one of the same type and id replaces this one."""
     data: Raw
     transient: bool = False
-    """It is shown to those who follow the run now, and kept in no message."""
+    """Whether it is only shown to those who follow the run now, and kept in no message."""
 
 
 class NewerRecord(msgspec.Struct, frozen=True):

@@ -52,10 +52,10 @@ class Recorder:
     """Writes one message. Methods that take `out` add their records to it; the others give them back."""
 
     def __init__(self, base: Iterable[Raw] = ()) -> None:
-        """`base`: parts that an earlier run has written, when this one continues its answer."""
+        """Begins with the parts in `base`, which an earlier run has written when this one continues its answer."""
         self.parts = MessageParts(base)
         self.emitted = 0
-        """Deltas that a user could see."""
+        """Number of deltas that a user could see."""
         self._open: TextKind | None = None
         self._open_id = b""
         self._part = TextPart("text", [])
@@ -85,7 +85,7 @@ class Recorder:
     # What a producer says
 
     def text(self, kind: TextKind, text: str, out: list[bytes]) -> None:
-        """A piece of a text, which is opened when it is the first one."""
+        """Records a piece of a text, which is opened when it is the first one."""
         if self._open != kind:
             self._open_text(kind, out)
         self._pieces.append(text)
@@ -93,7 +93,7 @@ class Recorder:
         out.append(self._delta_lead + _json(text) + b"}")
 
     def text_with_fields(self, kind: TextKind, text: str, fields: Raw, out: list[bytes]) -> None:
-        """A piece of a text with fields of its provider."""
+        """Records a piece of a text with fields of its provider."""
         if self._open != kind:
             self._open_text(kind, out)
         self._keep_delta(text, fields)
@@ -106,7 +106,7 @@ class Recorder:
             self._open = None
 
     def tool_input(self, call_id: str, name: str, out: list[bytes]) -> str:
-        """Opens a tool call; its id, which is one of ours when the caller has none."""
+        """Opens a tool call; returns its id, which is one of ours when the caller has none."""
         self.close_text(out)
         call_id = self._open_call(call_id, name).call_id
         out.append(encode_record(ToolInputStart(tool_call_id=call_id, tool_name=name)))
@@ -117,7 +117,7 @@ class Recorder:
         out.append(encode_record(ToolInputDelta(tool_call_id=call_id, input_text_delta=piece)))
 
     def tool_outcome(self, outcome: ToolOutcome, out: list[bytes]) -> None:
-        """What became of a call, or that somebody is asked whether it may be made."""
+        """Records what became of a call, or that somebody is asked whether it may be made."""
         self._keep_outcome(outcome)
         out.append(encode_record(outcome))
 
@@ -139,7 +139,7 @@ class Recorder:
         return self._cut(metadata, MessageAbort(reason=reason))
 
     def _cut(self, metadata: dict[str, object], end: MessageError | MessageAbort) -> list[bytes]:
-        """Calls that are open stay so: no client may run a tool of an answer that failed."""
+        """Ends the message, but no open call: no client may run a tool of an answer that failed."""
         out: list[bytes] = []
         self.close_text(out)
         out += [_metadata(metadata), encode_record(end)]

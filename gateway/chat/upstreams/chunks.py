@@ -31,15 +31,15 @@ class ToolCall(msgspec.Struct, gc=False):
 class ChunkDelta(msgspec.Struct, gc=False):
     content: str | None = None
     reasoning_content: str | None = None
-    """DeepSeek, vLLM, llama.cpp."""
+    """The reasoning as DeepSeek, vLLM and llama.cpp name it."""
     reasoning: str | None = None
-    """OpenRouter, Ollama."""
+    """The reasoning as OpenRouter and Ollama name it."""
     refusal: str | None = None
     tool_calls: list[ToolCall] | None = None
 
     @property
     def is_visible(self) -> bool:
-        """A user could see something of it."""
+        """Returns whether a user could see something of it."""
         return bool(self.content or self.reasoning_content or self.reasoning or self.refusal or self.tool_calls)
 
 
@@ -47,7 +47,7 @@ class PlainDelta(ChunkDelta, forbid_unknown_fields=True):
     """A delta without fields that we do not know."""
 
     role: str | None = None
-    """Always the assistant's; read by nobody."""
+    """The role, which is always the assistant's; nobody reads it."""
     function_call: None = None
     audio: None = None
     """Servers that write out every field they have say `null` here; anything else makes the delta an extended one."""
@@ -57,7 +57,7 @@ class ExtendedDelta(ChunkDelta):
     """A delta with fields that we do not know."""
 
     unknown: Raw | UnsetType = UNSET
-    """All of them, as one object."""
+    """All fields that we do not know, as one object."""
 
 
 KNOWN_FIELDS = frozenset(ChunkDelta.__struct_fields__) | {"role"}

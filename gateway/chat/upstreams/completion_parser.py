@@ -33,14 +33,14 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class CompletionParser:
-    """Feed it bytes as they come; it gives chunks, and knows how the stream stands."""
+    """A parser that takes bytes as they come, gives chunks, and knows how the stream stands."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._has_cr = False
         self._after_cr = False
         self.done = False
-        """`[DONE]` has come: what follows is ignored."""
+        """Whether `[DONE]` has come: what follows is ignored."""
         self.finish_reason: str | None = None
         self.usage: UpstreamUsage | None = None
         self.error: UpstreamError | None = None
@@ -68,7 +68,7 @@ class CompletionParser:
         return chunks
 
     def end(self) -> None:
-        """The bytes are over: without a sign of completeness this is a cut."""
+        """Notes that the bytes are over: without a sign of completeness this is a cut."""
         for line in bytes(self._buffer).split(b"\n"):  # the last blank line is often left out
             field, _, value = line.partition(b":")
             self.done = self.done or (field == b"data" and value.strip() == b"[DONE]")
@@ -76,7 +76,7 @@ class CompletionParser:
             self.error = UpstreamCut("the upstream's stream ended without a finish_reason and without [DONE]")
 
     def _whole_frames(self, data: bytes) -> bytes:
-        """Adds `data` to what is held back; gives the bytes up to the last blank line, with LF line ends only."""
+        """Adds `data` to what is held back; returns the bytes up to the last blank line, with LF line ends only."""
         buffer = self._buffer
         if self._has_cr or b"\r" in data:
             self._has_cr = True
@@ -93,7 +93,7 @@ class CompletionParser:
         return frames
 
     def _only_lf(self, data: bytes) -> bytes:
-        """CRLF and CR become LF; of a CRLF that was split, the LF that comes later is left out."""
+        """Makes LF of CRLF and CR; of a CRLF that was split, the LF that comes later is left out."""
         if self._after_cr and data.startswith(b"\n"):
             data = data[1:]
             self._after_cr = False
@@ -102,7 +102,7 @@ class CompletionParser:
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _frame(self, frame: bytes, chunks: list[AnswerChunk]) -> None:
-        """One frame of any legal form: comments, several data lines, an event name."""
+        """Reads one frame of any legal form: comments, several data lines, an event name."""
         event = b""
         data: list[bytes] = []
         for line in frame.removeprefix(b"\xef\xbb\xbf").split(b"\n"):

@@ -14,14 +14,14 @@ from gateway.core.usage import UpstreamUsage
 from gateway.errors import UpstreamCut, UpstreamError
 
 REUSE_S = 0.1
-"""How long a finished stream is read on for the end of its body, so that the connection can be used again."""
+"""Seconds that a finished stream is read on for the end of its body, so that the connection can be used again."""
 
 
 class CompletionStream:
     """A Generation. `on_close` is called once, when it is closed."""
 
     def __init__(self, body: ByteStream, upstream: str, model: str, secret: str, on_close: Callable[[], None]) -> None:
-        """`secret`: the upstream's key, which no error of it may repeat."""
+        """Reads `body`; `secret` is the upstream's key, which no error of it may repeat."""
         self.upstream = upstream
         self.model = model
         self.ended = False
@@ -69,7 +69,7 @@ class CompletionStream:
         return self._over
 
     def data(self, data: bytes) -> None:
-        """A piece of the body, as its connection reads it."""
+        """Takes a piece of the body, as its connection reads it."""
         chunks = self._parser.feed(data)
         if chunks:
             self._take(chunks)
@@ -77,7 +77,7 @@ class CompletionStream:
             self._end()
 
     def end(self, error: httpx2.TransportError | None) -> None:
-        """The body is over."""
+        """Notes that the body is over."""
         if error is None:
             self._parser.end()
         elif not self._parser.complete:
@@ -121,4 +121,4 @@ class CompletionStream:
 
 
 def _drop(chunks: list[AnswerChunk]) -> None:
-    """Nobody takes them any more."""
+    """Does nothing: nobody takes them any more."""

@@ -45,7 +45,7 @@ class Body(httpx2.AsyncByteStream):
 
     def __init__(self, connection: "UpstreamConnection") -> None:
         self._connection: UpstreamConnection | None = connection
-        """None once it was let go: it may serve another request then."""
+        """The connection; None once it was let go, because it may serve another request then."""
 
     async def read(self) -> bytes:
         """Returns all bytes that arrived since the last call, waiting for the first; b"" at the end.
@@ -59,7 +59,7 @@ class Body(httpx2.AsyncByteStream):
             yield data
 
     def pipe(self, sink: "BodySink") -> None:
-        """From now on every piece goes to `sink` as it arrives, in the event loop's own read callback."""
+        """Passes every piece to `sink` from now on, as it arrives, in the event loop's own read callback."""
         if self._connection:
             self._connection.pipe(sink)
 
@@ -192,7 +192,7 @@ class UpstreamConnection(asyncio.Protocol):
         return self._parser.get_status_code()
 
     def header(self, name: bytes) -> str | None:
-        """Returns the first of that name, which is in lower case."""
+        """Returns the first header of that name, which is in lower case."""
         return next((value.decode("latin-1") for field, value in self.headers if field.lower() == name), None)
 
     async def read(self) -> bytes:
@@ -216,7 +216,7 @@ class UpstreamConnection(asyncio.Protocol):
             sink.end(None if self.complete else self._error)
 
     def _taken(self) -> bytes:
-        """What was buffered; the socket is read on."""
+        """Returns what was buffered; the socket is read on."""
         chunks, self._chunks, self._size = self._chunks, [], 0
         if self._paused and self.transport and not self.closed:
             self._paused = False
@@ -224,7 +224,7 @@ class UpstreamConnection(asyncio.Protocol):
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def release(self) -> None:
-        """The reader is done: back to the pool when the answer was read to its end, else closed."""
+        """Lets go of the connection: back to the pool when the answer was read to its end, else closed."""
         if self.complete and not self._chunks and not self.closed and self.keep_alive and self.transport:
             self.transport.resume_reading()  # whoever read this body may have paused it
             self.pool.keep(self)

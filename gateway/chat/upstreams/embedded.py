@@ -7,7 +7,7 @@ from gateway.errors import UpstreamUnreachable
 from gateway.settings import UpstreamSettings
 
 MAX_CONCURRENCY = 16
-"""Four answers are written at a time; the rest of these wait in the model's own queue."""
+"""Maximum answers at once: four of them are written, and the rest wait in the model's own queue."""
 
 
 class EmbeddedUpstream:

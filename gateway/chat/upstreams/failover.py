@@ -20,14 +20,14 @@ class OpenedGeneration(msgspec.Struct):
     generation: Generation
     chunks: list[AnswerChunk]
     between_tokens_s: float | None
-    """The time that its upstream has between two tokens, when it has one of its own."""
+    """Maximum seconds between two tokens; None when its upstream has no limit of its own."""
 
 
 class Upstreams:
     """Opens a generation on the first upstream that gives one."""
 
     def __init__(self, upstreams: list[Upstream], first_token_s: float) -> None:
-        """`first_token_s`: for those that have no limit of their own."""
+        """Takes the upstreams in order of preference; `first_token_s` is for those that have no limit of their own."""
         self.all = upstreams
         self._first_token_s = first_token_s
 
@@ -73,7 +73,7 @@ class Upstreams:
         return OpenedGeneration(generation, chunks, upstream.settings.between_tokens_s)
 
     async def models(self) -> list[tuple[str, str]]:
-        """(model, upstream) of every upstream that can be reached."""
+        """Returns the name of every model that can be reached, each with the name of its upstream."""
         pairs: list[tuple[str, str]] = []
         for upstream in self.all:
             try:

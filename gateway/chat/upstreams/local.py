@@ -29,7 +29,7 @@ DYING_S = 1.0
 MAX_STARTS = 5
 STARTS_WINDOW_S = 60.0
 KEPT_BYTES = 8192
-"""Of what a child prints; the oldest goes first."""
+"""Maximum bytes kept of what a child prints; the oldest go first."""
 SHOWN_LINES = 3
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_", "LD_", "DYLD_", "PYTHON", "TMPDIR", "SYSTEMROOT", "VIRTUAL_ENV")
 """Beginnings of the environment variables that the child gets: none of the gateway's secrets."""
@@ -41,7 +41,7 @@ class LocalModelError(Exception):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a child answers. Each start has a new port and a new key."""
+    """The address at which a child answers. Each start has a new port and a new key."""
 
     base_url: str
     api_key: str = field(repr=False)
@@ -61,7 +61,7 @@ class LocalModel:
 
     @staticmethod
     def available() -> str | None:
-        """None when it can run, else a sentence that says what to install. Imports neither package."""
+        """Returns None when it can run, else a sentence that says what to install. Imports neither package."""
         missing = [name for name in ("xllamacpp", WEIGHTS_PACKAGE) if importlib.util.find_spec(name) is None]
         if missing:
             return f"the local model needs {' and '.join(missing)}, not installed here: {INSTALL}"
@@ -72,7 +72,7 @@ class LocalModel:
         return self._child.pid if self._child and self._child.alive else None
 
     async def endpoint(self, unreachable: Endpoint | None = None) -> Endpoint:
-        """Where it answers, from now on; starts it when it does not run. All who wait share one start.
+        """Returns where it answers from now on; starts it when it does not run. All who wait share one start.
 
         `unreachable` is one given earlier that took no connection: a process that was killed stops listening some
         milliseconds before its end is known, so that end is awaited first. A caller that is cancelled leaves the start

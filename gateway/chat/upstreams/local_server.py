@@ -23,20 +23,20 @@ from typing import Any
 SLOTS = 4
 """Answers that are written at the same time; further requests wait in llama.cpp's own queue."""
 TOKENS_PER_SLOT = 2048
-"""Prompt and answer together. 47 MB for each slot; a cache of half that size reads a prompt at half the speed."""
+"""Tokens of prompt and answer together. They take 47 MB; a cache of half that size reads a prompt at half the speed."""
 OUTPUT_TOKENS = 1024
-"""Of an answer whose request names no limit; one that does is held by TOKENS_PER_SLOT."""
+"""Maximum tokens of an answer whose request names no limit; one that does is held by TOKENS_PER_SLOT."""
 BATCH_TOKENS = 64
-"""A prompt is read in pieces of this size, half a second each on one core; in between the other answers get a turn, and
-a client that left is noticed. In one piece it would stop them for seconds; pieces of 32 take half as long again."""
+"""Tokens of a prompt read at once, in half a second on one core; then the other answers get a turn, and a client that
+left is noticed. All of it in one piece would stop them for seconds; pieces of 32 take half as long again."""
 PROMPT_CACHE_MIB = 32
 HTTP_THREADS = 32
-"""Each request holds one until its answer ends, the waiting ones too."""
+"""Number of threads for requests: each request holds one until its answer ends, the waiting ones too."""
 NICENESS = 5
 OOM_SCORE = 500
 WARNINGS = 2
 LOG_S = 0.5
-"""llama.cpp's log has a thread of its own and no flush: before a failed start ends, it gets this long to say why."""
+"""Seconds that a failed start gets to say why: llama.cpp's log has a thread of its own and no flush."""
 PR_SET_PDEATHSIG = 1
 
 
@@ -63,20 +63,20 @@ def main() -> None:
 
 
 def _die_with_parent() -> None:
-    """On Linux the kernel kills this process when the thread that started it ends: that of the parent's event loop."""
+    """Has Linux kill this process when the thread that started it ends: that of the parent's event loop."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _give_way() -> None:
-    """The gateway's turn on the processor comes first; when memory runs out, this process goes first."""
+    """Leaves the processor to the gateway first; when memory runs out, this process goes first."""
     os.nice(NICENESS)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
 
 
 def _stdout_for_us_alone() -> int:
-    """A descriptor for the one line that the parent reads; what native code prints goes to stderr from now on."""
+    """Returns a descriptor for the one line that the parent reads; from now on native code prints to stderr."""
     report = os.dup(1)
     os.dup2(2, 1)
     return report

@@ -75,7 +75,7 @@ class OpenAIUpstream:
         return answer
 
     async def models(self) -> list[str]:
-        """Names of its models: as configured, else as it lists them (asked once)."""
+        """Returns the names of its models: as configured, else as it lists them (asked once)."""
         configured = self.settings.models or ([self.settings.model] if self.settings.model else [])
         if configured or self._models:
             return configured or self._models
@@ -116,7 +116,7 @@ class OpenAIUpstream:
 
 
 def _completions(settings: UpstreamSettings) -> Target:
-    """Where completions are asked for, and with which headers."""
+    """Returns where completions are asked for, and with which headers."""
     url = httpx2.URL(settings.base_url)
     if not url.raw_path.endswith(b"/"):
         url = url.copy_with(raw_path=url.raw_path + b"/")

@@ -19,7 +19,7 @@ class _Wrapped(msgspec.Struct):
 
 
 def refusal(status: int, message: str, retry_after: str | None = None) -> UpstreamRefused:
-    """What a status of 400 or more from an upstream means for our client.
+    """Returns the error that a status of 400 or more from an upstream is for our client.
 
     429 stays 429 with its `retry-after`; the rest is our 502. The text of a 401 or 403 is not passed on: some
     providers repeat part of the key in it.
@@ -39,7 +39,7 @@ def refusal(status: int, message: str, retry_after: str | None = None) -> Upstre
 
 
 def error_body(text: bytes) -> UpstreamErrorBody:
-    """What an error says, in any of its shapes: `{"error": {...}}`, a flat object, a bare string, or no JSON at all."""
+    """Returns what an error says in any of its shapes: `{"error": {...}}`, a flat object, a bare string, or no JSON."""
     try:
         wrapped = msgspec.json.decode(text, type=_Wrapped).error
     except (msgspec.DecodeError, RecursionError):

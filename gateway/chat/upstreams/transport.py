@@ -18,7 +18,7 @@ OURS = {b"content-length", b"transfer-encoding", b"accept-encoding", b"connectio
 
 
 class Target(NamedTuple):
-    """Where requests go, and how each of them begins: all of its head but the length of its content."""
+    """The address that requests go to, and how each of them begins: all of its head but the length of its content."""
 
     origin: Origin
     head: bytes
@@ -46,7 +46,7 @@ class HttptoolsTransport(httpx2.AsyncBaseTransport):
         return httpx2.Response(status_code=connection.status(), headers=connection.headers, stream=Body(connection))
 
     async def exchange(self, target: Target, content: bytes, connect_s: float | None) -> UpstreamConnection:
-        """Sends one request; the connection on which its answer has begun. Raises httpx2.TransportError."""
+        """Sends one request; returns the connection on which its answer has begun. Raises httpx2.TransportError."""
         connection = self.pool.take(target.origin)
         if connection is not None:
             try:

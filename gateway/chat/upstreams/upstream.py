@@ -28,11 +28,11 @@ class Generation(Protocol):
     model: str
     """The model that answers."""
     ended: bool
-    """Nothing more will come."""
+    """Whether nothing more will come."""
 
     @property
     def complete(self) -> bool:
-        """The upstream has said that this is all; its figures of usage may still follow."""
+        """Returns whether the upstream has said that this is all; its figures of usage may still follow."""
         ...
 
     @property
@@ -44,15 +44,15 @@ class Generation(Protocol):
     def usage(self) -> UpstreamUsage | None: ...
     @property
     def error(self) -> UpstreamError | None:
-        """Why it ended before it was complete. It never holds the upstream's key."""
+        """Returns the error that ended it before it was complete, which never holds the upstream's key."""
         ...
 
     async def next(self) -> list[AnswerChunk]:
-        """What arrived since the last call, waiting for the first bytes; [] is no sign of an end."""
+        """Returns what arrived since the last call, waiting for the first bytes; [] is no sign of an end."""
         ...
 
     def pipe(self, take: TakeChunks) -> asyncio.Future[None]:
-        """From now on chunks go to `take` as they are read; the future is done when the stream has ended."""
+        """Passes chunks to `take` from now on, as they are read; the future is done when the stream has ended."""
         ...
 
     def pause(self) -> None:
@@ -80,7 +80,7 @@ class Upstream(Protocol):
 
     @property
     def busy(self) -> bool:
-        """Its concurrency limit is reached."""
+        """Returns whether its concurrency limit is reached."""
         ...
 
     async def open(self, request: Request, model: str) -> Generation: ...

@@ -38,7 +38,7 @@ class SpokenSegment:
     text: str = ""
     """The text as it stands."""
     shown_at_s: float | None = None
-    """When the first word of it was shown."""
+    """Time at which the first word of it was shown."""
     start_s: float = 0.0
     end_s: float = 0.0
     final: TimedWord | None = None

@@ -20,7 +20,7 @@ class SessionDelays:
     final_s: list[float] = field(default_factory=list[float])
     """Delays from the end of speech to the final of its segment, endpointing included."""
     halves_s: tuple[list[float], list[float]] = field(default_factory=lambda: ([], []))
-    """`stable_s` of the words in the first and in the second half of a session: growing lag shows here."""
+    """The `stable_s` of the words in the first and in the second half of a session: growing lag shows here."""
 
     def count(self, session: SpokenSession, reference: Reference) -> None:
         """Adds a session that spoke what the reference is about."""

@@ -34,7 +34,7 @@ OURS = ("offline", "trilane")
 PACKAGES = ("faster-whisper", "ctranslate2", "onnxruntime", "numpy", "websockets", "soxr")
 CORES = os.cpu_count() or 1
 USUAL = replace(QUICK, of_each_kind=1000, at_once=8, speak_s=9.0)
-"""Shorter, because the delays are measured five times; a thousand words, because one of a hundred is a whole point."""
+"""The usual plan is short, as delays are measured five times; of a thousand words, as one of a hundred is a point."""
 
 
 @contextlib.contextmanager

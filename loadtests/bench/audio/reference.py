@@ -19,7 +19,7 @@ BEAM = 5
 
 
 class Reference(NamedTuple):
-    """What is known of one recording, or of a track of them."""
+    """The knowledge of one recording, or of a track of them."""
 
     text: str
     words: list[TimedWord]

@@ -34,13 +34,13 @@ class AudioPlan:
     visits: int = 200
     file_s: float = 3600.0
     attacks: int = 3
-    """How often three sessions are measured alone and beside a hostile one,"""
+    """Number of times that three sessions are measured alone and beside a hostile one."""
     attack_s: float = 35.0
-    """for so long each."""
+    """Seconds for which they are measured each time."""
     each_s: float = 45.0
-    """About so much speech for each client beside WhisperLive,"""
+    """Seconds of speech, about, for each client beside WhisperLive."""
     tail_s: float = 10.0
-    """and so much silence after each recording: that long it may take until the last words are final."""
+    """Seconds of silence after each recording there: that long it may take until the last words are final."""
 
 
 QUICK = AudioPlan(

@@ -17,7 +17,7 @@ RATE = 16_000
 PAUSE_S = 1.5
 """Seconds between two recordings of a track: more than endpointing takes."""
 LONGEST_S = 15.0
-"""Longest recording in a track: one sentence or two, as people speak to a machine."""
+"""Seconds of the longest recording in a track: one sentence or two, as people speak to a machine."""
 KINDS = ("clean", "8 kHz", "noisy", "long-form")
 SEED = 20
 

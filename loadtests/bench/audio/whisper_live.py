@@ -47,7 +47,7 @@ class ShownText:
     texts: list[TimedWord] = field(default_factory=list[TimedWord])
     """The whole text, each time that it changed."""
     completed_at_s: float | None = None
-    """When all of the last text was completed."""
+    """Time at which all of the last text was completed."""
     late_s: float = 0.0
     received_bytes: int = 0
     faults: dict[str, int] = field(default_factory=dict[str, int])
@@ -58,7 +58,7 @@ class ShownText:
         return self.texts[-1].word if self.texts else ""
 
     def hear(self, message: dict[str, Any], at_s: float) -> None:
-        """Each message brings the last ten completed segments and the one that may still change."""
+        """Takes a message, which brings the last ten completed segments and the one that may still change."""
         segments = message.get("segments", [])
         if not segments:
             return

@@ -20,7 +20,7 @@ TITLES = {
 
 
 def _share(rounds: Sequence[Round], target: str) -> str:
-    """The share of its tokens, behind the figure of a target that does not serve all of them in time."""
+    """Returns the share of its tokens, for the figure of a target that does not serve all of them in time."""
     shares = values(served, rounds, target)
     share = sum(shares) / len(shares)
     return "" if share > 0.98 else f" ({100 * share:.0f} % of the tokens)"
@@ -48,7 +48,7 @@ ROWS = (
 
 
 def tokens(records: list[Record]) -> Block:
-    """What each target adds to a token, and what it adds to the first as a plot."""
+    """Returns what each target adds to a token as a table, and what it adds to the first as a plot."""
     ranges: list[Range] = []
     for case, group in (("one", "1 stream"), ("hundred", "100 streams of 50 tokens/s")):
         for name, title in TITLES.items():

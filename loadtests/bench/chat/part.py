@@ -34,7 +34,7 @@ def session(run: Run) -> Generator[Callable[[Job], ChatRig]]:
 
 
 def _about(run: Run) -> Record:
-    """The fields of every record that name the loads, and the versions of what the peers run."""
+    """Returns the fields of every record that name the loads, and the versions of what the peers run."""
     versions = peers.versions(TARGETS[name].environment for name in targets_of(PART, run.args))
     return {"versions": versions, "cases_of_load": [asdict(case) for case in CASES]}
 

@@ -1,4 +1,4 @@
-"""What FastAPI's users write: sse-starlette around the SDK's stream objects, with nothing kept.
+"""FastAPI's users write this: sse-starlette around the SDK's stream objects, with nothing kept.
 
     python -m loadtests.bench.chat.peer_fastapi PORT
 
@@ -33,7 +33,7 @@ async def completions(data: dict[str, Any]) -> EventSourceResponse:
 
 @app.get("/readyz")
 async def readyz() -> None:
-    """It can serve."""
+    """Answers that it can serve."""
 
 
 if __name__ == "__main__":

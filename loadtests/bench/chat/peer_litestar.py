@@ -1,4 +1,4 @@
-"""What people write first: a Litestar route that relays the SDK's stream objects, with nothing kept.
+"""People write this first: a Litestar route that relays the SDK's stream objects, with nothing kept.
 
 python -m loadtests.bench.chat.peer_litestar PORT
 """
@@ -29,7 +29,7 @@ async def completions(data: dict[str, Any]) -> Stream:
 
 @get("/readyz")
 async def readyz() -> None:
-    """It can serve."""
+    """Answers that it can serve."""
 
 
 app = Litestar([completions, readyz])

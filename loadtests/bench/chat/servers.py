@@ -102,7 +102,7 @@ def server(target: ChatTarget, ports: Ports, settings: dict[str, str]) -> Genera
 
 
 def missing(target: ChatTarget) -> str | None:
-    """Why a target cannot be measured here, and what to do; a peer's environment is installed first."""
+    """Returns why a target cannot be measured here, and what to do; installs a peer's environment first."""
     if target.name == "nginx" and shutil.which("nginx", path=search_path()) is None:
         return "not installed (Debian: apt install nginx-light)"
     return peers.missing(target.environment)
@@ -111,7 +111,7 @@ def missing(target: ChatTarget) -> str | None:
 def _command(
     target: ChatTarget, ports: Ports, folder: Path, settings: dict[str, str]
 ) -> tuple[list[str], dict[str, str]]:
-    """The command that runs a target, and its environment variables. Raises NotStarted."""
+    """Returns the command that runs a target, and its environment variables. Raises NotStarted."""
     port = str(ports.server)
     env = {"OPENAI_BASE_URL": f"http://127.0.0.1:{ports.upstream}/v1", "OPENAI_API_KEY": "x"}
     here = {**env, "PYTHONPATH": str(ROOT)}

@@ -12,12 +12,12 @@ WANTED = 15_000
 
 
 def added(case: str, kind: str, quantile: str) -> Figure:
-    """The ms that a target adds to a time of the client on the upstream itself."""
+    """Returns the ms that a target adds to a time of the client on the upstream itself."""
     return beyond(at(case, kind, quantile), "direct")
 
 
 def served(turn: Round, target: str) -> float | None:
-    """The share of the tokens asked for that came in time; at most 1."""
+    """Returns the share of the tokens asked for that came in time; at most 1."""
     rate = at("paced", "tokens_per_s")(turn, target)
     return None if rate is None else min(1.0, rate / WANTED)
 
@@ -28,7 +28,7 @@ def _tokens_per_frame(turn: Round, target: str) -> float | None:
 
 
 def memory(name: str) -> Figure:
-    """MB of the server, in the case with the most streams; the upstream alone has none."""
+    """Returns MB of the server, in the case with the most streams; the upstream alone has none."""
     return lambda turn, target: at("paced", name)(turn, target) or None
 
 

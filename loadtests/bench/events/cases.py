@@ -231,7 +231,7 @@ def replay(rig: EventsRig) -> Figures:
 
 
 def _events_per_s(answer: FanAnswer, events: int) -> float | None:
-    """From the request to the last event, in the median reader."""
+    """Returns the events a second from the request to the last event, in the median reader."""
     median_ms = answer["up_ms"]["p50"]
     return None if not median_ms else events / median_ms * 1000
 

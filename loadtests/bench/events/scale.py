@@ -53,7 +53,7 @@ class ScaleRig:
 
 @dataclass(frozen=True)
 class Layout:
-    """So many streams on so many processes."""
+    """A number of streams on a number of processes."""
 
     streams: int
     processes: int

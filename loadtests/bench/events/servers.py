@@ -56,11 +56,11 @@ class EventsTarget:
     earliest: str
     publish: str
     trilane: bool = False
-    """Publishes lists, says hello, keeps events in a database."""
+    """Whether it publishes lists, says hello, and keeps events in a database."""
     cannot: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Cases that mean nothing for it: it cannot ..."""
+    """Reasons, each after "it cannot", for which a case means nothing for it."""
     environment: Environment | None = None
-    """What it runs in, when that is not ours."""
+    """The environment that it runs in, when that is not ours."""
 
     def options(self, port: int, topic: str) -> dict[str, object]:
         """Returns what the load client must know."""
@@ -97,7 +97,7 @@ def server(target: EventsTarget, port: int, folder: Path, settings: dict[str, st
 
 
 def missing(target: EventsTarget) -> str | None:
-    """Why a target cannot be measured here, and what to do; a peer's environment is installed first."""
+    """Returns why a target cannot be measured here, and what to do; installs a peer's environment first."""
     match target.name:
         case "nginx":
             return "serves no events of its own: it needs a module, see nchan"

@@ -19,16 +19,16 @@ class GrowthPlan:
     quick: bool = False
     ping_s: float = 15.0
     steady_s: float = 4.0
-    """Of events at a steady rate."""
+    """Seconds of events at a steady rate."""
     step_s: float = 1.8
-    """Of each rate that is tried,"""
+    """Seconds of each rate that is tried."""
     steps: int = 6
-    """and how many are."""
+    """Number of rates that are tried."""
     share: float = 1.0
-    """Of what a chat load takes."""
+    """Share of the seconds that a chat load takes."""
     speak_s: float = 20.0
     log_s: float = 2.0
-    """Of each kind of call to the log."""
+    """Seconds of each kind of call to the log."""
 
 
 QUICK = GrowthPlan(quick=True, ping_s=2.0, steady_s=2.0, step_s=0.8, steps=3, share=0.5, speak_s=8.0, log_s=0.5)
@@ -45,7 +45,7 @@ class GrowthCase:
 
 @dataclass(frozen=True)
 class GrowthSeries:
-    """One way of growing. `counts` says what a load is a number of."""
+    """A way of growing. `counts` says what a load is a number of."""
 
     part: str
     name: str
@@ -57,11 +57,11 @@ class GrowthSeries:
 
     @property
     def key(self) -> str:
-        """Its name among all series."""
+        """Returns its name among all series."""
         return f"{self.part}/{self.name}"
 
     def cases(self, plan: GrowthPlan) -> list[GrowthCase]:
-        """Its loads, smallest first."""
+        """Returns its loads, smallest first."""
         loads = self.quick_loads if plan.quick else self.loads
         return [GrowthCase(f"{self.name}-{load}", partial(_measured, self, plan, load)) for load in loads]
 

@@ -81,7 +81,7 @@ def _beside_direct(rig: ChatRig, streams: int, tokens: int) -> GrowthFigures:
 
 
 def _answers(rig: ChatRig, streams: int, tokens: int) -> ChatCase:
-    """A load that is measured once every stream is in its second answer, so that beginnings are spread evenly."""
+    """Returns a load measured once every stream is in its second answer, so that beginnings are spread evenly."""
     warm_s = max(1.0, 1.2 * tokens / TOKENS_PER_S) / rig.plan.share
     return ChatCase("growth", streams, tokens, INTERVAL_US, warm_s, DUR_S)
 

@@ -10,7 +10,7 @@ from loadtests.bench.report.text import rounded
 
 
 def lanes(points: Points) -> tuple[dict[str, LaneModel], list[str]]:
-    """The lanes whose constants are known, and what the others lack."""
+    """Returns the lanes whose constants are known, and what the others lack."""
     models: dict[str, LaneModel] = {}
     lacking: list[str] = []
     for name, constants in LANES.items():
@@ -22,18 +22,18 @@ def lanes(points: Points) -> tuple[dict[str, LaneModel], list[str]]:
 
 
 def errors(lane: LaneModel, points: Points) -> list[list[list[str]]]:
-    """A table for each series, with a row for each law and a column for each load."""
+    """Returns a table for each series, with a row for each law and a column for each load."""
     checks = check(lane, points)
     return [_table([one for one in checks if one.law.series == series]) for series in _series(checks)]
 
 
 def constants(lane: LaneModel) -> list[list[str]]:
-    """A row for each constant: what it is, how much, where it comes from."""
+    """Returns a row for each constant: what it is, how much, where it comes from."""
     return [[one.says, f"{rounded(one.value)} {one.unit}".rstrip(), one.source] for one in lane.constants()]
 
 
 def wrong(points: Points) -> list[str]:
-    """A sentence for each point where a law claims to be right and is not."""
+    """Returns a sentence for each point where a law claims to be right and is not."""
     models, _ = lanes(points)
     return [
         f"{one.law.series} at {one.load:,}: {_label(one)} is {rounded(one.measured)}, the model says "
@@ -45,7 +45,7 @@ def wrong(points: Points) -> list[str]:
 
 
 def cell(one: CheckedLaw) -> str:
-    """What a law says at one load, and how far off that is; whether it claims anything there."""
+    """Returns what a law says at one load, and how far off that is; whether it claims anything there."""
     if one.is_fixed:
         return f"{rounded(one.predicted)} (read off)" if one.is_claimed else rounded(one.predicted)
     note = "" if one.is_claimed else ", no claim"

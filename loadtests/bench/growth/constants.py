@@ -14,7 +14,7 @@ IDLE, FEW, READERS, FULL, LOG_EVENTS = 10_000, 10, 1000, 8, 100_000
 
 
 def events(points: Points) -> EventsModel:
-    """The events lane's constants. Raises NotMeasured."""
+    """Returns the events lane's constants. Raises NotMeasured."""
     quiet = points.of("events/idle")
     idle_core = _value_of(quiet[0].figures.get("core") if quiet else None, "events/idle")
     pings_per_s = _at(points, "events/idle", "pings_per_s", IDLE)
@@ -36,7 +36,7 @@ def events(points: Points) -> EventsModel:
 
 
 def chat(points: Points) -> ChatModel:
-    """The chat lane's constants. Raises NotMeasured."""
+    """Returns the chat lane's constants. Raises NotMeasured."""
 
     def runs(name: str, count: int) -> float:
         return _at(points, "chat/runs", name, count)
@@ -65,7 +65,7 @@ def chat(points: Points) -> ChatModel:
 
 
 def audio(points: Points) -> AudioModel:
-    """The audio lane's constants. Raises NotMeasured."""
+    """Returns the audio lane's constants. Raises NotMeasured."""
     in_time = [one.load for one in points.figure("audio/sessions", "stable_p90_s") if one.value <= IN_TIME_S]
     return AudioModel(
         cores=_at(points, "audio/sessions", "cores", FULL),
@@ -77,7 +77,7 @@ def audio(points: Points) -> AudioModel:
 
 
 def log(points: Points) -> LogModel:
-    """The log lane's constants. Raises NotMeasured."""
+    """Returns the log lane's constants. Raises NotMeasured."""
 
     def value_of(name: str) -> float:
         return _at(points, "log/events", name, LOG_EVENTS)

@@ -14,18 +14,18 @@ from loadtests.bench.harness.part import Cannot
 from loadtests.bench.harness.processes import ClientFailed
 
 DESCRIPTORS_BESIDE = 200
-"""What a process has open besides its streams."""
+"""Descriptors that a process has open besides its streams."""
 WARM_UP = 50
 KIB_FROM = 1000
-"""Fewer streams fit into memory that the process has already."""
+"""Streams from which on they show in memory: fewer fit into what the process has already."""
 KERNEL_FROM = 10_000
-"""Fewer do not show in what the kernel holds for everything."""
+"""Streams from which on they show in what the kernel holds for everything."""
 STEADY_RATE = 10.0
 """Events a second while the cost of one is measured: far enough apart that none waits for another."""
 RELAYED_RATE = 40
 """Events a second from another process, which is looked for every 20 ms: few share a look."""
 WITHIN = 1.15
-"""The highest rate is known to this factor."""
+"""The factor to which the highest rate is known."""
 MOST_AT_ONCE = 50_000
 """Deliveries of the burst that shows where to look for the highest rate."""
 
@@ -113,7 +113,7 @@ def relayed(rig: EventsRig, plan: GrowthPlan, count: int) -> GrowthFigures:
 
 
 def _highest(rig: EventsRig, plan: GrowthPlan, client: Fan, count: int, event_us: float) -> GrowthFigures:
-    """Of the rates at which 99 % of the deliveries arrived in time, the one with most; nothing when none did."""
+    """Returns the figures of the highest rate at which 99 % of the deliveries were in time; nothing if none were."""
     in_time: list[GrowthFigures] = []
 
     def step(rate: float) -> bool:
@@ -130,7 +130,7 @@ def _highest(rig: EventsRig, plan: GrowthPlan, client: Fan, count: int, event_us
 
 
 def _kernel_kib() -> float:
-    """What the kernel of this machine holds in small objects (sockets, descriptors) and in socket buffers."""
+    """Returns KiB that this machine's kernel holds in small objects (sockets, descriptors) and in socket buffers."""
     slab = re.search(r"\nSlab:\s+(\d+)", Path("/proc/meminfo").read_text())
     pages = re.search(r"TCP:.* mem (\d+)", Path("/proc/net/sockstat").read_text())
     return (float(slab.group(1)) if slab else 0.0) + (float(pages.group(1)) * 4 if pages else 0.0)

@@ -19,11 +19,11 @@ class GrowthFigure:
         return f"{self.label}, {self.unit}" if self.unit else self.label
 
     def text(self, value: float | None) -> str:
-        """The value as a cell of a table."""
+        """Returns the value as a cell of a table."""
         return "-" if value is None else rounded(value)
 
     def with_unit(self, value: float) -> str:
-        """The value as a part of a sentence."""
+        """Returns the value as a part of a sentence."""
         return f"{rounded(value)} {self.unit}".rstrip()
 
 
@@ -94,9 +94,9 @@ FIGURES: dict[str, tuple[GrowthFigure, ...]] = {
         GrowthFigure("fill_per_s", "filled in appends of 10", "1/s"),
     ),
 }
-"""By `GrowthSeries.key`."""
+"""The figures of each series, by `GrowthSeries.key`."""
 
 
 def figures_of(series: GrowthSeries) -> tuple[GrowthFigure, ...]:
-    """The figures that a series shows."""
+    """Returns the figures that a series shows."""
     return FIGURES[series.key]

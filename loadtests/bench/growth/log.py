@@ -34,7 +34,7 @@ BATCH = 10
 AT_ONCE = 64
 """Topics written at the same time."""
 FILL_S, TIMEOUT_S = 150.0, 180.0
-"""How long a file may take to be filled, else it is left out; and the whole, else the log is stuck."""
+"""Seconds for filling a file, else it is left out; and seconds for the whole, else the log is stuck."""
 TOO_LARGE = 3
 """The process's exit code where the file was not filled in time."""
 FREE = 1 << 30
@@ -135,7 +135,7 @@ def _one_by_one(log: EventLog) -> Callable[[], Awaitable[Any]]:
 
 
 async def _burst(log: EventLog, seconds: float) -> GrowthFigures:
-    """300 runs, each of which appends its next token as soon as the last is durable.
+    """Measures 300 runs, each of which appends its next token as soon as the last is durable.
 
     The rate is that of the median slice: a disk that stands still for a moment shows as the longest append.
     """
@@ -156,7 +156,7 @@ async def _burst(log: EventLog, seconds: float) -> GrowthFigures:
 
 
 async def _median_us(call: Callable[[], Awaitable[Any]], seconds: float) -> float:
-    """The median time of a call, made again and again for so many seconds."""
+    """Returns the median time of a call in µs, made again and again for so many seconds."""
     durations: list[float] = []
     end = time.perf_counter() + seconds
     while (began := time.perf_counter()) < end:

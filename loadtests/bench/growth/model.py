@@ -16,7 +16,7 @@ from events.log.sqlite.writer import LINGER_S
 from loadtests.bench.growth.points import GrowthPoint, Points
 
 ERROR = 0.3
-"""How far from the measured value a prediction may be where its law claims to be right."""
+"""Largest error of a prediction, as a share of the measured value, where its law claims to be right."""
 
 
 class NotMeasured(Exception):
@@ -65,15 +65,15 @@ class EventsModel(LaneModel):
     delivery_bytes: float = _read("a delivery of 200 bytes of data", "bytes", "readers at 1,000")
 
     def mib(self, streams: float) -> float:
-        """MiB of one process with so many streams."""
+        """Returns the MiB of one process with so many streams."""
         return self.base_mib + streams * self.stream_kib / 1024
 
     def silent_core(self, pings_per_s: float) -> float:
-        """Cores of one process whose streams get nothing but pings."""
+        """Returns the cores of one process whose streams get nothing but pings."""
         return self.idle_core + pings_per_s * self.ping_us / 1e6
 
     def event_cost_us(self, readers: float) -> float:
-        """CPU of one event for so many readers, in the process that takes it."""
+        """Returns the CPU µs of one event for so many readers, in the process that takes it."""
         return self.event_us + readers * self.delivery_us
 
 
@@ -91,12 +91,12 @@ class ChatModel(LaneModel):
     follow_us: float = _read("a token to one more reader", "µs", "followers at 1 and at 100")
 
     def core(self, tokens_per_s: float, starts_per_s: float) -> float:
-        """Cores of one process; above 1 it does not keep up."""
+        """Returns the cores of one process; above 1 it does not keep up."""
         us = commits(tokens_per_s) * self.commit_us + tokens_per_s * self.token_us + starts_per_s * self.start_us
         return self.idle_core + us / 1e6
 
     def carried(self, tokens_per_s: float, answer_tokens: float) -> float:
-        """Tokens a second that one core carries, of those asked for."""
+        """Returns the tokens a second that one core carries, of those asked for."""
         low, high = 0.0, tokens_per_s
         if self.core(high, high / answer_tokens) <= 1:
             return high
@@ -106,16 +106,16 @@ class ChatModel(LaneModel):
         return low
 
     def mib(self, runs: float) -> float:
-        """MiB of one process with so many runs."""
+        """Returns the MiB of one process with so many runs."""
         return self.base_mib + runs * self.run_kib / 1024
 
     def followed_core(self, readers: float, tokens_per_s: float) -> float:
-        """Cores of one run with so many readers."""
+        """Returns the cores of one run with so many readers."""
         return self.lone_core + (readers - 1) * tokens_per_s * self.follow_us / 1e6
 
 
 def commits(appends_per_s: float) -> float:
-    """Group commits a second of one process: one each LINGER_S at most, and one each append when they are rare."""
+    """Returns a process's group commits a second: one each LINGER_S at most, and one each append when they are rare."""
     return appends_per_s / (1 + appends_per_s * LINGER_S)
 
 
@@ -171,7 +171,7 @@ class CheckedLaw(NamedTuple):
 
     @property
     def error(self) -> float:
-        """How far off it is, as a share of the measured value; positive where the model says too much."""
+        """Returns how far off it is, as a share of the measured value; positive where the model says too much."""
         return self.predicted / self.measured - 1
 
     @property
@@ -188,7 +188,7 @@ class CheckedLaw(NamedTuple):
 
 
 def check(lane: LaneModel, points: Points) -> list[CheckedLaw]:
-    """Every law of a lane at every point that was measured, also where it claims nothing."""
+    """Returns every law of a lane at every point that was measured, also where it claims nothing."""
     return [
         CheckedLaw(law, point.load, law.predict(lane, point), measured)
         for law in LAWS[type(lane)]

@@ -23,14 +23,14 @@ TOKEN_BYTES = 92
 UPSTREAM_BYTES = 240
 """Bytes of a token's chunk from an OpenAI-compatible server."""
 VOICE_BYTES_PER_S = 32_000
-"""16 kHz, 16 bit, one channel."""
+"""Bytes of speech a second: 16 kHz, 16 bit, one channel."""
 SEGMENT_S = 5.0
 """Seconds of speech between two finals."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Need:
-    """What a load takes. `store_*`: what Redis or Postgres between the processes would carry."""
+    """The resources that a load needs. `store_*`: what Redis or Postgres between the processes would carry."""
 
     processes: int
     cores: float
@@ -40,11 +40,11 @@ class Need:
     out_mb_s: float
     in_mb_s: float = 0.0
     store_events_per_s: float = 0.0
-    """Events that are appended."""
+    """Events that are appended in a second."""
     store_writes_per_s: float = 0.0
-    """Transactions or pipelines that carry them."""
+    """Transactions or pipelines that carry them in a second."""
     store_relayed_per_s: float = 0.0
-    """Events that processes read because another one took them."""
+    """Events that processes read in a second because another one took them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,22 +53,22 @@ class Listeners:
 
     streams: int
     readers: int
-    """Readers of each topic."""
+    """Number of readers of each topic."""
     events_per_s: float
-    """Events of each topic."""
+    """Events a second on each topic."""
     ping_s: float = 15.0
     stay_s: float = 540.0
-    """How long a stream lasts: 80 to 100 % of TRILANE_MAX_AGE_S."""
+    """Seconds that a stream lasts: 80 to 100 % of TRILANE_MAX_AGE_S."""
     by_topic: bool = False
-    """The balancer sends all readers of a topic to the same process; else they are anywhere."""
+    """Whether the balancer sends all readers of a topic to the same process; else they are anywhere."""
 
 
 def listeners(model: EventsModel, load: Listeners) -> Need:
-    """What listeners need. Raises OverflowError when no number of processes is enough."""
+    """Returns what listeners need. Raises OverflowError when no number of processes is enough."""
     events = load.streams / load.readers * load.events_per_s
 
     def relayed(processes: int) -> float:
-        """Events a second that one process hears of from others: with readers anywhere, of each topic read here."""
+        """Returns events a second that a process hears of from others: with readers anywhere, of each topic here."""
         if load.by_topic:
             return 0.0
         return max(0.0, events * (1 - (1 - 1 / processes) ** load.readers) - events / processes)
@@ -100,12 +100,12 @@ class Runs:
 
     runs: int
     tokens_per_s: float = 50.0
-    """Tokens of each run."""
+    """Tokens a second of each run."""
     answer_tokens: float = 500.0
 
 
 def runs(model: ChatModel, load: Runs) -> Need:
-    """What runs need, each read by the process that owns it.
+    """Returns what runs need, each read by the process that owns it.
 
     Raises OverflowError when no number of processes is enough.
     """
@@ -137,7 +137,7 @@ class Voices:
 
 
 def voices(model: AudioModel, load: Voices) -> Need:
-    """What voices need. Raises OverflowError when not one session was in time."""
+    """Returns what voices need. Raises OverflowError when not one session was in time."""
     if not model.voices:
         raise OverflowError("no session's words were stable in time: no number of servers is enough")
     servers = math.ceil(load.voices * load.speaking / model.voices)
@@ -155,7 +155,7 @@ def voices(model: AudioModel, load: Voices) -> Need:
 
 
 def _fewest(core: Callable[[int], float], least: int) -> int:
-    """The fewest processes, each with room. `core` is what one of so many uses.
+    """Returns the fewest processes, each with room. `core` is what one of so many uses.
 
     A search, because more processes may first mean more work: each hears of what the others took.
     """

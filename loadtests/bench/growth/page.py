@@ -25,7 +25,7 @@ UNKNOWN = "Not measured yet."
 
 
 def files(page: Path, results: Path) -> dict[Path, str]:
-    """What the page and its plots must hold. Raises ValueError where a marker names no block."""
+    """Returns what the page and its plots must hold. Raises ValueError where a marker names no block."""
     points = read(results)
     blocks = {f"growth-{name}": _lane(name, points) for name in LANES}
     blocks |= {"growth-needs": _needs(points), "growth-constants": _constants(points)}
@@ -35,7 +35,7 @@ def files(page: Path, results: Path) -> dict[Path, str]:
 
 
 def summary(points: Points) -> str:
-    """The model beside the points, and what large loads would need, for the terminal."""
+    """Returns the model beside the points, and what large loads would need, for the terminal."""
     models, lacking = lanes(points)
     tables = [aligned(table) for lane in models.values() for table in errors(lane, points)]
     remarks = [f"no model of {why}" for why in lacking]
@@ -44,7 +44,7 @@ def summary(points: Points) -> str:
 
 
 def _lane(name: str, points: Points) -> str:
-    """Each series: its plots, its table, its figures in words, the model beside it."""
+    """Returns the text of each series: its plots, its table, its figures in words, the model beside it."""
     module = import_module(f"loadtests.bench.growth.{name}")
     series: list[GrowthSeries] = [one for one in module.SERIES if points.of(one.key)]
     if not series:

@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
 
 
 def part(name: str, quick: bool, there: set[str]) -> Part | LeftOut:
-    """A lane's part with the cases that are not there yet."""
+    """Returns a lane's part with the cases that are not there yet."""
     try:
         series: Sequence[GrowthSeries] = import_module(f"loadtests.bench.growth.{name}").SERIES
         lane = _LOG if name == "log" else import_module(f"loadtests.bench.{name}.part").PART
@@ -70,7 +70,7 @@ def part(name: str, quick: bool, there: set[str]) -> Part | LeftOut:
 
 
 def cases_of(path: Path, quick: bool) -> set[str]:
-    """The cases that have figures from this commit and machine, as thorough as is asked for."""
+    """Returns the cases that have figures from this commit and machine, as thorough as is asked for."""
     if not path.exists():
         return set()
     here, commit = machine.describe(), machine.versions().get("commit")
@@ -107,7 +107,7 @@ _LOG = Part(
 
 
 def _own(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The arguments of this benchmark alone, and the rest of the words."""
+    """Returns the arguments of this benchmark alone, and the rest of the words."""
     parser = argparse.ArgumentParser(
         prog="python -m loadtests.bench growth",
         description="Each figure against its load.",

@@ -17,12 +17,12 @@ class GrowthPlot:
     title: str
     series: str
     lines: tuple[tuple[str, str], ...]
-    """Each a figure, and what it is called."""
+    """The lines of the plot: each a figure, and what it is called."""
     x: str
     y: str
     limit: tuple[float, str] | None = None
     linear: bool = False
-    """Both axes; else both are logarithmic, where a slope is a straight line."""
+    """Whether both axes are linear; else both are logarithmic, where a slope is a straight line."""
 
     @property
     def part(self) -> str:
@@ -33,7 +33,7 @@ class GrowthPlot:
         return f"growth-{self.part}-{self.name}.svg"
 
     def svg(self, points: Points) -> str:
-        """The plot; empty where nothing was measured."""
+        """Returns the plot; empty where nothing was measured."""
         solid_lines = [self._measured(points, *line, colour) for colour, line in enumerate(self.lines)]
         lines = [line for line in [self._predicted(points), *solid_lines] if line.points]
         if not [line for line in lines if not line.dashed]:
@@ -46,7 +46,7 @@ class GrowthPlot:
         return Line(name, [(one.load, one.value) for one in values if self.linear or one.value > 0], colour)
 
     def _predicted(self, points: Points) -> Line:
-        """The model's line of a figure that is alone, where a law has it."""
+        """Returns the model's line of a figure that is alone, where a law has it."""
         (figure, _), *others = self.lines
         if others:
             return Line("model", [])

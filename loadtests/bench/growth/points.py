@@ -60,12 +60,12 @@ class Points:
         return [point for point in self._all if point.series == series]
 
     def figure(self, series: str, name: str) -> list[LoadValue]:
-        """One figure, without the loads where it is unknown."""
+        """Returns one figure, without the loads where it is unknown."""
         values = [(point.load, point.figures.get(name)) for point in self.of(series)]
         return [LoadValue(load, value) for load, value in values if value is not None]
 
     def at(self, series: str, name: str, load: int) -> float | None:
-        """One figure at one load, None when that was not measured."""
+        """Returns one figure at one load, None when that was not measured."""
         return next((one.value for one in self.figure(series, name) if one.load == load), None)
 
 
@@ -75,7 +75,7 @@ def read(path: Path) -> Points:
 
 
 def _place(record: Record) -> tuple[str, int]:
-    """`events/idle`, 1000 of case `idle-1000` of part `growth-events`."""
+    """Returns the series and load of a record: `events/idle`, 1000 of case `idle-1000` of part `growth-events`."""
     name, _, load = record["case"].rpartition("-")
     return f"{record['bench'].removeprefix(PREFIX)}/{name}", int(load)
 

@@ -51,13 +51,13 @@ STORE: tuple[Column, ...] = (
 
 
 def cells(points: Points, columns: Sequence[Column], scenarios: Sequence[Scenario] = SCENARIOS) -> list[list[str]]:
-    """The header, and a row for each scenario; one without a model has dashes."""
+    """Returns the header, and a row for each scenario; one without a model has dashes."""
     rows = [[one.title, *_row(_need(one, points), columns)] for one in scenarios]
     return [["load", *(head for head, _ in columns)], *rows]
 
 
 def table(points: Points) -> str:
-    """The same for a terminal: a column for each scenario, by number."""
+    """Returns the cells for a terminal: a column for each scenario, by number."""
     by_number = [Scenario(f"({number})", one.load) for number, one in enumerate(SCENARIOS, 1)]
     names = [f"({number}) {one.title}" for number, one in enumerate(SCENARIOS, 1)]
     store = tuple((f"store: {head}", of) for head, of in STORE)

@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from loadtests.bench.growth.points import LoadValue
 
 FLAT = 1.25
-"""Largest of smallest: what varies less is called flat, since the same point measured twice varies as much."""
+"""Largest ratio of figures that are called flat: the same point measured twice varies as much."""
 FEWEST = 3
 STRAIGHT = 0.95
 """Share of the variation that the line must explain before its slope is named."""
 PROPORTIONAL = 0.1
-"""How far from 1 a slope may be."""
+"""Largest distance from 1 of a slope that is called proportional."""
 
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """`figure = scale * load ** slope`; `explains` is R² of the logarithms."""
+    """The law `figure = scale * load ** slope`; `explains` is R² of the logarithms."""
 
     slope: float
     scale: float
@@ -32,7 +32,7 @@ class PowerLaw:
 
 
 def fit(points: Sequence[LoadValue]) -> PowerLaw | None:
-    """The straight line through log(figure) against log(load) with the least squares.
+    """Returns the straight line through log(figure) against log(load) with the least squares.
 
     None with fewer than two loads, or where a figure is not above zero.
     """
@@ -48,7 +48,7 @@ def fit(points: Sequence[LoadValue]) -> PowerLaw | None:
 
 
 def flat_from(points: Sequence[LoadValue]) -> int | None:
-    """The smallest load from which on the figure stays about the same; None when its last three do not."""
+    """Returns the smallest load from which on a figure stays about the same; None when its last three do not."""
     for first in range(len(points) - FEWEST + 1):
         values = [point.value for point in points[first:]]
         if min(values) > 0 and max(values) / min(values) <= FLAT:
@@ -57,7 +57,7 @@ def flat_from(points: Sequence[LoadValue]) -> int | None:
 
 
 def in_words(points: Sequence[LoadValue], text: Callable[[float], str]) -> str:
-    """What the figure does along the load, as the end of a sentence. `text` writes a value with its unit."""
+    """Returns what a figure does along the load, as the end of a sentence. `text` writes a value with its unit."""
     if not points:
         return "was not measured"
     first, last = points[0], points[-1]

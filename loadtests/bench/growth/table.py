@@ -17,7 +17,7 @@ class GrowthTable:
         self._series = {one.name: one for one in series}
 
     def progress(self, record: Record) -> str:
-        """One line while the benchmark runs."""
+        """Returns one line while the benchmark runs."""
         name, _, load = record["case"].rpartition("-")
         series = self._series[name]
         start = f"  {int(load):>10,} {series.counts:21} {record['took_s']:5.1f} s | "
@@ -29,7 +29,7 @@ class GrowthTable:
         return f"{start}{cells}{faults} | other work {record['foreign_cores']:.2f} cores"
 
     def render(self, records: list[Record], absent: dict[str, str]) -> str:
-        """A table for each series, what each figure does, and remarks on the measurement."""
+        """Returns a table for each series, what each figure does, and remarks on the measurement."""
         points = Points(records)
         tables = [table(one, points) for one in self._series.values() if points.of(one.key)]
         remarks = [f"{r['case']}: {r.get('error') or 'cannot ' + r['cannot']}" for r in records if "figures" not in r]
@@ -39,14 +39,14 @@ class GrowthTable:
 
 
 def table(series: GrowthSeries, points: Points) -> str:
-    """One row for each load; below, each figure in words."""
+    """Returns one row for each load; below, each figure in words."""
     body = cells(series, points)
     sentences = [f"{one.label} {words(one, series, points)}" for one in figures_of(series)]
     return "\n".join([aligned(body), *sentences])
 
 
 def cells(series: GrowthSeries, points: Points) -> list[list[str]]:
-    """The header, and a row for each load; figures that are not there have no column."""
+    """Returns the header, and a row for each load; figures that are not there have no column."""
     columns = [one for one in figures_of(series) if points.figure(series.key, one.name)]
     rows = [
         [f"{point.load:,}", *(one.text(point.figures.get(one.name)) for one in columns)]
@@ -56,12 +56,12 @@ def cells(series: GrowthSeries, points: Points) -> list[list[str]]:
 
 
 def words(figure: GrowthFigure, series: GrowthSeries, points: Points) -> str:
-    """What a figure does along the load."""
+    """Returns what a figure does along the load."""
     return in_words(points.figure(series.key, figure.name), figure.with_unit)
 
 
 def noise(points: Sequence[GrowthPoint]) -> list[str]:
-    """A warning when other work took part."""
+    """Returns a warning when other work took part."""
     noisy = [point for point in points if point.record["foreign_cores"] > NOISY_CORES]
     if not noisy:
         return []

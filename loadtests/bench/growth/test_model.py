@@ -71,7 +71,7 @@ def test_what_is_carried_fills_one_core_and_no_more() -> None:
 
 
 def model_records() -> list[Any]:
-    """What a machine would measure on which the model is right."""
+    """Returns what a machine would measure on which the model is right."""
     idle = [
         record(
             "events/idle",

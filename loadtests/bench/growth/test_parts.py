@@ -23,7 +23,7 @@ SHORT: Any = GrowthPlan(quick=True, ping_s=0.5, steady_s=0.5, step_s=0.3, steps=
 
 
 def two_free_ports() -> int:
-    """The first of two neighbours."""
+    """Returns the first of two neighbours that are free."""
     while True:
         with socket.socket() as first, socket.socket() as second:
             first.bind(("127.0.0.1", 0))

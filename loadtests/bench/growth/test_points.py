@@ -1,4 +1,4 @@
-"""Which records count as points: the newest run, the median of its rounds, never a quick one beside a full one."""
+"""Points are made of the newest run, as the median of its rounds, and never of a quick run beside a full one."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ from loadtests.bench.growth.points import LoadValue, Points, read
 
 
 def record(series: str, load: int, *, run: str = "1", turn: int = 0, quick: bool = False, **figures: Any) -> Any:
-    """As the harness keeps it."""
+    """Returns a record as the harness keeps it."""
     part, _, name = series.partition("/")
     return {
         "bench": f"growth-{part}",

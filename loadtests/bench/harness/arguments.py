@@ -32,7 +32,7 @@ def parse(parts: Sequence[Part], argv: list[str]) -> argparse.Namespace:
 
 
 def cases_of(part: Part, args: argparse.Namespace) -> list[Case]:
-    """The loads to measure: those asked for by name or group, else all that mean something."""
+    """Returns the loads to measure: those asked for by name or group, else all that mean something."""
     if args.cases:
         listed = [case for case in part.cases if {case.name, group(case)} & set(args.cases)]
         named = [part.named(name) for name in args.cases]
@@ -42,7 +42,7 @@ def cases_of(part: Part, args: argparse.Namespace) -> list[Case]:
 
 
 def targets_of(part: Part, args: argparse.Namespace) -> list[str]:
-    """The targets to measure: those asked for, else ours, and with `--peers` the others."""
+    """Returns the targets to measure: those asked for, else ours, and with `--peers` the others."""
     if args.targets:
         return [name for name in args.targets if name in part.targets]
     beside = args.peers or any(group(case) in part.beside for case in cases_of(part, args))
@@ -75,7 +75,7 @@ def _parser(parts: Sequence[Part]) -> argparse.ArgumentParser:
 
 
 def _known(part: Part) -> str:
-    """The names of a part's targets and loads, for --help."""
+    """Returns the names of a part's targets and loads, for --help."""
     more = [*part.peers, *part.extras]
     targets = ", ".join(part.ours) + (f"; with --peers or when named {', '.join(more)}" if more else "")
     return f"{part.name}: targets {targets}\n    loads {', '.join(case.name for case in part.cases)}"

@@ -14,7 +14,7 @@ TOKEN = b'{"type":"text-delta","id":"0","delta":" hello"}'
 
 @contextlib.asynccontextmanager
 async def event_log(path: Path) -> AsyncGenerator[EventLog]:
-    """A log in that file with the retention of a unit, closed at the end."""
+    """Yields a log in that file with the retention of a unit, and closes it at the end."""
     log = SqliteLog(path, _retention)
     await log.open()
     try:
@@ -24,7 +24,7 @@ async def event_log(path: Path) -> AsyncGenerator[EventLog]:
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """The event loop that the units run on."""
+    """Returns what makes the event loop that the units run on; None for asyncio's own."""
     try:
         import uvloop
     except ImportError:

@@ -19,7 +19,7 @@ PROC = Path("/proc")
 
 
 def tree(pid: int) -> list[int]:
-    """A process and all its descendants."""
+    """Returns the ids of a process and all its descendants."""
     pids = [pid]
     for task in _tasks(pid):
         try:
@@ -32,17 +32,17 @@ def tree(pid: int) -> list[int]:
 
 
 def cpu_ns(pids: list[int]) -> int:
-    """Time these processes have spent on a core, over all their threads."""
+    """Returns the time in ns that these processes have spent on a core, over all their threads."""
     return sum(int((task / "schedstat").read_text().split()[0]) for pid in pids for task in _tasks(pid))
 
 
 def rss_mb(pids: list[int]) -> float:
-    """Resident memory in MB (10^6 bytes), pages shared between processes counted in each."""
+    """Returns resident memory in MB (10^6 bytes), pages shared between processes counted in each."""
     return sum(_vm_rss_kib(pid) for pid in pids) * 1024 / 1e6
 
 
 def pss_kib(pids: list[int]) -> float:
-    """Memory in KiB, each page that processes share counted once."""
+    """Returns memory in KiB, each page that processes share counted once."""
     rollups = ((PROC / str(pid) / "smaps_rollup").read_text() for pid in pids)
     return float(sum(int(match.group(1)) for text in rollups if (match := re.search(r"\nPss:\s+(\d+)", text))))
 
@@ -55,7 +55,7 @@ def allow_descriptors() -> int:
 
 
 def busy_s() -> float:
-    """CPU seconds that all cores together have worked since boot."""
+    """Returns CPU seconds that all cores together have worked since boot."""
     user, nice, system, _idle, _wait, irq, softirq, steal, *_ = map(int, _cpu_line()[1:])
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
@@ -71,7 +71,7 @@ def await_quiet(timeout_s: float, cores: float = 0.1) -> None:
 
 
 def port_is_free(port: int) -> bool:
-    """Whether nothing listens there now."""
+    """Returns whether nothing listens there now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -82,14 +82,14 @@ def port_is_free(port: int) -> bool:
 
 
 def owns_port(pids: list[int], port: int) -> bool:
-    """Whether one of these processes holds the listening socket; else a leftover server would be measured."""
+    """Returns whether one of these processes holds the listening socket; else a leftover server would be measured."""
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     inodes = {line[9] for line in lines if line[3] == "0A" and line[1].endswith(f":{port:04X}")}
     return any(f"socket:[{inode}]" in _links(pid) for pid in pids for inode in inodes)
 
 
 def describe() -> dict[str, str | int]:
-    """The machine, for the record of a result."""
+    """Returns the facts of the machine, for the record of a result."""
     model = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
     return {
         "cpu": model.group(1) if model else platform.machine(),

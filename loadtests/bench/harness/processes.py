@@ -32,20 +32,20 @@ class ClientFailed(Exception):
 
 
 def on_core(core: int, command: list[str]) -> list[str]:
-    """The command on one core, where the machine has it and taskset is there."""
+    """Returns the command on one core, where the machine has it and taskset is there."""
     if (os.cpu_count() or 1) <= core or shutil.which("taskset") is None:
         return command
     return ["taskset", "-c", str(core), *command]
 
 
 def search_path() -> str:
-    """The PATH for programs: nginx lies where an ordinary user's does not look."""
+    """Returns the PATH for programs: nginx lies where an ordinary user's does not look."""
     return os.environ.get("PATH", "") + ":/usr/sbin"
 
 
 @contextlib.contextmanager
 def process(command: list[str], folder: Path, env: dict[str, str]) -> Generator[subprocess.Popen[bytes]]:
-    """A process in that folder; a NotStarted raised inside ends with what it printed."""
+    """Runs a process in that folder; a NotStarted raised inside ends with what it printed."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN_SETTINGS)}
     with tempfile.TemporaryFile() as output:
         child = subprocess.Popen(

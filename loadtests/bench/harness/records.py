@@ -12,7 +12,7 @@ Figures = dict[str, Any]
 Round = dict[str, Record]
 """The figures of one round, by target and case."""
 NOISY_CORES = 0.1
-"""Other work of more cores than this makes the tails of a measurement doubtful."""
+"""Cores of other work above which the tails of a measurement are doubtful."""
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 """The folder of the committed results, and of the plots that are made from them."""
 
@@ -29,7 +29,7 @@ def read(path: Path) -> list[Record]:
 
 
 def calmest(records: Sequence[Record]) -> list[Record]:
-    """Of the attempts at one measurement the one that other work disturbed least; nothing that failed."""
+    """Returns the attempt at each measurement that other work disturbed least; nothing that failed."""
     calm: dict[tuple[str, int, str, str], Record] = {}
     good = [record for record in records if "figures" in record]
     for record in sorted(good, key=lambda record: record.get("foreign_cores", 0), reverse=True):
@@ -39,7 +39,7 @@ def calmest(records: Sequence[Record]) -> list[Record]:
 
 
 def last_run(records: Sequence[Record], case: str, target: str) -> list[Record]:
-    """All records of the last run that has this case of this target: what it is compared with was measured with it."""
+    """Returns all records of the last run of this case and target: what it is compared with was measured with it."""
     runs = [
         (record["time"], record["run"]) for record in records if (record["case"], record["target"]) == (case, target)
     ]
@@ -47,7 +47,7 @@ def last_run(records: Sequence[Record], case: str, target: str) -> list[Record]:
 
 
 def rounds(records: Sequence[Record]) -> list[Round]:
-    """The figures of each round of each run, by target and case."""
+    """Returns the figures of each round of each run, by target and case."""
     by_round: dict[tuple[str, int], Round] = {}
     for record in records:
         figures = by_round.setdefault((record["run"], record["round"]), {})
@@ -56,5 +56,5 @@ def rounds(records: Sequence[Record]) -> list[Round]:
 
 
 def targets(records: Sequence[Record]) -> list[str]:
-    """The targets, in the order in which they were first measured."""
+    """Returns the targets, in the order in which they were first measured."""
     return list(dict.fromkeys(record["target"] for record in records))

@@ -151,7 +151,7 @@ def _measure(case: Case, target: str, rig_of: Any) -> Record:
 
 
 def _about(part: Part, run: Run, argv: list[str]) -> Record:
-    """The fields that are the same in every record of a run."""
+    """Returns the fields that are the same in every record of a run."""
     words = [re.sub(r"(^|=)/.*/", r"\1", word) for word in argv]  # no path of this machine
     own = part.about(run)
     return {
@@ -168,7 +168,7 @@ def _about(part: Part, run: Run, argv: list[str]) -> Record:
 
 
 def _results(part: Part, args: argparse.Namespace) -> Path:
-    """The file of a part's results: `--out` is a folder, or for a single part a file."""
+    """Returns the file of a part's results: `--out` is a folder, or for a single part a file."""
     out = Path(args.out)
     return out if out.suffix == ".jsonl" else out / f"{part.file or part.name}.jsonl"
 

@@ -33,7 +33,7 @@ from loadtests.bench.regress.lanes import Probe
 COMMITTED = RESULTS / "regress.json"
 WORSE, TIMES_WORSE = 1.25, 2.0
 TIMES = ("first token", "delay", "time")
-"""What figures that are times are called."""
+"""Names of the figures that are times."""
 TRIES = 3
 PASSES = 3
 PORT = 18600
@@ -91,7 +91,7 @@ def _check(groups: Sequence[Group], port: int) -> int:
 
 
 def _failures(group: Group, committed: dict[str, Any], port: int) -> list[str]:
-    """A sentence for each figure that failed each time."""
+    """Returns a sentence for each figure that failed each time."""
     if why := _left_out(group):
         print(f"{group.name} was left out: {why}")
         return []
@@ -111,7 +111,7 @@ def _failures(group: Group, committed: dict[str, Any], port: int) -> list[str]:
 
 
 def worse(name: str, ratios: Sequence[float], committed: dict[str, Any], beside: str) -> str:
-    """What became worse, by how much; empty when it did not."""
+    """Returns what became worse, by how much; empty when nothing did."""
     is_now = lower_quartile(ratios)
     was = committed.get(name)
     if was is None:
@@ -126,12 +126,12 @@ def worse(name: str, ratios: Sequence[float], committed: dict[str, Any], beside:
 
 
 def lower_quartile(ratios: Sequence[float]) -> float:
-    """The figure that a quarter of the ratios is below."""
+    """Returns the figure that a quarter of the ratios is below."""
     return statistics.quantiles(ratios, n=4, method="inclusive")[0] if len(ratios) > 1 else ratios[0]
 
 
 def _write(groups: Sequence[Group], port: int) -> int:
-    """Several passes; keeps the median of what would be judged, and how far apart the passes were."""
+    """Measures in several passes; keeps the median of what would be judged, and how far apart the passes were."""
     passes: dict[str, list[float]] = {}
     for _ in range(PASSES):
         for group in groups:
@@ -151,7 +151,7 @@ def _write(groups: Sequence[Group], port: int) -> int:
 
 
 def _measure(group: Group, port: int) -> dict[str, list[float]]:
-    """The ratios of each figure. Raises NotStarted, ClientFailed; a stall may cost half of the probes."""
+    """Returns the ratios of each figure. Raises NotStarted, ClientFailed; a stall may cost half of the probes."""
     ratios: dict[str, list[float]] = {}
     errors: list[NotStarted] = []
     began = time.monotonic()

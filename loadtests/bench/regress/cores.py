@@ -54,7 +54,7 @@ async def _log(folder: Path) -> dict[str, float]:
 
 
 async def _burst(log: EventLog) -> float:
-    """CPU µs of an append, while every run appends its next token as soon as the last one is there."""
+    """Returns the CPU µs of an append, while every run appends its next token as soon as the last one is there."""
     count, until = 0, time.perf_counter() + BURST_S
 
     async def run(topic: str) -> None:
@@ -144,5 +144,5 @@ def audio(port: int, folder: Path) -> Generator[Probe]:
 
 
 def has_audio() -> bool:
-    """Whether the audio extra is installed."""
+    """Returns whether the audio extra is installed."""
     return importlib.util.find_spec("faster_whisper") is not None

@@ -17,7 +17,7 @@ from loadtests.bench.harness import machine
 from loadtests.bench.harness.processes import NotStarted
 
 Pairs = dict[str, tuple[float, float]]
-"""Ours and the reference's, by figure; less is better."""
+"""The values of ours and of the reference, by figure; less is better."""
 Probe = Callable[[], Pairs]
 OURS, REFERENCE = "trilane", "litestar"
 
@@ -25,10 +25,10 @@ ONE = ChatCase("one", 1, 2, 20_000, 0.1, 0.7)
 PACED = ChatCase("paced", 40, 25, 20_000, 0.5, 1.0)
 BURST = ChatCase("burst", 10, 200, 0, 0.2, 0.6)
 DRAIN_S = 10.0
-"""On a busy machine the last answers take their time."""
+"""Seconds for the last answers, which take their time on a busy machine."""
 READERS, RATE = 500, 20
 FIRST_STREAMS, STREAMS = 4000, 2000
-"""The first fill memory that the process has already: how much of it there is depends on how it was started."""
+"""Streams opened first, to fill memory that the process has already (how much depends on its start), and after them."""
 
 
 @contextlib.contextmanager
@@ -122,7 +122,7 @@ def _readers(stack: contextlib.ExitStack, port: int, name: str, folder: Path) ->
 
 
 def _open_streams(port: int, name: str, folder: Path) -> tuple[float, float]:
-    """KiB of a stream, CPU µs of taking it."""
+    """Returns the KiB of a stream, and the CPU µs of taking it."""
     rig = _rig(port, name, folder)
     with rig.serving() as pids, rig.readers(pids) as client:
         client.ask("open", FIRST_STREAMS)

@@ -16,7 +16,7 @@ COMMITTED = {"chat: CPU of a token": {"ratio": 0.4}, "chat: first token, added":
 
 
 def group(batches: list[Iterator[float] | Exception], name: str = "chat: CPU of a token") -> Group:
-    """One that brings these ratios, a batch for each time that it is opened."""
+    """Returns a group that brings these ratios, a batch for each time that it is opened."""
 
     @contextlib.contextmanager
     def open_probe(port: int, folder: Path) -> Generator[Probe]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 STEPS = (1, 2, 5, 10)
 MOST_TICKS = 6
 NEAR_PX = 30
-"""Ticks closer than this to the one before are left out."""
+"""Pixels from the tick before below which a tick is left out."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Axis:
     label: str = ""
     log: bool = False
     exact: bool = False
-    """Ends at its values, instead of at round ones."""
+    """Whether it ends at its values, instead of at round ones."""
 
 
 class Scale:
@@ -34,7 +34,7 @@ class Scale:
             self.low, self.high = (_round_log if axis.log else _round_linear)(self.low, self.high)
 
     def at(self, value: float) -> float:
-        """The pixel of a value."""
+        """Returns the pixel of a value."""
         low, high, value = (math.log10(v) if self.axis.log else v for v in (self.low, self.high, value))
         return round(self.first + (value - low) / (high - low) * (self.last - self.first), 1)
 
@@ -50,7 +50,7 @@ class Scale:
         return [value for value in round_values if self.low * 0.999 <= value <= self.high * 1.001]
 
     def spaced(self, values: Sequence[float]) -> list[float]:
-        """The values that have room for a label."""
+        """Returns the values that have room for a label."""
         apart: list[float] = []
         for value in sorted(set(values)):
             if not apart or abs(self.at(value) - self.at(apart[-1])) >= NEAR_PX:

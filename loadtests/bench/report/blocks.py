@@ -37,13 +37,13 @@ class Block:
 
 
 def median(figure: Figure, records: Sequence[Record], case: str, target: str) -> float | None:
-    """The median over the rounds of the last run; None where there is none."""
+    """Returns the median over the rounds of the last run; None where there is none."""
     by_round = values(figure, _rounds(records, case, target), target)
     return statistics.median(by_round) if by_round else None
 
 
 def cell(row: BlockRow, records: Sequence[Record], target: str) -> str:
-    """The text of one target in one row."""
+    """Returns the text of one target in one row."""
     place = (row.case, target)
     own = [one for one in recorded.last_run(records, *place) if (one["case"], one["target"]) == place]
     if not any("figures" in record for record in own):
@@ -57,7 +57,7 @@ def cell(row: BlockRow, records: Sequence[Record], target: str) -> str:
 
 
 def by_target(rows: Sequence[BlockRow], records: Sequence[Record], titles: Mapping[str, str]) -> str:
-    """A column for each target that was measured, in the order of the titles."""
+    """Returns a column for each target that was measured, in the order of the titles."""
     names_measured = recorded.targets(records)
     names = [name for name in titles if name in names_measured and any(cell(row, records, name) for row in rows)]
     lines = [[row.label, *(cell(row, records, name) for name in names)] for row in rows]
@@ -65,7 +65,7 @@ def by_target(rows: Sequence[BlockRow], records: Sequence[Record], titles: Mappi
 
 
 def provenance(records: Sequence[Record], raw: str, command: str) -> str:
-    """The line below a block: the command that repeats it; how often, on what, when and from which code it was made."""
+    """Returns the line below a block: the command that repeats it; how often, on what, when and from which code."""
     rounds = max(len({one["round"] for one in records if one["run"] == run}) for run in {one["run"] for one in records})
     days = list(dict.fromkeys(_day(record["time"]) for record in sorted(records, key=lambda one: one["time"])))
     when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"

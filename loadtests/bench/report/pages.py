@@ -14,7 +14,7 @@ BLOCK = re.compile(r"(<!-- figures: (?P<name>[\w-]+) -->\n).*?(<!-- /figures -->
 
 
 def block_names(page: Path, blocks: Collection[str]) -> list[str]:
-    """The blocks that a page asks for. Raises ValueError where one of them is not known."""
+    """Returns the blocks that a page asks for. Raises ValueError where one of them is not known."""
     names = [block["name"] for block in BLOCK.finditer(page.read_text())]
     if strangers := [name for name in names if name not in blocks]:
         raise ValueError(f"{page.name}: no figures are called {strangers[0]!r}; there are {', '.join(blocks)}")
@@ -22,7 +22,7 @@ def block_names(page: Path, blocks: Collection[str]) -> list[str]:
 
 
 def filled(text: str, blocks: Mapping[str, str]) -> str:
-    """The text with these blocks between their markers."""
+    """Returns the text with these blocks between their markers."""
     return BLOCK.sub(
         lambda block: "\n".join([block[1].rstrip(), *filter(None, [blocks[block["name"]]]), block[3]]), text
     )
@@ -36,7 +36,7 @@ def write(expected: Mapping[Path, str]) -> None:
 
 
 def check(expected: Mapping[Path, str]) -> int:
-    """1 when a file differs from what it must hold; says how."""
+    """Returns 1 when a file differs from what it must hold; says how."""
     paths = differing(expected)
     for path in paths:
         before = path.read_text().splitlines() if path.exists() else []
@@ -50,5 +50,5 @@ def check(expected: Mapping[Path, str]) -> int:
 
 
 def differing(expected: Mapping[Path, str]) -> list[Path]:
-    """The files that do not hold what they must."""
+    """Returns the files that do not hold what they must."""
     return [path for path, text in expected.items() if not path.exists() or path.read_text() != text]

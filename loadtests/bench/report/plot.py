@@ -24,7 +24,7 @@ LETTER = 0.54
 """Width of a letter as a share of its height: an estimate for sans-serif fonts, a little on the large side."""
 TITLE_PX, AXIS_PX = 44, 44
 LINE_PX = 16
-"""Between the baselines of two labels."""
+"""Pixels between the baselines of two labels."""
 ROW_PX, GROUP_PX = 28, 34
 INSET_WIDTH, INSET_HEIGHT = 320, 130
 """Size of a plot inside a page, which stretches it."""
@@ -45,7 +45,7 @@ class Line:
     colour: int = 0
     dashed: bool = False
     gap: float = math.inf
-    """Points further apart than this along x are not joined."""
+    """Distance along x above which two points are not joined."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Range:
 def lines(
     title: str, series: Sequence[Line], x: Axis, y: Axis, *, limit: tuple[float, str] | None = None, height: int = 380
 ) -> str:
-    """A plot of lines, each with its name at its end and its values at the points where there is room."""
+    """Returns a plot of lines, each with its name at its end and its values at the points where there is room."""
     right = WIDTH - PAD - max(_width(one.name) for one in series) - 14
     bottom = height - AXIS_PX
     points = [point for one in series for point in one.points]
@@ -98,7 +98,7 @@ def lines(
 
 
 def bars(title: str, rows: Sequence[Bar], unit: str) -> str:
-    """A plot of lengths from 0, each with its value at its end."""
+    """Returns a plot of lengths from 0, each with its value at its end."""
     left = PAD + max(_width(row.name) for row in rows) + 12
     values = [row.value for row in rows if row.value is not None]
     scale = Scale(Axis(unit), values, left, WIDTH - PAD - 64)
@@ -120,7 +120,7 @@ def bars(title: str, rows: Sequence[Bar], unit: str) -> str:
 
 
 def ranges(title: str, rows: Sequence[Range], unit: str) -> str:
-    """A plot of ranges from the median (a full dot) to the tail (an open one), on a logarithmic axis."""
+    """Returns a plot of ranges from the median (a full dot) to the tail (an open one), on a logarithmic axis."""
     left = PAD + max(_width(row.name) for row in rows) + 16
     values = [value for row in rows for value in (row.middle, row.tail) if value is not None]
     scale = Scale(Axis(unit, log=True), values, left + 46, WIDTH - PAD - 60)
@@ -142,7 +142,7 @@ def ranges(title: str, rows: Sequence[Range], unit: str) -> str:
 
 
 def over_time(title: str, series: Sequence[Line], seconds: float, clock: Callable[[float], str]) -> str:
-    """A figure of lines from 0 to `seconds`, with a legend; `clock` writes a time."""
+    """Returns a figure of lines from 0 to `seconds`, with a legend; `clock` writes a time."""
     left, right, top, bottom = 38.0, INSET_WIDTH - 6.0, 10.0, INSET_HEIGHT - 18.0
     highest = max((value for one in series for _, value in one.points), default=0.0)
     xs = Scale(Axis(exact=True), [0.0, seconds], left, right)

@@ -25,11 +25,11 @@ class Row:
     at_most: bool = True
     judged: str = "trilane"
     rival: str = ""
-    """Instead of a goal: the target that `judged` must not be above, in most rounds."""
+    """The target that `judged` must not be above in most rounds, instead of a goal."""
 
 
 def at(case: str, *path: str) -> Figure:
-    """A figure of one case, where the target has it."""
+    """Returns a figure of one case, where the target has it."""
 
     def figure(turn: Round, target: str) -> float | None:
         value: Any = turn[target].get(case)
@@ -41,7 +41,7 @@ def at(case: str, *path: str) -> Figure:
 
 
 def ratio(plain: Figure, rival: str) -> Figure:
-    """A figure as a ratio to the rival's in the same round."""
+    """Returns a figure as a ratio to the rival's in the same round."""
 
     def figure(turn: Round, target: str) -> float | None:
         if rival not in turn or target == rival:
@@ -53,7 +53,7 @@ def ratio(plain: Figure, rival: str) -> Figure:
 
 
 def beyond(plain: Figure, bare: str) -> Figure:
-    """A figure less that of `bare` in the same round."""
+    """Returns a figure less that of `bare` in the same round."""
 
     def figure(turn: Round, target: str) -> float | None:
         if bare not in turn or target == bare:
@@ -65,7 +65,7 @@ def beyond(plain: Figure, bare: str) -> Figure:
 
 
 def percent(plain: Figure) -> Figure:
-    """A figure that is a share, in per cent."""
+    """Returns a figure that is a share, in per cent."""
 
     def figure(turn: Round, target: str) -> float | None:
         value = plain(turn, target)
@@ -75,18 +75,18 @@ def percent(plain: Figure) -> Figure:
 
 
 def only(name: str, plain: Figure) -> Figure:
-    """A figure that is of interest for one target."""
+    """Returns a figure that is of interest for one target."""
     return lambda turn, target: plain(turn, target) if target == name else None
 
 
 def values(figure: Figure, rounds: Sequence[Round], name: str) -> list[float]:
-    """A target's figure in each round that has it."""
+    """Returns a target's figure in each round that has it."""
     by_round = (figure(turn, name) for turn in rounds if name in turn)
     return [value for value in by_round if value is not None]
 
 
 def line(row: Row, names: list[str], absent: dict[str, str], rounds: list[Round]) -> list[str]:
-    """The cells of one row: its label, one per target, the goal, the verdict."""
+    """Returns the cells of one row: its label, one per target, the goal, the verdict."""
     cells = {name: values(row.figure, rounds, name) for name in names}
     goal, verdict = _rivalry(row, rounds) if row.rival else _judgement(row, cells.get(row.judged))
     texts = [_cell(row.form, by_round) for by_round in cells.values()]

@@ -23,10 +23,10 @@ class Table:
     titles: dict[str, str] = field(default_factory=dict[str, str])
     """Titles of columns that are not called as their target is."""
     notes: Callable[[list[Record]], list[str]] = _no_notes
-    """More sentences about these records."""
+    """A function that returns more sentences about these records."""
 
     def progress(self, record: Record) -> str:
-        """One line while the benchmark runs."""
+        """Returns one line while the benchmark runs."""
         start = f"round {record['round'] + 1} {record['case']:9} {record['target']:11} {record['took_s']:5.1f} s | "
         if "figures" not in record:
             return start + (record.get("error") or f"cannot {record['cannot']}")
@@ -40,7 +40,7 @@ class Table:
         return f"{start}{' | '.join(cells)}{faults} | other work {record['foreign_cores']:.2f} cores"
 
     def render(self, records: list[Record], absent: dict[str, str]) -> str:
-        """The whole table, with remarks on its measurements below."""
+        """Returns the whole table, with remarks on its measurements below."""
         calm = recorded.calmest(records)
         names = recorded.targets([record for record in records if "error" not in record])
         rounds = recorded.rounds(calm)

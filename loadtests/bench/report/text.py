@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 
 def rounded(value: float) -> str:
-    """Two significant digits, three where the first is a 1 (from 1 on), so that none is off by more than 5 %.
+    """Returns two significant digits, three where the first is a 1 (from 1 on): none is off by more than 5 %.
 
     A count below 100 is written as it is.
     """
@@ -17,7 +17,7 @@ def rounded(value: float) -> str:
 
 
 def short(value: float) -> str:
-    """The same without zeros at its end; from 10,000 on as `10k`, from a million on as `1 M`."""
+    """Returns `rounded` without zeros at its end; from 10,000 on as `10k`, from a million on as `1 M`."""
     for size, unit in ((1e6, " M"), (1e4, "k")):
         if abs(value) >= size:
             return f"{short(value / (1e3 if unit == 'k' else size))}{unit}"
@@ -34,6 +34,6 @@ def aligned(lines: Sequence[Sequence[str]]) -> str:
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown; numbers stand at the right."""
+    """Returns a table in Markdown; numbers stand at the right."""
     rule = ["---", *("---:" for _ in head[1:])]
     return "\n".join(f"|{'|'.join(f' {cell} ' if cell else ' ' for cell in cells)}|" for cells in [head, rule, *rows])

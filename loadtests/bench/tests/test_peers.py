@@ -155,7 +155,7 @@ def _runs(pid: int) -> bool:
 
 
 def _skip_unless_installed(environment: Environment | None, why: str | None) -> None:
-    """No test installs a peer: `python -m loadtests.bench peers` does."""
+    """Skips the test where the peer is missing: no test installs one, `python -m loadtests.bench peers` does."""
     if environment and not (CACHE / environment.name / "made").exists():
         why = "not installed"
     if why:

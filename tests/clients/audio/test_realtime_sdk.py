@@ -21,7 +21,7 @@ from tests.faults.cutting_proxy import Cut, CuttingProxy
 DELTA = "conversation.item.input_audio_transcription.delta"
 COMMITTED = ["input_audio_buffer.committed", "conversation.item.added", "conversation.item.done"]
 MAX_WRONG = 4
-"""Of 22 words, by the small model, which hears each phrase by itself: a word that was lost shows as more."""
+"""Maximum wrong words of 22, by the small model, which hears each phrase by itself: a lost word shows as more."""
 
 
 @pytest.fixture(scope="module")

@@ -28,11 +28,11 @@ class Application:
     def __init__(self, news: threading.Condition) -> None:
         self.events: list[Event] = []
         self.times: list[float] = []
-        """When each of them came, on the monotonic clock."""
+        """Times at which each of them came, on the monotonic clock."""
         self.failures: list[str] = []
-        """What the client said of connections that it will make anew."""
+        """Failures that the client reported of connections that it will make anew."""
         self.ending = ""
-        """Why its client gave up for good."""
+        """The reason for which its client gave up for good."""
         self._news = news
 
     def tell(self, event: Event) -> None:

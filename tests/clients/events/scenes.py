@@ -68,7 +68,7 @@ def busy(on: Scene) -> None:
 
 @scene(TRILANE_PING_S="0.2")
 def quiet(on: Scene) -> None:
-    """Events of every shape, with silence and at least three pings before each of them."""
+    """Sends events of every shape, with silence and at least three pings before each of them."""
     on.open(with_wires=True)
     for name, body in (
         ("message", {"n": 1}),
@@ -86,7 +86,7 @@ def quiet(on: Scene) -> None:
 
 @scene()
 def cut_inside_event(on: Scene) -> None:
-    """Each connection ends in the middle of the seventh event."""
+    """Ends each connection in the middle of the seventh event."""
     on.open(with_wires=True)
     on.number(1, CUT_IN - 1)
     on.each(lambda application: len(application.numbers) == CUT_IN - 1)  # Chromium drops what it has not read of a cut
@@ -150,7 +150,7 @@ def late(on: Scene) -> None:
 
 @scene(EAGER)
 def closing(on: Scene) -> None:
-    """One topic of two is closed, then the other; what clients do after `bye` is waited for."""
+    """Closes one topic of two, then the other; what clients do after `bye` is waited for."""
     on.open("first", "second", with_wires=True)
     on.publish({"n": 1}, topic="first")
     on.append(topic="first", close=True)

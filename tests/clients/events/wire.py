@@ -30,7 +30,7 @@ class Wire:
     def __init__(self, port: int, news: threading.Condition) -> None:
         self.requests: list[StreamRequest] = []
         self.statuses: list[int] = []
-        """Of all answers, the page that a browser stands on included."""
+        """Statuses of all answers, the page that a browser stands on included."""
         self.pings = 0
         self.cut_in = b""
         """The connection that first carries these bytes ends with the last of them, by a FIN: once."""

@@ -138,7 +138,7 @@ def test_who_may_follow_a_pattern_may_follow_all_that_it_stands_for(grants: list
 
 @pytest.mark.parametrize("name", sorted(RESERVED))
 def test_a_name_that_only_the_gateway_says_is_refused(name: str) -> None:
-    with pytest.raises(BadRequest, match=f"'{name}' is said by the gateway alone") as error:
+    with pytest.raises(BadRequest, match=f"'{name}' is reserved for the gateway") as error:
         check_event(name)
     assert error.value.code == "reserved_event"
 

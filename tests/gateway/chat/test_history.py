@@ -242,7 +242,7 @@ def test_a_tool_result_continues_its_answer() -> None:
 
 
 def names(change: Change) -> list[str]:
-    """Of the events that it appends."""
+    """Returns the names of the events that a change appends."""
     return [encode_event(event)[0] for event in change.events]
 
 

@@ -66,7 +66,7 @@ async def write_format_1(log: EventLog, clock: Clock) -> None:
 
 
 async def shown(log: EventLog) -> dict[str, list[str]]:
-    """The messages of each chat, read as its owner reads them."""
+    """Returns the messages of each chat, read as its owner reads them."""
     histories = {chat_id: await read_history(log, owner.sub, chat_id) for chat_id, owner in OWNERS.items()}
     return {chat_id: brief(history.messages) for chat_id, history in histories.items()}
 

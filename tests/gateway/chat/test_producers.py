@@ -48,7 +48,7 @@ async def started(three: Three, **settings: float) -> Stage:
 
 
 def texts(finished: Any) -> list[str | None]:
-    """The text of each part of the message; None is the border of two steps."""
+    """Returns the text of each part of the message; None is the border of two steps."""
     return [json.loads(bytes(part)).get("text") for part in finished.message.parts]
 
 

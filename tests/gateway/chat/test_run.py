@@ -19,7 +19,7 @@ from tests.support.virtual_time import simulated
 STOP = frames(chunk(finish="stop"))
 ERROR = frames(b'{"error": {"message": "no"}}')
 LINGER_S = 2.0
-"""How long whoever reads a complete answer may have to wait for its end."""
+"""Seconds that whoever reads a complete answer may have to wait for its end."""
 
 
 # A whole life

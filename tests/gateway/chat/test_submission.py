@@ -1,4 +1,4 @@
-"""What a client sends to a chat: its messages, and the fields that are its application's own."""
+"""A client sends a chat its messages, and the fields that are its application's own."""
 
 import msgspec
 import pytest

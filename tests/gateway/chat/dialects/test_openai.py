@@ -44,7 +44,7 @@ class EndedRun:
         return Block(first=1, data=self.records, name=RECORD, time_ms=0)
 
     def chunks(self, *, include_usage: bool = False) -> list[dict[str, Any]]:
-        """Every object of the stream."""
+        """Returns every object of the stream."""
         frames = CompletionFrames("r", "asked", 7, include_usage=include_usage)("e", self.block())
         lines = [line for frame in frames for line in frame.split(b"\n\n") if line]
         return [json.loads(line.removeprefix(b"data: ")) for line in lines]
@@ -56,7 +56,7 @@ class EndedRun:
         return completion(self.finished(), "gpt", 7)
 
     def finished(self) -> RunFinished:
-        """As it is read back from the chat's log."""
+        """Returns the end of the run as it is read back from the chat's log."""
         return msgspec.json.decode(msgspec.json.encode(self.ending.finished()), type=RunFinished)
 
 

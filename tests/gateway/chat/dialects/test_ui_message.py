@@ -30,7 +30,7 @@ def test_readers_of_one_run_share_their_frames() -> None:
 
 
 def test_fields_of_a_provider_reach_the_client_as_they_are_stored() -> None:
-    """What a provider adds to a delta and we do not know."""
+    """A provider adds fields to a delta that we do not know."""
     fields = {"annotations": [{"type": "url_citation", "url": "https://a"}]}
     _, records = recorded({"content": "so"}, {"content": "!", **fields})
     [frame] = UIFrames("run")("ep", Block(first=1, data=records[-1:], name=RECORD, time_ms=0))

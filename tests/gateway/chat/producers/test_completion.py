@@ -61,7 +61,7 @@ class Stage:
 
 @asynccontextmanager
 async def producing(*pieces: bytes, **limits: object) -> AsyncIterator[tuple[Stage, ScriptedBody]]:
-    """A completion that has begun; nothing of it may be left open at the end."""
+    """Yields a completion that has begun; nothing of it may be left open at the end."""
     body = ScriptedBody(*pieces)
     stage = Stage(body, **limits)
     task = stage.start()

@@ -63,7 +63,7 @@ def test_the_last_outcome_of_a_call_is_the_one_that_counts() -> None:
 
 
 def test_the_outcome_of_a_call_that_is_not_known_is_recorded_and_changes_no_part() -> None:
-    """Of a long run, the start of a call may no longer be stored."""
+    """The start of a call may no longer be stored in a long run."""
     recorder, records = Recorder(), list[bytes]()
     recorder.tool_outcome(ToolOutputDenied(tool_call_id="gone"), records)
     assert (types(records), message_parts(recorder)) == (["tool-output-denied"], [])

@@ -201,7 +201,7 @@ def test_a_call_with_invalid_arguments_is_stored_as_it_was_shown() -> None:
 
 @pytest.mark.parametrize("end", ["finish", "error"])
 def test_arguments_that_are_nested_too_deeply_are_no_json(end: str) -> None:
-    """A model that repeats itself."""
+    """A model that repeats itself writes such arguments."""
     recorder, records = recorded(call(0, "[" * 5000, id="c", name="f"))
     records += recorder.finish("stop", {}) if end == "finish" else recorder.error("no", {})
     assert Shown(records).ending is not None

@@ -172,7 +172,7 @@ def test_usage_comes_in_a_last_chunk_without_choices() -> None:
 
 
 def test_usage_on_every_chunk_counts_once_and_last() -> None:
-    """vLLM with continuous usage figures."""
+    """vLLM with continuous usage figures sends usage with every chunk."""
     each = [chunk({"content": "x"}, usage={**USAGE, "completion_tokens": n}) for n in (1, 2, 3)]
     read = Read(frames(*each) + END)
     assert read.parser.usage is not None

@@ -1,4 +1,4 @@
-"""What a stream of an upstream makes of its body."""
+"""A stream of an upstream turns its body into chunks."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Which upstream is asked, and when the next one is."""
+"""Failover decides which upstream is asked, and when the next one is."""
 
 import asyncio
 from typing import Any

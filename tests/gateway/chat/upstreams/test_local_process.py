@@ -23,7 +23,7 @@ PROBE = str(Path(__file__).parents[3] / "support" / "lifecycle_probe.py")
 
 
 def gone(pid: int) -> bool:
-    """Dead; one that nobody has reaped yet counts, for a container's first process may leave that for later."""
+    """Returns whether it is dead, reaped or not: a container's first process may leave the reaping for later."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -129,7 +129,7 @@ def test_signals_to_the_whole_service_do_not_cut_answers_short(run: Run) -> None
 
 @contextlib.contextmanager
 def probe(mode: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A parent process in `mode`, and the pid of its model's process."""
+    """Yields a parent process in `mode`, and the pid of its model's process."""
     parent = subprocess.Popen([sys.executable, PROBE, mode], stdout=subprocess.PIPE, text=True)
     try:
         assert parent.stdout

@@ -18,7 +18,7 @@ from tests.support.wires import answered, connect
 
 
 class Exchange:
-    """In place of the transport: gives what a test wrote, after a look at what was asked."""
+    """Stands in for the transport: gives what a test wrote, after a look at what was asked."""
 
     def __init__(self, answer: bytes | Exception, more: bytes = b"") -> None:
         self.answer, self.more = answer, more

@@ -1,4 +1,4 @@
-"""How upstreams say that something failed, inside a stream and instead of one."""
+"""Upstreams say in many ways that something failed, inside a stream and instead of one."""
 
 import json
 

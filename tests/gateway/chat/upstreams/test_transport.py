@@ -178,7 +178,7 @@ async def test_a_request_that_is_cancelled_closes_its_connection() -> None:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for `localhost` and its key in one file."""
+    """Returns a certificate for `localhost` and its key in one file."""
     if shutil.which("openssl") is None:
         pytest.skip("there is no openssl to make a certificate with")
     folder = tmp_path_factory.mktemp("tls")

@@ -29,7 +29,7 @@ IN_FLIGHT = 8 << 20
 
 
 async def endless(peer: Peer) -> None:
-    """As many bytes as the client takes, up to BIG."""
+    """Sends as many bytes as the client takes, up to BIG."""
     await peer.request()
     await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % BIG)
     piece = b"x" * 65_536

@@ -154,7 +154,7 @@ async def test_a_kept_connection_that_breaks_after_a_first_header_is_not_retried
 
 @on_each_loop
 async def test_bytes_that_nobody_asked_for_answer_no_request() -> None:
-    """A server that gives up an idle connection with a 408."""
+    """A server gives up an idle connection with a 408."""
 
     async def impatient(peer: Peer) -> None:
         await peer.request()

@@ -39,7 +39,7 @@ def ask(model: str, text: str = FAST, **extra: object) -> dict[str, object]:
 
 
 async def exchange(up: FakeUpstream, body: dict[str, object], timeout_s: float = 0.3) -> tuple[bytes, str]:
-    """All bytes of one answer, and how they ended: `eof`, `reset` or `silence`."""
+    """Returns all bytes of one answer, and how they ended: `eof`, `reset` or `silence`."""
     data = json.dumps(body).encode()
     reader, writer = await asyncio.open_connection(up.host, up.port)
     head = b"POST /v1/chat/completions HTTP/1.1\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(data)
@@ -58,7 +58,7 @@ async def exchange(up: FakeUpstream, body: dict[str, object], timeout_s: float =
 
 
 def dechunk(answer: bytes) -> tuple[bytes, bool]:
-    """The body inside HTTP chunks, and whether its regular end was there."""
+    """Returns the body inside HTTP chunks, and whether its regular end was there."""
     rest, body = answer.partition(b"\r\n\r\n")[2], b""
     while True:
         size, _, rest = rest.partition(b"\r\n")
@@ -68,13 +68,13 @@ def dechunk(answer: bytes) -> tuple[bytes, bool]:
 
 
 def text_of(body: bytes) -> str:
-    """The words in a body, whatever its line ends."""
+    """Returns the words in a body, whatever its line ends."""
     texts = re.findall(rb'"content":"([^"]*)"', body)
     return b"".join(texts).decode()
 
 
 async def said(sdk: AsyncOpenAI, model: str, text: str = FAST) -> tuple[str, str | None]:
-    """Text and finish_reason of a stream, through the SDK."""
+    """Returns the text and finish_reason of a stream, through the SDK."""
     out, reason = "", None
     stream = await sdk.chat.completions.create(**ask(model, text))  # type: ignore[call-overload]
     async for chunk in stream:
