@@ -85,7 +85,7 @@ class RunEnding:
         self._model = model or info.model
         self._upstream = upstream
         self._conclusion = _conclude(outcome, recorder, self._metadata())
-        self._parts = recorder.parts.encoded()
+        self.finished = self._finished(recorder.parts.encoded())
 
     def appends(self, expect: int) -> list[Append]:
         """Returns the last records of the run, what the chat keeps, and the usage row, to be appended as one."""
@@ -93,7 +93,7 @@ class RunEnding:
         last = Append(topic=run_topic(info.run_id), data=conclusion.records, name=RECORD, expect=expect, close=True)
         appends = [last, settled(info.sub, self._usage_row())]
         if info.chat_id:
-            name, data = encode_event(self.finished())
+            name, data = encode_event(self.finished)
             appends.append(Append(topic=chat_topic(info.sub, info.chat_id), owner=info.sub, data=[data], name=name))
             fields = {
                 "outcome": conclusion.outcome,
@@ -103,12 +103,12 @@ class RunEnding:
             appends.append(notice(info, name, {field: text for field, text in fields.items() if text}))
         return appends
 
-    def finished(self) -> RunFinished:
+    def _finished(self, parts: list[Raw]) -> RunFinished:
         conclusion = self._conclusion
         message = None
-        if self._parts:
+        if parts:
             metadata = Raw(_json(self._metadata() | conclusion.message_fields))
-            message = UIMessage(id=self._info.message_id, role="assistant", parts=self._parts, metadata=metadata)
+            message = UIMessage(id=self._info.message_id, role="assistant", parts=parts, metadata=metadata)
         return RunFinished(
             run_id=self._info.run_id,
             outcome=conclusion.outcome,

@@ -129,7 +129,7 @@ class Journal:
                 log.warning("run cannot be ended yet", run=self._info.run_id, reason=err.detail)
                 self.failure = err
             else:
-                return ending.finished()
+                return ending.finished
             await asyncio.sleep(min(SETTLE_MAX_DELAY_S, SETTLE_DELAY_S * 2**attempt))
         log.error("run left open: the log could not be written", run=self._info.run_id)
         return None

@@ -6,6 +6,7 @@ a form that neither tells; the id itself stands in the topic's first event.
 
 import re
 import secrets
+from functools import lru_cache
 from hashlib import sha256
 
 from gateway.errors import BadRequest
@@ -17,6 +18,7 @@ DIGEST_CHARS = 40
 _ID = re.compile(r"[A-Za-z0-9._:@~+=-]{1,128}", re.ASCII)
 
 
+@lru_cache(maxsize=1024)  # a request needs it five times
 def chat_topic(owner: str, chat_id: str) -> str:
     """Returns the topic of the chat that `owner` calls `chat_id`."""
     name = f"{owner}\0{chat_id}".encode("utf-8", "surrogatepass")  # no id has a NUL, so no two pairs are one name

@@ -57,7 +57,7 @@ class EndedRun:
 
     def finished(self) -> RunFinished:
         """Returns the end of the run as it is read back from the chat's log."""
-        return msgspec.json.decode(msgspec.json.encode(self.ending.finished()), type=RunFinished)
+        return msgspec.json.decode(msgspec.json.encode(self.ending.finished), type=RunFinished)
 
 
 # Requests
