@@ -26,6 +26,7 @@ from gateway.settings import Settings
 from loadtests.upstream import FakeUpstream
 
 START_S = 60.0
+LONG_FOLDERS = {"clients", "e2e", "faults", "loadtests"}
 
 
 def free_port() -> int:
@@ -181,8 +182,8 @@ def serving(folder: Path, upstream_url: str, **env: str) -> Gateway:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the browser's tests last: Playwright keeps an event loop running in the main thread until the end."""
-    items.sort(key=lambda item: "e2e" in item.path.parts)
+    """Puts the files that take longest first, so that workers which share them come to an end together."""
+    items.sort(key=lambda item: not LONG_FOLDERS & set(item.path.parts))
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ and `gateway/settings.py` are a room of their own, the lowest.
 import ast
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -53,12 +54,16 @@ SOURCES = {
     for package in PACKAGES
     for path in sorted((ROOT / package).rglob("*.py"))
 }
-TREES = {module: ast.parse(path.read_text()) for module, path in SOURCES.items()}
+
+
+@cache
+def trees() -> dict[str, ast.Module]:
+    return {module: ast.parse(path.read_text()) for module, path in SOURCES.items()}
 
 
 def imported(module: str) -> Iterator[str]:
     """Yields the modules of ours that a module imports, wherever in its text."""
-    for node in ast.walk(TREES[module]):
+    for node in ast.walk(trees()[module]):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -67,7 +72,7 @@ def imported(module: str) -> Iterator[str]:
         else:
             continue
         for name in names:
-            while name and name not in TREES:
+            while name and name not in SOURCES:
                 name = name.rpartition(".")[0]
             if name and name != module:
                 yield name
@@ -89,13 +94,13 @@ def circle(arrows: dict[str, set[str]]) -> list[str]:
 
 
 def test_no_files_import_one_another_in_a_circle() -> None:
-    arrows = {module: set(imported(module)) for module in TREES}
+    arrows = {module: set(imported(module)) for module in SOURCES}
     assert circle(arrows) == []
 
 
 def test_no_rooms_import_one_another_in_a_circle() -> None:
     arrows = defaultdict[str, set[str]](set)
-    for module in TREES:
+    for module in SOURCES:
         arrows[room_of(module)] |= {room_of(name) for name in imported(module)} - {room_of(module)}
     assert circle(arrows) == []
 
@@ -115,7 +120,7 @@ def type_names(tree: ast.Module) -> Iterator[str]:
 def test_no_type_name_stands_for_two_things() -> None:
     """`T` and its like are letters of a signature, not names of types."""
     places = defaultdict[str, list[str]](list)
-    for module, tree in TREES.items():
+    for module, tree in trees().items():
         for name in type_names(tree):
             if len(name) > 1:
                 places[name.strip("_")].append(module)

@@ -70,7 +70,7 @@ class Answer:
     newline: str = "\n"
     between: bytes = b""
     cut: Cut | None = None
-    cut_pause_s: float = 0.001
+    cut_pause_s: float = 0.0005
     _due: float | None = None
 
     def __post_init__(self) -> None:

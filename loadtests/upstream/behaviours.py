@@ -256,7 +256,7 @@ TABLE: dict[str, Entry] = {
     "ok": Entry(ok, "T words (20) every I µs (10000), finish_reason stop, usage if asked for, [DONE]"),
     "fast": Entry(at_pace(None, 0), "ok with no wait between tokens"),
     "slow": Entry(at_pace(None, 1.0), "ok with a token a second"),
-    "drip": Entry(in_style(cut=single_bytes), "ok, every byte in its own HTTP chunk and write, 1 ms apart"),
+    "drip": Entry(in_style(cut=single_bytes), "ok, every byte in its own HTTP chunk and write, 0.5 ms apart"),
     "hang": Entry(hang, "the request is read and never answered", any=True),
     "slow-headers": Entry(slow_headers, "ok, headers after 3 s"),
     "e400": Entry(refusal(400, "Too many tokens", "invalid_request_error", "context_length_exceeded"), "400", any=True),

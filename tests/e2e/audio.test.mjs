@@ -94,7 +94,7 @@ test("nothing is sent before the gateway is ready, and then from the sample that
 });
 
 test("whatever is cut, and wherever, every sample is heard once and in order", () => {
-  for (let seed = 1; seed <= 60; seed += 1) {
+  for (let seed = 1; seed <= 10; seed += 1) {
     const random = seeded(seed);
     const session = new Session(RATE);
     const heard = [];

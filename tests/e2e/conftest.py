@@ -92,9 +92,12 @@ def _reset(one: socket.socket) -> None:
         one.shutdown(socket.SHUT_RDWR)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Launches Chromium; tests are skipped, and say how to install it, where it or its driver is missing."""
+    """Launches Chromium; tests are skipped, and say how to install it, where it or its driver is missing.
+
+    For one module: Playwright keeps an event loop running in this thread, in which no other test could run its own.
+    """
     sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: `make install` brings it")
     path = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if path is None:
@@ -105,13 +108,13 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def upstream() -> Iterator[UpstreamThread]:
     with UpstreamThread() as thread:
         yield thread
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def gateway(browser: Any, upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """Runs every lane and the page; its model repeats the user's words, unless `B=` asks for another behaviour."""
     yield from gateway_with(tmp_path_factory.mktemp("page"), upstream)

@@ -200,7 +200,7 @@ BAD: dict[str, tuple[dict[str, Any], type[TrilaneError], str, str]] = {
     "a bad one of several": ({"topics": ["a", ""], "data": 1}, BadRequest, "'' is not valid", "bad_topic"),
     "a pattern": ({"topic": "a/*", "data": 1}, BadRequest, "'a/*' is not valid", "bad_topic"),
     "a bad name": ({"topic": "a", "event": "a\nid: 1", "data": 1}, BadRequest, "1 to 64", "bad_event"),
-    "a reserved name": ({"topic": "a", "event": "gap", "data": 1}, BadRequest, "'gap' is said by", "reserved_event"),
+    "a reserved name": ({"topic": "a", "event": "gap", "data": 1}, BadRequest, "'gap' is reserved", "reserved_event"),
     "presence": ({"topic": "presence/a", "data": 1}, Forbidden, "the gateway alone", "forbidden"),
     "presence among others": ({"topics": ["a", "presence/a"], "data": 1}, Forbidden, "'presence/'", "forbidden"),
     "too much data": (

@@ -19,6 +19,7 @@ from tests.faults.cutting_proxy import Cut, CuttingProxy
 from tests.support.sse_client import chat_body
 
 TOKENS = 40
+FEW_TOKENS = 10
 AT_ONCE = 12
 END = b"\r\n0\r\n\r\n"
 
@@ -138,17 +139,17 @@ def upstream_requests(upstream: UpstreamThread, chat_id: str) -> int:
     return sum(f"<{chat_id}>" in json.dumps(request.body) for request in upstream.fake.requests)
 
 
-def question(chat_id: str, interval_us: int) -> dict[str, object]:
-    return chat_body(chat_id, f"T={TOKENS} I={interval_us} <{chat_id}>")
+def question(chat_id: str, interval_us: int, tokens: int = TOKENS) -> dict[str, object]:
+    return chat_body(chat_id, f"T={tokens} I={interval_us} <{chat_id}>")
 
 
-async def uncut(client: Client, body: dict[str, object]) -> PartialAnswer:
+async def uncut(client: Client, body: dict[str, object], tokens: int = TOKENS) -> PartialAnswer:
     """Returns the whole answer in one piece; a request that was made before is the same run again."""
     whole = PartialAnswer()
     whole.take(await client.post(body))
     assert whole.is_done
-    assert whole.text == words(TOKENS)
-    assert len({event_id for event_id, _ in whole.events}) == len(whole.events) >= TOKENS
+    assert whole.text == words(tokens)
+    assert len({event_id for event_id, _ in whole.events}) == len(whole.events) >= tokens
     return whole
 
 
@@ -166,10 +167,10 @@ async def come_back(
 
 
 def test_a_finished_answer_cut_at_every_byte_arrives_whole(gateway: Gateway, upstream: UpstreamThread) -> None:
-    body = question("finished", 0)
+    body = question("finished", 0, FEW_TOKENS)
 
     async def work(client: Client) -> None:
-        whole = await uncut(client, body)
+        whole = await uncut(client, body, FEW_TOKENS)
         answer = await client.post(body)
         assert answer.endswith(END)
         counts: list[int] = []
@@ -191,7 +192,7 @@ def test_a_finished_answer_cut_at_every_byte_arrives_whole(gateway: Gateway, ups
 
         await at_once([lambda offset=offset: cut_at(offset) for offset in range(len(answer))])
         print(f"\n{len(answer)} cuts of a finished answer, {len(counts)} continued with a cursor")
-        assert len(counts) > len(answer) * 0.8
+        assert len(counts) > len(answer) * 0.7
 
     run(gateway, work)
     assert upstream_requests(upstream, "finished") == 1
@@ -204,7 +205,7 @@ async def nothing_was_received(client: Client, partial: PartialAnswer) -> None:
     async with httpx2.AsyncClient(verify=False) as http:  # a TLS context would cost more than all the rest
         snapshot = (await http.get(f"{client.gateway.url}/api/chat/finished")).json()
     assert snapshot["activeRun"] is None
-    assert snapshot["messages"][-1]["parts"][0]["text"] == words(TOKENS)
+    assert snapshot["messages"][-1]["parts"][0]["text"] == words(FEW_TOKENS)
 
 
 def test_an_answer_cut_while_it_is_written_arrives_whole(gateway: Gateway, upstream: UpstreamThread) -> None:

@@ -259,7 +259,7 @@ def test_a_reader_that_falls_off_the_log_is_cut_and_told_where_the_answer_is(
 def test_fifty_readers_get_the_same_bytes(gateway: Gateway, upstream: UpstreamThread) -> None:
     """They come one after the other while it is written: some replay, some are there from the start."""
     before = len(upstream.fake.requests)
-    with reading(gateway, chat_body("fifty", "T=200 I=2000")):
+    with reading(gateway, chat_body("fifty", "T=200 I=15000")):
         bodies: list[bytes] = []
         threads = [
             threading.Thread(target=lambda: bodies.append(get(gateway, "/api/chat/fifty/stream").read()))

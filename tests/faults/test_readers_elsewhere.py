@@ -74,7 +74,7 @@ def test_a_second_message_in_another_process_stops_the_run_here(gateway: Gateway
 
 def test_a_frozen_reader_does_not_keep_a_run_from_ending(gateway: Gateway, second: Gateway) -> None:
     """A process that sleeps and wakes reads on where it stood."""
-    with reading(gateway, chat_body("frozen", "T=100 I=5000")) as here:
+    with reading(gateway, chat_body("frozen", "T=100 I=15000")) as here:
         response = get(second, "/api/chat/frozen/stream")
         second.signal(signal.SIGSTOP)
     assert here.done
@@ -83,7 +83,7 @@ def test_a_frozen_reader_does_not_keep_a_run_from_ending(gateway: Gateway, secon
 
 
 def test_a_snapshot_says_how_to_join(gateway: Gateway) -> None:
-    with reading(gateway, chat_body("join", "T=60 I=5000")) as here:
+    with reading(gateway, chat_body("join", "T=60 I=25000")) as here:
         active = httpx2.get(f"{gateway.url}/api/chat/join").json()["activeRun"]
         rest = frames_of(get(gateway, "/api/chat/join/stream", active["cursor"]))
     assert rest.events == here.events

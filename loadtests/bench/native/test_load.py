@@ -34,14 +34,14 @@ async def load(up: FakeUpstream, model: str, drain_s: float = 0.3) -> dict[str, 
 
 @pytest.mark.parametrize("model", ["ok+marks", "crlf+marks", "drip+marks", "utf8-split+marks"])
 async def test_whole_streams_are_good_however_their_bytes_are_split(up: FakeUpstream, model: str) -> None:
-    result = await load(up, model, drain_s=5)
+    result = await load(up, model, drain_s=20)
     assert (result["bad"], result["running"], result["broken"]) == (0, 0, 0)
     assert result["finished"] == result["requests"] >= 2
 
 
 @pytest.mark.parametrize("model", ["ok+marks", "crlf+marks"])
 async def test_events_are_counted_however_their_lines_end(up: FakeUpstream, model: str) -> None:
-    result = await load(up, model, drain_s=5)
+    result = await load(up, model, drain_s=20)
     assert result["frames"] >= result["tokens"] > 0
 
 
