@@ -139,12 +139,14 @@ def latencies(gateway: Gateway, for_s: float) -> list[float]:
                 answer += client.recv(65_536)
             assert answer.startswith(b"HTTP/1.1 200")
             latencies_s.append(time.monotonic() - began)
-            time.sleep(0.005)
+            time.sleep(0.002)
     return latencies_s
 
 
-def p99(values: list[float]) -> float:
-    return statistics.quantiles(values, n=100)[98]
+def check_latencies(latencies_s: list[float]) -> None:
+    p99_s, max_s = statistics.quantiles(latencies_s, n=100)[98], max(latencies_s)
+    print(f"/healthz: p99 {1000 * p99_s:.1f} ms, at worst {1000 * max_s:.1f} ms")
+    assert p99_s < P99_S, f"{max_s:.3f} s at worst"
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +170,7 @@ def test_a_client_that_floods_is_told_and_cut_and_others_are_served(gateway: Gat
     with Flooder(gateway, FLOODS[name]) as flooder:
         latencies_s = latencies(gateway, FLOOD_S)
         eventually(lambda: flooder.codes, CUT_S, "the client is cut")
-    assert p99(latencies_s) < P99_S, f"{max(latencies_s):.3f} s at worst"
+    check_latencies(latencies_s)
     assert set(flooder.codes) <= {FLOODS[name].code}, flooder.reasons
     assert max(flooder.lasted) < CUT_S
     assert memory(gateway) < before + GROWTH_BYTES
@@ -178,7 +180,7 @@ def test_a_client_that_floods_is_told_and_cut_and_others_are_served(gateway: Gat
 def test_a_client_that_floods_in_tiny_segments_holds_nobody_up(gateway: Gateway, piece_bytes: int) -> None:
     with Flooder(gateway, FLOODS["empty pings"], piece_bytes=piece_bytes):
         latencies_s = latencies(gateway, FLOOD_S)
-    assert p99(latencies_s) < P99_S, f"{max(latencies_s):.3f} s at worst"
+    check_latencies(latencies_s)
 
 
 def test_a_run_beside_a_flood_goes_on_token_by_token(gateway: Gateway) -> None:
@@ -192,7 +194,7 @@ def test_a_run_beside_a_flood_goes_on_token_by_token(gateway: Gateway) -> None:
     assert frames.text == " ".join(f"w{n}" for n in range(100))
     assert [chunk["type"] for chunk in frames.terminals] == ["finish"]
     assert max(later - earlier for earlier, later in pairwise(times)) < 1
-    assert p99(latencies_s) < P99_S, f"{max(latencies_s):.3f} s at worst"
+    check_latencies(latencies_s)
 
 
 def stamp(lines: Iterable[str], times: list[float]) -> Iterator[str]:
