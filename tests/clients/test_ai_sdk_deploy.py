@@ -20,7 +20,7 @@ def test_an_answer_outlives_the_process_that_its_reader_was_on(
     leaving = serving(gateway.folder, upstream.url, TRILANE_DRAIN_WINDOW_S="0.2")
     try:
         phone = sdk.open(leaving.start().url, chat_id)
-        sending = phone.begin_send("T=60 I=10000")
+        sending = phone.begin_send("T=60 I=40000")
         phone.until(chars=20)
         leaving.signal(signal.SIGTERM)
         view_before = sending.view()

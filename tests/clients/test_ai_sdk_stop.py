@@ -67,7 +67,7 @@ def test_every_device_sees_the_stop(device: Open, stop: Stop, snapshot: Snapshot
 
 def test_the_clients_own_stop_is_a_disconnect_and_a_resume_follows_on(device: Open, snapshot: Snapshot) -> None:
     phone = device()
-    sending = phone.begin_send("T=60 I=5000")
+    sending = phone.begin_send("T=60 I=25000")
     phone.until(chars=20)
     phone.call("stop")
     assert sending.view().status == "ready"
