@@ -92,7 +92,7 @@ class PythonEnvironment(Environment):
     def steps(self, folder: Path) -> Iterator[list[str]]:
         quiet = ["--quiet", "--disable-pip-version-check", "--retries=1", f"--timeout={ANSWER_S}"]
         only = ["--no-deps", "--only-binary=:all:", f"--requirement={self.lock}"]
-        yield [sys.executable, "-m", "venv", "--without-pip", str(folder)]  # making a pip takes longer than all the rest
+        yield [sys.executable, "-m", "venv", "--without-pip", str(folder)]  # to make a pip takes long
         yield [sys.executable, "-m", "pip", f"--python={folder}", "install", *quiet, *only]
 
 
