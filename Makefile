@@ -22,7 +22,7 @@ $(VENV)/installed-dev: requirements-dev.lock $(VENV)/installed
 	@touch $@
 
 run: install
-	@$(BIN)/trilane serve
+	@$(BIN)/trilane serve $(if $(PORT),--port $(PORT))
 
 # The tests that measure time, alone, then all others, four at a time. Pytest returns 5 when it is given none of them.
 test: export PYTHONDONTWRITEBYTECODE :=

@@ -6,7 +6,7 @@ import click
 
 from gateway.core.telemetry import configure_logging
 from gateway.errors import ConfigurationError
-from gateway.serving.server import ServedUnit, Server, server_config
+from gateway.serving.server import ServedUnit, Server, check_address, server_config
 from gateway.settings import PORTS, Settings, check_bind
 
 
@@ -15,12 +15,13 @@ def serve(
 ) -> int:
     """Serves until a signal ends it; returns the exit code, 0 when nothing was cut.
 
-    Raises ConfigurationError when the unit cannot be made or cannot start.
+    Raises ConfigurationError when the unit cannot be made, cannot listen or cannot start.
     """
     configure_logging()
     check_bind(settings, host)
-    unit = make_unit(settings)
     port = PORTS[unit_name] if port is None else port
+    check_address(host, port)
+    unit = make_unit(settings)
     server = Server(server_config(unit, settings, host, port), unit, settings)
     _greet(settings, unit_name, host, port)
     try:

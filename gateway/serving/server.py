@@ -5,6 +5,7 @@ them; and it dies by the signal that ended it, where an operator wants exit code
 """
 
 import asyncio
+import errno
 import gc
 import socket
 from collections.abc import Coroutine, MutableMapping
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 import structlog
 import uvicorn
 
-from gateway.errors import TrilaneError
+from gateway.errors import ConfigurationError, TrilaneError
 from gateway.serving.http import StreamProtocol
 from gateway.settings import Settings
 
@@ -101,6 +102,33 @@ class Server(uvicorn.Server):
         finally:
             for pending in (task, cut):
                 pending.cancel()
+
+
+def check_address(host: str, port: int) -> None:
+    """Raises ConfigurationError, with what to do, when this process could not listen on `port` of `host`."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as err:
+        raise ConfigurationError(f"--host {host!r} is not the name of an address: {err.strerror}") from err
+    for family, kind, protocol, _, address in found:
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(address)
+            except OSError as err:
+                raise ConfigurationError(_refusal(err, host, port)) from err
+
+
+def _refusal(err: OSError, host: str, port: int) -> str:
+    match err.errno:
+        case errno.EADDRINUSE:
+            return f"port {port} of {host} is taken by another program: stop that one, or choose a port with --port"
+        case errno.EACCES:
+            return f"port {port} is reserved for the system's own services: choose one above 1023 with --port"
+        case errno.EADDRNOTAVAIL:
+            return f"this machine has no address {host}: choose one that it has with --host"
+        case _:
+            return f"cannot listen on port {port} of {host}: {err.strerror}"
 
 
 def server_config(unit: ServedUnit, settings: Settings, host: str, port: int) -> uvicorn.Config:
