@@ -8,6 +8,7 @@ function shortInline(text, growing = false) {
   const show = (node) => {
     if (node.type === "text") return node.text;
     if (node.type === "code") return `{${node.text}}`;
+    if (node.type === "math") return `«${node.text}»`;
     if (node.type === "break") return "|";
     const inner = node.children.map(show).join("");
     return node.type === "link" ? `<${inner}>(${node.href})` : `<${node.type} ${inner}>`;
@@ -30,6 +31,14 @@ const INLINE = [
   ["see https://x.y/a_b_c). (https://x.y/(d))", "see <https://x.y/a_b_c>(https://x.y/a_b_c)). (<https://x.y/(d)>(https://x.y/(d)))"],
   ["![alt](https://x.y/i.png)", "<alt>(https://x.y/i.png)"],
   ["[a [b](https://x.y) c](https://z.y)", "[a <b>(https://x.y/) c](<https://z.y>(https://z.y/))"],
+  ["so \\(a_1 * b_2 * c\\) and \\[x^{[2]}\\] hold", "so «\\(a_1 * b_2 * c\\)» and «\\[x^{[2]}\\]» hold"],
+  ["$$a_i*b_i*$$ *b*", "«$$a_i*b_i*$$» <em b>"],
+  ["with $x_1*y$ and $_z_$, or $a\\$b$.", "with «$x_1*y$» and «$_z_$», or «$a\\$b$»."],
+  ["it costs $5, not $6 or *US$7*, $8-$9", "it costs $5, not $6 or <em US$7>, $8-$9"],
+  ["a $ b $ c, $$, 5$", "a $ b $ c, $$, 5$"],
+  ["\\\\(a*b*c\\\\)", "\\(a<em b>c\\)"],
+  ["\\(never *closed*", "(never <em closed>"],
+  ["`$x$` `\\(y\\)`", "{$x$} {\\(y\\)}"],
   ["<img src=x onerror=alert(1)> <script>x</script>", "<img src=x onerror=alert(1)> <script>x</script>"],
 ];
 
@@ -54,6 +63,9 @@ test("only addresses that are safe to open become links", () => {
 const GROWING = [
   ["some **bold", "some <strong bold>"],
   ["some **", "some "],
+  ["some \\(a_1 *b", "some «\\(a_1 *b»"],
+  ["some $$a_1 *b", "some «$$a_1 *b»"],
+  ["some $5 *b", "some $5 <em b>"],
   ["some **bold*", "some <strong bold>"],
   ["some `code", "some {code}"],
   ["a [label](https://exam", "a label"],
@@ -72,6 +84,7 @@ function shortBlocks(text) {
       case "paragraph": return `p(${block.text})`;
       case "heading": return `h${block.level}(${block.text})`;
       case "code": return `code:${block.language}(${block.text})`;
+      case "math": return `math(${block.text})`;
       case "rule": return "rule";
       case "quote": return `quote(${block.blocks.map(show).join(" ")})`;
       case "table": return `table(${[block.head, ...block.rows].map((row) => row.join(",")).join(";")})`;
@@ -107,6 +120,12 @@ const BLOCKS = [
   ["a | b\nno table", "p(a | b\nno table)"],
   ["<div>\n<script>alert(1)</script>", "p(<div>\n<script>alert(1)</script>)"],
   ["a\r\nb\r\n\r\n- c\r\n", "p(a\nb) ul(p(c))"],
+  ["so\n$$\na_1\n- b_1 \\\\\n# c\n$$\nand", "p(so) math($$\na_1\n- b_1 \\\\\n# c\n$$) p(and)"],
+  ["\\[ x\n+ y \\]\n\nz", "math(\\[ x\n+ y \\]) p(z)"],
+  ["$$ x $$ is inline", "p($$ x $$ is inline)"],
+  ["$$\nstill coming\n- so far", "math($$\nstill coming\n- so far)"],
+  ["$$ makes money\n- a", "p($$ makes money) ul(p(a))"],
+  ["- a\n\n  $$\n  b\n  $$", "ul~(p(a) math($$\nb\n$$))"],
 ];
 
 for (const [text, expected] of BLOCKS) {

@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * Markdown text to a tree of blocks: paragraphs, headings, fenced code, lists, quotes, tables, rules. Pure.
+ * Markdown text to a tree of blocks: paragraphs, headings, fenced code, mathematics, lists, quotes, tables, rules. Pure.
  *
  * The parts of CommonMark and GFM that language models write. Left out on purpose: HTML (it stays text), indented code
  * (models indent by accident), reference links, setext headings (`---` under a line is a rule).
@@ -9,7 +9,7 @@
 
 /**
  * @typedef {{type: "paragraph", text: string} | {type: "heading", level: number, text: string}
- *   | {type: "code", language: string, text: string} | {type: "rule"} | {type: "quote", blocks: Block[]}
+ *   | {type: "code", language: string, text: string} | {type: "math", text: string} | {type: "rule"} | {type: "quote", blocks: Block[]}
  *   | {type: "list", ordered: boolean, first: number, loose: boolean, items: Block[][]}
  *   | {type: "table", align: Align[], head: string[], rows: string[][]}} Content
  * @typedef {Content & {line: number, start: number}} Block `start` is an offset into the text, for top-level blocks
@@ -19,6 +19,9 @@
 
 const MAX_DEPTH = 6;
 const FENCE = /^( {0,3})(`{3,}|~{3,})[ \t]*([^\s`]*)[^`]*$/;
+const MATH = /^ {0,3}(\$\$|\\\[)(.*)$/;
+/** Lines of one formula; what goes on for longer is text that begins like one. */
+const MAX_MATH_LINES = 100;
 const HEADING = /^ {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#*[ \t]*)?$/;
 const RULE = /^ {0,3}(?:(?:-[ \t]*){3,}|(?:_[ \t]*){3,}|(?:\*[ \t]*){3,})$/;
 const QUOTE = /^ {0,3}> ?/;
@@ -83,6 +86,10 @@ function readBlock(lines, at, depth) {
   const line = lines[at];
   const fence = FENCE.exec(line);
   if (fence) return readFence(lines, at, fence);
+  const formulaEnd = endOfFormula(lines, at);
+  if (formulaEnd > at) {
+    return { content: { type: "math", text: lines.slice(at, formulaEnd).join("\n") }, next: formulaEnd };
+  }
   const heading = HEADING.exec(line);
   if (heading) {
     return { content: { type: "heading", level: heading[1].length, text: (heading[2] ?? "").trim() }, next: at + 1 };
@@ -109,6 +116,26 @@ function readFence(lines, at, fence) {
   let next = at + 1;
   for (; next < lines.length && !close.test(lines[next]); next += 1) text.push(unindent(lines[next], indent.length));
   return { content: { type: "code", language, text: text.join("\n") }, next: next + 1 };
+}
+
+/**
+ * The line after the displayed formula that begins here; `at` when none does. It holds no blank line and ends with its
+ * closing mark; one that is alone on its line begins a formula that may still grow.
+ * @param {string[]} lines
+ * @param {number} at
+ */
+function endOfFormula(lines, at) {
+  const found = MATH.exec(lines[at]);
+  if (!found) return at;
+  const close = found[1] === "$$" ? "$$" : "\\]";
+  let rest = found[2];
+  for (let next = at + 1; ; next += 1) {
+    const end = rest.indexOf(close);
+    if (end >= 0) return rest.slice(end + 2).trim() ? at : next;
+    if (next - at >= MAX_MATH_LINES) return at;
+    if (next >= lines.length || isBlank(lines[next])) return found[2].trim() ? at : next;
+    rest = lines[next];
+  }
 }
 
 /**
@@ -248,7 +275,7 @@ function readParagraph(lines, at) {
  */
 function beginsBlock(lines, at) {
   const line = lines[at];
-  if (FENCE.test(line) || HEADING.test(line) || RULE.test(line) || QUOTE.test(line)) return true;
+  if (FENCE.test(line) || endOfFormula(lines, at) > at || HEADING.test(line) || RULE.test(line) || QUOTE.test(line)) return true;
   const item = itemOf(line);
   if (item) return item.text !== "" && (item.number === "" || item.number === "1");
   return isTable(lines, at);

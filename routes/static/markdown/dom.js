@@ -83,15 +83,17 @@ export class MarkdownView {
 function blockNode(block, growing) {
   switch (block.type) {
     case "paragraph":
-      return el("p", {}, ...inlineNodes(block.text, growing));
+      return el("p", { dir: "auto" }, ...inlineNodes(block.text, growing));
     case "heading":
-      return el(HEADINGS[block.level - 1], { class: `h${block.level}` }, ...inlineNodes(block.text, growing));
+      return el(HEADINGS[block.level - 1], { class: `h${block.level}`, dir: "auto" }, ...inlineNodes(block.text, growing));
     case "code":
       return codeNode(block.language, block.text);
+    case "math":
+      return el("div", { class: "math", dir: "ltr" }, block.text);
     case "rule":
       return el("hr");
     case "quote":
-      return el("blockquote", {}, ...blockNodes(block.blocks, growing));
+      return el("blockquote", { dir: "auto" }, ...blockNodes(block.blocks, growing));
     case "list":
       return listNode(block, growing);
     case "table":
@@ -114,7 +116,7 @@ function codeNode(language, text) {
   const copy = el("button", { type: "button", class: "quiet", "data-copy": "code" }, icon("copy"), "Copy");
   const head = el("div", { class: "code-head" }, el("span", {}, language || "text"), copy);
   const label = language ? `Code, ${language}` : "Code";
-  const body = el("pre", { tabindex: 0, role: "group", "aria-label": label }, el("code", {}, text));
+  const body = el("pre", { tabindex: 0, dir: "ltr", role: "group", "aria-label": label }, el("code", {}, text));
   return el("div", { class: "code", "data-language": language }, head, body);
 }
 
@@ -125,10 +127,10 @@ function codeNode(language, text) {
 function listNode(list, growing) {
   const items = list.items.map((blocks, index) => {
     const last = growing && index === list.items.length - 1;
-    return el("li", {}, ...(list.loose ? blockNodes(blocks, last) : tightNodes(blocks, last)));
+    return el("li", { dir: "auto" }, ...(list.loose ? blockNodes(blocks, last) : tightNodes(blocks, last)));
   });
-  if (!list.ordered) return el("ul", {}, ...items);
-  return el("ol", list.first === 1 ? {} : { start: list.first }, ...items);
+  if (!list.ordered) return el("ul", { dir: "auto" }, ...items);
+  return el("ol", { dir: "auto", start: list.first === 1 ? null : list.first }, ...items);
 }
 
 /**
@@ -147,7 +149,7 @@ function tightNodes(blocks, growing) {
 function tableNode(table) {
   /** @type {(tag: "th" | "td", cells: string[]) => HTMLElement} */
   const row = (tag, cells) =>
-    el("tr", {}, ...cells.map((cell, i) => el(tag, { class: table.align[i] || null }, ...inlineNodes(cell, false))));
+    el("tr", {}, ...cells.map((cell, i) => el(tag, { class: table.align[i] || null, dir: "auto" }, ...inlineNodes(cell, false))));
   const body = el("tbody", {}, ...table.rows.map((cells) => row("td", cells)));
   const element = el("table", {}, el("thead", {}, row("th", table.head)), body);
   return el("div", { class: "table", tabindex: 0, role: "group", "aria-label": "Table" }, element);
@@ -169,6 +171,8 @@ function inlineNode(node) {
       return node.text;
     case "code":
       return el("code", {}, node.text);
+    case "math":
+      return el("span", { class: "math", dir: "ltr" }, node.text);
     case "break":
       return el("br");
     case "link": {

@@ -3,13 +3,13 @@
  * One paragraph's text to a tree: emphasis, code, links, breaks. Pure, and linear in the length of the text.
  *
  * Emphasis follows CommonMark's flanking rules. A link is a link only when its address is safe to open; anything else,
- * HTML too, stays the text it was.
+ * HTML too, stays the text it was. So does mathematics, with its delimiters: `\\(..\\)`, `\\[..\\]`, `$..$`, `$$..$$`.
  */
 
 import { MAX_OPEN, resolve } from "./emphasis.js";
 
 /**
- * @typedef {{type: "text", text: string} | {type: "code", text: string} | {type: "break"}
+ * @typedef {{type: "text" | "code" | "math", text: string} | {type: "break"}
  *   | {type: "strong" | "em" | "del", children: Inline[]} | {type: "link", href: string, children: Inline[]}} Inline
  * @typedef {{type: "delimiter", char: string, count: number, opens: boolean, closes: boolean}} Delimiter
  * @typedef {{type: "bracket", image: boolean}} Bracket
@@ -17,12 +17,17 @@ import { MAX_OPEN, resolve } from "./emphasis.js";
  */
 
 const MAX_ADDRESS = 2048;
-const SPECIAL = /[\\`*_~[\]!<\n]|https?:\/\//g;
+/** Characters of one `$..$`; more is two prices. */
+const MAX_MATH = 500;
+const SPECIAL = /[\\`*_~[\]!<\n$]|https?:\/\//g;
 const ESCAPABLE = /[!-/:-@[-`{-~]/;
 const BARE_URL = /^https?:\/\/[^\s<>"`]+/;
 const AUTOLINK = /^<((?:https?:\/\/|mailto:)[^\s<>]*)>/i;
 const LINE_BREAK_TAG = /^<br *\/?>/i;
 const DESTINATION = /^\(\s*(?:<([^<>\n]*)>|((?:[^\s()\\]|\\.|\((?:[^\s()\\]|\\.)*\))*))(?:\s+(?:"[^"]*"|'[^']*'))?\s*\)/;
+const DOLLARS = /^\$(?![\s$])(?:[^$\\\n]|\\.)*(?<!\s)\$(?![\d$])/;
+/** @type {Record<string, string>} the end of each mathematics that a backslash begins, by its second character */
+const FORMULAS = { "(": "\\)", "[": "\\]" };
 const SPACE = /^[\s\u00a0]$/;
 const PUNCTUATION = /^[\p{P}\p{S}]$/u;
 
@@ -53,7 +58,7 @@ class Scanner {
   #tokens = [];
   /** @type {number[]} where in the tokens brackets are open */
   #brackets = [];
-  /** @type {Set<number>} lengths of backtick runs that are known not to come again */
+  /** @type {Set<number | string>} lengths of backtick runs, and ends of mathematics, that are known not to come again */
   #unclosed = new Set();
   #text;
   #growing;
@@ -84,7 +89,10 @@ class Scanner {
   #special(char) {
     switch (char) {
       case "\\":
-        return this.#escape();
+        return this.#formula(FORMULAS[this.#text[this.#at + 1]]) || this.#escape();
+      case "$":
+        if (this.#text[this.#at + 1] === "$") return this.#formula("$$") || this.#take(2);
+        return this.#dollars() || this.#take(1);
       case "`":
         return this.#code();
       case "*":
@@ -128,6 +136,36 @@ class Scanner {
       this.#say(next);
       this.#at += 2;
     } else this.#take(1);
+  }
+
+  /**
+   * Takes mathematics up to its end, or else up to the end of a text that grows.
+   * @param {string | undefined} end
+   * @returns {boolean} whether it was any
+   */
+  #formula(end) {
+    if (end === undefined || this.#unclosed.has(end)) return false;
+    let until = this.#text.indexOf(end, this.#at + 2);
+    if (until < 0) {
+      this.#unclosed.add(end);
+      if (!this.#growing) return false;
+      until = this.#text.length;
+    }
+    return this.#math(until + end.length);
+  }
+
+  /** `$..$` as Pandoc reads it: no space inside its ends, and no digit after it, because those are prices. */
+  #dollars() {
+    const rest = this.#text.slice(this.#at, this.#at + MAX_MATH);
+    const found = DOLLARS.exec(rest);
+    return found !== null && this.#math(this.#at + found[0].length);
+  }
+
+  /** @param {number} end */
+  #math(end) {
+    this.#tokens.push({ type: "math", text: this.#text.slice(this.#at, end) });
+    this.#at = end;
+    return true;
   }
 
   #code() {

@@ -1,7 +1,7 @@
 // @ts-check
 /** Where a message is written. Enter sends, Shift+Enter begins a line, Escape stops; drafts outlive a reload. */
 
-import { byId } from "./dom.js";
+import { byId, isComposing } from "./dom.js";
 
 /** @typedef {{send(text: string): void, edit(id: string, text: string): void, stop(): void}} Commands */
 
@@ -93,8 +93,8 @@ export class Composer {
 
   /** @param {KeyboardEvent} event */
   #key(event) {
-    // While an input method composes a character, Enter chooses it.
-    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+    if (isComposing(event)) return;
+    if (event.key === "Enter" && !event.shiftKey) {
       event.preventDefault();
       this.#form.requestSubmit();
     } else if (event.key === "Escape" && this.#edited) this.#cancelEdit();

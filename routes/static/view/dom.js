@@ -47,6 +47,13 @@ export function byId(id, kind) {
   return found;
 }
 
+/**
+ * Whether this key belongs to an input method that composes a character: Enter chooses it, Escape gives it up.
+ * Safari ends the composition before it sends that key, and tells only by its code.
+ * @param {KeyboardEvent} event
+ */
+export const isComposing = (event) => event.isComposing || event.keyCode === 229;
+
 const SVG = "http://www.w3.org/2000/svg";
 
 /** Paths of the icons, in a box of 24 by 24, drawn as lines. */

@@ -123,7 +123,7 @@ function eventRow({ name, data, cursor, atMs, replayed }, { topics, isWhole }, c
 /** @param {string} data */
 function dataView(data) {
   const { text, isText } = readable(data);
-  const shown = el(isText ? "p" : "pre", { class: isText ? "typed" : "json" }, text);
+  const shown = el(isText ? "p" : "pre", { class: isText ? "typed" : "json", dir: isText ? "auto" : "ltr" }, text);
   if (text.length <= SHOWN_CHARACTERS) return shown;
   shown.textContent = `${text.slice(0, SHOWN_CHARACTERS)}…`;
   const all = el("button", { type: "button", class: "quiet" }, `Show all ${text.length.toLocaleString("en")} characters`);

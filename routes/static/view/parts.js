@@ -23,7 +23,7 @@ export function partView(part, plain) {
 }
 
 class PlainView {
-  element = el("p", { class: "typed" });
+  element = el("p", { class: "typed", dir: "auto" });
 
   /** @param {Part} part */
   update(part) {

@@ -6,7 +6,7 @@ import { noteOfFailure } from "../chat/endings.js";
 import { written } from "../events/json.js";
 import { covers, isPattern } from "../events/topics.js";
 import { Problem } from "../problems.js";
-import { byId, el } from "./dom.js";
+import { byId, el, isComposing } from "./dom.js";
 
 /** @typedef {import("../api.js").Published} Published */
 
@@ -42,7 +42,7 @@ export class Publisher {
     });
     this.#form.addEventListener("input", () => this.#changed());
     this.#data.addEventListener("keydown", (event) => {
-      if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || event.isComposing) return;
+      if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || isComposing(event)) return;
       event.preventDefault();
       this.#form.requestSubmit();
     });

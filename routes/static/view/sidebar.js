@@ -1,7 +1,7 @@
 // @ts-check
 /** The caller's chats, newest first, by day; on a phone a drawer over the conversation. */
 
-import { byId, el, icon } from "./dom.js";
+import { byId, el, icon, isComposing } from "./dom.js";
 
 /** @typedef {import("../api.js").ChatSummary} ChatSummary */
 
@@ -25,7 +25,7 @@ export class Sidebar {
     this.#opener.addEventListener("click", () => this.#toggle(true));
     byId("close-sidebar", HTMLButtonElement).addEventListener("click", () => this.#toggle(false));
     this.#scrim.addEventListener("click", () => this.#toggle(false));
-    this.#aside.addEventListener("keydown", (event) => event.key === "Escape" && this.#toggle(false));
+    this.#aside.addEventListener("keydown", (event) => event.key === "Escape" && !isComposing(event) && this.#toggle(false));
     this.#aside.addEventListener("click", (event) => {
       if (event.target instanceof Element && event.target.closest("a")) this.#toggle(false);
     });
@@ -70,7 +70,7 @@ export class Sidebar {
    * @param {boolean} current
    */
   #row(chat, current) {
-    const attributes = { href: `#/c/${encodeURIComponent(chat.id)}`, title: chat.title, "aria-current": current && "page" };
+    const attributes = { dir: "auto", href: `#/c/${encodeURIComponent(chat.id)}`, title: chat.title, "aria-current": current && "page" };
     const remove = { type: "button", class: "icon-only", "aria-label": `Delete “${chat.title}”`, title: "Delete" };
     return el(
       "li",
