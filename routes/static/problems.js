@@ -28,6 +28,7 @@ export class Problem extends Error {
 
 /** By code; a code that begins like one of these counts as it. @type {Record<string, string>} */
 const SENTENCES = {
+  upstream_auth: "The model provider refused the gateway's key. Whoever runs the gateway must give it another one.",
   upstream_refused: "The model's provider refused this request.",
   upstream_rate: "The model is busy: its provider allows no more requests right now.",
   upstream_timeout: "The model took too long to answer.",
@@ -42,10 +43,11 @@ const SENTENCES = {
   too_large: "This message is longer than the gateway takes.",
   too_many_messages: "This chat has grown too long to go on. Start a new one.",
   chat_not_found: "This chat does not exist.",
-  forbidden: "Your key does not allow this.",
+  forbidden: "This is not open to you.",
+  bad_origin: "The gateway takes no requests from pages of this address.",
   token_expired: "Your sign-in has expired.",
   unauthorized: "You are not signed in.",
-  topic_forbidden: "Your key does not allow this topic.",
+  topic_forbidden: "This topic is not open to you.",
   bad_topic: "This is no name of a topic: those are made of letters, digits and . _ : / -",
   too_many_topics: "These are more topics than one stream can follow.",
   bad_event: "This is no name of an event: those are made of letters, digits and . _ : -",
@@ -75,8 +77,12 @@ const BY_STATUS = {
  */
 export function sentenceOf(problem) {
   const known = problem.status === 429 && problem.code.startsWith("upstream") ? SENTENCES.upstream_rate : byCode(problem.code);
-  const said = known ?? BY_STATUS[problem.status] ?? SENTENCES.internal;
-  return problem.retryAfterMs > 0 ? `${said} Try again in ${span(problem.retryAfterMs)}.` : said;
+  return known ?? BY_STATUS[problem.status] ?? SENTENCES.internal;
+}
+
+/** @param {number} ms until the request may be made again */
+export function whenAgain(ms) {
+  return ms > 0 ? `Try again in ${span(ms)}.` : "You can try again now.";
 }
 
 /**

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { noteOfFailure, noteOfRun, noteOfStored } from "../../routes/static/chat/endings.js";
-import { Problem, problemOf, retryAfter, runSentence, sentenceOf } from "../../routes/static/problems.js";
+import { Problem, problemOf, retryAfter, runSentence, sentenceOf, whenAgain } from "../../routes/static/problems.js";
 
 test("a problem document is read, and said in a sentence without its jargon", async () => {
   const document = { title: "t", detail: "d", code: "upstream_refused", retryable: false, request_id: "r1" };
@@ -10,8 +10,9 @@ test("a problem document is read, and said in a sentence without its jargon", as
   assert.equal(problem.retryAfterMs, 7000);
   assert.equal(problem.retryable, false);
   assert.equal(problem.requestId, "r1");
-  assert.equal(sentenceOf(problem), "The model is busy: its provider allows no more requests right now. Try again in 7 seconds.");
+  assert.equal(sentenceOf(problem), "The model is busy: its provider allows no more requests right now.");
   assert.equal(noteOfFailure(problem).detail, "d · request r1");
+  assert.equal(noteOfFailure(problem, 1000).againAtMs, 8000);
 });
 
 test("a refusal that is no problem document still has a sentence", async () => {
@@ -39,6 +40,22 @@ test("Retry-After is seconds or a date", () => {
   assert.equal(retryAfter("3", 0), 3000);
   assert.equal(retryAfter("Thu, 01 Jan 1970 00:00:10 GMT", 4000), 6000);
   for (const value of [null, "", "soon", "-1"]) assert.equal(retryAfter(value, Date.now()), 0);
+});
+
+test("the time until the next try is told as people tell it", () => {
+  const told = [90_000, 89_000, 7000, 1500, 1000, 1, 0, -3].map(whenAgain);
+  assert.deepEqual(told, [
+    "Try again in 2 minutes.", "Try again in 89 seconds.", "Try again in 7 seconds.", "Try again in 2 seconds.",
+    "Try again in a second.", "Try again in a second.", "You can try again now.", "You can try again now.",
+  ]);
+});
+
+test("a refusal says whose key it was, and speaks of no key where there may be none", () => {
+  const of = (status, code) => sentenceOf(new Problem({ status, code }));
+  assert.match(of(502, "upstream_auth"), /^The model provider refused the gateway's key/);
+  for (const [status, code] of [[403, "forbidden"], [403, "bad_origin"], [403, ""], [403, "topic_forbidden"], [401, "unauthorized"]]) {
+    assert.doesNotMatch(of(status, code), /your key/i, code);
+  }
 });
 
 test("every end of a run has its note, and a plain end has none", () => {

@@ -4,7 +4,8 @@
 import { Problem, runSentence, sentenceOf } from "../problems.js";
 import { NotAStream } from "../stream/resume.js";
 
-/** @typedef {{kind: "error" | "stopped" | "cut" | "unanswered", text: string, detail: string}} Note */
+/** @typedef {{kind: "error" | "stopped" | "cut" | "unanswered", text: string, detail: string, againAtMs?: number}} Note
+ *   `againAtMs`: when it may be tried again, in milliseconds since 1970; 0 or left out when nobody said */
 /** @typedef {import("../stream/message.js").RunState} RunState */
 
 /** @type {Note} */
@@ -49,12 +50,14 @@ function noteOfFinish(reason) {
 /**
  * What kept a run from being read.
  * @param {unknown} error
+ * @param {number} [nowMs]
  * @returns {Note}
  */
-export function noteOfFailure(error) {
+export function noteOfFailure(error, nowMs = Date.now()) {
   if (error instanceof Problem) {
     const request = error.requestId && `request ${error.requestId}`;
-    return { kind: "error", text: sentenceOf(error), detail: [error.detail, request].filter(Boolean).join(" · ") };
+    const againAtMs = error.retryAfterMs > 0 ? nowMs + error.retryAfterMs : 0;
+    return { kind: "error", text: sentenceOf(error), detail: [error.detail, request].filter(Boolean).join(" · "), againAtMs };
   }
   if (error instanceof DOMException && error.name === "AbortError") {
     return { kind: "stopped", text: "Stopped before the gateway answered.", detail: "" };

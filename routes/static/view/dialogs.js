@@ -1,7 +1,7 @@
 // @ts-check
 /** The two questions that the page asks: for a key, and whether to delete. */
 
-import { sentenceOf } from "../problems.js";
+import { sentenceOf, whenAgain } from "../problems.js";
 import { byId } from "./dom.js";
 
 /**
@@ -12,7 +12,7 @@ export function askForKey(refused) {
   const dialog = byId("sign-in", HTMLDialogElement);
   const input = byId("key", HTMLInputElement);
   const trouble = byId("key-trouble", HTMLElement);
-  trouble.textContent = refused ? `${sentenceOf(refused)} ${refused.detail}` : "";
+  trouble.textContent = refused ? [sentenceOf(refused), refused.retryAfterMs > 0 && whenAgain(refused.retryAfterMs), refused.detail].filter(Boolean).join(" ") : "";
   input.value = "";
   return answerOf(dialog, () => {
     const key = input.value.trim();

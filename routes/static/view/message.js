@@ -1,6 +1,7 @@
 // @ts-check
 /** One message: its parts, what can be done with it, and the note below it. */
 
+import { whenAgain } from "../problems.js";
 import { isEmpty, textOf } from "../stream/message.js";
 import { el, icon } from "./dom.js";
 import { partView } from "./parts.js";
@@ -90,8 +91,23 @@ export class MessageView {
     const retryable = last && !busy && (note.kind === "error" || note.kind === "unanswered" || this.#message.role === "user");
     const retry = retryable && el("button", { type: "button", click: () => this.#actions.regenerate() }, icon("again"), "Retry");
     const detail = note.detail && el("details", {}, el("summary", {}, "Details"), el("p", {}, note.detail));
-    this.#note.replaceChildren(el("p", {}, note.text), ...[retry, detail].filter((child) => child !== false && child !== ""));
+    this.#note.replaceChildren(el("p", {}, note.text, ...countdown(note.againAtMs)), ...[retry, detail].filter((child) => child !== false && child !== ""));
   }
+}
+
+/**
+ * When it may be tried again, counted down for as long as it is shown.
+ * @param {number} [atMs] in milliseconds since 1970
+ */
+function countdown(atMs) {
+  if (!atMs) return [];
+  const left = () => atMs - Date.now();
+  const shown = el("span", { role: "timer" }, whenAgain(left()));
+  const timer = setInterval(() => {
+    shown.textContent = whenAgain(left());
+    if (left() <= 0 || !shown.isConnected) clearInterval(timer);
+  }, 500);
+  return [" ", shown];
 }
 
 /**
