@@ -7,17 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from litestar import Litestar, Router
+from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
-from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gateway.access.signin import SignIn
 from gateway.errors import TrilaneError
 from gateway.settings import Settings
+from routes.api_description import ApiDescription
 from routes.edge import Edge
 from routes.refusals import refuse_by_litestar, refuse_request, refuse_unexpected, refuse_websocket
 
@@ -33,9 +32,10 @@ def application(
     lifespan: Lifespan,
 ) -> Edge:
     """Returns the ASGI application of these handlers, which get each of `dependencies` under its name."""
+    values = {**dependencies, "api_description": ApiDescription(handlers, settings)}
     app = Litestar(
         [*handlers],
-        dependencies={name: _provide(value) for name, value in dependencies.items()},
+        dependencies={name: _provide(value) for name, value in values.items()},
         cors_config=_cors(settings),
         middleware=[_authentication(sign_in)],
         lifespan=[lifespan],
@@ -44,12 +44,7 @@ def application(
             HTTPException: refuse_by_litestar,
             Exception: refuse_unexpected,
         },
-        openapi_config=OpenAPIConfig(
-            title="Trilane",
-            version="1",
-            openapi_router=Router(path="/openapi.json", route_handlers=[], opt={"open": True}, include_in_schema=False),
-            render_plugins=[JsonRenderPlugin(path="/")],
-        ),
+        openapi_config=None,
         request_max_body_size=settings.limits.body_bytes,
         logging_config=None,
     )

@@ -7,8 +7,10 @@ from litestar.types import ASGIApp
 
 from events.feed.start import SubscribeRequest
 from events.lane import EventsLane, TopicSummary
+from events.log.topics import MAX_TOPICS
 from events.publish import Publication, Receipt
 from gateway.errors import BadRequest
+from routes.operation import CURSOR_INPUTS, Input, described
 from routes.requests import AnyRequest, body_of, cursor, decode, header
 from routes.streams import after_the_request, headers_only, nothing, whole
 
@@ -16,6 +18,29 @@ TOPICS = "/api/events/topics"
 METHODS = "GET, HEAD, OPTIONS, POST"
 EVENT_STREAM = ("text/event-stream", "text/*", "*/*")
 """Media ranges in `Accept` that an event stream satisfies."""
+INPUTS = (
+    Input(
+        "topic",
+        "Topics and patterns (`team/*`) to follow; none: the caller's own `user/<sub>`",
+        schema={"type": "array", "items": {"type": "string"}, "maxItems": MAX_TOPICS},
+    ),
+    *CURSOR_INPUTS,
+    Input("from", "`earliest`: begin at the oldest kept event, not at the head", schema={"enum": ["earliest"]}),
+    Input("partial", "`1`: after a loss, send what is left", schema={"enum": ["1"]}),
+    Input("Prefer", "`status`: answer an overload with 503, not with the event `busy`", "header"),
+)
+STREAM_EXAMPLE = """: ok
+event: hello
+retry: 2214
+data: {"recovered":true,"replay":1,"ping":15,"maxAge":571,"topics":["team/a"]}
+id: e41f0c5b2.x7Kq2mPw.8
+
+event: note
+data: {"text":"Hello"}
+id: e41f0c5b2.x7Kq2mPw.9
+
+"""
+EXAMPLE = {"topic": "team/a", "event": "note", "data": {"text": "Hello"}, "idempotencyKey": "note-17", "ttl": 3600}
 
 
 @route("/api/events", http_method=["OPTIONS"], status_code=204, include_in_schema=False, opt={"open": True})
@@ -24,7 +49,17 @@ async def options() -> Response[None]:
     return Response(None, headers={"allow": METHODS})
 
 
-@route("/api/events", http_method=["GET", "HEAD"], summary="Follow topics; continue strictly after a cursor")
+@route(
+    "/api/events",
+    http_method=["GET", "HEAD"],
+    summary="Follow topics; continue strictly after a cursor",
+    opt=described(
+        stream=STREAM_EXAMPLE,
+        inputs=INPUTS,
+        statuses={204: "This reader has all that there will ever be: do not come back"},
+        errors=(406,),
+    ),
+)
 async def subscribe(request: AnyRequest, events: EventsLane) -> ASGIApp:
     _check_accept(request)
     subscription = _subscription(request)
@@ -38,7 +73,16 @@ async def subscribe(request: AnyRequest, events: EventsLane) -> ASGIApp:
     return whole(stream) if isinstance(stream, bytes) else after_the_request(stream)
 
 
-@post("/api/events", status_code=200, summary="Publish one event or a list: all of them, or none")
+@post(
+    "/api/events",
+    status_code=200,
+    summary="Publish one event or a list: all of them, or none",
+    opt=described(
+        body=Publication | list[Publication],
+        examples={"one": EXAMPLE, "a list": [EXAMPLE, {"topics": ["team/a", "team/b"], "data": "done"}]},
+        errors=(409,),
+    ),
+)
 async def publish(request: AnyRequest, events: EventsLane) -> Receipt:
     body = await body_of(request, events.settings.limits.body_bytes)
     is_list = body.lstrip()[:1] == b"["
@@ -46,7 +90,12 @@ async def publish(request: AnyRequest, events: EventsLane) -> Receipt:
     return await events.publish(request.user, publications)
 
 
-@get([TOPICS, f"{TOPICS}/{{topic:path}}"], summary="The state of a topic, and the number of its readers")
+@get(TOPICS, include_in_schema=False)
+async def unnamed_topic(request: AnyRequest, events: EventsLane) -> TopicSummary:
+    return await events.topic(request.user, "")
+
+
+@get(f"{TOPICS}/{{topic:path}}", summary="The state of a topic, and the number of its readers")
 async def topic(request: AnyRequest, events: EventsLane) -> TopicSummary:
     """Reads the topic's name from the raw path, because the router takes `a//b` for `a/b`."""
     path = unquote(request.scope["raw_path"].decode("latin-1"))
@@ -65,4 +114,4 @@ def _subscription(request: AnyRequest) -> SubscribeRequest:
     return SubscribeRequest(topics, cursor(request), query.get("from") == "earliest", query.get("partial") == "1")
 
 
-ROUTES = [options, subscribe, publish, topic]
+ROUTES = [options, subscribe, publish, unnamed_topic, topic]
