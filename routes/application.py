@@ -20,6 +20,21 @@ from routes.api_description import ApiDescription
 from routes.edge import Edge
 from routes.refusals import refuse_by_litestar, refuse_request, refuse_unexpected, refuse_websocket
 
+EXPOSED_HEADERS = [
+    "x-request-id",
+    "retry-after",
+    "x-should-retry",
+    "x-vercel-ai-ui-message-stream",
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-limit-tokens",
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-remaining-tokens",
+    "x-ratelimit-reset-requests",
+    "x-ratelimit-reset-tokens",
+    "www-authenticate",
+]
+"""Headers of answers that scripts of other origins may read: a browser hides all but a few that are not listed."""
+
 Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
 
 
@@ -59,7 +74,7 @@ def _cors(settings: Settings) -> CORSConfig | None:
     """Allows the listed origins; without a list, only the gateway's own pages can call."""
     if not settings.allowed_origins:
         return None
-    return CORSConfig(allow_origins=settings.allowed_origins, allow_credentials=True, expose_headers=["x-request-id"])
+    return CORSConfig(allow_origins=settings.allowed_origins, allow_credentials=True, expose_headers=EXPOSED_HEADERS)
 
 
 def _authentication(sign_in: SignIn) -> Callable[[ASGIApp], ASGIApp]:

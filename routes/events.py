@@ -9,15 +9,12 @@ from events.feed.start import SubscribeRequest
 from events.lane import EventsLane, TopicSummary
 from events.log.topics import MAX_TOPICS
 from events.publish import Publication, Receipt
-from gateway.errors import BadRequest
 from routes.operation import CURSOR_INPUTS, Input, described
-from routes.requests import AnyRequest, body_of, cursor, decode, header
-from routes.streams import after_the_request, headers_only, nothing, whole
+from routes.requests import AnyRequest, body_of, check_event_stream, cursor, decode, header
+from routes.streams import after_the_request, headers_only, is_head, nothing, whole
 
 TOPICS = "/api/events/topics"
 METHODS = "GET, HEAD, OPTIONS, POST"
-EVENT_STREAM = ("text/event-stream", "text/*", "*/*")
-"""Media ranges in `Accept` that an event stream satisfies."""
 INPUTS = (
     Input(
         "topic",
@@ -49,9 +46,8 @@ async def options() -> Response[None]:
     return Response(None, headers={"allow": METHODS})
 
 
-@route(
+@get(
     "/api/events",
-    http_method=["GET", "HEAD"],
     summary="Follow topics; continue strictly after a cursor",
     opt=described(
         stream=STREAM_EXAMPLE,
@@ -61,9 +57,9 @@ async def options() -> Response[None]:
     ),
 )
 async def subscribe(request: AnyRequest, events: EventsLane) -> ASGIApp:
-    _check_accept(request)
+    check_event_stream(request)
     subscription = _subscription(request)
-    if request.method == "HEAD":
+    if is_head(request.scope):
         events.check_topics(request.user, subscription.topics)
         return headers_only()
     is_patient = "status" in (header(request, b"prefer") or "")
@@ -91,21 +87,20 @@ async def publish(request: AnyRequest, events: EventsLane) -> Receipt:
 
 
 @get(TOPICS, include_in_schema=False)
-async def unnamed_topic(request: AnyRequest, events: EventsLane) -> TopicSummary:
-    return await events.topic(request.user, "")
+async def slashed_topic(request: AnyRequest, events: EventsLane) -> TopicSummary:
+    """Answers for topics of slashes alone, in which the router sees no name."""
+    return await events.topic(request.user, _topic(request))
 
 
 @get(f"{TOPICS}/{{topic:path}}", summary="The state of a topic, and the number of its readers")
 async def topic(request: AnyRequest, events: EventsLane) -> TopicSummary:
-    """Reads the topic's name from the raw path, because the router takes `a//b` for `a/b`."""
+    return await events.topic(request.user, _topic(request))
+
+
+def _topic(request: AnyRequest) -> str:
+    """Returns the topic's name from the raw path, because the router takes `a//b` for `a/b`."""
     path = unquote(request.scope["raw_path"].decode("latin-1"))
-    return await events.topic(request.user, path.partition(f"{TOPICS}/")[2])
-
-
-def _check_accept(request: AnyRequest) -> None:
-    accept = header(request, b"accept")
-    if accept is not None and not any(media_range in accept for media_range in EVENT_STREAM):
-        raise BadRequest(f"this is an event stream, not {accept[:60]!r}", status=406, code="not_acceptable")
+    return path.partition(f"{TOPICS}/")[2]
 
 
 def _subscription(request: AnyRequest) -> SubscribeRequest:
@@ -114,4 +109,4 @@ def _subscription(request: AnyRequest) -> SubscribeRequest:
     return SubscribeRequest(topics, cursor(request), query.get("from") == "earliest", query.get("partial") == "1")
 
 
-ROUTES = [options, subscribe, publish, unnamed_topic, topic]
+ROUTES = [options, subscribe, publish, slashed_topic, topic]
