@@ -1,13 +1,15 @@
 """Reads a request for its handler: the caller, the cursor, and the body as a Struct or an error."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any, TypeVar, cast
 
 import msgspec
 from litestar import Request
 
 from gateway.access.grants import Principal
+from gateway.core.leniency import lenient_decoder
 from gateway.errors import BadRequest, TooLarge
 
 T = TypeVar("T")
@@ -94,11 +96,16 @@ def decode(body: bytes, kind: type[T]) -> T:
             _check_depth(msgspec.json.decode(body))
         line = msgspec.json.format(body or b"{}", indent=-1)
         msgspec.json.decode(line)
-        return msgspec.json.decode(line, type=kind)
+        return _decoder(kind)(line)
     except RecursionError as err:
         raise BadRequest(f"the body is nested more than {MAX_DEPTH} deep", code="bad_body") from err
     except (msgspec.DecodeError, UnicodeDecodeError) as err:
         raise BadRequest(f"the body is not valid: {err}", code="bad_body") from err
+
+
+@cache
+def _decoder(kind: type[T]) -> Callable[[str | bytes], T]:
+    return lenient_decoder(kind)
 
 
 def _check_depth(value: object) -> None:

@@ -129,3 +129,21 @@ def test_a_page_of_a_listed_origin_may_read_the_headers(
     assert names <= exposed & answer.headers.keys()
     assert {"retry-after", "x-ratelimit-remaining-requests"} <= exposed
     assert answer.headers["access-control-allow-origin"] == ORIGIN
+
+
+USER = [{"role": "user", "content": "T=1 I=0"}]
+NULLS_AND_FLOATS = [
+    ("/api/events", {"topic": "a", "topics": None, "data": None, "event": None, "ttl": 60.0, "expectedOffset": None}),
+    ("/api/events", [{"topic": "b", "data": 1, "expectedOffset": 1.0, "id": None, "unknown": None}]),
+    ("/api/tickets", {"route": "/api/events", "note": None}),
+    ("/v1/chat/completions", {"model": None, "messages": USER, "stream": None, "max_tokens": 5.0, "n": 1.0}),
+    ("/api/chat", {**chat_body("nulls", "T=1 I=0"), "messageId": None, "trigger": None, "onDisconnect": None}),
+    ("/api/chat/nulls/stop", {"activeStreamId": None, "assistantMessage": None}),
+    ("/v1/realtime/client_secrets", {"expires_after": {"anchor": None, "seconds": 60.0}, "session": None}),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), NULLS_AND_FLOATS)
+def test_null_is_absent_and_an_integral_float_is_an_integer(place: Gateway, path: str, body: object) -> None:
+    answer = httpx2.post(place.url + path, json=body)
+    assert answer.status_code == 200, answer.text
