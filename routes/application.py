@@ -13,6 +13,7 @@ from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from gateway.access.hosts import check_host
 from gateway.access.signin import SignIn
 from gateway.errors import TrilaneError
 from gateway.settings import Settings
@@ -52,7 +53,7 @@ def application(
         [*handlers],
         dependencies={name: _provide(value) for name, value in values.items()},
         cors_config=_cors(settings),
-        middleware=[_authentication(sign_in)],
+        middleware=[_authentication(sign_in, settings)],
         lifespan=[lifespan],
         exception_handlers={
             TrilaneError: refuse_request,
@@ -77,8 +78,8 @@ def _cors(settings: Settings) -> CORSConfig | None:
     return CORSConfig(allow_origins=settings.allowed_origins, allow_credentials=True, expose_headers=EXPOSED_HEADERS)
 
 
-def _authentication(sign_in: SignIn) -> Callable[[ASGIApp], ASGIApp]:
-    """Sets `scope["user"]` on every route that does not say `open=True`.
+def _authentication(sign_in: SignIn, settings: Settings) -> Callable[[ASGIApp], ASGIApp]:
+    """Checks `Host` on every route, and sets `scope["user"]` on those that do not say `open=True`.
 
     A middleware and not a dependency: Litestar opens a task group for each batch of two dependencies, and an event
     stream pays for that before its first byte.
@@ -86,14 +87,15 @@ def _authentication(sign_in: SignIn) -> Callable[[ASGIApp], ASGIApp]:
 
     def middleware(app: ASGIApp) -> ASGIApp:
         async def authenticate(scope: Scope, receive: Receive, send: Send) -> None:
-            if not scope["route_handler"].opt.get("open"):
-                try:
+            try:
+                check_host(settings, scope["headers"])
+                if not scope["route_handler"].opt.get("open"):
                     scope["user"] = await sign_in(scope)
-                except TrilaneError as err:
-                    if scope["type"] != "websocket":
-                        raise
-                    await refuse_websocket(err, send)
-                    return
+            except TrilaneError as err:
+                if scope["type"] != "websocket":
+                    raise
+                await refuse_websocket(err, send)
+                return
             await app(scope, receive, send)
 
         return authenticate

@@ -9,12 +9,12 @@ request that any page makes a browser send: those need an Origin that is this ga
 
 from collections.abc import Iterable
 from http.cookies import CookieError, SimpleCookie
-from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from gateway.access.auth import Authenticator
 from gateway.access.grants import Principal
+from gateway.access.hosts import is_loopback
 from gateway.access.tickets import ROUTES, Tickets
 from gateway.errors import Forbidden
 from gateway.settings import Settings
@@ -73,7 +73,7 @@ class SignIn:
         """
         try:
             url = urlsplit(origin)
-            return url.netloc == host and (self._settings.requires_sign_in or _is_loopback(url.hostname))
+            return url.netloc == host and (self._settings.requires_sign_in or is_loopback(url.hostname or ""))
         except ValueError:
             return False
 
@@ -99,15 +99,6 @@ def _offered_key(scope: Any) -> str | None:
 def _subprotocol_suffix(scope: Any, prefix: str) -> str | None:
     subprotocols: list[str] = scope.get("subprotocols", [])
     return next((name.removeprefix(prefix) for name in subprotocols if name.startswith(prefix)), None)
-
-
-def _is_loopback(host: str | None) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host or "").is_loopback
-    except ValueError:
-        return False
 
 
 def _cookie_token(header: str) -> str:
