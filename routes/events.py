@@ -1,5 +1,6 @@
 """The routes of the events lane: they parse, call the lane, and answer with a stream or a receipt."""
 
+import re
 from urllib.parse import unquote
 
 from litestar import Response, get, post, route
@@ -8,12 +9,15 @@ from litestar.types import ASGIApp
 from events.feed.start import SubscribeRequest
 from events.lane import EventsLane, TopicSummary
 from events.log.topics import MAX_TOPICS
-from events.publish import Publication, Receipt
-from routes.operation import CURSOR_INPUTS, Input, described
+from events.publish import Publication, Receipt, check_key
+from gateway.errors import BadRequest
+from routes.operation import CURSOR_INPUTS, IDEMPOTENCY_KEY, Input, described
 from routes.requests import AnyRequest, body_of, check_event_stream, cursor, decode, header
 from routes.streams import after_the_request, headers_only, is_head, nothing, whole
 
 TOPICS = "/api/events/topics"
+PLACE = re.compile(r"`\$\[(\d+)\]")
+"""The place of a bad event in its list, in the decoder's own words."""
 METHODS = "GET, HEAD, OPTIONS, POST"
 INPUTS = (
     Input(
@@ -24,6 +28,7 @@ INPUTS = (
     *CURSOR_INPUTS,
     Input("from", "`earliest`: begin at the oldest kept event, not at the head", schema={"enum": ["earliest"]}),
     Input("partial", "`1`: after a loss, send what is left", schema={"enum": ["1"]}),
+    Input("envelope", "`1`: the data is `{topic, offset, event, data}`", schema={"enum": ["1"]}),
     Input("Prefer", "`status`: answer an overload with 503, not with the event `busy`", "header"),
 )
 STREAM_EXAMPLE = """: ok
@@ -76,14 +81,14 @@ async def subscribe(request: AnyRequest, events: EventsLane) -> ASGIApp:
     opt=described(
         body=Publication | list[Publication],
         examples={"one": EXAMPLE, "a list": [EXAMPLE, {"topics": ["team/a", "team/b"], "data": "done"}]},
+        inputs=(IDEMPOTENCY_KEY,),
         errors=(409,),
     ),
 )
 async def publish(request: AnyRequest, events: EventsLane) -> Receipt:
     body = await body_of(request, events.settings.limits.body_bytes)
-    is_list = body.lstrip()[:1] == b"["
-    publications = decode(body, list[Publication]) if is_list else [decode(body, Publication)]
-    return await events.publish(request.user, publications)
+    key = header(request, b"idempotency-key")
+    return await events.publish(request.user, _publications(body), check_key(key) if key else None)
 
 
 @get(TOPICS, include_in_schema=False)
@@ -103,10 +108,28 @@ def _topic(request: AnyRequest) -> str:
     return path.partition(f"{TOPICS}/")[2]
 
 
+def _publications(body: bytes) -> list[Publication]:
+    """Returns the events of a body; the error about one of a list has its place there as `index`."""
+    if body.lstrip()[:1] != b"[":
+        return [decode(body, Publication)]
+    try:
+        return decode(body, list[Publication])
+    except BadRequest as err:
+        if place := PLACE.search(err.detail):
+            err.extra["index"] = int(place[1])
+        raise
+
+
 def _subscription(request: AnyRequest) -> SubscribeRequest:
     query = request.query_params
     topics = tuple(query.getall("topic", []))
-    return SubscribeRequest(topics, cursor(request), query.get("from") == "earliest", query.get("partial") == "1")
+    return SubscribeRequest(
+        topics,
+        cursor(request),
+        earliest=query.get("from") == "earliest",
+        partial=query.get("partial") == "1",
+        envelope=query.get("envelope") == "1",
+    )
 
 
 ROUTES = [options, subscribe, publish, slashed_topic, topic]
