@@ -185,9 +185,9 @@ class EventsLane:
 
     # Publishing and topics
 
-    async def publish(self, who: Principal, publications: list[Publication]) -> Receipt:
-        """Appends all publications or none. Raises as `events.publish.publish` does."""
-        receipt = await publish(self._log, who, publications, self.feeds.now_ms)
+    async def publish(self, who: Principal, publications: list[Publication], request_key: str | None = None) -> Receipt:
+        """Appends all publications or none, once for each `request_key`. Raises as `events.publish.publish` does."""
+        receipt = await publish(self._log, who, publications, self.feeds.now_ms, request_key=request_key)
         self.published.labels("new").inc(sum(not event.duplicate for event in receipt.events))
         return receipt
 

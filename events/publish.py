@@ -18,7 +18,10 @@ MAX_DATA_BYTES = 65_536
 MAX_BATCH = 1000
 """Maximum events of one request; an event for several topics counts once for each."""
 
-Key = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+\Z")]
+MAX_KEY = 128
+"""Maximum characters of an idempotency key."""
+
+Key = Annotated[str, Meta(min_length=1, max_length=MAX_KEY, pattern=r"^[\x21-\x7e]+\Z")]
 
 
 class Publication(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -29,7 +32,7 @@ class Publication(msgspec.Struct, frozen=True, kw_only=True, rename="camel", for
     topics: Annotated[list[str], Meta(min_length=1)] | None = None
     event: str = DEFAULT
     id: Key | None = None
-    """The publisher's own name for the event, which serves as its idempotency key."""
+    """The publisher's own name for the event: its idempotency key by another name, so two that differ are refused."""
     idempotency_key: Key | None = None
     expected_offset: Annotated[int, Meta(ge=1)] | None = None
     """Offset that the event must get: one more than the topic's head."""
@@ -55,11 +58,22 @@ class Receipt(msgspec.Struct, frozen=True):
 
 
 async def publish(
-    log: EventLog, who: Principal, publications: Sequence[Publication], now_ms: Callable[[], int]
+    log: EventLog,
+    who: Principal,
+    publications: Sequence[Publication],
+    now_ms: Callable[[], int],
+    *,
+    request_key: str | None = None,
 ) -> Receipt:
-    """Appends all publications, or none. Raises BadRequest, Forbidden, TooLarge, LogConflict, LogUnavailable."""
-    for number, publication in enumerate(publications, 1):
-        _check_one_of(publication, number, len(publications), who)
+    """Appends all publications, or none; `request_key` is the idempotency key of the request as a whole.
+
+    Raises BadRequest, Forbidden, TooLarge, LogConflict, LogUnavailable. An error about one of several publications has
+    its place in `extra`, as `index`, counted from 0.
+    """
+    publications = [
+        _checked_one_of(publication, index, len(publications), who, request_key)
+        for index, publication in enumerate(publications)
+    ]
     entries = [(topic, publication) for publication in publications for topic in _topics(publication)]
     if not entries:
         raise BadRequest("no event in this list", code="bad_event")
@@ -70,19 +84,68 @@ async def publish(
     try:
         results = await log.append(*[_append(group, now, who.sub) for group in groups])
     except LogConflict as err:
-        raise LogConflict(err.topic.removeprefix(STORED), err.expected, err.actual, closed=err.closed) from err
+        topic = err.topic.removeprefix(STORED)
+        conflict = LogConflict(topic, err.expected, err.actual, closed=err.closed)
+        if len(publications) > 1:
+            conflict.extra["index"] = _index_of(publications, topic, err.expected)
+        raise conflict from err
     pairs = zip(groups, results, strict=True)
     return Receipt([event for group, result in pairs for event in _published(group[0][0], result)])
 
 
-def _check_one_of(publication: Publication, number: int, count: int, who: Principal) -> None:
-    """Checks a publication; the error names its place when there are several."""
+def _index_of(publications: Sequence[Publication], topic: str, expected: int | None) -> int | None:
+    """Returns the place of the first publication to a topic with that expectation."""
+    places = [
+        index
+        for index, publication in enumerate(publications)
+        if topic in _topics(publication) and publication.expected_offset == expected
+    ]
+    return places[0] if places else None
+
+
+def _checked_one_of(
+    publication: Publication, index: int, count: int, who: Principal, request_key: str | None
+) -> Publication:
+    """Checks a publication, and returns it with its key; the error names its place when there are several."""
     try:
         _check(publication, who)
+        return _keyed(publication, index if count > 1 else None, request_key)
     except (BadRequest, Forbidden, TooLarge) as err:
         if count == 1:
             raise
-        raise type(err)(f"event {number} of {count}: {err.detail}", code=err.code) from err
+        detail = f"event {index + 1} of {count}: {err.detail}"
+        raise type(err)(detail, code=err.code, extra={**err.extra, "index": index}) from err
+
+
+def _keyed(publication: Publication, index: int | None, request_key: str | None) -> Publication:
+    """Returns a publication with its idempotency key: its own, or that of its request and its place in the list.
+
+    The two are joined by a tab, which no key has.
+    """
+    own_keys = {publication.id, publication.idempotency_key} - {None}
+    if index is None and request_key is not None:
+        own_keys.add(request_key)
+    if len(own_keys) > 1:
+        names = " and ".join(sorted(repr(key) for key in own_keys))
+        raise BadRequest(
+            f"{names} are two keys for one event: send `id`, `idempotencyKey` or the header `Idempotency-Key`",
+            code="two_keys",
+        )
+    own_key = next(iter(own_keys), None)
+    if own_key is None and request_key is not None:
+        own_key = f"{request_key}\t{index}"
+    return msgspec.structs.replace(publication, id=None, idempotency_key=own_key)
+
+
+def check_key(key: str) -> str:
+    """Returns the idempotency key of a request unchanged; raises BadRequest when it is not valid."""
+    try:
+        return msgspec.convert(key, Key)
+    except msgspec.ValidationError as err:
+        excerpt = key[:40].encode("ascii", "backslashreplace").decode()
+        raise BadRequest(
+            f"the Idempotency-Key {excerpt!r} is not valid: 1 to {MAX_KEY} visible ASCII characters", code="bad_key"
+        ) from err
 
 
 def _check(publication: Publication, who: Principal) -> None:
@@ -122,15 +185,15 @@ def _groups(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
 def _may_share(previous: Entry, entry: Entry) -> bool:
     """Returns whether an event may share the append of the event before it."""
     (last_topic, last), (topic, event) = previous, entry
-    has_no_check = event.id is None and event.idempotency_key is None and event.expected_offset is None
-    follows_a_key = last.id is not None or last.idempotency_key is not None
+    has_no_check = event.idempotency_key is None and event.expected_offset is None
+    follows_a_key = last.idempotency_key is not None
     is_alike = (last_topic, last.event, last.ttl) == (topic, event.event, event.ttl)
     return has_no_check and not follows_a_key and is_alike
 
 
 def _append(group: Sequence[Entry], now_ms: int, sub: str) -> Append:
     topic, first = group[0]
-    key = first.idempotency_key or first.id
+    key = first.idempotency_key
     return Append(
         topic=stored(topic),
         data=[bytes(publication.data) for _, publication in group],

@@ -178,6 +178,13 @@ class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
     allowed_origins: Annotated[
         Names, Meta(description="Pages of other origins that may call, with cookies too, such as `https://app.example`")
     ] = []
+    allowed_hosts: Annotated[
+        Names,
+        Meta(
+            description="Names beside `localhost` under which it may be called (`Host`); unset: with sign-in any, "
+            "without none, against DNS rebinding"
+        ),
+    ] = []
     trusted_proxies: Annotated[Names, Meta(description="Addresses whose `X-Forwarded-*` headers are believed")] = []
     metrics_port: Annotated[
         int, Meta(ge=0, le=65_535, description="Separate port for `/metrics`; 0: it is served with everything else")

@@ -55,7 +55,11 @@ class Unit:
         self.has_websockets = any(mount.name == "audio" for mount in mounts)
         self.failure: TrilaneError | None = None
         """The error that kept it from starting."""
-        handlers = [handler for mount in mounts for handler in mount.routes] + [*extra_routes, *ops.ROUTES, docs.docs]
+        handlers = [handler for mount in mounts for handler in mount.routes] + [
+            *extra_routes,
+            *ops.ROUTES,
+            *docs.ROUTES,
+        ]
         if settings.metrics_port:
             core.metrics.serve(settings.metrics_port)
         else:

@@ -7,19 +7,34 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from litestar import Litestar, Router
+from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
-from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from gateway.access.hosts import check_host
 from gateway.access.signin import SignIn
 from gateway.errors import TrilaneError
 from gateway.settings import Settings
+from routes.api_description import ApiDescription
 from routes.edge import Edge
 from routes.refusals import refuse_by_litestar, refuse_request, refuse_unexpected, refuse_websocket
+
+EXPOSED_HEADERS = [
+    "x-request-id",
+    "retry-after",
+    "x-should-retry",
+    "x-vercel-ai-ui-message-stream",
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-limit-tokens",
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-remaining-tokens",
+    "x-ratelimit-reset-requests",
+    "x-ratelimit-reset-tokens",
+    "www-authenticate",
+]
+"""Headers of answers that scripts of other origins may read: a browser hides all but a few that are not listed."""
 
 Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
 
@@ -33,23 +48,19 @@ def application(
     lifespan: Lifespan,
 ) -> Edge:
     """Returns the ASGI application of these handlers, which get each of `dependencies` under its name."""
+    values = {**dependencies, "api_description": ApiDescription(handlers, settings)}
     app = Litestar(
         [*handlers],
-        dependencies={name: _provide(value) for name, value in dependencies.items()},
+        dependencies={name: _provide(value) for name, value in values.items()},
         cors_config=_cors(settings),
-        middleware=[_authentication(sign_in)],
+        middleware=[_authentication(sign_in, settings)],
         lifespan=[lifespan],
         exception_handlers={
             TrilaneError: refuse_request,
             HTTPException: refuse_by_litestar,
             Exception: refuse_unexpected,
         },
-        openapi_config=OpenAPIConfig(
-            title="Trilane",
-            version="1",
-            openapi_router=Router(path="/openapi.json", route_handlers=[], opt={"open": True}, include_in_schema=False),
-            render_plugins=[JsonRenderPlugin(path="/")],
-        ),
+        openapi_config=None,
         request_max_body_size=settings.limits.body_bytes,
         logging_config=None,
     )
@@ -64,11 +75,11 @@ def _cors(settings: Settings) -> CORSConfig | None:
     """Allows the listed origins; without a list, only the gateway's own pages can call."""
     if not settings.allowed_origins:
         return None
-    return CORSConfig(allow_origins=settings.allowed_origins, allow_credentials=True, expose_headers=["x-request-id"])
+    return CORSConfig(allow_origins=settings.allowed_origins, allow_credentials=True, expose_headers=EXPOSED_HEADERS)
 
 
-def _authentication(sign_in: SignIn) -> Callable[[ASGIApp], ASGIApp]:
-    """Sets `scope["user"]` on every route that does not say `open=True`.
+def _authentication(sign_in: SignIn, settings: Settings) -> Callable[[ASGIApp], ASGIApp]:
+    """Checks `Host` on every route, and sets `scope["user"]` on those that do not say `open=True`.
 
     A middleware and not a dependency: Litestar opens a task group for each batch of two dependencies, and an event
     stream pays for that before its first byte.
@@ -76,14 +87,15 @@ def _authentication(sign_in: SignIn) -> Callable[[ASGIApp], ASGIApp]:
 
     def middleware(app: ASGIApp) -> ASGIApp:
         async def authenticate(scope: Scope, receive: Receive, send: Send) -> None:
-            if not scope["route_handler"].opt.get("open"):
-                try:
+            try:
+                check_host(settings, scope["headers"])
+                if not scope["route_handler"].opt.get("open"):
                     scope["user"] = await sign_in(scope)
-                except TrilaneError as err:
-                    if scope["type"] != "websocket":
-                        raise
-                    await refuse_websocket(err, send)
-                    return
+            except TrilaneError as err:
+                if scope["type"] != "websocket":
+                    raise
+                await refuse_websocket(err, send)
+                return
             await app(scope, receive, send)
 
         return authenticate

@@ -10,8 +10,28 @@ from gateway.chat.lane import ChatLane
 from gateway.chat.listing import ChatPage
 from gateway.chat.submission import SendRequest
 from gateway.chat.topics import check_id
+from routes.operation import CURSOR_INPUTS, IDEMPOTENCY_KEY, Input, described
 from routes.requests import AnyRequest, body_of, caller, cursor, decode, header
 from routes.streams import nothing
+
+STREAM_EXAMPLE = """: ok
+data: {"type":"start","messageId":"m2"}
+id: 5tB1.9f2c.1
+
+data: {"type":"text-delta","id":"t1","delta":"Hello"}
+id: 5tB1.9f2c.4
+
+data: {"type":"finish"}
+id: 5tB1.9f2c.7
+
+data: [DONE]
+
+"""
+SEND_EXAMPLE = {
+    "id": "c1",
+    "messages": [{"id": "m1", "role": "user", "parts": [{"type": "text", "text": "Hello!"}]}],
+    "trigger": "submit-message",
+}
 
 
 class StopRequest(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
@@ -25,7 +45,19 @@ class StopResult(msgspec.Struct, rename="camel"):
     run_id: str | None
 
 
-@post("/api/chat", status_code=200, summary="Start a run and stream it; the same request again is the same run")
+@post(
+    "/api/chat",
+    status_code=200,
+    summary="Start a run and stream it; the same request again is the same run",
+    opt=described(
+        body=SendRequest,
+        examples={"message": SEND_EXAMPLE},
+        stream=STREAM_EXAMPLE,
+        inputs=(IDEMPOTENCY_KEY, Input("X-Run-Id", "The same as `Idempotency-Key`", "header"), *CURSOR_INPUTS),
+        statuses={204: "All that the cursor's run will ever send was read"},
+        errors=(404, 409, 410, 422, 502, 504),
+    ),
+)
 async def send(request: AnyRequest, chat: ChatLane) -> ASGIApp:
     who = caller(request)
     body = await body_of(request, chat.settings.limits.body_bytes)
@@ -39,31 +71,54 @@ async def send(request: AnyRequest, chat: ChatLane) -> ASGIApp:
     return await chat.send(who, submitted, key, decode(body, dict[str, Raw]))
 
 
-@get("/api/chat/{chat_id:str}/stream", summary="Follow the active run, or continue strictly after a cursor")
+@get(
+    "/api/chat/{chat_id:str}/stream",
+    summary="Follow the active run, or continue strictly after a cursor",
+    opt=described(
+        stream=STREAM_EXAMPLE,
+        inputs=CURSOR_INPUTS,
+        statuses={204: "Nothing is active, and no cursor is given"},
+        errors=(410,),
+    ),
+)
 async def follow(request: AnyRequest, chat_id: str, chat: ChatLane) -> ASGIApp:
     who = caller(request)
     return await chat.follow(who, chat_id, cursor(request)) or nothing()
 
 
-@get("/api/chat/{chat_id:str}", summary="The chat as it stands")
+@get("/api/chat/{chat_id:str}", summary="The chat as it stands", opt=described(errors=(404,)))
 async def snapshot(request: AnyRequest, chat_id: str, chat: ChatLane) -> ChatSnapshot:
     who = caller(request)
     return await chat.chats.snapshot(who, chat_id)
 
 
-@get("/api/chats", summary="The caller's chats, newest first")
+@get(
+    "/api/chats",
+    summary="The caller's chats, newest first",
+    opt=described(inputs=(Input("cursor", "The cursor that the page before has given"),)),
+)
 async def chats(request: AnyRequest, chat: ChatLane, cursor: str | None = None) -> ChatPage:
     who = caller(request)
     return await chat.chats.page(who, cursor)
 
 
-@delete("/api/chat/{chat_id:str}", summary="Remove a chat and its runs for good")
+@delete("/api/chat/{chat_id:str}", summary="Remove a chat and its runs for good", opt=described(errors=(404,)))
 async def remove(request: AnyRequest, chat_id: str, chat: ChatLane) -> None:
     who = caller(request)
     await chat.chats.delete(who, chat_id)
 
 
-@post("/api/chat/{chat_id:str}/stop", status_code=200, summary="Stop the active run, from any device")
+@post(
+    "/api/chat/{chat_id:str}/stop",
+    status_code=200,
+    summary="Stop the active run, from any device",
+    opt=described(
+        body=StopRequest,
+        is_body_required=False,
+        examples={"any run": {}, "one run": {"activeStreamId": "r_4fd1"}},
+        errors=(404,),
+    ),
+)
 async def stop(request: AnyRequest, chat_id: str, chat: ChatLane) -> StopResult:
     who = caller(request)
     body = await body_of(request, chat.settings.limits.body_bytes)

@@ -1,6 +1,8 @@
 """Wraps the framework: gives each request an id before it, and writes its event stream after it.
 
 A handler may leave an event stream in the scope (`routes.streams`), which is written when the framework is done.
+HEAD is answered wherever GET is, by the same handler, and the body is left out; a handler that would begin something
+for the body can ask the scope (`routes.streams.is_head`).
 """
 
 import re
@@ -8,7 +10,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from routes.streams import STREAM
+from routes.streams import HEAD, STREAM
 
 CLIENT_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,64}")
 
@@ -32,6 +34,8 @@ class Edge:
     async def _http(self, scope: Any, receive: Any, send: Any) -> None:
         request_id = _request_id(scope["headers"])
         scope["request_id"] = request_id.decode()
+        if scope["method"] == "HEAD":
+            scope, send = {**scope, "method": "GET", HEAD: True}, _headers_only(send)
 
         async def send_with_id(message: Any) -> None:
             if message["type"] == "http.response.start":
@@ -48,6 +52,21 @@ class Edge:
             await send({**message, "message": ""} if self.start_failed and "message" in message else message)
 
         await self._app(scope, receive, send_without_traceback)
+
+
+def _headers_only(send: Any) -> Any:
+    """Returns a `send` that ends an answer where its body would begin; a stream then sees its client leave."""
+    has_ended = False
+
+    async def send_head(message: Any) -> None:
+        nonlocal has_ended
+        if message["type"] == "http.response.start":
+            await send(message)
+        elif not has_ended:
+            has_ended = True
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    return send_head
 
 
 def _request_id(headers: list[tuple[bytes, bytes]]) -> bytes:

@@ -6,7 +6,29 @@ from litestar.types import ASGIApp
 
 from gateway.chat.dialects.openai import CompletionRequest
 from gateway.chat.lane import ChatLane
+from routes.operation import Schema, described
 from routes.requests import AnyRequest, body_of, caller, decode
+
+COMPLETION_SCHEMA: Schema = {
+    "title": "ChatCompletion",
+    "description": "OpenAI's `chat.completion`",
+    "type": "object",
+    "properties": {
+        "id": {"type": "string"},
+        "object": {"const": "chat.completion"},
+        "created": {"type": "integer"},
+        "model": {"type": "string"},
+        "choices": {"type": "array", "items": {"type": "object"}},
+        "usage": {"type": ["object", "null"]},
+    },
+    "required": ["id", "object", "created", "model", "choices"],
+}
+STREAM_EXAMPLE = """: ok
+data: {"id":"chatcmpl-1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"Hello"}}]}
+
+data: [DONE]
+
+"""
 
 
 class ModelCard(msgspec.Struct):
@@ -27,7 +49,21 @@ async def models(request: AnyRequest, chat: ChatLane) -> ModelList:
     return ModelList([ModelCard(model, upstream) for model, upstream in await chat.upstreams.models()])
 
 
-@post("/v1/chat/completions", status_code=200, summary="One completion, streamed or whole")
+@post(
+    "/v1/chat/completions",
+    status_code=200,
+    summary="One completion, streamed or whole",
+    opt=described(
+        body=CompletionRequest,
+        examples={
+            "whole": {"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": "Hello!"}]},
+            "stream": {"messages": [{"role": "user", "content": "Hello!"}], "stream": True},
+        },
+        answer=COMPLETION_SCHEMA,
+        stream=STREAM_EXAMPLE,
+        errors=(404, 409, 422, 502, 504),
+    ),
+)
 async def completions(request: AnyRequest, chat: ChatLane) -> ASGIApp:
     who = caller(request)
     body = await body_of(request, chat.settings.limits.body_bytes)

@@ -5,14 +5,15 @@ from litestar import Response, get
 from gateway.core.process import Core
 from gateway.core.telemetry import CONTENT_TYPE
 from gateway.errors import Overloaded
+from routes.operation import described
 
 
-@get("/healthz", summary="The process lives", opt={"open": True})
+@get("/healthz", summary="The process lives", opt=described(is_open=True))
 async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@get("/readyz", summary="It can serve: the log is reachable, and it is not draining", opt={"open": True})
+@get("/readyz", summary="It can serve: the log is reachable, and it is not draining", opt=described(is_open=True))
 async def readyz(core: Core) -> dict[str, str]:
     if not core.is_ready:
         raise Overloaded("not ready: starting or draining", code="not_ready", retry_after="1")
@@ -20,7 +21,11 @@ async def readyz(core: Core) -> dict[str, str]:
     return {"status": "ready"}
 
 
-@get("/metrics", summary="Figures for Prometheus", opt={"open": True})
+@get(
+    "/metrics",
+    summary="Figures for Prometheus",
+    opt=described(is_open=True, answer={"type": "string"}, answer_media_type="text/plain"),
+)
 async def metrics(core: Core) -> Response[bytes]:
     return Response(core.metrics.text(), media_type=CONTENT_TYPE)
 

@@ -26,8 +26,16 @@ def refuse_by_litestar(request: Request[Any, Any, Any], error: HTTPException) ->
     else:
         return refuse_unexpected(request, error)
     answer = refuse_request(request, own)
-    answer.headers.update(error.headers or {})  # `allow` of a 405
+    answer.headers.update(error.headers or {})
+    if "allow" in answer.headers:
+        answer.headers["allow"] = with_head(answer.headers["allow"])
     return answer
+
+
+def with_head(methods: str) -> str:
+    """Returns the methods of an `allow` header, in order, with HEAD wherever GET is (`routes.edge`)."""
+    names = {name.strip() for name in methods.split(",")}
+    return ", ".join(sorted(names | {"HEAD"} if "GET" in names else names))
 
 
 def refuse_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

@@ -1,12 +1,15 @@
 """Reads a request for its handler: the caller, the cursor, and the body as a Struct or an error."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any, TypeVar, cast
 
 import msgspec
 from litestar import Request
 
 from gateway.access.grants import Principal
+from gateway.core.leniency import lenient_decoder
 from gateway.errors import BadRequest, TooLarge
 
 T = TypeVar("T")
@@ -16,6 +19,10 @@ QUERY_NAMES = ("last_event_id", "lastEventId", "lastEventID", "after")
 
 `EventSource` cannot send a header with its first request.
 """
+
+
+REFUSED_RANGE = re.compile(r";\s*q\s*=\s*0(\.0*)?\s*(;|$)", re.IGNORECASE)
+"""The weight in `Accept` that says that a media range is not wanted."""
 
 
 def caller(request: AnyRequest) -> Principal:
@@ -37,6 +44,24 @@ def cursor(request: AnyRequest) -> str | None:
         return text or None
     query = request.query_params
     return next((query[name] for name in QUERY_NAMES if query.get(name)), None)
+
+
+EVENT_STREAM = {"text/event-stream": 3, "text/*": 2, "*/*": 1, "*": 1}
+"""Media ranges in `Accept` that an event stream satisfies, by how closely; `*` is what some old clients send."""
+
+
+def check_event_stream(request: AnyRequest) -> None:
+    """Raises BadRequest (406) when the client says that it takes no event stream (RFC 9110 §12.5.1).
+
+    A client that sends no `Accept`, or an empty one, takes anything.
+    """
+    values = [value.decode("latin-1") for name, value in request.scope["headers"] if name == b"accept"]
+    accept = ", ".join(values)
+    ranges = [(media_range.partition(";")[0].strip().lower(), media_range) for media_range in accept.split(",")]
+    matches = [(EVENT_STREAM[name], text) for name, text in ranges if name in EVENT_STREAM]
+    is_excluded = matches and REFUSED_RANGE.search(max(matches)[1])
+    if accept.strip(" ,") and (not matches or is_excluded):
+        raise BadRequest(f"this is an event stream, not {accept[:60]!r}", status=406, code="not_acceptable")
 
 
 async def body_of(request: AnyRequest, max_bytes: int) -> bytes:
@@ -71,11 +96,16 @@ def decode(body: bytes, kind: type[T]) -> T:
             _check_depth(msgspec.json.decode(body))
         line = msgspec.json.format(body or b"{}", indent=-1)
         msgspec.json.decode(line)
-        return msgspec.json.decode(line, type=kind)
+        return _decoder(kind)(line)
     except RecursionError as err:
         raise BadRequest(f"the body is nested more than {MAX_DEPTH} deep", code="bad_body") from err
     except (msgspec.DecodeError, UnicodeDecodeError) as err:
         raise BadRequest(f"the body is not valid: {err}", code="bad_body") from err
+
+
+@cache
+def _decoder(kind: type[T]) -> Callable[[str | bytes], T]:
+    return lenient_decoder(kind)
 
 
 def _check_depth(value: object) -> None:

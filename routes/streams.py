@@ -1,5 +1,6 @@
 """Makes the answers of event streams: one written after the framework's part, and those that end at once."""
 
+from collections.abc import Mapping
 from functools import partial
 
 from litestar.types import ASGIApp, Receive, Scope, Send
@@ -8,6 +9,13 @@ from gateway.serving.sse import HEADERS, OK, EventStream
 
 STREAM = "trilane.stream"
 """Key of the scope under which a handler leaves its event stream for `routes.edge`."""
+HEAD = "trilane.head"
+"""Key of the scope that says that a GET was a HEAD."""
+
+
+def is_head(scope: Mapping[str, object]) -> bool:
+    """Returns whether the body of the answer will be left out."""
+    return HEAD in scope
 
 
 def after_the_request(stream: EventStream) -> ASGIApp:
@@ -29,7 +37,7 @@ def whole(frame: bytes) -> ASGIApp:
 
 
 def headers_only() -> ASGIApp:
-    """Returns the answer to HEAD."""
+    """Returns the answer to HEAD for a stream that is not begun for it."""
     return _answer(200, b"")
 
 

@@ -7,6 +7,7 @@ from litestar import post
 
 from gateway.access.tickets import TICKET_S
 from gateway.core.process import Core
+from routes.operation import described
 from routes.requests import AnyRequest, body_of, decode
 
 
@@ -24,7 +25,12 @@ class Ticket(msgspec.Struct, frozen=True):
     """Seconds for which the ticket can be used."""
 
 
-@post("/api/tickets", status_code=200, summary="A ticket for one connection, sent as `?ticket=`")
+@post(
+    "/api/tickets",
+    status_code=200,
+    summary="A ticket for one connection, sent as `?ticket=`",
+    opt=described(body=TicketRequest, examples={"events": {"route": "/api/events"}}),
+)
 async def issue(request: AnyRequest, core: Core) -> Ticket:
     body = await body_of(request, core.settings.limits.body_bytes)
     ticket = decode(body, TicketRequest)

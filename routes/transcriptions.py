@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 from litestar import post
 from litestar.types import ASGIApp
 
-from audio.dialects.transcriptions import TranscriptSource, answer_whole, parse_request
+from audio.dialects.transcriptions import ANSWER_FORMATS, TranscriptSource, answer_whole, parse_request
 from audio.lane import AudioLane
 from audio.model.models import Models
 from audio.upload import FileTranscription, transcription_of
@@ -15,13 +15,43 @@ from gateway.errors import BadRequest, TrilaneError
 from gateway.serving.sse import EventStream, send_problem
 from gateway.serving.whole import while_connected
 from routes.multipart import receive_form
+from routes.operation import Schema, described
 from routes.requests import AnyRequest
+
+FORM_SCHEMA: Schema = {
+    "type": "object",
+    "required": ["file"],
+    "properties": {
+        "file": {"type": "string", "contentMediaType": "application/octet-stream"},
+        "model": {"type": "string"},
+        "language": {"type": "string"},
+        "prompt": {"type": "string"},
+        "response_format": {"enum": [*ANSWER_FORMATS], "default": "json"},
+        "temperature": {"type": "number", "minimum": 0, "maximum": 1},
+        "timestamp_granularities[]": {"type": "array", "items": {"enum": ["word", "segment"]}},
+        "stream": {"type": "boolean", "default": False},
+    },
+}
+TRANSCRIPT_SCHEMA: Schema = {"type": "object", "required": ["text"], "properties": {"text": {"type": "string"}}}
+STREAM_EXAMPLE = """: ok
+data: {"type":"transcript.text.delta","delta":" Hello"}
+
+data: {"type":"transcript.text.done","text":"Hello"}
+
+"""
 
 
 @post(
     ["/v1/audio/transcriptions", "/api/audio/transcriptions"],
     status_code=200,
     summary="The words of an audio file, sent as multipart/form-data",
+    opt=described(
+        body=FORM_SCHEMA,
+        media_type="multipart/form-data",
+        answer=TRANSCRIPT_SCHEMA,
+        stream=STREAM_EXAMPLE,
+        errors=(415,),
+    ),
 )
 async def transcriptions(request: AnyRequest, audio: AudioLane) -> ASGIApp:
     request.user.require_audio()

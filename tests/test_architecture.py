@@ -42,11 +42,7 @@ SMALL_FOR_A_REASON = {
     "loadtests/upstream/__main__.py": "what `python -m loadtests.upstream` runs",
     "loadtests/users/question.py": "shared by the chat user and its tests",
     "routes/audio.py": "one file a family of routes",
-    "routes/docs.py": "one file a family of routes",
-    "routes/openai.py": "one file a family of routes",
     "routes/ops.py": "one file a family of routes",
-    "routes/realtime.py": "one file a family of routes",
-    "routes/tickets.py": "one file a family of routes",
 }
 
 SOURCES = {

@@ -5,7 +5,7 @@ continues after a resume from the message that the client's `cursor` came with.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -20,6 +20,7 @@ from audio.live_session import LiveSession
 from audio.messages import encode
 from audio.options import MAX_PROMPT, SessionOptions, SessionTerms
 from gateway.access.grants import Principal
+from gateway.core.leniency import lenient_decoder
 from gateway.errors import BadRequest, TooLarge, TrilaneError
 
 SUBPROTOCOL = "trilane.audio.v1"
@@ -70,7 +71,7 @@ class Keepalive(FromClient, tag="keepalive", frozen=True):
 
 
 ClientMessage = Start | Flush | Stop | Mark | Keepalive
-_decode_message = msgspec.json.Decoder(ClientMessage).decode
+_decode_message: Callable[[str | bytes], ClientMessage] = lenient_decoder(ClientMessage)
 
 
 async def serve(lane: AudioLane, socket: ClientSocket, who: Principal, query: Mapping[str, Any]) -> None:

@@ -45,13 +45,22 @@ class Feed:
     __slots__ = (
         *("hub", "topics", "position", "tails", "finders", "followers", "fanout", "frames", "first", "size"),
         *("ended", "changed_s", "_shift", "_join_index", "_lead", "_has_news", "_backlog", "_snapshot_task", "_save"),
-        *("has_begun", "_matches", "_now_ms", "_until"),
+        *("has_begun", "has_envelope", "_matches", "_now_ms", "_until"),
     )
 
     def __init__(
-        self, hub: Hub, topics: tuple[str, ...], position: VectorPosition, save: Save, now_ms: Callable[[], int]
+        self,
+        hub: Hub,
+        topics: tuple[str, ...],
+        position: VectorPosition,
+        save: Save,
+        now_ms: Callable[[], int],
+        *,
+        has_envelope: bool = False,
     ) -> None:
         self.hub = hub
+        self.has_envelope = has_envelope
+        """Whether the data of each event says whence it comes."""
         self._now_ms = now_ms
         self._until: dict[int, int] | None = None
         """The time (ms since 1970) past which nobody needs a frame, by the frame's index."""
@@ -207,11 +216,15 @@ class Feed:
             return False
         self._note_lead()
         position.move(at, item.last)
-        block_frames = frames.encode(item, around)
+        block_frames = self.encode(at, item, around)
         if until_ms := frames.until_ms(item):
             self._until = (self._until or {}) | dict.fromkeys(range(self.head, self.head + len(block_frames)), until_ms)
         self._put(block_frames)
         return True
+
+    def encode(self, at: int, block: Block, around: Sequence[str]) -> list[bytes]:
+        """Returns the frames of a block of the topic at an index, as the readers of this feed get them."""
+        return frames.encode(block, around, self.position.names[at] if self.has_envelope else "")
 
     def _tell_gap(self, at: int, epoch: str, first: int, last: int | None, reason: str) -> bool:
         position = self.position

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from events.feed.bookmarks import Bookmarks
 from events.feed.feed import MAX_MATCHES, Feed
-from events.feed.start import StartPoint, Starts, SubscribeRequest, start_at_once
+from events.feed.start import StartPoint, Starts, SubscribeRequest, SubscriptionKey, start_at_once
 from events.feed.subscription import Subscription
 from events.log.cursor import NOWHERE
 from events.log.hub import Hub
@@ -28,8 +28,8 @@ class Feeds:
         self.bookmarks = Bookmarks(log)
         self.starts = Starts(log, hub, self.bookmarks, max_replay)
         self._clock = clock
-        self._feeds: dict[tuple[str, ...], Feed] = {}
-        self._open_tasks: dict[tuple[str, ...], asyncio.Task[None]] = {}
+        self._feeds: dict[SubscriptionKey, Feed] = {}
+        self._open_tasks: dict[SubscriptionKey, asyncio.Task[None]] = {}
         self.on_open: Callable[[Sequence[str]], None] = _nothing
         """Called with the topics of every stream that begins."""
         self.on_close: Callable[[Sequence[str]], None] = _nothing
@@ -45,11 +45,11 @@ class Feeds:
 
     async def open(self, request: SubscribeRequest, sub: str) -> tuple[Subscription, StartPoint]:
         """Returns a subscription that is yet to begin, and where it does. Raises BadRequest, LogError."""
-        feed = self._feeds.get(request.topics) or self._make(request.topics)
+        feed = self._feeds.get(request.subscription) or self._make(request)
         subscription = Subscription(self, feed, sub)
         self.on_open(request.topics)
         try:
-            opening = self._open_tasks.get(request.topics)
+            opening = self._open_tasks.get(request.subscription)
             if opening is not None:
                 await asyncio.shield(opening)
             start = await self.starts.start(feed, request)
@@ -61,7 +61,7 @@ class Feeds:
 
     def open_at_once(self, request: SubscribeRequest, sub: str) -> tuple[Subscription, StartPoint] | None:
         """Opens as `open` does, when nothing has to be read for it; returns None when something has."""
-        feed = self._feeds.get(request.topics)
+        feed = self._feeds.get(request.subscription)
         if feed is None or not feed.has_begun or feed.ended or request.earliest:
             return None
         start = start_at_once(feed, request.cursor)
@@ -80,9 +80,9 @@ class Feeds:
         self.on_close(feed.topics)
         self.on_change(feed.position.names)
         if not feed.followers and not feed.fanout.readers:
-            if self._feeds.get(feed.topics) is feed:
-                del self._feeds[feed.topics]
-                if (opening := self._open_tasks.pop(feed.topics, None)) is not None:
+            if self._feeds.get(key := key_of(feed)) is feed:
+                del self._feeds[key]
+                if (opening := self._open_tasks.pop(key, None)) is not None:
                     opening.cancel()
             feed.close()
 
@@ -99,14 +99,17 @@ class Feeds:
 
     # Opening a feed
 
-    def _make(self, topics: tuple[str, ...]) -> Feed:
+    def _make(self, request: SubscribeRequest) -> Feed:
+        topics = request.topics
         names = [name for name in topics if not is_pattern(name)]
         is_fixed = len(names) == len(topics)
         position = VectorPosition(tag_of(topics), names, [NOWHERE for _ in names], is_fixed=is_fixed)
-        feed = self._feeds[topics] = Feed(self._hub, topics, position, self.bookmarks.saver(topics), self.now_ms)
+        save = self.bookmarks.saver(topics)
+        feed = Feed(self._hub, topics, position, save, self.now_ms, has_envelope=request.envelope)
+        self._feeds[request.subscription] = feed
         for name in names:
             self._hub.follow(stored(name), feed.add_tail())
-        opening = self._open_tasks[topics] = asyncio.get_running_loop().create_task(self._open(feed))
+        opening = self._open_tasks[request.subscription] = asyncio.get_running_loop().create_task(self._open(feed))
         opening.add_done_callback(lambda task: self._end_opening(feed, task))
         return feed
 
@@ -133,12 +136,13 @@ class Feeds:
         return Position(part.epoch, part.head), part.closed
 
     def _end_opening(self, feed: Feed, task: "asyncio.Task[None]") -> None:
-        if self._open_tasks.get(feed.topics) is task:
-            del self._open_tasks[feed.topics]
+        key = key_of(feed)
+        if self._open_tasks.get(key) is task:
+            del self._open_tasks[key]
         if task.cancelled() or task.exception() is not None:
             feed.ended = True
-            if self._feeds.get(feed.topics) is feed:
-                del self._feeds[feed.topics]
+            if self._feeds.get(key) is feed:
+                del self._feeds[key]
 
     def tidy(self) -> None:
         """Keeps the feeds within RINGS_MAX_BYTES."""
@@ -150,6 +154,11 @@ class Feeds:
             feed.shed(0, 0)
             if total <= RINGS_MAX_BYTES // 2:
                 return
+
+
+def key_of(feed: Feed) -> SubscriptionKey:
+    """Returns the key under which a feed is kept."""
+    return feed.topics, feed.has_envelope
 
 
 def _nothing(topics: Sequence[str]) -> None:

@@ -36,14 +36,17 @@ def is_expired(block: Block, now_ms: int) -> bool:
     return 0 < until_ms(block) <= now_ms
 
 
-def encode(block: Block, around: Sequence[str]) -> list[bytes]:
+def encode(block: Block, around: Sequence[str], envelope_topic: str = "") -> list[bytes]:
     """Returns the frames of a block; `around` holds what their cursors have before and after the offset.
 
+    With an `envelope_topic` the data says whence it comes: `{"topic","offset","event","data"}`.
     The id comes last: some clients keep it as soon as they have read its line, and one that is cut before the data
     would come back with the id of an event that it never saw.
     """
     name = name_of(block)
     lead = b"" if name == DEFAULT else f"event: {name}\n".encode()
+    if envelope_topic:
+        block = _enveloped(block, name, envelope_topic)
     if len(block.data) == 1:
         cursor = f"{around[0]}{base36(block.first)}{around[1]}".encode()
         return [b"%bdata: %b\nid: %b\n\n" % (lead, block.data[0], cursor)]
@@ -54,6 +57,13 @@ def encode(block: Block, around: Sequence[str]) -> list[bytes]:
     ]
 
 
+def _enveloped(block: Block, name: str, topic: str) -> Block:
+    """Returns a block whose data is in envelopes; no name of a topic or an event needs escapes in JSON."""
+    head, tail = f'{{"topic":"{topic}","offset":'.encode(), f',"event":"{name}","data":'.encode()
+    data = [b"%b%d%b%b}" % (head, offset, tail, line) for offset, line in enumerate(block.data, block.first)]
+    return Block(first=block.first, data=data, name=block.name, time_ms=block.time_ms)
+
+
 def cursor_in(frame: bytes) -> str:
     """Returns the cursor of a frame that `encode` or `control` has made."""
     start = frame.rindex(b"\nid: ") + 5
@@ -62,8 +72,7 @@ def cursor_in(frame: bytes) -> str:
 
 def hello(data: object, cursor: str) -> bytes:
     """Returns the first frame of a stream, with the cursor that it starts from."""
-    head = f"event: hello\nid: {cursor}\nretry: {random.randint(1000, 4000)}\n"
-    return b"%bdata: %b\n\n" % (head.encode(), _json(data))
+    return control("hello", data, cursor, random.randint(1000, 4000))
 
 
 def gap(topic: str, first: int, last: int | None, reason: str, cursor: str) -> bytes:

@@ -16,6 +16,10 @@ CATCH_UP_S = 5.0
 """Maximum seconds until a feed knows of what another process has written."""
 
 
+SubscriptionKey = tuple[tuple[str, ...], bool]
+"""The topics of a feed, and whether its events come in envelopes."""
+
+
 class SubscribeRequest(NamedTuple):
     """The topics that a reader asks for, and from where."""
 
@@ -24,6 +28,13 @@ class SubscribeRequest(NamedTuple):
     earliest: bool = False
     partial: bool = False
     """Whether the reader takes what is left, when not all can be had."""
+    envelope: bool = False
+    """Whether the data of each event is to say whence it comes."""
+
+    @property
+    def subscription(self) -> "SubscriptionKey":
+        """Returns what readers of one feed have in common."""
+        return self.topics, self.envelope
 
     @property
     def own_cursor(self) -> str:

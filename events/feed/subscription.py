@@ -199,7 +199,7 @@ class Subscription(Source):
             portion = block if block.last <= upto else _up_to(block, upto)
             position.move(at, portion.last)
             if not frames.is_expired(portion, self._feeds.now_ms()):
-                self._pending += b"".join(frames.encode(portion, around))
+                self._pending += b"".join(self.feed.encode(at, portion, around))
 
     async def _change(self, position: VectorPosition, at: int, part: Slice) -> None:
         """Follows a topic into another epoch: it begins, or was deleted and perhaps made anew."""

@@ -4,17 +4,19 @@ A browser's WebSocket can send no header but the subprotocols that it offers: a 
 OpenAI's route any key, as its SDKs do it. Such a subprotocol is never the one that is chosen.
 
 A header is sent by a program that knows the secret. A cookie, and being a user of this machine, go along with every
-request that any page makes a browser send: those need an Origin that is this gateway's own, or listed.
+request that any page makes a browser send: those need an Origin that is this gateway's own, or listed. Behind a proxy
+that writes its own `Host`, the browser says by `Sec-Fetch-Site` whether page and gateway are of one origin to it; no
+page can set that header.
 """
 
 from collections.abc import Iterable
 from http.cookies import CookieError, SimpleCookie
-from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from gateway.access.auth import Authenticator
 from gateway.access.grants import Principal
+from gateway.access.hosts import is_loopback
 from gateway.access.tickets import ROUTES, Tickets
 from gateway.errors import Forbidden
 from gateway.settings import Settings
@@ -57,23 +59,28 @@ class SignIn:
 
     def _check_origin(self, headers: list[tuple[bytes, bytes]], method: str) -> None:
         origin = _header(headers, b"origin")
+        site = _header(headers, b"sec-fetch-site")
         if origin is None:
-            site = _header(headers, b"sec-fetch-site")
             if site in (None, "same-origin", "none") or method in ("GET", "HEAD"):
                 return
             origin = "another site"
-        elif origin in self._settings.allowed_origins or self._is_own(origin, _header(headers, b"host")):
+        elif origin in self._settings.allowed_origins or self._is_own(origin, _header(headers, b"host"), site):
             return
-        raise Forbidden(f"requests from {origin[:80]} are not allowed: see TRILANE_ALLOWED_ORIGINS", code="bad_origin")
+        raise Forbidden(
+            f"pages of {origin[:80]} may not send requests here: list it in TRILANE_ALLOWED_ORIGINS, "
+            "or let your proxy pass the browser's Host on",
+            code="bad_origin",
+        )
 
-    def _is_own(self, origin: str, host: str | None) -> bool:
+    def _is_own(self, origin: str, host: str | None, site: str | None) -> bool:
         """Returns whether a page of `origin` is this gateway's own.
 
         Without sign-in that takes a name of this machine: any other could be rebound to it through DNS.
         """
         try:
             url = urlsplit(origin)
-            return url.netloc == host and (self._settings.requires_sign_in or _is_loopback(url.hostname))
+            is_same = url.netloc == host or site == "same-origin"
+            return is_same and (self._settings.requires_sign_in or is_loopback(url.hostname or ""))
         except ValueError:
             return False
 
@@ -99,15 +106,6 @@ def _offered_key(scope: Any) -> str | None:
 def _subprotocol_suffix(scope: Any, prefix: str) -> str | None:
     subprotocols: list[str] = scope.get("subprotocols", [])
     return next((name.removeprefix(prefix) for name in subprotocols if name.startswith(prefix)), None)
-
-
-def _is_loopback(host: str | None) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host or "").is_loopback
-    except ValueError:
-        return False
 
 
 def _cookie_token(header: str) -> str:

@@ -65,7 +65,7 @@ class StreamProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self.current = cycle
-        super()._start_asgi_task(cycle, app)
+        super()._start_asgi_task(cycle, without_chunks(app, cycle) if _is_old(cycle) else app)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -88,7 +88,9 @@ class StreamProtocol(HttpToolsProtocol):
         application asks for more, which a stream does not; so it is resumed here.
         """
         cycle = self.current
-        if cycle is None or cycle.more_body or cycle.disconnected or cycle.scope["method"] == "HEAD":
+        if cycle is None or cycle.more_body or cycle.disconnected:
+            return None
+        if cycle.scope["method"] == "HEAD" or _is_old(cycle):
             return None
         connection = StreamConnection(self, stream)
         self.flow.resume_reading()
@@ -117,6 +119,36 @@ class StreamProtocol(HttpToolsProtocol):
             self.on_response_complete()
         else:
             self.server_state.total_requests += 1
+
+
+def _is_old(cycle: RequestResponseCycle) -> bool:
+    """Returns whether the client speaks HTTP/1.0."""
+    return cycle.scope["http_version"] == "1.0"
+
+
+def without_chunks(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
+    """Returns the application for a client of HTTP/1.0, which knows no chunks: the close ends a body without a length.
+
+    uvicorn would send chunks all the same. It sends none to a body whose length it knows, so it is told that of each
+    piece, when the piece is sent.
+    """
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        has_length = False
+
+        async def send_plain(message: Any) -> None:
+            nonlocal has_length
+            if message["type"] == "http.response.start":
+                has_length = any(name.lower() == b"content-length" for name, _ in message.get("headers", ()))
+                if not has_length:
+                    cycle.chunked_encoding = False
+            elif not has_length:
+                cycle.expected_content_length = len(message.get("body", b""))
+            await send(message)
+
+        await app(scope, receive, send_plain)
+
+    return answer
 
 
 class StreamConnection(asyncio.Protocol):

@@ -94,11 +94,12 @@ def over_tls(port: int, folder: Path) -> Generator[str]:
     subprocess.run([*request, "-keyout", "key.pem", "-out", "cert.pem"], cwd=folder, check=True, capture_output=True)
     command = ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
     with process(command, folder, {}):
-        eventually(lambda: _listens(listen), what="nginx listens")
+        eventually(lambda: listens(listen), what="nginx listens")
         yield f"https://127.0.0.1:{listen}"
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Returns whether somebody listens on a port of this machine."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False

@@ -22,28 +22,28 @@ def tool(name: str) -> str:
     return path
 
 
-def install() -> Path:
+def install(folder: Path = JS) -> Path:
     """Returns the folder with its packages in place, exactly as locked; no package's own script is run."""
-    folder = os.open(JS, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)  # the tests run in several processes
-        _install()
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # the tests run in several processes
+        _install(folder)
     finally:
-        os.close(folder)
-    return JS
+        os.close(descriptor)
+    return folder
 
 
-def _install() -> None:
-    lock, copy_of_lock = JS / "package-lock.json", JS / "node_modules" / ".installed-lock.json"
+def _install(folder: Path) -> None:
+    lock, copy_of_lock = folder / "package-lock.json", folder / "node_modules" / ".installed-lock.json"
     if not copy_of_lock.exists() or copy_of_lock.read_bytes() != lock.read_bytes():
         search = os.pathsep.join([str(Path(tool("node")).parent), os.environ.get("PATH", "")])
         process = subprocess.run(
             [tool("npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
-            cwd=JS,
+            cwd=folder,
             env={**os.environ, "PATH": search},
             capture_output=True,
             text=True,
             timeout=INSTALL_S,
         )
-        assert process.returncode == 0, f"npm ci in {JS.name} failed:\n{process.stderr[-2000:]}"
+        assert process.returncode == 0, f"npm ci in {folder.name} failed:\n{process.stderr[-2000:]}"
         shutil.copyfile(lock, copy_of_lock)

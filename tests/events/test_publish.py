@@ -175,7 +175,7 @@ async def test_an_offset_that_is_not_next_publishes_nothing_of_the_request() -> 
     for expected in (1, 2, 4):
         with pytest.raises(LogConflict, match=f"next offset 3, not {expected}") as error:
             await publish_all(log, one("b"), one(expectedOffset=expected), one("c"))
-        assert error.value.extra == {"expected": expected, "actual": 3}
+        assert error.value.extra == {"expected": expected, "actual": 3, "index": 1}
         assert "'a'" in error.value.detail, "the topic is named as its publisher knows it"
     assert offsets(await publish_all(log, one(expectedOffset=3), one(), one(expectedOffset=5))) == [
         ("a", 3, False),

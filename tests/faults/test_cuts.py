@@ -88,11 +88,11 @@ class Client:
 
     async def post(self, body: dict[str, object], cursor: str = "", cut: Cut | None = None) -> bytes:
         content = json.dumps(body).encode()
-        head = f"POST /api/chat HTTP/1.1\r\nhost: gateway\r\ncontent-length: {len(content)}\r\n{_resume(cursor)}\r\n"
+        head = f"POST /api/chat HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(content)}\r\n{_resume(cursor)}\r\n"
         return await self._ask(head.encode() + content, cut)
 
     async def follow(self, chat_id: str, cursor: str = "", cut: Cut | None = None) -> bytes:
-        head = f"GET /api/chat/{chat_id}/stream HTTP/1.1\r\nhost: gateway\r\n{_resume(cursor)}\r\n"
+        head = f"GET /api/chat/{chat_id}/stream HTTP/1.1\r\nhost: localhost\r\n{_resume(cursor)}\r\n"
         return await self._ask(head.encode(), cut)
 
     async def _ask(self, request: bytes, cut: Cut | None) -> bytes:

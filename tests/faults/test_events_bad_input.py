@@ -62,7 +62,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 def send(gateway: Gateway, *head: str) -> socket.socket:
     """Opens a connection with one request on it, written as it is."""
     connection = socket.create_connection(("127.0.0.1", gateway.port), timeout=5)
-    connection.sendall("\r\n".join([*head, "Host: test", "", ""]).encode("latin-1"))
+    connection.sendall("\r\n".join([*head, "Host: localhost", "", ""]).encode("latin-1"))
     return connection
 
 

@@ -63,6 +63,7 @@ OTHERS: dict[str, tuple[str, str, Any]] = {
     "TRILANE_DATA_DIR": ("data_dir", "/data", Path("/data")),
     "TRILANE_JWT_SECRET": ("jwt_secret", SECRET, SECRET),
     "TRILANE_ALLOWED_ORIGINS": ("allowed_origins", " https://a , https://b,, ", ["https://a", "https://b"]),
+    "TRILANE_ALLOWED_HOSTS": ("allowed_hosts", "gw.example, box:8000", ["gw.example", "box:8000"]),
     "TRILANE_TRUSTED_PROXIES": ("trusted_proxies", "10.0.0.1", ["10.0.0.1"]),
     "TRILANE_METRICS_PORT": ("metrics_port", "9100", 9100),
     "TRILANE_WHISPER_MODEL": ("whisper_model", "/models/base", "/models/base"),

@@ -37,7 +37,7 @@ class EventReader:
         self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self.port)
         cursor_header = f"Last-Event-ID: {self._cursor}\r\n" if self._cursor else ""
         path = f"/api/events?{urlencode(self.query, quote_via=quote, safe='*/')}"
-        self._writer.write(f"GET {path} HTTP/1.1\r\nHost: test\r\n{cursor_header}\r\n".encode())
+        self._writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{cursor_header}\r\n".encode())
         return self
 
     async def __aexit__(self, *exc: object) -> None:

@@ -174,9 +174,11 @@ async def follow(
     who: Principal = LOCAL,
     earliest: bool = False,
     partial: bool = False,
+    envelope: bool = False,
 ) -> Follower:
     """Returns a stream that has begun; its `hello` is read, and nothing else."""
-    source = await lane.subscribe(who, SubscribeRequest(tuple(topics), cursor, earliest, partial), patient=True)
+    request = SubscribeRequest(tuple(topics), cursor, earliest, partial, envelope)
+    source = await lane.subscribe(who, request, patient=True)
     assert isinstance(source, Subscription)
     follower = Follower(lane, source, cursor or "")
     assert follower.poll() is True

@@ -27,7 +27,7 @@ class Answer:
 
 def request(method: str, path: str, body: bytes = b"", *lines: str, version: str = "1.1") -> bytes:
     length = [f"content-length: {len(body)}"] if body or method == "POST" else []
-    head = "\r\n".join([f"{method} {path} HTTP/{version}", "host: x", *length, *lines, "", ""])
+    head = "\r\n".join([f"{method} {path} HTTP/{version}", "host: localhost", *length, *lines, "", ""])
     return head.encode() + body
 
 

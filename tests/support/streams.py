@@ -287,7 +287,7 @@ class Call:
             await asyncio.get_running_loop().sock_connect(self._socket, ("127.0.0.1", self._port))
             self._reader, self._writer = await asyncio.open_connection(sock=self._socket, limit=4096)
         self.complete = False
-        self._writer.write(f"GET {path} HTTP/{self._version}\r\nhost: x\r\n\r\n".encode())
+        self._writer.write(f"GET {path} HTTP/{self._version}\r\nhost: localhost\r\n\r\n".encode())
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         self.status = int(head[0].split()[1])
         self.headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)

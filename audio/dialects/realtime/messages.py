@@ -5,6 +5,7 @@ fields in effect stand in `session.created` and `session.updated`. Some events h
 `start_ms`, `cursor`): the SDKs keep fields that they do not know.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import msgspec
@@ -12,6 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from audio.model.transcriber import Word
 from audio.options import MAX_PROMPT
+from gateway.core.leniency import lenient_decoder
 
 WORDS = "item.input_audio_transcription.words"
 """An `include` of our own, by which `completed` has the times of the words."""
@@ -277,7 +279,7 @@ class ErrorEvent(ServerEvent, tag="error", frozen=True):
     error: ErrorBody
 
 
-decode = msgspec.json.Decoder(RealtimeEvent).decode
+decode: Callable[[str | bytes], RealtimeEvent] = lenient_decoder(RealtimeEvent)
 decode_head = msgspec.json.Decoder(EventHead).decode
 _encode = msgspec.json.Encoder().encode
 

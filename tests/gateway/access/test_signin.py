@@ -65,6 +65,29 @@ def test_a_cookie_signs_in_when_an_event_source_of_its_own_page_asks() -> None:
     assert principal_of(CLOSED, cookie=f"{COOKIE}={TOKEN}", sec_fetch_site="same-origin").sub == "alice"
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "trilane", "gateway.internal:8000"])
+def test_a_page_behind_a_proxy_that_writes_its_own_host_is_the_gateways_own(host: str) -> None:
+    proxied = {"host": host, "sec_fetch_site": "same-origin"}
+    signed_in = principal_of(CLOSED, "POST", cookie=f"{COOKIE}={TOKEN}", origin="https://chat.example", **proxied)
+    assert signed_in.sub == "alice"
+    assert principal_of(OPEN, "POST", origin="http://localhost:5173", **proxied).sub == LOCAL_USER
+
+
+@pytest.mark.parametrize("site", ["same-site", "cross-site", "none", "", "Same-Origin", "same-origin, cross-site"])
+def test_only_a_page_of_the_same_origin_is_the_gateways_own(site: str) -> None:
+    proxied = {"host": "127.0.0.1:8000", "sec_fetch_site": site}
+    with pytest.raises(Forbidden, match="TRILANE_ALLOWED_ORIGINS"):
+        principal_of(CLOSED, "POST", cookie=f"{COOKIE}={TOKEN}", origin="https://chat.example", **proxied)
+    with pytest.raises(Forbidden, match="TRILANE_ALLOWED_ORIGINS"):
+        principal_of(OPEN, "POST", origin="http://localhost:5173", **proxied)
+
+
+@pytest.mark.parametrize("origin", ["http://rebound.example:5173", "http://192.168.1.5:5173", "http://[bad"])
+def test_without_sign_in_a_proxy_for_other_machines_is_refused(origin: str) -> None:
+    with pytest.raises(Forbidden, match="TRILANE_ALLOWED_ORIGINS"):
+        principal_of(OPEN, "POST", origin=origin, host="127.0.0.1:8000", sec_fetch_site="same-origin")
+
+
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "https://app.example.evil.example", "http://[bad"])
 def test_a_cookie_is_worth_nothing_on_another_page(origin: str) -> None:
     with pytest.raises(Forbidden, match="TRILANE_ALLOWED_ORIGINS"):

@@ -269,12 +269,53 @@ async def test_a_chunk_of_any_length_is_one_chunk(length: int) -> None:
 
 @on_each_server
 async def test_an_old_client_gets_the_same_bytes(http: str) -> None:
-    """HTTP/1.0 knows no chunks; what every server here does with it, ours does too."""
+    """HTTP/1.0 knows no chunks: ours sends none, and the close is the end. uvicorn's own with httptools sends them."""
     site = Site(end=b"END")
     site.next_is(Feed(b"1", has_ended=True))
     async with Uvicorn(site, http) as server, await server.call(version="1.0") as call:
-        if "transfer-encoding" in call.headers:
+        assert ("transfer-encoding" in call.headers) == (http == "httptools")
+        if http == "httptools":
             assert await call.read() == b": ok\n1END"
         else:
             assert await call.exactly(9) == b": ok\n1END"
+        assert await call.at_end()
+
+
+@on_each_loop
+async def test_an_old_client_is_sent_each_event_at_once_and_is_noticed_when_it_leaves() -> None:
+    site = Site(end=b"END")
+    async with Uvicorn(site, "ours") as server, await server.call(version="1.0") as call:
+        assert call.headers["connection"] == "close"
+        assert await call.exactly(5) == b": ok\n"
+        for number in range(3):
+            site.feeds[0].say(b"data: %d\n\n" % number)
+            assert await call.exactly(9) == b"data: %d\n\n" % number
+        await call.close()
+        await until(lambda: site.feeds[0].closed)
+    assert len(site.streams) == 0
+
+
+@pytest.mark.parametrize("headers", [[], [(b"Content-Length", b"6")]], ids=["no length", "a length"])
+@on_each_loop
+async def test_an_old_client_gets_a_whole_answer_with_its_length_or_the_close_as_its_end(
+    headers: list[tuple[bytes, bytes]],
+) -> None:
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"one", "more_body": True})
+        await send({"type": "http.response.body", "body": b"two"})
+
+    async with Uvicorn(answer, "ours") as server, await server.call(version="1.0") as call:
+        assert "transfer-encoding" not in call.headers
+        assert await call.exactly(6) == b"onetwo"
+        assert await call.at_end()
+
+
+@on_each_loop
+async def test_an_old_client_sees_a_cut_as_a_close() -> None:
+    site = Site()
+    site.next_is(Feed(b"1"))
+    async with Uvicorn(site, "ours") as server, await server.call(version="1.0") as call:
+        assert await call.exactly(6) == b": ok\n1"
+        site.responses[0].leave()
         assert await call.at_end()

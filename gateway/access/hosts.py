@@ -1,0 +1,60 @@
+"""Checks the name under which a request reached the gateway, against DNS rebinding.
+
+Without sign-in everyone on this machine is the user `local`, and a browser of this machine runs pages from anywhere. A
+page whose own name was made to point here reads answers as its own; only `Host`, which no page can choose, tells it
+from a page of ours.
+"""
+
+from collections.abc import Iterable
+from ipaddress import IPv6Address, ip_address
+from urllib.parse import urlsplit
+
+from gateway.errors import Forbidden
+from gateway.settings import Settings
+
+ANY = "*"
+"""The entry of `TRILANE_ALLOWED_HOSTS` that stands for every name."""
+
+
+def check_host(settings: Settings, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Raises Forbidden when a request came under a name that this gateway does not answer to.
+
+    Those are the names of this machine and the listed ones; with sign-in and none listed, any. A request without a
+    `Host` is no browser's.
+    """
+    allowed_hosts = settings.allowed_hosts
+    if ANY in allowed_hosts or (settings.requires_sign_in and not allowed_hosts):
+        return
+    for name, value in headers:
+        if name == b"host" and value and not _is_allowed(value.decode("latin-1"), allowed_hosts):
+            excerpt = value[:80].decode("ascii", "backslashreplace")
+            raise Forbidden(
+                f"this gateway does not answer to the name {excerpt!r}: use localhost, or list it in "
+                "TRILANE_ALLOWED_HOSTS",
+                code="bad_host",
+            )
+
+
+def _is_allowed(host: str, allowed_hosts: Iterable[str]) -> bool:
+    try:
+        url = urlsplit(f"//{host}")
+        name, _ = url.hostname, url.port
+    except ValueError:
+        return False
+    if name is None or url.netloc != host or "@" in host:
+        return False
+    listed = {entry.lower() for entry in allowed_hosts}
+    return is_loopback(name) or not listed.isdisjoint({name, host.lower()})
+
+
+def is_loopback(name: str) -> bool:
+    """Returns whether a name, in lower case and without a port, always means this machine (RFC 6761 §6.3)."""
+    name = name.removesuffix(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        address = ip_address(name)
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback

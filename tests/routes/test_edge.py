@@ -1,0 +1,149 @@
+"""HEAD works wherever GET does, `Accept` is read as HTTP has it, and pages of other origins may read what they need."""
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+
+import httpx2
+import pytest
+
+from routes.refusals import with_head
+from tests.conftest import Gateway, UpstreamThread, eventually, serving
+from tests.support.problems import check_problem
+from tests.support.sse_client import chat_body, send
+
+ORIGIN = "https://app.example"
+CONTINUED = {"te", "connection", "date", "x-request-id"}
+
+
+@pytest.fixture(scope="module")
+def place(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    server = serving(tmp_path_factory.mktemp("edge"), upstream.url, TRILANE_ALLOWED_ORIGINS=ORIGIN)
+    server.unit = "all"
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
+PATHS = [
+    *("/", "/static/main.js", "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics"),
+    *("/api/chats", "/v1/models", "/api/chat/head", "/api/events/topics/a", "/api/events/topics/nothing/there"),
+]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_head_is_get_without_its_body(place: Gateway, path: str) -> None:
+    assert send(place.url, chat_body("head", "T=1 I=0"))[1].done
+    get, head = httpx2.get(place.url + path), httpx2.head(place.url + path)
+    assert (head.status_code, head.content) == (get.status_code, b"")
+    assert get.status_code == 200
+    names = CONTINUED | ({"content-length"} if path == "/metrics" else set())
+    assert {k: v for k, v in head.headers.items() if k not in names} == {
+        k: v for k, v in get.headers.items() if k not in names
+    }
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/api/chat/unknown", "/static/nothing.js", "/api/events?topic=x*"])
+def test_head_is_refused_as_get_is(place: Gateway, path: str) -> None:
+    get, head = httpx2.get(place.url + path), httpx2.head(place.url + path)
+    assert (head.status_code, head.content) == (get.status_code, b"")
+    assert get.status_code in (400, 404)
+
+
+def test_head_of_a_stream_gives_its_headers_and_ends(place: Gateway) -> None:
+    with httpx2.stream("POST", f"{place.url}/api/chat", json=chat_body("long", "T=1000 I=20000")) as answer:
+        next(answer.iter_bytes())
+        for _ in range(3):
+            head = httpx2.head(f"{place.url}/api/chat/long/stream")
+            assert (head.status_code, head.content) == (200, b"")
+            assert head.headers["content-type"] == "text/event-stream; charset=utf-8"
+            assert head.headers["x-vercel-ai-ui-message-stream"] == "v1"
+        assert httpx2.get(f"{place.url}/api/chat/long").json()["activeRun"]
+    httpx2.post(f"{place.url}/api/chat/long/stop", json={})
+    eventually(lambda: place.gauge("trilane_open_streams") == 0, what="no stream is left open")
+    assert httpx2.head(f"{place.url}/api/chat/long/stream").status_code == 204
+
+
+def test_head_where_there_is_no_get_is_told_what_there_is(place: Gateway) -> None:
+    answer = httpx2.head(f"{place.url}/api/chat")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "OPTIONS, POST")
+    refused = httpx2.post(f"{place.url}/healthz")
+    check_problem(refused, 405)
+    assert refused.headers["allow"] == "GET, HEAD, OPTIONS"
+
+
+def test_allow_names_head_wherever_get_is() -> None:
+    assert with_head("POST") == "POST"
+    assert with_head("POST, GET") == "GET, HEAD, POST"
+    assert with_head("GET,HEAD") == "GET, HEAD"
+
+
+def status_of(place: Gateway, *lines: str) -> int:
+    head = "\r\n".join(["GET /api/events?topic=a HTTP/1.1", "host: localhost", *lines, "", ""])
+    with closing(socket.create_connection(("127.0.0.1", place.port), timeout=10)) as connection:
+        connection.sendall(head.encode())
+        return int(connection.recv(65_536).split()[1])
+
+
+ACCEPTED = [
+    *("Text/Event-Stream", "TEXT/*", "", " ", ",", "*", "*/*", "text/html, Text/Event-Stream;q=0.2"),
+    *("text/event-stream ; charset=UTF-8", "text/event-stream;q=1.0", "*/*;q=0, text/event-stream", "*/*; q=0.001"),
+]
+NOT_ACCEPTED = ["text/html", "application/json", "text/event-streams", "text/event-stream;q=0", "*/*;q=0.000", "x,y"]
+
+
+@pytest.mark.parametrize("accept", ACCEPTED)
+def test_an_event_stream_is_sent_to_whoever_takes_one(place: Gateway, accept: str) -> None:
+    assert status_of(place, f"Accept: {accept}") == 200
+
+
+@pytest.mark.parametrize("accept", NOT_ACCEPTED)
+def test_an_event_stream_is_refused_to_whoever_takes_none(place: Gateway, accept: str) -> None:
+    assert status_of(place, f"accept: {accept}") == 406
+
+
+def test_several_accept_headers_are_one_list(place: Gateway) -> None:
+    assert status_of(place, "Accept: text/html", "Accept: TEXT/event-stream") == 200
+    assert status_of(place, "Accept: text/html", "Accept: application/json") == 406
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "names"),
+    [
+        ("GET", "/api/chats", {"x-request-id"}),
+        ("GET", "/api/chat/unknown", {"x-request-id", "x-should-retry"}),
+        ("POST", "/api/chat", {"x-request-id", "x-vercel-ai-ui-message-stream"}),
+        ("POST", "/v1/chat/completions", {"x-request-id", "x-should-retry"}),
+    ],
+)
+def test_a_page_of_a_listed_origin_may_read_the_headers(
+    place: Gateway, method: str, path: str, names: set[str]
+) -> None:
+    body = json.dumps(chat_body("cors", "T=1 I=0")) if path == "/api/chat" else "{}"
+    answer = httpx2.request(
+        method, place.url + path, content=body if method == "POST" else None, headers={"origin": ORIGIN}
+    )
+    exposed = {name.strip() for name in answer.headers["access-control-expose-headers"].split(",")}
+    assert names <= exposed & answer.headers.keys()
+    assert {"retry-after", "x-ratelimit-remaining-requests"} <= exposed
+    assert answer.headers["access-control-allow-origin"] == ORIGIN
+
+
+USER = [{"role": "user", "content": "T=1 I=0"}]
+NULLS_AND_FLOATS = [
+    ("/api/events", {"topic": "a", "topics": None, "data": None, "event": None, "ttl": 60.0, "expectedOffset": None}),
+    ("/api/events", [{"topic": "b", "data": 1, "expectedOffset": 1.0, "id": None, "unknown": None}]),
+    ("/api/tickets", {"route": "/api/events", "note": None}),
+    ("/v1/chat/completions", {"model": None, "messages": USER, "stream": None, "max_tokens": 5.0, "n": 1.0}),
+    ("/api/chat", {**chat_body("nulls", "T=1 I=0"), "messageId": None, "trigger": None, "onDisconnect": None}),
+    ("/api/chat/nulls/stop", {"activeStreamId": None, "assistantMessage": None}),
+    ("/v1/realtime/client_secrets", {"expires_after": {"anchor": None, "seconds": 60.0}, "session": None}),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), NULLS_AND_FLOATS)
+def test_null_is_absent_and_an_integral_float_is_an_integer(place: Gateway, path: str, body: object) -> None:
+    answer = httpx2.post(place.url + path, json=body)
+    assert answer.status_code == 200, answer.text
