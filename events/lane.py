@@ -179,6 +179,8 @@ class EventsLane:
             "maxAge": int(age_s),
             "topics": topics,
         }
+        if start.added:
+            fields["added"] = start.added
         if start.reason:
             fields |= {"reason": start.reason, "missed": start.missed}
         return frames.hello(fields, start.cursor)

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from events.feed.bookmarks import Bookmarks, beginning_of, position_in
+from events.feed.bookmarks import Bookmark, Bookmarks, beginning_of, position_in, positions_in
 from events.feed.feed import Feed
 from events.log.hub import Hub
 from events.log.port import EventLog, Position
-from events.log.topics import stored
+from events.log.topics import covers, stored
 from events.log.vector import VectorPosition, decode_vector, is_epoch
 from gateway.errors import LogUnavailable
 
@@ -54,6 +54,8 @@ class StartPoint(NamedTuple):
     """The reason for which the cursor could not be used; empty when it could."""
     missed: int | None = None
     """The number of events that the reader loses; None when it is not known."""
+    added: tuple[str, ...] = ()
+    """The topics and patterns that its cursor did not know, which begin at the head."""
 
 
 class Starts:
@@ -67,17 +69,23 @@ class Starts:
 
     async def start(self, feed: Feed, request: SubscribeRequest) -> StartPoint:
         if request.cursor is not None:
-            return await self._resume(feed, request.cursor, partial=request.partial)
+            bookmark = await self._bookmarks.read(feed, request.cursor)
+            if isinstance(bookmark, str):
+                position = await self._earliest(feed) if request.partial else None
+                return await self._start_with_loss(feed, bookmark, position)
+            start = await self._resume(feed, bookmark, request.cursor, partial=request.partial)
+            return start._replace(added=_added(feed, bookmark))
         if request.earliest:
             return await self._from(feed, await self._earliest(feed))
         return StartPoint(await feed.cursor(), None)
 
-    async def _resume(self, feed: Feed, cursor: str, *, partial: bool) -> StartPoint:
-        positions = await self._bookmarks.positions(feed, cursor)
-        if isinstance(positions, str):
-            return await self._start_with_loss(feed, positions, await self._earliest(feed) if partial else None)
-        position = position_in(feed, positions)
-        deleted_names = [name for name, at in positions.items() if at.epoch and name not in feed.position.names]
+    async def _resume(self, feed: Feed, bookmark: Bookmark, cursor: str, *, partial: bool) -> StartPoint:
+        position = position_in(feed, bookmark)
+        deleted_names = [
+            name
+            for name, at in bookmark.positions.items()
+            if at.epoch and name not in feed.position.names and covers(feed.topics, name)
+        ]
         reason, missed = await self._check(feed, position)
         if deleted_names:
             reason, missed = _worst([reason, "epoch_changed"]), None
@@ -87,7 +95,8 @@ class Starts:
             head = await feed.cursor()
             missed = None if missed is None else missed + _behind(position, feed.position)
             return StartPoint(head, None, 0, reason, missed)
-        return await self._from(feed, position, cursor, partial=partial)
+        is_same_stream = not _added(feed, bookmark) and all(covers(feed.topics, name) for name in bookmark.positions)
+        return await self._from(feed, position, cursor if is_same_stream else "", partial=partial)
 
     async def _from(
         self, feed: Feed, position: VectorPosition, cursor: str = "", *, partial: bool = True
@@ -174,14 +183,19 @@ def start_at_once(feed: Feed, cursor: str | None) -> StartPoint | None:
         head_cursor = feed.position.encode()
         return StartPoint(head_cursor, None) if head_cursor else None
     decoded = decode_vector(cursor)
-    if decoded is None or decoded.tag != feed.position.tag or not feed.position.is_fixed:
+    if decoded is None or decoded.snapshot.offset or not feed.position.is_fixed:
         return None
-    if len(decoded.positions) != len(feed.position.names):
+    positions = positions_in(feed, decoded)
+    if not len(positions) == len(feed.position.names) == max(len(decoded.positions), len(decoded.places)):
         return None
-    position = position_in(feed, dict(zip(feed.position.names, decoded.positions, strict=True)))
+    position = position_in(feed, Bookmark(positions))
     if feed.index_of(position) is None:
         return None
     return StartPoint(cursor, position, _behind(position, feed.position))
+
+
+def _added(feed: Feed, bookmark: Bookmark) -> tuple[str, ...]:
+    return tuple(topic for topic in feed.topics if not bookmark.knows(topic))
 
 
 def _worst(reasons: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from events.feed import feed as feed_module
 from events.feed.feed import RETRY_S
 from events.log.ring import RING_MAX_BYTES, RING_MAX_FRAMES
 from events.log.topics import stored
+from events.log.vector import decode_vector, topic_tag
 from tests.support.feed_stage import EPOCH, FeedStage, Listener
 from tests.support.virtual_time import simulated
 
@@ -22,9 +23,11 @@ async def test_topics_are_merged_in_the_order_in_which_they_are_heard_of() -> No
     stage.say(0, "a1", "a2")
     stage.say(1, "b2")
     assert stage.data() == ["b1", "a1", "a2", "b2"]
-    ends = [event.id.split(".") for event in stage.events()]
-    assert [(end[2], end[4]) for end in ends] == [("0", "1"), ("1", "1"), ("2", "1"), ("2", "2")]
-    assert stage.feed.cursor_at(stage.feed.head) == stage.feed.position.encode() == ".".join(ends[-1])
+    ids = [event.id for event in stage.events()]
+    ends = [decode_vector(each).places for each in ids]  # type: ignore[union-attr]
+    offsets = [(end[topic_tag("a")].offset, end[topic_tag("b")].offset) for end in ends]
+    assert offsets == [(0, 1), (1, 1), (2, 1), (2, 2)]
+    assert stage.feed.cursor_at(stage.feed.head) == stage.feed.position.encode() == ids[-1]
 
 
 @simulated

@@ -15,7 +15,7 @@ from events.log.memory import MemoryLog
 from events.log.port import Retention
 from events.log.source import NEVER
 from events.log.topics import stored
-from events.log.vector import VectorPosition
+from events.log.vector import VectorPosition, topic_tag
 from gateway.errors import Gone
 from tests.contract.engines import Clock
 from tests.support.followers import Pipe, say
@@ -189,7 +189,7 @@ async def test_events_that_are_no_longer_kept_are_a_gap() -> None:
     await client.read()
     assert client.of("gap") == [{"topic": "a", "from": 2, "to": 3, "reason": "evicted"}]
     assert client.data == [3, 4]
-    assert client.events[1].id.split(".")[2] == "3", "one who saw the gap goes on behind it"
+    assert client.events[1].id.partition(".")[2][8:].startswith("3."), "one who saw the gap goes on behind it"
 
 
 @simulated
@@ -331,7 +331,7 @@ async def test_a_readers_cursor_is_unknown_while_what_was_read_is_not_written() 
     await first.read()
     client = (await stage.open("a", "b")).begin().behind(0)
     client.source.poll()
-    assert client.source.cursor.endswith(".0.0.0")
+    assert client.source.cursor.endswith(f".{topic_tag('b')}~0")
     await client.source.catch_up()
     assert client.source.cursor == ""
     client.source.poll()

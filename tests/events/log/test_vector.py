@@ -19,6 +19,7 @@ from events.log.vector import (
     is_epoch,
     tag_of,
     topic_cursor,
+    topic_tag,
 )
 
 TAG = "0123abcd"
@@ -32,6 +33,11 @@ positions = st.builds(Position, epochs, offsets) | st.just(NOWHERE) | st.builds(
 
 def standing_at(*positions: Position, is_fixed: bool = True) -> VectorPosition:
     return VectorPosition(TAG, [f"t{at}" for at in range(len(positions))], positions, is_fixed=is_fixed)
+
+
+def positions_of(vector: DecodedVector) -> list[Position]:
+    """Returns the positions in the order of the topics, which `standing_at` has named."""
+    return vector.positions or [vector.places[topic_tag(f"t{at}")] for at in range(len(vector.places))]
 
 
 def is_same(actual: Sequence[Position], positions: Sequence[Position]) -> bool:
@@ -50,8 +56,8 @@ def test_a_position_in_few_topics_is_its_own_cursor(where: list[Position]) -> No
     assert ALLOWED.fullmatch(text)
     vector = decode_vector(text)
     assert vector is not None
-    assert (vector.tag, vector.snapshot, vector.changes) == (TAG, NOWHERE, {})
-    assert is_same(vector.positions, where)
+    assert (vector.snapshot, vector.changes) == (NOWHERE, {})
+    assert is_same(positions_of(vector), where)
 
 
 def test_up_to_four_topics_never_need_a_snapshot() -> None:
@@ -61,7 +67,8 @@ def test_up_to_four_topics_never_need_a_snapshot() -> None:
 
 def test_one_topic_is_written_with_its_whole_epoch() -> None:
     assert standing_at(Position("abcdefgh", 36)).encode() == f"e{TAG}.abcdefgh.10"
-    assert standing_at(Position("abcdefgh", 36), NOWHERE).encode() == f"e{TAG}.abcd.10.0.0"
+    two = standing_at(Position("abcdefgh", 36), NOWHERE)
+    assert two.encode() == f"m.{topic_tag('t0')}abcd10.{topic_tag('t1')}~0"
 
 
 @given(st.lists(positions, min_size=1, max_size=60), st.data(), offsets, epochs)
@@ -105,7 +112,7 @@ def test_what_comes_around_an_offset_is_good_for_every_offset(
         vector = decode_vector(text)
         assert ALLOWED.fullmatch(text)
         assert vector is not None
-        assert is_same(vector.positions, [*where[:at], Position("abcdefgh", offset), *where[at + 1 :]])
+        assert is_same(positions_of(vector), [*where[:at], Position("abcdefgh", offset), *where[at + 1 :]])
 
 
 @given(positions)
@@ -184,7 +191,10 @@ def test_the_longest_cursor_is_one_and_a_byte_more_is_not() -> None:
 
 
 hostile = (
-    st.text() | st.text("es0123456789abcdefXYZ.-~_\0\r\n", max_size=140) | st.from_regex(r"[es][0-9a-f]{8}(\.\w+)*")
+    st.text()
+    | st.text("esm0123456789abcdefXYZ.-~_\0\r\n", max_size=140)
+    | st.from_regex(r"[es][0-9a-f]{8}(\.\w+)*")
+    | st.from_regex(r"m(\.\w{4}(\w{4}|~)\w+)+")
 )
 
 
@@ -207,9 +217,10 @@ def test_a_tampered_cursor_is_another_one_or_none(where: list[Position], at: int
 
 def assert_sane(vector: DecodedVector, text: str) -> None:
     assert ALLOWED.fullmatch(text)
-    assert re.fullmatch("[0-9a-f]{8}", vector.tag)
+    assert re.fullmatch("[0-9a-f]{8}", vector.tag) or text.startswith("m")
     assert bool(vector.positions) == text.startswith("e")
-    for position in (*vector.positions, vector.snapshot):
+    assert bool(vector.places) == text.startswith("m")
+    for position in (*vector.positions, *vector.places.values(), vector.snapshot):
         assert 0 <= position.offset <= FAR
         assert re.fullmatch("[A-Za-z0-9]{0,16}", position.epoch)
     assert all(0 <= index < 36**3 and 0 <= offset <= FAR for index, offset in vector.changes.items())
