@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -31,6 +31,18 @@ OPENAI_MODEL = "gpt-4.1-mini"
 Seconds = Annotated[float, Meta(ge=0)]
 PositiveSeconds = Annotated[float, Meta(ge=0.01)]
 Count = Annotated[int, Meta(ge=0)]
+ClientOption = Literal[
+    "system",
+    "tools",
+    "toolChoice",
+    "temperature",
+    "topP",
+    "maxOutputTokens",
+    "seed",
+    "stopSequences",
+    "reasoningEffort",
+]
+"""An option that a client may give a model."""
 
 
 # Upstreams
@@ -45,6 +57,11 @@ class UpstreamSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     api_key_env: Annotated[str, Meta(description="Name of the environment variable that holds its key")] = ""
     model: Annotated[str, Meta(description="Model for requests that name none; unset: the first it lists")] = ""
     models: Annotated[list[str], Meta(description="Models it serves; unset: any that a request names")] = []
+    system: Annotated[str, Meta(description="System prompt that comes before whatever a client says")] = ""
+    client_options: Annotated[
+        list[ClientOption] | None,
+        Meta(description="What clients may set, such as `tools` or `temperature`; unset: everything"),
+    ] = None
     first_token_s: Annotated[PositiveSeconds | None, Meta(description="In place of `TRILANE_FIRST_TOKEN_S`")] = None
     between_tokens_s: Annotated[PositiveSeconds | None, Meta(description="In place of `TRILANE_BETWEEN_TOKENS_S`")] = (
         None

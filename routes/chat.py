@@ -63,6 +63,12 @@ async def remove(request: AnyRequest, chat_id: str, chat: ChatLane) -> None:
     await chat.chats.delete(who, chat_id)
 
 
+@delete("/api/chat/{chat_id:str}/messages/{message_id:str}", summary="Remove one message for good")
+async def remove_message(request: AnyRequest, chat_id: str, message_id: str, chat: ChatLane) -> None:
+    who = caller(request)
+    await chat.chats.delete_message(who, chat_id, message_id)
+
+
 @post("/api/chat/{chat_id:str}/stop", status_code=200, summary="Stop the active run, from any device")
 async def stop(request: AnyRequest, chat_id: str, chat: ChatLane) -> StopResult:
     who = caller(request)
@@ -71,4 +77,4 @@ async def stop(request: AnyRequest, chat_id: str, chat: ChatLane) -> StopResult:
     return StopResult(run_id is not None, run_id)
 
 
-ROUTES = [send, follow, snapshot, chats, remove, stop]
+ROUTES = [send, follow, snapshot, chats, remove, remove_message, stop]

@@ -17,12 +17,14 @@ from events.log.hub import Hub, TopicReader
 from events.log.port import Append, Block, EventLog, Position
 from events.log.ring import Encode
 from gateway.access.grants import Principal
+from gateway.chat.change import continuing_run, reconcile, request_key
 from gateway.chat.ending import Aborted
-from gateway.chat.history import History, read_history, reconcile, request_key
+from gateway.chat.history import History, read_history
 from gateway.chat.listing import ChatPage, list_chats
 from gateway.chat.records.chat_record import (
     ChatCreated,
     ChatEvent,
+    MessagesDeleted,
     RunFinished,
     RunInfo,
     RunStarted,
@@ -36,6 +38,7 @@ from gateway.chat.runs import Runs
 from gateway.chat.submission import SendRequest, Submission
 from gateway.chat.topics import chat_topic, check_id, new_run_id, run_topic
 from gateway.errors import BadRequest, Gone, LogConflict, NotFound
+from gateway.settings import Limits
 
 CONFLICT_TRIES = 5
 SUPERSEDE_S = 3.0
@@ -68,11 +71,12 @@ class AttachedReader(msgspec.Struct, frozen=True):
 class Chats:
     """All chats, as one process reads and changes them."""
 
-    def __init__(self, event_log: EventLog, hub: Hub, runs: Runs, max_messages: int) -> None:
+    def __init__(self, event_log: EventLog, hub: Hub, runs: Runs, limits: Limits) -> None:
         self._log = event_log
         self._hub = hub
         self._runs = runs
-        self._max_messages = max_messages
+        self._max_messages = limits.messages
+        self._max_output_tokens = limits.output_tokens
         self._turns = WeakValueDictionary[str, asyncio.Lock]()
 
     # Reading
@@ -124,14 +128,13 @@ class Chats:
 
         `key`: the client's own name for the request, or empty. Raises BadRequest, Overloaded, LogError.
         """
-        messages = request.posted_messages()
-        if len(messages) > self._max_messages:
+        posting = request.posting()
+        if len(posting.messages) > self._max_messages:
             raise BadRequest(
-                f"{len(messages)} messages: at most {self._max_messages} are allowed", code="too_many_messages"
+                f"{len(posting.messages)} messages: at most {self._max_messages} are allowed", code="too_many_messages"
             )
         check_id("chat id", request.id)
-        key = key or request_key(messages, request.trigger, request.message_id or "")
-        submission = Submission(who, request, messages, key, extra)
+        submission = Submission(who, request, posting, key or request_key(posting), extra)
         # The upstream is asked before a run is known to be the only one, so of two requests here the second waits.
         turn = self._turns.setdefault(chat_topic(who.sub, request.id), asyncio.Lock())
         async with turn:
@@ -145,7 +148,7 @@ class Chats:
         for _ in range(CONFLICT_TRIES):
             if history is None:
                 history = await read_history(self._log, owner, chat_id)
-            earlier_run = history.run_of(submission.key)
+            earlier_run = history.run_of(submission.key) or continuing_run(history, submission.posting)
             if earlier_run is not None:
                 return await self._attach(chat_id, earlier_run.run_id, None, encoder_of)
             if history.active is not None:
@@ -160,27 +163,27 @@ class Chats:
 
     async def _start(self, submission: Submission, history: History, encoder_of: EncoderOf) -> AttachedReader:
         who, request = submission.who, submission.request
-        change = reconcile(history, submission.messages, request.trigger, request.message_id or "")
+        change = reconcile(history, submission.posting)
         run_id = new_run_id()
         message_id = change.answer.id if change.answer else f"msg-{run_id}"
-        conversation = to_upstream(change.conversation)
+        asked = request.upstream_fields(to_upstream(change.conversation), self._max_output_tokens)
         info = RunInfo(
             run_id=run_id,
             sub=who.sub,
             message_id=message_id,
             chat_id=request.id,
             model=request.model or "",
-            prompt_bytes=len(_json(conversation)),
+            prompt_bytes=len(_json(asked)),
         )
         base = change.answer.parts if change.answer else []
-        run = self._runs.make(info, {"messages": conversation}, base, request.on_disconnect)
+        run = self._runs.make(info, asked, base, request.on_disconnect or "continue")
         run.watch(self._hub, Position(epoch=history.epoch, offset=history.head))
         reader = self._hub.open_new(run.topic, encoder_of(run_id))
         started = RunStarted(
             run_id=run_id,
             message_id=message_id,
             key=submission.key,
-            trigger=request.trigger,
+            trigger=submission.posting.trigger,
             extra=submission.extra,
         )
         try:
@@ -242,6 +245,22 @@ class Chats:
         await self._log.delete(chat_topic(who.sub, chat_id))
         for run_id in history.runs:
             await self._log.delete(run_topic(run_id))
+
+    async def delete_message(self, who: Principal, chat_id: str, message_id: str) -> None:
+        """Removes one message for good: an answer that is being written is stopped first. Idempotent."""
+
+        async def attempt() -> None:
+            history = await self._existing(who, chat_id)
+            if history.active is not None and history.active.message_id == message_id:
+                await self._supersede(who, history)
+                history = await self._existing(who, chat_id)
+            if message_id in history.deleted:
+                return
+            if all(message.id != message_id for message in history.messages):
+                raise NotFound(f"chat {chat_id!r} has no message {message_id[:64]!r}", code="message_not_found")
+            await self._log.append(*_appends(who, history, [MessagesDeleted([message_id])]))
+
+        await _again(attempt)
 
 
 def _gone(chat_id: str, reason: Gone) -> Gone:

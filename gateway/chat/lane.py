@@ -41,7 +41,7 @@ class ChatLane:
         self.settings = core.settings
         self.upstreams = upstreams
         self.runs = Runs(core.log, upstreams, core.settings, core.metrics)
-        self.chats = Chats(core.log, core.hub, self.runs, core.settings.limits.messages)
+        self.chats = Chats(core.log, core.hub, self.runs, core.settings.limits)
         self._log = core.log
         self._hub = core.hub
         self._streams = core.streams

@@ -1,0 +1,132 @@
+"""The AI SDK's client posts what its application shows and wants: that, and nothing else, reaches the model."""
+
+from typing import Any
+
+import httpx2
+import pytest
+
+from loadtests.upstream.shapes import words
+from tests.clients.ai_sdk import ChatClient, Message
+from tests.clients.conftest import Open, last_conversation
+from tests.conftest import Gateway, UpstreamThread
+
+FIRST, SECOND, THIRD = "my password is hunter2 T=2", "second T=3", "third T=4"
+ANSWERS = {FIRST: words(2), SECOND: words(3), THIRD: words(4)}
+
+
+def talk(phone: ChatClient) -> list[Message]:
+    """Has two exchanges, and returns what is shown then."""
+    phone.send(FIRST)
+    return phone.send(SECOND).messages
+
+
+def turns(*texts: str) -> list[tuple[str, str]]:
+    """Returns a conversation of these questions, each answered but for the last."""
+    said = [turn for text in texts for turn in (("user", text), ("assistant", ANSWERS[text]))]
+    return said[:-1]
+
+
+# What was removed on screen
+
+
+def test_an_exchange_that_was_removed_on_screen_does_not_reach_the_model(
+    device: Open, upstream: UpstreamThread, gateway: Gateway, chat_id: str
+) -> None:
+    phone = device()
+    shown = talk(phone)
+    phone.show([message.id for message in shown[2:]])
+    phone.send(THIRD)
+    assert last_conversation(upstream) == turns(SECOND, THIRD)
+    stored = httpx2.get(f"{gateway.url}/api/chat/{chat_id}").json()["messages"]
+    assert FIRST in str(stored[0])
+    assert len(stored) == 6
+
+
+def test_a_screen_that_was_emptied_begins_anew(device: Open, upstream: UpstreamThread) -> None:
+    phone = device()
+    talk(phone)
+    phone.show([])
+    phone.send(THIRD)
+    assert last_conversation(upstream) == turns(THIRD)
+    phone.send(SECOND)
+    assert last_conversation(upstream) == turns(THIRD, SECOND)
+
+
+def test_a_message_that_was_blackened_on_screen_is_sent_as_it_is_shown(device: Open, upstream: UpstreamThread) -> None:
+    phone = device()
+    shown = talk(phone)
+    phone.show([message.id for message in shown], **{shown[0].id: "my password is ***"})
+    phone.send(THIRD)
+    assert last_conversation(upstream)[0] == ("user", "my password is ***")
+    assert last_conversation(upstream)[1:] == turns(FIRST, SECOND, THIRD)[1:]
+
+
+def test_a_device_that_is_behind_asks_with_what_it_has_not_seen(device: Open, upstream: UpstreamThread) -> None:
+    phone = device()
+    first = phone.send(FIRST).messages
+    tablet = device(first)
+    phone.send(SECOND)
+    tablet.send(THIRD)
+    assert last_conversation(upstream) == turns(FIRST, SECOND, THIRD)
+
+
+def test_an_edit_as_assistant_ui_makes_it_is_asked_alone(device: Open, upstream: UpstreamThread) -> None:
+    """It cuts the screen to before the message, and sends a new one without an id to edit."""
+    phone = device()
+    talk(phone)
+    phone.show([])
+    phone.send("edited T=2")
+    assert last_conversation(upstream) == [("user", "edited T=2")]
+
+
+def test_what_shall_be_gone_is_gone_for_every_device(
+    device: Open, upstream: UpstreamThread, gateway: Gateway, chat_id: str
+) -> None:
+    phone = device()
+    shown = talk(phone)
+    tablet = device(shown)
+    phone.show([message.id for message in shown[2:]])
+    phone.send(THIRD, truncate=True)
+    assert last_conversation(upstream) == turns(SECOND, THIRD)
+    url = f"{gateway.url}/api/chat/{chat_id}"
+    assert len(httpx2.get(url).json()["messages"]) == 4
+    tablet.send("fourth T=1")
+    assert "hunter2" not in str(last_conversation(upstream))
+    assert httpx2.delete(f"{url}/messages/{shown[2].id}").status_code == 204
+    assert httpx2.delete(f"{url}/messages/{shown[2].id}").status_code == 204
+    assert httpx2.delete(f"{url}/messages/nobody").status_code == 404
+    device(lastOnly=True).send("fifth T=1")
+    assert SECOND not in str(last_conversation(upstream))
+    assert SECOND not in httpx2.get(url).text
+
+
+# What an application adds
+
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
+WEATHER = {"type": "function", "function": {"name": "get_weather", "description": "now", "parameters": SCHEMA}}
+ASSISTANT_UI = {
+    "callSettings": {"temperature": 0.5, "maxTokens": 50},
+    "system": "Be brief.",
+    "config": {"modelName": "ignored"},
+    "tools": {"get_weather": {"description": "now", "parameters": SCHEMA}},
+    "metadata": {"custom": 1},
+}
+APPLICATION = {"system": "Be brief.", "tools": [WEATHER], "temperature": 0.5, "maxOutputTokens": 50}
+
+
+@pytest.mark.parametrize("body", [ASSISTANT_UI, APPLICATION], ids=["assistant-ui", "an application"])
+def test_tools_system_and_sampling_reach_the_model_on_every_step(
+    body: dict[str, Any], device: Open, upstream: UpstreamThread
+) -> None:
+    """The tool's result is posted by `sendAutomaticallyWhen`, and asks with the same tools."""
+    phone = device(body={**body, "model": "tools"})
+    phone.send("weather? T=8 I=200")
+    phone.call("toolOutput", tool="get_weather", toolCallId="call_0", output={"sun": True})
+    phone.until(chars=len(words(8)))
+    phone.until(status="ready")
+    for record in upstream.fake.requests[-2:]:
+        sent = record.body
+        assert sent is not None
+        assert sent["messages"][0] == {"role": "system", "content": "Be brief."}
+        assert (sent["tools"], sent["temperature"], sent["max_tokens"]) == ([WEATHER], 0.5, 50)
+    assert last_conversation(upstream)[-1] == ("tool", '{"sun":true}')
