@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 
 import msgspec
+from msgspec import Raw
 
 from gateway.chat.history import History
 from gateway.chat.records.chat_record import ChatEvent, MessagesDeleted, RunStarted, Trigger, Truncate
@@ -24,6 +25,8 @@ class Change(msgspec.Struct):
     """The conversation that the model is sent."""
     answer: UIMessage | None = None
     """The answer that is continued after tool results; None for a new one."""
+    results: list[Raw] = []
+    """The parts of that answer which this request has given a result."""
 
 
 class Posting(msgspec.Struct, frozen=True):
@@ -52,7 +55,9 @@ def reconcile(history: History, posting: Posting) -> Change:
     if not conversation:
         raise BadRequest("there is no message to answer")
     last = conversation[-1]
-    return Change(draft.events(), conversation, last if last.role == "assistant" else None)
+    if last.role != "assistant":
+        return Change(draft.events(), conversation)
+    return Change(draft.events(), conversation, last, draft.results(last))
 
 
 class _Draft:
@@ -129,6 +134,12 @@ class _Draft:
 
     def _shown_of(self, messages: list[UIMessage]) -> list[UIMessage]:
         return [message for message in messages if message.id in self._shown]
+
+    def results(self, answer: UIMessage) -> list[Raw]:
+        """Returns the parts of an answer that are not as they were stored."""
+        place = self._places.get(answer.id)
+        before = self._stored[place].parts if place is not None else answer.parts
+        return [part for part, earlier in zip(answer.parts, before, strict=False) if part is not earlier]
 
     def events(self) -> list[ChatEvent]:
         kept, stored = self._kept, self._stored

@@ -33,6 +33,8 @@ from gateway.chat.records.chat_record import (
     encode_event,
 )
 from gateway.chat.records.messages import UIMessage, to_upstream
+from gateway.chat.records.recorder import Recorder
+from gateway.chat.records.retelling import outcome_of
 from gateway.chat.run import Run
 from gateway.chat.runs import Runs
 from gateway.chat.submission import SendRequest, Submission
@@ -47,6 +49,8 @@ _json = msgspec.json.Encoder().encode
 T = TypeVar("T")
 EncoderOf = Callable[[str], Encode]
 """A function that returns a dialect's encoder for a run's id. Two encoders for one run are equal, so readers share."""
+WholeEncoderOf = Callable[[str, UIMessage | None], Encode]
+"""An `EncoderOf` that is also given the answer which the run continues, or None, and tells that first."""
 
 
 class ActiveRun(msgspec.Struct, frozen=True, rename="camel"):
@@ -98,23 +102,28 @@ class Chats:
     # Following
 
     async def follow(
-        self, who: Principal, chat_id: str, cursor: str | None, encoder_of: EncoderOf
+        self, who: Principal, chat_id: str, cursor: str | None, encoder_of: WholeEncoderOf
     ) -> AttachedReader | None:
         """Returns a reader of the active run from its start, or strictly after the cursor; None when nothing is active.
 
+        A run that continues an answer is read from the start of that answer.
         Raises Gone with the snapshot's URL when that history is not kept, BadRequest for what is no cursor.
         """
         history = await read_history(self._log, who.sub, chat_id)
         if cursor is None:
-            return await self._attach(chat_id, history.active.run_id, None, encoder_of) if history.active else None
+            active = history.active
+            if active is None:
+                return None
+            encoder = encoder_of(active.run_id, history.answer(active.message_id))
+            return await self._attach(chat_id, active.run_id, None, encoder)
         run_id, position = decode_cursor(cursor)
         if run_id not in history.runs:
             raise _gone(chat_id, Gone("this chat has no such run", code="unknown_cursor"))
-        return await self._attach(chat_id, run_id, position, encoder_of)
+        return await self._attach(chat_id, run_id, position, encoder_of(run_id, None))
 
-    async def _attach(self, chat_id: str, run_id: str, after: Position | None, encoder_of: EncoderOf) -> AttachedReader:
+    async def _attach(self, chat_id: str, run_id: str, after: Position | None, encoder: Encode) -> AttachedReader:
         try:
-            reader = await self._hub.open(run_topic(run_id), encoder_of(run_id), after)
+            reader = await self._hub.open(run_topic(run_id), encoder, after)
         except Gone as err:
             raise _gone(chat_id, err) from err
         return AttachedReader(reader, self._runs.get(run_id))
@@ -150,7 +159,7 @@ class Chats:
                 history = await read_history(self._log, owner, chat_id)
             earlier_run = history.run_of(submission.key) or continuing_run(history, submission.posting)
             if earlier_run is not None:
-                return await self._attach(chat_id, earlier_run.run_id, None, encoder_of)
+                return await self._attach(chat_id, earlier_run.run_id, None, encoder_of(earlier_run.run_id))
             if history.active is not None:
                 await self._supersede(submission.who, history)
                 history = None
@@ -176,7 +185,8 @@ class Chats:
             prompt_bytes=len(_json(asked)),
         )
         base = change.answer.parts if change.answer else []
-        run = self._runs.make(info, asked, base, request.on_disconnect or "continue")
+        outcomes = [record for part in change.results if (record := outcome_of(part)) is not None]
+        run = self._runs.make(info, asked, Recorder(base, outcomes), request.on_disconnect or "continue")
         run.watch(self._hub, Position(epoch=history.epoch, offset=history.head))
         reader = self._hub.open_new(run.topic, encoder_of(run_id))
         started = RunStarted(

@@ -16,10 +16,11 @@ from gateway.access.grants import Principal
 from gateway.chat.chats import AttachedReader, Chats
 from gateway.chat.dialects import ui_message
 from gateway.chat.dialects.openai import CompletionFrames, CompletionRequest, completion
-from gateway.chat.dialects.ui_message import DONE, UIFrames
+from gateway.chat.dialects.ui_message import DONE, UIFrames, whole_frames
 from gateway.chat.ending import Failed
 from gateway.chat.legacy import adopt_format
 from gateway.chat.records.chat_record import RunInfo
+from gateway.chat.records.recorder import Recorder
 from gateway.chat.run import Run
 from gateway.chat.runs import Runs
 from gateway.chat.submission import SendRequest, extra_fields
@@ -70,7 +71,7 @@ class ChatLane:
 
     async def follow(self, who: Principal, chat_id: str, cursor: str | None) -> EventStream | None:
         """Returns the stream of a chat; None when nothing is active and no cursor says what else to read."""
-        attached = await self.chats.follow(who, chat_id, cursor, UIFrames)
+        attached = await self.chats.follow(who, chat_id, cursor, whole_frames)
         return self._stream(attached) if attached is not None else None
 
     def _stream(self, attached: AttachedReader) -> EventStream:
@@ -99,7 +100,7 @@ class ChatLane:
         size = sum(map(len, request.messages))
         info = RunInfo(run_id=run_id, sub=who.sub, message_id=f"msg-{run_id}", model=request.model, prompt_bytes=size)
         self._streams.admit()
-        run = self.runs.make(info, request.for_upstream(limits.messages, limits.output_tokens), [], "cancel")
+        run = self.runs.make(info, request.for_upstream(limits.messages, limits.output_tokens), Recorder(), "cancel")
         if not request.stream:
             await self.runs.begin(run)
             return WholeCompletion(self.runs, run)

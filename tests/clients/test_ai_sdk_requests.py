@@ -130,3 +130,24 @@ def test_tools_system_and_sampling_reach_the_model_on_every_step(
         assert sent["messages"][0] == {"role": "system", "content": "Be brief."}
         assert (sent["tools"], sent["temperature"], sent["max_tokens"]) == ([WEATHER], 0.5, 50)
     assert last_conversation(upstream)[-1] == ("tool", '{"sun":true}')
+
+
+# Two tabs
+
+
+def test_a_call_that_another_tab_has_answered_leads_to_its_run(device: Open, upstream: UpstreamThread) -> None:
+    first = device(body={"model": "tools"})
+    shown = first.send("weather? T=40 I=2000").messages
+    second = device(shown, body={"model": "tools"})
+    asked = len(upstream.fake.requests)
+    first.call("toolOutput", tool="get_weather", toolCallId="call_0", output="sun")
+    first.until(chars=1)
+    second.call("toolOutput", tool="get_weather", toolCallId="call_0", output="rain")
+    views = []
+    for tab in (first, second):
+        tab.until(chars=len(words(40)))
+        views.append(tab.until(status="ready"))
+    assert len(upstream.fake.requests) == asked + 1
+    for view in views:
+        assert (view.error, view.answer.text) == (None, words(40))
+        assert [part["output"] for part in view.answer.tools] == ["sun"]

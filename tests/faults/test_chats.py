@@ -20,13 +20,13 @@ from tests.support.sse_client import Frames, chat_body, follow, send, user_messa
 # Starting
 
 
-@pytest.mark.parametrize("name", ["message id", "idempotency-key", "x-run-id"])
 def newest(body: dict[str, Any]) -> dict[str, Any]:
     """Returns the body of a client that posts its newest message alone, as one that the history precedes."""
     rest = {name: value for name, value in body.items() if name != "messages"}
     return {**rest, "message": body["messages"][-1]}
 
 
+@pytest.mark.parametrize("name", ["message id", "idempotency-key", "x-run-id"])
 def test_a_question_asked_ten_times_at_once_is_one_run(name: str, gateway: Gateway, upstream: UpstreamThread) -> None:
     """Ten devices or retries ask at once; with a key even where each names its message otherwise."""
     chat_id = f"ten-{name.replace(' ', '-')}"

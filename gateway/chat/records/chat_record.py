@@ -96,6 +96,10 @@ def decode_event(name: str, data: bytes) -> ChatEvent | None:
     return decoder.decode(data) if decoder is not None else None
 
 
+FIRST_RECORD = 2
+"""Offset of a run's first record in its topic."""
+
+
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The facts of a run, which are the first event of its own topic, so that any process can end it."""
 
