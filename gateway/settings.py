@@ -160,7 +160,10 @@ UpstreamsFile = Annotated[list[UpstreamSettings], Notation("path of a TOML file"
 class Limits(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_LIMIT_")):
     """Bounds of one process. Past any of them a request is refused; nothing waits in a queue."""
 
-    body_bytes: Annotated[Count, Meta(description="Bytes of one request body")] = 1_048_576
+    body_bytes: Annotated[Count, Meta(description="Bytes of one request body")] = 16_777_216
+    bodies_bytes: Annotated[
+        Count, Meta(description="Bytes of all request bodies in memory at once; one body is always taken")
+    ] = 134_217_728
     messages: Annotated[Count, Meta(description="Messages in one request")] = 1000
     output_tokens: Annotated[Count, Meta(description="Largest `max_tokens` of one request")] = 32_768
     runs: Annotated[Count, Meta(description="Answers being written at once")] = 2000

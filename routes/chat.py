@@ -10,7 +10,7 @@ from gateway.chat.lane import ChatLane
 from gateway.chat.listing import ChatPage
 from gateway.chat.submission import SendRequest
 from gateway.chat.topics import check_id
-from routes.requests import AnyRequest, body_of, caller, cursor, decode, header
+from routes.requests import AnyRequest, body_of, caller, cursor, decode, header, held_body
 from routes.streams import nothing
 
 
@@ -28,15 +28,15 @@ class StopResult(msgspec.Struct, rename="camel"):
 @post("/api/chat", status_code=200, summary="Start a run and stream it; the same request again is the same run")
 async def send(request: AnyRequest, chat: ChatLane) -> ASGIApp:
     who = caller(request)
-    body = await body_of(request, chat.settings.limits.body_bytes)
-    submitted = decode(body, SendRequest)
-    after = cursor(request)
-    if after is not None:
-        return await chat.follow(who, submitted.id, after) or nothing()
-    key = header(request, b"idempotency-key") or header(request, b"x-run-id") or ""
-    if key:
-        check_id("idempotency key", key)
-    return await chat.send(who, submitted, key, decode(body, dict[str, Raw]))
+    async with held_body(request, chat.bodies) as body:
+        submitted = decode(body.data, SendRequest)
+        after = cursor(request)
+        if after is not None:
+            return await chat.follow(who, submitted.id, after) or nothing()
+        key = header(request, b"idempotency-key") or header(request, b"x-run-id") or ""
+        if key:
+            check_id("idempotency key", key)
+        return await chat.send(who, submitted, key, decode(body.data, dict[str, Raw]), body)
 
 
 @get("/api/chat/{chat_id:str}/stream", summary="Follow the active run, or continue strictly after a cursor")
@@ -72,7 +72,7 @@ async def remove_message(request: AnyRequest, chat_id: str, message_id: str, cha
 @post("/api/chat/{chat_id:str}/stop", status_code=200, summary="Stop the active run, from any device")
 async def stop(request: AnyRequest, chat_id: str, chat: ChatLane) -> StopResult:
     who = caller(request)
-    body = await body_of(request, chat.settings.limits.body_bytes)
+    body = await body_of(request, chat.bodies)
     run_id = await chat.chats.stop(who, chat_id, decode(body, StopRequest).active_stream_id)
     return StopResult(run_id is not None, run_id)
 

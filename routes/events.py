@@ -40,7 +40,7 @@ async def subscribe(request: AnyRequest, events: EventsLane) -> ASGIApp:
 
 @post("/api/events", status_code=200, summary="Publish one event or a list: all of them, or none")
 async def publish(request: AnyRequest, events: EventsLane) -> Receipt:
-    body = await body_of(request, events.settings.limits.body_bytes)
+    body = await body_of(request, events.bodies)
     is_list = body.lstrip()[:1] == b"["
     publications = decode(body, list[Publication]) if is_list else [decode(body, Publication)]
     return await events.publish(request.user, publications)

@@ -6,7 +6,7 @@ from litestar.types import ASGIApp
 
 from gateway.chat.dialects.openai import CompletionRequest
 from gateway.chat.lane import ChatLane
-from routes.requests import AnyRequest, body_of, caller, decode
+from routes.requests import AnyRequest, caller, decode, held_body
 
 
 class ModelCard(msgspec.Struct):
@@ -30,8 +30,8 @@ async def models(request: AnyRequest, chat: ChatLane) -> ModelList:
 @post("/v1/chat/completions", status_code=200, summary="One completion, streamed or whole")
 async def completions(request: AnyRequest, chat: ChatLane) -> ASGIApp:
     who = caller(request)
-    body = await body_of(request, chat.settings.limits.body_bytes)
-    return await chat.complete(who, decode(body, CompletionRequest))
+    async with held_body(request, chat.bodies) as body:
+        return await chat.complete(who, decode(body.data, CompletionRequest), body)
 
 
 ROUTES = [models, completions]

@@ -26,7 +26,7 @@ class Ticket(msgspec.Struct, frozen=True):
 
 @post("/api/tickets", status_code=200, summary="A ticket for one connection, sent as `?ticket=`")
 async def issue(request: AnyRequest, core: Core) -> Ticket:
-    body = await body_of(request, core.settings.limits.body_bytes)
+    body = await body_of(request, core.bodies)
     ticket = decode(body, TicketRequest)
     return Ticket(await core.tickets.issue(request.user, ticket.route), TICKET_S)
 

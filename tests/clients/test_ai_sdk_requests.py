@@ -5,8 +5,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from gateway.chat.records.messages import ALLOWED, NOT_ALLOWED
 from loadtests.upstream.shapes import words
-from tests.clients.ai_sdk import ChatClient, Message
+from tests.clients.ai_sdk import AISDK, ChatClient, Message
 from tests.clients.conftest import Open, last_conversation
 from tests.conftest import Gateway, UpstreamThread
 
@@ -151,3 +152,29 @@ def test_a_call_that_another_tab_has_answered_leads_to_its_run(device: Open, ups
     for view in views:
         assert (view.error, view.answer.text) == (None, words(40))
         assert [part["output"] for part in view.answer.tools] == ["sun"]
+
+
+# Approvals
+
+
+@pytest.mark.parametrize(("is_approved", "verdict"), [(True, ALLOWED), (False, NOT_ALLOWED)])
+def test_the_model_is_told_whether_a_call_was_allowed(
+    is_approved: bool, verdict: str, sdk: AISDK, device: Open, upstream: UpstreamThread
+) -> None:
+    """A chat from elsewhere is gone on with, in which a call is to be allowed; version 5 knows no approvals."""
+    call = {"type": "tool-send", "toolCallId": "c1", "state": "approval-requested", "input": {"to": "bob"}}
+    answered = {"id": "ap1", "approved": is_approved, "reason": "as ever"}
+    if sdk.version == "ai5":
+        call |= {"state": "approval-responded", "approval": answered}
+    else:
+        call |= {"approval": {"id": "ap1"}}
+    question = Message(id="q1", role="user", parts=[{"type": "text", "text": "send it T=3"}])
+    phone = device([question, Message(id="a1", role="assistant", parts=[call])])
+    if sdk.version == "ai5":
+        phone.send_again()
+    else:
+        phone.call("approve", answer=answered)
+    phone.until(chars=len(words(3)))
+    view = phone.until(status="ready")
+    assert (view.error, view.answer.text) == (None, words(3))
+    assert last_conversation(upstream)[-1] == ("tool", f"{verdict}: as ever")

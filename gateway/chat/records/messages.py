@@ -5,11 +5,13 @@ what they sent. Only the fields that a model can use are read here.
 """
 
 from collections.abc import Iterable
+from itertools import groupby
 from typing import Literal, cast
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from gateway.chat.records.attachments import content_part
 from gateway.errors import BadRequest
 
 Role = Literal["user", "assistant", "system"]
@@ -54,6 +56,7 @@ class MessagePart(msgspec.Struct, frozen=True, rename="camel"):
     approval: Approval | None = None
     media_type: str = ""
     url: str = ""
+    filename: str | None = None
     provider_metadata: Raw | UnsetType = UNSET
     data: Raw | UnsetType = UNSET
 
@@ -177,16 +180,19 @@ def _content_parts(content: object) -> list[object]:
 
 
 def _content(parts: list[MessagePart]) -> str | list[dict[str, object]]:
-    files = [part for part in parts if part.type == "file"]
-    text = "".join(part.text for part in parts if part.type == "text")
-    if not files:
-        return text
-    content: list[dict[str, object]] = [{"type": "text", "text": text}] if text else []
-    for part in files:
-        if not part.media_type.startswith("image/"):
-            raise BadRequest(f"a file of type {part.media_type[:64]!r} cannot be sent to a model: only images can")
-        content.append({"type": "image_url", "image_url": {"url": part.url}})
-    return content
+    """Returns texts and files in their order; one text where nothing else is among them."""
+    content: list[dict[str, object]] = []
+    for is_file, run in groupby((part for part in parts if part.type in ("text", "file")), _is_file):
+        if is_file:
+            content += [content_part(part.media_type, part.url, part.filename or "") for part in run]
+        elif text := "".join(part.text for part in run):
+            content.append({"type": "text", "text": text})
+    texts = [str(part["text"]) for part in content if part["type"] == "text"]
+    return "\n\n".join(texts) if len(texts) == len(content) else content
+
+
+def _is_file(part: MessagePart) -> bool:
+    return part.type == "file"
 
 
 def _assistant(parts: list[MessagePart]) -> list[UpstreamMessage]:

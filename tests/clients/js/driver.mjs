@@ -20,7 +20,7 @@ const commands = {
   resume: ({ client }) => chatOf(client).resumeStream(),
   stop: ({ client }) => chatOf(client).stop(),
   toolOutput: ({ client, ...output }) => chatOf(client).addToolOutput(output),
-  approve: ({ client, ...answer }) => chatOf(client).addToolApprovalResponse(answer),
+  approve: ({ client, answer }) => chatOf(client).addToolApprovalResponse(answer),
   // As an application that edits what is on screen calls it: keeps the messages of these ids, with other texts where given.
   show: ({ client, ids, texts = {} }) => {
     const kept = chatOf(client).messages.filter((message) => ids.includes(message.id));

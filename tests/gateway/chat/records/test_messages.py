@@ -145,10 +145,22 @@ def test_every_end_of_a_tool_is_a_result_for_the_model(part: dict[str, Any], con
     assert to_upstream([shown])[1] == {"role": "tool", "tool_call_id": "c", "content": content}
 
 
-def test_a_file_that_is_no_image_is_refused() -> None:
-    file = {"type": "file", "mediaType": "application/pdf", "url": "data:,"}
-    with pytest.raises(BadRequest, match="application/pdf"):
-        to_upstream([message("u", "user", file)])
+TABLE = {"type": "file", "mediaType": "text/csv", "url": "data:text/csv,a%2Cb", "filename": "t.csv"}
+
+
+@pytest.mark.parametrize(
+    ("parts", "content"),
+    [
+        ([IMAGE, "look"], [SENT_IMAGE, {"type": "text", "text": "look"}]),
+        (["a", "b", IMAGE, "c"], [{"type": "text", "text": "ab"}, SENT_IMAGE, {"type": "text", "text": "c"}]),
+        ([TABLE, "sum it up"], "t.csv (text/csv):\n\na,b\n\nsum it up"),
+        ([TABLE], "t.csv (text/csv):\n\na,b"),
+        (["", IMAGE], [SENT_IMAGE]),
+        ([TABLE | {"filename": None}], "text/csv (text/csv):\n\na,b"),
+    ],
+)
+def test_files_and_texts_keep_their_order(parts: list[Any], content: Any) -> None:
+    assert to_upstream([message("u", "user", *parts)])[0]["content"] == content
 
 
 def test_a_conversation_keeps_its_order() -> None:
