@@ -43,6 +43,7 @@ class EventsLane:
 
     def __init__(self, core: Core) -> None:
         self.settings = core.settings
+        self.bodies = core.bodies
         self.streams = core.streams
         self._log = core.log
         self._max_age_s = core.settings.max_age_s

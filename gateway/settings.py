@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -31,6 +31,18 @@ OPENAI_MODEL = "gpt-4.1-mini"
 Seconds = Annotated[float, Meta(ge=0)]
 PositiveSeconds = Annotated[float, Meta(ge=0.01)]
 Count = Annotated[int, Meta(ge=0)]
+ClientOption = Literal[
+    "system",
+    "tools",
+    "toolChoice",
+    "temperature",
+    "topP",
+    "maxOutputTokens",
+    "seed",
+    "stopSequences",
+    "reasoningEffort",
+]
+"""An option that a client may give a model."""
 
 
 # Upstreams
@@ -45,6 +57,11 @@ class UpstreamSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     api_key_env: Annotated[str, Meta(description="Name of the environment variable that holds its key")] = ""
     model: Annotated[str, Meta(description="Model for requests that name none; unset: the first it lists")] = ""
     models: Annotated[list[str], Meta(description="Models it serves; unset: any that a request names")] = []
+    system: Annotated[str, Meta(description="System prompt that comes before whatever a client says")] = ""
+    client_options: Annotated[
+        list[ClientOption] | None,
+        Meta(description="What clients may set, such as `tools` or `temperature`; unset: everything"),
+    ] = None
     first_token_s: Annotated[PositiveSeconds | None, Meta(description="In place of `TRILANE_FIRST_TOKEN_S`")] = None
     between_tokens_s: Annotated[PositiveSeconds | None, Meta(description="In place of `TRILANE_BETWEEN_TOKENS_S`")] = (
         None
@@ -143,7 +160,10 @@ UpstreamsFile = Annotated[list[UpstreamSettings], Notation("path of a TOML file"
 class Limits(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_LIMIT_")):
     """Bounds of one process. Past any of them a request is refused; nothing waits in a queue."""
 
-    body_bytes: Annotated[Count, Meta(description="Bytes of one request body")] = 1_048_576
+    body_bytes: Annotated[Count, Meta(description="Bytes of one request body")] = 16_777_216
+    bodies_bytes: Annotated[
+        Count, Meta(description="Bytes of all request bodies in memory at once; one body is always taken")
+    ] = 134_217_728
     messages: Annotated[Count, Meta(description="Messages in one request")] = 1000
     output_tokens: Annotated[Count, Meta(description="Largest `max_tokens` of one request")] = 32_768
     runs: Annotated[Count, Meta(description="Answers being written at once")] = 2000

@@ -11,7 +11,7 @@ from gateway.chat.listing import ChatPage
 from gateway.chat.submission import SendRequest
 from gateway.chat.topics import check_id
 from routes.operation import CURSOR_INPUTS, IDEMPOTENCY_KEY, Input, described
-from routes.requests import AnyRequest, body_of, caller, cursor, decode, header
+from routes.requests import AnyRequest, body_of, caller, cursor, decode, header, held_body
 from routes.streams import nothing
 
 STREAM_EXAMPLE = """: ok
@@ -60,15 +60,15 @@ class StopResult(msgspec.Struct, rename="camel"):
 )
 async def send(request: AnyRequest, chat: ChatLane) -> ASGIApp:
     who = caller(request)
-    body = await body_of(request, chat.settings.limits.body_bytes)
-    submitted = decode(body, SendRequest)
-    after = cursor(request)
-    if after is not None:
-        return await chat.follow(who, submitted.id, after) or nothing()
-    key = header(request, b"idempotency-key") or header(request, b"x-run-id") or ""
-    if key:
-        check_id("idempotency key", key)
-    return await chat.send(who, submitted, key, decode(body, dict[str, Raw]))
+    async with held_body(request, chat.bodies) as body:
+        submitted = decode(body.data, SendRequest)
+        after = cursor(request)
+        if after is not None:
+            return await chat.follow(who, submitted.id, after) or nothing()
+        key = header(request, b"idempotency-key") or header(request, b"x-run-id") or ""
+        if key:
+            check_id("idempotency key", key)
+        return await chat.send(who, submitted, key, decode(body.data, dict[str, Raw]), body)
 
 
 @get(
@@ -108,6 +108,16 @@ async def remove(request: AnyRequest, chat_id: str, chat: ChatLane) -> None:
     await chat.chats.delete(who, chat_id)
 
 
+@delete(
+    "/api/chat/{chat_id:str}/messages/{message_id:str}",
+    summary="Remove one message for good",
+    opt=described(errors=(404, 409)),
+)
+async def remove_message(request: AnyRequest, chat_id: str, message_id: str, chat: ChatLane) -> None:
+    who = caller(request)
+    await chat.chats.delete_message(who, chat_id, message_id)
+
+
 @post(
     "/api/chat/{chat_id:str}/stop",
     status_code=200,
@@ -121,9 +131,9 @@ async def remove(request: AnyRequest, chat_id: str, chat: ChatLane) -> None:
 )
 async def stop(request: AnyRequest, chat_id: str, chat: ChatLane) -> StopResult:
     who = caller(request)
-    body = await body_of(request, chat.settings.limits.body_bytes)
+    body = await body_of(request, chat.bodies)
     run_id = await chat.chats.stop(who, chat_id, decode(body, StopRequest).active_stream_id)
     return StopResult(run_id is not None, run_id)
 
 
-ROUTES = [send, follow, snapshot, chats, remove, stop]
+ROUTES = [send, follow, snapshot, chats, remove, remove_message, stop]

@@ -86,7 +86,7 @@ async def subscribe(request: AnyRequest, events: EventsLane) -> ASGIApp:
     ),
 )
 async def publish(request: AnyRequest, events: EventsLane) -> Receipt:
-    body = await body_of(request, events.settings.limits.body_bytes)
+    body = await body_of(request, events.bodies)
     key = header(request, b"idempotency-key")
     return await events.publish(request.user, _publications(body), check_key(key) if key else None)
 

@@ -7,7 +7,7 @@ from litestar.types import ASGIApp
 from gateway.chat.dialects.openai import CompletionRequest
 from gateway.chat.lane import ChatLane
 from routes.operation import Schema, described
-from routes.requests import AnyRequest, body_of, caller, decode
+from routes.requests import AnyRequest, caller, decode, held_body
 
 COMPLETION_SCHEMA: Schema = {
     "title": "ChatCompletion",
@@ -66,8 +66,8 @@ async def models(request: AnyRequest, chat: ChatLane) -> ModelList:
 )
 async def completions(request: AnyRequest, chat: ChatLane) -> ASGIApp:
     who = caller(request)
-    body = await body_of(request, chat.settings.limits.body_bytes)
-    return await chat.complete(who, decode(body, CompletionRequest))
+    async with held_body(request, chat.bodies) as body:
+        return await chat.complete(who, decode(body.data, CompletionRequest), body)
 
 
 ROUTES = [models, completions]

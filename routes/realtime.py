@@ -46,7 +46,7 @@ async def realtime(socket: WebSocket[Principal, Any, Any], audio: AudioLane) -> 
 async def client_secret(request: AnyRequest, core: Core) -> ClientSecret:
     """Issues a key that, unlike OpenAI's, is good for one connection and at most four minutes."""
     request.user.require_audio()
-    body = decode(await body_of(request, core.settings.limits.body_bytes), SecretRequest)
+    body = decode(await body_of(request, core.bodies), SecretRequest)
     return await issue_secret(core.tickets, request.user, body)
 
 

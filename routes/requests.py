@@ -1,7 +1,8 @@
 """Reads a request for its handler: the caller, the cursor, and the body as a Struct or an error."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any, TypeVar, cast
 
@@ -10,7 +11,8 @@ from litestar import Request
 
 from gateway.access.grants import Principal
 from gateway.core.leniency import lenient_decoder
-from gateway.errors import BadRequest, TooLarge
+from gateway.errors import BadRequest
+from gateway.serving.bodies import Bodies, HeldBody
 
 T = TypeVar("T")
 AnyRequest = Request[Principal, Any, Any]
@@ -64,24 +66,28 @@ def check_event_stream(request: AnyRequest) -> None:
         raise BadRequest(f"this is an event stream, not {accept[:60]!r}", status=406, code="not_acceptable")
 
 
-async def body_of(request: AnyRequest, max_bytes: int) -> bytes:
-    """Returns the body; raises TooLarge past `max_bytes`, BadRequest when the client leaves first.
+@asynccontextmanager
+async def held_body(request: AnyRequest, bodies: Bodies) -> AsyncGenerator[HeldBody]:
+    """Yields the body, which counts among all that are in memory until the block ends or longer (`keep_until`).
 
-    Litestar's own way parses every header and passes a generator, and both delay the first token.
+    Raises TooLarge or Overloaded past a limit, BadRequest when the client leaves first. Litestar's own way parses every
+    header and passes a generator, and both delay the first token.
     """
-    pieces: list[bytes] = []
-    size, has_more = 0, True
-    while has_more:
-        message: Any = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise BadRequest("the body was cut", code="bad_body")
-        piece: bytes = message.get("body", b"")
-        size += len(piece)
-        if size > max_bytes:
-            raise TooLarge(f"the body is larger than {max_bytes} bytes (TRILANE_LIMIT_BODY_BYTES)")
-        pieces.append(piece)
-        has_more = message.get("more_body", False)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    with bodies.hold() as body:
+        has_more = True
+        while has_more:
+            message: Any = await request.receive()
+            if message["type"] == "http.disconnect":
+                raise BadRequest("the body was cut", code="bad_body")
+            body.add(message.get("body", b""))
+            has_more = message.get("more_body", False)
+        yield body
+
+
+async def body_of(request: AnyRequest, bodies: Bodies) -> bytes:
+    """Returns the body of a request that is answered at once; raises as `held_body` does."""
+    async with held_body(request, bodies) as body:
+        return body.data
 
 
 MAX_DEPTH = 100

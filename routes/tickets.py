@@ -32,7 +32,7 @@ class Ticket(msgspec.Struct, frozen=True):
     opt=described(body=TicketRequest, examples={"events": {"route": "/api/events"}}),
 )
 async def issue(request: AnyRequest, core: Core) -> Ticket:
-    body = await body_of(request, core.settings.limits.body_bytes)
+    body = await body_of(request, core.bodies)
     ticket = decode(body, TicketRequest)
     return Ticket(await core.tickets.issue(request.user, ticket.route), TICKET_S)
 

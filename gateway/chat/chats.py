@@ -17,12 +17,14 @@ from events.log.hub import Hub, TopicReader
 from events.log.port import Append, Block, EventLog, Position
 from events.log.ring import Encode
 from gateway.access.grants import Principal
+from gateway.chat.change import continuing_run, reconcile, request_key
 from gateway.chat.ending import Aborted
-from gateway.chat.history import History, read_history, reconcile, request_key
+from gateway.chat.history import History, read_history
 from gateway.chat.listing import ChatPage, list_chats
 from gateway.chat.records.chat_record import (
     ChatCreated,
     ChatEvent,
+    MessagesDeleted,
     RunFinished,
     RunInfo,
     RunStarted,
@@ -31,11 +33,14 @@ from gateway.chat.records.chat_record import (
     encode_event,
 )
 from gateway.chat.records.messages import UIMessage, to_upstream
+from gateway.chat.records.recorder import Recorder
+from gateway.chat.records.retelling import outcome_of
 from gateway.chat.run import Run
 from gateway.chat.runs import Runs
 from gateway.chat.submission import SendRequest, Submission
 from gateway.chat.topics import chat_topic, check_id, new_run_id, run_topic
 from gateway.errors import BadRequest, Gone, LogConflict, NotFound
+from gateway.settings import Limits
 
 CONFLICT_TRIES = 5
 SUPERSEDE_S = 3.0
@@ -44,6 +49,8 @@ _json = msgspec.json.Encoder().encode
 T = TypeVar("T")
 EncoderOf = Callable[[str], Encode]
 """A function that returns a dialect's encoder for a run's id. Two encoders for one run are equal, so readers share."""
+WholeEncoderOf = Callable[[str, UIMessage | None], Encode]
+"""An `EncoderOf` that is also given the answer which the run continues, or None, and tells that first."""
 
 
 class ActiveRun(msgspec.Struct, frozen=True, rename="camel"):
@@ -68,11 +75,12 @@ class AttachedReader(msgspec.Struct, frozen=True):
 class Chats:
     """All chats, as one process reads and changes them."""
 
-    def __init__(self, event_log: EventLog, hub: Hub, runs: Runs, max_messages: int) -> None:
+    def __init__(self, event_log: EventLog, hub: Hub, runs: Runs, limits: Limits) -> None:
         self._log = event_log
         self._hub = hub
         self._runs = runs
-        self._max_messages = max_messages
+        self._max_messages = limits.messages
+        self._max_output_tokens = limits.output_tokens
         self._turns = WeakValueDictionary[str, asyncio.Lock]()
 
     # Reading
@@ -94,23 +102,28 @@ class Chats:
     # Following
 
     async def follow(
-        self, who: Principal, chat_id: str, cursor: str | None, encoder_of: EncoderOf
+        self, who: Principal, chat_id: str, cursor: str | None, encoder_of: WholeEncoderOf
     ) -> AttachedReader | None:
         """Returns a reader of the active run from its start, or strictly after the cursor; None when nothing is active.
 
+        A run that continues an answer is read from the start of that answer.
         Raises Gone with the snapshot's URL when that history is not kept, BadRequest for what is no cursor.
         """
         history = await read_history(self._log, who.sub, chat_id)
         if cursor is None:
-            return await self._attach(chat_id, history.active.run_id, None, encoder_of) if history.active else None
+            active = history.active
+            if active is None:
+                return None
+            encoder = encoder_of(active.run_id, history.answer(active.message_id))
+            return await self._attach(chat_id, active.run_id, None, encoder)
         run_id, position = decode_cursor(cursor)
         if run_id not in history.runs:
             raise _gone(chat_id, Gone("this chat has no such run", code="unknown_cursor"))
-        return await self._attach(chat_id, run_id, position, encoder_of)
+        return await self._attach(chat_id, run_id, position, encoder_of(run_id, None))
 
-    async def _attach(self, chat_id: str, run_id: str, after: Position | None, encoder_of: EncoderOf) -> AttachedReader:
+    async def _attach(self, chat_id: str, run_id: str, after: Position | None, encoder: Encode) -> AttachedReader:
         try:
-            reader = await self._hub.open(run_topic(run_id), encoder_of(run_id), after)
+            reader = await self._hub.open(run_topic(run_id), encoder, after)
         except Gone as err:
             raise _gone(chat_id, err) from err
         return AttachedReader(reader, self._runs.get(run_id))
@@ -124,14 +137,13 @@ class Chats:
 
         `key`: the client's own name for the request, or empty. Raises BadRequest, Overloaded, LogError.
         """
-        messages = request.posted_messages()
-        if len(messages) > self._max_messages:
+        posting = request.posting()
+        if len(posting.messages) > self._max_messages:
             raise BadRequest(
-                f"{len(messages)} messages: at most {self._max_messages} are allowed", code="too_many_messages"
+                f"{len(posting.messages)} messages: at most {self._max_messages} are allowed", code="too_many_messages"
             )
         check_id("chat id", request.id)
-        key = key or request_key(messages, request.trigger, request.message_id or "")
-        submission = Submission(who, request, messages, key, extra)
+        submission = Submission(who, request, posting, key or request_key(posting), extra)
         # The upstream is asked before a run is known to be the only one, so of two requests here the second waits.
         turn = self._turns.setdefault(chat_topic(who.sub, request.id), asyncio.Lock())
         async with turn:
@@ -145,9 +157,9 @@ class Chats:
         for _ in range(CONFLICT_TRIES):
             if history is None:
                 history = await read_history(self._log, owner, chat_id)
-            earlier_run = history.run_of(submission.key)
+            earlier_run = history.run_of(submission.key) or continuing_run(history, submission.posting)
             if earlier_run is not None:
-                return await self._attach(chat_id, earlier_run.run_id, None, encoder_of)
+                return await self._attach(chat_id, earlier_run.run_id, None, encoder_of(earlier_run.run_id))
             if history.active is not None:
                 await self._supersede(submission.who, history)
                 history = None
@@ -160,27 +172,28 @@ class Chats:
 
     async def _start(self, submission: Submission, history: History, encoder_of: EncoderOf) -> AttachedReader:
         who, request = submission.who, submission.request
-        change = reconcile(history, submission.messages, request.trigger, request.message_id or "")
+        change = reconcile(history, submission.posting)
         run_id = new_run_id()
         message_id = change.answer.id if change.answer else f"msg-{run_id}"
-        conversation = to_upstream(change.conversation)
+        asked = request.upstream_fields(to_upstream(change.conversation), self._max_output_tokens)
         info = RunInfo(
             run_id=run_id,
             sub=who.sub,
             message_id=message_id,
             chat_id=request.id,
             model=request.model or "",
-            prompt_bytes=len(_json(conversation)),
+            prompt_bytes=len(_json(asked)),
         )
         base = change.answer.parts if change.answer else []
-        run = self._runs.make(info, {"messages": conversation}, base, request.on_disconnect)
+        outcomes = [record for part in change.results if (record := outcome_of(part)) is not None]
+        run = self._runs.make(info, asked, Recorder(base, outcomes), request.on_disconnect or "continue")
         run.watch(self._hub, Position(epoch=history.epoch, offset=history.head))
         reader = self._hub.open_new(run.topic, encoder_of(run_id))
         started = RunStarted(
             run_id=run_id,
             message_id=message_id,
             key=submission.key,
-            trigger=request.trigger,
+            trigger=submission.posting.trigger,
             extra=submission.extra,
         )
         try:
@@ -242,6 +255,22 @@ class Chats:
         await self._log.delete(chat_topic(who.sub, chat_id))
         for run_id in history.runs:
             await self._log.delete(run_topic(run_id))
+
+    async def delete_message(self, who: Principal, chat_id: str, message_id: str) -> None:
+        """Removes one message for good: an answer that is being written is stopped first. Idempotent."""
+
+        async def attempt() -> None:
+            history = await self._existing(who, chat_id)
+            if history.active is not None and history.active.message_id == message_id:
+                await self._supersede(who, history)
+                history = await self._existing(who, chat_id)
+            if message_id in history.deleted:
+                return
+            if all(message.id != message_id for message in history.messages):
+                raise NotFound(f"chat {chat_id!r} has no message {message_id[:64]!r}", code="message_not_found")
+            await self._log.append(*_appends(who, history, [MessagesDeleted([message_id])]))
+
+        await _again(attempt)
 
 
 def _gone(chat_id: str, reason: Gone) -> Gone:

@@ -14,7 +14,7 @@ import structlog
 
 from events.log.port import Append, Appended, EventLog
 from gateway.chat.ending import RunEnding
-from gateway.chat.records.chat_record import RunFinished, RunInfo
+from gateway.chat.records.chat_record import FIRST_RECORD, RunFinished, RunInfo
 from gateway.chat.records.record import HEARTBEAT, RECORD, RUN
 from gateway.chat.topics import run_topic
 from gateway.errors import LogConflict, LogError, TrilaneError
@@ -57,7 +57,7 @@ class Journal:
 
     def opening(self, records: list[bytes]) -> list[Append]:
         """Returns the appends that make the run exist; the caller appends them, the chat's and the usage's as one."""
-        self._next = 2 + len(records)
+        self._next = FIRST_RECORD + len(records)
         info = msgspec.json.encode(self._info)
         return [
             Append(topic=self.topic, owner=self._info.sub, data=[info], name=RUN, expect=1),

@@ -16,10 +16,11 @@ from gateway.access.grants import Principal
 from gateway.chat.chats import AttachedReader, Chats
 from gateway.chat.dialects import ui_message
 from gateway.chat.dialects.openai import CompletionFrames, CompletionRequest, completion
-from gateway.chat.dialects.ui_message import DONE, UIFrames
+from gateway.chat.dialects.ui_message import DONE, UIFrames, whole_frames
 from gateway.chat.ending import Failed
 from gateway.chat.legacy import adopt_format
 from gateway.chat.records.chat_record import RunInfo
+from gateway.chat.records.recorder import Recorder
 from gateway.chat.run import Run
 from gateway.chat.runs import Runs
 from gateway.chat.submission import SendRequest, extra_fields
@@ -27,6 +28,7 @@ from gateway.chat.topics import new_run_id
 from gateway.chat.upstreams.failover import Upstreams
 from gateway.core.process import Core
 from gateway.errors import Overloaded, TrilaneError
+from gateway.serving.bodies import HeldBody
 from gateway.serving.sse import EventStream, send_problem
 from gateway.serving.whole import while_connected
 
@@ -41,7 +43,8 @@ class ChatLane:
         self.settings = core.settings
         self.upstreams = upstreams
         self.runs = Runs(core.log, upstreams, core.settings, core.metrics)
-        self.chats = Chats(core.log, core.hub, self.runs, core.settings.limits.messages)
+        self.chats = Chats(core.log, core.hub, self.runs, core.settings.limits)
+        self.bodies = core.bodies
         self._log = core.log
         self._hub = core.hub
         self._streams = core.streams
@@ -63,14 +66,18 @@ class ChatLane:
 
     # Chats, in the dialect of the AI SDK
 
-    async def send(self, who: Principal, request: SendRequest, key: str, fields: dict[str, Raw]) -> EventStream:
+    async def send(
+        self, who: Principal, request: SendRequest, key: str, fields: dict[str, Raw], body: HeldBody
+    ) -> EventStream:
         """Returns a run's stream. `key`: the client's own name for the request, or empty; `fields`: all of its body."""
-        extra = extra_fields(fields)
-        return self._stream(await self.chats.send(who, request, key, extra, UIFrames))
+        attached = await self.chats.send(who, request, key, extra_fields(fields), UIFrames)
+        if attached.run is not None:
+            body.keep_until(attached.run.verdict)
+        return self._stream(attached)
 
     async def follow(self, who: Principal, chat_id: str, cursor: str | None) -> EventStream | None:
         """Returns the stream of a chat; None when nothing is active and no cursor says what else to read."""
-        attached = await self.chats.follow(who, chat_id, cursor, UIFrames)
+        attached = await self.chats.follow(who, chat_id, cursor, whole_frames)
         return self._stream(attached) if attached is not None else None
 
     def _stream(self, attached: AttachedReader) -> EventStream:
@@ -94,16 +101,19 @@ class ChatLane:
 
     # Completions, which belong to no chat and end with their connection
 
-    async def complete(self, who: Principal, request: CompletionRequest) -> AsgiAnswer:
+    async def complete(self, who: Principal, request: CompletionRequest, body: HeldBody) -> AsgiAnswer:
         limits, run_id = self.settings.limits, new_run_id()
         size = sum(map(len, request.messages))
         info = RunInfo(run_id=run_id, sub=who.sub, message_id=f"msg-{run_id}", model=request.model, prompt_bytes=size)
         self._streams.admit()
-        run = self.runs.make(info, request.for_upstream(limits.messages, limits.output_tokens), [], "cancel")
-        if not request.stream:
+        run = self.runs.make(info, request.for_upstream(limits.messages, limits.output_tokens), Recorder(), "cancel")
+        if request.stream:
+            answer = await self._completion_stream(run, request)
+        else:
             await self.runs.begin(run)
-            return WholeCompletion(self.runs, run)
-        return await self._completion_stream(run, request)
+            answer = WholeCompletion(self.runs, run)
+        body.keep_until(run.verdict)
+        return answer
 
     async def _completion_stream(self, run: Run, request: CompletionRequest) -> EventStream:
         frames = CompletionFrames(run.info.run_id, request.model, int(time.time()), include_usage=request.has_usage)

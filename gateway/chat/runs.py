@@ -57,8 +57,8 @@ class Runs:
     def get(self, run_id: str) -> Run | None:
         return self._runs.get(run_id)
 
-    def make(self, info: RunInfo, request: Request, base: list[Raw], on_disconnect: OnDisconnect) -> Run:
-        """Returns a run that one completion writes; `base` are the parts of an answer that it continues."""
+    def make(self, info: RunInfo, request: Request, recorder: Recorder, on_disconnect: OnDisconnect) -> Run:
+        """Returns a run that one completion writes by way of `recorder`."""
         if self.draining:
             raise Overloaded("this process is shutting down", code="draining", retry_after="1")
         if len(self._runs) >= self._settings.limits.runs:
@@ -71,7 +71,7 @@ class Runs:
             prompt_bytes=info.prompt_bytes,
             between_tokens_s=settings.between_tokens_s,
         )
-        run = Run(info, [completion], Recorder(base), self._log, run_s=settings.run_s)
+        run = Run(info, [completion], recorder, self._log, run_s=settings.run_s)
         self._runs[info.run_id] = run
         if on_disconnect != "continue":
             self._policies[info.run_id] = on_disconnect

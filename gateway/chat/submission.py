@@ -3,9 +3,11 @@
 from typing import Literal, NamedTuple
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import Raw
 
 from gateway.access.grants import Principal
+from gateway.chat.change import Posting
+from gateway.chat.model_options import ModelOptions
 from gateway.chat.records.chat_record import Trigger
 from gateway.chat.records.messages import UIMessage
 from gateway.chat.topics import check_id
@@ -22,25 +24,37 @@ class CancelAfter(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
 OnDisconnect = Literal["continue", "cancel"] | CancelAfter
 
 
-class SendRequest(msgspec.Struct, kw_only=True, rename="camel"):
+class SendRequest(ModelOptions, kw_only=True, rename="camel"):
     """The body of a request to a chat."""
 
     id: str
-    messages: list[UIMessage] | UnsetType = UNSET
-    message: UIMessage | UnsetType = UNSET
-    trigger: Trigger = "submit-message"
+    messages: list[UIMessage] | None = None
+    """The chat as this client shows it."""
+    message: UIMessage | None = None
+    """The newest message alone: the gateway knows the history."""
+    trigger: Trigger | None = None
     message_id: str | None = None
     model: str | None = None
-    on_disconnect: OnDisconnect = "continue"
+    on_disconnect: OnDisconnect | None = None
+    truncate: bool | None = None
+    """Whether what the client does not show is to be gone for good."""
 
-    def posted_messages(self) -> list[UIMessage]:
-        if isinstance(self.message, UnsetType) == isinstance(self.messages, UnsetType):
+    def posting(self) -> Posting:
+        """Returns the messages, checked, and what is wanted with them."""
+        if (self.message is None) == (self.messages is None):
             raise BadRequest("send either `messages` or `message`")
-        messages = [self.message] if isinstance(self.message, UIMessage) else self.messages
-        assert not isinstance(messages, UnsetType)
+        if self.truncate and self.messages is None:
+            raise BadRequest("`truncate` needs `messages`: all that is to be kept")
+        messages = [self.message] if self.message is not None else self.messages or []
         for message in messages:
             check_id("message id", message.id)
-        return messages
+        return Posting(
+            messages=messages,
+            trigger=self.trigger or "submit-message",
+            message_id=self.message_id or "",
+            is_excerpt=self.message is not None,
+            truncates=bool(self.truncate),
+        )
 
 
 OURS = {field.encode_name for field in msgspec.structs.fields(SendRequest)}
@@ -51,7 +65,7 @@ class Submission(NamedTuple):
 
     who: Principal
     request: SendRequest
-    messages: list[UIMessage]
+    posting: Posting
     key: str
     """The key of the request: one that is repeated with it gets the same run."""
     extra: dict[str, Raw]

@@ -9,6 +9,7 @@ from events.log.hub import Hub
 from events.log.port import EventLog
 from gateway.access.tickets import Tickets
 from gateway.core.telemetry import Metrics, Pauses
+from gateway.serving.bodies import Bodies
 from gateway.serving.open_streams import OpenStreams
 from gateway.serving.wheel import SLOT_S
 from gateway.settings import Settings
@@ -34,6 +35,7 @@ class Core:
         self.log = event_log
         self.hub = Hub(event_log)
         self.streams = OpenStreams(min(SLOT_S, settings.ping_s / 50), capacity(settings.limits.streams))
+        self.bodies = Bodies(settings.limits.body_bytes, settings.limits.bodies_bytes)
         self.tickets = Tickets(event_log)
         self.metrics = Metrics()
         self.pauses = Pauses()
@@ -41,6 +43,7 @@ class Core:
         self.metrics.gauge("gc_pause_max_seconds", "The longest full garbage collection", lambda: self.pauses.longest_s)
         self.is_ready = False
         """Whether it can serve: it is open, and not draining."""
+        self.metrics.gauge("body_bytes", "Bytes of request bodies in memory", lambda: self.bodies.held_bytes)
         self.metrics.gauge("open_streams", "Event streams being read", lambda: len(self.streams))
 
     @asynccontextmanager

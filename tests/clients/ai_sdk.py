@@ -165,6 +165,10 @@ class ChatClient:
         arguments = {"messageId": message_id} if message_id else {}
         return self.call("regenerate", body=body, **arguments)
 
+    def show(self, ids: list[str], **texts: str) -> View:
+        """Calls `setMessages` with the messages of these ids; `texts` replaces the texts of some of them."""
+        return self.call("show", ids=ids, texts=texts)
+
     def resume(self) -> View:
         return self.call("resume")
 

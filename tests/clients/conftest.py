@@ -70,6 +70,13 @@ def snapshot(gateway: Gateway, chat_id: str) -> Callable[[], "StoredChat"]:
     return get_chat
 
 
+def last_conversation(upstream: UpstreamThread) -> list[tuple[str, Any]]:
+    """Returns the conversation in the newest request to the upstream."""
+    body = upstream.fake.requests[-1].body
+    assert body is not None
+    return [(message["role"], message["content"]) for message in body["messages"]]
+
+
 class StoredChat(msgspec.Struct, rename="camel"):
     """The answer of `GET /api/chat/{id}`."""
 

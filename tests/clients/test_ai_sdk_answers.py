@@ -1,25 +1,17 @@
 """The AI SDK's client sends, edits, regenerates and calls tools, and shows exactly what the upstream said."""
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from loadtests.upstream.behaviours import UTF8_TAIL
 from loadtests.upstream.shapes import word, words
 from tests.clients.ai_sdk import AISDK
-from tests.clients.conftest import Open, StoredChat
+from tests.clients.conftest import Open, StoredChat, last_conversation
 from tests.conftest import Gateway, UpstreamThread
 from tests.support.sse_client import chat_body, send
 
 Snapshot = Callable[[], StoredChat]
-
-
-def last_conversation(upstream: UpstreamThread) -> list[tuple[str, Any]]:
-    """Returns the conversation in the newest request to the upstream."""
-    body = upstream.fake.requests[-1].body
-    assert body is not None
-    return [(message["role"], message["content"]) for message in body["messages"]]
 
 
 def test_a_message_gets_one_answer(device: Open, snapshot: Snapshot) -> None:
@@ -212,7 +204,7 @@ def test_a_new_message_after_a_refusal_is_answered(device: Open, snapshot: Snaps
     phone.send("first", model="e500")
     view = phone.send("T=3 I=200")
     assert view.answer.text == words(3)
-    assert last_conversation(upstream) == [("user", "first"), ("user", "T=3 I=200")]
+    assert last_conversation(upstream) == [("user", "first\n\nT=3 I=200")]
     snapshot().agrees_with(view)
 
 

@@ -76,8 +76,8 @@ CHAT: dict[str, Bad] = {
     "part a string": Bad(body(messages=message(parts=["hello"])), "'m1'"),
     "part without type": Bad(body(messages=message(parts=[{"text": "hello"}])), "`type`"),
     "text a number": Bad(body(messages=message(parts=[{"type": "text", "text": 7}])), "$.text"),
-    "a file of no use": Bad(
-        body(messages=message(parts=[{"type": "file", "mediaType": "application/zip", "url": "data:,"}])), "zip"
+    "a file that only the client can read": Bad(
+        body(messages=message(parts=[{"type": "file", "mediaType": "application/zip", "url": "blob:x"}])), "zip"
     ),
     "role unknown": Bad(body(messages=message(role="boss")), "$.messages[0].role", "bad_body"),
     "message id of 129": Bad(body(messages=message(id="m" * 129)), "message id", "bad_id"),
@@ -89,7 +89,7 @@ CHAT: dict[str, Bad] = {
     "policy with more": Bad(body(onDisconnect={"cancelAfter": 1, "x": 1}), "$.onDisconnect", "bad_body"),
     "10000 messages": Bad(body(messages=MANY), "10000 messages: at most 1000", "too_many_messages"),
     "65 extra fields": Bad(body(**{f"x{n}": n for n in range(65)}), "65 extra fields"),
-    "2 MB": Bad(body(messages=[user_message("x" * 2_000_000, "m1")]), "TRILANE_LIMIT_BODY_BYTES", "too_large", 413),
+    "17 MB": Bad(body(messages=[user_message("x" * 17_000_000, "m1")]), "TRILANE_LIMIT_BODY_BYTES", "too_large", 413),
 }
 IDS = [
     "",
@@ -132,8 +132,8 @@ def test_a_key_that_could_not_be_one_is_refused(header: str, place: Place) -> No
         check_problem(place.alice.ask("POST", "/api/chat", body(), **{header: key}), 400, "bad_id", "idempotency key")
 
 
-def test_a_body_of_2_mb_without_a_length_is_refused(place: Place) -> None:
-    parts = (b"x" * 65_536 for _ in range(32))
+def test_a_body_of_17_mb_without_a_length_is_refused(place: Place) -> None:
+    parts = (b"x" * 65_536 for _ in range(260))
     response = place.alice.http.post("/api/chat", content=parts)
     check_problem(response, 413, "too_large")
 
@@ -197,7 +197,7 @@ COMPLETIONS: dict[str, Bad] = {
     "model a number": Bad(completion(model=7), "$.model", "bad_body"),
     "a number without end": Bad(b'{"messages":[{"role":"user","content":"T=1 I=0"}],"temperature":1e999}'),
     "nested without end": Bad(b'{"messages":[' + b"[" * 100_000 + b"]" * 100_000 + b"]}"),
-    "2 MB": Bad(completion(user="x" * 2_000_000), code="too_large", status=413),
+    "17 MB": Bad(completion(user="x" * 17_000_000), code="too_large", status=413),
 }
 
 

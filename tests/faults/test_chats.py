@@ -20,6 +20,12 @@ from tests.support.sse_client import Frames, chat_body, follow, send, user_messa
 # Starting
 
 
+def newest(body: dict[str, Any]) -> dict[str, Any]:
+    """Returns the body of a client that posts its newest message alone, as one that the history precedes."""
+    rest = {name: value for name, value in body.items() if name != "messages"}
+    return {**rest, "message": body["messages"][-1]}
+
+
 @pytest.mark.parametrize("name", ["message id", "idempotency-key", "x-run-id"])
 def test_a_question_asked_ten_times_at_once_is_one_run(name: str, gateway: Gateway, upstream: UpstreamThread) -> None:
     """Ten devices or retries ask at once; with a key even where each names its message otherwise."""
@@ -118,7 +124,7 @@ def test_tool_arguments_that_are_no_json_do_not_hurt(gateway: Gateway, upstream:
 
 def test_a_second_message_stops_the_first_and_keeps_what_it_said(gateway: Gateway, upstream: UpstreamThread) -> None:
     first = Open(gateway, chat_body("second", f"{LONG} <second>", message_id="m1"))
-    _, answer = send(gateway.url, chat_body("second", "T=3 I=0 <second>", message_id="m2"))
+    _, answer = send(gateway.url, newest(chat_body("second", "T=3 I=0 <second>", message_id="m2")))
     partial = first.join()
     assert ([c["type"] for c in partial.terminals], partial.done) == (["abort"], True)
     assert answer.text == words(3)
@@ -175,7 +181,7 @@ def test_an_edited_question_ends_history_there(gateway: Gateway, upstream: Upstr
     for number in (1, 2, 3):
         send(gateway.url, chat_body("edit", f"T={number} I=0 <edit>", message_id=f"m{number}"))
     edit = chat_body("edit", "T=4 I=0 <edit> anew", message_id="m2") | {"messageId": "m2"}
-    _, answer = send(gateway.url, edit)
+    _, answer = send(gateway.url, newest(edit))
     assert answer.text == words(4)
     assert texts(gateway, "edit") == ["T=1 I=0 <edit>", words(1), "T=4 I=0 <edit> anew", words(4)]
     conversation = requests_with(upstream, "<edit>")[-1].body or {}

@@ -28,7 +28,7 @@ def test_an_empty_body_is_an_empty_object() -> None:
 def test_what_is_kept_of_a_body_is_on_one_line(ends: str) -> None:
     """The log's events are lines: a raw line end in one would tear it apart."""
     body = json.dumps(BODY, indent=2).replace("\n", ends).encode()
-    message = decode(body, SendRequest).posted_messages()[0]
+    message = decode(body, SendRequest).posting().messages[0]
     encodings = [
         bytes(message.parts[0]),
         msgspec.json.encode(message),

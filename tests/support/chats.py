@@ -1,5 +1,6 @@
 """Messages and histories for tests, short to write."""
 
+import copy
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -8,8 +9,9 @@ import msgspec
 from msgspec import Raw
 
 from events.log.port import Block
-from gateway.chat.history import Change, History
-from gateway.chat.records.chat_record import ChatEvent, encode_event
+from gateway.chat.change import Change, Posting, reconcile, request_key
+from gateway.chat.history import History
+from gateway.chat.records.chat_record import ChatEvent, Trigger, encode_event
 from gateway.chat.records.messages import Role, UIMessage
 
 
@@ -52,7 +54,18 @@ def brief(messages: list[UIMessage]) -> list[str]:
     ]
 
 
+def reconciled(
+    chat: History, posted: list[UIMessage], trigger: Trigger = "submit-message", message_id: str = "", **how: bool
+) -> Change:
+    """Returns what a request makes of a chat; `how` are other fields of its `Posting`."""
+    return reconcile(chat, Posting(messages=posted, trigger=trigger, message_id=message_id, **how))
+
+
+def key_of(posted: list[UIMessage], trigger: Trigger = "submit-message", message_id: str = "") -> str:
+    """Returns the key of a request that names none."""
+    return request_key(Posting(messages=posted, trigger=trigger, message_id=message_id))
+
+
 def after(before: History, change: Change) -> History:
     """Returns the chat as every reader of its topic sees it once the change is appended."""
-    copy = History(chat_id=before.chat_id, head=before.head, messages=list(before.messages), runs=dict(before.runs))
-    return fold(copy, change.events)
+    return fold(copy.deepcopy(before), change.events)

@@ -9,7 +9,10 @@ import msgspec
 
 from events.log.cursor import cursor_prefix
 from events.log.port import Block
+from gateway.chat.records.chat_record import FIRST_RECORD
+from gateway.chat.records.messages import UIMessage
 from gateway.chat.records.record import RECORD
+from gateway.chat.records.retelling import records_of
 
 HEADERS = [(b"x-vercel-ai-ui-message-stream", b"v1")]
 DONE = b"data: [DONE]\n\n"
@@ -24,7 +27,34 @@ class UIFrames(msgspec.Struct, frozen=True):
         if block.name != RECORD:
             return [b""] * len(block.data)
         lead = b"id: " + cursor_prefix(self.run_id, epoch)
-        return [b"%b%d\ndata: %b\n\n" % (lead, offset, data) for offset, data in enumerate(block.data, block.first)]
+        # The id is the last line: some clients keep it as soon as they have read it, and would skip what was cut.
+        return [b"data: %b\n%b%d\n\n" % (data, lead, offset) for offset, data in enumerate(block.data, block.first)]
+
+
+class WholeUIFrames(msgspec.Struct, frozen=True):
+    """An encoder of a run that continues an answer, which tells the earlier part of that answer after its `start`.
+
+    Only the last of those frames has a cursor, that of the `start`: a client that is cut before it begins anew.
+    """
+
+    run_id: str
+    earlier: tuple[bytes, ...]
+    """Records of the earlier part, at least one."""
+
+    def __call__(self, epoch: str, block: Block) -> list[bytes]:
+        frames = UIFrames(self.run_id)(epoch, block)
+        place = FIRST_RECORD - block.first
+        if block.name == RECORD and 0 <= place < len(frames):
+            _, _, cursor_line = frames[place].rpartition(b"\nid: ")
+            told = b"".join(b"data: %b\n\n" % record for record in (block.data[place], *self.earlier))
+            frames[place] = b"%b\nid: %b" % (told.removesuffix(b"\n\n"), cursor_line)
+        return frames
+
+
+def whole_frames(run_id: str, answer: UIMessage | None) -> UIFrames | WholeUIFrames:
+    """Returns the encoder that tells all of an answer, of which an earlier run may have written a part."""
+    earlier = records_of(answer.parts) if answer is not None else []
+    return WholeUIFrames(run_id, tuple(earlier)) if earlier else UIFrames(run_id)
 
 
 def farewell() -> bytes:

@@ -48,6 +48,7 @@ class CompletionProducer:
         self._sink = sink
         self._emitted_before = sink.recorder.emitted
         answer = await self._upstreams.open(self._request, self._requested_model)
+        self._request = {}  # it may be large, and nobody asks again
         generation = self._generation = answer.generation
         self.model, self.upstream = generation.model, generation.upstream
         self._between_tokens_s = answer.between_tokens_s or self._between_tokens_s

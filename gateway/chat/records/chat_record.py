@@ -30,6 +30,13 @@ class Truncate(msgspec.Struct, frozen=True):
     keep: int
 
 
+class MessagesDeleted(msgspec.Struct, frozen=True):
+    """The event that messages are gone for good: no model is sent them again, and no snapshot shows them."""
+
+    event: ClassVar = "messages-deleted"
+    ids: list[str]
+
+
 class RunStarted(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """The event that an answer has begun to be written."""
 
@@ -65,13 +72,14 @@ class StopCommand(msgspec.Struct, frozen=True, rename="camel"):
     run_id: str
 
 
-ChatEvent = ChatCreated | UIMessage | Truncate | RunStarted | RunFinished | StopCommand
+ChatEvent = ChatCreated | UIMessage | Truncate | MessagesDeleted | RunStarted | RunFinished | StopCommand
 """All that can happen in a chat. A `UIMessage` is new, or replaces the one of its id."""
 MESSAGE = "message"
 _DECODERS: dict[str, msgspec.json.Decoder[ChatEvent]] = {
     MESSAGE: msgspec.json.Decoder(UIMessage),
     **{
-        kind.event: msgspec.json.Decoder(kind) for kind in (ChatCreated, Truncate, RunStarted, RunFinished, StopCommand)
+        kind.event: msgspec.json.Decoder(kind)
+        for kind in (ChatCreated, Truncate, MessagesDeleted, RunStarted, RunFinished, StopCommand)
     },
 }
 _json = msgspec.json.Encoder().encode
@@ -86,6 +94,10 @@ def decode_event(name: str, data: bytes) -> ChatEvent | None:
     """Returns the event of a chat's topic; None for one of a newer release, which is passed over."""
     decoder = _DECODERS.get(name)
     return decoder.decode(data) if decoder is not None else None
+
+
+FIRST_RECORD = 2
+"""Offset of a run's first record in its topic."""
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

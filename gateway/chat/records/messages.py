@@ -5,17 +5,23 @@ what they sent. Only the fields that a model can use are read here.
 """
 
 from collections.abc import Iterable
-from typing import Literal
+from itertools import groupby
+from typing import Literal, cast
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from gateway.chat.records.attachments import content_part
 from gateway.errors import BadRequest
 
 Role = Literal["user", "assistant", "system"]
 CALL_FIELDS = ("type", "toolName", "toolCallId", "input", "rawInput")
 """Fields that a model writes of a tool call; the other fields are the call's result."""
-FINAL_TOOL_STATES = ("output-available", "output-error", "output-denied", "approval-responded")
+OUTPUT_STATES = ("output-available", "output-error", "output-denied")
+APPROVED = "approval-responded"
+FINAL_TOOL_STATES = (*OUTPUT_STATES, APPROVED)
+ALLOWED = "the user allowed this; it has no result yet"
+NOT_ALLOWED = "the user did not allow this"
 
 
 class UIMessage(msgspec.Struct, kw_only=True):
@@ -23,6 +29,15 @@ class UIMessage(msgspec.Struct, kw_only=True):
     role: Role
     parts: list[Raw]
     metadata: Raw | UnsetType = UNSET
+
+
+class Approval(msgspec.Struct, frozen=True):
+    """The answer of somebody who was asked whether a tool may be called."""
+
+    id: str = ""
+    approved: bool | None = None
+    """Whether it may be called; None while nobody has answered."""
+    reason: str | None = None
 
 
 class MessagePart(msgspec.Struct, frozen=True, rename="camel"):
@@ -38,8 +53,10 @@ class MessagePart(msgspec.Struct, frozen=True, rename="camel"):
     """Arguments that are no JSON, as the model wrote them."""
     output: Raw | UnsetType = UNSET
     error_text: str = ""
+    approval: Approval | None = None
     media_type: str = ""
     url: str = ""
+    filename: str | None = None
     provider_metadata: Raw | UnsetType = UNSET
     data: Raw | UnsetType = UNSET
 
@@ -80,17 +97,33 @@ def text_of(message: UIMessage) -> str:
 def merge_tool_results(stored_message: UIMessage, posted_message: UIMessage) -> UIMessage | None:
     """Returns the stored answer with the tool results that a client adds to it; None when it adds none.
 
-    Nothing else of a posted answer is believed: a client that was cut off posts a part of the text as the whole.
+    Nothing else of a posted answer is believed: a client that was cut off posts a part of the text as the whole. A
+    result that is stored stays; only a call that was allowed may still get its output.
     """
-    answers = {p.tool_call_id: raw for p, raw in _tools(posted_message) if p.state in FINAL_TOOL_STATES}
+    answers = {p.tool_call_id: (p, raw) for p, raw in _tools(posted_message) if p.state in FINAL_TOOL_STATES}
     parts = list(stored_message.parts)
     is_changed = False
     for index, (part, raw) in enumerate(zip(parts_of(stored_message), stored_message.parts, strict=True)):
-        answer = answers.get(part.tool_call_id) if part.is_tool and part.state not in FINAL_TOOL_STATES else None
-        if answer is not None:
-            parts[index] = _with_result(raw, answer)
+        answer, answer_raw = answers.get(part.tool_call_id, (None, raw)) if part.is_tool else (None, raw)
+        if answer is not None and _may_follow(part, answer):
+            parts[index] = _with_result(raw, answer_raw)
             is_changed = True
     return msgspec.structs.replace(stored_message, parts=parts) if is_changed else None
+
+
+def _may_follow(call: MessagePart, answer: MessagePart) -> bool:
+    """Returns whether an answer to a call is news: nothing is before an output, and what was denied has none."""
+    if call.state == APPROVED:
+        return answer.state in OUTPUT_STATES and bool(call.approval and call.approval.approved)
+    if call.state == "approval-requested" and call.approval is not None and answer.approval is not None:
+        return answer.approval.id == call.approval.id
+    return call.state not in FINAL_TOOL_STATES
+
+
+def ends_with_result(message: UIMessage) -> bool:
+    """Returns whether an answer ends with a tool that has been answered: nothing that was said after it is shown."""
+    parts = [part for part in parts_of(message) if part.type != "step-start"]
+    return bool(parts) and parts[-1].is_tool and parts[-1].state in FINAL_TOOL_STATES
 
 
 def _with_result(call: Raw, result: Raw) -> Raw:
@@ -116,20 +149,50 @@ def to_upstream(messages: Iterable[UIMessage]) -> list[UpstreamMessage]:
             conversation += _assistant(parts)
         else:
             conversation.append({"role": message.role, "content": _content(parts)})
+    return joined(conversation)
+
+
+def joined(messages: Iterable[UpstreamMessage]) -> list[UpstreamMessage]:
+    """Returns the messages with turns of one role in a row made one: strict templates refuse two."""
+    conversation: list[UpstreamMessage] = []
+    for message in messages:
+        last = conversation[-1] if conversation else {}
+        if message["role"] != last.get("role") or message["role"] == "tool" or "tool_calls" in last:
+            conversation.append(message)
+        else:
+            conversation[-1] = {**message, "content": _both(last["content"], message["content"])}
     return conversation
 
 
+def _both(first: object, second: object) -> object:
+    """Returns two contents as one: texts with an empty line between, or lists of parts one after the other."""
+    if not first or not second:
+        return first or second
+    if isinstance(first, str) and isinstance(second, str):
+        return f"{first}\n\n{second}"
+    return [*_content_parts(first), *_content_parts(second)]
+
+
+def _content_parts(content: object) -> list[object]:
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    return cast("list[object]", content)
+
+
 def _content(parts: list[MessagePart]) -> str | list[dict[str, object]]:
-    files = [part for part in parts if part.type == "file"]
-    text = "".join(part.text for part in parts if part.type == "text")
-    if not files:
-        return text
-    content: list[dict[str, object]] = [{"type": "text", "text": text}] if text else []
-    for part in files:
-        if not part.media_type.startswith("image/"):
-            raise BadRequest(f"a file of type {part.media_type[:64]!r} cannot be sent to a model: only images can")
-        content.append({"type": "image_url", "image_url": {"url": part.url}})
-    return content
+    """Returns texts and files in their order; one text where nothing else is among them."""
+    content: list[dict[str, object]] = []
+    for is_file, run in groupby((part for part in parts if part.type in ("text", "file")), _is_file):
+        if is_file:
+            content += [content_part(part.media_type, part.url, part.filename or "") for part in run]
+        elif text := "".join(part.text for part in run):
+            content.append({"type": "text", "text": text})
+    texts = [str(part["text"]) for part in content if part["type"] == "text"]
+    return "\n\n".join(texts) if len(texts) == len(content) else content
+
+
+def _is_file(part: MessagePart) -> bool:
+    return part.type == "file"
 
 
 def _assistant(parts: list[MessagePart]) -> list[UpstreamMessage]:
@@ -165,4 +228,6 @@ def _step(texts: list[str], calls: list[MessagePart]) -> list[UpstreamMessage]:
 def _result(part: MessagePart) -> str:
     if part.state == "output-available":
         return "null" if part.output is UNSET else bytes(part.output).decode()
-    return part.error_text or "the user did not allow this"
+    approval = part.approval or Approval()
+    verdict = ALLOWED if part.state == APPROVED and approval.approved else NOT_ALLOWED
+    return part.error_text or (f"{verdict}: {approval.reason}" if approval.reason else verdict)

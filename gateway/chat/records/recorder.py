@@ -51,9 +51,13 @@ _json = msgspec.json.Encoder().encode
 class Recorder:
     """Writes one message. Methods that take `out` add their records to it; the others give them back."""
 
-    def __init__(self, base: Iterable[Raw] = ()) -> None:
-        """Begins with the parts in `base`, which an earlier run has written when this one continues its answer."""
+    def __init__(self, base: Iterable[Raw] = (), outcomes: Iterable[bytes] = ()) -> None:
+        """Begins with the parts in `base`, which an earlier run has written when this one continues its answer.
+
+        `outcomes` are the records of the results that it goes on from: of two devices, one may have said otherwise.
+        """
         self.parts = MessageParts(base)
+        self._outcomes = outcomes
         self.emitted = 0
         """Number of deltas that a user could see."""
         self._open: TextKind | None = None
@@ -69,7 +73,7 @@ class Recorder:
     # The message and its steps
 
     def start(self, message_id: str) -> list[bytes]:
-        return [encode_record(MessageStart(message_id=message_id)), encode_record(StepStart())]
+        return [encode_record(MessageStart(message_id=message_id)), *self._outcomes, encode_record(StepStart())]
 
     def speaker(self, model: str) -> list[bytes]:
         """Tells which model answers; known only when one does."""

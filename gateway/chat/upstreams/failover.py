@@ -9,6 +9,7 @@ import msgspec
 
 from gateway.chat.upstreams.chunks import AnswerChunk
 from gateway.chat.upstreams.openai import OpenAIUpstream
+from gateway.chat.upstreams.operator_rules import allowing, for_upstream
 from gateway.chat.upstreams.upstream import Generation, Request, Upstream
 from gateway.errors import NotFound, Overloaded, UpstreamError, UpstreamTimeout
 from gateway.settings import Settings
@@ -34,11 +35,14 @@ class Upstreams:
     async def open(self, request: Request, model: str) -> OpenedGeneration:
         """Opens the first upstream that gives a visible token.
 
-        Raises what the last one tried failed with; Overloaded when all are busy; NotFound for a model none serves.
+        Raises what the last one tried failed with; Overloaded when all are busy; NotFound for a model none serves;
+        BadRequest for an option that none allows.
         """
         serving = [u for u in self.all if not model or not u.settings.models or model in u.settings.models]
         if not serving:
             raise NotFound(f"no upstream serves the model {model[:64]!r}", code="model_not_found")
+        names = allowing([upstream.settings for upstream in serving], request)
+        serving = [upstream for upstream in serving if upstream.settings.name in names]
         failure: UpstreamError | Overloaded = Overloaded("every upstream has as many requests as it may")
         for upstream in serving:
             if upstream.busy:
@@ -57,7 +61,7 @@ class Upstreams:
         chunks: list[AnswerChunk] = []
         try:
             async with asyncio.timeout(limit):
-                generation = await upstream.open(request, model)
+                generation = await upstream.open(for_upstream(request, upstream.settings), model)
                 while not generation.ended and not _is_visible(chunks):
                     chunks += await generation.next()
         except BaseException as err:

@@ -35,7 +35,9 @@ export function openChat(sdk, { chatId, url, messages = [], body, asChromium = f
       ...(asChromium && { fetch: fetchAsChromium }),
       ...(lastOnly && { prepareSendMessagesRequest: onlyTheLast }),
     }),
-    sendAutomaticallyWhen: sdk.lastAssistantMessageIsCompleteWithToolCalls,
+    sendAutomaticallyWhen: (shown) =>
+      sdk.lastAssistantMessageIsCompleteWithToolCalls(shown) ||
+      sdk.lastAssistantMessageIsCompleteWithApprovalResponses?.(shown),
     onError: (error) => errors.push(`${error.name}: ${error.message}`),
   });
   return { chat, errors };

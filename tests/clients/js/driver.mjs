@@ -20,6 +20,12 @@ const commands = {
   resume: ({ client }) => chatOf(client).resumeStream(),
   stop: ({ client }) => chatOf(client).stop(),
   toolOutput: ({ client, ...output }) => chatOf(client).addToolOutput(output),
+  approve: ({ client, answer }) => chatOf(client).addToolApprovalResponse(answer),
+  // As an application that edits what is on screen calls it: keeps the messages of these ids, with other texts where given.
+  show: ({ client, ids, texts = {} }) => {
+    const kept = chatOf(client).messages.filter((message) => ids.includes(message.id));
+    chatOf(client).messages = kept.map((message) => withText(message, texts[message.id]));
+  },
   until: ({ client, ...wanted }) => until(client, wanted),
   cut: ({ client }) => open.get(client).proxy.cut(),
   cutAfter: ({ client, bytes }) => open.get(client).proxy.cutAfter(bytes),
@@ -31,6 +37,7 @@ const commands = {
   },
 };
 
+const withText = (message, text) => (text === undefined ? message : { ...message, parts: [{ type: "text", text }] });
 const chatOf = (client) => open.get(client).chat;
 
 function view(client) {

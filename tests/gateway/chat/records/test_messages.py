@@ -6,7 +6,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.chat.records.messages import UIMessage, merge_tool_results, parts_of, text_of, to_upstream
+from gateway.chat.records.messages import (
+    ALLOWED,
+    NOT_ALLOWED,
+    UIMessage,
+    ends_with_result,
+    merge_tool_results,
+    parts_of,
+    text_of,
+    to_upstream,
+)
 from gateway.errors import BadRequest
 from tests.support.chats import answer, message, tool, user
 
@@ -39,6 +48,7 @@ def test_parts_come_back_as_they_came() -> None:
 
 # What a model is sent
 
+SENT_IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
 IMAGE = {"type": "file", "mediaType": "image/png", "url": "data:image/png;base64,AA=="}
 CALL = tool("c", "find", "output-available", input={"q": 1}, output={"hits": [1]})
 CALLED = {"id": "c", "type": "function", "function": {"name": "find", "arguments": '{"q":1}'}}
@@ -117,7 +127,15 @@ RESULTS = [
     ({"state": "output-available", "output": None}, "null"),
     ({"state": "output-available"}, "null"),
     ({"state": "output-error", "errorText": "it broke"}, "it broke"),
-    ({"state": "output-denied"}, "the user did not allow this"),
+    ({"state": "output-denied"}, NOT_ALLOWED),
+    ({"state": "output-denied", "approval": {"id": "p", "approved": False, "reason": "no"}}, f"{NOT_ALLOWED}: no"),
+    ({"state": "approval-responded", "approval": {"id": "p", "approved": True}}, ALLOWED),
+    ({"state": "approval-responded", "approval": {"id": "p", "approved": True, "reason": "go"}}, f"{ALLOWED}: go"),
+    ({"state": "approval-responded", "approval": {"id": "p", "approved": False}}, NOT_ALLOWED),
+    ({"state": "approval-responded", "approval": {"id": "p", "approved": None}}, NOT_ALLOWED),
+    ({"state": "approval-responded"}, NOT_ALLOWED),
+    ({"state": "output-available", "output": 1, "approval": {"id": "p", "approved": True, "reason": "go"}}, "1"),
+    ({"state": "output-error", "errorText": "it broke", "approval": {"id": "p", "approved": True}}, "it broke"),
 ]
 
 
@@ -127,15 +145,56 @@ def test_every_end_of_a_tool_is_a_result_for_the_model(part: dict[str, Any], con
     assert to_upstream([shown])[1] == {"role": "tool", "tool_call_id": "c", "content": content}
 
 
-def test_a_file_that_is_no_image_is_refused() -> None:
-    file = {"type": "file", "mediaType": "application/pdf", "url": "data:,"}
-    with pytest.raises(BadRequest, match="application/pdf"):
-        to_upstream([message("u", "user", file)])
+TABLE = {"type": "file", "mediaType": "text/csv", "url": "data:text/csv,a%2Cb", "filename": "t.csv"}
+
+
+@pytest.mark.parametrize(
+    ("parts", "content"),
+    [
+        ([IMAGE, "look"], [SENT_IMAGE, {"type": "text", "text": "look"}]),
+        (["a", "b", IMAGE, "c"], [{"type": "text", "text": "ab"}, SENT_IMAGE, {"type": "text", "text": "c"}]),
+        ([TABLE, "sum it up"], "t.csv (text/csv):\n\na,b\n\nsum it up"),
+        ([TABLE], "t.csv (text/csv):\n\na,b"),
+        (["", IMAGE], [SENT_IMAGE]),
+        ([TABLE | {"filename": None}], "text/csv (text/csv):\n\na,b"),
+    ],
+)
+def test_files_and_texts_keep_their_order(parts: list[Any], content: Any) -> None:
+    assert to_upstream([message("u", "user", *parts)])[0]["content"] == content
 
 
 def test_a_conversation_keeps_its_order() -> None:
     conversation = to_upstream([user("1", "a"), answer("2", "b"), user("3", "c")])
     assert [sent_message["content"] for sent_message in conversation] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("shown", "contents"),
+    [
+        ([user("1", "a"), user("2", "b")], ["a\n\nb"]),
+        ([user("1", "a"), user("2", "b"), user("3", "c"), answer("4", "d")], ["a\n\nb\n\nc", "d"]),
+        ([user("1", "a"), message("2", "assistant"), user("3", "b")], ["a\n\nb"]),
+        ([user("1", ""), user("2", "b")], ["b"]),
+        ([answer("1", "a"), answer("2", "b"), user("3", "c")], ["a\n\nb", "c"]),
+        ([message("1", "system", "a"), message("2", "system", "b"), user("3", "c")], ["a\n\nb", "c"]),
+        ([user("1", "a"), message("2", "user", IMAGE)], [[{"type": "text", "text": "a"}, SENT_IMAGE]]),
+        (
+            [message("1", "user", "a", IMAGE), user("2", "b")],
+            [[{"type": "text", "text": "a"}, SENT_IMAGE, {"type": "text", "text": "b"}]],
+        ),
+        ([message("1", "user", IMAGE), message("2", "user", IMAGE)], [[SENT_IMAGE, SENT_IMAGE]]),
+    ],
+)
+def test_turns_of_one_role_in_a_row_are_one(shown: list[UIMessage], contents: list[Any]) -> None:
+    """Templates of several models refuse a conversation in which the roles do not alternate."""
+    assert [sent_message["content"] for sent_message in to_upstream(shown)] == contents
+
+
+def test_calls_stay_with_their_results_when_turns_are_joined() -> None:
+    sent = to_upstream([answer("1", "well"), message("2", "assistant", "see", CALL, CALL, "so"), answer("3", "then")])
+    assert [m["role"] for m in sent] == ["assistant", "tool", "tool", "assistant"]
+    assert sent[0] == {"role": "assistant", "content": "well\n\nsee", "tool_calls": [CALLED, CALLED]}
+    assert sent[3] == {"role": "assistant", "content": "so\n\nthen"}
 
 
 # Tool results of a client
@@ -188,3 +247,47 @@ def test_the_call_that_a_result_belongs_to_stays_as_the_model_made_it(change: di
     parts = merged(message("a", "assistant", "pay?", result))
     assert parts is not None
     assert (parts[1]["type"], parts[1]["input"], parts[1]["output"]) == ("tool-pay", {"amount": 1}, "done")
+
+
+def asked(state: str, approved: bool | None = None, ask: str = "p1", **more: Any) -> UIMessage:
+    """Returns an answer whose only call somebody was asked about."""
+    approval = {"id": ask} if approved is None else {"id": ask, "approved": approved}
+    return message("a", "assistant", tool("c", "pay", state, approval=approval, **more))
+
+
+@pytest.mark.parametrize(
+    ("stored", "posted", "state"),
+    [
+        (asked("approval-requested"), asked("approval-responded", True), "approval-responded"),
+        (asked("approval-requested"), asked("approval-responded", False), "approval-responded"),
+        (asked("approval-requested"), asked("output-denied", False), "output-denied"),
+        (asked("approval-requested"), asked("approval-responded", True, ask="another"), None),
+        (asked("approval-responded", True), asked("output-available", True, output=1), "output-available"),
+        (asked("approval-responded", True), asked("output-error", True, errorText="x"), "output-error"),
+        (asked("approval-responded", False), asked("output-available", True, output=1), None),
+        (asked("approval-responded", False), asked("approval-responded", True), None),
+        (asked("output-denied", False), asked("output-available", True, output=1), None),
+        (asked("output-available", True, output=1), asked("approval-responded", False), None),
+    ],
+)
+def test_an_approval_is_answered_once_and_only_what_was_allowed_has_an_output(
+    stored: UIMessage, posted: UIMessage, state: str | None
+) -> None:
+    parts = merged(posted, stored)
+    assert (parts and parts[0]["state"]) == state
+
+
+@pytest.mark.parametrize(
+    ("parts", "ends"),
+    [
+        ([tool("c", "f", "output-available")], True),
+        (["a", tool("c", "f", "output-error"), {"type": "step-start"}], True),
+        ([tool("c", "f", "approval-responded")], True),
+        ([tool("c", "f", "input-available")], False),
+        ([tool("c", "f", "output-available"), "b"], False),
+        (["a"], False),
+        ([], False),
+    ],
+)
+def test_an_answer_ends_with_a_result_when_nothing_was_said_after_it(parts: list[Any], ends: bool) -> None:
+    assert ends_with_result(message("a", "assistant", *parts)) is ends

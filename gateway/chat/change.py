@@ -1,0 +1,190 @@
+"""A change is what a request makes of a chat: events to append, and the conversation that the model is sent. Pure.
+
+The two differ. The model is sent what the client shows; the stored chat loses nothing by what a client does not show,
+because a device may be behind, or post a window. Only an edit, a regeneration and a deletion take something away.
+"""
+
+from collections.abc import Sequence
+from hashlib import sha256
+
+import msgspec
+from msgspec import Raw
+
+from gateway.chat.history import History
+from gateway.chat.records.chat_record import ChatEvent, MessagesDeleted, RunStarted, Trigger, Truncate
+from gateway.chat.records.messages import UIMessage, ends_with_result, merge_tool_results
+from gateway.errors import BadRequest
+
+
+class Change(msgspec.Struct):
+    """The change that a request makes to a chat."""
+
+    events: list[ChatEvent]
+    """Events to append to the chat's topic."""
+    conversation: list[UIMessage]
+    """The conversation that the model is sent."""
+    answer: UIMessage | None = None
+    """The answer that is continued after tool results; None for a new one."""
+    results: list[Raw] = []
+    """The parts of that answer which this request has given a result."""
+
+
+class Posting(msgspec.Struct, frozen=True):
+    """The messages of one request, and what it wants with them."""
+
+    messages: Sequence[UIMessage]
+    trigger: Trigger = "submit-message"
+    message_id: str = ""
+    """Id of the message that is edited, regenerated or continued; empty when the client names none."""
+    is_excerpt: bool = False
+    """Whether it has only what is new, because the gateway knows the history."""
+    truncates: bool = False
+    """Whether what it does not show is to be gone for good."""
+
+
+def reconcile(history: History, posting: Posting) -> Change:
+    """Brings the stored history to what the client asks for.
+
+    Stored answers win over posted ones, except for tool results. Raises BadRequest when nothing is left to answer.
+    """
+    draft = _Draft(history, posting)
+    for message in posting.messages:
+        draft.take(message)
+    draft.drop_answers()
+    conversation = [*draft.visible(), *draft.added.values()]
+    if not conversation:
+        raise BadRequest("there is no message to answer")
+    last = conversation[-1]
+    if last.role != "assistant":
+        return Change(draft.events(), conversation)
+    return Change(draft.events(), conversation, last, draft.results(last))
+
+
+class _Draft:
+    """The chat as it will be: messages kept of the stored ones, and those that are added at the end."""
+
+    def __init__(self, history: History, posting: Posting) -> None:
+        self.added: dict[str, UIMessage] = {}
+        self._stored = history.messages
+        self._deleted = history.deleted
+        self._posting = posting
+        self._places = {message.id: place for place, message in enumerate(self._stored)}
+        self._kept = self._stored[: self._cut()]
+        self._shown: set[str] = set()
+
+    def _cut(self) -> int:
+        """Returns how many stored messages stand before the one that is edited or regenerated."""
+        place = self._places.get(self._posting.message_id)
+        if place is None:
+            return len(self._stored)
+        is_answer = self._stored[place].role == "assistant"
+        if self._posting.trigger == "regenerate-message":
+            return place if is_answer else place + 1
+        return len(self._stored) if is_answer else place
+
+    def take(self, message: UIMessage) -> None:
+        """Takes one posted message in."""
+        is_last = message is self._posting.messages[-1]
+        if message.id in self._deleted:
+            if is_last and self._posting.trigger == "submit-message":
+                raise BadRequest(f"message {message.id[:64]!r} was deleted", code="message_deleted")
+            return
+        self._shown.add(message.id)
+        place = self._places.get(message.id)
+        if place is None or place >= len(self._kept):
+            if place is None or self._posting.trigger == "submit-message":
+                self.added[message.id] = message
+        elif self._kept[place].role == "assistant":
+            self._kept[place] = merge_tool_results(self._kept[place], message) or self._kept[place]
+        elif _digest(self._kept[place]) != _digest(message):
+            self._edit(place, message, is_last=is_last)
+
+    def _edit(self, place: int, message: UIMessage, *, is_last: bool) -> None:
+        """Replaces a message: the last one posted is to be answered anew, an earlier one keeps what follows it."""
+        if is_last:
+            del self._kept[place:]
+            self.added[message.id] = message
+        else:
+            self._kept[place] = message
+
+    def drop_answers(self) -> None:
+        """Drops the answers that a regeneration is to replace."""
+        if self._posting.trigger != "regenerate-message":
+            return
+        while self.added and next(reversed(self.added.values())).role == "assistant":
+            self.added.popitem()
+        while not self.added and self._kept and self._kept[-1].role == "assistant":
+            self._kept.pop()
+
+    def visible(self) -> list[UIMessage]:
+        """Returns the kept messages that the client shows, and those at the end that it has not seen yet."""
+        if self._posting.truncates:
+            return self._shown_of(self._kept)
+        if self._posting.is_excerpt or self._asks_again_only():
+            return self._kept
+        known = [self._places[message_id] for message_id in self._shown if message_id in self._places]
+        if not known:
+            return []
+        seen = max(known) + 1
+        return self._shown_of(self._kept[:seen]) + self._kept[seen:]
+
+    def _asks_again_only(self) -> bool:
+        """Returns whether a regeneration posts no message at all, and so says nothing of what is shown."""
+        return self._posting.trigger == "regenerate-message" and not self._posting.messages
+
+    def _shown_of(self, messages: list[UIMessage]) -> list[UIMessage]:
+        return [message for message in messages if message.id in self._shown]
+
+    def results(self, answer: UIMessage) -> list[Raw]:
+        """Returns the parts of an answer that are not as they were stored."""
+        place = self._places.get(answer.id)
+        before = self._stored[place].parts if place is not None else answer.parts
+        return [part for part, earlier in zip(answer.parts, before, strict=False) if part is not earlier]
+
+    def events(self) -> list[ChatEvent]:
+        kept, stored = self._kept, self._stored
+        events: list[ChatEvent] = [
+            message for message, before in zip(kept, stored, strict=False) if message is not before
+        ]
+        if len(kept) < len(stored):
+            events.append(Truncate(len(kept)))
+        hidden = [message.id for message in kept if message.id not in self._shown]
+        if self._posting.truncates and hidden:
+            events.append(MessagesDeleted(hidden))
+        return [*events, *self.added.values()]
+
+
+def continuing_run(history: History, posting: Posting) -> RunStarted | None:
+    """Returns the run that goes on from the results of an answer, when the posting brings that answer and no new one.
+
+    The same calls were answered on another device, perhaps otherwise: the first answer holds, and there is one run.
+    """
+    if posting.trigger != "submit-message" or not posting.messages:
+        return None
+    last = posting.messages[-1]
+    stored, run_id = history.answer(last.id), history.continued.get(last.id)
+    if stored is None or run_id is None or not ends_with_result(last):
+        return None
+    return history.runs[run_id] if merge_tool_results(stored, last) is None else None
+
+
+def _digest(message: UIMessage) -> str:
+    try:
+        parts = [msgspec.json.decode(raw) for raw in message.parts]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
+        raise BadRequest(f"a part of message {message.id[:64]!r} is not valid: {err}") from err
+    return sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()
+
+
+def request_key(posting: Posting) -> str:
+    """Returns what makes a request the same as an earlier one, when the client names no key of its own.
+
+    It is made of the last message's id and content: a message that was edited, or an answer that got tool results,
+    keeps its id and is a new request. A regeneration is the same only when it names the same answer.
+    """
+    if posting.trigger == "regenerate-message":
+        return f"regenerate:{posting.message_id}" if posting.message_id else ""
+    if not posting.messages:
+        return ""
+    last = posting.messages[-1]
+    return f"message:{last.id}:{_digest(last)[:16]}"

@@ -1,0 +1,100 @@
+"""The parts of an answer become records again, for clients that did not see them when they were written. Pure.
+
+A call that has its result is told without `tool-input-available`: at that record an AI SDK client runs its own tool,
+and it must not run it a second time. Parts that version 5 fails on are told as the nearest thing that it knows.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+from msgspec import Raw
+
+from gateway.chat.records.messages import APPROVED, OUTPUT_STATES, MessagePart
+from gateway.chat.records.record import DATA, StepFinish, StepStart, encode_record
+
+NOT_ALLOWED_TEXT = "this call was not allowed"
+AS_THEY_ARE = ("source-url", "source-document", "file")
+"""Types of parts that are records of the same form."""
+_json = msgspec.json.Encoder().encode
+_part = msgspec.json.Decoder(MessagePart).decode
+_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+
+Fields = dict[str, object]
+
+
+def records_of(parts: Iterable[Raw]) -> list[bytes]:
+    """Returns the records of whole steps that make these parts."""
+    records: list[bytes] = []
+    for number, raw in enumerate(parts):
+        part = _part(raw)
+        if part.type == "step-start" and records:
+            records.append(encode_record(StepFinish()))
+        if part.type == "step-start" or not records:
+            records.append(encode_record(StepStart()))
+        records += [_json(record) for record in _records(part, _fields(raw), f"e{number}")]
+        if part.type in AS_THEY_ARE or part.type.startswith(DATA):
+            records.append(bytes(raw))
+    return [*records, encode_record(StepFinish())] if records else []
+
+
+def outcome_of(raw: Raw) -> bytes | None:
+    """Returns the record of what became of a call; None when that is only known to be allowed."""
+    fields = _outcome(_part(raw), _fields(raw))
+    return _json(fields) if fields is not None else None
+
+
+def _records(part: MessagePart, fields: dict[str, Raw], text_id: str) -> list[Fields]:
+    if part.type in ("text", "reasoning"):
+        return _text(part, fields, text_id)
+    return _call(part, fields) if part.is_tool else []
+
+
+def _text(part: MessagePart, fields: dict[str, Raw], text_id: str) -> list[Fields]:
+    more = _some(fields, providerMetadata="providerMetadata")
+    start: Fields = {"type": f"{part.type}-start", "id": text_id, **more}
+    delta: Fields = {"type": f"{part.type}-delta", "id": text_id, "delta": part.text, **more}
+    end: Fields = {"type": f"{part.type}-end", "id": text_id, **more}
+    return [start, delta, end] if part.text else [start, end]
+
+
+def _call(part: MessagePart, fields: dict[str, Raw]) -> list[Fields]:
+    more = {**_some(fields, callProviderMetadata="providerMetadata", title="title"), **_kind(part, fields)}
+    call: Fields = {"toolCallId": part.tool_call_id, "toolName": part.tool, **more}
+    start: Fields = {"type": "tool-input-start", **call}
+    if part.state == "output-error" and part.raw_input is not None:
+        failed: Fields = {"type": "tool-input-error", **call, "input": part.raw_input, "errorText": part.error_text}
+        return [start, failed]
+    if part.state == "input-streaming":
+        return [start]
+    if part.state not in (*OUTPUT_STATES, APPROVED):
+        return [start, {"type": "tool-input-available", **call, "input": Raw(part.arguments.encode())}]
+    delta: Fields = {
+        "type": "tool-input-delta",
+        "toolCallId": part.tool_call_id,
+        "inputTextDelta": part.arguments,
+    }
+    outcome = _outcome(part, fields)
+    return [start, delta] if outcome is None else [start, delta, outcome]
+
+
+def _outcome(part: MessagePart, fields: dict[str, Raw]) -> Fields | None:
+    call: Fields = {"toolCallId": part.tool_call_id, **_kind(part, fields)}
+    match part.state:
+        case "output-available":
+            return {"type": "tool-output-available", **call, "output": fields.get("output")}
+        case "output-error":
+            return {"type": "tool-output-error", **call, "errorText": part.error_text}
+        case "output-denied":
+            return {"type": "tool-output-error", **call, "errorText": NOT_ALLOWED_TEXT}
+        case _:
+            return None
+
+
+def _kind(part: MessagePart, fields: dict[str, Raw]) -> Fields:
+    more = _some(fields, providerExecuted="providerExecuted")
+    return {**more, "dynamic": True} if part.type == "dynamic-tool" else more
+
+
+def _some(fields: dict[str, Raw], **names: str) -> Fields:
+    """Returns those fields that there are, each under the name that it has in a record."""
+    return {name: fields[field] for field, name in names.items() if field in fields}
