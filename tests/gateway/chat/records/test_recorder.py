@@ -29,7 +29,7 @@ TEXT_RECORDS: dict[TextKind, tuple[Any, Any, Any]] = {
 
 
 def finished(*sent_deltas: dict[str, Any]) -> Shown:
-    recorder, records = recorded(*sent_deltas)
+    recorder, records = recorded(*sent_deltas, is_over=True)
     return Shown(records + recorder.finish("stop", {"usage": {}}))
 
 
