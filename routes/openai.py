@@ -4,7 +4,7 @@ import msgspec
 from litestar import get, post
 from litestar.types import ASGIApp
 
-from gateway.chat.dialects.openai import CompletionRequest
+from gateway.chat.dialects.completion_request import CompletionRequest
 from gateway.chat.lane import ChatLane
 from routes.requests import AnyRequest, body_of, caller, decode
 
@@ -31,7 +31,7 @@ async def models(request: AnyRequest, chat: ChatLane) -> ModelList:
 async def completions(request: AnyRequest, chat: ChatLane) -> ASGIApp:
     who = caller(request)
     body = await body_of(request, chat.settings.limits.body_bytes)
-    return await chat.complete(who, decode(body, CompletionRequest))
+    return await chat.complete(who, decode(body, CompletionRequest), decode(body, dict[str, msgspec.Raw]))
 
 
 ROUTES = [models, completions]

@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 from typing import cast
 
 import msgspec
@@ -11,6 +12,10 @@ from msgspec import Raw
 
 REPLACEMENT = "\ufffd"
 UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError, ValueError)
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -32,6 +37,11 @@ def _characters(text: bytes) -> str:
 def whole_text(text: str) -> str:
     """Returns the text with halves of surrogate pairs joined where two meet, and replaced by U+FFFD elsewhere."""
     return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def with_whole_pairs(body: bytes) -> bytes:
+    """Returns JSON in which escapes of halves of surrogate pairs are escapes of U+FFFD, and all else is as it was."""
+    return _ESCAPE.sub(lambda escape: b"\\ufffd" if escape["half"] else escape[0], body)
 
 
 def split_half(text: str) -> tuple[str, str]:

@@ -17,7 +17,6 @@ class CompletionRecords:
         self._recorder = recorder
         self._provider = provider
         self._refused = Raw(msgspec.json.encode({provider: {"refusal": True}}))
-        self._is_refusing = False
 
     def write(self, chunks: list[AnswerChunk]) -> list[bytes]:
         """Returns the records of what `chunks` bring; none of what no client could see."""
@@ -57,15 +56,8 @@ class CompletionRecords:
             elif text:
                 self._recorder.text(kind, text, out)
         if delta.refused:
-            self._refusal(delta.refused, out)
+            self._recorder.refusal(delta.refused, self._refused, out)
         for call in delta.tool_calls or ():
             self.calls.write(call, out)
         if fields is not None:
             self._recorder.data(ProviderFields(data=fields), out)
-
-    def _refusal(self, text: str, out: list[bytes]) -> None:
-        """Writes a refusal as a text of its own, which says that it is one."""
-        if not self._is_refusing:
-            self._recorder.close_text(out)
-            self._is_refusing = True
-        self._recorder.text_with_fields("text", text, self._refused, out)

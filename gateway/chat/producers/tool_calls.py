@@ -66,11 +66,12 @@ class ToolCalls:
             self._by_id[piece.id] = call
             call.id = call.id or piece.id
         self._last = call
-        if isinstance(piece, ExtendedToolCall):
-            call.is_custom = call.is_custom or piece.is_custom
-            if not isinstance(piece.unknown, UnsetType):
-                call.fields.append(Raw(msgspec.json.encode({self._provider: piece.unknown})))
+        if isinstance(piece, ExtendedToolCall) and not isinstance(piece.unknown, UnsetType):
+            call.fields.append(Raw(msgspec.json.encode({self._provider: piece.unknown})))
         if not call.name and name:
+            call.is_custom = isinstance(piece, ExtendedToolCall) and piece.is_custom
+            if call.is_custom:
+                call.fields.append(Raw(msgspec.json.encode({self._provider: {"type": "custom"}})))
             self._name(call, name, out)
         if arguments is not None:
             self._add(call, arguments, out)

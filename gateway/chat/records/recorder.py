@@ -6,7 +6,7 @@ process died.
 """
 
 from collections.abc import Iterable
-from typing import assert_never
+from typing import Literal, assert_never
 
 import msgspec
 from msgspec import Raw, UnsetType
@@ -60,7 +60,7 @@ class Recorder:
         """Number of deltas that a user could see."""
         self.facts: dict[str, object] = {}
         """What the model's side says of the whole answer; it is part of the message's metadata."""
-        self._open: TextKind | None = None
+        self._open: TextKind | Literal["refusal"] | None = None
         self._open_id = b""
         self._part = TextPart("text", [])
         self._pieces: list[str] = []
@@ -105,15 +105,24 @@ class Recorder:
         delta = TextDelta if kind == "text" else ReasoningDelta
         out.append(encode_record(delta(id=self._open_id.decode()[1:-1], delta=text, provider_metadata=fields)))
 
+    def refusal(self, text: str, fields: Raw, out: list[bytes]) -> None:
+        """Records a piece of what a model says instead of an answer: a text of its own, whose fields say what it is."""
+        if self._open != "refusal":
+            self._open_text("text", out)
+            self._open = "refusal"
+        self._keep_delta(text, fields)
+        out.append(encode_record(TextDelta(id=self._open_id.decode()[1:-1], delta=text, provider_metadata=fields)))
+
     def close_text(self, out: list[bytes]) -> None:
         if self._open is None:
             return
+        kind = "reasoning" if self._open == "reasoning" else "text"
         if len(self._part.provider_fields) > 1:  # clients keep the newest fields alone, so the last are all of them
-            end = TextEnd if self._open == "text" else ReasoningEnd
+            end = TextEnd if kind == "text" else ReasoningEnd
             metadata = folded(self._part.provider_fields)
             out.append(encode_record(end(id=self._open_id.decode()[1:-1], provider_metadata=metadata)))
         else:
-            out.append(b'{"type":"%b-end","id":%b}' % (self._open.encode(), self._open_id))
+            out.append(b'{"type":"%b-end","id":%b}' % (kind.encode(), self._open_id))
         self._open = None
 
     def tool_input(self, call_id: str, name: str, out: list[bytes], *, is_custom: bool = False) -> str:

@@ -225,6 +225,8 @@ class CompletionParser:
         chunks.append(chunk)
         for name, value in facts_of(fields).items():
             self._take_fact(whole_text(name), whole_text(value) if isinstance(value, str) else strict_raw(value))
+        if chunk.usage is not None:
+            self._take_fact("usage", strict_raw(fields.get("usage") or msgspec.to_builtins(chunk.usage)))
         self._take_end(chunk)
         error = error_of(fields)
         if error or self.complete or self.error is not None:

@@ -59,7 +59,7 @@ class SpokenText(msgspec.Struct):
     def _add_part(self, part: Fields, *, is_thought: bool) -> None:
         kind = part.pop("type", None)
         part.pop("index", None)
-        is_thought = is_thought or kind in THOUGHTS
+        is_thought = is_thought or (isinstance(kind, str) and kind in THOUGHTS)
         name = next((name for name in ("thinking", "refusal", "text", "content", "value") if name in part), None)
         if name == "refusal" and isinstance(part["refusal"], str):
             self.refusal += str(part.pop("refusal"))
