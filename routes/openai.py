@@ -4,7 +4,7 @@ import msgspec
 from litestar import get, post
 from litestar.types import ASGIApp
 
-from gateway.chat.dialects.openai import CompletionRequest
+from gateway.chat.dialects.completion_request import CompletionRequest
 from gateway.chat.lane import ChatLane
 from routes.operation import Schema, described
 from routes.requests import AnyRequest, caller, decode, held_body
@@ -67,7 +67,8 @@ async def models(request: AnyRequest, chat: ChatLane) -> ModelList:
 async def completions(request: AnyRequest, chat: ChatLane) -> ASGIApp:
     who = caller(request)
     async with held_body(request, chat.bodies) as body:
-        return await chat.complete(who, decode(body.data, CompletionRequest), body)
+        completion_request = decode(body.data, CompletionRequest)
+        return await chat.complete(who, completion_request, decode(body.data, dict[str, msgspec.Raw]), body)
 
 
 ROUTES = [models, completions]

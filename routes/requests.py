@@ -11,6 +11,7 @@ from litestar import Request
 
 from gateway.access.grants import Principal
 from gateway.core.leniency import lenient_decoder
+from gateway.core.loose_json import with_whole_pairs
 from gateway.errors import BadRequest
 from gateway.serving.bodies import Bodies, HeldBody
 
@@ -95,7 +96,10 @@ MAX_DEPTH = 100
 
 
 def decode(body: bytes, kind: type[T]) -> T:
-    """Returns the body as `kind`, an empty one as `{}`. Raises BadRequest, which names the field that is wrong."""
+    """Returns the body as `kind`, an empty one as `{}`. Raises BadRequest, which names the field that is wrong.
+
+    Half of a surrogate pair in a text is U+FFFD.
+    """
     try:
         # All of it is checked, even what is kept as it came, and put on one line, because the log's events are lines.
         if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
@@ -106,6 +110,9 @@ def decode(body: bytes, kind: type[T]) -> T:
     except RecursionError as err:
         raise BadRequest(f"the body is nested more than {MAX_DEPTH} deep", code="bad_body") from err
     except (msgspec.DecodeError, UnicodeDecodeError) as err:
+        whole = with_whole_pairs(body)
+        if whole != body:
+            return decode(whole, kind)
         raise BadRequest(f"the body is not valid: {err}", code="bad_body") from err
 
 

@@ -84,6 +84,7 @@ class RunEnding:
         self._usage = usage
         self._model = model or info.model
         self._upstream = upstream
+        self._facts = recorder.facts
         self._conclusion = _conclude(outcome, recorder, self._metadata())
         self.finished = self._finished(recorder.parts.encoded())
 
@@ -121,7 +122,7 @@ class RunEnding:
 
     def _metadata(self) -> dict[str, object]:
         usage: dict[str, object] = {"usage": msgspec.to_builtins(self._usage)}
-        return {"model": self._model, **usage} if self._model else usage
+        return {**({"model": self._model} if self._model else {}), **usage, **self._facts}
 
     def _usage_row(self) -> UsageRow:
         return UsageRow(

@@ -15,7 +15,8 @@ from msgspec import Raw
 from gateway.access.grants import Principal
 from gateway.chat.chats import AttachedReader, Chats
 from gateway.chat.dialects import ui_message
-from gateway.chat.dialects.openai import CompletionFrames, CompletionRequest, completion
+from gateway.chat.dialects.completion_request import CompletionRequest
+from gateway.chat.dialects.openai import CompletionFrames, completion
 from gateway.chat.dialects.ui_message import DONE, UIFrames, whole_frames
 from gateway.chat.ending import Failed
 from gateway.chat.legacy import adopt_format
@@ -101,12 +102,17 @@ class ChatLane:
 
     # Completions, which belong to no chat and end with their connection
 
-    async def complete(self, who: Principal, request: CompletionRequest, body: HeldBody) -> AsgiAnswer:
+    async def complete(
+        self, who: Principal, request: CompletionRequest, fields: dict[str, Raw], body: HeldBody
+    ) -> AsgiAnswer:
+        """Answers a request, of whose body `fields` are all fields."""
         limits, run_id = self.settings.limits, new_run_id()
         size = sum(map(len, request.messages))
         info = RunInfo(run_id=run_id, sub=who.sub, message_id=f"msg-{run_id}", model=request.model, prompt_bytes=size)
         self._streams.admit()
-        run = self.runs.make(info, request.for_upstream(limits.messages, limits.output_tokens), Recorder(), "cancel")
+        run = self.runs.make(
+            info, request.for_upstream(fields, limits.messages, limits.output_tokens), Recorder(), "cancel"
+        )
         if request.stream:
             answer = await self._completion_stream(run, request)
         else:

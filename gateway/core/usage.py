@@ -12,15 +12,15 @@ BYTES_PER_TOKEN = 4
 """Bytes that an estimate counts as one token: about those of English text in the common tokenizers."""
 
 
-class TokenDetails(msgspec.Struct, gc=False):
+class TokenDetails(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     """A provider's breakdown of a count of tokens."""
 
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
 
 
-class UpstreamUsage(msgspec.Struct):
-    """A provider's figures, as the OpenAI wire format has them."""
+class UpstreamUsage(msgspec.Struct, forbid_unknown_fields=True):
+    """A provider's figures, as the OpenAI wire format has them; those of other names are kept beside them."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None

@@ -57,7 +57,7 @@ def read(pieces: list[bytes]) -> tuple[list[AnswerChunk], bool, bool, str | None
         if parser.done or parser.error:
             break
     else:
-        parser.end()
+        chunks += parser.end()
     error = parser.error
     failure = (error.code, error.status, error.detail) if error else ()
     return chunks, parser.complete, parser.done, parser.finish_reason, failure

@@ -137,7 +137,8 @@ def test_openai_clients_get_the_same_words(reads: list[list[AnswerChunk]], end: 
     deltas = [choice["delta"] for chunk in payloads for choice in chunk.get("choices", ())]
     client = Shown(records)
     for kind, field in (("text", "content"), ("reasoning", "reasoning_content")):
-        assert "".join(d.get(field) or "" for d in deltas) == "".join(
+        fields = ("content", "refusal") if kind == "text" else (field,)
+        assert "".join(d.get(name) or "" for d in deltas for name in fields) == "".join(
             part["text"] for part in client.parts if part["type"] == kind
         )
     assert deltas[0] == {"role": "assistant", "content": ""}

@@ -30,11 +30,12 @@ def completion(recorder: Recorder) -> CompletionRecords:
     return CompletionRecords(recorder, PROVIDER)
 
 
-def recorded(*sent: dict[str, Any]) -> tuple[Recorder, list[bytes]]:
-    """Returns a recorder to which these deltas were given, and all its records so far."""
+def recorded(*sent: dict[str, Any], is_over: bool = False) -> tuple[Recorder, list[bytes]]:
+    """Returns a recorder to which these deltas were given, and all its records so far; `is_over` when no more come."""
     recorder = Recorder()
     first = recorder.start("m") + recorder.speaker("gpt")
-    return recorder, first + completion(recorder).write(deltas(*sent))
+    translation = completion(recorder)
+    return recorder, first + translation.write(deltas(*sent)) + (translation.end() if is_over else [])
 
 
 def types(records: list[bytes]) -> list[str]:

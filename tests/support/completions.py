@@ -32,7 +32,7 @@ class Read:
     def __init__(self, *pieces: bytes) -> None:
         self.parser = CompletionParser()
         self.chunks = [chunk for piece in pieces for chunk in self.parser.feed(piece)]
-        self.parser.end()
+        self.chunks += self.parser.end()
 
     @property
     def deltas(self) -> list[Any]:

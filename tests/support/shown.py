@@ -15,6 +15,8 @@ class Shown:
         self._open: dict[tuple[str, str], dict[str, Any]] = {}
         self._tools: dict[str, dict[str, Any]] = {}
         self._arguments: dict[str, str] = {}
+        self._custom: set[str] = set()
+        """Calls whose input is any text."""
         for chunk in chunks or ():
             self.take(chunk)
 
@@ -38,6 +40,8 @@ class Shown:
                 self.message_id = chunk["messageId"]
             case "start" | "message":
                 self.metadata |= chunk.get("messageMetadata", {})
+            case "data" if event == "custom-tool":
+                self._custom.add(chunk["data"])
             case "finish" if event:
                 assert not self._open
             case "finish" | "error" | "abort":
@@ -73,7 +77,8 @@ class Shown:
             self._arguments[call] += chunk["inputTextDelta"]
         elif event == "available":
             part |= {"state": "input-available", "input": chunk["input"]}
-            assert chunk["input"] == json.loads(self._arguments[call] or "{}")
+            text = self._arguments[call]
+            assert chunk["input"] == (text if call in self._custom else json.loads(text or "{}"))
         else:
             part |= {"state": "output-error", "rawInput": chunk["input"], "errorText": chunk["errorText"]}
             assert chunk["input"] == self._arguments[call]

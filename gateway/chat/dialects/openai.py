@@ -1,19 +1,21 @@
 """This dialect speaks OpenAI's chat completions: a run's records become completion chunks, or one completion.
 
-Not offered: several choices, log probabilities (a run has one answer, and keeps text). A cut is never a quiet end: it
-is an error frame and then `[DONE]`, which the SDK raises as APIError.
+What an upstream adds to its answer stands where it came: in the delta, in the choice, or beside the choices. A cut is
+never a quiet end: it is an error frame and then `[DONE]`, which the SDK raises as APIError.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, assert_never
+from typing import Any, assert_never, cast
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from events.log.port import Block
 from gateway.chat.records.chat_record import RunFinished
-from gateway.chat.records.messages import parts_of
+from gateway.chat.records.messages import MessagePart, parts_of, provider_fields
+from gateway.chat.records.provider_fields import folded
 from gateway.chat.records.record import (
+    CUSTOM_TOOL,
     RECORD,
     ApprovalRequest,
     Data,
@@ -24,7 +26,6 @@ from gateway.chat.records.record import (
     Metadata,
     NewerRecord,
     ProviderFields,
-    ProviderMetadata,
     ReasoningDelta,
     ReasoningEnd,
     ReasoningStart,
@@ -44,70 +45,11 @@ from gateway.chat.records.record import (
     decode_record,
 )
 from gateway.core.usage import Usage
-from gateway.errors import BadRequest
 
 _json = msgspec.json.Encoder().encode
+OUR_FACTS = {"id", "usage", "choices", "created", "object"}
+"""Fields beside the choices that we say ourselves."""
 FINISH = {"stop": "stop", "length": "length", "content-filter": "content_filter", "tool-calls": "tool_calls"}
-
-
-class StreamOptions(msgspec.Struct, frozen=True):
-    include_usage: bool = False
-
-
-class CompletionRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """The body of `POST /v1/chat/completions`. Fields that are not named here are refused."""
-
-    messages: list[Raw]
-    model: str = ""
-    stream: bool = False
-    stream_options: StreamOptions | None = None
-    n: Literal[1] | None = None
-    logprobs: bool | None = None
-    max_tokens: int | UnsetType | None = UNSET
-    max_completion_tokens: int | UnsetType | None = UNSET
-    temperature: Raw | UnsetType = UNSET
-    top_p: Raw | UnsetType = UNSET
-    top_k: Raw | UnsetType = UNSET
-    min_p: Raw | UnsetType = UNSET
-    stop: Raw | UnsetType = UNSET
-    seed: Raw | UnsetType = UNSET
-    tools: Raw | UnsetType = UNSET
-    tool_choice: Raw | UnsetType = UNSET
-    parallel_tool_calls: Raw | UnsetType = UNSET
-    response_format: Raw | UnsetType = UNSET
-    presence_penalty: Raw | UnsetType = UNSET
-    frequency_penalty: Raw | UnsetType = UNSET
-    repetition_penalty: Raw | UnsetType = UNSET
-    logit_bias: Raw | UnsetType = UNSET
-    reasoning_effort: Raw | UnsetType = UNSET
-    verbosity: Raw | UnsetType = UNSET
-    user: Raw | UnsetType = UNSET
-    safety_identifier: Raw | UnsetType = UNSET
-    prompt_cache_key: Raw | UnsetType = UNSET
-    metadata: Raw | UnsetType = UNSET
-    store: Raw | UnsetType = UNSET
-    service_tier: Raw | UnsetType = UNSET
-
-    @property
-    def has_usage(self) -> bool:
-        """Returns whether the stream is to end with the usage figures."""
-        return self.stream_options is not None and self.stream_options.include_usage
-
-    def for_upstream(self, max_messages: int, max_output_tokens: int) -> dict[str, object]:
-        """Returns the body without what is ours to say (`model`, `stream`, `n`); BadRequest past a limit."""
-        if not 1 <= len(self.messages) <= max_messages:
-            raise BadRequest(
-                f"{len(self.messages)} messages: 1 to {max_messages} are allowed", code="too_many_messages"
-            )
-        if self.logprobs:
-            raise BadRequest("logprobs are not kept here: leave the field out")
-        for name in ("max_tokens", "max_completion_tokens"):
-            tokens = getattr(self, name)
-            if isinstance(tokens, int) and tokens > max_output_tokens:
-                raise BadRequest(f"{name}={tokens} is more than the limit of {max_output_tokens}")
-        ours = ("model", "stream", "stream_options", "n", "logprobs")
-        fields = {name: getattr(self, name) for name in self.__struct_fields__ if name not in ours}
-        return msgspec.json.decode(_json({name: value for name, value in fields.items() if value is not UNSET}))
 
 
 class CompletionFrames:
@@ -117,7 +59,9 @@ class CompletionFrames:
         self._head = {"id": f"chatcmpl-{run_id}", "object": "chat.completion.chunk", "created": created}
         self._model = model
         self._include_usage = include_usage
+        self._facts: dict[str, object] = {}
         self._tools: dict[str, int] = {}
+        self._custom: set[str] = set()
         self._text_lead = b""
         self._code = "upstream_error"
         self._text_tail = b'},"logprobs":null,"finish_reason":null}]%b}\n\n' % (
@@ -134,19 +78,38 @@ class CompletionFrames:
             case TextDelta():
                 if record.provider_metadata is UNSET:
                     return self._text_lead + _json(record.delta) + self._text_tail
-                return self._choice({"content": record.delta, **_fields_of(record.provider_metadata)})
+                fields = provider_fields(record.provider_metadata)
+                return self._choice(
+                    {"refusal" if fields.pop("refusal", False) is True else "content": record.delta}, fields
+                )
             case ReasoningDelta():
-                return self._choice({"reasoning_content": record.delta, **_fields_of(record.provider_metadata)})
+                return self._choice({"reasoning_content": record.delta}, provider_fields(record.provider_metadata))
             case ProviderFields():
-                return self._choice(_fields_of(record.data))
+                return self._choice({}, provider_fields(record.data))
             case Metadata():
                 return self._metadata(record)
+            case Data():
+                if record.type == CUSTOM_TOOL:
+                    self._custom.add(msgspec.json.decode(record.data))
+                return b""
             case ToolInputStart():
-                function = {"name": record.tool_name, "arguments": ""}
-                first = {"id": record.tool_call_id, "type": "function", "function": function}
-                return self._tool(record.tool_call_id, first)
+                head = {
+                    "id": record.tool_call_id,
+                    "type": "function",
+                    "function": {"name": record.tool_name, "arguments": ""},
+                }
+                if record.tool_call_id in self._custom:
+                    head |= {"type": "custom", "custom": {"name": record.tool_name, "input": ""}}
+                    del head["function"]
+                return self._tool(record.tool_call_id, head)
             case ToolInputDelta():
+                if record.tool_call_id in self._custom:
+                    return self._tool(record.tool_call_id, {"custom": {"input": record.input_text_delta}})
                 return self._tool(record.tool_call_id, {"function": {"arguments": record.input_text_delta}})
+            case ToolInputAvailable():
+                fields = provider_fields(record.provider_metadata)
+                fields.pop("type", None) if record.tool_call_id in self._custom else None
+                return self._tool(record.tool_call_id, fields) if fields else b""
             case MessageFinish():
                 return self._finish(record)
             case MessageError():
@@ -155,7 +118,7 @@ class CompletionFrames:
                 return _error("the answer was stopped", "aborted")
             case MessageStart() | StepStart() | StepFinish() | TextStart() | TextEnd() | ReasoningStart():
                 return b""  # the format has no such thing
-            case ReasoningEnd() | ToolInputAvailable() | ToolInputError() | Data() | NewerRecord():
+            case ReasoningEnd() | ToolInputError() | NewerRecord():
                 return b""
             case ToolOutputAvailable() | ToolOutputError() | ToolOutputDenied() | ApprovalRequest():
                 return b""
@@ -171,87 +134,135 @@ class CompletionFrames:
         self._model, self._code = metadata.model or self._model, metadata.code or self._code
         if metadata.usage is not None:
             return b""
-        head = _json({**self._head, "model": self._model})[:-1]
-        self._text_lead = b'data: %b,"choices":[{"index":0,"delta":{"content":' % head
-        return self._choice({"role": "assistant", "content": ""})
+        self._head |= {"model": self._model, **metadata.said_always}
+        self._facts = metadata.said_once
+        self._text_lead = b'data: %b,"choices":[{"index":0,"delta":{"content":' % _json(self._head)[:-1]
+        return self._choice({"role": "assistant", "content": ""}, beside=self._facts)
 
     def _tool(self, call_id: str, call: Mapping[str, object]) -> bytes:
         index = self._tools.setdefault(call_id, len(self._tools))
         return self._choice({"tool_calls": [{"index": index, **call}]})
 
-    def _choice(self, delta: dict[str, object], finish_reason: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        fields: dict[str, object] = {"choices": [choice]}
+    def _choice(
+        self,
+        delta: dict[str, object],
+        unknown: dict[str, object] | None = None,
+        finish_reason: str | None = None,
+        beside: dict[str, object] | None = None,
+    ) -> bytes:
+        """Returns a chunk; `unknown` are fields of its delta, but for `choice`; `beside` stand beside the choices."""
+        unknown = unknown or {}
+        of_choice = unknown.pop("choice", None)
+        choice: dict[str, object] = {"index": 0, "delta": unknown | delta, "logprobs": None, "finish_reason": None}
+        choice |= (cast(dict[str, object], of_choice) if isinstance(of_choice, dict) else {}) | {
+            "finish_reason": finish_reason
+        }
+        fields: dict[str, object] = {"choices": [choice], **(beside or {})}
         return self._data({**fields, "usage": None} if self._include_usage else fields)
 
     def _finish(self, record: MessageFinish) -> bytes:
-        last = self._choice({}, FINISH.get(record.finish_reason, "stop"))
-        if not self._include_usage or isinstance(record.message_metadata, UnsetType):
+        raw = b"{}" if isinstance(record.message_metadata, UnsetType) else record.message_metadata
+        metadata = msgspec.json.decode(raw, type=_MessageMetadata)
+        late = {name: fact for name, fact in metadata.said_once.items() if self._facts.get(name) != fact}
+        reason = FINISH.get(record.finish_reason) or metadata.raw_finish_reason or "stop"
+        self._head |= metadata.said_always
+        last = self._choice({}, finish_reason=reason, beside=late)
+        if not self._include_usage or metadata.usage is None:
             return last
-        usage = msgspec.json.decode(record.message_metadata, type=_MessageMetadata).usage
-        assert usage is not None
-        return last + self._data({"choices": [], "usage": usage_object(usage)})
+        return last + self._data({"choices": [], "usage": usage_object(metadata.usage, metadata.facts.get("usage"))})
 
     def _data(self, fields: dict[str, object]) -> bytes:
         return b"data: %b\n\n" % _json({**self._head, "model": self._model, **fields})
 
 
-class _MessageMetadata(msgspec.Struct):
+class _MessageMetadata(msgspec.Struct, rename="camel"):
     model: str = ""
     code: str = ""
     usage: Usage | None = None
+    raw_finish_reason: str = ""
+    provider_metadata: Raw | UnsetType = UNSET
 
+    @property
+    def facts(self) -> dict[str, object]:
+        """Returns what the upstream has said of the whole answer."""
+        return provider_fields(self.provider_metadata)
 
-def _fields_of(metadata: ProviderMetadata) -> dict[str, object]:
-    """Returns the fields of a delta that a provider sent and that we do not know, as they came."""
-    if isinstance(metadata, UnsetType):
-        return {}
-    providers = msgspec.json.decode(metadata, type=dict[str, dict[str, Raw]])
-    return {name: value for fields in providers.values() for name, value in fields.items()}
+    @property
+    def said_always(self) -> dict[str, object]:
+        """Returns the short facts, such as a fingerprint, which stand in every chunk; the id of a chunk is ours."""
+        return {name: fact for name, fact in self.facts.items() if isinstance(fact, str) and name not in OUR_FACTS}
+
+    @property
+    def said_once(self) -> dict[str, object]:
+        return {name: fact for name, fact in self.facts.items() if not isinstance(fact, str) and name not in OUR_FACTS}
 
 
 def _error(message: str, code: str) -> bytes:
     return b"data: %b\n\n" % _json({"error": {"message": message, "type": code, "param": None, "code": code}})
 
 
-def usage_object(usage: Usage) -> dict[str, object]:
-    return {
+def usage_object(usage: Usage, told: object = None) -> dict[str, object]:
+    """Returns the figures; those that only the upstream has, `told`, stand beside them as it named them."""
+    figures: dict[str, object] = {
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,
         "total_tokens": usage.total_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
     }
+    theirs = cast(dict[str, object], told) if isinstance(told, dict) else {}
+    for name in ("prompt_tokens_details", "completion_tokens_details"):
+        details = theirs.get(name)
+        if isinstance(details, dict):
+            figures[name] = cast(dict[str, object], details) | cast(dict[str, object], figures[name])
+    return theirs | figures
 
 
 def completion(finished: RunFinished, model: str, created: int) -> dict[str, Any]:
     """Returns a finished run as one `chat.completion`."""
     parts = parts_of(finished.message) if finished.message else []
-    message: dict[str, object] = {"role": "assistant", "refusal": None}
-    for part in parts:
-        message = _fields_of(part.provider_fields) | message
-    message["content"] = "".join(part.text for part in parts if part.type == "text") or None
-    if thought := "".join(part.text for part in parts if part.type == "reasoning"):
-        message["reasoning_content"] = thought
-    calls = [
-        {
-            "id": part.tool_call_id,
-            "type": "function",
-            "function": {"name": part.tool, "arguments": part.raw_input or part.arguments},
-        }
-        for part in parts
-        if part.is_tool
-    ]
-    if calls:
-        message["tool_calls"] = calls
-    elif message["content"] is None:
-        message["content"] = ""
-    finish_reason = FINISH.get(finished.finish_reason, "stop")
+    told = _MessageMetadata()
+    if finished.message and not isinstance(finished.message.metadata, UnsetType):
+        told = msgspec.json.decode(finished.message.metadata, type=_MessageMetadata)
+    unknown = _unknown(parts)
+    of_choice = cast(dict[str, object], unknown.pop("choice", None) or {})
+    reason = FINISH.get(finished.finish_reason) or told.raw_finish_reason or "stop"
+    choice = {"index": 0, "message": unknown | _message(parts), "logprobs": None}
     return {
+        **told.said_once,
+        **told.said_always,
         "id": f"chatcmpl-{finished.run_id}",
         "object": "chat.completion",
         "created": created,
         "model": model,
-        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason}],
-        "usage": usage_object(finished.usage),
+        "choices": [{**choice, **of_choice, "finish_reason": reason}],
+        "usage": usage_object(finished.usage, told.facts.get("usage")),
     }
+
+
+def _message(parts: list[MessagePart]) -> dict[str, object]:
+    texts = [
+        (provider_fields(part.provider_fields).get("refusal") is True, part.text)
+        for part in parts
+        if part.type == "text"
+    ]
+    content = "".join(text for is_refusal, text in texts if not is_refusal)
+    refusal = "".join(text for is_refusal, text in texts if is_refusal)
+    message: dict[str, object] = {"role": "assistant", "refusal": refusal or None, "content": content or None}
+    if thought := "".join(part.text for part in parts if part.type == "reasoning"):
+        message["reasoning_content"] = thought
+    calls = [part.call(part.arguments if part.raw_input is None else part.raw_input) for part in parts if part.is_tool]
+    if calls:
+        message["tool_calls"] = calls
+    elif not content and not refusal:
+        message["content"] = ""
+    return message
+
+
+def _unknown(parts: list[MessagePart]) -> dict[str, object]:
+    """Returns the fields of a provider in all parts, put together."""
+    fields = [part.provider_fields for part in parts if not isinstance(part.provider_fields, UnsetType)]
+    whole = provider_fields(folded([raw for raw in fields if provider_fields(raw)]))
+    if whole.get("refusal") is True:
+        del whole["refusal"]
+    return whole

@@ -9,14 +9,16 @@ from collections.abc import Callable
 from gateway.chat.producers.completion_records import CompletionRecords
 from gateway.chat.producers.producer import NEVER, Sink
 from gateway.chat.records.record import FinishReason
-from gateway.chat.upstreams.chunks import FINISH_REASONS, AnswerChunk
+from gateway.chat.upstreams.chunks import AnswerChunk
 from gateway.chat.upstreams.failover import Upstreams
+from gateway.chat.upstreams.finish_reasons import finish_reason_of
 from gateway.chat.upstreams.upstream import Generation, Request
 from gateway.core.usage import Usage, usage_of
 from gateway.errors import UpstreamTimeout
 
 LINGER_S = 2.0
 """Seconds that a complete answer is read on for its usage figures."""
+MAX_SHOWN_WORD = 200
 
 
 class CompletionProducer:
@@ -53,8 +55,9 @@ class CompletionProducer:
         self.model, self.upstream = generation.model, generation.upstream
         self._between_tokens_s = answer.between_tokens_s or self._between_tokens_s
         self._progress_at = self._loop.time()
-        self._translate = CompletionRecords(sink.recorder, generation.upstream).write
-        first = sink.recorder.speaker(generation.model) + self._translate(answer.chunks)
+        records = CompletionRecords(sink.recorder, generation.upstream)
+        self._translate = records.write
+        first = sink.recorder.speaker(generation.model, self._facts(generation)) + self._translate(answer.chunks)
         self._is_complete = generation.finish_reason is not None
         sink.begin(first)
         if not generation.ended:
@@ -66,7 +69,19 @@ class CompletionProducer:
             raise self._failure
         if generation.error is not None and not generation.complete:
             raise generation.error
-        return FINISH_REASONS.get(generation.finish_reason, "other")
+        if last := records.end():
+            sink.write(last)
+        sink.recorder.facts = self._facts(generation)
+        reason = finish_reason_of(generation.finish_reason) or "other"
+        if reason == "other" and generation.finish_reason:
+            sink.recorder.facts["rawFinishReason"] = generation.finish_reason[:MAX_SHOWN_WORD]
+        is_plain_end = reason == "stop" or generation.finish_reason is None
+        return "tool-calls" if is_plain_end and records.calls.are_any else reason
+
+    def _facts(self, generation: Generation) -> dict[str, object]:
+        """Returns what the upstream says of the whole answer, as metadata of the message."""
+        facts = {name: value for name, value in generation.facts.items() if name != "model"}
+        return {"providerMetadata": {generation.upstream: facts}} if facts else {}
 
     # Called by the run
 

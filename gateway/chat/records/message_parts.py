@@ -9,19 +9,22 @@ from collections.abc import Iterable
 import msgspec
 from msgspec import UNSET, Raw
 
-from gateway.chat.records.record import Data, ProviderMetadata, TextKind
+from gateway.chat.records.provider_fields import folded
+from gateway.chat.records.record import Data, TextKind
+from gateway.core.loose_json import json_on_one_line
 
 STEP_START = Raw(b'{"type":"step-start"}')
 """Parts two steps: tools called in one step ran side by side, in two steps one after the other."""
 NOT_JSON = "the arguments are not valid JSON"
+NO_ARGUMENTS = "the arguments did not come"
 _json = msgspec.json.Encoder().encode
 
 
 class TextPart(msgspec.Struct):
     kind: TextKind
     pieces: list[str]
-    provider_metadata: ProviderMetadata = UNSET
-    """The newest metadata of the provider; a client keeps no other."""
+    provider_fields: list[Raw] = []
+    """The fields of the provider that came with its pieces."""
 
 
 class ToolPart(msgspec.Struct):
@@ -30,23 +33,33 @@ class ToolPart(msgspec.Struct):
     call_id: str
     name: str
     arguments: list[str]
+    is_custom: bool = False
+    """Whether its input is any text, and not JSON."""
+    has_arguments: bool = False
+    """Whether arguments came, be they empty."""
     complete: bool = False
     """Whether all arguments are there, and the answer did not fail before they were."""
+    error: str = ""
+    """What is wrong with a call that nobody can run."""
     result: dict[str, object] | None = None
     """Fields that its output, or a question about it, adds to the part."""
+    provider_fields: list[Raw] = []
 
     def input(self) -> Raw | str:
-        """Returns the arguments as JSON on one line, its numbers and order untouched; as text when they are not JSON.
-
-        One line, because the log's events and the frames of a stream are lines: a model that writes its arguments
-        over several would tear them apart.
-        """
+        """Returns the arguments as JSON on one line; as text when they are no JSON. No arguments are no fields."""
         text = "".join(self.arguments)
-        try:
-            msgspec.json.decode(text or "{}")
-            return Raw(msgspec.json.format(text.encode() or b"{}", indent=-1))
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            return text
+        if self.is_custom:
+            return Raw(_json(text))
+        on_one_line = json_on_one_line(text or "{}")
+        return Raw(on_one_line) if on_one_line else text
+
+    def end(self, *, was_cut: bool) -> None:
+        """Notes that no more arguments will come, and what is wrong with them; `was_cut` when more were to come."""
+        self.complete = True
+        if not self.error and not self.arguments and (was_cut or not self.has_arguments):
+            self.error = NO_ARGUMENTS
+        elif not self.error and isinstance(self.input(), str):
+            self.error = NOT_JSON
 
 
 Part = TextPart | ToolPart | Raw
@@ -105,15 +118,20 @@ def _fields(part: TextPart | ToolPart) -> dict[str, object]:
 
 def _text_fields(part: TextPart) -> dict[str, object]:
     fields: dict[str, object] = {"type": part.kind, "text": "".join(part.pieces), "state": "done"}
-    return fields if part.provider_metadata is UNSET else {**fields, "providerMetadata": part.provider_metadata}
+    metadata = folded(part.provider_fields)
+    return fields if metadata is UNSET else {**fields, "providerMetadata": metadata}
 
 
 def _tool_fields(part: ToolPart) -> dict[str, object]:
     fields: dict[str, object] = {"type": f"tool-{part.name}", "toolCallId": part.call_id}
+    metadata = folded(part.provider_fields)
+    if metadata is not UNSET:
+        fields["callProviderMetadata"] = metadata
     arguments = part.input()
+    if part.complete and (part.error or isinstance(arguments, str)):
+        text = "".join(part.arguments)
+        return {**fields, "state": "output-error", "rawInput": text, "errorText": part.error or NOT_JSON}
     if isinstance(arguments, Raw):
         state = "input-available" if part.complete else "input-streaming"
         return {**fields, "state": state, "input": arguments, **(part.result or {})}
-    if part.complete:
-        return {**fields, "state": "output-error", "rawInput": arguments, "errorText": NOT_JSON}
     return {**fields, "state": "input-streaming", "input": {}}

@@ -58,6 +58,7 @@ class MessagePart(msgspec.Struct, frozen=True, rename="camel"):
     url: str = ""
     filename: str | None = None
     provider_metadata: Raw | UnsetType = UNSET
+    call_provider_metadata: Raw | UnsetType = UNSET
     data: Raw | UnsetType = UNSET
 
     @property
@@ -70,6 +71,19 @@ class MessagePart(msgspec.Struct, frozen=True, rename="camel"):
         """Returns what a provider has added to its answer and we do not know, as `{"<provider>": {...}}`."""
         return self.data if self.type == "data-provider" else self.provider_metadata
 
+    def call(self, arguments: str) -> dict[str, object]:
+        """Returns the call that a tool part is, in OpenAI's form, with what its provider has added to it."""
+        fields = provider_fields(self.call_provider_metadata)
+        if fields.get("type") == "custom":
+            text = self.raw_input if isinstance(self.input, UnsetType) else msgspec.json.decode(self.input)
+            named: dict[str, object] = {"custom": {"name": self.tool, "input": text}}
+        else:
+            named = {"function": {"name": self.tool, "arguments": arguments}}
+        for name in ("function", "custom"):
+            if isinstance(beside := fields.pop(name, None), dict) and name in named:
+                named[name] = cast(dict[str, object], beside) | cast(dict[str, object], named[name])
+        return {"id": self.tool_call_id, "type": "function", **fields, **named}
+
     @property
     def arguments(self) -> str:
         return "{}" if isinstance(self.input, UnsetType) else bytes(self.input).decode()
@@ -80,6 +94,17 @@ class MessagePart(msgspec.Struct, frozen=True, rename="camel"):
 
 
 _part = msgspec.json.Decoder(MessagePart)
+
+
+def provider_fields(metadata: Raw | UnsetType) -> dict[str, object]:
+    """Returns the fields in `{"<provider>": {...}}`, of all providers; none of what has another form."""
+    if isinstance(metadata, UnsetType):
+        return {}
+    try:
+        providers = msgspec.json.decode(metadata, type=dict[str, dict[str, object]])
+    except msgspec.DecodeError:
+        return {}
+    return {name: value for fields in providers.values() for name, value in fields.items()}
 
 
 def parts_of(message: UIMessage) -> list[MessagePart]:
@@ -215,10 +240,7 @@ def _step(texts: list[str], calls: list[MessagePart]) -> list[UpstreamMessage]:
     text = "".join(texts)
     if not calls:
         return [{"role": "assistant", "content": text}] if text else []
-    tool_calls = [
-        {"id": part.tool_call_id, "type": "function", "function": {"name": part.tool, "arguments": part.arguments}}
-        for part in calls
-    ]
+    tool_calls = [part.call(part.arguments) for part in calls]
     results: list[UpstreamMessage] = [
         {"role": "tool", "tool_call_id": part.tool_call_id, "content": _result(part)} for part in calls
     ]

@@ -18,6 +18,9 @@ HEARTBEAT = "heartbeat"
 DATA = "data-"
 """Beginning of the `type` of every `Data`."""
 
+CUSTOM_TOOL = "data-custom-tool"
+"""The `type` of a transient `Data` before a call whose input is any text, and not JSON; it holds the call's id."""
+
 FinishReason = Literal["stop", "length", "content-filter", "tool-calls", "error", "other"]
 TextKind = Literal["text", "reasoning"]
 ProviderMetadata = Raw | UnsetType

@@ -6,13 +6,15 @@ process died.
 """
 
 from collections.abc import Iterable
-from typing import assert_never
+from typing import Literal, assert_never
 
 import msgspec
-from msgspec import UNSET, Raw
+from msgspec import Raw, UnsetType
 
-from gateway.chat.records.message_parts import NOT_JSON, MessageParts, TextPart, ToolPart
+from gateway.chat.records.message_parts import MessageParts, TextPart, ToolPart
+from gateway.chat.records.provider_fields import folded
 from gateway.chat.records.record import (
+    CUSTOM_TOOL,
     ApprovalRequest,
     Data,
     FinishReason,
@@ -60,7 +62,9 @@ class Recorder:
         self._outcomes = outcomes
         self.emitted = 0
         """Number of deltas that a user could see."""
-        self._open: TextKind | None = None
+        self.facts: dict[str, object] = {}
+        """What the model's side says of the whole answer; it is part of the message's metadata."""
+        self._open: TextKind | Literal["refusal"] | None = None
         self._open_id = b""
         self._part = TextPart("text", [])
         self._pieces: list[str] = []
@@ -75,9 +79,10 @@ class Recorder:
     def start(self, message_id: str) -> list[bytes]:
         return [encode_record(MessageStart(message_id=message_id)), *self._outcomes, encode_record(StepStart())]
 
-    def speaker(self, model: str) -> list[bytes]:
-        """Tells which model answers; known only when one does."""
-        return [_metadata({"model": model})]
+    def speaker(self, model: str, facts: dict[str, object] | None = None) -> list[bytes]:
+        """Tells which model answers, and what else it says of its answer; known only when one does."""
+        self.facts = facts or {}
+        return [_metadata({"model": model, **self.facts})]
 
     def next_step(self) -> list[bytes]:
         """Ends one step and begins another."""
@@ -104,21 +109,47 @@ class Recorder:
         delta = TextDelta if kind == "text" else ReasoningDelta
         out.append(encode_record(delta(id=self._open_id.decode()[1:-1], delta=text, provider_metadata=fields)))
 
-    def close_text(self, out: list[bytes]) -> None:
-        if self._open is not None:
-            out.append(b'{"type":"%b-end","id":%b}' % (self._open.encode(), self._open_id))
-            self._open = None
+    def refusal(self, text: str, fields: Raw, out: list[bytes]) -> None:
+        """Records a piece of what a model says instead of an answer: a text of its own, whose fields say what it is."""
+        if self._open != "refusal":
+            self._open_text("text", out)
+            self._open = "refusal"
+        self._keep_delta(text, fields)
+        out.append(encode_record(TextDelta(id=self._open_id.decode()[1:-1], delta=text, provider_metadata=fields)))
 
-    def tool_input(self, call_id: str, name: str, out: list[bytes]) -> str:
-        """Opens a tool call; returns its id, which is one of ours when the caller has none."""
+    def close_text(self, out: list[bytes]) -> None:
+        if self._open is None:
+            return
+        kind = "reasoning" if self._open == "reasoning" else "text"
+        if len(self._part.provider_fields) > 1:  # clients keep the newest fields alone, so the last are all of them
+            end = TextEnd if kind == "text" else ReasoningEnd
+            metadata = folded(self._part.provider_fields)
+            out.append(encode_record(end(id=self._open_id.decode()[1:-1], provider_metadata=metadata)))
+        else:
+            out.append(b'{"type":"%b-end","id":%b}' % (kind.encode(), self._open_id))
+        self._open = None
+
+    def tool_input(self, call_id: str, name: str, out: list[bytes], *, is_custom: bool = False) -> str:
+        """Opens a tool call; returns its id, which is one of ours when the caller has none, or one that is taken."""
         self.close_text(out)
-        call_id = self._open_call(call_id, name).call_id
+        call_id = self._open_call(call_id, name, is_custom=is_custom).call_id
+        if is_custom:
+            out.append(encode_record(Data(type=CUSTOM_TOOL, data=Raw(_json(call_id)), transient=True)))
         out.append(encode_record(ToolInputStart(tool_call_id=call_id, tool_name=name)))
         return call_id
 
     def tool_arguments(self, call_id: str, piece: str, out: list[bytes]) -> None:
+        """Records a piece of the arguments; one that is empty says that the tool is called without any."""
         self._keep_arguments(call_id, piece)
         out.append(encode_record(ToolInputDelta(tool_call_id=call_id, input_text_delta=piece)))
+
+    def tool_fields(self, call_id: str, fields: list[Raw]) -> None:
+        """Keeps fields that a provider adds to a call; they are recorded with the end of its arguments."""
+        self._calls[call_id].provider_fields += fields
+
+    def tool_failed(self, call_id: str, error: str) -> None:
+        """Notes that a call is one that nobody can run."""
+        self._calls[call_id].error = error
 
     def tool_outcome(self, outcome: ToolOutcome, out: list[bytes]) -> None:
         """Records what became of a call, or that somebody is asked whether it may be made."""
@@ -132,7 +163,7 @@ class Recorder:
     # The ends
 
     def finish(self, reason: FinishReason, metadata: dict[str, object]) -> list[bytes]:
-        out = self._end_step()
+        out = self._end_step(was_cut=reason not in ("stop", "tool-calls"))
         out.append(encode_record(MessageFinish(finish_reason=reason, message_metadata=Raw(_json(metadata)))))
         return out
 
@@ -149,12 +180,12 @@ class Recorder:
         out += [_metadata(metadata), encode_record(end)]
         return out
 
-    def _end_step(self) -> list[bytes]:
+    def _end_step(self, *, was_cut: bool = False) -> list[bytes]:
         out: list[bytes] = []
         self.close_text(out)
         for call in self._step_calls:
             if not call.complete:
-                call.complete = True
+                call.end(was_cut=was_cut)
                 out.append(_complete(call))
         self._step_calls.clear()
         out.append(encode_record(StepFinish()))
@@ -175,12 +206,17 @@ class Recorder:
     def _keep_delta(self, text: str, fields: ProviderMetadata) -> None:
         self._pieces.append(text)
         self.emitted += 1
-        if fields is not UNSET:
-            self._part.provider_metadata = fields
+        if not isinstance(fields, UnsetType):
+            self._part.provider_fields.append(fields)
 
-    def _open_call(self, call_id: str, name: str) -> ToolPart:
+    def _open_call(self, call_id: str, name: str, *, is_custom: bool = False) -> ToolPart:
         self._count += 1
-        call = self.parts.tool(call_id or f"call-{self._count}", name)
+        call_id, taken = call_id or f"call-{self._count}", 0
+        while call_id in self._calls:
+            taken += 1
+            call_id = f"call-{self._count}.{taken}"
+        call = self.parts.tool(call_id, name)
+        call.is_custom = is_custom
         self._calls[call.call_id] = call
         self._step_calls.append(call)
         return call
@@ -188,13 +224,20 @@ class Recorder:
     def _keep_arguments(self, call_id: str, piece: str) -> None:
         call = self._calls.get(call_id)
         if call is not None:  # of a long run, the start of a call may no longer be stored
-            call.arguments.append(piece)
-            self.emitted += 1
+            call.has_arguments = True
+            if piece:
+                call.arguments.append(piece)
+                self.emitted += 1
 
-    def _keep_complete(self, call_id: str) -> None:
-        call = self._calls.get(call_id)
-        if call is not None:
-            call.complete = True
+    def _keep_complete(self, record: ToolInputAvailable | ToolInputError) -> None:
+        call = self._calls.get(record.tool_call_id)
+        if call is None:
+            return
+        call.complete = True
+        if isinstance(record, ToolInputError):
+            call.error = record.error_text
+        elif not isinstance(record.provider_metadata, UnsetType):
+            call.provider_fields = [record.provider_metadata]
 
     def _keep_outcome(self, outcome: ToolOutcome) -> None:
         call = self._calls.get(outcome.tool_call_id)
@@ -222,7 +265,7 @@ class Recorder:
             case ToolInputDelta():
                 self._keep_arguments(record.tool_call_id, record.input_text_delta)
             case ToolInputAvailable() | ToolInputError():
-                self._keep_complete(record.tool_call_id)
+                self._keep_complete(record)
             case ToolOutputAvailable() | ToolOutputError() | ToolOutputDenied() | ApprovalRequest():
                 self._keep_outcome(record)
             case ProviderFields() | Data():
@@ -231,10 +274,19 @@ class Recorder:
                 self.parts.step()
             case StepFinish():
                 self._step_calls.clear()
-            case MessageStart() | Metadata() | MessageFinish() | MessageError() | MessageAbort() | NewerRecord():
+            case Metadata():
+                self.facts |= msgspec.json.decode(record.message_metadata, type=_Facts).as_metadata()
+            case MessageStart() | MessageFinish() | MessageError() | MessageAbort() | NewerRecord():
                 pass
             case _:
                 assert_never(record)
+
+
+class _Facts(msgspec.Struct, rename="camel"):
+    provider_metadata: Raw | UnsetType = msgspec.UNSET
+
+    def as_metadata(self) -> dict[str, object]:
+        return {} if isinstance(self.provider_metadata, UnsetType) else {"providerMetadata": self.provider_metadata}
 
 
 def replayed(records: Iterable[bytes], base: Iterable[Raw] = ()) -> Recorder:
@@ -251,10 +303,19 @@ def _metadata(fields: dict[str, object]) -> bytes:
 
 def _complete(call: ToolPart) -> bytes:
     arguments = call.input()
-    if isinstance(arguments, Raw):
-        return encode_record(ToolInputAvailable(tool_call_id=call.call_id, tool_name=call.name, input=arguments))
-    error = ToolInputError(tool_call_id=call.call_id, tool_name=call.name, input=arguments, error_text=NOT_JSON)
-    return encode_record(error)
+    if isinstance(arguments, Raw) and not call.error:
+        return encode_record(
+            ToolInputAvailable(
+                tool_call_id=call.call_id,
+                tool_name=call.name,
+                input=arguments,
+                provider_metadata=folded(call.provider_fields),
+            )
+        )
+    text = "".join(call.arguments)
+    return encode_record(
+        ToolInputError(tool_call_id=call.call_id, tool_name=call.name, input=text, error_text=call.error)
+    )
 
 
 def _result(outcome: ToolOutcome) -> dict[str, object]:

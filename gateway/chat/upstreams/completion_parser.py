@@ -1,35 +1,42 @@
 """Cuts the bytes of an OpenAI-compatible stream into frames, and reads the chunk in each. Pure.
 
 Decides what the openai SDK leaves open: whether the stream was *complete* (a `finish_reason` or `[DONE]` was there),
-and which of the shapes in the wild is an error. A chunk that cannot be decoded fails the stream: skipping it would
-lose a token in silence.
+and which of the shapes in the wild is an error. What is not quite right is read all the same: frames parted by one
+line end, JSON lines without `data:`, a whole completion instead of a stream, a last line without its end. A chunk that
+cannot be read at all fails the stream: skipping it would lose a token in silence.
 """
 
-import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from collections.abc import Callable
+from typing import cast
 
-from gateway.chat.upstreams.chunks import KNOWN_FIELDS, AnswerChunk, Chunk, ExtendedDelta, PlainDelta
+import msgspec
+from msgspec import Raw
+
+from gateway.chat.upstreams.chunks import FACTS, AnswerChunk, Chunk
+from gateway.chat.upstreams.finish_reasons import finish_reason_of
+from gateway.chat.upstreams.loose_chunks import LooseReader
+from gateway.chat.upstreams.loose_fields import MAX_COUNT, Fields, error_of, facts_of, object_of
 from gateway.chat.upstreams.refusals import in_band_error
+from gateway.core.loose_json import UNREADABLE, loose_json, strict_raw, whole_text
 from gateway.core.usage import UpstreamUsage
 from gateway.errors import UpstreamCut, UpstreamError
 
 MAX_FRAME_BYTES = 4_194_304
 """Maximum size of one frame; a longer one fails the stream."""
+GAVE_UP = "upstream_gave_up"
+"""Code of the error of an answer whose `finish_reason` says that it failed."""
+MAX_FACTS = 64
+"""Maximum number of fields beside the text of an answer that are kept."""
+MAX_FACT_BYTES = 262_144
+"""Maximum size of one of them."""
 
-_decode_plain = msgspec.json.Decoder(Chunk[PlainDelta]).decode
-_decode_extended = msgspec.json.Decoder(Chunk[ExtendedDelta]).decode
-
-
-class _RawChoice(msgspec.Struct):
-    delta: dict[str, Raw] | None = None
-
-
-class _RawChunk(msgspec.Struct):
-    choices: list[_RawChoice] | None = None
+_decode = msgspec.json.Decoder(Chunk).decode
+_STRICTLY_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-_decode_raw = msgspec.json.Decoder(_RawChunk).decode
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+def _undecodable(text: bytes) -> AnswerChunk:
+    """Stands in for the strict decoder where a chunk must be read loosely."""
+    raise msgspec.DecodeError
 
 
 class CompletionParser:
@@ -39,10 +46,19 @@ class CompletionParser:
         self._buffer = bytearray()
         self._has_cr = False
         self._after_cr = False
+        self._loose = LooseReader()
+        self._decode: Callable[[bytes], AnswerChunk] = self._first
+        self._has_begun = False
+        self._is_last = False
+        """Whether the bytes are over, so that what cannot be read may be half of a line."""
+        self._is_torn = False
         self.done = False
         """Whether `[DONE]` has come: what follows is ignored."""
         self.finish_reason: str | None = None
+        """The upstream's own word for the end of its answer."""
         self.usage: UpstreamUsage | None = None
+        self.facts: Fields = {}
+        """The fields of the chunks that tell of the whole answer, beside its text, such as the model."""
         self.error: UpstreamError | None = None
 
     @property
@@ -53,44 +69,67 @@ class CompletionParser:
         """Returns the chunks that `data` completes. Stops at `[DONE]` and at an error, which is then in `error`."""
         if self.done or self.error is not None:
             return []
-        if self._buffer or self._has_cr or b"\r" in data or not data.endswith(b"\n\n"):
-            data = self._whole_frames(data)
-            if not data:
-                return []
         chunks: list[AnswerChunk] = []
-        for frame in data.split(b"\n\n"):
+        if self._buffer or self._has_cr or b"\r" in data or not data.endswith(b"\n\n"):
+            data = self._whole_frames(data, chunks)
+            frames = data.split(b"\n\n")
+        elif data.find(b"\n") == len(data) - 2:
+            frames = (data[:-2],)
+        else:
+            frames = data.split(b"\n\n")
+        for frame in frames:
             if frame.startswith(b"data: {") and b"\n" not in frame:
-                self._chunk(frame[6:], chunks)
+                try:  # as `_chunk` does, without a call for each token
+                    chunk = self._decode(frame[6:])
+                except _STRICTLY_UNREADABLE:
+                    self._chunk_of_any_shape(frame[6:], chunks)
+                else:
+                    chunks.append(chunk)
+                    choices = chunk.choices
+                    if choices and chunk.usage is None and not choices[0].finish_reason:
+                        continue
+                    self._take_facts(chunk)
+                    self._take_end(chunk)
             elif frame:
                 self._frame(frame, chunks)
-            if self.done or self.error:
+            if self.done or self.error is not None:
                 break
         return chunks
 
-    def end(self) -> None:
-        """Notes that the bytes are over: without a sign of completeness this is a cut."""
-        for line in bytes(self._buffer).split(b"\n"):  # the last blank line is often left out
-            field, _, value = line.partition(b":")
-            self.done = self.done or (field == b"data" and value.strip() == b"[DONE]")
+    def end(self) -> list[AnswerChunk]:
+        """Returns what stands before the last blank line, or without one; without a sign of its end it was a cut."""
+        chunks: list[AnswerChunk] = []
+        if not self.done and self.error is None:
+            self._is_last = True
+            rest = bytes(self._buffer).strip(b"\n")
+            self._buffer.clear()
+            if rest:
+                self._frame(rest, chunks)
+            self._say_halves(chunks)
         if not self.complete and self.error is None:
             self.error = UpstreamCut("the upstream's stream ended without a finish_reason and without [DONE]")
+        return chunks
 
-    def _whole_frames(self, data: bytes) -> bytes:
+    # From bytes to frames
+
+    def _whole_frames(self, data: bytes, chunks: list[AnswerChunk]) -> bytes:
         """Adds `data` to what is held back; returns the bytes up to the last blank line, with LF line ends only."""
         buffer = self._buffer
         if self._has_cr or b"\r" in data:
             self._has_cr = True
             data = self._only_lf(data)
-        start = max(0, len(buffer) - 1)
+        start = max(0, len(buffer) - 7)
         buffer += data
-        end = buffer.rfind(b"\n\n", start)
-        if end < 0:
-            if len(buffer) > MAX_FRAME_BYTES:
-                self.error = UpstreamError(f"a frame of the upstream is longer than {MAX_FRAME_BYTES} bytes")
-            return b""
-        frames = bytes(buffer[:end])
-        del buffer[: end + 2]
-        return frames
+        end = buffer.rfind(b"\n\n", max(0, start))
+        if end >= 0:
+            frames = bytes(buffer[:end])
+            del buffer[: end + 2]
+            return frames
+        if buffer.find(b"\ndata:", start) >= 0 or buffer.find(b"\n{", start) >= 0:
+            self._lines_of_their_own(buffer, chunks)
+        if len(buffer) > MAX_FRAME_BYTES:
+            self.error = UpstreamError(f"a frame of the upstream is longer than {MAX_FRAME_BYTES} bytes")
+        return b""
 
     def _only_lf(self, data: bytes) -> bytes:
         """Makes LF of CRLF and CR; of a CRLF that was split, the LF that comes later is left out."""
@@ -101,62 +140,177 @@ class CompletionParser:
             self._after_cr = data.endswith(b"\r")
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
+    def _lines_of_their_own(self, frame: bytearray, chunks: list[AnswerChunk]) -> None:
+        """Takes the first lines off a frame that are chunks by themselves, as long as another such line follows.
+
+        Servers that part their frames by one line end send nothing else.
+        """
+        while self.error is None and not self.done:
+            end = frame.find(b"\n")
+            text = _data_of(bytes(frame[:end]))
+            if end < 0 or text is None or not frame.startswith((b"data:", b"{"), end + 1) or not _is_object(text):
+                break
+            del frame[: end + 1]
+            self._text(text, chunks)
+
+    # From frames to chunks
+
     def _frame(self, frame: bytes, chunks: list[AnswerChunk]) -> None:
-        """Reads one frame of any legal form: comments, several data lines, an event name."""
-        event = b""
-        data: list[bytes] = []
-        for line in frame.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
-            field, _, value = line.partition(b":")
-            value = value.removeprefix(b" ")
-            if field == b"data":
-                data.append(value)
-            elif field == b"event":
-                event = value
+        """Reads one frame of any form: comments, several data lines, an event name, JSON without a field's name."""
+        lines = bytearray(frame.removeprefix(b"\xef\xbb\xbf"))
+        self._lines_of_their_own(lines, chunks)
+        frame = bytes(lines)
+        if self.error is not None or self.done:
+            return
+        if frame.lstrip().startswith((b"{", b"[")):
+            event, data = b"", frame.split(b"\n")
+        else:
+            event, data = _fields_of(frame)
         text = b"\n".join(data)
-        if text.strip() == b"[DONE]":
+        if event == b"error":
+            self._say_halves(chunks)
+            self.error = in_band_error(_reported(text))
+        elif len(data) > 1 and not _is_json(text):
+            for line in data:
+                if not self.done and self.error is None:
+                    self._text(line, chunks)
+        else:
+            self._text(text, chunks)
+
+    def _text(self, text: bytes, chunks: list[AnswerChunk]) -> None:
+        """Reads what stands in a data field: nothing, a chunk, the mark of the end, or a word that keeps us waiting."""
+        text = _data_of(text.lstrip()) or text
+        if self._is_torn:
+            self.error = _invalid()
+        elif text.strip() == b"[DONE]":
+            self._say_halves(chunks)
             self.done = True
-        elif event == b"error":
-            self.error = in_band_error(text)
-        elif text:
+        elif text.lstrip().startswith((b"{", b"[")):
             self._chunk(text, chunks)
 
     def _chunk(self, text: bytes, chunks: list[AnswerChunk]) -> None:
         try:
-            chunk = _decode_plain(text)
-        except _UNREADABLE as err:
-            chunk = _extended(text) if isinstance(err, msgspec.ValidationError) else None
-        if chunk is None:
-            self.error = UpstreamError("the upstream sent a chunk that is not valid", code="upstream_invalid")
-            return
-        if (chunk.error is not UNSET and bytes(chunk.error) != b"null") or chunk.object == "error":
-            self.error = in_band_error(text)
-            return
-        if chunk.usage is not None:
-            self.usage = chunk.usage
-        if chunk.choices and chunk.choices[0].finish_reason:
-            self.finish_reason = chunk.choices[0].finish_reason
+            chunk = self._decode(text)
+        except _STRICTLY_UNREADABLE:
+            self._chunk_of_any_shape(text, chunks)
+        else:
+            chunks.append(chunk)
+            self._take_facts(chunk)
+            self._take_end(chunk)
+
+    def _first(self, text: bytes) -> AnswerChunk:
+        """Decodes the first chunk that can be read strictly, and keeps what it says of the whole answer."""
+        chunk = _decode(text)
+        self._decode = _decode
+        self._has_begun = bool(chunk.choices)
+        self._take_facts(chunk)
+        return chunk
+
+    def _chunk_of_any_shape(self, text: bytes, chunks: list[AnswerChunk]) -> None:
+        try:
+            value = loose_json(text)
+            for fields in cast(list[object], value) if isinstance(value, list) else [value]:
+                if isinstance(fields, dict):
+                    self._read(object_of(cast(object, fields)), chunks)
+        except UNREADABLE:
+            if self._is_last:
+                self._is_torn = True
+            else:
+                self.error = _invalid()
+
+    def _read(self, fields: Fields, chunks: list[AnswerChunk]) -> None:
+        chunk = self._loose.chunk(fields, takes_message=not self._has_begun)
+        self._decode = _undecodable if self._loose.has_half else _decode
+        self._has_begun = self._has_begun or any(choice.delta and choice.delta.is_visible for choice in chunk.choices)
         chunks.append(chunk)
+        for name, value in facts_of(fields).items():
+            self._take_fact(whole_text(name), whole_text(value) if isinstance(value, str) else strict_raw(value))
+        if chunk.usage is not None:
+            self._take_fact("usage", strict_raw(fields.get("usage") or msgspec.to_builtins(chunk.usage)))
+        self._take_end(chunk)
+        error = error_of(fields)
+        if error or self.complete or self.error is not None:
+            self._say_halves(chunks)
+        if error and not self.complete:
+            self.error = in_band_error(error)
+
+    def _say_halves(self, chunks: list[AnswerChunk]) -> None:
+        if self._loose.has_half:
+            chunks.append(self._loose.halves())
+            self._decode = _decode
+
+    # What a chunk says beside its text
+
+    def _take_facts(self, chunk: AnswerChunk) -> None:
+        for name in FACTS:
+            self._take_fact(name, getattr(chunk, name))
+
+    def _take_fact(self, name: str, value: str | Raw | None) -> None:
+        has_room = name in self.facts or len(self.facts) < MAX_FACTS
+        if value and has_room and len(bytes(value) if isinstance(value, Raw) else value) <= MAX_FACT_BYTES:
+            self.facts[name] = value
+
+    def _take_end(self, chunk: AnswerChunk) -> None:
+        if chunk.usage is not None and _is_usage(chunk.usage):
+            self.usage = chunk.usage
+        word = chunk.choices[0].finish_reason if chunk.choices else None
+        reason = finish_reason_of(word)
+        if reason == "error" and not self.complete:
+            detail = f"the upstream ended its answer with finish_reason {(word or '')[:64]!r}"
+            self.error = UpstreamError(detail, code=GAVE_UP)
+        elif reason is not None and reason != "error":
+            self.finish_reason = word
 
 
-def _extended(text: bytes) -> AnswerChunk | None:
-    """Returns a chunk with fields that we do not know, which it carries; None when it is not valid."""
+def _is_usage(usage: UpstreamUsage) -> bool:
+    """Returns whether there are figures that can be: not those of a chunk that only has a place for them."""
+    counts = (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens or 0)
+    return all(count is not None and 0 <= count <= MAX_COUNT for count in counts)
+
+
+def _invalid() -> UpstreamError:
+    return UpstreamError("the upstream sent a chunk that is not valid", code="upstream_invalid")
+
+
+def _data_of(line: bytes) -> bytes | None:
+    """Returns the data that a line brings: that of its data field, or itself when it is an object."""
+    if line.startswith(b"{"):
+        return line
+    return line[5:].removeprefix(b" ") if line.startswith(b"data:") else None
+
+
+def _fields_of(frame: bytes) -> tuple[bytes, list[bytes]]:
+    """Returns the event's name and the lines of data of a frame."""
+    event = b""
+    data: list[bytes] = []
+    for line in frame.split(b"\n"):
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"data":
+            data.append(value)
+        elif field == b"event":
+            event = value.strip()
+        elif line.startswith(b"{"):
+            data.append(line)
+    return event, data
+
+
+def _reported(text: bytes) -> bytes:
+    """Returns the data of an event that is called an error, as the error that it reports."""
     try:
-        chunk = _decode_extended(text)
-        deltas = [choice.delta for choice in _decode_raw(text).choices or ()]
-    except _UNREADABLE:
-        return None
-    for choice, delta in zip(chunk.choices or (), deltas, strict=True):
-        if choice.delta is not None:
-            choice.delta.unknown = _unknown(delta or {})
-    return chunk
+        value = loose_json(text)
+    except UNREADABLE:
+        return text
+    return error_of(object_of(value)) or error_of({"error": value}) or text
 
 
-def _unknown(delta: dict[str, Raw]) -> Raw | UnsetType:
-    """Returns the fields of a delta that we do not know; `null` is a field that is not there."""
-    fields = {name: raw for name, raw in delta.items() if name not in KNOWN_FIELDS and bytes(raw) != b"null"}
+def _is_object(text: bytes) -> bool:
+    return text.strip() == b"[DONE]" or (text.lstrip().startswith(b"{") and _is_json(text))
+
+
+def _is_json(text: bytes) -> bool:
     try:
-        msgspec.json.decode(msgspec.json.encode(fields))
-    except _UNREADABLE:  # such as half of a surrogate pair, which no client could read
-        return UNSET
-    # On one line, because the log's events and the frames of a stream are lines.
-    return Raw(msgspec.json.format(msgspec.json.encode(fields), indent=-1)) if fields else UNSET
+        loose_json(text)
+    except UNREADABLE:
+        return False
+    return True

@@ -8,6 +8,7 @@ import httpx2
 from gateway.chat.upstreams.chunks import AnswerChunk
 from gateway.chat.upstreams.completion_parser import CompletionParser
 from gateway.chat.upstreams.connection import ByteStream
+from gateway.chat.upstreams.loose_fields import Fields
 from gateway.chat.upstreams.refusals import without_key
 from gateway.chat.upstreams.upstream import TakeChunks
 from gateway.core.usage import UpstreamUsage
@@ -23,7 +24,7 @@ class CompletionStream:
     def __init__(self, body: ByteStream, upstream: str, model: str, secret: str, on_close: Callable[[], None]) -> None:
         """Reads `body`; `secret` is the upstream's key, which no error of it may repeat."""
         self.upstream = upstream
-        self.model = model
+        self._requested_model = model
         self.ended = False
         self._secret = secret
         self._parser = CompletionParser()
@@ -31,6 +32,12 @@ class CompletionStream:
         self._take: TakeChunks = _drop
         self._over: asyncio.Future[None] | None = None
         self._on_close: Callable[[], None] | None = on_close
+
+    @property
+    def model(self) -> str:
+        """Returns the model that answers, as the upstream names it, or else the one that was asked."""
+        told = self._parser.facts.get("model")
+        return told if isinstance(told, str) else self._requested_model
 
     @property
     def complete(self) -> bool:
@@ -45,6 +52,10 @@ class CompletionStream:
         return self._parser.usage
 
     @property
+    def facts(self) -> Fields:
+        return self._parser.facts
+
+    @property
     def error(self) -> UpstreamError | None:
         error = self._parser.error
         return without_key(self._secret, error) if error is not None else None
@@ -53,11 +64,9 @@ class CompletionStream:
         try:
             data = await self._body.read()
         except httpx2.TransportError as err:
-            self.end(err)
-            return []
+            return self._last_chunks(err)
         if not data:
-            self.end(None)
-            return []
+            return self._last_chunks(None)
         chunks = self._parser.feed(data)
         self.ended = self._parser.done or self._parser.error is not None
         return chunks
@@ -78,11 +87,21 @@ class CompletionStream:
 
     def end(self, error: httpx2.TransportError | None) -> None:
         """Notes that the body is over."""
-        if error is None:
-            self._parser.end()
-        elif not self._parser.complete:
-            self._parser.error = UpstreamCut(f"the upstream's stream was cut: {error}")
+        if chunks := self._rest(error):
+            self._take(chunks)
         self._end()
+
+    def _last_chunks(self, error: httpx2.TransportError | None) -> list[AnswerChunk]:
+        chunks = self._rest(error)
+        self._end()
+        return chunks
+
+    def _rest(self, error: httpx2.TransportError | None) -> list[AnswerChunk]:
+        """Returns what came last, which may lack the end of its frame."""
+        chunks = self._parser.end()
+        if error is not None and isinstance(self._parser.error, UpstreamCut):
+            self._parser.error = UpstreamCut(f"the upstream's stream was cut: {error}")
+        return chunks
 
     def _end(self) -> None:
         self.ended = True

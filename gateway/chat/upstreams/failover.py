@@ -8,6 +8,7 @@ import asyncio
 import msgspec
 
 from gateway.chat.upstreams.chunks import AnswerChunk
+from gateway.chat.upstreams.completion_parser import GAVE_UP
 from gateway.chat.upstreams.openai import OpenAIUpstream
 from gateway.chat.upstreams.operator_rules import allowing, for_upstream
 from gateway.chat.upstreams.upstream import Generation, Request, Upstream
@@ -35,8 +36,8 @@ class Upstreams:
     async def open(self, request: Request, model: str) -> OpenedGeneration:
         """Opens the first upstream that gives a visible token.
 
-        Raises what the last one tried failed with; Overloaded when all are busy; NotFound for a model none serves;
-        BadRequest for an option that none allows.
+        An answer that the model itself gave up is its answer. Raises what the last one tried failed with; Overloaded
+        when all are busy; NotFound for a model none serves; BadRequest for an option that none allows.
         """
         serving = [u for u in self.all if not model or not u.settings.models or model in u.settings.models]
         if not serving:
@@ -70,8 +71,8 @@ class Upstreams:
             if isinstance(err, TimeoutError):
                 raise UpstreamTimeout(f"no token from upstream {upstream.settings.name!r} within {limit:g} s") from err
             raise
-        if generation.error is not None and not _is_visible(chunks):
-            error = generation.error
+        error = generation.error
+        if error is not None and error.code != GAVE_UP and not _is_visible(chunks):
             generation.abort()
             raise error
         return OpenedGeneration(generation, chunks, upstream.settings.between_tokens_s)

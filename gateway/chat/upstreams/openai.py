@@ -28,6 +28,9 @@ CONNECT_S = 5.0
 MODELS_S = 3.0
 REFUSAL_S = 2.0
 MAX_REFUSAL_BYTES = 65_536
+MAX_SHOWN_PLACE = 200
+NO_ANSWERS = ("text/html", "text/css", "text/javascript", "image/", "audio/", "video/", "font/", "multipart/")
+"""Beginnings of content types that hold no answer. Under any other name a stream or JSON is looked for."""
 STREAMED: Request = {"stream": True, "stream_options": {"include_usage": True}}
 
 
@@ -52,8 +55,8 @@ class OpenAIUpstream:
             chosen_model = model or self.settings.model or (await self.models())[0]
             answer = await self._post({**request, **STREAMED, "model": chosen_model})
             body = Body(answer)
-            content_type = answer.header(b"content-type") or "text/event-stream"
-            if not content_type.startswith("text/event-stream"):
+            content_type = answer.header(b"content-type") or ""
+            if content_type.lower().startswith(NO_ANSWERS):
                 body.abort()
                 raise UpstreamRefused(
                     f"the upstream answered {content_type[:64]!r} instead of an event stream", code="upstream_invalid"
@@ -70,7 +73,7 @@ class OpenAIUpstream:
             raise UpstreamTimeout(f"no connection to upstream {self.settings.name!r} in {CONNECT_S:g} s") from err
         except httpx2.TransportError as err:
             raise UpstreamUnreachable(f"upstream {self.settings.name!r} cannot be reached") from err
-        if answer.status() >= 400:
+        if answer.status() >= 300:
             raise without_key(self.settings.api_key, await _refusal(answer))
         return answer
 
@@ -130,8 +133,13 @@ def _completions(settings: UpstreamSettings) -> Target:
 
 
 async def _refusal(answer: UpstreamConnection) -> UpstreamRefused:
-    """Returns the error that a status of 400 or more stands for; its body is read in bounded size and time."""
+    """Returns the error that a status of 300 or more stands for; its body is read in bounded size and time."""
     body, status, retry_after = Body(answer), answer.status(), answer.header(b"retry-after")
+    if status < 400:
+        body.abort()
+        place = (answer.header(b"location") or "nowhere")[:MAX_SHOWN_PLACE]
+        detail = f"the upstream answered {status} and sends us to {place!r}, where we do not go: correct its base URL"
+        return UpstreamRefused(detail, code="upstream_redirect")
     is_json = (answer.header(b"content-type") or "").startswith("application/json")
     text = b""
     try:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from gateway.chat.upstreams.chunks import AnswerChunk
+from gateway.chat.upstreams.loose_fields import Fields
 from gateway.core.usage import UpstreamUsage
 from gateway.errors import UpstreamError
 from gateway.settings import UpstreamSettings
@@ -25,10 +26,13 @@ class Generation(Protocol):
     """
 
     upstream: str
-    model: str
-    """The model that answers."""
     ended: bool
     """Whether nothing more will come."""
+
+    @property
+    def model(self) -> str:
+        """Returns the model that answers."""
+        ...
 
     @property
     def complete(self) -> bool:
@@ -42,6 +46,11 @@ class Generation(Protocol):
 
     @property
     def usage(self) -> UpstreamUsage | None: ...
+    @property
+    def facts(self) -> Fields:
+        """Returns what the upstream has said of the whole answer beside its text, such as the model, as it came."""
+        ...
+
     @property
     def error(self) -> UpstreamError | None:
         """Returns the error that ended it before it was complete, which never holds the upstream's key."""

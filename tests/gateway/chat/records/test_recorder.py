@@ -29,7 +29,7 @@ TEXT_RECORDS: dict[TextKind, tuple[Any, Any, Any]] = {
 
 
 def finished(*sent_deltas: dict[str, Any]) -> Shown:
-    recorder, records = recorded(*sent_deltas)
+    recorder, records = recorded(*sent_deltas, is_over=True)
     return Shown(records + recorder.finish("stop", {"usage": {}}))
 
 
@@ -148,8 +148,9 @@ def test_calls_without_an_id_get_one_of_ours() -> None:
     assert all(ids)
 
 
-def test_a_piece_of_a_call_that_has_no_name_is_left_out() -> None:
-    assert finished(call(0, "{}", id="c")).parts == []
+def test_a_call_that_never_gets_a_name_is_one_that_failed() -> None:
+    [part] = finished(call(0, "{}", id="c")).parts
+    assert (part["type"], part["state"]) == ("tool-unknown", "output-error")
 
 
 @pytest.mark.parametrize("arguments", ["", "{}"])

@@ -6,7 +6,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.chat.upstreams.chunks import FINISH_REASONS
 from gateway.chat.upstreams.completion_parser import MAX_FRAME_BYTES, CompletionParser
 from gateway.errors import UpstreamCut
 from tests.support.completions import END, HEAD, HELLO, USAGE, Read, chunk, frames
@@ -41,6 +40,22 @@ COMPLETE = {
     "empty data": b"data:\n\ndata: \n\n" + HELLO + END,
     "error: null": frames(*(line[6:-1] + b', "error": null}' for line in HELLO.split(b"\n\n") if line)) + END,
     "error : null with spaces": HELLO + frames(b'{ "error" : null , "choices" : [ ] }') + END,
+    "an error of nothing": frames(b'{"error":{}}', b'{"error":[]}', b'{"error":""}', b'{"error":{"code":null}}')
+    + HELLO
+    + END,
+    "words that are no JSON": frames(b"ping", b"<html>", b"7", b'"x"', b"keep-alive", b"[]") + HELLO + END,
+    "frames parted by one line end": (HELLO + END).replace(b"\n\n", b"\n"),
+    "JSON lines": HELLO.replace(b"data: ", b"").replace(b"\n\n", b"\n") + chunk(finish="stop"),
+    "data twice": HELLO.replace(b"data: ", b"data: data: ") + END,
+    "a whole completion": b'{"choices":[{"message":{"content":"Hello"},"finish_reason":"stop"}]}',
+    "a whole completion on lines": b'{\n "choices": [\n {"message": {"content": "Hello"},\n"finish_reason": "eos"}]}\n',
+    "a whole completion in a frame": frames(b'{"choices":[{"message":{"content":"Hello"}}]}', b"[DONE]"),
+    "a list of chunks": b"[" + chunk({"content": "Hello"}) + b"," + chunk(finish="stop") + b"]",
+    "a last message that says all of it again": HELLO
+    + frames(b'{"choices":[{"message":{"content":"Hello"},"finish_reason":"stop"}]}'),
+    "a text completion": frames(b'{"choices":[{"text":"Hello","index":0}]}', b"[DONE]"),
+    "content as parts": frames(chunk({"content": [{"type": "text", "text": "Hel"}, "lo"]})) + END,  # type: ignore[dict-item]
+    "NaN and bad bytes": frames(b'{"choices":[{"delta":{"content":"Hello","x":"\xff","y":NaN}}]}') + END,
     "an empty object": frames(b"{}") + HELLO + END,
     "Azure: a first chunk without choices": frames(b'{"choices":[],"prompt_filter_results":[]}') + HELLO + END,
     "choices: null": frames(b'{"choices":null}') + HELLO + END,
@@ -67,7 +82,7 @@ CUT = {
     "a comment only": b": OPENROUTER PROCESSING\n\n",
     "no sign of an end": HELLO,
     "within a frame": HELLO + b'data: {"choices":[{"delta":{"content":"!"}',
-    "a finish_reason whose frame is not over": HELLO + frames(chunk(finish="stop"))[:-1],
+    "a finish_reason in a line that is not over": HELLO + frames(chunk(finish="stop"))[:-4],
     "a finish_reason that is empty": HELLO + frames(chunk(finish="")),
     "within [DONE]": HELLO + b"data: [DON",
     "DONE in a comment": HELLO + b": [DONE]\n\n",
@@ -93,6 +108,30 @@ def test_a_stream_that_ends_without_saying_so_was_cut(stream: bytes) -> None:
 )
 def test_an_unusual_last_frame_is_an_end_too(end: bytes) -> None:
     assert Read(HELLO, end).parser.complete
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\n\n"])
+@pytest.mark.parametrize(
+    "last", [b"data: [DONE]", b'data: {"choices":[{"delta":{"content":"!"},"finish_reason":"stop"}]}']
+)
+def test_a_last_frame_is_read_whatever_its_end(last: bytes, end: bytes) -> None:
+    read = Read(HELLO, b'data: {"choices":[{"delta":{"content":"?"}}]}\n' + last + end)
+    assert (read.parser.complete, read.text[:6]) == (True, "Hello?")
+
+
+def test_half_of_a_last_line_is_a_cut_and_half_of_a_line_before_it_is_no_chunk() -> None:
+    assert Read(HELLO + b'data: {"choices":[{"del').error.code == "upstream_cut"
+    assert Read(HELLO + b'data: {"choices":[{"del\ndata: [DONE]').error.code == "upstream_invalid"
+
+
+def test_an_error_in_a_last_line_without_an_end_is_one() -> None:
+    assert Read(HELLO + b'data: {"error":{"message":"no","code":429}}').error.status == 429
+
+
+def test_lines_of_a_stream_without_blank_lines_are_read_as_they_come() -> None:
+    parser = CompletionParser()
+    lines = [line + b"\n" for line in HELLO.split(b"\n\n") if line]
+    assert [len(parser.feed(line)) for line in lines] == [0, 1, 1]
 
 
 def test_what_follows_done_in_the_same_bytes_is_ignored() -> None:
@@ -123,11 +162,11 @@ def test_data_over_several_lines_is_one_chunk() -> None:
 
 def test_reasoning_comes_under_either_name() -> None:
     read = Read(frames(chunk({"reasoning_content": "hm"}), chunk({"reasoning": "so", "reasoning_details": [{}]})) + END)
-    assert [(d.reasoning_content, d.reasoning) for d in read.deltas] == [("hm", None), (None, "so"), (None, None)]
+    assert [delta.reasoning_content or delta.reasoning for delta in read.deltas] == ["hm", "so", None]
 
 
 def test_a_refusal_is_read() -> None:
-    assert Read(frames(chunk({"refusal": "no"})) + END).deltas[0].refusal == "no"
+    assert Read(frames(chunk({"refusal": "no"})) + END).deltas[0].refused == "no"
 
 
 def test_tool_calls_come_in_pieces_by_index() -> None:
@@ -158,7 +197,7 @@ def test_tool_calls_come_in_pieces_by_index() -> None:
 )
 def test_tool_calls_of_lesser_servers_are_read(call: dict[str, Any]) -> None:
     read = Read(frames(chunk({"tool_calls": [call]})) + END)
-    assert (read.parser.error, read.deltas[0].tool_calls[0].index) == (None, 0)
+    assert (read.parser.error, read.deltas[0].tool_calls[0].id) == (None, "c")
 
 
 def test_usage_comes_in_a_last_chunk_without_choices() -> None:
@@ -182,22 +221,6 @@ def test_usage_on_every_chunk_counts_once_and_last() -> None:
 def test_usage_that_is_null_erases_nothing() -> None:
     read = Read(frames(chunk(usage=USAGE), chunk(usage=None)) + END)
     assert read.parser.usage is not None
-
-
-@pytest.mark.parametrize(
-    ("theirs", "ours"),
-    [
-        ("stop", "stop"),
-        ("length", "length"),
-        ("content_filter", "content-filter"),
-        ("tool_calls", "tool-calls"),
-        ("function_call", "tool-calls"),
-        ("eos", "other"),
-        (None, "other"),
-    ],
-)
-def test_finish_reasons_are_those_of_the_clients(theirs: str | None, ours: str) -> None:
-    assert FINISH_REASONS.get(theirs, "other") == ours
 
 
 # Bounds

@@ -1,0 +1,100 @@
+"""JSON as careless servers write it is read here, and written again as JSON that every client can read. Pure.
+
+`NaN`, bad UTF-8, control characters in texts and halves of surrogate pairs are read; what is written has none of them.
+"""
+
+import json
+import re
+from typing import cast
+
+import msgspec
+from msgspec import Raw
+
+REPLACEMENT = "\ufffd"
+UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError, ValueError)
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+_encode = msgspec.json.Encoder().encode
+
+
+def loose_json(text: bytes) -> object:
+    """Returns the value of a text that is JSON or nearly so; raises one of UNREADABLE for any other."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return json.loads(_characters(text), strict=False)
+
+
+def _characters(text: bytes) -> str:
+    try:
+        return text.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return text.decode("utf-8", "replace")
+
+
+def whole_text(text: str) -> str:
+    """Returns the text with halves of surrogate pairs joined where two meet, and replaced by U+FFFD elsewhere."""
+    return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def with_whole_pairs(body: bytes) -> bytes:
+    """Returns JSON in which escapes of halves of surrogate pairs are escapes of U+FFFD, and all else is as it was."""
+    return _ESCAPE.sub(lambda escape: b"\\ufffd" if escape["half"] else escape[0], body)
+
+
+def split_half(text: str) -> tuple[str, str]:
+    """Returns a text without the first half of a surrogate pair that it may end in, and that half."""
+    return (text[:-1], text[-1]) if "\ud800" <= text[-1:] <= "\udbff" else (text, "")
+
+
+def strict_json(value: object) -> bytes:
+    """Returns a value of `loose_json` as JSON on one line, which every client can read."""
+    try:
+        return _encode(value)
+    except (UnicodeError, OverflowError, RecursionError):
+        return _encode(_readable(value))
+
+
+def is_json(text: str) -> bool:
+    """Returns whether a text is JSON; half of a surrogate pair in it is no fault."""
+    return bool(json_on_one_line(text))
+
+
+def json_on_one_line(text: str) -> bytes:
+    """Returns a text that is JSON on one line, its numbers and order untouched; nothing when it is no JSON.
+
+    One line, because the log's events and the frames of a stream are lines: a model that writes its arguments over
+    several would tear them apart.
+    """
+    try:
+        msgspec.json.decode(text)
+        return msgspec.json.format(text.encode(), indent=-1)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        pass
+    try:
+        return strict_json(json.loads(text, parse_constant=_refuse))
+    except UNREADABLE:
+        return b""
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def strict_raw(value: object) -> Raw:
+    return Raw(strict_json(value))
+
+
+def _readable(value: object) -> object:
+    if isinstance(value, str):
+        return whole_text(value)
+    if isinstance(value, list):
+        return [_readable(item) for item in cast(list[object], value)]
+    if isinstance(value, dict):
+        fields = cast(dict[str, object], value)
+        return {whole_text(name): _readable(item) for name, item in fields.items()}
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return float(value) if abs(value) < 10**300 else None
+    return value
