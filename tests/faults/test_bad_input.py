@@ -181,7 +181,7 @@ def test_a_bad_stop_says_where(name: str, place: Place) -> None:
 COMPLETIONS: dict[str, Bad] = {
     "empty": Bad(b"", "`messages`", "bad_body"),
     "array": Bad([], "array", "bad_body"),
-    "n=2": Bad(completion(n=2), "$.n", "bad_body"),
+    "n=17": Bad(completion(n=17), "$.n", "bad_body"),
     "max_tokens": Bad(completion(max_tokens=1001), "max_tokens=1001 is more than the limit of 1000"),
     "max_completion_tokens": Bad(completion(max_completion_tokens=10**12), "limit of 1000"),
     "max_tokens a string": Bad(completion(max_tokens="5"), "$.max_tokens", "bad_body"),

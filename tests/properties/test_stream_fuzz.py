@@ -17,7 +17,7 @@ from gateway.chat.producers.completion_records import CompletionRecords
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.upstreams.completion_parser import CompletionParser
 from gateway.chat.upstreams.finish_reasons import finish_reason_of
-from gateway.core.loose_json import whole_text
+from gateway.core.loose_json import strict_json, whole_text
 from tests.support.shown import Shown
 
 EXAMPLES = int(os.environ.get("STREAM_FUZZ_EXAMPLES", "150"))
@@ -136,7 +136,7 @@ def sent_arguments(value: Any) -> Iterator[str]:
     """Yields every text that could be a piece of a call's arguments."""
     for name, inner in value.items() if isinstance(value, dict) else ():
         if name in ("arguments", "input", "parameters"):
-            yield inner if isinstance(inner, str) else json.dumps(inner)
+            yield inner if isinstance(inner, str) else strict_json(json.loads(json.dumps(inner))).decode()
     for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         yield from sent_arguments(inner)
 

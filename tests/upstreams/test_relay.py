@@ -9,6 +9,7 @@ import httpx2
 import openai
 import pytest
 
+from gateway.chat.upstreams.completion_parser import CompletionParser
 from tests.conftest import Gateway, serving
 from tests.support.completions import frames
 from tests.upstreams.answers import asked
@@ -34,6 +35,10 @@ def logprobs(token: str) -> dict[str, Any]:
     return {
         "logprobs": {"content": [{"token": token, "logprob": -0.5, "bytes": None, "top_logprobs": []}], "refusal": None}
     }
+
+
+def of_choice(index: int, delta: dict[str, Any], finish: str | None = None) -> bytes:
+    return piece(delta, finish, {"index": index})
 
 
 STOP = piece({}, "stop")
@@ -70,6 +75,23 @@ ANSWERS: dict[str, list[bytes]] = {
         piece({"reasoning": "hm", "reasoning_details": [{"type": "reasoning.encrypted", "data": "x"}]}),
         piece({"content": "a"}),
         STOP,
+    ],
+    "two": [
+        of_choice(1, {"role": "assistant", "content": "B"}),
+        of_choice(0, {"content": "A"}),
+        of_choice(0, {}, "stop"),
+        of_choice(1, {"content": "b", "tool_calls": [CALL | {"index": 0}]}),
+        of_choice(1, {}, "tool_calls"),
+    ],
+    "two-at-once": [
+        json.dumps(
+            {
+                **HEAD,
+                "choices": [
+                    {"index": n, "message": {"content": text}, "finish_reason": "stop"} for n, text in enumerate("AB")
+                ],
+            }
+        ).encode()
     ],
     "bored": [piece({"content": "Hi"}), piece({}, "bored")],
 }
@@ -221,6 +243,32 @@ def test_a_word_for_the_end_that_nobody_knows_is_passed_on(client: openai.OpenAI
     assert whole(client, "bored")["choices"][0]["finish_reason"] == "bored"
     held = asked(gateway, "bored")
     assert (held["reason"], held["metadata"]["rawFinishReason"]) == ("other", "bored")
+
+
+@pytest.mark.parametrize(("model", "texts"), [("two", ["A", "Bb"]), ("two-at-once", ["A", "B"])])
+def test_every_one_of_several_answers_arrives(
+    client: openai.OpenAI, upstream: CasesUpstream, model: str, texts: list[str]
+) -> None:
+    messages: Any = [{"role": "user", "content": "hi"}]
+    choices = client.chat.completions.create(model=model, messages=messages, n=2).choices
+    assert upstream.requests[-1]["n"] == 2
+    assert [(choice.index, choice.message.content) for choice in choices] == list(enumerate(texts))
+    said, ends = ["", ""], {}
+    for chunk in client.chat.completions.create(model=model, messages=messages, n=2, stream=True):
+        for choice in chunk.choices:
+            said[choice.index] += choice.delta.content or ""
+            ends |= {choice.index: choice.finish_reason} if choice.finish_reason else {}
+    assert said == texts
+    assert ends == {0: "stop", 1: choices[1].finish_reason}
+    assert [call.id for call in choices[1].message.tool_calls or []] == (["c1"] if model == "two" else [])
+
+
+def test_an_answer_of_which_one_choice_does_not_end_was_cut() -> None:
+    chunks = frames(*ANSWERS["two"][:3])
+    for answers, is_complete in ((1, True), (2, False)):
+        parser = CompletionParser(answers)
+        parser.feed(chunks)
+        assert parser.complete == is_complete
 
 
 def test_facts_are_metadata_of_the_message(gateway: Gateway) -> None:

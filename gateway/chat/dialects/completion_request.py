@@ -13,8 +13,8 @@ from gateway.errors import BadRequest
 
 OURS = {"model", "stream", "stream_options"}
 """Fields that the gateway says to the upstream itself."""
-MAX_CHOICES = 1
-"""Maximum number of answers to one request: a run has one."""
+MAX_CHOICES = 16
+"""Maximum number of answers to one request."""
 
 
 class StreamOptions(msgspec.Struct, frozen=True):

@@ -13,8 +13,9 @@ from msgspec import UNSET, Raw, UnsetType
 from events.log.port import Block
 from gateway.chat.records.chat_record import RunFinished
 from gateway.chat.records.messages import MessagePart, parts_of, provider_fields
-from gateway.chat.records.provider_fields import folded
+from gateway.chat.records.provider_fields import add_piece, folded
 from gateway.chat.records.record import (
+    CHOICES,
     CUSTOM_TOOL,
     RECORD,
     ApprovalRequest,
@@ -91,7 +92,7 @@ class CompletionFrames:
             case Data():
                 if record.type == CUSTOM_TOOL:
                     self._custom.add(msgspec.json.decode(record.data))
-                return b""
+                return self._data({"choices": record.data}) if record.type == CHOICES else b""
             case ToolInputStart():
                 head = {
                     "id": record.tool_call_id,
@@ -235,9 +236,23 @@ def completion(finished: RunFinished, model: str, created: int) -> dict[str, Any
         "object": "chat.completion",
         "created": created,
         "model": model,
-        "choices": [{**choice, **of_choice, "finish_reason": reason}],
+        "choices": [{**choice, **of_choice, "finish_reason": reason}, *_others(parts)],
         "usage": usage_object(finished.usage, told.facts.get("usage")),
     }
+
+
+def _others(parts: list[MessagePart]) -> list[dict[str, object]]:
+    """Returns the other answers to the same request, each put together from its pieces."""
+    pieces = [part.data for part in parts if part.type == CHOICES and not isinstance(part.data, UnsetType)]
+    choices: dict[int, dict[str, object]] = {}
+    for piece in [choice for raw in pieces for choice in msgspec.json.decode(raw, type=list[dict[str, object]])]:
+        index = piece.get("index")
+        index = index if isinstance(index, int) else 0
+        spoken: object = piece.pop("delta", {})
+        add_piece(
+            choices.setdefault(index, {"message": {"role": "assistant", "content": ""}}), {**piece, "message": spoken}
+        )
+    return [choices[index] for index in sorted(choices)]
 
 
 def _message(parts: list[MessagePart]) -> dict[str, object]:

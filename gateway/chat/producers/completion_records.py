@@ -4,9 +4,10 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from gateway.chat.producers.tool_calls import ToolCalls
-from gateway.chat.records.record import ProviderFields, TextKind
+from gateway.chat.records.record import CHOICES, Data, ProviderFields, TextKind
 from gateway.chat.records.recorder import Recorder
-from gateway.chat.upstreams.chunks import AnswerChunk, ExtendedDelta
+from gateway.chat.upstreams.chunks import AnswerChunk, ExtendedDelta, ManyChoices
+from gateway.core.loose_json import strict_raw
 
 
 class CompletionRecords:
@@ -24,9 +25,11 @@ class CompletionRecords:
         recorder = self._recorder
         for chunk in chunks:
             if not chunk.choices or (delta := chunk.choices[0].delta) is None:
+                self._others(chunk, out)
                 continue
             if type(delta) is ExtendedDelta:
                 self._extended(delta, out)
+                self._others(chunk, out)
                 continue
             if thought := delta.reasoning_content or delta.reasoning:
                 recorder.text("reasoning", thought, out)
@@ -41,6 +44,10 @@ class CompletionRecords:
         out: list[bytes] = []
         self.calls.end(out)
         return out
+
+    def _others(self, chunk: AnswerChunk, out: list[bytes]) -> None:
+        if isinstance(chunk, ManyChoices) and chunk.others:
+            self._recorder.data(Data(type=CHOICES, data=strict_raw(list(chunk.others))), out)
 
     def _extended(self, delta: ExtendedDelta, out: list[bytes]) -> None:
         """Writes a delta with fields that we do not know: with its first text, or else in a record of their own."""

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from gateway.chat.records.provider_fields import folded
-from gateway.chat.records.record import Data, TextKind
+from gateway.chat.records.record import CHOICES, Data, TextKind
 from gateway.core.loose_json import json_on_one_line
 
 STEP_START = Raw(b'{"type":"step-start"}')
@@ -62,7 +62,14 @@ class ToolPart(msgspec.Struct):
             self.error = NOT_JSON
 
 
-Part = TextPart | ToolPart | Raw
+class ChoicesPart(msgspec.Struct):
+    """Other answers to the same request."""
+
+    pieces: list[Raw]
+    """Lists of choices, as they came."""
+
+
+Part = TextPart | ToolPart | ChoicesPart | Raw
 
 
 class MessageParts:
@@ -71,6 +78,7 @@ class MessageParts:
     def __init__(self, base: Iterable[Raw] = ()) -> None:
         self._parts: list[Part] = list(base)
         self._step_is_new = True
+        self._choices: ChoicesPart | None = None
         self._data_places: dict[tuple[str, str], int] = {}
 
     def step(self) -> None:
@@ -92,6 +100,9 @@ class MessageParts:
         """Adds what is not transient; a later one of the same type and id takes the place of the earlier one."""
         if data.transient:
             return
+        if data.type == CHOICES:
+            self._choices_part().pieces.append(data.data)
+            return
         part = Raw(_json(data))
         place = self._data_places.get((data.type, data.id))
         if place is not None:
@@ -100,6 +111,12 @@ class MessageParts:
         self._add(part)
         if data.id:
             self._data_places[data.type, data.id] = len(self._parts) - 1
+
+    def _choices_part(self) -> ChoicesPart:
+        if self._choices is None:
+            self._choices = ChoicesPart([])
+            self._add(self._choices)
+        return self._choices
 
     def _add(self, part: Part) -> None:
         if self._step_is_new and self._parts:
@@ -112,7 +129,9 @@ class MessageParts:
         return [part if isinstance(part, Raw) else Raw(_json(_fields(part))) for part in self._parts]
 
 
-def _fields(part: TextPart | ToolPart) -> dict[str, object]:
+def _fields(part: TextPart | ToolPart | ChoicesPart) -> dict[str, object]:
+    if isinstance(part, ChoicesPart):
+        return {"type": CHOICES, "data": Raw(b"[%b]" % b",".join(bytes(piece)[1:-1] for piece in part.pieces))}
     return _text_fields(part) if isinstance(part, TextPart) else _tool_fields(part)
 
 

@@ -13,6 +13,9 @@ from gateway.chat.records.record import ProviderMetadata
 SPOKEN = {"data", "transcript", "text", "summary", "content", "thinking"}
 """Names of fields whose texts are pieces of one text; any other text replaces the one before it."""
 
+TEXTS = {"content", "refusal", "reasoning", "reasoning_content", "arguments", "input", "data", "transcript"}
+"""Names of fields of an answer whose texts come in pieces."""
+
 
 def folded(pieces: list[Raw]) -> ProviderMetadata:
     """Returns what the pieces say together: lists are joined, and of a field that comes again the newest value stays.
@@ -25,6 +28,34 @@ def folded(pieces: list[Raw]) -> ProviderMetadata:
     for piece in pieces[1:]:
         whole = _fold(whole, msgspec.json.decode(piece), "", depth=0)
     return Raw(msgspec.json.encode(whole))
+
+
+def add_piece(whole: dict[str, object], piece: dict[str, object]) -> None:
+    """Adds a piece of an answer in OpenAI's format to what came before: its texts go on, its calls find their index."""
+    for name, value in piece.items():
+        old = whole.get(name)
+        if isinstance(old, dict) and isinstance(value, dict):
+            add_piece(cast(dict[str, object], old), cast(dict[str, object], value))
+        elif isinstance(old, str) and isinstance(value, str) and name in TEXTS:
+            whole[name] = old + value
+        elif isinstance(old, list) and isinstance(value, list):
+            _add_items(cast(list[object], old), cast(list[object], value))
+        elif value is not None or name not in whole:
+            whole[name] = value
+
+
+def _add_items(whole: list[object], items: list[object]) -> None:
+    for item in items:
+        index = _index_of(item)
+        same = next((one for one in whole if index is not None and _index_of(one) == index), None)
+        if isinstance(same, dict):
+            add_piece(cast(dict[str, object], same), cast(dict[str, object], item))
+        else:
+            whole.append(item)
+
+
+def _index_of(item: object) -> object:
+    return cast(dict[str, object], item).get("index") if isinstance(item, dict) else None
 
 
 def _fold(old: object, new: object, name: str, depth: int) -> object:

@@ -21,6 +21,9 @@ DATA = "data-"
 CUSTOM_TOOL = "data-custom-tool"
 """The `type` of a transient `Data` before a call whose input is any text, and not JSON; it holds the call's id."""
 
+CHOICES = "data-choices"
+"""The `type` of a `Data` with pieces of other answers to the same request, as choices of OpenAI's format."""
+
 FinishReason = Literal["stop", "length", "content-filter", "tool-calls", "error", "other"]
 TextKind = Literal["text", "reasoning"]
 ProviderMetadata = Raw | UnsetType

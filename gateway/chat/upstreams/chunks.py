@@ -93,6 +93,13 @@ class Chunk(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """Padding against those who measure packets. It says nothing, and is the one field that is not passed on."""
 
 
+class ManyChoices(Chunk, frozen=True):
+    """A chunk that brings pieces of other answers to the same request, beside the one that is read."""
+
+    others: Sequence[dict[str, object]] = ()
+    """Their choices, as they came."""
+
+
 AnswerChunk = Chunk
 FACTS = ("id", "model", "service_tier", "system_fingerprint", "provider")
 """Fields of a chunk that are the same in all chunks of an answer."""

@@ -12,10 +12,18 @@ from typing import cast
 import msgspec
 from msgspec import Raw
 
-from gateway.chat.upstreams.chunks import FACTS, AnswerChunk, Chunk
+from gateway.chat.upstreams.chunks import FACTS, AnswerChunk, Chunk, ManyChoices
 from gateway.chat.upstreams.finish_reasons import finish_reason_of
 from gateway.chat.upstreams.loose_chunks import LooseReader
-from gateway.chat.upstreams.loose_fields import MAX_COUNT, Fields, error_of, facts_of, object_of
+from gateway.chat.upstreams.loose_fields import (
+    MAX_COUNT,
+    Fields,
+    error_of,
+    facts_of,
+    finish_word,
+    object_of,
+    whole_number,
+)
 from gateway.chat.upstreams.refusals import in_band_error
 from gateway.core.loose_json import UNREADABLE, loose_json, strict_raw, whole_text
 from gateway.core.usage import UpstreamUsage
@@ -42,11 +50,15 @@ def _undecodable(text: bytes) -> AnswerChunk:
 class CompletionParser:
     """A parser that takes bytes as they come, gives chunks, and knows how the stream stands."""
 
-    def __init__(self) -> None:
+    def __init__(self, answers: int = 1) -> None:
+        """Reads a stream of as many `answers` as were asked for, which is complete when all of them are."""
+        self._answers = answers
+        self._ended_answers: set[int] = set()
+        self._first_word: str | None = None
         self._buffer = bytearray()
         self._has_cr = False
         self._after_cr = False
-        self._loose = LooseReader()
+        self._loose = LooseReader(answers)
         self._decode: Callable[[bytes], AnswerChunk] = self._first
         self._has_begun = False
         self._is_last = False
@@ -185,6 +197,7 @@ class CompletionParser:
         elif text.strip() == b"[DONE]":
             self._say_halves(chunks)
             self.done = True
+            self.finish_reason = self.finish_reason or self._first_word
         elif text.lstrip().startswith((b"{", b"[")):
             self._chunk(text, chunks)
 
@@ -228,6 +241,7 @@ class CompletionParser:
         if chunk.usage is not None:
             self._take_fact("usage", strict_raw(fields.get("usage") or msgspec.to_builtins(chunk.usage)))
         self._take_end(chunk)
+        self._take_other_ends(chunk)
         error = error_of(fields)
         if error or self.complete or self.error is not None:
             self._say_halves(chunks)
@@ -258,8 +272,21 @@ class CompletionParser:
         if reason == "error" and not self.complete:
             detail = f"the upstream ended its answer with finish_reason {(word or '')[:64]!r}"
             self.error = UpstreamError(detail, code=GAVE_UP)
-        elif reason is not None and reason != "error":
+        elif reason is not None and reason != "error" and self._answers == 1:
             self.finish_reason = word
+        elif reason is not None and reason != "error":
+            self._first_word = word
+            self._end_answer(0)
+
+    def _take_other_ends(self, chunk: ManyChoices) -> None:
+        for choice in chunk.others if self._answers > 1 else ():
+            if finish_reason_of(finish_word(choice.get("finish_reason"))) is not None:
+                self._end_answer(whole_number(choice.get("index")) or 0)
+
+    def _end_answer(self, index: int) -> None:
+        self._ended_answers.add(index)
+        if len(self._ended_answers) >= self._answers:
+            self.finish_reason = self._first_word
 
 
 def _is_usage(usage: UpstreamUsage) -> bool:

@@ -21,13 +21,22 @@ REUSE_S = 0.1
 class CompletionStream:
     """A Generation. `on_close` is called once, when it is closed."""
 
-    def __init__(self, body: ByteStream, upstream: str, model: str, secret: str, on_close: Callable[[], None]) -> None:
-        """Reads `body`; `secret` is the upstream's key, which no error of it may repeat."""
+    def __init__(
+        self,
+        body: ByteStream,
+        upstream: str,
+        model: str,
+        secret: str,
+        on_close: Callable[[], None],
+        *,
+        answers: int = 1,
+    ) -> None:
+        """Reads `body` with its `answers`; `secret` is the upstream's key, which no error of it may repeat."""
         self.upstream = upstream
         self._requested_model = model
         self.ended = False
         self._secret = secret
-        self._parser = CompletionParser()
+        self._parser = CompletionParser(answers)
         self._body = body
         self._take: TakeChunks = _drop
         self._over: asyncio.Future[None] | None = None

@@ -9,7 +9,7 @@ from typing import cast
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from gateway.chat.upstreams.chunks import AnswerChunk, Choice, ExtendedDelta, ExtendedToolCall, Function
+from gateway.chat.upstreams.chunks import AnswerChunk, Choice, ExtendedDelta, ExtendedToolCall, Function, ManyChoices
 from gateway.chat.upstreams.loose_fields import (
     Fields,
     finish_word,
@@ -29,6 +29,12 @@ MEDIA_FIELDS = {"audio", "images", "image", "video"}
 THOUGHTS = {"thinking", "reasoning", "reasoning_text", "reasoning.text", "thought", "summary_text"}
 LEGACY_INDEX = -1
 """The place of the one call that `function_call` can make."""
+
+
+def _as_delta(choice: Fields) -> Fields:
+    """Returns a choice whose whole message, if it has one, is its delta."""
+    fields = others_of(choice, {"message", "delta"})
+    return {**fields, "delta": choice.get("delta") or choice.get("message") or {}}
 
 
 class SpokenText(msgspec.Struct):
@@ -73,7 +79,9 @@ class SpokenText(msgspec.Struct):
 class LooseReader:
     """Reads the chunks of one stream; between two of them it keeps halves of surrogate pairs."""
 
-    def __init__(self) -> None:
+    def __init__(self, answers: int = 1) -> None:
+        """Reads the answer of index 0 when more than one of `answers` were asked for, else the first of each chunk."""
+        self._answers = answers
         self._halves: dict[str, str] = {}
 
     @property
@@ -81,15 +89,18 @@ class LooseReader:
         """Returns whether the next chunk must be read here too, because it may hold the other half of a pair."""
         return bool(self._halves)
 
-    def chunk(self, fields: Fields, *, takes_message: bool) -> AnswerChunk:
+    def chunk(self, fields: Fields, *, takes_message: bool) -> ManyChoices:
         """Returns the chunk; of one that is a whole message, the message when `takes_message`."""
         choices = objects_of(fields.get("choices"))
         usage = usage_figures(fields.get("usage"))
         for place in (*choices, object_of(fields.get("x_groq"))):
             usage = usage or usage_figures(place.get("usage"))
-        return AnswerChunk(
-            choices=[self._choice(choice, takes_message=takes_message) for choice in choices[:1]], usage=usage
-        )
+        read = choices[:1]
+        if self._answers > 1:
+            read = [choice for choice in choices if not whole_number(choice.get("index"))][:1]
+        spoken = [self._choice(choice, takes_message=takes_message) for choice in read]
+        others = [_as_delta(choice) for choice in choices if not read or choice is not read[0]]
+        return ManyChoices(choices=spoken, usage=usage, others=others)
 
     def halves(self) -> AnswerChunk:
         """Returns what is left of pairs whose other halves did not come."""

@@ -64,7 +64,9 @@ class OpenAIUpstream:
         except BaseException:
             self._close_one()
             raise
-        return CompletionStream(body, self.settings.name, chosen_model, self.settings.api_key, self._close_one)
+        key, answers = self.settings.api_key, request.get("n")
+        answers = answers if isinstance(answers, int) else 1
+        return CompletionStream(body, self.settings.name, chosen_model, key, self._close_one, answers=answers)
 
     async def _post(self, body: Request) -> UpstreamConnection:
         try:

@@ -70,7 +70,7 @@ def test_more_output_than_the_limit_is_refused(name: str) -> None:
         asked(**{name: 101})
 
 
-@pytest.mark.parametrize("field", [{"n": 2}, {"messages": None}, {"max_tokens": "5"}, {"stream": 7}])
+@pytest.mark.parametrize("field", [{"n": 17}, {"n": 0}, {"messages": None}, {"max_tokens": "5"}, {"stream": 7}])
 def test_fields_that_we_read_must_be_what_we_can_serve(field: dict[str, Any]) -> None:
     with pytest.raises(msgspec.ValidationError):
         asked(**field)
