@@ -61,9 +61,9 @@ class PartialAnswer:
             self.is_done = True
             return
         first, second = event.split("\n")
-        assert first.startswith("id: "), event
-        assert second.startswith("data: "), event
-        self.events.append((first[4:], second[6:]))
+        assert first.startswith("data: "), event
+        assert second.startswith("id: "), event
+        self.events.append((second[4:], first[6:]))
 
 
 def unchunk(data: bytes) -> bytes:
