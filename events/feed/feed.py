@@ -164,6 +164,13 @@ class Feed:
                 return b"".join(part[:count]), index + count
         return b"".join(part), self.head
 
+    def count_expired(self, index: int) -> int:
+        """Returns how many of the frames from `index` on nobody will be sent, because they have expired."""
+        if self._until is None:
+            return 0
+        now_ms = self._now_ms()
+        return sum(at >= index and until_ms <= now_ms for at, until_ms in self._until.items())
+
     def _without_old(self, part: list[bytes], index: int) -> list[bytes]:
         """Replaces the frames of expired events by nothing."""
         assert self._until is not None

@@ -26,7 +26,7 @@ class Feeds:
         self.log = log
         self._hub = hub
         self.bookmarks = Bookmarks(log)
-        self.starts = Starts(log, hub, self.bookmarks, max_replay)
+        self.starts = Starts(log, hub, self.bookmarks, max_replay, self.now_ms)
         self._clock = clock
         self._feeds: dict[SubscriptionKey, Feed] = {}
         self._open_tasks: dict[SubscriptionKey, asyncio.Task[None]] = {}

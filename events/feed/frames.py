@@ -28,7 +28,12 @@ def name_of(block: Block) -> str:
 
 def until_ms(block: Block) -> int:
     """Returns the time (ms since 1970) at which the events of a block expire; 0 when they do not."""
-    return int(block.name.partition(" ")[2] or 0)
+    return expiry_in(block.name)
+
+
+def expiry_in(name: str) -> int:
+    """Returns the time (ms since 1970) in an event's name as the log keeps it; 0 when there is none."""
+    return int(name.partition(" ")[2] or 0)
 
 
 def is_expired(block: Block, now_ms: int) -> bool:

@@ -1,9 +1,10 @@
 """Decides where a reader begins, checked against the log before anything is promised."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from events.feed import frames
 from events.feed.bookmarks import Bookmark, Bookmarks, beginning_of, position_in, positions_in
 from events.feed.feed import Feed
 from events.log.hub import Hub
@@ -61,13 +62,31 @@ class StartPoint(NamedTuple):
 class Starts:
     """Finds start points. Past `max_replay` events a reader is not sent what it missed."""
 
-    def __init__(self, log: EventLog, hub: Hub, bookmarks: Bookmarks, max_replay: int) -> None:
+    def __init__(
+        self, log: EventLog, hub: Hub, bookmarks: Bookmarks, max_replay: int, now_ms: Callable[[], int]
+    ) -> None:
         self._log = log
+        self._now_ms = now_ms
         self._hub = hub
         self._bookmarks = bookmarks
         self._max_replay = max_replay
 
     async def start(self, feed: Feed, request: SubscribeRequest) -> StartPoint:
+        start = await self._start(feed, request)
+        if start.position is None or not start.replay:
+            return start
+        return start._replace(replay=start.replay - await self._count_expired(feed, start.position))
+
+    async def _count_expired(self, feed: Feed, position: VectorPosition) -> int:
+        """Returns how many events after a position will not be sent, because they have expired."""
+        now_ms, expired = self._now_ms(), 0
+        for name, offset, head in zip(position.names, position.offsets, feed.position.offsets, strict=False):
+            if offset < head:
+                counts = await self._log.count_by_name(stored(name), offset, head)
+                expired += sum(count for event, count in counts.items() if 0 < frames.expiry_in(event) <= now_ms)
+        return expired
+
+    async def _start(self, feed: Feed, request: SubscribeRequest) -> StartPoint:
         if request.cursor is not None:
             bookmark = await self._bookmarks.read(feed, request.cursor)
             if isinstance(bookmark, str):
@@ -189,9 +208,10 @@ def start_at_once(feed: Feed, cursor: str | None) -> StartPoint | None:
     if not len(positions) == len(feed.position.names) == max(len(decoded.positions), len(decoded.places)):
         return None
     position = position_in(feed, Bookmark(positions))
-    if feed.index_of(position) is None:
+    index = feed.index_of(position)
+    if index is None:
         return None
-    return StartPoint(cursor, position, _behind(position, feed.position))
+    return StartPoint(cursor, position, _behind(position, feed.position) - feed.count_expired(index))
 
 
 def _added(feed: Feed, bookmark: Bookmark) -> tuple[str, ...]:

@@ -125,6 +125,16 @@ class MemoryLog:
             blocks=cut(blocks[max(0, bisect_right(blocks, after + 1, key=_first) - 1) :], after, max_events, max_bytes),
         )
 
+    async def count_by_name(self, topic: str, after: int, upto: int) -> dict[str, int]:
+        """Returns how many events strictly after offset `after`, up to `upto`, bear each name."""
+        counts: dict[str, int] = {}
+        state = self._topics.get(topic)
+        for block in state.blocks if state is not None else ():
+            count = min(block.last, upto) - max(block.first, after + 1) + 1
+            if count > 0:
+                counts[block.name] = counts.get(block.name, 0) + count
+        return counts
+
     async def topics(
         self,
         prefix: str,

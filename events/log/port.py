@@ -166,6 +166,10 @@ class EventLog(Protocol):
         """Returns the events strictly after offset `after`, within both limits, but at least one if there is one."""
         ...
 
+    async def count_by_name(self, topic: str, after: int, upto: int) -> dict[str, int]:
+        """Returns how many events strictly after offset `after`, up to `upto`, bear each name; reads none of them."""
+        ...
+
     async def topics(
         self,
         prefix: str,

@@ -99,6 +99,10 @@ class SqliteLog:
         """Returns the events strictly after offset `after`, within both limits, but at least one if there is one."""
         return await self._open_reader().read(topic, after, max_events, max_bytes)
 
+    async def count_by_name(self, topic: str, after: int, upto: int) -> dict[str, int]:
+        """Returns how many events strictly after offset `after`, up to `upto`, bear each name."""
+        return await self._open_reader().count_by_name(topic, after, upto)
+
     async def topics(
         self,
         prefix: str,

@@ -42,6 +42,13 @@ WHERE t.name >= :prefix AND t.name < :end AND (:owner IS NULL OR t.owner = :owne
     AND (:before_ms IS NULL OR changed < :before_ms)
 ORDER BY changed DESC, t.name LIMIT :limit
 """
+COUNT_BY_NAME = """
+SELECT b.name, sum(min(b.first + b.count - 1, :upto) - max(b.first, :after + 1) + 1)
+FROM topics t JOIN blocks b ON b.topic_id = t.id
+WHERE t.name = :topic AND b.first <= :upto AND :upto > :after AND b.first + b.count > :after + 1 AND b.first >= coalesce(
+    (SELECT first FROM blocks WHERE topic_id = t.id AND first <= :after + 1 ORDER BY first DESC LIMIT 1), 0)
+GROUP BY b.name
+"""
 LAST_CHARACTER = "\U0010ffff"
 
 
@@ -83,6 +90,10 @@ class SqliteReader:
             return Slice(epoch=epoch, owner=owner, oldest=oldest, head=head, closed=bool(closed), blocks=blocks)
 
         return await self._run(read)
+
+    async def count_by_name(self, topic: str, after: int, upto: int) -> dict[str, int]:
+        values = {"topic": topic, "after": after, "upto": upto}
+        return await self._run(lambda db: dict[str, int](db.execute(COUNT_BY_NAME, values).fetchall()))
 
     async def topics(self, values: dict[str, str | int | None]) -> list[TopicInfo]:
         def read(db: Database) -> list[TopicInfo]:
