@@ -14,7 +14,7 @@ HALVES = ["cut", "cut-hard", "cut-eof", "cut-midline", "badjson"]
 TOLD_HALVES = ["error-openai", "error-vllm", "error-openrouter", "error-event"]
 REFUSALS = {
     "e400": "upstream_bad_request",
-    "e401": "upstream_unauthorized",
+    "e401": "upstream_auth",
     "e500": "upstream_unavailable",
     "e503": "upstream_unavailable",
     "html": "upstream_invalid",

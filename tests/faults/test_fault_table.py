@@ -53,7 +53,7 @@ TABLE: dict[str, Ok | Cut | Refused] = {
     "slow-headers": Refused(504, "upstream_timeout"),
     "stall-first": Refused(504, "upstream_timeout"),
     "e400": Refused(502, "upstream_bad_request"),
-    "e401": Refused(502, "upstream_unauthorized"),
+    "e401": Refused(502, "upstream_auth"),
     "e429": Refused(429, "upstream_rate_limited", retry_after="7"),
     "e429-bare": Refused(429, "upstream_rate_limited", retry_after="2"),
     "e500": Refused(502, "upstream_unavailable"),

@@ -45,7 +45,8 @@ ORDER BY changed DESC, t.name LIMIT :limit
 COUNT_BY_NAME = """
 SELECT b.name, sum(min(b.first + b.count - 1, :upto) - max(b.first, :after + 1) + 1)
 FROM topics t JOIN blocks b ON b.topic_id = t.id
-WHERE t.name = :topic AND b.first <= :upto AND :upto > :after AND b.first + b.count > :after + 1 AND b.first >= coalesce(
+WHERE t.name = :topic AND b.first <= :upto AND :upto > :after AND b.first + b.count > :after + 1
+    AND b.first >= coalesce(
     (SELECT first FROM blocks WHERE topic_id = t.id AND first <= :after + 1 ORDER BY first DESC LIMIT 1), 0)
 GROUP BY b.name
 """

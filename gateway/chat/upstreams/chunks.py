@@ -102,4 +102,4 @@ class ManyChoices(Chunk, frozen=True):
 
 AnswerChunk = Chunk
 FACTS = ("id", "model", "service_tier", "system_fingerprint", "provider")
-"""Fields of a chunk that are the same in all chunks of an answer."""
+"""JsonFields of a chunk that are the same in all chunks of an answer."""

@@ -17,7 +17,7 @@ from gateway.chat.upstreams.finish_reasons import finish_reason_of
 from gateway.chat.upstreams.loose_chunks import LooseReader
 from gateway.chat.upstreams.loose_fields import (
     MAX_COUNT,
-    Fields,
+    JsonFields,
     error_of,
     facts_of,
     finish_word,
@@ -69,7 +69,7 @@ class CompletionParser:
         self.finish_reason: str | None = None
         """The upstream's own word for the end of its answer."""
         self.usage: UpstreamUsage | None = None
-        self.facts: Fields = {}
+        self.facts: JsonFields = {}
         """The fields of the chunks that tell of the whole answer, beside its text, such as the model."""
         self.error: UpstreamError | None = None
 
@@ -231,7 +231,7 @@ class CompletionParser:
             else:
                 self.error = _invalid()
 
-    def _read(self, fields: Fields, chunks: list[AnswerChunk]) -> None:
+    def _read(self, fields: JsonFields, chunks: list[AnswerChunk]) -> None:
         chunk = self._loose.chunk(fields, takes_message=not self._has_begun)
         self._decode = _undecodable if self._loose.has_half else _decode
         self._has_begun = self._has_begun or any(choice.delta and choice.delta.is_visible for choice in chunk.choices)

@@ -8,7 +8,7 @@ import httpx2
 from gateway.chat.upstreams.chunks import AnswerChunk
 from gateway.chat.upstreams.completion_parser import CompletionParser
 from gateway.chat.upstreams.connection import ByteStream
-from gateway.chat.upstreams.loose_fields import Fields
+from gateway.chat.upstreams.loose_fields import JsonFields
 from gateway.chat.upstreams.refusals import without_key
 from gateway.chat.upstreams.upstream import TakeChunks
 from gateway.core.usage import UpstreamUsage
@@ -61,7 +61,7 @@ class CompletionStream:
         return self._parser.usage
 
     @property
-    def facts(self) -> Fields:
+    def facts(self) -> JsonFields:
         return self._parser.facts
 
     @property

@@ -11,7 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from gateway.chat.upstreams.chunks import AnswerChunk, Choice, ExtendedDelta, ExtendedToolCall, Function, ManyChoices
 from gateway.chat.upstreams.loose_fields import (
-    Fields,
+    JsonFields,
     finish_word,
     first_of,
     first_text,
@@ -31,7 +31,7 @@ LEGACY_INDEX = -1
 """The place of the one call that `function_call` can make."""
 
 
-def _as_delta(choice: Fields) -> Fields:
+def _as_delta(choice: JsonFields) -> JsonFields:
     """Returns a choice whose whole message, if it has one, is its delta."""
     fields = others_of(choice, {"message", "delta"})
     return {**fields, "delta": choice.get("delta") or choice.get("message") or {}}
@@ -56,13 +56,13 @@ class SpokenText(msgspec.Struct):
                 for part in cast(list[object], value):
                     self.add(part, is_thought=is_thought)
             case dict():
-                self._add_part(dict(cast(Fields, value)), is_thought=is_thought)
+                self._add_part(dict(cast(JsonFields, value)), is_thought=is_thought)
             case bool() | None:
                 pass
             case _:
                 self.add(str(value), is_thought=is_thought)
 
-    def _add_part(self, part: Fields, *, is_thought: bool) -> None:
+    def _add_part(self, part: JsonFields, *, is_thought: bool) -> None:
         kind = part.pop("type", None)
         part.pop("index", None)
         is_thought = is_thought or (isinstance(kind, str) and kind in THOUGHTS)
@@ -89,7 +89,7 @@ class LooseReader:
         """Returns whether the next chunk must be read here too, because it may hold the other half of a pair."""
         return bool(self._halves)
 
-    def chunk(self, fields: Fields, *, takes_message: bool) -> ManyChoices:
+    def chunk(self, fields: JsonFields, *, takes_message: bool) -> ManyChoices:
         """Returns the chunk; of one that is a whole message, the message when `takes_message`."""
         choices = objects_of(fields.get("choices"))
         usage = usage_figures(fields.get("usage"))
@@ -112,19 +112,19 @@ class LooseReader:
             delta.tool_calls = [ExtendedToolCall(function=Function(arguments=left["arguments"]))]
         return AnswerChunk(choices=[Choice(delta=delta)])
 
-    def _choice(self, choice: Fields, *, takes_message: bool) -> Choice:
+    def _choice(self, choice: JsonFields, *, takes_message: bool) -> Choice:
         spoken = choice.get("delta")
         if not spoken and takes_message:
             spoken = choice.get("message")
-        delta = self._delta(cast(Fields, spoken) if isinstance(spoken, dict) else {"content": spoken})
+        delta = self._delta(cast(JsonFields, spoken) if isinstance(spoken, dict) else {"content": spoken})
         if isinstance(choice.get("text"), str) and not delta.content:
             delta.content = self._text("content", cast(str, choice["text"]))
         if unknown := others_of(choice, CHOICE_FIELDS):
-            beside = {} if isinstance(delta.unknown, UnsetType) else msgspec.json.decode(delta.unknown, type=Fields)
+            beside = {} if isinstance(delta.unknown, UnsetType) else msgspec.json.decode(delta.unknown, type=JsonFields)
             delta.unknown = strict_raw({**beside, "choice": unknown})
         return Choice(delta=delta, finish_reason=finish_word(choice.get("finish_reason")))
 
-    def _delta(self, fields: Fields) -> ExtendedDelta:
+    def _delta(self, fields: JsonFields) -> ExtendedDelta:
         spoken = SpokenText()
         spoken.add(fields.get("content"))
         refusal = SpokenText()
@@ -148,11 +148,11 @@ class LooseReader:
             is_media=bool(unknown.keys() & MEDIA_FIELDS),
         )
 
-    def _call(self, call: Fields) -> ExtendedToolCall:
+    def _call(self, call: JsonFields) -> ExtendedToolCall:
         is_custom = isinstance(call.get("custom"), dict)
         function = object_of(call.get("custom" if is_custom else "function"))
         if isinstance(call.get("function"), str):
-            function: Fields = {"name": call["function"]}
+            function: JsonFields = {"name": call["function"]}
         name = first_text(function, call, names=("name",))
         arguments = first_of(function, call, names=("arguments", "input", "parameters"))
         piece = arguments if isinstance(arguments, str | None) else strict_json(arguments).decode()

@@ -5,37 +5,37 @@ from typing import cast
 from gateway.core.loose_json import strict_json, whole_text
 from gateway.core.usage import TokenDetails, UpstreamUsage
 
-Fields = dict[str, object]
+JsonFields = dict[str, object]
 CHUNK_FIELDS = {"choices", "usage", "error", "object", "created", "obfuscation"}
 MAX_COUNT = 2**53
 
 
-def object_of(value: object) -> Fields:
+def object_of(value: object) -> JsonFields:
     """Returns an object's fields; none of what is no object."""
-    return cast(Fields, value) if isinstance(value, dict) else {}
+    return cast(JsonFields, value) if isinstance(value, dict) else {}
 
 
-def facts_of(fields: Fields) -> Fields:
+def facts_of(fields: JsonFields) -> JsonFields:
     """Returns what a chunk says of the whole answer, beside its text: all its fields but those that we read."""
     return others_of(fields, CHUNK_FIELDS)
 
 
-def others_of(fields: Fields, known: set[str]) -> Fields:
+def others_of(fields: JsonFields, known: set[str]) -> JsonFields:
     """Returns the fields that are not known; `null` is a field that is not there."""
     return {name: value for name, value in fields.items() if name not in known and value is not None}
 
 
-def objects_of(value: object) -> list[Fields]:
+def objects_of(value: object) -> list[JsonFields]:
     """Returns the objects of a list, or the one that stands in the place of a list."""
     values = cast(list[object], value) if isinstance(value, list) else [value]
-    return [cast(Fields, item) for item in values if isinstance(item, dict)]
+    return [cast(JsonFields, item) for item in values if isinstance(item, dict)]
 
 
-def first_of(*places: Fields, names: tuple[str, ...]) -> object:
+def first_of(*places: JsonFields, names: tuple[str, ...]) -> object:
     return next((place[name] for place in places for name in names if place.get(name) is not None), None)
 
 
-def first_text(*places: Fields, names: tuple[str, ...]) -> str | None:
+def first_text(*places: JsonFields, names: tuple[str, ...]) -> str | None:
     text = first_of(*places, names=names)
     return text if isinstance(text, str) else None
 
@@ -81,7 +81,7 @@ def usage_figures(value: object) -> UpstreamUsage | None:
     return None if usage.prompt_tokens is None or usage.completion_tokens is None else usage
 
 
-def error_of(fields: Fields) -> bytes:
+def error_of(fields: JsonFields) -> bytes:
     """Returns the error that a chunk reports, as `{"error": {...}}`; nothing when it reports none."""
     error = fields.get("error")
     if isinstance(error, dict | list):

@@ -27,7 +27,7 @@ def refusal(status: int, message: str, retry_after: str | None = None) -> Upstre
     if status == 429:
         name, retryable, ours = "rate_limited", True, 429
     elif status in (401, 403):
-        name, retryable, ours, message = "unauthorized", False, 502, "the upstream does not accept the gateway's key"
+        name, retryable, ours, message = "auth", False, 502, "the upstream does not accept the gateway's key"
     elif status == 404:
         name, retryable, ours = "not_found", False, 502
     elif status < 500:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from gateway.chat.upstreams.chunks import AnswerChunk
-from gateway.chat.upstreams.loose_fields import Fields
+from gateway.chat.upstreams.loose_fields import JsonFields
 from gateway.core.usage import UpstreamUsage
 from gateway.errors import UpstreamError
 from gateway.settings import UpstreamSettings
@@ -47,7 +47,7 @@ class Generation(Protocol):
     @property
     def usage(self) -> UpstreamUsage | None: ...
     @property
-    def facts(self) -> Fields:
+    def facts(self) -> JsonFields:
         """Returns what the upstream has said of the whole answer beside its text, such as the model, as it came."""
         ...
 

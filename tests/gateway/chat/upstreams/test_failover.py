@@ -59,7 +59,7 @@ async def test_only_upstreams_that_serve_the_model_are_asked() -> None:
 
 @simulated
 async def test_what_the_last_upstream_failed_with_is_told() -> None:
-    upstreams = all_of(ScriptedUpstream(refused("upstream_unauthorized")), ScriptedUpstream(refused("upstream_x")))
+    upstreams = all_of(ScriptedUpstream(refused("upstream_auth")), ScriptedUpstream(refused("upstream_x")))
     with pytest.raises(UpstreamRefused, match="upstream_x"):
         await upstreams.open({}, "")
 

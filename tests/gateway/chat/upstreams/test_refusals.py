@@ -80,7 +80,7 @@ IN_BAND: dict[str, tuple[bytes, int, str, bool, str]] = {
     "unauthorized": (
         b'data: {"error":{"code":401,"message":"bad key sk-secret"}}\n\n',
         502,
-        "upstream_unauthorized",
+        "upstream_auth",
         False,
         "the upstream does not accept the gateway's key",
     ),
@@ -120,8 +120,8 @@ def test_a_long_error_text_is_shortened() -> None:
 
 REFUSALS = [
     (400, "upstream_bad_request", 502, False),
-    (401, "upstream_unauthorized", 502, False),
-    (403, "upstream_unauthorized", 502, False),
+    (401, "upstream_auth", 502, False),
+    (403, "upstream_auth", 502, False),
     (404, "upstream_not_found", 502, False),
     (422, "upstream_bad_request", 502, False),
     (429, "upstream_rate_limited", 429, True),
