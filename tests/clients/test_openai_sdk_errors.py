@@ -61,7 +61,7 @@ def test_the_text_of_an_error_is_the_upstreams(asker: Asker) -> None:
 
 def test_a_bad_request_of_the_clients_own_is_a_400(asker: Asker) -> None:
     with pytest.raises(openai.BadRequestError) as error:
-        asker.whole("ok", n=2)
+        asker.whole("ok", n=17)
     assert error.value.code
     with pytest.raises(openai.BadRequestError):
         asker.whole("ok", max_tokens=10_000_000)

@@ -96,6 +96,10 @@ PUT_TOGETHER: dict[str, tuple[list[Any], list[Any]]] = {
         [piece("f", A, index=0, id="1"), piece(None, B, index=1), piece("g", None, index=1)],
         [F, G],
     ),
+    "arguments of a second call on the index of a whole one": (
+        [piece("f", A, index=0, id="1"), piece(None, B, index=0, id="2"), piece("g", None, index=0, id="2")],
+        [F, G],
+    ),
     "the name in every piece": (
         [piece("f", "", index=0), piece("f", '{"a"', index=0), piece("f", ":1}", index=0)],
         [F],
