@@ -7,12 +7,14 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import msgspec
+import structlog
 
 from events.feed import frames
 from events.feed.deferred import DeferredStream
 from events.feed.feeds import Feeds
 from events.feed.start import StartPoint, SubscribeRequest
 from events.feed.subscription import AUTH_NOTICE_S, Subscription
+from events.log.port import NO_EVENTS
 from events.log.source import NEVER
 from events.log.topics import check_subscription, check_topic, stored, user_topic
 from events.presence import Presence
@@ -26,6 +28,11 @@ TIDY_S = 5.0
 """Seconds between two checks of what the feeds hold."""
 HEAD_S = 0.1
 """Maximum seconds that a stream's first bytes wait for the log."""
+OPEN_S = 1.7
+"""Maximum seconds that `hello` waits for the log; then the reader is told to come back, within 2 s of its request."""
+
+
+log = structlog.get_logger("events")
 
 
 class TopicSummary(msgspec.Struct, frozen=True):
@@ -57,7 +64,13 @@ class EventsLane:
             "resumes", "Streams that came with a cursor, by what became of it", "result"
         )
         self.published = core.metrics.counter("events_published", "Events published here, by result", "result")
+        self.lost = core.metrics.counter("events_lost", "Events that a reader could not be sent, by reason", "reason")
+        self.feeds.on_damage = self._note_damage
         core.metrics.gauge("event_feeds", "Subscriptions that someone follows here", lambda: len(self.feeds))
+
+    def _note_damage(self, topic: str, first: int, last: int) -> None:
+        self.lost.labels("damaged").inc(last - first + 1)
+        log.error("events cannot be read: the log is damaged", topic=topic, first=first, last=last)
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
@@ -91,6 +104,8 @@ class EventsLane:
         """
         try:
             self.streams.admit()
+            if (failure := self._log.failure) is not None:
+                raise failure
             source = await self.subscribe(who, request, patient=patient)
             if source is None:
                 return None
@@ -130,7 +145,7 @@ class EventsLane:
             return self._begin(who, request, *start)
         if patient:
             return await self._open(who, request)
-        opening = asyncio.get_running_loop().create_task(self._open(who, request))
+        opening = asyncio.get_running_loop().create_task(self._open_soon(who, request))
         try:
             await asyncio.wait((opening,), timeout=HEAD_S)
         except BaseException:
@@ -147,6 +162,14 @@ class EventsLane:
 
     async def _open(self, who: Principal, request: SubscribeRequest) -> Subscription | None:
         return self._begin(who, request, *await self.feeds.open(request, who.sub))
+
+    async def _open_soon(self, who: Principal, request: SubscribeRequest) -> Subscription | None:
+        """Opens as `_open` does; raises LogUnavailable when the log has not answered within OPEN_S."""
+        try:
+            async with asyncio.timeout(OPEN_S):
+                return await self._open(who, request)
+        except TimeoutError as err:
+            raise LogUnavailable(f"the log has not answered within {OPEN_S:g} s") from err
 
     def _begin(
         self, who: Principal, request: SubscribeRequest, subscription: Subscription, start: StartPoint
@@ -197,7 +220,7 @@ class EventsLane:
     async def topic(self, who: Principal, topic: str) -> TopicSummary:
         """Returns a topic's state, with its readers in all processes. Raises BadRequest, Forbidden, LogError."""
         _check_read(who, check_topic(topic))
-        part = await self._log.read(stored(topic), 0, max_events=1)
+        part = await self._log.read(stored(topic), NO_EVENTS, max_events=1)
         return TopicSummary(part.epoch, part.head, part.oldest, await self.presence.count(topic))
 
 

@@ -9,6 +9,7 @@ TrilaneError
 ├── LogError                    the log could not do what was asked
 │   ├── LogConflict             `expect` did not hold, or the topic is closed
 │   ├── WrongOwner              the topic belongs to someone else
+│   ├── LogDamaged              some of its events cannot be read, now or later
 │   └── LogUnavailable          disk full, file gone, engine stopped
 └── UpstreamError               the model's side failed
     ├── UpstreamRefused         it answered with a status of 400 or more, or with no stream
@@ -122,6 +123,10 @@ class WrongOwner(LogError):
     """The topic belongs to someone else."""
 
 
+class LogDamaged(LogError):
+    """A part of the log is damaged and cannot be read."""
+
+
 class LogUnavailable(LogError):
     """The log cannot be written or read right now."""
 
@@ -169,6 +174,7 @@ TABLE: dict[type[TrilaneError], ErrorRow] = {
     LogError: ErrorRow(500, "log_failed", "The log failed", True, CloseCode.INTERNAL),
     LogConflict: ErrorRow(409, "conflict", "Another writer was first", True, CloseCode.TAKEN_OVER),
     WrongOwner: ErrorRow(403, "forbidden", "Not allowed", False, CloseCode.NOT_ALLOWED),
+    LogDamaged: ErrorRow(500, "log_damaged", "A part of the log is damaged", False, CloseCode.INTERNAL),
     LogUnavailable: ErrorRow(503, "log_unavailable", "The log cannot be reached", True, CloseCode.TRY_LATER),
     UpstreamError: ErrorRow(502, "upstream_failed", "The model's side failed", True, CloseCode.INTERNAL),
     UpstreamRefused: ErrorRow(502, "upstream_refused", "The upstream refused the request", False, CloseCode.INTERNAL),

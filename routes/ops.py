@@ -13,7 +13,11 @@ async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@get("/readyz", summary="It can serve: the log is reachable, and it is not draining", opt=described(is_open=True))
+@get(
+    "/readyz",
+    summary="It can serve: the log can be read and written, and it is not draining",
+    opt=described(is_open=True),
+)
 async def readyz(core: Core) -> dict[str, str]:
     if not core.is_ready:
         raise Overloaded("not ready: starting or draining", code="not_ready", retry_after="1")

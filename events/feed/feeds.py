@@ -10,7 +10,7 @@ from events.feed.start import StartPoint, Starts, SubscribeRequest, Subscription
 from events.feed.subscription import Subscription
 from events.log.cursor import NOWHERE
 from events.log.hub import Hub
-from events.log.port import EventLog, Position
+from events.log.port import NO_EVENTS, EventLog, Position
 from events.log.topics import is_pattern, stored
 from events.log.vector import VectorPosition, tag_of
 from gateway.errors import BadRequest
@@ -36,6 +36,8 @@ class Feeds:
         """Called with the topics of every stream that ends."""
         self.on_change: Callable[[Sequence[str]], None] = _nothing
         """Called with the topics whose readers in this process have changed."""
+        self.on_damage: Callable[[str, int, int], None] = _no_damage
+        """Called with a topic, and the first and last offset of events that a reader was told cannot be read."""
 
     def __len__(self) -> int:
         return len(self._feeds)
@@ -132,7 +134,7 @@ class Feeds:
     async def _head(self, name: str) -> tuple[Position, bool]:
         if not self.log.may_exist(stored(name)):
             return NOWHERE, False
-        part = await self.log.read(stored(name), 0, max_events=1)
+        part = await self.log.read(stored(name), NO_EVENTS, max_events=1)
         return Position(part.epoch, part.head), part.closed
 
     def _end_opening(self, feed: Feed, task: "asyncio.Task[None]") -> None:
@@ -159,6 +161,10 @@ class Feeds:
 def key_of(feed: Feed) -> SubscriptionKey:
     """Returns the key under which a feed is kept."""
     return feed.topics, feed.has_envelope
+
+
+def _no_damage(topic: str, first: int, last: int) -> None:
+    """Does nothing: nobody wants to know."""
 
 
 def _nothing(topics: Sequence[str]) -> None:

@@ -8,10 +8,10 @@ from events.feed import frames
 from events.feed.bookmarks import Bookmark, Bookmarks, beginning_of, position_in, positions_in
 from events.feed.feed import Feed
 from events.log.hub import Hub
-from events.log.port import EventLog, Position
+from events.log.port import NO_EVENTS, EventLog, Position
 from events.log.topics import covers, stored
 from events.log.vector import VectorPosition, decode_vector, is_epoch
-from gateway.errors import LogUnavailable
+from gateway.errors import LogDamaged, LogUnavailable
 
 CATCH_UP_S = 5.0
 """Maximum seconds until a feed knows of what another process has written."""
@@ -82,7 +82,10 @@ class Starts:
         now_ms, expired = self._now_ms(), 0
         for name, offset, head in zip(position.names, position.offsets, feed.position.offsets, strict=False):
             if offset < head:
-                counts = await self._log.count_by_name(stored(name), offset, head)
+                try:
+                    counts = await self._log.count_by_name(stored(name), offset, head)
+                except LogDamaged:  # the reader is told of it where it comes to it
+                    continue
                 expired += sum(count for event, count in counts.items() if 0 < frames.expiry_in(event) <= now_ms)
         return expired
 
@@ -151,7 +154,7 @@ class Starts:
         for at, name in enumerate(position.names):
             head = feed.position.offsets[at]
             if head:
-                part = await self._log.read(stored(name), 0, max_events=1)
+                part = await self._log.read(stored(name), NO_EVENTS, max_events=1)
                 position.renew(at, part.epoch)
                 position.move(at, min(part.oldest - 1, head))
         return position
@@ -165,7 +168,7 @@ class Starts:
             offset = position.offsets[at]
             if position.epochs[at] == feed.position.epochs[at] and offset == feed.position.offsets[at]:
                 continue
-            part = await self._log.read(stored(name), offset, max_events=1)
+            part = await self._log.read(stored(name), NO_EVENTS, max_events=1)
             if position.epochs[at] and not is_epoch(position.epochs[at], part.epoch):
                 reasons.append("epoch_changed")
                 position.renew(at, part.epoch)

@@ -4,6 +4,7 @@ It holds no queue: what the reader has not taken is in the feed's frames, or in 
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from events.feed import frames
@@ -14,7 +15,7 @@ from events.log.port import Block, EventLog, Slice
 from events.log.source import NEVER, LentConnection, Source
 from events.log.topics import stored
 from events.log.vector import VectorPosition
-from gateway.errors import LogUnavailable
+from gateway.errors import LogDamaged, LogUnavailable
 
 AUTH_NOTICE_S = 60
 """Seconds before its token expires at which a reader is told."""
@@ -25,6 +26,8 @@ class SubscriptionHost(Protocol):
 
     log: EventLog
     bookmarks: Bookmarks
+
+    on_damage: Callable[[str, int, int], None]
 
     def now_ms(self) -> int: ...
     def leave(self, subscription: "Subscription", /) -> None:
@@ -178,7 +181,12 @@ class Subscription(Source):
         raise LogUnavailable("a reader is neither behind its feed nor at it")  # `index_of` would have part it
 
     async def _read(self, position: VectorPosition, at: int) -> None:
-        part = await self._feeds.log.read(stored(position.names[at]), position.offsets[at], max_bytes=WRITE_BYTES)
+        try:
+            part = await self._feeds.log.read(stored(position.names[at]), position.offsets[at], max_bytes=WRITE_BYTES)
+        except LogDamaged:
+            part = await self._read_around_damage(position, at)
+        if part is None:
+            return
         if part.epoch != position.epochs[at]:
             await self._change(position, at, part)
             return
@@ -200,6 +208,21 @@ class Subscription(Source):
             position.move(at, portion.last)
             if not frames.is_expired(portion, self._feeds.now_ms()):
                 self._pending += b"".join(self.feed.encode(at, portion, around))
+
+    async def _read_around_damage(self, position: VectorPosition, at: int) -> Slice | None:
+        """Reads one event before the damage; or reports as a gap what cannot be read, and returns None."""
+        log, name, offset = self._feeds.log, position.names[at], position.offsets[at]
+        last = self.feed.position.offsets[at]
+        next_offset = await log.next_readable(stored(name), offset, last)
+        if next_offset == offset + 1:
+            try:
+                return await log.read(stored(name), offset, max_events=1)
+            except LogDamaged:
+                next_offset = last + 1
+        position.move(at, next_offset - 1)
+        await self._tell_gap(position, at, offset + 1, next_offset - 1, "damaged")
+        self._feeds.on_damage(name, offset + 1, next_offset - 1)
+        return None
 
     async def _change(self, position: VectorPosition, at: int, part: Slice) -> None:
         """Follows a topic into another epoch: it begins, or was deleted and perhaps made anew."""

@@ -110,6 +110,11 @@ class MemoryLog:
         """Returns whether there is such a topic: here the hint is exact."""
         return topic in self._topics
 
+    @property
+    def failure(self) -> LogUnavailable | None:
+        """Returns None: memory does not fail."""
+        return None
+
     async def read(self, topic: str, after: int, *, max_events: int = 1000, max_bytes: int = 262_144) -> Slice:
         """Returns the events strictly after offset `after`, within both limits, but at least one if there is one."""
         state = self._topics.get(topic)
@@ -124,6 +129,10 @@ class MemoryLog:
             closed=state.closed,
             blocks=cut(blocks[max(0, bisect_right(blocks, after + 1, key=_first) - 1) :], after, max_events, max_bytes),
         )
+
+    async def next_readable(self, topic: str, after: int, upto: int) -> int:
+        """Returns the next offset: memory has no damage."""
+        return min(after, upto) + 1
 
     async def count_by_name(self, topic: str, after: int, upto: int) -> dict[str, int]:
         """Returns how many events strictly after offset `after`, up to `upto`, bear each name."""

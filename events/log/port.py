@@ -12,6 +12,11 @@ from typing import Protocol
 
 import msgspec
 
+from gateway.errors import LogUnavailable
+
+NO_EVENTS = 1 << 52
+"""Offset past every event: a read after it tells a topic's state, and touches no old event."""
+
 
 class Position(msgspec.Struct, frozen=True):
     """A place in a topic: its reader has every event of `epoch` up to and including `offset`."""
@@ -138,6 +143,11 @@ class EventLog(Protocol):
     listener: Listener
     interest: "Interest"
 
+    @property
+    def failure(self) -> LogUnavailable | None:
+        """Returns why the log can be neither read nor written now, as far as that is known without looking."""
+        return None
+
     async def open(self) -> None:
         """Makes the log ready. Raises ConfigurationError when its storage cannot be used."""
         ...
@@ -164,6 +174,13 @@ class EventLog(Protocol):
 
     async def read(self, topic: str, after: int, *, max_events: int = 1000, max_bytes: int = 262_144) -> Slice:
         """Returns the events strictly after offset `after`, within both limits, but at least one if there is one."""
+        ...
+
+    async def next_readable(self, topic: str, after: int, upto: int) -> int:
+        """Returns the offset of the first event after `after` whose block can be read; `upto` + 1 when none is.
+
+        For a reader to whom `read` has raised LogDamaged.
+        """
         ...
 
     async def count_by_name(self, topic: str, after: int, upto: int) -> dict[str, int]:

@@ -38,6 +38,7 @@ def retention_policy(settings: Settings) -> Callable[[str], Retention]:
     ticket = Retention(age_s=300)
     cursor = Retention(max_bytes=4 * settings.retention_bytes, age_s=settings.retention_s)
     audio = Retention(events=100, age_s=DAY_S, closed_age_s=3600)
-    by_kind = {"cursor": cursor, "run": run, "ticket": ticket, "audio": audio}
+    health = Retention(events=2)
+    by_kind = {"health": health, "cursor": cursor, "run": run, "ticket": ticket, "audio": audio}
     by_kind |= dict.fromkeys(("chat", "usage", "log"), forever)
     return lambda topic: by_kind.get(topic.partition("/")[0], other)

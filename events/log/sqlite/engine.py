@@ -59,7 +59,7 @@ class SqliteLog:
 
     def _open(self) -> None:
         prepare(self._path)
-        self._reader = SqliteReader(self._path)
+        self._reader = SqliteReader(self._path, lambda: self.failure)
         self._writer = Writer(
             self._path,
             announce=self._announce_later,
@@ -69,6 +69,11 @@ class SqliteLog:
             busy_s=self._busy_s,
         )
         self._writer.start()
+
+    @property
+    def failure(self) -> LogUnavailable | None:
+        """Returns why the log can be neither read nor written: its file is no longer the one that was opened."""
+        return self._writer.failure if self._writer is not None else None
 
     async def close(self) -> None:
         """Writes what waits, announces it, and closes the file. Idempotent."""
@@ -98,6 +103,10 @@ class SqliteLog:
     async def read(self, topic: str, after: int, *, max_events: int = 1000, max_bytes: int = 262_144) -> Slice:
         """Returns the events strictly after offset `after`, within both limits, but at least one if there is one."""
         return await self._open_reader().read(topic, after, max_events, max_bytes)
+
+    async def next_readable(self, topic: str, after: int, upto: int) -> int:
+        """Returns the offset of the first event after `after` whose block can be read; `upto` + 1 when none is."""
+        return await self._open_reader().next_readable(topic, after, upto)
 
     async def count_by_name(self, topic: str, after: int, upto: int) -> dict[str, int]:
         """Returns how many events strictly after offset `after`, up to `upto`, bear each name."""

@@ -5,13 +5,14 @@ checkpoints by itself: a checkpoint waits for the disk, and is the business of `
 """
 
 import contextlib
+import errno
 import os
 import sqlite3
 import time
 from collections.abc import Generator
 from pathlib import Path
 
-from gateway.errors import ConfigurationError, LogUnavailable
+from gateway.errors import ConfigurationError, LogDamaged, LogError, LogUnavailable
 
 Database = sqlite3.Connection
 SqlError = sqlite3.Error
@@ -96,10 +97,20 @@ def prepare(path: Path) -> None:
         with contextlib.closing(connect(path)) as db:
             _prepare(db, path)
     except (OSError, SqlError) as err:
-        raise ConfigurationError(
-            f"the log {str(path)!r} cannot be used ({err}): name a file in a directory on a local disk that this user "
-            "may write, and that holds nothing or a log of Trilane"
-        ) from err
+        raise ConfigurationError(f"the log {str(path)!r} cannot be used ({err}): {_remedy(err)}") from err
+
+
+def _remedy(err: Exception) -> str:
+    """Returns what to do about an error at start."""
+    code: int = getattr(err, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL or getattr(err, "errno", 0) in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full; free some space, or name a file on another disk (TRILANE_LOG)"
+    if code == sqlite3.SQLITE_CORRUPT:
+        return "the file is damaged; restore a copy, or name another file (TRILANE_LOG)"
+    return (
+        "name a file in a directory on a local disk that this user may write, "
+        "and that holds nothing or a log of Trilane"
+    )
 
 
 def _prepare(db: Database, path: Path) -> None:
@@ -147,6 +158,13 @@ def transaction(db: Database) -> Generator[None]:
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
+
+
+def failure_of(err: Exception) -> LogError:
+    """Returns the error that readers get for a failure of SQLite: a damaged page stays damaged, others may pass."""
+    if getattr(err, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT or isinstance(err, ValueError):
+        return LogDamaged(f"a part of the log cannot be read: {err}")
+    return unavailable(err)
 
 
 def unavailable(err: Exception) -> LogUnavailable:

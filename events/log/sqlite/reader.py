@@ -5,6 +5,7 @@ again. So SQLite joins the blocks into one row, and a thousand events cost one s
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TypeVar
 
 from events.log.port import Block, Slice, TopicInfo
 from events.log.rules import cut
-from events.log.sqlite.file import NEWEST, Database, SqlError, connect, unavailable
+from events.log.sqlite.file import NEWEST, Database, SqlError, SqliteFailure, connect, failure_of
 from gateway.errors import LogUnavailable
 
 THREADS = 2
@@ -47,8 +48,20 @@ SELECT b.name, sum(min(b.first + b.count - 1, :upto) - max(b.first, :after + 1) 
 FROM topics t JOIN blocks b ON b.topic_id = t.id
 WHERE t.name = :topic AND b.first <= :upto AND :upto > :after AND b.first + b.count > :after + 1
     AND b.first >= coalesce(
-    (SELECT first FROM blocks WHERE topic_id = t.id AND first <= :after + 1 ORDER BY first DESC LIMIT 1), 0)
+        (SELECT first FROM blocks WHERE topic_id = t.id AND first <= :after + 1 ORDER BY first DESC LIMIT 1), 0)
 GROUP BY b.name
+"""
+MAX_BLOCKS = 10_000
+"""Maximum blocks among which a reader looks for one that is not damaged."""
+FIRSTS = f"""
+SELECT first FROM blocks INDEXED BY blocks_by_topic WHERE topic_id = (SELECT id FROM topics WHERE name = :topic)
+    AND first >= coalesce((SELECT first FROM blocks INDEXED BY blocks_by_topic WHERE topic_id =
+        (SELECT id FROM topics WHERE name = :topic) AND first <= :after + 1 ORDER BY first DESC LIMIT 1), 0)
+    AND first <= :upto ORDER BY first LIMIT {MAX_BLOCKS}
+"""
+PROBE = """
+SELECT count, name, length(CAST(data || '' AS BLOB)) FROM blocks
+WHERE topic_id = (SELECT id FROM topics WHERE name = ?) AND first = ?
 """
 LAST_CHARACTER = "\U0010ffff"
 
@@ -56,7 +69,9 @@ LAST_CHARACTER = "\U0010ffff"
 class SqliteReader:
     """Owns the threads that read, and a connection for each."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, failure: Callable[[], LogUnavailable | None]) -> None:
+        """Reads nothing while there is a `failure`."""
+        self._failure = failure
         self._threads = ThreadPoolExecutor(THREADS, "log-reader")
         self._idle: SimpleQueue[Database] = SimpleQueue()
         for _ in range(THREADS):
@@ -74,6 +89,8 @@ class SqliteReader:
 
     def may_exist(self, topic: str) -> bool:
         """Looks in the caller's thread, without waiting for anybody; a file that cannot be read at once gives True."""
+        if self._failure() is not None:
+            return True
         try:
             return self._quick.execute("SELECT 1 FROM topics WHERE name = ?", (topic,)).fetchone() is not None
         except SqlError:
@@ -96,6 +113,20 @@ class SqliteReader:
         values = {"topic": topic, "after": after, "upto": upto}
         return await self._run(lambda db: dict[str, int](db.execute(COUNT_BY_NAME, values).fetchall()))
 
+    async def next_readable(self, topic: str, after: int, upto: int) -> int:
+        """Looks at the blocks one by one; their index, which lies in pages of its own, says where they begin."""
+        values = {"topic": topic, "after": after, "upto": upto}
+
+        def find(db: Database) -> int:
+            with contextlib.suppress(SqlError):
+                for (first,) in db.execute(FIRSTS, values).fetchall():
+                    with contextlib.suppress(SqlError):
+                        if db.execute(PROBE, (topic, first)).fetchone() is not None:
+                            return max(first, after + 1)
+            return upto + 1
+
+        return await self._run(find)
+
     async def topics(self, values: dict[str, str | int | None]) -> list[TopicInfo]:
         def read(db: Database) -> list[TopicInfo]:
             return [
@@ -110,13 +141,15 @@ class SqliteReader:
             db = self._idle.get()
             try:
                 return query(db)
-            except SqlError as err:
-                raise unavailable(err) from err
+            except SqliteFailure as err:
+                raise failure_of(err) from err
             finally:
                 self._idle.put(db)
 
         if not self._is_open:
             raise LogUnavailable("the log is not open")
+        if failure := self._failure():
+            raise failure
         return await asyncio.get_running_loop().run_in_executor(self._threads, run)
 
 

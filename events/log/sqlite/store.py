@@ -7,6 +7,7 @@ for it again, on a busy event loop for milliseconds.
 """
 
 import contextlib
+import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,8 @@ MAX_ROWS = 256
 """Maximum rows of one statement."""
 MAX_TOPICS = 100_000
 """Maximum topics that a writer remembers; past that all are forgotten, and those in use are read again."""
+CHECK_S = 0.05
+"""Seconds after which a write checks again that the file is still the one that was opened."""
 CACHE_KIB = 16_384
 """KiB of pages that the writer's connection caches."""
 
@@ -83,6 +86,7 @@ class Store:
         self._inode = path.stat().st_ino
         self._interest = interest
         self.is_lost = False
+        self._last_check = 0.0
         self.topics: dict[str, PlannedTopic] = {}
         """The topics that the writer remembers, even those that it knows not to exist."""
         self.seq: int = self.db.execute(SEQ).fetchone()[0]
@@ -92,10 +96,15 @@ class Store:
 
     def check_file(self) -> None:
         """Checks that the file was not deleted or replaced: SQLite would write on into the old one."""
+        self._last_check = time.monotonic()
         with contextlib.suppress(FileNotFoundError):
             self.is_lost = self._path.stat().st_ino != self._inode
             return
         self.is_lost = True
+
+    def loss(self) -> SqlError:
+        """Returns the error that says that the file is lost."""
+        return SqlError(f"the file {str(self._path)!r} was deleted or replaced; put it back or restart")
 
     @contextlib.contextmanager
     def change(self) -> Generator[None]:
@@ -110,8 +119,10 @@ class Store:
 
     def write(self, calls: Sequence[AppendCall], now_ms: int) -> tuple[Plan, list[Commit]]:
         """Writes a group; returns its plan, and news of what other processes have changed. Raises SqlError."""
+        if time.monotonic() - self._last_check > CHECK_S:
+            self.check_file()
         if self.is_lost:
-            raise SqlError(f"the file {str(self._path)!r} was deleted or replaced; put it back or restart")
+            raise self.loss()
         appends = [append for call in calls for append in call.appends]
         try:
             if len(appends) <= MAX_ROWS and all([self._is_plain(append) for append in appends]):

@@ -123,6 +123,10 @@ class Writer:
     def has_ended(self) -> bool:
         return self._is_stopping
 
+    @property
+    def failure(self) -> LogUnavailable | None:
+        return unavailable(self._store.loss()) if self._store.is_lost else None
+
     def now_ms(self) -> int:
         return int(self._clock() * 1000)
 
