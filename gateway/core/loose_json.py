@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 import re
 from typing import cast
 
@@ -74,13 +75,19 @@ def json_on_one_line(text: str) -> bytes:
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         pass
     try:
-        return strict_json(json.loads(text, parse_constant=_refuse))
+        return strict_json(json.loads(text, parse_constant=_refuse, parse_float=_finite))
     except UNREADABLE:
         return b""
 
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON")
+
+
+def _finite(number: str) -> float:
+    if math.isinf(value := float(number)):
+        raise ValueError(f"{number} is more than a number can be")
+    return value
 
 
 def strict_raw(value: object) -> Raw:

@@ -98,8 +98,6 @@ PUBLISHED: dict[str, Bad] = {
     "not UTF-8": Bad(one(b'"\xff"'), "utf-8"),
     "a surrogate in UTF-8": Bad(one(b'"\xed\xa0\x80"'), "utf-8"),
     "UTF-16": Bad(one().decode().encode("utf-16"), "not valid"),
-    "half a surrogate pair": Bad(one(b'"\\ud800"'), "not valid"),
-    "the other half": Bad(one(b'"\\udc00"'), "not valid"),
     "a control character": Bad(one(b'"\x01"'), "malformed"),
     "LF in a text": Bad(one(b'"1\nid: 9"'), "malformed"),
     "CR in a text": Bad(one(b'"1\rid: 9"'), "malformed"),
@@ -134,7 +132,7 @@ PUBLISHED: dict[str, Bad] = {
     "an offset as text": Bad(one(expectedOffset="1"), "$.expectedOffset"),
     "another offset": Bad(one(expectedOffset=10**30), f"{10**30}", "conflict", 409),
     "a byte too much": Bad(one(b'"%b"' % (b"x" * (LIMIT - 1))), "65537 bytes: at most 65536", "too_large", 413),
-    "far too much": Bad(one(b'"%b"' % (b"x" * (1 << 21))), "1048576 bytes", "too_large", 413),
+    "far too much": Bad(one(b'"%b"' % (b"x" * (1 << 21))), "65536 are allowed", "too_large", 413),
     "1001 events": Bad(b"[%b]" % b",".join([one()] * 1001), "1001 events: at most 1000", "too_large", 413),
     "1001 topics": Bad(event(topics=["a"] * 1001), "1001 events: at most 1000", "too_large", 413),
 }

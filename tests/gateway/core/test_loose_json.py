@@ -67,3 +67,11 @@ def test_what_is_no_json_is_not(text: bytes) -> None:
 def test_arguments_are_put_on_one_line_as_they_are(text: str, line: bytes) -> None:
     assert json_on_one_line(text).replace(b" ", b"") == line.replace(b" ", b"")
     assert is_json(text) == bool(line)
+
+
+@pytest.mark.parametrize(
+    "text", ["1e999", '{"a":-1e999}', '{"a":[1e400],"b":"\\ud800"}', '{"a":NaN}', '{"a":-Infinity}']
+)
+def test_a_number_that_no_client_could_read_is_no_json(text: str) -> None:
+    """As null it would be another argument than the model gave."""
+    assert json_on_one_line(text) == b""
