@@ -33,12 +33,12 @@ class MoodyLog(MemoryLog):
     def __init__(self) -> None:
         super().__init__()
         self.pending: list[tuple[tuple[Append, ...], asyncio.Future[list[Appended]]]] | None = None
-        self.failure: Exception | None = None
+        self.append_failure: Exception | None = None
 
     def append(self, *appends: Append, patient: bool = False) -> asyncio.Future[list[Appended]]:
         answer: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
-        if self.failure is not None:
-            answer.set_exception(self.failure)
+        if self.append_failure is not None:
+            answer.set_exception(self.append_failure)
             return answer
         if self.pending is None:
             return super().append(*appends, patient=patient)

@@ -173,12 +173,12 @@ async def test_a_log_that_cannot_be_written_ends_the_connection_and_settles_noth
     async with place(log) as at:
         client = await at.connect()
         await asyncio.sleep(0.1)
-        log.failure = LogUnavailable("the disk is full")
+        log.append_failure = LogUnavailable("the disk is full")
         await client.speak(speech_of(WORDS))
         assert (await client.wait_closed()).code == 1013
         assert client.messages[-1]["type"] == "error"
         assert not client.of("ack")
-        log.failure = None
+        log.append_failure = None
         again = await at.connect(session=client.ready["session"])
         await asyncio.sleep(0.1)
         assert again.ready["resumeFrom"] == 0

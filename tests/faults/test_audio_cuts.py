@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from audio.model.transcriber import key_of
-from tests.audio.speaker import RATE, Speaker, check, speech
+from tests.audio.speaker import FRAME, RATE, Speaker, check, speech
 from tests.conftest import Gateway
 
 LONG = bool(os.environ.get("LONG_TESTS"))
@@ -77,7 +77,8 @@ def anchors(text: str) -> list[str]:
 
 
 def cuts(rng: random.Random, pcm: bytes) -> list[int]:
-    return sorted(rng.randrange(RATE, len(pcm) // 2) for _ in range(CUTS))
+    """Returns where a session is cut: not in its last frame, behind which no other comes at which it could be."""
+    return sorted(rng.randrange(RATE, len(pcm) // 2 - FRAME) for _ in range(CUTS))
 
 
 def test_a_connection_cut_anywhere_changes_no_word(gateways: list[Gateway], whole: str) -> None:

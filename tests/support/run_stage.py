@@ -31,14 +31,14 @@ class SlowLog(MemoryLog):
         super().__init__()
         self.is_slow = False
         self.waiting: list[tuple[asyncio.Future[list[Appended]], list[Appended]]] = []
-        self.failure: Exception | None = None
+        self.append_failure: Exception | None = None
 
     def append(self, *appends: Append, patient: bool = False) -> asyncio.Future[list[Appended]]:
-        if self.failure is None and not self.is_slow:
+        if self.append_failure is None and not self.is_slow:
             return super().append(*appends, patient=patient)
         answer: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
-        if self.failure is not None:
-            answer.set_exception(self.failure)
+        if self.append_failure is not None:
+            answer.set_exception(self.append_failure)
         else:
             asyncio.ensure_future(super().append(*appends)).add_done_callback(
                 lambda done: self.waiting.append((answer, done.result()))

@@ -88,7 +88,7 @@ async def test_what_another_process_has_written_makes_the_next_record_fail_and_i
 @simulated
 async def test_a_failure_that_is_none_of_the_logs_own_is_reported_as_one() -> None:
     async with opened() as journal:
-        journal.log.failure = ValueError("broken")
+        journal.log.append_failure = ValueError("broken")
         journal.write([DELTA])
         await settle()
         assert [failure.detail for failure in journal.failures] == ["broken"]
@@ -104,7 +104,7 @@ async def test_a_sign_of_life_is_written_only_after_a_silence() -> None:
         assert journal.beat(loop.time()) == loop.time() + HEARTBEAT_S
         await settle()
         assert (await journal.names())[-1] == HEARTBEAT
-        journal.log.failure = LogUnavailable("disk full")
+        journal.log.append_failure = LogUnavailable("disk full")
         journal.write([DELTA])
         await settle()
         await asyncio.sleep(2 * HEARTBEAT_S)
@@ -161,12 +161,12 @@ async def test_an_end_that_another_process_wrote_first_is_not_written_again() ->
 async def test_the_end_is_tried_again_behind_whatever_became_durable_before_the_failure() -> None:
     async with opened() as journal:
         journal.write([DELTA])
-        journal.log.failure = LogUnavailable("disk full")
+        journal.log.append_failure = LogUnavailable("disk full")
         journal.write([DELTA])
         settling = asyncio.ensure_future(journal.settle(journal.ending()))
         await asyncio.sleep(1)
         assert not settling.done()
-        journal.log.failure = None
+        journal.log.append_failure = None
         assert await settling is not None
         assert [name for name in await journal.names() if name == RECORD].count(RECORD) == 2 + 1 + 2
         assert len((await journal.log.read("usage/me", 0)).blocks) == 1

@@ -98,11 +98,11 @@ async def test_a_run_that_another_writes_to_ends_with_a_conflict_behind_what_tha
 @simulated
 async def test_a_log_that_cannot_be_written_for_a_while_gets_the_end_later() -> None:
     async with running(HELLO) as stage:
-        stage.log.failure = LogUnavailable("disk full")
+        stage.log.append_failure = LogUnavailable("disk full")
         stage.body.send(TOKEN)
         await asyncio.sleep(3)
         assert not stage.run.finished.done()
-        stage.log.failure = None
+        stage.log.append_failure = None
         finished = await stage.over()
         assert (finished.outcome, finished.code) == ("error", "log_unavailable")
         assert (await stage.log.read("run/r", 0)).closed
@@ -112,6 +112,6 @@ async def test_a_log_that_cannot_be_written_for_a_while_gets_the_end_later() -> 
 @simulated
 async def test_a_log_that_is_never_written_again_is_given_up() -> None:
     async with running(HELLO) as stage:
-        stage.log.failure = LogUnavailable("disk full")
+        stage.log.append_failure = LogUnavailable("disk full")
         stage.body.send(TOKEN)
         assert await stage.over() is None
