@@ -49,7 +49,7 @@ async def test_events_are_counted_however_their_lines_end(up: FakeUpstream, mode
     "model", ["cut+marks", "cut-hard+marks", "cut-eof+marks", "error-openai+marks", "e429", "html"]
 )
 async def test_streams_that_end_early_are_bad(up: FakeUpstream, model: str) -> None:
-    result = await load(up, model)
+    result = await load(up, model, drain_s=20)
     assert result["bad"] == result["requests"] >= 2
 
 
