@@ -11,7 +11,7 @@ from gateway.chat.listing import ChatPage
 from gateway.chat.submission import SendRequest
 from gateway.chat.topics import check_id
 from routes.operation import CURSOR_INPUTS, IDEMPOTENCY_KEY, Input, described
-from routes.requests import AnyRequest, body_of, caller, cursor, decode, header, held_body
+from routes.requests import AnyRequest, body_of, caller, cursor, decode, decode_with_fields, header, read_body
 from routes.streams import nothing
 
 STREAM_EXAMPLE = """: ok
@@ -60,15 +60,15 @@ class StopResult(msgspec.Struct, rename="camel"):
 )
 async def send(request: AnyRequest, chat: ChatLane) -> ASGIApp:
     who = caller(request)
-    async with held_body(request, chat.bodies) as body:
-        submitted = decode(body.data, SendRequest)
+    with chat.bodies.hold() as body:
+        submitted, fields = decode_with_fields(await read_body(request, body), SendRequest)
         after = cursor(request)
         if after is not None:
             return await chat.follow(who, submitted.id, after) or nothing()
         key = header(request, b"idempotency-key") or header(request, b"x-run-id") or ""
         if key:
             check_id("idempotency key", key)
-        return await chat.send(who, submitted, key, decode(body.data, dict[str, Raw]), body)
+        return await chat.send(who, submitted, key, fields, body)
 
 
 @get(

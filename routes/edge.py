@@ -5,8 +5,8 @@ HEAD is answered wherever GET is, by the same handler, and the body is left out;
 for the body can ask the scope (`routes.streams.is_head`).
 """
 
+import random
 import re
-import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -74,4 +74,4 @@ def _request_id(headers: list[tuple[bytes, bytes]]) -> bytes:
     for name, value in headers:
         if name == b"x-request-id" and CLIENT_REQUEST_ID.fullmatch(value):
             return value
-    return secrets.token_hex(8).encode()
+    return b"%016x" % random.getrandbits(64)

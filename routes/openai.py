@@ -7,7 +7,7 @@ from litestar.types import ASGIApp
 from gateway.chat.dialects.completion_request import CompletionRequest
 from gateway.chat.lane import ChatLane
 from routes.operation import Schema, described
-from routes.requests import AnyRequest, caller, decode, held_body
+from routes.requests import AnyRequest, caller, decode_with_fields, read_body
 
 COMPLETION_SCHEMA: Schema = {
     "title": "ChatCompletion",
@@ -66,9 +66,9 @@ async def models(request: AnyRequest, chat: ChatLane) -> ModelList:
 )
 async def completions(request: AnyRequest, chat: ChatLane) -> ASGIApp:
     who = caller(request)
-    async with held_body(request, chat.bodies) as body:
-        completion_request = decode(body.data, CompletionRequest)
-        return await chat.complete(who, completion_request, decode(body.data, dict[str, msgspec.Raw]), body)
+    with chat.bodies.hold() as body:
+        completion_request, fields = decode_with_fields(await read_body(request, body), CompletionRequest)
+        return await chat.complete(who, completion_request, fields, body)
 
 
 ROUTES = [models, completions]

@@ -1,13 +1,13 @@
 """Reads a request for its handler: the caller, the cursor, and the body as a Struct or an error."""
 
 import re
-from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, TypeVar, cast
 
 import msgspec
 from litestar import Request
+from msgspec import Raw
 
 from gateway.access.grants import Principal
 from gateway.core.leniency import lenient_decoder
@@ -67,28 +67,26 @@ def check_event_stream(request: AnyRequest) -> None:
         raise BadRequest(f"this is an event stream, not {accept[:60]!r}", status=406, code="not_acceptable")
 
 
-@asynccontextmanager
-async def held_body(request: AnyRequest, bodies: Bodies) -> AsyncGenerator[HeldBody]:
-    """Yields the body, which counts among all that are in memory until the block ends or longer (`keep_until`).
+async def read_body(request: AnyRequest, body: HeldBody) -> bytes:
+    """Returns the whole body, which `body` counts as it arrives.
 
     Raises TooLarge or Overloaded past a limit, BadRequest when the client leaves first. Litestar's own way parses every
     header and passes a generator, and both delay the first token.
     """
-    with bodies.hold() as body:
-        has_more = True
-        while has_more:
-            message: Any = await request.receive()
-            if message["type"] == "http.disconnect":
-                raise BadRequest("the body was cut", code="bad_body")
-            body.add(message.get("body", b""))
-            has_more = message.get("more_body", False)
-        yield body
+    has_more = True
+    while has_more:
+        message: Any = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise BadRequest("the body was cut", code="bad_body")
+        body.add(message.get("body", b""))
+        has_more = message.get("more_body", False)
+    return body.data
 
 
 async def body_of(request: AnyRequest, bodies: Bodies) -> bytes:
-    """Returns the body of a request that is answered at once; raises as `held_body` does."""
-    async with held_body(request, bodies) as body:
-        return body.data
+    """Returns the body of a request that is answered at once; raises as `read_body` does."""
+    with bodies.hold() as body:
+        return await read_body(request, body)
 
 
 MAX_DEPTH = 100
@@ -100,25 +98,38 @@ def decode(body: bytes, kind: type[T]) -> T:
 
     Half of a surrogate pair in a text is U+FFFD.
     """
+    return _decode(body, _decoder(kind))
+
+
+def decode_with_fields(body: bytes, kind: type[T]) -> tuple[T, dict[str, Raw]]:
+    """Returns the body as `kind`, and all of its fields as they came; raises as `decode` does."""
+    decoder = _decoder(kind)
+    return _decode(body, lambda line: (decoder(line), _fields(line)))
+
+
+def _decode(body: bytes, decoder: Callable[[bytes], T]) -> T:
     try:
         # All of it is checked, even what is kept as it came, and put on one line, because the log's events are lines.
-        if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
-            _check_depth(msgspec.json.decode(body))
         line = msgspec.json.format(body or b"{}", indent=-1)
-        msgspec.json.decode(line)
-        return _decoder(kind)(line)
+        value = msgspec.json.decode(line)
+        if line.count(b"[") + line.count(b"{") > MAX_DEPTH:
+            _check_depth(value)
+        return decoder(line)
     except RecursionError as err:
         raise BadRequest(f"the body is nested more than {MAX_DEPTH} deep", code="bad_body") from err
     except (msgspec.DecodeError, UnicodeDecodeError) as err:
         whole = with_whole_pairs(body)
         if whole != body:
-            return decode(whole, kind)
+            return _decode(whole, decoder)
         raise BadRequest(f"the body is not valid: {err}", code="bad_body") from err
 
 
 @cache
-def _decoder(kind: type[T]) -> Callable[[str | bytes], T]:
+def _decoder(kind: type[T]) -> Callable[[bytes], T]:
     return lenient_decoder(kind)
+
+
+_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 def _check_depth(value: object) -> None:

@@ -51,14 +51,15 @@ class Tail:
             self.deleted = True
             return True
         self.epoch = epoch
-        if block.last <= self.head:
+        last = block.last
+        if last <= self.head:
             return True
         if block.first <= self.head:
             skip = self.head + 1 - block.first
             block = Block(first=self.head + 1, data=block.data[skip:], name=block.name, time_ms=block.time_ms)
         if not self.accept(block, block.first != self.head + 1):
             return False
-        self.head = block.last
+        self.head = last
         return True
 
     def accept(self, block: Block, has_hole: bool) -> bool:

@@ -113,10 +113,7 @@ def may_join(name: str, count: int, size: int, append: Append, append_size: int)
 
 def size_of(appends: Iterable[Append]) -> int:
     """Returns the bytes of all events of the appends."""
-    size = 0
-    for append in appends:
-        size += sum(map(len, append.data))
-    return size
+    return sum([len(data) for append in appends for data in append.data])
 
 
 def refusal(appends: Iterable[Append], size: int, pending_bytes: int, max_pending_bytes: int) -> LogError | None:
@@ -128,9 +125,10 @@ def refusal(appends: Iterable[Append], size: int, pending_bytes: int, max_pendin
     if pending_bytes + size > max_pending_bytes:
         return LogUnavailable(f"more than {max_pending_bytes} bytes wait to be written")
     for append in appends:
-        for text in (append.topic, append.name, append.owner, append.key or ""):
-            if not text.isascii() and not _is_unicode(text):
-                return LogError(f"{text!a} cannot be kept: it is not Unicode text")
+        if not f"{append.topic}{append.name}{append.owner}{append.key}".isascii():
+            for text in (append.topic, append.name, append.owner, append.key or ""):
+                if not _is_unicode(text):
+                    return LogError(f"{text!a} cannot be kept: it is not Unicode text")
     return None
 
 

@@ -6,6 +6,7 @@ This is the one place that tells by its name whose a topic is. A topic of the ev
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from hashlib import sha256
 
 from gateway.errors import BadRequest
@@ -27,6 +28,7 @@ _LONGEST_USER = 110
 """Characters of a user's name past which its digest stands in for it."""
 
 
+@lru_cache
 def user_topic(sub: str) -> str:
     """Returns the topic of everything that happens to one user.
 

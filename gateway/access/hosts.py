@@ -6,12 +6,15 @@ from a page of ours.
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from urllib.parse import urlsplit
 
 from gateway.errors import Forbidden
 from gateway.settings import Settings
 
+MAX_HOST_BYTES = 300
+"""Maximum length of a `Host` that is looked at: a name has 253 characters at most, a port five digits."""
 ANY = "*"
 """The entry of `TRILANE_ALLOWED_HOSTS` that stands for every name."""
 
@@ -26,7 +29,9 @@ def check_host(settings: Settings, headers: Iterable[tuple[bytes, bytes]]) -> No
     if ANY in allowed_hosts or (settings.requires_sign_in and not allowed_hosts):
         return
     for name, value in headers:
-        if name == b"host" and value and not _is_allowed(value.decode("latin-1"), allowed_hosts):
+        if name != b"host" or not value:
+            continue
+        if len(value) > MAX_HOST_BYTES or not _is_allowed(value.decode("latin-1"), tuple(allowed_hosts)):
             excerpt = value[:80].decode("ascii", "backslashreplace")
             raise Forbidden(
                 f"this gateway does not answer to the name {excerpt!r}: use localhost, or list it in "
@@ -35,7 +40,8 @@ def check_host(settings: Settings, headers: Iterable[tuple[bytes, bytes]]) -> No
             )
 
 
-def _is_allowed(host: str, allowed_hosts: Iterable[str]) -> bool:
+@lru_cache
+def _is_allowed(host: str, allowed_hosts: tuple[str, ...]) -> bool:
     try:
         url = urlsplit(f"//{host}")
         name, _ = url.hostname, url.port

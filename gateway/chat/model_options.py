@@ -47,12 +47,13 @@ class ModelOptions(msgspec.Struct, kw_only=True, rename="camel"):
 
     def upstream_fields(self, conversation: list[UpstreamMessage], max_output_tokens: int) -> dict[str, object]:
         """Returns the body of a completion; raises BadRequest for an option that is not valid or past its limit."""
-        system: list[UpstreamMessage] = [{"role": "system", "content": self.system}] if self.system else []
+        if self.system:
+            conversation = joined([{"role": "system", "content": self.system}, *conversation])
         tools, choice = _tools(_value(self.tools)), _tool_choice(_value(self.tool_choice))
         if choice not in (None, "auto", "none") and not tools:
             raise BadRequest("toolChoice needs `tools`")
         fields: dict[str, object] = {
-            "messages": joined([*system, *conversation]),
+            "messages": conversation,
             "tools": tools or None,
             "tool_choice": choice if tools else None,
             **self._sampling(max_output_tokens),

@@ -100,8 +100,8 @@ class Runs:
         if finished is None:
             return
         self.metrics.runs.labels(finished.outcome).inc()
-        self.metrics.tokens.labels("in").inc(finished.usage.input_tokens)
-        self.metrics.tokens.labels("out").inc(finished.usage.output_tokens)
+        self.metrics.input_tokens.inc(finished.usage.input_tokens)
+        self.metrics.output_tokens.inc(finished.usage.output_tokens)
         if run.first_token_s is not None:
             self.metrics.first_token.observe(run.first_token_s)
 

@@ -18,7 +18,8 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.runs = Counter("trilane_runs", "Runs that ended, by outcome", ["outcome"], registry=self.registry)
-        self.tokens = Counter("trilane_tokens", "Tokens booked, by direction", ["direction"], registry=self.registry)
+        tokens = Counter("trilane_tokens", "Tokens booked, by direction", ["direction"], registry=self.registry)
+        self.input_tokens, self.output_tokens = tokens.labels("in"), tokens.labels("out")
         self.first_token = Histogram(
             "trilane_first_token_seconds",
             "From the start of a run to its first visible token",

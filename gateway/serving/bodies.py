@@ -5,8 +5,7 @@ answered, since what the model is sent is made of it. The first body of all is a
 """
 
 from asyncio import Future
-from collections.abc import Generator
-from contextlib import contextmanager
+from typing import Self
 
 from gateway.errors import Overloaded, TooLarge
 
@@ -39,7 +38,10 @@ class HeldBody:
         self._is_kept = True
         done.add_done_callback(lambda _: self._release())
 
-    def leave(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Ends the handler's use of it; its bytes go, though what was made of them may count on."""
         self._pieces = []
         if not self._is_kept:
@@ -70,10 +72,6 @@ class Bodies:
             )
         self.held_bytes += more
 
-    @contextmanager
-    def hold(self) -> Generator[HeldBody]:
-        body = HeldBody(self)
-        try:
-            yield body
-        finally:
-            body.leave()
+    def hold(self) -> HeldBody:
+        """Returns a body that has yet to arrive, for a `with` block."""
+        return HeldBody(self)

@@ -256,8 +256,11 @@ class CompletionParser:
     # What a chunk says beside its text
 
     def _take_facts(self, chunk: AnswerChunk) -> None:
+        facts = self.facts
         for name in FACTS:
-            self._take_fact(name, getattr(chunk, name))
+            value = getattr(chunk, name)
+            if value and facts.get(name) != value:
+                self._take_fact(name, value)
 
     def _take_fact(self, name: str, value: str | Raw | None) -> None:
         has_room = name in self.facts or len(self.facts) < MAX_FACTS

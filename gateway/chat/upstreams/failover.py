@@ -44,7 +44,7 @@ class Upstreams:
             raise NotFound(f"no upstream serves the model {model[:64]!r}", code="model_not_found")
         names = allowing([upstream.settings for upstream in serving], request)
         serving = [upstream for upstream in serving if upstream.settings.name in names]
-        failure: UpstreamError | Overloaded = Overloaded("every upstream has as many requests as it may")
+        failure: UpstreamError | None = None
         for upstream in serving:
             if upstream.busy:
                 continue
@@ -54,7 +54,7 @@ class Upstreams:
                 failure = err
                 if err.code == "upstream_bad_request":
                     break
-        raise failure
+        raise failure or Overloaded("every upstream has as many requests as it may")
 
     async def _first_token(self, upstream: Upstream, request: Request, model: str) -> OpenedGeneration:
         limit = upstream.settings.first_token_s or self._first_token_s

@@ -33,11 +33,15 @@ def finish_reason_of(word: str | None) -> FinishReason | None:
 
     A word that nobody knows is `other`.
     """
-    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", word or "")
+    if word is None:
+        return None
+    if reason := _REASONS.get(word):
+        return reason
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", word)
     name = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
     name = name.removeprefix("finish_reason_").removeprefix("finishreason_").removeprefix("stop_reason_")
     if name in _NO_WORD:
-        return None if name or not (word or "").strip() else "other"
+        return None if name or not word.strip() else "other"
     if reason := _REASONS.get(name):
         return reason
     return "error" if any(part in name for part in _FAILURES) else "other"

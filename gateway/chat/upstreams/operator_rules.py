@@ -35,13 +35,14 @@ def allowing(upstreams: Iterable[UpstreamSettings], request: Request) -> list[st
 
     Raises BadRequest, with an option's name, when there are upstreams and none of them does.
     """
-    options = options_of(request)
+    options: set[ClientOption] | None = None
     names: list[str] = []
     forbidden: list[str] = []
     for settings in upstreams:
         if settings.client_options is None:
             names.append(settings.name)
             continue
+        options = options_of(request) if options is None else options
         refused = sorted(options - set(settings.client_options))
         if refused:
             forbidden += refused
