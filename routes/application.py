@@ -11,6 +11,8 @@ from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
+from litestar.plugins import PluginProtocol
+from litestar.plugins.core import MsgspecDIPlugin
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gateway.access.hosts import check_host
@@ -39,6 +41,14 @@ EXPOSED_HEADERS = [
 Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
 
 
+class LeanLitestar(Litestar):
+    """Litestar without its plugins for pydantic, which it loads wherever that is installed: 8 MB that nothing uses."""
+
+    @staticmethod
+    def _get_default_plugins(plugins: list[PluginProtocol]) -> list[PluginProtocol]:
+        return [*plugins, MsgspecDIPlugin()]
+
+
 def application(
     handlers: Sequence[Any],
     *,
@@ -49,7 +59,7 @@ def application(
 ) -> Edge:
     """Returns the ASGI application of these handlers, which get each of `dependencies` under its name."""
     values = {**dependencies, "api_description": ApiDescription(handlers, settings)}
-    app = Litestar(
+    app = LeanLitestar(
         [*handlers],
         dependencies={name: _provide(value) for name, value in values.items()},
         cors_config=_cors(settings),

@@ -55,9 +55,9 @@ def environment(folder: Path, env: dict[str, str]) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("unit", "foreign"),
     [
-        ("chat", [*HEAVY, "openai", "routes.events", "routes.audio"]),
-        ("events", [*HEAVY, "openai", "httpx2", "gateway.chat", "routes.audio"]),
-        ("audio", ["openai", "httpx2", "gateway.chat", "routes.chat", "routes.events", "av"]),
+        ("chat", [*HEAVY, "openai", "pydantic", "routes.events", "routes.audio"]),
+        ("events", [*HEAVY, "openai", "pydantic", "httpx2", "gateway.chat", "routes.audio"]),
+        ("audio", ["openai", "pydantic", "httpx2", "gateway.chat", "routes.chat", "routes.events", "av"]),
         ("all", ["ctranslate2", "onnxruntime", "faster_whisper", "av"]),
     ],
 )
