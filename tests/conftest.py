@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpcore2
 import httpx2
 import msgspec
 import psutil
@@ -24,6 +26,14 @@ from events.log.sqlite.engine import SqliteLog
 from gateway.core.engines import retention_policy
 from gateway.settings import Settings
 from loadtests.upstream import FakeUpstream
+
+_read_certificates = functools.lru_cache(
+    lambda trust_env, _file, _folder, read=httpcore2.default_ssl_context: read(_trust_env=trust_env)
+)
+"""Reads the machine's certificates once: every HTTP client of a test would, and that is most of what its calls cost."""
+httpcore2.default_ssl_context = lambda *, _trust_env=True: _read_certificates(
+    _trust_env, os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+)
 
 START_S = 60.0
 LONG_FOLDERS = {"clients", "e2e", "faults", "loadtests"}
