@@ -22,7 +22,7 @@ async def doctor(settings: Settings) -> int:
     checks = [
         _check_python(),
         await _check_log(settings),
-        *await _check_upstreams(settings),
+        *await check_upstreams(settings),
         await _check_speech(settings),
         _check_auth(settings),
     ]
@@ -51,7 +51,8 @@ async def _check_log(settings: Settings) -> tuple[bool, str]:
     return True, f"log {url}: an event was written in {took_ms:.1f} ms"
 
 
-async def _check_upstreams(settings: Settings) -> list[tuple[bool, str]]:
+async def check_upstreams(settings: Settings) -> list[tuple[bool, str]]:
+    """Returns a line for each upstream, which is asked by the way that requests take."""
     from gateway.chat.upstreams.failover import open_upstreams
     from gateway.chat.upstreams.openai import OpenAIUpstream
 
@@ -70,7 +71,7 @@ async def _check_upstreams(settings: Settings) -> list[tuple[bool, str]]:
 
 
 async def _check_upstream(upstream: "OpenAIUpstream") -> tuple[bool, str]:
-    """Asks it by the way that requests take; of its address only what holds no secret is shown."""
+    """Shows of its address only what holds no secret."""
     name = upstream.settings.name
     try:
         await upstream.reach()

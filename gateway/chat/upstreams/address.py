@@ -53,13 +53,18 @@ class UpstreamAddress:
         except (httpx2.InvalidURL, ValueError):
             url = httpx2.URL()
         if url.scheme not in ("http", "https") or not url.host:
-            where = repr(base_url[:80]) if "@" not in base_url and "?" not in base_url else "the base URL"
-            raise ConfigurationError(f"upstream {self._name!r}: {where} is no address: want http(s)://host/v1")
+            shown = f", {base_url[:80]!r}," if "@" not in base_url and "?" not in base_url else ""
+            raise ConfigurationError(
+                f"upstream {self._name!r}: its `base_url` (or OPENAI_BASE_URL){shown} is no address: "
+                "want http://host/v1 or https://host/v1"
+            )
         return url
 
     def _key(self, settings: UpstreamSettings) -> dict[str, str]:
         if not HEADER_VALUE.fullmatch(settings.api_key):
-            raise ConfigurationError(f"upstream {self._name!r}: its key has characters that no header can hold")
+            raise ConfigurationError(
+                f"upstream {self._name!r}: its `api_key` (or OPENAI_API_KEY) has characters that no header can hold"
+            )
         if self.login:
             if settings.api_key and not settings.key_header:
                 raise ConfigurationError(

@@ -4,6 +4,7 @@ In place of the system's authorities stand those of `SSL_CERT_FILE` and `SSL_CER
 `ca` of an upstream.
 """
 
+import os
 import re
 import ssl
 from pathlib import Path
@@ -38,10 +39,10 @@ def trusted_by(network: Network) -> ssl.SSLContext | None:
     context = _trusting("SSL_CERT_FILE", network.ssl_cert_file) if network.ssl_cert_file else None
     if not network.ssl_cert_dir:
         return context
-    folders = [Path(folder) for folder in network.ssl_cert_dir.split(":") if Path(folder).is_dir()]
+    folders = [name for name in network.ssl_cert_dir.split(os.pathsep) if name and os.path.isdir(name)]
     if not folders:
         raise ConfigurationError(f"SSL_CERT_DIR={network.ssl_cert_dir}: there is no such folder")
-    if not any(HASHED_NAME.fullmatch(path.name) for folder in folders for path in folder.iterdir()) and not context:
+    if context is None and not any(_has_hashed(folder) for folder in folders):
         raise ConfigurationError(
             f"SSL_CERT_DIR={network.ssl_cert_dir} holds no certificate under its hash: run `openssl rehash` on it, "
             "or set SSL_CERT_FILE"
@@ -57,6 +58,13 @@ def system_context() -> ssl.SSLContext:
     import httpx2
 
     return httpx2.create_ssl_context(trust_env=False)
+
+
+def _has_hashed(folder: str) -> bool:
+    try:
+        return any(HASHED_NAME.fullmatch(name) for name in os.listdir(folder))
+    except OSError as err:
+        raise ConfigurationError(f"SSL_CERT_DIR: {folder} cannot be read: {err.strerror}") from err
 
 
 def _trusting(setting: str, path: str) -> ssl.SSLContext:

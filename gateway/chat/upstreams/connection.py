@@ -212,7 +212,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _pour(self, sink: BodySink) -> None:
         if self._chunks:
             sink.data(self._taken())
-        if self._has_more():
+        if self.decoder is not None and self.decoder.has_more:
             self._pour_soon()
         elif self._sink is not None and (self.complete or self._error):
             self._sink = None
@@ -245,7 +245,8 @@ class UpstreamConnection(asyncio.Protocol):
     def _taken(self) -> bytes:
         """Returns what was buffered; the socket is read on."""
         chunks, self._chunks, self._size = self._chunks, [], 0
-        self._read_on()
+        if self._paused:
+            self._read_on()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _read_on(self) -> None:

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 from collections import deque
 
+import httpx2
+
 from gateway.chat.upstreams.connection import UpstreamConnection
 from gateway.chat.upstreams.way_out import Origin, WayOut
 
@@ -34,6 +36,8 @@ class Pool:
     async def connect(self, origin: Origin, way_out: WayOut) -> UpstreamConnection:
         """Returns a new connection. Raises httpx2.ConnectError."""
         connection = await way_out.connect(origin, lambda: UpstreamConnection(self, origin))
+        if connection.closed:
+            raise httpx2.ConnectError(f"{origin[1]}:{origin[2]} closed the connection at once")
         self._open.add(connection)
         return connection
 
