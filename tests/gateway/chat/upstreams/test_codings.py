@@ -59,6 +59,14 @@ def test_any_split_gives_the_same_text(
     assert b"".join(decoded(decoder, piece, max_bytes) for piece in pieces) == text
 
 
+@formats
+def test_what_is_left_in_zlib_after_its_last_byte_comes_out(coding: str, wbits: int) -> None:
+    for size in range(1, 1100, 3):
+        packer = zlib.compressobj(9, zlib.DEFLATED, wbits)
+        body = packer.compress(b"a" * size) + packer.flush()
+        assert decoded(BodyDecoder(coding), body, 5) == b"a" * size
+
+
 def test_a_bomb_comes_out_in_the_pieces_that_were_asked_for() -> None:
     decoder = BodyDecoder("gzip")
     decoder.feed(gzip.compress(b"\0" * 10_000_000))

@@ -326,9 +326,10 @@ async def test_a_coding_that_nobody_asked_for_is_told(coding: bytes) -> None:
 
 
 @pytest.mark.parametrize("is_poured", [False, True])
+@pytest.mark.parametrize("size", [1000, 1_000_000])
 @on_each_loop
-async def test_a_damaged_answer_gives_what_came_and_then_an_error(is_poured: bool) -> None:
-    packed = gzip.compress(b"x" * 1000)
+async def test_a_damaged_answer_gives_what_came_and_then_an_error(size: int, is_poured: bool) -> None:
+    packed = gzip.compress(b"x" * size)
     damaged = packed[:-8] + b"\xff" * 8
 
     async def script(peer: Peer) -> None:
