@@ -16,6 +16,8 @@ COMPLETIONS = "/chat/completions"
 MODELS = "/models"
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
+MIN_SECRET = 16
+"""Minimum characters of a header's value that is taken for a secret."""
 NOT_OURS_TO_GIVE = ("content-length", "transfer-encoding", "accept-encoding", "connection", "content-type", "accept")
 """Headers that each request sets by itself."""
 
@@ -25,7 +27,7 @@ class UpstreamAddress:
 
     def __init__(self, settings: UpstreamSettings) -> None:
         """Raises ConfigurationError for what cannot be an address, a key or a header."""
-        self._name = settings.name
+        self._name, self._api_key = settings.name, settings.api_key
         url = self._read(settings.base_url)
         path, self.query = url.raw_path.decode().partition("?")[0], url.query.decode()
         self.base_url = url.copy_with(
@@ -41,6 +43,12 @@ class UpstreamAddress:
         """Returns the URL of an endpoint, such as `/chat/completions`."""
         raw_path = self.base_url.raw_path.rstrip(b"/") + path.encode()
         return self.base_url.copy_with(raw_path=raw_path + (f"?{self.query}".encode() if self.query else b""))
+
+    @property
+    def secrets(self) -> list[str]:
+        """Returns what an error must not repeat: a long value of a header may be a key too."""
+        values = [value for name, value in self.headers.items() if name != "user-agent" and len(value) >= MIN_SECRET]
+        return [self._api_key, *values, *(value.partition(" ")[2] for value in values)]
 
     @property
     def shown(self) -> str:

@@ -93,7 +93,10 @@ class OpenAIUpstream:
         if answer.status() == AUTHENTICATION_REQUIRED and proxy is not None:
             Body(answer).abort()
             raise self._unreachable(refused_by(proxy, answer.status(), "a request"))
-        raise without_key(self.settings.api_key, await _refusal(answer))
+        error: UpstreamError = await _refusal(answer)
+        for secret in self._address.secrets:
+            error = without_key(secret, error)
+        raise error
 
     def _unreachable(self, err: BaseException | None) -> UpstreamUnreachable:
         """Returns the error for a request that was not answered; it says why when settings can mend it."""
@@ -132,7 +135,7 @@ class OpenAIUpstream:
         except sdk.APIStatusError as err:
             raise self._not_listed(err.status_code) from err
         except (sdk.OpenAIError, TimeoutError) as err:
-            if isinstance(err.__cause__, WayOutError):
+            if isinstance(err.__cause__, httpx2.ConnectError):
                 raise self._unreachable(err.__cause__) from err
             raise UpstreamUnreachable(f"upstream {name!r} does not list its models") from err
         return [model.id for model in page.data]

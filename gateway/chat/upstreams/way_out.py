@@ -84,10 +84,7 @@ class WayOut:
         try:
             _, connection = await asyncio.get_running_loop().create_connection(make, host, port, ssl=context)
         except OSError as err:
-            failure = _failure(err, host, port)
-            if self.proxy is None or isinstance(failure, WayOutError):
-                raise failure from err
-            raise WayOutError(f"no connection to {self.proxy.shown}: {err}", is_final=False) from err
+            raise (_failure(err, host, port) if self.proxy is None else _no_proxy(self.proxy, err)) from err
         return connection
 
     async def _tunnel(self, proxy: Proxy, origin: Origin) -> asyncio.Transport:
@@ -159,6 +156,13 @@ def refused_by(proxy: Proxy, status: int, request: str) -> WayOutError:
     else:
         reason = "did not answer in HTTP"
     return WayOutError(f"{proxy.shown} {reason}", is_final=400 <= status < 500)
+
+
+def _no_proxy(proxy: Proxy, err: OSError) -> WayOutError:
+    """Returns the error for a proxy that cannot be reached; an upstream's `ca` does not count for it."""
+    is_distrusted = isinstance(err, ssl.SSLCertVerificationError)
+    reason = f"its certificate is not trusted ({err.verify_message}): set SSL_CERT_FILE" if is_distrusted else err
+    return WayOutError(f"no connection to {proxy.shown}: {reason}", is_final=is_distrusted)
 
 
 def alert_in(err: BaseException | None) -> WayOutError | None:

@@ -152,6 +152,17 @@ async def test_a_proxy_that_refuses_a_request_is_named() -> None:
 
 
 @simulated
+async def test_a_refusal_repeats_no_secret_of_a_header() -> None:
+    secrets = {"x-token": "another-secret-1", "authorization": "Token third-secret-22"}
+    told = '{"message": "no another-secret-1, third-secret-22 or blue"}'
+    one = server(Exchange(head(400, "application/json"), chunked(told.encode())), headers={**secrets, "x-team": "blue"})
+    with pytest.raises(UpstreamRefused) as failure:
+        await one.open({}, "")
+    assert failure.value.detail == "no …, … or blue"
+    await one.aclose()
+
+
+@simulated
 async def test_a_refusal_in_gzip_is_read() -> None:
     body = gzip.compress(b'{"error": {"message": "too long"}}')
     one = server(Exchange(head(400, "application/json", "content-encoding: gzip"), chunked(body)))

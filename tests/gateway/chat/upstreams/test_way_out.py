@@ -1,7 +1,6 @@
 """Connections through proxies and with certificates, against real ones on loopback, on each event loop."""
 
 import asyncio
-import gzip
 import socket
 import ssl
 from contextlib import suppress
@@ -21,11 +20,8 @@ from tests.support.raw_server import (
     Peer,
     Poured,
     RawServer,
-    chunked,
-    length_of,
     on_each_loop,
     polite,
-    read_all,
     until,
 )
 
@@ -68,8 +64,8 @@ async def test_requests_to_https_go_through_a_tunnel(authority: Authority, proxy
     async with RawServer(polite, authority.server()) as server, ConnectProxy(login=b"Basic YTpi", tls=tls) as proxy:
         network = {"all_proxy": f"{scheme}://a:b@{proxy.address}", "ssl_cert_file": str(authority.pem)}
         async with Client(way_to(server, network)) as client:
-            assert [await client.whole(server.url, b"x" * n) for n in (1, 3_000_000, 2)] == [
-                b"x" * n for n in (1, 3_000_000, 2)
+            assert [await client.whole(server.url, b"x" * n) for n in (1, 300_000, 2)] == [
+                b"x" * n for n in (1, 300_000, 2)
             ]
         [head] = proxy.heads
         assert head.startswith(b"CONNECT localhost:%d HTTP/1.1\r\n" % server.port)
@@ -177,6 +173,17 @@ async def test_a_proxy_that_is_not_there_is_named(scheme: str) -> None:
 
 
 @on_each_loop
+async def test_a_proxy_that_nobody_vouches_for_is_named(authority: Authority) -> None:
+    async with ConnectProxy(tls=authority.server("proxy")) as proxy:
+        settings = UpstreamSettings(name="one", base_url="https://localhost:9/v1", ca=str(authority.pem))
+        async with Client(way_out(settings, Network(https_proxy=f"https://{proxy.address}"))) as client:
+            said = await failure(client, settings.base_url)
+        assert said.startswith(f"no connection to the proxy localhost:{proxy.port} (HTTPS_PROXY): its certificate")
+        assert said.endswith("set SSL_CERT_FILE")
+        await until(lambda: proxy.open == 0)
+
+
+@on_each_loop
 async def test_a_proxy_that_says_nothing_is_given_up_in_time() -> None:
     async with ConnectProxy(is_silent=True) as proxy:
         way = way_out(UpstreamSettings(name="one", base_url="https://x/v1"), Network(https_proxy=proxy.address))
@@ -255,94 +262,3 @@ async def test_a_server_without_tls_is_told(authority: Authority) -> None:
         url = f"https://localhost:{server.port}"
         async with Client(way_out(UpstreamSettings(name="one", base_url=url), Network())) as client:
             assert (await failure(client, url)).startswith(f"no TLS with localhost:{server.port}: ")
-
-
-# Compressed answers
-
-
-@on_each_loop
-async def test_an_answer_in_gzip_is_read_and_its_connection_kept() -> None:
-    async def packed(peer: Peer) -> None:
-        while True:
-            await peer.send(length_of(gzip.compress(await peer.request()), b"Content-Encoding: gzip"))
-
-    async with RawServer(packed) as server, Client() as client:
-        assert [await client.whole(server.url, b"x" * n) for n in (1, 400_000)] == [b"x", b"x" * 400_000]
-        response = await client.post(server.url, b"text")
-        assert (await response.aread(), "content-encoding" in response.headers) == (b"text", False)
-        assert len(server.peers) == 1
-
-
-BOMB = 64 << 20
-
-
-@on_each_loop
-async def test_a_bomb_is_read_in_pieces_that_a_sink_may_pause() -> None:
-    bomb = gzip.compress(b"\0" * BOMB, 9)
-
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        head, *pieces = chunked(bomb)
-        await peer.send(head.replace(b"\r\n\r\n", b"\r\ncontent-encoding: gzip\r\n\r\n"), *pieces)
-        await peer.gone()
-
-    async with RawServer(script) as server, Client() as client:
-        body = await client.body(server.url)
-        taken = 0
-
-        def take(data: bytes) -> None:
-            nonlocal taken
-            assert len(data) <= 1 << 20
-            taken += len(data)
-            if taken == len(data):
-                body.pause()
-
-        sink = Poured(take)
-        body.pipe(sink)
-        await until(lambda: taken)
-        paused_at = taken
-        for _ in range(20):
-            await asyncio.sleep(0)
-        assert taken == paused_at
-        sink.pieces.clear()
-        body.resume()
-        assert await sink.over(5) is None
-        assert taken == BOMB
-        await body.aclose()
-        assert client.connections == 1
-
-
-@pytest.mark.parametrize("coding", [b"br", b"zstd", b"gzip, gzip"])
-@on_each_loop
-async def test_a_coding_that_nobody_asked_for_is_told(coding: bytes) -> None:
-    async def odd(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(length_of(b"x", b"content-encoding: " + coding))
-        await peer.gone()
-
-    async with RawServer(odd) as server, Client() as client:
-        assert repr(coding.decode()) in await failure(client, server.url)
-        await until(lambda: (client.connections, server.open) == (0, 0))
-
-
-@pytest.mark.parametrize("is_poured", [False, True])
-@pytest.mark.parametrize("size", [1000, 1_000_000])
-@on_each_loop
-async def test_a_damaged_answer_gives_what_came_and_then_an_error(size: int, is_poured: bool) -> None:
-    packed = gzip.compress(b"x" * size)
-    damaged = packed[:-8] + b"\xff" * 8
-
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(length_of(damaged, b"content-encoding: gzip"))
-        await peer.gone()
-
-    async with RawServer(script) as server, Client() as client:
-        body, sink = await client.body(server.url), Poured()
-        if is_poured:
-            body.pipe(sink)
-            assert isinstance(await sink.over(), httpx2.RemoteProtocolError)
-        else:
-            with pytest.raises(httpx2.RemoteProtocolError, match="compressed answer is damaged"):
-                await read_all(body)
-        await until(lambda: (client.connections, server.open) == (0, 0))
