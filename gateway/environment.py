@@ -28,6 +28,7 @@ TYPE_NAMES: dict[object, str] = {
     str: "text",
     Path: "path",
     list: "list of texts",
+    dict: "table of texts",
 }
 
 StructT = TypeVar("StructT", bound=Struct)

@@ -55,6 +55,21 @@ class UpstreamSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     base_url: Annotated[str, Meta(description="Its address, such as `http://127.0.0.1:11434/v1`")]
     api_key: Annotated[str, Meta(description="Its key; `api_key_env` keeps it out of the file")] = ""
     api_key_env: Annotated[str, Meta(description="Name of the environment variable that holds its key")] = ""
+    key_header: Annotated[
+        str, Meta(description="Header that its key is sent in, such as `api-key`; unset: `Authorization: Bearer`")
+    ] = ""
+    headers: Annotated[
+        dict[str, str],
+        Meta(description="Further headers of each request; a value `$NAME` is that environment variable's"),
+    ] = {}
+    ca: Annotated[
+        str,
+        Meta(description="PEM file of the authorities that its certificate is checked against; unset: `SSL_CERT_FILE`"),
+    ] = ""
+    client_certificate: Annotated[str, Meta(description="PEM file of the certificate to show it")] = ""
+    client_key: Annotated[
+        str, Meta(description="PEM file of its key, not encrypted; unset: the certificate's file holds it")
+    ] = ""
     model: Annotated[str, Meta(description="Model for requests that name none; unset: the first it lists")] = ""
     models: Annotated[list[str], Meta(description="Models it serves; unset: any that a request names")] = []
     system: Annotated[str, Meta(description="System prompt that comes before whatever a client says")] = ""
@@ -89,11 +104,12 @@ class DefaultUpstream(
 
     def upstreams(self) -> list[UpstreamSettings]:
         """Returns it alone; or none, which means the embedded model, when neither a key nor an address is set."""
+        api_key = self.api_key.strip()
         if self.base_url:
-            return [UpstreamSettings(name="default", base_url=self.base_url, api_key=self.api_key, model=self.model)]
-        if self.api_key:
+            return [UpstreamSettings(name="default", base_url=self.base_url, api_key=api_key, model=self.model)]
+        if api_key:
             model = self.model or OPENAI_MODEL
-            return [UpstreamSettings(name="openai", base_url=OPENAI_URL, api_key=self.api_key, model=model)]
+            return [UpstreamSettings(name="openai", base_url=OPENAI_URL, api_key=api_key, model=model)]
         return []
 
 
@@ -110,15 +126,25 @@ def _upstreams(environ: Mapping[str, str], variable: str) -> list[UpstreamSettin
         raise ConfigurationError(f"{variable}={path} names no [[upstream]]")
     if len({upstream.name for upstream in upstreams}) != len(upstreams):
         raise ConfigurationError(f"{variable}={path}: two upstreams have the same name")
-    return [_with_key(upstream, environ, path) for upstream in upstreams]
+    return [_with_secrets(upstream, environ, path) for upstream in upstreams]
 
 
-def _with_key(upstream: UpstreamSettings, environ: Mapping[str, str], path: str) -> UpstreamSettings:
-    if not upstream.api_key_env:
-        return upstream
-    if upstream.api_key_env not in environ:
-        raise ConfigurationError(f"{path}: upstream {upstream.name!r} needs ${upstream.api_key_env}, which is not set")
-    return msgspec.structs.replace(upstream, api_key=environ[upstream.api_key_env])
+def _with_secrets(upstream: UpstreamSettings, environ: Mapping[str, str], path: str) -> UpstreamSettings:
+    """Returns the upstream with the key and headers that the environment holds, and its files as absolute paths."""
+
+    def named(variable: str) -> str:
+        if variable not in environ:
+            raise ConfigurationError(f"{path}: upstream {upstream.name!r} needs ${variable}, which is not set")
+        return environ[variable].strip()
+
+    folder = Path(path).absolute().parent
+    files = {name: getattr(upstream, name) for name in ("ca", "client_certificate", "client_key")}
+    return msgspec.structs.replace(
+        upstream,
+        api_key=named(upstream.api_key_env) if upstream.api_key_env else upstream.api_key,
+        headers={name: named(text[1:]) if text[:1] == "$" else text for name, text in upstream.headers.items()},
+        **{name: str(folder / file) for name, file in files.items() if file},
+    )
 
 
 # Secrets
@@ -152,6 +178,38 @@ Secret = Annotated[str, Notation(f"{MIN_SECRET_BYTES} bytes or more", _secret)]
 ApiKeys = Annotated[dict[str, str], Notation(f"`user:key,...`, keys of {MIN_KEY_LENGTH} characters or more", _api_keys)]
 Names = Annotated[list[str], Notation("`a,b,...`", read_list)]
 UpstreamsFile = Annotated[list[UpstreamSettings], Notation("path of a TOML file", _upstreams)]
+
+
+# The way out
+
+
+def _either_case(environ: Mapping[str, str], variable: str) -> str:
+    return environ.get(variable.lower(), environ.get(variable, "")).strip()
+
+
+OneCase = Annotated[str, Notation("path", lambda environ, variable: environ.get(variable, "").strip())]
+EitherCase = Annotated[str, Notation("text; read in lower case too, which comes first", _either_case)]
+
+
+class Network(Struct, frozen=True, kw_only=True, rename="upper"):
+    """The way to upstreams in a network that has one of its own, in the variables that other programs read too."""
+
+    https_proxy: Annotated[
+        EitherCase, Meta(description="Proxy to upstreams at `https://`, such as `http://user:password@proxy:3128`")
+    ] = ""
+    http_proxy: Annotated[EitherCase, Meta(description="Proxy to upstreams at `http://`")] = ""
+    all_proxy: Annotated[EitherCase, Meta(description="Proxy to upstreams for which neither names one")] = ""
+    no_proxy: Annotated[
+        EitherCase,
+        Meta(description="Hosts to reach without a proxy: names (with all below them), addresses, CIDR, `*`"),
+    ] = ""
+    ssl_cert_file: Annotated[
+        OneCase,
+        Meta(description="PEM file of the authorities that upstreams are checked against, in place of the system's"),
+    ] = ""
+    ssl_cert_dir: Annotated[
+        OneCase, Meta(description="Folders of such authorities, as `openssl rehash` names them")
+    ] = ""
 
 
 # What can be set
@@ -188,6 +246,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
     upstreams: Annotated[
         UpstreamsFile, Meta(description="Several upstreams in order of preference, in place of the one above")
     ] = []
+    network: Network = Network()
     data_dir: Annotated[Path, Meta(description="Folder of the gateway's files")] = Path(".trilane")
     log: Annotated[
         str, Meta(description="The log: `sqlite:///path` or `memory:`; unset: `trilane.db` in `TRILANE_DATA_DIR`")

@@ -36,6 +36,8 @@ httpcore2.default_ssl_context = lambda *, _trust_env=True: _read_certificates(
 )
 
 START_S = 60.0
+OURS = ("TRILANE_", "OPENAI_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+"""Beginnings of the variables that a test gives its gateway by itself."""
 LONG_FOLDERS = {"clients", "e2e", "faults", "loadtests"}
 
 
@@ -74,7 +76,7 @@ class Gateway:
         return self.process.pid
 
     def start(self) -> "Gateway":
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("TRILANE_", "OPENAI_"))}
+        clean = {k: v for k, v in os.environ.items() if not k.upper().startswith(OURS)}
         with (self.folder / f"stderr-{self.port}.txt").open("ab") as stderr:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "gateway", "serve", self.unit, "--port", str(self.port)],

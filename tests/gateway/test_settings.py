@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from gateway.errors import ConfigurationError
-from gateway.settings import Limits, Settings, check_bind, load
+from gateway.settings import Limits, Network, Settings, check_bind, load
 
 SECRET = "s" * 32
 KEY = "k" * 32
@@ -86,7 +86,7 @@ def test_an_empty_variable_is_one_that_is_not_set(variable: str) -> None:
 @pytest.mark.parametrize("name", [field for field in Settings.__struct_fields__ if field != "upstreams"])
 def test_every_setting_has_a_variable(name: str) -> None:
     """A new setting is added to the tables above."""
-    assert name in {*NUMBERS, *(row[0] for row in OTHERS.values()), "api_keys", "limits"}
+    assert name in {*NUMBERS, *(row[0] for row in OTHERS.values()), "api_keys", "limits", "network"}
 
 
 def test_a_key_set_that_cannot_be_used_is_refused() -> None:
@@ -248,6 +248,30 @@ def upstreams(tmp_path: Path, text: str | bytes, **env: str) -> dict[str, str]:
     path = tmp_path / "upstreams.toml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return {"TRILANE_UPSTREAMS": str(path), **env}
+
+
+def test_headers_and_keys_are_read_from_the_environment_without_their_line_ends(tmp_path: Path) -> None:
+    text = """[[upstream]]
+name = "one"
+base_url = "https://one/v1"
+api_key_env = "KEY"
+headers = {"x-team" = "a", "x-token" = "$TOKEN"}
+ca = "ca.pem"
+client_certificate = "/etc/client.pem"
+"""
+    [one] = load(upstreams(tmp_path, text, KEY="k\n", TOKEN=" t\n")).upstreams
+    assert (one.api_key, one.headers) == ("k", {"x-team": "a", "x-token": "t"})
+    assert (one.ca, one.client_certificate, one.client_key) == (str(tmp_path / "ca.pem"), "/etc/client.pem", "")
+    assert "$TOKEN, which is not set" in refusal(**upstreams(tmp_path, text, KEY="k"))
+    assert load({"OPENAI_API_KEY": "sk\n"}).upstreams[0].api_key == "sk"
+
+
+@pytest.mark.parametrize("name", Network.__struct_fields__)
+def test_the_way_out_is_read_from_the_variables_of_other_programs(name: str) -> None:
+    assert load({name.upper(): " x "}).network == Network(**{name: "x"})
+    if name.endswith("proxy"):
+        assert load({name.upper(): "upper", name: "lower"}).network == Network(**{name: "lower"})
+        assert load({name.upper(): "upper", name: ""}).network == Network()
 
 
 def test_a_file_names_upstreams_in_order(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import pytest
 from gateway.core.engines import make_log
 from gateway.errors import ConfigurationError
 from gateway.settings import check_bind, load
-from tests.conftest import START_S, Gateway, UpstreamThread, eventually, free_port, serving
+from tests.conftest import OURS, START_S, Gateway, UpstreamThread, eventually, free_port, serving
 from tests.support.sse_client import chat_body, send
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +45,7 @@ def command(*args: str) -> list[str]:
 
 
 def environment(folder: Path, env: dict[str, str]) -> dict[str, str]:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("TRILANE_", "OPENAI_"))}
+    clean = {k: v for k, v in os.environ.items() if not k.upper().startswith(OURS)}
     return {**clean, "TRILANE_DATA_DIR": str(folder), **env}
 
 

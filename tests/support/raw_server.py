@@ -14,8 +14,9 @@ import httpx2
 import pytest
 import uvloop
 
-from gateway.chat.upstreams.connection import Body
+from gateway.chat.upstreams.body import Body
 from gateway.chat.upstreams.transport import HttptoolsTransport
+from gateway.chat.upstreams.way_out import WayOut
 from tests.support.loop_failures import run_watched
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -187,8 +188,8 @@ def says(*pieces: bytes, then: str = "wait") -> Script:
 class Client:
     """Holds the transport under test, closed at the end of its block."""
 
-    def __init__(self) -> None:
-        self.transport = HttptoolsTransport()
+    def __init__(self, way_out: WayOut | None = None) -> None:
+        self.transport = HttptoolsTransport(way_out)
 
     async def __aenter__(self) -> Self:
         return self

@@ -2,7 +2,9 @@
 
 import asyncio
 
-from gateway.chat.upstreams.connection import Origin, Pool, UpstreamConnection
+from gateway.chat.upstreams.connection import UpstreamConnection
+from gateway.chat.upstreams.pool import Pool
+from gateway.chat.upstreams.way_out import Origin
 
 HERE: Origin = ("http", "here", 80)
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n"

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import httpx2
 
+from gateway.chat.upstreams.body import ByteStream
 from gateway.chat.upstreams.chunks import AnswerChunk
 from gateway.chat.upstreams.completion_parser import CompletionParser
-from gateway.chat.upstreams.connection import ByteStream
 from gateway.chat.upstreams.loose_fields import JsonFields
 from gateway.chat.upstreams.refusals import without_key
 from gateway.chat.upstreams.upstream import TakeChunks

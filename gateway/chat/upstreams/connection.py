@@ -1,25 +1,25 @@
-"""A connection to an upstream, for answers of many small pieces, and the pool that keeps it for the next request.
+"""A connection to an upstream, for answers of many small pieces.
 
 Bytes that arrived between two turns of the reader are one piece, and no generator stands between the socket and
 `Body.read`. HTTP/1.1 only; a connection is closed for good as soon as a body is left unread.
 """
 
 import asyncio
-import contextlib
-import ssl
-from collections import deque
+import zlib
 from typing import Protocol, cast
 
 import httptools
 import httpx2
 
+from gateway.chat.upstreams.codings import BodyDecoder, coding_of
+from gateway.chat.upstreams.way_out import Origin, WayOutError, alert_in
+
 READ_HIGH_WATER = 262_144
 """Unread bytes of one response past which its socket is read no further, until the reader has taken them."""
+DECODED_PIECE = 65_536
+"""Maximum bytes that a compressed body gives in one turn of the event loop, once nobody waits for them."""
 MAX_HEADER_BYTES = 65_536
-MAX_IDLE_PER_ORIGIN = 256
-KEEPALIVE_S = 30.0
-
-Origin = tuple[str, str, int]
+CUT = "the upstream closed the connection before its answer was complete"
 
 
 class BodySink(Protocol):
@@ -29,66 +29,17 @@ class BodySink(Protocol):
     def end(self, error: httpx2.TransportError | None) -> None: ...
 
 
-class ByteStream(Protocol):
-    """The body of an answer, to be read by `read` and, from some moment on, by `pipe` alone."""
+class Keeper(Protocol):
+    """Keeps connections for the next request."""
 
-    async def read(self) -> bytes: ...
-    def pipe(self, sink: BodySink) -> None: ...
-    def pause(self) -> None: ...
-    def resume(self) -> None: ...
-    async def aclose(self) -> None: ...
-    def abort(self) -> None: ...
-
-
-class Body(httpx2.AsyncByteStream):
-    """The body of one response. `read` is the fast way; httpx2 iterates the same bytes where the SDK wants them."""
-
-    def __init__(self, connection: "UpstreamConnection") -> None:
-        self._connection: UpstreamConnection | None = connection
-        """The connection; None once it was let go, because it may serve another request then."""
-
-    async def read(self) -> bytes:
-        """Returns all bytes that arrived since the last call, waiting for the first; b"" at the end.
-
-        Raises httpx2.ReadError when the connection broke before the body was complete.
-        """
-        return await self._connection.read() if self._connection else b""
-
-    async def __aiter__(self):
-        while data := await self.read():
-            yield data
-
-    def pipe(self, sink: "BodySink") -> None:
-        """Passes every piece to `sink` from now on, as it arrives, in the event loop's own read callback."""
-        if self._connection:
-            self._connection.pipe(sink)
-
-    def pause(self) -> None:
-        """Reads no more until `resume`: the upstream is slowed down by TCP."""
-        if self._connection and self._connection.transport and not self._connection.closed:
-            self._connection.transport.pause_reading()
-
-    def resume(self) -> None:
-        if self._connection and self._connection.transport and not self._connection.closed:
-            self._connection.transport.resume_reading()
-
-    async def aclose(self) -> None:
-        """Lets go of the connection: kept for the next request when this body was read to its end, else closed."""
-        connection, self._connection = self._connection, None
-        if connection:
-            connection.release()
-
-    def abort(self) -> None:
-        """Closes the connection now, so that the upstream stops generating."""
-        connection, self._connection = self._connection, None
-        if connection:
-            connection.abort()
+    def keep(self, connection: "UpstreamConnection") -> None: ...
+    def forget(self, connection: "UpstreamConnection") -> None: ...
 
 
 class UpstreamConnection(asyncio.Protocol):
     """One connection, one request at a time."""
 
-    def __init__(self, pool: "Pool", origin: Origin) -> None:
+    def __init__(self, pool: Keeper, origin: Origin) -> None:
         self.pool = pool
         self.origin = origin
         self.transport: asyncio.Transport | None = None
@@ -107,6 +58,11 @@ class UpstreamConnection(asyncio.Protocol):
         self._chunks: list[bytes] = []
         self._size = 0
         self._paused = False
+        """Whether the socket rests because the buffer is full."""
+        self._held = False
+        """Whether the reader wants it to rest."""
+        self._pours_soon = False
+        self.decoder: BodyDecoder | None = None
         self._sink: BodySink | None = None
         self.answered = False
         self.complete = False
@@ -138,7 +94,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._writable.set()
         self.pool.forget(self)
         if not self.complete:
-            self._fail(httpx2.ReadError("the upstream closed the connection before its answer was complete"))
+            self._fail(alert_in(exc) or httpx2.ReadError(CUT))
         if self._sink is not None:
             self._pour(self._sink)
         self._wake()
@@ -158,20 +114,50 @@ class UpstreamConnection(asyncio.Protocol):
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        if self._parser.get_status_code() >= 200:
-            self.answered = True
-        else:
+        if self._parser.get_status_code() < 200:
             self.headers = []
+            return
+        named = self.header(b"content-encoding") or ""
+        coding = coding_of(named)
+        if coding is None:
+            self._fail(WayOutError(f"it compresses its answer as {named[:40]!r}, asked for none", is_final=True))
+            raise httptools.HttpParserError
+        self.decoder = BodyDecoder(coding) if coding else None
+        self.answered = True
 
     def on_body(self, body: bytes) -> None:
+        if self.decoder is not None:
+            self.decoder.feed(body)
+            self._decode(READ_HIGH_WATER)
+            return
         self._chunks.append(body)
         self._size += len(body)
-        if self._size > READ_HIGH_WATER and not self._paused and self.transport:
+        if self._size > READ_HIGH_WATER:
+            self._stop_reading()
+
+    def _stop_reading(self) -> None:
+        if not self._paused and self.transport:
             self._paused = True
             self.transport.pause_reading()
 
+    def _decode(self, max_bytes: int) -> None:
+        """Buffers what can be decoded, until more than `max_bytes` wait; then the socket rests too."""
+        assert self.decoder is not None
+        try:
+            while self._size <= max_bytes and (data := self.decoder.read(DECODED_PIECE)):
+                self._chunks.append(data)
+                self._size += len(data)
+        except zlib.error as err:
+            self.decoder = None
+            self._fail(httpx2.RemoteProtocolError(f"the upstream's compressed answer is damaged: {err}"))
+            raise httptools.HttpParserError from err
+        if self.decoder.has_more:
+            self._stop_reading()
+        elif not self._chunks:
+            self._read_on()
+
     def on_message_complete(self) -> None:
-        if self.answered:
+        if self.answered and self._error is None:
             self.complete = True
             self.keep_alive = self._parser.should_keep_alive()
 
@@ -197,6 +183,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     async def read(self) -> bytes:
         while not self._chunks:
+            if self._has_more():
+                self._decode_more(READ_HIGH_WATER)
+                continue
             if self.complete:
                 return b""
             if self._error:
@@ -208,24 +197,67 @@ class UpstreamConnection(asyncio.Protocol):
         self._sink = sink
         self._pour(sink)
 
+    def pause(self) -> None:
+        self._held = True
+        if self.transport and not self.closed:
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        self._held = False
+        if self._has_more():
+            self._pour_soon()
+        elif self.transport and not self.closed:
+            self.transport.resume_reading()
+
     def _pour(self, sink: BodySink) -> None:
         if self._chunks:
             sink.data(self._taken())
-        if self._sink is not None and (self.complete or self._error):
+        if self.decoder is not None and self.decoder.has_more:
+            self._pour_soon()
+        elif self._sink is not None and (self.complete or self._error):
             self._sink = None
             sink.end(None if self.complete else self._error)
+
+    def _pour_soon(self) -> None:
+        if not self._pours_soon:
+            self._pours_soon = True
+            self._loop.call_soon(self._pour_more)
+
+    def _pour_more(self) -> None:
+        """Pours what is still compressed, a piece in each turn of the event loop."""
+        self._pours_soon = False
+        if self._sink is not None and not self._held:
+            if self._has_more():
+                self._decode_more(0)
+            self._pour(self._sink)
+
+    def _has_more(self) -> bool:
+        """Returns whether there are bytes that came and are not decoded yet."""
+        return self.decoder is not None and self.decoder.has_more
+
+    def _decode_more(self, max_bytes: int) -> None:
+        try:
+            self._decode(max_bytes)
+        except httptools.HttpParserError:
+            self.complete = False
+            self.abort()
 
     def _taken(self) -> bytes:
         """Returns what was buffered; the socket is read on."""
         chunks, self._chunks, self._size = self._chunks, [], 0
-        if self._paused and self.transport and not self.closed:
+        if self._paused:
+            self._read_on()
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _read_on(self) -> None:
+        if self._paused and not self._has_more() and self.transport and not self.closed:
             self._paused = False
             self.transport.resume_reading()
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def release(self) -> None:
         """Lets go of the connection: back to the pool when the answer was read to its end, else closed."""
-        if self.complete and not self._chunks and not self.closed and self.keep_alive and self.transport:
+        is_read = self.complete and not self._chunks and not self._has_more()
+        if is_read and not self.closed and self.keep_alive and self.transport:
             self.transport.resume_reading()  # whoever read this body may have paused it
             self.pool.keep(self)
         else:
@@ -233,6 +265,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         self._fail(httpx2.ReadError("the request was given up"))
+        self.decoder = None
         if self.transport and not self.closed:
             self.transport.abort()
         if self._sink is not None:
@@ -257,54 +290,3 @@ class UpstreamConnection(asyncio.Protocol):
     def _has_length(self) -> bool:
         names = {name.lower() for name, _ in self.headers}
         return b"content-length" in names or b"transfer-encoding" in names
-
-
-class Pool:
-    """Idle connections by origin, newest first out; at most MAX_IDLE_PER_ORIGIN, each for KEEPALIVE_S."""
-
-    def __init__(self) -> None:
-        self._idle: dict[Origin, deque[UpstreamConnection]] = {}
-        self._open: set[UpstreamConnection] = set()
-
-    def __len__(self) -> int:
-        return len(self._open)
-
-    def take(self, origin: Origin) -> UpstreamConnection | None:
-        idle = self._idle.get(origin)
-        while idle:
-            connection = idle.pop()
-            if connection.idle_timer:
-                connection.idle_timer.cancel()
-            if not connection.closed and connection.transport and not connection.transport.is_closing():
-                return connection
-        return None
-
-    async def connect(self, origin: Origin, context: ssl.SSLContext | None) -> UpstreamConnection:
-        _, host, port = origin
-        try:
-            _, connection = await asyncio.get_running_loop().create_connection(
-                lambda: UpstreamConnection(self, origin), host, port, ssl=context
-            )
-        except OSError as err:
-            raise httpx2.ConnectError(f"no connection to {host}:{port}: {err}") from err
-        self._open.add(connection)
-        return connection
-
-    def keep(self, connection: UpstreamConnection) -> None:
-        idle = self._idle.setdefault(connection.origin, deque())
-        if len(idle) >= MAX_IDLE_PER_ORIGIN:
-            connection.abort()
-            return
-        idle.append(connection)
-        connection.idle_timer = asyncio.get_running_loop().call_later(KEEPALIVE_S, connection.abort)
-
-    def forget(self, connection: UpstreamConnection) -> None:
-        self._open.discard(connection)
-        if connection.idle_timer:
-            connection.idle_timer.cancel()
-        with contextlib.suppress(ValueError):
-            self._idle.get(connection.origin, deque()).remove(connection)
-
-    def close(self) -> None:
-        for connection in list(self._open):
-            connection.abort()

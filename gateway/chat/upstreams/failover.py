@@ -11,7 +11,9 @@ from gateway.chat.upstreams.chunks import AnswerChunk
 from gateway.chat.upstreams.completion_parser import GAVE_UP
 from gateway.chat.upstreams.openai import OpenAIUpstream
 from gateway.chat.upstreams.operator_rules import allowing, for_upstream
+from gateway.chat.upstreams.transport import HttptoolsTransport
 from gateway.chat.upstreams.upstream import Generation, Request, Upstream
+from gateway.chat.upstreams.way_out import way_out
 from gateway.errors import NotFound, Overloaded, UpstreamError, UpstreamTimeout
 from gateway.settings import Settings
 
@@ -93,8 +95,14 @@ class Upstreams:
 
 
 def open_upstreams(settings: Settings) -> Upstreams:
-    """Returns the upstreams that the operator's settings name, or the embedded model when they name none."""
-    upstreams: list[Upstream] = [OpenAIUpstream(upstream) for upstream in settings.upstreams]
+    """Returns the upstreams that the operator's settings name, or the embedded model when they name none.
+
+    Raises ConfigurationError when one has an address, a header, a proxy or certificates that cannot be used.
+    """
+    upstreams: list[Upstream] = [
+        OpenAIUpstream(upstream, HttptoolsTransport(way_out(upstream, settings.network)))
+        for upstream in settings.upstreams
+    ]
     if not upstreams:
         from gateway.chat.upstreams.embedded import EmbeddedUpstream
 

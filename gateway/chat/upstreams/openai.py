@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 import httpx2
 import msgspec
 
+from gateway.chat.upstreams.address import COMPLETIONS, MODELS, UpstreamAddress
+from gateway.chat.upstreams.body import Body
 from gateway.chat.upstreams.completion_stream import CompletionStream
-from gateway.chat.upstreams.connection import Body, UpstreamConnection
+from gateway.chat.upstreams.connection import UpstreamConnection
 from gateway.chat.upstreams.refusals import error_body, refusal, without_key
 from gateway.chat.upstreams.transport import HttptoolsTransport, Target
 from gateway.chat.upstreams.upstream import Request
-from gateway.errors import UpstreamRefused, UpstreamTimeout, UpstreamUnreachable
+from gateway.chat.upstreams.way_out import AUTHENTICATION_REQUIRED, WayOutError, refused_by
+from gateway.errors import UpstreamError, UpstreamRefused, UpstreamTimeout, UpstreamUnreachable
 from gateway.settings import UpstreamSettings
 
 if TYPE_CHECKING:
@@ -31,6 +34,8 @@ MAX_REFUSAL_BYTES = 65_536
 MAX_SHOWN_PLACE = 200
 NO_ANSWERS = ("text/html", "text/css", "text/javascript", "image/", "audio/", "video/", "font/", "multipart/")
 """Beginnings of content types that hold no answer. Under any other name a stream or JSON is looked for."""
+NO_LIST = "upstream_no_list"
+KEY_REFUSED = (401, 403)
 STREAMED: Request = {"stream": True, "stream_options": {"include_usage": True}}
 
 
@@ -43,7 +48,14 @@ class OpenAIUpstream:
         self._models: list[str] = []
         self._transport = transport or HttptoolsTransport()
         self._client: openai.AsyncOpenAI | None = None
-        self._target = _completions(settings)
+        self._address = UpstreamAddress(settings)
+        self._target = self._completions()
+
+    @property
+    def shown(self) -> str:
+        """Returns its address and the proxy before it, without secrets."""
+        proxy = self._transport.way_out.proxy
+        return self._address.shown + (f" through {proxy.shown}" if proxy else "")
 
     @property
     def busy(self) -> bool:
@@ -74,10 +86,24 @@ class OpenAIUpstream:
         except httpx2.ConnectTimeout as err:
             raise UpstreamTimeout(f"no connection to upstream {self.settings.name!r} in {CONNECT_S:g} s") from err
         except httpx2.TransportError as err:
-            raise UpstreamUnreachable(f"upstream {self.settings.name!r} cannot be reached") from err
-        if answer.status() >= 300:
-            raise without_key(self.settings.api_key, await _refusal(answer))
-        return answer
+            raise self._unreachable(err) from err
+        if answer.status() < 300:
+            return answer
+        proxy = self._transport.way_out.proxy
+        if answer.status() == AUTHENTICATION_REQUIRED and proxy is not None:
+            Body(answer).abort()
+            raise self._unreachable(refused_by(proxy, answer.status(), "a request"))
+        error: UpstreamError = await _refusal(answer)
+        for secret in self._address.secrets:
+            error = without_key(secret, error)
+        raise error
+
+    def _unreachable(self, err: BaseException | None) -> UpstreamUnreachable:
+        """Returns the error for a request that was not answered; it says why when settings can mend it."""
+        name = self.settings.name
+        if isinstance(err, WayOutError):
+            return UpstreamUnreachable(f"upstream {name!r} cannot be reached: {err}", retryable=not err.is_final)
+        return UpstreamUnreachable(f"upstream {name!r} cannot be reached")
 
     async def models(self) -> list[str]:
         """Returns the names of its models: as configured, else as it lists them (asked once)."""
@@ -89,22 +115,59 @@ class OpenAIUpstream:
             raise UpstreamRefused(f"upstream {self.settings.name!r} lists no model: set TRILANE_MODEL")
         return self._models
 
+    async def reach(self) -> None:
+        """Asks it for its models, although they may be configured. An answer will do, unless it refuses the key.
+
+        Raises UpstreamError.
+        """
+        try:
+            await self._listed()
+        except UpstreamRefused as err:
+            if err.code != NO_LIST:
+                raise
+
     async def _listed(self) -> list[str]:
-        sdk: type[openai.OpenAIError] = (await asyncio.to_thread(importlib.import_module, "openai")).OpenAIError
+        sdk = await asyncio.to_thread(importlib.import_module, "openai")
+        name = self.settings.name
         try:
             async with asyncio.timeout(MODELS_S):
                 page = await self._sdk_client().models.list()
-        except (sdk, TimeoutError) as err:
-            raise UpstreamUnreachable(f"upstream {self.settings.name!r} does not list its models") from err
+        except sdk.APIStatusError as err:
+            raise self._not_listed(err.status_code) from err
+        except (sdk.OpenAIError, TimeoutError) as err:
+            if isinstance(err.__cause__, httpx2.ConnectError):
+                raise self._unreachable(err.__cause__) from err
+            raise UpstreamUnreachable(f"upstream {name!r} does not list its models") from err
         return [model.id for model in page.data]
 
+    def _not_listed(self, status: int) -> UpstreamError:
+        if status in KEY_REFUSED:
+            return refusal(status, "")
+        proxy = self._transport.way_out.proxy
+        if status == AUTHENTICATION_REQUIRED and proxy is not None:
+            return self._unreachable(refused_by(proxy, status, "a request"))
+        return UpstreamRefused(
+            f"upstream {self.settings.name!r} answers {status} and does not list its models: set its `model`",
+            code=NO_LIST,
+        )
+
     def _sdk_client(self) -> "openai.AsyncOpenAI":
+        """Returns the SDK, whose requests get the address and the headers that ours have."""
         from openai import AsyncOpenAI
 
+        async def to_our_address(request: httpx2.Request) -> None:
+            request.url = self._address.url(MODELS)
+            request.headers.pop("authorization", None)
+            request.headers.update(self._address.headers)
+
         if self._client is None:
-            http = httpx2.AsyncClient(transport=self._transport, timeout=httpx2.Timeout(None, connect=CONNECT_S))
+            http = httpx2.AsyncClient(
+                transport=self._transport,
+                timeout=httpx2.Timeout(None, connect=CONNECT_S),
+                event_hooks={"request": [to_our_address]},
+            )
             self._client = AsyncOpenAI(
-                base_url=self.settings.base_url,
+                base_url=str(self._address.base_url),
                 api_key=self.settings.api_key or "none",
                 max_retries=0,
                 http_client=http,
@@ -119,19 +182,11 @@ class OpenAIUpstream:
     def _close_one(self) -> None:
         self.in_flight -= 1
 
-
-def _completions(settings: UpstreamSettings) -> Target:
-    """Returns where completions are asked for, and with which headers."""
-    url = httpx2.URL(settings.base_url)
-    if not url.raw_path.endswith(b"/"):
-        url = url.copy_with(raw_path=url.raw_path + b"/")
-    headers = {
-        "accept": "application/json",
-        "content-type": "application/json",
-        "user-agent": "trilane",
-        "authorization": f"Bearer {settings.api_key or 'none'}",
-    }
-    return Target.of(httpx2.Request("POST", url.join("chat/completions"), headers=headers))
+    def _completions(self) -> Target:
+        """Returns where completions are asked for, and with which headers."""
+        headers = {"accept": "application/json", "content-type": "application/json", **self._address.headers}
+        request = httpx2.Request("POST", self._address.url(COMPLETIONS), headers=headers)
+        return Target.of(request, self._transport.way_out.proxy)
 
 
 async def _refusal(answer: UpstreamConnection) -> UpstreamRefused:

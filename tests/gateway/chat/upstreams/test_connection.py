@@ -5,14 +5,9 @@ import asyncio
 import httpx2
 import pytest
 
-from gateway.chat.upstreams.connection import (
-    KEEPALIVE_S,
-    MAX_HEADER_BYTES,
-    MAX_IDLE_PER_ORIGIN,
-    READ_HIGH_WATER,
-    Body,
-    Pool,
-)
+from gateway.chat.upstreams.body import Body
+from gateway.chat.upstreams.connection import MAX_HEADER_BYTES, READ_HIGH_WATER
+from gateway.chat.upstreams.pool import KEEPALIVE_S, MAX_IDLE_PER_ORIGIN, Pool
 from tests.support.raw_server import Poured
 from tests.support.virtual_time import simulated
 from tests.support.wires import CHUNKED, HERE, OK, answered, connect

@@ -1,6 +1,7 @@
 """A server that speaks OpenAI's format: what it is asked, and what its refusals become; without sockets."""
 
 import asyncio
+import gzip
 import json
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 
 from gateway.chat.upstreams.connection import UpstreamConnection
 from gateway.chat.upstreams.openai import CONNECT_S, MAX_REFUSAL_BYTES, REFUSAL_S, OpenAIUpstream
+from gateway.chat.upstreams.proxies import Proxy
 from gateway.chat.upstreams.transport import HttptoolsTransport, Target
+from gateway.chat.upstreams.way_out import WayOutError
 from gateway.errors import TrilaneError, UpstreamRefused, UpstreamTimeout, UpstreamUnreachable
 from gateway.settings import UpstreamSettings
 from tests.support.scripted_upstream import SECRET
@@ -84,6 +87,7 @@ TROUBLE: dict[str, tuple[bytes | Exception, type[TrilaneError], str]] = {
     "no connection": (httpx2.ConnectError("no"), UpstreamUnreachable, "upstream_unreachable"),
     "closed without an answer": (httpx2.ReadError("no"), UpstreamUnreachable, "upstream_unreachable"),
     "a page": (head(200, "text/html"), UpstreamRefused, "upstream_invalid"),
+    "no way there": (WayOutError("why", is_final=True), UpstreamUnreachable, "upstream_unreachable"),
     "no room": (head(429), UpstreamRefused, "upstream_rate_limited"),
 }
 
@@ -122,6 +126,60 @@ async def test_a_refusal_says_what_its_body_says_within_a_bounded_time(answer: b
         await one.open({}, "")
     assert failure.value.detail == detail
     assert loop.time() - began == (REFUSAL_S if not body.endswith(b"0\r\n\r\n") else 0)
+    await one.aclose()
+
+
+@pytest.mark.parametrize("is_final", [True, False])
+@simulated
+async def test_a_way_out_that_fails_is_told_with_its_reason(is_final: bool) -> None:
+    one = server(Exchange(WayOutError("set SSL_CERT_FILE", is_final=is_final)))
+    with pytest.raises(UpstreamUnreachable) as failure:
+        await one.open({}, "")
+    assert failure.value.detail == "upstream 'one' cannot be reached: set SSL_CERT_FILE"
+    assert failure.value.retryable is not is_final
+    await one.aclose()
+
+
+@simulated
+async def test_a_proxy_that_refuses_a_request_is_named() -> None:
+    exchange = Exchange(head(407))
+    one = server(exchange)
+    one._transport.way_out.proxy = Proxy(variable="HTTP_PROXY", scheme="http", host="p", port=3128, authorization=b"x")
+    with pytest.raises(UpstreamUnreachable, match=r"the proxy p:3128 \(HTTP_PROXY\) wants a user and a password"):
+        await one.open({}, "")
+    assert exchange.wire.aborted
+    await one.aclose()
+
+
+@simulated
+async def test_a_refusal_repeats_no_secret_of_a_header() -> None:
+    secrets = {"x-token": "another-secret-1", "authorization": "Token third-secret-22"}
+    told = '{"message": "no another-secret-1, third-secret-22 or blue"}'
+    one = server(Exchange(head(400, "application/json"), chunked(told.encode())), headers={**secrets, "x-team": "blue"})
+    with pytest.raises(UpstreamRefused) as failure:
+        await one.open({}, "")
+    assert failure.value.detail == "no …, … or blue"
+    await one.aclose()
+
+
+@simulated
+async def test_a_refusal_in_gzip_is_read() -> None:
+    body = gzip.compress(b'{"error": {"message": "too long"}}')
+    one = server(Exchange(head(400, "application/json", "content-encoding: gzip"), chunked(body)))
+    with pytest.raises(UpstreamRefused, match="too long"):
+        await one.open({}, "")
+    await one.aclose()
+
+
+@simulated
+async def test_a_bomb_as_a_refusal_is_read_in_bounded_size() -> None:
+    bomb = gzip.compress(b" " * 10_000_000)
+    exchange = Exchange(head(400, "application/json", "content-encoding: gzip"), chunked(bomb))
+    one = server(exchange)
+    with pytest.raises(UpstreamRefused):
+        await one.open({}, "")
+    assert exchange.wire.aborted
+    assert not exchange.connection.decoder
     await one.aclose()
 
 

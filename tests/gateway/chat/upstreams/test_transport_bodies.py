@@ -3,7 +3,7 @@
 import httpx2
 import pytest
 
-from gateway.chat.upstreams.connection import Body
+from gateway.chat.upstreams.body import Body
 from tests.support.raw_server import (
     CHUNKED,
     Client,

@@ -5,7 +5,7 @@ import asyncio
 import httpx2
 import pytest
 
-from gateway.chat.upstreams import connection as connection_module
+from gateway.chat.upstreams import pool as pool_module
 from tests.support.raw_server import (
     Client,
     Peer,
@@ -200,7 +200,7 @@ async def test_a_body_that_was_released_has_no_power_over_the_next() -> None:
 
 @on_each_loop
 async def test_only_so_many_idle_connections_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_module, "MAX_IDLE_PER_ORIGIN", 2)
+    monkeypatch.setattr(pool_module, "MAX_IDLE_PER_ORIGIN", 2)
     async with RawServer(polite) as server, Client() as client:
         await asyncio.gather(*(client.whole(server.url) for _ in range(5)))
         await until(lambda: server.open == 2)
@@ -209,7 +209,7 @@ async def test_only_so_many_idle_connections_are_kept(monkeypatch: pytest.Monkey
 
 @on_each_loop
 async def test_an_idle_connection_is_closed_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_module, "KEEPALIVE_S", 0.05)
+    monkeypatch.setattr(pool_module, "KEEPALIVE_S", 0.05)
     async with RawServer(polite) as server, Client() as client:
         await client.whole(server.url)
         assert client.connections == 1
@@ -218,7 +218,7 @@ async def test_an_idle_connection_is_closed_after_a_while(monkeypatch: pytest.Mo
 
 @on_each_loop
 async def test_a_connection_in_use_outlives_that_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_module, "KEEPALIVE_S", 0.1)
+    monkeypatch.setattr(pool_module, "KEEPALIVE_S", 0.1)
 
     async def slow(peer: Peer) -> None:
         for pause_s in (0.0, 0.15):

@@ -1,0 +1,73 @@
+"""What the doctor says of an upstream, by what it answers; the whole command is tested with the units."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.commands.doctor import check_upstreams
+from gateway.settings import load
+from tests.conftest import free_port
+from tests.support.authority import Authority
+from tests.support.raw_server import Peer, RawServer, length_of, polite
+
+pytestmark = pytest.mark.anyio
+
+LIST = b'{"object":"list","data":[{"id":"m1","object":"model","created":1,"owned_by":"x"}]}'
+NONE = b"HTTP/1.1 404 Not here\r\ncontent-length: 2\r\n\r\nno"
+REFUSED = b"HTTP/1.1 401 Who\r\ncontent-length: 10\r\n\r\nsecret-key"
+CASES: dict[str, tuple[bytes, str, bool, str]] = {
+    "a list": (length_of(LIST, b"content-type: application/json"), "", True, ": m1"),
+    "a list, and a model is configured": (length_of(LIST, b"content-type: application/json"), "m", True, ": m"),
+    "no list, and a model is configured": (NONE, "m", True, ": m"),
+    "no list": (NONE, "", False, "answers 404 and does not list its models: set its `model`"),
+    "the key is refused": (REFUSED, "m", False, "does not accept the gateway's key"),
+}
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.mark.parametrize(("answer", "model", "is_well", "said"), CASES.values(), ids=CASES)
+async def test_an_upstream_is_asked_even_when_its_models_are_configured(
+    answer: bytes, model: str, is_well: bool, said: str
+) -> None:
+    async def again(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await peer.send(answer)
+
+    async with RawServer(again) as server:
+        environ = {"OPENAI_BASE_URL": f"{server.url}/v1", "OPENAI_API_KEY": "secret-key", "TRILANE_MODEL": model}
+        [(is_ok, line)] = await check_upstreams(load(environ))
+    assert is_ok is is_well
+    assert line.startswith(f"upstream default at {server.url}/v1: ")
+    assert line.endswith(said)
+    assert "secret" not in line
+
+
+async def test_an_upstream_that_cannot_be_reached_is_told_with_what_to_set(tmp_path: Path) -> None:
+    async with RawServer(polite, Authority(tmp_path).server()) as server:
+        [(is_ok, line)] = await check_upstreams(load({"OPENAI_BASE_URL": server.url, "TRILANE_MODEL": "m"}))
+        assert not is_ok
+        assert "set `ca` of its [[upstream]], or SSL_CERT_FILE" in line
+    [(is_ok, line)] = await check_upstreams(load({"OPENAI_BASE_URL": f"http://127.0.0.1:{free_port()}/v1"}))
+    assert not is_ok
+    assert line.endswith("cannot be reached")
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        ({"OPENAI_BASE_URL": "localhost:8000/v1"}, "OPENAI_BASE_URL"),
+        ({"OPENAI_API_KEY": "sk-…"}, "OPENAI_API_KEY"),
+        ({"OPENAI_API_KEY": "sk-1", "all_proxy": "socks5://p"}, "ALL_PROXY"),
+        ({"OPENAI_API_KEY": "sk-1", "SSL_CERT_FILE": "/nowhere.pem"}, "SSL_CERT_FILE"),
+        ({"OPENAI_API_KEY": "sk-1", "SSL_CERT_DIR": "/nowhere"}, "SSL_CERT_DIR"),
+    ],
+)
+async def test_a_setting_that_cannot_be_used_is_named(environ: dict[str, str], named: str) -> None:
+    [(is_ok, line)] = await check_upstreams(load(environ))
+    assert not is_ok
+    assert named in line
