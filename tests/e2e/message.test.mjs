@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { isEmpty, MessageFold, textOf } from "../../routes/static/stream/message.js";
+import { isEmpty, MessageFold, textOf, titleOf } from "../../routes/static/stream/message.js";
 
 function fold(chunks, known = []) {
   const made = new MessageFold("pending", known);
@@ -74,3 +74,19 @@ test("a message is empty until there is something to see", () => {
   assert.ok(isEmpty(fold(TEXT.slice(0, 3)).message));
   assert.ok(!isEmpty(fold(TEXT).message));
 });
+
+const FAMILY = "\u{1F469}\u200D\u{1F469}\u200D\u{1F467}";
+const TITLES = [
+  ["  two\n words ", "two words"],
+  ["", ""],
+  ["word ".repeat(40), `${"word ".repeat(15)}word…`],
+  ["x".repeat(200), `${"x".repeat(79)}…`],
+  [FAMILY.repeat(30), `${FAMILY.repeat(9)}…`],
+  [`${"x".repeat(78)}e\u0301${"y".repeat(9)}`, `${"x".repeat(78)}…`],
+];
+
+for (const [text, expected] of TITLES) {
+  test(`a title keeps the beginning, whole: ${JSON.stringify(text.slice(0, 20))}`, () => {
+    assert.equal(titleOf({ id: "u", role: "user", parts: [{ type: "text", text }] }), expected);
+  });
+}

@@ -51,6 +51,7 @@ def test_text_runs_in_the_direction_of_its_script(console: Console, text: str, d
     assert console.questions.locator(".typed").evaluate(style) == direction
     assert console.answers.locator("p, li").first.evaluate(style) == direction
     assert console.page.locator("nav a, aside a").filter(has_text=text.split()[-1]).first.evaluate(style) == direction
+    assert console.page.locator("#title").evaluate(style) == direction
 
 
 @pytest.mark.parametrize("text", [r"so \(a_1*b*c_2\) is", "so $$a_1*b*c_2$$ is", "so $a_1*b*c_2$ is", "$5 or $6"])

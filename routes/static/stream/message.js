@@ -190,6 +190,25 @@ export function textOf(message) {
     .trim();
 }
 
+const TITLE_CHARS = 80;
+
+/**
+ * The beginning of what a message says, on one line, to call its chat by until the gateway says its title.
+ * @param {UIMessage} message
+ */
+export function titleOf(message) {
+  const text = textOf(message).slice(0, 10 * TITLE_CHARS).trim().replace(/\s+/g, " ");
+  if (text.length <= TITLE_CHARS) return text;
+  let title = "";
+  for (const { segment } of new Intl.Segmenter().segment(text)) {
+    if (title.length + segment.length >= TITLE_CHARS) break;
+    title += segment;
+  }
+  const atWord = title.lastIndexOf(" ");
+  const cutsWord = text[title.length] !== " " && atWord >= TITLE_CHARS / 2;
+  return `${(cutsWord ? title.slice(0, atWord) : title).trimEnd()}…`;
+}
+
 /**
  * Whether there is anything to see in it.
  * @param {UIMessage} message
