@@ -21,7 +21,8 @@ import soundfile
 import soxr
 
 from tests.conftest import UpstreamThread, eventually, free_port
-from tests.support.readme import GATEWAY, README, blocks, readme_block
+from tests.readme_settings import README
+from tests.support.readme import GATEWAY, blocks, readme_block
 
 ROOT = README.parent
 JFK = ROOT / "tests/audio/data/jfk.flac"

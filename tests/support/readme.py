@@ -2,15 +2,14 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+from tests.readme_settings import README
+
 GATEWAY = "127.0.0.1:8000"
 """The address that the README gives the gateway; tests put another in its place."""
 FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
-INDENTED = re.compile(r"^(?:\n|\A)(?: {4}.*\n)+", re.MULTILINE)
 
 
 class CodeBlock(msgspec.Struct, frozen=True):
