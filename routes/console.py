@@ -1,17 +1,23 @@
-"""The console page at `/`: files that ship in the package, and the policy under which a browser runs them."""
+"""The console page at `/`: files that ship in the package, and the policy under which a browser runs them.
+
+Pictures may come from anywhere, because the reader may ask for one that a model names; the page asks for none by
+itself.
+"""
 
 import mimetypes
 from pathlib import Path
 
 from litestar import Response, get
 
+from gateway.chat.lane import ChatLane
+from gateway.chat.upstreams.embedded import EmbeddedUpstream
 from gateway.errors import NotFound
 
 STATIC = Path(__file__).parent / "static"
 HEADERS = {
     "content-security-policy": (
-        "default-src 'self'; img-src 'self' data:; style-src 'self'; script-src 'self'; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "default-src 'self'; img-src 'self' data: https: http:; style-src 'self'; script-src 'self'; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -32,13 +38,21 @@ FILES = _files()
 
 
 @get("/", summary="The console page", include_in_schema=False, opt={"open": True})
-async def index() -> Response[bytes]:
-    return _file("index.html")
+async def index(chat: ChatLane) -> Response[bytes]:
+    return page(is_embedded=isinstance(chat.upstreams.all[0], EmbeddedUpstream))
 
 
 @get("/static/{name:path}", summary="A file of the console page", include_in_schema=False, opt={"open": True})
 async def static(name: str) -> Response[bytes]:
     return _file(str(name).lstrip("/"))
+
+
+def page(*, is_embedded: bool) -> Response[bytes]:
+    """Returns the page; it says so when the model that answers is the small one that comes with the gateway."""
+    content, media_type = FILES["index.html"]
+    if is_embedded:
+        content = content.replace(b"<body>", b'<body data-model="embedded">', 1)
+    return Response(content, media_type=media_type, headers=HEADERS)
 
 
 def _file(name: str) -> Response[bytes]:

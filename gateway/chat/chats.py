@@ -38,6 +38,7 @@ from gateway.chat.records.retelling import outcome_of
 from gateway.chat.run import Run
 from gateway.chat.runs import Runs
 from gateway.chat.submission import SendRequest, Submission
+from gateway.chat.titles import Titles
 from gateway.chat.topics import chat_topic, check_id, new_run_id, run_topic
 from gateway.errors import BadRequest, Gone, LogConflict, NotFound
 from gateway.settings import Limits
@@ -81,6 +82,7 @@ class Chats:
         self._runs = runs
         self._max_messages = limits.messages
         self._max_output_tokens = limits.output_tokens
+        self._titles = Titles(event_log)
         self._turns = WeakValueDictionary[str, asyncio.Lock]()
 
     # Reading
@@ -91,7 +93,7 @@ class Chats:
         return ChatSnapshot(chat_id, history.messages, active, [])
 
     async def page(self, who: Principal, cursor: str | None) -> ChatPage:
-        return await list_chats(self._log, who.sub, cursor)
+        return await list_chats(self._log, self._titles, who.sub, cursor)
 
     async def _existing(self, who: Principal, chat_id: str) -> History:
         history = await read_history(self._log, who.sub, chat_id)

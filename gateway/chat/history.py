@@ -65,7 +65,9 @@ class History(msgspec.Struct):
                 self._start(event)
             case RunFinished():
                 self._finish(event)
-            case ChatCreated() | StopCommand():
+            case ChatCreated():
+                self.chat_id = event.id
+            case StopCommand():
                 pass
             case _:
                 assert_never(event)

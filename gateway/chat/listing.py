@@ -4,13 +4,11 @@ import re
 
 import msgspec
 
-from events.log.port import EventLog, TopicInfo
-from gateway.chat.records.chat_record import ChatCreated, decode_event
-from gateway.chat.records.messages import UIMessage, text_of
+from events.log.port import EventLog
+from gateway.chat.titles import Titles
 from gateway.chat.topics import CHATS
 from gateway.errors import BadRequest
 
-TITLE_CHARS = 80
 PAGE = 50
 
 
@@ -26,7 +24,7 @@ class ChatPage(msgspec.Struct, frozen=True):
     cursor: str | None
 
 
-async def list_chats(log: EventLog, owner: str, cursor: str | None) -> ChatPage:
+async def list_chats(log: EventLog, titles: Titles, owner: str, cursor: str | None) -> ChatPage:
     """Returns a page; `cursor` is that of the page before. Raises BadRequest for what is no cursor of a list."""
     before_ms, listed_count = _decode_cursor(cursor) if cursor is not None else (None, 0)
     topics = await log.topics(
@@ -34,7 +32,8 @@ async def list_chats(log: EventLog, owner: str, cursor: str | None) -> ChatPage:
     )
     is_full = len(topics) == PAGE + listed_count
     topics = [topic for at, topic in enumerate(topics) if at >= listed_count or topic.updated_ms != before_ms]
-    chats = [summary for topic in topics if (summary := await _summary(log, topic)) is not None]
+    titled = [(await titles.of(topic), topic.updated_ms) for topic in topics]
+    chats = [ChatSummary(chat.id, chat.title, updated_ms) for chat, updated_ms in titled if chat is not None]
     if not is_full or not topics:
         return ChatPage(chats, None)
     last_ms = topics[-1].updated_ms
@@ -48,15 +47,3 @@ def _decode_cursor(cursor: str) -> tuple[int, int]:
     if match is None:
         raise BadRequest(f"the cursor {cursor[:40]!r} is not one of this list", code="bad_cursor")
     return int(match[1]), int(match[2])
-
-
-async def _summary(log: EventLog, info: TopicInfo) -> ChatSummary | None:
-    """Returns the summary of a chat; None when the chat was deleted in this moment."""
-    part = await log.read(info.topic, 0, max_events=2)
-    events = [decode_event(block.name, data) for block in part.blocks for data in block.data]
-    if not events or not isinstance(events[0], ChatCreated):
-        return None
-    first = events[1] if len(events) > 1 else None
-    title = " ".join(text_of(first).split()) if isinstance(first, UIMessage) else ""
-    short = title if len(title) <= TITLE_CHARS else title[: TITLE_CHARS - 1] + "…"
-    return ChatSummary(events[0].id, short or "Untitled", info.updated_ms)

@@ -17,6 +17,7 @@ import uvicorn
 
 from gateway.errors import ConfigurationError, TrilaneError
 from gateway.serving.http import StreamProtocol
+from gateway.serving.proxies import TrustedProxies
 from gateway.settings import Settings
 
 MAX_MESSAGE_BYTES = 1_048_576
@@ -133,8 +134,9 @@ def _refusal(err: OSError, host: str, port: int) -> str:
 
 def server_config(unit: ServedUnit, settings: Settings, host: str, port: int) -> uvicorn.Config:
     """Returns how uvicorn serves `unit`; one without WebSockets refuses every upgrade."""
+    proxies = settings.trusted_proxies
     return uvicorn.Config(
-        unit,  # pyright: ignore - uvicorn's own type of an ASGI application is narrower than Litestar's
+        TrustedProxies(unit, proxies) if proxies else unit,  # pyright: ignore - uvicorn's own type of an ASGI application is narrower than Litestar's
         host=host,
         port=port,
         loop="uvloop",
@@ -149,8 +151,7 @@ def server_config(unit: ServedUnit, settings: Settings, host: str, port: int) ->
         server_header=False,
         backlog=4096,
         timeout_graceful_shutdown=CLOSE_S,
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=settings.trusted_proxies,
+        proxy_headers=False,  # TrustedProxies reads them
     )
 
 

@@ -21,7 +21,7 @@ import { Follower } from "./view/scroll.js";
 import { Sidebar } from "./view/sidebar.js";
 import { Status } from "./view/status.js";
 import { fitViewport } from "./view/viewport.js";
-import { textOf } from "./stream/message.js";
+import { textOf, titleOf } from "./stream/message.js";
 
 const LOOK_MS = 3000;
 
@@ -107,7 +107,7 @@ function draw() {
 
 function drawTitle() {
   const first = chat.messages[0];
-  const name = list.titleOf(chat.id) ?? (first ? textOf(first).slice(0, 80) : "New chat");
+  const name = list.titleOf(chat.id) ?? ((first && titleOf(first)) || "New chat");
   entitle(name, first ? `${name} · Trilane` : "Trilane");
 }
 

@@ -12,8 +12,8 @@ from tests.conftest import Gateway
 expect.set_options(timeout=10_000)
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
-NOT_OURS = ("Failed to load resource",)
-"""Messages that Chromium itself writes to the console about each refused or cut request."""
+NOT_OURS = ("Failed to load resource", "Access to fetch at")
+"""Beginnings of what Chromium itself writes to the console about each refused or cut request."""
 
 
 class Console:

@@ -10,6 +10,7 @@ function shortInline(text, growing = false) {
     if (node.type === "code") return `{${node.text}}`;
     if (node.type === "math") return `«${node.text}»`;
     if (node.type === "break") return "|";
+    if (node.type === "image") return `[${node.alt}](${node.src})`;
     const inner = node.children.map(show).join("");
     return node.type === "link" ? `<${inner}>(${node.href})` : `<${node.type} ${inner}>`;
   };
@@ -29,7 +30,12 @@ const INLINE = [
   ["[**b** `c`](<https://x.y/a b>)", "<<strong b> {c}>(https://x.y/a%20b)"],
   ["[mail](mailto:a@b.c) <https://x.y>", "<mail>(mailto:a@b.c) <https://x.y>(https://x.y/)"],
   ["see https://x.y/a_b_c). (https://x.y/(d))", "see <https://x.y/a_b_c>(https://x.y/a_b_c)). (<https://x.y/(d)>(https://x.y/(d)))"],
-  ["![alt](https://x.y/i.png)", "<alt>(https://x.y/i.png)"],
+  ["![alt](https://x.y/i.png) ![](<https://x.y/a b.png> 'title')", "[alt](https://x.y/i.png) [](https://x.y/a%20b.png)"],
+  ["[![*build* `x`](https://x.y/i.svg) **![b](https://x.y/b)**](https://x.y)", "<build x <strong b>>(https://x.y/)"],
+  ["![a [b](https://x.y/c)](https://x.y/i.png)", "![a <b>(https://x.y/c)](<https://x.y/i.png>(https://x.y/i.png))"],
+  ["![dot](data:image/png;base64,iVBORw0KGgo=).", "[dot](data:image/png;base64,iVBORw0KGgo=)."],
+  ["![x](data:image/svg+xml;base64,PHN2Zz4=) ![x](data:image/png;base64,<x>)", "![x](data:image/svg+xml;base64,PHN2Zz4=) ![x](data:image/png;base64,<x>)"],
+  ["![x](javascript:alert(1)) ![m](mailto:a@b.c)", "![x](javascript:alert(1)) <m>(mailto:a@b.c)"],
   ["[a [b](https://x.y) c](https://z.y)", "[a <b>(https://x.y/) c](<https://z.y>(https://z.y/))"],
   ["so \\(a_1 * b_2 * c\\) and \\[x^{[2]}\\] hold", "so «\\(a_1 * b_2 * c\\)» and «\\[x^{[2]}\\]» hold"],
   ["$$a_i*b_i*$$ *b*", "«$$a_i*b_i*$$» <em b>"],
@@ -166,7 +172,7 @@ test("blocks before the first open one never change, whatever follows", () => {
 
 test("hostile text is parsed in linear time and at bounded depth", () => {
   const hostile = [
-    "*a ", "[", "[a](", "**a*", "`a``b", "<http://", "> ", "- ", "1. ", "- a\n", "|a|b\n", "```\n", "*a**b_c", "![", "\\",
+    "*a ", "[", "[a](", "**a*", "`a``b", "<http://", "> ", "- ", "1. ", "- a\n", "|a|b\n", "```\n", "*a**b_c", "![", "\\", "![](data:image/png;base64,", "![a](data:image/png;base64,aaaa",
   ];
   for (const piece of hostile) {
     const text = piece.repeat(20_000);

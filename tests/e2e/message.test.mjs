@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { isEmpty, MessageFold, textOf } from "../../routes/static/stream/message.js";
+import { isEmpty, MessageFold, textOf, titleOf } from "../../routes/static/stream/message.js";
+import { picturesOf } from "../../routes/static/stream/pictures.js";
 
 function fold(chunks, known = []) {
   const made = new MessageFold("pending", known);
@@ -74,3 +75,43 @@ test("a message is empty until there is something to see", () => {
   assert.ok(isEmpty(fold(TEXT.slice(0, 3)).message));
   assert.ok(!isEmpty(fold(TEXT).message));
 });
+
+test("pictures of a provider add up, in the text's part and beside it", () => {
+  const image = (name) => ({ type: "image_url", image_url: { url: `https://x.y/${name}` } });
+  const text = (delta, name) => ({ type: "text-delta", id: "t1", delta, providerMetadata: { up: { images: [image(name)] } } });
+  const { parts } = fold([...TEXT, text("!", "a"), text("?", "b"), { type: "data-provider", data: { up: { images: [image("c")] } } }]).message;
+  assert.equal(parts[1].text, "Hello!?");
+  assert.deepEqual(parts.map(picturesOf), [[], ["https://x.y/a", "https://x.y/b"], ["https://x.y/c"]]);
+});
+
+const DATA = "data:image/png;base64,AA==";
+const PICTURES = [
+  [{ type: "file", mediaType: "image/png", url: "https://x.y/a" }, ["https://x.y/a"]],
+  [{ type: "file", mediaType: "image/png", url: DATA }, [DATA]],
+  [{ type: "file", mediaType: "text/html", url: "https://x.y/a" }, []],
+  [{ type: "file", mediaType: "image/png", url: "javascript:alert(1)" }, []],
+  [{ type: "data-provider", data: { up: { images: [{ b64_json: "AA==" }, "https://x.y/b", { url: DATA }, 1, null] } } }, [DATA, "https://x.y/b", DATA]],
+  [{ type: "data-provider", data: { up: { image: { url: "https://x.y/a" } }, down: null } }, ["https://x.y/a"]],
+  [{ type: "data-provider", data: { up: { images: ["data:image/svg+xml;base64,AA==", "data:text/html,x", "//x.y"] } } }, []],
+  [{ type: "data-provider", data: "text" }, []],
+];
+
+for (const [part, addresses] of PICTURES) {
+  test(`pictures of ${JSON.stringify(part)}`, () => assert.deepEqual(picturesOf(part), addresses));
+}
+
+const FAMILY = "\u{1F469}\u200D\u{1F469}\u200D\u{1F467}";
+const TITLES = [
+  ["  two\n words ", "two words"],
+  ["", ""],
+  ["word ".repeat(40), `${"word ".repeat(15)}word…`],
+  ["x".repeat(200), `${"x".repeat(79)}…`],
+  [FAMILY.repeat(30), `${FAMILY.repeat(9)}…`],
+  [`${"x".repeat(78)}e\u0301${"y".repeat(9)}`, `${"x".repeat(78)}…`],
+];
+
+for (const [text, expected] of TITLES) {
+  test(`a title keeps the beginning, whole: ${JSON.stringify(text.slice(0, 20))}`, () => {
+    assert.equal(titleOf({ id: "u", role: "user", parts: [{ type: "text", text }] }), expected);
+  });
+}

@@ -72,7 +72,7 @@ def test_a_message_is_said_differently_and_what_followed_is_replaced(console: Co
 def test_reasoning_and_tool_calls_have_their_own_places(console: Console) -> None:
     console.send("B=reasoning T=3 hm")
     console.expect_idle()
-    expect(console.answers.locator("> .markdown")).to_have_text("B=reasoning T=3 hm")
+    expect(console.answers.locator("> .answer")).to_have_text("B=reasoning T=3 hm")
     console.page.get_by_text("Thoughts before the answer").click()
     expect(console.page.locator(".reasoning .markdown")).to_contain_text("r0 r1")
     console.send("B=tools weather")

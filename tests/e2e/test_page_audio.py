@@ -20,6 +20,7 @@ from playwright.sync_api import Browser, Locator, Page, WebSocket, expect
 
 from tests.e2e.conftest import ARGUMENTS, CHROMIUM, gateway_with
 from tests.e2e.console import PHONE, tabs
+from tests.support.readme import readme_block
 
 pytestmark = [pytest.mark.quiet, pytest.mark.browser, pytest.mark.timeout(60)]
 
@@ -285,3 +286,10 @@ def test_on_a_phone_the_lane_fits(speaker: Browser, gateway: Gateway) -> None:
         for name in ("Stop listening", "Copy", "Send to chat"):
             expect(page.button(name)).to_be_in_viewport(ratio=1)
         page.stop()
+
+
+def test_the_readmes_script_hears_the_microphone(new_tab: Callable[[], Page], gateway: Gateway) -> None:
+    page = new_tab()
+    page.goto(f"{gateway.url}/healthz")
+    with page.expect_console_message(lambda message: "my fellow" in message.text, timeout=20_000):
+        page.add_script_tag(content=readme_block("new WebSocket").at(gateway.url.removeprefix("http://")))

@@ -15,6 +15,7 @@ from playwright.sync_api import Page, Route, expect
 
 from tests.e2e.conftest import gateway_with
 from tests.e2e.console import PHONE, Console, EventsPage, publish, tabs
+from tests.support.readme import readme_block
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
 
@@ -188,3 +189,15 @@ def test_on_a_phone_the_lane_fits_and_the_chat_is_one_press_away(browser: Any, g
             expect(console.button(name)).to_be_in_viewport(ratio=1)
         console.page.get_by_role("link", name="Chat", exact=True).click()
         console.expect_answer("hello there")
+
+
+# The README's script
+
+
+def test_the_readmes_script_shows_what_is_published(new_tab: Callable[[], Page], gateway: Gateway) -> None:
+    page = new_tab()
+    page.goto(f"{gateway.url}/healthz")
+    with page.expect_response(lambda response: "/api/events?" in response.url):
+        page.add_script_tag(content=readme_block("new EventSource").text)
+    with page.expect_console_message(lambda message: message.text == "for orders"):
+        publish(gateway, "orders/42", {"text": "for orders"})

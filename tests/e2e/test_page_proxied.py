@@ -1,7 +1,6 @@
-"""The page works behind nginx, with the README's own lines and with lines that write another `Host`."""
+"""The page works behind nginx, and the README's front end behind Vite: with the README's own lines and with others."""
 
 import contextlib
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,12 +11,15 @@ import websockets.sync.client
 
 pytest.importorskip("playwright.sync_api", reason="no playwright: `make install` brings it")
 
+from playwright.sync_api import Locator, Page, expect
+
 from loadtests.bench.harness.processes import process, search_path
 from loadtests.users.swarm import listens
-from tests.conftest import Gateway, eventually, free_port
+from tests.conftest import Gateway, UpstreamThread, eventually, free_port, serving
 from tests.e2e.console import Console
+from tests.e2e.vite import behind_vite
+from tests.support.readme import readme_block
 
-README = Path(__file__).resolve().parents[2] / "README.md"
 NGINX = """
 @USER worker_processes 1; daemon off; master_process off; pid nginx.pid; error_log stderr;
 events { worker_connections 256; }
@@ -29,17 +31,31 @@ http {
 """
 ANOTHER_HOST = "location / { proxy_pass http://127.0.0.1:8000; proxy_http_version 1.1; proxy_buffering off; }"
 """nginx passes on the `Host` of its `proxy_pass`, as Vite does when its proxy is one address."""
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.timeout(60),
-    pytest.mark.skipif(shutil.which("nginx", path=search_path()) is None, reason="nginx is not installed"),
-]
+README_LOCATION = readme_block("proxy_buffering off").text
+needs_nginx = pytest.mark.skipif(shutil.which("nginx", path=search_path()) is None, reason="nginx is not installed")
+LONG = "T=2000 I=20000"
+TARGET = "target: 'http://127.0.0.1:8000'"
+PROXIES = {
+    "one address": ("'/api': 'http://127.0.0.1:8000'", False),
+    "changeOrigin": (f"'/api': {{ {TARGET}, changeOrigin: true, ws: true, rewriteWsOrigin: true }}", True),
+}
+ASK = """async (base) => {
+    const message = { id: crypto.randomUUID(), role: 'user', parts: [{ type: 'text', text: 'through a proxy' }] }
+    const headers = { 'content-type': 'application/json' }
+    const id = crypto.randomUUID()
+    const request = { method: 'POST', headers, body: JSON.stringify({ id, message }) }
+    return fetch(`${base}/api/chat`, request).then((answer) => answer.text(), String)
+}"""
+FINISHED = '"type":"finish"'
+SPEAK = """() => new Promise((resolve, reject) => {
+    const socket = new WebSocket(`${location.origin.replace('http', 'ws')}/api/audio`, ['trilane.audio.v1'])
+    socket.onopen = () => socket.send('{"type": "start"}')
+    socket.onmessage = ({ data }) => resolve(data)
+    socket.onclose = ({ code }) => reject(new Error(`closed ${code}`))
+})"""
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(90)]
 
-
-def readme_location() -> str:
-    found = re.search(r"```nginx\n(.*?)```", README.read_text(), re.DOTALL)
-    assert found, "the README has no block for nginx"
-    return found[1]
+# Behind nginx
 
 
 @contextlib.contextmanager
@@ -55,7 +71,8 @@ def behind_nginx(gateway: Gateway, location: str, folder: Path) -> Iterator[str]
         yield f"http://127.0.0.1:{port}"
 
 
-@pytest.mark.parametrize("location", [readme_location(), ANOTHER_HOST], ids=["README", "another Host"])
+@needs_nginx
+@pytest.mark.parametrize("location", [README_LOCATION, ANOTHER_HOST], ids=["README", "another Host"])
 def test_a_page_behind_nginx_asks_and_is_answered(
     gateway: Gateway, new_tab: Callable[[], Any], tmp_path: Path, location: str
 ) -> None:
@@ -65,9 +82,104 @@ def test_a_page_behind_nginx_asks_and_is_answered(
         console.expect_answer("hello through a proxy")
 
 
+@needs_nginx
 def test_the_microphones_socket_opens_behind_nginx(gateway: Gateway, tmp_path: Path) -> None:
-    with behind_nginx(gateway, readme_location(), tmp_path) as url:
+    with behind_nginx(gateway, README_LOCATION, tmp_path) as url:
         address = f"{url.replace('http', 'ws')}/api/audio"
         with websockets.sync.client.connect(address, origin=url, subprotocols=["trilane.audio.v1"]) as socket:
             socket.send('{"type":"start"}')
             assert '"ready"' in str(socket.recv(timeout=30))
+
+
+# Behind Vite
+
+
+@pytest.fixture(scope="module")
+def front_end(gateway: Gateway) -> Iterator[str]:
+    with behind_vite(gateway) as url:
+        yield url
+
+
+@pytest.fixture
+def page(new_tab: Callable[[], Any], front_end: str) -> Page:
+    new: Page = new_tab()
+    new.goto(front_end)
+    return new
+
+
+@pytest.fixture
+def blank(new_tab: Callable[[], Any], front_end: str) -> Page:
+    """Opens a page of the front end's origin that has nothing on it."""
+    new: Page = new_tab()
+    new.goto(f"{front_end}/blank.html")
+    return new
+
+
+def ask(page: Page, text: str) -> None:
+    page.get_by_label("Message").fill(text)
+    page.get_by_label("Message").press("Enter")
+
+
+def messages(page: Page) -> Locator:
+    return page.locator("#root p")
+
+
+def test_the_conversation_and_the_running_answer_are_there_after_a_reload(page: Page, upstream: UpstreamThread) -> None:
+    ask(page, "remember this")
+    expect(messages(page)).to_have_text(["remember this", "remember this"])
+    asked = len(upstream.fake.requests)
+    ask(page, LONG)
+    expect(messages(page).last).to_contain_text("w20 ")
+    page.reload()
+    expect(messages(page)).to_have_count(4)
+    expect(messages(page).first).to_have_text("remember this")
+    expect(messages(page).nth(2)).to_have_text(LONG)
+    before = len(messages(page).last.inner_text())
+    page.wait_for_function(
+        "before => [...document.querySelectorAll('p')].at(-1).innerText.length > before + 50", arg=before
+    )
+    words = messages(page).last.inner_text().split()
+    assert words == [*LONG.split(), *(f"w{i}" for i in range(2, len(words)))]
+    assert len(upstream.fake.requests) == asked + 1
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("button", name="Send")).to_be_visible()
+    eventually(lambda: not upstream.open_requests, what="the upstream request is closed")
+    assert upstream.fake.requests[-1].left_at is not None
+    stopped = messages(page).last.inner_text()
+    page.reload()
+    expect(messages(page)).to_have_count(4)
+    expect(messages(page).last).to_have_text(stopped)
+    ask(page, "go on")
+    expect(messages(page).last).to_have_text("go on")
+
+
+def test_a_refusal_is_shown_as_a_sentence(page: Page) -> None:
+    ask(page, "B=e429 please")
+    expect(page.get_by_role("alert")).to_have_text("Rate limit reached")
+
+
+def test_the_readmes_lines_for_vite_carry_the_microphones_socket(blank: Page) -> None:
+    assert '"ready"' in blank.evaluate(SPEAK)
+
+
+@pytest.mark.parametrize(("proxy", "has_sockets"), PROXIES.values(), ids=PROXIES)
+def test_a_page_behind_another_proxy_of_vite_asks_and_speaks(
+    gateway: Gateway, new_tab: Callable[[], Any], proxy: str, has_sockets: bool
+) -> None:
+    with behind_vite(gateway, proxy) as url:
+        tab = new_tab()
+        tab.goto(f"{url}/blank.html")
+        assert FINISHED in tab.evaluate(ASK, "")
+        if has_sockets:
+            assert '"ready"' in tab.evaluate(SPEAK)
+
+
+def test_a_page_of_another_origin_needs_to_be_listed(
+    gateway: Gateway, upstream: UpstreamThread, blank: Page, front_end: str, tmp_path: Path
+) -> None:
+    assert blank.evaluate(ASK, gateway.url) == "TypeError: Failed to fetch"
+    listing = serving(tmp_path, upstream.url, TRILANE_ALLOWED_ORIGINS=front_end)
+    try:
+        assert FINISHED in blank.evaluate(ASK, listing.start().url)
+    finally:
+        listing.stop()

@@ -4,6 +4,7 @@
  */
 
 import { el, icon } from "../view/dom.js";
+import { pictureNode } from "../view/picture.js";
 import { firstOpen, parseBlocks } from "./blocks.js";
 import { parseInline } from "./inline.js";
 
@@ -175,6 +176,8 @@ function inlineNode(node) {
       return el("span", { class: "math", dir: "ltr" }, node.text);
     case "break":
       return el("br");
+    case "image":
+      return pictureNode(node.src, node.alt);
     case "link": {
       const attributes = { href: node.href, target: "_blank", rel: "noopener noreferrer" };
       return el("a", attributes, ...node.children.map(inlineNode));

@@ -6,11 +6,13 @@
  * HTML too, stays the text it was. So does mathematics, with its delimiters: `\\(..\\)`, `\\[..\\]`, `$..$`, `$$..$$`.
  */
 
+import { pictureAddress } from "../stream/pictures.js";
 import { MAX_OPEN, resolve } from "./emphasis.js";
 
 /**
  * @typedef {{type: "text" | "code" | "math", text: string} | {type: "break"}
- *   | {type: "strong" | "em" | "del", children: Inline[]} | {type: "link", href: string, children: Inline[]}} Inline
+ *   | {type: "strong" | "em" | "del", children: Inline[]} | {type: "link", href: string, children: Inline[]}
+ *   | {type: "image", src: string, alt: string}} Inline
  * @typedef {{type: "delimiter", char: string, count: number, opens: boolean, closes: boolean}} Delimiter
  * @typedef {{type: "bracket", image: boolean}} Bracket
  * @typedef {Inline | Delimiter | Bracket} Token
@@ -25,6 +27,8 @@ const BARE_URL = /^https?:\/\/[^\s<>"`]+/;
 const AUTOLINK = /^<((?:https?:\/\/|mailto:)[^\s<>]*)>/i;
 const LINE_BREAK_TAG = /^<br *\/?>/i;
 const DESTINATION = /^\(\s*(?:<([^<>\n]*)>|((?:[^\s()\\]|\\.|\((?:[^\s()\\]|\\.)*\))*))(?:\s+(?:"[^"]*"|'[^']*'))?\s*\)/;
+const EMBEDDED_PICTURE = /^\(data:image\/[a-z]{1,8};base64,/i;
+const NO_BASE64 = /[^A-Za-z0-9+/=]/g;
 const DOLLARS = /^\$(?![\s$])(?:[^$\\\n]|\\.)*(?<!\s)\$(?![\d$])/;
 /** @type {Record<string, string>} the end of each mathematics that a backslash begins, by its second character */
 const FORMULAS = { "(": "\\)", "[": "\\]" };
@@ -209,10 +213,16 @@ class Scanner {
   #close() {
     const opened = this.#brackets.pop();
     if (opened === undefined) return this.#take(1);
+    const bracket = this.#tokens[opened];
+    const isImage = bracket.type === "bracket" && bracket.image;
     const rest = this.#text.slice(this.#at + 1, this.#at + 1 + MAX_ADDRESS);
+    if (isImage && this.#embedded(opened, rest)) return undefined;
     const found = DESTINATION.exec(rest);
     const href = found && safeHref((found[1] ?? found[2]).replace(/\\(.)/g, "$1"));
-    if (found && href) {
+    const src = isImage && href ? pictureAddress(href) : null;
+    if (found && src) {
+      this.#image(opened, src, this.#at + 1 + found[0].length);
+    } else if (found && href) {
       const children = resolve(this.#tokens.splice(opened).slice(1), false).map(unlinked);
       this.#tokens.push({ type: "link", href, children });
       this.#at += 1 + found[0].length;
@@ -222,6 +232,32 @@ class Scanner {
       this.#at = this.#text.length; // the address is still coming: show its label meanwhile
     } else this.#take(1);
     return undefined;
+  }
+
+  /**
+   * Takes a picture that stands in the text as a whole; it is longer than any address.
+   * @param {number} opened
+   * @param {string} rest the beginning of what follows the bracket
+   */
+  #embedded(opened, rest) {
+    const head = EMBEDDED_PICTURE.exec(rest);
+    if (!head) return false;
+    NO_BASE64.lastIndex = this.#at + 1 + head[0].length;
+    const end = NO_BASE64.exec(this.#text);
+    const src = end?.[0] === ")" ? pictureAddress(this.#text.slice(this.#at + 2, end.index)) : null;
+    if (end && src) this.#image(opened, src, end.index + 1);
+    return src !== null;
+  }
+
+  /**
+   * @param {number} opened
+   * @param {string} src
+   * @param {number} end where the text goes on
+   */
+  #image(opened, src, end) {
+    const alt = resolve(this.#tokens.splice(opened).slice(1), false).map(plainText).join("");
+    this.#tokens.push({ type: "image", src, alt });
+    this.#at = end;
   }
 
   #angle() {
@@ -259,11 +295,23 @@ class Scanner {
 }
 
 /**
+ * A node as it stands in a link, which holds no other link, and nothing that is pressed.
  * @param {Inline} node
  * @returns {Inline}
  */
 function unlinked(node) {
-  return node.type === "link" ? { type: "text", text: node.children.map((n) => ("text" in n ? n.text : "")).join("") } : node;
+  if (node.type === "link" || node.type === "image") return { type: "text", text: plainText(node) };
+  return "children" in node ? { ...node, children: node.children.map(unlinked) } : node;
+}
+
+/**
+ * @param {Inline} node
+ * @returns {string}
+ */
+function plainText(node) {
+  if (node.type === "image") return node.alt;
+  if ("children" in node) return node.children.map(plainText).join("");
+  return "text" in node ? node.text : " ";
 }
 
 /**

@@ -6,6 +6,8 @@
  * if it continued an answer, and on nothing otherwise. Chunk types that this page does not know are left out.
  */
 
+import { picturesOf, withProviderFields } from "./pictures.js";
+
 /** @typedef {{type: string, [field: string]: any}} Chunk */
 /** @typedef {{type: string, [field: string]: any}} Part */
 /** @typedef {{id: string, role: "user" | "assistant" | "system", parts: Part[], metadata?: any}} UIMessage */
@@ -60,9 +62,11 @@ export class MessageFold {
       case "text-delta":
       case "reasoning-delta":
         (this.#open.get(chunk.id) ?? this.#openPart(chunk)).text += chunk.delta;
+        if (chunk.providerMetadata) this.#provider(chunk);
         return false;
       case "text-end":
       case "reasoning-end":
+        if (chunk.providerMetadata) this.#provider(chunk);
         this.#closePart(chunk.id);
         return false;
       case "message-metadata":
@@ -76,6 +80,7 @@ export class MessageFold {
       case "source-url":
       case "source-document":
       case "file":
+      case "data-provider":
         this.state.message.parts.push({ ...chunk });
         return false;
       default:
@@ -109,7 +114,14 @@ export class MessageFold {
     const part = { type: chunk.type.split("-")[0], text: "", state: "streaming" };
     this.state.message.parts.push(part);
     this.#open.set(chunk.id, part);
+    if (chunk.providerMetadata) this.#provider(chunk);
     return part;
+  }
+
+  /** @param {Chunk} chunk with fields that its provider has added */
+  #provider(chunk) {
+    const part = this.#open.get(chunk.id);
+    if (part) part.providerMetadata = withProviderFields(part.providerMetadata, chunk.providerMetadata);
   }
 
   /** @param {string} id */
@@ -190,10 +202,29 @@ export function textOf(message) {
     .trim();
 }
 
+const TITLE_CHARS = 80;
+
+/**
+ * The beginning of what a message says, on one line, to call its chat by until the gateway says its title.
+ * @param {UIMessage} message
+ */
+export function titleOf(message) {
+  const text = textOf(message).slice(0, 10 * TITLE_CHARS).trim().replace(/\s+/g, " ");
+  if (text.length <= TITLE_CHARS) return text;
+  let title = "";
+  for (const { segment } of new Intl.Segmenter().segment(text)) {
+    if (title.length + segment.length >= TITLE_CHARS) break;
+    title += segment;
+  }
+  const atWord = title.lastIndexOf(" ");
+  const cutsWord = text[title.length] !== " " && atWord >= TITLE_CHARS / 2;
+  return `${(cutsWord ? title.slice(0, atWord) : title).trimEnd()}…`;
+}
+
 /**
  * Whether there is anything to see in it.
  * @param {UIMessage} message
  */
 export function isEmpty(message) {
-  return !message.parts.some((part) => part.text || part.toolCallId || part.url || part.sourceId);
+  return !message.parts.some((part) => part.text || part.toolCallId || part.url || part.sourceId || picturesOf(part).length > 0);
 }

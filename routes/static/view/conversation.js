@@ -15,6 +15,17 @@ const EXAMPLES = [
   ["Plan", "Plan a rolling deploy that cuts off nobody's answer."],
 ];
 
+/** What is said of the model that comes with the gateway. */
+const SMALL_MODEL = [
+  "No model is set, so ",
+  el("strong", {}, "SmolLM2 135M"),
+  " answers, a very small one: much of what it says is wrong. For a better one restart the gateway with ",
+  el("code", {}, "OPENAI_API_KEY"),
+  ", or for a server such as Ollama with ",
+  el("code", {}, "OPENAI_BASE_URL"),
+  ".",
+];
+
 export class ConversationView {
   /** @type {Map<string, MessageView>} */
   #views = new Map();
@@ -126,6 +137,7 @@ function welcome(send) {
     { class: "welcome" },
     el("h2", {}, "What can I help with?"),
     el("p", {}, "Every stream here resumes: reload, lose the network or change to another device, and the answer goes on where it was."),
+    document.body.dataset.model === "embedded" && el("p", { class: "small-model" }, ...SMALL_MODEL),
     el("div", { class: "examples", role: "group", "aria-label": "Examples" }, ...examples),
   );
 }

@@ -115,7 +115,8 @@ function countdown(atMs) {
  * @param {{model?: string, usage?: {inputTokens?: number, outputTokens?: number, estimated?: boolean}}} metadata
  */
 function factsOf({ model, usage }) {
-  const facts = model ? [model] : [];
+  const isSmall = model !== undefined && document.body.dataset.model === "embedded";
+  const facts = model ? [isSmall ? `${model}, a very small model` : model] : [];
   if (usage && typeof usage.outputTokens === "number") {
     const about = usage.estimated ? "about " : "";
     facts.push(`${about}${number(usage.inputTokens ?? 0)} tokens in, ${number(usage.outputTokens)} out`);

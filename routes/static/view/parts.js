@@ -3,7 +3,9 @@
 
 import { MarkdownView } from "../markdown/dom.js";
 import { safeHref } from "../markdown/inline.js";
+import { picturesOf } from "../stream/pictures.js";
 import { el, icon } from "./dom.js";
+import { pictureNode } from "./picture.js";
 
 /** @typedef {import("../stream/message.js").Part} Part */
 /** @typedef {{element: HTMLElement, update(part: Part, growing: boolean): void}} PartView */
@@ -18,6 +20,7 @@ export function partView(part, plain) {
   if (part.type === "text") return plain ? new PlainView() : new AnswerView();
   if (part.type === "reasoning") return new ReasoningView();
   if (part.type.startsWith("tool-") || part.type === "dynamic-tool") return new ToolView();
+  if (part.type === "data-provider") return new PicturesView();
   if (part.type === "source-url" || part.type === "source-document" || part.type === "file") return new LinkView();
   return null;
 }
@@ -33,7 +36,8 @@ class PlainView {
 
 class AnswerView {
   #markdown = new MarkdownView();
-  element = this.#markdown.element;
+  #pictures = new PicturesView();
+  element = el("div", { class: "answer" }, this.#markdown.element, this.#pictures.element);
 
   /**
    * @param {Part} part
@@ -41,7 +45,21 @@ class AnswerView {
    */
   update(part, growing) {
     this.#markdown.update(part.text, growing);
-    this.element.classList.toggle("growing", growing);
+    this.#markdown.element.classList.toggle("growing", growing);
+    this.#pictures.update(part);
+  }
+}
+
+/** The pictures that a provider has sent among fields of its own. */
+class PicturesView {
+  element = el("div", { class: "pictures", hidden: true });
+
+  /** @param {Part} part */
+  update(part) {
+    const addresses = picturesOf(part);
+    if (addresses.length === this.element.childElementCount) return;
+    this.element.hidden = addresses.length === 0;
+    this.element.replaceChildren(...addresses.map((address) => pictureNode(address, "")));
   }
 }
 
@@ -102,14 +120,16 @@ class LinkView {
   /** @param {Part} part */
   update(part) {
     const name = part.title || part.filename || part.url || part.mediaType || "file";
+    const [address] = picturesOf(part);
+    if (address) {
+      this.element.replaceChildren(pictureNode(address, part.filename ?? ""));
+      return;
+    }
     const href = part.url && safeHref(part.url);
     const link = href ? el("a", { href, target: "_blank", rel: "noopener noreferrer" }, name) : name;
-    this.element.replaceChildren(isPicture(part) ? el("img", { src: part.url, alt: name }) : "", icon("link"), link);
+    this.element.replaceChildren(icon("link"), link);
   }
 }
-
-/** @param {Part} part */
-const isPicture = (part) => part.type === "file" && /^data:image\/(png|jpeg|gif|webp|avif);/.test(part.url ?? "");
 
 /** @param {unknown} value */
 const pretty = (value) => (value === undefined ? "" : JSON.stringify(value, null, 2));

@@ -22,6 +22,7 @@ from gateway.chat.records.chat_record import ChatEvent, RunFinished, RunInfo, Ru
 from gateway.chat.records.record import HEARTBEAT, RECORD, RUN
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.runs import Runs
+from gateway.chat.titles import Titles
 from gateway.chat.topics import CHATS, chat_topic, run_topic
 from gateway.chat.upstreams.failover import Upstreams
 from gateway.core.process import Core
@@ -97,11 +98,11 @@ async def test_lists_show_the_same_chats_in_the_same_order_as_before(engine: Eng
     async with engine.open() as log:
         await write_format_1(log, engine.clock)
         await adopt_format(log)
-        page = await list_chats(log, ALICE.sub, None)
+        page = await list_chats(log, Titles(log), ALICE.sub, None)
         assert [(chat.id, chat.title) for chat in page.chats] == [
             (chat_id, f"question of {chat_id}") for chat_id in ("last", DIGEST, "first")
         ]
-        assert [chat.id for chat in (await list_chats(log, BOB.sub, None)).chats] == ["second"]
+        assert [chat.id for chat in (await list_chats(log, Titles(log), BOB.sub, None)).chats] == ["second"]
 
 
 @scenario

@@ -1,0 +1,37 @@
+"""Vite serves a newcomer's front end in front of a gateway, with the README's own files."""
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from loadtests.bench.harness.processes import process
+from loadtests.users.swarm import listens
+from tests.clients.node import install, tool
+from tests.conftest import Gateway, eventually, free_port
+from tests.support.readme import readme_block
+
+PACKAGE = Path(__file__).parents[1] / "clients" / "vite"
+PROXY = "'/api': { target: 'http://127.0.0.1:8000', ws: true }"
+"""The README's own line."""
+
+
+@contextlib.contextmanager
+def behind_vite(gateway: Gateway, proxy: str = PROXY) -> Iterator[str]:
+    """Yields the URL of the README's front end, whose calls pass through this line of Vite's `server.proxy`."""
+    port = free_port()
+    folder = install(PACKAGE) / "build" / str(port)
+    (folder / "src").mkdir(parents=True)
+    try:
+        for name in ("index.html", "blank.html", "src/main.jsx"):
+            shutil.copyfile(PACKAGE / name, folder / name)
+        (folder / "src/App.jsx").write_text(readme_block("useChat").text)
+        config = readme_block("defineConfig").at(f"127.0.0.1:{gateway.port}", (PROXY, proxy))
+        (folder / "vite.config.js").write_text(config)
+        program = PACKAGE / "node_modules/vite/bin/vite.js"
+        where = ["--host", "127.0.0.1", "--port", str(port), "--strictPort"]
+        with process([tool("node"), str(program), *where], folder, {}):
+            eventually(lambda: listens(port), what="Vite listens")
+            yield f"http://127.0.0.1:{port}"
+    finally:
+        shutil.rmtree(folder)
