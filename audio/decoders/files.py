@@ -20,6 +20,7 @@ import numpy as np
 
 from audio.decoders.formats import bad_audio, tame
 from audio.decoders.resample import Resampler
+from audio.decoders.unfinished import PatchedFile, patches_of, stated_flac_samples
 from audio.model.transcriber import SAMPLE_RATE, Samples
 from gateway.errors import BadRequest
 
@@ -39,7 +40,7 @@ UNKNOWN_FRAMES = 1 << 48
 """The least length that libsndfile reports of a stream whose header has none."""
 HEAD_BYTES = 16
 KNOWN = "wav, flac, ogg, opus, mp3, m4a, mp4, webm, aac, aiff and the like are read"
-CERTAIN = (b"RIFF", b"RF64", b"riff", b"fLaC", b"OggS", b"FORM", b"caff", b".snd")
+CERTAIN = (b"RIFF", b"RIFX", b"RF64", b"riff", b"fLaC", b"OggS", b"FORM", b"caff", b".snd", b"dns.")
 """The beginnings of files that libsndfile may read. It would take AAC for MP3, and complains on stderr about others."""
 DEMUXERS = "aac,ac3,aiff,amr,asf,au,avi,caf,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,w64,wav,wv"
 """libav's demuxers that read the file itself, and nothing that it names. For any other it says `Invalid argument`."""
@@ -142,10 +143,14 @@ class Sound:
         import soundfile  # pyright: ignore[reportMissingTypeStubs]
 
         count = 0
+        descriptor = self._file.fileno()
+        patches = patches_of(descriptor)
+        source: Any = PatchedFile(descriptor, patches) if patches else descriptor
         try:
-            with soundfile.SoundFile(self._file.fileno(), closefd=False) as file:
+            with soundfile.SoundFile(source, closefd=False) as file:
                 rate, channels = file.samplerate, file.channels
-                self._check_header(file.frames if file.frames < UNKNOWN_FRAMES else None, rate, channels)
+                stated = stated_flac_samples(os.pread(descriptor, 32, 0)) or file.frames
+                self._check_header(stated if stated < UNKNOWN_FRAMES else None, rate, channels)
                 while len(samples := file.read(max(1, STEP // channels), "float32", always_2d=True)):
                     count += len(samples)
                     yield FilePiece(tame(samples.mean(axis=1, dtype=np.float32)), rate)

@@ -88,9 +88,11 @@ def video() -> bytes:
     return file.getvalue()
 
 
-def encode_file(samples: Samples, rate: int, container: str, subtype: str | None = None) -> bytes:
+def encode_file(
+    samples: Samples, rate: int, container: str, subtype: str | None = None, endian: str | None = None
+) -> bytes:
     file = io.BytesIO()
-    soundfile.write(file, samples, rate, format=container, subtype=subtype)
+    soundfile.write(file, samples, rate, format=container, subtype=subtype, endian=endian)
     return file.getvalue()
 
 
