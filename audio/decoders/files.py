@@ -185,6 +185,7 @@ class Sound:
         source: Any = PatchedFile(descriptor, patches) if patches else descriptor
         try:
             with soundfile.SoundFile(source, closefd=False) as file:
+                file.seekable = lambda: False  # otherwise it seeks after every read
                 rate, channels = file.samplerate, file.channels
                 stated = stated_flac_samples(os.pread(descriptor, 32, 0)) or file.frames
                 self._check_header(stated if stated < UNKNOWN_FRAMES else None, rate, channels)

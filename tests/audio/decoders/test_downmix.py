@@ -6,7 +6,7 @@ from hypothesis import given, settings
 
 from audio.decoders.downmix import WINDOW_S, Downmix
 from audio.model.transcriber import Samples
-from tests.audio.decoders.test_files import samples_of
+from tests.audio.decoders.test_files import iter_blocks, samples_of, sound_of
 from tests.audio.feeding import cut, cuts, decode_all, encode_file, mux, tone
 
 RATE = 16_000
@@ -116,8 +116,11 @@ def test_every_decoder_of_a_stream_hears_opposite_channels(kind: str) -> None:
 
 @pytest.mark.parametrize("container", ["WAV", "FLAC", "AIFF", "W64", "CAF"])
 def test_a_file_of_opposite_channels_is_heard(container: str) -> None:
-    heard = samples_of(encode_file(frames(SOUND, -SOUND), RATE, container))
+    with sound_of(encode_file(frames(SOUND, -SOUND), RATE, container)) as sound:
+        heard = np.concatenate(list(iter_blocks(sound)))
+        [warning] = sound.warnings
     np.testing.assert_allclose(np.abs(heard[LATE:]), np.abs(SOUND[LATE:]), atol=1e-3)
+    assert warning.endswith("heard alone for 1.0 s"), "it was decoded twice"
 
 
 def test_a_film_of_opposite_channels_is_heard() -> None:
