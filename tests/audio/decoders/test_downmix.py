@@ -73,6 +73,12 @@ def test_a_pause_does_not_bring_the_silence_back() -> None:
     np.testing.assert_allclose(heard[2 * RATE :], SOUND, atol=1e-6)
 
 
+def test_the_mean_is_heard_again_where_the_channels_add_up_again() -> None:
+    sides = np.concatenate([frames(SOUND, -SOUND), frames(SOUND, OTHER)])
+    heard = Downmix().feed(sides, RATE)
+    np.testing.assert_allclose(heard[3 * RATE // 2 :], sides[3 * RATE // 2 :].mean(axis=1), atol=1e-6)
+
+
 def test_the_loudest_channel_is_left_for_one_that_is_much_louder_only() -> None:
     half, tenth = SOUND * np.float32(0.6), SOUND * np.float32(0.1)
     still = frames(*map(np.concatenate, ([SOUND, half], [-half, -SOUND])))

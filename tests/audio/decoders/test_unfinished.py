@@ -103,4 +103,5 @@ def test_a_flac_whose_header_counts_too_few_samples_is_heard_to_its_end() -> Non
 def test_an_empty_recording_is_still_refused() -> None:
     empty = encode_file(SOUND[:0], SAMPLE_RATE, "WAV")
     assert "there is no audio in it" in refusal(empty)
-    assert "there is no audio in it" in refusal(with_size(empty, 0) + LIST)
+    for chunks in (LIST, b"Xtra" + struct.pack("<I", 6) + b"secret"):
+        assert "there is no audio in it" in refusal(with_size(empty, 0) + chunks)
