@@ -6,6 +6,7 @@ from audio.agreement import Agreement
 from audio.messages import Final, Gap, Partial
 from audio.model.transcriber import SAMPLE_RATE, Transcription, Word
 from audio.model.vad import FRAME
+from audio.options import TAIL
 
 
 class Segment:
@@ -40,6 +41,13 @@ class Segment:
     def early_answer(self) -> Transcription | None:
         """Returns the segment's final, if a guess has made it already."""
         return self.guess[1] if self.guess is not None and self.is_guessed else None
+
+    def take_guess(self, last_speech: int, answer: Transcription, position: int) -> None:
+        """Notes what a guess heard, at a `position` of the session; it may be the final if nobody has spoken since."""
+        if self.is_guessed and self.last_speech == last_speech:
+            self.guess, self.decoded = (last_speech, answer), position
+        else:
+            self.decoded = max(self.decoded, last_speech + TAIL)
 
     def rest(self, end: int) -> "Segment":
         """Returns what follows when the segment is cut at `end`: another segment of the same turn."""

@@ -282,9 +282,9 @@ class Session:
 
     def _use_guess(self, segment: Segment, last_speech: int, answer: Transcription) -> None:
         if segment is self._segment:
-            if segment.is_guessed and segment.last_speech == last_speech:
-                segment.guess = (last_speech, answer)
-                segment.decoded = self.position
+            segment.take_guess(last_speech, answer, self.position)
+            if answer.text and self.options.interim_results:
+                self._show(segment, answer)  # the only partial that a short utterance may have
         elif self._pending and self._pending.first.number == segment.number and segment.last_speech == last_speech:
             self._settle_first(answer)
 

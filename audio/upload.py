@@ -100,13 +100,19 @@ class FileTranscription:
     """One file on its way to words."""
 
     def __init__(self, sound: Sound, models: Models, options: SessionOptions) -> None:
-        self.session = Session(options)
-        self.samples = 0
-        """Number of samples decoded so far."""
         self._sound = sound
-        self._driver = SessionDriver(self.session, models, self._take_output, is_background=True)
+        self._models = models
+        self._options = options
         self._output: list[Output] = []
         self._news = asyncio.Event()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begins with a track of the file."""
+        self.session = Session(self._options)
+        self.samples = 0
+        """Number of samples decoded so far."""
+        self._driver = SessionDriver(self.session, self._models, self._take_output, is_background=True)
         self._is_read = False
 
     @property
@@ -117,6 +123,11 @@ class FileTranscription:
     @property
     def progress(self) -> Progress:
         return Progress(min(self.session.settled, self.samples) / SAMPLE_RATE, self._sound.duration_s)
+
+    @property
+    def warnings(self) -> list[str]:
+        """Returns a sentence for each part of the file that was left out so far."""
+        return self._sound.warnings
 
     @property
     def language(self) -> str:
@@ -133,7 +144,10 @@ class FileTranscription:
                 yield final
             yield self.progress
             if self.session.is_done:
-                return
+                if self.session.segments or not await asyncio.to_thread(self._sound.next_track):
+                    return
+                self._driver.close()
+                self._begin()
             if self._is_read or not self._has_room():
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(PROGRESS_S):

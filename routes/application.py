@@ -27,6 +27,7 @@ EXPOSED_HEADERS = [
     "x-request-id",
     "retry-after",
     "x-should-retry",
+    "x-trilane-warning",
     "x-vercel-ai-ui-message-stream",
     "x-ratelimit-limit-requests",
     "x-ratelimit-limit-tokens",

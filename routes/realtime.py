@@ -24,6 +24,7 @@ from routes.requests import AnyRequest, body_of, decode
             Input("model", "The model that transcribes"),
             Input("session", "A session to resume"),
             Input("cursor", "The cursor after which to resume it"),
+            Input("extensions", "`1`: send types of events that are not OpenAI's, too"),
         ),
     ),
 )

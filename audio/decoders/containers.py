@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
+from audio.decoders.downmix import Downmix
 from audio.decoders.formats import Decoder, bad_audio, check
 from audio.decoders.pump import Kind, Pump, PumpedPiece, Read, UndecodableStream
 
@@ -48,6 +47,7 @@ def _opus(demuxer: str, read: Read) -> Iterator[PumpedPiece]:
     import av
     from av.error import FFmpegError
 
+    downmix = Downmix()
     options = {"probesize": str(BUFFER_BYTES), "analyzeduration": "0"}
     try:
         with av.open(
@@ -56,7 +56,7 @@ def _opus(demuxer: str, read: Read) -> Iterator[PumpedPiece]:
             for packet in file.demux(_track(file.streams)):
                 for frame in _frames(packet):
                     check(frame.sample_rate, frame.layout.nb_channels)
-                    yield PumpedPiece(frame.to_ndarray().mean(axis=0, dtype=np.float32), frame.sample_rate)
+                    yield PumpedPiece(downmix.feed(frame.to_ndarray().T, frame.sample_rate), frame.sample_rate)
     except FFmpegError as error:
         raise UndecodableStream(error.strerror) from error
 
@@ -108,6 +108,7 @@ def _flac(read: Read) -> Iterator[PumpedPiece]:
     import soundfile  # pyright: ignore[reportMissingTypeStubs]
 
     source: Any = Rewound(read)
+    downmix = Downmix()
     try:
         with soundfile.SoundFile(source) as file:
             file.seekable = lambda: False  # otherwise it seeks after every read
@@ -115,7 +116,7 @@ def _flac(read: Read) -> Iterator[PumpedPiece]:
             remaining = file.frames  # as the header says; that of a live stream does not, and this is huge
             while len(samples := file.read(min(FLAC_STEP, remaining), "float32", always_2d=True)):
                 remaining -= len(samples)
-                yield PumpedPiece(samples.mean(axis=1, dtype=np.float32), file.samplerate)
+                yield PumpedPiece(downmix.feed(samples, file.samplerate), file.samplerate)
     except soundfile.LibsndfileError as error:
         raise UndecodableStream(error.error_string) from error
 

@@ -2,8 +2,8 @@
 
 libsndfile reads what it knows for certain (WAV, FLAC, Ogg, AIFF, CAF, AU), libav the rest (MP3, M4A, MP4, WebM, AAC,
 WMA). A file that neither can read is refused in a sentence that says how it begins; a file that is cut short is decoded
-as far as it is whole. libav is told which formats it may find: a playlist names other files and addresses, and whoever
-uploaded one would have them read here.
+as far as it is whole. Of several tracks one is heard (`audio.decoders.tracks`). libav is told which formats it may
+find: a playlist names other files and addresses, and whoever uploaded one would have them read here.
 
 Everything here blocks: use `Sound` on a thread, one call at a time.
 """
@@ -18,8 +18,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from audio.decoders.downmix import Downmix
 from audio.decoders.formats import bad_audio, tame
 from audio.decoders.resample import Resampler
+from audio.decoders.tracks import Track, left_out, tracks_of
+from audio.decoders.unfinished import PatchedFile, patches_of, stated_flac_samples
 from audio.model.transcriber import SAMPLE_RATE, Samples
 from gateway.errors import BadRequest
 
@@ -38,8 +41,10 @@ STEP = 65_536
 UNKNOWN_FRAMES = 1 << 48
 """The least length that libsndfile reports of a stream whose header has none."""
 HEAD_BYTES = 16
+WORTH_SAYING_S = 0.1
+"""Seconds for which channels cancel each other out before it is said."""
 KNOWN = "wav, flac, ogg, opus, mp3, m4a, mp4, webm, aac, aiff and the like are read"
-CERTAIN = (b"RIFF", b"RF64", b"riff", b"fLaC", b"OggS", b"FORM", b"caff", b".snd")
+CERTAIN = (b"RIFF", b"RIFX", b"RF64", b"riff", b"fLaC", b"OggS", b"FORM", b"caff", b".snd", b"dns.")
 """The beginnings of files that libsndfile may read. It would take AAC for MP3, and complains on stderr about others."""
 DEMUXERS = "aac,ac3,aiff,amr,asf,au,avi,caf,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,w64,wav,wv"
 """libav's demuxers that read the file itself, and nothing that it names. For any other it says `Invalid argument`."""
@@ -70,6 +75,11 @@ class Sound:
         """Number of samples read so far."""
         # Without a buffer: libsndfile and libav both move the position of the descriptor.
         self._file = os.fdopen(os.dup(file.fileno()), "rb", buffering=0)
+        self._tracks: list[Track] = []
+        """The tracks of sound, in the order in which they are heard; none where the format has but one."""
+        self._heard = 0
+        """The place of the track that is heard, among `_tracks`."""
+        self._downmix = Downmix()
         self._pieces: Generator[FilePiece] | None = None
         self._blocks: Iterator[Samples] = iter(())
 
@@ -88,6 +98,32 @@ class Sound:
             self._count += len(block)
             self._check(self._count / SAMPLE_RATE)
             return block
+
+    def next_track(self) -> bool:
+        """Begins the next of the file's tracks, when one had no speech in it. Returns False when there is none."""
+        with self._lock:
+            while not self._is_closed and self._advance():
+                with contextlib.suppress(BadRequest):
+                    self._blocks = blocks(self._decoded())
+                    return True
+        return False
+
+    def _advance(self) -> bool:
+        if self._heard + 1 >= len(self._tracks):
+            return False
+        if self._pieces is not None:
+            self._pieces.close()
+        self._heard, self._count, self._downmix = self._heard + 1, 0, Downmix()
+        return True
+
+    @property
+    def warnings(self) -> list[str]:
+        """Returns a sentence for each part of the file that was left out so far."""
+        sentences = left_out(self._tracks, self._heard)
+        if self._downmix.cancelled_s >= WORTH_SAYING_S:
+            span = f"for {self._downmix.cancelled_s:.1f} s"
+            sentences.append(f"channels of opposite polarity cancel each other out: the loudest was heard alone {span}")
+        return sentences
 
     def close(self) -> None:
         """Frees the decoder. A call on another thread is waited for, which ends within one packet."""
@@ -114,6 +150,8 @@ class Sound:
                 continue
             if first is not None:
                 return itertools.chain((first,), self._pieces)
+            if self._advance():
+                return self._decoded()
             raise bad_audio(f"{self.name}: there is no audio in it; {self._beginning()}")
         why = f" ({'; '.join(reasons)})" if reasons else ""
         raise bad_audio(f"{self.name} is no audio that is known here: {self._beginning()}{why}. {KNOWN}")
@@ -142,13 +180,18 @@ class Sound:
         import soundfile  # pyright: ignore[reportMissingTypeStubs]
 
         count = 0
+        descriptor = self._file.fileno()
+        patches = patches_of(descriptor)
+        source: Any = PatchedFile(descriptor, patches) if patches else descriptor
         try:
-            with soundfile.SoundFile(self._file.fileno(), closefd=False) as file:
+            with soundfile.SoundFile(source, closefd=False) as file:
+                file.seekable = lambda: False  # otherwise it seeks after every read
                 rate, channels = file.samplerate, file.channels
-                self._check_header(file.frames if file.frames < UNKNOWN_FRAMES else None, rate, channels)
+                stated = stated_flac_samples(os.pread(descriptor, 32, 0)) or file.frames
+                self._check_header(stated if stated < UNKNOWN_FRAMES else None, rate, channels)
                 while len(samples := file.read(max(1, STEP // channels), "float32", always_2d=True)):
                     count += len(samples)
-                    yield FilePiece(tame(samples.mean(axis=1, dtype=np.float32)), rate)
+                    yield FilePiece(tame(self._downmix.feed(samples, rate)), rate)
                     if self._is_closed:
                         return
         except soundfile.LibsndfileError as err:
@@ -182,18 +225,21 @@ class Sound:
                 raise UnreadableFile("" if err.errno == EINVAL else err.strerror) from err
 
     def _track(self, file: "InputContainer") -> "AudioStream":
-        if not file.streams.audio:
+        self._tracks = self._tracks or tracks_of(file)
+        if not self._tracks and file.streams.audio:
+            raise UnreadableFile("there is no decoder for its sound")
+        if not self._tracks:
             kinds = ", ".join(sorted({stream.type for stream in file.streams})) or "nothing"
             raise bad_audio(f"{self.name}: there is no sound in it, only {kinds}")
-        track = file.streams.audio[0]
         if file.duration is not None:
             self.duration_s = file.duration / 1_000_000
-        return track
+        index = self._tracks[self._heard].stream
+        return next(stream for stream in file.streams.audio if stream.index == index)
 
     def _piece(self, frame: "AudioFrame") -> FilePiece:
         if not MIN_RATE <= frame.sample_rate <= MAX_RATE or not 1 <= frame.layout.nb_channels <= MAX_CHANNELS:
             self._check_header(None, frame.sample_rate, frame.layout.nb_channels)
-        return FilePiece(tame(_floats(frame).mean(axis=0, dtype=np.float32)), frame.sample_rate)
+        return FilePiece(tame(self._downmix.feed(_floats(frame).T, frame.sample_rate)), frame.sample_rate)
 
 
 def blocks(pieces: Iterator[FilePiece]) -> Iterator[Samples]:

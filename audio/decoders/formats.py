@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from audio.decoders.downmix import Downmix
 from audio.decoders.resample import Resampler
 from audio.model.transcriber import SAMPLE_RATE, Samples
 from gateway.errors import BadRequest
@@ -140,19 +141,16 @@ RAW: dict[Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw"], SampleFormat] = {
 }
 
 
-def mono(interleaved: Samples, channels: int) -> Samples:
-    """Returns the mean of the channels, 1 or 2."""
-    return interleaved if channels == 1 else (interleaved[::2] + interleaved[1::2]) * np.float32(0.5)
-
-
 class PcmDecoder:
     """Decodes samples without a header. The bytes of a sample, or of a pair, that is not whole yet are kept."""
 
-    __slots__ = ("_channels", "_form", "_remainder", "_resampler", "samples")
+    __slots__ = ("_channels", "_downmix", "_form", "_rate", "_remainder", "_resampler", "samples")
 
     def __init__(self, form: SampleFormat, sample_rate: int, channels: int, *, first: int = 0) -> None:
         self._form = form
         self._channels = channels
+        self._rate = sample_rate
+        self._downmix = Downmix()
         self._resampler = None if sample_rate == SAMPLE_RATE else Resampler(sample_rate)
         self._remainder: bytes = b""
         self.samples = first
@@ -164,7 +162,9 @@ class PcmDecoder:
         count = len(data) // size
         self._remainder = data[count * size :]
         self.samples += count
-        samples = mono(self._form.parse(data[: count * size]), self._channels)
+        samples = self._form.parse(data[: count * size])
+        if self._channels > 1:
+            samples = self._downmix.feed(samples.reshape(count, self._channels), self._rate)
         return samples if self._resampler is None else self._resampler.feed(samples)
 
     async def feed(self, data: bytes) -> Samples:

@@ -2,7 +2,8 @@
 
 libav waits for 2 to 3 s of a WAV stream before it says anything, and libsndfile reads none that it cannot seek in; the
 header is five numbers. A size of 0, or one that the recorder did not know (0xFFFFFFFF and the like), means "to the
-end". Other chunks are skipped wherever they stand; a second file in the same stream is refused, not dropped.
+end". Other chunks are skipped wherever they stand; what follows the audio and is no chunk is audio as well, because the
+size was too small. A second file in the same stream is refused, not dropped.
 """
 
 import struct
@@ -10,11 +11,12 @@ import struct
 import numpy as np
 
 from audio.decoders.formats import RAW, STALL_BYTES, PcmDecoder, SampleFormat, bad_audio, check, tame, unlike
+from audio.decoders.unfinished import CHUNK_NAME, UNKNOWN_SIZE
 from audio.model.transcriber import Samples
 
 MAX_FORMAT_BYTES = 1024
-UNKNOWN_SIZE = 0x7FFF0000
-"""The least size that recorders name when they write to a pipe and do not know the size."""
+ENDLESS = 1 << 62
+"""Bytes of audio that are to come when nobody knows how many."""
 
 _PCM, _FLOAT, _MULAW, _EXTENSIBLE = 1, 3, 7, 0xFFFE
 _CHUNK = struct.Struct("<4sI")
@@ -55,7 +57,18 @@ FORMS = {
 class Wav:
     """Decodes one file, however long. `samples` counts at the rate that the client named, not at the file's own."""
 
-    __slots__ = ("_buffer", "_data_left", "_first", "_has_begun", "_named_rate", "_own_rate", "_pcm", "_quiet", "_skip")
+    __slots__ = (
+        "_buffer",
+        "_data_left",
+        "_first",
+        "_has_begun",
+        "_named_rate",
+        "_own_rate",
+        "_padding",
+        "_pcm",
+        "_quiet",
+        "_skip",
+    )
 
     def __init__(self, named_rate: int, *, first: int = 0) -> None:
         self._named_rate = self._own_rate = named_rate
@@ -66,6 +79,8 @@ class Wav:
         self._skip = 0
         """Number of bytes to come of a chunk that is skipped."""
         self._data_left = 0
+        self._padding: int | None = None
+        """Number of bytes that fill up the audio's chunk, once all of that has come."""
         self._pcm: PcmDecoder | None = None
         self._quiet = 0
         """Number of bytes since the last sample."""
@@ -118,16 +133,19 @@ class Wav:
             if beginning[:4] not in (b"RIFF", b"RF64") or beginning[8:] != b"WAVE":
                 raise unlike("WAV (RIFF....WAVE)", beginning)
             self._has_begun = True
+        if self._padding is not None:
+            return self._leave_data(self._padding)
         if len(self._buffer) < _CHUNK.size:
             return False
         name, size = _CHUNK.unpack_from(self._buffer)
         if name == b"fmt " and self._pcm is None:
             return self._read_format(size)
         self._pop(_CHUNK.size)
-        self._skip = size + size % 2
         if name == b"data":
             self._enter_data(size)
-        elif name in (b"RIFF", b"RF64"):
+            return True
+        self._skip = size + size % 2
+        if name in (b"RIFF", b"RF64"):
             raise bad_audio("a second WAV file follows the first; send one, or name pcm_s16le")
         return True
 
@@ -135,8 +153,19 @@ class Wav:
         if self._pcm is None:
             raise bad_audio("the WAV stream has a chunk `data` before its `fmt `")
         endless = size == 0 or size >= UNKNOWN_SIZE
-        self._data_left = 1 << 62 if endless else size
-        self._skip = size % 2
+        self._data_left = ENDLESS if endless else size
+        self._padding = size % 2
+
+    def _leave_data(self, padding: int) -> bool:
+        """Goes on to the chunk behind the audio. Where there is none, the size was too small, and the audio goes on."""
+        if len(self._buffer) < padding + _CHUNK.size:
+            return False
+        self._padding = None
+        if CHUNK_NAME.match(self._buffer, padding):
+            self._pop(padding)
+        elif not CHUNK_NAME.match(self._buffer):
+            self._data_left = ENDLESS
+        return True
 
     def _read_format(self, size: int) -> bool:
         if not _FORMAT.size <= size <= MAX_FORMAT_BYTES:

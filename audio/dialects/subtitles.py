@@ -32,11 +32,13 @@ class AudioUsage(msgspec.Struct, frozen=True):
     type: Literal["duration"] = "duration"
 
 
-class PlainTranscript(msgspec.Struct, frozen=True):
+class PlainTranscript(msgspec.Struct, frozen=True, omit_defaults=True):
     """A transcript in the format `json`."""
 
     text: str
     usage: AudioUsage
+    warnings: list[str] | None = None
+    """Sentences of our own about what of the file was left out."""
 
 
 class VerboseSegment(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +72,8 @@ class VerboseTranscript(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     words: list[VerboseWord] | None = None
     segments: list[VerboseSegment] | None = None
     usage: AudioUsage
+    warnings: list[str] | None = None
+    """Sentences of our own about what of the file was left out."""
 
 
 class Subtitle(NamedTuple):

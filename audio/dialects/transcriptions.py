@@ -2,7 +2,8 @@
 
 A field with a value that it cannot have is refused with the field, the value and what is allowed; unknown fields are
 ignored, as OpenAI does. `temperature` and `include[]` are checked and change nothing: how warm a decode is depends on
-how sure the model is of it, and log probabilities are not kept.
+how sure the model is of it, and log probabilities are not kept. An answer about a file of which a part was left out
+says so in a field of our own, `warnings`, and in the header `x-trilane-warning`.
 """
 
 import asyncio
@@ -32,6 +33,7 @@ MAX_UNSENT_BYTES = 65_536
 """Maximum bytes of a stream that wait for its client; past it the transcription waits, too."""
 SEND_S = 60.0
 """Maximum seconds that a transcription waits for a client that does not read; then the stream is cut."""
+WARNING = b"x-trilane-warning"
 JSON, TEXT = b"application/json", b"text/plain; charset=utf-8"
 
 
@@ -129,6 +131,8 @@ async def answer_whole(
         finals = [result async for result in results if isinstance(result, Final)]
     content_type, body = _body(request, finals, transcription)
     headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
+    if transcription.warnings:
+        headers.append((WARNING, "; ".join(transcription.warnings).encode("ascii", "replace")))
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
@@ -139,13 +143,15 @@ def _body(
     """Returns the content type and the body."""
     duration_s = transcription.duration_s
     spans = [span for final in finals for span in subtitles.spans_of(final)]
+    warnings = transcription.warnings or None
     match request.format:
         case "json":
-            return JSON, msgspec.json.encode(subtitles.plain(finals, duration_s))
+            brief = subtitles.plain(finals, duration_s)
+            return JSON, msgspec.json.encode(msgspec.structs.replace(brief, warnings=warnings))
         case "verbose_json":
             words, segments = ("word" in request.granularities, "segment" in request.granularities)
             full = subtitles.verbose(finals, duration_s, transcription.language, words=words, segments=segments)
-            return JSON, msgspec.json.encode(full)
+            return JSON, msgspec.json.encode(msgspec.structs.replace(full, warnings=warnings))
         case "text":
             return TEXT, (subtitles.joined(finals) + "\n").encode()
         case "srt":
@@ -213,7 +219,9 @@ class TranscriptSource(Source):
                 self._put(data)
                 await self._wait_for_room()
         usage = subtitles.usage(self._transcription.duration_s)
-        self._put(_event("transcript.text.done", text=" ".join(texts), usage=usage))
+        warnings = self._transcription.warnings
+        more = {"warnings": warnings} if warnings else {}
+        self._put(_event("transcript.text.done", text=" ".join(texts), usage=usage, **more))
 
     def _put(self, data: bytes) -> None:
         self._unsent += data

@@ -83,5 +83,5 @@ def transcription_of(task: TranscriptionTask) -> Transcription:
     words: list[Word] = []
     for start, end in zip([0, *edges], [*edges, len(levels)], strict=True):
         if end - start >= MIN_SAMPLES and levels[start] > 0:
-            words.append(Word(f"w{levels[start]}", start / SAMPLE_RATE, end / SAMPLE_RATE, 1.0))
+            words.append(Word(f"w{levels[start]}", float(start) / SAMPLE_RATE, float(end) / SAMPLE_RATE, 1.0))
     return Transcription(text=" ".join(word.text for word in words), words=words if task.words else [], confidence=1.0)

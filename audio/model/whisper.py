@@ -37,6 +37,13 @@ FULL = 3000
 PAD = SAMPLE_RATE
 """Minimum samples of silence behind the speech in a window."""
 BEAM = 5
+SHORT_S = 2.0
+"""Seconds of audio below which a hypothesis may be less probable: a few words are, also where they are right."""
+LEAST_PROBABLE, SHORT_LEAST_PROBABLE = -1.0, -1.5
+"""The mean log probability that a text has at the least, and a partial of less than SHORT_S of audio.
+
+Of those between the two, cut from read speech after 0.4 to 0.8 s, 40 % of the words were right; of those above, 75 %.
+"""
 TOKENS_PER_S = 8
 SPARE_TOKENS = 24
 REPEATED = 3
@@ -60,7 +67,12 @@ class Guess(NamedTuple):
 
     def is_credible(self, seconds: float) -> bool:
         """Tells whether there is a text, probable enough and no loop."""
-        return bool(self.text) and self.log_probability > -1.0 and not self.is_loop(seconds)
+        return bool(self.text) and self.log_probability > LEAST_PROBABLE and not self.is_loop(seconds)
+
+    def is_presentable(self, seconds: float) -> bool:
+        """Tells whether a partial may show the text, which the next hypothesis replaces."""
+        is_probable = seconds < SHORT_S and self.is_speech and self.log_probability > SHORT_LEAST_PROBABLE
+        return self.is_credible(seconds) or (bool(self.text) and is_probable and not self.is_loop(seconds))
 
     @property
     def repeats(self) -> bool:
@@ -163,10 +175,10 @@ class Whisper:
         for at, (task, guess) in enumerate(zip(tasks, guesses, strict=True)):
             seconds = len(task.audio) / SAMPLE_RATE
             own = encoded
-            if not guess.is_credible(seconds) or guess.repeats:
-                if not is_final:
-                    answers.append(Transcription(text="", language=languages[at]))
-                    continue
+            if not is_final and (not guess.is_presentable(seconds) or guess.repeats):
+                answers.append(Transcription(text="", language=languages[at]))
+                continue
+            if is_final and (not guess.is_credible(seconds) or guess.repeats):
                 guess, own = self._again(task, prompts[at], tokenizers[at], guess)
             answers.append(self._answer(task, guess, own, at if own is encoded else 0, len(tasks), tokenizers[at]))
         return answers

@@ -8,7 +8,7 @@ import asyncio
 import shutil
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -84,9 +84,17 @@ async def _transcribe_fast(
                     printer.add(result)
                 else:
                     line.show(bar(result, time.monotonic() - start_s))
+            _warn(transcription.warnings, line)
             return transcription.duration_s
     finally:
         line.clear()
+
+
+def _warn(warnings: Sequence[str], line: "StatusLine") -> None:
+    """Says on stderr what of the file was left out."""
+    line.clear()
+    for warning in warnings:
+        click.echo(warning, err=True)
 
 
 def bar(progress: Progress, elapsed_s: float) -> str:
@@ -114,7 +122,9 @@ async def _transcribe_live(
     )
     try:
         await asyncio.to_thread(sound.open)
-        return await _speak(sound, live)
+        duration_s = await _speak(sound, live)
+        _warn(sound.warnings, line)
+        return duration_s
     finally:
         line.clear()
         live.close()

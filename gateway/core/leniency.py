@@ -2,7 +2,7 @@
 
 The strict decoder is tried first. Only what it refuses is mended, by the declared type, and decoded again: a `null`
 that the type has no room for is left out, and a number without a fraction becomes an integer where the type wants one.
-All else stays as it came, byte for byte, in parts of any type too.
+Half of a surrogate pair in a text is U+FFFD. All else stays as it came, byte for byte, in parts of any type too.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 from msgspec import Raw, inspect
+
+from gateway.core.loose_json import with_whole_pairs
 
 NULL = b"null"
 MAX_DIGITS = 30
@@ -24,11 +26,15 @@ def lenient_decoder(kind: Any) -> Callable[[str | bytes], Any]:
     def decode(text: str | bytes) -> Any:
         try:
             return strict(text)
-        except msgspec.ValidationError:
-            mended = mend(text, kind)
-            if mended is None:
+        except msgspec.DecodeError as err:
+            raw = text.encode() if isinstance(text, str) else text
+            whole = with_whole_pairs(raw)
+            if whole == raw and not isinstance(err, msgspec.ValidationError):
                 raise
-            return strict(mended)
+            mended = mend(whole, kind)
+            if mended is None and whole == raw:
+                raise
+            return strict(whole if mended is None else mended)
 
     return decode
 

@@ -55,8 +55,16 @@ def opus(container: str, seconds: float = 1.0, layout: str = "mono", page_ms: in
 
 
 def mux(
-    container: str, codec: str, samples: Samples, rate: int, layout: str = "mono", page_ms: int = 20, film: bool = False
+    container: str,
+    codec: str,
+    samples: Samples,
+    rate: int,
+    layout: str = "mono",
+    page_ms: int = 20,
+    film: bool = False,
+    opposed: bool = False,
 ) -> bytes:
+    """Encodes samples, the same in each channel; where they are `opposed`, every other channel is turned around."""
     file = io.BytesIO()
     options = {"page_duration": str(1000 * page_ms)} if container == "ogg" else {"live": "1"}
     with av.open(file, "w", container, container_options=options) as file_out:
@@ -64,9 +72,10 @@ def mux(
         sound = file_out.add_stream(codec, rate=rate, layout=layout)
         if pictures is not None:
             file_out.mux([*pictures.encode(av.VideoFrame(64, 64, "yuv420p")), *pictures.encode(None)])
-        frame = av.AudioFrame.from_ndarray(
-            np.repeat((samples * 32767).astype(np.int16), sound.codec_context.channels)[None], "s16", layout
-        )
+        sides = np.repeat((samples * 32767).astype(np.int16), sound.codec_context.channels)
+        if opposed:
+            sides[1::2] *= -1
+        frame = av.AudioFrame.from_ndarray(sides[None], "s16", layout)
         frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
         file_out.mux([*sound.encode(frame), *sound.encode(None)])
     return file.getvalue()
@@ -88,9 +97,11 @@ def video() -> bytes:
     return file.getvalue()
 
 
-def encode_file(samples: Samples, rate: int, container: str, subtype: str | None = None) -> bytes:
+def encode_file(
+    samples: Samples, rate: int, container: str, subtype: str | None = None, endian: str | None = None
+) -> bytes:
     file = io.BytesIO()
-    soundfile.write(file, samples, rate, format=container, subtype=subtype)
+    soundfile.write(file, samples, rate, format=container, subtype=subtype, endian=endian)
     return file.getvalue()
 
 

@@ -134,10 +134,49 @@ def test_a_guess_is_the_final_when_the_silence_lasts() -> None:
     task = session.take_task()
     assert task.is_final
     session.complete(task, transcription_of(task))
-    assert not finals(session.take_output())
+    output = session.take_output()
+    assert not finals(output)
+    assert not partials(output)
     feed(session, silence(0.8))
     assert session.urgency(0.5) is None, "decoded twice"
     assert text(session.take_output()) == "w1"
+
+
+def test_a_word_too_short_for_a_hypothesis_is_shown_when_the_silence_begins() -> None:
+    session = Session(SessionOptions(endpointing_s=1.0))
+    feed(session, speech_of([(1, 0.3, 0.25)]))
+    assert session.urgency(2.0) == 2, "however busy the machine is, a guess is made when nobody waits"
+    work(session, 2.0)
+    [partial] = partials(session.take_output())
+    assert partial.text == "w1"
+    feed(session, silence(1.0))
+    assert session.urgency(2.0) is None, "decoded twice"
+    assert text(session.take_output()) == "w1"
+
+
+def test_a_guess_that_speech_overtook_is_shown_and_nothing_of_it_is_lost() -> None:
+    session = Session(SessionOptions(endpointing_s=1.0))
+    feed(session, speech_of([(1, 0.3, 0.3)]))
+    task = session.take_task()
+    assert task.is_final
+    feed(session, speech_of([(2, 0.5, 0.0)]))
+    session.complete(task, transcription_of(task))
+    [partial] = partials(session.take_output())
+    assert (partial.text, partial.end) == ("w1", pytest.approx(0.3 + TAIL / SAMPLE_RATE, abs=0.05))
+    assert session.urgency(0.4) == 1, "what was said since is shown next"
+    feed(session, silence(1.2))
+    work(session)
+    assert text(session.take_output()) == "w1 w2"
+
+
+def test_a_guess_that_hears_nothing_shows_nothing() -> None:
+    session = Session(SessionOptions(endpointing_s=1.0))
+    feed(session, speech_of([(1, 0.3, 0.3)]))
+    session.complete(session.take_task(), Transcription(text=""))
+    feed(session, silence(1.0))
+    output = session.take_output()
+    assert not partials(output)
+    assert not finals(output)
 
 
 def test_a_guess_is_forgotten_when_speech_goes_on() -> None:

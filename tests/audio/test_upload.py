@@ -10,6 +10,7 @@ import numpy as np
 import psutil
 import pytest
 import soundfile
+from av.stream import Disposition
 
 from audio.messages import Final
 from audio.model.desk import BACKGROUND, NARROWEST_S, SPOKEN_S, Desk
@@ -18,6 +19,8 @@ from audio.model.models import Models
 from audio.model.transcriber import SAMPLE_RATE, Samples, Transcription, TranscriptionTask
 from audio.upload import AHEAD, FileTranscription, Progress, Uploads, file_options, transcription_of
 from gateway.errors import BadRequest, Overloaded, TrilaneError
+from tests.audio.decoders.test_files import file_with
+from tests.audio.decoders.test_tracks import Sung, film_of
 from tests.support.virtual_time import simulated
 
 DEADLINE_S = 20.0
@@ -80,6 +83,26 @@ async def test_words_have_the_times_of_the_file() -> None:
         finals, _ = await transcript(models(FakeTranscriber()), file, words=True)
     words = [word for final in finals for word in final.words or []]
     assert [words[at].start for at in (0, 11, 12, 29)] == pytest.approx([0, 8.8, 12.3, 28.6], abs=0.04)
+
+
+@in_real_time
+async def test_a_track_without_speech_gives_way_to_the_next() -> None:
+    silence, (samples, expected) = np.zeros(3 * SAMPLE_RATE, np.float32), talk(5)
+    tracks = [Sung(samples), Sung(silence, Disposition.default), Sung(samples[:SAMPLE_RATE])]
+    with file_with(film_of(tracks)) as file:
+        finals, one = await transcript(models(FakeTranscriber()), file, words=True)
+    assert " ".join(final.text for final in finals) == expected
+    assert finals[0].words is not None
+    assert finals[0].words[0].start == pytest.approx(0, abs=0.04), "the silence before it is on another track"
+    assert one.duration_s == pytest.approx(len(samples) / SAMPLE_RATE, abs=0.1)
+    assert one.warnings == ["track 2: no speech in it", "track 3 was left out: track 1 was heard"]
+
+
+@in_real_time
+async def test_a_film_without_speech_on_any_track_ends() -> None:
+    with file_with(film_of([Sung(np.zeros(SAMPLE_RATE, np.float32))] * 3)) as file:
+        finals, one = await transcript(models(FakeTranscriber()), file)
+    assert (finals, one.warnings) == ([], ["track 1, track 2: no speech in it"])
 
 
 @in_real_time

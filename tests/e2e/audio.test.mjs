@@ -6,16 +6,7 @@ import { isForGood, Session } from "../../routes/static/audio/session.js";
 import { Tape } from "../../routes/static/audio/tape.js";
 import { Transcript } from "../../routes/static/audio/transcript.js";
 import { clock, closeTrouble, microphoneTrouble, wordsOf } from "../../routes/static/audio/words.js";
-
-const RATE = 16_000;
-const FRAME = RATE / 10;
-
-/** The samples `start` to `end` of a sound in which every sample shows its number. */
-const sound = (start, end) => Int16Array.from({ length: end - start }, (_, at) => ((start + at) % 60_000) - 30_000);
-
-const final = (segment, start, end, text, cursor = `c${segment}`) => ({ type: "final", segment, start, end, text, cursor });
-const partial = (segment, start, end, stable, text) => ({ type: "partial", segment, start, end, stable, text });
-const ready = (resumeFrom = 0, cursor = "c") => ({ type: "ready", session: "s1", resumeFrom, cursor });
+import { drained, final, FRAME, listening, partial, RATE, ready, samplesIn, sound } from "./audio_session.mjs";
 
 function seeded(seed) {
   return () => {
@@ -23,23 +14,6 @@ function seeded(seed) {
     return seed / 2 ** 31;
   };
 }
-
-/** A session that has recorded so many frames, and is connected. */
-function listening(frames = 0, { nowMs = 0 } = {}) {
-  const session = new Session(RATE);
-  session.start();
-  session.take(ready(), nowMs);
-  for (let at = 0; at < frames; at += 1) session.record(sound(at * FRAME, (at + 1) * FRAME));
-  return session;
-}
-
-function drained(session, nowMs = 0) {
-  const sent = [];
-  for (let next = session.next(nowMs); next; next = session.next(nowMs)) sent.push(next);
-  return sent;
-}
-
-const samplesIn = (sent) => sent.filter((one) => one instanceof Int16Array).flatMap((one) => [...one]);
 
 // The tape
 

@@ -16,7 +16,7 @@ pytest.importorskip("playwright.sync_api", reason="no playwright: `make install`
 pytest.importorskip("faster_whisper", reason="the page's audio lane needs the extra `audio`")
 
 import soundfile
-from playwright.sync_api import Browser, Locator, Page, WebSocket, expect
+from playwright.sync_api import Browser, Locator, Page, WebSocket, WebSocketRoute, expect
 
 from tests.e2e.conftest import ARGUMENTS, CHROMIUM, gateway_with
 from tests.e2e.console import PHONE, tabs
@@ -239,6 +239,36 @@ def test_a_session_that_went_on_elsewhere_ends_here(new_tab: Callable[[], Page],
     )
     expect(page.state).to_have_text(re.compile("newer connection"))
     expect(page.button("Start listening")).to_be_enabled()
+
+
+def test_a_session_that_the_gateway_has_lost_goes_on_in_a_new_one(
+    new_tab: Callable[[], Page], gateway: Gateway
+) -> None:
+    tab = new_tab()
+    servers: list[WebSocketRoute] = []
+
+    def forget(route: WebSocketRoute) -> None:
+        """Passes everything on, but for the name of the session that a page comes back to."""
+        server = route.connect_to_server()
+        servers.append(server)
+        route.on_message(lambda message: server.send(renamed(message)))
+
+    def renamed(message: str | bytes) -> str | bytes:
+        start = json.loads(message) if isinstance(message, str) else {}
+        return json.dumps({**start, "session": "0" * 36}) if "session" in start else message
+
+    tab.route_web_socket("**/api/audio", forget)
+    page = AudioPage(tab, gateway.url)
+    page.listen()
+    page.wait_for_words("[a-z]")
+    servers[0].close(code=4000)
+    note = page.finals.filter(has_text="The gateway lost this session. It goes on in a new one")
+    expect(note).to_have_count(1, timeout=20_000)
+    expect(page.state).to_have_text("Listening")
+    expect(page.finals.last).not_to_contain_text("lost this session", timeout=20_000)
+    page.stop()
+    assert len(servers) == 3
+    assert len({message["session"] for message in page.ready}) == 2
 
 
 def test_a_microphone_that_is_refused_says_what_to_do(new_tab: Callable[[], Page], gateway: Gateway) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx2
+import numpy as np
 import psutil
 import pytest
 import soundfile
@@ -61,6 +62,24 @@ def serving(model: Callable[[], FakeTranscriber] = FakeTranscriber, **limits: in
     before = psutil.Process().num_fds()
     yield Server(model(), **limits)
     assert psutil.Process().num_fds() == before
+
+
+def test_what_was_left_out_is_said_in_every_format() -> None:
+    said = np.repeat(speech_of([(1, 0.5, 0.5)])[:, None], 2, axis=1) * np.array([1, -1], np.float32)
+    file = io.BytesIO()
+    soundfile.write(file, said, SAMPLE_RATE, format="WAV", subtype="FLOAT")
+    with serving() as server:
+        for format_ in ("json", "verbose_json", "text", "srt", "vtt"):
+            answer = server.post(file.getvalue(), response_format=format_)
+            assert "w1" in answer.text
+            assert answer.headers["x-trilane-warning"].startswith("channels of opposite polarity")
+            if format_.endswith("json"):
+                assert answer.json()["warnings"] == [answer.headers["x-trilane-warning"]]
+        done = json.loads(server.post(file.getvalue(), stream="true").text.split("data: ")[-1])
+        assert done["warnings"][0].startswith("channels of opposite polarity")
+        plain = server.post(wav(1))
+        assert "x-trilane-warning" not in plain.headers
+        assert plain.json().keys() == {"text", "usage"}
 
 
 def test_a_stream_begins_with_a_comment_and_its_deltas_joined_are_the_text() -> None:

@@ -17,13 +17,14 @@ from audio.decoders.formats import MAX_FRAME_BYTES, Decoder
 from audio.dialects.realtime.events import SESSION, BufferReset, Realtime, ReplayEnd, Reply, SettingsChange
 from audio.dialects.realtime.messages import (
     AudioSettings,
+    BetaSessionUpdate,
     BufferAppend,
     BufferClear,
     BufferCommit,
-    BufferGap,
     ErrorBody,
     ErrorEvent,
     EventHead,
+    LostAudio,
     RealtimeEvent,
     ServerEvent,
     SessionChange,
@@ -53,11 +54,12 @@ async def open_client(
     *,
     session_name: str | None = None,
     cursor: str | None = None,
+    has_extensions: bool = False,
 ) -> "RealtimeClient":
     """Returns a connection to a new session, with the settings of `fresh`, or to one as its client has left it.
 
-    `nonce` tells the ids of its events from those of other connections. Raises what `AudioLane.open` does, and
-    BadRequest.
+    `nonce` tells the ids of its events from those of other connections; `has_extensions` says that its client takes
+    types of events that are not OpenAI's. Raises what `AudioLane.open` does, and BadRequest.
     """
     session = fresh
 
@@ -72,7 +74,7 @@ async def open_client(
     if not live.session_log.state.notes and session.audio != AudioSettings():
         live.reconfigure(terms_of(session), encode_notes(session))
     was_elsewhere = session_name is not None and not isinstance(live.dialect_state, Realtime)
-    client = RealtimeClient(live, attachment, session, lane.supports, nonce)
+    client = RealtimeClient(live, attachment, session, lane.supports, nonce, has_extensions=has_extensions)
     if was_elsewhere:
         client.report_gap(live.position)
     return client
@@ -88,6 +90,8 @@ class RealtimeClient:
         session: TranscriptionSession,
         supports: Callable[[str], bool],
         nonce: str,
+        *,
+        has_extensions: bool = False,
     ) -> None:
         """Begins with a `session` that is in effect already."""
         self.session = session
@@ -100,6 +104,7 @@ class RealtimeClient:
         self._nonce = nonce
         self._events: deque[ServerEvent] = deque()
         self._realtime = self._shared_state()
+        self._realtime.has_extensions = has_extensions
         attachment.put(ReplayEnd(live.session.turns))
 
     def _shared_state(self) -> Realtime:
@@ -114,7 +119,7 @@ class RealtimeClient:
     def report_gap(self, position: int) -> None:
         """Reports that another process had the session, and its unsettled audio after a sample (16 kHz) is gone."""
         start_ms = position * 1000 // SAMPLE_RATE
-        self._reply(BufferGap(audio_start_ms=start_ms, audio_end_ms=None, reason="resumed_elsewhere"))
+        self._realtime.lost = LostAudio(audio_start_ms=start_ms, audio_end_ms=None, reason="resumed_elsewhere")
 
     # What the client is sent
 
@@ -168,8 +173,8 @@ class RealtimeClient:
                 self._renew_decoder()
                 self.live.clear()
                 self.attachment.put(BufferReset())
-            case SessionUpdate():
-                await self._update(event.session)
+            case SessionUpdate() | BetaSessionUpdate():
+                await self._update(event.session, is_beta=isinstance(event, BetaSessionUpdate))
 
     async def _append(self, audio: bytes) -> None:
         """Feeds audio in pieces: a message may bring 16 s, and other sessions have their turn in between."""
@@ -191,7 +196,7 @@ class RealtimeClient:
             )
         self.live.commit()
 
-    async def _update(self, change: SessionChange) -> None:
+    async def _update(self, change: SessionChange, *, is_beta: bool) -> None:
         session = apply_change(self.session, change)
         check_language(session, self._supports)
         before, self.session = self.session, session
@@ -199,7 +204,7 @@ class RealtimeClient:
             await self._drain_decoder()
         if session != before:
             self.live.reconfigure(terms_of(session), encode_notes(session))
-        self.attachment.put(SettingsChange(session))
+        self.attachment.put(SettingsChange(session, is_beta))
 
     # The decoder
 

@@ -7,10 +7,14 @@ again after a reconnection replaces what was sent before. This departs from Open
 1. Deltas come while a turn is spoken, on the id that `speech_started` reserved. They are the stable words, and what the
    final adds to them; `completed` alone is the transcript, and may correct them.
 2. Completions come in the order of their items.
-3. Audio that is lost is reported, in `input_audio_buffer.gap`.
+3. Audio that is lost is reported: in `gaps` of its item, in `gap` of the session, and to a client that asked for
+   `extensions` in `input_audio_buffer.gap`.
 """
 
+import msgspec
+
 from audio.agreement import Agreement
+from audio.dialects.realtime.beta import BetaSessionUpdated, flat_session
 from audio.dialects.realtime.messages import (
     BufferCleared,
     BufferCommitted,
@@ -24,6 +28,7 @@ from audio.dialects.realtime.messages import (
     ItemAdded,
     ItemDone,
     ItemShape,
+    LostAudio,
     ServerEvent,
     SessionCreated,
     SessionUpdated,
@@ -65,6 +70,8 @@ class SettingsChange(Aside, frozen=True):
     """The note that the session has other settings from here on."""
 
     session: TranscriptionSession
+    is_beta: bool = False
+    """Whether the client asked for them in the beta's shape."""
 
 
 class BufferReset(Aside, frozen=True):
@@ -80,7 +87,7 @@ class ReplayEnd(Aside, frozen=True):
 class Item:
     """A turn, as far as the client knows it."""
 
-    __slots__ = ("end_s", "finals", "gap", "id", "is_committed", "is_live", "segment", "stable", "turn")
+    __slots__ = ("end_s", "finals", "gaps", "id", "is_committed", "is_live", "segment", "stable", "turn")
 
     def __init__(self, turn: int, name: str) -> None:
         self.turn = turn
@@ -91,8 +98,7 @@ class Item:
         self.end_s = 0.0
         self.finals: dict[float, Final] = {}
         """The finals of the turn by the second at which they begin."""
-        self.gap: Gap | None = None
-        """The last gap in the turn."""
+        self.gaps: list[Gap] = []
         self.segment = -1
         """The segment of the last delta."""
         self.stable = ""
@@ -108,6 +114,10 @@ class Realtime:
 
     def __init__(self, session: TranscriptionSession) -> None:
         self.session = session
+        self.has_extensions = False
+        """Whether the client takes types of events that are not OpenAI's."""
+        self.lost: LostAudio | None = None
+        """Audio that was lost between two processes, until the client is told."""
         self._items: dict[int, Item] = {}
         """The items that are not completed, by their turns."""
         self._last: tuple[int, str] | None = None
@@ -117,7 +127,7 @@ class Realtime:
         """Returns the events that tell the client of a message or an aside."""
         match message:
             case Ready():
-                return [SessionCreated(session=self.session, cursor=message.cursor)]
+                return self._greet(message.cursor)
             case SpeechStarted():
                 return self._begin(self._item(message.turn))
             case Partial():
@@ -144,6 +154,8 @@ class Realtime:
                 return [aside.event]
             case SettingsChange():
                 self.session = aside.session
+                if aside.is_beta:
+                    return [BetaSessionUpdated(session=flat_session(aside.session))]
                 return [SessionUpdated(session=aside.session)]
             case BufferReset():
                 self._items = {turn: item for turn, item in self._items.items() if item.is_committed}
@@ -162,6 +174,13 @@ class Realtime:
         if turn not in self._items:
             self._items[turn] = Item(turn, f"item_{self.session.id.removeprefix(SESSION)[:12]}_{turn}")
         return self._items[turn]
+
+    def _greet(self, cursor: str) -> list[ServerEvent]:
+        lost, self.lost = self.lost, None
+        return [SessionCreated(session=self.session, cursor=cursor, gap=lost), *self._gap_events(lost)]
+
+    def _gap_events(self, lost: LostAudio | None) -> list[ServerEvent]:
+        return [BufferGap(**msgspec.structs.asdict(lost))] if lost is not None and self.has_extensions else []
 
     # The life of an item
 
@@ -212,17 +231,18 @@ class Realtime:
         return [TranscriptDelta(item_id=item.id, delta=rest if is_first else f" {rest}")]
 
     def _add_gap(self, item: Item, gap: Gap) -> list[ServerEvent]:
-        item.gap = gap
-        return [BufferGap(audio_start_ms=_ms(gap.start), audio_end_ms=_ms(gap.end), reason=gap.reason)]
+        if all(known.start != gap.start for known in item.gaps):  # otherwise it is sent again
+            item.gaps.append(gap)
+        return self._gap_events(_lost(gap))
 
     def _complete(self, item: Item) -> list[ServerEvent]:
         finals = [item.finals[start] for start in sorted(item.finals)]
-        end_s = max([item.end_s, item.gap.end if item.gap else 0.0, *(final.end for final in finals)])
+        end_s = max([item.end_s, *(message.end for message in (*item.gaps, *finals))])
         commit = self._commit(item, end_s)
         self._items.pop(item.turn, None)
         transcript = " ".join(final.text for final in finals if final.text)
-        if item.gap is not None and not transcript:
-            error = ErrorBody(type="server_error", code=item.gap.reason, message="this audio could not be heard")
+        if item.gaps and not transcript:
+            error = ErrorBody(type="server_error", code=item.gaps[-1].reason, message="this audio could not be heard")
             return [*commit, TranscriptionFailed(item_id=item.id, error=error)]
         words = [word for final in finals for word in final.words or []]
         return [
@@ -236,6 +256,7 @@ class Realtime:
                 language=finals[-1].language if finals else None,
                 cursor=finals[-1].cursor if finals else None,
                 words=words if any(final.words is not None for final in finals) else None,
+                gaps=[_lost(gap) for gap in item.gaps] or None,
             ),
         ]
 
@@ -258,6 +279,10 @@ def _rest_of(words: list[str], stable: list[str]) -> str:
     for hypothesis in (stable, stable, words, words):
         agreement.add(hypothesis)
     return " ".join(agreement.stable[len(stable) :])
+
+
+def _lost(gap: Gap) -> LostAudio:
+    return LostAudio(audio_start_ms=_ms(gap.start), audio_end_ms=_ms(gap.end), reason=gap.reason)
 
 
 def _ms(seconds: float) -> int:

@@ -2,7 +2,8 @@
 
 Fields that are not named here are ignored, as OpenAI's own clients send some that mean nothing to a transcript; the
 fields in effect stand in `session.created` and `session.updated`. Some events have more fields than OpenAI's (`words`,
-`start_ms`, `cursor`): the SDKs keep fields that they do not know.
+`start_ms`, `gaps`, `cursor`): the SDKs keep fields that they do not know. Types of events that they do not know go out
+to clients that connect with `?extensions=1` alone, because some take one for an error.
 """
 
 from collections.abc import Callable
@@ -41,6 +42,8 @@ class AlawFormat(WireStruct, tag_field="type", tag="audio/pcma", frozen=True):
 
 
 AudioFormat = PcmFormat | MulawFormat | AlawFormat
+BetaFormat = Literal["pcm16", "g711_ulaw", "g711_alaw"]
+"""The formats as the beta of OpenAI's API named them."""
 Eagerness = Literal["low", "medium", "high", "auto"]
 Threshold = Annotated[float, Meta(ge=0.0, le=1.0)]
 PrefixMs = Annotated[int, Meta(ge=0, le=5000)]
@@ -130,6 +133,10 @@ class SessionChange(WireStruct, frozen=True):
     type: Literal["transcription"] = "transcription"
     audio: AudioChange = AudioChange()
     include: list[str] | UnsetType | None = UNSET
+    input_audio_format: BetaFormat | UnsetType | None = UNSET
+    """A field of the beta's flat shape, as the two after it."""
+    input_audio_transcription: TranscriptionChange | UnsetType | None = UNSET
+    turn_detection: ServerVadChange | SemanticVadChange | UnsetType | None = UNSET
 
 
 # What a client sends
@@ -146,6 +153,12 @@ class SessionUpdate(ClientEvent, tag="session.update", frozen=True):
     session: SessionChange
 
 
+class BetaSessionUpdate(ClientEvent, tag="transcription_session.update", frozen=True):
+    """The update of a session as the beta called it."""
+
+    session: SessionChange
+
+
 class BufferAppend(ClientEvent, tag="input_audio_buffer.append", frozen=True):
     audio: bytes
     """The audio, in Base64 on the wire."""
@@ -159,7 +172,7 @@ class BufferClear(ClientEvent, tag="input_audio_buffer.clear", frozen=True):
     """Asks to forget all audio that belongs to no item yet."""
 
 
-RealtimeEvent = SessionUpdate | BufferAppend | BufferCommit | BufferClear
+RealtimeEvent = SessionUpdate | BetaSessionUpdate | BufferAppend | BufferCommit | BufferClear
 
 
 class EventHead(msgspec.Struct, frozen=True):
@@ -176,10 +189,21 @@ class ServerEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     """One text message without its `event_id`. Times are milliseconds of all audio that the session got."""
 
 
+class LostAudio(WireStruct, frozen=True):
+    """A span of audio that was not transcribed and will not be."""
+
+    audio_start_ms: int
+    audio_end_ms: int | None
+    """The end of the audio; None when it is not known."""
+    reason: str
+
+
 class SessionCreated(ServerEvent, tag="session.created", frozen=True):
     session: TranscriptionSession
     cursor: str
     """The cursor that a reconnection sends in `extra_query`, as long as no item is completed."""
+    gap: LostAudio | None = None
+    """The audio that was lost because another process had the session before."""
 
 
 class SessionUpdated(ServerEvent, tag="session.updated", frozen=True):
@@ -206,11 +230,10 @@ class BufferCleared(ServerEvent, tag="input_audio_buffer.cleared", frozen=True):
 
 
 class BufferGap(ServerEvent, tag="input_audio_buffer.gap", frozen=True):
-    """An event of our own: this audio was not transcribed and will not be."""
+    """An event of our own, with the fields of LostAudio."""
 
     audio_start_ms: int
     audio_end_ms: int | None
-    """The end of the audio; None when it is not known."""
     reason: str
 
 
@@ -257,6 +280,8 @@ class Completed(ServerEvent, tag="conversation.item.input_audio_transcription.co
     cursor: str | None
     """The cursor that a reconnection sends in `extra_query`."""
     words: list[Word] | None
+    gaps: list[LostAudio] | None
+    """The parts of the item that could not be heard."""
 
 
 class ErrorBody(WireStruct, frozen=True, kw_only=True):

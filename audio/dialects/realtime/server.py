@@ -37,8 +37,9 @@ async def serve(lane: AudioLane, socket: ClientSocket, who: Principal, query: Ma
 async def _open(lane: AudioLane, who: Principal, query: Mapping[str, Any]) -> RealtimeClient:
     intent = query.get("intent")
     if intent != "transcription":
-        other = "no intent" if intent is None else f"the intent {intent[:80]!r}"
-        raise BadRequest(f"this route transcribes: connect with ?intent=transcription, not with {other}", code="intent")
+        problem = "`intent` is missing" if intent is None else f"intent={intent[:40]!r}"
+        detail = f"{problem}: this route transcribes; connect to /v1/realtime?intent=transcription"
+        raise BadRequest(detail, code="intent", extra={"param": "intent"})
     session: str | None = query.get("session")
     return await open_client(
         lane,
@@ -47,6 +48,7 @@ async def _open(lane: AudioLane, who: Principal, query: Mapping[str, Any]) -> Re
         secrets.token_hex(4),
         session_name=session.removeprefix(SESSION) if session else None,
         cursor=query.get("cursor") or None,
+        has_extensions=query.get("extensions") in ("1", "true"),
     )
 
 

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET
 
 from audio.decoders.formats import DecodableEncoding
+from audio.dialects.realtime.beta import input_change
 from audio.dialects.realtime.messages import (
     WORDS,
     AlawFormat,
@@ -40,11 +41,11 @@ SessionPartT = TypeVar("SessionPartT", bound=msgspec.Struct)
 
 
 def apply_change(session: TranscriptionSession, change: SessionChange) -> TranscriptionSession:
-    """Returns the session after an update. Raises BadRequest when its prompt becomes too long."""
+    """Returns the session after an update. Raises BadRequest for a field that stands twice, or too long a prompt."""
     include = session.include
     if change.include is not UNSET:
         include = [WORDS] if WORDS in (change.include or []) else None
-    audio = AudioSettings(input=_input(session.audio.input, change.audio.input))
+    audio = AudioSettings(input=_input(session.audio.input, input_change(change)))
     if len(prompt_of(audio.input.transcription)) > MAX_PROMPT:
         raise BadRequest(f"prompt and keywords have more than {MAX_PROMPT} characters", code="prompt_too_long")
     return msgspec.structs.replace(session, audio=audio, include=include)

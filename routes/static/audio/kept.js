@@ -5,17 +5,17 @@ import { Session } from "./session.js";
 
 /** @typedef {{source: Session | import("./file.js").FileReading, startedAtMs: number, name: string}} Take
  *   what was dictated from one press to the next; or a file, by its name */
-/** @typedef {{startedAtMs: number, name: string, id: string, cursor: string, sampleRate: number, isOver: boolean, lines: import("./transcript.js").Line[]}} Kept */
+/** @typedef {{startedAtMs: number, name: string, id: string, cursor: string, base?: number, sampleRate: number, isOver: boolean, lines: import("./transcript.js").Line[]}} Kept */
 
 const TAKES = "trilane.dictated";
-const OVER = { id: "", cursor: "", sampleRate: 0, isOver: true };
+const OVER = { id: "", cursor: "", base: 0, sampleRate: 0, isOver: true };
 
 /** @param {Take[]} takes */
 export function keepTakes(takes) {
   const kept = takes.map(({ source, startedAtMs, name }) => {
     const { lines } = source.transcript;
-    const { id, cursor, sampleRate, isOver } = source instanceof Session ? source : OVER;
-    return { startedAtMs, name, id, cursor, sampleRate, isOver, lines };
+    const { id, cursor, base, sampleRate, isOver } = source instanceof Session ? source : OVER;
+    return { startedAtMs, name, id, cursor, base, sampleRate, isOver, lines };
   });
   try {
     sessionStorage.setItem(TAKES, JSON.stringify(kept));

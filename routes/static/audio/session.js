@@ -5,7 +5,8 @@
  *
  * Every sample is kept until it is acknowledged. A connection that is lost leaves all that matters here: the next one
  * says `session` and `cursor`, is told from which sample on the gateway wants to hear, and goes on there. The samples'
- * numbers are the gateway's own, so none is heard twice and none is left out.
+ * numbers are the gateway's own, so none is heard twice and none is left out. A gateway that has lost the session is told
+ * all that is kept in a new one, whose first sample is the first that nobody has settled.
  */
 
 import { Tape } from "./tape.js";
@@ -24,6 +25,10 @@ const MOST = 24_000;
 const BREAK_S = 1;
 /** Less than this is not behind: it is on its way. */
 const NEAR_S = 0.5;
+/** The gateway does not know the session. */
+const UNKNOWN = 4502;
+
+const LOST = "The gateway lost this session.";
 
 export class Session {
   /** @type {Phase} */
@@ -44,6 +49,11 @@ export class Session {
   cursor = "";
   /** Seconds that could not be recorded, because too much waited. */
   missedS = 0;
+  /** Number of the sample that is the gateway's first; 0 until it has lost a session. */
+  base = 0;
+  /** Number of the sample before which everything is settled. */
+  #settled = 0;
+  #isOfEarlierVisit = false;
   #tape;
   #sent = 0;
   #isReady = false;
@@ -64,12 +74,14 @@ export class Session {
 
   /**
    * A session of an earlier visit, whose samples are gone: to hear what became of it.
-   * @param {{id: string, cursor: string, sampleRate: number, lines: import("./transcript.js").Line[]}} kept
+   * @param {{id: string, cursor: string, base?: number, sampleRate: number, lines: import("./transcript.js").Line[]}} kept
    */
-  static again({ id, cursor, sampleRate, lines }) {
+  static again({ id, cursor, base = 0, sampleRate, lines }) {
     const session = new Session(sampleRate, lines);
     session.id = id;
     session.cursor = cursor;
+    session.base = base;
+    session.#isOfEarlierVisit = true;
     session.isStopping = true;
     return session;
   }
@@ -173,14 +185,15 @@ export class Session {
       case "ready":
         return this.#ready(message, nowMs);
       case "partial":
-        return this.transcript.guess(/** @type {any} */ (message));
+        return this.transcript.guess(/** @type {any} */ (this.#inTime(message)));
       case "final":
         this.cursor = message.cursor || this.cursor;
-        return this.transcript.settle(/** @type {any} */ (message));
+        return this.transcript.settle(/** @type {any} */ (this.#inTime(message)));
       case "gap":
-        return this.transcript.miss(message.start, message.end, gapWords(message));
+        return this.#miss(this.#inTime(message));
       case "ack":
-        return this.#tape.drop(message.samples);
+        this.#settled = this.base + message.samples;
+        return this.#tape.drop(this.#settled);
       case "lag":
         this.lagS = message.seconds;
         return undefined;
@@ -198,14 +211,30 @@ export class Session {
   }
 
   /**
+   * A message of the gateway, with times since the beginning of all that was recorded.
+   * @param {Message} message
+   * @returns {Message}
+   */
+  #inTime(message) {
+    const baseS = this.base / this.sampleRate;
+    return { ...message, start: message.start + baseS, end: message.end + baseS };
+  }
+
+  /** @param {Message} gap */
+  #miss(gap) {
+    this.transcript.miss(gap.start, gap.end, gapWords(gap));
+  }
+
+  /**
    * @param {Message} message
    * @param {number} nowMs
    */
   #ready({ session, resumeFrom, cursor }, nowMs) {
+    const from = this.base + resumeFrom;
     this.id = session;
     this.cursor ||= cursor;
-    if (this.#tape.last < resumeFrom) this.#tape.moveTo(resumeFrom);
-    this.#sent = this.#readyFrom = resumeFrom;
+    if (this.#tape.last < from) this.#tape.moveTo(from);
+    this.#sent = this.#readyFrom = from;
     this.#readyAtMs = nowMs;
     this.#isReady = true;
     this.#saidStop = false;
@@ -226,6 +255,7 @@ export class Session {
     this.lagS = 0;
     this.caughtUpAtMs = 0;
     if (wasOver) return false;
+    if (code === UNKNOWN && this.#beginAnew()) return true;
     if (isForGood(code)) {
       this.#end();
       return false;
@@ -233,6 +263,31 @@ export class Session {
     this.failures += 1;
     this.#hasBeenAway = this.id !== "";
     this.phase = this.#hasBeenAway ? "away" : "connecting";
+    return true;
+  }
+
+  /**
+   * Goes on in a new session, with all that is kept, and says what is gone.
+   * @returns {boolean} whether there is anything to go on with
+   */
+  #beginAnew() {
+    if (!this.id) return false; // even a new session is not known
+    const { transcript, sampleRate } = this;
+    const settled = Math.max(this.#settled, Math.round(transcript.settledS * sampleRate));
+    const first = Math.max(settled, this.#tape.first);
+    const keptS = (this.#tape.last - first) / sampleRate;
+    if (this.isStopping && keptS <= 0) {
+      if (this.#isOfEarlierVisit) transcript.note(transcript.settledS, `${LOST} Whatever was said after this, before the page was loaded again, is gone.`);
+      return false;
+    }
+    this.base = this.#sent = first;
+    this.id = this.cursor = "";
+    this.failure = null;
+    this.phase = "away";
+    this.#hasBeenAway = true;
+    transcript.forgetGuesses();
+    const goes = keptS > 0 ? `with the ${Math.ceil(keptS)} s that were kept here` : "here";
+    transcript.note(first / sampleRate, `${LOST} It goes on in a new one, ${goes}; what is above is in this tab alone.`);
     return true;
   }
 

@@ -65,6 +65,16 @@ export class Transcript {
     if (text) this.lines = [...this.lines, line];
   }
 
+  /** Everything before this is told. */
+  get settledS() {
+    return this.#settledS;
+  }
+
+  /** What is being said is heard anew, in segments that are counted anew. */
+  forgetGuesses() {
+    this.#partials.clear();
+  }
+
   /** Nothing more will come: what was only guessed at stays a guess. */
   end() {
     for (const { startS, stable, tail } of this.now) {

@@ -52,6 +52,14 @@ def test_other_chunks_and_any_cutting_change_nothing(places: list[int]) -> None:
     np.testing.assert_array_equal(decode_all("wav", cut(stream, places)), decode_all("wav", [FILE]))
 
 
+@given(cuts)
+@settings(deadline=None, max_examples=40)
+def test_audio_behind_a_size_that_is_too_small_is_heard_on(places: list[int]) -> None:
+    for size in (2, 3, 1001, len(PCM) - 8):
+        stream = riff(FORMAT, b"data" + struct.pack("<I", size) + PCM)
+        np.testing.assert_array_equal(decode_all("wav", cut(stream, places)), decode_all("wav", [FILE]))
+
+
 def test_its_own_rate_and_channels_count_and_samples_are_told_at_the_rate_named() -> None:
     sound = tone(1.0, 44_100)
     one = decoder("wav", 16_000, 1, first=500)

@@ -98,6 +98,10 @@ class ScriptedTranscription(FileTranscription):
         self.samples = 3 * 16_000
         self.is_closed = False
 
+    @property
+    def warnings(self) -> list[str]:
+        return []
+
     async def results(self) -> AsyncIterator[Any]:  # type: ignore[override]
         try:
             for result in self.script:

@@ -57,6 +57,30 @@ def test_each_message_of_a_client_is_known() -> None:
     assert decode('{"type":"start","sampleRate":8000}') == Start(sample_rate=8000)
 
 
+LENIENT = [
+    ('{"type":"start","sampleRate":48000.0,"channels":2.0,"endpointingMs":3e2}', (48_000, 2, 300)),
+    ('{"type":"start","sampleRate":null,"channels":null,"endpointingMs":null,"encoding":null}', (16_000, 1, 500)),
+    ('{"type":"start","session":null,"cursor":null,"topic":null,"language":null,"prompt":null}', (16_000, 1, 500)),
+    ('{"type":"start","words":null,"interimResults":null,"of another version":null}', (16_000, 1, 500)),
+]
+
+
+@pytest.mark.parametrize(("text", "values"), LENIENT)
+def test_null_is_absent_and_whole_floats_are_integers_in_start(text: str, values: tuple[int, int, int]) -> None:
+    start = decode(text)
+    assert isinstance(start, Start)
+    assert (start.sample_rate, start.channels, start.endpointing_ms) == values
+    assert decode('{"type":"marker","id":7.0}') == Mark(id=7)
+    assert decode('{"type":"flush","id":null}') == Flush()
+
+
+def test_half_a_surrogate_pair_is_never_an_error() -> None:
+    assert decode('{"type":"marker","id":"\\ud83d"}') == Mark(id="\ufffd")
+    assert decode('{"type":"start","prompt":"\\ude00 \\ud83d\\ude00","channels":1.0}') == Start(
+        prompt="\ufffd \U0001f600"
+    )
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -66,7 +90,8 @@ def test_each_message_of_a_client_is_known() -> None:
         '{"type":"begin"}',
         '{"type":"flush","now":true}',
         '{"type":"marker","id":1.5}',
-        '{"type":"marker","id":"\\ud800"}',
+        '{"type":"start","sampleRate":16000.5}',
+        '{"type":"start","channels":true}',
         '{"type":"start","sampleRate":48001}',
         '{"type":"start","seq":7}',
     ],

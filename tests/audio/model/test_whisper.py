@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from audio.messages import Final, SpeechStarted
+from audio.messages import Final, Partial, SpeechStarted
+from audio.model.desk import NARROWEST_S
 from audio.model.transcriber import SAMPLE_RATE, Samples, Transcription, TranscriptionTask, key_of
 from audio.model.vad import Ear, Silero
 from audio.model.weights import whisper_model
@@ -131,6 +132,29 @@ def test_a_minute_of_anything_but_speech_is_no_words(whisper: Whisper, silero: S
     assert len([message for message in output if isinstance(message, SpeechStarted)]) <= 2
 
 
+@pytest.mark.parametrize(("start_s", "end_s"), [(3.3, 4.4), (1.5, 2.3), (7.9, 8.7), (9.6, 10.4)])
+def test_a_second_of_speech_is_shown_before_it_is_final(
+    whisper: Whisper, silero: Silero, speech: Samples, start_s: float, end_s: float
+) -> None:
+    session, ear = Session(SessionOptions()), Ear(silero)
+    said = speech[int(start_s * SAMPLE_RATE) : int(end_s * SAMPLE_RATE)]
+    audio = np.concatenate([np.zeros(SAMPLE_RATE // 2, np.float32), said, np.zeros(SAMPLE_RATE, np.float32)])
+    output: list[object] = []
+    onset_s = 0.0
+    for at in range(0, len(audio), 1600):
+        session.feed(*ear.feed(audio[at : at + 1600]))
+        while session.urgency(NARROWEST_S) is not None:  # the machine is idle
+            task = session.take_task()
+            session.complete(task, *answers(whisper, task))
+        output += session.take_output()
+        onset_s = onset_s or next((message.at for message in output if isinstance(message, SpeechStarted)), 0.0)
+        if any(isinstance(message, Partial) for message in output):
+            assert session.position / SAMPLE_RATE - onset_s < 0.7
+            assert not any(isinstance(message, Final) for message in output)
+            return
+    raise AssertionError("no partial at all")
+
+
 def test_single_frames_give_the_same_as_the_whole_file(silero: Silero, speech: Samples) -> None:
     whole, pieces = Ear(silero), Ear(silero)
     _, expected = whole.feed(speech)
@@ -159,6 +183,12 @@ def test_only_plausible_guesses_are_believed() -> None:
     assert not guess("ask", -1.2).is_credible(2)
     assert not guess("so so " * 40).is_credible(30)
     assert not guess("a long sentence in a very short time, far too fast to be said by anyone").is_credible(0.5)
+    assert guess("ask not", -1.2).is_presentable(1)
+    assert not guess("ask not", -1.2).is_presentable(5)
+    assert not guess("ask not", -1.6).is_presentable(1)
+    assert not guess("ask not", -1.2, 0.7).is_presentable(1), "it may be noise"
+    assert not guess("", -0.1).is_presentable(1)
+    assert not guess("so so " * 40, -1.2).is_presentable(1)
     assert guess("and so my fellow americans and so my fellow americans").repeats
     assert not guess("ask not what you can do ask what you can").repeats
     assert not guess("no no no no").repeats

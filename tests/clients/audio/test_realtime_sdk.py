@@ -238,7 +238,7 @@ def test_a_drain_makes_it_go_on_in_another_process(gateway: Gateway) -> None:
             leaving.signal(signal.SIGTERM)
             second = await caller.until("session.created", 2)
             assert second.session.audio.input.transcription.prompt == "A speech.", "as it was left"
-            await caller.until("input_audio_buffer.gap")
+            assert second.gap["reason"] == "resumed_elsewhere"
             await caller.speak(pcm[pause:])
             await caller.wait_settled()
         assert codes == [1012]
@@ -252,12 +252,35 @@ def test_a_drain_makes_it_go_on_in_another_process(gateway: Gateway) -> None:
         leaving.stop()
 
 
-@pytest.mark.parametrize("query", [{}, {"intent": "conversation"}])
+def test_the_flat_fields_of_the_beta_are_understood(gateway: Gateway) -> None:
+    flat: dict[str, Any] = {"input_audio_format": "g711_ulaw", "turn_detection": None}
+
+    async def scene() -> None:
+        async with session(gateway.url) as caller:
+            await caller.connection.send({"type": "session.update", "session": flat})  # type: ignore[typeddict-item]
+            effective = (await caller.until("session.updated")).session.audio.input
+            assert (effective.format.type, effective.turn_detection) == ("audio/pcmu", None)
+            await caller.connection.send({"type": "transcription_session.update", "session": flat})  # type: ignore[typeddict-item]
+            updated = await caller.until("transcription_session.updated")
+            assert updated.session["input_audio_format"] == "g711_ulaw"
+        async with client(gateway.url) as sdk:
+            secret = await sdk.realtime.client_secrets.create(
+                session={"type": "transcription"}, extra_body={"session": flat}
+            )
+        assert secret.session.audio.input.format.type == "audio/pcmu"
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("query", [{}, {"model": "whisper-1"}, {"intent": "conversation"}])
 def test_another_intent_is_refused_in_words(gateway: Gateway, query: dict[str, str]) -> None:
     async def scene() -> None:
         async with client(gateway.url) as sdk, sdk.realtime.connect(extra_query=query) as connection:
             error = (await connection.recv()).error
-            assert "intent=transcription" in error.message
+            problem = "intent='conversation'" if "intent" in query else "`intent` is missing"
+            assert error.message.startswith(problem)
+            assert "/v1/realtime?intent=transcription" in error.message
+            assert error.param == "intent"
             with pytest.raises(websockets.ConnectionClosedError) as closing:
                 await connection.recv()
             assert closing.value.rcvd is not None

@@ -64,6 +64,8 @@ MENDED = [
     ('{"type": "wait", "seconds": 7.0, "reason": null}', Walk | Wait, Wait(7)),
     ('{"steps": null, "type": "walk"}', Walk | Wait, Walk()),
     ("[3.0]", list[int], [3]),
+    (r'{"size": 2.0, "name": "\ud83d \ud83d\ude00"}', Leaf, Leaf(size=2, name="\ufffd \U0001f600")),
+    (r'{"name": "\\ud83d \ude00", "size": null}', Leaf, Leaf(name="\\ud83d \ufffd")),
 ]
 
 

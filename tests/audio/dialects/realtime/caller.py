@@ -86,10 +86,18 @@ class Caller:
 
 
 async def call(
-    at: Place, change: Event | None = AT_16K, *, session: str | None = None, cursor: str | None = None
+    at: Place,
+    change: Event | None = AT_16K,
+    *,
+    session: str | None = None,
+    cursor: str | None = None,
+    has_extensions: bool = False,
 ) -> Caller:
     """Connects to a new session, or to an existing one, and returns the caller."""
     fresh = apply_change(TranscriptionSession(), msgspec.convert(change or {}, SessionChange))
-    caller = Caller(await open_client(at.lane, ME, fresh, "test", session_name=session, cursor=cursor))
+    client = await open_client(
+        at.lane, ME, fresh, "test", session_name=session, cursor=cursor, has_extensions=has_extensions
+    )
+    caller = Caller(client)
     await asyncio.sleep(0.01)
     return caller

@@ -152,7 +152,10 @@ def test_an_item_without_words_is_completed_too() -> None:
 
 def test_lost_audio_is_reported_and_an_item_of_nothing_else_has_failed() -> None:
     gap = Gap(turn=SAMPLE_RATE, start=1.0, end=2.0, reason="overload")
-    events = events_of(Realtime(session_of()), [start(1), stop(1, 2), gap, end(1)])
+    dialect = Realtime(session_of())
+    assert not [one for one in events_of(dialect, [start(1), stop(1, 2), gap, end(1)]) if one["type"].endswith(".gap")]
+    dialect.has_extensions = True
+    events = events_of(dialect, [start(1), stop(1, 2), gap, end(1)])
     assert events[-2] == {
         "type": "input_audio_buffer.gap",
         "audio_start_ms": 1000,
@@ -165,8 +168,10 @@ def test_lost_audio_is_reported_and_an_item_of_nothing_else_has_failed() -> None
 
 def test_speech_beside_a_gap_is_the_transcript() -> None:
     gap = Gap(turn=SAMPLE_RATE, start=1.0, end=2.0, reason="overload")
-    events = events_of(Realtime(session_of()), [start(1), gap, final(1, 2.0, "the rest"), stop(1, 4), end(1)])
+    messages = [start(1), gap, final(1, 2.0, "the rest"), gap, stop(1, 4), end(1)]
+    events = events_of(Realtime(session_of()), messages)
     assert (events[-1]["type"], events[-1]["transcript"]) == (COMPLETED, "the rest")
+    assert events[-1]["gaps"] == [{"audio_start_ms": 1000, "audio_end_ms": 2000, "reason": "overload"}]
 
 
 def test_without_turn_detection_no_event_is_about_speech() -> None:

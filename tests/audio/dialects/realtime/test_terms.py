@@ -1,12 +1,23 @@
 """An OpenAI session object is translated into the terms of one of our sessions."""
 
+import json
+
 import msgspec
 import pytest
 
-from audio.dialects.realtime.messages import WORDS, InputSettings, PcmFormat, SessionChange, TranscriptionSession
+from audio.dialects.realtime.messages import (
+    WORDS,
+    BetaSessionUpdate,
+    InputSettings,
+    PcmFormat,
+    SessionChange,
+    SessionUpdate,
+    TranscriptionSession,
+    decode,
+)
 from audio.dialects.realtime.terms import apply_change, decode_notes, encode_notes, terms_of
 from gateway.errors import BadRequest
-from tests.audio.dialects.realtime.caller import Event
+from tests.audio.dialects.realtime.caller import MANUAL, Event
 
 
 def session_of(change: Event | None = None) -> TranscriptionSession:
@@ -41,6 +52,40 @@ def test_only_what_is_named_is_changed() -> None:
     default = apply_change(louder, msgspec.convert({"audio": {"input": {"transcription": None}}}, SessionChange))
     assert terms_of(default).options.language is None
     assert terms_of(default).options.threshold == 0.7
+
+
+LENIENT = [
+    ({"type": None, "audio": None, "include": None}, {}),
+    ({"audio": {"input": None}}, {}),
+    (
+        {"audio": {"input": {"turn_detection": None, "format": {"type": "audio/pcm", "rate": 16000.0}}}},
+        {"turn_detection": None, "format": {"type": "audio/pcm", "rate": 16_000}},
+    ),
+    (
+        {"turn_detection": {"type": "server_vad", "threshold": None, "prefix_padding_ms": 100.0}},
+        {"turn_detection": {"type": "server_vad", "prefix_padding_ms": 100}},
+    ),
+    (
+        {"audio": {"input": {"turn_detection": {"type": "semantic_vad", "eagerness": None}}}},
+        {"turn_detection": {"type": "semantic_vad"}},
+    ),
+    (
+        {"input_audio_transcription": {"prompt": "\ud83d", "model": None}},
+        {"transcription": {"prompt": "\ufffd", "model": None}},
+    ),
+]
+
+
+@pytest.mark.parametrize(("written", "meant"), LENIENT)
+@pytest.mark.parametrize("kind", ["session.update", "transcription_session.update"])
+def test_null_is_absent_where_it_means_nothing_and_whole_floats_are_integers(
+    kind: str, written: Event, meant: Event
+) -> None:
+    event = decode(json.dumps({"type": kind, "event_id": None, "session": written}))
+    assert isinstance(event, SessionUpdate | BetaSessionUpdate)
+    assert apply_change(session_of(MANUAL), event.session) == apply_change(
+        session_of(MANUAL), msgspec.convert({"audio": {"input": meant}}, SessionChange)
+    )
 
 
 def test_keywords_go_along_with_the_prompt() -> None:
