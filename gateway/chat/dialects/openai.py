@@ -64,7 +64,7 @@ class CompletionFrames:
         self._tools: dict[str, int] = {}
         self._custom: set[str] = set()
         self._text_lead = b""
-        self._code = "upstream_error"
+        self._failure: dict[str, object] = {}
         self._text_tail = b'},"logprobs":null,"finish_reason":null}]%b}\n\n' % (
             b',"usage":null' if include_usage else b""
         )
@@ -114,9 +114,9 @@ class CompletionFrames:
             case MessageFinish():
                 return self._finish(record)
             case MessageError():
-                return _error(record.error_text, self._code)
+                return _error(record.error_text, self._failure)
             case MessageAbort():
-                return _error("the answer was stopped", "aborted")
+                return _error("the answer was stopped", {"code": "aborted"})
             case MessageStart() | StepStart() | StepFinish() | TextStart() | TextEnd() | ReasoningStart():
                 return b""  # the format has no such thing
             case ReasoningEnd() | ToolInputError() | NewerRecord():
@@ -132,7 +132,8 @@ class CompletionFrames:
         Looks only at `record`: a reader that fell behind has its frames made a second time.
         """
         metadata = msgspec.json.decode(record.message_metadata, type=_MessageMetadata)
-        self._model, self._code = metadata.model or self._model, metadata.code or self._code
+        self._model = metadata.model or self._model
+        self._failure = {"code": metadata.code or "upstream_error"} | metadata.upstream_error
         if metadata.usage is not None:
             return b""
         self._head |= {"model": self._model, **metadata.said_always}
@@ -179,6 +180,7 @@ class CompletionFrames:
 class _MessageMetadata(msgspec.Struct, rename="camel"):
     model: str = ""
     code: str = ""
+    upstream_error: dict[str, object] = {}
     usage: Usage | None = None
     raw_finish_reason: str = ""
     provider_metadata: Raw | UnsetType = UNSET
@@ -198,8 +200,9 @@ class _MessageMetadata(msgspec.Struct, rename="camel"):
         return {name: fact for name, fact in self.facts.items() if not isinstance(fact, str) and name not in OUR_FACTS}
 
 
-def _error(message: str, code: str) -> bytes:
-    return b"data: %b\n\n" % _json({"error": {"message": message, "type": code, "param": None, "code": code}})
+def _error(message: str, failure: dict[str, object]) -> bytes:
+    """Returns OpenAI's `error` object as a frame; `failure` is what it has beside its text."""
+    return b"data: %b\n\n" % _json({"error": {"message": message, "type": "server_error", "param": None, **failure}})
 
 
 def usage_object(usage: Usage, told: object = None) -> dict[str, object]:

@@ -12,7 +12,7 @@ from gateway.chat.upstreams.completion_parser import GAVE_UP
 from gateway.chat.upstreams.openai import OpenAIUpstream
 from gateway.chat.upstreams.operator_rules import allowing, for_upstream
 from gateway.chat.upstreams.upstream import Generation, Request, Upstream
-from gateway.errors import NotFound, Overloaded, UpstreamError, UpstreamTimeout
+from gateway.errors import NotFound, Overloaded, UpstreamError, UpstreamRefused, UpstreamTimeout
 from gateway.settings import Settings
 
 
@@ -52,7 +52,7 @@ class Upstreams:
                 return await self._first_token(upstream, request, model)
             except UpstreamError as err:
                 failure = err
-                if err.code == "upstream_bad_request":
+                if isinstance(err, UpstreamRefused) and err.is_final:
                     break
         raise failure
 

@@ -122,7 +122,7 @@ def test_a_cut_is_an_error_frame_after_what_was_said() -> None:
     run = EndedRun({"content": "half"}, outcome=Failed(UpstreamCut()))
     assert [delta.get("content") for delta in run.deltas()] == ["", "half"]
     error = run.chunks()[-1]["error"]
-    assert (error["code"], error["type"], error["param"]) == ("upstream_cut", "upstream_cut", None)
+    assert (error["code"], error["type"], error["param"]) == ("upstream_cut", "server_error", None)
     assert error["message"]
 
 
