@@ -124,14 +124,15 @@ def _detail(fields: JsonFields, status: int) -> str:
 
 
 def _told(fields: JsonFields) -> JsonFields:
-    """Returns an error object less its text, as it came, to be passed on; what is nothing stands for nothing of ours.
+    """Returns an error object less its text, to be passed on as it came.
 
-    An object that has a type says by `null` that there is no code.
+    Its `null` says that there is no type or code, unless it has neither: then they are ours.
     """
     told = {name: value for name, value in fields.items() if name != "message"}
     if len(strict_json(told)) > MAX_REPORTED_BYTES:
         told = {name: fields.get(name) for name in ("type", "param", "code")}
-    return told if told.get("type") else {name: value for name, value in told.items() if value is not None}
+    is_named = bool(told.get("type")) or isinstance(told.get("code"), str)
+    return told if is_named else {name: value for name, value in told.items() if value is not None}
 
 
 def _kind_and_param(fields: JsonFields) -> JsonFields:
