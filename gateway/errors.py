@@ -232,7 +232,7 @@ def problem(error: TrilaneError, request_id: str, path: str = "") -> tuple[int, 
         **({"param": param} if isinstance(param, str) else {}),
         **error.extra,
     }
-    if path == "/v1" or path.startswith("/v1/"):
+    if f"/{path.lstrip('/')}/".startswith("/v1/"):
         document["error"] = {"message": error.detail, **openai_error_fields(error)}
     headers = {"x-should-retry": "true" if error.retryable else "false"}
     if error.retry_after is not None:

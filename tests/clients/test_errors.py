@@ -14,6 +14,7 @@ from loadtests.upstream.behaviours import Behaviour, half_then
 from tests.clients.node import install, tool
 from tests.clients.openai_sdk import Asker, SyncAsker
 from tests.conftest import Gateway, UpstreamThread
+from tests.support.sse_client import chat_body, send
 
 INVALID = "invalid_request_error"
 REFUSALS: dict[str, tuple[int, dict[str, object]]] = {
@@ -117,3 +118,22 @@ def test_python_raises_what_the_provider_says_inside_a_stream(asker: Asker) -> N
     error = asker.stream("cut-short").error
     assert error is not None
     assert (error.message, error.body) == (CUT["message"], CUT)
+
+
+def test_a_chat_is_refused_as_the_provider_refuses(gateway: Gateway, provider: UpstreamThread) -> None:
+    for model, (status, fields) in REFUSALS.items():
+        response, _ = send(gateway.url, chat_body(f"refused-{model}", "T=4 I=0", model=model))
+        document = response.json()
+        assert (response.status_code, document["retryable"]) == (status, False), model
+        assert (document["type"], document.get("param")) == (fields["type"] or "about:blank", fields["param"])
+        assert document["code"] == (fields["code"] or "upstream_bad_request")
+        assert "error" not in document
+
+
+def test_a_chat_that_is_cut_short_says_what_the_provider_said(gateway: Gateway, provider: UpstreamThread) -> None:
+    _, frames = send(gateway.url, chat_body("cut-short", "T=4 I=0", model="cut-short"))
+    [end] = frames.terminals
+    assert (end["type"], end["errorText"]) == ("error", CUT["message"])
+    expected = {"code": CUT["code"], "retryable": False, "emitted": 2}
+    assert frames.metadata | expected == frames.metadata
+    assert frames.metadata["upstreamError"] == {name: CUT[name] for name in ("type", "param", "code")}
