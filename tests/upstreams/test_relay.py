@@ -310,3 +310,13 @@ def test_a_client_that_asks_with_functions_is_answered_in_their_form(client: ope
     assert "".join(call.name or "" for call in calls) == "f"
     assert "".join(call.arguments or "" for call in calls) == '{"a":1}'
     assert choices[-1].finish_reason == "function_call"
+
+
+def test_what_a_provider_added_goes_back_to_it_with_the_next_turn(gateway: Gateway, upstream: CasesUpstream) -> None:
+    for text in ("first", "second"):
+        message = {"id": text, "role": "user", "parts": [{"type": "text", "text": text}]}
+        body = {"id": "told-back", "model": "details", "message": message}
+        assert httpx2.post(f"{gateway.url}/api/chat", json=body, timeout=30).status_code == 200
+    [_, answer, _] = upstream.requests[-1]["messages"]
+    details = [{"type": "reasoning.encrypted", "data": "x"}]
+    assert answer == {"role": "assistant", "content": "a", "reasoning_details": details}
