@@ -18,6 +18,8 @@ TrilaneError
     └── UpstreamUnreachable     no connection
 """
 
+import re
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -60,7 +62,9 @@ class TrilaneError(Exception):
         retryable: bool | None = None,
         retry_after: str | None = None,
         extra: dict[str, str | int | None] | None = None,
+        reported: Mapping[str, object] | None = None,
     ) -> None:
+        """Takes what is more exact than the class's row; `reported` is an upstream's own error object."""
         self.detail = detail or (type(self).__doc__ or "").strip()
         super().__init__(self.detail)
         row = TABLE[type(self)]
@@ -69,6 +73,7 @@ class TrilaneError(Exception):
         self.retryable = row.retryable if retryable is None else retryable
         self.retry_after = retry_after
         self.extra = extra or {}
+        self.reported = reported or {}
 
 
 class BadRequest(TrilaneError):
@@ -138,6 +143,9 @@ class UpstreamError(TrilaneError):
 class UpstreamRefused(UpstreamError):
     """The upstream refused the request."""
 
+    is_final = False
+    """Whether the request itself is at fault, so that no other upstream would take it."""
+
 
 class UpstreamTimeout(UpstreamError):
     """The upstream did not answer in time."""
@@ -198,14 +206,22 @@ def close_code(error: TrilaneError) -> CloseCode:
     return CLOSE_OF_CODE.get(error.code, TABLE[type(error)].ws_close)
 
 
-def problem(error: TrilaneError, request_id: str) -> tuple[int, bytes, dict[str, str]]:
+ABOUT_BLANK = "about:blank"
+"""The `type` of a problem that has none of its own (RFC 9457 §4.2.1)."""
+PROBLEM_TYPE_OF_UPSTREAM = re.compile(r"[A-Za-z][\w.-]{0,63}", re.ASCII)
+OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+
+
+def problem(error: TrilaneError, request_id: str, path: str = "") -> tuple[int, bytes, dict[str, str]]:
     """Returns the status, body and headers of `error` as `application/problem+json` (RFC 9457).
 
-    The member `message` and the header `x-should-retry` are for the OpenAI SDKs, which show the one, and repeat every
-    5xx unless the other says no.
+    An error that an upstream told has that one's `type` and `param`. On a `path` under `/v1` the document has OpenAI's
+    `error` object too. The member `message` and the header `x-should-retry` are for the OpenAI SDKs, which show the
+    one, and repeat every 5xx, 409 and 429 unless the other says no.
     """
-    document: dict[str, str | int | bool | None] = {
-        "type": "about:blank",
+    kind, param = error.reported.get("type"), error.reported.get("param")
+    document: dict[str, object] = {
+        "type": kind if isinstance(kind, str) and PROBLEM_TYPE_OF_UPSTREAM.fullmatch(kind) else ABOUT_BLANK,
         "title": TABLE[type(error)].title,
         "status": error.status,
         "detail": error.detail,
@@ -213,8 +229,11 @@ def problem(error: TrilaneError, request_id: str) -> tuple[int, bytes, dict[str,
         "code": error.code,
         "retryable": error.retryable,
         "request_id": request_id,
+        **({"param": param} if isinstance(param, str) else {}),
         **error.extra,
     }
+    if f"/{path.lstrip('/')}/".startswith("/v1/"):
+        document["error"] = {"message": error.detail, **openai_error_fields(error)}
     headers = {"x-should-retry": "true" if error.retryable else "false"}
     if error.retry_after is not None:
         headers["retry-after"] = error.retry_after
@@ -223,3 +242,9 @@ def problem(error: TrilaneError, request_id: str) -> tuple[int, bytes, dict[str,
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"
     return error.status, msgspec.json.encode(document), headers
+
+
+def openai_error_fields(error: TrilaneError) -> dict[str, object]:
+    """Returns what OpenAI's `error` object has beside its `message`: as the upstream said it, where one did."""
+    kind = OPENAI_TYPES.get(error.status, "server_error" if error.status >= 500 else "invalid_request_error")
+    return {"type": kind, "param": error.extra.get("param"), "code": error.code, **error.reported}

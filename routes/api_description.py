@@ -27,7 +27,7 @@ PROBLEM_SCHEMA: Schema = {
     "description": "An error as RFC 9457 has it. On `/v1` it also has OpenAI's `error` object.",
     "type": "object",
     "properties": {
-        "type": {"type": "string"},
+        "type": {"type": "string", "description": "`about:blank`, or what the model's provider calls the error"},
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string", "description": "What was wrong, the limit, and what to do"},
@@ -40,7 +40,7 @@ PROBLEM_SCHEMA: Schema = {
                 "message": {"type": "string"},
                 "type": {"type": ["string", "null"]},
                 "param": {"type": ["string", "null"]},
-                "code": {"type": ["string", "null"]},
+                "code": {"type": ["string", "integer", "null"]},
             },
         },
     },

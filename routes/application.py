@@ -105,7 +105,7 @@ def _authentication(sign_in: SignIn, settings: Settings) -> Callable[[ASGIApp], 
             except TrilaneError as err:
                 if scope["type"] != "websocket":
                     raise
-                await refuse_websocket(err, send)
+                await refuse_websocket(err, scope["path"], send)
                 return
             await app(scope, receive, send)
 

@@ -11,7 +11,8 @@ PROBLEM = "application/problem+json"
 
 
 def refuse_request(request: Request[Any, Any, Any], error: TrilaneError) -> Response[bytes]:
-    status, body, headers = problem(error, request.scope.get("request_id", ""))  # pyright: ignore
+    request_id: str = request.scope.get("request_id", "")  # pyright: ignore - a key that Litestar's type does not know
+    status, body, headers = problem(error, request_id, request.scope["path"])
     return Response(body, status_code=status, headers=headers, media_type=PROBLEM)
 
 
@@ -45,9 +46,9 @@ def refuse_unexpected(request: Request[Any, Any, Any], error: Exception) -> Resp
     return refuse_request(request, TrilaneError("an unexpected error; its request_id is in the gateway's log"))
 
 
-async def refuse_websocket(error: TrilaneError, send: Any) -> None:
+async def refuse_websocket(error: TrilaneError, path: str, send: Any) -> None:
     """Answers the handshake of a WebSocket with a problem document, as a request is answered."""
-    status, body, headers = problem(error, "")
+    status, body, headers = problem(error, "", path)
     fields = [(name.encode(), value.encode()) for name, value in {**headers, "content-type": PROBLEM}.items()]
     await send({"type": "websocket.http.response.start", "status": status, "headers": fields})
     await send({"type": "websocket.http.response.body", "body": body})

@@ -20,7 +20,7 @@ from audio.messages import Final
 from audio.options import MAX_PROMPT, SessionOptions
 from audio.upload import FileTranscription, Progress, file_options
 from events.log.source import Source
-from gateway.errors import BadRequest, TrilaneError
+from gateway.errors import BadRequest, TrilaneError, openai_error_fields
 
 ChoiceT = TypeVar("ChoiceT", bound=str)
 AnswerFormat = Literal["json", "text", "verbose_json", "srt", "vtt"]
@@ -192,8 +192,7 @@ class TranscriptSource(Source):
         except TimeoutError:
             return  # and so the stream is cut
         except TrilaneError as err:
-            fields = {"message": err.detail, "type": err.code, "param": None, "code": err.code}
-            self._put(_data({"error": fields}))
+            self._put(_data({"error": {"message": err.detail, **openai_error_fields(err)}}))
             self._is_complete = True
         finally:
             self._has_ended = True

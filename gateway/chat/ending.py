@@ -18,7 +18,7 @@ from gateway.chat.records.record import RECORD, FinishReason
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.topics import chat_topic, run_topic
 from gateway.core.usage import Usage, UsageRow, settled
-from gateway.errors import TrilaneError
+from gateway.errors import TrilaneError, openai_error_fields
 
 _json = msgspec.json.Encoder().encode
 
@@ -145,7 +145,9 @@ def _conclude(outcome: RunOutcome, recorder: Recorder, metadata: dict[str, objec
                 finish_reason=reason,
             )
         case Failed(error):
-            failure = {"code": error.code, "retryable": error.retryable, "emitted": recorder.emitted}
+            failure: dict[str, object] = {"code": error.code, "retryable": error.retryable, "emitted": recorder.emitted}
+            if error.reported:
+                failure["upstreamError"] = openai_error_fields(error)
             return Conclusion(
                 records=recorder.error(error.detail, metadata | failure),
                 outcome="error",

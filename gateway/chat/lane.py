@@ -113,16 +113,18 @@ class ChatLane:
         run = self.runs.make(
             info, request.for_upstream(fields, limits.messages, limits.output_tokens), Recorder(), "cancel"
         )
+        has_functions = request.wants_function_call(fields)
         if request.stream:
-            answer = await self._completion_stream(run, request)
+            answer = await self._completion_stream(run, request, has_functions=has_functions)
         else:
             await self.runs.begin(run)
-            answer = WholeCompletion(self.runs, run)
+            answer = WholeCompletion(self.runs, run, has_functions=has_functions)
         body.keep_until(run.verdict)
         return answer
 
-    async def _completion_stream(self, run: Run, request: CompletionRequest) -> EventStream:
-        frames = CompletionFrames(run.info.run_id, request.model, int(time.time()), include_usage=request.has_usage)
+    async def _completion_stream(self, run: Run, request: CompletionRequest, *, has_functions: bool) -> EventStream:
+        options = {"include_usage": request.has_usage, "has_functions": has_functions}
+        frames = CompletionFrames(run.info.run_id, request.model, int(time.time()), **options)
         reader = self._hub.open_new(run.topic, frames)
         try:
             await self.runs.begin(run)
@@ -144,9 +146,10 @@ class ChatLane:
 class WholeCompletion:
     """Answers with a finished run in one piece; ends the run when the client leaves first."""
 
-    def __init__(self, runs: Runs, run: Run) -> None:
+    def __init__(self, runs: Runs, run: Run, *, has_functions: bool) -> None:
         self._runs = runs
         self._run = run
+        self._has_functions = has_functions
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         detach = self._runs.attached(self._run)
@@ -163,7 +166,8 @@ class WholeCompletion:
             stopped = TrilaneError("the answer was stopped", code="aborted")
             await send_problem(outcome.error if isinstance(outcome, Failed) else stopped, scope, send)
             return
-        body = msgspec.json.encode(completion(finished, run.model, int(time.time())))
+        answer = completion(finished, run.model, int(time.time()), has_functions=self._has_functions)
+        body = msgspec.json.encode(answer)
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})

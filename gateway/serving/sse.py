@@ -293,7 +293,7 @@ class EventStream:
 
 async def send_problem(error: TrilaneError, scope: Scope, send: Send) -> None:
     """Answers with the problem document of `error`."""
-    status, body, headers = problem(error, scope.get("request_id", ""))
+    status, body, headers = problem(error, scope.get("request_id", ""), scope["path"])
     fields = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
     fields += [(b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": status, "headers": fields})

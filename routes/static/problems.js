@@ -6,6 +6,9 @@
  * `message-metadata` carries the same `code` and `retryable`.
  */
 
+/** The title of problems that carry the code of a model's provider. */
+const REFUSED_UPSTREAM = "The upstream refused the request";
+
 /** A request that was refused, with what the gateway said about it. */
 export class Problem extends Error {
   /** @param {{status: number, code?: string, title?: string, detail?: string, retryable?: boolean, requestId?: string, retryAfterMs?: number}} said */
@@ -24,12 +27,23 @@ export class Problem extends Error {
   get isPassing() {
     return this.status >= 500 || this.status === 429 || this.status === 408;
   }
+
+  /** Whether the model's side refused a request that the gateway itself had taken. */
+  get isOfUpstream() {
+    return this.code.startsWith("upstream") || this.title === REFUSED_UPSTREAM;
+  }
 }
 
 /** By code; a code that begins like one of these counts as it. @type {Record<string, string>} */
 const SENTENCES = {
   upstream_auth: "The model provider refused the gateway's key. Whoever runs the gateway must give it another one.",
   upstream_refused: "The model's provider refused this request.",
+  upstream_bad_request: "The model's provider refused this request.",
+  upstream_not_found: "The model's provider has no such model.",
+  model_not_found: "No such model can be asked here.",
+  context_length_exceeded: "This chat has grown longer than the model can take. Start a new one.",
+  insufficient_quota: "The gateway's account at the model's provider has nothing left to spend.",
+  billing: "The gateway's account at the model's provider has nothing left to spend.",
   upstream_rate: "The model is busy: its provider allows no more requests right now.",
   upstream_timeout: "The model took too long to answer.",
   upstream_cut: "The model stopped in the middle of this answer.",
@@ -77,6 +91,7 @@ const BY_STATUS = {
  */
 export function sentenceOf(problem) {
   const known = problem.status === 429 && problem.code.startsWith("upstream") ? SENTENCES.upstream_rate : byCode(problem.code);
+  if (!known && problem.isOfUpstream) return SENTENCES.upstream_refused;
   return known ?? BY_STATUS[problem.status] ?? SENTENCES.internal;
 }
 

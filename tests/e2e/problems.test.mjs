@@ -58,6 +58,19 @@ test("a refusal says whose key it was, and speaks of no key where there may be n
   }
 });
 
+test("what a provider says of a request is no fault of the gateway or of the chat", () => {
+  const title = "The upstream refused the request";
+  const of = (status, code) => sentenceOf(new Problem({ status, code, title }));
+  for (const [status, code] of [[400, "invalid_value"], [404, "DeploymentNotFound"], [409, "locked"], [422, "x"], [402, "x"]]) {
+    assert.equal(of(status, code), "The model's provider refused this request.", code);
+    assert.ok(new Problem({ status, code, title }).isOfUpstream);
+  }
+  assert.match(of(400, "context_length_exceeded"), /longer than the model can take/);
+  for (const code of ["insufficient_quota", "billing_hard_limit_reached"]) assert.match(of(429, code), /nothing left to spend/);
+  assert.match(of(404, "upstream_not_found"), /no such model/);
+  assert.ok(!new Problem({ status: 404, code: "chat_not_found", title: "Not found" }).isOfUpstream);
+});
+
 test("every end of a run has its note, and a plain end has none", () => {
   const message = { id: "m", role: "assistant", parts: [], metadata: {} };
   const end = (status, finishReason = "", errorText = "") => noteOfRun({ status, finishReason, errorText, message });

@@ -52,10 +52,10 @@ TABLE: dict[str, Ok | Cut | Refused] = {
     "hang": Refused(504, "upstream_timeout"),
     "slow-headers": Refused(504, "upstream_timeout"),
     "stall-first": Refused(504, "upstream_timeout"),
-    "e400": Refused(502, "upstream_bad_request"),
+    "e400": Refused(400, "context_length_exceeded"),
     "e401": Refused(502, "upstream_auth"),
     "e429": Refused(429, "upstream_rate_limited", retry_after="7"),
-    "e429-bare": Refused(429, "upstream_rate_limited", retry_after="2"),
+    "e429-bare": Refused(429, "insufficient_quota", retry_after="2"),
     "e500": Refused(502, "upstream_unavailable"),
     "e503": Refused(502, "upstream_unavailable"),
     "html": Refused(502, "upstream_invalid"),
@@ -138,6 +138,9 @@ def check_problem(expected: Refused | Cut, response: httpx2.Response) -> None:
     assert response.headers["content-type"] == "application/problem+json"
     if isinstance(expected, Refused):
         assert response.headers.get("retry-after") == expected.retry_after
+    if response.request.url.path.startswith("/v1"):
+        assert problem["error"].keys() == {"message", "type", "param", "code"}
+        assert (problem["error"]["message"], problem["error"]["code"]) == (problem["detail"], problem["code"])
 
 
 def check_chat(expected: Ok | Cut | Refused, response: httpx2.Response, frames: Frames) -> None:

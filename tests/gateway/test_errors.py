@@ -1,6 +1,7 @@
 """The tree of errors has one table of what a client sees of each."""
 
 import importlib
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -148,3 +149,8 @@ def test_any_detail_stays_inside_its_document(text: str) -> None:
     assert msgspec.json.decode(body)["detail"] == f"bad {text}"
     assert b"\n" not in body
     assert not [value for value in fields.values() if text in value]
+
+
+def test_the_page_knows_the_title_of_what_an_upstream_refused() -> None:
+    page = (Path(__file__).parents[2] / "routes/static/problems.js").read_text()
+    assert f'"{TABLE[UpstreamRefused].title}"' in page

@@ -59,6 +59,11 @@ ANSWERS: dict[str, list[bytes]] = {
         piece({"tool_calls": [{"index": 0, "custom": {"input": '"1"'}}]}),
         piece({}, "tool_calls"),
     ],
+    "function": [
+        piece({"function_call": {"name": "f", "arguments": '{"a"'}}),
+        piece({"function_call": {"arguments": ":1}"}}),
+        piece({}, "function_call"),
+    ],
     "images": [piece({"content": "", "images": [{"image_url": {"url": "data:image/png;base64,AA"}}]}), STOP],
     "annotations": [
         piece({"content": "Hi"}),
@@ -291,3 +296,27 @@ def test_every_field_of_a_request_reaches_the_upstream(client: openai.OpenAI, up
     sent = upstream.requests[-1]
     assert {name: sent[name] for name in fields} == fields
     assert sent["messages"] == messages
+
+
+@pytest.mark.parametrize("model", ["function", "signed-call"])
+def test_a_client_that_asks_with_functions_is_answered_in_their_form(client: openai.OpenAI, model: str) -> None:
+    question: Any = {"model": model, "messages": [{"role": "user", "content": "hi"}], "functions": [{"name": "f"}]}
+    [choice] = client.chat.completions.create(**question).choices
+    assert choice.message.function_call is not None
+    assert (choice.message.function_call.name, choice.message.function_call.arguments) == ("f", '{"a":1}')
+    assert (choice.message.tool_calls, choice.finish_reason) == (None, "function_call")
+    choices = [choice for chunk in client.chat.completions.create(**question, stream=True) for choice in chunk.choices]
+    calls = [choice.delta.function_call for choice in choices if choice.delta.function_call]
+    assert "".join(call.name or "" for call in calls) == "f"
+    assert "".join(call.arguments or "" for call in calls) == '{"a":1}'
+    assert choices[-1].finish_reason == "function_call"
+
+
+def test_what_a_provider_added_goes_back_to_it_with_the_next_turn(gateway: Gateway, upstream: CasesUpstream) -> None:
+    for text in ("first", "second"):
+        message = {"id": text, "role": "user", "parts": [{"type": "text", "text": text}]}
+        body = {"id": "told-back", "model": "details", "message": message}
+        assert httpx2.post(f"{gateway.url}/api/chat", json=body, timeout=30).status_code == 200
+    [_, answer, _] = upstream.requests[-1]["messages"]
+    details = [{"type": "reasoning.encrypted", "data": "x"}]
+    assert answer == {"role": "assistant", "content": "a", "reasoning_details": details}

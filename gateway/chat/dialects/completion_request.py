@@ -37,6 +37,12 @@ class CompletionRequest(msgspec.Struct, kw_only=True):
         """Returns whether the stream is to end with the usage figures."""
         return self.stream_options is not None and self.stream_options.include_usage
 
+    @staticmethod
+    def wants_function_call(fields: Mapping[str, Raw]) -> bool:
+        """Returns whether `fields`, which are all of the body, have `functions`, the older form of `tools`."""
+        names = {name for name in ("functions", "tools") if bytes(fields.get(name, b"null")) != b"null"}
+        return names == {"functions"}
+
     def for_upstream(self, fields: Mapping[str, Raw], max_messages: int, max_output_tokens: int) -> dict[str, object]:
         """Returns `fields`, which are all of the body, as they came, but for what is ours to say.
 

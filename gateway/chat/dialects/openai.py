@@ -56,15 +56,19 @@ FINISH = {"stop": "stop", "length": "length", "content-filter": "content_filter"
 class CompletionFrames:
     """An encoder for a hub: the records of one run as `chat.completion.chunk` frames, for one reader."""
 
-    def __init__(self, run_id: str, model: str, created: int, *, include_usage: bool) -> None:
+    def __init__(
+        self, run_id: str, model: str, created: int, *, include_usage: bool, has_functions: bool = False
+    ) -> None:
+        """Makes the frames of a run; `has_functions` makes its first call a `function_call`, the older form."""
         self._head = {"id": f"chatcmpl-{run_id}", "object": "chat.completion.chunk", "created": created}
         self._model = model
         self._include_usage = include_usage
+        self._has_functions = has_functions
         self._facts: dict[str, object] = {}
         self._tools: dict[str, int] = {}
         self._custom: set[str] = set()
         self._text_lead = b""
-        self._code = "upstream_error"
+        self._failure: dict[str, object] = {}
         self._text_tail = b'},"logprobs":null,"finish_reason":null}]%b}\n\n' % (
             b',"usage":null' if include_usage else b""
         )
@@ -114,9 +118,9 @@ class CompletionFrames:
             case MessageFinish():
                 return self._finish(record)
             case MessageError():
-                return _error(record.error_text, self._code)
+                return _error(record.error_text, self._failure)
             case MessageAbort():
-                return _error("the answer was stopped", "aborted")
+                return _error("the answer was stopped", {"code": "aborted"})
             case MessageStart() | StepStart() | StepFinish() | TextStart() | TextEnd() | ReasoningStart():
                 return b""  # the format has no such thing
             case ReasoningEnd() | ToolInputError() | NewerRecord():
@@ -132,7 +136,8 @@ class CompletionFrames:
         Looks only at `record`: a reader that fell behind has its frames made a second time.
         """
         metadata = msgspec.json.decode(record.message_metadata, type=_MessageMetadata)
-        self._model, self._code = metadata.model or self._model, metadata.code or self._code
+        self._model = metadata.model or self._model
+        self._failure = {"code": metadata.code or "upstream_error"} | metadata.upstream_error
         if metadata.usage is not None:
             return b""
         self._head |= {"model": self._model, **metadata.said_always}
@@ -142,6 +147,8 @@ class CompletionFrames:
 
     def _tool(self, call_id: str, call: Mapping[str, object]) -> bytes:
         index = self._tools.setdefault(call_id, len(self._tools))
+        if self._has_functions and index == 0:
+            return self._choice({"function_call": call["function"]} if "function" in call else {**call})
         return self._choice({"tool_calls": [{"index": index, **call}]})
 
     def _choice(
@@ -165,7 +172,7 @@ class CompletionFrames:
         raw = b"{}" if isinstance(record.message_metadata, UnsetType) else record.message_metadata
         metadata = msgspec.json.decode(raw, type=_MessageMetadata)
         late = {name: fact for name, fact in metadata.said_once.items() if self._facts.get(name) != fact}
-        reason = FINISH.get(record.finish_reason) or metadata.raw_finish_reason or "stop"
+        reason = finish_word(record.finish_reason, metadata.raw_finish_reason, has_functions=self._has_functions)
         self._head |= metadata.said_always
         last = self._choice({}, finish_reason=reason, beside=late)
         if not self._include_usage or metadata.usage is None:
@@ -179,6 +186,7 @@ class CompletionFrames:
 class _MessageMetadata(msgspec.Struct, rename="camel"):
     model: str = ""
     code: str = ""
+    upstream_error: dict[str, object] = {}
     usage: Usage | None = None
     raw_finish_reason: str = ""
     provider_metadata: Raw | UnsetType = UNSET
@@ -198,8 +206,9 @@ class _MessageMetadata(msgspec.Struct, rename="camel"):
         return {name: fact for name, fact in self.facts.items() if not isinstance(fact, str) and name not in OUR_FACTS}
 
 
-def _error(message: str, code: str) -> bytes:
-    return b"data: %b\n\n" % _json({"error": {"message": message, "type": code, "param": None, "code": code}})
+def _error(message: str, failure: dict[str, object]) -> bytes:
+    """Returns OpenAI's `error` object as a frame; `failure` is what it has beside its text."""
+    return b"data: %b\n\n" % _json({"error": {"message": message, "type": "server_error", "param": None, **failure}})
 
 
 def usage_object(usage: Usage, told: object = None) -> dict[str, object]:
@@ -219,16 +228,23 @@ def usage_object(usage: Usage, told: object = None) -> dict[str, object]:
     return theirs | figures
 
 
-def completion(finished: RunFinished, model: str, created: int) -> dict[str, Any]:
-    """Returns a finished run as one `chat.completion`."""
+def finish_word(reason: str, theirs: str, *, has_functions: bool) -> str:
+    """Returns a reason to finish as the format has it, else the upstream's own word, `theirs`."""
+    if has_functions and reason == "tool-calls":
+        return "function_call"
+    return FINISH.get(reason) or theirs or "stop"
+
+
+def completion(finished: RunFinished, model: str, created: int, *, has_functions: bool = False) -> dict[str, Any]:
+    """Returns a finished run as one `chat.completion`; `has_functions` as for CompletionFrames."""
     parts = parts_of(finished.message) if finished.message else []
     told = _MessageMetadata()
     if finished.message and not isinstance(finished.message.metadata, UnsetType):
         told = msgspec.json.decode(finished.message.metadata, type=_MessageMetadata)
     unknown = _unknown(parts)
     of_choice = cast(dict[str, object], unknown.pop("choice", None) or {})
-    reason = FINISH.get(finished.finish_reason) or told.raw_finish_reason or "stop"
-    choice = {"index": 0, "message": unknown | _message(parts), "logprobs": None}
+    reason = finish_word(finished.finish_reason, told.raw_finish_reason, has_functions=has_functions)
+    choice = {"index": 0, "message": unknown | _message(parts, has_functions=has_functions), "logprobs": None}
     return {
         **told.said_once,
         **told.said_always,
@@ -255,7 +271,7 @@ def _others(parts: list[MessagePart]) -> list[dict[str, object]]:
     return [choices[index] for index in sorted(choices)]
 
 
-def _message(parts: list[MessagePart]) -> dict[str, object]:
+def _message(parts: list[MessagePart], *, has_functions: bool) -> dict[str, object]:
     texts = [
         (provider_fields(part.provider_fields).get("refusal") is True, part.text)
         for part in parts
@@ -267,9 +283,11 @@ def _message(parts: list[MessagePart]) -> dict[str, object]:
     if thought := "".join(part.text for part in parts if part.type == "reasoning"):
         message["reasoning_content"] = thought
     calls = [part.call(part.arguments if part.raw_input is None else part.raw_input) for part in parts if part.is_tool]
+    if calls and has_functions and "function" in calls[0]:
+        message["function_call"] = calls.pop(0)["function"]
     if calls:
         message["tool_calls"] = calls
-    elif not content and not refusal:
+    elif not content and not refusal and "function_call" not in message:
         message["content"] = ""
     return message
 

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from gateway.chat.records.attachments import content_part
+from gateway.chat.records.provider_fields import SIGNED, by_provider
 from gateway.errors import BadRequest
 
 Role = Literal["user", "assistant", "system"]
@@ -166,7 +167,10 @@ UpstreamMessage = dict[str, object]
 
 
 def to_upstream(messages: Iterable[UIMessage]) -> list[UpstreamMessage]:
-    """Returns the conversation as an OpenAI-compatible server takes it; reasoning and data parts stay here."""
+    """Returns the conversation as an OpenAI-compatible server takes it; reasoning and data parts stay here.
+
+    What a provider added to an answer stands under SIGNED, by the provider's name: only that provider is to get it.
+    """
     conversation: list[UpstreamMessage] = []
     for message in messages:
         parts = parts_of(message)
@@ -185,7 +189,7 @@ def joined(messages: Iterable[UpstreamMessage]) -> list[UpstreamMessage]:
         if message["role"] != last.get("role") or message["role"] == "tool" or "tool_calls" in last:
             conversation.append(message)
         else:
-            conversation[-1] = {**message, "content": _both(last["content"], message["content"])}
+            conversation[-1] = {**last, **message, "content": _both(last["content"], message["content"])}
     return conversation
 
 
@@ -225,26 +229,31 @@ def _assistant(parts: list[MessagePart]) -> list[UpstreamMessage]:
     conversation: list[UpstreamMessage] = []
     texts: list[str] = []
     calls: list[MessagePart] = []
+    unknown: list[Raw] = []
     for part in parts:
         if part.type in ("text", "step-start"):
             if calls:
-                conversation += _step(texts, calls)
-                texts, calls = [], []
+                conversation += _step(texts, calls, unknown)
+                texts, calls, unknown = [], [], []
             texts.append(part.text)
         elif part.is_tool and part.state in FINAL_TOOL_STATES:
             calls.append(part)
-    return conversation + _step(texts, calls)
+        if not part.is_tool and not isinstance(part.provider_fields, UnsetType):
+            unknown.append(part.provider_fields)
+    return conversation + _step(texts, calls, unknown)
 
 
-def _step(texts: list[str], calls: list[MessagePart]) -> list[UpstreamMessage]:
+def _step(texts: list[str], calls: list[MessagePart], unknown: list[Raw]) -> list[UpstreamMessage]:
     text = "".join(texts)
+    signed = by_provider(unknown)
+    more: UpstreamMessage = {SIGNED: signed} if signed else {}
     if not calls:
-        return [{"role": "assistant", "content": text}] if text else []
+        return [{"role": "assistant", "content": text, **more}] if text else []
     tool_calls = [part.call(part.arguments) for part in calls]
     results: list[UpstreamMessage] = [
         {"role": "tool", "tool_call_id": part.tool_call_id, "content": _result(part)} for part in calls
     ]
-    return [{"role": "assistant", "content": text or None, "tool_calls": tool_calls}, *results]
+    return [{"role": "assistant", "content": text or None, "tool_calls": tool_calls, **more}, *results]
 
 
 def _result(part: MessagePart) -> str:

@@ -3,10 +3,11 @@
 They have the form `{"<provider>": {"<field>": ...}}`; fields of the choice, beside the delta, are its field `choice`.
 """
 
+import re
 from typing import cast
 
 import msgspec
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from gateway.chat.records.record import ProviderMetadata
 
@@ -15,6 +16,34 @@ SPOKEN = {"data", "transcript", "text", "summary", "content", "thinking"}
 
 TEXTS = {"content", "refusal", "reasoning", "reasoning_content", "arguments", "input", "data", "transcript"}
 """Names of fields of an answer whose texts come in pieces."""
+
+SIGNED = "\0signed"
+"""Key of a message for an upstream that holds what each provider added to it, until it is known which one is asked."""
+NOT_OF_A_MESSAGE = {"choice", "content_parts", "refusal"}
+"""Fields that we made of what came beside the message, or in its content."""
+_WIRE_NAME = re.compile(r"[a-z][a-z0-9_]*")
+"""Names of fields as OpenAI's format has them; other clients keep metadata of their own in the same place."""
+
+
+def by_provider(pieces: list[Raw]) -> dict[str, dict[str, object]]:
+    """Returns the fields of a message that each provider added to it, to be sent back with the next request."""
+    try:
+        whole = folded([piece for piece in pieces if msgspec.json.decode(piece, type=dict[str, dict[str, object]])])
+        providers = (
+            {} if isinstance(whole, UnsetType) else msgspec.json.decode(whole, type=dict[str, dict[str, object]])
+        )
+    except msgspec.DecodeError:
+        return {}
+    for provider, fields in providers.items():
+        names = [name for name in fields if _WIRE_NAME.fullmatch(name) and name not in NOT_OF_A_MESSAGE]
+        providers[provider] = {name: _as_sent(name, fields[name]) for name in names}
+    return {provider: fields for provider, fields in providers.items() if fields}
+
+
+def _as_sent(name: str, value: object) -> object:
+    """Returns a field as a request has it: of sound, its id alone (OpenAI's guide to audio)."""
+    sound = cast(dict[str, object], value) if name == "audio" and isinstance(value, dict) else {}
+    return {"id": sound["id"]} if "id" in sound else cast(object, value)
 
 
 def folded(pieces: list[Raw]) -> ProviderMetadata:

@@ -24,7 +24,7 @@ from gateway.chat.upstreams.loose_fields import (
     object_of,
     whole_number,
 )
-from gateway.chat.upstreams.refusals import in_band_error
+from gateway.chat.upstreams.refusals import error_body, in_band_error
 from gateway.core.loose_json import UNREADABLE, loose_json, strict_raw, whole_text
 from gateway.core.usage import UpstreamUsage
 from gateway.errors import UpstreamCut, UpstreamError
@@ -181,7 +181,7 @@ class CompletionParser:
         text = b"\n".join(data)
         if event == b"error":
             self._say_halves(chunks)
-            self.error = in_band_error(_reported(text))
+            self.error = in_band_error(error_body(text))
         elif len(data) > 1 and not _is_json(text):
             for line in data:
                 if not self.done and self.error is None:
@@ -323,15 +323,6 @@ def _fields_of(frame: bytes) -> tuple[bytes, list[bytes]]:
         elif line.startswith(b"{"):
             data.append(line)
     return event, data
-
-
-def _reported(text: bytes) -> bytes:
-    """Returns the data of an event that is called an error, as the error that it reports."""
-    try:
-        value = loose_json(text)
-    except UNREADABLE:
-        return text
-    return error_of(object_of(value)) or error_of({"error": value}) or text
 
 
 def _is_object(text: bytes) -> bool:

@@ -14,7 +14,7 @@ from gateway.chat.upstreams.operator_rules import allowing, for_upstream
 from gateway.chat.upstreams.transport import HttptoolsTransport
 from gateway.chat.upstreams.upstream import Generation, Request, Upstream
 from gateway.chat.upstreams.way_out import way_out
-from gateway.errors import NotFound, Overloaded, UpstreamError, UpstreamTimeout
+from gateway.errors import NotFound, Overloaded, UpstreamError, UpstreamRefused, UpstreamTimeout
 from gateway.settings import Settings
 
 
@@ -54,7 +54,7 @@ class Upstreams:
                 return await self._first_token(upstream, request, model)
             except UpstreamError as err:
                 failure = err
-                if err.code == "upstream_bad_request":
+                if isinstance(err, UpstreamRefused) and err.is_final:
                     break
         raise failure or Overloaded("every upstream has as many requests as it may")
 

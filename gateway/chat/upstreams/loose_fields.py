@@ -81,8 +81,8 @@ def usage_figures(value: object) -> UpstreamUsage | None:
     return None if usage.prompt_tokens is None or usage.completion_tokens is None else usage
 
 
-def error_of(fields: JsonFields) -> bytes:
-    """Returns the error that a chunk reports, as `{"error": {...}}`; nothing when it reports none."""
+def error_of(fields: JsonFields) -> JsonFields | None:
+    """Returns the error object that a chunk or a body reports, its `message` as text; None when it reports none."""
     error = fields.get("error")
     if isinstance(error, dict | list):
         error = next((one for one in objects_of(cast(object, error)) if any(one.values())), None)
@@ -92,14 +92,14 @@ def error_of(fields: JsonFields) -> bytes:
     if not is_flat and not error and not fields.get("choices"):
         is_flat = isinstance(fields.get("message"), str) and bool(fields.get("code") or fields.get("type"))
     if not error and not is_flat:
-        return b""
+        return None
     reported = object_of(error) or (fields if not error else {"message": cast(object, error)})
     message = first_of(reported, names=("message", "detail", "msg", "error"))
-    code = first_of(reported, fields, names=("code", "status_code", "status"))
+    code = first_of(reported, fields, names=("code", "status_code", "status", "statusCode"))
     kind = first_text(reported, names=("type",))
-    shown = {
+    return {
+        **reported,
         "message": message if isinstance(message, str) else strict_json(message or reported).decode(),
         "code": code if isinstance(code, str) else whole_number(code),
         "type": kind,
     }
-    return strict_json({"error": shown})

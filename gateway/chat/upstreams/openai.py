@@ -197,7 +197,7 @@ async def _refusal(answer: UpstreamConnection) -> UpstreamRefused:
         place = (answer.header(b"location") or "nowhere")[:MAX_SHOWN_PLACE]
         detail = f"the upstream answered {status} and sends us to {place!r}, where we do not go: correct its base URL"
         return UpstreamRefused(detail, code="upstream_redirect")
-    is_json = (answer.header(b"content-type") or "").startswith("application/json")
+    is_page = (answer.header(b"content-type") or "").lower().startswith(NO_ANSWERS)
     text = b""
     try:
         async with asyncio.timeout(REFUSAL_S):
@@ -207,4 +207,4 @@ async def _refusal(answer: UpstreamConnection) -> UpstreamRefused:
         pass
     finally:
         await body.aclose()
-    return refusal(status, error_body(text).message if is_json else "", retry_after)
+    return refusal(status, "" if is_page else error_body(text), retry_after)

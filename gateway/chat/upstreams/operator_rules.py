@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from typing import cast
 from urllib.parse import urlsplit
 
+from gateway.chat.records.provider_fields import SIGNED
+from gateway.chat.upstreams.loose_fields import object_of
 from gateway.chat.upstreams.upstream import Request
 from gateway.errors import BadRequest
 from gateway.settings import ClientOption, UpstreamSettings
@@ -64,7 +66,13 @@ def options_of(request: Request) -> set[ClientOption]:
 
 
 def for_upstream(request: Request, settings: UpstreamSettings) -> Request:
-    """Returns the request as this upstream is to get it: its operator's system prompt comes before all else."""
+    """Returns the request as this upstream is to get it: its operator's system prompt comes before all else.
+
+    What a provider added to its answers goes back to that one alone.
+    """
+    messages = request.get("messages")
+    if isinstance(messages, list) and any(SIGNED in object_of(message) for message in cast("list[object]", messages)):
+        request = {**request, "messages": [_signed_by(settings.name, message) for message in _messages(request)]}
     if "max_tokens" in request and urlsplit(settings.base_url).hostname == OPENAI_HOST:
         request = {**request, "max_completion_tokens": request["max_tokens"]}
         del request["max_tokens"]  # OpenAI's models that reason refuse the older name
@@ -78,6 +86,13 @@ def for_upstream(request: Request, settings: UpstreamSettings) -> Request:
     else:
         content = settings.system
     return {**request, "messages": [{"role": "system", "content": content}, *messages]}
+
+
+def _signed_by(provider: str, message: dict[str, object]) -> dict[str, object]:
+    if SIGNED not in object_of(message):
+        return message
+    signed = object_of(object_of(message[SIGNED]).get(provider))
+    return signed | {name: value for name, value in message.items() if name != SIGNED}
 
 
 def _messages(request: Request) -> list[dict[str, object]]:

@@ -33,7 +33,7 @@ export function asking(api, body, key, accepted) {
       accepted();
       return response;
     } catch (error) {
-      if (error instanceof Problem && error.code.startsWith("upstream")) accepted();
+      if (error instanceof Problem && error.isOfUpstream) accepted();
       throw isRestarting(error) && tries < TRIES ? unavailable(error) : error;
     }
   };

@@ -189,7 +189,7 @@ async def test_progress_is_a_comment_once_a_second_at_most() -> None:
 async def test_a_failure_is_the_last_event_of_a_stream_that_ends_well() -> None:
     async with filling(final("one"), TrilaneError("the model failed", code="transcription_failed")) as run:
         await asyncio.sleep(5)
-        error = {"message": "the model failed", "type": "transcription_failed", "param": None}
+        error = {"message": "the model failed", "type": "server_error", "param": None}
         assert run.events()[-1] == {"error": {**error, "code": "transcription_failed"}}
         assert (run.source.ended, run.source.complete) == (True, True)
 

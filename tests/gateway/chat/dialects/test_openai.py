@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from events.log.port import Block
+from gateway.chat.dialects.completion_request import CompletionRequest
 from gateway.chat.dialects.openai import CompletionFrames, completion
 from gateway.chat.ending import Aborted, Failed, Finished, RunEnding, RunOutcome
 from gateway.chat.records.chat_record import RunFinished, RunInfo
@@ -122,7 +123,7 @@ def test_a_cut_is_an_error_frame_after_what_was_said() -> None:
     run = EndedRun({"content": "half"}, outcome=Failed(UpstreamCut()))
     assert [delta.get("content") for delta in run.deltas()] == ["", "half"]
     error = run.chunks()[-1]["error"]
-    assert (error["code"], error["type"], error["param"]) == ("upstream_cut", "upstream_cut", None)
+    assert (error["code"], error["type"], error["param"]) == ("upstream_cut", "server_error", None)
     assert error["message"]
 
 
@@ -212,3 +213,51 @@ def test_a_completion_has_the_fields_of_a_provider_and_none_of_them_replaces_one
         "x": 3,
         "refusal_level": 4,
     }
+
+
+# Functions, the older form of tools
+
+FUNCTION = [{"function_call": {"name": "f", "arguments": ""}}, {"function_call": {"arguments": '{"a":1}'}}]
+
+
+@pytest.mark.parametrize("deltas", [FUNCTION, TOOLS[:1] + TOOLS[2:3]], ids=["as functions", "as tools"])
+def test_a_client_that_knows_functions_gets_a_function_call(deltas: list[dict[str, Any]]) -> None:
+    run = EndedRun(*deltas, outcome=Finished("tool-calls"))
+    frames = CompletionFrames("r", "m", 0, include_usage=False, has_functions=True)("e", run.block())
+    chunks = [json.loads(frame.removeprefix(b"data: ")) for frame in frames if frame]
+    choices = [choice for chunk in chunks for choice in chunk["choices"]]
+    calls = [choice["delta"]["function_call"] for choice in choices if "function_call" in choice["delta"]]
+    assert calls == [{"name": "f", "arguments": ""}, {"arguments": '{"a":1}'}]
+    assert not [choice for choice in choices if "tool_calls" in choice["delta"]]
+    assert choices[-1]["finish_reason"] == "function_call"
+    [choice] = completion(run.finished(), "m", 0, has_functions=True)["choices"]
+    assert choice["message"] == {
+        "role": "assistant",
+        "content": None,
+        "refusal": None,
+        "function_call": {"name": "f", "arguments": '{"a":1}'},
+    }
+    assert choice["finish_reason"] == "function_call"
+
+
+def test_a_second_function_call_is_not_lost() -> None:
+    run = EndedRun(*TOOLS, outcome=Finished("tool-calls"))
+    [choice] = completion(run.finished(), "m", 0, has_functions=True)["choices"]
+    assert choice["message"]["function_call"]["name"] == "f"
+    assert [call["function"]["name"] for call in choice["message"]["tool_calls"]] == ["g"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_legacy"),
+    [
+        ({"functions": [{"name": "f"}]}, True),
+        ({"functions": [], "tools": None}, True),
+        ({"functions": None}, False),
+        ({"functions": [], "tools": []}, False),
+        ({"tools": []}, False),
+        ({}, False),
+    ],
+)
+def test_functions_count_where_there_are_no_tools(fields: dict[str, object], is_legacy: bool) -> None:
+    raw = msgspec.json.decode(msgspec.json.encode(fields), type=dict[str, msgspec.Raw])
+    assert CompletionRequest.wants_function_call(raw) is is_legacy

@@ -7,6 +7,7 @@ import httpx2
 import pytest
 
 from gateway.chat.upstreams.failover import Upstreams
+from gateway.chat.upstreams.refusals import refusal
 from gateway.errors import NotFound, Overloaded, UpstreamRefused, UpstreamTimeout
 from tests.support.completions import END, HELLO, chunk, frames, text_of
 from tests.support.scripted_upstream import ScriptedBody, ScriptedUpstream
@@ -66,10 +67,31 @@ async def test_what_the_last_upstream_failed_with_is_told() -> None:
 
 @simulated
 async def test_a_request_that_is_not_valid_is_asked_of_no_other() -> None:
-    second = ScriptedUpstream(ScriptedBody(HELLO))
-    with pytest.raises(UpstreamRefused, match="bad_request"):
-        await all_of(ScriptedUpstream(refused("upstream_bad_request")), second).open({}, "")
-    assert not second.requests
+    for status in (400, 409, 415, 422):
+        second = ScriptedUpstream(ScriptedBody(HELLO))
+        with pytest.raises(UpstreamRefused, match="no such field"):
+            await all_of(ScriptedUpstream(refusal(status, "no such field")), second).open({}, "")
+        assert not second.requests
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (404, "no such model"),
+        (413, "request too large"),
+        (400, "the maximum context length is 512 tokens"),
+        (400, "your credit balance is too low"),
+        (400, "API key not valid"),
+        (402, "pay first"),
+        (429, "slow down"),
+        (401, "who are you"),
+    ],
+)
+@simulated
+async def test_what_another_upstream_may_do_better_is_asked_of_the_next(status: int, text: str) -> None:
+    second = ScriptedUpstream(ScriptedBody(HELLO), name="second")
+    started = await all_of(ScriptedUpstream(refusal(status, text)), second).open({}, "")
+    assert started.generation.upstream == "second"
 
 
 FAILING_FIRST: dict[str, tuple[tuple[bytes, ...], httpx2.TransportError | None]] = {

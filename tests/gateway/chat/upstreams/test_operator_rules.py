@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from gateway.chat.records.provider_fields import SIGNED
 from gateway.chat.upstreams.operator_rules import allowing, for_upstream, options_of
 from gateway.errors import BadRequest
 from gateway.settings import UpstreamSettings
@@ -65,3 +66,17 @@ def test_openai_itself_is_sent_the_name_that_all_its_models_take() -> None:
     assert sent == {"messages": [HI], "max_completion_tokens": 5}
     assert request == {"messages": [HI], "max_tokens": 5}
     assert for_upstream(request, upstream()) == request
+
+
+def test_what_a_provider_added_goes_back_to_it_alone() -> None:
+    signed = {"one": {"reasoning_details": [1], "content": "not this"}, "two": {"extra": 2}}
+    messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "a", SIGNED: signed}]
+    for name, fields in (("one", {"reasoning_details": [1]}), ("two", {"extra": 2}), ("three", {})):
+        sent = for_upstream({"messages": messages}, upstream(name))["messages"]
+        assert sent == [messages[0], {"role": "assistant", "content": "a"} | fields | {"content": "a"}]
+
+
+@pytest.mark.parametrize("message", [7, "text", None, {SIGNED: 7}, {SIGNED: {"one": 7}}, [SIGNED]])
+def test_messages_of_any_shape_are_the_upstreams_to_judge(message: Any) -> None:
+    [sent, _] = for_upstream({"messages": [message, {SIGNED: {}}]}, upstream())["messages"]  # type: ignore[misc]
+    assert sent == ({} if isinstance(message, dict) else message)
