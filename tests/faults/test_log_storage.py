@@ -77,9 +77,9 @@ def test_a_log_that_was_taken_away_is_told_to_everyone(place: Gateway, is_replac
     path.rename(aside)
     if is_replaced:
         path.write_bytes(aside.read_bytes())
+    eventually(lambda: not is_ready(place), within_s=BUSY_S, what="it is not ready")
     refusal = check_problem(publish(place, "a", 2), 503, "log_unavailable", "deleted or replaced")
     assert refusal["retryable"]
-    eventually(lambda: not is_ready(place), within_s=BUSY_S, what="it is not ready")
     for topics in (["a"], ["new"], ["a", "b"], ["a/*"], ["*"]):
         name, took_s = first_frame(place, *topics)
         assert (name, took_s < BUSY_S) == ("busy", True), topics
@@ -88,6 +88,8 @@ def test_a_log_that_was_taken_away_is_told_to_everyone(place: Gateway, is_replac
     aside.rename(path)
     eventually(lambda: is_ready(place), what="it is ready when the file is back")
     assert publish(place, "a", 2).json()["events"][0]["offset"] == 2
+    name, _ = first_frame(place, "a")
+    assert name == "hello"
 
 
 def test_a_log_that_cannot_be_written_is_not_ready_and_a_pattern_is_busy(place: Gateway) -> None:

@@ -114,9 +114,9 @@ class CompletionFrames:
             case MessageFinish():
                 return self._finish(record)
             case MessageError():
-                return _error(record.error_text, self._code)
+                return error_frame(record.error_text, self._code)
             case MessageAbort():
-                return _error("the answer was stopped", "aborted")
+                return error_frame("the answer was stopped", "aborted")
             case MessageStart() | StepStart() | StepFinish() | TextStart() | TextEnd() | ReasoningStart():
                 return b""  # the format has no such thing
             case ReasoningEnd() | ToolInputError() | NewerRecord():
@@ -198,7 +198,8 @@ class _MessageMetadata(msgspec.Struct, rename="camel"):
         return {name: fact for name, fact in self.facts.items() if not isinstance(fact, str) and name not in OUR_FACTS}
 
 
-def _error(message: str, code: str) -> bytes:
+def error_frame(message: str, code: str) -> bytes:
+    """Returns the frame that the SDKs raise as an error."""
     return b"data: %b\n\n" % _json({"error": {"message": message, "type": code, "param": None, "code": code}})
 
 
