@@ -3,15 +3,18 @@
 import re
 
 import msgspec
+import structlog
 
 from events.log.port import EventLog, TopicInfo
 from gateway.chat.records.chat_record import ChatCreated, decode_event
 from gateway.chat.records.messages import UIMessage, text_of
 from gateway.chat.topics import CHATS
-from gateway.errors import BadRequest
+from gateway.errors import BadRequest, LogDamaged
 
 TITLE_CHARS = 80
 PAGE = 50
+
+logger = structlog.get_logger("chats")
 
 
 class ChatSummary(msgspec.Struct, frozen=True, rename="camel"):
@@ -51,8 +54,12 @@ def _decode_cursor(cursor: str) -> tuple[int, int]:
 
 
 async def _summary(log: EventLog, info: TopicInfo) -> ChatSummary | None:
-    """Returns the summary of a chat; None when the chat was deleted in this moment."""
-    part = await log.read(info.topic, 0, max_events=2)
+    """Returns the summary of a chat; None when the chat was deleted in this moment, or its id cannot be read."""
+    try:
+        part = await log.read(info.topic, 0, max_events=2)
+    except LogDamaged:
+        logger.error("a chat cannot be listed: the log is damaged", topic=info.topic)
+        return None
     events = [decode_event(block.name, data) for block in part.blocks for data in block.data]
     if not events or not isinstance(events[0], ChatCreated):
         return None
