@@ -124,7 +124,8 @@ class Presence:
         self._news = asyncio.Event()
 
     async def open(self) -> None:
-        """Begins to talk to the other processes; when their topic is damaged, each counts its own readers alone."""
+        """Begins to talk to the other processes; when their topic is damaged, it hears none of them."""
+        self._beats = asyncio.get_running_loop().create_task(self._beat(), name="presence")
         try:
             head = await self._log.read(PEERS, NO_EVENTS, max_events=1)
         except LogDamaged as err:
@@ -132,7 +133,6 @@ class Presence:
             return
         self._unwatch = self._hub.watch(PEERS, Position(head.epoch, head.head), self._receive)
         self._send(PeerMessage(by=self.name, kind="new"))
-        self._beats = asyncio.get_running_loop().create_task(self._beat(), name="presence")
 
     async def close(self) -> None:
         if self._beats is not None:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import structlog
 
 from events.log.hub import Hub
-from events.log.port import Append, EventLog
+from events.log.port import NO_EVENTS, Append, EventLog
 from gateway.access.tickets import Tickets
 from gateway.core.telemetry import Metrics, Pauses
 from gateway.errors import LogUnavailable, TrilaneError
@@ -117,6 +117,6 @@ class Core:
         try:
             async with asyncio.timeout(CHECK_TIMEOUT_S):
                 await self.log.append(Append(topic=HEALTH, data=[b"1"], name="check"))
-                await self.log.read(HEALTH, 0, max_events=1)
+                await self.log.read(HEALTH, NO_EVENTS, max_events=1)
         except TimeoutError as err:
             raise LogUnavailable(f"the log has not answered within {CHECK_TIMEOUT_S:g} s") from err
