@@ -16,7 +16,7 @@ from audio.upload import Uploads
 from events.log.topics import check_topic
 from gateway.access.grants import Principal
 from gateway.core.process import Core
-from gateway.errors import BadRequest, Forbidden, NotFound, Overloaded
+from gateway.errors import BadRequest, Forbidden, NotFound, Overloaded, TrilaneError
 
 TICK_S = 0.25
 KEPT_S = 60.0
@@ -71,6 +71,7 @@ class AudioLane:
         self._timer: asyncio.TimerHandle | None = None
         self._release = asyncio.Event()
         self._is_draining = False
+        core.on_failure.append(self._fail)
         core.metrics.gauge("audio_sessions", "Audio sessions in this process", lambda: len(self._sessions))
         core.metrics.gauge("audio_speaking", "Of them, those with speech in them", lambda: len(self._speaking))
         core.metrics.gauge("audio_busy", "Share of the transcriber's time in use", self._busy)
@@ -207,6 +208,11 @@ class AudioLane:
     def note_activity(self, live: LiveSession) -> None:
         if live.session.is_speaking:
             self._speaking.add(live)
+
+    def _fail(self, failure: TrilaneError) -> None:
+        """Ends every session here, because the log has failed under it."""
+        for live in list(self._sessions.values()):
+            live.fail(failure)
 
     def release(self, live: LiveSession) -> None:
         self._sessions.pop(live.session_log.session, None)

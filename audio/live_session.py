@@ -274,7 +274,7 @@ class LiveSession:
         def confirm(append: asyncio.Future[list[Appended]]) -> None:
             failure = None if append.cancelled() else append.exception()
             if append.cancelled() or failure is not None:
-                self._handle_failure(failure)
+                self.fail(failure)
                 return
             if close:
                 self._finish()
@@ -290,7 +290,7 @@ class LiveSession:
         self._newest_append = append
         append.add_done_callback(confirm)
 
-    def _handle_failure(self, failure: BaseException | None) -> None:
+    def fail(self, failure: BaseException | None) -> None:
         """Ends the session here: another connection has it, or the log cannot be written."""
         if isinstance(failure, LogConflict):
             self._lose()

@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import msgspec
-import structlog
 
 from events.feed import frames
 from events.feed.deferred import DeferredStream
@@ -30,9 +29,6 @@ HEAD_S = 0.1
 """Maximum seconds that a stream's first bytes wait for the log."""
 OPEN_S = 1.7
 """Maximum seconds that `hello` waits for the log; then the reader is told to come back, within 2 s of its request."""
-
-
-log = structlog.get_logger("events")
 
 
 class TopicSummary(msgspec.Struct, frozen=True):
@@ -64,13 +60,8 @@ class EventsLane:
             "resumes", "Streams that came with a cursor, by what became of it", "result"
         )
         self.published = core.metrics.counter("events_published", "Events published here, by result", "result")
-        self.lost = core.metrics.counter("events_lost", "Events that a reader could not be sent, by reason", "reason")
-        self.feeds.on_damage = self._note_damage
+        self.feeds.on_damage = core.note_damage
         core.metrics.gauge("event_feeds", "Subscriptions that someone follows here", lambda: len(self.feeds))
-
-    def _note_damage(self, topic: str, first: int, last: int) -> None:
-        self.lost.labels("damaged").inc(last - first + 1)
-        log.error("events cannot be read: the log is damaged", topic=topic, first=first, last=last)
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
@@ -119,6 +110,7 @@ class EventsLane:
             ping_s=self.settings.ping_s,
             open_streams=self.streams,
             farewell=source.farewell,
+            apology=source.apology,
             leaves_cleanly=True,
         )
 

@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterable
 from typing import Literal
 
 import msgspec
+import structlog
 
 from events.log.hub import Hub
-from events.log.port import Append, Appended, Block, EventLog, Position
+from events.log.port import NO_EVENTS, Append, Appended, Block, EventLog, Position
 from events.log.topics import PRESENCE, stored
-from gateway.errors import LogError
+from gateway.errors import LogDamaged, LogError
 
 PEERS = "peers"
 """The topic over which processes talk."""
@@ -52,6 +53,8 @@ class PeerMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     subs: dict[str, int] = {}
     """The number of streams of each user, in `readers`."""
 
+
+log = structlog.get_logger("presence")
 
 _decode = msgspec.json.Decoder(PeerMessage).decode
 
@@ -121,10 +124,15 @@ class Presence:
         self._news = asyncio.Event()
 
     async def open(self) -> None:
-        head = await self._log.read(PEERS, 0, max_events=1)
+        """Begins to talk to the other processes; when their topic is damaged, it hears none of them."""
+        self._beats = asyncio.get_running_loop().create_task(self._beat(), name="presence")
+        try:
+            head = await self._log.read(PEERS, NO_EVENTS, max_events=1)
+        except LogDamaged as err:
+            log.error("this process counts its own readers alone: the log is damaged", reason=err.detail)
+            return
         self._unwatch = self._hub.watch(PEERS, Position(head.epoch, head.head), self._receive)
         self._send(PeerMessage(by=self.name, kind="new"))
-        self._beats = asyncio.get_running_loop().create_task(self._beat(), name="presence")
 
     async def close(self) -> None:
         if self._beats is not None:
@@ -183,7 +191,10 @@ class Presence:
     def _receive(self, block: Block) -> None:
         now = self._now()
         for data in block.data:
-            message = _decode(data)
+            try:
+                message = _decode(data)
+            except (msgspec.DecodeError, UnicodeDecodeError):  # of another release, or damaged
+                continue
             if message.by != self.name:
                 self._peers[message.by] = now
             match message.kind:

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from events.log.sqlite.engine import SqliteLog
 from gateway.core.engines import retention_policy
 from gateway.settings import Settings
 from loadtests.upstream import FakeUpstream
+from tests.support.loop_thread import LoopThread
 
 _read_certificates = functools.lru_cache(
     lambda trust_env, _file, _folder, read=httpcore2.default_ssl_context: read(_trust_env=trust_env)
@@ -154,28 +154,14 @@ class UpstreamThread:
 
     def __init__(self) -> None:
         self.fake = FakeUpstream()
-        self._loop = asyncio.new_event_loop()
-        self._stop = asyncio.Event()
-        self._started = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def _run(self) -> None:
-        async def serve() -> None:
-            async with self.fake:
-                self._started.set()
-                await self._stop.wait()
-
-        self._loop.run_until_complete(serve())
-        self._loop.close()
+        self._thread = LoopThread(lambda: self.fake)
 
     def __enter__(self) -> "UpstreamThread":
         self._thread.start()
-        assert self._started.wait(5)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(5)
+        self._thread.stop()
 
     @property
     def url(self) -> str:

@@ -18,7 +18,7 @@ from events.log.vector import (
     tag_of,
     topic_tag,
 )
-from gateway.errors import Gone
+from gateway.errors import Gone, LogDamaged
 
 SNAPSHOTS = "cursor/"
 """Prefix of the log topics that hold snapshots."""
@@ -54,7 +54,10 @@ class Bookmarks:
 
     async def _read_snapshot(self, feed: Feed, decoded: DecodedVector) -> Bookmark | str:
         number = decoded.snapshot.offset
-        part = await self._log.read(SNAPSHOTS + decoded.tag, number - 1, max_events=1)
+        try:
+            part = await self._log.read(SNAPSHOTS + decoded.tag, number - 1, max_events=1)
+        except LogDamaged:
+            return "evicted"
         if number < 1 or number > part.head or not is_epoch(decoded.snapshot.epoch, part.epoch):
             return "unknown_cursor"
         if number < part.oldest:

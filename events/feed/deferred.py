@@ -65,6 +65,9 @@ class DeferredStream(Source):
     def farewell(self) -> bytes:
         return self._source.farewell() if self._source is not None else frames.drain(self._cursor)
 
+    def apology(self, error: TrilaneError) -> bytes:
+        return self._source.apology(error) if self._source is not None else frames.busy(error.code, self._cursor)
+
     async def catch_up(self) -> None:
         assert self._source is not None
         await self._source.catch_up()

@@ -15,7 +15,7 @@ from events.log.port import Block, EventLog, Slice
 from events.log.source import NEVER, LentConnection, Source
 from events.log.topics import stored
 from events.log.vector import VectorPosition
-from gateway.errors import LogDamaged, LogUnavailable
+from gateway.errors import LogDamaged, LogUnavailable, TrilaneError
 
 AUTH_NOTICE_S = 60
 """Seconds before its token expires at which a reader is told."""
@@ -169,6 +169,10 @@ class Subscription(Source):
     def farewell(self) -> bytes:
         """Returns the last frame for its client when this process is leaving."""
         return frames.drain(self.cursor)
+
+    def apology(self, error: TrilaneError) -> bytes:
+        """Returns the last frame for its client when the log fails."""
+        return frames.busy(error.code, self.cursor)
 
     # Replay
 

@@ -43,6 +43,10 @@ class TopicTail(Tail):
             self.owner.skip(self, self.head + 1, oldest - 1, "evicted")
             self.head = oldest - 1
 
+    def skip(self, last: int) -> None:
+        self.owner.skip(self, self.head + 1, last, "damaged")
+        super().skip(last)
+
     def _follow(self, epoch: str) -> None:
         """Restarts at the new beginning of a topic that was deleted and made anew."""
         if self.epoch and epoch != self.epoch:

@@ -8,10 +8,10 @@ import asyncio
 from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 
-from events.log.port import Block, Commit, EventLog, Position
+from events.log.port import NO_EVENTS, Block, Commit, EventLog, Position, Slice
 from events.log.ring import Encode, Ring, Tail, Waker, Watch
 from events.log.source import Source
-from gateway.errors import Gone, LogError
+from gateway.errors import Gone, LogDamaged, LogError
 
 WAKE_SLICE = 256
 """Maximum readers woken in one turn of the event loop; the rest follow in the next, so others keep their latency."""
@@ -32,6 +32,8 @@ class Hub:
         """Topics that another process wrote to since they were last read here."""
         self._finders: list[tuple[str, Callable[[str], None]]] = []
         """Prefixes, each with what is called for every topic of that prefix that is written to."""
+        self.on_damage: Callable[[str, int, int], None] = _no_damage
+        """Called with a topic, and the first and last offset of events that its tails were told cannot be read."""
         log.listener = self._on_commits
         log.interest = self
 
@@ -158,6 +160,8 @@ class Hub:
                 self._news.discard(topic)
                 try:
                     await self._fetch_new(topic)
+                except LogDamaged as err:  # not even where its blocks begin can be read: trying again is no use
+                    report(f"the topic {topic!r} cannot be read", err)
                 except LogError:
                     self._news.add(topic)
                     await asyncio.sleep(RETRY_S)
@@ -170,14 +174,29 @@ class Hub:
             has_more = tail.head >= 0
             tail.stale = not has_more
             while has_more and not tail.deleted:
-                part = await self.log.read(topic, tail.head)
                 after = tail.head
+                part = await self._read_around_damage(topic, tail)
                 tail.compare(part.epoch, part.oldest)  # may move the head back, to before a topic that was made anew
                 for block in part.blocks:
                     _feed(tail, part.epoch, block)
                 tail.closed = tail.closed or (part.closed and tail.head >= part.head)
                 has_more = bool(part.blocks) or tail.head != after
             self._flush(tail)
+
+    async def _read_around_damage(self, topic: str, tail: Tail) -> Slice:
+        """Reads what follows a tail; what cannot be read of it is skipped, and told."""
+        while True:
+            try:
+                return await self.log.read(topic, tail.head)
+            except LogDamaged:
+                state = await self.log.read(topic, NO_EVENTS, max_events=1)
+                tail.compare(state.epoch, state.oldest)
+                first = tail.head + 1
+                if tail.deleted or first > state.head:
+                    return state
+                last = await self.log.next_readable(topic, tail.head, state.head) - 1
+                tail.skip(max(first, last))
+                self.on_damage(topic, first, tail.head)
 
 
 class TopicReader(Source):
@@ -289,6 +308,10 @@ def _wake(reader: Waker) -> None:
 def report(message: str, error: Exception) -> None:
     """Has the event loop log an error that must end nothing else."""
     asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})
+
+
+def _no_damage(topic: str, first: int, last: int) -> None:
+    """Does nothing: nobody wants to know."""
 
 
 def _nobody() -> None:

@@ -7,12 +7,12 @@ would cost more than the token.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 import msgspec
 
-from gateway.errors import LogUnavailable
+from gateway.errors import LogDamaged, LogUnavailable
 
 NO_EVENTS = 1 << 52
 """Offset past every event: a read after it tells a topic's state, and touches no old event."""
@@ -229,3 +229,21 @@ async def read_to_head(log: EventLog, topic: str, after: int = 0) -> AsyncIterat
             return
         after = part.blocks[-1].last
         await asyncio.sleep(0)  # an engine that never waits must not starve the loop during a long read
+
+
+async def read_past_damage(log: EventLog, topic: str, on_damage: Callable[[int, int], None]) -> AsyncIterator[Slice]:
+    """Yields slices as `read_to_head` does; calls `on_damage` with the first and last offset of what cannot be read."""
+    after = 0
+    while True:
+        try:
+            part = await log.read(topic, after)
+        except LogDamaged:
+            part = await log.read(topic, NO_EVENTS, max_events=1)
+            first, after = after + 1, max(after + 1, await log.next_readable(topic, after, part.head) - 1)
+            on_damage(first, after)
+        else:
+            after = part.blocks[-1].last if part.blocks else part.head
+        yield part
+        if after >= part.head:
+            return
+        await asyncio.sleep(0)

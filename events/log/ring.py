@@ -70,6 +70,10 @@ class Tail:
         """Learns what the log holds now, before the blocks of that read are fed."""
         self.deleted = epoch != self.epoch and self.epoch != ""
 
+    def skip(self, last: int) -> None:
+        """Takes note that events up to `last` will never come, because they cannot be read."""
+        self.head = last
+
     def flush(self) -> None:
         """Takes note that the blocks of one commit or one read were fed."""
 
@@ -96,6 +100,11 @@ class Ring(Tail):
         if self.size > RING_MAX_BYTES or len(self.frames) > RING_MAX_FRAMES:
             self._drop_older()
         return True
+
+    def skip(self, last: int) -> None:
+        super().skip(last)
+        self.frames.clear()
+        self.size = 0
 
     def _drop_older(self) -> None:
         """Shrinks to half of both bounds, so that it happens seldom; a frame larger than that is left to the log."""

@@ -15,6 +15,9 @@ from gateway.chat.records.chat_record import ChatEvent, MessagesDeleted, RunStar
 from gateway.chat.records.messages import UIMessage, ends_with_result, merge_tool_results
 from gateway.errors import BadRequest
 
+MAX_SORTED_BYTES = 65_536
+"""Bytes of a message's parts past which they are compared as they came: to sort 16 MiB would hold up all streams."""
+
 
 class Change(msgspec.Struct):
     """The change that a request makes to a chat."""
@@ -96,7 +99,7 @@ class _Draft:
                 self.added[message.id] = message
         elif self._kept[place].role == "assistant":
             self._kept[place] = merge_tool_results(self._kept[place], message) or self._kept[place]
-        elif _digest(self._kept[place]) != _digest(message):
+        elif not _is_same(self._kept[place], message):
             self._edit(place, message, is_last=is_last)
 
     def _edit(self, place: int, message: UIMessage, *, is_last: bool) -> None:
@@ -168,7 +171,15 @@ def continuing_run(history: History, posting: Posting) -> RunStarted | None:
     return history.runs[run_id] if merge_tool_results(stored, last) is None else None
 
 
+def _is_same(one: UIMessage, other: UIMessage) -> bool:
+    """Returns whether two messages hold the same; nearly always they are the same text, and nothing is decoded."""
+    return one.parts == other.parts or _digest(one) == _digest(other)
+
+
 def _digest(message: UIMessage) -> str:
+    """Returns a digest of a message's parts in which the order of fields does not count, unless they are large."""
+    if sum(map(len, map(memoryview, message.parts))) > MAX_SORTED_BYTES:
+        return sha256(b"[%b]" % b",".join(map(bytes, message.parts))).hexdigest()
     try:
         parts = [msgspec.json.decode(raw) for raw in message.parts]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:

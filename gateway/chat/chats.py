@@ -14,7 +14,7 @@ from msgspec import Raw
 
 from events.log.cursor import NOWHERE, decode_cursor, encode_cursor
 from events.log.hub import Hub, TopicReader
-from events.log.port import Append, Block, EventLog, Position
+from events.log.port import NO_EVENTS, Append, Block, EventLog, Position
 from events.log.ring import Encode
 from gateway.access.grants import Principal
 from gateway.chat.change import continuing_run, reconcile, request_key
@@ -40,7 +40,7 @@ from gateway.chat.runs import Runs
 from gateway.chat.submission import SendRequest, Submission
 from gateway.chat.titles import Titles
 from gateway.chat.topics import chat_topic, check_id, new_run_id, run_topic
-from gateway.errors import BadRequest, Gone, LogConflict, NotFound
+from gateway.errors import BadRequest, Gone, LogConflict, LogDamaged, NotFound
 from gateway.settings import Limits
 
 CONFLICT_TRIES = 5
@@ -59,11 +59,13 @@ class ActiveRun(msgspec.Struct, frozen=True, rename="camel"):
     cursor: str
 
 
-class ChatSnapshot(msgspec.Struct, frozen=True, rename="camel"):
+class ChatSnapshot(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     id: str
     messages: list[UIMessage]
     active_run: ActiveRun | None
     pending: list[Raw]
+    lost: int = 0
+    """Number of the chat's events that cannot be read any more, because the log is damaged."""
 
 
 class AttachedReader(msgspec.Struct, frozen=True):
@@ -90,15 +92,29 @@ class Chats:
     async def snapshot(self, who: Principal, chat_id: str) -> ChatSnapshot:
         history = await self._existing(who, chat_id)
         active = history.active and ActiveRun(history.active.run_id, encode_cursor(history.active.run_id, NOWHERE))
-        return ChatSnapshot(chat_id, history.messages, active, [])
+        for first, last in history.lost:
+            self._hub.on_damage(chat_topic(who.sub, chat_id), first, last)
+        lost = sum(last - first + 1 for first, last in history.lost)
+        return ChatSnapshot(chat_id, history.messages, active, [], lost)
 
     async def page(self, who: Principal, cursor: str | None) -> ChatPage:
         return await list_chats(self._log, self._titles, who.sub, cursor)
 
     async def _existing(self, who: Principal, chat_id: str) -> History:
-        history = await read_history(self._log, who.sub, chat_id)
+        history = await self._read(who.sub, chat_id)
         if not history.epoch:
             raise NotFound(f"there is no chat {chat_id!r}", code="chat_not_found")
+        return history
+
+    async def _read(self, owner: str, chat_id: str) -> History:
+        """Returns a chat; a run that is over is not active in it, even when the chat's own word of that is lost."""
+        history = await read_history(self._log, owner, chat_id)
+        active = history.active
+        if active is not None and self._runs.get(active.run_id) is None:
+            run = await self._log.read(run_topic(active.run_id), NO_EVENTS, max_events=1)
+            if run.closed or not run.epoch:  # the end stands in both topics, so in the chat, too, by now
+                history = await read_history(self._log, owner, chat_id)
+                history.active = history.active if history.active != active else None
         return history
 
     # Following
@@ -111,7 +127,7 @@ class Chats:
         A run that continues an answer is read from the start of that answer.
         Raises Gone with the snapshot's URL when that history is not kept, BadRequest for what is no cursor.
         """
-        history = await read_history(self._log, who.sub, chat_id)
+        history = await self._read(who.sub, chat_id)
         if cursor is None:
             active = history.active
             if active is None:
@@ -128,6 +144,10 @@ class Chats:
             reader = await self._hub.open(run_topic(run_id), encoder, after)
         except Gone as err:
             raise _gone(chat_id, err) from err
+        except LogDamaged as err:
+            first = after.offset + 1 if after else 1
+            self._hub.on_damage(run_topic(run_id), first, first)
+            raise _gone(chat_id, Gone("a part of this answer is damaged", code="damaged")) from err
         return AttachedReader(reader, self._runs.get(run_id))
 
     # Starting
@@ -158,7 +178,7 @@ class Chats:
         history = None if self._log.may_exist(topic) else History(chat_id=chat_id)
         for _ in range(CONFLICT_TRIES):
             if history is None:
-                history = await read_history(self._log, owner, chat_id)
+                history = await self._read(owner, chat_id)
             earlier_run = history.run_of(submission.key) or continuing_run(history, submission.posting)
             if earlier_run is not None:
                 return await self._attach(chat_id, earlier_run.run_id, None, encoder_of(earlier_run.run_id))

@@ -8,7 +8,7 @@ from typing import assert_never
 
 import msgspec
 
-from events.log.port import Block, EventLog, read_to_head
+from events.log.port import Block, EventLog, read_past_damage
 from gateway.chat.records.chat_record import (
     ChatCreated,
     ChatEvent,
@@ -39,6 +39,8 @@ class History(msgspec.Struct):
     """Ids of messages that somebody wanted gone for good; none of them comes back."""
     continued: dict[str, str] = {}
     """Id of the newest run that goes on from the tool results of each answer, by the answer's id."""
+    lost: list[tuple[int, int]] = []
+    """First and last offset of the events that the log holds and nobody can read any more."""
     answers_changed: list[str] = []
     """Ids of answers that were put since a run was started last."""
 
@@ -48,6 +50,11 @@ class History(msgspec.Struct):
             if event is not None:
                 self._apply(event)
         self.head = block.last
+
+    def lose(self, first: int, last: int) -> None:
+        """Goes on without the events from offset `first` to `last`, which cannot be read."""
+        self.lost.append((first, last))
+        self.head = last
 
     def _apply(self, event: ChatEvent) -> None:
         match event:
@@ -118,9 +125,12 @@ class History(msgspec.Struct):
 
 
 async def read_history(log: EventLog, owner: str, chat_id: str) -> History:
-    """Returns the chat as the log holds it, empty when there is none. Raises BadRequest for what is no chat's id."""
+    """Returns the chat as the log holds it, without what is damaged; it is empty when there is none.
+
+    Raises BadRequest for what is no chat's id.
+    """
     history = History(chat_id=check_id("chat id", chat_id))
-    async for part in read_to_head(log, chat_topic(owner, chat_id)):
+    async for part in read_past_damage(log, chat_topic(owner, chat_id), history.lose):
         history.epoch = part.epoch
         for block in part.blocks:
             history.apply(block)

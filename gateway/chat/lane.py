@@ -16,7 +16,7 @@ from gateway.access.grants import Principal
 from gateway.chat.chats import AttachedReader, Chats
 from gateway.chat.dialects import ui_message
 from gateway.chat.dialects.completion_request import CompletionRequest
-from gateway.chat.dialects.openai import CompletionFrames, completion
+from gateway.chat.dialects.openai import CompletionFrames, completion, error_frame
 from gateway.chat.dialects.ui_message import DONE, UIFrames, whole_frames
 from gateway.chat.ending import Failed
 from gateway.chat.legacy import adopt_format
@@ -97,6 +97,7 @@ class ChatLane:
             prime_s=self.settings.prime_s,
             end=DONE,
             farewell=ui_message.farewell,
+            apology=ui_message.apology,
             on_close=self.runs.attached(run) if run else lambda: None,
         )
 
@@ -139,6 +140,8 @@ class ChatLane:
             resumable=False,
             prime_s=self.settings.prime_s,
             end=DONE,
+            apology=lambda error: error_frame(error.detail, {"code": error.code}) + DONE,
+            leaves_cleanly=True,
             on_close=self.runs.attached(run),
         )
 

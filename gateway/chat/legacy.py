@@ -18,7 +18,7 @@ import structlog
 from events.log.port import Append, Block, EventLog, TopicInfo, read_to_head
 from gateway.chat.records.chat_record import ChatCreated, encode_event
 from gateway.chat.topics import CHATS, chat_topic
-from gateway.errors import ConfigurationError, LogConflict, LogError
+from gateway.errors import ConfigurationError, LogConflict, LogDamaged, LogError
 
 FORMAT = 2
 FORMAT_TOPIC = "log/format"
@@ -62,7 +62,11 @@ async def adopt_format(event_log: EventLog) -> int:
 
 async def _is_marked(event_log: EventLog) -> bool:
     """Returns whether the log says that it has this format; several processes may have said so at once."""
-    part = await event_log.read(FORMAT_TOPIC, 0)
+    try:
+        part = await event_log.read(FORMAT_TOPIC, 0)
+    except LogDamaged as err:  # it exists, so somebody has said so
+        log.error("the log's format cannot be read, and is taken for the present one", reason=err.detail)
+        return True
     formats = [msgspec.json.decode(mark, type=FormatMark).format for block in part.blocks for mark in block.data]
     if max(formats, default=FORMAT) > FORMAT:
         raise ConfigurationError(

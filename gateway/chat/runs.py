@@ -11,7 +11,7 @@ import msgspec
 import structlog
 from msgspec import Raw
 
-from events.log.port import Append, EventLog, read_to_head
+from events.log.port import Append, EventLog, read_past_damage
 from gateway.chat.ending import Aborted, Failed, RunEnding, RunOutcome, notice
 from gateway.chat.history import read_history
 from gateway.chat.producers.completion import CompletionProducer
@@ -169,20 +169,30 @@ class Runs:
             still[info.topic] = (info.head, since)
             if now - since >= SILENCE_S:
                 error = TrilaneError("the process that wrote this answer is gone", code="interrupted", retryable=True)
-                await self.end_other(run_id, Failed(error))
+                try:
+                    await self.end_other(run_id, Failed(error))
+                except LogError as err:  # what hinders one must not keep the others open
+                    log.warning("an open run cannot be ended", run=run_id, reason=err.detail)
         return still
 
     async def end_other(self, run_id: str, outcome: RunOutcome) -> bool:
         """Ends a run that another process owns; returns False when that one, or a third, was first."""
         head, info, records, is_closed = 0, None, list[bytes](), False
-        async for part in read_to_head(self._log, run_topic(run_id)):
-            is_closed = part.closed
+        lost_offsets: list[int] = []
+        async for part in read_past_damage(
+            self._log, run_topic(run_id), lambda first, last: lost_offsets.append(first)
+        ):
+            is_closed, head = part.closed, part.head
             for block in part.blocks:
-                head = block.last
                 if block.name == RUN:
                     info = msgspec.json.decode(block.data[0], type=RunInfo)
-                elif block.name == RECORD:
+                elif block.name == RECORD and not lost_offsets:
                     records += block.data
+        if (
+            info is None and lost_offsets and not is_closed
+        ):  # nobody can know whose it was: it is over, and no more is said
+            log.error("ended a run whose beginning is damaged", run=run_id)
+            await self._log.append(Append(topic=run_topic(run_id), data=[], close=True, expect=head + 1))
         if info is None or is_closed:
             return False
         recorder = replayed(records, await self._base(info))

@@ -6,8 +6,9 @@ them.
 import unicodedata
 
 import msgspec
+import structlog
 
-from events.log.port import EventLog, TopicInfo, read_to_head
+from events.log.port import EventLog, TopicInfo, read_past_damage
 from gateway.chat.history import History
 from gateway.chat.records.messages import text_of
 
@@ -17,6 +18,7 @@ MAX_TITLES = 1000
 ELLIPSIS = "…"
 UNTITLED = "Untitled"
 JOINER = "\u200d"
+logger = structlog.get_logger("chats")
 
 
 class TitledChat(msgspec.Struct, frozen=True):
@@ -36,7 +38,7 @@ class Titles:
         self._chats: dict[str, TitledChat] = {}
 
     async def of(self, info: TopicInfo) -> TitledChat | None:
-        """Returns the chat of a topic with its title; None when it was deleted in this moment."""
+        """Returns the chat of a topic with its title; None when it was deleted just now, or its id cannot be read."""
         chat = self._chats.get(info.topic)
         if chat is not None and (chat.epoch, chat.head) == (info.epoch, info.head):
             return chat
@@ -50,11 +52,13 @@ class Titles:
 
     async def _read(self, topic: str) -> TitledChat | None:
         history = History(chat_id="")
-        async for part in read_to_head(self._log, topic):
+        async for part in read_past_damage(self._log, topic, history.lose):
             history.epoch = part.epoch
             for block in part.blocks:
                 history.apply(block)
         if not history.chat_id:
+            if history.lost:
+                logger.error("a chat cannot be listed: the log is damaged", topic=topic)
             return None
         texts = (" ".join(text_of(message).split()) for message in history.messages if message.role != "system")
         title = next(filter(None, texts), UNTITLED)

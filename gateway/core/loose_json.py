@@ -13,10 +13,11 @@ from msgspec import Raw
 
 REPLACEMENT = "\ufffd"
 UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError, ValueError)
-_ESCAPE = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
-    re.DOTALL,
+_SURROGATES = re.compile(
+    rb"\\(\\*+)u[dD](?:[89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"(?:\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})*+|(?P<half>[89a-fA-F][0-9a-fA-F]{2}))"
 )
+"""Pairs of escapes, or half of one, with the backslashes before them; a body may have millions of other escapes."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -42,7 +43,15 @@ def whole_text(text: str) -> str:
 
 def with_whole_pairs(body: bytes) -> bytes:
     """Returns JSON in which escapes of halves of surrogate pairs are escapes of U+FFFD, and all else is as it was."""
-    return _ESCAPE.sub(lambda escape: b"\\ufffd" if escape["half"] else escape[0], body)
+    return _SURROGATES.sub(_whole_pair, body)
+
+
+def _whole_pair(found: re.Match[bytes]) -> bytes:
+    backslashes, text = found[1], found[0]
+    if len(backslashes) % 2:  # an escaped backslash stands before what only looks like an escape, but not the next
+        size = len(backslashes) + 1
+        return text[:size] + with_whole_pairs(text[size:])
+    return backslashes + b"\\ufffd" if found["half"] else text
 
 
 def split_half(text: str) -> tuple[str, str]:

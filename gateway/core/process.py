@@ -2,14 +2,16 @@
 
 import asyncio
 import resource
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
+import structlog
+
 from events.log.hub import Hub
-from events.log.port import Append, EventLog
+from events.log.port import NO_EVENTS, Append, EventLog
 from gateway.access.tickets import Tickets
 from gateway.core.telemetry import Metrics, Pauses
-from gateway.errors import LogUnavailable
+from gateway.errors import LogUnavailable, TrilaneError
 from gateway.serving.bodies import Bodies
 from gateway.serving.open_streams import OpenStreams
 from gateway.serving.wheel import SLOT_S
@@ -21,8 +23,13 @@ CHECK_S = 0.5
 """Seconds for which the result of a check holds."""
 CHECK_TIMEOUT_S = 2.0
 """Seconds after which a log that does not answer counts as one that cannot be used."""
+FAILURE_S = 0.25
+"""Seconds between two looks at whether the log has failed."""
 SPARE_DESCRIPTORS = 200
 """File descriptors set aside for all that is not a stream: the log, upstreams, requests."""
+
+
+log = structlog.get_logger("log")
 
 
 def capacity(max_streams: int) -> int:
@@ -53,6 +60,13 @@ class Core:
         self._next_check = 0.0
         self.is_ready = False
         """Whether it can serve: it is open, and not draining."""
+        self._failure_timer: asyncio.TimerHandle | None = None
+        self._has_failed = False
+        self.on_failure: list[Callable[[TrilaneError], None]] = []
+        """Called, while the log has failed under this process, with the error: what is open ends with it."""
+        self.lost = self.metrics.counter("events_lost", "Events that a reader could not be sent, by reason", "reason")
+        self.hub.on_damage = self.note_damage
+        self.metrics.gauge("log_failed", "Whether the log's file was deleted or replaced", lambda: self._has_failed)
         self.metrics.gauge("body_bytes", "Bytes of request bodies in memory", lambda: self.bodies.held_bytes)
         self.metrics.gauge("open_streams", "Event streams being read", lambda: len(self.streams))
 
@@ -61,14 +75,35 @@ class Core:
         await self.log.open()
         loop = asyncio.get_running_loop()
         self.metrics.gauge("tasks", "Tasks of the event loop", lambda: len(asyncio.all_tasks(loop)))
+        self._look_for_failure()
         try:
             yield
         finally:
             self.is_ready = False
+            if self._failure_timer is not None:
+                self._failure_timer.cancel()
             if self._health is not None:
                 self._health.cancel()
             await self.hub.close()
             await self.log.close()
+
+    def note_damage(self, topic: str, first: int, last: int) -> None:
+        """Counts and logs events that a reader was told cannot be read."""
+        self.lost.labels("damaged").inc(last - first + 1)
+        log.error("events cannot be read: the log is damaged", topic=topic, first=first, last=last)
+
+    def _look_for_failure(self) -> None:
+        """Ends what is open when the log fails under it; the log itself looks at its file once a second."""
+        failure = self.log.failure
+        if failure is not None:
+            if not self._has_failed:
+                log.error("the log has failed: everything open ends", reason=failure.detail)
+            for end in (self.streams.fail, *self.on_failure):
+                end(failure)
+        elif self._has_failed:
+            log.info("the log can be used again")
+        self._has_failed = failure is not None
+        self._failure_timer = asyncio.get_running_loop().call_later(FAILURE_S, self._look_for_failure)
 
     async def check(self) -> None:
         """Raises LogError when the log cannot be read or written; one look holds for CHECK_S."""
@@ -82,6 +117,6 @@ class Core:
         try:
             async with asyncio.timeout(CHECK_TIMEOUT_S):
                 await self.log.append(Append(topic=HEALTH, data=[b"1"], name="check"))
-                await self.log.read(HEALTH, 0, max_events=1)
+                await self.log.read(HEALTH, NO_EVENTS, max_events=1)
         except TimeoutError as err:
             raise LogUnavailable(f"the log has not answered within {CHECK_TIMEOUT_S:g} s") from err

@@ -3,11 +3,15 @@
 import asyncio
 import contextlib
 import random
+from collections.abc import Iterator
+from itertools import islice
 from typing import Protocol
 
-from gateway.errors import Overloaded
+from gateway.errors import Overloaded, TrilaneError
 from gateway.serving.wheel import SLOT_S, Wheel
 
+FAIL_SLICE = 256
+"""Maximum streams ended in one turn of the event loop when the log fails; the rest follow in the next."""
 TICK_S = 0.005
 """Shortest time between two departures, in seconds; when more are due, several streams leave together."""
 
@@ -22,6 +26,10 @@ class Stream(Protocol):
 
     def leave(self) -> None:
         """Ends soon, at the end of a whole event."""
+        ...
+
+    def fail(self, error: TrilaneError) -> None:
+        """Ends soon, at the end of a whole event, with words about an error of the log."""
         ...
 
 
@@ -55,6 +63,17 @@ class OpenStreams:
     def discard(self, stream: Stream) -> None:
         self._streams.discard(stream)
         self._departure.set()
+
+    def fail(self, error: TrilaneError) -> None:
+        """Ends every stream, those that cannot resume too, with words about an error of the log."""
+        self._fail_slice(error, iter(list(self._streams)))
+
+    def _fail_slice(self, error: TrilaneError, streams: Iterator[Stream]) -> None:
+        batch = list(islice(streams, FAIL_SLICE))
+        for stream in batch:
+            stream.fail(error)
+        if batch:
+            asyncio.get_running_loop().call_soon(self._fail_slice, error, streams)
 
     async def drain(self, window_s: float) -> None:
         """Asks every stream that can resume to leave, in random order, evenly over the window, or sooner."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from events.log.source import CARRIER, ConnectionLender, LentConnection, Source
-from gateway.errors import TrilaneError, problem
+from gateway.errors import LogUnavailable, TrilaneError, problem
 from gateway.serving.open_streams import OpenStreams
 
 Scope = Any
@@ -37,8 +37,19 @@ class EventStream:
     """An ASGI application that writes one source to one client, until the source ends or either side leaves."""
 
     __slots__ = (
-        *("slot", "source", "headers", "verdict", "prime_s", "resumable", "end", "farewell", "leaves_cleanly"),
-        *("_on_close", "_open_streams", "_ping_s", "_connection", "_fetch", "_last_write", "_lead", "_loop", "_wake"),
+        *("slot", "source", "headers", "verdict", "prime_s", "resumable", "end", "farewell", "apology"),
+        *(
+            "leaves_cleanly",
+            "_on_close",
+            "_open_streams",
+            "_ping_s",
+            "_connection",
+            "_fetch",
+            "_last_write",
+            "_lead",
+            "_loop",
+            "_wake",
+        ),
         *("_has_begun", "_is_client_gone", "_is_leaving", "_is_closed", "_is_ping_due"),
     )
 
@@ -54,6 +65,7 @@ class EventStream:
         resumable: bool = True,
         end: bytes = b"",
         farewell: Callable[[], bytes] = bytes,
+        apology: Callable[[TrilaneError], bytes] = lambda error: b"",
         leaves_cleanly: bool = False,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
@@ -69,6 +81,8 @@ class EventStream:
         """The bytes after the last event."""
         self.farewell = farewell
         """Returns the bytes that a drain writes after a whole event, before the stream ends."""
+        self.apology = apology
+        """Returns the bytes that are written in its place when the log fails under the stream."""
         self.leaves_cleanly = leaves_cleanly
         """Whether the body then ends properly, because its readers do not take that for the end of the stream."""
         self._on_close = on_close
@@ -103,6 +117,12 @@ class EventStream:
         """Ends the stream at the end of a whole event, as a cut."""
         self._is_leaving = True
         self._wake()
+
+    def fail(self, error: TrilaneError) -> None:
+        """Ends the stream at the end of a whole event, with words about an error of the log."""
+        if not self._is_leaving:
+            self.farewell = lambda: self.apology(error)
+            self.leave()
 
     def gone(self) -> None:
         """Ends the stream, because the client has left."""
@@ -180,7 +200,10 @@ class EventStream:
             self._wake = self.source.on_wake = _setter(news)
             data = self._due()
             if data is None:
-                await self.source.catch_up()
+                try:
+                    await self.source.catch_up()
+                except LogUnavailable as err:
+                    self.fail(err)
             elif data:
                 await send({"type": "http.response.body", "body": data, "more_body": True})
             else:
@@ -256,6 +279,10 @@ class EventStream:
         """Fetches one slice; while it runs, `pump` neither polls nor fetches."""
         try:
             await self.source.catch_up()
+        except LogUnavailable as err:
+            self._fetch = None
+            self.fail(err)
+            return
         except Exception as err:
             self._fetch = None
             self._fail(err)

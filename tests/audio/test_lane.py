@@ -187,6 +187,20 @@ async def test_a_log_that_cannot_be_written_ends_the_connection_and_settles_noth
 
 
 @simulated
+async def test_a_session_in_silence_is_told_that_the_log_has_failed() -> None:
+    async with place() as at:
+        client = await at.connect()
+        await client.send_silence(1)
+        for end in at.core.on_failure:
+            end(LogUnavailable("the file was deleted"))
+        assert (await client.wait_closed()).code == 1013
+        assert client.messages[-1]["code"] == "log_unavailable"
+        again = await at.connect(session=client.ready["session"])
+        await again.speak(speech_of(WORDS))
+        assert again.text == "w1 w2"
+
+
+@simulated
 async def test_a_reader_that_does_not_read_is_sent_away() -> None:
     async with place() as at:
         client = await at.connect()

@@ -7,8 +7,10 @@ from typing import Any
 
 from events.log.hub import Hub
 from events.log.memory import MemoryLog
+from events.log.port import Append, Slice
 from events.log.topics import stored
-from events.presence import ANSWER_S, BEAT_S, FRESH_S, MAX_LISTED, SETTLE_S, Presence
+from events.presence import ANSWER_S, BEAT_S, FRESH_S, MAX_LISTED, PEERS, SETTLE_S, Presence
+from gateway.errors import LogDamaged
 from tests.support.virtual_time import simulated
 
 
@@ -200,3 +202,36 @@ async def test_a_crowd_is_listed_up_to_a_bound() -> None:
         assert (len(data["here"]), data["more"]) == (MAX_LISTED, 5)
 
     await with_processes(1, work)
+
+
+class DamagedPeers(MemoryLog):
+    """A log in which nothing of the processes' own topic can be read."""
+
+    async def read(self, topic: str, after: int, *, max_events: int = 1000, max_bytes: int = 262_144) -> Slice:
+        if topic == PEERS:
+            raise LogDamaged("a part of the log cannot be read")
+        return await super().read(topic, after, max_events=max_events, max_bytes=max_bytes)
+
+
+@simulated
+async def test_a_process_whose_peers_cannot_be_read_starts_and_counts_its_own_readers() -> None:
+    log = DamagedPeers()
+    await log.open()
+    process = Process(log, Hub(log))
+    await process.presence.open()
+    process.come("t", "ann")
+    process.come("t", "bob")
+    assert await process.presence.count("t") == 2
+    await process.presence.close()
+    await log.close()
+
+
+@simulated
+async def test_a_message_that_cannot_be_read_is_passed_over() -> None:
+    async def work(log: MemoryLog, processes: list[Process]) -> None:
+        for data in (b"{", b'{"by":"x","kind":"unheard"}', b"\xff\xfe", b"[]"):
+            await log.append(Append(topic=PEERS, name="word", data=[data]))
+        processes[1].come("t", "ann")
+        assert await processes[0].presence.count("t") == 1
+
+    await with_processes(2, work)

@@ -147,3 +147,137 @@ NULLS_AND_FLOATS = [
 def test_null_is_absent_and_an_integral_float_is_an_integer(place: Gateway, path: str, body: object) -> None:
     answer = httpx2.post(place.url + path, json=body)
     assert answer.status_code == 200, answer.text
+
+
+# Content types: a body is what it is, whatever its client calls it, but for a form, which cannot be read otherwise
+
+JSON_BODIES: dict[str, object] = {
+    "/api/events": {"topic": "a", "data": 1},
+    "/api/tickets": {"route": "/api/events"},
+    "/v1/chat/completions": {"messages": USER},
+    "/api/chat": chat_body("typed", "T=1 I=0"),
+    "/api/chat/typed/stop": {},
+    "/v1/realtime/client_secrets": {},
+}
+CONTENT_TYPES = [
+    *(
+        None,
+        "",
+        ";",
+        "json",
+        "application/json",
+        "Application/JSON; charset=utf-8",
+        "application/json;charset=UTF8",
+    ),
+    *("application/vnd.api+json", "text/plain", "text/plain;charset=UTF-8", "application/x-www-form-urlencoded"),
+    *("application/octet-stream", "text/html", "multipart/form-data", "image/png", "not a type/at all", "*/*"),
+]
+CLIENT = httpx2.Client(verify=False, timeout=20)
+UPLOADS = ("/v1/audio/transcriptions", "/api/audio/transcriptions")
+FORM = b'--b\r\ncontent-disposition: form-data; name="model"\r\n\r\nwhisper-1\r\n--b--\r\n'
+
+
+def post_typed(place: Gateway, path: str, content: bytes, content_type: str | None) -> httpx2.Response:
+    headers = {} if content_type is None else {"content-type": content_type}
+    return CLIENT.post(place.url + path, content=content, headers=headers)
+
+
+@pytest.mark.parametrize("path", JSON_BODIES)
+def test_a_json_body_is_taken_under_every_content_type(place: Gateway, path: str) -> None:
+    content = json.dumps(JSON_BODIES[path]).encode()
+    statuses = {kind: post_typed(place, path, content, kind).status_code for kind in CONTENT_TYPES}
+    assert statuses == dict.fromkeys(CONTENT_TYPES, 200)
+
+
+@pytest.mark.parametrize("path", JSON_BODIES)
+def test_what_is_no_json_is_refused_under_every_content_type(place: Gateway, path: str) -> None:
+    for kind in (None, "application/json", "application/x-www-form-urlencoded", "multipart/form-data; boundary=b"):
+        for content in (b"a=1&b=2", FORM):
+            check_problem(post_typed(place, path, content, kind), 400, "bad_body")
+
+
+@pytest.mark.parametrize("path", UPLOADS)
+def test_a_file_is_taken_as_a_form_only(place: Gateway, path: str) -> None:
+    for kind in [*CONTENT_TYPES, "multipart/mixed; boundary=b", "audio/wav"]:
+        if kind != "multipart/form-data":
+            check_problem(post_typed(place, path, FORM, kind), 400, "bad_body", "must be multipart/form-data")
+    check_problem(post_typed(place, path, FORM, "multipart/form-data"), 400, "", "boundary")
+    for kind in ("multipart/form-data; boundary=b", 'Multipart/Form-Data; boundary="b"; charset=utf-8'):
+        check_problem(post_typed(place, path, FORM, kind), 400, "", "file")
+
+
+# Clients that nobody named, over a plain socket
+
+
+def exchange(place: Gateway, *pieces: bytes) -> bytes:
+    """Sends pieces one by one, and returns all that comes until the server closes."""
+    with closing(socket.create_connection(("127.0.0.1", place.port), timeout=10)) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for piece in pieces:
+            client.sendall(piece)
+        answer = b""
+        while piece := client.recv(65_536):
+            answer += piece
+    return answer
+
+
+PUBLISHED = b'{"topic":"odd","data":1}'
+ODD_REQUESTS: dict[str, tuple[list[bytes], bytes]] = {
+    "HTTP/1.0 without Host": ([b"GET /healthz HTTP/1.0\r\n\r\n"], b"200"),
+    "HTTP/1.0 that would keep the connection": (
+        [b"GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", b"GET /healthz HTTP/1.0\r\n\r\n"],
+        b"200",
+    ),
+    "HTTP/1.0 with a body": (
+        [b"POST /api/events HTTP/1.0\r\nContent-Length: %d\r\n\r\n" % len(PUBLISHED), PUBLISHED],
+        b"200",
+    ),
+    "HTTP/1.0 HEAD": ([b"HEAD /api/chats HTTP/1.0\r\n\r\n"], b"200"),
+    "absolute form": (
+        [b"GET http://localhost/healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"],
+        b"200",
+    ),
+    "byte by byte": (
+        [bytes([byte]) for byte in b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"],
+        b"200",
+    ),
+    "a body in chunks of one byte": (
+        [
+            b"POST /api/events HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
+            *[b"1\r\n%c\r\n" % byte for byte in PUBLISHED],
+            b"0\r\n\r\n",
+        ],
+        b"200",
+    ),
+    "curl's Expect": (
+        [
+            b"POST /api/events HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nConnection: close\r\n"
+            b"Content-Length: %d\r\n\r\n" % len(PUBLISHED),
+            PUBLISHED,
+        ],
+        b"200",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ODD_REQUESTS)
+def test_an_odd_request_gets_one_whole_answer(place: Gateway, name: str) -> None:
+    pieces, status = ODD_REQUESTS[name]
+    answer = exchange(place, *pieces)
+    head, _, body = answer.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n").partition(b"\r\n\r\n")
+    assert head.split()[1] == status, answer
+    assert b"transfer-encoding" not in head.lower()
+    if "1.0 that would keep" not in name:
+        assert body.startswith(b"{") or "HEAD" in name
+        assert body == b"" if "HEAD" in name else json.loads(body)
+
+
+def test_a_stream_to_an_old_client_with_odd_capitals_is_plain(place: Gateway) -> None:
+    with closing(socket.create_connection(("127.0.0.1", place.port), timeout=10)) as client:
+        client.sendall(b"GET /api/events?topic=odd HTTP/1.0\r\nHOST: LOCALHOST\r\nACCEPT: TEXT/Event-Stream\r\n\r\n")
+        answer = b""
+        while b"event: hello" not in answer:
+            answer += client.recv(65_536)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"transfer-encoding" not in head.lower()
+    assert body.startswith(b": ok\n")

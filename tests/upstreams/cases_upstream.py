@@ -5,10 +5,12 @@
 
 import asyncio
 import json
-import threading
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+
+from tests.support.loop_thread import LoopThread
 
 
 class CasesUpstream:
@@ -20,29 +22,20 @@ class CasesUpstream:
         self.requests: list[dict[str, Any]] = []
         self._folder = folder
         self._more = more or {}
-        self._loop = asyncio.new_event_loop()
-        self._stop = asyncio.Event()
-        self._started = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread = LoopThread(self._open)
 
     def __enter__(self) -> "CasesUpstream":
         self._thread.start()
-        assert self._started.wait(5)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(5)
+        self._thread.stop()
 
-    def _run(self) -> None:
-        async def serve() -> None:
-            async with await asyncio.start_server(self._serve, "127.0.0.1", 0) as server:
-                self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-                self._started.set()
-                await self._stop.wait()
-
-        self._loop.run_until_complete(serve())
-        self._loop.close()
+    @asynccontextmanager
+    async def _open(self) -> AsyncGenerator[None]:
+        async with await asyncio.start_server(self._serve, "127.0.0.1", 0) as server:
+            self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+            yield
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -15,6 +15,12 @@ from pathlib import Path
 from gateway.errors import ConfigurationError, LogDamaged, LogError, LogUnavailable
 
 Database = sqlite3.Connection
+
+
+class Damage(sqlite3.Error):
+    """What SQLite has read is not what was written."""
+
+
 SqlError = sqlite3.Error
 SqliteFailure = (sqlite3.Error, ValueError, OverflowError)
 """The exceptions that `sqlite3` raises: the latter two for values that it cannot pass on."""
@@ -71,6 +77,14 @@ INSERT INTO sqlite_sequence (name, seq) VALUES ('blocks', 0);
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {VERSION};
 """
+PROBES = (
+    "SELECT seq FROM sqlite_sequence",
+    "SELECT max(rowid), name FROM topics",
+    "SELECT max(name) FROM topics INDEXED BY sqlite_autoindex_topics_1",
+    "SELECT max(rowid), name FROM blocks",
+    "SELECT max(topic_id) FROM blocks INDEXED BY blocks_by_topic",
+)
+"""SQL that reads the pages without which nothing can be appended."""
 NEWEST = "(SELECT seq FROM blocks WHERE topic_id = t.id ORDER BY first DESC LIMIT 1)"
 """SQL for the newest block of topic `t`, the only place where the topic's head, size and end are written."""
 
@@ -107,6 +121,8 @@ def _remedy(err: Exception) -> str:
         return "the disk is full; free some space, or name a file on another disk (TRILANE_LOG)"
     if code == sqlite3.SQLITE_CORRUPT:
         return "the file is damaged; restore a copy, or name another file (TRILANE_LOG)"
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return "another process holds it; end that one, or name another file (TRILANE_LOG)"
     return (
         "name a file in a directory on a local disk that this user may write, "
         "and that holds nothing or a log of Trilane"
@@ -129,7 +145,10 @@ def _prepare(db: Database, path: Path) -> None:
                 f"the log {str(path)!r} has format {version}, and this release knows formats up to {VERSION}: "
                 "use the newer release that wrote it, or name another file"
             )
-        else:  # a file of an older format is taken over; one that is read-only shows it now, not at the first append
+        else:  # a file whose tables cannot be read at all is found out now, too
+            for probe in PROBES:
+                db.execute(probe).fetchone()
+            # a file of an older format is taken over; one that is read-only shows it now, not at the first append
             db.execute(f"PRAGMA user_version = {VERSION}")
 
 
@@ -162,9 +181,12 @@ def transaction(db: Database) -> Generator[None]:
 
 def failure_of(err: Exception) -> LogError:
     """Returns the error that readers get for a failure of SQLite: a damaged page stays damaged, others may pass."""
-    if getattr(err, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT or isinstance(err, ValueError):
-        return LogDamaged(f"a part of the log cannot be read: {err}")
-    return unavailable(err)
+    return LogDamaged(f"a part of the log cannot be read: {err}") if is_damage(err) else unavailable(err)
+
+
+def is_damage(err: Exception) -> bool:
+    """Returns whether an error says that what is stored is damaged, and not that it cannot be read right now."""
+    return getattr(err, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT or isinstance(err, (ValueError, Damage))
 
 
 def unavailable(err: Exception) -> LogUnavailable:

@@ -5,16 +5,18 @@ again. So SQLite joins the blocks into one row, and a thousand events cost one s
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TypeVar
 
+import msgspec
+
 from events.log.port import Block, Slice, TopicInfo
 from events.log.rules import cut
-from events.log.sqlite.file import NEWEST, Database, SqlError, SqliteFailure, connect, failure_of
+from events.log.sqlite.damage import list_topics, next_readable, read_around
+from events.log.sqlite.file import NEWEST, Database, SqlError, SqliteFailure, connect, failure_of, is_damage
 from gateway.errors import LogUnavailable
 
 THREADS = 2
@@ -50,18 +52,6 @@ WHERE t.name = :topic AND b.first <= :upto AND :upto > :after AND b.first + b.co
     AND b.first >= coalesce(
         (SELECT first FROM blocks WHERE topic_id = t.id AND first <= :after + 1 ORDER BY first DESC LIMIT 1), 0)
 GROUP BY b.name
-"""
-MAX_BLOCKS = 10_000
-"""Maximum blocks among which a reader looks for one that is not damaged."""
-FIRSTS = f"""
-SELECT first FROM blocks INDEXED BY blocks_by_topic WHERE topic_id = (SELECT id FROM topics WHERE name = :topic)
-    AND first >= coalesce((SELECT first FROM blocks INDEXED BY blocks_by_topic WHERE topic_id =
-        (SELECT id FROM topics WHERE name = :topic) AND first <= :after + 1 ORDER BY first DESC LIMIT 1), 0)
-    AND first <= :upto ORDER BY first LIMIT {MAX_BLOCKS}
-"""
-PROBE = """
-SELECT count, name, length(CAST(data || '' AS BLOB)) FROM blocks
-WHERE topic_id = (SELECT id FROM topics WHERE name = ?) AND first = ?
 """
 LAST_CHARACTER = "\U0010ffff"
 
@@ -99,12 +89,24 @@ class SqliteReader:
     async def read(self, topic: str, after: int, max_events: int, max_bytes: int) -> Slice:
         values = {"topic": topic, "after": after, "max_events": max_events, "max_bytes": max_bytes}
 
+        def slice_around(db: Database) -> Slice:
+            part = read_around(db, topic, after, max_events)
+            return msgspec.structs.replace(part, blocks=cut(part.blocks, after, max_events, max_bytes))
+
         def read(db: Database) -> Slice:
-            row = db.execute(READ, values).fetchone()
+            try:
+                row = db.execute(READ, values).fetchone()
+            except SqliteFailure as err:
+                if not is_damage(err):
+                    raise
+                return slice_around(db)
             if row[0] is None:
                 return Slice(epoch="")
             epoch, owner, closed, oldest, head, heads, data = row
-            blocks = cut(blocks_of(heads, data), after, max_events, max_bytes) if heads else []
+            try:
+                blocks = cut(blocks_of(heads, data), after, max_events, max_bytes) if heads else []
+            except ValueError:
+                return slice_around(db)
             return Slice(epoch=epoch, owner=owner, oldest=oldest, head=head, closed=bool(closed), blocks=blocks)
 
         return await self._run(read)
@@ -114,24 +116,19 @@ class SqliteReader:
         return await self._run(lambda db: dict[str, int](db.execute(COUNT_BY_NAME, values).fetchall()))
 
     async def next_readable(self, topic: str, after: int, upto: int) -> int:
-        """Looks at the blocks one by one; their index, which lies in pages of its own, says where they begin."""
-        values = {"topic": topic, "after": after, "upto": upto}
-
-        def find(db: Database) -> int:
-            with contextlib.suppress(SqlError):
-                for (first,) in db.execute(FIRSTS, values).fetchall():
-                    with contextlib.suppress(SqlError):
-                        if db.execute(PROBE, (topic, first)).fetchone() is not None:
-                            return max(first, after + 1)
-            return upto + 1
-
-        return await self._run(find)
+        return await self._run(lambda db: next_readable(db, topic, after, upto))
 
     async def topics(self, values: dict[str, str | int | None]) -> list[TopicInfo]:
         def read(db: Database) -> list[TopicInfo]:
+            try:
+                rows = db.execute(LIST, values).fetchall()
+            except SqliteFailure as err:
+                if not is_damage(err):
+                    raise
+                return list_topics(db, values)
             return [
                 TopicInfo(topic=name, owner=owner, epoch=epoch, head=head, updated_ms=changed, closed=bool(closed))
-                for name, owner, epoch, head, changed, closed in db.execute(LIST, values)
+                for name, owner, epoch, head, changed, closed in rows
             ]
 
         return await self._run(read)
@@ -157,7 +154,7 @@ def blocks_of(heads: str, data: bytes) -> list[Block]:
     """Returns the blocks of the joined rows; neighbours of one name become one block."""
     lines = data.split(b"\n")
     blocks: list[Block] = []
-    at = 0
+    at = 0  # the lines of a damaged block may be too few or too many
     for head in heads.split("\n"):
         first, count, time_ms, name = head.split(" ", 3)
         start, at = at, at + int(count)
@@ -165,4 +162,6 @@ def blocks_of(heads: str, data: bytes) -> list[Block]:
             blocks[-1].data.extend(lines[start:at])
         else:
             blocks.append(Block(int(first), lines[start:at], name, int(time_ms)))
+    if at != len(lines):
+        raise ValueError(f"{len(lines)} events, where the log says {at}")
     return blocks

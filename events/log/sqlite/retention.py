@@ -10,12 +10,15 @@ import time
 from collections.abc import Callable, Iterable
 
 import msgspec
+import structlog
 
 from events.log.port import Commit, Retention
 from events.log.rules import KEY_MS, exceeds, has_expired, trim_bounds
-from events.log.sqlite.file import NEWEST
+from events.log.sqlite.file import NEWEST, SqlError, is_damage
 from events.log.sqlite.plan import PlannedTopic
 from events.log.sqlite.store import LOAD_COLUMNS, Store, topic_of
+
+log = structlog.get_logger("log")
 
 PASS_S = 1.0
 """Seconds between two passes while nothing is left over."""
@@ -31,8 +34,6 @@ TRIM_ROWS = 200
 """Maximum blocks of one topic dropped at once."""
 PRUNE_ROWS = 2000
 """Maximum expired keys dropped at once."""
-SLICE_TOPICS = 100
-"""Maximum topics that a sweep looks at at once."""
 MARKER_MS = 3_600_000
 """Milliseconds for which markers are kept.
 
@@ -42,8 +43,9 @@ A process that sleeps for longer finds out when it next reads or writes the topi
 SLICE = f"""
 SELECT {LOAD_COLUMNS}, coalesce(b.time_ms, t.updated_ms),
     (SELECT time_ms FROM blocks WHERE topic_id = t.id ORDER BY first LIMIT 1)
-FROM topics t LEFT JOIN blocks b ON b.seq = {NEWEST} WHERE t.id > ? ORDER BY t.id LIMIT {SLICE_TOPICS}
+FROM topics t LEFT JOIN blocks b ON b.seq = {NEWEST} WHERE t.id > ? ORDER BY t.id LIMIT ?
 """
+NEXT_ID = "SELECT min(id) FROM topics WHERE id > ?"
 KEEP_FROM = """
 SELECT first, total - length(data) + count - 1 FROM blocks
 WHERE topic_id = ? AND first + count - 1 > ? AND total > ? AND time_ms >= ? ORDER BY first LIMIT 1
@@ -69,6 +71,9 @@ class Sweep(msgspec.Struct):
     """The progress of a look at all topics."""
 
     after_id: int = 0
+    slice_topics: int = 100
+    """Maximum topics that it looks at at once; one where some are damaged."""
+    has_seen_all: bool = False
     is_done: bool = False
 
 
@@ -106,7 +111,10 @@ class Retainer:
     def sweep_all(self) -> list[Commit]:
         """Trims everything that is due, however long it takes; returns the commits to announce."""
         self._sweep = Sweep()
-        return self._work(float("inf"))
+        news = self._work(float("inf"))
+        while self._due_names or not self._sweep.is_done:  # it has met damage, and stepped over it
+            news += self._work(float("inf"))
+        return news
 
     def _work(self, deadline: float) -> list[Commit]:
         self._due_names |= {
@@ -115,14 +123,45 @@ class Retainer:
         self._changed_topics.clear()
         if self._sweep.is_done and not self._due_names:
             return []
-        with self._store.change():
-            news = self._store.catch_up()
-            while time.monotonic() < deadline and (self._due_names or not self._sweep.is_done):
-                if not self._due_names:
-                    news += self._sweep_slice()
-                elif self._trim(name := next(iter(self._due_names))):
-                    del self._due_names[name]
+        trimmed_names: dict[str, None] = {}
+        try:
+            with self._store.change():
+                news = self._store.catch_up()
+                while time.monotonic() < deadline and (self._due_names or not self._sweep.is_done):
+                    if not self._due_names:
+                        news += self._sweep_slice()
+                    elif self._trim(name := next(iter(self._due_names))):
+                        trimmed_names[name] = self._due_names.pop(name)
+        except SqlError as err:
+            if not is_damage(err):
+                raise
+            self._store.topics.clear()  # what the pass has noted there was undone
+            self._step_over_damage()
+            self._due_names = trimmed_names | self._due_names
+            return []
         return news
+
+    def _step_over_damage(self) -> None:
+        """Leaves out what the last pass failed at; the next goes on behind it."""
+        sweep = self._sweep
+        if self._due_names:
+            name = next(iter(self._due_names))
+            del self._due_names[name]
+            log.error("a topic cannot be trimmed: the log is damaged", topic=name)
+        elif sweep.has_seen_all:
+            sweep.is_done = True
+            log.error("old idempotency keys cannot be dropped: the log is damaged")
+        elif sweep.slice_topics > 1:
+            sweep.slice_topics = 1
+        else:
+            sweep.after_id = self._store.db.execute(NEXT_ID, (sweep.after_id,)).fetchone()[0]
+            log.error("the age of a topic cannot be known: the log is damaged", id=sweep.after_id)
+
+    def defer(self) -> None:
+        """Puts off what failed to the next sweep."""
+        self._due_names.clear()
+        self._sweep.is_done = True
+        self.next_pass = time.monotonic() + PASS_S
 
     def _trim(self, name: str) -> bool:
         """Drops blocks that lie beyond a limit as a whole; returns False when some are left for the next pass."""
@@ -150,7 +189,7 @@ class Retainer:
     def _sweep_slice(self) -> list[Commit]:
         """Looks at the next topics by id; after the last, at keys and markers."""
         news: list[Commit] = []
-        rows = self._store.db.execute(SLICE, (self._sweep.after_id,)).fetchall()
+        rows = self._store.db.execute(SLICE, (self._sweep.after_id, self._sweep.slice_topics)).fetchall()
         now_ms = self._now_ms()
         for *columns, updated_ms, oldest_ms in rows:
             topic = topic_of(columns)
@@ -162,6 +201,7 @@ class Retainer:
                 self._due_names[topic.name] = None
             self._sweep.after_id = topic.id
         if not rows:
+            self._sweep.has_seen_all = True
             self._sweep.is_done = self._prune()
         return news
 

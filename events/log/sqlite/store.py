@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 from events.log.port import Append, Appended, Commit, Interest
 from events.log.rules import is_key_valid
-from events.log.sqlite.file import NEWEST, SqlError, connect, transaction
+from events.log.sqlite.damage import delete_blocks, find_topic
+from events.log.sqlite.file import NEWEST, SqlError, connect, is_damage, transaction
 from events.log.sqlite.plan import AppendCall, BlockRow, Plan, PlannedTopic
 
 EXACT_ROWS = 64
@@ -83,7 +84,7 @@ class Store:
     def __init__(self, path: Path, interest: Callable[[], Interest], busy_s: float) -> None:
         self.db = connect(path, busy_s=busy_s, cache_kib=CACHE_KIB)
         self._path = path
-        self._inode = path.stat().st_ino
+        self._inode, self._size, self._was_cut_off = path.stat().st_ino, 0, False
         self._interest = interest
         self.is_lost = False
         self._last_check = 0.0
@@ -95,16 +96,22 @@ class Store:
         self.db.close()
 
     def check_file(self) -> None:
-        """Checks that the file was not deleted or replaced: SQLite would write on into the old one."""
+        """Checks that the file was not deleted, replaced or cut off: SQLite would write on into the old one."""
         self._last_check = time.monotonic()
-        with contextlib.suppress(FileNotFoundError):
-            self.is_lost = self._path.stat().st_ino != self._inode
+        try:
+            status = self._path.stat()
+        except OSError:
+            self.is_lost = True
             return
-        self.is_lost = True
+        # Nothing here ever makes the file smaller, so somebody else has written over it, and no page can be relied on.
+        self._was_cut_off |= status.st_size < self._size
+        self.is_lost = self._was_cut_off or status.st_ino != self._inode
+        self._size = max(self._size, status.st_size)
 
     def loss(self) -> SqlError:
         """Returns the error that says that the file is lost."""
-        return SqlError(f"the file {str(self._path)!r} was deleted or replaced; put it back or restart")
+        what = "cut off; put a copy in its place and" if self._was_cut_off else "deleted or replaced; put it back or"
+        return SqlError(f"the file {str(self._path)!r} was {what} restart")
 
     @contextlib.contextmanager
     def change(self) -> Generator[None]:
@@ -131,7 +138,7 @@ class Store:
                 if plan.rows and self._insert(plan.rows, now_ms):
                     return plan, []
                 self._forget(appends)
-            return self._write_in_transaction(calls, appends, now_ms)
+            return self._write_around_damage(calls, appends, now_ms)
         except BaseException:
             self._forget(appends)
             raise
@@ -162,6 +169,17 @@ class Store:
             return False
         self.seq = cursor.lastrowid or 0
         return True
+
+    def _write_around_damage(
+        self, calls: Sequence[AppendCall], appends: Sequence[Append], now_ms: int
+    ) -> tuple[Plan, list[Commit]]:
+        try:
+            return self._write_in_transaction(calls, appends, now_ms)
+        except SqlError as err:
+            if not is_damage(err):
+                raise
+            self.topics |= self._fetch_around({append.topic for append in appends})
+            return self._write_in_transaction(calls, appends, now_ms)
 
     def _write_in_transaction(
         self, calls: Iterable[AppendCall], appends: Iterable[Append], now_ms: int
@@ -215,6 +233,14 @@ class Store:
                 topics[row[0]] = topic_of(row)
         return topics
 
+    def _fetch_around(self, names: Iterable[str]) -> dict[str, PlannedTopic]:
+        """Returns topics of which the newest block may be damaged; those that do not exist come without an epoch.
+
+        It reads by a connection of its own: SQLite fails all later writes of a transaction that has met damage.
+        """
+        with contextlib.closing(connect(self._path)) as db:
+            return {name: find_topic(db, name)[0] for name in names}
+
     def _results(self, keys: Sequence[tuple[str, str]], now_ms: int) -> dict[tuple[str, str], Appended]:
         """Returns the results that idempotency keys of the group still give."""
         names = {self.topics[name].id: name for name, _ in keys}
@@ -246,20 +272,39 @@ class Store:
 
     def drop(self, topic: PlannedTopic, now_ms: int) -> Commit:
         """Removes a topic, inside a transaction that has caught up."""
-        for table, column in (("blocks", "topic_id"), ("keys", "topic_id"), ("topics", "id")):
-            self.db.execute(f"DELETE FROM {table} WHERE {column} = ?", (topic.id,))
+        self.db.execute("DELETE FROM blocks WHERE topic_id = ?", (topic.id,))
+        return self._drop_name(topic, now_ms)
+
+    def _drop_name(self, topic: PlannedTopic, now_ms: int) -> Commit:
+        self.db.execute("DELETE FROM keys WHERE topic_id = ?", (topic.id,))
+        self.db.execute("DELETE FROM topics WHERE id = ?", (topic.id,))
         self.topics.pop(topic.name, None)
         self.mark(topic, False, now_ms)
         return Commit(topic=topic.name, epoch=topic.epoch, block=None)
 
     def delete(self, name: str, now_ms: int) -> tuple[bool, list[Commit]]:
         """Removes a topic in its own transaction; returns whether there was one, and news of it and of others."""
+        try:
+            with self.change():
+                news = self.catch_up()
+                topic = self.fetch([name]).get(name)
+                if topic is not None:
+                    news.append(self.drop(topic, now_ms))
+        except SqlError as err:
+            if not is_damage(err):
+                raise
+            return self._delete_around(name, now_ms)
+        return topic is not None, news
+
+    def _delete_around(self, name: str, now_ms: int) -> tuple[bool, list[Commit]]:
+        """Removes a topic that has damaged blocks, and of those as many as can be removed."""
+        topic = self._fetch_around([name])[name]
         with self.change():
             news = self.catch_up()
-            topic = self.fetch([name]).get(name)
-            if topic is not None:
-                news.append(self.drop(topic, now_ms))
-        return topic is not None, news
+            if topic.epoch:
+                news.append(self._drop_name(topic, now_ms))
+        delete_blocks(self.db, topic.id)
+        return topic.epoch != "", news
 
 
 def plan_of(

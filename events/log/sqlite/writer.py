@@ -14,15 +14,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from events.log.port import Block, Commit, Interest, Retention
 from events.log.rules import Result
 from events.log.sqlite.checkpoint import Checkpointer
-from events.log.sqlite.file import SqlError, SqliteFailure, unavailable
+from events.log.sqlite.file import SqlError, SqliteFailure, failure_of, is_damage, unavailable
 from events.log.sqlite.plan import AppendCall, Plan
 from events.log.sqlite.retention import Retainer
 from events.log.sqlite.store import Store
 from gateway.errors import LogUnavailable
+
+log = structlog.get_logger("log")
 
 LINGER_S = 0.002
 """Seconds from the start of one commit until patient appends are in the next."""
@@ -185,7 +188,11 @@ class Writer:
         try:
             plan, commits = self._store.write(calls, now_ms)
         except SqliteFailure as err:
-            self._announce([], [(call.future, unavailable(err)) for call in calls], size)
+            if is_damage(err) and len(calls) > 1:  # what one call meets must not hurt the others
+                for call in calls:
+                    self._commit([call], call.size)
+                return
+            self._announce([], [(call.future, failure_of(err)) for call in calls], size)
             return
         except BaseException:  # this thread ends, and nobody must wait for it
             self._queue.extendleft(reversed(calls))
@@ -200,7 +207,7 @@ class Writer:
         try:
             result, commits = job.do(self._store, self._retainer)
         except SqliteFailure as err:
-            self._announce([], [(job.future, unavailable(err))], 0)
+            self._announce([], [(job.future, failure_of(err))], 0)
         else:
             self._announce(commits, [(job.future, result)], 0)
             self._checkpointer.note_commit(1, 0)
@@ -213,9 +220,12 @@ class Writer:
                 self._announce(news, [], 0)
 
     def _retain(self) -> None:
-        with contextlib.suppress(SqlError):
+        try:
             if news := self._retainer.work():
                 self._announce(news, [], 0)
+        except SqliteFailure as err:
+            self._retainer.defer()
+            log.warning("the retention cannot be applied", reason=str(err))
 
 
 def commits_of(plan: Plan, now_ms: int) -> list[Commit]:

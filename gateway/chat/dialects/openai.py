@@ -118,9 +118,9 @@ class CompletionFrames:
             case MessageFinish():
                 return self._finish(record)
             case MessageError():
-                return _error(record.error_text, self._failure)
+                return error_frame(record.error_text, self._failure)
             case MessageAbort():
-                return _error("the answer was stopped", {"code": "aborted"})
+                return error_frame("the answer was stopped", {"code": "aborted"})
             case MessageStart() | StepStart() | StepFinish() | TextStart() | TextEnd() | ReasoningStart():
                 return b""  # the format has no such thing
             case ReasoningEnd() | ToolInputError() | NewerRecord():
@@ -206,7 +206,7 @@ class _MessageMetadata(msgspec.Struct, rename="camel"):
         return {name: fact for name, fact in self.facts.items() if not isinstance(fact, str) and name not in OUR_FACTS}
 
 
-def _error(message: str, failure: dict[str, object]) -> bytes:
+def error_frame(message: str, failure: dict[str, object]) -> bytes:
     """Returns OpenAI's `error` object as a frame; `failure` is what it has beside its text."""
     return b"data: %b\n\n" % _json({"error": {"message": message, "type": "server_error", "param": None, **failure}})
 

@@ -13,6 +13,7 @@ from gateway.chat.records.chat_record import FIRST_RECORD
 from gateway.chat.records.messages import UIMessage
 from gateway.chat.records.record import RECORD
 from gateway.chat.records.retelling import records_of
+from gateway.errors import TrilaneError
 
 HEADERS = [(b"x-vercel-ai-ui-message-stream", b"v1")]
 DONE = b"data: [DONE]\n\n"
@@ -58,9 +59,16 @@ def whole_frames(run_id: str, answer: UIMessage | None) -> UIFrames | WholeUIFra
 
 
 def farewell() -> bytes:
-    """Returns the last frame that a reader gets when this process leaves.
+    """Returns the last frame that a reader gets when this process leaves."""
+    return _transient("data-drain", {}, random.randint(1000, 4000))
 
-    It is a transient data chunk, which AI SDK clients show to nobody, so that `retry:` has an event to stand on.
-    """
-    retry_ms = random.randint(1000, 4000)
-    return b'retry: %d\ndata: {"type":"data-drain","data":{"retry":%d},"transient":true}\n\n' % (retry_ms, retry_ms)
+
+def apology(error: TrilaneError) -> bytes:
+    """Returns the last frame that a reader gets when the log fails: the answer may go on, so nothing says its end."""
+    return _transient("data-busy", {"code": error.code}, random.randint(5000, 15000))
+
+
+def _transient(kind: str, data: dict[str, object], retry_ms: int) -> bytes:
+    """Returns a data chunk that AI SDK clients show to nobody, so that `retry:` has an event to stand on."""
+    chunk = {"type": kind, "data": {**data, "retry": retry_ms}, "transient": True}
+    return b"retry: %d\ndata: %b\n\n" % (retry_ms, msgspec.json.encode(chunk))

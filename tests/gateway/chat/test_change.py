@@ -6,7 +6,7 @@ from gateway.chat.change import Change
 from gateway.chat.records.chat_record import MessagesDeleted, Trigger, encode_event
 from gateway.chat.records.messages import UIMessage
 from gateway.errors import BadRequest
-from tests.support.chats import after, answer, brief, fold, history, message, reconciled, user
+from tests.support.chats import after, answer, brief, fold, history, key_of, message, reconciled, user
 
 SUBMIT: Trigger = "submit-message"
 REGENERATE: Trigger = "regenerate-message"
@@ -255,3 +255,18 @@ def ids(messages: list[UIMessage]) -> list[str]:
 def names(change: Change) -> list[str]:
     """Returns the names of the events that a change appends."""
     return [encode_event(event)[0] for event in change.events]
+
+
+# Messages that are the same, in other words
+
+
+@pytest.mark.parametrize(("size", "is_same"), [(10, True), (100_000, False)], ids=["small", "large"])
+def test_the_order_of_fields_does_not_make_a_small_message_another(size: int, is_same: bool) -> None:
+    part = {"type": "data-x", "data": {"a": 1, "b": "x" * size}}
+    reordered = {"data": {"b": "x" * size, "a": 1}, "type": "data-x"}
+    stored, posted = message("u1", "user", part), message("u1", "user", reordered)
+    assert (reconciled(history(stored, A1), [posted]).events == []) is is_same
+    assert (key_of([stored]) == key_of([posted])) is is_same
+    assert reconciled(history(stored, A1), [message("u1", "user", part)]).events == []
+    assert key_of([stored]) == key_of([message("u1", "user", part)])
+    assert key_of([stored]) != key_of([message("u1", "user", {**part, "data": {"a": 2, "b": "x" * size}})])

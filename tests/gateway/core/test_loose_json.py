@@ -40,6 +40,20 @@ def test_what_is_no_half_stays_as_it_is(body: bytes) -> None:
     assert with_whole_pairs(body) == body
 
 
+@pytest.mark.parametrize(
+    ("body", "whole"),
+    [
+        (b'"\\\\ud83d\\ude00"', b'"\\\\ud83d\\ufffd"'),
+        (b'"\\\\\\ud83d"', b'"\\\\\\ufffd"'),
+        (b'"\\ud83d\\ude00\\ud83d\\ude00\\ud83d"', b'"\\ud83d\\ude00\\ud83d\\ude00\\ufffd"'),
+        (b'"\\\\ud83d\\ude00\\ud83d\\ude00\\ude00"', b'"\\\\ud83d\\ufffd\\ud83d\\ude00\\ufffd"'),
+        (b'"\\uD83D\\n\\uDE00"', b'"\\ufffd\\n\\ufffd"'),
+    ],
+)
+def test_only_what_is_half_an_escape_is_replaced(body: bytes, whole: bytes) -> None:
+    assert with_whole_pairs(body) == whole
+
+
 def test_a_half_at_the_end_is_kept_for_the_next_text() -> None:
     assert split_half("a\ud83d") == ("a", "\ud83d")
     assert split_half("a\ude00") == ("a\ude00", "")
