@@ -89,6 +89,8 @@ async def body_of(request: AnyRequest, bodies: Bodies) -> bytes:
         return await read_body(request, body)
 
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""What some clients of Windows put before a text; it is no part of it (RFC 8259 §8.1)."""
 MAX_DEPTH = 100
 """Maximum nesting of a body: what the log keeps of it must be readable for every later reader."""
 
@@ -110,7 +112,7 @@ def decode_with_fields(body: bytes, kind: type[T]) -> tuple[T, dict[str, Raw]]:
 def _decode(body: bytes, decoder: Callable[[bytes], T]) -> T:
     try:
         # All of it is checked, even what is kept as it came, and put on one line, because the log's events are lines.
-        line = msgspec.json.format(body or b"{}", indent=-1)
+        line = msgspec.json.format(body.removeprefix(BYTE_ORDER_MARK) or b"{}", indent=-1)
         value = msgspec.json.decode(line)
         if line.count(b"[") + line.count(b"{") > MAX_DEPTH:
             _check_depth(value)

@@ -41,7 +41,8 @@ TEST_OF_BLOCK = {
     "trilane serve": "tests/test_readme_blocks.py::test_each_unit_that_is_started_is_ready",
     "trilane doctor": "tests/test_readme_blocks.py::test_the_other_commands_do_what_they_say",
     "proxy_pass": "tests/e2e/test_page_proxied.py::test_a_page_behind_nginx_asks_and_is_answered",
-    "[[upstream]]": "tests/test_readme_blocks.py::test_the_upstreams_of_the_file_are_those_of_the_gateway",
+    'name = "openai"': "tests/test_readme_blocks.py::test_the_upstreams_of_the_file_are_those_of_the_gateway",
+    'name = "azure"': "tests/gateway/chat/upstreams/test_address.py::test_the_readmes_upstream_is_azures",
     "make check": "tests/test_readme_blocks.py::test_the_commands_of_a_developer_are_targets",
 }
 """The test of each block, by a text that only this block contains."""
@@ -149,7 +150,7 @@ def addresses(folder: Path, upstream: UpstreamThread) -> Iterator[Addresses]:
     """Starts each line of the README's block, with its file of upstreams, and yields the units' addresses."""
     for model in ("gpt-4.1-mini", "llama3.2"):
         upstream.fake.script(model, "ok")
-    file = readme_block("[[upstream]]").at(
+    file = readme_block('name = "openai"').at(
         GATEWAY, ("https://api.openai.com/v1", upstream.url), ("http://127.0.0.1:11434/v1", upstream.url)
     )
     (folder / "upstreams.toml").write_text(file)

@@ -20,6 +20,10 @@ BODY = {
 }
 
 
+def test_a_byte_order_mark_is_no_part_of_a_body() -> None:
+    assert decode(b'\xef\xbb\xbf{"a": 1}', dict[str, int]) == {"a": 1}
+
+
 def test_an_empty_body_is_an_empty_object() -> None:
     assert decode(b"", dict[str, int]) == {}
 

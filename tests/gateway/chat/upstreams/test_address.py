@@ -1,8 +1,6 @@
 """Where requests go and which headers they have, by an upstream's settings."""
 
-import re
 import tomllib
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,6 +9,7 @@ import pytest
 from gateway.chat.upstreams.address import COMPLETIONS, MODELS, UpstreamAddress
 from gateway.errors import ConfigurationError
 from gateway.settings import UpstreamSettings
+from tests.support.readme import readme_block
 
 AZURE = "https://x.openai.azure.com/openai/deployments/gpt-4o"
 VERSION = "?api-version=2025-01-01-preview"
@@ -93,8 +92,7 @@ def test_what_cannot_be_sent_is_refused_without_the_secret(settings: dict[str, A
 
 
 def test_the_readmes_upstream_is_azures() -> None:
-    readme = (Path(__file__).parents[4] / "README.md").read_text("utf-8")
-    [block] = re.findall(r"```toml\n(\[\[upstream\]\]\n.*?)```", readme, re.DOTALL)
+    block = readme_block('name = "azure"').text
     [settings] = msgspec.convert(tomllib.loads(block)["upstream"], list[UpstreamSettings])
     one = UpstreamAddress(msgspec.structs.replace(settings, api_key="k"))
     assert str(one.url(COMPLETIONS)).endswith("/deployments/gpt-4o/chat/completions?api-version=2025-01-01-preview")
