@@ -66,7 +66,9 @@ class Core:
         """Called, while the log has failed under this process, with the error: what is open ends with it."""
         self.lost = self.metrics.counter("events_lost", "Events that a reader could not be sent, by reason", "reason")
         self.hub.on_damage = self.note_damage
-        self.metrics.gauge("log_failed", "Whether the log's file was deleted or replaced", lambda: self._has_failed)
+        self.metrics.gauge(
+            "log_failed", "Whether the log's file was deleted or replaced", lambda: self.log.failure is not None
+        )
         self.metrics.gauge("body_bytes", "Bytes of request bodies in memory", lambda: self.bodies.held_bytes)
         self.metrics.gauge("open_streams", "Event streams being read", lambda: len(self.streams))
 
@@ -107,6 +109,8 @@ class Core:
 
     async def check(self) -> None:
         """Raises LogError when the log cannot be read or written; one look holds for CHECK_S."""
+        if self.log.failure is not None:
+            raise self.log.failure
         now = asyncio.get_running_loop().time()
         if self._health is None or (self._health.done() and now >= self._next_check):
             self._next_check = now + CHECK_S

@@ -159,7 +159,8 @@ class FakeServer:
         self.taking.set()
         self.pipe = Pipe(self)
         self._gone = asyncio.Event()
-        scope = {"type": "http", "request_id": "req-1", "extensions": {CARRIER: self.pipe} if direct else None}
+        extensions = {CARRIER: self.pipe} if direct else None
+        scope = {"type": "http", "path": "/", "request_id": "req-1", "extensions": extensions}
         self._task = asyncio.ensure_future(app(scope, self._receive, self._send))
 
     @property
