@@ -126,6 +126,6 @@ def check(speaker: Speaker) -> None:
         assert numbers == list(range(first, first + len(numbers)))
         last_seq = numbers[-1]
     segments = [final["segment"] for final in speaker.of("final")]
-    assert segments == list(range(len(segments))), "a final is missing, doubled or out of order"
+    assert segments == list(range(len(segments))), f"a final is missing, doubled or out of order: {segments}"
     assert not speaker.of("gap")
     assert speaker.of("done")[0]["segments"] == len(segments)

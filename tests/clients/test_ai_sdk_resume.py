@@ -85,10 +85,10 @@ def test_an_answer_cut_in_the_second_turn_is_whole(device: Open, snapshot: Snaps
 def test_an_answer_cut_at_any_byte_is_whole(count: int, device: Open, snapshot: Snapshot) -> None:
     phone = device()
     phone.cut_after(count)
-    assert phone.send(f"T=30 I=60000 n={count}").status == "error"  # the run must outlast the cut: else it is a 204
+    assert phone.send(f"T=45 I=60000 n={count}").status == "error"  # the run must outlast the cut: else it is a 204
     view = phone.resume()
     assert view.status == "ready"
-    assert view.answer.text == words(30)
+    assert view.answer.text == words(45)
     snapshot().agrees_with(view)
 
 
