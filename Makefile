@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
+BY_FILE := --dist loadfile --no-loadscope-reorder
+
 .PHONY: install dev run test check bench load lock clean
 
 install: $(VENV)/installed
@@ -24,12 +26,13 @@ $(VENV)/installed-dev: requirements-dev.lock $(VENV)/installed
 run: install
 	@$(BIN)/trilane serve $(if $(PORT),--port $(PORT))
 
-# The tests that measure time, alone, then all others, four at a time. Pytest returns 5 when it is given none of them.
+# The tests that measure time, alone; those that speak, two at a time; then all others. Pytest returns 5 for no test.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: dev
 	@failed=0; \
 	$(BIN)/python -m pytest -m quiet $(ARGS) || [ $$? = 5 ] || failed=1; \
-	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not quiet" $(ARGS) || [ $$? = 5 ] || failed=1; \
+	$(BIN)/python -m pytest -n 2 $(BY_FILE) -m paced $(ARGS) || [ $$? = 5 ] || failed=1; \
+	$(BIN)/python -m pytest -n 5 $(BY_FILE) -m "not quiet and not paced" $(ARGS) || [ $$? = 5 ] || failed=1; \
 	exit $$failed
 
 check: dev

@@ -127,7 +127,8 @@ def _audio(core: Core, *, at_once: bool = False) -> MountedLane:
     from audio.model.models import load_models
     from routes import audio, realtime, transcriptions
 
-    lane = AudioLane(core, lambda: load_models(core.settings), at_once=at_once)
+    measures_voices = not core.settings.limits.voices
+    lane = AudioLane(core, lambda: load_models(core.settings, measures_voices=measures_voices), at_once=at_once)
     return MountedLane("audio", lane, [*audio.ROUTES, *realtime.ROUTES, *transcriptions.ROUTES])
 
 

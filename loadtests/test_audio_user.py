@@ -250,7 +250,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         server.stop()
 
 
-@pytest.mark.quiet
+@pytest.mark.paced
 def test_speech_is_transcribed_through_cuts_and_one_too_many_is_refused(gateway: Gateway, tmp_path: Path) -> None:
     verdict = locust(gateway.url, 16, "--cut", "1", "--words-wrong", "0", users=3, folder=tmp_path)
     assert faults(verdict).keys() == {"REFUSED", "WORDS"}, verdict["faults"]

@@ -25,7 +25,7 @@ def run_load(folder: Path, *arguments: str) -> tuple[int, str]:
     return process.returncode, process.stdout + process.stderr
 
 
-@pytest.mark.quiet
+@pytest.mark.paced
 def test_a_good_deployment_passes_with_every_lane_measured(tmp_path: Path) -> None:
     code, printed = run_load(tmp_path, "--time", "14s")
     assert code == 0, printed

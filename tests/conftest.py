@@ -36,8 +36,11 @@ httpcore2.default_ssl_context = lambda *, _trust_env=True: _read_certificates(
 )
 
 START_S = 60.0
+UNMEASURED = {"TRILANE_LIMIT_VOICES": "1000"}
+"""Spares a test's gateway the measurement of how many voices it can carry: half of an audio unit's start."""
 OURS = ("TRILANE_", "OPENAI_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 """Beginnings of the variables that a test gives its gateway by itself."""
+KINDS = ("quiet", "paced")
 LONG_FOLDERS = {"clients", "e2e", "faults", "loadtests"}
 
 
@@ -47,13 +50,13 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def eventually(met: Callable[[], object], within_s: float = 20.0, what: str = "") -> None:
-    """Waits until `met()` is true; fails with `what` when it is not in time."""
+def eventually(met: Callable[[], object], within_s: float = 20.0, what: str = "", every_s: float = 0.01) -> None:
+    """Waits until `met()` is true, which is asked `every_s`; fails with `what` when it is not in time."""
     end = time.monotonic() + within_s
     while not met():
         if time.monotonic() > end:
             pytest.fail(f"not within {within_s} s: {what or met}")
-        time.sleep(0.01)
+        time.sleep(every_s)
 
 
 @dataclass
@@ -80,11 +83,11 @@ class Gateway:
         with (self.folder / f"stderr-{self.port}.txt").open("ab") as stderr:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "gateway", "serve", self.unit, "--port", str(self.port)],
-                env={**clean, "TRILANE_DATA_DIR": str(self.folder), **self.env},
+                env={**clean, **UNMEASURED, "TRILANE_DATA_DIR": str(self.folder), **self.env},
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
             )
-        eventually(self._ready, START_S, f"the gateway is ready; {self.stderr()}")
+        eventually(self._ready, START_S, f"the gateway is ready; {self.stderr()}", every_s=0.05)
         return self
 
     def _ready(self) -> bool:
@@ -177,6 +180,13 @@ def serving(folder: Path, upstream_url: str, **env: str) -> Gateway:
     folder.mkdir(parents=True, exist_ok=True)
     base = {"OPENAI_BASE_URL": upstream_url, "OPENAI_API_KEY": "sk-test", "TRILANE_MODEL": "ok"}
     return Gateway(folder, base | env)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leaves out the files without a test of the one kind that is asked for: to load them all takes seconds."""
+    kind = config.option.markexpr
+    is_other = kind in KINDS and collection_path.suffix == ".py" and f"mark.{kind}" not in collection_path.read_text()
+    return True if is_other else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -38,12 +38,15 @@ class Models(NamedTuple):
     """Maximum number of people who may speak at once."""
 
 
-async def load_models(settings: Settings) -> Models:
-    """Imports what is heavy and loads both models, beside the event loop. Raises ConfigurationError."""
+async def load_models(settings: Settings, *, measures_voices: bool = True) -> Models:
+    """Imports what is heavy and loads both models, beside the event loop. Raises ConfigurationError.
+
+    `measures_voices`: whether `voices` is to be known, which costs a second or two.
+    """
     transcriber = await asyncio.to_thread(_whisper, settings)
     await transcriber.open()
-    detector = await asyncio.to_thread(Silero)
-    return Models(transcriber, Desk(transcriber), detector, await measure_voices(transcriber))
+    models = Models(transcriber, Desk(transcriber), await asyncio.to_thread(Silero))
+    return models._replace(voices=await measure_voices(transcriber)) if measures_voices else models
 
 
 def _whisper(settings: Settings) -> Transcriber:

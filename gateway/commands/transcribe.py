@@ -59,7 +59,7 @@ def _open(path: Path) -> BinaryIO:
 
 @asynccontextmanager
 async def _models(settings: Settings, language: str | None) -> AsyncGenerator[Models]:
-    models = await load_models(settings)
+    models = await load_models(settings, measures_voices=False)
     try:
         if language and not models.transcriber.supports(code_of(language)):
             raise click.ClickException(f"--language {language}: the model does not support it")

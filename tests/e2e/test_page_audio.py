@@ -22,7 +22,7 @@ from tests.e2e.conftest import ARGUMENTS, CHROMIUM, gateway_with
 from tests.e2e.console import PHONE, tabs
 from tests.support.readme import readme_block
 
-pytestmark = [pytest.mark.quiet, pytest.mark.browser, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.paced, pytest.mark.browser, pytest.mark.timeout(60)]
 
 SPEECH = Path(__file__).parent.parent / "audio" / "data" / "jfk.flac"
 """11 s from the inaugural address of John F. Kennedy, 1961: public domain."""
