@@ -134,7 +134,16 @@ class Journal:
         log.error("run left open: the log could not be written", run=self._info.run_id)
         return None
 
+    def close(self) -> None:
+        """Lets go of the run and its producer, which hold this journal; both have ended."""
+        self._producer = None
+        self._on_failure = _nobody
+
     async def _actual_next(self) -> int:
         """Returns the offset that the next event gets: after a failure it is not known what became durable."""
         part = await self._log.read(self.topic, 0, max_events=1)
         return part.head + 1
+
+
+def _nobody(failure: TrilaneError) -> None:
+    """Tells nobody: the run has ended."""

@@ -152,6 +152,7 @@ class Run:
                 self._timer.cancel()
             self._unwatch()
             self._unwatch = _nothing  # nothing that ended is left for the garbage collector to find
+            self.journal.close()
             if not self.finished.done():
                 self.finished.set_result(None)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from gateway.chat.producers.completion_records import CompletionRecords
 from gateway.chat.producers.producer import NEVER, Sink
 from gateway.chat.records.record import FinishReason
+from gateway.chat.records.recorder import Recorder
 from gateway.chat.upstreams.chunks import AnswerChunk
 from gateway.chat.upstreams.failover import Upstreams
 from gateway.chat.upstreams.finish_reasons import finish_reason_of
@@ -24,7 +25,8 @@ MAX_SHOWN_WORD = 200
 class CompletionProducer:
     """A Producer that asks an upstream once."""
 
-    _sink: Sink
+    _sink: Sink | None = None
+    _recorder: Recorder
     _translate: Callable[[list[AnswerChunk]], list[bytes]]
 
     def __init__(
@@ -48,6 +50,7 @@ class CompletionProducer:
 
     async def produce(self, sink: Sink) -> FinishReason:
         self._sink = sink
+        self._recorder = sink.recorder
         self._emitted_before = sink.recorder.emitted
         answer = await self._upstreams.open(self._request, self._requested_model)
         self._request = {}  # it may be large, and nobody asks again
@@ -113,18 +116,22 @@ class CompletionProducer:
     def usage(self) -> Usage:
         if self._generation is None:
             return usage_of(None, 0, 0)
-        emitted = self._sink.recorder.emitted - self._emitted_before
+        emitted = self._recorder.emitted - self._emitted_before
         return usage_of(self._generation.usage, self._prompt_bytes, emitted)
 
     async def aclose(self) -> None:
+        self._sink = None  # it holds this producer
         if self._generation is not None:
             await self._generation.aclose()
 
     # Called by the generation
 
     def _take(self, chunks: list[AnswerChunk]) -> None:
+        sink = self._sink
+        if sink is None:
+            return
         self._progress_at = self._loop.time()
-        self._sink.write(self._translate(chunks))
+        sink.write(self._translate(chunks))
         if not self._is_complete and self._generation is not None and self._generation.finish_reason is not None:
             self._is_complete = True
-            self._sink.deadline_moved()
+            sink.deadline_moved()

@@ -1,6 +1,8 @@
 """The life of one run by itself: a log in memory, an upstream that does what a test says, and virtual time."""
 
 import asyncio
+import gc
+import weakref
 
 import httpx2
 import msgspec
@@ -40,6 +42,22 @@ async def test_an_answer_is_in_the_log_from_its_opening_to_its_end() -> None:
         [(_, row)] = await stage.events("usage/me")
         assert (row["runId"], row["outcome"], row["upstream"]) == ("r", "finish", "scripted")
         assert [name for name, _ in await stage.events(chat_topic("me", "c"))] == ["run-finished"]
+
+
+@simulated
+async def test_nothing_of_a_run_that_ended_waits_for_the_garbage_collector() -> None:
+    """A collection costs a busy process more than the runs that it would find."""
+    stage = Stage(HELLO, END)
+    await stage.start()
+    await stage.over()
+    run = weakref.ref(stage.run)
+    gc.disable()
+    try:
+        del stage.run, stage.task
+        await settle()
+        assert run() is None
+    finally:
+        gc.enable()
 
 
 @simulated
