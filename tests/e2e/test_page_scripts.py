@@ -41,7 +41,7 @@ def test_enter_that_chooses_a_character_does_not_send(console: Console, how: dic
 
 @pytest.mark.parametrize("how", [CHROMIUMS, SAFARIS], ids=["Chromium", "Safari"])
 def test_escape_that_gives_up_a_character_does_not_stop(console: Console, how: dict[str, object]) -> None:
-    console.send("T=100 I=20000 B=ok")
+    console.send("T=1000 I=20000 B=ok")
     console.wait_for_words(3)
     press(console.message, "Escape", **how)
     console.wait_for_words(10)
