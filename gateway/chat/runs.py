@@ -5,6 +5,7 @@ Of several that try, one wins; the dead producer, should it wake, finds the topi
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 import msgspec
@@ -179,20 +180,19 @@ class Runs:
         """Ends a run that another process owns; returns False when that one, or a third, was first."""
         head, info, records, is_closed = 0, None, list[bytes](), False
         lost_offsets: list[int] = []
-        async for part in read_past_damage(
-            self._log, run_topic(run_id), lambda first, last: lost_offsets.append(first)
-        ):
+        topic = run_topic(run_id)
+        async for part in read_past_damage(self._log, topic, lambda first, last: lost_offsets.append(first)):
             is_closed, head = part.closed, part.head
             for block in part.blocks:
                 if block.name == RUN:
                     info = msgspec.json.decode(block.data[0], type=RunInfo)
                 elif block.name == RECORD and not lost_offsets:
                     records += block.data
-        if (
-            info is None and lost_offsets and not is_closed
-        ):  # nobody can know whose it was: it is over, and no more is said
-            log.error("ended a run whose beginning is damaged", run=run_id)
-            await self._log.append(Append(topic=run_topic(run_id), data=[], close=True, expect=head + 1))
+        if info is None and lost_offsets and not is_closed:
+            # Nobody can know whose it was: it is over, and no more is said.
+            with contextlib.suppress(LogConflict):  # another process was first
+                await self._log.append(Append(topic=topic, data=[], close=True, expect=head + 1))
+                log.error("ended a run whose beginning is damaged", run=run_id)
         if info is None or is_closed:
             return False
         recorder = replayed(records, await self._base(info))

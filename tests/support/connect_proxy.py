@@ -34,7 +34,7 @@ class ConnectProxy:
 
     async def __aexit__(self, *exc: object) -> None:
         self._server.close()
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # a connection that has just been accepted gets its task in this turn
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
