@@ -125,10 +125,9 @@ def refusal(appends: Iterable[Append], size: int, pending_bytes: int, max_pendin
     if pending_bytes + size > max_pending_bytes:
         return LogUnavailable(f"more than {max_pending_bytes} bytes wait to be written")
     for append in appends:
-        if not f"{append.topic}{append.name}{append.owner}{append.key}".isascii():
-            for text in (append.topic, append.name, append.owner, append.key or ""):
-                if not _is_unicode(text):
-                    return LogError(f"{text!a} cannot be kept: it is not Unicode text")
+        for text in (append.topic, append.name, append.owner, append.key or ""):
+            if not text.isascii() and not _is_unicode(text):
+                return LogError(f"{text!a} cannot be kept: it is not Unicode text")
     return None
 
 

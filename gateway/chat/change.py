@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from gateway.chat.history import History
 from gateway.chat.records.chat_record import ChatEvent, MessagesDeleted, RunStarted, Trigger, Truncate
-from gateway.chat.records.messages import UIMessage, ends_with_result, merge_tool_results
+from gateway.chat.records.messages import UIMessage, bytes_of_parts, ends_with_result, merge_tool_results
 from gateway.errors import BadRequest
 
 MAX_SORTED_BYTES = 65_536
@@ -178,7 +178,7 @@ def _is_same(one: UIMessage, other: UIMessage) -> bool:
 
 def _digest(message: UIMessage) -> str:
     """Returns a digest of a message's parts in which the order of fields does not count, unless they are large."""
-    if sum(map(len, map(memoryview, message.parts))) > MAX_SORTED_BYTES:
+    if bytes_of_parts([message]) > MAX_SORTED_BYTES:
         return sha256(b"[%b]" % b",".join(map(bytes, message.parts))).hexdigest()
     try:
         parts = [msgspec.json.decode(raw) for raw in message.parts]

@@ -32,7 +32,7 @@ from gateway.chat.records.chat_record import (
     decode_event,
     encode_event,
 )
-from gateway.chat.records.messages import UIMessage, to_upstream
+from gateway.chat.records.messages import UIMessage, bytes_of_parts, to_upstream
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.records.retelling import outcome_of
 from gateway.chat.run import Run
@@ -46,7 +46,6 @@ from gateway.settings import Limits
 CONFLICT_TRIES = 5
 SUPERSEDE_S = 3.0
 """Seconds that a new message waits for the run before it to end by itself; then that run is ended from here."""
-_json = msgspec.json.Encoder().encode
 T = TypeVar("T")
 EncoderOf = Callable[[str], Encode]
 """A function that returns a dialect's encoder for a run's id. Two encoders for one run are equal, so readers share."""
@@ -204,7 +203,7 @@ class Chats:
             message_id=message_id,
             chat_id=request.id,
             model=request.model or "",
-            prompt_bytes=len(_json(asked)),
+            prompt_bytes=bytes_of_parts(change.conversation) + request.size(),
         )
         base = change.answer.parts if change.answer else []
         outcomes = [record for part in change.results if (record := outcome_of(part)) is not None]

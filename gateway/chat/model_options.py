@@ -45,6 +45,11 @@ class ModelOptions(msgspec.Struct, kw_only=True, rename="camel"):
     reasoning_effort: str | None = None
     call_settings: CallSettings | None = None
 
+    def size(self) -> int:
+        """Returns the bytes that the model reads of these options: the system prompt and the tools."""
+        tools = b"" if isinstance(self.tools, UnsetType) else memoryview(self.tools)
+        return len((self.system or "").encode()) + len(tools)
+
     def upstream_fields(self, conversation: list[UpstreamMessage], max_output_tokens: int) -> dict[str, object]:
         """Returns the body of a completion; raises BadRequest for an option that is not valid or past its limit."""
         if self.system:

@@ -12,7 +12,7 @@ import structlog
 from events.log.hub import Hub
 from events.log.port import Append, Appended, Block, EventLog, Position
 from gateway.chat.ending import Aborted, Failed, Finished, RunEnding, RunOutcome
-from gateway.chat.journal import Journal
+from gateway.chat.journal import NEVER, Journal
 from gateway.chat.producers.producer import Producer
 from gateway.chat.records.chat_record import RunFinished, RunInfo, StopCommand, decode_event
 from gateway.chat.records.record import FinishReason
@@ -57,6 +57,7 @@ class Run:
         """Whether its task is where a cancellation becomes an outcome."""
         self._opening: asyncio.Future[list[Appended]] = loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
+        self._next_tick = NEVER
         self._started_at = loop.time()
         self._unwatch: Callable[[], None] = _nothing
 
@@ -126,10 +127,9 @@ class Run:
         self.deadline_moved()
 
     def deadline_moved(self) -> None:
-        """Looks at the deadlines in the loop's next turn: never from the run's own task, which that may cancel."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_later(0, self._tick)
+        """Has the deadlines looked at when the producer's is due: never at once, in a task that this may cancel."""
+        if self._producer is not None and (due := self._producer.deadline()) < self._next_tick:
+            self._tick_at(due)
 
     # The life
 
@@ -211,8 +211,6 @@ class Run:
 
     def _tick(self) -> None:
         now = self._loop.time()
-        if self._timer is not None:
-            self._timer.cancel()
         run_deadline = self._started_at + self._run_s
         if now >= run_deadline:
             limit = self._run_s
@@ -222,8 +220,13 @@ class Run:
         producer_deadline = self._producer.deadline() if self._producer is not None else run_deadline
         if self._producer is not None and now >= producer_deadline:
             self._producer.expire()
-        due = min(run_deadline, producer_deadline, self.journal.beat(now))
-        self._timer = self._loop.call_later(max(MIN_TICK_S, due - now), self._tick)
+        self._tick_at(min(run_deadline, producer_deadline, self.journal.beat(now)))
+
+    def _tick_at(self, due: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._next_tick = max(due, self._loop.time() + MIN_TICK_S)
+        self._timer = self._loop.call_at(self._next_tick, self._tick)
 
 
 def _has_failed(opening: "asyncio.Future[list[Appended]]") -> bool:

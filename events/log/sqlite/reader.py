@@ -12,16 +12,20 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 import msgspec
+import structlog
 
 from events.log.port import Block, Slice, TopicInfo
 from events.log.rules import cut
 from events.log.sqlite.damage import list_topics, next_readable, read_around
 from events.log.sqlite.file import NEWEST, Database, SqlError, SqliteFailure, connect, failure_of, is_damage
+from events.log.sqlite.names import NameFilter
 from gateway.errors import LogUnavailable
 
 THREADS = 2
 """Number of threads that read, each with a connection."""
 T = TypeVar("T")
+
+log = structlog.get_logger("log")
 
 # LIMIT 1 keeps SQLite from merging the inner query into the outer, where it would seek the start at each row.
 READ = f"""
@@ -53,14 +57,19 @@ WHERE t.name = :topic AND b.first <= :upto AND :upto > :after AND b.first + b.co
         (SELECT first FROM blocks WHERE topic_id = t.id AND first <= :after + 1 ORDER BY first DESC LIMIT 1), 0)
 GROUP BY b.name
 """
+NAMES = "SELECT name FROM topics WHERE name > ? ORDER BY name LIMIT ?"
+PORTION = 1000
+"""Number of names that are read at once."""
+MAX_PORTIONS = 1000
+"""Maximum portions of names; past that the filter is of little use."""
 LAST_CHARACTER = "\U0010ffff"
 
 
 class SqliteReader:
     """Owns the threads that read, and a connection for each."""
 
-    def __init__(self, path: Path, failure: Callable[[], LogUnavailable | None]) -> None:
-        """Reads nothing while there is a `failure`."""
+    def __init__(self, path: Path, failure: Callable[[], LogUnavailable | None], names: NameFilter | None) -> None:
+        """Reads nothing while there is a `failure`. Fills `names` with what the log holds, and owns them."""
         self._failure = failure
         self._threads = ThreadPoolExecutor(THREADS, "log-reader")
         self._idle: SimpleQueue[Database] = SimpleQueue()
@@ -68,6 +77,9 @@ class SqliteReader:
             self._idle.put(connect(path))
         self._quick = connect(path, busy_s=0)
         self._is_open = True
+        self._names = names
+        if names is not None:
+            self._threads.submit(self._fill, names)
 
     def close(self) -> None:
         """Closes the connections, after the reads that are under way."""
@@ -76,15 +88,35 @@ class SqliteReader:
         for _ in range(THREADS):
             self._idle.get().close()
         self._quick.close()
+        if self._names is not None:
+            self._names.close()
 
     def may_exist(self, topic: str) -> bool:
         """Looks in the caller's thread, without waiting for anybody; a file that cannot be read at once gives True."""
         if self._failure() is not None:
             return True
+        if self._names is not None and not self._names.may_hold(topic):
+            return False
         try:
             return self._quick.execute("SELECT 1 FROM topics WHERE name = ?", (topic,)).fetchone() is not None
         except SqlError:
             return True
+
+    def _fill(self, names: NameFilter) -> None:
+        """Adds the names of all topics, unless they are too many."""
+        db, last = self._idle.get(), ""
+        try:
+            for _ in range(MAX_PORTIONS):
+                rows = db.execute(NAMES, (last, PORTION)).fetchall() if self._is_open else []
+                names.add(name for (name,) in rows)
+                if len(rows) < PORTION:
+                    names.is_complete = self._is_open
+                    return
+                last = rows[-1][0]
+        except SqlError as err:
+            log.warning("topics will be looked up one by one", reason=str(err))
+        finally:
+            self._idle.put(db)
 
     async def read(self, topic: str, after: int, max_events: int, max_bytes: int) -> Slice:
         values = {"topic": topic, "after": after, "max_events": max_events, "max_bytes": max_bytes}

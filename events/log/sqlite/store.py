@@ -17,6 +17,7 @@ from events.log.port import Append, Appended, Commit, Interest
 from events.log.rules import is_key_valid
 from events.log.sqlite.damage import delete_blocks, find_topic
 from events.log.sqlite.file import NEWEST, SqlError, connect, is_damage, transaction
+from events.log.sqlite.names import NameFilter
 from events.log.sqlite.plan import AppendCall, BlockRow, Plan, PlannedTopic
 
 EXACT_ROWS = 64
@@ -81,11 +82,14 @@ def topic_of(row: Sequence[Any]) -> PlannedTopic:
 class Store:
     """The writer's connection, used by its thread alone once the log is open."""
 
-    def __init__(self, path: Path, interest: Callable[[], Interest], busy_s: float) -> None:
+    def __init__(
+        self, path: Path, interest: Callable[[], Interest], busy_s: float, names: NameFilter | None = None
+    ) -> None:
         self.db = connect(path, busy_s=busy_s, cache_kib=CACHE_KIB)
         self._path = path
         self._inode, self._size, self._was_cut_off = path.stat().st_ino, 0, False
         self._interest = interest
+        self._names = names
         self.is_lost = False
         self._last_check = 0.0
         self.topics: dict[str, PlannedTopic] = {}
@@ -259,6 +263,8 @@ class Store:
 
     def _create(self, topics: Sequence[PlannedTopic], now_ms: int) -> None:
         """Makes topics in one statement, in which their ids follow one another."""
+        if self._names is not None:
+            self._names.add(topic.name for topic in topics)
         values = [value for topic in topics for value in (topic.name, topic.epoch, topic.owner, now_ms)]
         rows = repeat(len(topics), "(?,?,?,?)")
         cursor = self.db.execute(f"INSERT INTO topics (name, epoch, owner, updated_ms) VALUES {rows}", values)

@@ -20,6 +20,7 @@ from events.log.port import Block, Commit, Interest, Retention
 from events.log.rules import Result
 from events.log.sqlite.checkpoint import Checkpointer
 from events.log.sqlite.file import SqlError, SqliteFailure, failure_of, is_damage, unavailable
+from events.log.sqlite.names import NameFilter
 from events.log.sqlite.plan import AppendCall, Plan
 from events.log.sqlite.retention import Retainer
 from events.log.sqlite.store import Store
@@ -63,8 +64,10 @@ class Bell:
         self._lock.acquire()
 
     def ring(self) -> None:
-        with contextlib.suppress(RuntimeError):  # it was rung already, and nobody waited since
+        try:
             self._lock.release()
+        except RuntimeError:
+            return  # it was rung already, and nobody waited since
 
     def wait(self, timeout_s: float) -> None:
         """Returns at a ring, at the latest after `timeout_s` seconds (more than 0)."""
@@ -83,11 +86,12 @@ class Writer:
         retention: Callable[[str], Retention],
         clock: Callable[[], float],
         busy_s: float,
+        names: NameFilter | None,
     ) -> None:
         self._announce = announce
         self._interest = interest
         self._clock = clock
-        self._store = Store(path, interest, busy_s)
+        self._store = Store(path, interest, busy_s, names)
         self._retainer = Retainer(self._store, retention, self.now_ms)
         self._checkpointer = Checkpointer(path)
         self._queue: deque[AppendCall | WriterJob] = deque()

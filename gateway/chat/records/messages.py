@@ -181,6 +181,11 @@ def to_upstream(messages: Iterable[UIMessage]) -> list[UpstreamMessage]:
     return joined(conversation)
 
 
+def bytes_of_parts(messages: Iterable[UIMessage]) -> int:
+    """Returns the bytes of all parts of the messages, as they came."""
+    return sum([len(memoryview(part)) for message in messages for part in message.parts])
+
+
 def joined(messages: Iterable[UpstreamMessage]) -> list[UpstreamMessage]:
     """Returns the messages with turns of one role in a row made one: strict templates refuse two."""
     conversation: list[UpstreamMessage] = []
