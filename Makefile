@@ -19,7 +19,7 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	@touch $@
 
 $(VENV)/installed-dev: requirements-dev.lock $(VENV)/installed
-	@echo "Installing the test tools: once, 0.5 GB ..."
+	@echo "Installing the test tools: once, 1 GB ..."
 	@$(PIP) install --no-deps --require-hashes -r requirements-dev.lock
 	@touch $@
 
