@@ -23,7 +23,13 @@ def make_log(settings: Settings) -> EventLog:
         from events.log.sqlite.engine import SqliteLog
 
         return SqliteLog(url.removeprefix("sqlite:///"), retention_policy(settings))
-    raise ConfigurationError(f"TRILANE_LOG={url.split('@')[-1][:60]!r}: this version has sqlite:///path and memory:")
+    if url.startswith(("postgres:", "postgresql:")):
+        from events.log.postgres.engine import PostgresLog
+
+        return PostgresLog(url, retention_policy(settings))
+    raise ConfigurationError(
+        f"TRILANE_LOG={url.split('@')[-1][:60]!r}: this version has sqlite:///path, postgres://host and memory:"
+    )
 
 
 def retention_policy(settings: Settings) -> Callable[[str], Retention]:

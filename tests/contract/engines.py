@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from events.log.memory import MemoryLog
 from events.log.port import Append, Appended, Commit, EventLog, Retention, Slice, read_to_head
+from events.log.postgres.engine import PostgresLog
 from events.log.sqlite.engine import SqliteLog
 from tests.support.loop_failures import run_watched
 
@@ -43,6 +44,8 @@ class Engine:
     name: str
     folder: Path
     clock: Clock = field(default_factory=Clock)
+    server_url: str = ""
+    """The server's URL, of an engine that has one."""
 
     @property
     def is_shared(self) -> bool:
@@ -57,9 +60,18 @@ class Engine:
     def path(self) -> Path:
         return self.folder / "log.db"
 
+    @property
+    def url(self) -> str:
+        """Returns what `TRILANE_LOG` must be for another process to have the same log open."""
+        if self.name == "postgres":
+            return self.server_url
+        return f"sqlite:///{self.path}"
+
     def make(self, retention: Callable[[str], Retention] = keep_all, **settings: Any) -> SweepingLog:
         if self.name == "memory":
             return MemoryLog(retention, clock=self.clock, **settings)
+        if self.name == "postgres":
+            return PostgresLog(self.url, retention, clock=self.clock, **settings)
         return SqliteLog(self.path, retention, clock=self.clock, **settings)
 
     @contextlib.asynccontextmanager
