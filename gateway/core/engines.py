@@ -24,8 +24,10 @@ def make_log(settings: Settings) -> EventLog:
 
         return SqliteLog(url.removeprefix("sqlite:///"), retention_policy(settings))
     if url.startswith(("postgres:", "postgresql:")):
-        from events.log.postgres.engine import PostgresLog
-
+        try:
+            from events.log.postgres.engine import PostgresLog
+        except ImportError as err:
+            raise ConfigurationError(f"TRILANE_LOG names PostgreSQL: pip install 'trilane[postgres]' ({err})") from err
         return PostgresLog(url, retention_policy(settings))
     raise ConfigurationError(
         f"TRILANE_LOG={url.split('@')[-1][:60]!r}: this version has sqlite:///path, postgres://host and memory:"

