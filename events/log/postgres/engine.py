@@ -114,9 +114,7 @@ class PostgresLog:
             future.set_exception(LogUnavailable("the log is not open"))
         elif not appends:
             future.set_result([])
-        elif error := (
-            refusal(appends, size, self._pending_bytes, self._max_pending_bytes) or refuse_text(appends)
-        ):
+        elif error := (refusal(appends, size, self._pending_bytes, self._max_pending_bytes) or refuse_text(appends)):
             future.set_exception(error)
         else:
             self._pending_bytes += size

@@ -184,4 +184,3 @@ class Group:
     def _commit(self, append: Append, result: Appended) -> Commit:
         block = Block(result.first, append.data[:], append.name, self._now_ms)
         return Commit(topic=append.topic, epoch=result.epoch, block=block, closed=append.close)
-

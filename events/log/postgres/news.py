@@ -20,8 +20,8 @@ from events.log.postgres.witness import NEWS_S, Witness
 
 POLL_S = 0.05
 """Seconds between two looks while any topic is followed here and no notice comes."""
-IDLE_LOOK_S = 1.0
-"""Seconds between two looks while none is."""
+IDLE_POLLS = 20
+"""Number of POLL_S between two looks while none is."""
 STOP_S = 0.06
 """Seconds for which the tasks may end by themselves."""
 LOOK_PAUSE_S = 0.003
@@ -143,15 +143,16 @@ class News:
     async def _wait(self) -> None:
         """Returns when a look is due."""
         await asyncio.sleep(LOOK_PAUSE_S)
-        loop = asyncio.get_running_loop()
-        until = loop.time() + IDLE_LOOK_S
-        while not len(self._interest()) and loop.time() < until and not self._is_stopping:
+        for _ in range(IDLE_POLLS):
+            if len(self._interest()) or self._is_stopping:
+                break
             await asyncio.sleep(POLL_S)
         if not len(self._interest()) or self._is_stopping:
             return
         if self._session.is_pooled:
             await asyncio.sleep(POLL_S)
             return
+        loop = asyncio.get_running_loop()
         due = loop.time() + POLL_S
         while (rest_s := due - loop.time()) > 0:
             senders = await self._session.wait(rest_s)

@@ -130,8 +130,9 @@ class RetentionWorker:
             with contextlib.suppress(DatabaseError):  # long reads are under way: the next sweep does it
                 await self._pool.fetch(DROP_BUCKET, (bucket,))
         for statement, limit in ((PRUNE_KEYS, self._now_ms() - KEY_MS), (PRUNE_NEWS, NEWS_S)):
-            while (await self._pool.fetch(statement, (limit, PRUNE_ROWS)))[0][0] >= PRUNE_ROWS:
-                await asyncio.sleep(pause * 0.01)
+            count = PRUNE_ROWS
+            while count >= PRUNE_ROWS:
+                ((count,),) = await self._pool.fetch(statement, (limit, PRUNE_ROWS))
 
     async def _apply(self, rows: Iterable[Any]) -> None:
         now_ms = self._now_ms()

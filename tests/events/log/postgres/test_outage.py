@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -32,10 +32,12 @@ async def opened(url: str) -> AsyncGenerator[PostgresLog]:
         await log.close()
 
 
-async def until(condition: "object", within_s: float = 20) -> None:
+async def until(condition: Callable[[], bool], within_s: float = 20) -> None:
     """Waits for what nobody tells: `condition()` becomes true."""
     async with asyncio.timeout(within_s):
-        while not condition():  # type: ignore
+        while True:
+            if condition():
+                return
             await asyncio.sleep(0.01)
 
 
@@ -196,14 +198,17 @@ asyncio.run(main())
 """
 
 
+def start_stopped(url: str, env: dict[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", STOPPED, url], env=env, stdout=subprocess.PIPE, text=True)
+
+
 @scenario
 async def test_a_process_that_is_stopped_holds_no_lock_and_appends_nothing_to_what_was_ended(
     own_server: PostgresServer, python_path: dict[str, str]
 ) -> None:
     url = own_server.empty_database()
     async with opened(url) as log:
-        command = [sys.executable, "-c", STOPPED, url]
-        with subprocess.Popen(command, env=python_path, stdout=subprocess.PIPE, text=True) as process:
+        with start_stopped(url, python_path) as process:
             assert process.stdout is not None
             for _ in range(30):
                 process.stdout.readline()

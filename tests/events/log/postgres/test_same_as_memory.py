@@ -1,4 +1,4 @@
-"""The function on the server decides as `events.log.rules` does: random appends end alike in memory and in PostgreSQL."""
+"""The function on the server decides as `events.log.rules` does: random appends end alike in memory and there."""
 
 import asyncio
 import random
@@ -76,10 +76,11 @@ async def test_random_appends_have_the_same_outcomes_as_in_memory(postgres_url: 
                 states = [await log.read(topic, 1 << 52) for log in (memory, postgres)]
                 assert len({(one.owner, one.head, one.closed, bool(one.epoch)) for one in states}) == 1
                 heads[topic] = states[0].head
-            listed = [await log.topics("c/") for log in (memory, postgres)]
-            assert [[(i.topic, i.head, i.updated_ms, i.closed) for i in infos] for infos in listed][0] == [
-                (i.topic, i.head, i.updated_ms, i.closed) for i in listed[1]
+            expected, listed = [
+                [(info.topic, info.head, info.updated_ms, info.closed) for info in await log.topics("c/")]
+                for log in (memory, postgres)
             ]
+            assert listed == expected
     finally:
         await memory.close()
         await postgres.close()
