@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from events.log.port import Append, Appended, Block, Commit, Interest, Listener, Retention, Slice, TopicInfo
 from events.log.postgres.address import DatabaseError, parse_address
-from events.log.postgres.group import GroupCall, GroupResult, bucket_of, epoch_of, refuse_text
+from events.log.postgres.group import GroupCall, GroupResult, bucket_of, epoch_of, is_storable, refuse_text
 from events.log.postgres.news import News
 from events.log.postgres.retention import RetentionWorker
 from events.log.postgres.schema import check_version
@@ -127,10 +127,10 @@ class PostgresLog:
 
     async def read(self, topic: str, after: int, *, max_events: int = 1000, max_bytes: int = 262_144) -> Slice:
         """Returns the events strictly after offset `after`, within both limits, but at least one if there is one."""
-        (row,) = await self._fetch(READ, topic, after, max_events, max_bytes)
-        generation, epoch, owner, closed, oldest, head, firsts, counts, times, names, data = row
-        if epoch is None:
+        rows = await self._fetch(READ, topic, after, max_events, max_bytes)
+        if not rows or rows[0][1] is None:
             return Slice(epoch="")
+        generation, epoch, owner, closed, oldest, head, firsts, counts, times, names, data = rows[0]
         blocks = list[Block]()
         if firsts:
             lines, at = data.split(b"\n"), 0
@@ -187,6 +187,8 @@ class PostgresLog:
         """Removes a topic and its events; its name may be used again, with another epoch."""
         if self._pool is None or self._writer.has_ended:
             raise LogUnavailable("the log is not open")
+        if not is_storable(topic):
+            return False
         future: asyncio.Future[bool] = self._loop.create_future()
         self._writer.put(Deletion(future, topic, self._loop.time() + WAIT_S), False)
         return await future
@@ -201,6 +203,8 @@ class PostgresLog:
     async def _fetch(self, sql: str, *values: object) -> list[tuple[object, ...]]:
         if self._pool is None:
             raise LogUnavailable("the log is not open")
+        if not all([is_storable(value) for value in values if isinstance(value, str)]):
+            return []  # so there can be no such topic
         try:
             return await self._pool.fetch(sql, values)
         except DatabaseError as err:

@@ -77,6 +77,14 @@ def refuse_text(appends: Sequence[Append]) -> LogError | None:
     return None
 
 
+def is_storable(text: str) -> bool:
+    """Returns whether PostgreSQL has such a text: Unicode without NUL."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
+
+
 def bucket_of(retention: Retention, now_ms: int) -> int:
     """Returns the day after which a block of now is not needed; KEPT when its topic forgets nothing by age.
 

@@ -7,6 +7,7 @@ import pytest
 
 from events.log.postgres.engine import PostgresLog
 from tests.contract.engines import CommitList, keep_all, put, scenario, whole
+from tests.support.readme import readme_block
 
 PUBLISH = "SELECT trilane_publish(%s, %s, %s::jsonb, %s)"
 
@@ -23,7 +24,7 @@ async def test_an_event_is_there_when_the_applications_transaction_commits_and_o
     try:
         commits = CommitList(log)
         log.interest = {"event/orders/1", "event/orders/2"}
-        await application.execute("CREATE TABLE IF NOT EXISTS orders (n int)")
+        await application.execute("DROP TABLE IF EXISTS orders; CREATE TABLE orders (n int)")
         await application.execute("INSERT INTO orders VALUES (1)")
         for n in range(3):
             await application.execute(PUBLISH, ("orders/1", "order.paid", f'{{"n": {n}, "text": "a\\nb"}}', None))
@@ -53,6 +54,23 @@ async def test_an_event_is_there_when_the_applications_transaction_commits_and_o
     finally:
         await application.close()
         await other.close()
+        await log.close()
+
+
+@scenario
+async def test_the_readmes_transaction_publishes(postgres_url: str) -> None:
+    log = PostgresLog(postgres_url, keep_all)
+    await log.open()
+    application = await psycopg.AsyncConnection.connect(postgres_url, autocommit=True)
+    try:
+        commits = CommitList(log)
+        log.interest = {"event/orders/7"}
+        await application.execute("DROP TABLE IF EXISTS orders; CREATE TABLE orders (id int)")
+        await application.execute(readme_block("trilane_publish").text.encode())
+        await commits.until(lambda: commits)
+        assert await whole(log, "event/orders/7") == [(1, "order.paid", b'{"total": 12}')]
+    finally:
+        await application.close()
         await log.close()
 
 
