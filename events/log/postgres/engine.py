@@ -10,7 +10,6 @@ come by looks alone, up to 50 ms later, and statements are planned each time. Th
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 
 from events.log.port import Append, Appended, Block, Commit, Interest, Listener, Retention, Slice, TopicInfo
@@ -36,7 +35,7 @@ ORDER = "ORDER BY updated_ms DESC, name LIMIT %s::bigint"
 
 
 class PostgresLog:
-    """An EventLog. `clock` gives seconds since 1970, for display and age; order is the server's."""
+    """An EventLog. `clock` gives seconds since 1970, for display and age, never for order; None: the server's clock."""
 
     listener: Listener
     interest: Interest
@@ -46,7 +45,7 @@ class PostgresLog:
         url: str,
         retention: Callable[[str], Retention],
         *,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         max_pending_bytes: int = 64 << 20,
     ) -> None:
         """Raises ConfigurationError when `url` is none."""
@@ -213,6 +212,8 @@ class PostgresLog:
             raise err.log_error from err
 
     def _now_ms(self) -> int:
+        if self._clock is None:
+            return self._witness.server_ms()
         return int(self._clock() * 1000)
 
     def _relay_values(self) -> tuple[int, int]:

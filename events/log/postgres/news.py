@@ -16,7 +16,7 @@ from events.log.port import Commit, Interest
 from events.log.postgres.address import DatabaseError
 from events.log.postgres.group import epoch_of
 from events.log.postgres.session import Session, SessionPool
-from events.log.postgres.witness import NEWS_S, Witness
+from events.log.postgres.witness import IS_THERE, NEWS_S, Witness
 
 POLL_S = 0.05
 """Seconds between two looks while any topic is followed here and no notice comes."""
@@ -36,8 +36,9 @@ PORTION = 10_000
 """Number of topics that a walk over all of them reads at once."""
 
 COLUMNS = "id, xid::text, topics, epochs, closed, changed"
+STATE = f"s.now::text, (SELECT generation FROM trilane.state), EXISTS (SELECT FROM trilane.outbox), {IS_THERE}"
 LOOK = f"""
-SELECT s.now::text, (SELECT generation FROM trilane.state), EXISTS (SELECT FROM trilane.outbox), n.*
+SELECT {STATE}, n.*
 FROM pg_current_snapshot() AS s(now) LEFT JOIN LATERAL (
     SELECT {COLUMNS} FROM trilane.news WHERE xid >= %s::text::xid8 AND process <> %s::bigint
     UNION ALL SELECT {COLUMNS} FROM trilane.news
@@ -45,7 +46,7 @@ FROM pg_current_snapshot() AS s(now) LEFT JOIN LATERAL (
 ) n ON true ORDER BY n.id
 """
 LOOK_BACK = f"""
-SELECT s.now::text, (SELECT generation FROM trilane.state), EXISTS (SELECT FROM trilane.outbox), n.*
+SELECT {STATE}, n.*
 FROM pg_current_snapshot() AS s(now) LEFT JOIN LATERAL (
     SELECT {COLUMNS} FROM trilane.news WHERE made > now() - make_interval(secs => %s::double precision)
 ) n ON true ORDER BY n.id
@@ -167,7 +168,10 @@ class News:
         while has_outbox:
             _, newest, under_way = self._seen.split(":")
             ids = under_way.split(",") if under_way else []
-            rows = await self._session.fetch(LOOK, (newest, self._process, ids, newest, self._process))
+            values = (*self._witness.values, newest, self._process, ids, newest, self._process)
+            rows = await self._session.fetch(LOOK, values)
+            if not rows[0][3]:  # behind a pooler another server may answer on the same connection
+                await self._witness.check(self._session)
             has_outbox = rows[0][2]
             await self._tell(rows)
             if has_outbox:
@@ -178,7 +182,7 @@ class News:
     async def _look_back(self) -> None:
         """Takes, after a connection was lost, all that may have come meanwhile: too much rather than too little."""
         away_s = asyncio.get_running_loop().time() - self._seen_at
-        rows = await self._session.fetch(LOOK_BACK, (away_s + 60,))
+        rows = await self._session.fetch(LOOK_BACK, (*self._witness.values, away_s + 60))
         if away_s + 120 > NEWS_S:
             await self._walk()
         await self._tell(rows)

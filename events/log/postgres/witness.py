@@ -20,8 +20,12 @@ NEWS_S = 600
 TRUST_S = NEWS_S - 60
 """Age of the newest commit seen, in seconds, up to which it must still be there."""
 
-LOOK = """
-SELECT s.generation, EXISTS (SELECT FROM trilane.news WHERE id = %s::bigint AND xid = %s::xid8) FROM trilane.state s
+CLOCK_SLACK_MS = 500
+"""Milliseconds by which this machine's clock may differ from the server's without being corrected."""
+
+IS_THERE = "(%s::bigint = 0 OR EXISTS (SELECT FROM trilane.news WHERE id = %s::bigint AND xid = %s::text::xid8))"
+LOOK = f"""
+SELECT generation, {IS_THERE}, (extract(epoch FROM clock_timestamp()) * 1000)::bigint FROM trilane.state
 """
 RENEW = "UPDATE trilane.state SET generation = %s::text WHERE generation = %s::text RETURNING generation"
 
@@ -38,6 +42,18 @@ class Witness:
         self._xid = "0"
         self._seen_at = float("-inf")
         self._has_generation = False
+        self.local_clock = time.time
+        self._offset_ms = 0
+        """Milliseconds to add to this machine's clock."""
+
+    def server_ms(self) -> int:
+        """Returns the server's time, by which all processes judge age and keys, whatever their clocks say."""
+        return int(self.local_clock() * 1000) + self._offset_ms
+
+    @property
+    def values(self) -> tuple[int, int, str]:
+        """Returns the values of IS_THERE."""
+        return self._news_id, self._news_id, self._xid
 
     def note_commit(self, news_id: int, xid: str, generation: str) -> None:
         """Remembers a commit that the server has acknowledged, or shown."""
@@ -59,12 +75,14 @@ class Witness:
 
     async def check(self, session: Session) -> None:
         """Looks for the newest commit known; gives the database another generation when it is gone."""
-        ((generation, is_there),) = await session.fetch(LOOK, (self._news_id, self._xid))
+        ((generation, is_there, server_ms),) = await session.fetch(LOOK, self.values)
+        offset_ms = server_ms - int(self.local_clock() * 1000)
+        self._offset_ms = offset_ms if abs(offset_ms) > CLOCK_SLACK_MS else 0
         is_lost = not is_there and time.monotonic() - self._seen_at < TRUST_S
         if is_lost and self._has_generation and generation == self.generation:
             generation = await self._renew(session, generation)
         self.generation, self._has_generation = generation, True
-        if is_lost:
+        if not is_there:
             self._news_id, self._seen_at = 0, float("-inf")
         self.note_answer()
 
@@ -72,5 +90,5 @@ class Witness:
         log.error("the database lacks acknowledged events: it is an older copy. Every topic gets another epoch")
         new = secrets.token_hex(4)
         if not await session.fetch(RENEW, (new, generation)):  # another process saw it, too
-            ((new, _),) = await session.fetch(LOOK, (0, "0"))
+            ((new, *_),) = await session.fetch(LOOK, self.values)
         return new

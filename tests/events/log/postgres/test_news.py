@@ -1,13 +1,14 @@
 """News of other processes: none is passed over that was still on its way, and none waits for those that stay open."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
 
-from events.log.port import Append
+from events.log.port import Append, Retention
 from events.log.postgres.engine import PostgresLog
 from events.log.postgres.group import APPEND, Group, GroupCall
 from tests.contract.engines import CommitList, keep_all, put, scenario, whole
@@ -110,3 +111,25 @@ async def test_what_was_written_while_the_connection_of_the_news_was_lost_is_tol
         await put(there, "b", b"x")
         await commits.until(lambda: "b" in {commit.topic for commit in commits})
         assert here.failure is None
+
+
+@scenario
+async def test_a_machine_whose_clock_is_an_hour_off_judges_age_and_keys_by_the_servers(postgres_url: str) -> None:
+    for error_s in (3600, -3600):
+        right, wrong = (PostgresLog(postgres_url, lambda topic: Retention(age_s=300)) for _ in range(2))
+        wrong._witness.local_clock = lambda error_s=error_s: time.time() + error_s  # pyright: ignore[reportPrivateUsage]
+        await right.open()
+        await wrong.open()
+        try:
+            topic = f"t{error_s}"
+            assert (await put(wrong, topic, b"1", key="k")).first == 1
+            assert (await put(right, topic, b"1", key="k")).duplicate
+            await put(right, topic, b"2")
+            await wrong.sweep()
+            await right.sweep()
+            assert [line for _, _, line in await whole(wrong, topic)] == [b"1", b"2"]
+            (info,) = await wrong.topics(topic)
+            assert abs(info.updated_ms - time.time() * 1000) < 60_000
+        finally:
+            await right.close()
+            await wrong.close()

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
+import psycopg
 import pytest
 
 from events.log.port import Append
@@ -224,3 +225,38 @@ async def test_a_process_that_is_stopped_holds_no_lock_and_appends_nothing_to_wh
         for n, end in enumerate(ends):
             events = await whole(log, f"run/{n}")
             assert (len(events), events[-1][2]) == (end, b"end")
+
+
+@scenario
+async def test_a_server_that_takes_no_writes_for_a_while_is_waited_for(own_server: PostgresServer) -> None:
+    async with opened(own_server.empty_database()) as log:
+        await put(log, "a", b"1")
+        own_server.query("ALTER ROLE trilane SET default_transaction_read_only = on")
+        own_server.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'trilane'")
+        call = log.append(Append(topic="a", data=[b"2"], expect=2))
+        await asyncio.wait([call], timeout=0.3)
+        assert not call.done()
+        with psycopg.connect(own_server.url(), options="-c default_transaction_read_only=off") as operator:
+            operator.execute("ALTER ROLE trilane RESET default_transaction_read_only")
+        assert (await call)[0].first == 2
+
+
+@scenario
+async def test_a_full_disk_fails_what_it_must_and_nothing_after(own_server: PostgresServer) -> None:
+    own_server.empty_database()
+    own_server.query("TRUNCATE trilane.blocks")
+    ((path,),) = own_server.query("SELECT pg_relation_filepath('trilane.blocks_kept')")
+    file = own_server.data / path
+    await asyncio.to_thread(own_server.stop)
+    file.rename(file.with_suffix(".kept"))
+    file.symlink_to("/dev/full")
+    await asyncio.to_thread(own_server.start)
+    async with opened(own_server.url()) as log:
+        with pytest.raises(LogUnavailable, match="No space left"):
+            await put(log, "a", b"1")
+        assert (await log.read("a", 0)).epoch == ""
+        await asyncio.to_thread(own_server.stop)
+        file.unlink()
+        file.with_suffix(".kept").rename(file)
+        await asyncio.to_thread(own_server.start)
+        assert (await put(log, "a", b"1", expect=1)).first == 1
