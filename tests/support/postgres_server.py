@@ -115,6 +115,13 @@ class PostgresServer:
         shutil.rmtree(self.data)
         copy.rename(self.data)
 
+    def ensure(self) -> None:
+        """Has it run, whatever a test did to it."""
+        if self._process is not None and self._process.poll() is None:
+            self.resume()
+        else:
+            self.start()
+
     def pause(self) -> None:
         """Stops all its processes where they are."""
         self._signal_all(signal.SIGSTOP)

@@ -18,11 +18,11 @@ from events.log.postgres.group import GroupCall, GroupResult, bucket_of, epoch_o
 from events.log.postgres.news import News
 from events.log.postgres.retention import RetentionWorker
 from events.log.postgres.schema import check_version
-from events.log.postgres.session import Session, SessionPool
+from events.log.postgres.session import DatabaseSession, Rows, SessionPool
 from events.log.postgres.witness import Witness
 from events.log.postgres.writer import WAIT_S, Deletion, GroupWriter
 from events.log.rules import Result, announce, cut, ignore, refusal, size_of
-from gateway.errors import LogUnavailable
+from gateway.errors import ConfigurationError, LogUnavailable
 
 READERS = 3
 """Number of connections that read."""
@@ -61,15 +61,20 @@ class PostgresLog:
 
     async def open(self) -> None:
         """Connects, and makes the tables in an empty database. Raises ConfigurationError."""
-        first = Session(self._address)
+        session = DatabaseSession(self._address)
         try:
-            await check_version(self._address, first)
-        finally:
-            await first.close()
+            await check_version(self._address, session)
+            await self._witness.check(session)
+        except BaseException as err:
+            await session.close()
+            if isinstance(err, DatabaseError):
+                raise ConfigurationError(f"TRILANE_LOG: the database cannot be used: {err}") from err
+            raise
+        session.on_connect = self._witness.check
         self._loop = asyncio.get_running_loop()
         self._pool = SessionPool(self._address, READERS, self._witness.check)
         self._writer = GroupWriter(
-            Session(self._address, self._witness.check),
+            session,
             self._witness,
             announce=self._announce,
             on_group=self._note_group,
@@ -80,7 +85,7 @@ class PostgresLog:
             self._pool, announce=self._announce_news, retention=self._retention, now_ms=self._now_ms
         )
         self._news = News(
-            Session(self._address, self._witness.check),
+            DatabaseSession(self._address, self._witness.check),
             self._pool,
             self._witness,
             process=self._writer.process,
@@ -199,7 +204,7 @@ class PostgresLog:
         except DatabaseError as err:
             raise err.log_error from err
 
-    async def _fetch(self, sql: str, *values: object) -> list[tuple[object, ...]]:
+    async def _fetch(self, sql: str, *values: object) -> Rows:
         if self._pool is None:
             raise LogUnavailable("the log is not open")
         if not all([is_storable(value) for value in values if isinstance(value, str)]):

@@ -15,7 +15,7 @@ from typing import Any
 from events.log.port import Commit, Interest
 from events.log.postgres.address import DatabaseError
 from events.log.postgres.group import epoch_of
-from events.log.postgres.session import Session, SessionPool
+from events.log.postgres.session import DatabaseSession, SessionPool
 from events.log.postgres.witness import IS_THERE, NEWS_S, Witness
 
 POLL_S = 0.05
@@ -61,7 +61,7 @@ class News:
 
     def __init__(
         self,
-        session: Session,
+        session: DatabaseSession,
         pool: SessionPool,
         witness: Witness,
         *,

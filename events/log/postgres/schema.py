@@ -8,7 +8,7 @@ from functools import cache
 from importlib.resources import files
 
 from events.log.postgres.address import Address, DatabaseError
-from events.log.postgres.session import Session
+from events.log.postgres.session import DatabaseSession
 from gateway.errors import ConfigurationError
 
 MIGRATION_S = 3600.0
@@ -40,18 +40,15 @@ def migrations() -> list[str]:
     return [(folder / name).read_text() for name in names]
 
 
-async def find_version(session: Session) -> int:
+async def find_version(session: DatabaseSession) -> int:
     """Returns the version of the database's tables; 0 when there are none. Raises DatabaseError."""
     ((exists,),) = await session.fetch(FIND_VERSION)
     return int((await session.fetch(VERSION))[0][0]) if exists else 0
 
 
-async def check_version(address: Address, session: Session) -> None:
-    """Sets up an empty database. Raises ConfigurationError when the version is not this release's."""
-    try:
-        version = await find_version(session) or await migrate(address)
-    except DatabaseError as err:
-        raise ConfigurationError(f"TRILANE_LOG: the database cannot be used: {err}") from err
+async def check_version(address: Address, session: DatabaseSession) -> None:
+    """Sets up an empty database. Raises DatabaseError, and ConfigurationError when its version is another release's."""
+    version = await find_version(session) or await migrate(address)
     newest = len(migrations())
     if version < newest:
         raise ConfigurationError(
@@ -68,7 +65,7 @@ async def migrate(address: Address) -> int:
 
     Steps that another process has made meanwhile are not made again. Raises DatabaseError.
     """
-    session = Session(address)
+    session = DatabaseSession(address)
     try:
         while (version := await find_version(session)) < len(migrations()):
             try:
@@ -82,7 +79,7 @@ async def migrate(address: Address) -> int:
         await session.close()
 
 
-async def _apply(session: Session, before: int) -> None:
+async def _apply(session: DatabaseSession, before: int) -> None:
     record = f"INSERT INTO trilane.versions (version) VALUES ({before + 1});\nCOMMIT;"
     script = "\n".join([BEGIN.format(before=before), migrations()[before], record])
     await session.run(script, MIGRATION_S)

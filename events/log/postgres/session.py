@@ -32,12 +32,14 @@ Rows = list[TupleRow]
 Connection = psycopg.AsyncConnection[TupleRow]
 
 
-class Session:
+class DatabaseSession:
     """One connection, for one statement at a time. `on_connect` is awaited with each new one before it is used."""
 
-    def __init__(self, address: Address, on_connect: Callable[["Session"], Awaitable[None]] | None = None) -> None:
+    def __init__(
+        self, address: Address, on_connect: Callable[["DatabaseSession"], Awaitable[None]] | None = None
+    ) -> None:
         self._address = address
-        self._on_connect = on_connect
+        self.on_connect = on_connect
         self._connection: Connection | None = None
         self.is_pooled = bool(address.is_pooled)
         """Whether statements may run on any of a pooler's connections; known once it has been connected."""
@@ -74,8 +76,8 @@ class Session:
                 connection.prepare_threshold = 2
                 settings = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in LIMITS.items())
                 await self.fetch(f"SELECT {settings}")
-            if self._on_connect is not None:
-                await self._on_connect(self)
+            if self.on_connect is not None:
+                await self.on_connect(self)
         except BaseException:
             await self.close()
             raise
@@ -134,8 +136,8 @@ class Session:
 class SessionPool:
     """A few sessions for statements that may run beside one another; the last one used is used first."""
 
-    def __init__(self, address: Address, size: int, on_connect: Callable[[Session], Awaitable[None]]) -> None:
-        self._sessions = [Session(address, on_connect) for _ in range(size)]
+    def __init__(self, address: Address, size: int, on_connect: Callable[[DatabaseSession], Awaitable[None]]) -> None:
+        self._sessions = [DatabaseSession(address, on_connect) for _ in range(size)]
         self._idle = self._sessions[:]
         self._room = asyncio.Semaphore(size)
         self._statements = set[asyncio.Task[Rows]]()

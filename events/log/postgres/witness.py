@@ -12,7 +12,7 @@ import time
 import structlog
 
 from events.log.postgres.address import DatabaseError
-from events.log.postgres.session import Session
+from events.log.postgres.session import DatabaseSession
 from gateway.errors import LogUnavailable
 
 NEWS_S = 600
@@ -73,7 +73,7 @@ class Witness:
         self.failure = LogUnavailable(f"the database cannot be reached: {err}")
         self.failure.is_passing = True
 
-    async def check(self, session: Session) -> None:
+    async def check(self, session: DatabaseSession) -> None:
         """Looks for the newest commit known; gives the database another generation when it is gone."""
         ((generation, is_there, server_ms),) = await session.fetch(LOOK, self.values)
         offset_ms = server_ms - int(self.local_clock() * 1000)
@@ -86,7 +86,7 @@ class Witness:
             self._news_id, self._seen_at = 0, float("-inf")
         self.note_answer()
 
-    async def _renew(self, session: Session, generation: str) -> str:
+    async def _renew(self, session: DatabaseSession, generation: str) -> str:
         log.error("the database lacks acknowledged events: it is an older copy. Every topic gets another epoch")
         new = secrets.token_hex(4)
         if not await session.fetch(RENEW, (new, generation)):  # another process saw it, too

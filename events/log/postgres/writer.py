@@ -17,7 +17,7 @@ import msgspec
 from events.log.port import Commit, Retention
 from events.log.postgres.address import DatabaseError
 from events.log.postgres.group import APPEND, FIRST_DAY, Group, GroupCall, GroupResult, bucket_of, epoch_of
-from events.log.postgres.session import Session
+from events.log.postgres.session import DatabaseSession
 from events.log.postgres.witness import Witness
 from events.log.rules import Result
 from gateway.errors import LogUnavailable
@@ -52,7 +52,7 @@ class GroupWriter:
 
     def __init__(
         self,
-        session: Session,
+        session: DatabaseSession,
         witness: Witness,
         *,
         announce: Callable[[list[Commit], Sequence[Result], int], None],

@@ -1,4 +1,4 @@
-"""The tests of PostgreSQL share one server, except those that kill it."""
+"""The tests of PostgreSQL share one server, even those that kill it."""
 
 from collections.abc import Iterator
 
@@ -16,8 +16,8 @@ def postgres_url(postgres_server: PostgresServer) -> str:
     return postgres_server.empty_database()
 
 
-@pytest.fixture(scope="module")
-def own_server() -> Iterator[PostgresServer]:
-    """Returns a server that the tests of a module may kill, start and pause."""
-    with PostgresServer() as server:
-        yield server
+@pytest.fixture
+def own_server(postgres_server: PostgresServer) -> Iterator[PostgresServer]:
+    """Returns the server for a test that kills or pauses it, and has it run again afterwards."""
+    yield postgres_server
+    postgres_server.ensure()

@@ -136,7 +136,7 @@ async def test_a_server_that_hangs_is_told_and_waited_for(
     own_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session_module, "STATEMENT_S", 0.3)
-    monkeypatch.setattr(session_module.Session.fetch, "__defaults__", ((), 0.3))
+    monkeypatch.setattr(session_module.DatabaseSession.fetch, "__defaults__", ((), 0.3))
     monkeypatch.setattr(session_module.SessionPool.fetch, "__defaults__", ((), 0.3))
     monkeypatch.setattr(session_module, "CONNECT_S", 0.3)
     async with opened(own_server.empty_database()) as log:

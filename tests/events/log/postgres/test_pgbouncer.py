@@ -13,7 +13,7 @@ import pytest
 from events.log.port import Append
 from events.log.postgres.address import parse_address
 from events.log.postgres.engine import PostgresLog
-from events.log.postgres.session import Session
+from events.log.postgres.session import DatabaseSession
 from tests.contract.engines import CommitList, keep_all, put, scenario, whole
 from tests.support.postgres_server import NOBODY, START_S, USER, PostgresServer, free_port, other_user
 
@@ -32,12 +32,12 @@ default_pool_size = 3
 
 
 @pytest.fixture(scope="module")
-def pooled_url(own_server: PostgresServer) -> Iterator[str]:
+def pooled_url(postgres_server: PostgresServer) -> Iterator[str]:
     """Returns the URL of a database behind PgBouncer with three connections for all."""
     program = shutil.which("pgbouncer", path=os.defpath + ":/usr/sbin")
     assert program is not None, "apt-get install pgbouncer"
-    port, folder = free_port(), own_server.folder
-    (folder / "pgbouncer.ini").write_text(SETTINGS.format(server_port=own_server.port, port=port, folder=folder))
+    port, folder = free_port(), postgres_server.folder
+    (folder / "pgbouncer.ini").write_text(SETTINGS.format(server_port=postgres_server.port, port=port, folder=folder))
     (folder / "users").write_text(f'"{USER}" ""\n')
     if os.geteuid() == 0:
         for name in ("pgbouncer.ini", "users"):
@@ -63,15 +63,15 @@ def pooled_url(own_server: PostgresServer) -> Iterator[str]:
 
 @scenario
 async def test_a_pooler_is_found_out_and_what_the_operator_says_counts(
-    own_server: PostgresServer, pooled_url: str
+    postgres_server: PostgresServer, pooled_url: str
 ) -> None:
     for url, is_pooled in {
         pooled_url: True,
-        own_server.url(): False,
-        f"{own_server.url()}?pgbouncer=1": True,
+        postgres_server.url(): False,
+        f"{postgres_server.url()}?pgbouncer=1": True,
         f"{pooled_url}?connect_timeout=9&pgbouncer=0": False,
     }.items():
-        session = Session(parse_address(url))
+        session = DatabaseSession(parse_address(url))
         await session.connect()
         assert session.is_pooled == is_pooled
         await session.close()
@@ -79,9 +79,9 @@ async def test_a_pooler_is_found_out_and_what_the_operator_says_counts(
 
 @scenario
 async def test_two_processes_behind_a_pooler_lose_nothing_and_hear_of_each_other(
-    own_server: PostgresServer, pooled_url: str
+    postgres_server: PostgresServer, pooled_url: str
 ) -> None:
-    own_server.empty_database()
+    postgres_server.empty_database()
     here, there = PostgresLog(pooled_url, keep_all), PostgresLog(pooled_url, keep_all)
     await here.open()
     await there.open()
