@@ -83,7 +83,11 @@ def test_there_is_no_block_without_a_fence() -> None:
 @pytest.mark.parametrize("test", sorted(set(TEST_OF_BLOCK.values())))
 def test_the_test_of_a_block_is_there(test: str) -> None:
     path, _, name = test.partition("::")
-    functions = [node for node in ast.parse((ROOT / path).read_text()).body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    functions = [
+        node
+        for node in ast.parse((ROOT / path).read_text()).body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
     assert name in [function.name for function in functions]
 
 

@@ -7,6 +7,11 @@ CREATE SCHEMA IF NOT EXISTS trilane;
 CREATE TABLE trilane.state (generation text NOT NULL);
 INSERT INTO trilane.state VALUES ('');
 
+-- Returns the epoch that readers see.
+CREATE FUNCTION trilane.shown(p_epoch text, p_made_in text, p_generation text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN p_made_in = p_generation THEN p_epoch ELSE left(md5(p_epoch || ' ' || p_generation), 8) END
+$$;
+
 CREATE SEQUENCE trilane.topic_ids;
 
 -- No column that changes with each append is in an index, so that those updates stay within their page.
@@ -14,6 +19,7 @@ CREATE TABLE trilane.topics (
     id bigint PRIMARY KEY,
     name text COLLATE "C" NOT NULL UNIQUE,
     epoch text NOT NULL,
+    generation text NOT NULL,              -- the one in which the topic was made
     owner text NOT NULL,
     head bigint NOT NULL,
     total bigint NOT NULL,                 -- bytes of all events ever appended

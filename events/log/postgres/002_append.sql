@@ -55,7 +55,7 @@ BEGIN
     o_last := array_fill(0::bigint, ARRAY[n]);
     SELECT generation INTO o_generation FROM trilane.state;
     FOR row IN
-        SELECT u.at, t.id, t.epoch, t.owner, t.head, t.total, t.closed, t.oldest, t.base, t.updated_ms
+        SELECT u.at, t.id, trilane.shown(t.epoch, t.generation, o_generation) AS epoch, t.owner, t.head, t.total, t.closed, t.oldest, t.base, t.updated_ms
         FROM unnest(p_names) WITH ORDINALITY u(name, at) JOIN trilane.topics t ON t.name = u.name
         ORDER BY t.name FOR NO KEY UPDATE OF t
     LOOP
@@ -156,8 +156,8 @@ BEGIN
         RETURN;
     END IF;
     IF true = ANY (t_made) THEN
-        INSERT INTO trilane.topics (id, name, epoch, owner, head, total, closed, updated_ms)
-        SELECT u.id, u.name, u.epoch, u.owner, u.head, u.total, u.closed, u.updated_ms
+        INSERT INTO trilane.topics (id, name, epoch, generation, owner, head, total, closed, updated_ms)
+        SELECT u.id, u.name, u.epoch, o_generation, u.owner, u.head, u.total, u.closed, u.updated_ms
         FROM unnest(t_id, p_names, o_epochs, t_owner, t_head, t_total, t_closed, t_updated, t_made)
             u(id, name, epoch, owner, head, total, closed, updated_ms, made)
         WHERE u.made ORDER BY u.name COLLATE "C";

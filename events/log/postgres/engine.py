@@ -14,8 +14,9 @@ from collections.abc import Callable, Sequence
 
 from events.log.port import Append, Appended, Block, Commit, Interest, Listener, Retention, Slice, TopicInfo
 from events.log.postgres.address import DatabaseError, parse_address
-from events.log.postgres.group import GroupCall, GroupResult, bucket_of, epoch_of, is_storable, refuse_text
-from events.log.postgres.news import News
+from events.log.postgres.adoption import Adopter
+from events.log.postgres.group import GroupCall, GroupResult, bucket_of, is_storable, refuse_text
+from events.log.postgres.news import SHOWN_EPOCH, News
 from events.log.postgres.retention import RetentionWorker
 from events.log.postgres.schema import check_version
 from events.log.postgres.session import DatabaseSession, Rows, SessionPool
@@ -30,7 +31,10 @@ LAST_CHARACTER = "\U0010ffff"
 
 READ = "SELECT * FROM trilane.read(%s::text, %s::bigint, %s::bigint, %s::bigint)"
 COUNT_BY_NAME = "SELECT * FROM trilane.count_by_name(%s::text, %s::bigint, %s::bigint)"
-LIST = "SELECT name, owner, epoch, head, updated_ms, closed FROM trilane.topics WHERE {conditions} {order}"
+LIST = (
+    f"SELECT name, owner, {SHOWN_EPOCH}, head, updated_ms, closed FROM trilane.topics t WHERE {{conditions}} {{order}}"
+)
+NAMES = "SELECT name FROM trilane.topics WHERE name > %s::text ORDER BY name LIMIT %s::integer"
 ORDER = "ORDER BY updated_ms DESC, name LIMIT %s::bigint"
 
 
@@ -84,6 +88,7 @@ class PostgresLog:
         self._retainer = RetentionWorker(
             self._pool, announce=self._announce_news, retention=self._retention, now_ms=self._now_ms
         )
+        self._adopter = Adopter(self._fetch, self._retention, self._now_ms)
         self._news = News(
             DatabaseSession(self._address, self._witness.check),
             self._pool,
@@ -132,9 +137,9 @@ class PostgresLog:
     async def read(self, topic: str, after: int, *, max_events: int = 1000, max_bytes: int = 262_144) -> Slice:
         """Returns the events strictly after offset `after`, within both limits, but at least one if there is one."""
         rows = await self._fetch(READ, topic, after, max_events, max_bytes)
-        if not rows or rows[0][1] is None:
+        if not rows or rows[0][0] is None:
             return Slice(epoch="")
-        generation, epoch, owner, closed, oldest, head, firsts, counts, times, names, data = rows[0]
+        epoch, owner, closed, oldest, head, firsts, counts, times, names, data = rows[0]
         blocks = list[Block]()
         if firsts:
             lines, at = data.split(b"\n"), 0
@@ -142,7 +147,7 @@ class PostgresLog:
                 blocks.append(Block(first, lines[at : at + count], name, time_ms))
                 at += count
         return Slice(
-            epoch=epoch_of(epoch, generation),
+            epoch=epoch,
             owner=owner,
             oldest=oldest,
             head=head,
@@ -179,7 +184,7 @@ class PostgresLog:
             TopicInfo(
                 topic=name,
                 owner=owner_,
-                epoch=epoch_of(epoch, self._witness.generation),
+                epoch=epoch,
                 head=head,
                 updated_ms=updated_ms,
                 closed=closed,
@@ -196,6 +201,14 @@ class PostgresLog:
         future: asyncio.Future[bool] = self._loop.create_future()
         self._writer.put(Deletion(future, topic, self._loop.time() + WAIT_S), False)
         return await future
+
+    async def names(self, after: str, limit: int) -> list[str]:
+        """Returns the names of at most `limit` topics in their order, strictly after `after`."""
+        return [name for (name,) in await self._fetch(NAMES, after, limit)]
+
+    async def adopt(self, topic: str, part: Slice) -> None:
+        """Takes over what another log holds of a topic. Raises LogConflict, LogUnavailable."""
+        await self._adopter.adopt(topic, part)
 
     async def sweep(self) -> None:
         """Applies the retention to every topic, now and to the block; otherwise that happens every minute."""

@@ -6,7 +6,7 @@ What may go in is decided by the server, in `trilane.append`: only there are the
 import asyncio
 import secrets
 from collections.abc import Sequence
-from hashlib import blake2s, sha256
+from hashlib import sha256
 
 import msgspec
 
@@ -27,6 +27,7 @@ LONGEST_KEY = 200
 """Bytes of an idempotency key past which its digest stands in for it."""
 DONE, DUPLICATE, WRONG_OWNER, CONFLICT, CLOSED = range(5)
 
+MAKE_BUCKET = "SELECT trilane.make_bucket(%s::integer)"
 APPEND = """
 SELECT * FROM trilane.append(%s::bigint, %s::bigint, %s::boolean, %s::bigint, %b::text[], %b::text[],
     %b::integer[], %b::integer[], %b::text[], %b::text[], %b::bigint[], %b::text[], %b::boolean[],
@@ -99,11 +100,6 @@ def bucket_of(retention: Retention, now_ms: int) -> int:
     return max(FIRST_DAY, (now_ms + int(lifetime_s * 1000)) // DAY_MS + 1)
 
 
-def epoch_of(epoch: str, generation: str) -> str:
-    """Returns the epoch that readers see: another one in each generation of the database."""
-    return blake2s(f"{epoch} {generation}".encode(), digest_size=4).hexdigest() if generation and epoch else epoch
-
-
 def stored_key(key: str | None) -> str | None:
     """Returns what stands for an idempotency key in the table, whose index takes no long ones."""
     if key is None or len(key.encode()) <= LONGEST_KEY:
@@ -156,7 +152,6 @@ class Group:
         generation, news_id, xid, status, first, last, epochs, events, sizes = msgspec.convert(
             row, tuple[str, int | None, str | None, list[int], list[int], list[int], list[str], Counts, Counts]
         )
-        epochs = [epoch_of(epoch, generation) for epoch in epochs]
         results: list[Result] = []
         commits: list[Commit] = []
         at = 0

@@ -14,7 +14,6 @@ from typing import Any
 
 from events.log.port import Commit, Interest
 from events.log.postgres.address import DatabaseError
-from events.log.postgres.group import epoch_of
 from events.log.postgres.session import DatabaseSession, SessionPool
 from events.log.postgres.witness import IS_THERE, NEWS_S, Witness
 
@@ -51,7 +50,8 @@ FROM pg_current_snapshot() AS s(now) LEFT JOIN LATERAL (
     SELECT {COLUMNS} FROM trilane.news WHERE made > now() - make_interval(secs => %s::double precision)
 ) n ON true ORDER BY n.id
 """
-WALK = "SELECT name, epoch, closed FROM trilane.topics WHERE name > %s::text ORDER BY name LIMIT %s::integer"
+SHOWN_EPOCH = "trilane.shown(t.epoch, t.generation, (SELECT generation FROM trilane.state))"
+WALK = f"SELECT name, {SHOWN_EPOCH}, closed FROM trilane.topics t WHERE name > %s::text ORDER BY name LIMIT %s::integer"
 RELAY = "SELECT trilane.relay(%s::bigint, %s::integer, %s::integer)"
 NOTIFY = "SELECT pg_notify('trilane', %s::text)"
 
@@ -198,7 +198,7 @@ class News:
             self._witness.note_commit(news_id, xid, generation)
             # Looked up only now: whoever follows a topic from here on reads it later than we did, and sees this.
             commits += [
-                Commit(topic=topic, epoch=epoch_of(epoch, generation), block=None, closed=is_closed)
+                Commit(topic=topic, epoch=epoch, block=None, closed=is_closed)
                 for topic, epoch, is_closed, is_changed in zip(topics, epochs, closed, changed, strict=True)
                 if is_changed and topic in self._interest()
             ]
@@ -213,7 +213,7 @@ class News:
         name, interest = "", self._interest()
         while rows := await self._session.fetch(WALK, (name, PORTION)):
             commits = [
-                Commit(topic=name, epoch=epoch_of(epoch, self._witness.generation), block=None, closed=closed)
+                Commit(topic=name, epoch=epoch, block=None, closed=closed)
                 for name, epoch, closed in rows
                 if name in interest
             ]

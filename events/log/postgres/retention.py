@@ -14,7 +14,7 @@ import structlog
 
 from events.log.port import Commit, Retention
 from events.log.postgres.address import DatabaseError
-from events.log.postgres.group import DAY_MS, TopicSize, epoch_of
+from events.log.postgres.group import DAY_MS, TopicSize
 from events.log.postgres.session import SessionPool
 from events.log.postgres.witness import NEWS_S
 from events.log.rules import KEY_MS, TopicState, exceeds, has_expired, trim_bounds
@@ -154,5 +154,5 @@ class RetentionWorker:
     async def _remove(self, topic: TopicState, updated_ms: int) -> list[Commit]:
         self._number += 1
         values = (self._process, self._number, topic.name, updated_ms)
-        ((generation, epoch),) = await self._pool.fetch(REMOVE, values)
-        return [Commit(topic=topic.name, epoch=epoch_of(epoch, generation), block=None)] if epoch else []
+        ((epoch,),) = await self._pool.fetch(REMOVE, values)
+        return [Commit(topic=topic.name, epoch=epoch, block=None)] if epoch else []

@@ -16,7 +16,7 @@ import msgspec
 
 from events.log.port import Commit, Retention
 from events.log.postgres.address import DatabaseError
-from events.log.postgres.group import APPEND, FIRST_DAY, Group, GroupCall, GroupResult, bucket_of, epoch_of
+from events.log.postgres.group import APPEND, FIRST_DAY, MAKE_BUCKET, Group, GroupCall, GroupResult, bucket_of
 from events.log.postgres.session import DatabaseSession
 from events.log.postgres.witness import Witness
 from events.log.rules import Result
@@ -32,7 +32,6 @@ GROUP_BYTES = 4 << 20
 """Bytes past which a group takes no further call."""
 FIRST_PAUSE_S = 0.02
 LONGEST_PAUSE_S = 0.5
-MAKE_BUCKET = "SELECT trilane.make_bucket(%s::integer)"
 REMOVE = "SELECT * FROM trilane.remove(%s::bigint, %s::bigint, %s::text, false, 0)"
 NO_PARTITION = "23514"
 
@@ -188,11 +187,11 @@ class GroupWriter:
         self._number += 1
         values = (self.process, self._number, deletion.topic)
         try:
-            ((generation, epoch),) = await self._until_done(lambda is_retry: self._session.fetch(REMOVE, values))
+            ((epoch,),) = await self._until_done(lambda is_retry: self._session.fetch(REMOVE, values))
         except DatabaseError as err:
             self._announce([], [(deletion.future, _unavailable(err))], 0)
             return
-        commits = [Commit(topic=deletion.topic, epoch=epoch_of(epoch, generation), block=None)] if epoch else []
+        commits = [Commit(topic=deletion.topic, epoch=epoch, block=None)] if epoch else []
         self._announce(commits, [(deletion.future, epoch is not None)], 0)
 
     async def _until_done(self, send: Callable[[bool], Awaitable[T]]) -> T:

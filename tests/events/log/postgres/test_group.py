@@ -12,7 +12,6 @@ from events.log.postgres.group import (
     Group,
     GroupCall,
     bucket_of,
-    epoch_of,
     refuse_text,
     stored_key,
 )
@@ -38,13 +37,6 @@ NOW_MS = 20_000 * DAY_MS + 1
 def test_a_block_goes_to_the_day_after_which_nobody_needs_it(retention: Retention, bucket: int) -> None:
     assert bucket_of(retention, NOW_MS) == bucket
     assert bucket_of(retention, -500 * DAY_MS) in (KEPT, 2)
-
-
-def test_a_generation_changes_every_epoch_and_none_that_is_empty() -> None:
-    assert (epoch_of("abcd", ""), epoch_of("", "x")) == ("abcd", "")
-    epochs = {epoch_of(epoch, generation) for epoch in ("a1", "b2") for generation in ("", "x", "y")}
-    assert len(epochs) == 6
-    assert len(epoch_of("a1", "x")) == 8
 
 
 def test_a_long_key_is_kept_as_its_digest() -> None:

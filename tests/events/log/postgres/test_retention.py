@@ -112,8 +112,8 @@ async def test_open_topics_and_an_owners_are_found_by_an_index(
     await log.open()
     await log.close()
     insert = """
-    INSERT INTO trilane.topics (id, name, epoch, owner, head, total, closed, updated_ms)
-    SELECT -n, 'run/' || n, 'e', (n % 1000)::text, 1, 1, n % 1000 > 0, n FROM generate_series(1, 20000) n;
+    INSERT INTO trilane.topics (id, name, epoch, generation, owner, head, total, closed, updated_ms)
+    SELECT -n, 'run/' || n, 'e', '', (n % 1000)::text, 1, 1, n % 1000 > 0, n FROM generate_series(1, 20000) n;
     ANALYZE trilane.topics
     """
     postgres_server.query(insert)
