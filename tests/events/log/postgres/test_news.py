@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
+import pytest
 
 from events.log.port import Append, Retention
 from events.log.postgres.engine import PostgresLog
@@ -31,9 +32,9 @@ class SlowWriter:
         self._connection = connection
         self._process = process
 
-    async def append(self, topic: str, line: bytes) -> None:
+    async def append(self, topic: str, line: bytes, number: int = 1) -> None:
         calls = [GroupCall(asyncio.Future(), (Append(topic=topic, data=[line]),), len(line), 0)]
-        await self._connection.execute(APPEND.encode(), Group(calls, 1, 0).values(self._process, [0], False))
+        await self._connection.execute(APPEND.encode(), Group(calls, number, 0).values(self._process, [0], False))
 
     async def commit(self) -> None:
         await self._connection.commit()
@@ -133,3 +134,26 @@ async def test_a_machine_whose_clock_is_an_hour_off_judges_age_and_keys_by_the_s
         finally:
             await right.close()
             await wrong.close()
+
+
+@scenario
+async def test_a_group_that_its_process_has_given_up_is_not_done_after_a_later_one(postgres_url: str) -> None:
+    async with opened(postgres_url) as log, slow_writers(postgres_url, 2) as (slow, _):
+        await slow.append("a", b"2", number=2)
+        await slow.commit()
+        with pytest.raises(psycopg.Error, match="given up"):
+            await slow.append("a", b"1", number=1)
+        assert [line for _, _, line in await whole(log, "a")] == [b"2"]
+
+
+@scenario
+async def test_groups_that_name_their_topics_in_other_orders_do_not_lock_each_other_out(postgres_url: str) -> None:
+    async with opened(postgres_url) as here, opened(postgres_url) as there:
+        names = [f"t{n}" for n in range(8)]
+
+        async def write(log: PostgresLog, topics: list[str]) -> None:
+            for _ in range(20):
+                await log.append(*(Append(topic=name, data=[b"x"]) for name in topics))
+
+        await asyncio.gather(write(here, names), write(there, names[::-1]))
+        assert [(await here.read(name, 0)).head for name in names] == [40] * 8
