@@ -1,10 +1,14 @@
 """What is too old goes with the partition of its day; chats are in none; 10,000 topics are no burden."""
 
+import asyncio
 import time
 
+import pytest
+
 from events.log.port import Append, Retention
+from events.log.postgres import retention as retention_module
 from events.log.postgres.engine import PostgresLog
-from tests.contract.engines import Clock, flat, put, scenario, whole
+from tests.contract.engines import Clock, CommitList, flat, put, scenario, whole
 from tests.support.postgres_server import PostgresServer
 
 DAY_S = 86_400
@@ -123,3 +127,38 @@ async def test_open_topics_and_an_owners_are_found_by_an_index(
             f"EXPLAIN SELECT name FROM trilane.topics WHERE {where} ORDER BY updated_ms DESC LIMIT 9"
         )
         assert index in str(plan)
+
+
+@scenario
+async def test_one_process_forgets_for_all_in_the_background_and_a_hot_topic_is_trimmed_at_once(
+    postgres_url: str, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention_module, "PASS_S", 0.02)
+    clock = Clock()
+    limits = {"hot": Retention(events=10), "old": Retention(closed_age_s=10)}
+    logs = [PostgresLog(postgres_url, lambda topic: limits[topic], clock=clock) for _ in range(2)]
+    commits = CommitList(logs[1])
+    try:
+        for log in logs:
+            await log.open()
+        logs[1].interest = {"old"}
+        await put(logs[0], "old", b"x", close=True)
+        await commits.until(lambda: commits)
+        commits.clear()
+        for _ in range(30):
+            await put(logs[0], "hot", b"x")
+        part = await logs[1].read("hot", 0)
+        async with asyncio.timeout(20):
+            while part.oldest < 20:
+                part = await logs[1].read("hot", 0)
+        assert (part.oldest, part.head) == (21, 30)
+        clock.now_s += 20
+        postgres_server.query("UPDATE trilane.leases SET ends = '-infinity'")
+        await logs[0].close()
+        await logs[0].open()  # a process begins with a sweep
+        await commits.until(lambda: commits)
+        assert [(commit.topic, commit.block) for commit in commits][:1] == [("old", None)]
+        assert await logs[1].topics("old") == []
+    finally:
+        for log in logs:
+            await log.close()
