@@ -19,7 +19,7 @@ from events.log.postgres import writer as writer_module
 from events.log.postgres.engine import PostgresLog
 from gateway.errors import LogConflict, LogUnavailable
 from tests.contract.engines import CommitList, keep_all, put, scenario, whole
-from tests.support.cutting_proxy import CuttingProxy
+from tests.support.outage_proxy import OutageProxy
 from tests.support.postgres_server import PostgresServer
 
 
@@ -90,7 +90,7 @@ async def test_a_connection_cut_anywhere_loses_and_doubles_nothing(own_server: P
     print(f"seed {seed}")
     chance = random.Random(seed)
     own_server.empty_database()
-    async with CuttingProxy(own_server.port) as proxy:
+    async with OutageProxy(own_server.port) as proxy:
         url = own_server.url().replace(str(own_server.port), str(proxy.port))
         async with opened(url) as log:
             commits = CommitList(log)
@@ -110,7 +110,7 @@ async def test_a_connection_cut_anywhere_loses_and_doubles_nothing(own_server: P
 @scenario
 async def test_a_reply_that_is_lost_is_asked_for_again(own_server: PostgresServer) -> None:
     own_server.empty_database()
-    async with CuttingProxy(own_server.port) as proxy:
+    async with OutageProxy(own_server.port) as proxy:
         url = own_server.url().replace(str(own_server.port), str(proxy.port))
         async with opened(url) as log:
             await put(log, "a", b"1")
@@ -161,7 +161,7 @@ async def test_an_append_fails_in_time_when_the_server_stays_away(
     monkeypatch.setattr(writer_module, "WAIT_S", 0.3)
     monkeypatch.setattr(engine_module, "WAIT_S", 0.3)
     own_server.empty_database()
-    async with CuttingProxy(own_server.port) as proxy:
+    async with OutageProxy(own_server.port) as proxy:
         url = own_server.url().replace(str(own_server.port), str(proxy.port))
         async with opened(url) as log:
             await put(log, "a", b"1")

@@ -1,12 +1,12 @@
-"""A CuttingProxy stands before a server, and cuts connections when a test says so, or after so many bytes."""
+"""An OutageProxy stands before a server, and cuts connections when a test says so, or after so many bytes."""
 
 import asyncio
 import contextlib
 from typing import Self
 
 
-class CuttingProxy:
-    """Passes bytes on (`async with CuttingProxy(port) as proxy`); what the server sends may be cut anywhere."""
+class OutageProxy:
+    """Passes bytes on (`async with OutageProxy(port) as proxy`); what the server sends may be cut anywhere."""
 
     def __init__(self, target_port: int) -> None:
         self._target_port = target_port
