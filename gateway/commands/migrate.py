@@ -1,4 +1,4 @@
-"""`trilane migrate`: brings the log's database to this release's version, while older processes may still run."""
+"""`trilane migrate`: brings the log's database to this release's version, when its operator says so."""
 
 import click
 

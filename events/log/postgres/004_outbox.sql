@@ -3,7 +3,7 @@
 -- It locks nothing of the log, so a transaction that stays open keeps nobody waiting and hides nobody's events. A
 -- gateway moves what was committed into the log, in the order in which it was published within a transaction; two
 -- transactions come in the order of their commits, as far as a gateway looked between them.
-CREATE FUNCTION trilane_publish(topic text, event text, data jsonb, key text DEFAULT NULL) RETURNS void
+CREATE FUNCTION trilane.trilane_publish(topic text, event text, data jsonb, key text DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
 BEGIN
     IF topic IS NULL OR topic !~ '^[A-Za-z0-9._:/-]{1,128}$' OR topic LIKE 'presence/%' THEN
@@ -22,7 +22,18 @@ BEGIN
     END IF;
     INSERT INTO trilane.outbox (topic, event, data, key) VALUES (topic, event, data::text, key);
 END $$;
-REVOKE ALL ON FUNCTION trilane_publish FROM PUBLIC;
+REVOKE ALL ON FUNCTION trilane.trilane_publish FROM PUBLIC;
+
+-- The same without the schema's name, where this role may make a function there.
+DO $make$
+BEGIN
+    CREATE FUNCTION trilane_publish(topic text, event text, data jsonb, key text DEFAULT NULL) RETURNS void
+    LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog AS
+    'SELECT trilane.trilane_publish(topic, event, data, key)';
+    REVOKE ALL ON FUNCTION trilane_publish FROM PUBLIC;
+EXCEPTION WHEN insufficient_privilege OR invalid_schema_name OR duplicate_function THEN
+    RAISE NOTICE 'call it trilane.trilane_publish: %', SQLERRM;
+END $make$;
 
 -- Moves committed events of applications into the log; returns how many. One process at a time does it.
 CREATE FUNCTION trilane.relay(p_now_ms bigint, p_bucket integer, p_max integer) RETURNS integer LANGUAGE plpgsql

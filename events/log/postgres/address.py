@@ -1,7 +1,6 @@
 """Reads the address of a PostgreSQL server, and words its failures without the password."""
 
 from collections.abc import Callable
-from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 import psycopg
@@ -34,11 +33,11 @@ class Address(msgspec.Struct, frozen=True):
 def parse_address(url: str) -> Address:
     """Returns the address that a URL names: libpq's own form, and `pgbouncer=1` or `=0`. Raises ConfigurationError."""
     start, _, query = url.partition("?")
-    parameters = parse_qsl(query, keep_blank_values=True)
-    pooled = [value for key, value in parameters if key == "pgbouncer"]
+    parameters = query.split("&") if query else []  # not decoded: to libpq a plus is a plus
+    pooled = [part.partition("=")[2] for part in parameters if part.partition("=")[0] == "pgbouncer"]
     if any(value not in ("0", "1") for value in pooled):
         raise ConfigurationError(f"TRILANE_LOG: pgbouncer={pooled[0][:20]!r}: 1 says that it is one, 0 that it is not")
-    rest = urlencode([pair for pair in parameters if pair[0] != "pgbouncer"])
+    rest = "&".join(part for part in parameters if part.partition("=")[0] != "pgbouncer")
     text = f"{start}?{rest}" if rest else start
     try:
         fields = conninfo.conninfo_to_dict(text)

@@ -222,6 +222,8 @@ class PostgresLog:
             raise LogUnavailable("the log is not open")
         if not all([is_storable(value) for value in values if isinstance(value, str)]):
             return []  # so there can be no such topic
+        if self._pool.is_full and self.failure is not None:
+            raise self.failure  # those that wait already are enough
         try:
             return await self._pool.fetch(sql, values)
         except DatabaseError as err:

@@ -14,7 +14,7 @@ from typing import Any
 
 from events.log.port import Commit, Interest
 from events.log.postgres.address import DatabaseError
-from events.log.postgres.session import DatabaseSession, SessionPool
+from events.log.postgres.session import DatabaseSession, SessionPool, report_end
 from events.log.postgres.witness import IS_THERE, NEWS_S, Witness
 
 POLL_S = 0.05
@@ -23,6 +23,8 @@ IDLE_POLLS = 20
 """Number of POLL_S between two looks while none is."""
 STOP_S = 0.06
 """Seconds for which the tasks may end by themselves."""
+LOOK_S = 3.0
+"""Seconds after which a look that is not answered tells that the server hangs."""
 LOOK_PAUSE_S = 0.003
 """Minimum seconds between two looks."""
 NOTICE_PAUSE_S = 0.005
@@ -86,6 +88,8 @@ class News:
         self._is_ready = asyncio.Event()
         self._is_stopping = False
         self._tasks = [asyncio.create_task(self._follow(), name="log-news"), asyncio.create_task(self._wake_others())]
+        for task in self._tasks:
+            task.add_done_callback(report_end)
 
     async def ready(self) -> None:
         """Returns once this process would hear of others, or the first try has failed."""
@@ -169,7 +173,7 @@ class News:
             _, newest, under_way = self._seen.split(":")
             ids = under_way.split(",") if under_way else []
             values = (*self._witness.values, newest, self._process, ids, newest, self._process)
-            rows = await self._session.fetch(LOOK, values)
+            rows = await self._session.fetch(LOOK, values, LOOK_S)
             if not rows[0][3]:  # behind a pooler another server may answer on the same connection
                 await self._witness.check(self._session)
             has_outbox = rows[0][2]

@@ -15,7 +15,7 @@ import structlog
 from events.log.port import Commit, Retention
 from events.log.postgres.address import DatabaseError
 from events.log.postgres.group import DAY_MS, TopicSize
-from events.log.postgres.session import SessionPool
+from events.log.postgres.session import SessionPool, report_end
 from events.log.postgres.witness import NEWS_S
 from events.log.rules import KEY_MS, TopicState, exceeds, has_expired, trim_bounds
 
@@ -81,6 +81,7 @@ class RetentionWorker:
         self._number = 0
         self._due_names: dict[str, None] = {}
         self._task = asyncio.create_task(self._run(), name="log-retention")
+        self._task.add_done_callback(report_end)
 
     def note_sizes(self, sizes: Iterable[TopicSize]) -> None:
         """Notes topics that have grown beyond a limit, for the next pass."""

@@ -142,6 +142,11 @@ class SessionPool:
         self._room = asyncio.Semaphore(size)
         self._statements = set[asyncio.Task[Rows]]()
 
+    @property
+    def is_full(self) -> bool:
+        """Returns whether every session is in use."""
+        return self._room.locked()
+
     async def fetch(self, sql: str, values: Sequence[object] = (), within_s: float = STATEMENT_S) -> Rows:
         """Returns the rows of a statement, which is tried once more when the connection turns out to be lost.
 
@@ -177,6 +182,13 @@ class SessionPool:
             await asyncio.wait(self._statements)
         for session in self._sessions:
             await session.close()
+
+
+def report_end(task: asyncio.Task[None]) -> None:
+    """Has the event loop log the fault that ended a task of the log; none may."""
+    if not task.cancelled() and (fault := task.exception()) is not None:
+        context = {"message": f"a task of the log has ended: {task.get_name()}", "exception": fault}
+        task.get_loop().call_exception_handler(context)
 
 
 def cut_off(connection: Connection) -> None:

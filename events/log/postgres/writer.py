@@ -17,7 +17,7 @@ import msgspec
 from events.log.port import Commit, Retention
 from events.log.postgres.address import DatabaseError
 from events.log.postgres.group import APPEND, FIRST_DAY, MAKE_BUCKET, Group, GroupCall, GroupResult, bucket_of
-from events.log.postgres.session import DatabaseSession
+from events.log.postgres.session import DatabaseSession, report_end
 from events.log.postgres.witness import Witness
 from events.log.rules import Result
 from gateway.errors import LogUnavailable
@@ -77,6 +77,7 @@ class GroupWriter:
         """Number of times in a row that no connection could be made."""
         self._buckets: set[int] = set()
         self._task = asyncio.create_task(self._run(), name="log-writer")
+        self._task.add_done_callback(report_end)
 
     def put(self, work: GroupCall | Deletion, patient: bool) -> None:
         self._queue.append(work)

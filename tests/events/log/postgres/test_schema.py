@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from events.log.postgres import schema
 from events.log.postgres.address import parse_address
@@ -69,6 +70,33 @@ async def test_a_migration_that_fails_leaves_nothing_behind(postgres_url: str, m
         with pytest.raises(Exception, match="division by zero"):
             await schema.migrate(parse_address(postgres_url))
     await open_and_close(postgres_url)
+
+
+@scenario
+async def test_a_role_that_owns_no_more_than_a_schema_is_enough(bare_url: str, postgres_server: PostgresServer) -> None:
+    setup = """
+    DROP ROLE IF EXISTS modest; CREATE ROLE modest LOGIN; GRANT CREATE ON DATABASE postgres TO modest;
+    REVOKE CREATE ON SCHEMA public FROM PUBLIC
+    """
+    await asyncio.to_thread(postgres_server.query, setup)
+    try:
+        await open_and_close(bare_url.replace("trilane@", "modest@"))
+        publish = "SELECT trilane.trilane_publish('a', 'message', '1')"
+        await asyncio.to_thread(postgres_server.query, publish)
+    finally:
+        undo = "DROP SCHEMA trilane CASCADE; REVOKE CREATE ON DATABASE postgres FROM modest; DROP ROLE modest"
+        await asyncio.to_thread(postgres_server.query, undo)
+
+
+def test_the_parameters_of_an_address_reach_the_driver_as_they_are() -> None:
+    address = parse_address(
+        "postgres://u:p%40ss@h1,h2:6/d?pgbouncer=1&options=-c%20a%3Db+c&connect_timeout=9&sslmode=prefer"
+    )
+    fields = conninfo_to_dict(address.conninfo)
+    assert (address.is_pooled, address.secrets) == (True, ("p@ss",))
+    assert (fields["host"], fields["port"], fields["options"]) == ("h1,h2", ",6", "-c a=b+c")
+    assert (fields["connect_timeout"], fields["application_name"]) == ("9", "trilane")
+    assert parse_address("postgresql:///d?host=/run/pg").is_pooled is None
 
 
 def test_the_command_migrates_and_says_so(bare_url: str, python_path: dict[str, str]) -> None:
