@@ -9,7 +9,7 @@ transaction mode there are no notices, and only the looks remain.
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from events.log.port import Commit, Interest
@@ -36,21 +36,34 @@ RELAY_EVENTS = 500
 PORTION = 10_000
 """Number of topics that a walk over all of them reads at once."""
 
-COLUMNS = "id, xid::text, topics, epochs, closed, changed"
-STATE = f"s.now::text, (SELECT generation FROM trilane.state), EXISTS (SELECT FROM trilane.outbox), {IS_THERE}"
+STATE = f"""
+s.now::text, (SELECT generation FROM trilane.state), EXISTS (SELECT FROM trilane.outbox), {IS_THERE}
+"""
+GLANCE = f"SELECT {STATE} FROM pg_current_snapshot() AS s(now)"
+COLUMNS = "id, xid, topics, epochs, closed, changed"
+NEWEST = """
+newest AS (
+    SELECT DISTINCT ON (t.topic) t.topic, t.epoch, t.closed
+    FROM fresh f, unnest(f.topics, f.epochs, f.closed, f.changed) AS t(topic, epoch, closed, changed)
+    WHERE t.changed ORDER BY t.topic, f.id DESC
+)
+"""
+RESULT = f"""
+SELECT {STATE}, f.id, f.xid::text, ARRAY(SELECT topic FROM newest ORDER BY topic),
+    ARRAY(SELECT epoch FROM newest ORDER BY topic), ARRAY(SELECT closed FROM newest ORDER BY topic)
+FROM pg_current_snapshot() AS s(now) LEFT JOIN (SELECT id, xid FROM fresh ORDER BY id DESC LIMIT 1) f ON true
+"""
 LOOK = f"""
-SELECT {STATE}, n.*
-FROM pg_current_snapshot() AS s(now) LEFT JOIN LATERAL (
+WITH fresh AS MATERIALIZED (
     SELECT {COLUMNS} FROM trilane.news WHERE xid >= %s::text::xid8 AND process <> %s::bigint
     UNION ALL SELECT {COLUMNS} FROM trilane.news
     WHERE xid = ANY (%s::text[]::xid8[]) AND xid < %s::text::xid8 AND process <> %s::bigint
-) n ON true ORDER BY n.id
+), {NEWEST} {RESULT}
 """
 LOOK_BACK = f"""
-SELECT {STATE}, n.*
-FROM pg_current_snapshot() AS s(now) LEFT JOIN LATERAL (
+WITH fresh AS MATERIALIZED (
     SELECT {COLUMNS} FROM trilane.news WHERE made > now() - make_interval(secs => %s::double precision)
-) n ON true ORDER BY n.id
+), {NEWEST} {RESULT}
 """
 SHOWN_EPOCH = "trilane.shown(t.epoch, t.generation, (SELECT generation FROM trilane.state))"
 WALK = f"SELECT name, {SHOWN_EPOCH}, closed FROM trilane.topics t WHERE name > %s::text ORDER BY name LIMIT %s::integer"
@@ -168,44 +181,53 @@ class News:
         if not self._seen:
             ((self._seen,),) = await self._session.fetch("SELECT pg_current_snapshot()::text")
             self._seen_at = asyncio.get_running_loop().time()
-        has_outbox = True
+        has_outbox: bool = True
         while has_outbox:
-            _, newest, under_way = self._seen.split(":")
-            ids = under_way.split(",") if under_way else []
-            values = (*self._witness.values, newest, self._process, ids, newest, self._process)
-            rows = await self._session.fetch(LOOK, values, LOOK_S)
-            if not rows[0][3]:  # behind a pooler another server may answer on the same connection
+            row = await self._find()
+            has_outbox = row[2]
+            if not row[3]:  # behind a pooler another server may answer on the same connection
                 await self._witness.check(self._session)
-            has_outbox = rows[0][2]
-            await self._tell(rows)
+            await self._tell(row)
             if has_outbox:
                 ((moved,),) = await self._session.fetch(RELAY, (*self._relay_values(), RELAY_EVENTS))
                 self.note_write()
                 has_outbox = moved > 0  # another process may be doing it
 
+    async def _find(self) -> Sequence[Any]:
+        """Returns what has changed since the last look; while nothing is followed, only that time has passed."""
+        if not len(self._interest()):
+            (glance,) = await self._session.fetch(GLANCE, self._witness.values, LOOK_S)
+            if not len(self._interest()):  # who follows a topic since may have read it before the glance
+                return glance
+        _, newest, under_way = self._seen.split(":")
+        ids = under_way.split(",") if under_way else []
+        values = (newest, self._process, ids, newest, self._process, *self._witness.values)
+        (row,) = await self._session.fetch(LOOK, values, LOOK_S)
+        return row
+
     async def _look_back(self) -> None:
         """Takes, after a connection was lost, all that may have come meanwhile: too much rather than too little."""
         away_s = asyncio.get_running_loop().time() - self._seen_at
-        rows = await self._session.fetch(LOOK_BACK, (*self._witness.values, away_s + 60))
+        (row,) = await self._session.fetch(LOOK_BACK, (away_s + 60, *self._witness.values))
         if away_s + 120 > NEWS_S:
             await self._walk()
-        await self._tell(rows)
+        await self._tell(row)
 
-    async def _tell(self, rows: list[Any]) -> None:
-        self._seen, generation = rows[0][:2]
+    async def _tell(self, row: Sequence[Any]) -> None:
+        """Announces what a look has found, of what is followed here."""
+        self._seen, generation, *_ = row
         self._seen_at = asyncio.get_running_loop().time()
         self._witness.note_answer()
-        commits: list[Commit] = []
-        for *_, news_id, xid, topics, epochs, closed, changed in rows:
-            if news_id is None:
-                continue
+        news_id, xid, topics, epochs, closed = row[4:] or (None, "", (), (), ())
+        if news_id is not None:
             self._witness.note_commit(news_id, xid, generation)
-            # Looked up only now: whoever follows a topic from here on reads it later than we did, and sees this.
-            commits += [
-                Commit(topic=topic, epoch=epoch, block=None, closed=is_closed)
-                for topic, epoch, is_closed, is_changed in zip(topics, epochs, closed, changed, strict=True)
-                if is_changed and topic in self._interest()
-            ]
+        # Looked up only now: whoever follows a topic from here on reads it later than we did, and sees this.
+        interest = self._interest()
+        commits = [
+            Commit(topic=topic, epoch=epoch, block=None, closed=is_closed)
+            for topic, epoch, is_closed in zip(topics, epochs, closed, strict=True)
+            if topic in interest
+        ]
         if commits:
             self._announce(commits)
         if generation != self._generation:
