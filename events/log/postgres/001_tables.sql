@@ -74,7 +74,7 @@ CREATE TABLE trilane.news (
     CONSTRAINT news_group UNIQUE (process, number)
 );
 CREATE INDEX news_by_xid ON trilane.news (xid);
-CREATE INDEX news_by_time ON trilane.news (made);
+CREATE INDEX news_by_time ON trilane.news USING brin (made);
 
 -- Work that one process does for all. A lease ends by itself, so a process that is stopped holds nothing up for long.
 CREATE TABLE trilane.leases (work text PRIMARY KEY, ends timestamptz NOT NULL);

@@ -33,6 +33,8 @@ LONGEST_PAUSE_S = 1.0
 """Maximum seconds between two tries to connect."""
 RELAY_EVENTS = 500
 """Maximum events of applications that are moved into the log at once."""
+MAX_NEWS = 5000
+"""Maximum groups whose news one look takes; past that every topic that is followed is told instead."""
 PORTION = 10_000
 """Number of topics that a walk over all of them reads at once."""
 
@@ -50,19 +52,23 @@ newest AS (
 """
 RESULT = f"""
 SELECT {STATE}, f.id, f.xid::text, ARRAY(SELECT topic FROM newest ORDER BY topic),
-    ARRAY(SELECT epoch FROM newest ORDER BY topic), ARRAY(SELECT closed FROM newest ORDER BY topic)
+    ARRAY(SELECT epoch FROM newest ORDER BY topic), ARRAY(SELECT closed FROM newest ORDER BY topic),
+    (SELECT count(*) FROM fresh) > {MAX_NEWS}
 FROM pg_current_snapshot() AS s(now) LEFT JOIN (SELECT id, xid FROM fresh ORDER BY id DESC LIMIT 1) f ON true
 """
 LOOK = f"""
 WITH fresh AS MATERIALIZED (
-    SELECT {COLUMNS} FROM trilane.news WHERE xid >= %s::text::xid8 AND process <> %s::bigint
-    UNION ALL SELECT {COLUMNS} FROM trilane.news
+    (SELECT {COLUMNS} FROM trilane.news WHERE xid >= %s::text::xid8 AND process <> %s::bigint
+    ORDER BY xid LIMIT {MAX_NEWS + 1})  -- in this order, so that the index is used before there are statistics, too
+    UNION ALL (SELECT {COLUMNS} FROM trilane.news
     WHERE xid = ANY (%s::text[]::xid8[]) AND xid < %s::text::xid8 AND process <> %s::bigint
+    ORDER BY xid LIMIT {MAX_NEWS + 1})
 ), {NEWEST} {RESULT}
 """
 LOOK_BACK = f"""
 WITH fresh AS MATERIALIZED (
     SELECT {COLUMNS} FROM trilane.news WHERE made > now() - make_interval(secs => %s::double precision)
+    LIMIT {MAX_NEWS + 1}
 ), {NEWEST} {RESULT}
 """
 SHOWN_EPOCH = "trilane.shown(t.epoch, t.generation, (SELECT generation FROM trilane.state))"
@@ -218,7 +224,7 @@ class News:
         self._seen, generation, *_ = row
         self._seen_at = asyncio.get_running_loop().time()
         self._witness.note_answer()
-        news_id, xid, topics, epochs, closed = row[4:] or (None, "", (), (), ())
+        news_id, xid, topics, epochs, closed, is_too_much = row[4:] or (None, "", (), (), (), False)
         if news_id is not None:
             self._witness.note_commit(news_id, xid, generation)
         # Looked up only now: whoever follows a topic from here on reads it later than we did, and sees this.
@@ -230,7 +236,7 @@ class News:
         ]
         if commits:
             self._announce(commits)
-        if generation != self._generation:
+        if is_too_much or generation != self._generation:
             self._generation = self._witness.generation = generation
             await self._walk()
 

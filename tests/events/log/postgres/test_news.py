@@ -12,7 +12,9 @@ import pytest
 from events.log.port import Append, Retention
 from events.log.postgres.engine import PostgresLog
 from events.log.postgres.group import APPEND, Group, GroupCall
+from events.log.postgres.news import MAX_NEWS
 from tests.contract.engines import CommitList, keep_all, put, scenario, whole
+from tests.support.postgres_server import PostgresServer
 
 
 @asynccontextmanager
@@ -157,3 +159,23 @@ async def test_groups_that_name_their_topics_in_other_orders_do_not_lock_each_ot
 
         await asyncio.gather(write(here, names), write(there, names[::-1]))
         assert [(await here.read(name, 0)).head for name in names] == [40] * 8
+
+
+@scenario
+async def test_more_news_than_one_look_takes_are_told_all_the_same(
+    postgres_url: str, postgres_server: PostgresServer
+) -> None:
+    flood = f"""
+    INSERT INTO trilane.news (process, number, topics, epochs, closed, changed, status, first, last)
+    SELECT 5, n, ARRAY['t' || n], '{{e}}', '{{f}}', '{{t}}', '{{0}}', '{{0}}', '{{0}}'
+    FROM generate_series(1, {MAX_NEWS + 100}) n
+    """
+    async with opened(postgres_url) as here, opened(postgres_url) as there:
+        await put(there, "a", b"1")
+        commits = CommitList(here)
+        here.interest = {"a", "b"}
+        await asyncio.to_thread(postgres_server.query, flood)
+        await commits.until(lambda: "a" in {commit.topic for commit in commits})
+        commits.clear()
+        await put(there, "b", b"1")
+        await commits.until(lambda: "b" in {commit.topic for commit in commits})
