@@ -58,8 +58,12 @@ class PostgresServer:
             self._programs = self._readable_programs()
         options = ["-U", USER, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"]
         command = [str(self._programs / "initdb"), "-D", str(self.data), *options]
-        subprocess.run(command, check=True, capture_output=True, timeout=START_S, cwd=self.folder, **other_user())
-        self.start()
+        try:
+            subprocess.run(command, check=True, capture_output=True, timeout=START_S, cwd=self.folder, **other_user())
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -96,7 +96,7 @@ async def test_a_connection_cut_anywhere_loses_and_doubles_nothing(own_server: P
             commits = CommitList(log)
             stop = asyncio.Event()
             writers = [asyncio.create_task(write(log, str(n), stop)) for n in range(3)]
-            for _ in range(12):
+            for _ in range(8):
                 cuts = proxy.cuts
                 proxy.bytes_left = chance.randint(1, 3000)
                 await until(lambda cuts=cuts: proxy.cuts > cuts)

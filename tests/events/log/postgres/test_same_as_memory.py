@@ -11,7 +11,7 @@ from gateway.errors import LogConflict, LogError, WrongOwner
 from tests.contract.engines import Clock, keep_all, scenario, whole
 
 TOPICS = ["a", "b", "c/é", "c/1"]
-ROUNDS = 60
+ROUNDS = 40
 
 
 def random_append(chance: random.Random, heads: dict[str, int]) -> Append:
