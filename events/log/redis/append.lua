@@ -4,7 +4,7 @@
 -- epochs of new topics, and the calls, packed: [[topic, name, owner, expect, key, close, count, max_events, max_bytes],
 -- ...] each, `false` where there is none; then the events of each append that has some, one a line. It copies the decisions of `events.log.rules`: judge, advance,
 -- rehearse (a call works on copies, which count only when all of it went in), may_join, exceeds, trim_bounds.
--- Returns, packed: [time, [[0, [[epoch, first, last, is_duplicate], ...], 0, ''] or [error, [], next offset, topic],
+-- Returns, packed: [time, [[0, [[epoch, first, last, is_duplicate], ...], 0, 0] or [error, [], next offset, index],
 -- ...], the news of `publish`].
 -- The first write is one that a full memory refuses, so a group is written whole or not at all.
 local MERGE_EVENTS, MERGE_BYTES = 256, 65536
@@ -99,7 +99,7 @@ local function do_call(appends)
     end
   end
   local copies, names, tried, call_rows, done = {}, {}, {}, {}, {}
-  for _, a in ipairs(appends) do
+  for i, a in ipairs(appends) do
     local s = copies[a[1]]
     if not s then
       s = copy_of(state_of(a[1]))
@@ -107,7 +107,7 @@ local function do_call(appends)
       names[#names + 1] = a[1]
     end
     local result, problem = take(a, s, tried, call_rows)
-    if problem then return {problem, {}, s.head + 1, s.name} end
+    if problem then return {problem, {}, s.head + 1, i - 1} end
     done[#done + 1] = result
   end
   for _, name in ipairs(names) do
@@ -116,7 +116,7 @@ local function do_call(appends)
   end
   for id, result in pairs(tried) do results[id] = result end
   for _, row in ipairs(call_rows) do add_row(row) end
-  return {0, done, 0, ''}
+  return {0, done, 0, 0}
 end
 
 for i, appends in ipairs(cmsgpack.unpack(ARGV[5])) do outcomes[i] = do_call(appends) end

@@ -12,12 +12,13 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.crc import key_slot
 from redis.exceptions import AuthenticationError, NoPermissionError, NoScriptError, RedisError, ResponseError
 
 from events.log.redis.address import RedisAddress
-from events.log.redis.scripts import Script
+from events.log.redis.scripts import COMPARE, Script
 from gateway.errors import ConfigurationError, LogUnavailable
 
 REPLY_S = 5.0
@@ -50,8 +51,9 @@ class RedisConnection:
         if not self.is_open:
             raise LogUnavailable("the connection to Redis was lost")
         try:
-            await self._connection.send_packed_command(self._connection.pack_commands(commands), check_health=False)
-            replies = [await self._reply() for _ in commands]
+            async with asyncio.timeout(REPLY_S):
+                await self._connection.send_packed_command(self._connection.pack_commands(commands), check_health=False)
+                replies = [await self._reply() for _ in commands]
         except (RedisError, OSError) as err:
             await self.close()
             raise unavailable(err) from err
@@ -108,7 +110,8 @@ class RedisConnection:
 def unavailable(error: Exception) -> LogUnavailable:
     """Returns what callers are told of an error that the driver reports."""
     status = getattr(error, "status_code", None)
-    return LogUnavailable(f"Redis cannot be used: {status + ' ' if status else ''}{str(error) or type(error).__name__}")
+    reason = str(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
+    return LogUnavailable(f"Redis cannot be used: {status + ' ' if status else ''}{reason}")
 
 
 class Backoff:
@@ -140,7 +143,7 @@ async def _dial(address: RedisAddress, host: tuple[str, int] | None, *, is_senti
         "db": 0 if is_sentinel else address.db,
         "username": address.sentinel_username if is_sentinel else address.username,
         "password": address.sentinel_password if is_sentinel else address.password,
-        "socket_timeout": REPLY_S,
+        "socket_timeout": None,
         "socket_connect_timeout": CONNECT_S,
         "protocol": 2,
         "driver_info": None,
@@ -153,7 +156,8 @@ async def _dial(address: RedisAddress, host: tuple[str, int] | None, *, is_senti
     else:
         connection = Connection(host=host[0], port=host[1], socket_keepalive=True, **options)
     try:
-        await connection.connect()
+        async with asyncio.timeout(CONNECT_S + REPLY_S):
+            await connection.connect()
     except BaseException:
         await connection.disconnect(nowait=True)
         raise
@@ -204,8 +208,13 @@ async def check_server(address: RedisAddress) -> dict[str, str]:
             try:
                 (reply,) = await connection.ask(("INFO",))
                 (role,) = await connection.ask(("ROLE",))
+                await connection.run(COMPARE, "", msgspec.msgpack.encode([]))
             finally:
                 await connection.close()
+    except ResponseError as err:
+        raise ConfigurationError(
+            f"{where}: the server runs no scripts: {unavailable(err)}; allow its user EVAL"
+        ) from err
     except (LogUnavailable, TimeoutError) as err:
         if isinstance(err.__cause__, AuthenticationError):
             raise ConfigurationError(

@@ -106,7 +106,7 @@ class RedisLog:
         except TimeoutError as err:
             await self._news.stop()
             await self._pool.close()
-            raise ConfigurationError(f"TRILANE_LOG={self._address.shown}: the server was lost while it opened") from err
+            raise ConfigurationError(f"TRILANE_LOG={self._address.shown}: {self._outage.error().detail}") from err
         writer.start()
         self._retainer.start()
         self._writer, self._reader = writer, RedisReader(self._pool)

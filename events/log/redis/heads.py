@@ -85,6 +85,10 @@ class Heads:
         if known is None or known.epoch != epoch or known.last < last or known.closed != closed:
             self.note(topic, TopicHead(epoch, last, closed))
 
+    def knows(self, topic: str) -> bool:
+        """Returns whether a topic that exists is remembered."""
+        return self._heads.get(topic, NOTHING) != NOTHING
+
     def note_doubt(self, topic: str) -> None:
         """Remembers to look at a topic to which something may have been appended."""
         self._heads.setdefault(topic, NOTHING)

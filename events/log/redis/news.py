@@ -11,20 +11,23 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 import structlog
+from redis.exceptions import ResponseError
 
 from events.log.port import Commit, Interest
 from events.log.redis.address import RedisAddress
-from events.log.redis.connect import Backoff, RedisConnection, dial
+from events.log.redis.connect import Backoff, RedisConnection, dial, unavailable
 from events.log.redis.heads import Heads, TopicNews
 from events.log.redis.outage import Outage
-from events.log.redis.reader import RedisPool
+from events.log.redis.reader import RedisPool, RedisReader
 from gateway.errors import LogUnavailable
 
 log = structlog.get_logger("log")
 
 IDLE_S = 10.0
 """Seconds between two comparisons of all topics that are followed; a connection silent for twice as long is dropped."""
-START_S = 10.0
+MISSED_TOPICS = 5000
+"""Topics, last changed first, among which those are looked for that were made while the subscription was cut."""
+START_S = 5.0
 """Seconds within which it must be listening when the log is opened."""
 
 _unpack = msgspec.msgpack.Decoder(tuple[str, list[TopicNews]]).decode
@@ -76,10 +79,15 @@ class NewsReader:
         while True:
             try:
                 self._connection = await dial(self._address)
-                await self._connection.ask(("SUBSCRIBE", f"{self._address.prefix}news"))
+                (reply,) = await self._connection.ask(("SUBSCRIBE", f"{self._address.prefix}news"))
+                if isinstance(reply, ResponseError):
+                    await self._connection.close()
+                    raise unavailable(reply)
                 self._outage.note_success()
-                self._is_subscribed.set()
                 await self._compare()
+                if self._is_subscribed.is_set():
+                    await self._look_for_new_topics()
+                self._is_subscribed.set()
                 backoff = Backoff()
                 await self._hear(self._connection)
             except LogUnavailable as err:
@@ -95,7 +103,11 @@ class NewsReader:
                 self._tell(message[2])
 
     def _tell(self, payload: bytes) -> None:
-        name, news = _unpack(payload)
+        try:
+            name, news = _unpack(payload)
+        except msgspec.DecodeError:
+            log.warning("a message on the channel of the log is not of this version", size=len(payload))
+            return
         if name == self._name:
             return
         interest = self._interest()
@@ -108,6 +120,16 @@ class NewsReader:
         commits = await self._heads.compare(self._pool.run, self._interest())
         if commits:
             self._announce(commits)
+
+    async def _look_for_new_topics(self) -> None:
+        """Tells of topics made while the subscription was cut: who follows a prefix could know them in no other way."""
+        interest = self._interest()
+        infos = await RedisReader(self._pool).topics("", None, False, None, MISSED_TOPICS) if len(interest) else []
+        news = [info for info in infos if info.topic in interest and not self._heads.knows(info.topic)]
+        for info in news:
+            self._heads.note_read(info.topic, info.epoch, info.head, info.closed)
+        if news:
+            self._announce([Commit(topic=n.topic, epoch=n.epoch, block=None, closed=n.closed) for n in news])
 
     async def _check(self) -> None:
         while True:

@@ -137,10 +137,11 @@ class RedisReader:
         self, prefix: str, owner: str | None, open_only: bool, before_ms: int | None, limit: int
     ) -> list[TopicInfo]:
         """Reads from each index that may hold such topics as many as are wanted at most, and merges them."""
-        rows: list[ListRow] = []
+        row_by_topic: dict[str, ListRow] = {}
         for index in await self._indexes(prefix, owner, open_only):
-            rows += await self._list(index, prefix, owner, open_only, before_ms, limit)
-        rows.sort(key=lambda row: (-row[4], row[0]))
+            for row in await self._list(index, prefix, owner, open_only, before_ms, limit):
+                row_by_topic[row[0]] = row  # one that changes meanwhile may come twice
+        rows = sorted(row_by_topic.values(), key=lambda row: (-row[4], row[0]))
         return [
             TopicInfo(topic=topic, owner=owner, epoch=epoch, head=head, updated_ms=updated_ms, closed=closed)
             for topic, owner, epoch, head, updated_ms, closed in rows[:limit]

@@ -37,10 +37,13 @@ GROUP_BYTES = 1 << 20
 CLOSE_S = 5.0
 """Maximum seconds that closing waits for what is still to be written."""
 
+CLOSED, WRONG_OWNER = 2, 3
+"""Errors of the script; every other is a conflict of offsets."""
+
 Announce = Callable[[Sequence[Commit], Sequence[Result], int], None]
 """A function of commits, results and the number of bytes that no longer wait."""
-RawOutcome = tuple[int, list[tuple[str, int, int, bool]], int, str]
-"""An outcome as the script gives it: error (0: none), results, next offset, topic."""
+RawOutcome = tuple[int, list[tuple[str, int, int, bool]], int, int]
+"""An outcome as the script gives it: error (0: none), results; next offset of the topic, and which append it was."""
 
 _pack = msgspec.msgpack.encode
 _unpack = msgspec.msgpack.Decoder(tuple[int, list[RawOutcome], list[TopicNews]]).decode
@@ -300,11 +303,11 @@ class RedisWriter:
 
 def error_of(appends: Sequence[Append], outcome: RawOutcome) -> LogError:
     """Returns the error of a call that the script refused."""
-    code, done, next_offset, topic = outcome
-    if code == 3:
-        return WrongOwner(f"topic {topic!r} belongs to someone else")
-    refused = next(append for append in appends[len(done) :] if append.topic == topic)
-    return LogConflict(topic, refused.expect, next_offset, closed=code == 2)
+    code, _, next_offset, index = outcome
+    append = appends[index]
+    if code == WRONG_OWNER:
+        return WrongOwner(f"topic {append.topic!r} belongs to someone else")
+    return LogConflict(append.topic, append.expect, next_offset, closed=code == CLOSED)
 
 
 def commits_of(written: Sequence[tuple[Append, Appended]], time_ms: int) -> list[Commit]:

@@ -185,6 +185,34 @@ async def test_news_that_were_missed_are_found_again(
         await commits.until(lambda: commits[-1].topic == "c")
 
 
+class Below:
+    """The interest of somebody who follows every topic of a prefix."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+
+    def __contains__(self, topic: object) -> bool:
+        return str(topic).startswith(self._prefix)
+
+    def __len__(self) -> int:
+        return 1
+
+
+@scenario
+async def test_a_topic_that_was_made_unheard_is_found_by_who_follows_its_prefix(
+    server: RedisServer, engine: Engine
+) -> None:
+    async with engine.open() as here, engine.open() as there:
+        commits = CommitList(here)
+        here.interest = Below("event/room/")
+        await put(there, "event/room/old", b"1")
+        await commits.until(lambda: commits)
+        server.say("CLIENT", "KILL", "TYPE", "pubsub")
+        await asyncio.gather(put(there, "event/room/new", b"1"), put(there, "event/hall", b"1"))
+        await commits.until(lambda: len(commits) > 1)
+        assert [commit.topic for commit in commits] == ["event/room/old", "event/room/new"]
+
+
 async def server_appends_unheard(there: RedisLog, here: RedisLog) -> None:
     """Appends under the name of the other process, which therefore takes the news for its own and ignores them."""
     assert there._writer is not None
