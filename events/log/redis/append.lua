@@ -2,8 +2,9 @@
 --
 -- ARGV: the writer's name, the number of its group, the time in ms (0: the server's own), a random number for the
 -- epochs of new topics, and the calls, packed: [[topic, name, owner, expect, key, close, count, max_events, max_bytes],
--- ...] each, `false` where there is none; then the events of each append that has some, one a line. It copies the decisions of `events.log.rules`: judge, advance,
--- rehearse (a call works on copies, which count only when all of it went in), may_join, exceeds, trim_bounds.
+-- ...] each, `false` where there is none; then the events of each append that has some, one a line.
+-- It copies the decisions of `events.log.rules`: judge, advance, rehearse (a call of several works on copies, which
+-- count only when all went in), may_join, exceeds, trim_bounds.
 -- Returns, packed: [time, [[0, [[epoch, first, last, is_duplicate], ...], 0, 0] or [error, [], next offset, index],
 -- ...], the news of `publish`].
 -- The first write is one that a full memory refuses, so a group is written whole or not at all.
@@ -53,8 +54,8 @@ local function result_of(s, key, tried)
   return results[id]
 end
 
--- Does one append of a call on a copy of its topic; returns its result, or nil and an error.
-local function take(a, s, tried, call_rows)
+-- Does one append on its topic, or on a copy; returns its result, or nil and an error, and then has changed nothing.
+local function take(a, s, tried, add)
   local owner, expect, key, close, count = a[3], a[4], a[5], a[6], a[7]
   if owner ~= '' and owner ~= s.owner and s.epoch ~= '' then return nil, WRONG_OWNER end
   if key then
@@ -74,7 +75,7 @@ local function take(a, s, tried, call_rows)
     local size = #a.data - count + 1
     s.total, s.updated, s.last_count = s.total + size, now, count
     s.max_events, s.max_bytes = a[8], a[9]
-    call_rows[#call_rows + 1] = {s.name, first, count, size, a[2], {a.data}}
+    add({s.name, first, count, size, a[2], {a.data}})
   end
   if key then tried[key_id(s, key)] = {first, s.head, true} end
   return {s.epoch, first, s.head, false}
@@ -91,14 +92,18 @@ local function add_row(row)
   end
 end
 
-local function do_call(appends)
-  for _, a in ipairs(appends) do
-    if a[7] > 0 then
-      a.data = ARGV[next_data]
-      next_data = next_data + 1
-    end
-  end
+local function do_alone(a)
+  local s = state_of(a[1])
+  local was_changed = s.is_changed
+  local result, problem = take(a, s, results, add_row)
+  if problem then return {problem, {}, s.head + 1, 0} end
+  if s.is_changed and not was_changed then order[#order + 1] = a[1] end
+  return {0, {result}, 0, 0}
+end
+
+local function do_together(appends)
   local copies, names, tried, call_rows, done = {}, {}, {}, {}, {}
+  local function add(row) call_rows[#call_rows + 1] = row end
   for i, a in ipairs(appends) do
     local s = copies[a[1]]
     if not s then
@@ -106,7 +111,7 @@ local function do_call(appends)
       copies[a[1]] = s
       names[#names + 1] = a[1]
     end
-    local result, problem = take(a, s, tried, call_rows)
+    local result, problem = take(a, s, tried, add)
     if problem then return {problem, {}, s.head + 1, i - 1} end
     done[#done + 1] = result
   end
@@ -119,7 +124,15 @@ local function do_call(appends)
   return {0, done, 0, 0}
 end
 
-for i, appends in ipairs(cmsgpack.unpack(ARGV[5])) do outcomes[i] = do_call(appends) end
+for i, appends in ipairs(cmsgpack.unpack(ARGV[5])) do
+  for _, a in ipairs(appends) do
+    if a[7] > 0 then
+      a.data = ARGV[next_data]
+      next_data = next_data + 1
+    end
+  end
+  outcomes[i] = #appends == 1 and do_alone(appends[1]) or do_together(appends)
+end
 if #order == 0 then return cmsgpack.pack({now, outcomes, {}}) end
 
 for _, row in ipairs(rows) do

@@ -34,18 +34,23 @@ local function load_topic(name)
   return {
     name = name, epoch = h[1], owner = h[2], head = tonumber(h[3]), total = tonumber(h[4]), closed = h[5] == '1',
     oldest = tonumber(h[6]), base = tonumber(h[7]), updated = tonumber(h[8]), birth = h[9],
-    is_kept = true, was_closed = h[5] == '1',
+    is_kept = true, was_closed = h[5] == '1', was_oldest = tonumber(h[6]),
   }
 end
 
 local function save_topic(s)
   local name, family = s.name, family_of(s.name)
-  if not s.is_kept then
+  if s.is_kept then
+    call('HSET', P .. 't:' .. name, 'head', s.head, 'total', s.total, 'updated', s.updated)
+    if s.closed or s.oldest ~= s.was_oldest then
+      call('HSET', P .. 't:' .. name, 'closed', s.closed and 1 or 0, 'oldest', s.oldest, 'base', s.base)
+    end
+  else
+    call('HSET', P .. 't:' .. name, 'epoch', s.epoch, 'owner', s.owner, 'head', s.head, 'total', s.total, 'closed',
+      s.closed and 1 or 0, 'oldest', s.oldest, 'base', s.base, 'updated', s.updated, 'birth', s.birth)
     call('ZADD', P .. 'n', 0, name)
     call('SADD', P .. 'f', family)
   end
-  call('HSET', P .. 't:' .. name, 'epoch', s.epoch, 'owner', s.owner, 'head', s.head, 'total', s.total, 'closed',
-    s.closed and 1 or 0, 'oldest', s.oldest, 'base', s.base, 'updated', s.updated, 'birth', s.birth)
   if s.closed and s.is_kept and not s.was_closed then call('ZREM', P .. 'o:' .. family, name) end
   call('ZADD', P .. (s.closed and 'c:' or 'o:') .. family, -s.updated, name)
   if s.owner ~= '' then call('ZADD', P .. 'u:' .. family .. '\0' .. s.owner, -s.updated, name) end

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from events.log.hub import Hub
 from events.log.port import Append, Retention
-from events.log.redis import connect, news
+from events.log.redis import connect, news, outage
 from events.log.redis.engine import RedisLog
 from gateway.errors import LogUnavailable
 from tests.contract.engines import CommitList, Engine, keep_all, put, scenario, whole
@@ -123,6 +124,49 @@ async def test_an_append_waits_no_longer_than_its_patience_and_the_log_goes_on_a
         except LogUnavailable:  # it had less than its patience left to connect
             continue
     await log.close()
+
+
+@scenario
+async def test_a_stream_that_is_open_stays_open_and_goes_on_after_an_outage(
+    server: RedisServer, engine: Engine
+) -> None:
+    async with engine.open() as here, engine.open() as there:
+        hub = Hub(here)
+        await put(there, "a", b"1")
+        reader = await hub.open("a", lambda epoch, block: block.data, None)
+        assert await reader.next() == b"1"
+        server.kill()
+        waiting = there.append(Append(topic="a", data=[b"2"]))
+        late = asyncio.create_task(here.read("a", 1))
+        await asyncio.sleep(0.3)
+        assert not reader.ended
+        assert not waiting.done()
+        assert not late.done()
+        assert (here.failure, there.failure) == (None, None)
+        server.start()
+        received = b""
+        while received != b"2":
+            received += await reader.next()
+        assert (await waiting)[0].last == 2
+        assert (await late).head in (1, 2)
+        reader.close()
+        await hub.close()
+
+
+def test_an_outage_is_a_failure_of_the_log_only_when_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = [100.0]
+    monkeypatch.setattr(outage.time, "monotonic", lambda: now_s[0])
+    state = outage.Outage()
+    assert state.failure is None
+    state.note_failure(LogUnavailable("Redis cannot be used: refused"))
+    now_s[0] += outage.OUTAGE_S - 1
+    state.note_failure(LogUnavailable("Redis cannot be used: no route"))
+    assert state.failure is None
+    now_s[0] += 2
+    assert state.failure is not None
+    assert "no route" in state.failure.detail
+    state.note_success()
+    assert (state.failure, state.since) == (None, None)
 
 
 @scenario
