@@ -249,7 +249,11 @@ class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
     network: Network = Network()
     data_dir: Annotated[Path, Meta(description="Folder of the gateway's files")] = Path(".trilane")
     log: Annotated[
-        str, Meta(description="The log: `sqlite:///path` or `memory:`; unset: `trilane.db` in `TRILANE_DATA_DIR`")
+        str,
+        Meta(
+            description="The log: `sqlite:///path`, `redis://host` (and other forms, see above) or `memory:`; "
+            "unset: `trilane.db` in `TRILANE_DATA_DIR`"
+        ),
     ] = ""
     api_keys: Annotated[ApiKeys, Meta(description="Keys, each with the user it stands for")] = {}
     """Users by the SHA-256 of their key, in hex."""

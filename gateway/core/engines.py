@@ -10,6 +10,8 @@ from gateway.errors import ConfigurationError
 from gateway.settings import Settings
 
 DAY_S = 86_400
+REDIS = ("redis:", "rediss:", "unix:", "redis+", "rediss+")
+"""What the URLs of Redis begin with."""
 
 
 def make_log(settings: Settings) -> EventLog:
@@ -23,7 +25,13 @@ def make_log(settings: Settings) -> EventLog:
         from events.log.sqlite.engine import SqliteLog
 
         return SqliteLog(url.removeprefix("sqlite:///"), retention_policy(settings))
-    raise ConfigurationError(f"TRILANE_LOG={url.split('@')[-1][:60]!r}: this version has sqlite:///path and memory:")
+    if url.startswith(REDIS):
+        from events.log.redis.engine import RedisLog
+
+        return RedisLog(url, retention_policy(settings))
+    raise ConfigurationError(
+        f"TRILANE_LOG={url.split('@')[-1][:60]!r}: this version has sqlite:///path, redis://host and memory:"
+    )
 
 
 def retention_policy(settings: Settings) -> Callable[[str], Retention]:

@@ -1,21 +1,39 @@
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.contract.engines import Engine
+from tests.support.redis_servers import RedisServer
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "redis"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
     """Returns each engine in turn."""
-    return Engine(request.param, tmp_path)
+    return engine_of(request, tmp_path)
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "redis"])
 def shared_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
     """Returns each engine that several processes may have open."""
-    return Engine(request.param, tmp_path)
+    return engine_of(request, tmp_path)
+
+
+def engine_of(request: pytest.FixtureRequest, folder: Path) -> Engine:
+    """Returns the engine of the fixture's parameter, with the server that it needs."""
+    engine = Engine(request.param, folder)
+    if engine.name == "redis":
+        engine.server_url = request.getfixturevalue("redis_url")
+    return engine
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Returns the URL of a server for all tests of this process; each has its own prefix there."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"), "--appendonly", "yes").start()
+    yield server.url
+    server.kill()
 
 
 @pytest.fixture

@@ -5,11 +5,13 @@ import contextlib
 import functools
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol
 
 from events.log.memory import MemoryLog
 from events.log.port import Append, Appended, Commit, EventLog, Retention, Slice, read_to_head
+from events.log.redis.engine import RedisLog
 from events.log.sqlite.engine import SqliteLog
 from tests.support.loop_failures import run_watched
 
@@ -43,6 +45,8 @@ class Engine:
     name: str
     folder: Path
     clock: Clock = field(default_factory=Clock)
+    server_url: str = ""
+    """The server's URL, of an engine that has one."""
 
     @property
     def is_shared(self) -> bool:
@@ -57,9 +61,18 @@ class Engine:
     def path(self) -> Path:
         return self.folder / "log.db"
 
+    @property
+    def url(self) -> str:
+        """Returns what `TRILANE_LOG` must be for another process to have the same log open."""
+        if self.name == "redis":
+            return f"{self.server_url}?prefix={blake2b(str(self.folder).encode(), digest_size=8).hexdigest()}"
+        return f"sqlite:///{self.path}"
+
     def make(self, retention: Callable[[str], Retention] = keep_all, **settings: Any) -> SweepingLog:
         if self.name == "memory":
             return MemoryLog(retention, clock=self.clock, **settings)
+        if self.name == "redis":
+            return RedisLog(self.url, retention, clock=self.clock, **settings)
         return SqliteLog(self.path, retention, clock=self.clock, **settings)
 
     @contextlib.asynccontextmanager

@@ -226,11 +226,12 @@ async def test_offsets_that_one_never_saw_stay_taken_when_they_were_trimmed_at_o
 
 WRITER = """
 import asyncio, sys
-from events.log.port import Append, Retention
-from events.log.sqlite.engine import SqliteLog
+from events.log.port import Append
+from gateway.core.engines import make_log
+from gateway.settings import Settings
 
-async def main(path, count, topics):
-    log = SqliteLog(path, lambda topic: Retention())
+async def main(url, count, topics):
+    log = make_log(Settings(log=url))
     await log.open()
     async def write(topic):
         for at in range(1, count + 1):
@@ -244,7 +245,7 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3:]))
 
 
 def start_writer(shared_engine: Engine, env: dict[str, str], count: int, *topics: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", WRITER, str(shared_engine.path), str(count), *topics]
+    command = [sys.executable, "-c", WRITER, shared_engine.url, str(count), *topics]
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
 
 
