@@ -115,6 +115,14 @@ def doctor() -> None:
     sys.exit(_run(run(_settings())))
 
 
+@main.command()
+def migrate() -> None:
+    """Bring the log's PostgreSQL database to this release's version."""
+    from gateway.commands.migrate import migrate as run
+
+    _run(run(_settings()))
+
+
 def _settings() -> Settings:
     with _errors_as_messages():
         return load()

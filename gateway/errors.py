@@ -135,6 +135,9 @@ class LogDamaged(LogError):
 class LogUnavailable(LogError):
     """The log cannot be written or read right now."""
 
+    is_passing = False
+    """Whether it is expected back by itself, so that what is open stays open and waits for it."""
+
 
 class UpstreamError(TrilaneError):
     """The model's side failed."""

@@ -251,7 +251,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
     log: Annotated[
         str,
         Meta(
-            description="The log: `sqlite:///path`, `redis://host` (and other forms, see above) or `memory:`; "
+            description="The log: `sqlite:///path`, `redis://host`, `postgres://user:password@host/database` "
+            "(other forms: see above) or `memory:`; "
             "unset: `trilane.db` in `TRILANE_DATA_DIR`"
         ),
     ] = ""

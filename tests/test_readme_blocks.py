@@ -40,6 +40,7 @@ TEST_OF_BLOCK = {
     "client.realtime": "tests/test_readme_blocks.py::test_openais_client_prints_what_is_said",
     "trilane serve": "tests/test_readme_blocks.py::test_each_unit_that_is_started_is_ready",
     "trilane doctor": "tests/test_readme_blocks.py::test_the_other_commands_do_what_they_say",
+    "trilane_publish": "tests/events/log/postgres/test_outbox.py::test_the_readmes_transaction_publishes",
     "proxy_pass": "tests/e2e/test_page_proxied.py::test_a_page_behind_nginx_asks_and_is_answered",
     'name = "openai"': "tests/test_readme_blocks.py::test_the_upstreams_of_the_file_are_those_of_the_gateway",
     'name = "azure"': "tests/gateway/chat/upstreams/test_address.py::test_the_readmes_upstream_is_azures",
@@ -82,7 +83,11 @@ def test_there_is_no_block_without_a_fence() -> None:
 @pytest.mark.parametrize("test", sorted(set(TEST_OF_BLOCK.values())))
 def test_the_test_of_a_block_is_there(test: str) -> None:
     path, _, name = test.partition("::")
-    functions = [node for node in ast.parse((ROOT / path).read_text()).body if isinstance(node, ast.FunctionDef)]
+    functions = [
+        node
+        for node in ast.parse((ROOT / path).read_text()).body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
     assert name in [function.name for function in functions]
 
 

@@ -29,9 +29,14 @@ def make_log(settings: Settings) -> EventLog:
         from events.log.redis.engine import RedisLog
 
         return RedisLog(url, retention_policy(settings))
-    raise ConfigurationError(
-        f"TRILANE_LOG={url.split('@')[-1][:60]!r}: this version has sqlite:///path, redis://host and memory:"
-    )
+    if url.startswith(("postgres:", "postgresql:")):
+        try:
+            from events.log.postgres.engine import PostgresLog
+        except ImportError as err:
+            raise ConfigurationError(f"TRILANE_LOG names PostgreSQL: pip install 'trilane[postgres]' ({err})") from err
+        return PostgresLog(url, retention_policy(settings))
+    known = "sqlite:///path, redis://host, postgres://host/database and memory:"
+    raise ConfigurationError(f"TRILANE_LOG={url.split('@')[-1][:60]!r}: this version has {known}")
 
 
 def retention_policy(settings: Settings) -> Callable[[str], Retention]:

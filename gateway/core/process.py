@@ -95,8 +95,10 @@ class Core:
         log.error("events cannot be read: the log is damaged", topic=topic, first=first, last=last)
 
     def _look_for_failure(self) -> None:
-        """Ends what is open when the log fails under it; the log itself looks at its file once a second."""
+        """Ends what is open when the log fails under it for good; the log itself looks at its file once a second."""
         failure = self.log.failure
+        if failure is not None and failure.is_passing:
+            failure = None
         if failure is not None:
             if not self._has_failed:
                 log.error("the log has failed: everything open ends", reason=failure.detail)

@@ -5,16 +5,17 @@ from pathlib import Path
 import pytest
 
 from tests.contract.engines import Engine
+from tests.support.postgres_server import PostgresServer
 from tests.support.redis_servers import RedisServer
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis"])
+@pytest.fixture(params=["memory", "sqlite", "redis", "postgres"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
     """Returns each engine in turn."""
     return engine_of(request, tmp_path)
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["sqlite", "redis", "postgres"])
 def shared_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
     """Returns each engine that several processes may have open."""
     return engine_of(request, tmp_path)
@@ -25,6 +26,9 @@ def engine_of(request: pytest.FixtureRequest, folder: Path) -> Engine:
     engine = Engine(request.param, folder)
     if engine.name == "redis":
         engine.server_url = request.getfixturevalue("redis_url")
+    if engine.name == "postgres":
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        engine.server_url = server.empty_database()
     return engine
 
 
@@ -34,6 +38,13 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server = RedisServer(tmp_path_factory.mktemp("redis"), "--appendonly", "yes").start()
     yield server.url
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """Returns a server for all tests of this process; each finds its database empty."""
+    with PostgresServer() as server:
+        yield server
 
 
 @pytest.fixture
