@@ -12,6 +12,7 @@ come by looks alone, up to 50 ms later, and statements are planned each time. Th
 import asyncio
 from collections.abc import Callable, Sequence
 
+from events.log.adoption import Adoption, adopt
 from events.log.port import Append, Appended, Block, Commit, Interest, Listener, Retention, Slice, TopicInfo
 from events.log.postgres.address import DatabaseError, parse_address
 from events.log.postgres.group import GroupCall, GroupResult, bucket_of, epoch_of, is_storable, refuse_text
@@ -22,7 +23,7 @@ from events.log.postgres.session import Session, SessionPool
 from events.log.postgres.witness import Witness
 from events.log.postgres.writer import WAIT_S, Deletion, GroupWriter
 from events.log.rules import Result, announce, cut, ignore, refusal, size_of
-from gateway.errors import LogUnavailable
+from gateway.errors import LogError, LogUnavailable
 
 READERS = 3
 """Number of connections that read."""
@@ -31,6 +32,11 @@ LAST_CHARACTER = "\U0010ffff"
 READ = "SELECT * FROM trilane.read(%s::text, %s::bigint, %s::bigint, %s::bigint)"
 COUNT_BY_NAME = "SELECT * FROM trilane.count_by_name(%s::text, %s::bigint, %s::bigint)"
 LIST = "SELECT name, owner, epoch, head, updated_ms, closed FROM trilane.topics WHERE {conditions} {order}"
+NAMES = "SELECT name FROM trilane.topics WHERE name > %s::text ORDER BY name LIMIT %s::integer"
+ADOPT = """
+SELECT trilane.adopt(%s::text, %s::text, %s::text, %s::bigint, %s::bigint, %s::boolean, %s::integer, %s::bigint,
+    %s::bigint[], %s::integer[], %s::bigint[], %s::bigint[], %s::text[], %s::bytea[])
+"""
 ORDER = "ORDER BY updated_ms DESC, name LIMIT %s::bigint"
 
 
@@ -191,6 +197,41 @@ class PostgresLog:
         future: asyncio.Future[bool] = self._loop.create_future()
         self._writer.put(Deletion(future, topic, self._loop.time() + WAIT_S), False)
         return await future
+
+    async def names(self, after: str, limit: int) -> list[str]:
+        """Returns the names of at most `limit` topics in their order, strictly after `after`."""
+        rows = await self._fetch(NAMES, after, limit)
+        return [str(name) for (name,) in rows]
+
+    async def adopt(self, topic: str, part: Slice) -> None:
+        """Takes over what another log holds of a topic. Raises LogConflict, LogUnavailable.
+
+        Raises LogError for a database that has failed over to a stale copy: its topics have epochs of their own.
+        """
+        if self._witness.generation:
+            raise LogError("this database has failed over to a copy that lacked events: copy into an empty one")
+        await adopt(self, topic, part, self._adopt)
+
+    async def _adopt(self, adoption: Adoption) -> bool:
+        blocks = adoption.blocks
+        ((is_done,),) = await self._fetch(
+            ADOPT,
+            adoption.topic,
+            adoption.epoch,
+            adoption.owner,
+            adoption.oldest,
+            adoption.head,
+            adoption.is_closing,
+            min(1, bucket_of(self._retention(adoption.topic), self._now_ms())),
+            self._now_ms(),
+            [block.first for block in blocks],
+            [len(block.data) for block in blocks],
+            adoption.sizes,
+            [block.time_ms for block in blocks],
+            [block.name for block in blocks],
+            adoption.texts,
+        )
+        return bool(is_done)
 
     async def sweep(self) -> None:
         """Applies the retention to every topic, now and to the block; otherwise that happens every minute."""

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from events.log.adoption import Adoption, adopt
 from events.log.port import Append, Appended, Commit, Interest, Listener, Retention, Slice, TopicInfo
 from events.log.redis.address import parse_address
 from events.log.redis.connect import check_server
@@ -25,6 +26,7 @@ from events.log.redis.news import NewsReader
 from events.log.redis.outage import Outage
 from events.log.redis.reader import RedisPool, RedisReader
 from events.log.redis.retention import RedisRetainer
+from events.log.redis.scripts import ADOPT
 from events.log.redis.writer import RedisWriter, WriteCall
 from events.log.rules import Result, announce, ignore, refusal, size_of
 from gateway.errors import ConfigurationError, LogUnavailable
@@ -180,6 +182,32 @@ class RedisLog:
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         writer.put(WriteCall(future, (), 0, writer.deadline(), topic), False)
         return await future
+
+    async def names(self, after: str, limit: int) -> list[str]:
+        """Returns the names of at most `limit` topics in their order, strictly after `after`."""
+        return await self._open_reader().names(after, limit)
+
+    async def adopt(self, topic: str, part: Slice) -> None:
+        """Takes over what another log holds of a topic. Raises LogConflict, LogUnavailable."""
+        await adopt(self, topic, part, self._adopt)
+
+    async def _adopt(self, adoption: Adoption) -> bool:
+        blocks = adoption.blocks
+        heads = "".join(f"{block.last} {len(block.data)} {block.time_ms} {block.name}\n" for block in blocks)
+        is_done = await self._pool.run(
+            ADOPT,
+            self._name,
+            adoption.topic,
+            adoption.epoch,
+            adoption.owner,
+            adoption.oldest,
+            adoption.head,
+            int(adoption.is_closing),
+            int(self._clock() * 1000) if self._clock is not None else 0,
+            heads,
+            *adoption.texts,
+        )
+        return bool(is_done)
 
     async def sweep(self) -> None:
         """Applies the retention to every topic, now and to the block; otherwise that happens every minute."""

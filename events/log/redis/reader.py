@@ -17,7 +17,7 @@ from events.log.redis.address import RedisAddress
 from events.log.redis.connect import Backoff, RedisConnection, dial, unavailable
 from events.log.redis.outage import Outage
 from events.log.redis.scripts import COUNT, LIST, READ, Script
-from events.log.rules import cut
+from events.log.rules import MERGE_MS, cut
 from gateway.errors import LogUnavailable
 
 CONNECTIONS = 4
@@ -133,6 +133,11 @@ class RedisReader:
                 counts[name.decode()] = counts.get(name.decode(), 0) + int(count)
         return counts
 
+    async def names(self, after: str, limit: int) -> list[str]:
+        start = f"({after}" if after else "-"
+        names = await self._pool.ask("ZRANGEBYLEX", f"{self._pool.prefix}n", start, "+", "LIMIT", 0, limit)
+        return [name.decode() for name in names]
+
     async def topics(
         self, prefix: str, owner: str | None, open_only: bool, before_ms: int | None, limit: int
     ) -> list[TopicInfo]:
@@ -189,15 +194,16 @@ class RedisReader:
 
 
 def blocks_of(heads: bytes, data: bytes) -> list[Block]:
-    """Returns the blocks of a reply of `READ`; neighbours of one name become one block."""
+    """Returns the blocks of a reply of `READ`; neighbours of one name, and of one second, become one block."""
     lines = data.split(b"\n")
     blocks: list[Block] = []
     at = 0
     for head in heads.decode().split("\n"):
         first, count, time_ms, name = head.split(" ", 3)
         start, at = at, at + int(count)
-        if blocks and blocks[-1].name == name:
+        time = int(time_ms)
+        if blocks and blocks[-1].name == name and abs(time - blocks[-1].time_ms) < MERGE_MS:
             blocks[-1].data.extend(lines[start:at])
         else:
-            blocks.append(Block(int(first), lines[start:at], name, int(time_ms)))
+            blocks.append(Block(int(first), lines[start:at], name, time))
     return blocks

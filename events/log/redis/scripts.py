@@ -33,6 +33,8 @@ SWEEP = load_script("sweep")
 """Applies the retention to some topics."""
 COMPARE = load_script("compare")
 """Compares what a process knows of topics with what is there."""
+ADOPT = load_script("adopt")
+"""Takes over a part of another log's topic."""
 READ = load_script("read")
 """Reads a topic after an offset."""
 COUNT = load_script("count")
