@@ -1,14 +1,19 @@
 """What is wrong with a server is told when the log opens, by a sentence that says what to do."""
 
 import asyncio
+import random
+import time
 from pathlib import Path
 
 import pytest
 
+from events.log.port import Retention
 from events.log.redis.connect import MAX_DELAY_S, PASSING, Backoff, check_facts
 from events.log.redis.engine import RedisLog
 from gateway.errors import ConfigurationError
 from tests.contract.engines import Engine, keep_all, put, scenario
+from tests.events.log.redis.cutting import ChanceProxy
+from tests.support.authority import Authority
 from tests.support.redis_servers import RedisServer, free_port
 
 FACTS = {
@@ -134,3 +139,32 @@ async def test_a_socket_in_the_file_system_serves_as_well(tmp_path: Path) -> Non
         await log.close()
     finally:
         server.kill()
+
+
+@scenario
+async def test_tls_is_checked_against_the_authority_that_is_named(server: RedisServer, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    async with ChanceProxy(server.port, random.Random(), tls=authority.server()) as proxy:  # no server here speaks TLS
+        log = RedisLog(f"rediss://localhost:{proxy.port}?ssl_ca_certs={authority.pem}&prefix=tls", keep_all)
+        await log.open()
+        assert (await put(log, "a", b"1")).first == 1
+        await log.close()
+        assert "certificate" in (await refused(f"rediss://localhost:{proxy.port}")).lower()
+        assert "correct the URL" in await refused(f"redis://localhost:{proxy.port}")
+    assert "correct the URL" in await refused(f"rediss://localhost:{server.port}")
+
+
+@scenario
+async def test_the_servers_clock_counts_not_that_of_a_process(
+    server: RedisServer, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = RedisLog(engine.url, lambda _: Retention(age_s=300))
+    await log.open()
+    began = time.time()
+    assert not (await put(log, "a", b"1", key="k")).duplicate
+    monkeypatch.setattr(time, "time", lambda: began + 3600)
+    assert (await put(log, "a", b"1", key="k")).duplicate
+    await log.sweep()
+    (block,) = (await log.read("a", 0)).blocks
+    assert abs(block.time_ms / 1000 - began) < 60
+    await log.close()
