@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from events.log.port import Retention
+from events.log.redis import connect
 from events.log.redis.connect import MAX_DELAY_S, PASSING, Backoff, check_facts
 from events.log.redis.engine import RedisLog
 from gateway.errors import ConfigurationError
@@ -142,7 +143,10 @@ async def test_a_socket_in_the_file_system_serves_as_well(tmp_path: Path) -> Non
 
 
 @scenario
-async def test_tls_is_checked_against_the_authority_that_is_named(server: RedisServer, tmp_path: Path) -> None:
+async def test_tls_is_checked_against_the_authority_that_is_named(
+    server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connect, "CONNECT_S", 0.5)
     authority = Authority(tmp_path)
     async with ChanceProxy(server.port, random.Random(), tls=authority.server()) as proxy:  # no server here speaks TLS
         log = RedisLog(f"rediss://localhost:{proxy.port}?ssl_ca_certs={authority.pem}&prefix=tls", keep_all)
