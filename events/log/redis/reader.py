@@ -31,9 +31,12 @@ COUNTED_BLOCKS = 500
 NAMED_TOPICS = 5000
 """Topics below a prefix up to which they are found by their names, and sorted here."""
 
+MAX_OF_ONE_SECOND = NAMED_TOPICS
+"""Topics of the last second of a list that are read beside those asked for, to be sorted; more are not."""
+
 T = TypeVar("T")
 ListRow = tuple[str, str, str, int, int, bool]
-_unpack_list = msgspec.msgpack.Decoder(tuple[int, list[ListRow]]).decode
+_unpack_list = msgspec.msgpack.Decoder(tuple[int, list[ListRow], int]).decode
 
 
 class RedisPool:
@@ -168,9 +171,9 @@ class RedisReader:
     async def _list(
         self, index: str, prefix: str, owner: str | None, open_only: bool, before_ms: int | None, limit: int
     ) -> list[ListRow]:
-        rank, rows, wanted = 0, list[ListRow](), NAMED_TOPICS if index == "n" else limit
-        while rank >= 0 and len(rows) < wanted:
-            rank, more = _unpack_list(
+        rank, last_second, rows = 0, "", list[ListRow]()
+        while rank >= 0 and len(rows) < limit + MAX_OF_ONE_SECOND:
+            rank, more, second = _unpack_list(
                 await self._pool.run(
                     LIST,
                     index,
@@ -180,10 +183,12 @@ class RedisReader:
                     int(open_only),
                     "" if before_ms is None else before_ms,
                     rank,
-                    wanted - len(rows),
+                    max(1, limit - len(rows)),
                     LOOKED_AT,
+                    last_second,
                 )
             )
+            last_second = str(second) if second >= 0 else ""
             rows += more
         return rows
 
