@@ -162,7 +162,9 @@ async def _dial(address: RedisAddress, host: tuple[str, int] | None, *, is_senti
     except BaseException:
         await connection.disconnect(nowait=True)
         raise
-    return RedisConnection(connection, address.prefix)
+    redis = RedisConnection(connection, address.prefix)
+    await redis.ask(("PING",))  # the kernel takes connections for a server that stands still
+    return redis
 
 
 async def _primary_by_asking(address: RedisAddress) -> tuple[str, int]:

@@ -14,7 +14,7 @@ from events.log.redis.engine import RedisLog
 from events.log.redis.heads import TopicHead
 from gateway.errors import Gone
 from tests.contract.engines import CommitList, Engine, keep_all, put, scenario, whole
-from tests.support.redis_servers import RedisSentinel, RedisServer, wait_until
+from tests.support.redis_servers import RedisServer, Replicated, wait_until
 
 QUICK_S = 0.05
 
@@ -97,30 +97,6 @@ async def test_events_in_the_place_of_acknowledged_ones_are_noticed(
         assert (part.epoch != first.epoch) == is_lost
         assert part.head == 3
         assert await log._heads.compare(log._pool.run) == []
-
-
-class Replicated:
-    """A primary, a replica and three sentinels."""
-
-    def __init__(self, folder: Path) -> None:
-        self.servers = [RedisServer(folder / str(n), "--repl-diskless-sync-delay", "0") for n in range(2)]
-        for server in self.servers:
-            server.start()
-        self.servers[1].say("REPLICAOF", "127.0.0.1", str(self.servers[0].port))
-        wait_until(lambda: b"master_link_status:up" in self.servers[1].say("INFO", "replication"))
-        self.sentinels = [RedisSentinel(folder / f"s{n}", self.servers[0]) for n in range(3)]
-        for sentinel in self.sentinels:
-            sentinel.start()
-        for sentinel in self.sentinels:
-            wait_until(lambda sentinel=sentinel: b"slaves=1,sentinels=3" in sentinel.say("INFO", "sentinel"))
-
-    @property
-    def url(self) -> str:
-        return f"redis+sentinel://{','.join(f'127.0.0.1:{one.port}' for one in self.sentinels)}/main"
-
-    def end(self) -> None:
-        for server in (*self.sentinels, *self.servers):
-            server.kill()
 
 
 @pytest.fixture
