@@ -76,11 +76,11 @@ async def test_random_calls_have_the_same_results_as_in_memory(engine: Engine) -
             if chance.random() < 0.1:
                 await memory.sweep()
                 await redis.sweep()
-                await compare(memory, redis, names, chance)
+                await compare(memory, redis, names, chance, engine.clock.now_s)
 
 
 async def compare(
-    memory: EventLog, redis: EventLog, names: tuple[EpochNames, EpochNames], chance: random.Random
+    memory: EventLog, redis: EventLog, names: tuple[EpochNames, EpochNames], chance: random.Random, now_s: float
 ) -> None:
     for topic in TOPICS:
         parts = [await log.read(topic, 0) for log in (memory, redis)]
@@ -92,6 +92,8 @@ async def compare(
     for prefix in ("", "c", "chat/", "run/", "event/a", "event/a/"):
         for owner in (None, "me", ""):
             how: dict[str, Any] = {"owner": owner, "open_only": chance.random() < 0.5, "limit": chance.randint(1, 5)}
+            if chance.random() < 0.5:
+                how["before_ms"] = int(now_s * 1000) - chance.choice([-1, 0, 1, 2, 1000, 50_000])
             lists = [await log.topics(prefix, **how) for log in (memory, redis)]
             assert [(i.topic, i.owner, i.head, i.updated_ms, i.closed) for i in lists[0]] == [
                 (i.topic, i.owner, i.head, i.updated_ms, i.closed) for i in lists[1]
