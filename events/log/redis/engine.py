@@ -59,7 +59,7 @@ class RedisLog:
         self._max_pending_bytes = max_pending_bytes
         self._patience_s = patience_s
         self._pending_bytes = 0
-        self._name = secrets.token_hex(8)
+        self._name = f"{secrets.token_hex(8)}.{self._address.db}"
         self._outage = Outage()
         self._heads = Heads(self._name)
         self._writer: RedisWriter | None = None

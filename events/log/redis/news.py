@@ -34,7 +34,10 @@ _unpack = msgspec.msgpack.Decoder(tuple[str, list[TopicNews]]).decode
 
 
 class NewsReader:
-    """Owns the subscription. `name` is that of this process, whose own news come with its appends."""
+    """Owns the subscription. `name` is that of this process, whose own news come with its appends.
+
+    It ends with the number of the database, because channels are the same in all databases of a server.
+    """
 
     def __init__(
         self,
@@ -49,6 +52,7 @@ class NewsReader:
     ) -> None:
         self._address = address
         self._name = name
+        self._database = name.rpartition(".")[2]
         self._announce = announce
         self._interest = interest
         self._pool = pool
@@ -108,7 +112,7 @@ class NewsReader:
         except msgspec.DecodeError:
             log.warning("a message on the channel of the log is not of this version", size=len(payload))
             return
-        if name == self._name:
+        if name == self._name or (name and name.rpartition(".")[2] != self._database):
             return
         interest = self._interest()
         wanted = [item for item in news if item.topic in interest]

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import sys
 import time
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from events.log.port import Retention
 from events.log.redis import connect
 from events.log.redis.connect import MAX_DELAY_S, PASSING, Backoff, check_facts
 from events.log.redis.engine import RedisLog
+from gateway.core.engines import make_log
 from gateway.errors import ConfigurationError
+from gateway.settings import Settings
 from tests.contract.engines import Engine, keep_all, put, scenario
 from tests.events.log.redis.cutting import ChanceProxy
 from tests.support.authority import Authority
@@ -77,6 +80,17 @@ async def refused(url: str) -> str:
     await log.close()
     assert "hush" not in error.value.detail
     return error.value.detail
+
+
+SCHEMES = ["redis://a", "rediss://a", "unix:///a.sock", "redis+sentinel://a/main", "rediss+cluster://a"]
+
+
+@pytest.mark.parametrize("url", SCHEMES)
+def test_each_form_of_url_chooses_redis(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(make_log(Settings(log=url)), RedisLog)
+    monkeypatch.setitem(sys.modules, "events.log.redis.engine", None)
+    with pytest.raises(ConfigurationError, match=r"trilane\[redis\]"):
+        make_log(Settings(log=url))
 
 
 @scenario

@@ -35,6 +35,24 @@ async def test_news_that_were_missed_are_found_again(
         await commits.until(lambda: any(commit.topic == "c" for commit in commits))
 
 
+@scenario
+async def test_another_database_of_the_server_is_another_log(engine: Engine) -> None:
+    url = engine.url.replace("?", "/1?")
+    here, there = RedisLog(engine.url, keep_all), RedisLog(url, keep_all)
+    async with engine.open() as beside:
+        await here.open()
+        await there.open()
+        commits = CommitList(here)
+        here.interest = {"a"}
+        await put(there, "a", b"1", b"2")
+        assert (await put(beside, "a", b"1")).last == 1
+        await commits.until(lambda: commits)
+        assert len(commits) == 1
+        assert (await here.read("a", 0)).head == 1
+        await here.close()
+        await there.close()
+
+
 class Below:
     """The interest of somebody who follows every topic of a prefix."""
 
