@@ -76,6 +76,16 @@ def tail(topics: tuple[str, ...], start: str, as_json: bool, raw: bool) -> None:
 
 
 @main.command()
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO")
+def copy(source: str, target: str) -> None:
+    """Copy the log FROM into the log TO, both as TRILANE_LOG names them; every cursor stays good."""
+    from gateway.commands.copy import copy as run
+
+    sys.exit(_run(run(_settings(), source, target)))
+
+
+@main.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--language", help="ISO 639-1 code, such as en. Default: detected from the first words.")
 @click.option("--words", is_flag=True, help="Print the time of each word.")

@@ -19,6 +19,7 @@ from events.log.rules import (
     TopicState,
     advance,
     announce,
+    continuation,
     count_trimmed,
     cut,
     has_expired,
@@ -178,6 +179,23 @@ class MemoryLog:
         self._drop(topic)
         self._announce()
         return True
+
+    async def names(self, after: str, limit: int) -> list[str]:
+        """Returns the names of at most `limit` topics in their order, strictly after `after`."""
+        return sorted(name for name in self._topics if name > after)[:limit]
+
+    async def adopt(self, topic: str, part: Slice) -> None:
+        """Takes over what another log holds of a topic. Raises LogConflict."""
+        state = self._topics.get(topic)
+        if state is None:
+            state = MemoryTopic(topic, epoch=part.epoch, owner=part.owner, head=part.oldest - 1)
+        for block in continuation(part, state):
+            state.blocks.append(block)
+            state.head = block.last
+            state.total += sum(map(len, block.data))
+            state.updated_ms = block.time_ms
+        state.closed = part.closed and state.head == part.head
+        self._topics[topic] = state
 
     async def sweep(self) -> None:
         """Applies the retention to every topic, now; otherwise that happens at each append and every SWEEP_S."""

@@ -206,6 +206,19 @@ class EventLog(Protocol):
         """
         ...
 
+    async def names(self, after: str, limit: int) -> list[str]:
+        """Returns the names of at most `limit` topics in their order, strictly after `after`, or "" for the first."""
+        ...
+
+    async def adopt(self, topic: str, part: Slice) -> None:
+        """Takes over what another log holds of a topic: its epoch and owner, offsets and times, and so every cursor.
+
+        The first part makes the topic; each further one continues it, and what is there already is passed over, so
+        that a copy that broke off can be made again. One that reaches a closed head closes the topic.
+        Raises LogConflict when the topic is another one here, or does not reach up to where the part begins.
+        """
+        ...
+
 
 class Interest(Protocol):
     """The topics whose commits by other processes are announced here: the hub's own table."""

@@ -6,13 +6,14 @@ duplicate or a trimmed block is the same on all of them. Clock, file and network
 """
 
 import secrets
+import sys
 from asyncio import Future
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
-from events.log.port import Append, Appended, Block, Commit, Listener, Retention
+from events.log.port import Append, Appended, Block, Commit, Listener, Retention, Slice
 from gateway.errors import LogConflict, LogError, LogUnavailable, WrongOwner
 
 KEY_MS = 300_000
@@ -179,6 +180,20 @@ def _count(data: Sequence[bytes], skip: int, max_events: int, max_bytes: int, *,
 def _part(block: Block, skip: int, count: int) -> Block:
     data = block.data[skip : skip + count]
     return Block(first=block.first + skip, data=data, name=block.name, time_ms=block.time_ms)
+
+
+# Copying
+
+
+def continuation(part: Slice, topic: TopicState) -> list[Block]:
+    """Returns the blocks of another log's slice that `topic`, a copy, lacks.
+
+    Raises LogConflict when it is no copy of that topic, or lacks what comes before the slice.
+    """
+    blocks = cut([block for block in part.blocks if block.last > topic.head], topic.head, part.head, sys.maxsize)
+    if part.epoch != topic.epoch or (blocks and blocks[0].first > topic.head + 1):
+        raise LogConflict(topic.name, blocks[0].first if blocks else None, topic.head + 1, closed=topic.closed)
+    return blocks
 
 
 # Forgetting

@@ -1,7 +1,7 @@
 """The runs of this process, and the end of those whose process died.
 
-Whoever sees an open run whose head has not moved for SILENCE_S, by its own monotonic clock, ends it as `interrupted`.
-Of several that try, one wins; the dead producer, should it wake, finds the topic closed.
+Whoever sees an open run whose head has not moved for a while (`gateway.chat.silence`) ends it as `interrupted`. Of
+several that try, one wins; the dead producer, should it wake, finds the topic closed.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from gateway.chat.records.chat_record import RunInfo
 from gateway.chat.records.record import RECORD, RUN
 from gateway.chat.records.recorder import Recorder, replayed
 from gateway.chat.run import Run
+from gateway.chat.silence import SilenceWatch
 from gateway.chat.submission import CancelAfter, OnDisconnect
 from gateway.chat.topics import RUNS, run_id_of, run_topic
 from gateway.chat.upstreams.failover import Upstreams
@@ -29,7 +30,6 @@ from gateway.core.usage import reserved, usage_of
 from gateway.errors import LogConflict, LogError, Overloaded, TrilaneError
 from gateway.settings import Settings
 
-SILENCE_S = 15.0
 SWEEP_S = 2.0
 MAX_OPEN_SWEPT = 10_000
 
@@ -149,32 +149,25 @@ class Runs:
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep(), name="sweep open runs")
 
     async def _sweep(self) -> None:
-        heads: dict[str, tuple[int, float]] = {}
+        watch = SilenceWatch()
         while True:
             await asyncio.sleep(SWEEP_S)
             try:
-                heads = await self._sweep_once(heads)
+                await self._sweep_once(watch)
             except LogError as err:
                 log.warning("open runs cannot be listed", reason=err.detail)
 
-    async def _sweep_once(self, heads: dict[str, tuple[int, float]]) -> dict[str, tuple[int, float]]:
-        """Ends silent runs. `heads`: the head of each open topic at the last sweep, and since when it has been that."""
-        now = asyncio.get_running_loop().time()
-        still: dict[str, tuple[int, float]] = {}
-        for info in await self._log.topics(RUNS, open_only=True, limit=MAX_OPEN_SWEPT):
-            run_id = run_id_of(info.topic)
-            if run_id in self._runs:
-                continue
-            head, since = heads.get(info.topic, (-1, now))
-            since = since if head == info.head else now
-            still[info.topic] = (info.head, since)
-            if now - since >= SILENCE_S:
-                error = TrilaneError("the process that wrote this answer is gone", code="interrupted", retryable=True)
-                try:
-                    await self.end_other(run_id, Failed(error))
-                except LogError as err:  # what hinders one must not keep the others open
-                    log.warning("an open run cannot be ended", run=run_id, reason=err.detail)
-        return still
+    async def _sweep_once(self, watch: SilenceWatch) -> None:
+        """Ends the runs of others that are silent."""
+        infos = await self._log.topics(RUNS, open_only=True, limit=MAX_OPEN_SWEPT)
+        heads = {info.topic: info.head for info in infos if run_id_of(info.topic) not in self._runs}
+        for topic in watch.look(heads, asyncio.get_running_loop().time()):
+            run_id = run_id_of(topic)
+            error = TrilaneError("the process that wrote this answer is gone", code="interrupted", retryable=True)
+            try:
+                await self.end_other(run_id, Failed(error))
+            except LogError as err:  # what hinders one must not keep the others open
+                log.warning("an open run cannot be ended", run=run_id, reason=err.detail)
 
     async def end_other(self, run_id: str, outcome: RunOutcome) -> bool:
         """Ends a run that another process owns; returns False when that one, or a third, was first."""

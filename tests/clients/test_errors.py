@@ -1,7 +1,9 @@
 """Clients raise against the gateway what they raise against the provider itself, and send nothing again in vain."""
 
 import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -57,7 +59,7 @@ def provider(upstream: UpstreamThread) -> UpstreamThread:
 
 
 class Raised(NamedTuple):
-    """What each JavaScript client raised, by client, way and model."""
+    """What each client of a language raised, by client, way and model."""
 
     by_provider: dict[str, Any]
     by_gateway: dict[str, Any]
@@ -65,28 +67,49 @@ class Raised(NamedTuple):
     """The models that the provider was asked for, once a request."""
 
 
-@pytest.fixture(scope="module")
-def javascript(gateway: Gateway, provider: UpstreamThread) -> Raised:
+def ask(command: list[str], gateway: Gateway, provider: UpstreamThread) -> Raised:
     before = len(provider.fake.requests)
     order = msgspec.json.encode({"bases": [provider.url, f"{gateway.url}/v1"], "models": CASES}).decode()
-    command = [tool("node"), str(install() / "errors.mjs"), order]
-    process = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    process = subprocess.run([*command, order], capture_output=True, timeout=240, check=False)
     assert process.returncode == 0, process.stderr.decode()
     asked = [record.body["model"] for record in provider.fake.requests[before:] if record.body]
     by_provider, by_gateway = msgspec.json.decode(process.stdout)
     return Raised(by_provider, by_gateway, asked)
 
 
+@pytest.fixture(scope="module")
+def javascript(gateway: Gateway, provider: UpstreamThread) -> Raised:
+    return ask([tool("node"), str(install() / "errors.mjs")], gateway, provider)
+
+
+@pytest.fixture(scope="module")
+def python(gateway: Gateway, provider: UpstreamThread) -> Raised:
+    return ask([sys.executable, str(Path(__file__).with_name("python_errors.py"))], gateway, provider)
+
+
 @pytest.mark.parametrize("way", ["whole", "streamed"])
 @pytest.mark.parametrize("client", JS)
 def test_javascript_raises_what_the_provider_makes_it_raise(client: str, way: str, javascript: Raised) -> None:
+    check(javascript, client, way)
+
+
+@pytest.mark.timeout(300)  # LiteLLM takes 6 s of CPU to load
+@pytest.mark.parametrize("way", ["whole", "streamed"])
+@pytest.mark.parametrize("client", ["langchain", "litellm"])
+def test_what_stands_on_openais_sdk_raises_what_the_provider_makes_it_raise(
+    client: str, way: str, python: Raised
+) -> None:
+    check(python, client, way)
+
+
+def check(raised: Raised, client: str, way: str) -> None:
     for model in CASES if way == "streamed" else REFUSALS:
         name = f"{client} {way} {model}"
-        assert javascript.by_provider[name] is not None, model
-        assert javascript.by_gateway[name] == javascript.by_provider[name], model
+        assert raised.by_provider[name] is not None, model
+        assert raised.by_gateway[name] == raised.by_provider[name], model
 
 
-def test_javascript_sends_nothing_again_that_was_refused_for_good(javascript: Raised) -> None:
+def test_nothing_is_sent_again_that_was_refused_for_good(javascript: Raised) -> None:
     bases, ways = 2, 2
     assert Counter(javascript.asked) == dict.fromkeys(CASES, bases * ways * len(JS))
 

@@ -31,12 +31,14 @@ def test_a_reload_in_the_middle_of_an_answer_loses_nothing(console: Console) -> 
 
 def test_cuts_in_the_middle_of_an_answer_lose_nothing(new_tab: Callable[[], Page], proxy: Any) -> None:
     console = Console(new_tab(), proxy.url)
-    text = counting_message(250)
+    text = counting_message(160, interval_us=60_000)
     console.send(text)
     for words in (10, 40, 70):
         console.wait_for_words(words)
+        proxy.refusing = True
         proxy.cut()
         expect(console.page.get_by_role("status").filter(has_text="Reconnecting")).to_be_visible()
+        proxy.refusing = False
     console.expect_answer(text)
     expect(console.answers).to_have_count(1)
 

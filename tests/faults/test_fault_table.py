@@ -94,8 +94,8 @@ def gateway(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) 
     server = serving(
         tmp_path_factory.mktemp("faults"),
         upstream.url,
-        TRILANE_FIRST_TOKEN_S="1.2",
-        TRILANE_BETWEEN_TOKENS_S="1.2",
+        TRILANE_FIRST_TOKEN_S="2.5",
+        TRILANE_BETWEEN_TOKENS_S="2.5",
         TRILANE_PRIME_S="5",
     )
     try:

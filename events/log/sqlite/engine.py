@@ -16,6 +16,7 @@ from pathlib import Path
 
 from events.log.port import Append, Appended, Commit, Interest, Listener, Retention, Slice, TopicInfo
 from events.log.rules import Result, announce, ignore, refusal, size_of
+from events.log.sqlite.adoption import adopt
 from events.log.sqlite.file import BUSY_S, prepare
 from events.log.sqlite.names import open_filter
 from events.log.sqlite.plan import AppendCall
@@ -143,6 +144,18 @@ class SqliteLog:
             return store.delete(topic, int(self._clock() * 1000))
 
         return await self._do(delete)
+
+    async def names(self, after: str, limit: int) -> list[str]:
+        """Returns the names of at most `limit` topics in their order, strictly after `after`."""
+        return await self._open_reader().names(after, limit)
+
+    async def adopt(self, topic: str, part: Slice) -> None:
+        """Takes over what another log holds of a topic. Raises LogConflict, LogUnavailable."""
+
+        def take_over(store: Store, retainer: Retainer) -> tuple[bool, list[Commit]]:
+            return True, adopt(store, topic, part, int(self._clock() * 1000))
+
+        await self._do(take_over)
 
     async def sweep(self) -> None:
         """Applies the retention to every topic, now and to the block; otherwise that happens every minute."""

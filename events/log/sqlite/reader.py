@@ -60,6 +60,8 @@ GROUP BY b.name
 NAMES = "SELECT name FROM topics WHERE name > ? ORDER BY name LIMIT ?"
 PORTION = 1000
 """Number of names that are read at once."""
+MERGE_MS = 1000
+"""Milliseconds within which blocks that are read together may become one, of the time of the first."""
 MAX_PORTIONS = 1000
 """Maximum portions of names; past that the filter is of little use."""
 LAST_CHARACTER = "\U0010ffff"
@@ -165,6 +167,9 @@ class SqliteReader:
 
         return await self._run(read)
 
+    async def names(self, after: str, limit: int) -> list[str]:
+        return await self._run(lambda db: [name for (name,) in db.execute(NAMES, (after, limit)).fetchall()])
+
     async def _run(self, query: Callable[[Database], T]) -> T:
         def run() -> T:
             db = self._idle.get()
@@ -183,17 +188,18 @@ class SqliteReader:
 
 
 def blocks_of(heads: str, data: bytes) -> list[Block]:
-    """Returns the blocks of the joined rows; neighbours of one name become one block."""
+    """Returns the blocks of the joined rows; neighbours of one name, and of one second, become one block."""
     lines = data.split(b"\n")
     blocks: list[Block] = []
     at = 0  # the lines of a damaged block may be too few or too many
     for head in heads.split("\n"):
         first, count, time_ms, name = head.split(" ", 3)
         start, at = at, at + int(count)
-        if blocks and blocks[-1].name == name:
+        time = int(time_ms)
+        if blocks and blocks[-1].name == name and abs(time - blocks[-1].time_ms) < MERGE_MS:
             blocks[-1].data.extend(lines[start:at])
         else:
-            blocks.append(Block(int(first), lines[start:at], name, int(time_ms)))
+            blocks.append(Block(int(first), lines[start:at], name, time))
     if at != len(lines):
         raise ValueError(f"{len(lines)} events, where the log says {at}")
     return blocks

@@ -194,7 +194,7 @@ class Store:
             results = self._results([(a.topic, a.key) for a in appends if a.key is not None], now_ms)
             plan = plan_of(calls, self.topics, results)
             for topics in portions([*plan.new_topics.values()]):
-                self._create(topics, now_ms)
+                self.create(topics, now_ms)
             for rows in portions(plan.rows):
                 self._insert(rows, now_ms)
             for topic in plan.eventless_topics:
@@ -261,7 +261,7 @@ class Store:
         values = [value for topic, key, result in keys for value in (topic.id, key, result.first, result.last, now_ms)]
         self.db.execute(f"REPLACE INTO keys VALUES {repeat(len(keys), '(?,?,?,?,?)')}", values)
 
-    def _create(self, topics: Sequence[PlannedTopic], now_ms: int) -> None:
+    def create(self, topics: Sequence[PlannedTopic], now_ms: int) -> None:
         """Makes topics in one statement, in which their ids follow one another."""
         if self._names is not None:
             self._names.add(topic.name for topic in topics)

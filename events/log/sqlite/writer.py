@@ -24,7 +24,7 @@ from events.log.sqlite.names import NameFilter
 from events.log.sqlite.plan import AppendCall, Plan
 from events.log.sqlite.retention import Retainer
 from events.log.sqlite.store import Store
-from gateway.errors import LogUnavailable
+from gateway.errors import LogError, LogUnavailable
 
 log = structlog.get_logger("log")
 
@@ -212,6 +212,8 @@ class Writer:
             result, commits = job.do(self._store, self._retainer)
         except SqliteFailure as err:
             self._announce([], [(job.future, failure_of(err))], 0)
+        except LogError as err:
+            self._announce([], [(job.future, err)], 0)
         else:
             self._announce(commits, [(job.future, result)], 0)
             self._checkpointer.note_commit(1, 0)
