@@ -19,6 +19,7 @@ import structlog
 
 from events.log.port import Append, Appended, Commit, Interest, Listener, Retention, Slice, TopicInfo
 from events.log.redis.address import parse_address
+from events.log.redis.adoption import adopt
 from events.log.redis.connect import check_server
 from events.log.redis.heads import Heads
 from events.log.redis.news import NewsReader
@@ -180,6 +181,15 @@ class RedisLog:
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         writer.put(WriteCall(future, (), 0, writer.deadline(), topic), False)
         return await future
+
+    async def names(self, after: str, limit: int) -> list[str]:
+        """Returns the names of at most `limit` topics in their order, strictly after `after`."""
+        return await self._open_reader().names(after, limit)
+
+    async def adopt(self, topic: str, part: Slice) -> None:
+        """Takes over what another log holds of a topic. Raises LogConflict, LogUnavailable."""
+        self._open_reader()
+        await adopt(self._pool, self._name, topic, part, self._clock)
 
     async def sweep(self) -> None:
         """Applies the retention to every topic, now and to the block; otherwise that happens every minute."""

@@ -28,6 +28,8 @@ LOOKED_AT = 2000
 """Topics that one script looks at when it lists some."""
 COUNTED_BLOCKS = 500
 """Blocks whose names one script counts."""
+MERGE_MS = 1000
+"""Milliseconds within which blocks that are read together may become one, of the time of the first."""
 NAMED_TOPICS = 5000
 """Topics below a prefix up to which they are found by their names, and sorted here."""
 
@@ -136,6 +138,11 @@ class RedisReader:
                 counts[name.decode()] = counts.get(name.decode(), 0) + int(count)
         return counts
 
+    async def names(self, after: str, limit: int) -> list[str]:
+        start = b"(" + after.encode() if after else b"-"
+        names = await self._pool.ask("ZRANGEBYLEX", f"{self._pool.prefix}n", start, "+", "LIMIT", 0, limit)
+        return [name.decode() for name in names]
+
     async def topics(
         self, prefix: str, owner: str | None, open_only: bool, before_ms: int | None, limit: int
     ) -> list[TopicInfo]:
@@ -194,15 +201,16 @@ class RedisReader:
 
 
 def blocks_of(heads: bytes, data: bytes) -> list[Block]:
-    """Returns the blocks of a reply of `READ`; neighbours of one name become one block."""
+    """Returns the blocks of a reply of `READ`; neighbours of one name, and of one second, become one."""
     lines = data.split(b"\n")
     blocks: list[Block] = []
     at = 0
     for head in heads.decode().split("\n"):
         first, count, time_ms, name = head.split(" ", 3)
         start, at = at, at + int(count)
-        if blocks and blocks[-1].name == name:
-            blocks[-1].data.extend(lines[start:at])
+        last = blocks[-1] if blocks else None
+        if last is not None and last.name == name and abs(int(time_ms) - last.time_ms) < MERGE_MS:
+            last.data.extend(lines[start:at])
         else:
             blocks.append(Block(int(first), lines[start:at], name, int(time_ms)))
     return blocks

@@ -29,6 +29,8 @@ APPEND = load_script("append")
 """Appends a group of calls."""
 DELETE = load_script("delete")
 """Deletes one topic."""
+ADOPT = load_script("adopt")
+"""Writes blocks of a topic as another log has them."""
 SWEEP = load_script("sweep")
 """Applies the retention to some topics."""
 COMPARE = load_script("compare")

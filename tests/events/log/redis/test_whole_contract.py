@@ -8,11 +8,18 @@ from typing import Any
 
 import pytest
 
-from tests.contract import test_log_contract, test_log_counts, test_log_listener, test_log_retention, test_log_shared
+from tests.contract import (
+    test_log_contract,
+    test_log_copy,
+    test_log_counts,
+    test_log_listener,
+    test_log_retention,
+    test_log_shared,
+)
 from tests.contract.engines import Engine
 from tests.support.redis_servers import RedisServer, Replicated, start_cluster
 
-MODULES = (test_log_contract, test_log_counts, test_log_listener, test_log_retention, test_log_shared)
+MODULES = (test_log_contract, test_log_copy, test_log_counts, test_log_listener, test_log_retention, test_log_shared)
 CONTRACT: dict[str, Callable[..., Any]] = {
     name: test
     for module in MODULES
