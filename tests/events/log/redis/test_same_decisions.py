@@ -48,7 +48,7 @@ async def outcome(log: EventLog, epochs: EpochNames, appends: Sequence[Append]) 
 
 
 def state(part: Slice, epochs: EpochNames) -> tuple[Any, ...]:
-    return epochs.of(part.epoch), part.owner, part.oldest, part.head, part.closed
+    return epochs.of(part.epoch), part.owner, part.head, part.closed
 
 
 @scenario
@@ -85,7 +85,8 @@ async def compare(
     for topic in TOPICS:
         parts = [await log.read(topic, 0) for log in (memory, redis)]
         assert state(parts[0], names[0]) == state(parts[1], names[1])
-        after = chance.randint(0, 12)
+        assert parts[1].oldest <= parts[0].oldest  # appends of one call may share a block, which goes as a whole
+        after = max(chance.randint(0, 12), parts[0].oldest - 1)
         assert await whole(memory, topic, after) == await whole(redis, topic, after)
         upto = chance.randint(0, 20)
         assert await memory.count_by_name(topic, after, upto) == await redis.count_by_name(topic, after, upto)
