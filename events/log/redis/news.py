@@ -75,6 +75,9 @@ class NewsReader:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._hang_up()
+
+    async def _hang_up(self) -> None:
         if self._connection is not None:
             await self._connection.close()
 
@@ -85,7 +88,6 @@ class NewsReader:
                 self._connection = await dial(self._address)
                 (reply,) = await self._connection.ask(("SUBSCRIBE", f"{self._address.prefix}news"))
                 if isinstance(reply, ResponseError):
-                    await self._connection.close()
                     raise unavailable(reply)
                 self._outage.note_success()
                 await self._compare()
@@ -96,6 +98,7 @@ class NewsReader:
                 await self._hear(self._connection)
             except LogUnavailable as err:
                 self._outage.note_failure(err)
+                await self._hang_up()
                 await asyncio.sleep(backoff.next_delay())
 
     async def _hear(self, connection: RedisConnection) -> None:

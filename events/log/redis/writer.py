@@ -171,10 +171,13 @@ class RedisWriter:
         """Makes sure of a connection, on which no history went back; returns False after a try that failed."""
         if self._connection is not None and self._connection.is_open:
             return True
+        connection: RedisConnection | None = None
         try:
             connection = await dial(self._address)
             commits = await self._heads.compare(connection.run)
         except (LogUnavailable, ResponseError) as err:
+            if connection is not None:
+                await connection.close()
             self._outage.note_failure(err)
             self._expire()
             await asyncio.sleep(min(self._backoff.next_delay(), self._next_deadline()))
