@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from events.log.port import Retention
-from events.log.redis import connect
+from events.log.redis import connect, news
 from events.log.redis.connect import MAX_DELAY_S, PASSING, Backoff, check_facts
 from events.log.redis.engine import RedisLog
 from gateway.core.engines import make_log
@@ -123,6 +123,23 @@ async def test_a_wrong_password_and_a_wrong_kind_are_told(server: RedisServer) -
         await log.close()
     finally:
         await clear_password(server)
+
+
+FORBIDDEN = {
+    "its channels": (["resetchannels"], "channel"),
+    "scripts": (["-@scripting"], "allow its user EVAL"),
+    "a look at itself": (["-info"], "all commands"),
+}
+
+
+@pytest.mark.parametrize(("rules", "words"), FORBIDDEN.values(), ids=FORBIDDEN)
+@scenario
+async def test_a_user_that_may_not_enough_is_told_what(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch, rules: list[str], words: str
+) -> None:
+    monkeypatch.setattr(news, "START_S", 0.3)
+    server.say("ACL", "SETUSER", "joe", "reset", "on", ">hush", "~*", "&*", "+@all", *rules)
+    assert words in await refused(f"redis://joe:hush@127.0.0.1:{server.port}")
 
 
 async def clear_password(server: RedisServer) -> None:
