@@ -10,7 +10,7 @@ from tests.contract.engines import Engine, scenario, whole
 
 TOPICS = ["a", "chat/1", "chat/2", "run/x", "run/é", "event/a/b", "event/a"]
 OWNERS = ["", "", "", "me", "you"]
-CALLS = 400
+CALLS = 250
 
 
 def random_append(chance: random.Random) -> Append:
