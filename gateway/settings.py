@@ -308,6 +308,11 @@ class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
         return self.log or f"sqlite:///{self.data_dir / 'trilane.db'}"
 
     @property
+    def shown_log(self) -> str:
+        """Returns the log's URL without its login and its options, which may hold passwords."""
+        return self.log_url.split("@")[-1].partition("?")[0]
+
+    @property
     def requires_sign_in(self) -> bool:
         return bool(self.jwt_secret or self.api_keys)
 

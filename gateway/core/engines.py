@@ -26,8 +26,10 @@ def make_log(settings: Settings) -> EventLog:
 
         return SqliteLog(url.removeprefix("sqlite:///"), retention_policy(settings))
     if url.startswith(REDIS):
-        from events.log.redis.engine import RedisLog
-
+        try:
+            from events.log.redis.engine import RedisLog
+        except ModuleNotFoundError as err:
+            raise ConfigurationError("TRILANE_LOG names Redis: its driver comes with `trilane[redis]`") from err
         return RedisLog(url, retention_policy(settings))
     if url.startswith(("postgres:", "postgresql:")):
         try:

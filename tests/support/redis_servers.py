@@ -135,6 +135,30 @@ def wait_until(condition: Callable[[], object], within_s: float = START_S) -> No
         time.sleep(0.02)
 
 
+class Replicated:
+    """A primary, a replica and three sentinels."""
+
+    def __init__(self, folder: Path) -> None:
+        self.servers = [RedisServer(folder / str(n), "--repl-diskless-sync-delay", "0") for n in range(2)]
+        for server in self.servers:
+            server.start()
+        self.servers[1].say("REPLICAOF", "127.0.0.1", str(self.servers[0].port))
+        wait_until(lambda: b"master_link_status:up" in self.servers[1].say("INFO", "replication"))
+        self.sentinels = [RedisSentinel(folder / f"s{n}", self.servers[0]) for n in range(3)]
+        for sentinel in self.sentinels:
+            sentinel.start()
+        for sentinel in self.sentinels:
+            wait_until(lambda sentinel=sentinel: b"slaves=1,sentinels=3" in sentinel.say("INFO", "sentinel"))
+
+    @property
+    def url(self) -> str:
+        return f"redis+sentinel://{','.join(f'127.0.0.1:{one.port}' for one in self.sentinels)}/main"
+
+    def end(self) -> None:
+        for server in (*self.sentinels, *self.servers):
+            server.kill()
+
+
 def start_cluster(folder: Path, nodes: int = 3) -> list[RedisServer]:
     """Starts a cluster of primaries that share all slots evenly."""
     servers = [

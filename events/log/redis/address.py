@@ -19,8 +19,13 @@ import msgspec
 
 from gateway.errors import ConfigurationError
 
-Kind = Literal["server", "sentinel", "cluster"]
-KINDS: dict[str, Kind] = {"redis": "server", "unix": "server", "redis+sentinel": "sentinel", "redis+cluster": "cluster"}
+AddressKind = Literal["server", "sentinel", "cluster"]
+KINDS: dict[str, AddressKind] = {
+    "redis": "server",
+    "unix": "server",
+    "redis+sentinel": "sentinel",
+    "redis+cluster": "cluster",
+}
 TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
 OPTIONS = ("wait", "wait_ms", "prefix", "db", "sentinel_username", "sentinel_password", *TLS_OPTIONS)
 PORT = 6379
@@ -36,7 +41,7 @@ class RedisAddress(msgspec.Struct, frozen=True, kw_only=True):
 
     shown: str
     """The URL as messages show it: without password and options."""
-    kind: Kind
+    kind: AddressKind
     hosts: list[tuple[str, int]] = []
     """The server; or the sentinels, or some nodes of the cluster."""
     path: str = ""

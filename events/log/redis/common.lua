@@ -7,7 +7,8 @@
 --               with the block that holds it, and XTRIM MINID drops what ends before it
 --   k:<topic>NUL<birth>NUL<key>   an idempotency key: first, last, time
 --   n, f        every topic by name; every family (the first segment of a name, with its slash)
---   o:<family>, c:<family>   its open and its closed topics, last changed first (the score is the negative time)
+--   o:<family>, c:<family>   its open and its closed topics, those of the last second first (the score is the negative
+--       second of the last change: a stream of tokens moves its topic once a second, not with each of them)
 --   u:<family>NUL<owner>     those of one owner
 --   w:<writer>  the reply to a process's last group that wrote, so that a repetition gets it again
 local P = KEYS[1]
@@ -34,8 +35,12 @@ local function load_topic(name)
   return {
     name = name, epoch = h[1], owner = h[2], head = tonumber(h[3]), total = tonumber(h[4]), closed = h[5] == '1',
     oldest = tonumber(h[6]), base = tonumber(h[7]), updated = tonumber(h[8]), birth = h[9],
-    is_kept = true, was_closed = h[5] == '1', was_oldest = tonumber(h[6]),
+    is_kept = true, was_closed = h[5] == '1', was_oldest = tonumber(h[6]), was_updated = tonumber(h[8]),
   }
+end
+
+local function second_of(time)
+  return math.floor(time / 1000)
 end
 
 local function save_topic(s)
@@ -51,9 +56,11 @@ local function save_topic(s)
     call('ZADD', P .. 'n', 0, name)
     call('SADD', P .. 'f', family)
   end
-  if s.closed and s.is_kept and not s.was_closed then call('ZREM', P .. 'o:' .. family, name) end
-  call('ZADD', P .. (s.closed and 'c:' or 'o:') .. family, -s.updated, name)
-  if s.owner ~= '' then call('ZADD', P .. 'u:' .. family .. '\0' .. s.owner, -s.updated, name) end
+  local second, is_closed_now = second_of(s.updated), s.closed and not s.was_closed
+  local is_moved = not s.is_kept or second ~= second_of(s.was_updated)
+  if is_closed_now and s.is_kept then call('ZREM', P .. 'o:' .. family, name) end
+  if is_moved or is_closed_now then call('ZADD', P .. (s.closed and 'c:' or 'o:') .. family, -second, name) end
+  if is_moved and s.owner ~= '' then call('ZADD', P .. 'u:' .. family .. '\0' .. s.owner, -second, name) end
 end
 
 local function drop_topic(s)

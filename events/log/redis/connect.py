@@ -39,7 +39,7 @@ class RedisConnection:
     """One connection on which one caller at a time asks; after a failure it is closed, and of no more use."""
 
     def __init__(self, connection: AbstractConnection, prefix: str) -> None:
-        self._connection = connection
+        self._connection: Any = connection  # the driver leaves replies without a type
         self._prefix = prefix
         self.is_open = True
 
@@ -148,11 +148,12 @@ async def _dial(address: RedisAddress, host: tuple[str, int] | None, *, is_senti
         "protocol": 2,
         "driver_info": None,
     }
+    options |= address.tls or {}
     connection: AbstractConnection
     if host is None:
         connection = UnixDomainSocketConnection(path=address.path, **options)
     elif address.tls is not None:
-        connection = SSLConnection(host=host[0], port=host[1], socket_keepalive=True, **options, **address.tls)
+        connection = SSLConnection(host=host[0], port=host[1], socket_keepalive=True, **options)
     else:
         connection = Connection(host=host[0], port=host[1], socket_keepalive=True, **options)
     try:
@@ -161,7 +162,9 @@ async def _dial(address: RedisAddress, host: tuple[str, int] | None, *, is_senti
     except BaseException:
         await connection.disconnect(nowait=True)
         raise
-    return RedisConnection(connection, address.prefix)
+    redis = RedisConnection(connection, address.prefix)
+    await redis.ask(("PING",))  # the kernel takes connections for a server that stands still
+    return redis
 
 
 async def _primary_by_asking(address: RedisAddress) -> tuple[str, int]:

@@ -17,16 +17,15 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from events.log.adoption import Adoption, adopt
 from events.log.port import Append, Appended, Commit, Interest, Listener, Retention, Slice, TopicInfo
 from events.log.redis.address import parse_address
+from events.log.redis.adoption import adopt
 from events.log.redis.connect import check_server
 from events.log.redis.heads import Heads
 from events.log.redis.news import NewsReader
 from events.log.redis.outage import Outage
 from events.log.redis.reader import RedisPool, RedisReader
 from events.log.redis.retention import RedisRetainer
-from events.log.redis.scripts import ADOPT
 from events.log.redis.writer import RedisWriter, WriteCall
 from events.log.rules import Result, announce, ignore, refusal, size_of
 from gateway.errors import ConfigurationError, LogUnavailable
@@ -61,7 +60,7 @@ class RedisLog:
         self._max_pending_bytes = max_pending_bytes
         self._patience_s = patience_s
         self._pending_bytes = 0
-        self._name = secrets.token_hex(8)
+        self._name = f"{secrets.token_hex(8)}.{self._address.db}"
         self._outage = Outage()
         self._heads = Heads(self._name)
         self._writer: RedisWriter | None = None
@@ -189,25 +188,8 @@ class RedisLog:
 
     async def adopt(self, topic: str, part: Slice) -> None:
         """Takes over what another log holds of a topic. Raises LogConflict, LogUnavailable."""
-        await adopt(self, topic, part, self._adopt)
-
-    async def _adopt(self, adoption: Adoption) -> bool:
-        blocks = adoption.blocks
-        heads = "".join(f"{block.last} {len(block.data)} {block.time_ms} {block.name}\n" for block in blocks)
-        is_done = await self._pool.run(
-            ADOPT,
-            self._name,
-            adoption.topic,
-            adoption.epoch,
-            adoption.owner,
-            adoption.oldest,
-            adoption.head,
-            int(adoption.is_closing),
-            int(self._clock() * 1000) if self._clock is not None else 0,
-            heads,
-            *adoption.texts,
-        )
-        return bool(is_done)
+        self._open_reader()
+        await adopt(self._pool, self._name, topic, part, self._clock)
 
     async def sweep(self) -> None:
         """Applies the retention to every topic, now and to the block; otherwise that happens every minute."""

@@ -9,7 +9,6 @@ readers are told. What only a process knew that died at the same time cannot be 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import islice
-from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -24,11 +23,11 @@ MAX_HEADS = 20_000
 PORTION = 250
 """Topics compared by one script."""
 
-Run = Callable[..., Awaitable[bytes]]
+RunScript = Callable[..., Awaitable[bytes]]
 """Runs a script with arguments and returns its reply."""
 
 
-class TopicHead(NamedTuple):
+class TopicHead(msgspec.Struct, frozen=True, gc=False):
     """The newest acknowledged block of a topic; `count` is 0 where only its offset is known."""
 
     epoch: str
@@ -93,7 +92,7 @@ class Heads:
         """Remembers to look at a topic to which something may have been appended."""
         self._heads.setdefault(topic, NOTHING)
 
-    async def compare(self, run: Run, interest: Interest | None = None) -> list[Commit]:
+    async def compare(self, run: RunScript, interest: Interest | None = None) -> list[Commit]:
         """Compares the heads of all topics, or of those of interest, with what is there; returns news that differ."""
         commits: list[Commit] = []
         topics = iter(list(self._heads))
@@ -106,7 +105,7 @@ class Heads:
                 await asyncio.sleep(0)
         return commits
 
-    async def _compare(self, run: Run, portion: Sequence[tuple[str, TopicHead]]) -> list[Commit]:
+    async def _compare(self, run: RunScript, portion: Sequence[tuple[str, TopicHead]]) -> list[Commit]:
         asked = [(topic, head.epoch, head.last, head.count, head.time_ms) for topic, head in portion]
         rows = _unpack_rows(await run(COMPARE, self._name, _pack(asked)))
         commits: list[Commit] = []

@@ -34,7 +34,10 @@ _unpack = msgspec.msgpack.Decoder(tuple[str, list[TopicNews]]).decode
 
 
 class NewsReader:
-    """Owns the subscription. `name` is that of this process, whose own news come with its appends."""
+    """Owns the subscription. `name` is that of this process, whose own news come with its appends.
+
+    It ends with the number of the database, because channels are the same in all databases of a server.
+    """
 
     def __init__(
         self,
@@ -49,6 +52,7 @@ class NewsReader:
     ) -> None:
         self._address = address
         self._name = name
+        self._database = name.rpartition(".")[2]
         self._announce = announce
         self._interest = interest
         self._pool = pool
@@ -71,6 +75,9 @@ class NewsReader:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._hang_up()
+
+    async def _hang_up(self) -> None:
         if self._connection is not None:
             await self._connection.close()
 
@@ -81,7 +88,6 @@ class NewsReader:
                 self._connection = await dial(self._address)
                 (reply,) = await self._connection.ask(("SUBSCRIBE", f"{self._address.prefix}news"))
                 if isinstance(reply, ResponseError):
-                    await self._connection.close()
                     raise unavailable(reply)
                 self._outage.note_success()
                 await self._compare()
@@ -92,6 +98,7 @@ class NewsReader:
                 await self._hear(self._connection)
             except LogUnavailable as err:
                 self._outage.note_failure(err)
+                await self._hang_up()
                 await asyncio.sleep(backoff.next_delay())
 
     async def _hear(self, connection: RedisConnection) -> None:
@@ -108,7 +115,7 @@ class NewsReader:
         except msgspec.DecodeError:
             log.warning("a message on the channel of the log is not of this version", size=len(payload))
             return
-        if name == self._name:
+        if name == self._name or (name and name.rpartition(".")[2] != self._database):
             return
         interest = self._interest()
         wanted = [item for item in news if item.topic in interest]

@@ -15,6 +15,8 @@ log = structlog.get_logger("log")
 
 OUTAGE_S = 60.0
 """Seconds after which an outage is a failure of the log."""
+BLINK_S = 0.5
+"""Seconds up to which an outage is not worth a line: a connection was lost and made anew."""
 
 
 class Outage:
@@ -24,19 +26,24 @@ class Outage:
         self.since: float | None = None
         """The time by the monotonic clock at which it began; None while Redis can be used."""
         self._reason = ""
+        self._is_logged = False
         self._is_over = asyncio.Event()
         self._is_over.set()
 
     def note_failure(self, error: Exception) -> None:
         self._reason = getattr(error, "detail", None) or str(error)
+        now = time.monotonic()
         if self.since is None:
-            self.since = time.monotonic()
+            self.since = now
             self._is_over.clear()
+        elif not self._is_logged and now - self.since > BLINK_S:
+            self._is_logged = True
             log.warning("Redis cannot be used", reason=self._reason)
 
     def note_success(self) -> None:
-        if self.since is not None:
+        if self._is_logged and self.since is not None:
             log.info("Redis can be used again", seconds=round(time.monotonic() - self.since, 1))
+        self._is_logged = False
         self.since = None
         self._is_over.set()
 

@@ -17,7 +17,7 @@ from events.log.redis.address import RedisAddress
 from events.log.redis.connect import Backoff, RedisConnection, dial, unavailable
 from events.log.redis.outage import Outage
 from events.log.redis.scripts import COUNT, LIST, READ, Script
-from events.log.rules import MERGE_MS, cut
+from events.log.rules import cut
 from gateway.errors import LogUnavailable
 
 CONNECTIONS = 4
@@ -28,12 +28,17 @@ LOOKED_AT = 2000
 """Topics that one script looks at when it lists some."""
 COUNTED_BLOCKS = 500
 """Blocks whose names one script counts."""
+MERGE_MS = 1000
+"""Milliseconds within which blocks that are read together may become one, of the time of the first."""
 NAMED_TOPICS = 5000
 """Topics below a prefix up to which they are found by their names, and sorted here."""
 
+MAX_OF_ONE_SECOND = NAMED_TOPICS
+"""Topics of the last second of a list that are read beside those asked for, to be sorted; more are not."""
+
 T = TypeVar("T")
 ListRow = tuple[str, str, str, int, int, bool]
-_unpack_list = msgspec.msgpack.Decoder(tuple[int, list[ListRow]]).decode
+_unpack_list = msgspec.msgpack.Decoder(tuple[int, list[ListRow], int]).decode
 
 
 class RedisPool:
@@ -134,7 +139,7 @@ class RedisReader:
         return counts
 
     async def names(self, after: str, limit: int) -> list[str]:
-        start = f"({after}" if after else "-"
+        start = b"(" + after.encode() if after else b"-"
         names = await self._pool.ask("ZRANGEBYLEX", f"{self._pool.prefix}n", start, "+", "LIMIT", 0, limit)
         return [name.decode() for name in names]
 
@@ -173,9 +178,9 @@ class RedisReader:
     async def _list(
         self, index: str, prefix: str, owner: str | None, open_only: bool, before_ms: int | None, limit: int
     ) -> list[ListRow]:
-        rank, rows, wanted = 0, list[ListRow](), NAMED_TOPICS if index == "n" else limit
-        while rank >= 0 and len(rows) < wanted:
-            rank, more = _unpack_list(
+        rank, last_second, rows = 0, "", list[ListRow]()
+        while rank >= 0 and len(rows) < limit + MAX_OF_ONE_SECOND:
+            rank, more, second = _unpack_list(
                 await self._pool.run(
                     LIST,
                     index,
@@ -185,25 +190,27 @@ class RedisReader:
                     int(open_only),
                     "" if before_ms is None else before_ms,
                     rank,
-                    wanted - len(rows),
+                    max(1, limit - len(rows)),
                     LOOKED_AT,
+                    last_second,
                 )
             )
+            last_second = str(second) if second >= 0 else ""
             rows += more
         return rows
 
 
 def blocks_of(heads: bytes, data: bytes) -> list[Block]:
-    """Returns the blocks of a reply of `READ`; neighbours of one name, and of one second, become one block."""
+    """Returns the blocks of a reply of `READ`; neighbours of one name, and of one second, become one."""
     lines = data.split(b"\n")
     blocks: list[Block] = []
     at = 0
     for head in heads.decode().split("\n"):
         first, count, time_ms, name = head.split(" ", 3)
         start, at = at, at + int(count)
-        time = int(time_ms)
-        if blocks and blocks[-1].name == name and abs(time - blocks[-1].time_ms) < MERGE_MS:
-            blocks[-1].data.extend(lines[start:at])
+        last = blocks[-1] if blocks else None
+        if last is not None and last.name == name and abs(int(time_ms) - last.time_ms) < MERGE_MS:
+            last.data.extend(lines[start:at])
         else:
-            blocks.append(Block(int(first), lines[start:at], name, time))
+            blocks.append(Block(int(first), lines[start:at], name, int(time_ms)))
     return blocks

@@ -29,12 +29,12 @@ APPEND = load_script("append")
 """Appends a group of calls."""
 DELETE = load_script("delete")
 """Deletes one topic."""
+ADOPT = load_script("adopt")
+"""Writes blocks of a topic as another log has them."""
 SWEEP = load_script("sweep")
 """Applies the retention to some topics."""
 COMPARE = load_script("compare")
 """Compares what a process knows of topics with what is there."""
-ADOPT = load_script("adopt")
-"""Takes over a part of another log's topic."""
 READ = load_script("read")
 """Reads a topic after an offset."""
 COUNT = load_script("count")

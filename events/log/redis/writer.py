@@ -40,7 +40,7 @@ CLOSE_S = 5.0
 CLOSED, WRONG_OWNER = 2, 3
 """Errors of the script; every other is a conflict of offsets."""
 
-Announce = Callable[[Sequence[Commit], Sequence[Result], int], None]
+AnnounceGroup = Callable[[Sequence[Commit], Sequence[Result], int], None]
 """A function of commits, results and the number of bytes that no longer wait."""
 RawOutcome = tuple[int, list[tuple[str, int, int, bool]], int, int]
 """An outcome as the script gives it: error (0: none), results; next offset of the topic, and which append it was."""
@@ -68,7 +68,7 @@ class RedisWriter:
         address: RedisAddress,
         name: str,
         *,
-        announce: Announce,
+        announce: AnnounceGroup,
         retention: Callable[[str], Retention],
         clock: Callable[[], float] | None,
         patience_s: float,
@@ -171,10 +171,13 @@ class RedisWriter:
         """Makes sure of a connection, on which no history went back; returns False after a try that failed."""
         if self._connection is not None and self._connection.is_open:
             return True
+        connection: RedisConnection | None = None
         try:
             connection = await dial(self._address)
             commits = await self._heads.compare(connection.run)
         except (LogUnavailable, ResponseError) as err:
+            if connection is not None:
+                await connection.close()
             self._outage.note_failure(err)
             self._expire()
             await asyncio.sleep(min(self._backoff.next_delay(), self._next_deadline()))

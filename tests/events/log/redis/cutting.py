@@ -3,22 +3,24 @@
 import asyncio
 import contextlib
 import random
+import ssl
 from typing import Self
 
 
 class ChanceProxy:
     """Forwards to `port`; of every `1 / chance` pieces that come by, one is thrown away with its connection."""
 
-    def __init__(self, port: int, dice: random.Random, chance: float) -> None:
+    def __init__(self, port: int, dice: random.Random, chance: float = 0, *, tls: ssl.SSLContext | None = None) -> None:
         self.cuts = 0
         self.chance = chance
         self.port = 0
         self._target = port
         self._dice = dice
+        self._tls = tls
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

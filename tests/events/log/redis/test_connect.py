@@ -1,14 +1,23 @@
 """What is wrong with a server is told when the log opens, by a sentence that says what to do."""
 
 import asyncio
+import random
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from events.log.port import Retention
+from events.log.redis import connect, news
 from events.log.redis.connect import MAX_DELAY_S, PASSING, Backoff, check_facts
 from events.log.redis.engine import RedisLog
+from gateway.core.engines import make_log
 from gateway.errors import ConfigurationError
+from gateway.settings import Settings
 from tests.contract.engines import Engine, keep_all, put, scenario
+from tests.events.log.redis.cutting import ChanceProxy
+from tests.support.authority import Authority
 from tests.support.redis_servers import RedisServer, free_port
 
 FACTS = {
@@ -73,6 +82,17 @@ async def refused(url: str) -> str:
     return error.value.detail
 
 
+SCHEMES = ["redis://a", "rediss://a", "unix:///a.sock", "redis+sentinel://a/main", "rediss+cluster://a"]
+
+
+@pytest.mark.parametrize("url", SCHEMES)
+def test_each_form_of_url_chooses_redis(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(make_log(Settings(log=url)), RedisLog)
+    monkeypatch.setitem(sys.modules, "events.log.redis.engine", None)
+    with pytest.raises(ConfigurationError, match=r"trilane\[redis\]"):
+        make_log(Settings(log=url))
+
+
 @scenario
 async def test_a_server_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
     port = free_port()
@@ -105,6 +125,23 @@ async def test_a_wrong_password_and_a_wrong_kind_are_told(server: RedisServer) -
         await clear_password(server)
 
 
+FORBIDDEN = {
+    "its channels": (["resetchannels"], "channel"),
+    "scripts": (["-@scripting"], "allow its user EVAL"),
+    "a look at itself": (["-info"], "all commands"),
+}
+
+
+@pytest.mark.parametrize(("rules", "words"), FORBIDDEN.values(), ids=FORBIDDEN)
+@scenario
+async def test_a_user_that_may_not_enough_is_told_what(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch, rules: list[str], words: str
+) -> None:
+    monkeypatch.setattr(news, "START_S", 0.3)
+    server.say("ACL", "SETUSER", "joe", "reset", "on", ">hush", "~*", "&*", "+@all", *rules)
+    assert words in await refused(f"redis://joe:hush@127.0.0.1:{server.port}")
+
+
 async def clear_password(server: RedisServer) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(b"AUTH hush\r\nCONFIG SET requirepass ''\r\n")
@@ -134,3 +171,35 @@ async def test_a_socket_in_the_file_system_serves_as_well(tmp_path: Path) -> Non
         await log.close()
     finally:
         server.kill()
+
+
+@scenario
+async def test_tls_is_checked_against_the_authority_that_is_named(
+    server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connect, "CONNECT_S", 0.5)
+    authority = Authority(tmp_path)
+    async with ChanceProxy(server.port, random.Random(), tls=authority.server()) as proxy:  # no server here speaks TLS
+        log = RedisLog(f"rediss://localhost:{proxy.port}?ssl_ca_certs={authority.pem}&prefix=tls", keep_all)
+        await log.open()
+        assert (await put(log, "a", b"1")).first == 1
+        await log.close()
+        assert "certificate" in (await refused(f"rediss://localhost:{proxy.port}")).lower()
+        assert "correct the URL" in await refused(f"redis://localhost:{proxy.port}")
+    assert "correct the URL" in await refused(f"rediss://localhost:{server.port}")
+
+
+@scenario
+async def test_the_servers_clock_counts_not_that_of_a_process(
+    server: RedisServer, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = RedisLog(engine.url, lambda _: Retention(age_s=300))
+    await log.open()
+    began = time.time()
+    assert not (await put(log, "a", b"1", key="k")).duplicate
+    monkeypatch.setattr(time, "time", lambda: began + 3600)
+    assert (await put(log, "a", b"1", key="k")).duplicate
+    await log.sweep()
+    (block,) = (await log.read("a", 0)).blocks
+    assert abs(block.time_ms / 1000 - began) < 60
+    await log.close()

@@ -13,7 +13,7 @@ import pytest
 
 from events.log.hub import Hub
 from events.log.port import Append, Retention
-from events.log.redis import connect, news, outage
+from events.log.redis import connect, outage
 from events.log.redis.engine import RedisLog
 from gateway.errors import LogUnavailable
 from tests.contract.engines import CommitList, Engine, keep_all, put, scenario, whole
@@ -204,64 +204,6 @@ async def test_a_full_memory_refuses_appends_whole_and_lets_reads_and_deletions_
             server.say("CONFIG", "SET", "maxmemory", "0")
         assert [info.topic for info in await log.topics("")] == ["a"]
         assert (await put(log, "a", b"2", expect=2)).first == 2
-
-
-@scenario
-async def test_news_that_were_missed_are_found_again(
-    server: RedisServer, engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(news, "IDLE_S", 0.05)
-    async with engine.open() as here, engine.open() as there:
-        commits = CommitList(here)
-        here.interest = {"a", "b", "c"}
-        await put(there, "a", b"1")
-        await commits.until(lambda: commits)
-        assert (await here.read("b", 0)).epoch == ""
-        server.say("CLIENT", "KILL", "TYPE", "pubsub")
-        server.say("CLIENT", "PAUSE", "300", "WRITE")  # no subscription can be told before it is over
-        appends = [there.append(Append(topic=topic, data=[b"2"])) for topic in ("a", "b", "unwanted")]
-        await asyncio.gather(*appends)
-        await commits.until(lambda: {commit.topic for commit in commits[1:]} == {"a", "b"})
-        # A message that was lost although the connection lives is noticed as well.
-        server.say("DEL", f"{here._address.prefix}none")  # type: ignore[attr-defined]
-        assert (await here.read("c", 0)).epoch == ""
-        await server_appends_unheard(there, here)
-        await commits.until(lambda: commits[-1].topic == "c")
-
-
-class Below:
-    """The interest of somebody who follows every topic of a prefix."""
-
-    def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
-
-    def __contains__(self, topic: object) -> bool:
-        return str(topic).startswith(self._prefix)
-
-    def __len__(self) -> int:
-        return 1
-
-
-@scenario
-async def test_a_topic_that_was_made_unheard_is_found_by_who_follows_its_prefix(
-    server: RedisServer, engine: Engine
-) -> None:
-    async with engine.open() as here, engine.open() as there:
-        commits = CommitList(here)
-        here.interest = Below("event/room/")
-        await put(there, "event/room/old", b"1")
-        await commits.until(lambda: commits)
-        server.say("CLIENT", "KILL", "TYPE", "pubsub")
-        await asyncio.gather(put(there, "event/room/new", b"1"), put(there, "event/hall", b"1"))
-        await commits.until(lambda: len(commits) > 1)
-        assert [commit.topic for commit in commits] == ["event/room/old", "event/room/new"]
-
-
-async def server_appends_unheard(there: RedisLog, here: RedisLog) -> None:
-    """Appends under the name of the other process, which therefore takes the news for its own and ignores them."""
-    assert there._writer is not None
-    there._writer._name = here._name
-    await put(there, "c", b"1")
 
 
 @scenario

@@ -66,8 +66,12 @@ def test_an_error_names_the_append_that_was_refused() -> None:
 
 
 def test_blocks_are_parted_as_they_were_and_neighbours_of_one_name_joined() -> None:
-    heads = b"1 2 70 a name\n3 1 71 b\n4 1 72 b"
-    assert blocks_of(heads, b"x\n\ny\n") == [Block(1, [b"x", b""], "a name", 70), Block(3, [b"y", b""], "b", 71)]
+    heads = b"1 2 70 a name\n3 1 71 b\n4 1 72 b\n5 1 2000 b"
+    assert blocks_of(heads, b"x\n\ny\n\nz") == [
+        Block(1, [b"x", b""], "a name", 70),
+        Block(3, [b"y", b""], "b", 71),
+        Block(5, [b"z"], "b", 2000),
+    ]
 
 
 LIMITS = {

@@ -10,7 +10,7 @@ from tests.contract.engines import Engine, scenario, whole
 
 TOPICS = ["a", "chat/1", "chat/2", "run/x", "run/é", "event/a/b", "event/a"]
 OWNERS = ["", "", "", "me", "you"]
-CALLS = 400
+CALLS = 250
 
 
 def random_append(chance: random.Random) -> Append:
@@ -48,7 +48,7 @@ async def outcome(log: EventLog, epochs: EpochNames, appends: Sequence[Append]) 
 
 
 def state(part: Slice, epochs: EpochNames) -> tuple[Any, ...]:
-    return epochs.of(part.epoch), part.owner, part.oldest, part.head, part.closed
+    return epochs.of(part.epoch), part.owner, part.head, part.closed
 
 
 @scenario
@@ -76,22 +76,25 @@ async def test_random_calls_have_the_same_results_as_in_memory(engine: Engine) -
             if chance.random() < 0.1:
                 await memory.sweep()
                 await redis.sweep()
-                await compare(memory, redis, names, chance)
+                await compare(memory, redis, names, chance, engine.clock.now_s)
 
 
 async def compare(
-    memory: EventLog, redis: EventLog, names: tuple[EpochNames, EpochNames], chance: random.Random
+    memory: EventLog, redis: EventLog, names: tuple[EpochNames, EpochNames], chance: random.Random, now_s: float
 ) -> None:
     for topic in TOPICS:
         parts = [await log.read(topic, 0) for log in (memory, redis)]
         assert state(parts[0], names[0]) == state(parts[1], names[1])
-        after = chance.randint(0, 12)
+        assert parts[1].oldest <= parts[0].oldest  # appends of one call may share a block, which goes as a whole
+        after = max(chance.randint(0, 12), parts[0].oldest - 1)
         assert await whole(memory, topic, after) == await whole(redis, topic, after)
         upto = chance.randint(0, 20)
         assert await memory.count_by_name(topic, after, upto) == await redis.count_by_name(topic, after, upto)
     for prefix in ("", "c", "chat/", "run/", "event/a", "event/a/"):
         for owner in (None, "me", ""):
             how: dict[str, Any] = {"owner": owner, "open_only": chance.random() < 0.5, "limit": chance.randint(1, 5)}
+            if chance.random() < 0.5:
+                how["before_ms"] = int(now_s * 1000) - chance.choice([-1, 0, 1, 2, 1000, 50_000])
             lists = [await log.topics(prefix, **how) for log in (memory, redis)]
             assert [(i.topic, i.owner, i.head, i.updated_ms, i.closed) for i in lists[0]] == [
                 (i.topic, i.owner, i.head, i.updated_ms, i.closed) for i in lists[1]

@@ -1,24 +1,36 @@
-"""The contract of every engine holds on a cluster of three nodes, and on the oldest Redis that is supported."""
+"""The contract of every engine holds on a cluster of three nodes; between processes behind sentinels; on Redis 6.2."""
 
 import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from tests.contract import test_log_contract, test_log_counts, test_log_listener, test_log_retention, test_log_shared
+from tests.contract import (
+    test_log_contract,
+    test_log_copy,
+    test_log_counts,
+    test_log_listener,
+    test_log_retention,
+    test_log_shared,
+)
 from tests.contract.engines import Engine
-from tests.support.redis_servers import RedisServer, start_cluster
+from tests.support.redis_servers import RedisServer, Replicated, start_cluster
 
-MODULES = (test_log_contract, test_log_counts, test_log_listener, test_log_retention, test_log_shared)
+MODULES = (test_log_contract, test_log_copy, test_log_counts, test_log_listener, test_log_retention, test_log_shared)
 CONTRACT: dict[str, Callable[..., Any]] = {
     name: test
     for module in MODULES
     for name, test in vars(module).items()
     if name.startswith("test_") and {*inspect.signature(test).parameters} <= {"engine", "shared_engine"}
 }
-OLDEST = [name for name, test in CONTRACT.items() if test.__module__ != test_log_shared.__name__]
+
+
+def those_of(*modules: ModuleType) -> list[str]:
+    names = {module.__name__ for module in modules}
+    return [name for name, test in CONTRACT.items() if test.__module__ in names]
 
 
 def run_on(url: str, folder: Path, test: Callable[..., Any]) -> None:
@@ -46,6 +58,18 @@ def test_on_a_cluster(name: str, cluster_url: str, tmp_path: Path) -> None:
     run_on(cluster_url, tmp_path, CONTRACT[name])
 
 
-@pytest.mark.parametrize("name", OLDEST)
+@pytest.fixture(scope="module")
+def sentinels_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    servers = Replicated(tmp_path_factory.mktemp("sentinels"))
+    yield servers.url
+    servers.end()
+
+
+@pytest.mark.parametrize("name", those_of(test_log_shared))
+def test_behind_sentinels(name: str, sentinels_url: str, tmp_path: Path) -> None:
+    run_on(sentinels_url, tmp_path, CONTRACT[name])
+
+
+@pytest.mark.parametrize("name", those_of(test_log_contract, test_log_retention))
 def test_on_the_oldest_redis(name: str, oldest_url: str, tmp_path: Path) -> None:
     run_on(oldest_url, tmp_path, CONTRACT[name])
