@@ -17,7 +17,7 @@ from events.log.redis.address import RedisAddress
 from events.log.redis.connect import Backoff, RedisConnection, dial, unavailable
 from events.log.redis.outage import Outage
 from events.log.redis.scripts import COUNT, LIST, READ, Script
-from events.log.rules import cut
+from events.log.rules import MERGE_MS, cut
 from gateway.errors import LogUnavailable
 
 CONNECTIONS = 4
@@ -28,8 +28,6 @@ LOOKED_AT = 2000
 """Topics that one script looks at when it lists some."""
 COUNTED_BLOCKS = 500
 """Blocks whose names one script counts."""
-MERGE_MS = 1000
-"""Milliseconds within which blocks that are read together may become one, of the time of the first."""
 NAMED_TOPICS = 5000
 """Topics below a prefix up to which they are found by their names, and sorted here."""
 
