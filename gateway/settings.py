@@ -251,7 +251,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
     log: Annotated[
         str,
         Meta(
-            description="The log: `sqlite:///path`, `postgres://user:password@host/database` or `memory:`; "
+            description="The log: `sqlite:///path`, `redis://host`, `postgres://user:password@host/database` "
+            "(other forms: see above) or `memory:`; "
             "unset: `trilane.db` in `TRILANE_DATA_DIR`"
         ),
     ] = ""
@@ -305,6 +306,11 @@ class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
     @property
     def log_url(self) -> str:
         return self.log or f"sqlite:///{self.data_dir / 'trilane.db'}"
+
+    @property
+    def shown_log(self) -> str:
+        """Returns the log's URL without its login and its options, which may hold passwords."""
+        return self.log_url.split("@")[-1].partition("?")[0]
 
     @property
     def requires_sign_in(self) -> bool:

@@ -20,6 +20,8 @@ KEY_MS = 300_000
 """Milliseconds for which an idempotency key gives its first result again."""
 MERGE_EVENTS = 256
 """Events of a block from which on no later append of the group joins it."""
+MERGE_MS = 1000
+"""Milliseconds within which blocks that are read together may become one, of the time of the first."""
 MERGE_BYTES = 65_536
 """Maximum bytes of a block that appends of one group share."""
 NO_LIMIT = -1

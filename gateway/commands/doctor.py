@@ -37,7 +37,7 @@ def _check_python() -> tuple[bool, str]:
 
 async def _check_log(settings: Settings) -> tuple[bool, str]:
     log = make_log(settings)
-    url = settings.log_url.split("@")[-1].partition("?")[0]
+    url = settings.shown_log
     try:
         await log.open()
         topic = f"doctor/{time.time_ns()}"

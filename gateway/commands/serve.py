@@ -37,7 +37,7 @@ def _greet(settings: Settings, unit_name: str, host: str, port: int) -> None:
     url_host = f"[{host}]" if ":" in host else host
     upstreams = ", ".join(u.name for u in settings.upstreams) or "the embedded model (set OPENAI_BASE_URL for another)"
     click.echo(f"trilane {unit_name} on http://{url_host}:{port}")
-    click.echo(f"  log       {settings.log_url.split('@')[-1].partition('?')[0]}")
+    click.echo(f"  log       {settings.shown_log}")
     if unit_name in ("chat", "all"):
         click.echo(f"  upstream  {upstreams}")
     if unit_name in ("audio", "all"):

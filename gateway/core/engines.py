@@ -10,6 +10,8 @@ from gateway.errors import ConfigurationError
 from gateway.settings import Settings
 
 DAY_S = 86_400
+REDIS = ("redis:", "rediss:", "unix:", "redis+", "rediss+")
+"""What the URLs of Redis begin with."""
 
 
 def make_log(settings: Settings) -> EventLog:
@@ -23,15 +25,20 @@ def make_log(settings: Settings) -> EventLog:
         from events.log.sqlite.engine import SqliteLog
 
         return SqliteLog(url.removeprefix("sqlite:///"), retention_policy(settings))
+    if url.startswith(REDIS):
+        try:
+            from events.log.redis.engine import RedisLog
+        except ModuleNotFoundError as err:
+            raise ConfigurationError("TRILANE_LOG names Redis: its driver comes with `trilane[redis]`") from err
+        return RedisLog(url, retention_policy(settings))
     if url.startswith(("postgres:", "postgresql:")):
         try:
             from events.log.postgres.engine import PostgresLog
         except ImportError as err:
             raise ConfigurationError(f"TRILANE_LOG names PostgreSQL: pip install 'trilane[postgres]' ({err})") from err
         return PostgresLog(url, retention_policy(settings))
-    raise ConfigurationError(
-        f"TRILANE_LOG={url.split('@')[-1][:60]!r}: this version has sqlite:///path, postgres://host and memory:"
-    )
+    known = "sqlite:///path, redis://host, postgres://host/database and memory:"
+    raise ConfigurationError(f"TRILANE_LOG={url.split('@')[-1][:60]!r}: this version has {known}")
 
 
 def retention_policy(settings: Settings) -> Callable[[str], Retention]:

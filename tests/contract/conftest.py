@@ -6,15 +6,16 @@ import pytest
 
 from tests.contract.engines import Engine
 from tests.support.postgres_server import PostgresServer
+from tests.support.redis_servers import RedisServer
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
+@pytest.fixture(params=["memory", "sqlite", "redis", "postgres"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
     """Returns each engine in turn."""
     return engine_of(request, tmp_path)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", "redis", "postgres"])
 def shared_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
     """Returns each engine that several processes may have open."""
     return engine_of(request, tmp_path)
@@ -23,10 +24,20 @@ def shared_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
 def engine_of(request: pytest.FixtureRequest, folder: Path) -> Engine:
     """Returns the engine of the fixture's parameter, with the server that it needs."""
     engine = Engine(request.param, folder)
+    if engine.name == "redis":
+        engine.server_url = request.getfixturevalue("redis_url")
     if engine.name == "postgres":
         server: PostgresServer = request.getfixturevalue("postgres_server")
         engine.server_url = server.empty_database()
     return engine
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Returns the URL of a server for all tests of this process; each has its own prefix there."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"), "--appendonly", "yes").start()
+    yield server.url
+    server.kill()
 
 
 @pytest.fixture(scope="session")

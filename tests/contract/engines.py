@@ -5,12 +5,14 @@ import contextlib
 import functools
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol
 
 from events.log.memory import MemoryLog
 from events.log.port import Append, Appended, Commit, EventLog, Retention, Slice, read_to_head
 from events.log.postgres.engine import PostgresLog
+from events.log.redis.engine import RedisLog
 from events.log.sqlite.engine import SqliteLog
 from tests.support.loop_failures import run_watched
 
@@ -63,6 +65,8 @@ class Engine:
     @property
     def url(self) -> str:
         """Returns what `TRILANE_LOG` must be for another process to have the same log open."""
+        if self.name == "redis":
+            return f"{self.server_url}?prefix={blake2b(str(self.folder).encode(), digest_size=8).hexdigest()}"
         if self.name == "postgres":
             return self.server_url
         return f"sqlite:///{self.path}"
@@ -70,6 +74,8 @@ class Engine:
     def make(self, retention: Callable[[str], Retention] = keep_all, **settings: Any) -> SweepingLog:
         if self.name == "memory":
             return MemoryLog(retention, clock=self.clock, **settings)
+        if self.name == "redis":
+            return RedisLog(self.url, retention, clock=self.clock, **settings)
         if self.name == "postgres":
             return PostgresLog(self.url, retention, clock=self.clock, **settings)
         return SqliteLog(self.path, retention, clock=self.clock, **settings)

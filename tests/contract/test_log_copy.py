@@ -1,10 +1,17 @@
 """A log takes over what another holds as it is, so that every cursor is as good there as it was."""
 
+import contextlib
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
 import pytest
 
 from events.log.memory import MemoryLog
 from events.log.port import Append, EventLog, Retention, Slice, read_to_head
+from gateway.commands.copy import copy
+from gateway.core.engines import make_log
 from gateway.errors import LogConflict
+from gateway.settings import Settings
 from tests.contract.engines import Engine, flat, put, scenario
 
 
@@ -114,3 +121,30 @@ async def test_names_come_in_order_and_page_by_page(engine: Engine) -> None:
             assert len(page) <= 3
             names += page
         assert names == wanted
+
+
+@scenario
+async def test_a_log_comes_back_from_another_engine_as_it_was(shared_engine: Engine, tmp_path: Path) -> None:
+    source, back = f"sqlite:///{tmp_path / 'source.db'}", f"sqlite:///{tmp_path / 'back.db'}"
+    async with opened(source) as log:
+        await log.append(*[Append(topic=f"run/{n}", data=[b"1"], owner="me", close=n % 2 == 0) for n in range(300)])
+        await put(log, "chat/ü", *[b"%d" % n for n in range(3000)], owner="me")
+        await put(log, "event/empty")
+    assert await copy(Settings(), source, shared_engine.url) == 0
+    assert await copy(Settings(), shared_engine.url, back) == 0
+    async with opened(source) as log, opened(back) as other:
+        names = await log.names("", 1000)
+        assert (len(names), await other.names("", 1000)) == (302, names)
+        for name in names:
+            read = [await one.read(name, 0, max_events=5000, max_bytes=1 << 30) for one in (log, other)]
+            assert facts(read[0])[:-1] == facts(read[1])[:-1], name
+
+
+@contextlib.asynccontextmanager
+async def opened(url: str) -> AsyncGenerator[EventLog]:
+    log = make_log(Settings(log=url))
+    await log.open()
+    try:
+        yield log
+    finally:
+        await log.close()

@@ -99,6 +99,11 @@ def test_the_log_is_a_file_in_the_data_folder_unless_it_is_said_otherwise() -> N
     assert load({"TRILANE_LOG": "memory:"}).log_url == "memory:"
 
 
+def test_the_log_is_shown_without_secrets() -> None:
+    assert Settings(log="redis+sentinel://joe:hush@a,b/main?sentinel_password=hush").shown_log == "a,b/main"
+    assert Settings(log="rediss://a:1/2?ssl_ca_certs=/ca.pem").shown_log == "rediss://a:1/2"
+
+
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         Settings().ping_s = 1  # type: ignore[misc]

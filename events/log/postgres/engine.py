@@ -10,12 +10,13 @@ come by looks alone, up to 50 ms later, and statements are planned each time. Th
 """
 
 import asyncio
+import secrets
 from collections.abc import Callable, Sequence
 
+from events.log.adoption import Adoption, adopt
 from events.log.port import Append, Appended, Block, Commit, Interest, Listener, Retention, Slice, TopicInfo
 from events.log.postgres.address import DatabaseError, parse_address
-from events.log.postgres.adoption import Adopter
-from events.log.postgres.group import GroupCall, GroupResult, bucket_of, is_storable, refuse_text
+from events.log.postgres.group import LATE, GroupCall, GroupResult, bucket_of, is_storable, refuse_text
 from events.log.postgres.news import SHOWN_EPOCH, News
 from events.log.postgres.retention import RetentionWorker
 from events.log.postgres.schema import check_version
@@ -35,6 +36,10 @@ LIST = (
     f"SELECT name, owner, {SHOWN_EPOCH}, head, updated_ms, closed FROM trilane.topics t WHERE {{conditions}} {{order}}"
 )
 NAMES = "SELECT name FROM trilane.topics WHERE name > %s::text ORDER BY name LIMIT %s::integer"
+ADOPT = """
+SELECT trilane.adopt(%s::bigint, %s::bigint, %s::text, %s::text, %s::text, %s::bigint, %s::bigint, %s::boolean,
+    %s::bigint, %b::bigint[], %b::integer[], %b::bigint[], %b::bigint[], %b::text[], %b::bytea[], %b::integer[])
+"""
 ORDER = "ORDER BY updated_ms DESC, name LIMIT %s::bigint"
 
 
@@ -88,7 +93,6 @@ class PostgresLog:
         self._retainer = RetentionWorker(
             self._pool, announce=self._announce_news, retention=self._retention, now_ms=self._now_ms
         )
-        self._adopter = Adopter(self._fetch, self._retention, self._now_ms)
         self._news = News(
             DatabaseSession(self._address, self._witness.check),
             self._pool,
@@ -208,7 +212,31 @@ class PostgresLog:
 
     async def adopt(self, topic: str, part: Slice) -> None:
         """Takes over what another log holds of a topic. Raises LogConflict, LogUnavailable."""
-        await self._adopter.adopt(topic, part)
+        await adopt(self, topic, part, self._adopt)
+
+    async def _adopt(self, adoption: Adoption) -> bool:
+        blocks = adoption.blocks
+        bucket = min(LATE, bucket_of(self._retention(adoption.topic), self._now_ms()))
+        ((is_done,),) = await self._fetch(
+            ADOPT,
+            secrets.randbits(62) + 1,
+            0,
+            adoption.topic,
+            adoption.epoch,
+            adoption.owner,
+            adoption.oldest,
+            adoption.head,
+            adoption.is_closing,
+            self._now_ms(),
+            [block.first for block in blocks],
+            [len(block.data) for block in blocks],
+            adoption.sizes,
+            [block.time_ms for block in blocks],
+            [block.name for block in blocks],
+            adoption.texts,
+            [bucket] * len(blocks),
+        )
+        return bool(is_done)
 
     async def sweep(self) -> None:
         """Applies the retention to every topic, now and to the block; otherwise that happens every minute."""

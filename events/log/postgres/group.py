@@ -18,7 +18,7 @@ DAY_MS = 86_400_000
 DAY_S = 86_400
 FIRST_DAY = 2
 """The first bucket that stands for a day: 0 is kept, and 1 holds what outlived its day."""
-KEPT = 0
+KEPT, LATE = 0, 1
 MAX_OFFSET = 1 << 60
 """Offset that no topic reaches: a larger one is compared as this."""
 MAX_NAME_BYTES = 2000

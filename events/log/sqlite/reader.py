@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from events.log.port import Block, Slice, TopicInfo
-from events.log.rules import cut
+from events.log.rules import MERGE_MS, cut
 from events.log.sqlite.damage import list_topics, next_readable, read_around
 from events.log.sqlite.file import NEWEST, Database, SqlError, SqliteFailure, connect, failure_of, is_damage
 from events.log.sqlite.names import NameFilter
@@ -60,8 +60,6 @@ GROUP BY b.name
 NAMES = "SELECT name FROM topics WHERE name > ? ORDER BY name LIMIT ?"
 PORTION = 1000
 """Number of names that are read at once."""
-MERGE_MS = 1000
-"""Milliseconds within which blocks that are read together may become one, of the time of the first."""
 MAX_PORTIONS = 1000
 """Maximum portions of names; past that the filter is of little use."""
 LAST_CHARACTER = "\U0010ffff"
