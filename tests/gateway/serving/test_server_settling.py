@@ -14,6 +14,10 @@ from gateway.settings import load
 pytestmark = pytest.mark.anyio
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
 BOUND_S = 20.0
 
@@ -35,7 +39,7 @@ def kept_collector() -> Iterator[None]:
 class EchoUnit:
     """A unit that answers with the body of the request, and refuses once it drains."""
 
-    has_websockets = False
+    has_websockets = True
     failure = None
 
     def __init__(self) -> None:
@@ -46,6 +50,11 @@ class EchoUnit:
             for said in ("startup", "shutdown"):
                 await receive()
                 await send({"type": f"lifespan.{said}.complete"})
+            return
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.accept"})
+            await self.may_end.wait()
             return
         body = (await receive())["body"]
         while len(body) < int(dict(scope["headers"]).get(b"content-length", b"0")):
@@ -142,6 +151,16 @@ async def test_the_next_request_of_a_kept_connection_is_served_and_is_its_last(d
     assert head.startswith("http/1.1 200")
     assert head.count("connection: close") == 1
     assert await reader.read() == b""
+
+
+async def test_a_handshake_that_is_under_way_is_one(draining: Draining) -> None:
+    """`Connection: close` beside `Connection: Upgrade` would make some clients give up."""
+    reader, writer = await draining.connect(HANDSHAKE[:20])
+    await draining.close()
+    writer.write(HANDSHAKE[20:])
+    head = await head_of(reader)
+    assert head.startswith("http/1.1 101")
+    assert [line for line in head.split("\r\n") if line.startswith("connection:")] == ["connection: upgrade"]
 
 
 async def test_a_connection_that_brings_nothing_is_closed(draining: Draining, monkeypatch: pytest.MonkeyPatch) -> None:
