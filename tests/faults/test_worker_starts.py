@@ -37,7 +37,6 @@ def test_what_keeps_the_first_from_starting_ends_all(tmp_path: Path) -> None:
         starts: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
             f"port {port} of 127.0.0.1 is taken": (("--port", port), {}),
             "/proc/nowhere": (("--port", "0"), {"TRILANE_LOG": "sqlite:////proc/nowhere/trilane.db"}),
-            f"TRILANE_METRICS_PORT={port}": (("--port", "0"), {"TRILANE_METRICS_PORT": port}),
         }
 
         def start(says: str) -> subprocess.CompletedProcess[str]:

@@ -1,5 +1,6 @@
 """Several workers serve as one: any of them answers for all, and what becomes of one is no matter to the others."""
 
+import asyncio
 import http.client
 import json
 import os
@@ -9,7 +10,8 @@ from itertools import count
 
 import pytest
 
-from tests.conftest import Gateway, UpstreamThread, serving
+from tests.conftest import Gateway, UpstreamThread, eventually, serving
+from tests.support.roll_load import CHATS, RollLoad
 from tests.support.sse_client import Frames, chat_body, follow, iter_frames, send
 from tests.support.workers import ask, await_workers, connection_to, connection_to_each, owner, workers_of
 
@@ -20,8 +22,9 @@ numbers = count()
 
 @pytest.fixture(scope="module")
 def pair(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    env = {"TRILANE_WORKERS": "2", "TRILANE_DRAIN_WINDOW_S": "0.2"}
+    env = {"TRILANE_WORKERS": "2", "TRILANE_DRAIN_WINDOW_S": "0.3"}
     gateway = serving(tmp_path_factory.mktemp("pair"), upstream.url, **env)
+    gateway.unit = "all"
     try:
         await_workers(gateway.start(), 2)
         yield gateway
@@ -121,6 +124,23 @@ def test_a_worker_that_is_told_to_end_drains_while_another_takes_its_place(pair:
     assert frames.types.count("text-delta") + rest.types.count("text-delta") == 200
     assert staying in await_workers(pair, 2, {leaving})
     assert lines(pair, "a worker leaves: another takes its place")[-1]["worker"] == leaving
+
+
+async def rolled(gateway: Gateway) -> None:
+    before = workers_of(gateway)
+    gateway.signal(signal.SIGHUP)
+    await asyncio.to_thread(eventually, lambda: lines(gateway, "all workers are new"), 60, "the roll", 0.1)
+    assert len(workers_of(gateway)) == 2
+    assert not workers_of(gateway) & before
+
+
+def test_a_roll_under_load_fails_no_request_and_loses_no_event(pair: Gateway) -> None:
+    load = RollLoad(pair.url, pair.port)
+    asyncio.run(load.around(rolled(pair)))
+    print(f"\n{load.answers} answers, {load.published} events, {load.moves} streams moved")
+    assert load.moves >= 3
+    rows = [row for row in pair.usage() if row["chatId"].startswith(CHATS)]
+    assert [row["outcome"] for row in rows] == ["finish"] * load.answers
 
 
 def test_each_line_says_which_process_wrote_it(pair: Gateway) -> None:

@@ -1,11 +1,13 @@
 """Figures of several processes are added up, those of ended ones too, except for what is no sum."""
 
 import asyncio
+import socket
 
 import pytest
 
 from gateway.core.sums import Family, Sums
-from gateway.core.telemetry import Metrics
+from gateway.core.telemetry import Metrics, serve_metrics
+from gateway.errors import ConfigurationError
 
 pytestmark = pytest.mark.anyio
 
@@ -94,3 +96,10 @@ async def test_the_text_of_one_of_several_is_the_sum() -> None:
     answer.set_result(b"all of them")
     metrics.sums = lambda: answer
     assert await metrics.text() == b"all of them"
+
+
+def test_a_port_for_figures_that_is_taken_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigurationError, match=f"TRILANE_METRICS_PORT={port} cannot be listened on"):
+            serve_metrics(port, Metrics().registry)
