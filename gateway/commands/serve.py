@@ -75,11 +75,11 @@ def _greet(settings: Settings, unit_name: str, host: str, port: int, *, workers:
     url_host = f"[{host}]" if ":" in host else host
     upstreams = ", ".join(u.name for u in settings.upstreams) or "the embedded model (set OPENAI_BASE_URL for another)"
     click.echo(f"trilane {unit_name} on http://{url_host}:{port}")
-    if workers:
-        click.echo(f"  workers   {workers}, under process {os.getpid()}: SIGHUP replaces them one by one")
     click.echo(f"  log       {settings.log_url.split('@')[-1]}")
     if unit_name in ("chat", "all"):
         click.echo(f"  upstream  {upstreams}")
     if unit_name in ("audio", "all"):
         click.echo(f"  speech    {settings.whisper_model or 'Whisper tiny.en, packaged'} on {settings.whisper_device}")
     click.echo(f"  sign-in   {'required' if settings.requires_sign_in else 'none: only this machine can connect'}")
+    if workers:
+        click.echo(f"  workers   {workers}, under process {os.getpid()}: SIGHUP replaces them one by one")
