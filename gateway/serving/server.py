@@ -122,9 +122,9 @@ class Server(uvicorn.Server):
         began = loop.time()
         self.server_state.default_headers = [*self.server_state.default_headers, LAST_ANSWER]
         while True:
+            await asyncio.sleep(LOOK_S)  # first of all: a connection that was just taken is not known yet
             if not self._is_work_under_way(loop.time() - began):
                 break
-            await asyncio.sleep(LOOK_S)
         for connection in list(self.server_state.connections):
             if isinstance(connection, StreamProtocol | StreamConnection):
                 connection.shutdown()
