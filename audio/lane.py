@@ -74,7 +74,7 @@ class AudioLane:
         core.on_failure.append(self._fail)
         core.metrics.gauge("audio_sessions", "Audio sessions in this process", lambda: len(self._sessions))
         core.metrics.gauge("audio_speaking", "Of them, those with speech in them", lambda: len(self._speaking))
-        core.metrics.gauge("audio_busy", "Share of the transcriber's time in use", self._busy)
+        core.metrics.gauge("audio_busy", "Share of the transcriber's time in use", self._busy, is_largest=True)
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:

@@ -28,14 +28,37 @@ def main() -> None:
 @click.argument("unit", type=click.Choice(["all", "chat", "events", "audio"]), default="all")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=click.IntRange(0, 65535), help="Default: 8000; chat 8001, events 8002, audio 8003.")
-def serve(unit: str, host: str, port: int | None) -> None:
-    """Serve one lane, or all of them."""
+@click.option("--workers", default="", metavar="N|auto", help="Processes that serve together; auto: one for each CPU.")
+def serve(unit: str, host: str, port: int | None, workers: str) -> None:
+    """Serve one lane, or all of them.
+
+    With --workers, SIGHUP replaces the processes one by one, and a process that crashes comes back.
+    """
     settings = _settings()
     with _errors_as_messages():
-        from gateway.commands.serve import serve as run
+        from gateway.commands.serve import serve as run_alone
+        from gateway.commands.serve import serve_by_workers, worker_count
+
+        count = worker_count(settings, workers)
+        if count is not None:
+            sys.exit(serve_by_workers(settings, unit, host, port, count))
         from gateway.units import UNITS
 
-        sys.exit(run(settings, unit, UNITS[unit], host, port))
+        sys.exit(run_alone(settings, unit, UNITS[unit], host, port))
+
+
+@main.command(hidden=True)
+@click.argument("unit")
+@click.option("--listener", "listeners", type=int, multiple=True, required=True)
+@click.option("--channel", type=int, required=True)
+def worker(unit: str, listeners: tuple[int, ...], channel: int) -> None:
+    """Serve as one of several workers, which `serve --workers` starts."""
+    from gateway.core.telemetry import configure_logging
+    from gateway.units import UNITS
+    from gateway.workers.worker import work
+
+    configure_logging(has_pid=True)
+    sys.exit(work(load, UNITS[unit], listeners, channel))
 
 
 @main.command()

@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, NamedTuple, TypeVar, cast, get_args, get_origin
+from typing import Annotated, Literal, NamedTuple, TypeVar, cast, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
@@ -85,6 +85,23 @@ def refuse_unknown(environ: Mapping[str, str], names: Iterable[str]) -> None:
 def read_list(environ: Mapping[str, str], variable: str) -> list[str]:
     """Returns the texts between a variable's commas, without the empty ones."""
     return [item.strip() for item in environ.get(variable, "").split(",") if item.strip()]
+
+
+def number_or_auto(largest: int) -> Notation:
+    """Returns the notation of a number from 1 to `largest`, or `auto`; None stands for neither."""
+
+    def read_either(environ: Mapping[str, str], variable: str) -> int | Literal["auto"] | None:
+        text = environ.get(variable, "").strip().lower()
+        if not text:
+            return None
+        if text == "auto":
+            return "auto"
+        if text.isascii() and text.isdecimal() and len(text) <= len(str(largest)) and 1 <= int(text) <= largest:
+            return int(text)
+        raise ConfigurationError(f"{variable}={text[:MAX_REPEATED]!r} is not a {permitted}")
+
+    permitted = f"whole number from 1 to {largest}, or `auto`"
+    return Notation(permitted, read_either)
 
 
 class _Declaration(NamedTuple):

@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from gateway.environment import Notation, Variable, prefixed, read, read_list, refuse_unknown, variables
+from gateway.environment import Notation, Variable, number_or_auto, prefixed, read, read_list, refuse_unknown, variables
 from gateway.errors import ConfigurationError
 
 PORTS = {"all": 8000, "chat": 8001, "events": 8002, "audio": 8003}
@@ -25,6 +25,8 @@ MIN_SECRET_BYTES = 32
 """Minimum bytes of the secret that signs tokens."""
 MIN_KEY_LENGTH = 8
 """Minimum characters of an API key."""
+WORKERS = number_or_auto(256)
+"""The notation of how many processes one command starts."""
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_MODEL = "gpt-4.1-mini"
 
@@ -177,6 +179,7 @@ def _api_keys(environ: Mapping[str, str], variable: str) -> dict[str, str]:
 Secret = Annotated[str, Notation(f"{MIN_SECRET_BYTES} bytes or more", _secret)]
 ApiKeys = Annotated[dict[str, str], Notation(f"`user:key,...`, keys of {MIN_KEY_LENGTH} characters or more", _api_keys)]
 Names = Annotated[list[str], Notation("`a,b,...`", read_list)]
+Workers = Annotated[int | Literal["auto"] | None, WORKERS]
 UpstreamsFile = Annotated[list[UpstreamSettings], Notation("path of a TOML file", _upstreams)]
 
 
@@ -273,6 +276,9 @@ class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
     metrics_port: Annotated[
         int, Meta(ge=0, le=65_535, description="Separate port for `/metrics`; 0: it is served with everything else")
     ] = 0
+    workers: Annotated[
+        Workers, Meta(description="Processes that serve together, as `--workers`; `auto`: one for each usable CPU")
+    ] = None
     prime_s: Annotated[
         Seconds,
         Meta(description="How long an answer waits for its upstream, so that a refusal can still be its status"),

@@ -60,9 +60,7 @@ class Unit:
             *ops.ROUTES,
             *docs.ROUTES,
         ]
-        if settings.metrics_port:
-            core.metrics.serve(settings.metrics_port)
-        else:
+        if not settings.metrics_port:
             handlers.append(ops.metrics)
         self._app = application(
             handlers,

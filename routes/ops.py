@@ -31,7 +31,7 @@ async def readyz(core: Core) -> dict[str, str]:
     opt=described(is_open=True, answer={"type": "string"}, answer_media_type="text/plain"),
 )
 async def metrics(core: Core) -> Response[bytes]:
-    return Response(core.metrics.text(), media_type=CONTENT_TYPE)
+    return Response(await core.metrics.text(), media_type=CONTENT_TYPE)
 
 
 ROUTES = [healthz, readyz]

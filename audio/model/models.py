@@ -7,7 +7,6 @@ words to decode, takes SPEECH times as long (tiny.en: 1.6).
 """
 
 import asyncio
-import os
 import time
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ from audio.model.desk import Desk
 from audio.model.transcriber import SAMPLE_RATE, Transcriber, TranscriptionTask
 from audio.model.vad import Silero, SpeechDetector
 from audio.model.weights import whisper_model
+from gateway.core.cpus import cpu_share
 from gateway.settings import Settings
 
 GPU_BATCH = 16
@@ -55,17 +55,12 @@ def _whisper(settings: Settings) -> Transcriber:
     model = whisper_model(settings.whisper_model)
     device, compute = settings.whisper_device, settings.whisper_compute
     if device == "cpu":
-        return Whisper(model, compute=compute, workers=_usable_cores())
+        return Whisper(model, compute=compute, workers=cpu_share(settings))
     return Whisper(model, device=device, compute=compute, batch=GPU_BATCH)
 
 
-def _usable_cores() -> int:
-    """Returns the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 async def measure_voices(transcriber: Transcriber) -> int:
-    """Returns how many people may speak at once on this machine: at least one."""
+    """Returns how many people may speak at once in this process, with its part of the machine: at least one."""
     noise = np.random.default_rng(0).standard_normal(int(SENTENCE_S * SAMPLE_RATE), np.float32) * np.float32(0.1)
     task = TranscriptionTask(audio=noise, is_final=False)
     partial_s = min([await _cpu_s(transcriber, task) for _ in range(TRIES)]) * SPEECH

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from events.log.port import Append
-from gateway.core.engines import make_log
+from gateway.core.cpus import usable_cpus
+from gateway.core.engines import check_shared, make_log
 from gateway.errors import ConfigurationError, TrilaneError
 from gateway.settings import Settings
 
@@ -25,6 +26,7 @@ async def doctor(settings: Settings) -> int:
         *await check_upstreams(settings),
         await _check_speech(settings),
         _check_auth(settings),
+        check_workers(settings),
     ]
     for is_ok, line in checks:
         click.echo(f"{click.style('ok  ', fg='green') if is_ok else click.style('FAIL', fg='red')} {line}")
@@ -106,3 +108,14 @@ def _check_auth(settings: Settings) -> tuple[bool, str]:
         True,
         "sign-in: none, so it accepts only this machine (see TRILANE_API_KEYS)",
     )
+
+
+def check_workers(settings: Settings) -> tuple[bool, str]:
+    cpus = usable_cpus()
+    workers = cpus if settings.workers == "auto" else settings.workers
+    try:
+        check_shared(settings, workers or 1)
+    except ConfigurationError as err:
+        return False, f"workers: {err.detail}"
+    serving = "one process serves" if workers in (None, 1) else f"{workers} processes serve"
+    return True, f"workers: {serving}; {cpus} CPUs may be used (see --workers)"

@@ -1,17 +1,53 @@
-"""`trilane serve`: runs one unit, from its settings to its exit code."""
+"""`trilane serve`: runs one unit, from its settings to its exit code, in this process or in several workers."""
 
+import asyncio
+import os
+import sys
 from collections.abc import Callable
+from typing import Literal, cast
 
 import click
 
-from gateway.core.telemetry import configure_logging
+from gateway.core.cpus import usable_cpus
+from gateway.core.engines import check_shared
+from gateway.core.telemetry import configure_logging, serve_metrics
 from gateway.errors import ConfigurationError
-from gateway.serving.server import ServedUnit, Server, check_address, server_config
-from gateway.settings import PORTS, Settings, check_bind
+from gateway.serving.listening import bind
+from gateway.serving.server import Server, check_address, server_config
+from gateway.settings import PORTS, WORKERS, Settings, check_bind
+from gateway.workers.supervisor import Supervisor
+from gateway.workers.worker import WorkerUnit
+
+
+def worker_count(settings: Settings, option: str) -> int | None:
+    """Returns how many workers shall serve; None when this process shall serve by itself.
+
+    `option` is the command line's, which comes before the settings'. Raises ConfigurationError.
+    """
+    workers = cast("int | Literal['auto'] | None", WORKERS.read({"--workers": option}, "--workers")) or settings.workers
+    if workers is None:
+        return None
+    count = usable_cpus() if workers == "auto" else workers
+    check_shared(settings, count)
+    return None if count == 1 and settings.log_url == "memory:" else count
+
+
+def serve_by_workers(settings: Settings, unit_name: str, host: str, port: int | None, count: int) -> int:
+    """Serves in `count` processes until a signal ends it; returns the exit code, 0 when nothing was cut.
+
+    Raises ConfigurationError when it cannot listen, or the first worker cannot start.
+    """
+    if sys.platform == "win32":
+        raise ConfigurationError("--workers needs sockets that processes inherit, which Windows does not have")
+    configure_logging(has_pid=True)
+    check_bind(settings, host)
+    listeners = bind(host, PORTS[unit_name] if port is None else port)
+    _greet(settings, unit_name, host, listeners[0].getsockname()[1], workers=count)
+    return asyncio.run(Supervisor(["worker", unit_name], count, listeners, settings).run())
 
 
 def serve(
-    settings: Settings, unit_name: str, make_unit: Callable[[Settings], ServedUnit], host: str, port: int | None
+    settings: Settings, unit_name: str, make_unit: Callable[[Settings], WorkerUnit], host: str, port: int | None
 ) -> int:
     """Serves until a signal ends it; returns the exit code, 0 when nothing was cut.
 
@@ -22,6 +58,8 @@ def serve(
     port = PORTS[unit_name] if port is None else port
     check_address(host, port)
     unit = make_unit(settings)
+    if settings.metrics_port:
+        serve_metrics(settings.metrics_port, unit.core.metrics.registry)
     server = Server(server_config(unit, settings, host, port), unit, settings)
     _greet(settings, unit_name, host, port)
     try:
@@ -33,7 +71,7 @@ def serve(
     return 1 if server.cut or not server.started else 0
 
 
-def _greet(settings: Settings, unit_name: str, host: str, port: int) -> None:
+def _greet(settings: Settings, unit_name: str, host: str, port: int, *, workers: int = 0) -> None:
     url_host = f"[{host}]" if ":" in host else host
     upstreams = ", ".join(u.name for u in settings.upstreams) or "the embedded model (set OPENAI_BASE_URL for another)"
     click.echo(f"trilane {unit_name} on http://{url_host}:{port}")
@@ -43,3 +81,5 @@ def _greet(settings: Settings, unit_name: str, host: str, port: int) -> None:
     if unit_name in ("audio", "all"):
         click.echo(f"  speech    {settings.whisper_model or 'Whisper tiny.en, packaged'} on {settings.whisper_device}")
     click.echo(f"  sign-in   {'required' if settings.requires_sign_in else 'none: only this machine can connect'}")
+    if workers:
+        click.echo(f"  workers   {workers}, under process {os.getpid()}: SIGHUP replaces them one by one")

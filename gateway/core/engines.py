@@ -41,6 +41,15 @@ def make_log(settings: Settings) -> EventLog:
     raise ConfigurationError(f"TRILANE_LOG={url.split('@')[-1][:60]!r}: this version has {known}")
 
 
+def check_shared(settings: Settings, workers: int) -> None:
+    """Raises ConfigurationError when several workers would each have a log of their own."""
+    if workers > 1 and settings.log_url == "memory:":
+        raise ConfigurationError(
+            f"TRILANE_LOG=memory: is the memory of one process, and {workers} workers would each have another log: "
+            "use one that processes share, such as sqlite:///path, or --workers 1"
+        )
+
+
 def retention_policy(settings: Settings) -> Callable[[str], Retention]:
     """Returns a function that gives a topic's retention by its name.
 

@@ -54,7 +54,12 @@ class Core:
         self.metrics = Metrics()
         self.pauses = Pauses()
         self.metrics.gauge("gc_pause_seconds", "Time spent in full garbage collections", lambda: self.pauses.total_s)
-        self.metrics.gauge("gc_pause_max_seconds", "The longest full garbage collection", lambda: self.pauses.longest_s)
+        self.metrics.gauge(
+            "gc_pause_max_seconds",
+            "The longest full garbage collection",
+            lambda: self.pauses.longest_s,
+            is_largest=True,
+        )
         self._health: asyncio.Task[None] | None = None
         """The last check of the log."""
         self._next_check = 0.0
@@ -67,7 +72,10 @@ class Core:
         self.lost = self.metrics.counter("events_lost", "Events that a reader could not be sent, by reason", "reason")
         self.hub.on_damage = self.note_damage
         self.metrics.gauge(
-            "log_failed", "Whether the log's file was deleted or replaced", lambda: self.log.failure is not None
+            "log_failed",
+            "Whether the log's file was deleted or replaced",
+            lambda: self.log.failure is not None,
+            is_largest=True,
         )
         self.metrics.gauge("body_bytes", "Bytes of request bodies in memory", lambda: self.bodies.held_bytes)
         self.metrics.gauge("open_streams", "Event streams being read", lambda: len(self.streams))

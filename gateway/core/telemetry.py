@@ -2,12 +2,17 @@
 
 import gc
 import logging
+import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, start_http_server
+from prometheus_client.registry import Collector
+
+from gateway.core.sums import Family, families
+from gateway.errors import ConfigurationError
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -17,6 +22,9 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._largest: set[str] = set()
+        self.sums: Callable[[], Awaitable[bytes]] | None = None
+        """Returns the figures of all processes that serve as one, where this is one of several."""
         self.runs = Counter("trilane_runs", "Runs that ended, by outcome", ["outcome"], registry=self.registry)
         tokens = Counter("trilane_tokens", "Tokens booked, by direction", ["direction"], registry=self.registry)
         self.input_tokens, self.output_tokens = tokens.labels("in"), tokens.labels("out")
@@ -27,20 +35,33 @@ class Metrics:
             registry=self.registry,
         )
 
-    def gauge(self, name: str, help_text: str, value: Callable[[], float]) -> None:
-        """Adds a metric whose value is looked up at each scrape."""
+    def gauge(self, name: str, help_text: str, value: Callable[[], float], *, is_largest: bool = False) -> None:
+        """Adds a metric whose value is looked up at each scrape.
+
+        `is_largest`: it counts nothing, so of several processes the largest value is told and not the sum.
+        """
+        if is_largest:
+            self._largest.add(f"trilane_{name}")
         Gauge(f"trilane_{name}", help_text, registry=self.registry).set_function(value)
 
     def counter(self, name: str, help_text: str, label: str) -> Counter:
         """Adds and returns a counter with one label."""
         return Counter(f"trilane_{name}", help_text, [label], registry=self.registry)
 
-    def serve(self, port: int) -> None:
-        """Serves the metrics on a separate port of this machine, from a thread."""
-        start_http_server(port, "127.0.0.1", self.registry)
+    def families(self) -> list[Family]:
+        return families(self.registry, self._largest)
 
-    def text(self) -> bytes:
-        return generate_latest(self.registry)
+    async def text(self) -> bytes:
+        """Returns the figures as Prometheus reads them: of this process, or of all that serve as one with it."""
+        return await self.sums() if self.sums is not None else generate_latest(self.registry)
+
+
+def serve_metrics(port: int, collector: Collector) -> None:
+    """Serves figures on a port of this machine, from a thread. Raises ConfigurationError when the port is taken."""
+    try:
+        start_http_server(port, "127.0.0.1", collector)
+    except OSError as err:
+        raise ConfigurationError(f"TRILANE_METRICS_PORT={port} cannot be listened on: {err.strerror}") from err
 
 
 class Pauses:
@@ -64,11 +85,15 @@ class Pauses:
             self.longest_s = max(self.longest_s, took_s)
 
 
-def configure_logging() -> None:
-    """Writes log lines for people on a terminal, as JSON elsewhere, and uvicorn's own warnings in the same form."""
+def configure_logging(*, has_pid: bool = False) -> None:
+    """Writes log lines for people on a terminal, as JSON elsewhere, and uvicorn's own warnings in the same form.
+
+    `has_pid`: each line says which process wrote it, where several write to one place.
+    """
     shared: list[structlog.types.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        *([_add_pid] if has_pid else []),
     ]
     render: list[structlog.types.Processor] = [structlog.dev.ConsoleRenderer()]
     if not sys.stderr.isatty():
@@ -87,3 +112,8 @@ def configure_logging() -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+def _add_pid(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    event.setdefault("pid", os.getpid())
+    return event

@@ -59,6 +59,16 @@ class StreamProtocol(HttpToolsProtocol):
         """Returns whether the parser has read beyond the current request; line breaks between requests do not count."""
         return self.current is not None and self.scope is not self.current.scope
 
+    @property
+    def is_idle(self) -> bool:
+        """Returns whether no request is being answered; one may be under way."""
+        return self.current is None or self.cycle.response_complete
+
+    @property
+    def is_uploading(self) -> bool:
+        """Returns whether a part of a request's body is still to come."""
+        return not self.is_idle and self.cycle.more_body
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["extensions"] = {CARRIER: self}  # pyright: ignore - uvicorn's type knows two extensions
@@ -191,7 +201,7 @@ class StreamConnection(asyncio.Protocol):
         assert http.current is not None
         cycle = http.current
         self._has_begun = True
-        self._keep_alive = cycle.keep_alive
+        self._keep_alive = self._keep_alive and cycle.keep_alive
         cycle.response_complete = True  # for uvicorn the request is over; its task is about to end
         http.connections.discard(http)
         http.connections.add(cast(HttpToolsProtocol, self))

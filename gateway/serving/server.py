@@ -1,11 +1,11 @@
 """Runs uvicorn with a proper end: `Server` drains what is in flight before it lets uvicorn close.
 
 Departs from uvicorn on purpose: it waits for ever on open streams at shutdown and closes the application only after
-them; and it dies by the signal that ended it, where an operator wants exit code 0 when nothing was cut.
+them; it drops idle connections, on one of which a request may be under way; and it dies by the signal that ended it,
+where an operator wants exit code 0 when nothing was cut.
 """
 
 import asyncio
-import errno
 import gc
 import socket
 from collections.abc import Coroutine, MutableMapping
@@ -15,13 +15,24 @@ from typing import Any, Protocol
 import structlog
 import uvicorn
 
-from gateway.errors import ConfigurationError, TrilaneError
-from gateway.serving.http import StreamProtocol
+from gateway.errors import TrilaneError
+from gateway.serving.http import StreamConnection, StreamProtocol
+from gateway.serving.listening import bind
 from gateway.serving.proxies import TrustedProxies
 from gateway.settings import Settings
 
 MAX_MESSAGE_BYTES = 1_048_576
 """Maximum bytes of one WebSocket message; routes allow less."""
+ANSWER_S = 0.5
+"""Seconds from the close of the listener in which a request that is there counts as new work, and is taken."""
+IDLE_S = 1.0
+"""Seconds from the close of the listener in which an open connection may send its next request."""
+UPLOAD_S = 10.0
+"""Seconds from the close of the listener in which the body of a request may come."""
+LOOK_S = 0.02
+"""Seconds between two looks at the connections."""
+LAST_ANSWER = (b"connection", b"close")
+"""The header of an answer behind which the connection is closed."""
 CLOSE_S = 2
 """Seconds that connections get to send their last bytes, once nothing is in flight any more."""
 
@@ -58,6 +69,7 @@ class Server(uvicorn.Server):
         self._unit = unit
         self._settings = settings
         self._cut_requested = asyncio.Event()
+        self.drain_delay_s = settings.drain_delay_s
         self.cut = False
         """Whether something was still in flight when the process ended."""
 
@@ -72,9 +84,13 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
-            self.force_exit = True
-            self._cut_requested.set()
+            self.cut_now()
         self.should_exit = True
+
+    def cut_now(self) -> None:
+        """Ends without waiting for what is in flight."""
+        self.should_exit = self.force_exit = True
+        self._cut_requested.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._unit.on_shutdown()
@@ -82,9 +98,10 @@ class Server(uvicorn.Server):
         log.info("draining", deadline_s=settings.drain_deadline_s)
         try:
             async with asyncio.timeout(settings.drain_deadline_s):
-                await self._unless_cut(asyncio.sleep(settings.drain_delay_s))
+                await self._unless_cut(asyncio.sleep(self.drain_delay_s))
                 for server in self.servers:
                     server.close()
+                await self._unless_cut(self._settle())
                 await self._unless_cut(self._unit.drain())
         except TimeoutError:
             self.cut = True
@@ -94,6 +111,32 @@ class Server(uvicorn.Server):
         self.force_exit = False  # uvicorn would leave the application open; the log must be closed in any case
         await super().shutdown(sockets)
         self._captured_signals.clear()
+
+    async def _settle(self) -> None:
+        """Serves what is under way on open connections, each of which closes behind its next answer.
+
+        A connection that was taken just before the listener closed has sent nothing yet, and a proxy may have sent a
+        request on one that it keeps: refused or dropped, it would be an error of a client who did nothing wrong.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        self.server_state.default_headers = [*self.server_state.default_headers, LAST_ANSWER]
+        while True:
+            await asyncio.sleep(LOOK_S)  # first of all: a connection that was just taken is not known yet
+            if not self._is_work_under_way(loop.time() - began):
+                break
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, StreamProtocol | StreamConnection):
+                connection.shutdown()
+
+    def _is_work_under_way(self, since_s: float) -> bool:
+        """Tells whether a connection may still bring new work, `since_s` after the listener was closed."""
+        http = [link for link in self.server_state.connections if isinstance(link, StreamProtocol)]
+        return (
+            (since_s < ANSWER_S and bool(http))
+            or (since_s < IDLE_S and any(connection.is_idle for connection in http))
+            or (since_s < UPLOAD_S and any(connection.is_uploading for connection in http))
+        )
 
     async def _unless_cut(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
@@ -107,29 +150,8 @@ class Server(uvicorn.Server):
 
 def check_address(host: str, port: int) -> None:
     """Raises ConfigurationError, with what to do, when this process could not listen on `port` of `host`."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as err:
-        raise ConfigurationError(f"--host {host!r} is not the name of an address: {err.strerror}") from err
-    for family, kind, protocol, _, address in found:
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(address)
-            except OSError as err:
-                raise ConfigurationError(_refusal(err, host, port)) from err
-
-
-def _refusal(err: OSError, host: str, port: int) -> str:
-    match err.errno:
-        case errno.EADDRINUSE:
-            return f"port {port} of {host} is taken by another program: stop that one, or choose a port with --port"
-        case errno.EACCES:
-            return f"port {port} is reserved for the system's own services: choose one above 1023 with --port"
-        case errno.EADDRNOTAVAIL:
-            return f"this machine has no address {host}: choose one that it has with --host"
-        case _:
-            return f"cannot listen on port {port} of {host}: {err.strerror}"
+    for sock in bind(host, port):
+        sock.close()
 
 
 def server_config(unit: ServedUnit, settings: Settings, host: str, port: int) -> uvicorn.Config:

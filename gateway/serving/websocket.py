@@ -51,6 +51,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # In a drain every answer says `Connection: close`; a handshake's says what it is for: `Connection: Upgrade`.
+        self.default_headers = [header for header in self.default_headers if header[0] != b"connection"]
         self._meter = FrameMeter()
         self._piece_bytes = MIN_PIECE_BYTES
         self._unparsed = memoryview(b"")

@@ -66,6 +66,7 @@ OTHERS: dict[str, tuple[str, str, Any]] = {
     "TRILANE_ALLOWED_HOSTS": ("allowed_hosts", "gw.example, box:8000", ["gw.example", "box:8000"]),
     "TRILANE_TRUSTED_PROXIES": ("trusted_proxies", "10.0.0.1", ["10.0.0.1"]),
     "TRILANE_METRICS_PORT": ("metrics_port", "9100", 9100),
+    "TRILANE_WORKERS": ("workers", " 4 ", 4),
     "TRILANE_WHISPER_MODEL": ("whisper_model", "/models/base", "/models/base"),
     "TRILANE_WHISPER_DEVICE": ("whisper_device", "cuda", "cuda"),
     "TRILANE_WHISPER_COMPUTE": ("whisper_compute", "float16", "float16"),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.commands.doctor import check_upstreams
+from gateway.commands.doctor import check_upstreams, check_workers
 from gateway.settings import load
 from tests.conftest import free_port
 from tests.support.authority import Authority
@@ -71,3 +71,19 @@ async def test_a_setting_that_cannot_be_used_is_named(environ: dict[str, str], n
     [(is_ok, line)] = await check_upstreams(load(environ))
     assert not is_ok
     assert named in line
+
+
+@pytest.mark.parametrize(
+    ("workers", "log", "is_well", "said"),
+    [
+        ("", "", True, "one process serves; 6 CPUs may be used"),
+        ("3", "", True, "3 processes serve; 6 CPUs may be used"),
+        ("auto", "", True, "6 processes serve; 6 CPUs may be used"),
+        ("1", "memory:", True, "one process serves"),
+        ("auto", "memory:", False, "6 workers would each have another log"),
+    ],
+)
+def test_workers_are_counted(workers: str, log: str, is_well: bool, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.commands.doctor.usable_cpus", lambda: 6)
+    is_ok, line = check_workers(load({"TRILANE_WORKERS": workers, "TRILANE_LOG": log}))
+    assert (is_ok, said in line) == (is_well, True)

@@ -1,0 +1,64 @@
+"""Binds the addresses that a server listens on, and says in one sentence, with what to do, why it cannot."""
+
+import errno
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+from gateway.errors import ConfigurationError
+
+
+class Address(NamedTuple):
+    """One address of a host, as the system names it."""
+
+    family: int
+    kind: int
+    protocol: int
+    place: tuple[Any, ...]
+
+    def at(self, port: int) -> "Address":
+        return self._replace(place=(self.place[0], port, *self.place[2:]))
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Returns a socket for each address of `host`, bound to `port` and not listening yet. Raises ConfigurationError.
+
+    With `port` 0 the system chooses one, the same for all addresses.
+    """
+    with ExitStack() as stack:
+        sockets: list[socket.socket] = []
+        for address in _addresses(host, port):
+            sock = stack.enter_context(socket.socket(address.family, address.kind, address.protocol))
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if address.family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                sock.bind(address.at(sockets[0].getsockname()[1]).place if sockets else address.place)
+            except OSError as err:
+                raise ConfigurationError(refusal(err, host, port)) from err
+            sockets.append(sock)
+        stack.pop_all()
+    return sockets
+
+
+def _addresses(host: str, port: int) -> Iterator[Address]:
+    try:
+        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as err:
+        raise ConfigurationError(f"--host {host!r} is not the name of an address: {err.strerror}") from err
+    return (Address(family, kind, protocol, place) for family, kind, protocol, _, place in dict.fromkeys(infos))
+
+
+def refusal(err: OSError, host: str, port: int) -> str:
+    """Returns the sentence about an address that cannot be listened on."""
+    match err.errno:
+        case errno.EADDRINUSE:
+            return f"port {port} of {host} is taken by another program: stop that one, or choose a port with --port"
+        case errno.EACCES:
+            return f"port {port} is reserved for the system's own services: choose one above 1023 with --port"
+        case errno.EADDRNOTAVAIL:
+            return f"this machine has no address {host}: choose one that it has with --host"
+        case _:
+            return f"cannot listen on port {port} of {host}: {err.strerror}"
