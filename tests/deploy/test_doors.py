@@ -1,7 +1,6 @@
 """The three units behind each file of `deploy/proxies`: one origin, nothing buffered, nothing private, no 5xx."""
 
 import contextlib
-import http.client
 import itertools
 import re
 import socket
@@ -71,18 +70,22 @@ def client(front: Door) -> Iterator[httpx2.Client]:
         yield new
 
 
-def status_of(front: Door, path: str) -> tuple[int, bytes]:
-    """Asks for a path as it stands: clients would make another of some."""
-    connection = http.client.HTTPConnection("127.0.0.1", front.port, timeout=20)
-    plain = socket.create_connection(("127.0.0.1", front.port), timeout=20)
-    connection.sock = front.site.context.wrap_socket(plain, server_hostname=NAME)
-    connection.putrequest("GET", path, skip_host=True)
-    connection.putheader("Host", front.host)
-    connection.endheaders()
-    response = connection.getresponse()
-    body = response.read()
-    connection.close()
-    return response.status, body
+def exchange(front: Door, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+    """Sends a request as it stands, in one piece, and returns the status (0: none) and all that came.
+
+    A client would make another path of some, and send a body behind its head.
+    """
+    head = f"{method} {path} HTTP/1.1\r\nHost: {front.host}\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    answer = b""
+    with (
+        socket.create_connection(("127.0.0.1", front.port), timeout=20) as plain,
+        front.site.context.wrap_socket(plain, server_hostname=NAME) as connection,
+    ):
+        connection.sendall(head.encode() + body)
+        with contextlib.suppress(OSError):
+            while data := connection.recv(65_536):
+                answer += data
+    return int(answer[9:12] or 0), answer
 
 
 def ask(client: httpx2.Client, text: str, **headers: str) -> Any:
@@ -111,7 +114,7 @@ def test_the_page_and_what_it_calls_are_of_one_origin(client: httpx2.Client) -> 
 
 def test_what_is_for_operators_is_not_public(front: Door) -> None:
     for path in PRIVATE:
-        status, body = status_of(front, path)
+        status, body = exchange(front, "GET", path)
         assert status in (400, 404), (path, status)
         assert b"trilane_" not in body, path
         assert b'"ready"' not in body, path
@@ -166,7 +169,7 @@ def test_the_units_measure_what_the_autoscalers_read(fleet: Fleet) -> None:
 
 
 def test_an_answer_comes_token_by_token(client: httpx2.Client) -> None:
-    with ask(client, "T=20 I=20000") as response:
+    with ask(client, "T=60 I=20000") as response:
         arrivals = [time.monotonic() for data in response.iter_raw() if b"text-delta" in data]
     assert len(arrivals) >= 10
     assert arrivals[-1] - arrivals[0] > 0.2
@@ -183,7 +186,7 @@ def test_a_stream_begins_at_once(client: httpx2.Client) -> None:
         first = next(response.iter_raw())
         took_s = time.monotonic() - began
     assert first.startswith(b": ok")
-    assert took_s < 1.0  # 100 ms on a machine that does nothing else
+    assert took_s < 5  # a few ms on a machine that does nothing else; held back, it comes with the ping, after 13.5 s
 
 
 def test_a_reader_continues_after_its_cursor(client: httpx2.Client) -> None:
@@ -236,10 +239,9 @@ def test_listeners_outlive_the_replacement_of_their_process(front: Door, fleet: 
 def test_a_post_that_a_process_may_have_read_is_not_sent_again(name: str, site: Site, tmp_path: Path) -> None:
     with dropping_server() as server:
         address = f"127.0.0.1:{server.server_address[1]}"
-        with door(name, tmp_path, site, dict.fromkeys(ADDRESSES, address)) as front, front.client() as client:
+        with door(name, tmp_path, site, dict.fromkeys(ADDRESSES, address)) as front:
             for path in ("/api/chat", "/api/events", "/v1/audio/transcriptions"):
-                with contextlib.suppress(httpx2.RemoteProtocolError):  # HAProxy's word for it on HTTP/1.1
-                    assert client.post(path, json={}).status_code >= 500
+                assert exchange(front, "POST", path, b"{}")[0] >= 500
         assert server.requests.count("POST") == 3
 
 
