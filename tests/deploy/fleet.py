@@ -141,12 +141,12 @@ class ReadAndDrop(socketserver.BaseRequestHandler):
             self.request.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
             return
         server: Any = self.server
-        server.requests.append(request.partition(b" ")[0].decode())
+        server.requests.append(tuple(request.decode("latin-1").split(" ", 2)[:2]))
 
 
 @contextmanager
 def dropping_server() -> Iterator[Any]:
-    """Yields a server that drops every request that it has read; `requests` are their methods."""
+    """Yields a server that drops every request that it has read; `requests` are their methods and paths."""
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), ReadAndDrop) as server:
         server.daemon_threads = True
         server.requests = []  # pyright: ignore
