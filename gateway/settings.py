@@ -26,7 +26,6 @@ MIN_SECRET_BYTES = 32
 MIN_KEY_LENGTH = 8
 """Minimum characters of an API key."""
 WORKERS = number_or_auto(256)
-"""The notation of how many processes one command starts."""
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_MODEL = "gpt-4.1-mini"
 
@@ -255,8 +254,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
         str,
         Meta(
             description="The log: `sqlite:///path`, `redis://host`, `postgres://user:password@host/database` "
-            "(other forms: see above) or `memory:`; "
-            "unset: `trilane.db` in `TRILANE_DATA_DIR`"
+            "(other forms: see above) or `memory:`; unset: `trilane.db` in `TRILANE_DATA_DIR`"
         ),
     ] = ""
     api_keys: Annotated[ApiKeys, Meta(description="Keys, each with the user it stands for")] = {}

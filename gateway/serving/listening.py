@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from gateway.errors import ConfigurationError
 
 
-class Address(NamedTuple):
+class ListenAddress(NamedTuple):
     """One address of a host, as the system names it."""
 
     family: int
@@ -17,7 +17,7 @@ class Address(NamedTuple):
     protocol: int
     place: tuple[Any, ...]
 
-    def at(self, port: int) -> "Address":
+    def at(self, port: int) -> "ListenAddress":
         return self._replace(place=(self.place[0], port, *self.place[2:]))
 
 
@@ -43,12 +43,12 @@ def bind(host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
-def _addresses(host: str, port: int) -> Iterator[Address]:
+def _addresses(host: str, port: int) -> Iterator[ListenAddress]:
     try:
         infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as err:
         raise ConfigurationError(f"--host {host!r} is not the name of an address: {err.strerror}") from err
-    return (Address(family, kind, protocol, place) for family, kind, protocol, _, place in dict.fromkeys(infos))
+    return (ListenAddress(family, kind, protocol, place) for family, kind, protocol, _, place in dict.fromkeys(infos))
 
 
 def refusal(err: OSError, host: str, port: int) -> str:
