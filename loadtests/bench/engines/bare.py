@@ -1,0 +1,126 @@
+"""Sends the servers what our engines send them, without our engines: what a server does at most.
+
+Redis gets the same script by the same EVALSHA over a socket, with as many appends in each as there are producers, one
+request at a time, as the engine does; no package brings `redis-benchmark`, which sends the same bytes. PostgreSQL gets
+the same statement from `pgbench` (one client, prepared), with the same number of appends in it. Neither decides, packs
+or announces anything: each request is made before the clock starts, but for its number.
+"""
+
+import re
+import secrets
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from psycopg import sql
+
+from events.log.port import Append, Retention
+from events.log.postgres.group import APPEND as STATEMENT
+from events.log.postgres.group import Group, GroupCall, bucket_of
+from events.log.redis.address import parse_address
+from events.log.redis.scripts import APPEND as SCRIPT
+from loadtests.bench.engines.load import EVENT, NAME, groups, summary
+from loadtests.bench.engines.stores import PROGRAMS
+from loadtests.bench.harness.processes import SERVER_CORE, ClientFailed, on_core
+from loadtests.bench.harness.records import Figures
+
+Bare = Callable[[int, float], Figures]
+"""A function of the appends in each request, and of seconds."""
+
+
+def bare_server(url: str, retention: Retention) -> Bare | None:
+    """Returns what measures the server of a log that way; None where there is no server."""
+    if url.startswith("redis:"):
+        return lambda size, seconds: _redis(url, retention, size, seconds)
+    if url.startswith("postgres:"):
+        return lambda size, seconds: _postgres(url, retention, size, seconds)
+    return None
+
+
+# Redis
+
+
+def _redis(url: str, retention: Retention, size: int, seconds: float) -> Figures:
+    address = parse_address(url)
+    writer = secrets.token_hex(8).encode()
+    head = _words(b"EVALSHA", SCRIPT.digest.encode(), b"1", address.prefix.encode(), writer)
+    tails = [redis_tail(topics, retention) for topics in groups(size)]
+    start = b"*%d\r\n" % (9 + size) + head
+    took_s: list[float] = []
+    with socket.create_connection(address.hosts[0], timeout=10) as link:
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _ask(link, b"*3\r\n" + _words(b"SCRIPT", b"LOAD", SCRIPT.text.encode()))
+        began = sent_at = time.perf_counter()
+        end, number = began + seconds, 0
+        while sent_at < end:
+            number += 1
+            _ask(link, start + _words(b"%d" % number) + tails[number % len(tails)])
+            now = time.perf_counter()
+            took_s.append(now - sent_at)
+            sent_at = now
+    return summary(took_s, sent_at - began, size)
+
+
+def redis_tail(topics: Sequence[str], retention: Retention) -> bytes:
+    """Returns the arguments of the script behind the number of a group: time, seed, the calls, their events."""
+    limits = [False if limit is None else limit for limit in (retention.events, retention.max_bytes)]
+    calls = [[[topic, NAME, "", False, False, False, 1, *limits]] for topic in topics]
+    return _words(b"0", b"7", msgspec.msgpack.encode(calls), *([EVENT] * len(topics)))
+
+
+def _words(*words: bytes) -> bytes:
+    return b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+
+
+def _ask(link: socket.socket, request: bytes) -> None:
+    """Sends a request, and reads its reply, which is one string. Raises ClientFailed for an error."""
+    link.sendall(request)
+    reply = link.recv(65_536)
+    if not reply.startswith(b"$"):
+        raise ClientFailed(f"Redis answers {reply[:200]!r}")
+    while b"\r\n" not in reply:
+        reply += link.recv(65_536)
+    size, _, rest = reply[1:].partition(b"\r\n")
+    missing = int(size) + 2 - len(rest)
+    while missing > 0:
+        missing -= len(link.recv(65_536))
+
+
+# PostgreSQL
+
+
+def _postgres(url: str, retention: Retention, size: int, seconds: float) -> Figures:
+    with tempfile.TemporaryDirectory(prefix="trilane-bench-") as folder:
+        files: list[str] = []
+        for number, topics in enumerate(groups(size)[:100]):  # pgbench takes 128 files at most
+            path = Path(folder) / f"{number}.sql"
+            path.write_text(pgbench_script(topics, retention))
+            files += ["-f", str(path)]
+        start = ["-D", "number=0", "-D", f"process={secrets.randbits(62) + 1}"]
+        words = ["-n", "-M", "prepared", "-c", "1", "-T", str(max(1, round(seconds))), *start, *files]
+        pgbench = on_core(SERVER_CORE, [str(PROGRAMS / "pgbench"), *words, url])
+        result = subprocess.run(pgbench, capture_output=True, text=True, check=False, timeout=seconds + 30)
+    rate = re.search(r"tps = ([\d.]+)", result.stdout)
+    failed = re.search(r"number of failed transactions: 0 ", result.stdout) is None
+    if rate is None or failed or float(rate[1]) <= 0 or urlsplit(url).scheme == "":
+        raise ClientFailed(f"pgbench: {(result.stderr or result.stdout)[-400:]}")
+    return {"per_s": float(rate[1]) * size, "p50_ms": None, "p99_ms": None}
+
+
+def pgbench_script(topics: Sequence[str], retention: Retention) -> str:
+    """Returns the engine's statement with a group of appends written out, and its number counted by pgbench."""
+    now_ms = int(time.time() * 1000)
+    future: Any = None  # nobody waits
+    appends = [Append(topic=topic, data=[EVENT], name=NAME) for topic in topics]
+    group = Group([GroupCall(future, (append,), len(EVENT), 0.0) for append in appends], 0, now_ms)
+    buckets = [bucket_of(retention, now_ms)] * len(appends)
+    _process, _number, *values = group.values(0, buckets, False)
+    texts = iter([":process", ":number", *(sql.Literal(value).as_string() for value in values)])
+    statement = re.sub(r"%[sb]", lambda _: next(texts), STATEMENT).strip()
+    return f"\\set number :number + 1\n{' '.join(statement.split())};\n"
