@@ -1,11 +1,12 @@
 """Sends the servers what our engines send them, without our engines: what a server does at most.
 
-Redis gets the same script by the same EVALSHA over a socket, with as many appends in each as there are producers, one
-request at a time, as the engine does; no package brings `redis-benchmark`, which sends the same bytes. PostgreSQL gets
+Redis gets the same EVALSHA from `native/ask.c`, with as many appends in each as there are producers, one request at a
+time, as from the engine: what `redis-benchmark -c 1` does, which no package brings. PostgreSQL gets
 the same statement from `pgbench` (one client, prepared), with the same number of appends in it. Neither decides, packs
 or announces anything: each request is made before the clock starts, but for its number.
 """
 
+import json
 import re
 import secrets
 import socket
@@ -15,7 +16,6 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 from psycopg import sql
@@ -25,10 +25,11 @@ from events.log.postgres.group import APPEND as STATEMENT
 from events.log.postgres.group import Group, GroupCall, bucket_of
 from events.log.redis.address import parse_address
 from events.log.redis.scripts import APPEND as SCRIPT
-from loadtests.bench.engines.load import EVENT, NAME, groups, summary
+from loadtests.bench.engines.load import EVENT, NAME, groups
 from loadtests.bench.engines.stores import PROGRAMS
 from loadtests.bench.harness.processes import SERVER_CORE, ClientFailed, on_core
 from loadtests.bench.harness.records import Figures
+from loadtests.bench.native.build import tool
 
 Bare = Callable[[int, float], Figures]
 """A function of the appends in each request, and of seconds."""
@@ -48,23 +49,21 @@ def bare_server(url: str, retention: Retention) -> Bare | None:
 
 def _redis(url: str, retention: Retention, size: int, seconds: float) -> Figures:
     address = parse_address(url)
+    host, port = address.hosts[0]
+    with socket.create_connection((host, port), timeout=10) as link:
+        link.sendall(b"*3\r\n" + _words(b"SCRIPT", b"LOAD", SCRIPT.text.encode()))
+        link.recv(100)
     writer = secrets.token_hex(8).encode()
     head = _words(b"EVALSHA", SCRIPT.digest.encode(), b"1", address.prefix.encode(), writer)
-    tails = [redis_tail(topics, retention) for topics in groups(size)]
     start = b"*%d\r\n" % (9 + size) + head
-    took_s: list[float] = []
-    with socket.create_connection(address.hosts[0], timeout=10) as link:
-        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        _ask(link, b"*3\r\n" + _words(b"SCRIPT", b"LOAD", SCRIPT.text.encode()))
-        began = sent_at = time.perf_counter()
-        end, number = began + seconds, 0
-        while sent_at < end:
-            number += 1
-            _ask(link, start + _words(b"%d" % number) + tails[number % len(tails)])
-            now = time.perf_counter()
-            took_s.append(now - sent_at)
-            sent_at = now
-    return summary(took_s, sent_at - began, size)
+    with tempfile.NamedTemporaryFile(prefix="trilane-bench-") as file:
+        for topics in groups(size):
+            tail = redis_tail(topics, retention)
+            file.write(b"%d %d\n" % (len(start), len(tail)) + start + tail)
+        file.flush()
+        answer = json.loads(_output([str(tool("ask")), str(port), f"{seconds:g}", file.name], seconds))
+    rate = answer["requests"] * size / answer["seconds"]
+    return {"per_s": rate, "p50_ms": answer["ms"]["p50"], "p99_ms": answer["ms"]["p99"]}
 
 
 def redis_tail(topics: Sequence[str], retention: Retention) -> bytes:
@@ -78,18 +77,13 @@ def _words(*words: bytes) -> bytes:
     return b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
 
 
-def _ask(link: socket.socket, request: bytes) -> None:
-    """Sends a request, and reads its reply, which is one string. Raises ClientFailed for an error."""
-    link.sendall(request)
-    reply = link.recv(65_536)
-    if not reply.startswith(b"$"):
-        raise ClientFailed(f"Redis answers {reply[:200]!r}")
-    while b"\r\n" not in reply:
-        reply += link.recv(65_536)
-    size, _, rest = reply[1:].partition(b"\r\n")
-    missing = int(size) + 2 - len(rest)
-    while missing > 0:
-        missing -= len(link.recv(65_536))
+def _output(command: list[str], seconds: float) -> str:
+    """Returns what a client prints that runs so many seconds on the server's core. Raises ClientFailed."""
+    run = on_core(SERVER_CORE, command)
+    result = subprocess.run(run, capture_output=True, text=True, check=False, timeout=seconds + 30)
+    if result.returncode:
+        raise ClientFailed(f"{Path(command[0]).name} ended with {result.returncode}: {result.stderr[-400:]}")
+    return result.stdout
 
 
 # PostgreSQL
@@ -104,13 +98,11 @@ def _postgres(url: str, retention: Retention, size: int, seconds: float) -> Figu
             files += ["-f", str(path)]
         start = ["-D", "number=0", "-D", f"process={secrets.randbits(62) + 1}"]
         words = ["-n", "-M", "prepared", "-c", "1", "-T", str(max(1, round(seconds))), *start, *files]
-        pgbench = on_core(SERVER_CORE, [str(PROGRAMS / "pgbench"), *words, url])
-        result = subprocess.run(pgbench, capture_output=True, text=True, check=False, timeout=seconds + 30)
-    rate = re.search(r"tps = ([\d.]+)", result.stdout)
-    failed = re.search(r"number of failed transactions: 0 ", result.stdout) is None
-    if rate is None or failed or float(rate[1]) <= 0 or urlsplit(url).scheme == "":
-        raise ClientFailed(f"pgbench: {(result.stderr or result.stdout)[-400:]}")
-    return {"per_s": float(rate[1]) * size, "p50_ms": None, "p99_ms": None}
+        output = _output([str(PROGRAMS / "pgbench"), *words, url], seconds)
+    rate = re.search(r"tps = ([\d.]+)", output)
+    if rate is None or "failed transactions: 0 " not in output:
+        raise ClientFailed(f"pgbench: {output[-400:]}")
+    return {"per_s": float(rate[1]) * size}
 
 
 def pgbench_script(topics: Sequence[str], retention: Retention) -> str:
