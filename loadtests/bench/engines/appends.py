@@ -17,7 +17,7 @@ from events.log.port import Append, EventLog
 from gateway.core.engines import make_log, retention_policy
 from gateway.settings import load
 from loadtests.bench.engines.bare import bare_server
-from loadtests.bench.engines.load import EVENT, PRODUCERS, TOPICS, summary
+from loadtests.bench.engines.producers import EVENT, PRODUCERS, TOPICS, summary
 from loadtests.bench.harness import machine
 from loadtests.bench.harness.event_log import loop_factory
 from loadtests.bench.harness.records import Figures

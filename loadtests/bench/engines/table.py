@@ -5,7 +5,7 @@
 
 from collections.abc import Sequence
 
-from loadtests.bench.engines.load import PRODUCERS
+from loadtests.bench.engines.producers import PRODUCERS
 from loadtests.bench.harness.records import Round
 from loadtests.bench.report.rows import Figure, Row, at, beyond, only, ratio
 from loadtests.bench.report.table import Table
