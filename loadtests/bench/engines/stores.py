@@ -136,7 +136,7 @@ def _other_user() -> dict[str, Any]:
 @contextlib.contextmanager
 def _running(command: list[str], folder: Path, user: dict[str, Any]) -> Generator[subprocess.Popen[bytes]]:
     with (folder / LOG).open("ab") as output:
-        server: subprocess.Popen[bytes] = subprocess.Popen(
+        server = subprocess.Popen[bytes](
             on_core(CLIENT_CORE, command), cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, **user
         )
         try:
