@@ -126,12 +126,14 @@ def relay(rig: EngineRig) -> Figures:
         client.ask("open", 1)
         publisher.ask("publish", RELAYED_RATE, RELAYED_RATE, 1)
         client.ask("wait", 0.5)
+        store_s = cpu_s(rig.store.pids) if rig.store else 0.0
         client.send("wait", seconds + LATE_S)
         publisher.ask("publish", RELAYED_RATE, count, 1)
         answer = client.answer()
+        store_s = (cpu_s(rig.store.pids) if rig.store else 0.0) - store_s
     if answer["events"] < count:
         raise ClientFailed(f"{answer['events']:,} of {count:,} events arrived")
-    return {"delay_ms": answer["delay_ms"], "events": answer["events"]}
+    return {"delay_ms": answer["delay_ms"], "store_us_per_event": store_s * 1e6 / count}
 
 
 def fan(rig: EngineRig) -> Figures:

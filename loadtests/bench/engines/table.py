@@ -74,6 +74,7 @@ ROWS = (
         "publish to a socket of another process, p50 ms", at("relay", "delay_ms", "p50"), {"redis": 3, "postgres": 10}
     ),
     *_goals("  p99 ms", at("relay", "delay_ms", "p99"), {"redis": 25, "postgres": 25}),
+    Row("  the server's CPU µs/event", with_store(at("relay", "store_us_per_event")), "{:.0f}"),
     Row("1,000 readers: deliveries/s, p99 < 100 ms", _deliveries, "{:,.0f}"),
     Row("  of memory's", ratio(_deliveries, "memory"), goal=0.9, at_most=False, judged="redis"),
     Row("  CPU µs/delivery there", at("fan", "best", "us_per_delivery")),
