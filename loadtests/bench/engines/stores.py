@@ -7,6 +7,7 @@ root, and then runs as `nobody`.
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sysconfig
@@ -142,7 +143,7 @@ def _running(command: list[str], folder: Path, user: dict[str, Any]) -> Generato
         try:
             yield server
         finally:
-            server.terminate()  # PostgreSQL waits for its clients to leave; the gateways have left by now
+            server.send_signal(signal.SIGINT)  # on SIGTERM PostgreSQL would wait for its clients to leave
             try:
                 server.wait(10)
             except subprocess.TimeoutExpired:
