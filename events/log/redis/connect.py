@@ -1,12 +1,12 @@
 """Connects to the Redis server that takes the writes of a log: itself, the sentinels' primary, or a cluster's node.
 
-`redis`'s connections do the handshake (TLS, password, database) and speak the protocol; its clients, pools and retries
-are not used: who writes must know which connection a reply came from, and what was not answered when one was lost.
-A server's refusal that another try may lift (it is loading, or no longer the primary) counts as a lost connection.
+`redis`'s connections do the handshake (TLS, password, database), and `wire` speaks from there on; its clients, pools
+and retries are not used: who writes must know which connection a reply came from, and what was not answered when one
+was lost. A server's refusal that another try may lift (it is loading, or no longer the primary) counts as a lost
+connection.
 """
 
 import asyncio
-import math
 import random
 import re
 from collections.abc import Sequence
@@ -19,6 +19,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, NoScriptErr
 
 from events.log.redis.address import RedisAddress
 from events.log.redis.scripts import COMPARE, Script
+from events.log.redis.wire import Command, RedisWire
 from gateway.errors import ConfigurationError, LogUnavailable
 
 REPLY_S = 5.0
@@ -32,14 +33,13 @@ PASSING = re.compile(
 )
 """Errors of a server that pass, or that another server does not give."""
 
-Command = Sequence[str | bytes | int]
-
 
 class RedisConnection:
     """One connection on which one caller at a time asks; after a failure it is closed, and of no more use."""
 
     def __init__(self, connection: AbstractConnection, prefix: str) -> None:
         self._connection = connection
+        self._wire = RedisWire(connection)
         self._prefix = prefix
         self.is_open = True
 
@@ -52,8 +52,8 @@ class RedisConnection:
             raise LogUnavailable("the connection to Redis was lost")
         try:
             async with asyncio.timeout(REPLY_S):
-                await self._connection.send_packed_command(self._connection.pack_commands(commands), check_health=False)
-                replies = [await self._reply() for _ in commands]
+                self._wire.send(*commands)
+                replies = [await self._wire.reply() for _ in commands]
         except (RedisError, OSError) as err:
             await self.close()
             raise unavailable(err) from err
@@ -65,12 +65,6 @@ class RedisConnection:
                 await self.close()
                 raise unavailable(reply)
         return replies
-
-    async def _reply(self) -> Any:
-        try:
-            return await self._connection.read_response()
-        except ResponseError as err:
-            return err
 
     async def run(self, script: Script, *arguments: str | bytes | int) -> Any:
         """Runs a script and returns its reply. Raises LogUnavailable, and ResponseError for a lasting error."""
@@ -89,7 +83,7 @@ class RedisConnection:
     async def send(self, *command: str | bytes) -> None:
         """Sends a command whose reply another task gets by `message`."""
         try:
-            await self._connection.send_packed_command(self._connection.pack_command(*command), check_health=False)
+            self._wire.send(command)
         except (RedisError, OSError) as err:
             await self.close()
             raise unavailable(err) from err
@@ -97,7 +91,7 @@ class RedisConnection:
     async def message(self) -> Any:
         """Waits for the next message of a subscription, without end."""
         try:
-            return await self._connection.read_response(timeout=math.inf)
+            return await self._wire.reply()
         except (RedisError, OSError) as err:
             await self.close()
             raise unavailable(err) from err

@@ -52,7 +52,7 @@ class EnginesPlan:
     relay_s: float = 4.0
     share: float = 0.6
     """Part of the seconds of the chat loads."""
-    fan: EventsPlan = field(default_factory=lambda: EventsPlan(step_s=0.8, within=1.12, steps=5))
+    fan: EventsPlan = field(default_factory=lambda: EventsPlan(step_s=0.8, within=1.04, steps=8))
 
 
 QUICK = EnginesPlan(append_s=1.0, relay_s=1.5, share=0.5, fan=EventsPlan(step_s=0.6, within=1.2, steps=3))
