@@ -32,6 +32,7 @@ SMALL_FOR_A_REASON = {
     "gateway/commands/token.py": "one file a command",
     "gateway/serving/whole.py": "answers sent whole, beside `sse` for those that are streamed",
     "loadtests/audio.py": "one file a lane, named on Locust's command line",
+    "loadtests/bench/engines/producers.py": "shared by what appends to our engines and to the bare servers",
     "loadtests/bench/chat/peer_litestar.py": "one file a peer, run in an environment of its own",
     "loadtests/bench/events/plain.py": "one file a peer",
     "loadtests/bench/growth/audio.py": "one file a lane",

@@ -13,6 +13,7 @@ from loadtests.bench.harness.part import LeftOut, Part
 PARTS = {"chat": "chat.part", "events": "events.part", "audio": "audio.part"}
 OTHERS = {
     "scale": "events.scale",
+    "engines": "engines.part",
     "growth": "growth.parts",
     "figures": "figures",
     "regress": "regress.check",

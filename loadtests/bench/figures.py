@@ -13,6 +13,7 @@ from pathlib import Path
 
 from loadtests.bench.audio import figures as audio
 from loadtests.bench.chat import figures as chat
+from loadtests.bench.engines import figures as engines
 from loadtests.bench.events import figures as events
 from loadtests.bench.growth import page as growth
 from loadtests.bench.harness import records as recorded
@@ -46,6 +47,7 @@ SOURCES = {
         events.deliveries, "events.jsonl", 'make bench PART=events ARGS="--long --peers"', "Deliveries per second"
     ),
     "scale": FigureSource(events.scale, "events-scale.jsonl", "make bench PART=scale"),
+    "engines": FigureSource(engines.engines, "engines.jsonl", "make bench PART=engines"),
     "voices": FigureSource(
         audio.voices, "audio.jsonl", 'make bench PART=audio ARGS="--long"', "Delay of words by number of sessions"
     ),

@@ -89,7 +89,8 @@ class DatabaseSession:
         try:
             cursor = connection.cursor(binary=True)
             await cursor.execute(sql.encode(), values or None)
-            return await cursor.fetchall() if cursor.description else []
+            has_rows = cursor.pgresult is not None and cursor.pgresult.nfields  # `description` makes an object a column
+            return await cursor.fetchall() if has_rows else []
         except (psycopg.Error, OSError) as err:
             failure = failure_of(err, self._address.without_secrets)
             if failure.is_lost or connection.closed:

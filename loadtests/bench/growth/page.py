@@ -1,6 +1,7 @@
 """`loadtests/GROWTH.md` and its plots are made from the points: no measured number is written there by hand.
 
-Its blocks are one for each lane, `growth-needs` and `growth-constants`; `python -m loadtests.bench figures` fills them.
+Its blocks are one for each lane, `growth-needs`, `growth-store` (from the results of the engines) and
+`growth-constants`; `python -m loadtests.bench figures` fills them.
 """
 
 from importlib import import_module
@@ -15,12 +16,16 @@ from loadtests.bench.growth.model import ERROR
 from loadtests.bench.growth.plots import PLOTS
 from loadtests.bench.growth.points import POINTS, Points, read
 from loadtests.bench.growth.scenarios import MACHINES, STORE
+from loadtests.bench.growth.store import STORES, store_columns, store_model
 from loadtests.bench.growth.table import cells, noise, words
+from loadtests.bench.harness import records as recorded
 from loadtests.bench.report.blocks import provenance
 from loadtests.bench.report.pages import block_names, filled
 from loadtests.bench.report.text import aligned, markdown
 
 PAGE = POINTS.parents[1] / "GROWTH.md"
+ENGINES = "engines.jsonl"
+"""The results of the engines benchmark, which has measured the stores."""
 UNKNOWN = "Not measured yet."
 
 
@@ -29,6 +34,7 @@ def files(page: Path, results: Path) -> dict[Path, str]:
     points = read(results)
     blocks = {f"growth-{name}": _lane(name, points) for name in LANES}
     blocks |= {"growth-needs": _needs(points), "growth-constants": _constants(points)}
+    blocks["growth-store"] = _store(points, results.parent / ENGINES)
     block_names(page, blocks)
     plots = {results.parent / one.file: svg for one in PLOTS if (svg := one.svg(points))}
     return {page: filled(page.read_text(), blocks), **plots}
@@ -78,6 +84,16 @@ def _needs(points: Points) -> str:
         return UNKNOWN
     tables = [_markdown(scenarios.cells(points, columns)) for columns in (MACHINES, STORE)]
     return "\n\nWhat a store between the processes would carry:\n\n".join(tables)
+
+
+def _store(points: Points, results: Path) -> str:
+    """Returns what each engine's server needs for the loads, where it was measured."""
+    records = recorded.read(results) if results.exists() else []
+    models = {title: model for name, title in STORES.items() if (model := store_model(records, name))}
+    if not models:
+        return UNKNOWN
+    table = _markdown(scenarios.cells(points, store_columns(models)))
+    return f"{table}\n\n{provenance(records, f'results/{ENGINES}', 'make bench PART=engines')}"
 
 
 def _constants(points: Points) -> str:

@@ -77,7 +77,7 @@ def test_a_marker_that_names_nothing_is_refused(tmp_path: Path, results: Path) -
 
 def test_the_page_names_every_block_once() -> None:
     text = PAGE.read_text()
-    for name in ("needs", "events", "chat", "audio", "log", "constants"):
+    for name in ("needs", "store", "events", "chat", "audio", "log", "constants"):
         assert text.count(f"<!-- figures: growth-{name} -->") == 1
 
 
