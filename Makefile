@@ -48,11 +48,16 @@ bench: dev
 load: dev
 	@$(BIN)/python -m loadtests.load $(ARGS)
 
-# Pins everything anew. Names no index, so that it installs from wherever pip is told to look.
+# Pins everything anew, and the parts of it that the images install. Names no index, so that it installs from wherever pip is told to look.
+lock: PART_OF_LOCK = --universal --python-version 3.11 --generate-hashes -c requirements.lock --no-emit-index-url \
+	--no-annotate --no-header --quiet
 lock: dev
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group build --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header --quiet -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra redis --extra postgres --group build $(PART_OF_LOCK) -o deploy/docker/chat.lock
+	$(BIN)/uv pip compile pyproject.toml --extra audio --extra redis --extra postgres --group build $(PART_OF_LOCK) \
+		-o deploy/docker/audio.lock
 	$(BIN)/uv pip compile --group dev --universal --python-version 3.11 --generate-hashes -c requirements.lock \
 		--no-emit-index-url --no-annotate --no-header --quiet -o requirements-dev.lock
 

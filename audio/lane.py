@@ -74,6 +74,7 @@ class AudioLane:
         core.on_failure.append(self._fail)
         core.metrics.gauge("audio_sessions", "Audio sessions in this process", lambda: len(self._sessions))
         core.metrics.gauge("audio_speaking", "Of them, those with speech in them", lambda: len(self._speaking))
+        core.metrics.gauge("audio_voices_limit", "As many as can have speech in them at once", self._max_voices)
         core.metrics.gauge("audio_busy", "Share of the transcriber's time in use", self._busy)
 
     @asynccontextmanager
@@ -98,6 +99,10 @@ class AudioLane:
 
     def _busy(self) -> float:
         return self._models.desk.busy if self._models is not None else 0.0
+
+    def _max_voices(self) -> int:
+        """Returns how many sessions may speak at once; 0 while the model that was measured is not loaded."""
+        return self.settings.limits.voices or (self._models.voices if self._models is not None else 0)
 
     # Sessions
 
@@ -197,7 +202,7 @@ class AudioLane:
             raise Overloaded(f"{len(self._sessions)} sessions are open already", retry_after="5")
         models = self._models
         speaking = len(self._speaking | self._presumed_until.keys())
-        voices = limits.voices or (models.voices if models is not None else speaking + 1)
+        voices = self._max_voices() or speaking + 1
         if speaking >= voices:
             raise Overloaded(f"{speaking} people are speaking already", retry_after="5")
         if not limits.voices and models is not None and models.desk.is_full:  # the machine has other work as well

@@ -133,7 +133,10 @@ def _audio(core: Core, *, at_once: bool = False) -> MountedLane:
 
 
 def chat_unit(settings: Settings) -> Unit:
-    return Unit("chat", settings, [_chat])
+    """Returns the unit of the chat lane, and of the console page: the three units behind one name have it, too."""
+    from routes import console
+
+    return Unit("chat", settings, [_chat], console.ROUTES)
 
 
 def events_unit(settings: Settings) -> Unit:

@@ -41,7 +41,6 @@ TEST_OF_BLOCK = {
     "trilane serve": "tests/test_readme_blocks.py::test_each_unit_that_is_started_is_ready",
     "trilane doctor": "tests/test_readme_blocks.py::test_the_other_commands_do_what_they_say",
     "trilane_publish": "tests/events/log/postgres/test_outbox.py::test_the_readmes_transaction_publishes",
-    "proxy_pass": "tests/e2e/test_page_proxied.py::test_a_page_behind_nginx_asks_and_is_answered",
     'name = "openai"': "tests/test_readme_blocks.py::test_the_upstreams_of_the_file_are_those_of_the_gateway",
     'name = "azure"': "tests/gateway/chat/upstreams/test_address.py::test_the_readmes_upstream_is_azures",
     "make check": "tests/test_readme_blocks.py::test_the_commands_of_a_developer_are_targets",

@@ -48,7 +48,8 @@ class Core:
         self.settings = settings
         self.log = event_log
         self.hub = Hub(event_log)
-        self.streams = OpenStreams(min(SLOT_S, settings.ping_s / 50), capacity(settings.limits.streams))
+        max_streams = capacity(settings.limits.streams)
+        self.streams = OpenStreams(min(SLOT_S, settings.ping_s / 50), max_streams)
         self.bodies = Bodies(settings.limits.body_bytes, settings.limits.bodies_bytes)
         self.tickets = Tickets(event_log)
         self.metrics = Metrics()
@@ -71,6 +72,7 @@ class Core:
         )
         self.metrics.gauge("body_bytes", "Bytes of request bodies in memory", lambda: self.bodies.held_bytes)
         self.metrics.gauge("open_streams", "Event streams being read", lambda: len(self.streams))
+        self.metrics.gauge("streams_limit", "Event streams that can be open at once", lambda: max_streams)
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:

@@ -1,4 +1,7 @@
-"""The page works behind nginx, and the README's front end behind Vite: with the README's own lines and with others."""
+"""The page works behind an nginx that writes its own `Host`, and the README's front end behind Vite.
+
+Behind the proxies of `deploy/proxies` it is tested in `tests/deploy`.
+"""
 
 import contextlib
 import shutil
@@ -7,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import websockets.sync.client
 
 pytest.importorskip("playwright.sync_api", reason="no playwright: `make install` brings it")
 
@@ -18,7 +20,6 @@ from loadtests.users.swarm import listens
 from tests.conftest import Gateway, UpstreamThread, eventually, free_port, serving
 from tests.e2e.console import Console
 from tests.e2e.vite import behind_vite
-from tests.support.readme import readme_block
 
 NGINX = """
 @USER worker_processes 1; daemon off; master_process off; pid nginx.pid; error_log stderr;
@@ -31,7 +32,6 @@ http {
 """
 ANOTHER_HOST = "location / { proxy_pass http://127.0.0.1:8000; proxy_http_version 1.1; proxy_buffering off; }"
 """nginx passes on the `Host` of its `proxy_pass`, as Vite does when its proxy is one address."""
-README_LOCATION = readme_block("proxy_buffering off").text
 needs_nginx = pytest.mark.skipif(shutil.which("nginx", path=search_path()) is None, reason="nginx is not installed")
 LONG = "T=2000 I=20000"
 TARGET = "target: 'http://127.0.0.1:8000'"
@@ -72,23 +72,13 @@ def behind_nginx(gateway: Gateway, location: str, folder: Path) -> Iterator[str]
 
 
 @needs_nginx
-@pytest.mark.parametrize("location", [README_LOCATION, ANOTHER_HOST], ids=["README", "another Host"])
-def test_a_page_behind_nginx_asks_and_is_answered(
-    gateway: Gateway, new_tab: Callable[[], Any], tmp_path: Path, location: str
+def test_a_page_behind_nginx_with_another_host_asks_and_is_answered(
+    gateway: Gateway, new_tab: Callable[[], Any], tmp_path: Path
 ) -> None:
-    with behind_nginx(gateway, location, tmp_path) as url:
+    with behind_nginx(gateway, ANOTHER_HOST, tmp_path) as url:
         console = Console(new_tab(), url)
         console.send("hello through a proxy")
         console.expect_answer("hello through a proxy")
-
-
-@needs_nginx
-def test_the_microphones_socket_opens_behind_nginx(gateway: Gateway, tmp_path: Path) -> None:
-    with behind_nginx(gateway, README_LOCATION, tmp_path) as url:
-        address = f"{url.replace('http', 'ws')}/api/audio"
-        with websockets.sync.client.connect(address, origin=url, subprotocols=["trilane.audio.v1"]) as socket:
-            socket.send('{"type":"start"}')
-            assert '"ready"' in str(socket.recv(timeout=30))
 
 
 # Behind Vite

