@@ -24,6 +24,11 @@ MAX_MESSAGE_BYTES = 1_048_576
 """Maximum bytes of one WebSocket message; routes allow less."""
 CLOSE_S = 2
 """Seconds that connections get to send their last bytes, once nothing is in flight any more."""
+LATE_REQUEST_S = 0.25
+"""Seconds for which a draining process still takes requests, after it has stopped taking connections.
+
+A connection that came just before brings its request just after, and a proxy sends no POST to a second process.
+"""
 
 log = structlog.get_logger("server")
 
@@ -85,6 +90,7 @@ class Server(uvicorn.Server):
                 await self._unless_cut(asyncio.sleep(settings.drain_delay_s))
                 for server in self.servers:
                     server.close()
+                await self._unless_cut(asyncio.sleep(LATE_REQUEST_S))
                 await self._unless_cut(self._unit.drain())
         except TimeoutError:
             self.cut = True
