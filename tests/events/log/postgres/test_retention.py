@@ -1,9 +1,14 @@
 """What is too old goes with the partition of its day; chats are in none; 10,000 topics are no burden."""
 
+import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
 
 from events.log.port import Append, Retention
 from events.log.postgres.engine import PostgresLog
+from tests.conftest import eventually
 from tests.contract.engines import Clock, flat, put, scenario, whole
 from tests.support.postgres_server import PostgresServer
 
@@ -123,3 +128,25 @@ async def test_open_topics_and_an_owners_are_found_by_an_index(
             f"EXPLAIN SELECT name FROM trilane.topics WHERE {where} ORDER BY updated_ms DESC LIMIT 9"
         )
         assert index in str(plan)
+
+
+def test_a_day_that_two_processes_begin_at_once_is_made_once(postgres_url: str) -> None:
+    """The second waits for the first, and must not think then that there is none yet."""
+    make, day = "SELECT trilane.make_bucket(90000)", "blocks_90000"
+    log = PostgresLog(postgres_url, retention)
+
+    async def set_up() -> None:
+        await log.open()
+        await log.close()
+
+    asyncio.run(set_up())
+    with psycopg.connect(postgres_url) as first, psycopg.connect(postgres_url) as second, ThreadPoolExecutor(1) as pool:
+        first.execute(make)
+        making = pool.submit(second.execute, make)
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        eventually(lambda: first.execute(waiting).fetchone() == (1,), what="the second one waits")
+        first.commit()
+        making.result(10)
+        second.commit()
+        second.execute(f"ALTER TABLE trilane.blocks DETACH PARTITION trilane.{day}")
+        second.execute(f"DROP TABLE trilane.{day}")
