@@ -77,7 +77,7 @@ class Estate:
 
     @property
     def processes(self) -> list[Gateway]:
-        return [*self.chats, *self.events, *self.audios]
+        return [*self.audios, *self.chats, *self.events]
 
     @property
     def addresses(self) -> dict[str, str]:

@@ -2,9 +2,14 @@
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
+
+from websockets.asyncio.client import connect
 
 from loadtests.upstream import words
+from tests.audio.speaker import SUBPROTOCOL, Speaker, speech
 from tests.conftest import eventually
 from tests.deploy.crowd import Asker, Follower, Ledger, Publisher
 from tests.deploy.wire import Road
@@ -14,6 +19,26 @@ WAIT_S = 90.0
 
 async def seen(met: Callable[[], object], what: str, within_s: float = WAIT_S) -> None:
     await asyncio.to_thread(eventually, met, within_s, what)
+
+
+class Voice(Speaker):
+    """Speaks through a door."""
+
+    def __init__(self, road: Road, pcm: bytes) -> None:
+        super().__init__([road.port], pcm)
+        self._road = road
+
+    def connect(self) -> connect:
+        road = self._road
+        url = f"wss://{road.host}:{road.port}/api/audio"
+        how: dict[str, Any] = {"host": "127.0.0.1", "ssl": road.context, "server_hostname": road.host, "proxy": None}
+        return connect(url, subprotocols=[SUBPROTOCOL], compression=None, **how)
+
+    def lost_finals(self) -> int:
+        """Returns how many segments have no final, or more than one, or were not heard."""
+        segments = Counter(final["segment"] for final in self.of("final"))
+        count = self.of("done")[0]["segments"]
+        return sum(segments[number] != 1 for number in range(count)) + len(self.of("gap")) + (count == 0)
 
 
 class Load:
@@ -27,6 +52,7 @@ class Load:
         self.followers = [Follower(road, self.topic, self.ledger) for _ in range(followers)]
         self.publisher = Publisher(road, self.topic, self.ledger, pause_s=publish_s)
         self.askers: list[Asker] = []
+        self.voices: list[Voice] = []
         self.is_over = asyncio.Event()
         self._name, self._seats = name, askers
         self._acting: list[asyncio.Future[None]] = []
@@ -44,6 +70,11 @@ class Load:
         asker = Asker(self.road, f"{self._name}-{number}", question, self.ledger)
         self.askers.append(asker)
         await asker.run(first=first)
+
+    def speak(self, count: int, times: int) -> None:
+        """Has `count` people say their speech, so many times each."""
+        self.voices = [Voice(self.road, speech(times)) for _ in range(count)]
+        self._acting += [asyncio.ensure_future(voice.run()) for voice in self.voices]
 
     async def begin(self, tokens: int, interval_s: float) -> None:
         """Has all follow, then publish and ask for answers of `tokens`, again and again."""

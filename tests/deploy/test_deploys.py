@@ -2,13 +2,14 @@
 
 As an operator does it who has two processes of each unit at fixed addresses: SIGTERM, wait for the end of the drain,
 start the new release on the same port, wait until it is ready; then the next. `make deploy-test` is the same with more
-people, with voices, and over all doors and engines.
+people, with voices, longer outages, and over all doors and engines; it prints a table.
 """
 
 import asyncio
 import itertools
 import json
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -37,7 +38,7 @@ TOKENS, INTERVAL_S = (120, 0.1) if LONG else (16, 0.25)
 PUBLISH_S = 0.02 if LONG else 0.2
 SPEAKERS = 4 if LONG else 0
 NOTICED_S = 2.5
-"""Seconds after which the doors know that a process is back: Caddy asks every 2 s, nginx shuns one for a second."""
+"""Seconds after which the doors know that a process is back: Caddy asks every 2 s."""
 
 pytestmark = [pytest.mark.paced, pytest.mark.timeout(900 if LONG else 180)]
 ROWS: list[Row] = []
@@ -102,6 +103,7 @@ def test_nobody_notices_a_deploy(place: Place) -> None:
             publish_s=PUBLISH_S,
         )
         await load.begin(TOKENS, INTERVAL_S)
+        load.speak(SPEAKERS, times=6)
         places = await replace_all(place, load)
         await load.end()
         return load, places
@@ -115,16 +117,16 @@ def test_nobody_notices_a_deploy(place: Place) -> None:
         len(load.failed(TOKENS)),
         load.lost(),
         load.doubled(),
-        0,
-        len(ledger.faults),
+        sum(voice.lost_finals() for voice in load.voices),
+        len(ledger.faults) + sum(len(voice.refusals) for voice in load.voices),
         ledger.reconnects,
         evenness(places),
         time.monotonic() - began,
     )
     ROWS.append(row)
     assert not load.failed(TOKENS)
-    assert (row.events_lost, row.doubled) == (0, 0)
-    assert not ledger.faults
+    assert (row.events_lost, row.doubled, row.finals_lost) == (0, 0, 0)
+    assert row.faults == 0, ledger.faults
     assert ledger.broken == 0
     assert row.evenness > 0.01, sorted(places)
     assert len(places) >= FOLLOWERS - 4
@@ -165,22 +167,22 @@ async def all_say(estate: Estate, status: int, within_s: float) -> list[str]:
         return await asyncio.gather(*[readiness(gateway, status) for gateway in [*estate.chats, *estate.events]])
 
 
-async def suffer(place: Place, load: Load, kind: str) -> None:
+async def suffer(place: Place, load: Load, kind: str, seconds: float) -> None:
     begin, end = outage(place.estate, kind)
     began = time.monotonic()
     await asyncio.to_thread(begin)
     try:
         details = await all_say(place.estate, 503, TOLD_S)
-        print(f"{place.name}, {kind}: not ready after {time.monotonic() - began:.1f} s: {details}")
+        print(f"{place.name}, {kind}: not ready after {time.monotonic() - began:.1f} s: {details[0]}")
         assert all(details)
         streams = [*load.followers, *load.askers]
         pings = [stream.pings for stream in streams]
-        await asyncio.sleep(max(2.5, OUTAGES_S[kind] - time.monotonic() + began))
+        await asyncio.sleep(max(2.5, seconds - time.monotonic() + began))
         assert all(stream.pings > before for stream, before in zip(streams, pings, strict=True)), kind
     finally:
         await asyncio.to_thread(end)
     await all_say(place.estate, 200, 30.0)
-    print(f"ready again {time.monotonic() - began:.1f} s after it began")
+    print(f"{place.name}, {kind}: ready again {time.monotonic() - began:.1f} s after it began")
     await asyncio.sleep(1)
 
 
@@ -193,8 +195,8 @@ def test_an_outage_ends_nothing_and_loses_nothing(place: Place) -> None:
         name = f"outage-{next(place.numbers)}"
         load = Load(place.road, name, askers=6, followers=6, publish_s=0.1)
         await load.begin_once(tokens, 0.1, [place.road])
-        for kind in OUTAGES_S:
-            await suffer(place, load, kind)
+        for kind, seconds in OUTAGES_S.items():
+            await suffer(place, load, kind, seconds)
         await load.end()
         return load
 
@@ -204,3 +206,40 @@ def test_an_outage_ends_nothing_and_loses_nothing(place: Place) -> None:
     assert not load.ledger.departures, "a follower lost its stream"
     assert (load.lost(), load.doubled()) == (0, 0)
     print(f"{place.name}: the longest publish took {load.publisher.longest_s:.1f} s; {load.ledger.statuses}")
+
+
+if LONG:
+
+    @on()
+    def test_past_the_bound_an_answer_fails_once_and_no_stream_ends(place: Place) -> None:
+        async def endure() -> Load:
+            load = Load(place.road, f"bound-{next(place.numbers)}", askers=6, followers=6, publish_s=0.1)
+            await load.begin_once(800, 0.1, [place.road])
+            await suffer(place, load, "killed", 45.0)
+            await load.end()
+            return load
+
+        load = asyncio.run(endure())
+        assert [asker.ends for asker in load.askers] == [["error"]] * 6, load.failed(800)
+        assert {asker.code for asker in load.askers} == {"log_unavailable"}
+        assert (load.lost(), load.doubled()) == (0, 0)
+        assert not load.ledger.departures, "a follower lost its stream"
+        assert load.publisher.longest_s < 35.0
+
+    @on()
+    def test_kill_9_ends_only_the_runs_of_that_process(place: Place) -> None:
+        async def kill() -> Load:
+            killed, other = place.estate.chats
+            load = Load(place.road, f"kill-{next(place.numbers)}", askers=ASKERS, followers=FOLLOWERS, publish_s=0.1)
+            await load.begin_once(400, 0.1, [Road(killed.port), Road(other.port)])
+            killed.signal(signal.SIGKILL)
+            await asyncio.to_thread(killed.wait)
+            await asyncio.to_thread(killed.start)
+            await load.end()
+            return load
+
+        load = asyncio.run(kill())
+        endings = [(asker.ends, asker.code) for asker in load.askers]
+        assert endings[0::2] == [(["error"], "interrupted")] * (ASKERS // 2)
+        assert endings[1::2] == [(["finish"], "")] * (ASKERS // 2)
+        assert (load.lost(), load.doubled()) == (0, 0)
