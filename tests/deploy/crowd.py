@@ -116,9 +116,10 @@ class Follower:
     async def run(self) -> None:
         """Follows until it is cancelled."""
         while True:
+            streams = len(self.hellos)
             with contextlib.suppress(LOST):
                 await self._follow()
-            if self._cursor:
+            if len(self.hellos) > streams:
                 self._ledger.departures.append(time.monotonic())
             self._ledger.reconnects += 1
             await pause()
