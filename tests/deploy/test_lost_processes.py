@@ -21,8 +21,8 @@ from tests.deploy.estate import ENGINES, log_server
 from tests.deploy.load import seen
 from tests.deploy.wire import Road
 
-TOKENS = 600
-QUESTION = f"T={TOKENS} I=50000"
+TOKENS = 300
+QUESTION = f"T={TOKENS} I=100000"
 """An answer that takes half a minute: longer than the silence after which a process counts as gone."""
 pytestmark = [pytest.mark.paced, pytest.mark.timeout(180)]
 
