@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 BY_FILE := --dist loadfile --no-loadscope-reorder
 
-.PHONY: install dev run test check bench load lock clean
+.PHONY: install dev run test deploy-test check bench load lock clean
 
 install: $(VENV)/installed
 dev: $(VENV)/installed-dev
@@ -34,6 +34,10 @@ test: dev
 	$(BIN)/python -m pytest -n 2 $(BY_FILE) -m paced $(ARGS) || [ $$? = 5 ] || failed=1; \
 	$(BIN)/python -m pytest -n 5 $(BY_FILE) -m "not quiet and not paced" $(ARGS) || [ $$? = 5 ] || failed=1; \
 	exit $$failed
+
+# A quarter of an hour: every process replaced under load, behind each door and on each engine, and outages of the log.
+deploy-test: dev
+	@LONG_TESTS=1 $(BIN)/python -m pytest -s tests/deploy/test_deploys.py $(ARGS)
 
 check: dev
 	@$(BIN)/ruff check .

@@ -41,6 +41,8 @@ class Speaker:
         """Samples at which it loses its connection, in order."""
         self.on_cut: Callable[[], None] = lambda: None
         self.acked_samples = 0
+        self.refusals: list[int] = []
+        """The statuses of handshakes that were refused."""
         self._start = start
         self._pace = pace
         self._sent_samples = 0
@@ -60,12 +62,16 @@ class Speaker:
     async def run(self) -> None:
         while not self.of("done"):
             try:
-                async with connect(
-                    f"ws://127.0.0.1:{self.ports[0]}/api/audio", subprotocols=[SUBPROTOCOL], compression=None
-                ) as socket:
+                async with self.connect() as socket:
                     await self._talk(socket)
-            except (OSError, websockets.InvalidMessage, websockets.InvalidStatus):
+            except (OSError, websockets.InvalidMessage, websockets.InvalidStatus) as err:
+                if isinstance(err, websockets.InvalidStatus):
+                    self.refusals.append(err.response.status_code)
                 await asyncio.sleep(0.1)
+
+    def connect(self) -> connect:
+        """Returns a connection to the first of its ports, to be opened."""
+        return connect(f"ws://127.0.0.1:{self.ports[0]}/api/audio", subprotocols=[SUBPROTOCOL], compression=None)
 
     async def _talk(self, socket: ClientConnection) -> None:
         start: dict[str, Any] = {"type": "start", "sampleRate": RATE, **self._start}

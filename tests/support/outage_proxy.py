@@ -46,7 +46,11 @@ class OutageProxy:
             writer.transport.abort()
             return
         with contextlib.suppress(OSError, asyncio.CancelledError):  # streams log a task of theirs that was cancelled
-            server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+            try:
+                server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+            except OSError:
+                writer.transport.abort()
+                return
             self._writers |= {writer, server_writer}
             try:
                 await asyncio.gather(

@@ -118,6 +118,8 @@ BEGIN
         EXECUTE format('ALTER TABLE trilane.blocks ATTACH PARTITION trilane.%I FOR VALUES FROM (%s) TO (%s)',
             partition, p_bucket, p_bucket + 1);
     END IF;
+EXCEPTION WHEN duplicate_table THEN
+    NULL;  -- another process made it while this one waited: what to_regclass said is remembered, however old
 END $$;
 
 -- Returns the days that are over, oldest first.

@@ -63,6 +63,7 @@ async def check_version(address: Address, session: DatabaseSession) -> None:
 async def migrate(address: Address) -> int:
     """Brings the database to this release's version, one transaction for each step; returns the version it has then.
 
+    An empty one is set up in one transaction, so that a process which starts meanwhile finds all of it or nothing.
     Steps that another process has made meanwhile are not made again. Raises DatabaseError.
     """
     session = DatabaseSession(address)
@@ -80,6 +81,8 @@ async def migrate(address: Address) -> int:
 
 
 async def _apply(session: DatabaseSession, before: int) -> None:
-    record = f"INSERT INTO trilane.versions (version) VALUES ({before + 1});\nCOMMIT;"
-    script = "\n".join([BEGIN.format(before=before), migrations()[before], record])
+    after = before + 1 if before else len(migrations())
+    steps = migrations()[before:after]
+    records = [f"INSERT INTO trilane.versions (version) VALUES ({version + 1});" for version in range(before, after)]
+    script = "\n".join([BEGIN.format(before=before), *steps, *records, "COMMIT;"])
     await session.run(script, MIGRATION_S)

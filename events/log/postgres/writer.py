@@ -22,7 +22,7 @@ from events.log.postgres.witness import Witness
 from events.log.rules import Result
 from gateway.errors import LogUnavailable
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 """Seconds that a call waits for the database before it fails."""
 LINGER_S = 0.002
 """Seconds from the start of one group until patient appends are in the next."""

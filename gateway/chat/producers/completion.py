@@ -95,6 +95,9 @@ class CompletionProducer:
 
     def resume(self) -> None:
         self._is_paused = False
+        self._progress_at = self._loop.time()  # until now nobody listened
+        if self._sink is not None:
+            self._sink.deadline_moved()
         if self._generation is not None:
             self._generation.resume()
 
@@ -103,8 +106,8 @@ class CompletionProducer:
             self._generation.abort()
 
     def deadline(self) -> float:
-        if self._generation is None:
-            return NEVER  # the first token has a limit for each upstream that is tried
+        if self._generation is None or self._is_paused:
+            return NEVER  # the first token has a limit for each upstream that is tried; a paused one is not to blame
         return self._progress_at + (LINGER_S if self._is_complete else self._between_tokens_s)
 
     def expire(self) -> None:

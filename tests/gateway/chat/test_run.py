@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from events.log.port import Appended
-from gateway.chat.ending import Finished
+from gateway.chat.ending import Failed, Finished
 from gateway.chat.journal import HEARTBEAT_S, MAX_UNACKNOWLEDGED
 from gateway.chat.topics import chat_topic
 from gateway.errors import LogUnavailable, UpstreamRefused
@@ -160,6 +160,27 @@ async def test_an_upstream_is_read_no_further_while_too_much_is_unacknowledged_a
         stage.body.send(END)
         await stage.over()
         assert await stage.text() == "Hello" + "x" * (MAX_UNACKNOWLEDGED + 100)
+
+
+@simulated
+async def test_an_upstream_that_is_not_read_is_not_late() -> None:
+    """While the log is away it may send nothing for longer than the limit; that counts from when it is read again."""
+    async with running(HELLO, between_tokens_s=3.0) as stage:
+        await settle()
+        stage.log.is_slow = True
+        stage.body.send(*[TOKEN] * (MAX_UNACKNOWLEDGED + 1))
+        await settle()
+        assert stage.body.paused
+        await asyncio.sleep(20.0)
+        assert stage.run.outcome is None
+        stage.log.is_slow = False
+        await stage.log.acknowledge(len(stage.log.waiting))
+        assert not stage.body.paused
+        await asyncio.sleep(2.9)
+        assert stage.run.outcome is None
+        await stage.over()
+        assert isinstance(stage.run.outcome, Failed)
+        assert stage.run.outcome.error.code == "upstream_timeout"
 
 
 # Time

@@ -2,12 +2,15 @@
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 
 from events.log.port import Append, Retention
 from events.log.postgres import retention as retention_module
 from events.log.postgres.engine import PostgresLog
+from tests.conftest import eventually
 from tests.contract.engines import Clock, CommitList, flat, put, scenario, whole
 from tests.support.postgres_server import PostgresServer
 
@@ -162,3 +165,25 @@ async def test_one_process_forgets_for_all_in_the_background_and_a_hot_topic_is_
     finally:
         for log in logs:
             await log.close()
+
+
+def test_a_day_that_two_processes_begin_at_once_is_made_once(postgres_url: str) -> None:
+    """The second waits for the first, and must not think then that there is none yet."""
+    make, day = "SELECT trilane.make_bucket(90000)", "blocks_90000"
+    log = PostgresLog(postgres_url, retention)
+
+    async def set_up() -> None:
+        await log.open()
+        await log.close()
+
+    asyncio.run(set_up())
+    with psycopg.connect(postgres_url) as first, psycopg.connect(postgres_url) as second, ThreadPoolExecutor(1) as pool:
+        first.execute(make)
+        making = pool.submit(second.execute, make)
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        eventually(lambda: first.execute(waiting).fetchone() == (1,), what="the second one waits")
+        first.commit()
+        making.result(10)
+        second.commit()
+        second.execute(f"ALTER TABLE trilane.blocks DETACH PARTITION trilane.{day}")
+        second.execute(f"DROP TABLE trilane.{day}")
