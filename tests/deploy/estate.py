@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from tests.conftest import Gateway, UpstreamThread, serving
-from tests.support.cutting_proxy import CuttingProxy
 from tests.support.loop_thread import LoopThread
+from tests.support.outage_proxy import OutageProxy
 from tests.support.postgres_server import PostgresServer
 from tests.support.redis_servers import RedisServer
 
@@ -30,7 +30,7 @@ class Server(Protocol):
     def resume(self) -> None: ...
 
 
-class Network(CuttingProxy):
+class Network(OutageProxy):
     """The way to a server, on which all that is sent can be held back, as by a network that is cut."""
 
     def __init__(self, target_port: int) -> None:
