@@ -8,7 +8,7 @@ from events.log.port import NO_EVENTS, Block, EventLog, Slice
 from events.log.rules import TopicState, continuation
 from gateway.errors import LogConflict
 
-TRIES = 3
+TRIES = 20
 """Times that a slice is tried: another copy may run, and a reply that was lost shows only in what is there."""
 
 

@@ -7,7 +7,7 @@ duplicate or a trimmed block is the same on all of them. Clock, file and network
 
 import secrets
 import sys
-from asyncio import Future
+from asyncio import Future, Task
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple
 
@@ -278,6 +278,13 @@ def announce(listener: Listener, commits: Sequence[Commit], results: Iterable[Re
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)
+
+
+def report_end(task: "Task[None]") -> None:
+    """Has the event loop log the fault that ended a task of the log; none may."""
+    if not task.cancelled() and (fault := task.exception()) is not None:
+        context = {"message": f"a task of the log has ended: {task.get_name()}", "exception": fault}
+        task.get_loop().call_exception_handler(context)
 
 
 def ignore(commits: Sequence[Commit]) -> None:

@@ -74,7 +74,7 @@ class Core:
         self.hub.on_damage = self.note_damage
         self.metrics.gauge(
             "log_failed",
-            "Whether the log's file was deleted or replaced",
+            "Whether the log has failed: its file is gone, or its server is away",
             lambda: self.log.failure is not None,
             is_largest=True,
         )

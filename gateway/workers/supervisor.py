@@ -189,5 +189,8 @@ class Supervisor:
     def _serve_metrics(self, port: int) -> None:
         """Serves the figures on a port of this machine, from a thread. Raises ConfigurationError."""
         loop = asyncio.get_running_loop()
-        collected = lambda: asyncio.run_coroutine_threadsafe(self._collected(), loop).result(COLLECT_S)  # noqa: E731
+
+        def collected() -> list[Metric]:
+            return asyncio.run_coroutine_threadsafe(self._collected(), loop).result(COLLECT_S)
+
         serve_metrics(port, Figures(collected))

@@ -149,7 +149,7 @@ def dropping_server() -> Iterator[Any]:
     """Yields a server that drops every request that it has read; `requests` are their methods and paths."""
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), ReadAndDrop) as server:
         server.daemon_threads = True
-        server.requests = []  # pyright: ignore
+        server.requests = []  # pyright: ignore - the test reads it back
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:

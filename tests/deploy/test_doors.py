@@ -150,8 +150,8 @@ def test_the_microphones_socket_opens(front: Door) -> None:
             sock=socket.create_connection(("127.0.0.1", front.port)),
             ssl=front.site.context,
             server_hostname=NAME,
-            origin=front.origin,  # pyright: ignore
-            subprotocols=["trilane.audio.v1"],  # pyright: ignore
+            origin=front.origin,  # pyright: ignore - its type is a NewType of str
+            subprotocols=["trilane.audio.v1"],  # pyright: ignore - likewise
             proxy=None,
         ) as microphone:
             microphone.send('{"type":"start"}')

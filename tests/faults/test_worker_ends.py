@@ -46,8 +46,8 @@ def gateways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Gat
             list(starting.map(Gateway.start, processes.values()))
         for name, env in ENVIRONMENTS.items():
             count = int(env["TRILANE_WORKERS"])
-            eventually(lambda: len(workers_of(processes[name])) == count, 30, f"the workers of {name}")  # noqa: B023
-            eventually(lambda: "all workers are ready" in processes[name].stderr(), 30, name)  # noqa: B023
+            eventually(lambda: len(workers_of(processes[name])) == count, 30, f"the workers of {name}")  # noqa: B023 - called before the loop goes on
+            eventually(lambda: "all workers are ready" in processes[name].stderr(), 30, name)  # noqa: B023 - called before the loop goes on
         yield processes
     finally:
         for gateway in processes.values():

@@ -92,7 +92,7 @@ async def _copied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 async def _until_one_ends(*copying: "asyncio.Future[None] | object") -> None:
-    tasks = [asyncio.ensure_future(one) for one in copying]  # type: ignore[arg-type]
+    tasks = [asyncio.ensure_future(one) for one in copying]  # type: ignore[arg-type]  # coroutines, all of them
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -14,8 +14,9 @@ from typing import Any
 
 from events.log.port import Commit, Interest
 from events.log.postgres.address import DatabaseError
-from events.log.postgres.session import DatabaseSession, SessionPool, report_end
+from events.log.postgres.session import DatabaseSession, SessionPool
 from events.log.postgres.witness import IS_THERE, NEWS_S, Witness
+from events.log.rules import report_end
 
 POLL_S = 0.05
 """Seconds between two looks while any topic is followed here and no notice comes."""

@@ -15,9 +15,9 @@ import structlog
 from events.log.port import Commit, Retention
 from events.log.postgres.address import DatabaseError
 from events.log.postgres.group import DAY_MS, TopicSize
-from events.log.postgres.session import SessionPool, report_end
+from events.log.postgres.session import SessionPool
 from events.log.postgres.witness import NEWS_S
-from events.log.rules import KEY_MS, TopicState, exceeds, has_expired, trim_bounds
+from events.log.rules import KEY_MS, TopicState, exceeds, has_expired, report_end, trim_bounds
 
 log = structlog.get_logger("log")
 

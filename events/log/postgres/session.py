@@ -185,13 +185,6 @@ class SessionPool:
             await session.close()
 
 
-def report_end(task: asyncio.Task[None]) -> None:
-    """Has the event loop log the fault that ended a task of the log; none may."""
-    if not task.cancelled() and (fault := task.exception()) is not None:
-        context = {"message": f"a task of the log has ended: {task.get_name()}", "exception": fault}
-        task.get_loop().call_exception_handler(context)
-
-
 def cut_off(connection: Connection) -> None:
     """Makes a connection end now, whatever it waits for: its statement then fails like any that lost its server."""
     with contextlib.suppress(OSError, psycopg.Error):

@@ -17,9 +17,9 @@ import msgspec
 from events.log.port import Commit, Retention
 from events.log.postgres.address import DatabaseError
 from events.log.postgres.group import APPEND, FIRST_DAY, MAKE_BUCKET, Group, GroupCall, GroupResult, bucket_of
-from events.log.postgres.session import DatabaseSession, report_end
+from events.log.postgres.session import DatabaseSession
 from events.log.postgres.witness import Witness
-from events.log.rules import Result
+from events.log.rules import Result, report_end
 from gateway.errors import LogUnavailable
 
 WAIT_S = 30.0

@@ -1,17 +1,14 @@
 -- Writes blocks of a topic as another log has them: with its epoch, offsets and times.
 --
 -- ARGV: the process's name, the time in ms (0: the server's own), topic, epoch, owner, oldest offset, the head that the
--- topic must have here (-1: there must be no such topic), whether it closes ('1'), packed [[first, count, time, name],
--- ...], then the events of each, one a line. Returns 1, or 0 when the topic is not in that state, and nothing was done.
+-- topic must have here (oldest - 1: there may be no such topic), whether it closes ('1'), packed [[first, count, time,
+-- name], ...], then the events of each, one a line. Returns 1, or 0 when the topic is not so, and nothing was done.
 local s = load_topic(ARGV[3])
-local expected = tonumber(ARGV[7])
-if expected < 0 then
-  if s.epoch ~= '' then return 0 end
+if s.epoch == '' then
   s.epoch, s.birth, s.owner, s.oldest = ARGV[4], ARGV[4], ARGV[5], tonumber(ARGV[6])
   s.head, s.updated = s.oldest - 1, now_of(ARGV[2])
-elseif s.epoch ~= ARGV[4] or s.head ~= expected then
-  return 0
 end
+if s.epoch ~= ARGV[4] or s.head ~= tonumber(ARGV[7]) then return 0 end
 local count, time = 0, 0
 for i, block in ipairs(cmsgpack.unpack(ARGV[9])) do
   local data = ARGV[9 + i]

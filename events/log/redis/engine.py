@@ -15,22 +15,26 @@ import asyncio
 import secrets
 from collections.abc import Callable, Sequence
 
+import msgspec
 import structlog
 
+from events.log.adoption import Adoption, adopt
 from events.log.port import Append, Appended, Commit, Interest, Listener, Retention, Slice, TopicInfo
 from events.log.redis.address import parse_address
-from events.log.redis.adoption import adopt
 from events.log.redis.connect import check_server
 from events.log.redis.heads import Heads
 from events.log.redis.news import NewsReader
 from events.log.redis.outage import Outage
 from events.log.redis.reader import RedisPool, RedisReader
 from events.log.redis.retention import RedisRetainer
+from events.log.redis.scripts import ADOPT
 from events.log.redis.writer import RedisWriter, WriteCall
 from events.log.rules import Result, announce, ignore, refusal, size_of
 from gateway.errors import ConfigurationError, LogUnavailable
 
 log = structlog.get_logger("log")
+
+_pack = msgspec.msgpack.encode
 
 PATIENCE_S = 30.0
 """Seconds for which an append waits for a Redis that cannot be reached."""
@@ -189,7 +193,23 @@ class RedisLog:
     async def adopt(self, topic: str, part: Slice) -> None:
         """Takes over what another log holds of a topic. Raises LogConflict, LogUnavailable."""
         self._open_reader()
-        await adopt(self._pool, self._name, topic, part, self._clock)
+        await adopt(self, topic, part, self._adopt)
+
+    async def _adopt(self, adoption: Adoption) -> bool:
+        done: int = await self._pool.run(
+            ADOPT,
+            self._name,
+            int(self._clock() * 1000) if self._clock is not None else 0,
+            adoption.topic,
+            adoption.epoch,
+            adoption.owner,
+            adoption.oldest,
+            adoption.head,
+            int(adoption.is_closing),
+            _pack([(block.first, len(block.data), block.time_ms, block.name) for block in adoption.blocks]),
+            *adoption.texts,
+        )
+        return bool(done)
 
     async def sweep(self) -> None:
         """Applies the retention to every topic, now and to the block; otherwise that happens every minute."""

@@ -19,6 +19,7 @@ from events.log.redis.connect import Backoff, RedisConnection, dial, unavailable
 from events.log.redis.heads import Heads, TopicNews
 from events.log.redis.outage import Outage
 from events.log.redis.reader import RedisPool, RedisReader
+from events.log.rules import report_end
 from gateway.errors import LogUnavailable
 
 log = structlog.get_logger("log")
@@ -68,6 +69,8 @@ class NewsReader:
         """Begins to listen, and returns once nothing can be missed any more. Raises TimeoutError."""
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._follow(), name="log-news"), loop.create_task(self._check())]
+        for task in self._tasks:
+            task.add_done_callback(report_end)
         async with asyncio.timeout(START_S):
             await self._is_subscribed.wait()
 

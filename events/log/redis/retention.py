@@ -17,6 +17,7 @@ from events.log.port import Commit, Retention
 from events.log.redis.address import RedisAddress
 from events.log.redis.reader import RedisPool
 from events.log.redis.scripts import SWEEP
+from events.log.rules import report_end
 from gateway.errors import LogUnavailable
 
 log = structlog.get_logger("log")
@@ -57,6 +58,7 @@ class RedisRetainer:
 
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run(), name="log-sweeper")
+        self._task.add_done_callback(report_end)
 
     async def stop(self) -> None:
         if self._task is not None:

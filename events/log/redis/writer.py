@@ -23,7 +23,7 @@ from events.log.redis.connect import Backoff, RedisConnection, dial, unavailable
 from events.log.redis.heads import NOTHING, Heads, TopicNews
 from events.log.redis.outage import Outage
 from events.log.redis.scripts import APPEND, DELETE, Script
-from events.log.rules import Result, may_join
+from events.log.rules import Result, may_join, report_end
 from gateway.errors import LogConflict, LogError, LogUnavailable, WrongOwner
 
 log = structlog.get_logger("log")
@@ -99,6 +99,7 @@ class RedisWriter:
 
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run(), name="log-writer")
+        self._task.add_done_callback(report_end)
 
     @property
     def has_ended(self) -> bool:

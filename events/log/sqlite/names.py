@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import mmap
 import os
+import sys
 from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
@@ -57,7 +58,9 @@ class NameFilter:
 
 
 def open_filter(log_path: Path) -> NameFilter | None:
-    """Returns the filter of a log; None where the disk has no room for it, or cannot map or lock files."""
+    """Returns the filter of a log; None off Linux, or where files cannot be locked, mapped or given their room."""
+    if sys.platform != "linux":
+        return None
     try:
         return NameFilter(log_path)
     except OSError:

@@ -40,7 +40,7 @@ def test_redis_gets_the_bytes_that_the_engine_sends() -> None:
         outage=Outage(),
     )
     calls: Any = [SimpleNamespace(appends=(Append(topic=topic, data=[EVENT]),)) for topic in ("a", "b")]
-    words = writer._pack(calls)  # pyright: ignore[reportPrivateUsage]
+    words = writer._pack(calls)  # pyright: ignore[reportPrivateUsage] - the bytes that the engine sends
     assert redis_tail(["a", "b"], RETENTION).endswith(b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words))
 
 

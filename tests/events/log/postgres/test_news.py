@@ -120,7 +120,7 @@ async def test_what_was_written_while_the_connection_of_the_news_was_lost_is_tol
 async def test_a_machine_whose_clock_is_an_hour_off_judges_age_and_keys_by_the_servers(postgres_url: str) -> None:
     for error_s in (3600, -3600):
         right, wrong = (PostgresLog(postgres_url, lambda topic: Retention(age_s=300)) for _ in range(2))
-        wrong._witness.local_clock = lambda error_s=error_s: time.time() + error_s  # pyright: ignore[reportPrivateUsage]
+        wrong._witness.local_clock = lambda error_s=error_s: time.time() + error_s  # pyright: ignore[reportPrivateUsage] - a wrong clock
         await right.open()
         await wrong.open()
         try:

@@ -29,7 +29,7 @@ async def test_news_that_were_missed_are_found_again(
         await asyncio.gather(*appends)
         await commits.until(lambda: {commit.topic for commit in commits[1:]} == {"a", "b"})
         # A message that was lost although the connection lives is noticed as well.
-        server.say("DEL", f"{here._address.prefix}none")  # type: ignore[attr-defined]
+        server.say("DEL", f"{here._address.prefix}none")  # type: ignore[attr-defined] - of the Redis log alone
         assert (await here.read("c", 0)).epoch == ""
         await server_appends_unheard(there, here)
         await commits.until(lambda: any(commit.topic == "c" for commit in commits))

@@ -29,7 +29,7 @@ async def write_each_in_turn(log: RedisLog, count: int) -> None:
     async def write(topic: str) -> None:
         for at in range(1, count + 1):
             how = {"expect": at} if topic.endswith("0") else {"key": str(at)} if topic.endswith("1") else {}
-            append = Append(topic=topic, data=[b"%d" % at], **how)  # type: ignore[arg-type]
+            append = Append(topic=topic, data=[b"%d" % at], **how)  # type: ignore[arg-type] - as they came
             (result,) = await log.append(append, patient=at % 2 == 0)
             assert (result.first, result.duplicate) == (at, False)
 
