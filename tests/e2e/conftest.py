@@ -116,8 +116,11 @@ def upstream() -> Iterator[UpstreamThread]:
 
 @pytest.fixture(scope="module")
 def gateway(browser: Any, upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """Runs every lane and the page; its model repeats the user's words, unless `B=` asks for another behaviour."""
-    yield from gateway_with(tmp_path_factory.mktemp("page"), upstream)
+    """Runs every lane and the page; its model repeats the user's words, unless `B=` asks for another behaviour.
+
+    Its upstream may take long to refuse: after that time a refusal no longer says when to try again.
+    """
+    yield from gateway_with(tmp_path_factory.mktemp("page"), upstream, TRILANE_PRIME_S="15")
 
 
 def gateway_with(folder: Path, upstream: UpstreamThread, **env: str) -> Iterator[Gateway]:

@@ -120,12 +120,12 @@ def test_a_cursor_of_a_chat_that_never_was_is_410(place: Place, cursors: dict[st
 
 def test_history_that_the_log_has_dropped_is_410(place: Place) -> None:
     """The gateway under test keeps 64 KiB of a run."""
-    _, whole = place.alice.send(chat_body("long", "T=1500 I=0"))
+    _, whole = place.alice.send(chat_body("long", "T=5000 I=0"))
     early, late = whole.events[1][0], whole.events[-20][0]
     ask = place.alice.ask
     eventually(lambda: ask("GET", "/api/chat/long/stream", last_event_id=early).status_code == 410, 10)
     problem = check_problem(ask("GET", "/api/chat/long/stream", last_event_id=early), 410, "evicted")
-    assert ask("GET", problem["snapshot"]).json()["messages"][1]["parts"][0]["text"] == words(1500)
+    assert ask("GET", problem["snapshot"]).json()["messages"][1]["parts"][0]["text"] == words(5000)
     rest = read_frames(ask("GET", "/api/chat/long/stream", last_event_id=late).text.splitlines())
     assert (rest.events, rest.done) == (whole.events[-19:], True)
 
