@@ -59,7 +59,7 @@ def browser_for(front_of_h3: Door) -> Generator[Any]:
     sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: `make install` brings it")
     path = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if path is None:
-        pytest.skip("no Chromium: `apt-get install chromium` brings the browser tests")
+        pytest.skip("no Chromium: `apt-get install chromium-headless-shell` brings the browser tests")
     arguments = [
         *(argument for argument in ARGUMENTS if argument != "--disable-quic"),
         "--enable-quic",

@@ -30,7 +30,7 @@ class Chromium:
         self._playwright_api = pytest.importorskip("playwright.async_api", reason="no playwright")
         path = next(filter(None, map(shutil.which, CHROMIUM)), None)
         if path is None:
-            pytest.skip("no Chromium: `apt-get install chromium` brings the browser tests")
+            pytest.skip("no Chromium: `apt-get install chromium-headless-shell` brings the browser tests")
         self._script = (JS / "event_source.mjs").read_text().replace("export function", "function")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
