@@ -5,7 +5,6 @@ marks, so a chat user sees a token lost before the gateway numbered it. For a re
 """
 
 import asyncio
-import socket
 import sys
 import tempfile
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from loadtests.bench.audio.client import speak
 from loadtests.bench.audio.speech import silence
 from loadtests.bench.harness.processes import ROOT, NotStarted, process
+from loadtests.ports import free_port
 
 MISTAKES = ("buffer", "no-pings", "no-resume")
 """Switches of `loadtests.lossy_proxy`."""
@@ -32,7 +32,7 @@ def deployment(settings: dict[str, str], *, via: str = "", with_audio: bool = Tr
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trilane-load-")))
-        upstream, gateway = _free_port(), _free_port()
+        upstream, gateway = free_port(), free_port()
         _start(stack, folder, upstream, ["loadtests.upstream", "--port", str(upstream)], "/v1/models", {})
         env = {
             "OPENAI_BASE_URL": f"http://{HOST}:{upstream}/v1",
@@ -49,7 +49,7 @@ def deployment(settings: dict[str, str], *, via: str = "", with_audio: bool = Tr
 
 
 def _behind_proxy(stack: ExitStack, folder: Path, gateway: int, mistake: str) -> int:
-    port = _free_port()
+    port = free_port()
     proxy = ["loadtests.lossy_proxy", "--port", str(port), "--to", f"{HOST}:{gateway}", f"--{mistake}"]
     _start(stack, folder, port, proxy, "/readyz", {})
     return port
@@ -74,9 +74,3 @@ def _answers(port: int, path: str) -> bool:
             return answer.status == 200
     except OSError:
         return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]

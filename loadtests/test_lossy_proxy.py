@@ -14,7 +14,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from loadtests.bench.harness.processes import search_path
 from loadtests.lossy_proxy import BLOCK, LossyProxy, Mistakes
-from tests.conftest import free_port
+from loadtests.ports import free_port
 
 EVENT = b"data: " + b"x" * 392 + b"\n\n"
 """An event of 400 bytes."""

@@ -5,7 +5,6 @@ import contextlib
 import functools
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from events.log.port import Block
 from events.log.sqlite.engine import SqliteLog
 from gateway.core.engines import retention_policy
 from gateway.settings import Settings
+from loadtests.ports import free_port
 from loadtests.upstream import FakeUpstream
 from tests.support.loop_thread import LoopThread
 
@@ -42,12 +42,6 @@ OURS = ("TRILANE_", "OPENAI_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PRO
 """Beginnings of the variables that a test gives its gateway by itself."""
 KINDS = ("quiet", "paced")
 LONG_FOLDERS = {"clients", "e2e", "faults", "loadtests"}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def eventually(met: Callable[[], object], within_s: float = 20.0, what: str = "", every_s: float = 0.01) -> None:

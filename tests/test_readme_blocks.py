@@ -20,7 +20,8 @@ import pytest
 import soundfile
 import soxr
 
-from tests.conftest import UpstreamThread, eventually, free_port
+from loadtests.ports import free_port
+from tests.conftest import UpstreamThread, eventually
 from tests.readme_settings import README
 from tests.support.readme import GATEWAY, blocks, readme_block
 

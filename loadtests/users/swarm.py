@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from loadtests.bench.harness.processes import ROOT, await_ready, process
-from tests.conftest import eventually, free_port
+from loadtests.ports import free_port
+from tests.conftest import eventually
 
 END_S = 60.0
 """Seconds that a run may take longer than it should before it is killed."""

@@ -13,8 +13,9 @@ import httpx2
 import pytest
 
 from loadtests.bench.harness.processes import NotStarted, process, search_path
+from loadtests.ports import free_port
 from loadtests.users.swarm import listens
-from tests.conftest import eventually, free_port
+from tests.conftest import eventually
 from tests.support.authority import Authority
 
 PROXIES = Path(__file__).resolve().parents[2] / "deploy" / "proxies"

@@ -13,7 +13,8 @@ from typing import Any
 import httpx2
 import msgspec
 
-from tests.conftest import Gateway, UpstreamThread, free_port, serving
+from loadtests.ports import free_port
+from tests.conftest import Gateway, UpstreamThread, serving
 from tests.deploy.doors import Door
 
 

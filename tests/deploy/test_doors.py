@@ -12,7 +12,8 @@ import httpx2
 import pytest
 import websockets.sync.client
 
-from tests.conftest import UpstreamThread, eventually, free_port
+from loadtests.ports import free_port
+from tests.conftest import UpstreamThread, eventually
 from tests.deploy.browser import PROTOCOL, PROTOCOLS, browser_for, page_of, see_all_live, see_the_seventh_hang
 from tests.deploy.doors import ADDRESSES, COMMANDS, NAME, PROXIES, Door, Site, door, make_site
 from tests.deploy.fleet import Fleet, Listener, dropping_server

@@ -16,8 +16,9 @@ pytest.importorskip("playwright.sync_api", reason="no playwright: `make install`
 from playwright.sync_api import Locator, Page, expect
 
 from loadtests.bench.harness.processes import process, search_path
+from loadtests.ports import free_port
 from loadtests.users.swarm import listens
-from tests.conftest import Gateway, UpstreamThread, eventually, free_port, serving
+from tests.conftest import Gateway, UpstreamThread, eventually, serving
 from tests.e2e.console import Console
 from tests.e2e.vite import behind_vite
 

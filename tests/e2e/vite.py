@@ -5,10 +5,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from loadtests.bench.harness.processes import process
-from loadtests.users.swarm import listens
+from loadtests.bench.harness.processes import await_ready, process
+from loadtests.ports import free_port
 from tests.clients.node import install, tool
-from tests.conftest import Gateway, eventually, free_port
+from tests.conftest import Gateway
 from tests.support.readme import readme_block
 
 PACKAGE = Path(__file__).parents[1] / "clients" / "vite"
@@ -30,8 +30,8 @@ def behind_vite(gateway: Gateway, proxy: str = PROXY) -> Iterator[str]:
         (folder / "vite.config.js").write_text(config)
         program = PACKAGE / "node_modules/vite/bin/vite.js"
         where = ["--host", "127.0.0.1", "--port", str(port), "--strictPort"]
-        with process([tool("node"), str(program), *where], folder, {}):
-            eventually(lambda: listens(port), what="Vite listens")
+        with process([tool("node"), str(program), *where], folder, {}) as vite:
+            await_ready(vite, port, "/blank.html")
             yield f"http://127.0.0.1:{port}"
     finally:
         shutil.rmtree(folder)

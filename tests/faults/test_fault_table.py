@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import httpx2
 import pytest
 
+from loadtests.ports import free_port
 from loadtests.upstream import UTF8_TAIL
-from tests.conftest import Gateway, UpstreamThread, eventually, free_port, serving
+from tests.conftest import Gateway, UpstreamThread, eventually, serving
 from tests.support.sse_client import Frames, chat_body, read_frames, send
 
 TOKENS = 6

@@ -11,7 +11,8 @@ import httpx2
 import psutil
 import pytest
 
-from tests.conftest import Gateway, eventually, free_port
+from loadtests.ports import free_port
+from tests.conftest import Gateway, eventually
 from tests.support.event_streams import EventReader
 from tests.support.sse_decoder import Event
 from tests.support.workers import workers_of

@@ -21,7 +21,8 @@ import pytest
 from gateway.core.engines import make_log
 from gateway.errors import ConfigurationError
 from gateway.settings import check_bind, load
-from tests.conftest import OURS, START_S, Gateway, UpstreamThread, eventually, free_port, serving
+from loadtests.ports import free_port
+from tests.conftest import OURS, START_S, Gateway, UpstreamThread, eventually, serving
 from tests.support.sse_client import chat_body, send
 
 ROOT = Path(__file__).resolve().parents[2]

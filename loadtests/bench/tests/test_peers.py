@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from loadtests.bench.harness import machine, peers
 from loadtests.bench.harness.peers import AI_SDK, CACHE, ENVIRONMENTS, LOCKS, Environment, PythonEnvironment
 from loadtests.bench.harness.processes import NotStarted, process
 from loadtests.bench.native.build import tool
+from loadtests.ports import free_port
 
 NOWHERE = "http://127.0.0.1:9/"
 needs_cc = pytest.mark.skipif(shutil.which("cc") is None, reason="the load clients are built from C and there is no cc")
@@ -93,7 +93,7 @@ def test_an_unknown_environment_is_refused() -> None:
 def test_a_peer_of_the_chat_lane_brings_every_token(name: str) -> None:
     target = servers.TARGETS[name]
     _skip_unless_installed(target.environment, None if target.environment else servers.missing(target))
-    ports = servers.Ports(_free_port(), _free_port())
+    ports = servers.Ports(free_port(), free_port())
     body = target.body.replace("@T", "20").replace("@I", "1000")
     command = [str(tool("load")), "--port", str(ports.server), "--path", target.path, "--body", body]
     command += ["--streams", "4", "--tokens", "20", "--warm", "1", "--dur", "1", "--drain", "5"]
@@ -108,7 +108,7 @@ def test_a_peer_of_the_chat_lane_brings_every_token(name: str) -> None:
 @needs_cc
 @pytest.mark.parametrize("name", ["fastapi", "litestar"])
 def test_a_peer_of_the_events_lane_brings_every_event_once_under_one_id(name: str, tmp_path: Path) -> None:
-    target, port = pubsub.TARGETS[name], _free_port()
+    target, port = pubsub.TARGETS[name], free_port()
     _skip_unless_installed(target.environment, None)
     with pubsub.server(target, port, tmp_path, {}) as pids, fan(target.options(port, "a"), pids) as client:
         assert client.ask("open", 5)["live"] == 5
@@ -160,8 +160,3 @@ def _skip_unless_installed(environment: Environment | None, why: str | None) -> 
         why = "not installed"
     if why:
         pytest.skip(why)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]

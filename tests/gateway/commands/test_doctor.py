@@ -6,7 +6,7 @@ import pytest
 
 from gateway.commands.doctor import check_upstreams, check_workers
 from gateway.settings import load
-from tests.conftest import free_port
+from loadtests.ports import free_port
 from tests.support.authority import Authority
 from tests.support.raw_server import Peer, RawServer, length_of, polite
 

@@ -14,8 +14,9 @@ from events.log.port import Append
 from events.log.postgres.address import parse_address
 from events.log.postgres.engine import PostgresLog
 from events.log.postgres.session import DatabaseSession
+from loadtests.ports import free_port
 from tests.contract.engines import CommitList, keep_all, put, scenario, whole
-from tests.support.postgres_server import NOBODY, START_S, USER, PostgresServer, free_port, other_user
+from tests.support.postgres_server import NOBODY, START_S, USER, PostgresServer, other_user
 
 SETTINGS = """
 [databases]

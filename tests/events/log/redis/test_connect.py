@@ -15,10 +15,11 @@ from events.log.redis.engine import RedisLog
 from gateway.core.engines import make_log
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings
+from loadtests.ports import free_port
 from tests.contract.engines import Engine, keep_all, put, scenario
 from tests.events.log.redis.cutting import ChanceProxy
 from tests.support.authority import Authority
-from tests.support.redis_servers import RedisServer, free_port
+from tests.support.redis_servers import RedisServer
 
 FACTS = {
     "too old": ({"redis_version": "6.0.16"}, "6.2"),

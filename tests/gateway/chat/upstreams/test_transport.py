@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from gateway.chat.upstreams.connection import MAX_HEADER_BYTES
-from tests.conftest import free_port
+from loadtests.ports import free_port
 from tests.support.raw_server import (
     Client,
     Peer,

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.chat.upstreams.way_out import WayOut, WayOutError, way_out
 from gateway.settings import Network, UpstreamSettings
-from tests.conftest import free_port
+from loadtests.ports import free_port
 from tests.support.authority import Authority
 from tests.support.connect_proxy import ConnectProxy
 from tests.support.raw_server import (
