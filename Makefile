@@ -26,13 +26,13 @@ $(VENV)/installed-dev: requirements-dev.lock $(VENV)/installed
 run: install
 	@$(BIN)/trilane serve $(if $(PORT),--port $(PORT))
 
-# The tests that measure time, alone; those that speak, two at a time; then all others. Pytest returns 5 for no test.
+# The tests that measure time, alone; those that speak, three at a time; then all others. Pytest returns 5 for no test.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: dev
 	@failed=0; \
 	$(BIN)/python -m pytest -m quiet $(ARGS) || [ $$? = 5 ] || failed=1; \
-	$(BIN)/python -m pytest -n 2 $(BY_FILE) -m paced $(ARGS) || [ $$? = 5 ] || failed=1; \
-	$(BIN)/python -m pytest -n 5 $(BY_FILE) -m "not quiet and not paced" $(ARGS) || [ $$? = 5 ] || failed=1; \
+	$(BIN)/python -m pytest -n 3 $(BY_FILE) -m paced $(ARGS) || [ $$? = 5 ] || failed=1; \
+	$(BIN)/python -m pytest -n 7 $(BY_FILE) -m "not quiet and not paced" $(ARGS) || [ $$? = 5 ] || failed=1; \
 	exit $$failed
 
 # A quarter of an hour: every process replaced under load, behind each door and on each engine, and outages of the log.

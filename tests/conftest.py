@@ -41,7 +41,7 @@ UNMEASURED = {"TRILANE_LIMIT_VOICES": "1000"}
 OURS = ("TRILANE_", "OPENAI_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 """Beginnings of the variables that a test gives its gateway by itself."""
 KINDS = ("quiet", "paced")
-LONG_FOLDERS = {"clients", "e2e", "faults", "loadtests"}
+LONG_FOLDERS = ("loadtests", "clients", "deploy", "e2e", "faults")
 
 
 def eventually(met: Callable[[], object], within_s: float = 20.0, what: str = "", every_s: float = 0.01) -> None:
@@ -185,7 +185,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the files that take longest first, so that workers which share them come to an end together."""
-    items.sort(key=lambda item: not LONG_FOLDERS & set(item.path.parts))
+    items.sort(key=lambda item: next((n for n, folder in enumerate(LONG_FOLDERS) if folder in item.path.parts), 9))
 
 
 @pytest.fixture(scope="module")

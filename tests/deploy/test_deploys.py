@@ -48,6 +48,7 @@ ROWS: list[Row] = []
 class Place:
     """An estate, and the road to it through a door."""
 
+    engine: str
     name: str
     estate: Estate
     door: Door
@@ -68,7 +69,7 @@ def place(
         estate.start(with_audio=SPEAKERS > 0, TRILANE_DRAIN_WINDOW_S=str(WINDOW_S), TRILANE_PING_S="1")
         site = make_site(tmp_path_factory.mktemp("site"))
         with door(proxy, tmp_path_factory.mktemp("door"), site, estate.addresses) as opened:
-            yield Place(f"{proxy}, {engine}", estate, opened)
+            yield Place(engine, f"{proxy}, {engine}", estate, opened)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -136,7 +137,9 @@ def test_nobody_notices_a_deploy(place: Place) -> None:
 
 
 OUTAGES_S = (
-    {"killed": 20.0, "stopped": 10.0, "cut off": 20.0} if LONG else dict.fromkeys(("killed", "stopped", "cut off"), 4.0)
+    {engine: {"killed": 20.0, "stopped": 10.0, "cut off": 20.0} for engine in ("redis", "postgres")}
+    if LONG
+    else {"redis": {"stopped": 4.0, "cut off": 4.0}, "postgres": {"killed": 4.0}}
 )
 TOLD_S = 3.0 if LONG else 8.0
 """Seconds within which a process says that it is not ready; it takes 2, on a machine that does nothing else."""
@@ -189,13 +192,14 @@ async def suffer(place: Place, load: Load, kind: str, seconds: float) -> None:
 @on(("redis", "Caddy"), ("postgres", "nginx"))
 def test_an_outage_ends_nothing_and_loses_nothing(place: Place) -> None:
     """One answer and one stream each live through all of them."""
-    tokens = round(10 * (sum(OUTAGES_S.values()) + 10))
+    outages = OUTAGES_S[place.engine]
+    tokens = round(10 * (sum(outages.values()) + 10))
 
     async def endure() -> Load:
         name = f"outage-{next(place.numbers)}"
         load = Load(place.road, name, askers=6, followers=6, publish_s=0.1)
         await load.begin_once(tokens, 0.1, [place.road])
-        for kind, seconds in OUTAGES_S.items():
+        for kind, seconds in outages.items():
             await suffer(place, load, kind, seconds)
         await load.end()
         return load

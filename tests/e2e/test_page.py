@@ -1,5 +1,6 @@
 """The console page works in Chromium, against a real gateway and a scripted upstream."""
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,7 @@ from tests.conftest import Gateway, UpstreamThread, eventually
 
 pytest.importorskip("playwright.sync_api", reason="no playwright: `make install` brings it")
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.e2e.conftest import gateway_with
 from tests.e2e.console import PHONE, Console, counting_message, tabs
@@ -124,6 +125,30 @@ def test_a_refusal_is_a_sentence_and_can_be_tried_again(console: Console) -> Non
     console.button("Retry").click()
     expect(console.note).to_contain_text("The model is busy")
     expect(console.questions).to_have_text(["B=e429 please"])
+
+
+def test_a_refused_run_that_is_still_seen_as_active_counts_down_all_the_same(console: Console) -> None:
+    """The snapshot that the page asks for after a refusal may be older than the end of the run."""
+    read: list[str] = []
+
+    def snapshot(route: Route) -> None:
+        answer = route.fetch()
+        active = None if read else {"runId": "r", "cursor": "r:0"}
+        route.fulfill(response=answer, json=answer.json() | {"activeRun": active})
+
+    def stream(route: Route) -> None:
+        read.append(route.request.url)
+        about = {"type": "message-metadata", "messageMetadata": {"code": "upstream_rate_limited", "emitted": 0}}
+        chunks = [about, {"type": "error", "errorText": "Rate limit reached"}]
+        frames = [f"id: r:{n}\ndata: {json.dumps(chunk)}\n\n" for n, chunk in enumerate(chunks, 1)]
+        route.fulfill(content_type="text/event-stream", body="".join(frames) + "data: [DONE]\n\n")
+
+    console.page.route("**/api/chat/*", snapshot)
+    console.page.route("**/api/chat/*/stream*", stream)
+    console.send("B=e429 please")
+    eventually(lambda: console.page.wait_for_timeout(20) or read, what="the run is read once more")
+    console.expect_idle()
+    expect(console.note).to_contain_text(re.compile("Try again in [1-7] second"))
 
 
 def test_a_cut_answer_is_never_shown_as_finished(console: Console) -> None:

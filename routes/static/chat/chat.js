@@ -9,7 +9,7 @@
 import { Problem } from "../problems.js";
 import { isEmpty, MessageFold } from "../stream/message.js";
 import { followRun } from "../stream/run.js";
-import { noteOfFailure, noteOfRun, noteOfStored, UNANSWERED } from "./endings.js";
+import { noteOfFailure, noteOfRun, noteOfStored, saysWhen, UNANSWERED } from "./endings.js";
 import { asking, following } from "./links.js";
 
 /** @typedef {import("../stream/message.js").UIMessage} UIMessage */
@@ -265,7 +265,7 @@ export class Chat {
       this.messages = at < 0 ? [...this.messages, message] : this.messages.with(at, message);
     }
     const last = this.messages.at(-1);
-    if (note && last) this.notes.set(last.id, note);
+    if (note && last && !saysWhen(this.notes.get(last.id), note)) this.notes.set(last.id, note);
     if (note) this.#around.announce(note.text, note.kind === "error");
     else if (status === "finish") this.#around.announce("Answer finished");
   }

@@ -68,3 +68,13 @@ export function noteOfFailure(error, nowMs = Date.now()) {
   const detail = error instanceof Error ? error.message : String(error);
   return { kind: "error", text: "The gateway cannot be reached right now.", detail };
 }
+
+/**
+ * Whether what is known of an ending says more than this note. A run that was refused may be seen as active for a moment, and is read
+ * once more then: its stream does not say when to try again.
+ * @param {Note | undefined} known
+ * @param {Note} note
+ */
+export function saysWhen(known, note) {
+  return known !== undefined && known.text === note.text && Boolean(known.againAtMs) && !note.againAtMs;
+}
