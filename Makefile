@@ -26,11 +26,11 @@ $(VENV)/installed-dev: requirements-dev.lock $(VENV)/installed
 run: install
 	@$(BIN)/trilane serve $(if $(PORT),--port $(PORT))
 
-# The tests that measure time, alone; those that speak, three at a time; then all others. Pytest returns 5 for no test.
+# The tests that measure time, two at a time; those that speak, three at a time; then all others. Pytest returns 5 for no test.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: dev
 	@failed=0; \
-	$(BIN)/python -m pytest -m quiet $(ARGS) || [ $$? = 5 ] || failed=1; \
+	$(BIN)/python -m pytest -n 2 $(BY_FILE) -m quiet $(ARGS) || [ $$? = 5 ] || failed=1; \
 	$(BIN)/python -m pytest -n 3 $(BY_FILE) -m paced $(ARGS) || [ $$? = 5 ] || failed=1; \
 	$(BIN)/python -m pytest -n 7 $(BY_FILE) -m "not quiet and not paced" $(ARGS) || [ $$? = 5 ] || failed=1; \
 	exit $$failed

@@ -56,9 +56,13 @@ def sources() -> Iterator[Path]:
         yield from (ROOT / room).rglob("*.py")
 
 
+@pytest.fixture(scope="module")
+def read_fields() -> set[tuple[str, str]]:
+    return {field_read for path in sources() for field_read in reads(ast.parse(path.read_text()))}
+
+
 @pytest.mark.parametrize("struct", STRUCTS, ids=lambda struct: struct.__name__)
-def test_every_setting_is_read_by_some_source(struct: type[msgspec.Struct]) -> None:
-    read_fields = {field_read for path in sources() for field_read in reads(ast.parse(path.read_text()))}
+def test_every_setting_is_read_by_some_source(struct: type[msgspec.Struct], read_fields: set[tuple[str, str]]) -> None:
     unread = [field for field in struct.__struct_fields__ if (struct.__name__, field) not in read_fields]
     assert unread == [], f"no source reads these fields of {struct.__name__}; remove them, or read them"
 

@@ -51,6 +51,7 @@ def test_stop_in_another_process_stops_the_run_here(
     took_ms: list[float] = []
     for number in range(5):
         with reading(gateway, chat_body(f"far-{number}", "T=400 I=20000")) as frames:
+            eventually(lambda: upstream.open_requests, what="the upstream is asked")
             [request] = upstream.open_requests
             asked_at = time.monotonic()
             assert httpx2.post(f"{second.url}/api/chat/far-{number}/stop", json={}).json()["stopped"] is True

@@ -9,11 +9,19 @@ from pathlib import Path
 import openai
 import psutil
 import pytest
+import uvloop
 
 from gateway.chat.upstreams.local import LocalModel, LocalModelError
+from tests.gateway.chat.upstreams.conftest import runner
 from tests.support.embedded_model import QUESTION, Run, ask, is_installed, linux, servers, started
 
 pytestmark = is_installed
+
+
+@pytest.fixture
+def run() -> Run:
+    """Runs a test on the gateway's event loop only: each starts real processes."""
+    return runner(uvloop.new_event_loop)
 
 
 def test_importing_it_loads_neither_the_model_nor_the_sdk() -> None:

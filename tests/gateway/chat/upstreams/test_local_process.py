@@ -13,12 +13,22 @@ from pathlib import Path
 import openai
 import psutil
 import pytest
+import uvloop
 
 from gateway.chat.upstreams.local import LocalModel, LocalModelError
 from tests.conftest import eventually
+from tests.gateway.chat.upstreams.conftest import runner
 from tests.support.embedded_model import Run, ask, is_installed, linux, servers, started, until
 
 pytestmark = is_installed
+
+
+@pytest.fixture
+def run() -> Run:
+    """Runs a test on the gateway's event loop only: each starts real processes."""
+    return runner(uvloop.new_event_loop)
+
+
 PROBE = str(Path(__file__).parents[3] / "support" / "lifecycle_probe.py")
 
 
