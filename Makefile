@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 BY_FILE := --dist loadfile --no-loadscope-reorder
 
-.PHONY: install dev run test deploy-test check bench load lock clean
+.PHONY: install dev run test tools-test deploy-test check bench load lock clean
 
 install: $(VENV)/installed
 dev: $(VENV)/installed-dev
@@ -27,13 +27,17 @@ run: install
 	@$(BIN)/trilane serve $(if $(PORT),--port $(PORT))
 
 # The tests that measure time, two at a time; those that speak, three at a time; then all others. Pytest returns 5 for no test.
-test: export PYTHONDONTWRITEBYTECODE :=
+test tools-test: export PYTHONDONTWRITEBYTECODE :=
 test: dev
 	@failed=0; \
-	$(BIN)/python -m pytest -n 2 $(BY_FILE) -m quiet $(ARGS) || [ $$? = 5 ] || failed=1; \
-	$(BIN)/python -m pytest -n 3 $(BY_FILE) -m paced $(ARGS) || [ $$? = 5 ] || failed=1; \
-	$(BIN)/python -m pytest -n 7 $(BY_FILE) -m "not quiet and not paced" $(ARGS) || [ $$? = 5 ] || failed=1; \
+	$(BIN)/python -m pytest tests -n 2 $(BY_FILE) -m quiet $(ARGS) || [ $$? = 5 ] || failed=1; \
+	$(BIN)/python -m pytest tests -n 3 $(BY_FILE) -m paced $(ARGS) || [ $$? = 5 ] || failed=1; \
+	$(BIN)/python -m pytest tests -n 7 $(BY_FILE) -m "not quiet and not paced" $(ARGS) || [ $$? = 5 ] || failed=1; \
 	exit $$failed
+
+# Two minutes: the tests of what stands in loadtests/, the load tests and the benchmarks.
+tools-test: dev
+	@$(BIN)/python -m pytest loadtests -n 3 $(BY_FILE) $(ARGS) || [ $$? = 5 ]
 
 # A quarter of an hour: every process replaced under load, behind each door and on each engine, and outages of the log.
 deploy-test: dev

@@ -41,7 +41,7 @@ UNMEASURED = {"TRILANE_LIMIT_VOICES": "1000"}
 OURS = ("TRILANE_", "OPENAI_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 """Beginnings of the variables that a test gives its gateway by itself."""
 KINDS = ("quiet", "paced")
-LONG_FOLDERS = ("loadtests", "clients", "deploy", "e2e", "faults")
+LONG_FOLDERS = ("clients", "deploy", "e2e", "faults")
 
 
 def eventually(met: Callable[[], object], within_s: float = 20.0, what: str = "", every_s: float = 0.01) -> None:

@@ -149,6 +149,7 @@ def test_a_refused_run_that_is_still_seen_as_active_counts_down_all_the_same(con
     eventually(lambda: console.page.wait_for_timeout(20) or read, what="the run is read once more")
     console.expect_idle()
     expect(console.note).to_contain_text(re.compile("Try again in [1-7] second"))
+    console.page.unroute_all(behavior="ignoreErrors")
 
 
 def test_a_cut_answer_is_never_shown_as_finished(console: Console) -> None:
