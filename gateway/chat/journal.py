@@ -24,9 +24,10 @@ HEARTBEAT_S = 5.0
 MAX_UNACKNOWLEDGED = 64
 """Maximum appends on their way to the log; past that the producer is paused (a slow reader never has that effect)."""
 NEVER = float("inf")
-SETTLE_TRIES = 8
+SETTLE_S = 300.0
+"""Seconds for which an end that the log does not take is tried again; after that another process may end the run."""
 SETTLE_DELAY_S = 0.1
-SETTLE_MAX_DELAY_S = 5.0
+SETTLE_MAX_DELAY_S = 2.0
 
 log = structlog.get_logger("journal")
 
@@ -116,7 +117,8 @@ class Journal:
 
         Returns None when this process did not write the end.
         """
-        for attempt in range(SETTLE_TRIES):
+        give_up_at, delay_s = self._loop.time() + SETTLE_S, SETTLE_DELAY_S
+        while True:
             try:
                 if self.failure is not None:
                     self._next = await self._actual_next()
@@ -126,13 +128,16 @@ class Journal:
                     log.warning("run was ended by another process", run=self._info.run_id)
                     return None
             except LogError as err:
-                log.warning("run cannot be ended yet", run=self._info.run_id, reason=err.detail)
+                if delay_s == SETTLE_DELAY_S:
+                    log.warning("run cannot be ended yet", run=self._info.run_id, reason=err.detail)
                 self.failure = err
             else:
                 return ending.finished
-            await asyncio.sleep(min(SETTLE_MAX_DELAY_S, SETTLE_DELAY_S * 2**attempt))
-        log.error("run left open: the log could not be written", run=self._info.run_id)
-        return None
+            if self._loop.time() >= give_up_at:
+                log.error("run left open: the log could not be written", run=self._info.run_id)
+                return None
+            await asyncio.sleep(delay_s)
+            delay_s = min(SETTLE_MAX_DELAY_S, 2 * delay_s)
 
     def close(self) -> None:
         """Lets go of the run and its producer, which hold this journal; both have ended."""

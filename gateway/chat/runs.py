@@ -31,6 +31,8 @@ from gateway.errors import LogConflict, LogError, Overloaded, TrilaneError
 from gateway.settings import Settings
 
 SWEEP_S = 2.0
+CLOSE_S = 15.0
+"""Seconds that the ends of runs may take when this process ends."""
 MAX_OPEN_SWEPT = 10_000
 
 log = structlog.get_logger("runs")
@@ -214,11 +216,16 @@ class Runs:
             await asyncio.wait(self._tasks)
 
     async def close(self) -> None:
-        """Ends what still runs as `interrupted`, and stops sweeping."""
+        """Ends what still runs as `interrupted`, and stops sweeping. An end that the log does not take is left open."""
         if self._sweeper is not None:
             self._sweeper.cancel()
             await asyncio.gather(self._sweeper, return_exceptions=True)
         error = TrilaneError("the gateway was shut down during this answer", code="interrupted", retryable=True)
         for run in list(self._runs.values()):
             run.stop(Failed(error))
+        self.draining = True
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_S)
+        for task in self._tasks:
+            task.cancel()
         await self.drain()

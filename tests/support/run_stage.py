@@ -87,9 +87,9 @@ class Stage:
         self.task = self.run.start(self.log.append(*self.run.opening()))
         await settle()
 
-    async def over(self) -> Any:
+    async def over(self, *, within_s: float = ENOUGH_S) -> Any:
         """Waits for its end; what the chat was told of it."""
-        async with asyncio.timeout(ENOUGH_S):
+        async with asyncio.timeout(within_s):
             assert self.task is not None
             await self.task
         return self.run.finished.result()

@@ -4,6 +4,7 @@ import asyncio
 import json
 
 from gateway.chat.ending import Aborted, Failed
+from gateway.chat.journal import SETTLE_S
 from gateway.chat.topics import chat_topic
 from gateway.errors import LogConflict, LogUnavailable, TrilaneError
 from tests.contract.engines import put
@@ -114,4 +115,16 @@ async def test_a_log_that_is_never_written_again_is_given_up() -> None:
     async with running(HELLO) as stage:
         stage.log.append_failure = LogUnavailable("disk full")
         stage.body.send(TOKEN)
-        assert await stage.over() is None
+        assert await stage.over(within_s=SETTLE_S + 3) is None
+
+
+@simulated
+async def test_a_log_that_is_away_for_minutes_is_told_how_the_run_ended() -> None:
+    async with running(HELLO) as stage:
+        stage.log.append_failure = LogUnavailable("it went away")
+        stage.body.send(TOKEN)
+        await asyncio.sleep(SETTLE_S - 10)
+        stage.log.append_failure = None
+        finished = await stage.over()
+        assert finished is not None
+        assert (finished.outcome, finished.code) == ("error", "log_unavailable")
