@@ -39,9 +39,9 @@ test: dev
 tools-test: dev
 	@$(BIN)/python -m pytest loadtests -n 3 $(BY_FILE) $(ARGS) || [ $$? = 5 ]
 
-# A quarter of an hour: every process replaced under load, behind each door and on each engine, and outages of the log.
+# Half an hour: every process replaced under load, behind each door and on each engine, outages of the log, idle streams.
 deploy-test: dev
-	@LONG_TESTS=1 $(BIN)/python -m pytest -s tests/deploy/test_deploys.py $(ARGS)
+	@LONG_TESTS=1 $(BIN)/python -m pytest -s tests/deploy/test_deploys.py tests/deploy/test_idle.py $(ARGS)
 
 check: dev
 	@$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import os
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -16,7 +17,8 @@ from events.log.redis.engine import RedisLog
 from events.log.sqlite.engine import SqliteLog
 from tests.support.loop_failures import run_watched
 
-TEST_S = 30.0
+LONG = bool(os.environ.get("LONG_TESTS"))
+TEST_S = 120.0 if LONG else 30.0
 
 
 class SweepingLog(EventLog, Protocol):

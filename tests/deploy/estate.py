@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -10,6 +11,7 @@ from typing import Protocol
 
 from tests.conftest import Gateway, UpstreamThread, serving
 from tests.support.loop_thread import LoopThread
+from tests.support.namespace import Namespace
 from tests.support.outage_proxy import OutageProxy
 from tests.support.postgres_server import PostgresServer
 from tests.support.redis_servers import RedisServer
@@ -31,13 +33,21 @@ class Server(Protocol):
 
 
 class Network(OutageProxy):
-    """The way to a server, on which all that is sent can be held back, as by a network that is cut."""
+    """The way to a server, which can be cut as by a pulled cable.
 
-    def __init__(self, target_port: int) -> None:
+    It leads through a namespace where one can be made. Elsewhere the connections stay, and what is sent is held back.
+    """
+
+    def __init__(self, target_port: int, namespace: Namespace | None) -> None:
         super().__init__(target_port)
+        self.host = namespace.address if namespace is not None else "127.0.0.1"
+        self._namespace = namespace
         self._flows = asyncio.Event()
         self._flows.set()
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    def _listen(self) -> socket.socket:
+        return self._namespace.listen() if self._namespace is not None else super()._listen()
 
     async def __aenter__(self) -> "Network":
         self._loop = asyncio.get_running_loop()
@@ -46,12 +56,18 @@ class Network(OutageProxy):
 
     def hold(self) -> None:
         """Lets nothing pass, in either direction, until `release`; connections stay open."""
-        assert self._loop is not None
-        self._loop.call_soon_threadsafe(self._flows.clear)
+        if self._namespace is not None:
+            self._namespace.cut()
+        else:
+            assert self._loop is not None
+            self._loop.call_soon_threadsafe(self._flows.clear)
 
     def release(self) -> None:
-        assert self._loop is not None
-        self._loop.call_soon_threadsafe(self._flows.set)
+        if self._namespace is not None:
+            self._namespace.join()
+        else:
+            assert self._loop is not None
+            self._loop.call_soon_threadsafe(self._flows.set)
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, is_answer: bool) -> None:
         try:
@@ -132,10 +148,13 @@ def estate_on(engine: str, folder: Path, upstream: UpstreamThread) -> Iterator[E
     """Yields an estate whose log is there, and no process yet."""
     with ExitStack() as stack:
         server, url = stack.enter_context(log_server(engine, folder))
-        network = Network(server.port)
+        namespace = stack.enter_context(Namespace()) if Namespace.can_be_made() else None
+        network = Network(server.port, namespace)
         thread = LoopThread(lambda: network)
         thread.start()
         stack.callback(thread.stop)
-        estate = Estate(server, network, url.replace("PORT", str(network.port)), folder, upstream)
+        estate = Estate(
+            server, network, url.replace("127.0.0.1:PORT", f"{network.host}:{network.port}"), folder, upstream
+        )
         stack.callback(estate.stop)
         yield estate

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from typing import Self
 
 
@@ -20,9 +21,12 @@ class OutageProxy:
         self._tasks = set[asyncio.Task[None]]()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, sock=self._listen())
         self.port = self._server.sockets[0].getsockname()[1]
         return self
+
+    def _listen(self) -> socket.socket:
+        return socket.create_server(("127.0.0.1", 0))
 
     async def __aexit__(self, *exc: object) -> None:
         self._server.close()

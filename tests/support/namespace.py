@@ -1,0 +1,68 @@
+"""A Namespace is a network beside this one, on a cable that can be pulled: packets vanish, and no connection ends."""
+
+import ctypes
+import os
+import shutil
+import socket
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Self
+
+CLONE_NEWNET = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True, timeout=10)
+
+
+class Namespace:
+    """A network namespace (`with Namespace() as there`), one at a time in a process; root alone can make it."""
+
+    def __init__(self) -> None:
+        pid = os.getpid()
+        self._name = f"trilane-{pid}"
+        self._cable = f"tri{pid}"
+        self._network = f"10.{64 + pid // 256 % 64}.{pid % 256}"
+        self.address = f"{self._network}.2"
+        """Where sockets of the namespace are reached from here."""
+
+    @staticmethod
+    def can_be_made() -> bool:
+        if os.geteuid() != 0 or shutil.which("ip") is None or shutil.which("unshare") is None:
+            return False
+        return subprocess.run(["unshare", "--net", "true"], capture_output=True, timeout=10).returncode == 0
+
+    def __enter__(self) -> Self:
+        ip("netns", "add", self._name)
+        try:
+            ip("link", "add", self._cable, "type", "veth", "peer", "name", "cable", "netns", self._name)
+            ip("address", "add", f"{self._network}.1/30", "dev", self._cable)
+            ip("link", "set", self._cable, "up")
+            ip("-n", self._name, "address", "add", f"{self.address}/30", "dev", "cable")
+            self.join()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        ip("netns", "delete", self._name)  # the cable goes with it
+
+    def cut(self) -> None:
+        ip("-n", self._name, "link", "set", "cable", "down")
+
+    def join(self) -> None:
+        ip("-n", self._name, "link", "set", "cable", "up")
+
+    def listen(self) -> socket.socket:
+        """Returns a socket that listens in the namespace, and that this process uses as any other."""
+        with ThreadPoolExecutor(1) as thread:  # a thread that has entered it stays there, so it ends
+            return thread.submit(self._listen).result()
+
+    def _listen(self) -> socket.socket:
+        with Path("/run/netns", self._name).open() as namespace:
+            if _libc.setns(namespace.fileno(), CLONE_NEWNET) != 0:
+                raise OSError(ctypes.get_errno(), "setns")
+        return socket.create_server((self.address, 0))
