@@ -30,8 +30,8 @@ log = structlog.get_logger("log")
 
 LINGER_S = 0.002
 """Seconds from the start of one group until patient appends are in the next."""
-GROUP_CALLS = 256
-"""Maximum calls of one group."""
+GROUP_CALLS = 32
+"""Maximum calls of one group: all of them wait for the last, and larger groups write no more in a second."""
 GROUP_BYTES = 1 << 20
 """Bytes past which a group takes no further call: Redis does nothing else meanwhile."""
 CLOSE_S = 5.0
