@@ -1,6 +1,7 @@
 """A Namespace is a network beside this one, on a cable that can be pulled: packets vanish, and no connection ends."""
 
 import ctypes
+import itertools
 import os
 import socket
 import subprocess
@@ -16,15 +17,19 @@ def ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, capture_output=True, timeout=10)
 
 
+_numbers = itertools.count()
+
+
 class Namespace:
-    """A network namespace (`with Namespace() as there`), one at a time in a process."""
+    """A network namespace of Linux (`with Namespace() as there`)."""
 
     def __init__(self) -> None:
-        pid = os.getpid()
-        self._name = f"trilane-{pid}"
-        self._cable = f"tri{pid}"
-        self._network = f"10.{64 + pid // 256 % 64}.{pid % 256}"
-        self.address = f"{self._network}.2"
+        pid, number = os.getpid(), next(_numbers) % 64  # what one leaves behind is gone a moment after its end
+        self._name = f"trilane-{pid}-{number}"
+        self._cable = f"tri{pid}-{number}"
+        network, host = f"10.{64 + pid // 256 % 64}.{pid % 256}", 4 * number
+        self._here = f"{network}.{host + 1}"
+        self.address = f"{network}.{host + 2}"
         """Where sockets of the namespace are reached from here."""
 
     @classmethod
@@ -41,7 +46,7 @@ class Namespace:
         ip("netns", "add", self._name)
         try:
             ip("link", "add", self._cable, "type", "veth", "peer", "name", "cable", "netns", self._name)
-            ip("address", "add", f"{self._network}.1/30", "dev", self._cable)
+            ip("address", "add", f"{self._here}/30", "dev", self._cable)
             ip("link", "set", self._cable, "up")
             ip("-n", self._name, "address", "add", f"{self.address}/30", "dev", "cable")
             self.join()
