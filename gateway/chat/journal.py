@@ -24,8 +24,8 @@ HEARTBEAT_S = 5.0
 MAX_UNACKNOWLEDGED = 64
 """Maximum appends on their way to the log; past that the producer is paused (a slow reader never has that effect)."""
 NEVER = float("inf")
-SETTLE_S = 300.0
-"""Seconds for which an end that the log does not take is tried again; after that another process may end the run."""
+SETTLE_TRIES = 150
+"""Tries to write an end that the log does not take: five minutes. After them another process may end the run."""
 SETTLE_DELAY_S = 0.1
 SETTLE_MAX_DELAY_S = 2.0
 
@@ -117,8 +117,7 @@ class Journal:
 
         Returns None when this process did not write the end.
         """
-        give_up_at, delay_s = self._loop.time() + SETTLE_S, SETTLE_DELAY_S
-        while True:
+        for attempt in range(SETTLE_TRIES):
             try:
                 if self.failure is not None:
                     self._next = await self._actual_next()
@@ -128,16 +127,14 @@ class Journal:
                     log.warning("run was ended by another process", run=self._info.run_id)
                     return None
             except LogError as err:
-                if delay_s == SETTLE_DELAY_S:
+                if attempt == 0:
                     log.warning("run cannot be ended yet", run=self._info.run_id, reason=err.detail)
                 self.failure = err
             else:
                 return ending.finished
-            if self._loop.time() >= give_up_at:
-                log.error("run left open: the log could not be written", run=self._info.run_id)
-                return None
-            await asyncio.sleep(delay_s)
-            delay_s = min(SETTLE_MAX_DELAY_S, 2 * delay_s)
+            await asyncio.sleep(min(SETTLE_MAX_DELAY_S, SETTLE_DELAY_S * 2**attempt))
+        log.error("run left open: the log could not be written", run=self._info.run_id)
+        return None
 
     def close(self) -> None:
         """Lets go of the run and its producer, which hold this journal; both have ended."""
