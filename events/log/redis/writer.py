@@ -30,8 +30,9 @@ log = structlog.get_logger("log")
 
 LINGER_S = 0.002
 """Seconds from the start of one group until patient appends are in the next."""
-GROUP_CALLS = 32
-"""Maximum calls of one group: all of them wait for the last, and larger groups write no more in a second."""
+GROUP_CALLS = 256
+"""Maximum calls of one group. At 32 a hundred first tokens wait half as long for each other, but 11,000 tokens a second
+cost a quarter more CPU, and no longer pass."""
 GROUP_BYTES = 1 << 20
 """Bytes past which a group takes no further call: Redis does nothing else meanwhile."""
 CLOSE_S = 5.0
