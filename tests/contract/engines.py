@@ -15,6 +15,8 @@ from events.log.port import Append, Appended, Commit, EventLog, Retention, Slice
 from events.log.postgres.engine import PostgresLog
 from events.log.redis.engine import RedisLog
 from events.log.sqlite.engine import SqliteLog
+from gateway.core.engines import make_log
+from gateway.settings import Settings
 from tests.support.loop_failures import run_watched
 
 LONG = bool(os.environ.get("LONG_TESTS"))
@@ -111,6 +113,17 @@ class CommitList(list[Commit]):
             while not condition():
                 self._news.clear()
                 await self._news.wait()
+
+
+@contextlib.asynccontextmanager
+async def opened(url: str) -> AsyncGenerator[EventLog]:
+    """Yields the log that a gateway would open at `url`."""
+    log = make_log(Settings(log=url))
+    await log.open()
+    try:
+        yield log
+    finally:
+        await log.close()
 
 
 def scenario(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:

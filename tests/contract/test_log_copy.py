@@ -1,7 +1,5 @@
 """A log takes over what another holds as it is, so that every cursor is as good there as it was."""
 
-import contextlib
-from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
@@ -9,10 +7,9 @@ import pytest
 from events.log.memory import MemoryLog
 from events.log.port import Append, EventLog, Retention, Slice, read_to_head
 from gateway.commands.copy import copy
-from gateway.core.engines import make_log
 from gateway.errors import LogConflict
 from gateway.settings import Settings
-from tests.contract.engines import Engine, flat, put, scenario
+from tests.contract.engines import Engine, flat, opened, put, scenario
 
 
 async def copied(source: EventLog, topic: str, target: EventLog) -> list[Slice]:
@@ -138,13 +135,3 @@ async def test_a_log_comes_back_from_another_engine_as_it_was(shared_engine: Eng
         for name in names:
             read = [await one.read(name, 0, max_events=5000, max_bytes=1 << 30) for one in (log, other)]
             assert facts(read[0])[:-1] == facts(read[1])[:-1], name
-
-
-@contextlib.asynccontextmanager
-async def opened(url: str) -> AsyncGenerator[EventLog]:
-    log = make_log(Settings(log=url))
-    await log.open()
-    try:
-        yield log
-    finally:
-        await log.close()

@@ -5,17 +5,16 @@ On every engine, all at once: what takes time is the silence after which another
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from events.log.port import EventLog, read_to_head
-from gateway.core.engines import make_log
-from gateway.settings import Settings
 from loadtests.upstream import words
 from tests.conftest import Gateway, UpstreamThread, serving
+from tests.contract.engines import opened
 from tests.deploy.crowd import Asker, Ledger
 from tests.deploy.estate import ENGINES, log_server
 from tests.deploy.load import seen
@@ -40,16 +39,6 @@ def processes(engine: str, folder: Path, upstream: UpstreamThread) -> Iterator[t
         for gateway in made:
             stack.callback(gateway.stop)
         yield url, made
-
-
-@asynccontextmanager
-async def opened(url: str) -> AsyncIterator[EventLog]:
-    log = make_log(Settings(log=url))
-    await log.open()
-    try:
-        yield log
-    finally:
-        await log.close()
 
 
 async def blocks_of(log: EventLog, topic: str) -> list[tuple[int, str, bytes]]:
