@@ -98,7 +98,7 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     topic: str
     epoch: str
     block: Block | None
-    """The block that this process appended; None when another process wrote, or the topic was deleted: read it."""
+    """The block that was appended; None where it must be read: another process wrote, or the topic was deleted."""
     closed: bool = False
 
 

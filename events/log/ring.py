@@ -1,8 +1,7 @@
 """Holds the newest events of a topic in one process, for all that follow it there.
 
-`Ring` holds frames, encoded once for all readers; after a hole it starts anew, and a reader that needs what lies in
-between reads the log. `Watch` calls a function for every block, so it takes no block after a hole until the hole is
-filled.
+`Ring` holds frames, encoded once for all readers; a reader that needs older ones reads the log. `Watch` calls a
+function for every block. Neither takes a block after a hole: the hub reads what is missing, once for all readers.
 """
 
 from collections.abc import Callable
@@ -91,8 +90,9 @@ class Ring(Tail):
         self.readers: set[Waker] = set()
 
     def accept(self, block: Block, has_hole: bool) -> bool:
-        if has_hole or not self.frames:
-            self.frames.clear()
+        if has_hole and self.head >= 0:
+            return False
+        if not self.frames:
             self.first, self.size = block.first, 0
         frames = self.encode(self.epoch, block)
         self.frames += frames
@@ -100,6 +100,11 @@ class Ring(Tail):
         if self.size > RING_MAX_BYTES or len(self.frames) > RING_MAX_FRAMES:
             self._drop_older()
         return True
+
+    def compare(self, epoch: str, oldest: int) -> None:
+        super().compare(epoch, oldest)
+        if self.head < oldest - 1:
+            self.skip(oldest - 1)  # what is no longer kept will never come
 
     def skip(self, last: int) -> None:
         super().skip(last)

@@ -11,6 +11,9 @@
 local MERGE_EVENTS, MERGE_BYTES = 256, 65536
 local SLACK, TRIM_BLOCKS = 17 / 16, 200
 local CONFLICT, CLOSED, WRONG_OWNER = 1, 2, 3
+-- Maximum bytes of a group that are told to other processes as they are, which saves each a read; all that is more they
+-- read when one of their readers needs it, so that a busy log is not sent to every process.
+local CARRIED_BYTES = 2048
 
 local writer, number = ARGV[1], tonumber(ARGV[2])
 local receipt = receipt_of(writer, number)
@@ -135,13 +138,15 @@ for i, appends in ipairs(cmsgpack.unpack(ARGV[5])) do
 end
 if #order == 0 then return cmsgpack.pack({now, outcomes, {}}) end
 
+local bytes = 0
 for _, row in ipairs(rows) do
-  local s = states[row[1]]
+  local s, data = states[row[1]], table.concat(row[6], '\n')
   call('XADD', P .. 'b:' .. row[1], string.format('%.0f-%.0f', row[2] + row[3] - 1, row[3]), 't', now, 'n', row[5], 'd',
-    table.concat(row[6], '\n'))
-  s.last_count = row[3]
+    data)
+  s.last_count, s.blocks = row[3], (s.blocks or 0) + 1
+  s.last_name, s.last_data, bytes = row[5], data, bytes + #data
 end
-local news = {}
+local news, carried = {}, {}
 for i, name in ipairs(order) do
   local s = states[name]
   local max_events, max_bytes = s.max_events, s.max_bytes
@@ -150,11 +155,15 @@ for i, name in ipairs(order) do
   end
   save_topic(s)
   news[i] = {name, s.epoch, s.head, s.closed, s.last_count or 0, now}
+  if s.blocks == 1 and bytes <= CARRIED_BYTES then
+    news[i][7], news[i][8] = s.last_name, #s.last_data
+    carried[#carried + 1] = s.last_data
+  end
 end
 for id, result in pairs(results) do
   if result and result[3] then
     call('SET', P .. 'k:' .. id, string.format('%.0f %.0f %.0f', result[1], result[2], now), 'PX', KEY_MS)
   end
 end
-publish(writer, news)
+publish(writer, news, table.concat(carried))
 return keep_receipt(writer, number, cmsgpack.pack({now, outcomes, news}))

@@ -122,7 +122,11 @@ local function keep_receipt(writer, number, reply)
   return reply
 end
 
--- Tells other processes; `news` is a list of {topic, epoch, head, closed, events of its last block, their time}.
-local function publish(writer, news)
-  if #news > 0 then call('PUBLISH', P .. 'news', cmsgpack.pack({writer, news})) end
+-- Tells other processes; `news` is a list of {topic, epoch, head, closed, events of its last block, their time} and,
+-- for one whose only new block is carried along, {..., the block's name, the bytes of its events}. Those follow, in the
+-- same order, behind the packed news, whose size stands first.
+local function publish(writer, news, data)
+  if #news == 0 then return end
+  local packed = cmsgpack.pack({writer, news})
+  call('PUBLISH', P .. 'news', string.format('%.0f ', #packed) .. packed .. (data or ''))
 end

@@ -49,7 +49,12 @@ class TopicNews(msgspec.Struct, frozen=True, array_like=True):
     head: int
     closed: bool
     count: int
+    """Events of its last block."""
     time_ms: int
+    name: str | None = None
+    """Name of the block that is carried along; None: there is none."""
+    size: int = 0
+    """Bytes of that block's events, one a line."""
 
 
 _pack = msgspec.msgpack.encode
@@ -87,6 +92,10 @@ class Heads:
     def knows(self, topic: str) -> bool:
         """Returns whether a topic that exists is remembered."""
         return self._heads.get(topic, NOTHING) != NOTHING
+
+    def may_follow(self, topic: str, epoch: str) -> bool:
+        """Returns whether nothing is known of the topic that is of another epoch."""
+        return self._heads.get(topic, NOTHING).epoch in ("", epoch)
 
     def note_doubt(self, topic: str) -> None:
         """Remembers to look at a topic to which something may have been appended."""

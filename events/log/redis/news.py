@@ -2,7 +2,8 @@
 
 All processes publish on one channel, once per group, and each picks what is followed here. With a channel per topic
 Redis would have to be told of each reader that comes and goes, and a group of a hundred topics would be a hundred
-messages. A message that is lost on the way costs no event: it only says that there is something to be read, and
+messages. A small group is carried in its message, which saves a read; of a larger one the message only says that there
+is something to be read. One that is lost on the way costs no event: what follows it leaves a hole that is read, and
 everything followed is compared with what Redis holds after each connection, and every IDLE_S.
 """
 
@@ -13,7 +14,7 @@ import msgspec
 import structlog
 from redis.exceptions import ResponseError
 
-from events.log.port import Commit, Interest
+from events.log.port import Block, Commit, Interest
 from events.log.redis.address import RedisAddress
 from events.log.redis.connect import Backoff, RedisConnection, dial, unavailable
 from events.log.redis.heads import Heads, TopicNews
@@ -114,17 +115,24 @@ class NewsReader:
 
     def _tell(self, payload: bytes) -> None:
         try:
-            name, news = _unpack(payload)
-        except msgspec.DecodeError:
+            size, _, rest = payload.partition(b" ")
+            name, news = _unpack(rest[: int(size)])
+        except (ValueError, msgspec.DecodeError):
             log.warning("a message on the channel of the log is not of this version", size=len(payload))
             return
         if name == self._name or (name and name.rpartition(".")[2] != self._database):
             return
-        interest = self._interest()
-        wanted = [item for item in news if item.topic in interest]
-        if wanted:
-            self._heads.note_news(wanted)
-            self._announce([Commit(topic=n.topic, epoch=n.epoch, block=None, closed=n.closed) for n in wanted])
+        interest, at = self._interest(), int(size)
+        commits: list[Commit] = []
+        for item in news:
+            start, at = at, at + item.size
+            if item.topic in interest:
+                is_next = self._heads.may_follow(item.topic, item.epoch)
+                block = carried_block(item, rest[start:at]) if is_next else None
+                commits.append(Commit(topic=item.topic, epoch=item.epoch, block=block, closed=item.closed))
+                self._heads.note_news([item])
+        if commits:
+            self._announce(commits)
 
     async def _compare(self) -> None:
         commits = await self._heads.compare(self._pool.run, self._interest())
@@ -156,3 +164,10 @@ class NewsReader:
                 await self._compare()
             except LogUnavailable as err:
                 self._outage.note_failure(err)
+
+
+def carried_block(news: TopicNews, data: bytes) -> Block | None:
+    """Returns the block that a message carries of a topic; None: it must be read."""
+    if news.name is None:
+        return None
+    return Block(news.head - news.count + 1, data.split(b"\n"), news.name, news.time_ms)

@@ -1,7 +1,7 @@
 """A hub hears of news from other processes, serves watches, and wakes many readers at once."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -51,6 +51,28 @@ async def test_own_events_after_those_of_another_process_leave_no_hole() -> None
     await put(log, "t", b"3")
     await settle()
     assert (await all_due(reader), lines) == (joined(1, 3), [b"2", b"3"])
+
+
+@scenario
+async def test_a_hole_is_read_once_for_all_readers() -> None:
+    log = SharedLog()
+    _, hub = await open_hub(log)
+    await put(log, "t", b"1")
+    readers = [await hub.open("t", plain, None) for _ in range(20)]
+    for reader in readers:
+        await reader.next()
+    reads, read = list[int](), log.read
+
+    def counted_read(topic: str, after: int, **limits: int) -> Awaitable[Slice]:
+        reads.append(after)
+        return read(topic, after, **limits)
+
+    log.read = counted_read  # type: ignore[method-assign,assignment]
+    await log.write_elsewhere("t", b"2", has_news=False)
+    await put(log, "t", b"3")
+    await settle()
+    assert [await all_due(reader) for reader in readers] == [joined(2, 3)] * 20
+    assert reads == [1, 3]
 
 
 @scenario

@@ -60,9 +60,20 @@ def test_only_the_new_part_of_an_overlapping_block_is_taken() -> None:
     assert r.take(0, 65_536) == (b"<1><2><3><4><5>", 5)
 
 
-def test_after_a_hole_a_ring_starts_anew() -> None:
+def test_a_ring_refuses_a_block_after_a_hole_until_the_hole_is_filled() -> None:
     r = ring()
     r.feed("e", numbered(1, 2))
+    assert not r.feed("e", numbered(5, 6))
+    assert r.head == 2
+    assert r.feed("e", numbered(3, 4))
+    assert r.feed("e", numbered(5, 6))
+    assert r.take(0, 65_536) == (b"<1><2><3><4><5><6>", 6)
+
+
+def test_a_ring_starts_anew_behind_what_is_no_longer_kept() -> None:
+    r = ring()
+    r.feed("e", numbered(1, 2))
+    r.compare("e", 5)
     assert r.feed("e", numbered(5, 6))
     assert [r.holds(offset) for offset in range(1, 8)] == [False, False, False, False, True, True, False]
     assert r.take(4, 65_536) == (b"<5><6>", 6)

@@ -2,11 +2,13 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from events.log.port import Append
 from events.log.redis import connect, news
 from events.log.redis.engine import RedisLog
+from events.log.redis.heads import TopicNews
 from gateway.errors import LogUnavailable
 from tests.contract.engines import CommitList, Engine, keep_all, put, scenario
 from tests.support.redis_servers import RedisServer
@@ -79,6 +81,56 @@ async def test_a_topic_that_was_made_unheard_is_found_by_who_follows_its_prefix(
         await asyncio.gather(put(there, "event/room/new", b"1"), put(there, "event/hall", b"1"))
         await commits.until(lambda: len(commits) > 1)
         assert [commit.topic for commit in commits] == ["event/room/old", "event/room/new"]
+
+
+@scenario
+async def test_small_groups_are_carried_and_large_ones_are_read(server: RedisServer, engine: Engine) -> None:
+    async with engine.open() as here, engine.open() as there:
+        commits = CommitList(here)
+        here.interest = {"a", "b", "c"}
+        small = [Append(topic="a", data=[b"1", b"", "zwei".encode("utf-16")], name="n"), Append(topic="b", data=[b"x"])]
+        done = await there.append(*small)
+        await commits.until(lambda: len(commits) == 2)
+        for append, result, commit in zip(small, done, commits, strict=True):
+            assert commit.block is not None
+            assert (commit.topic, commit.epoch, commit.block.first) == (append.topic, result.epoch, 1)
+            assert (commit.block.data, commit.block.name) == (append.data, append.name)
+            assert commit.block == (await here.read(append.topic, 0)).blocks[0]
+        # One that is too large, one of two blocks, and one without events, as a part of one group.
+        await there.append(Append(topic="a", data=[b"x" * 2049]), Append(topic="b", data=[b"y"]))
+        await there.append(
+            Append(topic="a", data=[b"1"], name="m"), Append(topic="a", data=[b"2"]), Append(topic="c", data=[])
+        )
+        await commits.until(lambda: len(commits) == 6)
+        assert [(commit.topic, commit.block) for commit in commits[2:]] == [(topic, None) for topic in "abac"]
+
+
+@scenario
+async def test_news_of_a_history_that_is_over_are_not_taken_for_events(engine: Engine) -> None:
+    async with engine.open() as here, engine.open() as there:
+        commits = CommitList(here)
+        here.interest = {"a"}
+        old = await put(there, "a", b"old")
+        await commits.until(lambda: commits)
+        await there.delete("a")
+        await put(there, "a", b"new")
+        await commits.until(lambda: len(commits) == 3)
+        late = TopicNews("a", old.epoch, 2, False, 1, 0, "n", 4)
+        payload = msgspec.msgpack.encode(("another.0", [late]))
+        here._news._tell(b"%d %blate" % (len(payload), payload))  # type: ignore[attr-defined] - of the Redis log alone
+        await commits.until(lambda: len(commits) == 4)
+        assert (commits[3].epoch, commits[3].block) == (old.epoch, None)
+
+
+@scenario
+async def test_a_message_of_another_version_is_nothing(engine: Engine) -> None:
+    async with engine.open() as here, engine.open() as there:
+        commits = CommitList(here)
+        here.interest = {"a"}
+        for payload in (b"", b"12", b"x y", b"-1 \x92", b"2 \x92\xa0", msgspec.msgpack.encode(("another.0", []))):
+            here._news._tell(payload)  # type: ignore[attr-defined] - of the Redis log alone
+        await put(there, "a", b"1")
+        await commits.until(lambda: commits)
 
 
 async def server_appends_unheard(there: RedisLog, here: RedisLog) -> None:
