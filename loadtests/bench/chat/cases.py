@@ -42,6 +42,8 @@ class ChatRig:
     requests: RequestNumbers
     faults: dict[str, int] = field(default_factory=dict[str, int])
     foreign_cores: float = 0.0
+    is_pinned: bool = True
+    """Whether the target has one core, and nothing else that core."""
 
     def load(self, case: "ChatCase", pids: list[int], drain_s: float) -> Figures:
         """Runs the load client once, and reads the server's CPU clock at both ends of what it measures."""
@@ -105,7 +107,7 @@ class ChatCase:
 
     def measure(self, rig: ChatRig) -> Figures:
         """Loads a fresh server, warmed up, with its memory before and after. Raises NotStarted."""
-        with server(rig.target, rig.ports, rig.settings) as pids:
+        with server(rig.target, rig.ports, rig.settings, is_pinned=rig.is_pinned) as pids:
             rig.load(WARM_UP, pids, drain_s=1)
             time.sleep(SETTLE_S)
             idle_mb = machine.rss_mb(pids)

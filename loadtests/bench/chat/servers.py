@@ -89,14 +89,17 @@ def upstream(port: int) -> Generator[int]:
 
 
 @contextlib.contextmanager
-def server(target: ChatTarget, ports: Ports, settings: dict[str, str]) -> Generator[list[int]]:
-    """Runs the measured server on its own core; yields the pids of its processes (none for `direct`)."""
+def server(
+    target: ChatTarget, ports: Ports, settings: dict[str, str], *, is_pinned: bool = True
+) -> Generator[list[int]]:
+    """Runs the measured server, on its own core if pinned; yields the pids of its processes (none for `direct`)."""
     if target.name == "direct":
         yield []
         return
     with tempfile.TemporaryDirectory(prefix="trilane-bench-") as folder:
         command, env = _command(target, ports, Path(folder), settings)
-        with process(on_core(SERVER_CORE, command), Path(folder), env) as child:
+        command = on_core(SERVER_CORE, command) if is_pinned else command
+        with process(command, Path(folder), env) as child:
             await_ready(child, ports.server, target.ready, target.start_s)
             yield machine.tree(child.pid)
 

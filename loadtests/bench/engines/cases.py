@@ -38,6 +38,11 @@ TIMEOUT_S = 5.0
 """Seconds after which an event that has not arrived is lost."""
 CARRIED = chat.ChatCase("carry", 220, 100, 20_000, 2.0, 2.5)
 """A paced load of 11,000 tokens/s: a little more than is wanted, for streams begin anew meanwhile."""
+WORKERS = {
+    "one": ("1", chat.ChatCase("one worker", 60, 100, 20_000, 2.0, 4.0)),
+    "two": ("2", chat.ChatCase("two workers", 120, 100, 20_000, 2.0, 4.0)),
+}
+"""How many workers, and the same load for each of them, which leaves the cores idle in part."""
 FIRST = {case.name: case for case in chat.CASES if case.name in ("one", "hundred")}
 APPEND_EXTRA_S = 60.0
 """Seconds beyond its own after which the process that appends is stuck."""
@@ -154,6 +159,18 @@ def carry(rig: EngineRig) -> Figures:
     return CARRIED.measure(rig.chat())
 
 
+def workers(rig: EngineRig) -> Figures:
+    """Measures what a token costs one worker, and each of two that share a log, on all cores."""
+    if rig.engine == "memory":
+        raise Cannot("share a log between processes")
+    figures: Figures = {}
+    for name, (count, case) in WORKERS.items():
+        one = rig.chat()
+        one.settings["TRILANE_WORKERS"], one.is_pinned = count, False
+        figures[name] = case.measure(one)
+    return figures
+
+
 @dataclass(frozen=True)
 class EngineCase:
     """A load, watched for other work of the machine."""
@@ -191,4 +208,5 @@ CASES = (
     EngineCase("fan", fan),
     EngineCase("first", first),
     EngineCase("carry", carry),
+    EngineCase("workers", workers),
 )

@@ -1,5 +1,6 @@
 """The README's figures of the engines: what each costs, and what it carries, side by side."""
 
+from loadtests.bench.engines.cases import WORKERS
 from loadtests.bench.engines.producers import PRODUCERS
 from loadtests.bench.engines.table import of_bare, with_store
 from loadtests.bench.harness.records import Record
@@ -35,6 +36,11 @@ ROWS = (
     BlockRow("first token, 100 streams of 50 tokens/s, p50 / p99, ms", "first", _both("first", "hundred", "ttft_ms")),
     BlockRow("11,000 tokens/s sent: carried, 1/s", "carry", [at("carry", "tokens_per_s")]),
     BlockRow("CPU per token there, µs", "carry", [at("carry", "server_us_per_token")]),
+    BlockRow(
+        "CPU per token with one worker / two, 3,000 tokens/s each, µs",
+        "workers",
+        [at("workers", name, "server_us_per_token") for name in WORKERS],
+    ),
 )
 
 

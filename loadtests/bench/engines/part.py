@@ -1,10 +1,10 @@
 """The engines of the log are measured side by side, each with a real server of its own where it has one.
 
-    python -m loadtests.bench engines [--quick] [--targets redis,postgres] [--cases append,relay,fan,first,carry]
+    python -m loadtests.bench engines [--quick] [--targets redis,postgres] [--cases append,relay,...]
 
 Cases: appends of 1, 10 and 100 producers beside the bare server; an event from one process to a reader on another; an
-event to 1,000 readers; the time to the first token; 11,000 tokens/s. One round takes four minutes at most. `bare.py`
-says what the bare servers do, and `stores.py` how they are set.
+event to 1,000 readers; the time to the first token; 11,000 tokens/s; one worker and two. One round takes five minutes
+at most. `bare.py` says what the bare servers do, and `stores.py` how they are set.
 """
 
 import argparse

@@ -12,6 +12,8 @@ from loadtests.bench.report.table import Table
 
 BARE_SHARE = 0.5
 """Part of the bare server's rate that an engine must reach."""
+MAX_OF_ONE = 1.1
+"""What a token may cost two workers, as a ratio to one with half of the load."""
 WANTED_TOKENS = 10_000
 """Tokens a second that one process must carry, each of them in the log."""
 
@@ -67,6 +69,12 @@ def _first(case: str, streams: str) -> Sequence[Row]:
     ]
 
 
+def _of_one(turn: Round, target: str) -> float | None:
+    """Returns what a token costs two workers as a ratio to one."""
+    one, two = (at("workers", name, "server_us_per_token")(turn, target) for name in ("one", "two"))
+    return two / one if one and two is not None else None
+
+
 _deliveries = at("fan", "best", "deliveries_per_s")
 ROWS = (
     *(row for producers in PRODUCERS for row in _append(producers)),
@@ -93,5 +101,7 @@ ROWS = (
     Row("  token lag p99 ms", at("carry", "lag_ms", "p99")),
     Row("  CPU µs/token", at("carry", "server_us_per_token"), "{:.1f}"),
     Row("  of SQLite's", ratio(at("carry", "server_us_per_token"), "sqlite")),
+    Row("two workers, 6,000 tokens/s: CPU µs/token", at("workers", "two", "server_us_per_token"), "{:.1f}"),
+    *_goals("  of one worker's, 3,000 tokens/s", _of_one, dict.fromkeys(("sqlite", "redis", "postgres"), MAX_OF_ONE)),
 )
 TABLE = Table(ROWS, faults="streams and events not as they must be")

@@ -64,6 +64,12 @@ def test_the_first_token_is_compared_with_sqlites() -> None:
     assert text.endswith("≤ 1.5  MISSED")
 
 
+def test_two_workers_are_held_to_what_one_pays_for_a_token() -> None:
+    costs = {name: {"server_us_per_token": us} for name, us in (("one", 100.0), ("two", 115.0))}
+    text = row(TABLE.render([record("sqlite", "workers", costs)], {}), "of one worker's")
+    assert text.split()[-4:] == ["1.15", "≤", "1.1", "MISSED"]
+
+
 def test_the_readme_has_a_column_for_each_engine_measured() -> None:
     records = [record("sqlite", "append", appended(400, None)), record("redis", "append", appended(400, 1000))]
     text = engines(records).text
