@@ -11,9 +11,9 @@ from audio.live_session import LiveSession
 from audio.model.models import Models
 from audio.model.transcriber import Transcriber
 from audio.options import SessionTerms
-from audio.session_log import SessionLog, is_owner, new_session
+from audio.session_log import SessionLog
 from audio.upload import Uploads
-from events.log.topics import check_topic
+from events.log.topics import check_topic, is_owner, new_session
 from gateway.access.grants import Principal
 from gateway.core.process import Core
 from gateway.errors import BadRequest, Forbidden, NotFound, Overloaded, TrilaneError

@@ -6,10 +6,7 @@ topic must be at: of two processes that hold a session, one wins, and the other 
 """
 
 import asyncio
-import hmac
-import secrets
 from collections.abc import Callable, Sequence
-from hashlib import sha256
 
 import msgspec
 
@@ -17,7 +14,7 @@ from audio.messages import Final, Gap, with_cursor
 from audio.model.transcriber import SAMPLE_RATE
 from events.log.hub import Hub
 from events.log.port import Append, Appended, Block, EventLog, Position, read_to_head
-from events.log.topics import stored, user_topic
+from events.log.topics import SESSION, stored, user_topic
 from events.log.vector import VectorPosition, decode_vector, is_epoch, tag_of
 from gateway.errors import BadRequest, NotFound
 
@@ -50,23 +47,8 @@ class NumberedEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", o
     seq: int = 0
 
 
-def new_session(sub: str) -> str:
-    """Returns a session's name, which cannot be guessed and proves its owner to anyone who knows the user."""
-    nonce = secrets.token_hex(10)
-    return f"{nonce}{_proof(nonce, sub)}"
-
-
-def is_owner(session: str, sub: str) -> bool:
-    nonce, proof = session[:20], session[20:]
-    return len(session) == 36 and session.isalnum() and hmac.compare_digest(proof, _proof(nonce, sub))
-
-
-def _proof(nonce: str, sub: str) -> str:
-    return sha256(f"{nonce}\n{sub}".encode()).hexdigest()[:16]
-
-
 def topic_of(session: str) -> str:
-    return f"audio/{session}"
+    return SESSION + session
 
 
 class SessionLog:
@@ -169,6 +151,7 @@ class SessionLog:
             (offset, msgspec.json.decode(data, type=Final | Gap))
             async for piece in read_to_head(self._log, stored(self.topic), after)
             for block in piece.blocks
+            if block.name in (FINAL, GAP)
             for offset, data in enumerate(block.data, block.first)
         ]
 

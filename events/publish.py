@@ -8,7 +8,7 @@ from msgspec import Meta, Raw
 
 from events.feed.frames import DEFAULT, stored_name
 from events.log.port import Append, Appended, EventLog, Position
-from events.log.topics import PRESENCE, STORED, check_event, check_topic, stored
+from events.log.topics import STORED, check_event, check_topic, is_gateways, stored
 from events.log.vector import topic_cursor
 from gateway.access.grants import Principal
 from gateway.errors import BadRequest, Forbidden, LogConflict, TooLarge
@@ -153,8 +153,11 @@ def _check(publication: Publication, who: Principal) -> None:
         raise BadRequest("name either `topic` or `topics`", code="bad_topic")
     for topic in _topics(publication):
         check_topic(topic)
-        if topic.startswith(PRESENCE):
-            raise Forbidden(f"topics that begin with {PRESENCE!r} are written by the gateway alone")
+        if is_gateways(topic):
+            prefix = topic.partition("/")[0] + "/"
+            raise Forbidden(
+                f"topics that begin with {prefix!r} are written by the gateway alone", code="topic_forbidden"
+            )
         if not who.may_publish(topic):
             raise Forbidden(f"this token does not allow to publish to {topic!r}", code="topic_forbidden")
     check_event(publication.event)

@@ -65,13 +65,15 @@ def worker(unit: str, listeners: tuple[int, ...], channel: int) -> None:
 @click.option("--sub", required=True, help="The user that the token stands for.")
 @click.option("--subscribe", multiple=True, help="Topic pattern that it may read; repeatable.")
 @click.option("--publish", "publish_", multiple=True, help="Topic pattern that it may write; repeatable.")
+@click.option("--operator", is_flag=True, help="It may read what the gateway writes for any user.")
 @click.option("--ttl", default="1h", show_default=True, help="How long it is valid: 30s, 10m, 1h, 7d.")
-def token(sub: str, subscribe: tuple[str, ...], publish_: tuple[str, ...], ttl: str) -> None:
+def token(sub: str, subscribe: tuple[str, ...], publish_: tuple[str, ...], operator: bool, ttl: str) -> None:
     """Print a JWT signed with TRILANE_JWT_SECRET."""
     from gateway.commands.token import token as run
 
     with _errors_as_messages():
-        click.echo(run(_settings(), sub, subscribe=subscribe, publish=publish_, ttl_s=_seconds(ttl)))
+        grants = {"subscribe": list(subscribe), "publish": list(publish_), "operator": operator}
+        click.echo(run(_settings(), sub, grants, ttl_s=_seconds(ttl)))
 
 
 @main.command()

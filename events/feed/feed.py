@@ -14,7 +14,7 @@ from events.feed.topic_tail import TopicTail
 from events.log.hub import Hub
 from events.log.port import Block, Position
 from events.log.ring import RING_MAX_BYTES, RING_MAX_FRAMES
-from events.log.topics import STORED, stored
+from events.log.topics import STORED, covers, stored
 from events.log.vector import VectorPosition
 from gateway.errors import LogError
 
@@ -123,9 +123,9 @@ class Feed:
             self.hub.refresh(stored(self.position.names[tail.at]))
 
     def find(self, topic: str) -> None:
-        """Adds a topic that matches a pattern and was written to; a new one is followed from its beginning."""
+        """Adds a topic if it matches a pattern and is new here; it is followed from its beginning."""
         name = topic.removeprefix(STORED)
-        if name in self._matches or name in self.topics:
+        if name in self._matches or name in self.topics or not covers(self.topics, name):
             return
         if len(self.position.names) >= MAX_MATCHES:
             self._fail()

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from events.feed.bookmarks import Bookmarks
 from events.feed.feed import MAX_MATCHES, Feed
@@ -11,10 +11,12 @@ from events.feed.subscription import Subscription
 from events.log.cursor import NOWHERE
 from events.log.hub import Hub
 from events.log.port import NO_EVENTS, EventLog, Position
-from events.log.topics import is_pattern, stored
+from events.log.topics import PRESENCE, STORED, covers, is_pattern, stored
 from events.log.vector import VectorPosition, tag_of
 from gateway.errors import BadRequest
 
+PAGE = 1000
+"""Names of topics that are read at once while those of a pattern are looked for."""
 RINGS_MAX_BYTES = 134_217_728
 """Maximum bytes of all feeds of this process; past it those that were quiet longest are emptied, to half of it."""
 
@@ -119,17 +121,36 @@ class Feeds:
         """Reads what is there before the feed begins; all later news is fed to its tails."""
         patterns = [name for name in feed.topics if is_pattern(name)]
         for pattern in patterns:
-            prefix = stored(pattern[:-1])
-            feed.finders = (*feed.finders, self._hub.find(prefix, feed.find))
-            infos = await self.log.topics(prefix, limit=MAX_MATCHES + 1)
-            for info in infos:
-                feed.find(info.topic)
-            if len(infos) > MAX_MATCHES:
-                raise BadRequest(f"{pattern!r} stands for more than {MAX_MATCHES} topics", code="too_many_topics")
+            feed.finders = (*feed.finders, self._hub.find(stored(pattern[:-1]), feed.find))
+            count = 0
+            async for topic in self._matches(pattern):
+                count += 1
+                if count > MAX_MATCHES:
+                    raise BadRequest(f"{pattern!r} stands for more than {MAX_MATCHES} topics", code="too_many_topics")
+                feed.find(topic)
         heads: list[tuple[Position, bool]] = []
         while len(heads) < len(feed.tails):
             heads.append(await self._head(feed.position.names[len(heads)]))
         feed.begin(heads)
+
+    async def _matches(self, pattern: str) -> AsyncIterator[str]:
+        """Yields the topics in the log that a pattern stands for; those of the gateway are stepped over, not read."""
+        prefix, at = stored(pattern[:-1]), len(STORED + PRESENCE) if pattern.startswith(PRESENCE) else len(STORED)
+        after, is_done = (
+            f"{prefix[:-1]}.~",
+            False,
+        )  # the last name before those that begin with the prefix and its slash
+        while not is_done:
+            topics = await self.log.names(after, PAGE)
+            is_done = len(topics) < PAGE
+            for topic in topics:
+                if not topic.startswith(prefix):
+                    return
+                if not covers((pattern,), topic.removeprefix(STORED)):
+                    after, is_done = f"{topic[: topic.index('/', at)]}/~", False
+                    break
+                after = topic
+                yield topic
 
     async def _head(self, name: str) -> tuple[Position, bool]:
         if not self.log.may_exist(stored(name)):

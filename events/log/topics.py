@@ -2,9 +2,14 @@
 
 This is the one place that tells by its name whose a topic is. A topic of the events lane lives in the log under
 `event/`, so no published name can reach a chat, a run or a usage book.
+
+Some topics are the gateway's: it alone writes them. Who may read one follows from its name, and from no grant: a user's
+own topic has the user's name, and the name of an audio session proves its owner.
 """
 
+import hmac
 import re
+import secrets
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from hashlib import sha256
@@ -18,7 +23,13 @@ MAX_TOPICS = 64
 STORED = "event/"
 """Prefix that a topic of the events lane has in the log."""
 PRESENCE = "presence/"
-"""Prefix of the topics that say who follows the topic named after it; only the gateway writes them."""
+"""Prefix of the topics that say who follows the topic named after it."""
+USER = "user/"
+"""Prefix of each user's own topic."""
+SESSION = "audio/"
+"""Prefix of the transcript of an audio session."""
+GATEWAYS = (PRESENCE, USER, SESSION, "chat/", "run/", "usage/", "ticket/")
+"""Prefixes of the topics that only the gateway writes: those it has, and those whose names it keeps for itself."""
 RESERVED = frozenset({"hello", "gap", "drain", "busy", "auth", "bye"})
 """Names of events that only the gateway sends."""
 _NAME = re.compile(r"[A-Za-z0-9._:/-]{1,128}", re.ASCII)
@@ -36,7 +47,33 @@ def user_topic(sub: str) -> str:
     by its digest after two `:`, with which no other can begin.
     """
     safe = _UNSAFE.sub(lambda match: "".join(f":{byte:02x}" for byte in match[0].encode("utf-8", "replace")), sub)
-    return f"user/{safe}" if len(safe) <= _LONGEST_USER else f"user/::{sha256(safe.encode()).hexdigest()}"
+    return USER + (safe if len(safe) <= _LONGEST_USER else f"::{sha256(safe.encode()).hexdigest()}")
+
+
+def new_session(sub: str) -> str:
+    """Returns an audio session's name, which cannot be guessed and proves its owner to anyone who knows the user."""
+    nonce = secrets.token_hex(10)
+    return f"{nonce}{_proof(nonce, sub)}"
+
+
+def is_owner(session: str, sub: str) -> bool:
+    """Returns whether an audio session of that name is the user's."""
+    nonce, proof = session[:20], session[20:]
+    return len(session) == 36 and session.isalnum() and hmac.compare_digest(proof, _proof(nonce, sub))
+
+
+def _proof(nonce: str, sub: str) -> str:
+    return sha256(f"{nonce}\n{sub}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def is_gateways(name: str) -> bool:
+    """Returns whether a topic, or a pattern, is one of the gateway's own."""
+    return name.startswith(GATEWAYS)
+
+
+def is_own(topic: str, sub: str) -> bool:
+    """Returns whether one of the gateway's topics is there for this user to read."""
+    return topic == user_topic(sub) or (topic.startswith(SESSION) and is_owner(topic.removeprefix(SESSION), sub))
 
 
 def stored(topic: str) -> str:
@@ -82,12 +119,21 @@ def check_event(name: str) -> str:
 
 
 def covers(patterns: Iterable[str], topic: str) -> bool:
-    """Returns whether one of the patterns stands for `topic`, or for all topics of `topic` where that is a pattern."""
+    """Returns whether one of the patterns stands for `topic`, or for all topics of `topic` where that is a pattern.
+
+    A pattern stands for the gateway's topics only where it begins as they do: `*` for none of them.
+    """
     return any(pattern == topic or _matches(pattern, topic) for pattern in patterns)
 
 
 def _matches(pattern: str, topic: str) -> bool:
-    return pattern.endswith("*") and topic.startswith(pattern[:-1])
+    return pattern.endswith("*") and topic.startswith(pattern[:-1]) and _may_reach(pattern, topic)
+
+
+def _may_reach(pattern: str, topic: str) -> bool:
+    if topic.startswith(PRESENCE):
+        return pattern.startswith(PRESENCE) and _may_reach(pattern[len(PRESENCE) :], topic[len(PRESENCE) :])
+    return is_gateways(pattern) or not is_gateways(topic)
 
 
 def _quote(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Protocol
 import jwt
 import msgspec
 
-from gateway.access.grants import EVERYTHING, LOCAL_USER, Grants, Principal
+from gateway.access.grants import EVERYTHING, LOCAL_USER, OPERATOR, Grants, Principal
 from gateway.errors import Unauthorized
 from gateway.settings import Settings
 
@@ -31,7 +31,7 @@ class OpenAuthenticator:
     """Accepts everyone on this machine as the user `local`. Used on loopback only, while no secret is configured."""
 
     def authenticate(self, authorization: str | None) -> Principal:
-        return Principal(sub=LOCAL_USER, grants=EVERYTHING)
+        return Principal(sub=LOCAL_USER, grants=OPERATOR)
 
 
 class BearerAuthenticator:

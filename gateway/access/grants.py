@@ -6,7 +6,7 @@ no concern of theirs.
 
 import msgspec
 
-from events.log.topics import PRESENCE, covers, user_topic
+from events.log.topics import PRESENCE, covers, is_gateways, is_own
 from gateway.errors import Forbidden
 
 LOCAL_USER = "local"
@@ -17,13 +17,18 @@ class Grants(msgspec.Struct, frozen=True, kw_only=True):
     """The claim `trilane` of a token: what its bearer may do. A lane that the claim does not name is allowed."""
 
     subscribe: list[str] = []
+    """Topics and patterns that it may read, beside its user's own."""
     publish: list[str] = []
     chat: bool = True
     audio: bool = True
+    operator: bool = False
+    """Whether it may also read what the gateway writes for others: their topics and transcripts, and who follows."""
 
 
 EVERYTHING = Grants(subscribe=["*"], publish=["*"])
-"""The grants of whoever runs this gateway: a user of this machine, or the bearer of an API key."""
+"""The grants of an API key: every topic that is not the gateway's."""
+OPERATOR = Grants(subscribe=["*"], publish=["*"], operator=True)
+"""The grants of whoever runs this gateway: a user of this machine while nobody can sign in."""
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,13 +44,17 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     def may_subscribe(self, topic: str) -> bool:
         """Returns whether it may read a topic, or all topics of a pattern.
 
-        Nobody needs a grant for their own topic, nor for the presence of a topic that they may read.
+        Nobody needs a grant for what is their own, nor for the presence of a topic that they may read. No grant but
+        `operator` opens what the gateway writes for others.
         """
         topic = topic.removeprefix(PRESENCE)
-        return topic == user_topic(self.sub) or covers(self.grants.subscribe, topic)
+        if is_gateways(topic):
+            return self.grants.operator or is_own(topic, self.sub)
+        return covers(self.grants.subscribe, topic)
 
     def may_publish(self, topic: str) -> bool:
-        return covers(self.grants.publish, topic)
+        """Returns whether it may publish to a topic: to none of the gateway's, whatever its grants."""
+        return not is_gateways(topic) and covers(self.grants.publish, topic)
 
     def require_chat(self) -> None:
         """Raises Forbidden when its token excludes the chat lane."""

@@ -8,7 +8,7 @@ from msgspec import Raw
 
 from events.publish import Publication
 from events.publish import publish as append
-from gateway.access.grants import EVERYTHING, LOCAL_USER, Principal
+from gateway.access.grants import LOCAL_USER, OPERATOR, Principal
 from gateway.core.engines import make_log
 from gateway.settings import Settings
 
@@ -18,7 +18,7 @@ async def publish(settings: Settings, topic: str, text: str, event: str, ttl_s: 
     log = make_log(settings)
     await log.open()
     try:
-        operator = Principal(sub=LOCAL_USER, grants=EVERYTHING)
+        operator = Principal(sub=LOCAL_USER, grants=OPERATOR)
         publication = Publication(topic=topic, data=Raw(_json(text)), event=event, ttl=ttl_s)
         receipt = await append(log, operator, [publication], lambda: int(time.time() * 1000))
         click.echo(f"{topic} {receipt.events[0].offset}")

@@ -13,8 +13,9 @@ from audio.model.fake import FakeSpeechDetector, FakeTranscriber, transcription_
 from audio.model.models import Models
 from audio.model.transcriber import SAMPLE_RATE, Samples
 from audio.options import SessionOptions
-from audio.session_log import SessionLog, new_session
+from audio.session_log import SessionLog
 from events.log.hub import Hub
+from events.log.topics import new_session
 from tests.audio.lanes import MoodyLog
 
 

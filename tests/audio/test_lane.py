@@ -6,7 +6,7 @@ import pytest
 
 from audio.model.desk import WIDEST_S
 from audio.model.fake import speech_of
-from events.log.topics import user_topic
+from events.log.topics import new_session, user_topic
 from gateway.access.grants import Grants, Principal
 from gateway.errors import BadRequest, Forbidden, LogUnavailable, NotFound, Overloaded
 from tests.audio.lanes import MoodyLog, check_numbers, events, place, ready
@@ -88,6 +88,9 @@ async def test_rights_and_languages_are_checked_before_anything_is_made() -> Non
             await at.connect(Principal(sub="me", grants=Grants(audio=False)))
         with pytest.raises(Forbidden):
             await at.connect(Principal(sub="me", grants=Grants()), topic="team/x")
+        for topic in (f"audio/{new_session('me')}", "user/me", "user/other", "presence/x"):
+            with pytest.raises(Forbidden):
+                await at.connect(topic=topic)
         with pytest.raises(BadRequest):
             await at.connect(language="xx")
         assert await at.core.log.topics("audio/") == []

@@ -7,6 +7,7 @@ import pytest
 from audio.lane import KEPT_S
 from audio.model.fake import speech_of
 from audio.model.transcriber import SAMPLE_RATE
+from events.log.port import Append
 from gateway.errors import BadRequest
 from tests.audio.lanes import MoodyLog, Place, check_numbers, events, place, ready
 from tests.support.virtual_time import simulated
@@ -133,6 +134,23 @@ async def test_what_is_kept_becomes_final_when_nobody_comes_back() -> None:
         await asyncio.sleep(0.1)
         assert again.text == "w1 w2 w3"
         assert again.ready["resumeFrom"] == client.live.session.settled
+
+
+@simulated
+async def test_what_others_have_written_to_its_transcript_keeps_no_session_from_going_on() -> None:
+    """Older versions let an application publish there."""
+    log = MoodyLog()
+    async with place(log) as at, place(log) as other:
+        client = await at.connect()
+        await client.speak(speech_of(WORDS))
+        client.cut()
+        session = client.ready["session"]
+        for data in (b"[]", b"{}", b'{"type":"final","text":"forged"}', b"\xff"):
+            await log.append(Append(topic=f"event/audio/{session}", data=[data], name="note"))
+        await at.lane.drain()
+        again = await other.connect(session=session)
+        await again.speak(speech_of(MORE))
+        assert again.text == "w1 w2 w3 w4"
 
 
 @simulated

@@ -201,8 +201,8 @@ BAD: dict[str, tuple[dict[str, Any], type[TrilaneError], str, str]] = {
     "a pattern": ({"topic": "a/*", "data": 1}, BadRequest, "'a/*' is not valid", "bad_topic"),
     "a bad name": ({"topic": "a", "event": "a\nid: 1", "data": 1}, BadRequest, "1 to 64", "bad_event"),
     "a reserved name": ({"topic": "a", "event": "gap", "data": 1}, BadRequest, "'gap' is reserved", "reserved_event"),
-    "presence": ({"topic": "presence/a", "data": 1}, Forbidden, "the gateway alone", "forbidden"),
-    "presence among others": ({"topics": ["a", "presence/a"], "data": 1}, Forbidden, "'presence/'", "forbidden"),
+    "presence": ({"topic": "presence/a", "data": 1}, Forbidden, "the gateway alone", "topic_forbidden"),
+    "presence among others": ({"topics": ["a", "presence/a"], "data": 1}, Forbidden, "'presence/'", "topic_forbidden"),
     "too much data": (
         {"topic": "a", "data": "x" * MAX_DATA_BYTES},
         TooLarge,
@@ -285,7 +285,7 @@ async def test_a_request_takes_1000_events_counted_by_topic() -> None:
     assert len(await bodies_of(log)) == MAX_BATCH // 2
 
 
-RIGHTS = {"team/x": True, "team/x/y": True, "news": True, "team": False, "news/x": False, "user/ann": False}
+RIGHTS = {"team/x": True, "team/x/y": True, "news": True, "team": False, "news/x": False, "users/ann": False}
 
 
 @pytest.mark.parametrize(("topic", "is_allowed"), RIGHTS.items())

@@ -93,7 +93,7 @@ BAD: dict[str, tuple[Any, int, str]] = {
     "a bad topic": ({"topic": "x y", "data": 1}, 400, "bad_topic"),
     "no topic": ({"data": 1}, 400, "bad_topic"),
     "a reserved name": ({**GOOD, "event": "bye"}, 400, "reserved_event"),
-    "a topic of the gateway": ({"topic": "presence/a", "data": 1}, 403, "forbidden"),
+    "a topic of the gateway": ({"topic": "presence/a", "data": 1}, 403, "topic_forbidden"),
     "much data": ({**GOOD, "data": "x" * 70_000}, 413, "too_large"),
     "another offset": ({**GOOD, "expectedOffset": 77}, 409, "conflict"),
     "a bad ttl": ({**GOOD, "ttl": 0.5}, 400, "bad_body"),

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from hashlib import sha256
 from itertools import pairwise
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -25,6 +26,9 @@ from tests.support.sse_decoder import Event, SseDecoder
 
 SECRET = "f0e1d2c3b4a5968778695a4b3c2d1e0f-jwt"
 PAGE = "https://app.example"
+NONCE = "0" * 20
+ANNS, BOBS = (NONCE + sha256(f"{NONCE}\n{sub}".encode()).hexdigest()[:16] for sub in ("ann", "bob"))
+"""Names of audio sessions, which prove whose they are."""
 READERS, WINDOW_S = 100, 2.0
 SEED = random.randrange(1 << 32)
 ENVIRONMENTS = {
@@ -131,6 +135,13 @@ FOLLOWED: dict[str, tuple[dict[str, Any], list[str], str]] = {
     "everything": ({"subscribe": ["team/*"]}, ["*"], "*"),
     "who follows it": ({"subscribe": ["team/*"]}, ["presence/team/x"], ""),
     "who follows another": ({"subscribe": ["team/*"]}, ["presence/a"], "presence/a"),
+    "no grant opens another's": ({"subscribe": ["*", "user/*", "user/bob"]}, ["user/bob"], "user/bob"),
+    "nor who follows another's": ({"subscribe": ["*", "presence/*"]}, ["presence/user/bob"], "presence/user/bob"),
+    "nor their words": ({"subscribe": ["*", "audio/*"]}, [f"audio/{BOBS}"], f"audio/{BOBS}"),
+    "nor all words": ({"subscribe": ["*", "audio/*"]}, ["audio/*"], "audio/*"),
+    "one's own words": ({}, [f"audio/{ANNS}"], ""),
+    "an operator's": ({"operator": True}, ["user/*", f"audio/{BOBS}", "presence/user/bob"], ""),
+    "an operator's grant is for what is the gateway's": ({"operator": True}, ["a"], "a"),
     "to publish is not to follow": ({"publish": ["a"]}, ["a"], "a"),
 }
 

@@ -301,7 +301,7 @@ def _read(out: IO[str], lines: list[str]) -> None:
 
 
 def test_publish_leaves_the_gateways_own_topics_alone(tmp_path: Path) -> None:
-    for topic in ("presence/x",):
+    for topic in ("presence/x", "user/alice", "audio/x"):
         process = trilane("publish", topic, "{}", folder=tmp_path)
         assert process.returncode != 0
         assert "the gateway alone" in process.stderr

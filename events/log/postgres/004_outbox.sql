@@ -6,8 +6,9 @@
 CREATE FUNCTION trilane.trilane_publish(topic text, event text, data jsonb, key text DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
 BEGIN
-    IF topic IS NULL OR topic !~ '^[A-Za-z0-9._:/-]{1,128}$' OR topic LIKE 'presence/%' THEN
-        RAISE EXCEPTION 'the topic % is not valid: 1 to 128 of A-Z a-z 0-9 . _ : / -, and not presence/',
+    IF topic IS NULL OR topic !~ '^[A-Za-z0-9._:/-]{1,128}$'
+        OR topic ~ '^(presence|user|audio|chat|run|usage|ticket)/' THEN
+        RAISE EXCEPTION 'the topic % is not valid: 1 to 128 of A-Z a-z 0-9 . _ : / -, none of the gateway''s own',
             quote_nullable(left(topic, 140)) USING ERRCODE = 'invalid_parameter_value';
     ELSIF event IS NULL OR event !~ '^[A-Za-z0-9._:-]{1,64}$'
         OR event IN ('hello', 'gap', 'drain', 'busy', 'auth', 'bye') THEN

@@ -14,7 +14,9 @@ from events.log.topics import (
     check_subscription,
     check_topic,
     covers,
+    is_owner,
     is_pattern,
+    new_session,
     stored,
     user_topic,
 )
@@ -118,6 +120,7 @@ COVERED: dict[str, tuple[list[str], str, bool]] = {
     "nothing": ([], "a", False),
     "the empty grant": ([""], "a", False),
     "case": (["A/*"], "a/b", False),
+    "a part of a segment": (["a*"], "ab/c", True),
 }
 
 
@@ -127,6 +130,68 @@ def test_a_grant_covers_what_it_names_and_no_more(grants: list[str], topic: str,
     assert Principal(sub="x", grants=Grants(publish=grants)).may_publish(topic) == expected
     assert Principal(sub="x", grants=Grants(subscribe=grants)).may_subscribe(topic) == expected
     assert Principal(sub="x", grants=Grants(subscribe=grants)).may_subscribe(PRESENCE + topic) == expected
+
+
+GATEWAYS_TOPICS = [
+    "user/bob",
+    "user/bob/x",
+    "user/*",
+    "audio/0123",
+    "audio/*",
+    "audio/x/*",
+    "chat/1",
+    "chat/*",
+    "run/1",
+    "usage/alice",
+    "ticket/issued",
+]
+"""Topics and patterns that are not alice's."""
+
+
+@pytest.mark.parametrize("topic", GATEWAYS_TOPICS)
+@pytest.mark.parametrize("grant", ["*", "user/*", "audio/*", "u*", "run/1", "presence/*", "itself"])
+def test_no_grant_opens_what_the_gateway_writes_for_others(topic: str, grant: str) -> None:
+    patterns = [topic if grant == "itself" else grant]
+    who = Principal(sub="alice", grants=Grants(subscribe=patterns, publish=patterns))
+    operator = Principal(sub="alice", grants=Grants(operator=True))
+    for name in (topic, PRESENCE + topic, PRESENCE + PRESENCE + topic):
+        assert not who.may_subscribe(name)
+        assert not who.may_publish(name)
+        assert operator.may_subscribe(name)
+        assert not operator.may_publish(name)
+
+
+REACHED: dict[str, tuple[str, str, bool]] = {
+    "everything, but another's own": ("*", "user/bob", False),
+    "everything, but who follows": ("*", "presence/team", False),
+    "who follows": ("presence/*", "presence/team", True),
+    "who follows, but not another's own": ("presence/*", "presence/user/bob", False),
+    "who follows another's own": ("presence/user/*", "presence/user/bob", True),
+    "who follows who follows": ("presence/*", "presence/presence/team", False),
+    "an operator's": ("user/*", "user/bob", True),
+    "another of the gateway's": ("user/*", "audio/x", False),
+    "what only looks like it": ("*", "users/bob", True),
+    "nor what has no slash": ("*", "user", True),
+}
+
+
+@pytest.mark.parametrize(("pattern", "topic", "expected"), REACHED.values(), ids=REACHED)
+def test_a_pattern_reaches_the_gateways_topics_only_by_their_own_beginning(
+    pattern: str, topic: str, expected: bool
+) -> None:
+    assert covers([pattern], topic) == expected
+
+
+def test_an_audio_session_is_its_owners_by_its_name() -> None:
+    session = new_session("alice")
+    assert is_owner(session, "alice")
+    assert Principal(sub="alice").may_subscribe(f"audio/{session}")
+    assert Principal(sub="alice").may_subscribe(f"presence/audio/{session}")
+    assert not Principal(sub="alice").may_publish(f"audio/{session}")
+    others = [session[:-1], session + "0", session.upper(), session.replace(session[0], "g"), session + "/x", ""]
+    assert not [name for name in others if name != session and Principal(sub="alice").may_subscribe(f"audio/{name}")]
+    for sub in ("bob", "", "alic", f"{session[0]}\nalice", "alice\n", "\ud800"):
+        assert not Principal(sub=sub).may_subscribe(f"audio/{session}")
 
 
 @given(st.lists(names.map(lambda name: f"{name}/*") | names, max_size=3), names, names)

@@ -74,13 +74,14 @@ async def test_the_readmes_transaction_publishes(postgres_url: str) -> None:
         await log.close()
 
 
+GATEWAYS = ("presence", "user", "audio", "chat", "run", "usage", "ticket")
 REFUSED = [
     (("", "message", "1", None), "topic '' is not valid"),
     (("a b", "message", "1", None), "topic 'a b'"),
     (("a\n", "message", "1", None), "topic"),
     (("é", "message", "1", None), "topic 'é'"),
     (("x" * 129, "message", "1", None), "1 to 128"),
-    (("presence/a", "message", "1", None), "presence/"),
+    *(((f"{name}/a", "message", "1", None), f"topic '{name}/a' is not valid") for name in GATEWAYS),
     ((None, "message", "1", None), "topic NULL"),
     (("a", "hello", "1", None), "event name 'hello'"),
     (("a", "two words", "1", None), "event name"),
