@@ -122,6 +122,8 @@ def _named_tool(name: str, tool: Mapping[str, object]) -> object:
     if "function" in tool:
         return tool
     schema = next((tool[field] for field in SCHEMA_NAMES if tool.get(field) is not None), NO_PARAMETERS)
+    if isinstance(schema, dict):
+        schema = cast("dict[str, object]", schema).get("jsonSchema", cast(object, schema))  # as the AI SDK wraps it
     function: dict[str, object] = {"name": name, "parameters": schema}
     more = {field: tool[field] for field in ("description", "strict") if tool.get(field) is not None}
     return {"type": "function", "function": function | more}

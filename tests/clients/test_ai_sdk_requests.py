@@ -113,9 +113,14 @@ ASSISTANT_UI = {
     "metadata": {"custom": 1},
 }
 APPLICATION = {"system": "Be brief.", "tools": [WEATHER], "temperature": 0.5, "maxOutputTokens": 50}
+AI_SDK = {**APPLICATION, "tools": {"get_weather": {"description": "now", "inputSchema": {"jsonSchema": SCHEMA}}}}
+"""What `JSON.stringify` makes of a `tool` of the AI SDK with its `jsonSchema`."""
 
 
-@pytest.mark.parametrize("body", [ASSISTANT_UI, APPLICATION], ids=["assistant-ui", "an application"])
+BODIES = {"assistant-ui": ASSISTANT_UI, "an application": APPLICATION, "the AI SDK's tools": AI_SDK}
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 def test_tools_system_and_sampling_reach_the_model_on_every_step(
     body: dict[str, Any], device: Open, upstream: UpstreamThread
 ) -> None:

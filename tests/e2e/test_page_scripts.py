@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -15,21 +16,26 @@ from playwright.sync_api import Page, expect
 from loadtests.upstream.answer import Answer
 from routes.console import HEADERS, page
 from tests.conftest import Gateway, UpstreamThread, eventually
-from tests.e2e.console import Console
+from tests.e2e.console import Console, EventsPage
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
 
 KEY = "(field, key) => field.dispatchEvent(new KeyboardEvent('keydown', {...key, bubbles: true, cancelable: true}))"
-CHROMIUMS = {"isComposing": True, "keyCode": 229}
-SAFARIS = {"isComposing": False, "keyCode": 229}
-"""Safari ends the composition before it sends the key that ended it."""
+COMPOSING: dict[str, dict[str, object]] = {
+    "Chromium": {"isComposing": True, "keyCode": 229},
+    "Safari": {"isComposing": False, "keyCode": 229},
+    "no code": {"isComposing": True},
+    "the code of Enter": {"isComposing": True, "keyCode": 13},
+}
+"""The key that ends a composition: Safari has ended the composition before it sends it."""
+composing = pytest.mark.parametrize("how", COMPOSING.values(), ids=COMPOSING)
 
 
 def press(field: Any, key: str, **how: object) -> None:
     field.evaluate(KEY, {"key": key, **how})
 
 
-@pytest.mark.parametrize("how", [CHROMIUMS, SAFARIS], ids=["Chromium", "Safari"])
+@composing
 def test_enter_that_chooses_a_character_does_not_send(console: Console, how: dict[str, object]) -> None:
     console.message.fill("日本")
     press(console.message, "Enter", **how)
@@ -39,7 +45,7 @@ def test_enter_that_chooses_a_character_does_not_send(console: Console, how: dic
     expect(console.questions).to_have_text("日本")
 
 
-@pytest.mark.parametrize("how", [CHROMIUMS, SAFARIS], ids=["Chromium", "Safari"])
+@composing
 def test_escape_that_gives_up_a_character_does_not_stop(console: Console, how: dict[str, object]) -> None:
     console.send("T=1000 I=20000 B=ok")
     console.wait_for_words(3)
@@ -47,6 +53,31 @@ def test_escape_that_gives_up_a_character_does_not_stop(console: Console, how: d
     console.wait_for_words(10)
     press(console.message, "Escape", keyCode=27)
     expect(console.note).to_have_text("Stopped")
+
+
+@composing
+def test_escape_that_gives_up_a_character_does_not_cancel_an_edit(console: Console, how: dict[str, object]) -> None:
+    console.send("日")
+    console.expect_answer("日")
+    console.page.locator("article.user").hover()
+    console.button("Edit").click()
+    press(console.message, "Escape", **how)
+    expect(console.message).to_have_value("日")
+    press(console.message, "Escape", keyCode=27)
+    expect(console.message).to_have_value("")
+
+
+@composing
+def test_enter_that_chooses_a_character_does_not_publish(
+    new_tab: Callable[[], Page], gateway: Gateway, how: dict[str, object]
+) -> None:
+    page = EventsPage(new_tab(), gateway.url, f"t/{uuid4().hex}")
+    page.expect_live()
+    page.field("Data").fill("日本")
+    press(page.field("Data"), "Enter", ctrlKey=True, **how)
+    expect(page.field("Data")).to_have_value("日本")
+    page.publish("日本語")
+    expect(page.data).to_have_text(["日本語"])
 
 
 @pytest.mark.parametrize(

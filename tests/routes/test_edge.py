@@ -149,6 +149,34 @@ def test_null_is_absent_and_an_integral_float_is_an_integer(place: Gateway, path
     assert answer.status_code == 200, answer.text
 
 
+HALVES: list[tuple[str, dict[str, object]]] = [
+    ("/api/chat", chat_body("half-said", "T=1 I=0 \ud83d")),
+    ("/api/chat", {**chat_body("half-system", "T=1 I=0"), "system": "\ude00 be brief"}),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": "T=1 I=0 \ude00\ud83d"}]}),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": [{"type": "text", "text": "T=1 I=0\ud83d"}]}]}),
+    ("/v1/chat/completions", {"messages": USER, "of_tomorrow": [{"a": "\ud83d"}], "max_tokens": 5.0}),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), HALVES)
+def test_half_of_a_pair_reaches_the_model_as_a_replacement(
+    place: Gateway, upstream: UpstreamThread, path: str, body: object
+) -> None:
+    answer = httpx2.post(place.url + path, content=json.dumps(body), timeout=20)
+    assert answer.status_code == 200, answer.text
+    sent = json.dumps(upstream.fake.requests[-1].body, ensure_ascii=False).encode()
+    assert "\ufffd".encode() in sent
+
+
+def test_half_of_a_pair_is_published_as_a_replacement(place: Gateway) -> None:
+    events = [{"topic": "half", "data": data} for data in ("a\ud83d", {"\ude00": 1}, "\ud83d\ude00")]
+    assert httpx2.post(f"{place.url}/api/events", content=json.dumps(events)).status_code == 200
+    with httpx2.stream("GET", f"{place.url}/api/events?topic=half&from=earliest") as stream:
+        data = (json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: "))
+        assert next(data)["replay"] == 3
+        assert [next(data) for _ in events] == ["a\ufffd", {"\ufffd": 1}, "\U0001f600"]
+
+
 # Content types: a body is what it is, whatever its client calls it, but for a form, which cannot be read otherwise
 
 JSON_BODIES: dict[str, object] = {
@@ -270,6 +298,21 @@ def test_an_odd_request_gets_one_whole_answer(place: Gateway, name: str) -> None
     if "1.0 that would keep" not in name:
         assert body.startswith(b"{") or "HEAD" in name
         assert body == b"" if "HEAD" in name else json.loads(body)
+
+
+OLD_CLIENTS_ASK: dict[str, dict[str, object]] = {
+    "/api/chat": chat_body("old", "T=2 I=0"),
+    "/v1/chat/completions": {"messages": USER, "stream": True},
+}
+
+
+@pytest.mark.parametrize("path", OLD_CLIENTS_ASK)
+def test_an_answer_to_an_old_client_is_plain_and_whole(place: Gateway, path: str) -> None:
+    body = json.dumps(OLD_CLIENTS_ASK[path]).encode()
+    answer = exchange(place, b"POST %b HTTP/1.0\r\nContent-Length: %d\r\n\r\n" % (path.encode(), len(body)), body)
+    head, _, stream = answer.partition(b"\r\n\r\n")
+    assert b"transfer-encoding" not in head.lower()
+    assert (stream[:5], stream[-16:]) == (b": ok\n", b"\n\ndata: [DONE]\n\n")
 
 
 def test_a_stream_to_an_old_client_with_odd_capitals_is_plain(place: Gateway) -> None:

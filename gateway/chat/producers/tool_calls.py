@@ -80,9 +80,13 @@ class ToolCalls:
             call.fields = []
 
     def end(self, out: list[bytes]) -> None:
-        """Records calls that never got a name, as calls that failed, and which calls are made without arguments."""
+        """Records calls that never got a name, as calls that failed, and which calls are made without arguments.
+
+        Beside a call with a name, an id alone is none: some servers give every piece another one, the empty last too.
+        """
+        are_any = self.are_any
         for call in self._calls:
-            if not call.name and (call.pieces or call.id):
+            if not call.name and ("".join(call.pieces).strip() or (call.id and not are_any)):
                 self._name(call, NAMELESS, out)
                 self._recorder.tool_failed(call.recorded_id, NO_NAME)
             elif call.recorded_id and call.has_arguments and not call.pieces:
@@ -91,9 +95,10 @@ class ToolCalls:
     def _known_call(self, piece: ToolCall, name: str, arguments: str) -> OpenCall | None:
         """Returns the call that a piece belongs to; None for the first piece of another one."""
         same_id = self._by_id.get(piece.id) if piece.id else None
-        if same_id is not None and (not name or same_id.name in ("", name)):
-            return same_id
         indexed = None if piece.index is None else self._by_index.get(piece.index)
+        if same_id is not None and (not name or same_id.name in ("", name)):
+            is_elsewhere = piece.index is not None and indexed is not same_id
+            return None if name and is_elsewhere and same_id.is_whole else same_id
         if name:
             return self._named_call(piece, name, self._last if piece.index is None else indexed)
         if indexed is not None:

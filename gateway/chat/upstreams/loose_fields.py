@@ -6,6 +6,8 @@ from gateway.core.loose_json import strict_json, whole_text
 from gateway.core.usage import TokenDetails, UpstreamUsage
 
 JsonFields = dict[str, object]
+CODES = ("code", "status_code", "status", "statusCode")
+"""Fields of an error that hold its number."""
 CHUNK_FIELDS = {"choices", "usage", "error", "object", "created", "obfuscation"}
 MAX_COUNT = 2**53
 
@@ -88,14 +90,11 @@ def error_of(fields: JsonFields) -> JsonFields | None:
         error = next((one for one in objects_of(cast(object, error)) if any(one.values())), None)
     if isinstance(error, str) and error.lower() in ("null", "none"):
         error = None
-    is_flat = fields.get("object") == "error" or fields.get("type") == "error"
-    if not is_flat and not error and not fields.get("choices"):
-        is_flat = isinstance(fields.get("message"), str) and bool(fields.get("code") or fields.get("type"))
-    if not error and not is_flat:
+    if not error and not _is_error(fields):
         return None
     reported = object_of(error) or (fields if not error else {"message": cast(object, error)})
     message = first_of(reported, names=("message", "detail", "msg", "error"))
-    code = first_of(reported, fields, names=("code", "status_code", "status", "statusCode"))
+    code = first_of(reported, fields, names=CODES)
     kind = first_text(reported, names=("type",))
     return {
         **reported,
@@ -103,3 +102,15 @@ def error_of(fields: JsonFields) -> JsonFields | None:
         "code": code if isinstance(code, str) else whole_number(code),
         "type": kind,
     }
+
+
+def _is_error(fields: JsonFields) -> bool:
+    """Returns whether an object is an error by itself: it says so, or it has the text and the code of one."""
+    if fields.get("object") == "error" or fields.get("type") == "error":
+        return True
+    if fields.get("choices"):
+        return False
+    if isinstance(fields.get("message"), str) and (fields.get("code") or fields.get("type")):
+        return True
+    number = whole_number(first_of(fields, names=CODES)) or 0
+    return 400 <= number < 600 and first_text(fields, names=("detail", "msg")) is not None

@@ -272,12 +272,15 @@ def test_the_flat_fields_of_the_beta_are_understood(gateway: Gateway) -> None:
     asyncio.run(scene())
 
 
-@pytest.mark.parametrize("query", [{}, {"model": "whisper-1"}, {"intent": "conversation"}])
+OTHER_INTENTS = [{}, {"model": "whisper-1"}, {"intent": "conversation"}, {"intent": "Transcription"}, {"intent": " "}]
+
+
+@pytest.mark.parametrize("query", OTHER_INTENTS)
 def test_another_intent_is_refused_in_words(gateway: Gateway, query: dict[str, str]) -> None:
     async def scene() -> None:
         async with client(gateway.url) as sdk, sdk.realtime.connect(extra_query=query) as connection:
             error = (await connection.recv()).error
-            problem = "intent='conversation'" if "intent" in query else "`intent` is missing"
+            problem = f"intent={query['intent']!r}" if "intent" in query else "`intent` is missing"
             assert error.message.startswith(problem)
             assert "/v1/realtime?intent=transcription" in error.message
             assert error.param == "intent"

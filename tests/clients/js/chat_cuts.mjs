@@ -1,15 +1,21 @@
-// Reads one finished answer again and again by each client that keeps an id as soon as it has read its line, cut once
-// after each number of bytes: `node chat_cuts.mjs url body from to`. Prints, for each client, what it got for each cut.
+// Reads one finished answer again and again by each client, cut once after each number of bytes:
+// `node chat_cuts.mjs url body from to`. Prints, for each client, what it got for each cut.
 // Decides nothing: what is right is said by the tests.
 
 import { fetchEventSource as fortaine } from "@fortaine/fetch-event-source";
 import { fetchEventSource as microsoft } from "@microsoft/fetch-event-source";
+import { EventSource as PlainEventSource } from "eventsource";
+import { createEventSource } from "eventsource-client";
 import { EventSource } from "extended-eventsource";
 import { CuttingProxy } from "./proxy.mjs";
 
 const [url, body, from, to] = [process.argv[2], process.argv[3], Number(process.argv[4]), Number(process.argv[5])];
 const PATIENCE_MS = 20_000;
 const AT_ONCE = 32;
+const AT_ONCE_PATIENT = 512;
+/** Clients that wait for two or three seconds before they come back, which nothing but the server can change. */
+const PATIENT = ["eventsource", "eventsource-client"];
+const headers = { "content-type": "application/json" };
 
 // They are written for browsers: they look at the tab and keep their timers in the window.
 globalThis.window = globalThis;
@@ -20,7 +26,7 @@ function byFetch(fetchEventSource) {
     const controller = new AbortController();
     fetchEventSource(address, {
       method: "POST",
-      headers: { "content-type": "application/json" },
+      headers,
       body,
       signal: controller.signal,
       openWhenHidden: true,
@@ -35,9 +41,20 @@ function byFetch(fetchEventSource) {
 }
 
 function byEventSource(address, take) {
-  const headers = { "content-type": "application/json" };
   const source = new EventSource(address, { method: "POST", body, headers, retry: 1, disableLogger: true });
   source.onmessage = ({ data }) => take(data);
+  return () => source.close();
+}
+
+function byPlainEventSource(address, take) {
+  const post = (url, init) => fetch(url, { ...init, method: "POST", body, headers: { ...init.headers, ...headers } });
+  const source = new PlainEventSource(address, { fetch: post });
+  source.onmessage = ({ data }) => take(data);
+  return () => source.close();
+}
+
+function byEventSourceClient(url, take) {
+  const source = createEventSource({ url, method: "POST", body, headers, onMessage: ({ data }) => take(data) });
   return () => source.close();
 }
 
@@ -45,6 +62,8 @@ const clients = {
   "@microsoft/fetch-event-source": byFetch(microsoft),
   "@fortaine/fetch-event-source": byFetch(fortaine),
   "extended-eventsource": byEventSource,
+  eventsource: byPlainEventSource,
+  "eventsource-client": byEventSourceClient,
 };
 
 /** What one client got, with its connection cut after so many bytes. */
@@ -76,6 +95,6 @@ for (const [name, client] of Object.entries(clients)) {
       results[name][cut - from] = await read(client, cut);
     }
   };
-  await Promise.all(Array.from({ length: AT_ONCE }, worker));
+  await Promise.all(Array.from({ length: PATIENT.includes(name) ? AT_ONCE_PATIENT : AT_ONCE }, worker));
 }
 process.stdout.write(JSON.stringify(results), () => process.exit(0));

@@ -54,15 +54,23 @@ def test_the_same_tool_result_again_changes_nothing() -> None:
     assert reconciled(chat, [U1, PAID], SUBMIT, "a1").events == []
 
 
-PAID_OTHERWISE = message("a1", "assistant", "pay?", tool("c", "pay", "output-available", input={}, output="no"))
+LATE = {
+    "the same": PAID_PARTS[0],
+    "another result": tool("c", "pay", "output-available", input={}, output="no"),
+    "a failure": tool("c", "pay", "output-error", input={}, errorText="no money"),
+    "a denial": tool("c", "pay", "output-denied", input={}, approval={"id": "p", "approved": False}),
+    "an approval": tool("c", "pay", "approval-responded", input={}, approval={"id": "p", "approved": True}),
+}
 
 
-@pytest.mark.parametrize("late", [PAID, PAID_OTHERWISE], ids=["the same", "another result"])
-def test_a_result_that_another_device_has_given_already_leads_to_its_run(late: UIMessage) -> None:
+@pytest.mark.parametrize("part", LATE.values(), ids=LATE)
+def test_a_result_that_another_device_has_given_already_leads_to_its_run(part: dict[str, Any]) -> None:
     chat = fold(history(U1, CALLING), [PAID, RunStarted(run_id="r2", message_id="a1")])
-    earlier_run = continuing_run(chat, Posting(messages=[U1, late], message_id="a1"))
-    assert earlier_run is not None
-    assert earlier_run.run_id == "r2"
+    late = message("a1", "assistant", "pay?", part)
+    for posted in ([U1, late], [late]):
+        earlier_run = continuing_run(chat, Posting(messages=posted, message_id="a1"))
+        assert earlier_run is not None
+        assert earlier_run.run_id == "r2"
 
 
 @pytest.mark.parametrize(

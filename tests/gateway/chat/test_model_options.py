@@ -30,6 +30,10 @@ TOOLS: dict[str, tuple[Any, list[Any]]] = {
     "OpenAI's list": ([WEATHER], [WEATHER]),
     "a map, as assistant-ui sends it": ({"weather": {"description": "of a city", "parameters": SCHEMA}}, [WEATHER]),
     "a map with the AI SDK's own name": ({"weather": {"description": "of a city", "inputSchema": SCHEMA}}, [WEATHER]),
+    "a map of the AI SDK's tools, as they are in JSON": (
+        {"weather": {"description": "of a city", "inputSchema": {"jsonSchema": SCHEMA}}},
+        [WEATHER],
+    ),
     "a flat list": (
         [{"type": "function", "name": "weather", "description": "of a city", "parameters": SCHEMA}],
         [WEATHER],

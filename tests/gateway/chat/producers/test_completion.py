@@ -152,6 +152,25 @@ async def test_why_it_stopped_is_said_in_our_words(theirs: str, ours: str) -> No
         assert await stage.task == ours
 
 
+CALL = frames(chunk({"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}]}))
+
+
+@pytest.mark.parametrize("theirs", ["stop", "eos_token", "END_TURN", "tool_use", "function_call", None])
+@simulated
+async def test_an_answer_that_called_a_tool_ends_for_that_tool_whatever_its_word(theirs: str | None) -> None:
+    async with producing(CALL, frames(chunk(finish=theirs), b"[DONE]")) as (stage, _):
+        assert stage.task is not None
+        assert await stage.task == "tool-calls"
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [("length", "length"), ("SAFETY", "content-filter"), ("bored", "other")])
+@simulated
+async def test_an_answer_that_was_cut_short_says_so_although_it_called_a_tool(theirs: str, ours: str) -> None:
+    async with producing(CALL, frames(chunk(finish=theirs), b"[DONE]")) as (stage, _):
+        assert stage.task is not None
+        assert await stage.task == ours
+
+
 @simulated
 async def test_an_abort_closes_the_request_at_once_and_nothing_is_written_after_it() -> None:
     async with producing(HELLO) as (stage, body):

@@ -55,6 +55,18 @@ PUT_TOGETHER: dict[str, tuple[list[Any], list[Any]]] = {
         [piece("f", "", id="1"), piece(None, '{"a"', id="2"), piece(None, ":1}", id="3")],
         [F],
     ),
+    "ids that change up to an empty last piece": (
+        [piece("f", "", index=0, id="1"), piece(None, A, index=0, id="2"), piece(None, "", index=0, id="3")],
+        [F],
+    ),
+    "ids that change up to a last line end": (
+        [piece("f", "", index=0, id="1"), piece(None, A, index=0, id="2"), piece(None, "\n", index=0, id="3")],
+        [F],
+    ),
+    "ids that change up to an empty last piece, without an index": (
+        [piece("f", "", id="1"), piece(None, A, id="2"), piece(None, "", id="3")],
+        [F],
+    ),
     "ids that change and a name that is repeated": (
         [piece("f", '{"a"', index=0, id="1"), piece("f", ":1}", index=0, id="2")],
         [F],
@@ -88,6 +100,10 @@ PUT_TOGETHER: dict[str, tuple[list[Any], list[Any]]] = {
     "no index and no id, in pieces": ([piece("f", ""), piece(None, A), piece("g"), piece(None, B)], [F, G]),
     "one tool twice, no index and no id": ([[piece("f", A), piece("f", A)]], [F, F]),
     "one id for two calls": ([piece("f", A, id="call"), piece("g", B, id="call")], [F, G]),
+    "one id for two calls of one tool": (
+        [piece("f", A, index=0, id="call"), piece("f", '{"a":2}', index=1, id="call")],
+        [F, ["f", {"a": 2}]],
+    ),
     "empty ids and names": ([piece("f", "", index=0, id="1"), piece("", A, index=0, id="")], [F]),
     "the id before the name": ([piece(index=0, id="1"), piece("f", "", index=0), piece(None, A, index=0)], [F]),
     "the id before the name, without an index": ([piece(id="1"), piece("f", A), piece(id="2"), piece("g", B)], [F, G]),
@@ -137,8 +153,18 @@ def test_a_whole_call_of_an_answer_that_was_cut_is_offered() -> None:
     assert called(piece("f", A, index=0), piece("g", '{"b"', index=1), reason="length") == ([F], [["g", '{"b"']])
 
 
-def test_the_one_call_of_older_servers_is_a_call_like_any_other() -> None:
-    deltas = [{"function_call": {"name": "f", "arguments": ""}}, {"function_call": {"arguments": A}}]
+LEGACY: dict[str, list[Piece]] = {
+    "in pieces": [{"name": "f", "arguments": ""}, {"arguments": A}],
+    "at once": [{"name": "f", "arguments": A}],
+    "arguments as an object": [{"name": "f", "arguments": {"a": 1}}],
+    "arguments before the name": [{"arguments": '{"a"'}, {"name": "f", "arguments": ":1}"}],
+    "the name in every piece": [{"name": "f", "arguments": '{"a"'}, {"name": "f", "arguments": ":1}"}],
+}
+
+
+@pytest.mark.parametrize("functions", LEGACY.values(), ids=LEGACY)
+def test_the_one_call_of_older_servers_is_a_call_like_any_other(functions: list[Piece]) -> None:
+    deltas = [{"content": None, "tool_calls": [], "function_call": function} for function in functions]
     recorder = Recorder()
     records = CompletionRecords(recorder, "up")
     records.write(Read(frames(*(chunk(delta) for delta in deltas)), END).chunks)

@@ -119,6 +119,28 @@ def test_a_last_frame_is_read_whatever_its_end(last: bytes, end: bytes) -> None:
     assert (read.parser.complete, read.text[:6]) == (True, "Hello?")
 
 
+CALL = {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": '{"a":1}'}}]}
+LAST_CHUNKS = {
+    "a call": chunk(CALL),
+    "a legacy call": chunk({"function_call": {"name": "f", "arguments": '{"a":1}'}}),
+    "reasoning": chunk({"reasoning_content": "hm"}),
+    "a refusal": chunk({"refusal": "no"}),
+    "a picture": chunk({"images": [{"image_url": {"url": "data:,"}}]}),
+    "usage": json.dumps({**HEAD, "choices": [], "usage": USAGE}).encode(),
+    "citations": chunk(citations=["http://a"]),
+}
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b"\ndata: [DONE]", b"\n: bye\ndata: [DONE]\n"])
+@pytest.mark.parametrize("last", LAST_CHUNKS.values(), ids=LAST_CHUNKS)
+def test_what_a_last_frame_brings_is_the_same_whatever_its_end(last: bytes, end: bytes) -> None:
+    def brought(*pieces: bytes) -> tuple[Any, ...]:
+        read = Read(HELLO, *pieces)
+        return read.deltas, read.parser.usage, read.parser.facts
+
+    assert brought(b"data: " + last + end) == brought(frames(last, b"[DONE]")) != brought(frames(b"[DONE]"))
+
+
 def test_half_of_a_last_line_is_a_cut_and_half_of_a_line_before_it_is_no_chunk() -> None:
     assert Read(HELLO + b'data: {"choices":[{"del').error.code == "upstream_cut"
     assert Read(HELLO + b'data: {"choices":[{"del\ndata: [DONE]').error.code == "upstream_invalid"

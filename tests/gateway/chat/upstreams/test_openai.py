@@ -15,6 +15,7 @@ from gateway.chat.upstreams.transport import HttptoolsTransport, Target
 from gateway.chat.upstreams.way_out import WayOutError
 from gateway.errors import TrilaneError, UpstreamRefused, UpstreamTimeout, UpstreamUnreachable
 from gateway.settings import UpstreamSettings
+from tests.support.completions import END, HELLO, text_of
 from tests.support.scripted_upstream import SECRET
 from tests.support.virtual_time import simulated
 from tests.support.wires import answered, connect
@@ -87,6 +88,9 @@ TROUBLE: dict[str, tuple[bytes | Exception, type[TrilaneError], str]] = {
     "no connection": (httpx2.ConnectError("no"), UpstreamUnreachable, "upstream_unreachable"),
     "closed without an answer": (httpx2.ReadError("no"), UpstreamUnreachable, "upstream_unreachable"),
     "a page": (head(200, "text/html"), UpstreamRefused, "upstream_invalid"),
+    "a page, in capitals": (head(200, "TEXT/HTML; charset=utf-8"), UpstreamRefused, "upstream_invalid"),
+    "a picture": (head(200, "image/png"), UpstreamRefused, "upstream_invalid"),
+    "sound": (head(200, "Audio/mpeg"), UpstreamRefused, "upstream_invalid"),
     "no way there": (WayOutError("why", is_final=True), UpstreamUnreachable, "upstream_unreachable"),
     "no room": (head(429), UpstreamRefused, "upstream_rate_limited"),
 }
@@ -102,6 +106,60 @@ async def test_what_is_no_stream_is_refused_and_nothing_is_left_open(
     with pytest.raises(error) as failure:
         await one.open({}, "")
     assert (failure.value.code, one.in_flight) == (code, 0)
+    await one.aclose()
+
+
+NAMES = {
+    "none": b"",
+    "an empty one": b"content-type:\r\n",
+    **{
+        name: b"Content-Type: %b\r\n" % name.encode()
+        for name in (
+            "Text/Event-Stream",
+            "text/event-stream;charset=UTF-8",
+            "text/plain",
+            "application/json",
+            "application/x-ndjson",
+            "application/stream+json",
+            "binary/octet-stream",
+            "no type at all",
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+@simulated
+async def test_an_answer_is_heard_by_whatever_name_its_content_goes(name: bytes) -> None:
+    answer = head(200).replace(b"content-type: text/event-stream\r\n", name)
+    one = server(Exchange(answer, chunked(HELLO + END)))
+    opened = await one.open({}, "")
+    assert text_of(await opened.next()) == "Hello"
+    assert (opened.complete, opened.error) == (True, None)
+    await opened.aclose()
+    await one.aclose()
+
+
+REDIRECTS = {
+    301: "https://elsewhere.example/v1",
+    302: "/login",
+    303: "?page=2",
+    307: "http://up/v2/chat",
+    308: "//up/v1",
+    300: "",
+}
+
+
+@pytest.mark.parametrize(("status", "place"), REDIRECTS.items())
+@simulated
+async def test_a_redirect_is_named_and_not_followed(status: int, place: str) -> None:
+    exchange = Exchange(head(status, "text/html", *([f"Location: {place}"] if place else [])))
+    one = server(exchange)
+    with pytest.raises(UpstreamRefused) as failure:
+        await one.open({}, "")
+    assert (failure.value.code, failure.value.status) == ("upstream_redirect", 502)
+    assert f"answered {status} and sends us to {place or 'nowhere'!r}" in failure.value.detail
+    assert (len(exchange.sent), exchange.wire.aborted) == (1, True)
     await one.aclose()
 
 

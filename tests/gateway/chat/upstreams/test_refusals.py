@@ -117,6 +117,26 @@ def test_an_error_inside_a_stream_is_one(frame: bytes, status: int, code: str, r
     assert read.text == "Hello"
 
 
+INSTEAD: dict[str, tuple[bytes, int, str]] = {
+    "OpenAI": (b'{"error":{"message":"no","code":429}}', 429, "upstream_rate_limited"),
+    "on lines": (b'{\n  "error": {\n    "message": "no",\n    "code": 503\n  }\n}\n', 502, "upstream_unavailable"),
+    "Gemini: in a list": (b'[{"error":{"code":400,"message":"no","status":"X"}}]', 400, "upstream_bad_request"),
+    "vLLM: flat": (b'{"object":"error","message":"no","type":"NotFoundError","code":404}', 404, "upstream_not_found"),
+    "Anthropic": (b'{"type":"error","error":{"type":"overloaded_error","message":"no"}}', 502, "upstream_error"),
+    "a status beside it": (b'{"error":"no","status":422}', 422, "upstream_bad_request"),
+    "a quota": (b'{"error":{"message":"no","type":"insufficient_quota"}}', 429, "insufficient_quota"),
+    "a detail": (b'{"detail":"no","status":404}', 404, "upstream_not_found"),
+    "a msg": (b'{"success":false,"code":429,"msg":"no"}', 429, "upstream_rate_limited"),
+}
+
+
+@pytest.mark.parametrize(("body", "status", "code"), INSTEAD.values(), ids=INSTEAD)
+def test_an_error_that_stands_in_place_of_a_stream_has_its_own_status(body: bytes, status: int, code: str) -> None:
+    for pieces in ((body,), tuple(body[at : at + 1] for at in range(len(body)))):
+        error = Read(*pieces).error
+        assert (error.status, error.code, error.detail) == (status, code, "no")
+
+
 def test_nothing_after_an_error_is_read() -> None:
     read = Read(HELLO + b'data: {"error":"x"}\n\n' + frames(chunk({"content": "more"})))
     assert read.text == "Hello"
