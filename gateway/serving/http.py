@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from events.log.source import CARRIER, PumpedStream
+from gateway.serving.arrivals import ArrivalProtocol
 
 MAX_PIPELINED_BYTES = 65_536
 """Maximum bytes a client may send while its stream is open; one more closes the connection."""
@@ -35,11 +36,8 @@ class ConnectionFacts(NamedTuple):
     scheme: Literal["http", "https"] | None
 
 
-class StreamProtocol(HttpToolsProtocol):
+class StreamProtocol(ArrivalProtocol):
     """The protocol of a connection while it speaks HTTP."""
-
-    current: RequestResponseCycle | None = None
-    """The request that was started last; uvicorn's `cycle` is the one whose head was read last."""
 
     @classmethod
     def at(cls, facts: ConnectionFacts, transport: asyncio.Transport) -> "StreamProtocol":
@@ -58,11 +56,6 @@ class StreamProtocol(HttpToolsProtocol):
     def has_read_on(self) -> bool:
         """Returns whether the parser has read beyond the current request; line breaks between requests do not count."""
         return self.current is not None and self.scope is not self.current.scope
-
-    @property
-    def is_idle(self) -> bool:
-        """Returns whether no request is being answered; one may be under way."""
-        return self.current is None or self.cycle.response_complete
 
     @property
     def is_uploading(self) -> bool:
@@ -103,6 +96,7 @@ class StreamProtocol(HttpToolsProtocol):
         if cycle.scope["method"] == "HEAD" or _is_old(cycle):
             return None
         connection = StreamConnection(self, stream)
+        self.stop_waiting()
         self.flow.resume_reading()
         return connection
 

@@ -142,4 +142,4 @@ def tabs(browser: Browser, **options: Any) -> Iterator[Callable[[], Page]]:
         yield context.new_page
     finally:
         context.close()
-    assert [error for error in errors if not error.startswith(NOT_OURS)] == []
+    assert [error for error in errors if not error.startswith(NOT_OURS)] == [], errors

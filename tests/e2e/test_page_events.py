@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import httpx2
 import pytest
 
 from tests.conftest import Gateway, UpstreamThread
@@ -16,22 +17,31 @@ from playwright.sync_api import Page, Route, expect
 from tests.e2e.conftest import gateway_with
 from tests.e2e.console import PHONE, Console, EventsPage, publish, tabs
 from tests.support.readme import readme_block
+from tests.support.sse_client import chat_body
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
 
 # Live
 
 
-def test_events_of_ones_own_topic_are_shown_as_they_happen(new_tab: Callable[[], Page], gateway: Gateway) -> None:
+def test_ones_own_topic_tells_of_ones_chats_and_another_of_what_is_published(
+    new_tab: Callable[[], Page], gateway: Gateway
+) -> None:
     page = EventsPage(new_tab(), gateway.url)
     page.expect_live()
     expect(page.page.get_by_role("heading", level=1)).to_have_text("user/local")
-    publish(gateway, "user/local", {"step": 3, "of": 10, "id": 1}, event="any-name.at_all")
-    publish(gateway, "user/local", "two\nlines")
-    expect(page.names).to_have_text(["any-name.at_all", "message"])
-    expect(page.data).to_have_text(['{"step": 3, "of": 10, "id": 1}', "two\nlines"], use_inner_text=True)
+    answer = httpx2.post(f"{gateway.url}/api/chat", json=chat_body("own", "hello"))
+    assert answer.status_code == 200
+    expect(page.names).to_have_text(["run-started", "run-finished"])
     page.page.get_by_role("button", name="Clear").click()
     expect(page.names).to_have_count(0)
+    page.page.get_by_role("link", name="demo").click()
+    page.expect_live()
+    publish(gateway, "demo", {"step": 3, "of": 10, "id": 1}, event="any-name.at_all")
+    page.publish("two\nlines")
+    expect(page.receipt).to_have_text("Published: number 2 of demo.")
+    expect(page.names).to_have_text(["any-name.at_all", "message"])
+    expect(page.data).to_have_text(['{"step": 3, "of": 10, "id": 1}', "two\nlines"], use_inner_text=True)
 
 
 def test_hostile_data_stays_text(new_tab: Callable[[], Page], gateway: Gateway) -> None:
@@ -157,7 +167,7 @@ def test_a_gateway_with_keys_streams_to_who_signed_in(
 ) -> None:
     key = "a-key-of-thirty-two-characters-ok"
     for gateway in gateway_with(tmp_path_factory.mktemp("keys"), upstream, TRILANE_API_KEYS=f"alice:{key}"):
-        page = EventsPage(new_tab(), gateway.url)
+        page = EventsPage(new_tab(), gateway.url, "t/keys")
         dialog = page.page.get_by_role("dialog", name="Sign in")
         dialog.get_by_role("button", name="Not now").click()
         expect(page.state).to_have_text("You are not signed in.")
@@ -166,7 +176,7 @@ def test_a_gateway_with_keys_streams_to_who_signed_in(
         dialog.get_by_role("button", name="Sign in").click()
         page.expect_live()
         page.publish("mine", "note")
-        expect(page.receipt).to_have_text("Published: number 1 of user/alice.")
+        expect(page.receipt).to_have_text("Published: number 1 of t/keys.")
         expect(page.data).to_have_text(["mine"])
         page.page.get_by_role("button", name="Sign out").click()
         expect(dialog).to_be_visible()

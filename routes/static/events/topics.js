@@ -48,5 +48,13 @@ export function covers(followed, topic) {
 /** @param {string} topic */
 export const isPattern = (topic) => topic.endsWith("*");
 
+const GATEWAYS = /^(?:user|audio|presence|chat|run|usage|ticket)\//;
+
+/**
+ * The topics to which one may publish: all but patterns, and what only the gateway writes.
+ * @param {string[]} topics
+ */
+export const openTopics = (topics) => topics.filter((topic) => !isPattern(topic) && !GATEWAYS.test(topic));
+
 /** @param {string} topic */
 const encode = (topic) => encodeURIComponent(topic).replaceAll("%2F", "/").replaceAll("%3A", ":");

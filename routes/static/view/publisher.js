@@ -4,7 +4,7 @@
 import { newId } from "../chat/chat.js";
 import { noteOfFailure } from "../chat/endings.js";
 import { written } from "../events/json.js";
-import { covers, isPattern } from "../events/topics.js";
+import { covers, openTopics } from "../events/topics.js";
 import { Problem } from "../problems.js";
 import { byId, el, isComposing } from "./dom.js";
 
@@ -129,4 +129,4 @@ export class Publisher {
 }
 
 /** @param {string[]} topics */
-const defaultOf = (topics) => topics.find((topic) => !isPattern(topic)) ?? "";
+const defaultOf = (topics) => openTopics(topics)[0] ?? "";

@@ -1,9 +1,11 @@
 // @ts-check
 /** What the events lane says while nothing has been heard: what would appear here, and how to make it. */
 
-import { isPattern } from "../events/topics.js";
+import { addressOf, isPattern, openTopics } from "../events/topics.js";
 import { MarkdownView } from "../markdown/dom.js";
 import { el } from "./dom.js";
+
+const EXAMPLE = "demo";
 
 /**
  * @param {import("../events/following.js").Following} following
@@ -11,14 +13,19 @@ import { el } from "./dom.js";
  */
 export function quietEvents({ topics, asked, isOver }, signedIn) {
   if (topics.length === 0 || isOver) return el("div");
-  const own = asked.length === 0;
+  const isOwn = asked.length === 0;
+  const [open = isOwn ? EXAMPLE : "", pattern = topics.find(isPattern)] = openTopics(topics);
+  const topic = open || (pattern && `${pattern.slice(0, -1)}a`);
   return el(
     "div",
     { class: "welcome" },
     el("h2", {}, "Nothing yet"),
-    el("p", {}, "What is published to ", ...named(topics), " appears here at once", own && ", and so does every answer of your chats that begins or ends", "."),
+    isOwn
+      ? el("p", {}, "Every answer of your chats that begins or ends is told here at once.")
+      : el("p", {}, "What is published to ", ...named(topics), " appears here at once."),
     el("p", {}, "Reload, lose the network or come back later: what happened meanwhile is caught up, or you are told what is missing."),
-    example(topics.find((topic) => !isPattern(topic)) ?? `${topics[0].slice(0, -1)}a`, signedIn),
+    isOwn && el("p", {}, "To publish, follow a topic of your choice, such as ", el("a", { href: addressOf([EXAMPLE]) }, EXAMPLE), ":"),
+    topic ? example(topic, signedIn) : "",
   );
 }
 

@@ -1,0 +1,206 @@
+"""Bounds what a connection may leave in the air: the time and size of a request's head, the pace of its body.
+
+uvicorn waits for ever for a request that comes in part, or not at all, and keeps all of its head, however large it
+grows. Each such connection holds a file descriptor, and when they run out nobody can connect any more. So here a
+connection has HEAD_S for a head, a body must keep up MIN_BYTES_PER_S, and the last SPARE_DESCRIPTORS are left to the
+log and to upstreams. Only a client's own delay counts: not the time in which nothing is read from it.
+"""
+
+import asyncio
+import resource
+import time
+from functools import cache
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from gateway.errors import BadRequest, TrilaneError, problem
+
+HEAD_S = 10.0
+"""Seconds from the beginning of a connection, or from the first byte of a further request, until its head is there."""
+MAX_HEAD_BYTES = 65_536
+"""Maximum bytes of a request's head that came in parts; in one piece it is at most what is read at once (256 KiB)."""
+LOOK_S = 10.0
+"""Seconds between two looks at a body that is on its way."""
+MIN_BYTES_PER_S = 256
+"""Minimum pace of a body from one look to the next: the slowest telephone network carries ten times that."""
+SPARE_DESCRIPTORS = 100
+"""File descriptors that no connection of a client gets."""
+LINGER_S = 1.0
+"""Seconds for which a client that is refused may still send."""
+WARNING_S = 10.0
+"""Seconds between two warnings that connections are turned away."""
+
+log = structlog.get_logger("server")
+
+
+class _Nowhere(list[Any]):
+    """Takes the trailers of a body, which nobody reads, and keeps nothing."""
+
+    def append(self, _: Any) -> None:
+        pass
+
+
+class ArrivalProtocol(HttpToolsProtocol):
+    """The protocol of a connection that is bounded while a request arrives."""
+
+    current: RequestResponseCycle | None = None
+    """The request that was started last; uvicorn's `cycle` is the one whose head was read last."""
+    _next_warning_s = 0.0
+
+    _is_whole = False
+    """Whether all of a request is there, and nothing of the next."""
+    _is_in_head = True
+    _has_first_byte = False
+    """Whether the head that is waited for has begun."""
+    _bytes = 0.0
+    """Bytes of the head so far, or of the body since the last look, and what is granted to it."""
+    _has_begun = False
+    """Whether a request began in the last read, which then does not count: it may hold the end of another."""
+    _is_refused = False
+    _arrival_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] - as uvicorn's own
+        super().connection_made(transport)
+        connection = transport.get_extra_info("socket")
+        if connection is not None and connection.fileno() >= max_descriptor():
+            self._turn_away()
+        else:
+            self._wait(HEAD_S)
+
+    def _turn_away(self) -> None:
+        """Closes without an answer, so that a browser's EventSource tries again: a status would be the end of it."""
+        now = time.monotonic()
+        if now >= ArrivalProtocol._next_warning_s:
+            ArrivalProtocol._next_warning_s = now + WARNING_S
+            log.warning(
+                "no file descriptors left: new connections are turned away; raise the limit (ulimit -n)",
+                limit=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+                connections=len(self.connections),
+            )
+        self.transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_refused:
+            return
+        self._has_begun = False
+        super().data_received(data)
+        if self._is_whole and not self.is_idle:
+            self.stop_waiting()
+        elif self.transport.get_protocol() is not self:
+            return  # it speaks WebSocket now
+        elif self._is_whole:  # behind an answer, and no request: line breaks, or the end of a body that nobody read
+            self._is_in_head, self._has_first_byte, self._is_whole, self._bytes = True, False, False, 0
+            self._take_note(0)
+        else:
+            self._take_note(0 if self._has_begun else len(data))
+
+    @property
+    def is_idle(self) -> bool:
+        """Returns whether no request is being answered; one may be under way."""
+        return self.current is None or self.cycle.response_complete
+
+    def _take_note(self, size: int) -> None:
+        """Counts what came of a request that is not whole yet."""
+        self._bytes += size
+        if self._is_in_head and self._bytes > MAX_HEAD_BYTES:
+            detail = f"the head of this request is larger than {MAX_HEAD_BYTES} bytes"
+            self._refuse(BadRequest(detail, status=431, code="head_too_large"))
+        elif self._arrival_timer is None and self._is_in_head:
+            self._wait(HEAD_S)
+        elif self._arrival_timer is None:
+            self._bytes += MIN_BYTES_PER_S * LOOK_S if self.cycle.waiting_for_100_continue else 0
+            self._wait(LOOK_S)
+
+    def _wait(self, seconds: float) -> None:
+        self._arrival_timer = self.loop.call_later(seconds, self._look, seconds)
+
+    def stop_waiting(self) -> None:
+        """Bounds no longer what was on its way."""
+        self._bytes = 0
+        if self._arrival_timer is not None:
+            self._arrival_timer.cancel()
+            self._arrival_timer = None
+
+    def _look(self, seconds: float) -> None:
+        """Ends a connection whose client is late; one that answers, or reads nothing just now, is looked at later."""
+        self._arrival_timer = None
+        if self.transport.is_closing():
+            return
+        is_answering = self.current is not None and not self.current.response_complete
+        is_for_later = is_answering and (self._is_in_head or self.current is not self.cycle)
+        is_unasked = not self._is_in_head and self.cycle.waiting_for_100_continue
+        if self.flow.read_paused or is_for_later or is_unasked:
+            self._bytes = 0 if self._is_in_head else MIN_BYTES_PER_S * seconds  # so that the next look is not the last
+            self._wait(seconds)
+        elif self._is_in_head and not self._has_first_byte:
+            self.transport.close()  # without a word, which would be taken for the answer to a request just sent
+        elif self._is_in_head:
+            self._refuse(BadRequest(f"no request came within {HEAD_S:g} s", status=408, code="too_slow"))
+        elif self._bytes < MIN_BYTES_PER_S * seconds:
+            detail = f"the body comes too slowly: {self._bytes:.0f} bytes in {seconds:g} s"
+            self._refuse(BadRequest(detail, status=408, code="too_slow"))
+        else:
+            self._bytes = 0
+            self._wait(seconds)
+
+    def _refuse(self, error: TrilaneError) -> None:
+        """Says why and closes, unless an answer has begun, which is cut.
+
+        What the client still sends is thrown away for a moment: else the system resets the connection, and the client
+        loses what it was told.
+        """
+        self.stop_waiting()
+        if self.is_idle or self.current is not self.cycle or not self.cycle.response_started:
+            status, body, headers = problem(error, "")
+            fields = {**headers, "content-type": "application/problem+json", "content-length": str(len(body))}
+            lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *[f"{name}: {fields[name]}" for name in fields]]
+            self.transport.write("\r\n".join([*lines, "connection: close", "", ""]).encode() + body)
+            if self.transport.can_write_eof():
+                self._is_refused = True
+                self.transport.write_eof()
+                if not self.is_idle:  # the application is told, and what it still says goes nowhere
+                    self.cycle.disconnected = True
+                    self.cycle.message_event.set()
+                self.flow.resume_reading()
+                self.loop.call_later(LINGER_S, self.transport.close)
+                return
+        self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(BadRequest(f"this is no HTTP request: {msg}"))
+
+    # Called by the parser
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._is_in_head, self._has_first_byte, self._is_whole = True, True, False
+        self._has_begun, self._bytes = True, 0
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._is_in_head = False
+        self.stop_waiting()
+        if self.cycle and self.cycle.scope is self.scope:  # else it becomes a WebSocket
+            self.headers = _Nowhere()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._is_whole = True
+
+    def handle_websocket_upgrade(self) -> None:
+        self.stop_waiting()
+        super().handle_websocket_upgrade()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.stop_waiting()
+
+
+@cache
+def max_descriptor() -> int:
+    """Returns the number that the descriptor of a client's connection must be below: the lowest free one is taken."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(soft - SPARE_DESCRIPTORS, soft // 2) if soft >= 0 else 1 << 30
