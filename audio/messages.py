@@ -82,6 +82,12 @@ class Drain(FromServer, tag="drain", frozen=True):
     resume: str
 
 
+class Auth(FromServer, tag="auth", frozen=True):
+    """Says in how many seconds the token of this connection expires, which then is closed with 4001."""
+
+    expires_in: int
+
+
 class Failure(FromServer, tag="error", frozen=True):
     code: str
     message: str
@@ -94,7 +100,7 @@ class Done(FromServer, tag="done", frozen=True):
 
 
 ServerMessage = (
-    Ready | SpeechStarted | SpeechStopped | Partial | Final | Ack | Marker | Lag | Gap | Drain | Failure | Done
+    Ready | SpeechStarted | SpeechStopped | Partial | Final | Ack | Marker | Lag | Gap | Drain | Auth | Failure | Done
 )
 
 

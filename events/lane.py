@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -12,7 +11,7 @@ from events.feed import frames
 from events.feed.deferred import DeferredStream
 from events.feed.feeds import Feeds
 from events.feed.start import StartPoint, SubscribeRequest
-from events.feed.subscription import AUTH_NOTICE_S, Subscription
+from events.feed.subscription import Subscription
 from events.log.port import NO_EVENTS
 from events.log.source import NEVER
 from events.log.topics import check_subscription, check_topic, stored, user_topic
@@ -21,7 +20,7 @@ from events.publish import Publication, Receipt, publish
 from gateway.access.grants import Principal
 from gateway.core.process import Core
 from gateway.errors import Forbidden, LogUnavailable, Overloaded
-from gateway.serving.sse import EventStream
+from gateway.serving.sse import EXPIRY_NOTICE_S, EventStream
 
 TIDY_S = 5.0
 """Seconds between two checks of what the feeds hold."""
@@ -179,12 +178,10 @@ class EventsLane:
     def _lifetime(self, who: Principal) -> tuple[float, float]:
         """Returns the seconds after which a stream ends, and after which it gives notice that its token expires."""
         age_s = self._max_age_s * random.uniform(0.8, 1)
-        if who.expires_at is None:
-            return age_s, NEVER
-        remaining_s = max(0.0, who.expires_at - time.time())
+        remaining_s = who.remaining_s()
         age_s = min(age_s, remaining_s)
-        notice_s = max(0.0, remaining_s - AUTH_NOTICE_S)
-        return age_s, notice_s if remaining_s - AUTH_NOTICE_S < age_s else NEVER
+        notice_s = max(0.0, remaining_s - EXPIRY_NOTICE_S)
+        return age_s, notice_s if remaining_s - EXPIRY_NOTICE_S < age_s else NEVER
 
     def _hello(self, topics: tuple[str, ...], start: StartPoint, age_s: float) -> bytes:
         ping_s = self.settings.ping_s

@@ -5,19 +5,23 @@ owns how it travels: the deadline of a write, the refusal, the failure that ends
 """
 
 import asyncio
+from math import inf
 from typing import Any, Protocol
 
 from audio.attachment import Attachment, SocketClose
 from audio.decoders.formats import Decoder
 from audio.live_session import LiveSession
-from audio.messages import Failure
+from audio.messages import Auth, Failure
+from gateway.access.grants import Principal
 from gateway.errors import CloseCode, TrilaneError, close_code
+from gateway.serving.sse import EXPIRY_NOTICE_S
 from gateway.serving.websocket import ABORT
 
 SEND_S = 20.0
 """Maximum seconds that one message may wait for a client that does not read."""
 MAX_REASON = 120
 """Maximum characters of a close's reason: a close frame holds 123 bytes."""
+EXPIRED = SocketClose(CloseCode.TOKEN_EXPIRED, "the token has expired: come back to this session with a new one")
 LOST = SocketClose(CloseCode.CONNECTION_LOST, "")
 
 
@@ -90,16 +94,33 @@ class Peer(Protocol):
         ...
 
 
-async def converse(socket: ClientSocket, peer: Peer) -> None:
-    """Listens and speaks side by side, until all is said or the client has left; then frees what the peer holds."""
+async def converse(socket: ClientSocket, who: Principal, peer: Peer) -> None:
+    """Listens and speaks side by side, until all is said, the client has left or its token has expired.
+
+    Then it frees what the peer holds; the session waits for its client to come back.
+    """
+    timers = _expiry_timers(who.remaining_s(), peer.attachment)
     try:
         async with asyncio.TaskGroup() as group:
             listening = group.create_task(_listen(socket, peer))
             await _speak(socket, peer)
             listening.cancel()
     finally:
+        for timer in timers:
+            timer.cancel()
         peer.decoder.close()
         peer.live.detach(peer.attachment)
+
+
+def _expiry_timers(remaining_s: float, attachment: Attachment) -> list[asyncio.TimerHandle]:
+    """Has a connection told that its token expires, and ended when it has."""
+    if remaining_s == inf:
+        return []
+    loop, notice_s = asyncio.get_running_loop(), max(0.0, remaining_s - EXPIRY_NOTICE_S)
+    return [
+        loop.call_later(notice_s, attachment.put, Auth(expires_in=round(remaining_s - notice_s))),
+        loop.call_later(remaining_s, attachment.end, EXPIRED),
+    ]
 
 
 async def _speak(socket: ClientSocket, peer: Peer) -> None:

@@ -90,7 +90,7 @@ async def serve(lane: AudioLane, socket: ClientSocket, who: Principal, query: Ma
         return
     first = live.client_samples(live.position)
     audio = decoder(start.encoding, start.sample_rate, start.channels, first=first)
-    await converse(socket, TrilanePeer(live, attachment, audio))
+    await converse(socket, who, TrilanePeer(live, attachment, audio))
 
 
 async def _receive_start(socket: ClientSocket, query: Mapping[str, Any]) -> Start | None:

@@ -17,9 +17,6 @@ from events.log.topics import stored
 from events.log.vector import VectorPosition
 from gateway.errors import LogDamaged, LogUnavailable, TrilaneError
 
-AUTH_NOTICE_S = 60
-"""Seconds before its token expires at which a reader is told."""
-
 
 class SubscriptionHost(Protocol):
     """The feeds that a subscription belongs to."""

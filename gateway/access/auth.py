@@ -5,6 +5,7 @@ repeats a credential.
 """
 
 import hmac
+import time
 from hashlib import sha256
 from typing import Annotated, Protocol
 
@@ -15,8 +16,18 @@ from gateway.access.grants import EVERYTHING, LOCAL_USER, OPERATOR, Grants, Prin
 from gateway.errors import Unauthorized
 from gateway.settings import Settings
 
+LEEWAY_S = 30.0
+"""Seconds by which the clock of who signs tokens may be ahead of ours: a token of the next moment is good. None is good
+for longer."""
 MAX_TOKEN_BYTES = 8192
 """Maximum bytes of a bearer token; a longer one is refused before it is hashed or parsed."""
+
+
+class Beginning(msgspec.Struct, frozen=True):
+    """The claims that say from when a token is good, in seconds since 1970."""
+
+    nbf: float | None = None
+    iat: float | None = None
 
 
 class Authenticator(Protocol):
@@ -67,8 +78,14 @@ class BearerAuthenticator:
     def _jwt_principal(self, token: str) -> Principal:
         try:
             claims = jwt.decode(  # pyright: ignore[reportUnknownMemberType] - PyJWT leaves its key types open
-                token, self._jwt_secret, algorithms=["HS256"], options={"require": ["sub", "exp"]}
+                token,
+                self._jwt_secret,
+                algorithms=["HS256"],
+                options={"require": ["sub", "exp"], "verify_iat": False, "verify_nbf": False},
             )
+            begin = msgspec.convert(claims, Beginning)
+            if max(begin.nbf or 0, begin.iat or 0) > time.time() + LEEWAY_S:
+                raise Unauthorized("this token is not valid yet")
             return Principal(
                 sub=msgspec.convert(claims["sub"], Annotated[str, msgspec.Meta(min_length=1)]),
                 grants=msgspec.convert(claims.get("trilane", {}), Grants),

@@ -4,6 +4,9 @@ Every request has one principal. Lanes ask it before they read, append or start 
 no concern of theirs.
 """
 
+import time
+from math import inf
+
 import msgspec
 
 from events.log.topics import PRESENCE, covers, is_gateways, is_own
@@ -40,6 +43,10 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """The time, in seconds since 1970, at which its token expires; None for a credential that does not."""
     note: str = ""
     """The text that the issuer of its ticket attached; empty without a ticket."""
+
+    def remaining_s(self) -> float:
+        """Returns the seconds until its credential expires, 0 when it has, infinity when it does not."""
+        return max(0.0, self.expires_at - time.time()) if self.expires_at is not None else inf
 
     def may_subscribe(self, topic: str) -> bool:
         """Returns whether it may read a topic, or all topics of a pattern.

@@ -18,7 +18,7 @@ from gateway.access.auth import Authenticator
 from gateway.access.grants import Principal
 from gateway.access.hosts import is_loopback
 from gateway.access.tickets import ROUTES, Tickets
-from gateway.errors import Forbidden
+from gateway.errors import Forbidden, Unauthorized
 from gateway.settings import Settings
 
 COOKIE = "__Secure-trilane"
@@ -49,6 +49,8 @@ class SignIn:
         authorization = _header(headers, b"authorization") or _offered_key(scope)
         ticket = _ticket(scope, authorization)
         if ticket is not None:
+            if method not in ("GET", "WEBSOCKET"):
+                raise Unauthorized("a ticket opens a stream or a socket, by GET alone", code="bad_ticket")
             return await self._tickets.redeem(ticket, scope["path"])
         if authorization is None and (cookies := _header(headers, b"cookie")) is not None:
             token = _cookie_token(cookies)

@@ -74,14 +74,14 @@ class ChatLane:
         attached = await self.chats.send(who, request, key, extra_fields(fields), UIFrames)
         if attached.run is not None:
             body.keep_until(attached.run.verdict)
-        return self._stream(attached)
+        return self._stream(who, attached)
 
     async def follow(self, who: Principal, chat_id: str, cursor: str | None) -> EventStream | None:
         """Returns the stream of a chat; None when nothing is active and no cursor says what else to read."""
         attached = await self.chats.follow(who, chat_id, cursor, whole_frames)
-        return self._stream(attached) if attached is not None else None
+        return self._stream(who, attached) if attached is not None else None
 
-    def _stream(self, attached: AttachedReader) -> EventStream:
+    def _stream(self, who: Principal, attached: AttachedReader) -> EventStream:
         run = attached.run
         try:
             self._streams.admit()
@@ -99,6 +99,8 @@ class ChatLane:
             farewell=ui_message.farewell,
             apology=ui_message.apology,
             on_close=self.runs.attached(run) if run else lambda: None,
+            remaining_s=who.remaining_s(),
+            notice=ui_message.expiry_notice,
         )
 
     # Completions, which belong to no chat and end with their connection
@@ -116,14 +118,16 @@ class ChatLane:
         )
         has_functions = request.wants_function_call(fields)
         if request.stream:
-            answer = await self._completion_stream(run, request, has_functions=has_functions)
+            answer = await self._completion_stream(who, run, request, has_functions=has_functions)
         else:
             await self.runs.begin(run)
             answer = WholeCompletion(self.runs, run, has_functions=has_functions)
         body.keep_until(run.verdict)
         return answer
 
-    async def _completion_stream(self, run: Run, request: CompletionRequest, *, has_functions: bool) -> EventStream:
+    async def _completion_stream(
+        self, who: Principal, run: Run, request: CompletionRequest, *, has_functions: bool
+    ) -> EventStream:
         options = {"include_usage": request.has_usage, "has_functions": has_functions}
         frames = CompletionFrames(run.info.run_id, request.model, int(time.time()), **options)
         reader = self._hub.open_new(run.topic, frames)
@@ -143,6 +147,8 @@ class ChatLane:
             apology=lambda error: error_frame(error.detail, {"code": error.code}) + DONE,
             leaves_cleanly=True,
             on_close=self.runs.attached(run),
+            remaining_s=who.remaining_s(),
+            last_words=error_frame("the token of this request has expired", {"code": "token_expired"}) + DONE,
         )
 
 

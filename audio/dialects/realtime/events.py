@@ -39,6 +39,7 @@ from audio.dialects.realtime.messages import (
 from audio.messages import (
     Ack,
     Aside,
+    Auth,
     Done,
     Drain,
     Failure,
@@ -145,7 +146,7 @@ class Realtime:
                 return [ErrorEvent(error=ErrorBody(type=kind, code=message.code, message=message.message))]
             case Aside():
                 return self._events_of_aside(message)
-            case Ack() | Marker() | Lag() | Drain() | Done():
+            case Ack() | Marker() | Lag() | Drain() | Auth() | Done():
                 return []
 
     def _events_of_aside(self, aside: Aside) -> list[ServerEvent]:

@@ -31,7 +31,7 @@ async def serve(lane: AudioLane, socket: ClientSocket, who: Principal, query: Ma
         # The SDKs come back on the code of the close, when that may help.
         await socket.refuse(encode(error_event(err), f"event_{secrets.token_hex(4)}"), err)
         return
-    await converse(socket, client)
+    await converse(socket, who, client)
 
 
 async def _open(lane: AudioLane, who: Principal, query: Mapping[str, Any]) -> RealtimeClient:

@@ -63,6 +63,12 @@ def farewell() -> bytes:
     return _transient("data-drain", {}, random.randint(1000, 4000))
 
 
+def expiry_notice(seconds: int) -> bytes:
+    """Returns the frame that tells a reader in how many seconds its token expires, and this stream is cut."""
+    chunk = {"type": "data-auth", "data": {"expiresIn": seconds}, "transient": True}
+    return b"data: %b\n\n" % msgspec.json.encode(chunk)
+
+
 def apology(error: TrilaneError) -> bytes:
     """Returns the last frame that a reader gets when the log fails: the answer may go on, so nothing says its end."""
     return _transient("data-busy", {"code": error.code}, random.randint(5000, 15000))

@@ -19,8 +19,7 @@ import { MAX_OPEN, resolve } from "./emphasis.js";
  */
 
 const MAX_ADDRESS = 2048;
-/** Characters of one `$..$`; more is two prices. */
-const MAX_MATH = 500;
+const MAX_MATH = 500; // characters of one `$..$`; more is two prices
 const SPECIAL = /[\\`*_~[\]!<\n$]|https?:\/\//g;
 const ESCAPABLE = /[!-/:-@[-`{-~]/;
 const BARE_URL = /^https?:\/\/[^\s<>"`]+/;

@@ -1,6 +1,7 @@
 """A conversation over a WebSocket is carried and ended correctly, with the lane's own dialect on top."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -9,6 +10,7 @@ import numpy as np
 from audio.dialects import trilane
 from audio.dialects.conversation import MAX_REASON, SEND_S
 from audio.lane import KEPT_S
+from gateway.access.grants import EVERYTHING, Principal
 from gateway.errors import BadRequest
 from tests.audio.asgi_client import AsgiClient
 from tests.audio.lanes import ME, Place, place
@@ -145,7 +147,42 @@ async def test_whatever_ends_a_conversation_its_decoder_is_closed() -> None:
         client = AsgiClient()
         await client.socket.accept("x")
         client.send(b"\0\0")
-        await trilane.converse(client.socket, trilane.TrilanePeer(live, attachment, decoder))  # type: ignore[arg-type]
+        await trilane.converse(client.socket, ME, trilane.TrilanePeer(live, attachment, decoder))  # type: ignore[arg-type]
         assert decoder.is_closed
         assert client.close_code == 4501
         assert live.attachment is None
+
+
+@simulated
+async def test_a_client_whose_token_expires_is_told_and_may_come_back() -> None:
+    async with place() as at:
+        for remaining_s, expires_in in ((90.0, 60), (20.0, 20)):
+            client = AsgiClient()
+            who = Principal(sub="me", grants=EVERYTHING, expires_at=time.time() + remaining_s)
+            serving = asyncio.ensure_future(trilane.serve(at.lane, client.socket, who, {}))
+            client.send({"type": "start"})
+            await asyncio.sleep(remaining_s - expires_in + 0.5)
+            assert [message["expiresIn"] for message in client.of("auth")] == [expires_in]
+            await asyncio.sleep(expires_in)
+            async with asyncio.timeout(1):
+                await serving
+            assert (client.close_code, client.messages[-1]["type"]) == (4001, "auth")
+            assert "expired" in client.close_reason
+            again = AsgiClient()
+            async with conversation(at, again):
+                again.send({"type": "stop"})
+            assert again.close_code == 1000
+
+
+@simulated
+async def test_who_leaves_before_its_token_expires_leaves_no_timer() -> None:
+    async with place() as at:
+        client = AsgiClient()
+        who = Principal(sub="me", grants=EVERYTHING, expires_at=time.time() + 90.0)
+        serving = asyncio.ensure_future(trilane.serve(at.lane, client.socket, who, {}))
+        client.send({"type": "start"})
+        await asyncio.sleep(1)
+        client.leave()
+        await serving
+        await asyncio.sleep(100)
+        assert not client.of("auth")

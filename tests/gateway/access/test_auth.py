@@ -62,6 +62,18 @@ def test_a_token_without_grants_may_use_every_lane() -> None:
     assert ask(token({"sub": "bob", "exp": LATER})).grants == Grants()
 
 
+@pytest.mark.parametrize("claim", ["iat", "nbf"])
+@pytest.mark.parametrize("ahead_s", [-3600, 0, 2, 25.5, None])
+def test_the_clock_of_who_signs_may_be_a_little_ahead(claim: str, ahead_s: float | None) -> None:
+    begin = None if ahead_s is None else time.time() + ahead_s
+    assert ask(token({"sub": "bob", "exp": LATER, claim: begin})).sub == "bob"
+
+
+def test_a_token_is_good_no_moment_longer_for_that() -> None:
+    with pytest.raises(Unauthorized, match="expired"):
+        ask(token({"sub": "bob", "exp": time.time() - 1}))
+
+
 def test_a_token_that_does_not_allow_the_lane_is_forbidden() -> None:
     with pytest.raises(Forbidden):
         ask(token({"sub": "bob", "exp": LATER, "trilane": {"chat": False}})).require_chat()
@@ -117,6 +129,10 @@ CLAIMS: dict[str, Any] = {
     "exp is null": {"sub": "bob", "exp": None},
     "exp is a list": {"sub": "bob", "exp": [LATER]},
     "not before later": {"sub": "bob", "exp": LATER, "nbf": LATER},
+    "issued later": {"sub": "bob", "exp": LATER, "iat": LATER},
+    "iat is text": {"sub": "bob", "exp": LATER, "iat": "now"},
+    "nbf is a list": {"sub": "bob", "exp": LATER, "nbf": [1]},
+    "nbf is true": {"sub": "bob", "exp": LATER, "nbf": True},
     "for another audience": {"sub": "bob", "exp": LATER, "aud": "another service"},
     "grants are a list": {"sub": "bob", "exp": LATER, "trilane": []},
     "a grant is text": {"sub": "bob", "exp": LATER, "trilane": {"chat": "yes"}},

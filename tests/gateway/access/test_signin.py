@@ -193,6 +193,9 @@ def test_a_ticket_in_the_url_signs_in() -> None:
         sign_in = SignIn(CLOSED, authenticator(CLOSED), tickets)
         query = f"topic=a&ticket={await tickets.issue(BOB, '/api/events')}".encode()
         scope: dict[str, Any] = {"headers": [], "method": "GET", "query_string": query, "path": "/api/events"}
+        for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+            with pytest.raises(Unauthorized, match="by GET alone"):  # and is as good as before
+                await sign_in({**scope, "method": method})
         assert await sign_in(scope) == BOB
         with pytest.raises(Unauthorized):
             await sign_in(scope)

@@ -246,3 +246,58 @@ async def test_a_drain_lets_those_read_on_that_could_not_come_back() -> None:
         loop.call_later(30.0, feed.end)
     assert await crowd.drain(20.0) == []
     assert all(server.complete for server in crowd.servers)
+
+
+# The end of a token
+
+
+def noticed(seconds: int) -> bytes:
+    return b"[%d s]" % seconds
+
+
+@pytest.mark.parametrize(("remaining_s", "told_at_s"), [(300.0, 240.0), (60.0, 0.0), (20.0, 0.0), (0.5, 0.0)])
+@on_both_ways
+@simulated
+async def test_a_reader_is_told_that_its_token_expires_and_then_cut(
+    direct: bool, remaining_s: float, told_at_s: float
+) -> None:
+    loop, feed = asyncio.get_running_loop(), Feed()
+    app = stream(feed, remaining_s=remaining_s, notice=noticed, last_words=b"over", end=b"[DONE]")
+    server, began = TimedServer(app, direct=direct), loop.time()
+    await asyncio.sleep(told_at_s + 0.2)
+    notice = noticed(round(remaining_s - told_at_s))
+    assert server.body.endswith(notice)
+    feed.say(b"more")
+    assert not server.complete
+    await server.over(HOUR_S)
+    assert remaining_s <= loop.time() - began <= remaining_s + 0.2
+    assert server.body.endswith(b"over")
+    assert not server.complete
+    assert (server.body.count(notice), feed.closed) == (1, 1)
+
+
+@on_both_ways
+@simulated
+async def test_a_reader_whose_token_is_good_for_long_is_told_nothing(direct: bool) -> None:
+    feed = Feed()
+    server = TimedServer(stream(feed, remaining_s=2 * HOUR_S, notice=noticed, end=b"[DONE]"), direct=direct)
+    await asyncio.sleep(HOUR_S)
+    feed.end()
+    await server.over()
+    assert server.complete
+    assert server.body.replace(b": ping\n", b"") == b": ok\n[DONE]"
+
+
+@on_both_ways
+@simulated
+async def test_a_reader_that_does_not_read_is_cut_with_its_token_too(direct: bool) -> None:
+    feed = Feed()
+    server = TimedServer(stream(feed, remaining_s=30.0, notice=noticed), direct=direct)
+    await asyncio.sleep(0.1)
+    server.stop_taking()
+    feed.say(b"x" * 1_000_000)
+    await asyncio.sleep(40.0)
+    server.take_again()
+    await server.over()
+    assert feed.closed == 1
+    assert not server.complete
