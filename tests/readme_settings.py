@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 
 from gateway.environment import Variable, variables
-from gateway.settings import VARIABLES, UpstreamSettings
+from gateway.settings import VARIABLES
+from gateway.upstream_settings import UpstreamSettings
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 COMMAND = ".venv/bin/python -m tests.readme_settings"

@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway.settings import VARIABLES, DefaultUpstream, Limits, Settings, UpstreamSettings
+from gateway.settings import VARIABLES, Limits, Settings
+from gateway.upstream_settings import DefaultUpstream, UpstreamSettings
 from tests.readme_settings import COMMAND, README, with_tables
 
 ROOT = README.parent

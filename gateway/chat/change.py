@@ -4,7 +4,7 @@ The two differ. The model is sent what the client shows; the stored chat loses n
 because a device may be behind, or post a window. Only an edit, a regeneration and a deletion take something away.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
 import msgspec
@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from gateway.chat.history import History
 from gateway.chat.records.chat_record import ChatEvent, MessagesDeleted, RunStarted, Trigger, Truncate
-from gateway.chat.records.messages import UIMessage, bytes_of_parts, ends_with_result, merge_tool_results
+from gateway.chat.records.messages import UIMessage, bytes_of_parts, ends_with_result, merge_tool_results, parts_of
 from gateway.errors import BadRequest
 
 MAX_SORTED_BYTES = 65_536
@@ -30,6 +30,12 @@ class Change(msgspec.Struct):
     """The answer that is continued after tool results; None for a new one."""
     results: list[Raw] = []
     """The parts of that answer which this request has given a result."""
+
+
+def new_addresses(events: Iterable[ChatEvent]) -> list[str]:
+    """Returns the addresses of the files in messages that are new: those of older ones were taken when they came."""
+    messages = [event for event in events if isinstance(event, UIMessage) and event.role != "assistant"]
+    return [part.url for message in messages for part in parts_of(message) if part.type == "file"]
 
 
 class Posting(msgspec.Struct, frozen=True):

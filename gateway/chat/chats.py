@@ -17,8 +17,9 @@ from events.log.hub import Hub, TopicReader
 from events.log.port import NO_EVENTS, Append, Block, EventLog, Position
 from events.log.ring import Encode
 from gateway.access.grants import Principal
-from gateway.chat.change import continuing_run, reconcile, request_key
+from gateway.chat.change import continuing_run, new_addresses, reconcile, request_key
 from gateway.chat.ending import Aborted
+from gateway.chat.fetches import check_fetch
 from gateway.chat.history import History, read_history
 from gateway.chat.listing import ChatPage, list_chats
 from gateway.chat.records.chat_record import (
@@ -41,7 +42,7 @@ from gateway.chat.submission import SendRequest, Submission
 from gateway.chat.titles import Titles
 from gateway.chat.topics import chat_topic, check_id, new_run_id, run_topic
 from gateway.errors import BadRequest, Gone, LogConflict, LogDamaged, NotFound
-from gateway.settings import Limits
+from gateway.settings import Settings
 
 CONFLICT_TRIES = 5
 SUPERSEDE_S = 3.0
@@ -77,12 +78,13 @@ class AttachedReader(msgspec.Struct, frozen=True):
 class Chats:
     """All chats, as one process reads and changes them."""
 
-    def __init__(self, event_log: EventLog, hub: Hub, runs: Runs, limits: Limits) -> None:
+    def __init__(self, event_log: EventLog, hub: Hub, runs: Runs, settings: Settings) -> None:
         self._log = event_log
         self._hub = hub
         self._runs = runs
-        self._max_messages = limits.messages
-        self._max_output_tokens = limits.output_tokens
+        self._max_messages = settings.limits.messages
+        self._max_output_tokens = settings.limits.output_tokens
+        self._allowed_fetches = settings.allowed_fetches
         self._titles = Titles(event_log)
         self._turns = WeakValueDictionary[str, asyncio.Lock]()
 
@@ -197,6 +199,8 @@ class Chats:
         run_id = new_run_id()
         message_id = change.answer.id if change.answer else f"msg-{run_id}"
         asked = request.upstream_fields(to_upstream(change.conversation), self._max_output_tokens)
+        for url in new_addresses(change.events):
+            check_fetch(url, self._allowed_fetches)
         info = RunInfo(
             run_id=run_id,
             sub=who.sub,

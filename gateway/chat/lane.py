@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec import Raw
@@ -19,6 +19,7 @@ from gateway.chat.dialects.completion_request import CompletionRequest
 from gateway.chat.dialects.openai import CompletionFrames, completion, error_frame
 from gateway.chat.dialects.ui_message import DONE, UIFrames, whole_frames
 from gateway.chat.ending import Failed
+from gateway.chat.fetches import check_fetches
 from gateway.chat.legacy import adopt_format
 from gateway.chat.records.chat_record import RunInfo
 from gateway.chat.records.recorder import Recorder
@@ -44,7 +45,7 @@ class ChatLane:
         self.settings = core.settings
         self.upstreams = upstreams
         self.runs = Runs(core.log, upstreams, core.settings, core.metrics)
-        self.chats = Chats(core.log, core.hub, self.runs, core.settings.limits)
+        self.chats = Chats(core.log, core.hub, self.runs, core.settings)
         self.bodies = core.bodies
         self._log = core.log
         self._hub = core.hub
@@ -113,9 +114,9 @@ class ChatLane:
         size = sum(map(len, request.messages))
         info = RunInfo(run_id=run_id, sub=who.sub, message_id=f"msg-{run_id}", model=request.model, prompt_bytes=size)
         self._streams.admit()
-        run = self.runs.make(
-            info, request.for_upstream(fields, limits.messages, limits.output_tokens), Recorder(), "cancel"
-        )
+        asked = request.for_upstream(fields, limits.messages, limits.output_tokens)
+        check_fetches(cast("list[object]", asked["messages"]), self.settings.allowed_fetches)
+        run = self.runs.make(info, asked, Recorder(), "cancel")
         has_functions = request.wants_function_call(fields)
         if request.stream:
             answer = await self._completion_stream(who, run, request, has_functions=has_functions)

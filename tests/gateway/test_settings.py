@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from gateway.errors import ConfigurationError
-from gateway.settings import Limits, Network, Settings, check_bind, load
+from gateway.settings import Limits, Settings, check_bind, load
+from gateway.upstream_settings import Network
 
 SECRET = "s" * 32
 KEY = "k" * 32
@@ -64,6 +65,7 @@ OTHERS: dict[str, tuple[str, str, Any]] = {
     "TRILANE_JWT_SECRET": ("jwt_secret", SECRET, SECRET),
     "TRILANE_ALLOWED_ORIGINS": ("allowed_origins", " https://a , https://b,, ", ["https://a", "https://b"]),
     "TRILANE_ALLOWED_HOSTS": ("allowed_hosts", "gw.example, box:8000", ["gw.example", "box:8000"]),
+    "TRILANE_ALLOWED_FETCHES": ("allowed_fetches", "https,http://a.lan/", ["https", "http://a.lan/"]),
     "TRILANE_TRUSTED_PROXIES": ("trusted_proxies", "10.0.0.1", ["10.0.0.1"]),
     "TRILANE_METRICS_PORT": ("metrics_port", "9100", 9100),
     "TRILANE_WORKERS": ("workers", " 4 ", 4),

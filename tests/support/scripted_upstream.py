@@ -8,7 +8,7 @@ from gateway.chat.upstreams.completion_stream import CompletionStream
 from gateway.chat.upstreams.connection import BodySink
 from gateway.chat.upstreams.upstream import Generation, Request
 from gateway.errors import UpstreamError
-from gateway.settings import UpstreamSettings
+from gateway.upstream_settings import UpstreamSettings
 
 SECRET = "sk-secret"
 

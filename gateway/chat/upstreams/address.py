@@ -10,7 +10,7 @@ import re
 import httpx2
 
 from gateway.errors import ConfigurationError
-from gateway.settings import UpstreamSettings
+from gateway.upstream_settings import UpstreamSettings
 
 COMPLETIONS = "/chat/completions"
 MODELS = "/models"

@@ -10,7 +10,7 @@ import ssl
 from pathlib import Path
 
 from gateway.errors import ConfigurationError
-from gateway.settings import Network, UpstreamSettings
+from gateway.upstream_settings import Network, UpstreamSettings
 
 HASHED_NAME = re.compile(r"[0-9a-f]{8}\.\d+")
 """A certificate's name in a folder that OpenSSL can read."""

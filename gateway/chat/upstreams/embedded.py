@@ -4,7 +4,7 @@ from gateway.chat.upstreams.local import Endpoint, LocalModel, LocalModelError
 from gateway.chat.upstreams.openai import OpenAIUpstream
 from gateway.chat.upstreams.upstream import Generation, Request
 from gateway.errors import UpstreamUnreachable
-from gateway.settings import UpstreamSettings
+from gateway.upstream_settings import UpstreamSettings
 
 MAX_CONCURRENCY = 16
 """Maximum answers at once: four of them are written, and the rest wait in the model's own queue."""

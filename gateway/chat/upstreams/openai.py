@@ -22,7 +22,7 @@ from gateway.chat.upstreams.transport import HttptoolsTransport, Target
 from gateway.chat.upstreams.upstream import Request
 from gateway.chat.upstreams.way_out import AUTHENTICATION_REQUIRED, WayOutError, refused_by
 from gateway.errors import UpstreamError, UpstreamRefused, UpstreamTimeout, UpstreamUnreachable
-from gateway.settings import UpstreamSettings
+from gateway.upstream_settings import UpstreamSettings
 
 if TYPE_CHECKING:
     import openai

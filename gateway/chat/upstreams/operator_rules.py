@@ -12,7 +12,7 @@ from gateway.chat.records.provider_fields import SIGNED
 from gateway.chat.upstreams.loose_fields import object_of
 from gateway.chat.upstreams.upstream import Request
 from gateway.errors import BadRequest
-from gateway.settings import ClientOption, UpstreamSettings
+from gateway.upstream_settings import ClientOption, UpstreamSettings
 
 FIELDS: dict[str, ClientOption] = {
     "tools": "tools",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import httpx2
 
 from gateway.errors import ConfigurationError
-from gateway.settings import Network
+from gateway.upstream_settings import Network
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 MAX_PORT = 65_535

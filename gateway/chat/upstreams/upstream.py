@@ -8,7 +8,7 @@ from gateway.chat.upstreams.chunks import AnswerChunk
 from gateway.chat.upstreams.loose_fields import JsonFields
 from gateway.core.usage import UpstreamUsage
 from gateway.errors import UpstreamError
-from gateway.settings import UpstreamSettings
+from gateway.upstream_settings import UpstreamSettings
 
 Request = dict[str, object]
 """The body of a chat completion, without `model` and `stream`."""

@@ -17,7 +17,7 @@ from gateway.chat.upstreams.address import UpstreamAddress
 from gateway.chat.upstreams.certificates import tls_context, trusted_by
 from gateway.chat.upstreams.proxies import Proxy, proxy_to
 from gateway.errors import ConfigurationError
-from gateway.settings import Network, UpstreamSettings
+from gateway.upstream_settings import Network, UpstreamSettings
 
 MAX_REPLY_BYTES = 65_536
 STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.chat.upstreams.address import COMPLETIONS, MODELS, UpstreamAddress
 from gateway.errors import ConfigurationError
-from gateway.settings import UpstreamSettings
+from gateway.upstream_settings import UpstreamSettings
 from tests.support.readme import readme_block
 
 AZURE = "https://x.openai.azure.com/openai/deployments/gpt-4o"

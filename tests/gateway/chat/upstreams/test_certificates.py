@@ -9,7 +9,7 @@ import pytest
 from gateway.chat.upstreams.certificates import tls_context, trusted_by
 from gateway.chat.upstreams.way_out import way_out
 from gateway.errors import ConfigurationError
-from gateway.settings import Network, UpstreamSettings
+from gateway.upstream_settings import Network, UpstreamSettings
 from tests.support.authority import Authority, openssl
 
 

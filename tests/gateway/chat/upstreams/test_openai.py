@@ -14,7 +14,7 @@ from gateway.chat.upstreams.proxies import Proxy
 from gateway.chat.upstreams.transport import HttptoolsTransport, Target
 from gateway.chat.upstreams.way_out import WayOutError
 from gateway.errors import TrilaneError, UpstreamRefused, UpstreamTimeout, UpstreamUnreachable
-from gateway.settings import UpstreamSettings
+from gateway.upstream_settings import UpstreamSettings
 from tests.support.completions import END, HELLO, text_of
 from tests.support.scripted_upstream import SECRET
 from tests.support.virtual_time import simulated

@@ -7,7 +7,7 @@ import pytest
 from gateway.chat.records.provider_fields import SIGNED
 from gateway.chat.upstreams.operator_rules import allowing, for_upstream, options_of
 from gateway.errors import BadRequest
-from gateway.settings import UpstreamSettings
+from gateway.upstream_settings import UpstreamSettings
 
 HI = {"role": "user", "content": "hi"}
 SYSTEM = {"role": "system", "content": "Be brief."}

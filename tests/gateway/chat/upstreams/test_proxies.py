@@ -5,7 +5,8 @@ import pytest
 
 from gateway.chat.upstreams.proxies import proxy_to
 from gateway.errors import ConfigurationError
-from gateway.settings import Network, load
+from gateway.settings import load
+from gateway.upstream_settings import Network
 
 PROXY = "http://proxy:3128"
 

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from gateway.chat.upstreams.way_out import WayOut, WayOutError, way_out
-from gateway.settings import Network, UpstreamSettings
+from gateway.upstream_settings import Network, UpstreamSettings
 from loadtests.ports import free_port
 from tests.support.authority import Authority
 from tests.support.connect_proxy import ConnectProxy

@@ -1,0 +1,163 @@
+"""Declares the settings of upstreams: which are asked, in which order, with which rights, and the way out to them."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from gateway.environment import Notation, read
+from gateway.errors import ConfigurationError
+
+OPENAI_URL = "https://api.openai.com/v1"
+OPENAI_MODEL = "gpt-4.1-mini"
+
+PositiveSeconds = Annotated[float, Meta(ge=0.01)]
+ClientOption = Literal[
+    "system",
+    "tools",
+    "toolChoice",
+    "temperature",
+    "topP",
+    "maxOutputTokens",
+    "seed",
+    "stopSequences",
+    "reasoningEffort",
+]
+"""An option that a client may give a model."""
+
+
+class UpstreamSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One OpenAI-compatible server; `[[upstream]]` in the file of `TRILANE_UPSTREAMS`."""
+
+    name: Annotated[str, Meta(description="Its name in usage rows, logs and errors; no two have the same")]
+    base_url: Annotated[str, Meta(description="Its address, such as `http://127.0.0.1:11434/v1`")]
+    api_key: Annotated[str, Meta(description="Its key; `api_key_env` keeps it out of the file")] = ""
+    api_key_env: Annotated[str, Meta(description="Name of the environment variable that holds its key")] = ""
+    key_header: Annotated[
+        str, Meta(description="Header that its key is sent in, such as `api-key`; unset: `Authorization: Bearer`")
+    ] = ""
+    headers: Annotated[
+        dict[str, str],
+        Meta(description="Further headers of each request; a value `$NAME` is that environment variable's"),
+    ] = {}
+    ca: Annotated[
+        str,
+        Meta(description="PEM file of the authorities that its certificate is checked against; unset: `SSL_CERT_FILE`"),
+    ] = ""
+    client_certificate: Annotated[str, Meta(description="PEM file of the certificate to show it")] = ""
+    client_key: Annotated[
+        str, Meta(description="PEM file of its key, not encrypted; unset: the certificate's file holds it")
+    ] = ""
+    model: Annotated[str, Meta(description="Model for requests that name none; unset: the first it lists")] = ""
+    models: Annotated[list[str], Meta(description="Models it serves; unset: any that a request names")] = []
+    system: Annotated[str, Meta(description="System prompt that comes before whatever a client says")] = ""
+    client_options: Annotated[
+        list[ClientOption] | None,
+        Meta(description="What clients may set, such as `tools` or `temperature`; unset: everything"),
+    ] = None
+    first_token_s: Annotated[PositiveSeconds | None, Meta(description="In place of `TRILANE_FIRST_TOKEN_S`")] = None
+    between_tokens_s: Annotated[PositiveSeconds | None, Meta(description="In place of `TRILANE_BETWEEN_TOKENS_S`")] = (
+        None
+    )
+    max_concurrency: Annotated[
+        int, Meta(ge=1, description="Requests at once; past that it is skipped, and with all full the answer is 503")
+    ] = 2000
+
+
+class DefaultUpstream(
+    Struct,
+    frozen=True,
+    kw_only=True,
+    rename={"api_key": "OPENAI_API_KEY", "base_url": "OPENAI_BASE_URL", "model": "TRILANE_MODEL"},
+):
+    """The only upstream of an installation without a file of upstreams."""
+
+    api_key: Annotated[str, Meta(description="Key for the upstream, an OpenAI-compatible server")] = ""
+    base_url: Annotated[
+        str, Meta(description="Address of the upstream; unset: OpenAI's, or without a key the embedded model")
+    ] = ""
+    model: Annotated[
+        str, Meta(description=f"Model for requests that name none; unset: its first, or `{OPENAI_MODEL}` at OpenAI")
+    ] = ""
+
+    def upstreams(self) -> list[UpstreamSettings]:
+        """Returns it alone; or none, which means the embedded model, when neither a key nor an address is set."""
+        api_key = self.api_key.strip()
+        if self.base_url:
+            return [UpstreamSettings(name="default", base_url=self.base_url, api_key=api_key, model=self.model)]
+        if api_key:
+            model = self.model or OPENAI_MODEL
+            return [UpstreamSettings(name="openai", base_url=OPENAI_URL, api_key=api_key, model=model)]
+        return []
+
+
+def _upstreams(environ: Mapping[str, str], variable: str) -> list[UpstreamSettings]:
+    path = environ.get(variable, "")
+    if not path:
+        return read(DefaultUpstream, environ).upstreams()
+    try:
+        table = tomllib.loads(Path(path).read_text("utf-8"))
+        upstreams = msgspec.convert(table.get("upstream", []), list[UpstreamSettings])
+    except (OSError, ValueError, msgspec.ValidationError) as err:
+        raise ConfigurationError(f"{variable}={path}: {err}") from err
+    if not upstreams:
+        raise ConfigurationError(f"{variable}={path} names no [[upstream]]")
+    if len({upstream.name for upstream in upstreams}) != len(upstreams):
+        raise ConfigurationError(f"{variable}={path}: two upstreams have the same name")
+    return [_with_secrets(upstream, environ, path) for upstream in upstreams]
+
+
+def _with_secrets(upstream: UpstreamSettings, environ: Mapping[str, str], path: str) -> UpstreamSettings:
+    """Returns the upstream with the key and headers that the environment holds, and its files as absolute paths."""
+
+    def named(variable: str) -> str:
+        if variable not in environ:
+            raise ConfigurationError(f"{path}: upstream {upstream.name!r} needs ${variable}, which is not set")
+        return environ[variable].strip()
+
+    folder = Path(path).absolute().parent
+    files = {name: getattr(upstream, name) for name in ("ca", "client_certificate", "client_key")}
+    return msgspec.structs.replace(
+        upstream,
+        api_key=named(upstream.api_key_env) if upstream.api_key_env else upstream.api_key,
+        headers={name: named(text[1:]) if text[:1] == "$" else text for name, text in upstream.headers.items()},
+        **{name: str(folder / file) for name, file in files.items() if file},
+    )
+
+
+UpstreamsFile = Annotated[list[UpstreamSettings], Notation("path of a TOML file", _upstreams)]
+
+
+# The way out
+
+
+def _either_case(environ: Mapping[str, str], variable: str) -> str:
+    return environ.get(variable.lower(), environ.get(variable, "")).strip()
+
+
+OneCase = Annotated[str, Notation("path", lambda environ, variable: environ.get(variable, "").strip())]
+EitherCase = Annotated[str, Notation("text; read in lower case too, which comes first", _either_case)]
+
+
+class Network(Struct, frozen=True, kw_only=True, rename="upper"):
+    """The way to upstreams in a network that has one of its own, in the variables that other programs read too."""
+
+    https_proxy: Annotated[
+        EitherCase, Meta(description="Proxy to upstreams at `https://`, such as `http://user:password@proxy:3128`")
+    ] = ""
+    http_proxy: Annotated[EitherCase, Meta(description="Proxy to upstreams at `http://`")] = ""
+    all_proxy: Annotated[EitherCase, Meta(description="Proxy to upstreams for which neither names one")] = ""
+    no_proxy: Annotated[
+        EitherCase,
+        Meta(description="Hosts to reach without a proxy: names (with all below them), addresses, CIDR, `*`"),
+    ] = ""
+    ssl_cert_file: Annotated[
+        OneCase,
+        Meta(description="PEM file of the authorities that upstreams are checked against, in place of the system's"),
+    ] = ""
+    ssl_cert_dir: Annotated[
+        OneCase, Meta(description="Folders of such authorities, as `openssl rehash` names them")
+    ] = ""
