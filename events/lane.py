@@ -20,7 +20,8 @@ from events.publish import Publication, Receipt, publish
 from gateway.access.grants import Principal
 from gateway.core.process import Core
 from gateway.errors import Forbidden, LogUnavailable, Overloaded
-from gateway.serving.sse import EXPIRY_NOTICE_S, EventStream
+from gateway.serving.open_streams import EXPIRY_NOTICE_S
+from gateway.serving.sse import EventStream
 
 TIDY_S = 5.0
 """Seconds between two checks of what the feeds hold."""

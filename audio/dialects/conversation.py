@@ -14,7 +14,7 @@ from audio.live_session import LiveSession
 from audio.messages import Auth, Failure
 from gateway.access.grants import Principal
 from gateway.errors import CloseCode, TrilaneError, close_code
-from gateway.serving.sse import EXPIRY_NOTICE_S
+from gateway.serving.open_streams import EXPIRY_NOTICE_S
 from gateway.serving.websocket import ABORT
 
 SEND_S = 20.0

@@ -31,11 +31,16 @@ from gateway.chat.upstreams.failover import Upstreams
 from gateway.core.process import Core
 from gateway.errors import Overloaded, TrilaneError
 from gateway.serving.bodies import HeldBody
+from gateway.serving.open_streams import TokenEnd
 from gateway.serving.sse import EventStream, send_problem
 from gateway.serving.whole import while_connected
 
 AsgiAnswer = Callable[[Any, Any, Any], Awaitable[None]]
 """An ASGI application that answers one request."""
+
+
+EXPIRED = error_frame("the token of this request has expired", {"code": "token_expired"}) + DONE
+"""The end of a completion whose client has no good token any more."""
 
 
 class ChatLane:
@@ -100,8 +105,7 @@ class ChatLane:
             farewell=ui_message.farewell,
             apology=ui_message.apology,
             on_close=self.runs.attached(run) if run else lambda: None,
-            remaining_s=who.remaining_s(),
-            notice=ui_message.expiry_notice,
+            token_end=TokenEnd(who.remaining_s(), notice=ui_message.expiry_notice),
         )
 
     # Completions, which belong to no chat and end with their connection
@@ -148,8 +152,7 @@ class ChatLane:
             apology=lambda error: error_frame(error.detail, {"code": error.code}) + DONE,
             leaves_cleanly=True,
             on_close=self.runs.attached(run),
-            remaining_s=who.remaining_s(),
-            last_words=error_frame("the token of this request has expired", {"code": "token_expired"}) + DONE,
+            token_end=TokenEnd(who.remaining_s(), last_words=EXPIRED),
         )
 
 

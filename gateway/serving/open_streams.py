@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Protocol
 
@@ -14,6 +14,24 @@ FAIL_SLICE = 256
 """Maximum streams ended in one turn of the event loop when the log fails; the rest follow in the next."""
 TICK_S = 0.005
 """Shortest time between two departures, in seconds; when more are due, several streams leave together."""
+EXPIRY_NOTICE_S = 60
+"""Seconds before the end of a token at which its bearer is told, on a stream or socket that is open then."""
+
+
+class TokenEnd:
+    """The end of a reader's token, at which its stream is cut."""
+
+    __slots__ = ("due_at", "ends_at", "last_words", "notice")
+
+    def __init__(
+        self, remaining_s: float, *, notice: Callable[[int], bytes] = lambda seconds: b"", last_words: bytes = b""
+    ) -> None:
+        """`notice` returns the bytes that say, EXPIRY_NOTICE_S before, in how many seconds that will be."""
+        self.ends_at = asyncio.get_running_loop().time() + remaining_s
+        self.due_at = self.ends_at - EXPIRY_NOTICE_S
+        """The time of the next thing to be said."""
+        self.notice = notice
+        self.last_words = last_words
 
 
 class Stream(Protocol):

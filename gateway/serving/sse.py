@@ -15,17 +15,15 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from events.log.source import CARRIER, NEVER, ConnectionLender, LentConnection, Source
+from events.log.source import CARRIER, ConnectionLender, LentConnection, Source
 from gateway.errors import LogUnavailable, TrilaneError, problem
-from gateway.serving.open_streams import OpenStreams
+from gateway.serving.open_streams import OpenStreams, TokenEnd
 
 Scope = Any
 Receive = Any
 Send = Any
 """The types of an ASGI application; each framework has narrower ones of its own."""
 
-EXPIRY_NOTICE_S = 60
-"""Seconds before the end of a token at which its bearer is told, on a stream or socket that is open then."""
 OK = b": ok\n"
 PING = b": ping\n"
 HEADERS = [
@@ -41,7 +39,7 @@ class EventStream:
     __slots__ = (
         *("slot", "source", "headers", "verdict", "prime_s", "resumable", "end", "farewell", "apology"),
         *("leaves_cleanly", "_on_close", "_open_streams", "_ping_s", "_connection", "_fetch", "_last_write", "_lead"),
-        *("_loop", "_wake", "notice", "last_words", "_ends_at", "_notice_at"),
+        *("_loop", "_wake", "_token_end"),
         *("_has_begun", "_is_client_gone", "_is_leaving", "_is_closed", "_is_ping_due"),
     )
 
@@ -60,11 +58,8 @@ class EventStream:
         apology: Callable[[TrilaneError], bytes] = lambda error: b"",
         leaves_cleanly: bool = False,
         on_close: Callable[[], None] = lambda: None,
-        remaining_s: float = NEVER,
-        notice: Callable[[int], bytes] = lambda seconds: b"",
-        last_words: bytes = b"",
+        token_end: TokenEnd | None = None,
     ) -> None:
-        """`remaining_s` is the time that its reader's token is still good for; then the stream is cut."""
         self.slot = 0
         self.source = source
         self.headers = headers
@@ -81,10 +76,7 @@ class EventStream:
         """Returns the bytes that are written in its place when the log fails under the stream."""
         self.leaves_cleanly = leaves_cleanly
         """Whether the body then ends properly, because its readers do not take that for the end of the stream."""
-        self.notice = notice
-        """Returns the bytes that say, `EXPIRY_NOTICE_S` before, in how many seconds that will be."""
-        self.last_words = last_words
-        """The bytes that are written then."""
+        self._token_end = token_end
         self._on_close = on_close
         self._open_streams = open_streams
         self._ping_s = ping_s
@@ -95,8 +87,6 @@ class EventStream:
         self._last_write = 0.0
         self._lead = OK
         self._loop = asyncio.get_running_loop()
-        self._ends_at = self._loop.time() + remaining_s
-        self._notice_at = self._ends_at - EXPIRY_NOTICE_S
         self._wake: Callable[[], object] = _nobody
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -302,21 +292,26 @@ class EventStream:
 
     def _arm(self) -> None:
         self._last_write = now = self._loop.time()
-        self._open_streams.wheel.at(min(now + self._interval(), self.source.due_at(now), self._notice_at), self)
+        self._open_streams.wheel.at(min(now + self._interval(), self._due_at(now)), self)
+
+    def _due_at(self, now: float) -> float:
+        source_due_at = self.source.due_at(now)
+        return source_due_at if self._token_end is None else min(source_due_at, self._token_end.due_at)
 
     def _interval(self) -> float:
         return self._ping_s * random.uniform(0.9, 1.08)
 
     def on_time(self, now: float) -> None:
         """Makes a ping due after silence. It looks at the last write, so that no write has to move the timer."""
-        if now >= self._ends_at:
-            self.farewell = lambda: self.last_words
+        end = self._token_end
+        if end is not None and now >= end.ends_at:
+            self.farewell = lambda: end.last_words
             self.leave()
             return
-        if now >= self._notice_at:
-            self._notice_at = self._ends_at
-            self._lead += self.notice(round(self._ends_at - now))
-        source_due_at = min(self.source.due_at(now), self._notice_at)
+        if end is not None and now >= end.due_at:
+            end.due_at = end.ends_at
+            self._lead += end.notice(round(end.ends_at - now))
+        source_due_at = self._due_at(now)
         silence_s, wait_s = now - max(self._last_write, self.source.written_s), self._interval()
         if silence_s >= self._ping_s * 0.9:
             self._is_ping_due = True

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.serving.open_streams import OpenStreams
+from gateway.serving.open_streams import OpenStreams, TokenEnd
 from gateway.serving.sse import EventStream
 from tests.support.streams import HOUR_S, PING_S, FakeServer, Feed, on_both_ways, stream
 from tests.support.virtual_time import HANGS_S, simulated
@@ -262,7 +262,7 @@ async def test_a_reader_is_told_that_its_token_expires_and_then_cut(
     direct: bool, remaining_s: float, told_at_s: float
 ) -> None:
     loop, feed = asyncio.get_running_loop(), Feed()
-    app = stream(feed, remaining_s=remaining_s, notice=noticed, last_words=b"over", end=b"[DONE]")
+    app = stream(feed, token_end=TokenEnd(remaining_s, notice=noticed, last_words=b"over"), end=b"[DONE]")
     server, began = TimedServer(app, direct=direct), loop.time()
     await asyncio.sleep(told_at_s + 0.2)
     notice = noticed(round(remaining_s - told_at_s))
@@ -280,7 +280,7 @@ async def test_a_reader_is_told_that_its_token_expires_and_then_cut(
 @simulated
 async def test_a_reader_whose_token_is_good_for_long_is_told_nothing(direct: bool) -> None:
     feed = Feed()
-    server = TimedServer(stream(feed, remaining_s=2 * HOUR_S, notice=noticed, end=b"[DONE]"), direct=direct)
+    server = TimedServer(stream(feed, token_end=TokenEnd(2 * HOUR_S, notice=noticed), end=b"[DONE]"), direct=direct)
     await asyncio.sleep(HOUR_S)
     feed.end()
     await server.over()
@@ -292,7 +292,7 @@ async def test_a_reader_whose_token_is_good_for_long_is_told_nothing(direct: boo
 @simulated
 async def test_a_reader_that_does_not_read_is_cut_with_its_token_too(direct: bool) -> None:
     feed = Feed()
-    server = TimedServer(stream(feed, remaining_s=30.0, notice=noticed), direct=direct)
+    server = TimedServer(stream(feed, token_end=TokenEnd(30.0, notice=noticed)), direct=direct)
     await asyncio.sleep(0.1)
     server.stop_taking()
     feed.say(b"x" * 1_000_000)
