@@ -134,12 +134,16 @@ def counting_message(words: int, interval_us: int = 20_000) -> str:
 def tabs(browser: Browser, **options: Any) -> Iterator[Callable[[], Page]]:
     """Opens tabs of one browser profile, and fails if one of them logged an error of the page itself."""
     context: BrowserContext = browser.new_context(viewport=options.pop("viewport", DESKTOP), **options)
-    errors: list[str] = []
+    errors, lost = list[str](), list[str]()
     context.on("weberror", lambda error: errors.append(str(error.error)))
     context.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     context.on("dialog", lambda dialog: (errors.append(f"a dialog: {dialog.message}"), dialog.dismiss()))
+    context.on("requestfailed", lambda request: lost.append(f"{request.url}: {request.failure}"))
     try:
         yield context.new_page
+    except BaseException:
+        print("the page logged", errors, "and lost", lost)  # which a failed test shows
+        raise
     finally:
         context.close()
     assert [error for error in errors if not error.startswith(NOT_OURS)] == [], errors

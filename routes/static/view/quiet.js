@@ -14,7 +14,8 @@ const EXAMPLE = "demo";
 export function quietEvents({ topics, asked, isOver }, signedIn) {
   if (topics.length === 0 || isOver) return el("div");
   const isOwn = asked.length === 0;
-  const [open = isOwn ? EXAMPLE : "", pattern = topics.find(isPattern)] = openTopics(topics);
+  const open = openTopics(topics)[0] ?? (isOwn ? EXAMPLE : "");
+  const pattern = topics.find(isPattern);
   const topic = open || (pattern && `${pattern.slice(0, -1)}a`);
   return el(
     "div",
