@@ -136,10 +136,7 @@ class Feeds:
     async def _matches(self, pattern: str) -> AsyncIterator[str]:
         """Yields the topics in the log that a pattern stands for; those of the gateway are stepped over, not read."""
         prefix, at = stored(pattern[:-1]), len(STORED + PRESENCE) if pattern.startswith(PRESENCE) else len(STORED)
-        after, is_done = (
-            f"{prefix[:-1]}.~",
-            False,
-        )  # the last name before those that begin with the prefix and its slash
+        after, is_done = f"{prefix[:-1]}.~", False  # just before the names that begin with the prefix, and its slash
         while not is_done:
             topics = await self.log.names(after, PAGE)
             is_done = len(topics) < PAGE

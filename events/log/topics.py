@@ -59,7 +59,8 @@ def new_session(sub: str) -> str:
 def is_owner(session: str, sub: str) -> bool:
     """Returns whether an audio session of that name is the user's."""
     nonce, proof = session[:20], session[20:]
-    return len(session) == 36 and session.isalnum() and hmac.compare_digest(proof, _proof(nonce, sub))
+    is_name = len(session) == 36 and session.isascii() and session.isalnum()
+    return is_name and hmac.compare_digest(proof, _proof(nonce, sub))
 
 
 def _proof(nonce: str, sub: str) -> str:

@@ -188,7 +188,15 @@ def test_an_audio_session_is_its_owners_by_its_name() -> None:
     assert Principal(sub="alice").may_subscribe(f"audio/{session}")
     assert Principal(sub="alice").may_subscribe(f"presence/audio/{session}")
     assert not Principal(sub="alice").may_publish(f"audio/{session}")
-    others = [session[:-1], session + "0", session.upper(), session.replace(session[0], "g"), session + "/x", ""]
+    others = [
+        session[:-1],
+        session + "0",
+        session[:-1] + "\u00e4",
+        session.upper(),
+        session.replace(session[0], "g"),
+        session + "/x",
+        "",
+    ]
     assert not [name for name in others if name != session and Principal(sub="alice").may_subscribe(f"audio/{name}")]
     for sub in ("bob", "", "alic", f"{session[0]}\nalice", "alice\n", "\ud800"):
         assert not Principal(sub=sub).may_subscribe(f"audio/{session}")
