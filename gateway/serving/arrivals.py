@@ -2,7 +2,7 @@
 
 uvicorn waits for ever for a request that comes in part, or not at all, and keeps all of its head, however large it
 grows. Each such connection holds a file descriptor, and when they run out nobody can connect any more. So here a
-connection has HEAD_S for a head, a body must keep up MIN_BYTES_PER_S, and the last SPARE_DESCRIPTORS are left to the
+connection has HEAD_S for a head, a body must keep up MIN_BYTES_PER_S, and the last KEPT_DESCRIPTORS are left to the
 log and to upstreams. Only a client's own delay counts: not the time in which nothing is read from it.
 """
 
@@ -26,7 +26,7 @@ LOOK_S = 10.0
 """Seconds between two looks at a body that is on its way."""
 MIN_BYTES_PER_S = 256
 """Minimum pace of a body from one look to the next: the slowest telephone network carries ten times that."""
-SPARE_DESCRIPTORS = 100
+KEPT_DESCRIPTORS = 100
 """File descriptors that no connection of a client gets."""
 LINGER_S = 1.0
 """Seconds for which a client that is refused may still send."""
@@ -203,4 +203,4 @@ class ArrivalProtocol(HttpToolsProtocol):
 def max_descriptor() -> int:
     """Returns the number that the descriptor of a client's connection must be below: the lowest free one is taken."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(soft - SPARE_DESCRIPTORS, soft // 2) if soft >= 0 else 1 << 30
+    return max(soft - KEPT_DESCRIPTORS, soft // 2) if soft >= 0 else 1 << 30
