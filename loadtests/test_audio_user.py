@@ -253,7 +253,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 @pytest.mark.paced
 def test_speech_is_transcribed_through_cuts_and_one_too_many_is_refused(gateway: Gateway, tmp_path: Path) -> None:
     verdict = locust(gateway.url, 16, "--cut", "1", "--words-wrong", "0", users=3, folder=tmp_path)
-    assert faults(verdict).keys() == {"REFUSED", "WORDS"}, verdict["faults"]
     measures = {one["name"]: one for one in verdict["measures"]}
+    misheard = {"WORDS"} if measures["words wrong %"]["max"] else set[str]()  # as the model hears on this processor
+    assert faults(verdict).keys() == {"REFUSED"} | misheard, verdict["faults"]
     assert measures.keys() >= {"ready", "first partial", "stable word", "final", "resume gap", "words wrong %"}
     assert measures["words wrong %"]["max"] < 25

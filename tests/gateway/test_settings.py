@@ -8,7 +8,6 @@ import pytest
 
 from gateway.errors import ConfigurationError
 from gateway.settings import Limits, Settings, check_bind, load
-from gateway.upstream_settings import Network
 
 SECRET = "s" * 32
 KEY = "k" * 32
@@ -215,115 +214,6 @@ def test_a_key_without_a_user_is_one_of_its_own() -> None:
 
 def test_a_user_may_have_a_colon() -> None:
     assert list(load({"TRILANE_API_KEYS": f"team:alice:{KEY}"}).api_keys.values()) == ["team:alice"]
-
-
-# Upstreams
-
-
-def test_without_a_key_or_an_address_there_is_no_upstream() -> None:
-    assert load({"TRILANE_MODEL": "m"}).upstreams == []
-
-
-def test_a_key_alone_is_for_openai() -> None:
-    [upstream] = load({"OPENAI_API_KEY": "sk"}).upstreams
-    assert (upstream.name, upstream.base_url, upstream.api_key) == ("openai", "https://api.openai.com/v1", "sk")
-    assert upstream.model
-
-
-def test_an_address_needs_no_key() -> None:
-    [upstream] = load({"OPENAI_BASE_URL": "http://localhost:11434/v1", "TRILANE_MODEL": "m"}).upstreams
-    assert (upstream.base_url, upstream.api_key, upstream.model) == ("http://localhost:11434/v1", "", "m")
-
-
-FILE = """
-[[upstream]]
-name = "one"
-base_url = "http://one/v1"
-api_key_env = "ONE_KEY"
-models = ["a", "b"]
-first_token_s = 5
-max_concurrency = 3
-
-[[upstream]]
-name = "two"
-base_url = "http://two/v1"
-api_key = "literal"
-"""
-
-
-def upstreams(tmp_path: Path, text: str | bytes, **env: str) -> dict[str, str]:
-    """Returns an environment with this file of upstreams."""
-    path = tmp_path / "upstreams.toml"
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return {"TRILANE_UPSTREAMS": str(path), **env}
-
-
-def test_headers_and_keys_are_read_from_the_environment_without_their_line_ends(tmp_path: Path) -> None:
-    text = """[[upstream]]
-name = "one"
-base_url = "https://one/v1"
-api_key_env = "KEY"
-headers = {"x-team" = "a", "x-token" = "$TOKEN"}
-ca = "ca.pem"
-client_certificate = "/etc/client.pem"
-"""
-    [one] = load(upstreams(tmp_path, text, KEY="k\n", TOKEN=" t\n")).upstreams
-    assert (one.api_key, one.headers) == ("k", {"x-team": "a", "x-token": "t"})
-    assert (one.ca, one.client_certificate, one.client_key) == (str(tmp_path / "ca.pem"), "/etc/client.pem", "")
-    assert "$TOKEN, which is not set" in refusal(**upstreams(tmp_path, text, KEY="k"))
-    assert load({"OPENAI_API_KEY": "sk\n"}).upstreams[0].api_key == "sk"
-
-
-@pytest.mark.parametrize("name", Network.__struct_fields__)
-def test_the_way_out_is_read_from_the_variables_of_other_programs(name: str) -> None:
-    assert load({name.upper(): " x "}).network == Network(**{name: "x"})
-    if name.endswith("proxy"):
-        assert load({name.upper(): "upper", name: "lower"}).network == Network(**{name: "lower"})
-        assert load({name.upper(): "upper", name: ""}).network == Network()
-
-
-def test_a_file_names_upstreams_in_order(tmp_path: Path) -> None:
-    one, two = load(upstreams(tmp_path, FILE, ONE_KEY="k1")).upstreams
-    assert (one.name, one.api_key, one.models, one.first_token_s) == ("one", "k1", ["a", "b"], 5)
-    assert (one.max_concurrency, one.between_tokens_s, one.model) == (3, None, "")
-    assert (two.name, two.api_key, two.max_concurrency) == ("two", "literal", 2000)
-
-
-def test_a_file_comes_before_the_openai_variables(tmp_path: Path) -> None:
-    settings = load(upstreams(tmp_path, FILE, ONE_KEY="k1", OPENAI_API_KEY="sk", OPENAI_BASE_URL="http://x"))
-    assert [upstream.name for upstream in settings.upstreams] == ["one", "two"]
-
-
-def test_a_key_that_is_not_in_the_environment_is_asked_for(tmp_path: Path) -> None:
-    assert "$ONE_KEY" in refusal(**upstreams(tmp_path, FILE))
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("", "names no [[upstream]]"),
-        ("[[upstreams]]\nname='a'", "names no [[upstream]]"),
-        ("[[upstream]\n", "TRILANE_UPSTREAMS="),
-        ("[[upstream]]\nname = 'a'", "base_url"),
-        ("[[upstream]]\nname = 'a'\nbase_url = 'u'\nurl = 'x'", "url"),
-        ("[[upstream]]\nname = 'a'\nbase_url = 'u'\nmodels = 'm'", "models"),
-        ("[[upstream]]\nname = 'a'\nbase_url = 'u'\nmax_concurrency = 'many'", "max_concurrency"),
-        ("[[upstream]]\nname = 'a'\nbase_url = 'u'\nmax_concurrency = 0", "`int` >= 1 - at `$[0].max_concurrency`"),
-        ("[[upstream]]\nname = 'a'\nbase_url = 'u'\nfirst_token_s = 0", "`float` >= 0.01 - at `$[0].first_token_s`"),
-        ("[[upstream]]\nname = 'a'\nbase_url = 'u'\nbetween_tokens_s = -1", "between_tokens_s"),
-        ("[[upstream]]\nname = 'a'\nbase_url = 'u'\n" * 2, "same name"),
-        ("upstream = 'x'", "TRILANE_UPSTREAMS="),
-        (b"\xff\xfe", "TRILANE_UPSTREAMS="),
-    ],
-)
-def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, text: str | bytes, reason: str) -> None:
-    detail = refusal(**upstreams(tmp_path, text))
-    assert reason in detail
-    assert "upstreams.toml" in detail
-
-
-def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    assert "nowhere.toml" in refusal(TRILANE_UPSTREAMS=str(tmp_path / "nowhere.toml"))
 
 
 # Where to listen
