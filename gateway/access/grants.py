@@ -6,14 +6,39 @@ no concern of theirs.
 
 import time
 from math import inf
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from events.log.topics import PRESENCE, covers, is_gateways, is_own
 from gateway.errors import Forbidden
 
 LOCAL_USER = "local"
 """The user that everyone on this machine is while no secret is configured."""
+
+
+Bound = Annotated[int, Meta(ge=0)] | None
+
+
+class GrantedLimits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The limits that a token or a key carries: narrower than the operator's, never wider. None adds no limit.
+
+    A limit that is misspelt makes the token invalid, because it would else limit nothing.
+    """
+
+    requests_per_minute: Bound = None
+    tokens_per_minute: Bound = None
+    runs: Bound = None
+    streams: Bound = None
+    topics: Bound = None
+    sessions: Bound = None
+    audio_seconds_per_day: Bound = None
+    stored_bytes: Bound = None
+    tickets_per_minute: Bound = None
+    daily_tokens: Bound = None
+    monthly_cost: Annotated[float, Meta(ge=0)] | None = None
+    """Cost of the last 30 days, in the currency of the operator's prices."""
 
 
 class Grants(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +51,7 @@ class Grants(msgspec.Struct, frozen=True, kw_only=True):
     audio: bool = True
     operator: bool = False
     """Whether it may also read what the gateway writes for others: their topics and transcripts, and who follows."""
+    limits: GrantedLimits = GrantedLimits()
 
 
 EVERYTHING = Grants(subscribe=["*"], publish=["*"])

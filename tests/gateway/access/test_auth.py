@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.access.auth import MAX_TOKEN_BYTES, BearerAuthenticator, OpenAuthenticator, authenticator, mint
-from gateway.access.grants import EVERYTHING, LOCAL_USER, Grants, Principal
+from gateway.access.grants import EVERYTHING, LOCAL_USER, GrantedLimits, Grants, Principal
 from gateway.errors import Forbidden, Unauthorized
 from gateway.settings import Settings, load
 
@@ -56,6 +56,17 @@ def test_a_token_says_who_until_when_and_what() -> None:
     who = ask(token({"sub": "bob", "exp": LATER, "trilane": grants}))
     assert who == Principal(sub="bob", grants=Grants(subscribe=["team/*"], audio=False), expires_at=LATER)
     who.require_chat()
+
+
+def test_a_token_may_carry_limits_of_its_own() -> None:
+    who = ask(token({"sub": "bob", "exp": LATER, "trilane": {"limits": {"runs": 2, "monthly_cost": 1.5}}}))
+    assert who.grants.limits == GrantedLimits(runs=2, monthly_cost=1.5)
+
+
+@pytest.mark.parametrize("limits", [{"runns": 2}, {"runs": -1}, {"runs": "2"}, {"streams": 1.5}, ["runs"]])
+def test_a_token_whose_limits_would_limit_nothing_is_refused(limits: Any) -> None:
+    with pytest.raises(Unauthorized):
+        ask(token({"sub": "bob", "exp": LATER, "trilane": {"limits": limits}}))
 
 
 def test_a_token_without_grants_may_use_every_lane() -> None:
