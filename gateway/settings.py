@@ -130,8 +130,17 @@ class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
     ] = []
     trusted_proxies: Annotated[Names, Meta(description="Addresses whose `X-Forwarded-*` headers are believed")] = []
     metrics_port: Annotated[
-        int, Meta(ge=0, le=65_535, description="Separate port for `/metrics`; 0: it is served with everything else")
+        int,
+        Meta(
+            ge=0,
+            le=65_535,
+            description="Separate port for `/metrics`; 0: it is served with everything else, to callers on this "
+            "machine and to operators",
+        ),
     ] = 0
+    metrics_host: Annotated[
+        str, Meta(description="Address of that port; whoever reaches it reads the figures, without sign-in")
+    ] = "127.0.0.1"
     workers: Annotated[
         Workers, Meta(description="Processes that serve together, as `--workers`; `auto`: one for each usable CPU")
     ] = None

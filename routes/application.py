@@ -16,6 +16,7 @@ from litestar.plugins.core import MsgspecDIPlugin
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gateway.access.hosts import check_host
+from gateway.access.operators import admit_operator
 from gateway.access.signin import SignIn
 from gateway.errors import TrilaneError
 from gateway.settings import Settings
@@ -90,7 +91,7 @@ def _cors(settings: Settings) -> CORSConfig | None:
 
 
 def _authentication(sign_in: SignIn, settings: Settings) -> Callable[[ASGIApp], ASGIApp]:
-    """Checks `Host` on every route, and sets `scope["user"]` on those that do not say `open=True`.
+    """Checks `Host` on every route, and sets `scope["user"]` on those that say neither `open` nor `operators`.
 
     A middleware and not a dependency: Litestar opens a task group for each batch of two dependencies, and an event
     stream pays for that before its first byte.
@@ -100,7 +101,10 @@ def _authentication(sign_in: SignIn, settings: Settings) -> Callable[[ASGIApp], 
         async def authenticate(scope: Scope, receive: Receive, send: Send) -> None:
             try:
                 check_host(settings, scope["headers"])
-                if not scope["route_handler"].opt.get("open"):
+                opt = scope["route_handler"].opt
+                if opt.get("operators"):
+                    await admit_operator(scope, sign_in, requires_sign_in=settings.requires_sign_in)
+                elif not opt.get("open"):
                     scope["user"] = await sign_in(scope)
             except TrilaneError as err:
                 if scope["type"] != "websocket":

@@ -58,7 +58,10 @@ CURSOR_INPUTS = (
 IDEMPOTENCY_KEY = Input("Idempotency-Key", "The same key again gives the first result again", "header")
 
 
-def described(*, is_open: bool = False, **operation: Any) -> dict[str, Any]:
-    """Returns the options of a handler with this `Operation`; `is_open`: nobody has to sign in for it."""
+def described(*, is_open: bool = False, is_for_operators: bool = False, **operation: Any) -> dict[str, Any]:
+    """Returns the options of a handler with this `Operation`.
+
+    `is_open`: nobody has to sign in for it; `is_for_operators`: it answers them alone (`gateway.access.operators`).
+    """
     options: dict[str, Any] = {OPERATION: Operation(**operation)}
-    return options | {"open": True} if is_open else options
+    return options | {name: True for name, holds in (("open", is_open), ("operators", is_for_operators)) if holds}

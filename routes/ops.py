@@ -27,8 +27,8 @@ async def readyz(core: Core) -> dict[str, str]:
 
 @get(
     "/metrics",
-    summary="Figures for Prometheus",
-    opt=described(is_open=True, answer={"type": "string"}, answer_media_type="text/plain"),
+    summary="Figures for Prometheus: for callers on this machine, and for the grant `operator`",
+    opt=described(is_for_operators=True, answer={"type": "string"}, answer_media_type="text/plain"),
 )
 async def metrics(core: Core) -> Response[bytes]:
     return Response(await core.metrics.text(), media_type=CONTENT_TYPE)

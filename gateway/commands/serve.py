@@ -59,7 +59,7 @@ def serve(
     check_address(host, port)
     unit = make_unit(settings)
     if settings.metrics_port:
-        serve_metrics(settings.metrics_port, unit.core.metrics.registry)
+        serve_metrics(settings.metrics_host, settings.metrics_port, unit.core.metrics.registry)
     server = Server(server_config(unit, settings, host, port), unit, settings)
     _greet(settings, unit_name, host, port)
     try:

@@ -56,12 +56,14 @@ class Metrics:
         return await self.sums() if self.sums is not None else generate_latest(self.registry)
 
 
-def serve_metrics(port: int, collector: Collector) -> None:
-    """Serves figures on a port of this machine, from a thread. Raises ConfigurationError when the port is taken."""
+def serve_metrics(host: str, port: int, collector: Collector) -> None:
+    """Serves figures on a port of their own, from a thread. Raises ConfigurationError when it cannot be listened on."""
     try:
-        start_http_server(port, "127.0.0.1", collector)
+        start_http_server(port, host, collector)
     except OSError as err:
-        raise ConfigurationError(f"TRILANE_METRICS_PORT={port} cannot be listened on: {err.strerror}") from err
+        raise ConfigurationError(
+            f"TRILANE_METRICS_PORT={port} of TRILANE_METRICS_HOST={host} cannot be listened on: {err.strerror}"
+        ) from err
 
 
 class Pauses:

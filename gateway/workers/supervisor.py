@@ -50,7 +50,7 @@ class Supervisor:
         self._arguments = arguments
         self._count = count
         self._listeners = listeners
-        self._metrics_port = settings.metrics_port
+        self._metrics_host, self._metrics_port = settings.metrics_host, settings.metrics_port
         self._retire_s = settings.drain_deadline_s + GRACE_S
         self._environ = {**os.environ, "TRILANE_WORKERS": str(count)}
         self._living: set[WorkerProcess] = set()
@@ -68,7 +68,7 @@ class Supervisor:
     async def run(self) -> int:
         """Returns the exit code: 0 when nothing was cut. Raises ConfigurationError when a first worker cannot start."""
         if self._metrics_port:
-            self._serve_metrics(self._metrics_port)
+            self._serve_metrics()
         with self._signals():
             async with asyncio.TaskGroup() as self._processes:
                 serving = self._processes.create_task(self._serve())
@@ -186,11 +186,11 @@ class Supervisor:
         await asyncio.gather(*[worker.count() for worker in self._living if worker.is_ready])
         return self._sums.of([families(self._registry), *[worker.figures for worker in self._living]])
 
-    def _serve_metrics(self, port: int) -> None:
-        """Serves the figures on a port of this machine, from a thread. Raises ConfigurationError."""
+    def _serve_metrics(self) -> None:
+        """Serves the figures on a port of their own, from a thread. Raises ConfigurationError."""
         loop = asyncio.get_running_loop()
 
         def collected() -> list[Metric]:
             return asyncio.run_coroutine_threadsafe(self._collected(), loop).result(COLLECT_S)
 
-        serve_metrics(port, Figures(collected))
+        serve_metrics(self._metrics_host, self._metrics_port, Figures(collected))

@@ -188,7 +188,9 @@ def test_what_belongs_to_a_unit_points_at_it() -> None:
         template = deployments[unit]["spec"]["template"]
         labels = template["metadata"]["labels"]
         [container] = template["spec"]["containers"]
-        assert [entry["containerPort"] for entry in container["ports"]] == [port]
+        ports = {entry["name"]: entry["containerPort"] for entry in container["ports"]}
+        assert ports["http"] == port
+        assert template["metadata"]["annotations"]["prometheus.io/port"] == str(ports["metrics"])
         assert [entry["port"] for entry in services[unit]["spec"]["ports"]] == [port]
         assert services[unit]["spec"]["selector"].items() <= labels.items()
         assert of_kind("PodDisruptionBudget")[unit]["spec"]["selector"]["matchLabels"].items() <= labels.items()

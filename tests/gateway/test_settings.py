@@ -67,6 +67,7 @@ OTHERS: dict[str, tuple[str, str, Any]] = {
     "TRILANE_ALLOWED_FETCHES": ("allowed_fetches", "https,http://a.lan/", ["https", "http://a.lan/"]),
     "TRILANE_TRUSTED_PROXIES": ("trusted_proxies", "10.0.0.1", ["10.0.0.1"]),
     "TRILANE_METRICS_PORT": ("metrics_port", "9100", 9100),
+    "TRILANE_METRICS_HOST": ("metrics_host", "0.0.0.0", "0.0.0.0"),
     "TRILANE_WORKERS": ("workers", " 4 ", 4),
     "TRILANE_WHISPER_MODEL": ("whisper_model", "/models/base", "/models/base"),
     "TRILANE_WHISPER_DEVICE": ("whisper_device", "cuda", "cuda"),

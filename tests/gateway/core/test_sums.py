@@ -101,5 +101,7 @@ async def test_the_text_of_one_of_several_is_the_sum() -> None:
 def test_a_port_for_figures_that_is_taken_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(ConfigurationError, match=f"TRILANE_METRICS_PORT={port} cannot be listened on"):
-            serve_metrics(port, Metrics().registry)
+        with pytest.raises(
+            ConfigurationError, match=f"TRILANE_METRICS_PORT={port} of TRILANE_METRICS_HOST=127.0.0.1 cannot"
+        ):
+            serve_metrics("127.0.0.1", port, Metrics().registry)
