@@ -39,11 +39,13 @@ class Attachment:
     yet, so a slow reader sees the newest text and no hole in the numbers.
     """
 
-    __slots__ = ("_backlog", "_close", "_is_cut", "_news", "_queue", "_replay_count", "seq")
+    __slots__ = ("_backlog", "_close", "_is_cut", "_news", "_queue", "_replay_count", "key_id", "seq")
 
     def __init__(self, seq: int) -> None:
         """`seq` is the number of the last message that the client holds."""
         self.seq = seq
+        self.key_id = ""
+        """The id of the stored key that the client signed in with; empty for other credentials."""
         self._queue: deque[QueuedMessage] = deque()
         self._backlog: list[QueuedMessage] | None = []
         """Messages that came before `release`; None from then on."""

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
-from audio.attachment import Attachment
+from audio.attachment import Attachment, SocketClose
 from audio.live_session import LiveSession
 from audio.model.models import Models
 from audio.model.transcriber import Transcriber
@@ -16,7 +16,7 @@ from audio.upload import Uploads
 from events.log.topics import check_topic, is_owner, new_session
 from gateway.access.grants import Principal
 from gateway.core.process import Core
-from gateway.errors import BadRequest, Forbidden, NotFound, Overloaded, TrilaneError
+from gateway.errors import BadRequest, CloseCode, Forbidden, NotFound, Overloaded, TrilaneError
 
 TICK_S = 0.25
 KEPT_S = 60.0
@@ -26,6 +26,7 @@ REPEATED_S = 120.0
 
 They cover the KEPT_S seconds that it may have been away, with the audio that may be sent ahead of them.
 """
+REVOKED = SocketClose(CloseCode.NOT_ALLOWED, "the key of this connection was revoked")
 PRESUMED_S = 10.0
 """Seconds for which a new session counts as speaking: whoever opens one is about to speak."""
 
@@ -72,6 +73,7 @@ class AudioLane:
         self._release = asyncio.Event()
         self._is_draining = False
         core.on_failure.append(self._fail)
+        core.keys.on_revoke.append(self._revoke)
         core.metrics.gauge("audio_sessions", "Audio sessions in this process", lambda: len(self._sessions))
         core.metrics.gauge("audio_speaking", "Of them, those with speech in them", lambda: len(self._speaking))
         core.metrics.gauge("audio_voices_limit", "As many as can have speech in them at once", self._max_voices)
@@ -112,7 +114,13 @@ class AudioLane:
         Raises BadRequest, Forbidden, NotFound, Overloaded, LogError.
         """
         who.require_audio()
-        models = await self.load()
+        live, attachment = await self._open(who, request, await self.load())
+        attachment.key_id = who.key_id
+        if self._core.keys.is_revoked(who.key_id):  # meanwhile
+            attachment.end(REVOKED)
+        return live, attachment
+
+    async def _open(self, who: Principal, request: SessionRequest, models: Models) -> tuple[LiveSession, Attachment]:
         self._check(who, request, models.transcriber)
         if request.session is None:
             return await self._create(who, request, models)
@@ -218,6 +226,12 @@ class AudioLane:
         """Ends every session here, because the log has failed under it."""
         for live in list(self._sessions.values()):
             live.fail(failure)
+
+    def _revoke(self, key_id: str) -> None:
+        """Closes every connection of a key that was revoked; the sessions wait for their clients as ever."""
+        for live in list(self._sessions.values()):
+            if live.attachment is not None and live.attachment.key_id == key_id:
+                live.attachment.end(REVOKED)
 
     def release(self, live: LiveSession) -> None:
         self._sessions.pop(live.session_log.session, None)

@@ -112,6 +112,7 @@ class EventsLane:
             farewell=source.farewell,
             apology=source.apology,
             leaves_cleanly=True,
+            key_id=who.key_id,
         )
 
     def _admit(self, source: Subscription | DeferredStream) -> None:

@@ -76,6 +76,51 @@ def token(sub: str, subscribe: tuple[str, ...], publish_: tuple[str, ...], opera
         click.echo(run(_settings(), sub, grants, ttl_s=_seconds(ttl)))
 
 
+@main.group()
+def keys() -> None:
+    """Make, list and revoke API keys, while gateways run."""
+
+
+@keys.command("add")
+@click.option("--sub", required=True, help="The user that the key stands for.")
+@click.option("--subscribe", multiple=True, help="Topic pattern that it may read; repeatable.")
+@click.option("--publish", "publish_", multiple=True, help="Topic pattern that it may write; repeatable.")
+@click.option("--no-chat", is_flag=True, help="It may not use the chat lane.")
+@click.option("--no-audio", is_flag=True, help="It may not use the audio lane.")
+@click.option("--operator", is_flag=True, help="It may read what the gateway writes for any user.")
+@click.option("--ttl", help="How long it is valid: 30s, 10m, 1h, 7d. Default: until it is revoked.")
+@click.option("--name", default="", help="What it is for, as `keys list` shows it.")
+def add_key(
+    subscribe: tuple[str, ...], publish_: tuple[str, ...], ttl: str | None, sub: str, name: str, **flags: bool
+) -> None:
+    """Make an API key, and print it this once: the log holds its digest alone.
+
+    Without --subscribe and --publish it may read and write every topic that is not the gateway's own.
+    """
+    from gateway.commands.keys import add, key_grants
+
+    grants = key_grants(list(subscribe), list(publish_), **flags)
+    _run(add(_settings(), sub, grants, name=name, ttl_s=_seconds(ttl) if ttl else None))
+
+
+@keys.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+def list_keys(as_json: bool) -> None:
+    """Print every key there ever was: user, grants, expiry, last use, end."""
+    from gateway.commands.keys import list_keys as run
+
+    _run(run(_settings(), as_json=as_json))
+
+
+@keys.command("revoke")
+@click.argument("key_id", metavar="ID")
+def revoke_key(key_id: str) -> None:
+    """End a key in every process, within a second, and what is open under it."""
+    from gateway.commands.keys import revoke as run
+
+    _run(run(_settings(), key_id))
+
+
 @main.command()
 @click.argument("topic")
 @click.argument("data")

@@ -104,6 +104,18 @@ def number_or_auto(largest: int) -> Notation:
     return Notation(permitted, read_either)
 
 
+def one_of(word: str) -> Notation:
+    """Returns the notation of a setting that is `word` or unset; None stands for unset."""
+
+    def read_word(environ: Mapping[str, str], variable: str) -> str | None:
+        text = environ.get(variable, "").strip().lower()
+        if text and text != word:
+            raise ConfigurationError(f"{variable}={text[:MAX_REPEATED]!r} is not {word!r}: leave it unset otherwise")
+        return text or None
+
+    return Notation(f"`{word}`", read_word)
+
+
 class _Declaration(NamedTuple):
     """A field as its annotation declares it."""
 

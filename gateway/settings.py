@@ -13,10 +13,21 @@ from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
-from gateway.environment import Notation, Variable, number_or_auto, prefixed, read, read_list, refuse_unknown, variables
+from gateway.environment import (
+    Notation,
+    Variable,
+    number_or_auto,
+    one_of,
+    prefixed,
+    read,
+    read_list,
+    refuse_unknown,
+    variables,
+)
 from gateway.errors import ConfigurationError
 from gateway.upstream_settings import DefaultUpstream, Network, UpstreamsFile
 
@@ -26,6 +37,10 @@ MIN_SECRET_BYTES = 32
 """Minimum bytes of the secret that signs tokens."""
 MIN_KEY_LENGTH = 8
 """Minimum characters of an API key."""
+SAFE_KEY_LENGTH = 16
+"""Minimum characters of an API key of a gateway that other machines can reach."""
+OPERATOR_SUFFIX = "+operator"
+"""The end of a user's name in `TRILANE_API_KEYS` that gives the key the grant `operator`; it is no part of the name."""
 WORKERS = number_or_auto(256)
 
 Seconds = Annotated[float, Meta(ge=0)]
@@ -35,19 +50,35 @@ Count = Annotated[int, Meta(ge=0)]
 # Secrets
 
 
-def _secret(environ: Mapping[str, str], variable: str) -> str:
-    secret = environ.get(variable, "")
-    if secret and len(secret.encode()) < MIN_SECRET_BYTES:
+class ApiKey(Struct, frozen=True):
+    """What the settings keep of a key: whom it stands for, and never the key."""
+
+    user: str
+    is_operator: bool = False
+    is_short: bool = False
+    """Whether it has fewer than SAFE_KEY_LENGTH characters."""
+
+
+def _secrets(environ: Mapping[str, str], variable: str) -> list[str]:
+    """Reads secrets with commas between them; a text with a part too short for that is one secret, comma and all."""
+    whole = environ.get(variable, "")
+    parts = read_list(environ, variable)
+    secrets = parts if all(_is_safe(part) for part in parts) else [whole]
+    if not all(map(_is_safe, secrets)):
         raise ConfigurationError(
             f"{variable} is too short to be safe: "
             f"want {MIN_SECRET_BYTES} bytes or more, such as `openssl rand -hex 32` gives"
         )
-    return secret
+    return secrets
 
 
-def _api_keys(environ: Mapping[str, str], variable: str) -> dict[str, str]:
+def _is_safe(secret: str) -> bool:
+    return len(secret.encode("utf-8", "surrogateescape")) >= MIN_SECRET_BYTES
+
+
+def _api_keys(environ: Mapping[str, str], variable: str) -> dict[str, ApiKey]:
     """Reads `user:key` entries, or keys alone, whose users are then named after their digests."""
-    keys: dict[str, str] = {}
+    keys: dict[str, ApiKey] = {}
     for number, item in enumerate(read_list(environ, variable), 1):
         user, _, key = item.rpartition(":")
         if len(key) < MIN_KEY_LENGTH:
@@ -55,12 +86,31 @@ def _api_keys(environ: Mapping[str, str], variable: str) -> dict[str, str]:
                 f"entry {number} of {variable}: want user:key with a key of {MIN_KEY_LENGTH} characters or more"
             )
         digest = sha256(key.encode()).hexdigest()
-        keys[digest] = user or f"key-{digest[:8]}"
+        name = user.removesuffix(OPERATOR_SUFFIX)
+        keys[digest] = ApiKey(name or f"key-{digest[:8]}", name != user, len(key) < SAFE_KEY_LENGTH)
     return keys
 
 
-Secret = Annotated[str, Notation(f"{MIN_SECRET_BYTES} bytes or more", _secret)]
-ApiKeys = Annotated[dict[str, str], Notation(f"`user:key,...`, keys of {MIN_KEY_LENGTH} characters or more", _api_keys)]
+def _provider_url(environ: Mapping[str, str], variable: str) -> str:
+    text = environ.get(variable, "").strip()
+    try:
+        url = urlsplit(text)
+        is_safe = url.scheme == "https" or (url.scheme == "http" and _is_loopback(url.hostname or ""))
+        if not text or (is_safe and url.hostname and url.username is None and not url.fragment):
+            return text
+    except ValueError:
+        pass
+    raise ConfigurationError(f"{variable} is no https:// address (http:// is for this machine alone), without a login")
+
+
+Secrets = Annotated[list[str], Notation(f"`a,b,...`, each of {MIN_SECRET_BYTES} bytes or more", _secrets)]
+ApiKeys = Annotated[
+    dict[str, ApiKey],
+    Notation(
+        f"`user:key,...`, keys of {MIN_KEY_LENGTH} characters or more; beyond this machine {SAFE_KEY_LENGTH}", _api_keys
+    ),
+]
+ProviderUrl = Annotated[str, Notation("`https://` address, or `http://` on this machine", _provider_url)]
 Names = Annotated[list[str], Notation("`a,b,...`", read_list)]
 Workers = Annotated[int | Literal["auto"] | None, WORKERS]
 
@@ -108,9 +158,32 @@ class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
             "(other forms: see above) or `memory:`; unset: `trilane.db` in `TRILANE_DATA_DIR`"
         ),
     ] = ""
-    api_keys: Annotated[ApiKeys, Meta(description="Keys, each with the user it stands for")] = {}
-    """Users by the SHA-256 of their key, in hex."""
-    jwt_secret: Annotated[Secret, Meta(description="Secret that HS256 tokens are signed with")] = ""
+    sign_in: Annotated[
+        str | None,
+        one_of("required"),
+        Meta(
+            description="`required`: nobody gets in without, even with none of the next ones set (see `trilane keys`)"
+        ),
+    ] = None
+    api_keys: Annotated[
+        ApiKeys, Meta(description="Keys, each with the user it stands for; `user+operator:key` grants `operator`")
+    ] = {}
+    """The keys by their SHA-256, in hex."""
+    jwt_secret: Annotated[
+        Secrets, Meta(description="Secrets of HS256 tokens: the first signs, and all of them are good")
+    ] = []
+    jwks_url: Annotated[
+        ProviderUrl, Meta(description="The JSON Web Key Set of the identity provider whose tokens are good here")
+    ] = ""
+    oidc_url: Annotated[
+        ProviderUrl, Meta(description="In its place: the issuer, which OpenID Connect discovery finds that set by")
+    ] = ""
+    jwt_issuer: Annotated[
+        str, Meta(description="The `iss` that every token must have; unset: that of `TRILANE_OIDC_URL`")
+    ] = ""
+    jwt_audience: Annotated[
+        str, Meta(description="The `aud` that every token must have; unset: tokens must have none")
+    ] = ""
     allowed_origins: Annotated[
         Names, Meta(description="Pages of other origins that may call, with cookies too, such as `https://app.example`")
     ] = []
@@ -185,7 +258,11 @@ class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
 
     @property
     def requires_sign_in(self) -> bool:
-        return bool(self.jwt_secret or self.api_keys)
+        return bool(self.sign_in or self.api_keys or self.takes_tokens)
+
+    @property
+    def takes_tokens(self) -> bool:
+        return bool(self.jwt_secret or self.jwks_url or self.oidc_url)
 
 
 VARIABLES: list[Variable] = [*variables(DefaultUpstream), *variables(Settings)]
@@ -199,19 +276,31 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     """
     environ = dict(os.environ if environ is None else environ)
     refuse_unknown(environ, [variable.name for variable in VARIABLES])
-    return read(Settings, environ)
+    settings = read(Settings, environ)
+    if settings.jwks_url and settings.oidc_url:
+        raise ConfigurationError("TRILANE_JWKS_URL and TRILANE_OIDC_URL name two providers: set one of them")
+    return settings
 
 
 def check_bind(settings: Settings, host: str) -> None:
-    """Raises ConfigurationError when `host` is reachable from other machines while nobody has to sign in."""
-    if settings.requires_sign_in or host == "localhost":
+    """Raises ConfigurationError when `host` is reachable from other machines and what keeps them out is too little."""
+    if _is_loopback(host):
         return
-    try:
-        is_loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_loopback = False
-    if not is_loopback:
+    if not settings.requires_sign_in:
         raise ConfigurationError(
             f"refusing to listen on {host}: without authentication only this machine may connect. "
             "Set TRILANE_API_KEYS=alice:<key of 32 or more characters> or TRILANE_JWT_SECRET, or use --host 127.0.0.1"
         )
+    short = next((key for key in settings.api_keys.values() if key.is_short), None)
+    if short is not None:
+        raise ConfigurationError(
+            f"refusing to listen on {host}: the key of {short.user!r} in TRILANE_API_KEYS can be guessed. "
+            f"Want {SAFE_KEY_LENGTH} characters or more, such as `openssl rand -hex 32` gives"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

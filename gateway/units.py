@@ -50,6 +50,7 @@ class Unit:
 
         self.name = name
         self.core = core = Core(make_log(settings), settings)
+        self._authenticator = authenticator(settings, core.keys)
         mounts = [make_lane(core) for make_lane in lanes]
         self.lanes = [mount.lane for mount in mounts]
         self.has_websockets = any(mount.name == "audio" for mount in mounts)
@@ -65,7 +66,7 @@ class Unit:
         self._app = application(
             handlers,
             dependencies={"core": core, **{mount.name: mount.lane for mount in mounts}},
-            sign_in=SignIn(settings, authenticator(settings), core.tickets),
+            sign_in=SignIn(settings, self._authenticator, core.tickets),
             settings=settings,
             lifespan=self._opened,
         )
@@ -78,6 +79,7 @@ class Unit:
         try:
             async with AsyncExitStack() as stack:
                 await stack.enter_async_context(self.core.opened())
+                await stack.enter_async_context(self._authenticator.opened())
                 for lane in self.lanes:
                     await stack.enter_async_context(lane.opened())
                 self.core.is_ready = True

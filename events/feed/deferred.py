@@ -66,7 +66,7 @@ class DeferredStream(Source):
         return self._source.farewell() if self._source is not None else frames.drain(self._cursor)
 
     def apology(self, error: TrilaneError) -> bytes:
-        return self._source.apology(error) if self._source is not None else frames.busy(error.code, self._cursor)
+        return self._source.apology(error) if self._source is not None else frames.apology(error, self._cursor)
 
     async def catch_up(self) -> None:
         assert self._source is not None

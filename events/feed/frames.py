@@ -10,6 +10,7 @@ import msgspec
 
 from events.log.port import Block
 from events.log.vector import base36
+from gateway.errors import TrilaneError, Unauthorized
 
 _json = msgspec.json.Encoder().encode
 DEFAULT = "message"
@@ -92,6 +93,11 @@ def busy(code: str, cursor: str = "") -> bytes:
     some clients forget theirs at an event without.
     """
     return control("busy", {"code": code}, cursor, random.randint(5000, 15000))
+
+
+def apology(error: TrilaneError, cursor: str) -> bytes:
+    """Returns the last frame of a stream that an error ends: `bye` where to come back as before is no use."""
+    return bye(error.code, cursor) if isinstance(error, Unauthorized) else busy(error.code, cursor)
 
 
 def drain(cursor: str = "") -> bytes:

@@ -168,8 +168,8 @@ class Subscription(Source):
         return frames.drain(self.cursor)
 
     def apology(self, error: TrilaneError) -> bytes:
-        """Returns the last frame for its client when the log fails."""
-        return frames.busy(error.code, self.cursor)
+        """Returns the last frame for its client when the log fails, or its credential ends."""
+        return frames.apology(error, self.cursor)
 
     # Replay
 

@@ -28,7 +28,7 @@ USER = "user/"
 """Prefix of each user's own topic."""
 SESSION = "audio/"
 """Prefix of the transcript of an audio session."""
-GATEWAYS = (PRESENCE, USER, SESSION, "chat/", "run/", "usage/", "ticket/")
+GATEWAYS = (PRESENCE, USER, SESSION, "chat/", "run/", "usage/", "ticket/", "key/")
 """Prefixes of the topics that only the gateway writes: those it has, and those whose names it keeps for itself."""
 RESERVED = frozenset({"hello", "gap", "drain", "busy", "auth", "bye"})
 """Names of events that only the gateway sends."""

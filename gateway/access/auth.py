@@ -1,110 +1,129 @@
 """Authentication: turns a bearer token into a `Principal`.
 
-API keys are compared as SHA-256 digests held in memory, so no database is on this path. No error and no log line
-repeats a credential.
+API keys are looked up by SHA-256 digest in memory, so no database is on this path. No error and no log line repeats a
+credential. What reads tokens (`gateway.access.tokens`) is loaded only where tokens are configured: it brings
+`cryptography`, which takes 9 MB.
 """
 
-import hmac
-import time
-from hashlib import sha256
-from typing import Annotated, Protocol
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Protocol
 
-import jwt
-import msgspec
-
-from gateway.access.grants import EVERYTHING, LOCAL_USER, OPERATOR, Grants, Principal
+from gateway.access.grants import EVERYTHING, LOCAL_USER, OPERATOR, Principal
+from gateway.access.keys import KeyTable, digest_of
 from gateway.errors import Unauthorized
 from gateway.settings import Settings
 
-LEEWAY_S = 30.0
-"""Seconds by which the clock of who signs tokens may be ahead of ours: a token of the next moment is good. None is good
-for longer."""
+if TYPE_CHECKING:
+    from gateway.access.tokens import TokenVerifier
+
 MAX_TOKEN_BYTES = 8192
 """Maximum bytes of a bearer token; a longer one is refused before it is hashed or parsed."""
-
-
-class Beginning(msgspec.Struct, frozen=True):
-    """The claims that say from when a token is good, in seconds since 1970."""
-
-    nbf: float | None = None
-    iat: float | None = None
 
 
 class Authenticator(Protocol):
     """Turns a credential into a Principal. `gateway.access.signin` finds the credential in the request."""
 
-    def authenticate(self, authorization: str | None) -> Principal:
-        """Returns the principal of a header's value. Raises Unauthorized, whose detail never repeats the value."""
+    def opened(self) -> AbstractAsyncContextManager[None]:
+        """Keeps what it has to know about issuers up to date meanwhile."""
+        ...
+
+    async def authenticate(self, authorization: str | None) -> Principal:
+        """Returns the principal of a header's value. Raises Unauthorized, whose detail never repeats the value.
+
+        Raises Overloaded where the keys that tokens are signed with cannot be had now.
+        """
         ...
 
 
 class OpenAuthenticator:
     """Accepts everyone on this machine as the user `local`. Used on loopback only, while no secret is configured."""
 
-    def authenticate(self, authorization: str | None) -> Principal:
+    @asynccontextmanager
+    async def opened(self) -> AsyncGenerator[None]:
+        yield
+
+    async def authenticate(self, authorization: str | None) -> Principal:
         return Principal(sub=LOCAL_USER, grants=OPERATOR)
 
 
 class BearerAuthenticator:
-    """Accepts `Authorization: Bearer` with an API key, or with a JWT signed with HS256."""
+    """Accepts `Authorization: Bearer` with an API key, of the settings or a stored one, or with a JWT."""
 
-    def __init__(self, api_keys: dict[str, str], jwt_secret: str) -> None:
-        self._api_keys = api_keys
-        self._jwt_secret = jwt_secret
+    def __init__(
+        self, principals: Mapping[str, Principal], stored_keys: KeyTable | None, tokens: "TokenVerifier | None"
+    ) -> None:
+        """`principals`: whom the keys of the settings stand for, by digest."""
+        self._principals = principals
+        self._stored_keys = stored_keys
+        self._tokens = tokens
 
-    def authenticate(self, authorization: str | None) -> Principal:
+    @asynccontextmanager
+    async def opened(self) -> AsyncGenerator[None]:
+        if self._tokens is None:
+            yield
+        else:
+            async with self._tokens.opened():
+                yield
+
+    async def authenticate(self, authorization: str | None) -> Principal:
         scheme, _, token = (authorization or "").partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
             raise Unauthorized
         if len(token) > MAX_TOKEN_BYTES:
             raise Unauthorized(f"the token is longer than {MAX_TOKEN_BYTES} bytes")
-        user = self._key_user(token)
-        if user is not None:
-            return Principal(sub=user, grants=EVERYTHING)
-        if self._jwt_secret and token.count(".") == 2:
-            return self._jwt_principal(token)
+        principal = self._key_principal(digest_of(token))
+        if principal is not None:
+            return principal
+        if self._tokens is not None and token.count(".") == 2:
+            return await self._tokens.principal_of(token)
         raise Unauthorized("this key is not known here")
 
-    def _key_user(self, token: str) -> str | None:
-        """Compares with every key, so that the time it takes says nothing about which one matched."""
-        token_digest = sha256(token.encode()).hexdigest()
-        key_user = None
-        for key_digest, user in self._api_keys.items():
-            if hmac.compare_digest(key_digest, token_digest):
-                key_user = user
-        return key_user
-
-    def _jwt_principal(self, token: str) -> Principal:
-        try:
-            claims = jwt.decode(  # pyright: ignore[reportUnknownMemberType] - PyJWT leaves its key types open
-                token,
-                self._jwt_secret,
-                algorithms=["HS256"],
-                options={"require": ["sub", "exp"], "verify_iat": False, "verify_nbf": False},
-            )
-            begin = msgspec.convert(claims, Beginning)
-            if max(begin.nbf or 0, begin.iat or 0) > time.time() + LEEWAY_S:
-                raise Unauthorized("this token is not valid yet")
-            return Principal(
-                sub=msgspec.convert(claims["sub"], Annotated[str, msgspec.Meta(min_length=1)]),
-                grants=msgspec.convert(claims.get("trilane", {}), Grants),
-                expires_at=float(claims["exp"]),
-            )
-        except jwt.ExpiredSignatureError as err:
-            raise Unauthorized("this token has expired", code="token_expired") from err
-        except (jwt.InvalidTokenError, msgspec.ValidationError, OverflowError) as err:
-            raise Unauthorized("this token is not valid here") from err
+    def _key_principal(self, digest: str) -> Principal | None:
+        """A dict is safe to look up what a stranger sends: it compares hashes under this process's own secret first."""
+        principal = self._principals.get(digest)
+        if principal is None and self._stored_keys is not None:
+            principal = self._stored_keys.principal_of(digest)
+        return principal
 
 
-def authenticator(settings: Settings) -> Authenticator:
-    if settings.requires_sign_in:
-        return BearerAuthenticator(settings.api_keys, settings.jwt_secret)
-    return OpenAuthenticator()
+def authenticator(settings: Settings, stored_keys: KeyTable | None = None) -> Authenticator:
+    """Returns what signs in the callers of a gateway with these settings."""
+    if not settings.requires_sign_in:
+        return OpenAuthenticator()
+    principals = {
+        digest: Principal(sub=key.user, grants=OPERATOR if key.is_operator else EVERYTHING)
+        for digest, key in settings.api_keys.items()
+    }
+    return BearerAuthenticator(principals, stored_keys, _token_verifier(settings) if settings.takes_tokens else None)
 
 
-def mint(secret: str, sub: str, expires_at: float, grants: dict[str, list[str] | bool]) -> str:
+def _token_verifier(settings: Settings) -> "TokenVerifier":
+    from gateway.access.tokens import TokenVerifier
+
+    provider_keys = None
+    if settings.jwks_url or settings.oidc_url:
+        from gateway.access.identity_provider import IdentityProvider
+        from gateway.access.signing_keys import SigningKeys
+
+        provider_keys = SigningKeys(IdentityProvider(settings.jwks_url, settings.oidc_url).fetch)
+    return TokenVerifier(settings.jwt_secret, provider_keys, settings.jwt_issuer, settings.jwt_audience)
+
+
+def mint(
+    secret: str,
+    sub: str,
+    expires_at: float,
+    grants: Mapping[str, object],
+    *,
+    issuer: str = "",
+    audience: str = "",
+) -> str:
     """Returns a signed token of ours, for `trilane token` and for tests."""
-    return jwt.encode(  # pyright: ignore[reportUnknownMemberType] - as above
-        {"sub": sub, "exp": int(expires_at), "trilane": grants}, secret, algorithm="HS256"
+    import jwt
+
+    claims = {"sub": sub, "exp": int(expires_at), "trilane": grants, "iss": issuer, "aud": audience}
+    return jwt.encode(  # pyright: ignore[reportUnknownMemberType] - PyJWT leaves its key types open
+        {name: value for name, value in claims.items() if value != ""}, secret, algorithm="HS256"
     )

@@ -17,6 +17,9 @@ from gateway.errors import Forbidden
 LOCAL_USER = "local"
 """The user that everyone on this machine is while no secret is configured."""
 
+Sub = Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*\Z")]
+"""A user's name: text without control characters, which no engine's names and no log line can hold."""
+
 
 Bound = Annotated[int, Meta(ge=0)] | None
 
@@ -67,6 +70,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     grants: Grants = Grants()
     expires_at: float | None = None
     """The time, in seconds since 1970, at which its token expires; None for a credential that does not."""
+    key_id: str = ""
+    """The id of the stored key that it signed in with, by itself or by a ticket; empty for other credentials."""
     note: str = ""
     """The text that the issuer of its ticket attached; empty without a ticket."""
 

@@ -45,7 +45,7 @@ class SignIn:
         method = scope.get("method", "WEBSOCKET")
         if not self._settings.requires_sign_in:
             self._check_origin(headers, method)
-            return self._authenticator.authenticate(None)
+            return await self._authenticator.authenticate(None)
         authorization = _header(headers, b"authorization") or _offered_key(scope)
         ticket = _ticket(scope, authorization)
         if ticket is not None:
@@ -57,7 +57,7 @@ class SignIn:
             if token:
                 self._check_origin(headers, method)
                 authorization = f"Bearer {token}"
-        return self._authenticator.authenticate(authorization)
+        return await self._authenticator.authenticate(authorization)
 
     def _check_origin(self, headers: list[tuple[bytes, bytes]], method: str) -> None:
         origin = _header(headers, b"origin")

@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import Callable
 from hashlib import sha256
+from math import inf
 
 import msgspec
 
@@ -40,29 +41,38 @@ class TicketRecord(msgspec.Struct, frozen=True, kw_only=True):
     sub: str
     grants: Grants
     expires_at: float | None = None
+    key_id: str = ""
     note: str = ""
 
 
 class Tickets:
     """Issues and redeems the tickets of one log. `clock` gives seconds since 1970."""
 
-    def __init__(self, log: EventLog, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        clock: Callable[[], float] = time.time,
+        is_revoked: Callable[[str], bool] = lambda key_id: False,
+    ) -> None:
         self._log = log
         self._clock = clock
+        self._is_revoked = is_revoked
 
     async def issue(self, who: Principal, route: str, *, lasts_s: int = TICKET_S, note: str = "") -> str:
         """Returns a ticket of letters, digits, `-`, `_` and one `.`; the principal that it redeems to carries `note`.
 
+        It is good for `lasts_s`, and no longer than the credential that its issuer signed in with.
         The caller must keep `lasts_s` at or below MAX_TICKET_S: an older one could be used twice.
         """
         secret = secrets.token_urlsafe(24)
         record = TicketRecord(
             digest=_digest(secret),
             route=route,
-            until=self._clock() + lasts_s,
+            until=min(self._clock() + lasts_s, inf if who.expires_at is None else who.expires_at),
             sub=who.sub,
             grants=who.grants,
             expires_at=who.expires_at,
+            key_id=who.key_id,
             note=note,
         )
         [receipt] = await self._log.append(Append(topic=ISSUED, name="ticket", data=[msgspec.json.encode(record)]))
@@ -83,7 +93,15 @@ class Tickets:
         if self._clock() > record.until:
             raise Unauthorized("this ticket is too old: ask for a new one", code="ticket_expired")
         await self._use(record)
-        return Principal(sub=record.sub, grants=record.grants, expires_at=record.expires_at, note=record.note)
+        if self._is_revoked(record.key_id):  # after the log has answered: it may have been revoked meanwhile
+            raise Unauthorized("the key that this ticket was issued to was revoked", code="key_revoked")
+        return Principal(
+            sub=record.sub,
+            grants=record.grants,
+            expires_at=record.expires_at,
+            key_id=record.key_id,
+            note=record.note,
+        )
 
     async def _use(self, record: TicketRecord) -> None:
         """Marks the ticket as used; of any number of calls at once only the first succeeds."""

@@ -39,10 +39,6 @@ AsgiAnswer = Callable[[Any, Any, Any], Awaitable[None]]
 """An ASGI application that answers one request."""
 
 
-EXPIRED = error_frame("the token of this request has expired", {"code": "token_expired"}) + DONE
-"""The end of a completion whose client has no good token any more."""
-
-
 class ChatLane:
     """The part of a unit that the routes of the chat lane call."""
 
@@ -105,7 +101,8 @@ class ChatLane:
             farewell=ui_message.farewell,
             apology=ui_message.apology,
             on_close=self.runs.attached(run) if run else lambda: None,
-            token_end=TokenEnd(who.remaining_s(), notice=ui_message.expiry_notice),
+            token_end=TokenEnd(who.remaining_s(), ui_message.expiry_notice),
+            key_id=who.key_id,
         )
 
     # Completions, which belong to no chat and end with their connection
@@ -152,7 +149,8 @@ class ChatLane:
             apology=lambda error: error_frame(error.detail, {"code": error.code}) + DONE,
             leaves_cleanly=True,
             on_close=self.runs.attached(run),
-            token_end=TokenEnd(who.remaining_s(), last_words=EXPIRED),
+            token_end=TokenEnd(who.remaining_s()),
+            key_id=who.key_id,
         )
 
 

@@ -11,4 +11,5 @@ def token(settings: Settings, sub: str, grants: dict[str, list[str] | bool], ttl
     """Returns a token that is valid for `ttl_s` seconds. Raises ConfigurationError without TRILANE_JWT_SECRET."""
     if not settings.jwt_secret:
         raise ConfigurationError("set TRILANE_JWT_SECRET first: `openssl rand -hex 32` makes one")
-    return mint(settings.jwt_secret, sub, time.time() + ttl_s, grants)
+    issuer, audience = settings.jwt_issuer, settings.jwt_audience
+    return mint(settings.jwt_secret[0], sub, time.time() + ttl_s, grants, issuer=issuer, audience=audience)

@@ -10,6 +10,8 @@ from gateway.errors import ConfigurationError
 from gateway.settings import Settings
 
 DAY_S = 86_400
+TICKET_BYTES = 16_777_216
+"""Maximum bytes kept of tickets: some 50,000, of which none is good for longer than four minutes."""
 REDIS = ("redis:", "rediss:", "unix:", "redis+", "rediss+")
 """What the URLs of Redis begin with."""
 
@@ -53,16 +55,18 @@ def check_shared(settings: Settings, workers: int) -> None:
 def retention_policy(settings: Settings) -> Callable[[str], Retention]:
     """Returns a function that gives a topic's retention by its name.
 
-    Chats, usage and the log's own format are kept until deleted, finished runs for a day, all others as the settings
-    say. Of an audio session only the newest event is needed, and a session that nobody resumes for a day is over.
+    Chats, usage, keys and the log's own format are kept until deleted, finished runs for a day, all others as the
+    settings say. Of an audio session only the newest event is needed, and a session that nobody resumes for a day is
+    over. Past TICKET_BYTES the oldest tickets are refused.
     """
     forever = Retention()
     run = Retention(max_bytes=settings.retention_bytes, closed_age_s=DAY_S)
     other = Retention(events=settings.retention_events, max_bytes=settings.retention_bytes, age_s=settings.retention_s)
-    ticket = Retention(age_s=300)
+    ticket = Retention(max_bytes=TICKET_BYTES, age_s=300)
+    last_use = Retention(events=2)
     cursor = Retention(max_bytes=4 * settings.retention_bytes, age_s=settings.retention_s)
     audio = Retention(events=100, age_s=DAY_S, closed_age_s=3600)
     health = Retention(events=2)
     by_kind = {"health": health, "cursor": cursor, "run": run, "ticket": ticket, "audio": audio}
-    by_kind |= dict.fromkeys(("chat", "usage", "log"), forever)
+    by_kind |= dict.fromkeys(("chat", "usage", "key", "log"), forever) | {"key-use": last_use}
     return lambda topic: by_kind.get(topic.partition("/")[0], other)

@@ -9,9 +9,10 @@ import structlog
 
 from events.log.hub import Hub
 from events.log.port import NO_EVENTS, Append, EventLog
+from gateway.access.keys import KeyTable
 from gateway.access.tickets import Tickets
 from gateway.core.telemetry import Metrics, Pauses
-from gateway.errors import LogUnavailable, TrilaneError
+from gateway.errors import LogUnavailable, TrilaneError, Unauthorized
 from gateway.serving.bodies import Bodies
 from gateway.serving.open_streams import OpenStreams
 from gateway.serving.wheel import SLOT_S
@@ -41,6 +42,11 @@ def capacity(max_streams: int) -> int:
     return max_streams if soft < 0 else max(0, min(max_streams, soft - SPARE_DESCRIPTORS))
 
 
+def revocation() -> Unauthorized:
+    """Returns the error that ends what is open under a key when that is revoked."""
+    return Unauthorized("the key of this request was revoked", code="key_revoked")
+
+
 class Core:
     """The shared part of one process. A unit makes it, opens it before its lanes and closes it after them."""
 
@@ -51,7 +57,9 @@ class Core:
         max_streams = capacity(settings.limits.streams)
         self.streams = OpenStreams(min(SLOT_S, settings.ping_s / 50), max_streams)
         self.bodies = Bodies(settings.limits.body_bytes, settings.limits.bodies_bytes)
-        self.tickets = Tickets(event_log)
+        self.keys = KeyTable(event_log, self.hub)
+        self.keys.on_revoke.append(lambda key_id: self.streams.revoke(key_id, revocation()))
+        self.tickets = Tickets(event_log, is_revoked=self.keys.is_revoked)
         self.metrics = Metrics()
         self.pauses = Pauses()
         self.metrics.gauge("gc_pause_seconds", "Time spent in full garbage collections", lambda: self.pauses.total_s)
@@ -89,6 +97,8 @@ class Core:
         self.metrics.gauge("tasks", "Tasks of the event loop", lambda: len(asyncio.all_tasks(loop)))
         self._look_for_failure()
         try:
+            if self.settings.requires_sign_in:
+                await self.keys.open()
             yield
         finally:
             self.is_ready = False

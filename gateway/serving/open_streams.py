@@ -21,21 +21,23 @@ EXPIRY_NOTICE_S = 60
 class TokenEnd:
     """The end of a reader's token, at which its stream is cut."""
 
-    __slots__ = ("due_at", "ends_at", "last_words", "notice")
+    __slots__ = ("due_at", "ends_at", "notice")
 
-    def __init__(
-        self, remaining_s: float, *, notice: Callable[[int], bytes] = lambda seconds: b"", last_words: bytes = b""
-    ) -> None:
+    def __init__(self, remaining_s: float, notice: Callable[[int], bytes] = lambda seconds: b"") -> None:
         """`notice` returns the bytes that say, EXPIRY_NOTICE_S before, in how many seconds that will be."""
         self.ends_at = asyncio.get_running_loop().time() + remaining_s
         self.due_at = self.ends_at - EXPIRY_NOTICE_S
         """The time of the next thing to be said."""
         self.notice = notice
-        self.last_words = last_words
 
 
 class Stream(Protocol):
     """A response to one reader, as a drain sees it."""
+
+    @property
+    def key_id(self) -> str:
+        """Returns the id of the stored key that its reader signed in with; empty for other credentials."""
+        ...
 
     @property
     def resumable(self) -> bool:
@@ -47,7 +49,7 @@ class Stream(Protocol):
         ...
 
     def fail(self, error: TrilaneError) -> None:
-        """Ends soon, at the end of a whole event, with words about an error of the log."""
+        """Ends soon, at the end of a whole event, with words about an error of the log, or of its credential."""
         ...
 
 
@@ -61,6 +63,8 @@ class OpenStreams:
         self.wheel = Wheel(slot_s)
         """The timer that all of them share."""
         self._streams: set[Stream] = set()
+        self._revocations: dict[str, TrilaneError] = {}
+        """The errors with which the streams of revoked keys end, by the key's id."""
         self._departure = asyncio.Event()
 
     def __len__(self) -> int:
@@ -77,6 +81,8 @@ class OpenStreams:
 
     def add(self, stream: Stream) -> None:
         self._streams.add(stream)
+        if stream.key_id in self._revocations:  # since its reader signed in
+            stream.fail(self._revocations[stream.key_id])
 
     def discard(self, stream: Stream) -> None:
         self._streams.discard(stream)
@@ -85,6 +91,14 @@ class OpenStreams:
     def fail(self, error: TrilaneError) -> None:
         """Ends every stream, those that cannot resume too, with words about an error of the log."""
         self._fail_slice(error, iter(list(self._streams)))
+
+    def revoke(self, key_id: str, error: TrilaneError) -> None:
+        """Ends every stream of a key with words about an error, now and for good.
+
+        They are looked for: a table of them would cost every stream memory, and a key is seldom revoked.
+        """
+        self._revocations[key_id] = error
+        self._fail_slice(error, iter([stream for stream in self._streams if stream.key_id == key_id]))
 
     def _fail_slice(self, error: TrilaneError, streams: Iterator[Stream]) -> None:
         batch = list(islice(streams, FAIL_SLICE))

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from events.log.source import CARRIER, ConnectionLender, LentConnection, Source
-from gateway.errors import LogUnavailable, TrilaneError, problem
+from gateway.errors import LogUnavailable, TrilaneError, Unauthorized, problem
 from gateway.serving.open_streams import OpenStreams, TokenEnd
 
 Scope = Any
@@ -39,7 +39,7 @@ class EventStream:
     __slots__ = (
         *("slot", "source", "headers", "verdict", "prime_s", "resumable", "end", "farewell", "apology"),
         *("leaves_cleanly", "_on_close", "_open_streams", "_ping_s", "_connection", "_fetch", "_last_write", "_lead"),
-        *("_loop", "_wake", "_token_end"),
+        *("_loop", "_wake", "_token_end", "key_id"),
         *("_has_begun", "_is_client_gone", "_is_leaving", "_is_closed", "_is_ping_due"),
     )
 
@@ -59,6 +59,7 @@ class EventStream:
         leaves_cleanly: bool = False,
         on_close: Callable[[], None] = lambda: None,
         token_end: TokenEnd | None = None,
+        key_id: str = "",
     ) -> None:
         self.slot = 0
         self.source = source
@@ -73,10 +74,11 @@ class EventStream:
         self.farewell = farewell
         """Returns the bytes that a drain writes after a whole event, before the stream ends."""
         self.apology = apology
-        """Returns the bytes that are written in its place when the log fails under the stream."""
+        """Returns the bytes that are written in its place when the log fails, or the reader's credential ends."""
         self.leaves_cleanly = leaves_cleanly
         """Whether the body then ends properly, because its readers do not take that for the end of the stream."""
         self._token_end = token_end
+        self.key_id = key_id
         self._on_close = on_close
         self._open_streams = open_streams
         self._ping_s = ping_s
@@ -111,7 +113,7 @@ class EventStream:
         self._wake()
 
     def fail(self, error: TrilaneError) -> None:
-        """Ends the stream at the end of a whole event, with words about an error of the log."""
+        """Ends the stream at the end of a whole event, with words about an error of the log, or of its credential."""
         if not self._is_leaving:
             self.farewell = lambda: self.apology(error)
             self.leave()
@@ -305,8 +307,7 @@ class EventStream:
         """Makes a ping due after silence. It looks at the last write, so that no write has to move the timer."""
         end = self._token_end
         if end is not None and now >= end.ends_at:
-            self.farewell = lambda: end.last_words
-            self.leave()
+            self.fail(Unauthorized("the token of this request has expired", code="token_expired"))
             return
         if end is not None and now >= end.due_at:
             end.due_at = end.ends_at

@@ -61,7 +61,12 @@ def test_a_limit_is_read_from_its_variable(name: str) -> None:
 OTHERS: dict[str, tuple[str, str, Any]] = {
     "TRILANE_LOG": ("log", "memory:", "memory:"),
     "TRILANE_DATA_DIR": ("data_dir", "/data", Path("/data")),
-    "TRILANE_JWT_SECRET": ("jwt_secret", SECRET, SECRET),
+    "TRILANE_JWT_SECRET": ("jwt_secret", f"{SECRET}, {SECRET}2", [SECRET, f"{SECRET}2"]),
+    "TRILANE_SIGN_IN": ("sign_in", " Required ", "required"),
+    "TRILANE_JWKS_URL": ("jwks_url", "https://id.example/keys", "https://id.example/keys"),
+    "TRILANE_OIDC_URL": ("oidc_url", "http://127.0.0.1:9/realm", "http://127.0.0.1:9/realm"),
+    "TRILANE_JWT_ISSUER": ("jwt_issuer", "https://id.example", "https://id.example"),
+    "TRILANE_JWT_AUDIENCE": ("jwt_audience", "trilane", "trilane"),
     "TRILANE_ALLOWED_ORIGINS": ("allowed_origins", " https://a , https://b,, ", ["https://a", "https://b"]),
     "TRILANE_ALLOWED_HOSTS": ("allowed_hosts", "gw.example, box:8000", ["gw.example", "box:8000"]),
     "TRILANE_ALLOWED_FETCHES": ("allowed_fetches", "https,http://a.lan/", ["https", "http://a.lan/"]),
@@ -92,8 +97,25 @@ def test_every_setting_has_a_variable(name: str) -> None:
     assert name in {*NUMBERS, *(row[0] for row in OTHERS.values()), "api_keys", "limits", "network"}
 
 
-def test_a_key_set_that_cannot_be_used_is_refused() -> None:
-    assert "TRILANE_JWKS_URL" in refusal(TRILANE_JWKS_URL="https://id.example/keys")
+@pytest.mark.parametrize("variable", ["TRILANE_JWKS_URL", "TRILANE_OIDC_URL"])
+@pytest.mark.parametrize(
+    "url",
+    ["http://id.example/keys", "https://me:pass@id.example/", "id.example", "file:///etc/passwd", "https://[", "https:"]
+    + ["http://127.0.0.1.id.example/", "https://id.example/#x", "ftp://localhost/"],
+)
+def test_an_identity_provider_is_asked_by_https_alone(variable: str, url: str) -> None:
+    detail = refusal(**{variable: url})
+    assert detail.startswith(f"{variable} is no https:// address")
+    assert "pass" not in detail
+
+
+def test_two_identity_providers_are_one_too_many() -> None:
+    urls = {"TRILANE_JWKS_URL": "https://a.example/", "TRILANE_OIDC_URL": "https://b.example/"}
+    assert "set one of them" in refusal(**urls)
+
+
+def test_sign_in_is_required_or_left_to_the_other_settings() -> None:
+    assert "'optional' is not 'required'" in refusal(TRILANE_SIGN_IN="optional")
 
 
 def test_the_log_is_a_file_in_the_data_folder_unless_it_is_said_otherwise() -> None:
@@ -202,19 +224,34 @@ def test_a_short_key_is_refused_by_its_place_and_not_repeated(entry: str) -> Non
 
 def test_keys_are_kept_as_digests_only() -> None:
     settings = load({"TRILANE_API_KEYS": f"alice:{KEY}, bob:{KEY}2"})
-    assert sorted(settings.api_keys.values()) == ["alice", "bob"]
+    assert sorted(key.user for key in settings.api_keys.values()) == ["alice", "bob"]
     assert KEY not in repr(settings)
     assert settings.requires_sign_in
 
 
 def test_a_key_without_a_user_is_one_of_its_own() -> None:
-    users = list(load({"TRILANE_API_KEYS": f"{KEY},:{KEY}2,{KEY}3"}).api_keys.values())
+    users = [key.user for key in load({"TRILANE_API_KEYS": f"{KEY},:{KEY}2,{KEY}3"}).api_keys.values()]
     assert len(set(users)) == 3
     assert all(user.startswith("key-") for user in users)
 
 
 def test_a_user_may_have_a_colon() -> None:
-    assert list(load({"TRILANE_API_KEYS": f"team:alice:{KEY}"}).api_keys.values()) == ["team:alice"]
+    assert [key.user for key in load({"TRILANE_API_KEYS": f"team:alice:{KEY}"}).api_keys.values()] == ["team:alice"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "user", "is_operator"),
+    [
+        ("ops+operator", "ops", True),
+        ("ops+x@example.com", "ops+x@example.com", False),
+        ("ops+x@example.com+operator", "ops+x@example.com", True),
+        ("operator", "operator", False),
+        ("ops+Operator", "ops+Operator", False),
+    ],
+)
+def test_a_key_is_an_operators_when_its_entry_says_so(entry: str, user: str, is_operator: bool) -> None:
+    [key] = load({"TRILANE_API_KEYS": f"{entry}:{KEY}"}).api_keys.values()
+    assert (key.user, key.is_operator) == (user, is_operator)
 
 
 # Where to listen
@@ -238,3 +275,19 @@ def test_other_machines_may_not_connect_without_signing_in(host: str) -> None:
 @pytest.mark.parametrize("env", [{"TRILANE_JWT_SECRET": SECRET}, {"TRILANE_API_KEYS": f"alice:{KEY}"}])
 def test_with_authentication_it_listens_anywhere(host: str, env: dict[str, str]) -> None:
     check_bind(load(env), host)
+
+
+@pytest.mark.parametrize(("length", "is_safe"), [(8, False), (15, False), (16, True)])
+def test_a_key_that_can_be_guessed_is_for_this_machine_alone(length: int, is_safe: bool) -> None:
+    settings = load({"TRILANE_API_KEYS": f"bob:{KEY},alice:{'k' * length}"})
+    check_bind(settings, "127.0.0.1")
+    if is_safe:
+        check_bind(settings, "0.0.0.0")
+        return
+    with pytest.raises(ConfigurationError, match="key of 'alice'.* 16 characters") as error:
+        check_bind(settings, "0.0.0.0")
+    assert "k" * length not in error.value.detail
+
+
+def test_keys_that_are_made_later_are_enough_where_sign_in_is_required() -> None:
+    check_bind(load({"TRILANE_SIGN_IN": "required"}), "0.0.0.0")

@@ -13,7 +13,7 @@ from gateway.chat.records.chat_record import FIRST_RECORD
 from gateway.chat.records.messages import UIMessage
 from gateway.chat.records.record import RECORD
 from gateway.chat.records.retelling import records_of
-from gateway.errors import TrilaneError
+from gateway.errors import TrilaneError, Unauthorized
 
 HEADERS = [(b"x-vercel-ai-ui-message-stream", b"v1")]
 DONE = b"data: [DONE]\n\n"
@@ -70,7 +70,12 @@ def expiry_notice(seconds: int) -> bytes:
 
 
 def apology(error: TrilaneError) -> bytes:
-    """Returns the last frame that a reader gets when the log fails: the answer may go on, so nothing says its end."""
+    """Returns the last frame that a reader gets when the log fails: the answer may go on, so nothing says its end.
+
+    One whose credential has ended gets none: the status of its next request says so.
+    """
+    if isinstance(error, Unauthorized):
+        return b""
     return _transient("data-busy", {"code": error.code}, random.randint(5000, 15000))
 
 

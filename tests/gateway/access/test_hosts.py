@@ -13,7 +13,7 @@ from tests.conftest import Gateway
 
 OPEN = Settings()
 LISTED = Settings(allowed_hosts=["Gw.example", "box:8000"])
-CLOSED = Settings(jwt_secret="x" * 32)
+CLOSED = Settings(jwt_secret=["x" * 32])
 OWN = [
     *("localhost", "localhost:8000", "LOCALHOST:1", "localhost.", "app.localhost:5173", "127.0.0.1", "127.0.0.1:80"),
     *("127.8.9.10:8000", "[::1]", "[::1]:8000", "[::ffff:127.0.0.1]:8000", ""),
@@ -64,7 +64,7 @@ def test_with_sign_in_any_name_is_answered_unless_some_are_listed() -> None:
     check(CLOSED, "gw.example")
     check(Settings(allowed_hosts=["*"]), "anything")
     with pytest.raises(Forbidden):
-        check(Settings(jwt_secret="x" * 32, allowed_hosts=["gw.example"]), "other.example")
+        check(Settings(jwt_secret=["x" * 32], allowed_hosts=["gw.example"]), "other.example")
 
 
 def test_a_program_that_names_no_host_is_answered() -> None:

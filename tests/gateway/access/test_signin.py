@@ -19,9 +19,9 @@ SECRET = "a secret of the operator, long enough to be one"
 PAGE = "https://app.example"
 LATER = int(time.time()) + 3600
 TOKEN = mint(SECRET, "alice", LATER, {"subscribe": ["team/*"]})
-CLOSED = Settings(jwt_secret=SECRET, allowed_origins=[PAGE])
+CLOSED = Settings(jwt_secret=[SECRET], allowed_origins=[PAGE])
 OPEN = Settings(allowed_origins=["http://localhost:3000"])
-BOB = Principal(sub="bob", grants=Grants(publish=["a"]), expires_at=99.0)
+BOB = Principal(sub="bob", grants=Grants(publish=["a"]), expires_at=float(LATER))
 
 
 class Clock:
