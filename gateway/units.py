@@ -45,7 +45,7 @@ class Unit:
         extra_routes: Sequence[Any] = (),
     ) -> None:
         """Makes its lanes; `extra_routes` are handlers that belong to none of them and are not in every unit."""
-        from routes import docs, ops
+        from routes import docs, ops, session
         from routes.application import application
 
         self.name = name
@@ -58,6 +58,7 @@ class Unit:
         """The error that kept it from starting."""
         handlers = [handler for mount in mounts for handler in mount.routes] + [
             *extra_routes,
+            *session.ROUTES,
             *ops.ROUTES,
             *docs.ROUTES,
         ]

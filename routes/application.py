@@ -60,7 +60,7 @@ def application(
     lifespan: Lifespan,
 ) -> Edge:
     """Returns the ASGI application of these handlers, which get each of `dependencies` under its name."""
-    values = {**dependencies, "api_description": ApiDescription(handlers, settings)}
+    values = {**dependencies, "sign_in": sign_in, "api_description": ApiDescription(handlers, settings)}
     app = LeanLitestar(
         [*handlers],
         dependencies={name: _provide(value) for name, value in values.items()},

@@ -48,6 +48,7 @@ SMALL_FOR_A_REASON = {
     "loadtests/users/question.py": "shared by the chat user and its tests",
     "routes/audio.py": "one file a family of routes",
     "routes/ops.py": "one file a family of routes",
+    "routes/session.py": "one file a family of routes",
 }
 
 SOURCES = {

@@ -4,13 +4,15 @@ A browser's WebSocket can send no header but the subprotocols that it offers: a 
 OpenAI's route any key, as its SDKs do it. Such a subprotocol is never the one that is chosen.
 
 A header is sent by a program that knows the secret. A cookie, and being a user of this machine, go along with every
-request that any page makes a browser send: those need an Origin that is this gateway's own, or listed. Behind a proxy
+request that any page makes a browser send: those need an Origin that is this gateway's own, or listed. So does every
+WebSocket that a page opens, whatever it shows: no browser asks us first whether that page may. Behind a proxy
 that writes its own `Host`, the browser says by `Sec-Fetch-Site` whether page and gateway are of one origin to it; no
 page can set that header.
 """
 
 from collections.abc import Iterable
 from http.cookies import CookieError, SimpleCookie
+from math import inf
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -18,10 +20,12 @@ from gateway.access.auth import Authenticator
 from gateway.access.grants import Principal
 from gateway.access.hosts import is_loopback
 from gateway.access.tickets import ROUTES, Tickets
-from gateway.errors import Forbidden, Unauthorized
+from gateway.errors import BadRequest, Forbidden, Unauthorized
 from gateway.settings import Settings
 
 COOKIE = "__Secure-trilane"
+MAX_COOKIE_BYTES = 3800
+"""Maximum bytes of a cookie's value: browsers store 4096 for a cookie with its name and attributes, or nothing."""
 TICKET = "ticket."
 """Prefix of a subprotocol that carries a ticket."""
 KEY = "openai-insecure-api-key."
@@ -44,8 +48,10 @@ class SignIn:
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         method = scope.get("method", "WEBSOCKET")
         if not self._settings.requires_sign_in:
-            self._check_origin(headers, method)
+            self.check_page(headers, is_visit=method in ("GET", "HEAD"))
             return await self._authenticator.authenticate(None)
+        if method == "WEBSOCKET":
+            self.check_page(headers)
         authorization = _header(headers, b"authorization") or _offered_key(scope)
         ticket = _ticket(scope, authorization)
         if ticket is not None:
@@ -55,15 +61,19 @@ class SignIn:
         if authorization is None and (cookies := _header(headers, b"cookie")) is not None:
             token = _cookie_token(cookies)
             if token:
-                self._check_origin(headers, method)
+                self.check_page(headers)
                 authorization = f"Bearer {token}"
         return await self._authenticator.authenticate(authorization)
 
-    def _check_origin(self, headers: list[tuple[bytes, bytes]], method: str) -> None:
+    def check_page(self, headers: Iterable[tuple[bytes, bytes]], *, is_visit: bool = False) -> None:
+        """Raises Forbidden when a browser sends the request for a page that is neither this gateway's own nor listed.
+
+        `is_visit`: it may follow a link from anywhere, which a browser sends without an Origin.
+        """
         origin = _header(headers, b"origin")
         site = _header(headers, b"sec-fetch-site")
         if origin is None:
-            if site in (None, "same-origin", "none") or method in ("GET", "HEAD"):
+            if is_visit or site in (None, "same-origin", "none"):
                 return
             origin = "another site"
         elif origin in self._settings.allowed_origins or self._is_own(origin, _header(headers, b"host"), site):
@@ -73,6 +83,33 @@ class SignIn:
             "or let your proxy pass the browser's Host on",
             code="bad_origin",
         )
+
+    # The cookie
+
+    def session_cookie(self, headers: Iterable[tuple[bytes, bytes]], who: Principal) -> str | None:
+        """Returns the `Set-Cookie` that keeps a page signed in; None where nobody has to sign in.
+
+        It holds the credential as it came, so it ends with that, by expiry or revocation, and needs no other check.
+        Raises Forbidden for a page that may not call, BadRequest when there is no credential that fits a cookie.
+        """
+        self.check_page(headers)
+        if not self._settings.requires_sign_in:
+            return None
+        scheme, _, token = (_header(headers, b"authorization") or "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise BadRequest("send the key or token as `Authorization: Bearer`: the cookie keeps it", code="no_bearer")
+        if len(token) > MAX_COOKIE_BYTES:
+            raise BadRequest(
+                f"a token of {len(token)} bytes: browsers drop a cookie of more than {MAX_COOKIE_BYTES}",
+                code="token_too_long",
+            )
+        lifetime_s = who.remaining_s()
+        return _set_cookie(headers, token.strip(), None if lifetime_s == inf else int(lifetime_s))
+
+    def no_cookie(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
+        """Returns the `Set-Cookie` that signs a page out. Raises Forbidden for a page that may not call."""
+        self.check_page(headers)
+        return _set_cookie(headers, "", 0)
 
     def _is_own(self, origin: str, host: str | None, site: str | None) -> bool:
         """Returns whether a page of `origin` is this gateway's own.
@@ -108,6 +145,18 @@ def _offered_key(scope: Any) -> str | None:
 def _subprotocol_suffix(scope: Any, prefix: str) -> str | None:
     subprotocols: list[str] = scope.get("subprotocols", [])
     return next((name.removeprefix(prefix) for name in subprotocols if name.startswith(prefix)), None)
+
+
+def _set_cookie(headers: Iterable[tuple[bytes, bytes]], token: str, max_age_s: int | None) -> str:
+    """Returns a cookie for all routes; without an age it lasts until the browser is closed.
+
+    A browser keeps it from pages of other sites, unless the page that asks for it, which is listed, is of another site
+    itself: there a stricter cookie would not even be stored.
+    """
+    _, value = SimpleCookie().value_encode(token)
+    is_foreign = _header(headers, b"sec-fetch-site") == "cross-site"
+    age = "" if max_age_s is None else f"; Max-Age={max_age_s}"
+    return f"{COOKIE}={value}; Path=/; Secure; HttpOnly; SameSite={'None' if is_foreign else 'Lax'}{age}"
 
 
 def _cookie_token(header: str) -> str:

@@ -14,6 +14,8 @@ from tests.conftest import Gateway, UpstreamThread, serving
 
 UNITS = ("all", "chat", "events", "audio")
 BODIES = {"post", "put", "patch"}
+WITHOUT_BODY = {"/api/session"}
+"""Routes whose method could bring a body, and that read none."""
 Json = dict[str, Any]
 
 
@@ -57,12 +59,15 @@ def test_every_operation_says_what_it_takes_and_answers(document: Json) -> None:
         if "101" in answers:
             assert item["x-client-messages"], path
             continue
-        if method in BODIES:
+        if method in BODIES and path not in WITHOUT_BODY:
             [content] = item["requestBody"]["content"].values()
             assert content["schema"], path
             assert content.get("examples") or "multipart/form-data" in item["requestBody"]["content"], path
         successes = [answer for status, answer in answers.items() if status.startswith("2")]
-        assert method == "delete" or any(answer.get("content") for answer in successes), (method, path)
+        assert method == "delete" or path in WITHOUT_BODY or any(answer.get("content") for answer in successes), (
+            method,
+            path,
+        )
 
 
 def test_every_route_that_streams_shows_a_stream(document: Json) -> None:

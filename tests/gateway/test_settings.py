@@ -100,8 +100,10 @@ def test_every_setting_has_a_variable(name: str) -> None:
 @pytest.mark.parametrize("variable", ["TRILANE_JWKS_URL", "TRILANE_OIDC_URL"])
 @pytest.mark.parametrize(
     "url",
-    ["http://id.example/keys", "https://me:pass@id.example/", "id.example", "file:///etc/passwd", "https://[", "https:"]
-    + ["http://127.0.0.1.id.example/", "https://id.example/#x", "ftp://localhost/"],
+    [
+        *("http://id.example/keys", "https://me:pass@id.example/", "id.example", "file:///etc/passwd", "https://["),
+        *("https:", "http://127.0.0.1.id.example/", "https://id.example/#x", "ftp://localhost/"),
+    ],
 )
 def test_an_identity_provider_is_asked_by_https_alone(variable: str, url: str) -> None:
     detail = refusal(**{variable: url})
@@ -284,7 +286,7 @@ def test_a_key_that_can_be_guessed_is_for_this_machine_alone(length: int, is_saf
     if is_safe:
         check_bind(settings, "0.0.0.0")
         return
-    with pytest.raises(ConfigurationError, match="key of 'alice'.* 16 characters") as error:
+    with pytest.raises(ConfigurationError, match=r"key of 'alice'.* 16 characters") as error:
         check_bind(settings, "0.0.0.0")
     assert "k" * length not in error.value.detail
 

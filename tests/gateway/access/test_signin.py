@@ -12,8 +12,8 @@ from gateway.access.auth import authenticator, mint
 from gateway.access.grants import LOCAL_USER, Grants, Principal
 from gateway.access.signin import COOKIE, SignIn
 from gateway.access.tickets import MAX_TICKET_S, TICKET_S, Tickets
-from gateway.errors import Forbidden, TrilaneError, Unauthorized
-from gateway.settings import Settings
+from gateway.errors import BadRequest, Forbidden, TrilaneError, Unauthorized
+from gateway.settings import Settings, load
 
 SECRET = "a secret of the operator, long enough to be one"
 PAGE = "https://app.example"
@@ -128,6 +128,75 @@ def test_a_page_of_the_web_may_not_speak_for_the_user_of_this_machine(origin: st
         principal_of(OPEN, "POST", origin=origin, host=host)
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_a_cookie_is_worth_nothing_in_what_another_page_embeds(site: str) -> None:
+    """Such a request, of an image for one, is a GET without an Origin."""
+    with pytest.raises(Forbidden):
+        principal_of(CLOSED, cookie=f"{COOKIE}={TOKEN}", sec_fetch_site=site)
+    assert principal_of(OPEN, sec_fetch_site=site).sub == LOCAL_USER
+
+
+# The cookie
+
+
+def cookie_for(credential: str, *, who: Principal = BOB, settings: Settings = CLOSED, **headers: str) -> str | None:
+    """Returns what a page of these headers is set."""
+    named = {"authorization": credential, **headers} if credential else headers
+    raw_headers = [(name.replace("_", "-").encode(), value.encode()) for name, value in named.items()]
+    return SignIn(settings, authenticator(settings), Tickets(MemoryLog())).session_cookie(raw_headers, who)
+
+
+def test_a_token_becomes_a_cookie_that_no_script_reads_and_that_ends_with_it() -> None:
+    cookie = cookie_for(f"Bearer {TOKEN}", origin=PAGE)
+    assert cookie is not None
+    value, *attributes, age = cookie.split("; ")
+    assert attributes == ["Path=/", "Secure", "HttpOnly", "SameSite=Lax"]
+    assert 3500 < int(age.removeprefix("Max-Age=")) <= 3600
+    assert principal_of(CLOSED, cookie=value, origin=PAGE).sub == "alice"
+
+
+def test_a_key_that_does_not_expire_is_kept_until_the_browser_is_closed() -> None:
+    cookie = cookie_for("bearer tl_key", who=Principal(sub="bob"))
+    assert cookie == f"{COOKIE}=tl_key; Path=/; Secure; HttpOnly; SameSite=Lax"
+
+
+@pytest.mark.parametrize("key", ['a;b"c d\\e=f-0123456789', "k" * 3000])
+def test_any_key_comes_back_as_it_was(key: str) -> None:
+    settings = load({"TRILANE_API_KEYS": f"bob:{key}"})
+    cookie = cookie_for(f"Bearer {key}", settings=settings)
+    assert cookie is not None
+    assert principal_of(settings, cookie=cookie.partition("; Path")[0]).sub == "bob"
+
+
+def test_a_page_of_another_site_gets_one_that_its_browser_stores() -> None:
+    assert "SameSite=None" in str(cookie_for(f"Bearer {TOKEN}", origin=PAGE, sec_fetch_site="cross-site"))
+    assert "SameSite=Lax" in str(cookie_for(f"Bearer {TOKEN}", origin=PAGE, sec_fetch_site="same-site"))
+
+
+@pytest.mark.parametrize("headers", [{"origin": "https://evil.example"}, {"sec_fetch_site": "cross-site"}])
+def test_no_other_page_signs_a_browser_in_or_out(headers: dict[str, str]) -> None:
+    with pytest.raises(Forbidden):
+        cookie_for(f"Bearer {TOKEN}", **headers)
+    sign_in = SignIn(CLOSED, authenticator(CLOSED), Tickets(MemoryLog()))
+    with pytest.raises(Forbidden):
+        sign_in.no_cookie([(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()])
+
+
+@pytest.mark.parametrize("credential", ["", "Basic x", f"Bearer {'x' * 3801}"])
+def test_what_does_not_fit_a_cookie_is_refused(credential: str) -> None:
+    with pytest.raises(BadRequest):
+        cookie_for(credential)
+
+
+def test_signing_out_removes_the_cookie() -> None:
+    cookie = SignIn(CLOSED, authenticator(CLOSED), Tickets(MemoryLog())).no_cookie([])
+    assert cookie == f'{COOKIE}=""; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0'
+
+
+def test_where_nobody_signs_in_there_is_no_cookie() -> None:
+    assert cookie_for("", settings=OPEN) is None
+
+
 # Tickets
 
 
@@ -235,9 +304,18 @@ def socket_principal(
 
 
 @pytest.mark.parametrize("path", ["/api/audio", "/v1/realtime"])
-def test_a_ticket_among_the_subprotocols_signs_in_from_any_page(path: str) -> None:
-    who, _ = socket_principal(path, path, lambda ticket: ["x", f"ticket.{ticket}"], origin="https://evil.example")
+@pytest.mark.parametrize("headers", [{}, {"origin": PAGE}, {"origin": "https://gw.example", "host": "gw.example"}])
+def test_a_ticket_among_the_subprotocols_signs_in(path: str, headers: dict[str, str]) -> None:
+    who, _ = socket_principal(path, path, lambda ticket: ["x", f"ticket.{ticket}"], **headers)
     assert (who.sub, who.note) == ("bob", "a note")
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "", "http://[bad", "https://app.example:8443"])
+@pytest.mark.parametrize("authorization", ["", f"Bearer {TOKEN}"])
+def test_no_other_page_opens_a_socket_whatever_it_shows(origin: str, authorization: str) -> None:
+    headers = {"origin": origin, "host": "gw.example"} | ({"authorization": authorization} if authorization else {})
+    with pytest.raises(Forbidden, match="TRILANE_ALLOWED_ORIGINS"):
+        socket_principal("/api/audio", "/api/audio", lambda ticket: [f"ticket.{ticket}"], **headers)
 
 
 def test_a_key_among_the_subprotocols_signs_in_on_the_route_of_openai_only() -> None:
