@@ -1,22 +1,20 @@
 """Declares every setting once: field, type, permitted range, default, meaning. The only reader of `os.environ`.
 
-Those of upstreams stand in `gateway.upstream_settings`.
+Those of upstreams stand in `gateway.upstream_settings`; `gateway.credential_settings` says how secrets are written.
 
 A field's variable is `TRILANE_` and the field's name. `load` reads them all by these declarations alone, and README's
 tables are made from them (`tests/readme_settings.py`). A misspelt `TRILANE_` variable is an error at start, with the
 nearest right name.
 """
 
-import ipaddress
 import os
 from collections.abc import Mapping
-from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
+from gateway.credential_settings import SAFE_KEY_LENGTH, ApiKeys, ProviderUrl, Secrets, is_this_machine
 from gateway.environment import (
     Notation,
     Variable,
@@ -33,84 +31,12 @@ from gateway.upstream_settings import DefaultUpstream, Network, UpstreamsFile
 
 PORTS = {"all": 8000, "chat": 8001, "events": 8002, "audio": 8003}
 """Default port of each unit."""
-MIN_SECRET_BYTES = 32
-"""Minimum bytes of the secret that signs tokens."""
-MIN_KEY_LENGTH = 8
-"""Minimum characters of an API key."""
-SAFE_KEY_LENGTH = 16
-"""Minimum characters of an API key of a gateway that other machines can reach."""
-OPERATOR_SUFFIX = "+operator"
-"""The end of a user's name in `TRILANE_API_KEYS` that gives the key the grant `operator`; it is no part of the name."""
 WORKERS = number_or_auto(256)
 
 Seconds = Annotated[float, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=0)]
 
 
-# Secrets
-
-
-class ApiKey(Struct, frozen=True):
-    """What the settings keep of a key: whom it stands for, and never the key."""
-
-    user: str
-    is_operator: bool = False
-    is_short: bool = False
-    """Whether it has fewer than SAFE_KEY_LENGTH characters."""
-
-
-def _secrets(environ: Mapping[str, str], variable: str) -> list[str]:
-    """Reads secrets with commas between them; a text with a part too short for that is one secret, comma and all."""
-    whole = environ.get(variable, "")
-    parts = read_list(environ, variable)
-    secrets = parts if all(_is_safe(part) for part in parts) else [whole]
-    if not all(map(_is_safe, secrets)):
-        raise ConfigurationError(
-            f"{variable} is too short to be safe: "
-            f"want {MIN_SECRET_BYTES} bytes or more, such as `openssl rand -hex 32` gives"
-        )
-    return secrets
-
-
-def _is_safe(secret: str) -> bool:
-    return len(secret.encode("utf-8", "surrogateescape")) >= MIN_SECRET_BYTES
-
-
-def _api_keys(environ: Mapping[str, str], variable: str) -> dict[str, ApiKey]:
-    """Reads `user:key` entries, or keys alone, whose users are then named after their digests."""
-    keys: dict[str, ApiKey] = {}
-    for number, item in enumerate(read_list(environ, variable), 1):
-        user, _, key = item.rpartition(":")
-        if len(key) < MIN_KEY_LENGTH:
-            raise ConfigurationError(
-                f"entry {number} of {variable}: want user:key with a key of {MIN_KEY_LENGTH} characters or more"
-            )
-        digest = sha256(key.encode()).hexdigest()
-        name = user.removesuffix(OPERATOR_SUFFIX)
-        keys[digest] = ApiKey(name or f"key-{digest[:8]}", name != user, len(key) < SAFE_KEY_LENGTH)
-    return keys
-
-
-def _provider_url(environ: Mapping[str, str], variable: str) -> str:
-    text = environ.get(variable, "").strip()
-    try:
-        url = urlsplit(text)
-        is_safe = url.scheme == "https" or (url.scheme == "http" and _is_loopback(url.hostname or ""))
-        if not text or (is_safe and url.hostname and url.username is None and not url.fragment):
-            return text
-    except ValueError:
-        pass
-    raise ConfigurationError(f"{variable} is no https:// address (http:// is for this machine alone), without a login")
-
-
-Secrets = Annotated[list[str], Notation(f"`a,b,...`, each of {MIN_SECRET_BYTES} bytes or more", _secrets)]
-ApiKeys = Annotated[
-    dict[str, ApiKey],
-    Notation(
-        f"`user:key,...`, keys of {MIN_KEY_LENGTH} characters or more; beyond this machine {SAFE_KEY_LENGTH}", _api_keys
-    ),
-]
-ProviderUrl = Annotated[str, Notation("`https://` address, or `http://` on this machine", _provider_url)]
 Names = Annotated[list[str], Notation("`a,b,...`", read_list)]
 Workers = Annotated[int | Literal["auto"] | None, WORKERS]
 
@@ -284,7 +210,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
 
 def check_bind(settings: Settings, host: str) -> None:
     """Raises ConfigurationError when `host` is reachable from other machines and what keeps them out is too little."""
-    if _is_loopback(host):
+    if is_this_machine(host):
         return
     if not settings.requires_sign_in:
         raise ConfigurationError(
@@ -297,10 +223,3 @@ def check_bind(settings: Settings, host: str) -> None:
             f"refusing to listen on {host}: the key of {short.user!r} in TRILANE_API_KEYS can be guessed. "
             f"Want {SAFE_KEY_LENGTH} characters or more, such as `openssl rand -hex 32` gives"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

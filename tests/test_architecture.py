@@ -13,7 +13,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("gateway", "routes", "events", "audio")
-LOWEST = {"gateway.errors", "gateway.settings", "gateway.upstream_settings", "gateway.environment"}
+LOWEST = {
+    f"gateway.{name}"
+    for name in ("errors", "settings", "upstream_settings", "credential_settings", "limit_settings", "environment")
+}
 
 MAX_LINES = 350
 CODE = {".py", ".js", ".mjs", ".lua", ".sql", ".c", ".h", ".css"}
