@@ -1,8 +1,4 @@
-"""The console page at `/`: files that ship in the package, and the policy under which a browser runs them.
-
-Pictures may come from anywhere, because the reader may ask for one that a model names; the page asks for none by
-itself.
-"""
+"""The console page at `/`: files that ship in the package."""
 
 import mimetypes
 from pathlib import Path
@@ -12,17 +8,10 @@ from litestar import Response, get
 from gateway.chat.lane import ChatLane
 from gateway.chat.upstreams.embedded import EmbeddedUpstream
 from gateway.errors import NotFound
+from routes.security_headers import PAGE
 
 STATIC = Path(__file__).parent / "static"
-HEADERS = {
-    "content-security-policy": (
-        "default-src 'self'; img-src 'self' data: https: http:; style-src 'self'; script-src 'self'; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cache-control": "no-cache",
-}
+HEADERS = {**PAGE, "cache-control": "no-cache"}
 
 
 def _files() -> dict[str, tuple[bytes, str]]:

@@ -1,4 +1,4 @@
-"""Wraps the framework: gives each request an id before it, and writes its event stream after it.
+"""Wraps the framework: gives each request an id and its security headers, and writes its event stream after it.
 
 A handler may leave an event stream in the scope (`routes.streams`), which is written when the framework is done.
 HEAD is answered wherever GET is, by the same handler, and the body is left out; a handler that would begin something
@@ -10,6 +10,7 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from routes.security_headers import completed
 from routes.streams import HEAD, STREAM
 
 CLIENT_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,64}")
@@ -39,7 +40,7 @@ class Edge:
 
         async def send_with_id(message: Any) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+                message["headers"] = completed([*message["headers"], (b"x-request-id", request_id)], scope)
             await send(message)
 
         await self._app(scope, receive, send_with_id)

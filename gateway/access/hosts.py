@@ -40,6 +40,11 @@ def check_host(settings: Settings, headers: Iterable[tuple[bytes, bytes]]) -> No
             )
 
 
+def is_local(host: bytes) -> bool:
+    """Returns whether a `Host` names this machine."""
+    return len(host) <= MAX_HOST_BYTES and _is_allowed(host.decode("latin-1"), ())
+
+
 @lru_cache
 def _is_allowed(host: str, allowed_hosts: tuple[str, ...]) -> bool:
     try:
