@@ -10,9 +10,7 @@ from typing import Any
 
 from gateway.access.hosts import is_local
 
-Header = tuple[bytes, bytes]
-
-DATA: tuple[Header, ...] = (
+DATA: tuple[tuple[bytes, bytes], ...] = (
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"cross-origin-resource-policy", b"same-origin"),
@@ -21,7 +19,7 @@ DATA: tuple[Header, ...] = (
     (b"x-frame-options", b"DENY"),
 )
 """The headers of an answer that says nothing else."""
-HTTPS_ONLY: Header = (b"strict-transport-security", b"max-age=31536000")
+HTTPS_ONLY: tuple[bytes, bytes] = (b"strict-transport-security", b"max-age=31536000")
 """Has a browser use TLS for a year. It speaks for this name alone: those below it may be somebody else's."""
 PAGE: Mapping[str, str] = {
     "content-security-policy": (
@@ -48,7 +46,7 @@ def document(style_hash: str) -> dict[str, str]:
     return {"content-security-policy": policy, "cross-origin-opener-policy": "same-origin"}
 
 
-def completed(headers: Iterable[Header], scope: Mapping[str, Any]) -> list[Header]:
+def completed(headers: Iterable[tuple[bytes, bytes]], scope: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
     """Returns the headers of an answer with those of DATA that it lacks, and HTTPS_ONLY where it came by TLS.
 
     A proxy that ends TLS must be a trusted one for that, else the scheme is not known. The names of this machine are
