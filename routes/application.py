@@ -18,7 +18,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from gateway.access.hosts import check_host
 from gateway.access.operators import admit_operator
 from gateway.access.signin import SignIn
-from gateway.errors import TrilaneError
+from gateway.errors import NotFound, TrilaneError
 from gateway.settings import Settings
 from routes.api_description import ApiDescription
 from routes.edge import Edge
@@ -39,6 +39,9 @@ EXPOSED_HEADERS = [
     "www-authenticate",
 ]
 """Headers of answers that scripts of other origins may read: a browser hides all but a few that are not listed."""
+
+TOPIC_PATH = b"/api/events/topics/"
+"""Beginning of the paths that end with the name of a topic."""
 
 Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
 
@@ -90,6 +93,17 @@ def _cors(settings: Settings) -> CORSConfig | None:
     return CORSConfig(allow_origins=settings.allowed_origins, allow_credentials=True, expose_headers=EXPOSED_HEADERS)
 
 
+def check_spelling(scope: Mapping[str, Any]) -> None:
+    """Raises NotFound for a path that the framework takes for one of ours, and a proxy before it may not.
+
+    It reads several slashes as one, and an encoded one as a slash: rules that a proxy has for a path would not hold for
+    these spellings of it. Only the name of a topic, which ends its path, may have slashes of every kind.
+    """
+    raw_path: bytes = scope.get("raw_path", b"").lower()
+    if (b"//" in raw_path or b"%2f" in raw_path) and not raw_path.startswith(TOPIC_PATH):
+        raise NotFound(f"there is no {raw_path[:120].decode('latin-1')!r} here: write each slash once, as it is")
+
+
 def _authentication(sign_in: SignIn, settings: Settings) -> Callable[[ASGIApp], ASGIApp]:
     """Checks `Host` on every route, and sets `scope["user"]` on those that say neither `open` nor `operators`.
 
@@ -101,6 +115,7 @@ def _authentication(sign_in: SignIn, settings: Settings) -> Callable[[ASGIApp], 
         async def authenticate(scope: Scope, receive: Receive, send: Send) -> None:
             try:
                 check_host(settings, scope["headers"])
+                check_spelling(scope)
                 opt = scope["route_handler"].opt
                 if opt.get("operators"):
                     await admit_operator(scope, sign_in, requires_sign_in=settings.requires_sign_in)

@@ -1,18 +1,25 @@
-"""Bounds what a connection may leave in the air: the time and size of a request's head, the pace of its body.
+"""Bounds what a connection may leave in the air, the time and size of a request's head, the pace of its body, and where
+a request ends.
 
 uvicorn waits for ever for a request that comes in part, or not at all, and keeps all of its head, however large it
 grows. Each such connection holds a file descriptor, and when they run out nobody can connect any more. So here a
 connection has HEAD_S for a head, a body must keep up MIN_BYTES_PER_S, and the last KEPT_DESCRIPTORS are left to the
 log and to upstreams. Only a client's own delay counts: not the time in which nothing is read from it.
+
+Of a request whose end a proxy may see elsewhere than we, the rest would be taken for another request, of somebody else
+(RFC 9112 §11.2). The parser refuses most of them; here are those that it takes.
 """
 
 import asyncio
+import re
 import resource
+import sys
 import time
 from functools import cache
 from http import HTTPStatus
 from typing import Any
 
+import httptools
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -32,6 +39,8 @@ LINGER_S = 1.0
 """Seconds for which a client that is refused may still send."""
 WARNING_S = 10.0
 """Seconds between two warnings that connections are turned away."""
+
+NOTHING = memoryview(b"")
 
 log = structlog.get_logger("server")
 
@@ -60,6 +69,12 @@ class ArrivalProtocol(HttpToolsProtocol):
     _has_begun = False
     """Whether a request began in the last read, which then does not count: it may hold the end of another."""
     _is_refused = False
+    _being_parsed = NOTHING
+    """What was read, while it is parsed."""
+    _unparsed: memoryview | None = None
+    """The part of it behind a request that is read anew."""
+    _fault = ""
+    """What is wrong with a request that the parser would take; empty for one that is right."""
     _arrival_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] - as uvicorn's own
@@ -86,7 +101,11 @@ class ArrivalProtocol(HttpToolsProtocol):
         if self._is_refused:
             return
         self._has_begun = False
-        super().data_received(data)
+        self._unparsed = memoryview(data)
+        while self._unparsed is not None and not self._is_refused:
+            self._being_parsed, self._unparsed = self._unparsed, None
+            super().data_received(self._being_parsed)  # pyright: ignore[reportArgumentType] - the parser takes any buffer
+        self._being_parsed = NOTHING
         if self._is_whole and not self.is_idle:
             self.stop_waiting()
         elif self.transport.get_protocol() is not self:
@@ -170,7 +189,22 @@ class ArrivalProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(BadRequest(f"this is no HTTP request: {msg}"))
+        self._refuse(BadRequest(self._fault or f"this is no HTTP request: {msg}"))
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Reads a request anew that would speak another protocol, as if it did not ask (RFC 9110 §7.8).
+
+        The parser ends such a request with its head, and would read its body as the next request. Clients that would
+        rather speak HTTP/2 ask with every one.
+        """
+        error, parser = sys.exception(), self.parser
+        assert isinstance(error, httptools.HttpParserUpgrade)
+        assert parser is not None
+        behind = self._being_parsed[error.args[0] :]
+        fields = [b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade"]
+        first_line = b"%b %b HTTP/%b\r\n" % (parser.get_method(), self.url, parser.get_http_version().encode())
+        super().data_received(b"".join([first_line, *fields, b"\r\n"]))
+        self._unparsed = behind or None
 
     # Called by the parser
 
@@ -180,6 +214,9 @@ class ArrivalProtocol(HttpToolsProtocol):
         self._has_begun, self._bytes = True, 0
 
     def on_headers_complete(self) -> None:
+        self._check_framing()
+        if self._is_read_anew:
+            return
         super().on_headers_complete()
         self._is_in_head = False
         self.stop_waiting()
@@ -187,8 +224,38 @@ class ArrivalProtocol(HttpToolsProtocol):
             self.headers = _Nowhere()
 
     def on_message_complete(self) -> None:
+        if self._is_read_anew:
+            return
         super().on_message_complete()
         self._is_whole = True
+
+    @property
+    def _is_read_anew(self) -> bool:
+        """Returns whether a request asks for a protocol that is not spoken here."""
+        return self.parser is not None and self.parser.should_upgrade() and not self._should_upgrade()
+
+    def _check_framing(self) -> None:
+        """Refuses a body in a coding that nobody would undo, versions of which we know nothing, and tunnels."""
+        assert self.parser is not None
+        version = self.parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            self._fault = f"HTTP/{version} is not spoken here: use HTTP/1.1"
+        elif self.parser.get_method() == b"CONNECT":
+            self._fault = "this is no proxy: CONNECT is not spoken here"
+        elif not self.url.startswith(b"/") and not self._names_its_host():
+            self._fault = "the first line names another host than `Host` does"
+        for name, value in self.headers:
+            if name == b"transfer-encoding" and value.lower() != b"chunked":
+                self._fault = "a body comes plain or in chunks (`transfer-encoding: chunked`), and in no other coding"
+        if self._fault:
+            raise httptools.HttpParserError(self._fault)
+
+    def _names_its_host(self) -> bool:
+        """Returns whether a target that is no path is `*`, or an address whose host is that of the field `Host`."""
+        host = next((value for name, value in self.headers if name == b"host"), None)
+        _, separator, address = self.url.partition(b"://")
+        authority = re.split(rb"[/?#]", address, maxsplit=1)[0]
+        return self.url == b"*" or (bool(separator) and host is not None and authority.lower() == host.lower())
 
     def handle_websocket_upgrade(self) -> None:
         self.stop_waiting()

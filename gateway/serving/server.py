@@ -7,7 +7,9 @@ where an operator wants exit code 0 when nothing was cut.
 
 import asyncio
 import gc
+import logging
 import socket
+import time
 from collections.abc import Coroutine, MutableMapping
 from types import FrameType
 from typing import Any, Protocol
@@ -36,7 +38,30 @@ LAST_ANSWER = (b"connection", b"close")
 CLOSE_S = 2
 """Seconds that connections get to send their last bytes, once nothing is in flight any more."""
 
+NOISE = "Invalid HTTP request received."
+"""What uvicorn logs of each connection that speaks something else."""
+NOISE_S = 10.0
+"""Seconds between two lines of it: a client could fill a disk with them."""
+
 log = structlog.get_logger("server")
+
+
+class SeldomNoise(logging.Filter):
+    """Passes NOISE once in NOISE_S, and everything else."""
+
+    _next_s = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.msg != NOISE:
+            return True
+        now = time.monotonic()
+        is_due = now >= self._next_s
+        if is_due:
+            self._next_s = now + NOISE_S
+        return is_due
+
+
+_seldom_noise = SeldomNoise()
 
 
 class ServedUnit(Protocol):
@@ -157,6 +182,7 @@ def check_address(host: str, port: int) -> None:
 def server_config(unit: ServedUnit, settings: Settings, host: str, port: int) -> uvicorn.Config:
     """Returns how uvicorn serves `unit`; one without WebSockets refuses every upgrade."""
     proxies = settings.trusted_proxies
+    logging.getLogger("uvicorn.error").addFilter(_seldom_noise)
     return uvicorn.Config(
         TrustedProxies(unit, proxies) if proxies else unit,  # pyright: ignore - uvicorn's own type of an ASGI application is narrower than Litestar's
         host=host,
