@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from msgspec import structs
 
 from gateway.errors import TrilaneError
 from gateway.settings import Settings, load
@@ -84,23 +85,25 @@ def keys() -> None:
 @keys.command("add")
 @click.option("--sub", required=True, help="The user that the key stands for.")
 @click.option("--subscribe", multiple=True, help="Topic pattern that it may read; repeatable.")
-@click.option("--publish", "publish_", multiple=True, help="Topic pattern that it may write; repeatable.")
+@click.option("--publish", multiple=True, help="Topic pattern that it may write; repeatable.")
 @click.option("--no-chat", is_flag=True, help="It may not use the chat lane.")
 @click.option("--no-audio", is_flag=True, help="It may not use the audio lane.")
 @click.option("--operator", is_flag=True, help="It may read what the gateway writes for any user.")
+@click.option(
+    "--limit", "limits", multiple=True, metavar="NAME=N", help="A limit of its own, such as runs=5; repeatable."
+)
 @click.option("--ttl", help="How long it is valid: 30s, 10m, 1h, 7d. Default: until it is revoked.")
 @click.option("--name", default="", help="What it is for, as `keys list` shows it.")
-def add_key(
-    subscribe: tuple[str, ...], publish_: tuple[str, ...], ttl: str | None, sub: str, name: str, **flags: bool
-) -> None:
+def add_key(sub: str, ttl: str | None, name: str, limits: tuple[str, ...], **grants: Any) -> None:
     """Make an API key, and print it this once: the log holds its digest alone.
 
     Without --subscribe and --publish it may read and write every topic that is not the gateway's own.
     """
-    from gateway.commands.keys import add, key_grants
+    from gateway.commands.keys import add, key_grants, key_limits
 
-    grants = key_grants(list(subscribe), list(publish_), **flags)
-    _run(add(_settings(), sub, grants, name=name, ttl_s=_seconds(ttl) if ttl else None))
+    with _errors_as_messages():
+        granted = structs.replace(key_grants(**grants), limits=key_limits(limits))
+    _run(add(_settings(), sub, granted, name=name, ttl_s=_seconds(ttl) if ttl else None))
 
 
 @keys.command("list")

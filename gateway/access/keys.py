@@ -6,6 +6,7 @@ cannot be read of the topic counts against the keys: an old key may have been re
 """
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import Callable
@@ -123,10 +124,18 @@ class KeyTable:
 
     def take(self, block: Block) -> None:
         for data in block.data:
-            if block.name == ADDED:
-                self._add(msgspec.json.decode(data, type=StoredKey))
-            elif block.name == REVOKED:
-                self._revoke(msgspec.json.decode(data, type=KeyRevocation).id)
+            try:
+                self._take(block.name, data)
+            except msgspec.DecodeError as err:
+                log.error("a line about a stored key means nothing to this release", name=block.name, reason=str(err))
+                if block.name != ADDED:
+                    self.forget("one of them may be revoked in a way that this release does not know")
+
+    def _take(self, name: str, data: bytes) -> None:
+        if name == ADDED:
+            self._add(msgspec.json.decode(data, type=StoredKey))
+        else:
+            self._revoke(msgspec.json.decode(data, type=KeyRevocation).id)
 
     def _add(self, key: StoredKey) -> None:
         self._principals[key.digest] = Principal(
@@ -215,12 +224,13 @@ async def key_statuses(event_log: EventLog) -> list[KeyStatus]:
     revoked_at: dict[str, float] = {}
     async for part in read_to_head(event_log, TOPIC):
         for name, data in [(block.name, data) for block in part.blocks for data in block.data]:
-            if name == ADDED:
-                key = msgspec.json.decode(data, type=StoredKey)
-                keys[key.id] = key
-            elif name == REVOKED:
-                revocation = msgspec.json.decode(data, type=KeyRevocation)
-                revoked_at.setdefault(revocation.id, revocation.revoked_at)
+            with contextlib.suppress(msgspec.DecodeError):  # of a later release
+                if name == ADDED:
+                    key = msgspec.json.decode(data, type=StoredKey)
+                    keys[key.id] = key
+                elif name == REVOKED:
+                    revocation = msgspec.json.decode(data, type=KeyRevocation)
+                    revoked_at.setdefault(revocation.id, revocation.revoked_at)
     uses = {info.topic: info.updated_ms / 1000 for info in await event_log.topics(USES, limit=max(1, len(keys)))}
     return [
         KeyStatus(key=key, revoked_at=revoked_at.get(key_id), last_used_at=uses.get(USES + key_id))

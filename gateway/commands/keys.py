@@ -1,7 +1,7 @@
 """`trilane keys`: makes, lists and revokes the API keys that are kept in the log; no server needs to run."""
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
@@ -10,7 +10,7 @@ import msgspec
 
 from events.log.port import EventLog
 from events.log.topics import check_subscription
-from gateway.access.grants import EVERYTHING, Grants, Sub
+from gateway.access.grants import EVERYTHING, GrantedLimits, Grants, Sub
 from gateway.access.keys import KeyStatus, add_key, key_statuses, revoke_key
 from gateway.core.engines import make_log
 from gateway.errors import BadRequest, ConfigurationError
@@ -53,11 +53,26 @@ async def revoke(settings: Settings, key_id: str) -> None:
 
 
 def key_grants(
-    subscribe: list[str], publish: list[str], *, no_chat: bool = False, no_audio: bool = False, operator: bool = False
+    subscribe: Sequence[str],
+    publish: Sequence[str],
+    *,
+    no_chat: bool = False,
+    no_audio: bool = False,
+    operator: bool = False,
 ) -> Grants:
     """Returns the grants of a key for these topics; where none are named, for every topic that is not the gateway's."""
-    topics = Grants(subscribe=subscribe, publish=publish) if subscribe or publish else EVERYTHING
+    topics = Grants(subscribe=list(subscribe), publish=list(publish)) if subscribe or publish else EVERYTHING
     return msgspec.structs.replace(topics, chat=not no_chat, audio=not no_audio, operator=operator)
+
+
+def key_limits(assignments: Sequence[str]) -> GrantedLimits:
+    """Returns the limits that `name=value` texts set. Raises BadRequest."""
+    limits = {name: value for name, _, value in (text.partition("=") for text in assignments)}
+    try:
+        return msgspec.convert(limits, GrantedLimits, strict=False)
+    except msgspec.ValidationError as err:
+        known = ", ".join(GrantedLimits.__struct_fields__)
+        raise BadRequest(f"--limit takes name=number, of {known}: {err}") from err
 
 
 def _check(sub: str, grants: Grants) -> None:
@@ -84,7 +99,8 @@ def _row(status: KeyStatus) -> tuple[str, ...]:
     key, grants = status.key, status.key.grants
     read, written = ",".join(grants.subscribe) or "-", ",".join(grants.publish) or "-"
     lanes = [f"no {lane}" for lane, is_open in (("chat", grants.chat), ("audio", grants.audio)) if not is_open]
-    shown = [f"reads {read}, writes {written}", *lanes, *(["operator"] if grants.operator else [])]
+    limits = [f"{name}={value}" for name, value in msgspec.to_builtins(grants.limits).items()]
+    shown = [f"reads {read}, writes {written}", *lanes, *limits, *(["operator"] if grants.operator else [])]
     times = (key.created_at, key.expires_at, status.last_used_at, status.revoked_at)
     return (key.id, _printable(key.sub), _printable(key.name) or "-", ", ".join(shown), *map(_minute, times))
 

@@ -135,6 +135,28 @@ async def test_keys_before_a_damaged_part_of_the_log_are_good_no_longer(log: Mem
         assert table.principal_of(digest_of("new")) is not None
 
 
+@pytest.mark.parametrize(
+    ("name", "data", "is_known"),
+    [
+        ("added", b'{"id":"k","grants":{"limits":{"unheard_of":1}}}', True),
+        ("revoked", b'{"all":true}', False),
+        ("paused", b"{}", False),
+    ],
+)
+async def test_what_a_later_release_writes_makes_no_key_good(
+    log: MemoryLog, name: str, data: bytes, is_known: bool
+) -> None:
+    """Nor does it keep what comes after from being read."""
+    async with opened(log) as table:
+        before, key_id = await add_key(log, "alice", EVERYTHING)
+        await log.append(Append(topic=TOPIC, name=name, data=[data]))
+        assert (table.principal_of(digest_of(before)) is not None) == is_known
+        after, _ = await add_key(log, "bob", EVERYTHING)
+        assert table.principal_of(digest_of(after)) is not None
+        await revoke_key(log, key_id)
+        assert table.is_revoked(key_id)
+
+
 async def test_its_use_is_noted_once_a_minute_by_all_processes_together(log: MemoryLog) -> None:
     clock = Clock()
     key, key_id = await add_key(log, "alice", EVERYTHING)

@@ -38,9 +38,11 @@ def test_a_key_is_the_only_line_of_its_output(env: dict[str, str]) -> None:
 
 def test_its_grants_are_those_of_its_options(env: dict[str, str]) -> None:
     options = ["--subscribe", "team/*", "--subscribe", "a", "--publish", "b", "--no-audio", "--operator"]
+    options += ["--limit", "runs=5", "--limit", "monthly_cost=1.5"]
     keys(env, "add", "--sub", "alice", "--name", "the app", "--ttl", "30d", *options)
     keys(env, "add", "--sub", "bob")
     alices, bobs = listed(env)
+    assert alices["grants"]["limits"] == {"runs": 5, "monthly_cost": 1.5}
     grants = {"subscribe": ["team/*", "a"], "publish": ["b"], "chat": True, "audio": False, "operator": True}
     assert {name: value for name, value in alices["grants"].items() if name in grants} == grants
     assert (alices["sub"], alices["name"]) == ("alice", "the app")
@@ -77,6 +79,10 @@ def test_what_cannot_be_done_is_said(env: dict[str, str]) -> None:
         ("add", "--sub", "a\nb"): "cannot have a key",
         ("add", "--sub", "a", "--subscribe", "team*"): "is not valid",
         ("add", "--sub", "a", "--ttl", "soon"): "is not a time",
+        ("add", "--sub", "a", "--limit", "runns=5"): "--limit takes name=number, of requests_per_minute",
+        ("add", "--sub", "a", "--limit", "runs"): "--limit takes",
+        ("add", "--sub", "a", "--limit", "runs=-1"): "--limit takes",
+        ("add", "--sub", "a", "--limit", "runs=1.5"): "--limit takes",
     }.items():
         result = keys(env, *args)
         assert result.exit_code != 0
