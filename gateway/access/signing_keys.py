@@ -139,8 +139,8 @@ class SigningKeys:
     async def _refresh_always(self) -> None:
         while True:
             refresh = self._refresh
-            is_well = refresh is None or not refresh.done() or (not refresh.cancelled() and refresh.result())
-            await asyncio.sleep(REFRESH_S * random.uniform(0.8, 1) if is_well else RETRY_S)
+            has_failed = refresh is not None and refresh.done() and (refresh.exception() or not refresh.result())
+            await asyncio.sleep(RETRY_S if has_failed else REFRESH_S * random.uniform(0.8, 1))
             await self._refreshed()
 
 

