@@ -5,6 +5,7 @@ page whose own name was made to point here reads answers as its own; only `Host`
 from a page of ours.
 """
 
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
@@ -15,6 +16,8 @@ from gateway.settings import Settings
 
 MAX_HOST_BYTES = 300
 """Maximum length of a `Host` that is looked at: a name has 253 characters at most, a port five digits."""
+HOST = re.compile(r"(\[[^\[\]@]+\]|[^\[\]@:]+)(:\d*)?", re.ASCII)
+"""A name or an address, then perhaps a port. What `urlsplit` takes for one may go on behind the bracket."""
 ANY = "*"
 """The entry of `TRILANE_ALLOWED_HOSTS` that stands for every name."""
 
@@ -52,7 +55,7 @@ def _is_allowed(host: str, allowed_hosts: tuple[str, ...]) -> bool:
         name, _ = url.hostname, url.port
     except ValueError:
         return False
-    if name is None or url.netloc != host or "@" in host:
+    if name is None or url.netloc != host or not HOST.fullmatch(host):
         return False
     listed = {entry.lower() for entry in allowed_hosts}
     return is_loopback(name) or not listed.isdisjoint({name, host.lower()})

@@ -6,7 +6,6 @@ Real sockets to a real process: one flood after another, from a client that come
 import contextlib
 import select
 import socket
-import statistics
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -19,13 +18,13 @@ import psutil
 import pytest
 
 from tests.conftest import Gateway, UpstreamThread, eventually, serving
+from tests.support.bystander import check_latencies, latencies
 from tests.support.raw_sockets import BINARY, CLOSE, LAST, MORE, PING, PONG, TEXT, UNFINISHED, close_in, dial, frame
 from tests.support.sse_client import chat_body, read_frames
 
 FLOOD_S = 1.0
 LONG_FLOOD_S = 5.0
 CHUNK_BYTES = 120_000
-P99_S = 0.05
 CUT_S = 20.0
 """Longest time in seconds that one connection may flood before it is told so and cut."""
 GROWTH_BYTES = 64 << 20
@@ -124,29 +123,6 @@ class Flooder:
 
 def memory(gateway: Gateway) -> int:
     return psutil.Process(gateway.pid).memory_info().rss
-
-
-def latencies(gateway: Gateway, for_s: float) -> list[float]:
-    """Returns the seconds that each `/healthz` took, asked again and again on one connection."""
-    latencies_s: list[float] = []
-    request = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as client:
-        end = time.monotonic() + for_s
-        while (began := time.monotonic()) < end:
-            client.sendall(request)
-            answer = b""
-            while not answer.endswith(b"}"):
-                answer += client.recv(65_536)
-            assert answer.startswith(b"HTTP/1.1 200")
-            latencies_s.append(time.monotonic() - began)
-            time.sleep(0.002)
-    return latencies_s
-
-
-def check_latencies(latencies_s: list[float]) -> None:
-    p99_s, max_s = statistics.quantiles(latencies_s, n=100)[98], max(latencies_s)
-    print(f"/healthz: p99 {1000 * p99_s:.1f} ms, at worst {1000 * max_s:.1f} ms")
-    assert p99_s < P99_S, f"{max_s:.3f} s at worst"
 
 
 @pytest.fixture(scope="module")

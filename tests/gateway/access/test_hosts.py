@@ -21,7 +21,16 @@ OWN = [
 FOREIGN = [
     *("evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.nip.io:8000", "evil-localhost", "x"),
     *("10.0.0.1:8000", "0.0.0.0:8000", "[::]:8000", "[fe80::1]", "localhost@evil.example", "evil.example@localhost"),
-    *("[::1", "localhost:8000.evil.example", "local\xe9host", "gw.example.", "localhost/x", "localhost:x"),
+    *(
+        "[::1].evil.example",
+        "[::1]x:80",
+        "[::1",
+        "localhost:8000.evil.example",
+        "local\xe9host",
+        "gw.example.",
+        "localhost/x",
+        "localhost:x",
+    ),
 ]
 
 
