@@ -7,7 +7,7 @@ import pytest
 
 from tests.attacks.attacker import ALICE, BOB, HANDSHAKE, JWT_SECRET, Attacker, head
 from tests.conftest import Gateway, UpstreamThread, eventually, serving
-from tests.support.bystander import Bystander
+from tests.support.bystander import P99_S, Bystander, latencies
 from tests.support.raw_sockets import CLOSE, TEXT, frame
 
 _addresses = itertools.count(2)
@@ -27,6 +27,7 @@ def gateway(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) 
     try:
         server.start()
         load_model(server)
+        eventually(lambda: max(latencies(server, 0.5)) < P99_S / 2, 30, "the gateway is at rest")
         yield server
     finally:
         server.stop()
