@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from gateway.credential_settings import SAFE_KEY_LENGTH, ApiKeys, ProviderUrl, Secrets, is_this_machine
+from gateway.encryption_settings import EncryptionKeys
 from gateway.environment import (
     Notation,
     Variable,
@@ -84,6 +85,13 @@ class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
             "(other forms: see above) or `memory:`; unset: `trilane.db` in `TRILANE_DATA_DIR`"
         ),
     ] = ""
+    encryption_key: Annotated[
+        EncryptionKeys,
+        Meta(
+            description="What the log's content is encrypted with: the first key encrypts, all of them decrypt; "
+            "with `none` first nothing more is encrypted"
+        ),
+    ] = []
     sign_in: Annotated[
         str | None,
         one_of("required"),

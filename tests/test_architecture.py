@@ -15,7 +15,15 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("gateway", "routes", "events", "audio")
 LOWEST = {
     f"gateway.{name}"
-    for name in ("errors", "settings", "upstream_settings", "credential_settings", "limit_settings", "environment")
+    for name in (
+        "errors",
+        "settings",
+        "upstream_settings",
+        "credential_settings",
+        "encryption_settings",
+        "limit_settings",
+        "environment",
+    )
 }
 
 MAX_LINES = 350

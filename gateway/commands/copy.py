@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from events.log.port import NO_EVENTS, EventLog, read_to_head
-from gateway.core.engines import make_log
+from gateway.core.engines import opened_log
 from gateway.errors import BadRequest, LogConflict, LogDamaged
 from gateway.settings import Settings
 
@@ -44,16 +44,9 @@ class CopyTally(msgspec.Struct):
 async def copy(settings: Settings, source_url: str, target_url: str) -> int:
     """Copies all topics, tells how far it is and what came of it; returns the exit status."""
     _check(source_url, target_url)
-    source, target = (make_log(msgspec.structs.replace(settings, log=url)) for url in (source_url, target_url))
-    await source.open()
-    try:
-        await target.open()
-        try:
-            tally = await _copy_all(source, target)
-        finally:
-            await target.close()
-    finally:
-        await source.close()
+    there, here = (msgspec.structs.replace(settings, log=url) for url in (source_url, target_url))
+    async with opened_log(there) as source, opened_log(here) as target:
+        tally = await _copy_all(source, target)
     _report(tally)
     return 1 if tally.others or tally.damaged else 0
 

@@ -10,7 +10,7 @@ import click
 
 from events.log.port import Append
 from gateway.core.cpus import usable_cpus
-from gateway.core.engines import check_shared, make_log
+from gateway.core.engines import check_shared, make_log, open_log
 from gateway.errors import ConfigurationError, TrilaneError
 from gateway.settings import Settings
 
@@ -41,7 +41,7 @@ async def _check_log(settings: Settings) -> tuple[bool, str]:
     log = make_log(settings)
     url = settings.shown_log
     try:
-        await log.open()
+        await open_log(log, settings)
         topic = f"doctor/{time.time_ns()}"
         start = time.perf_counter()
         await log.append(Append(topic=topic, data=[b"{}"]))

@@ -9,21 +9,17 @@ from msgspec import Raw
 from events.publish import Publication
 from events.publish import publish as append
 from gateway.access.grants import LOCAL_USER, OPERATOR, Principal
-from gateway.core.engines import make_log
+from gateway.core.engines import opened_log
 from gateway.settings import Settings
 
 
 async def publish(settings: Settings, topic: str, text: str, event: str, ttl_s: float | None) -> None:
     """Publishes one event, as `POST /api/events` does. `text` is JSON, or else taken as a string."""
-    log = make_log(settings)
-    await log.open()
-    try:
+    async with opened_log(settings) as log:
         operator = Principal(sub=LOCAL_USER, grants=OPERATOR)
         publication = Publication(topic=topic, data=Raw(_json(text)), event=event, ttl=ttl_s)
         receipt = await append(log, operator, [publication], lambda: int(time.time() * 1000))
         click.echo(f"{topic} {receipt.events[0].offset}")
-    finally:
-        await log.close()
 
 
 def _json(text: str) -> bytes:

@@ -12,7 +12,7 @@ from events.feed.frames import name_of
 from events.log.hub import Hub
 from events.log.port import Block, EventLog, Position, Slice
 from events.log.topics import STORED, check_subscription, is_pattern
-from gateway.core.engines import make_log
+from gateway.core.engines import opened_log
 from gateway.errors import LogError, LogUnavailable
 from gateway.settings import Settings
 
@@ -25,21 +25,19 @@ QUIET_READ_S = 5.0
 async def tail(settings: Settings, topics: Sequence[str], *, earliest: bool, as_json: bool, raw: bool) -> None:
     """Prints the events of `topics` as they come, for ever; `raw`: as topics are named in the log."""
     names = tuple(topics) if raw else check_subscription(topics)
-    log = make_log(settings)
-    await log.open()
-    hub = Hub(log)
     prefix = "" if raw else STORED
-    try:
-        async with asyncio.TaskGroup() as group:
-            tails = Tails(log, hub, group, prefix, as_json=as_json)
-            for name in names:
-                if is_pattern(name):
-                    await tails.find(name, earliest=earliest)
-                else:
-                    tails.follow(prefix + name, earliest=earliest)
-    finally:
-        await hub.close()
-        await log.close()
+    async with opened_log(settings) as log:
+        hub = Hub(log)
+        try:
+            async with asyncio.TaskGroup() as group:
+                tails = Tails(log, hub, group, prefix, as_json=as_json)
+                for name in names:
+                    if is_pattern(name):
+                        await tails.find(name, earliest=earliest)
+                    else:
+                        tails.follow(prefix + name, earliest=earliest)
+        finally:
+            await hub.close()
 
 
 class Tails:

@@ -3,9 +3,11 @@
 An engine's module is imported only when `TRILANE_LOG` names it, so that no unit pays for a driver it does not use.
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 
 from events.log.port import EventLog, Retention
+from events.log.sealed.key_record import check_keys
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings
 
@@ -17,7 +19,41 @@ REDIS = ("redis:", "rediss:", "unix:", "redis+", "rediss+")
 
 
 def make_log(settings: Settings) -> EventLog:
-    """Returns the engine that `TRILANE_LOG` names, not opened yet. Raises ConfigurationError for an unknown scheme."""
+    """Returns the log that `TRILANE_LOG` names, not opened yet. Raises ConfigurationError for an unknown scheme.
+
+    With `TRILANE_ENCRYPTION_KEY` its storage is encrypted; a log in memory stores nothing.
+    """
+    engine = _make_engine(settings)
+    if not settings.encryption_key or settings.log_url == "memory:":
+        return engine
+    from events.log.sealed.engine import SealedLog
+
+    return SealedLog(engine, settings.encryption_key)
+
+
+async def open_log(log: EventLog, settings: Settings) -> None:
+    """Opens a log of `make_log`. Raises ConfigurationError; for one that is encrypted, too, while no key is set."""
+    await log.open()
+    if not settings.encryption_key:
+        try:
+            await check_keys(log, [])
+        except BaseException:
+            await log.close()
+            raise
+
+
+@asynccontextmanager
+async def opened_log(settings: Settings) -> AsyncGenerator[EventLog]:
+    """Yields the log that `TRILANE_LOG` names, and closes it. Raises as `make_log` and `open_log` do."""
+    log = make_log(settings)
+    await open_log(log, settings)
+    try:
+        yield log
+    finally:
+        await log.close()
+
+
+def _make_engine(settings: Settings) -> EventLog:
     url = settings.log_url
     if url == "memory:":
         from events.log.memory import MemoryLog

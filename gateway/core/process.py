@@ -11,6 +11,7 @@ from events.log.hub import Hub
 from events.log.port import NO_EVENTS, Append, EventLog
 from gateway.access.keys import KeyTable
 from gateway.access.tickets import Tickets
+from gateway.core.engines import open_log
 from gateway.core.telemetry import Metrics, Pauses
 from gateway.errors import LogUnavailable, TrilaneError, Unauthorized
 from gateway.serving.bodies import Bodies
@@ -92,7 +93,7 @@ class Core:
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
-        await self.log.open()
+        await open_log(self.log, self.settings)
         loop = asyncio.get_running_loop()
         self.metrics.gauge("tasks", "Tasks of the event loop", lambda: len(asyncio.all_tasks(loop)))
         self._look_for_failure()

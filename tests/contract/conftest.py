@@ -9,9 +9,15 @@ from tests.support.postgres_server import PostgresServer
 from tests.support.redis_servers import RedisServer
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis", "postgres"])
+@pytest.fixture(params=["memory", "sealed", "sqlite", "redis", "postgres"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
     """Returns each engine in turn."""
+    return engine_of(request, tmp_path)
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis", "postgres"])
+def plain_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
+    """Returns each engine that keeps events as they were appended, and so at their size."""
     return engine_of(request, tmp_path)
 
 

@@ -113,8 +113,8 @@ async def test_a_log_that_is_not_open_takes_nothing(engine: Engine) -> None:
 
 
 @scenario
-async def test_appends_beyond_what_may_wait_are_refused_at_once(engine: Engine) -> None:
-    async with engine.open(max_pending_bytes=1000) as log:
+async def test_appends_beyond_what_may_wait_are_refused_at_once(plain_engine: Engine) -> None:
+    async with plain_engine.open(max_pending_bytes=1000) as log:
         first = log.append(Append(topic="a", data=[b"x" * 900]))
         over = log.append(Append(topic="a", data=[b"x" * 101]))
         assert over.done()

@@ -19,8 +19,8 @@ async def test_events_past_the_count_go_by_whole_blocks(engine: Engine) -> None:
 
 
 @scenario
-async def test_bytes_past_the_limit_go_but_never_the_newest_block(engine: Engine) -> None:
-    async with engine.open(lambda _: Retention(max_bytes=120)) as log:
+async def test_bytes_past_the_limit_go_but_never_the_newest_block(plain_engine: Engine) -> None:
+    async with plain_engine.open(lambda _: Retention(max_bytes=120)) as log:
         for n in range(10):
             await put(log, "a", b"%02d" % n * 10, b"%02d" % n * 10)
         await log.sweep()

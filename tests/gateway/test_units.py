@@ -56,7 +56,7 @@ def environment(folder: Path, env: dict[str, str]) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("unit", "foreign"),
     [
-        ("chat", [*HEAVY, "openai", "pydantic", "routes.events", "routes.audio"]),
+        ("chat", [*HEAVY, "events.log.sealed.sealing", "openai", "pydantic", "routes.events", "routes.audio"]),
         ("events", [*HEAVY, "openai", "pydantic", "httpx2", "gateway.chat", "routes.audio", "routes.console"]),
         ("audio", ["openai", "pydantic", "httpx2", "gateway.chat", "routes.chat", "routes.events", "av"]),
         ("all", ["ctranslate2", "onnxruntime", "faster_whisper", "av"]),
