@@ -8,7 +8,7 @@ import sys
 from collections.abc import Coroutine, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import click
 from msgspec import structs
@@ -156,6 +156,29 @@ def copy(source: str, target: str) -> None:
     from gateway.commands.copy import copy as run
 
     sys.exit(_run(run(_settings(), source, target)))
+
+
+@main.command()
+@click.argument("sub")
+@click.option("--to", "target", type=click.File("wb", lazy=False), default="-", help="File to write; default: stdout.")
+def export(sub: str, target: IO[bytes]) -> None:
+    """Write everything that the log holds of the user SUB, as JSON Lines."""
+    from gateway.commands.export import export as run
+
+    count = _run(run(_settings(), sub, target))
+    click.echo(f"{count:,} lines", err=True)
+
+
+@main.command()
+@click.argument("sub")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def forget(sub: str, yes: bool) -> None:
+    """Delete everything of the user SUB; usage rows stay under a pseudonym. It can be run again."""
+    from gateway.commands.forget import forget as run
+
+    if not yes:
+        click.confirm(f"Delete everything of {sub!r} for good?", abort=True)
+    sys.exit(_run(run(_settings(), sub)))
 
 
 @main.command()

@@ -180,6 +180,10 @@ class MemoryLog:
         self._announce()
         return True
 
+    async def scrub(self) -> str:
+        """Returns nothing: what was deleted is gone."""
+        return ""
+
     async def names(self, after: str, limit: int) -> list[str]:
         """Returns the names of at most `limit` topics in their order, strictly after `after`."""
         return sorted(name for name in self._topics if name > after)[:limit]

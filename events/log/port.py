@@ -206,6 +206,13 @@ class EventLog(Protocol):
         """
         ...
 
+    async def scrub(self) -> str:
+        """Overwrites what was deleted where the engine can; returns a sentence on what of it the storage still holds.
+
+        Returns nothing where nothing is left. It may take as long as writing that much anew, and can be broken off.
+        """
+        ...
+
     async def names(self, after: str, limit: int) -> list[str]:
         """Returns the names of at most `limit` topics in their order, strictly after `after`, or "" for the first."""
         ...

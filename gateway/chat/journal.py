@@ -121,6 +121,9 @@ class Journal:
             try:
                 if self.failure is not None:
                     self._next = await self._actual_next()
+                    if self._next < FIRST_RECORD:
+                        log.warning("run was deleted", run=self._info.run_id)
+                        return None
                 await self._log.append(*ending.appends(self._next))
             except LogConflict as err:
                 if err.closed or self.failure is None:
@@ -142,7 +145,10 @@ class Journal:
         self._on_failure = _nobody
 
     async def _actual_next(self) -> int:
-        """Returns the offset that the next event gets: after a failure it is not known what became durable."""
+        """Returns the offset that the next event gets: after a failure it is not known what became durable.
+
+        It is 1 when the topic was deleted meanwhile: an end would bring it to life again.
+        """
         part = await self._log.read(self.topic, 0, max_events=1)
         return part.head + 1
 

@@ -5,29 +5,25 @@ several that try, one wins; the dead producer, should it wake, finds the topic c
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 
-import msgspec
 import structlog
-from msgspec import Raw
 
-from events.log.port import Append, EventLog, read_past_damage
-from gateway.chat.ending import Aborted, Failed, RunEnding, RunOutcome, notice
-from gateway.chat.history import read_history
+from events.log.port import Append, EventLog
+from gateway.chat.abandoned import end_run
+from gateway.chat.ending import Aborted, Failed, RunOutcome, notice
 from gateway.chat.producers.completion import CompletionProducer
 from gateway.chat.records.chat_record import RunInfo
-from gateway.chat.records.record import RECORD, RUN
-from gateway.chat.records.recorder import Recorder, replayed
+from gateway.chat.records.recorder import Recorder
 from gateway.chat.run import Run
 from gateway.chat.silence import SilenceWatch
 from gateway.chat.submission import CancelAfter, OnDisconnect
-from gateway.chat.topics import RUNS, run_id_of, run_topic
+from gateway.chat.topics import RUNS, run_id_of
 from gateway.chat.upstreams.failover import Upstreams
 from gateway.chat.upstreams.upstream import Request
 from gateway.core.telemetry import Metrics
-from gateway.core.usage import reserved, usage_of
-from gateway.errors import LogConflict, LogError, Overloaded, TrilaneError
+from gateway.core.usage import reserved
+from gateway.errors import LogError, Overloaded, TrilaneError
 from gateway.settings import Settings
 
 SWEEP_S = 2.0
@@ -173,39 +169,7 @@ class Runs:
 
     async def end_other(self, run_id: str, outcome: RunOutcome) -> bool:
         """Ends a run that another process owns; returns False when that one, or a third, was first."""
-        head, info, records, is_closed = 0, None, list[bytes](), False
-        lost_offsets: list[int] = []
-        topic = run_topic(run_id)
-        async for part in read_past_damage(self._log, topic, lambda first, last: lost_offsets.append(first)):
-            is_closed, head = part.closed, part.head
-            for block in part.blocks:
-                if block.name == RUN:
-                    info = msgspec.json.decode(block.data[0], type=RunInfo)
-                elif block.name == RECORD and not lost_offsets:
-                    records += block.data
-        if info is None and lost_offsets and not is_closed:
-            # Nobody can know whose it was: it is over, and no more is said.
-            with contextlib.suppress(LogConflict):  # another process was first
-                await self._log.append(Append(topic=topic, data=[], close=True, expect=head + 1))
-                log.error("ended a run whose beginning is damaged", run=run_id)
-        if info is None or is_closed:
-            return False
-        recorder = replayed(records, await self._base(info))
-        usage = usage_of(None, info.prompt_bytes, recorder.emitted)
-        try:
-            await self._log.append(*RunEnding(info, outcome, recorder, usage).appends(head + 1))
-        except LogConflict:
-            return False
-        log.info("ended a run of another process", run=run_id)
-        return True
-
-    async def _base(self, info: RunInfo) -> list[Raw]:
-        """Returns the parts that the answer had before this run continued it."""
-        if not info.chat_id:
-            return []
-        history = await read_history(self._log, info.sub, info.chat_id)
-        answer = history.answer(info.message_id)
-        return answer.parts if answer else []
+        return await end_run(self._log, run_id, outcome)
 
     # Leaving
 

@@ -206,6 +206,13 @@ class PostgresLog:
         self._writer.put(Deletion(future, topic, self._loop.time() + WAIT_S), False)
         return await future
 
+    async def scrub(self) -> str:
+        """Returns what PostgreSQL itself still holds: no client can overwrite that."""
+        return (
+            "PostgreSQL still has it on disk until it has vacuumed the tables and used the space again, and in "
+            "archived WAL and backups from before"
+        )
+
     async def names(self, after: str, limit: int) -> list[str]:
         """Returns the names of at most `limit` topics in their order, strictly after `after`."""
         return [name for (name,) in await self._fetch(NAMES, after, limit)]

@@ -186,6 +186,13 @@ class RedisLog:
         writer.put(WriteCall(future, (), 0, writer.deadline(), topic), False)
         return await future
 
+    async def scrub(self) -> str:
+        """Returns what Redis itself still holds: no client can overwrite that."""
+        return (
+            "Redis still has it in its append-only file until that is rewritten (BGREWRITEAOF), and in snapshots and "
+            "replicas' files from before"
+        )
+
     async def names(self, after: str, limit: int) -> list[str]:
         """Returns the names of at most `limit` topics in their order, strictly after `after`."""
         return await self._open_reader().names(after, limit)

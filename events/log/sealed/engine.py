@@ -145,6 +145,9 @@ class SealedLog:
     async def delete(self, topic: str) -> bool:
         return await self._storage.delete(topic)
 
+    async def scrub(self) -> str:
+        return await self._storage.scrub()
+
     async def names(self, after: str, limit: int) -> list[str]:
         return await self._storage.names(after, limit)
 

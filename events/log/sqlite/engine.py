@@ -22,6 +22,7 @@ from events.log.sqlite.names import open_filter
 from events.log.sqlite.plan import AppendCall
 from events.log.sqlite.reader import LAST_CHARACTER, SqliteReader
 from events.log.sqlite.retention import Retainer
+from events.log.sqlite.scrub import scrub
 from events.log.sqlite.store import Store
 from events.log.sqlite.writer import Writer, WriterJob
 from gateway.errors import LogUnavailable
@@ -144,6 +145,11 @@ class SqliteLog:
             return store.delete(topic, int(self._clock() * 1000))
 
         return await self._do(delete)
+
+    async def scrub(self) -> str:
+        """Overwrites the pages that deleted events have left in the file, and empties the WAL."""
+        self._open_reader()
+        return await asyncio.to_thread(scrub, self._path)
 
     async def names(self, after: str, limit: int) -> list[str]:
         """Returns the names of at most `limit` topics in their order, strictly after `after`."""

@@ -158,6 +158,16 @@ async def test_an_end_that_another_process_wrote_first_is_not_written_again() ->
 
 
 @simulated
+async def test_a_run_that_was_deleted_does_not_come_to_life_again_by_its_end() -> None:
+    async with opened() as journal:
+        await journal.log.delete("run/r")
+        journal.write([DELTA])
+        await settle()
+        assert await journal.settle(journal.ending()) is None
+        assert await journal.log.names("", 10) == []
+
+
+@simulated
 async def test_the_end_is_tried_again_behind_whatever_became_durable_before_the_failure() -> None:
     async with opened() as journal:
         journal.write([DELTA])

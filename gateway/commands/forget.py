@@ -1,0 +1,133 @@
+"""`trilane forget SUB`: deletes what the log holds of one user, on every engine, while gateways run.
+
+Runs are stopped first, then topics go, chats and their runs first; the usage rows come last, and stay under a
+pseudonym. A command that was broken off is run again and finishes. What it cannot delete it names.
+"""
+
+import asyncio
+import contextlib
+import time
+
+import click
+import msgspec
+
+from events.log.port import Append, EventLog, TopicInfo
+from gateway.chat.abandoned import end_run
+from gateway.chat.ending import Aborted
+from gateway.chat.records.chat_record import RunInfo, StopCommand, encode_event
+from gateway.chat.records.record import RUN
+from gateway.chat.topics import CHATS, RUNS, chat_topic, run_id_of
+from gateway.core.engines import opened_log
+from gateway.core.personal import give_usage_to_pseudonym, personal_topics
+from gateway.core.usage import usage_topic
+from gateway.errors import LogConflict, LogDamaged
+from gateway.settings import Settings
+
+ROUNDS = 10
+"""Maximum rounds of deletion: a user whose credentials still work may make topics as fast as they go."""
+STOP_S = 1.0
+"""Seconds that a run has to end by itself; then it is ended from here."""
+STOP_POLL_S = 0.02
+PROGRESS_S = 2.0
+AUDIO = ("audio/", "event/audio/")
+REMAINS = (
+    "Not deleted, because it has no owner: what they published to topics that are not the gateway's, and transcripts "
+    "of sessions that named such a topic. Their name alone stays in presence for TRILANE_RETENTION_S, and in tickets "
+    "for five minutes. Backups are yours to delete."
+)
+
+
+class ForgetTally(msgspec.Struct):
+    """What was deleted."""
+
+    topics: set[str] = set()
+    stopped: int = 0
+    rows: int = 0
+    pseudonym: str = ""
+    is_done: bool = False
+    """Whether the user had nothing any more when it was looked for last."""
+
+    def count(self, *prefixes: str) -> int:
+        return sum(topic.startswith(prefixes) for topic in self.topics)
+
+
+async def forget(settings: Settings, sub: str) -> int:
+    """Deletes what is there of a user, tells how far it is and what is left; returns the exit status."""
+    async with opened_log(settings) as log:
+        tally = await forget_all(log, sub)
+        remains = await log.scrub()
+    _report(tally, sub, remains)
+    return 0 if tally.is_done else 1
+
+
+async def forget_all(log: EventLog, sub: str) -> ForgetTally:
+    """Deletes what is there of a user, round after round, until nothing is."""
+    tally = ForgetTally()
+    for _ in range(ROUNDS):
+        topics = await personal_topics(log, sub)
+        if not topics:
+            tally.is_done = True
+            break
+        running = [info for info in topics if info.topic.startswith(RUNS) and not info.closed]
+        await asyncio.gather(*[_stop(log, sub, run) for run in running])
+        tally.stopped += len(running)
+        await _delete(log, [info.topic for info in topics if info.topic != usage_topic(sub)], tally)
+        pseudonym, rows = await give_usage_to_pseudonym(log, sub)
+        tally.pseudonym, tally.rows = pseudonym or tally.pseudonym, tally.rows + rows
+    return tally
+
+
+async def _stop(log: EventLog, sub: str, run: TopicInfo) -> None:
+    """Stops a run: by the command that its process obeys, and else by ending it from here."""
+    chat_id = await _chat_of(log, run.topic)
+    if chat_id:
+        name, data = encode_event(StopCommand(run_id_of(run.topic)))
+        with contextlib.suppress(LogConflict):
+            await log.append(Append(topic=chat_topic(sub, chat_id), owner=sub, data=[data], name=name))
+    deadline = time.monotonic() + (STOP_S if chat_id else 0)
+    while time.monotonic() < deadline:
+        if (await log.read(run.topic, run.head, max_events=1)).closed:
+            return
+        await asyncio.sleep(STOP_POLL_S)
+    await end_run(log, run_id_of(run.topic), Aborted("forgotten"))
+
+
+async def _chat_of(log: EventLog, topic: str) -> str:
+    """Returns the chat that a run belongs to; nothing when it has none, or that cannot be known."""
+    try:
+        part = await log.read(topic, 0, max_events=1)
+    except LogDamaged:
+        return ""
+    if not part.blocks or part.blocks[0].name != RUN:
+        return ""
+    return msgspec.json.decode(part.blocks[0].data[0], type=RunInfo).chat_id
+
+
+async def _delete(log: EventLog, topics: list[str], tally: ForgetTally) -> None:
+    shown_at = time.monotonic()
+    for number, topic in enumerate(
+        sorted(topics), 1
+    ):  # chats come before runs, so that no chat lists a run that is gone
+        if await log.delete(topic):
+            tally.topics.add(topic)
+        if time.monotonic() - shown_at > PROGRESS_S:
+            shown_at = time.monotonic()
+            click.echo(f"  {number:,} of {len(topics):,} topics ...", err=True)
+
+
+def _report(tally: ForgetTally, sub: str, remains: str) -> None:
+    sessions = len({topic.rpartition("/")[2] for topic in tally.topics if topic.startswith(AUDIO)})
+    parts = {
+        "chats": tally.count(CHATS),
+        f"runs ({tally.stopped} were stopped)" if tally.stopped else "runs": tally.count(RUNS),
+        "audio sessions": sessions,
+        "topics of their own": len(tally.topics) - tally.count(CHATS, RUNS, *AUDIO),
+    }
+    click.echo(f"Deleted of {sub!r}: {', '.join(f'{count:,} {what}' for what, count in parts.items())}.")
+    if tally.pseudonym:
+        click.echo(f"{tally.rows:,} usage rows are now those of {tally.pseudonym!r}; nothing says who that was.")
+    click.echo(REMAINS)
+    if remains:
+        click.echo(f"{remains[0].upper()}{remains[1:]}.")
+    if not tally.is_done:
+        click.echo(f"{sub!r} is still at work: take away their keys and tokens, then run this again.", err=True)
