@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.registry import Collector
 
 from gateway.core.sums import Family, families
+from gateway.core.tracebacks import keep_first_line, shown_traceback
 from gateway.errors import ConfigurationError
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -97,9 +98,14 @@ def configure_logging(*, has_pid: bool = False) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         *([_add_pid] if has_pid else []),
     ]
-    render: list[structlog.types.Processor] = [structlog.dev.ConsoleRenderer()]
-    if not sys.stderr.isatty():
-        render = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    is_terminal = sys.stderr.isatty()
+    plain = structlog.dev.plain_traceback  # the default would show every variable, with what users wrote
+    render: list[structlog.types.Processor] = [
+        structlog.processors.ExceptionRenderer(shown_traceback),
+        structlog.dev.ConsoleRenderer(exception_formatter=plain)
+        if is_terminal
+        else structlog.processors.JSONRenderer(),
+    ]
     structlog.configure(
         processors=[*shared, *render],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
@@ -109,7 +115,7 @@ def configure_logging(*, has_pid: bool = False) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[*shared, keep_first_line],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
