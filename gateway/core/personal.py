@@ -5,11 +5,13 @@ stands for a while in the log's tickets and presence.
 
 A user's usage can be given to a pseudonym, so that the sums stay and the person does not. The pseudonym is random and
 written into the user's own book first, so that a move which was broken off goes on under the same name. Then the book
-is deleted, and with it the only place that knew both names. Rows keep their offsets and times; ids that a client chose
-are left out.
+is deleted, and with it the only place that knew both names. Rows keep their offsets and times. Ids that a client chose
+are left out, and those of the work itself replaced: an audio session's name proves to those who know a user that it is
+theirs.
 """
 
 import secrets
+from hashlib import sha256
 
 import msgspec
 
@@ -24,8 +26,10 @@ FORGOTTEN = "forgotten"
 """Name of the event that holds the pseudonym."""
 SETTLED = "settled"
 """Name of the events that are counted as rows; of each there is an earlier one that reserved it."""
-LEFT_OUT = frozenset({"chatId", "sub", "session", "title"})
+LEFT_OUT = frozenset({"chatId", "key", "sub", "session"})
 """Fields of a row that may tell whose it is."""
+IDS = frozenset({"id", "runId"})
+"""Fields that name the work of a row, the same in the two events of a row."""
 
 
 async def personal_topics(log: EventLog, sub: str) -> list[TopicInfo]:
@@ -52,7 +56,7 @@ async def give_usage_to_pseudonym(log: EventLog, sub: str) -> tuple[str, int]:
     name, rows = await _pseudonym(log, topic), 0
     try:
         async for part in read_to_head(log, topic):
-            blocks = [_anonymous(block) for block in part.blocks]
+            blocks = [_anonymous(block, name) for block in part.blocks]
             await log.adopt(usage_topic(name), msgspec.structs.replace(part, owner=name, blocks=blocks))
             rows += sum(len(block.data) for block in blocks if block.name == SETTLED)
     except LogDamaged:
@@ -77,12 +81,13 @@ async def _pseudonym(log: EventLog, topic: str) -> str:
     return name
 
 
-def _anonymous(block: Block) -> Block:
-    if block.name == FORGOTTEN:
-        return Block(first=block.first, data=[b"{}"] * len(block.data), name=block.name, time_ms=block.time_ms)
-    rows: list[bytes] = []
-    for line in block.data:
-        row = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
-        kept = {field: value for field, value in row.items() if field not in LEFT_OUT}
-        rows.append(msgspec.json.encode(kept))
-    return Block(first=block.first, data=rows, name=block.name, time_ms=block.time_ms)
+def _anonymous(block: Block, pseudonym: str) -> Block:
+    data = [b"{}" if block.name == FORGOTTEN else _anonymous_row(row, pseudonym) for row in block.data]
+    return Block(first=block.first, data=data, name=block.name, time_ms=block.time_ms)
+
+
+def _anonymous_row(row: bytes, pseudonym: str) -> bytes:
+    fields = msgspec.json.decode(row, type=dict[str, object])
+    kept = {name: value for name, value in fields.items() if name not in LEFT_OUT}
+    ids = {name: sha256(f"{pseudonym}\n{kept[name]}".encode()).hexdigest()[:20] for name in IDS & kept.keys()}
+    return msgspec.json.encode(kept | ids)

@@ -5,11 +5,10 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
 import pytest
 
 from events.log.hub import Hub
-from events.log.port import Append, Block, EventLog, Position
+from events.log.port import Append, Block, EventLog, Position, Slice
 from events.log.topics import stored, user_topic
 from gateway.chat.ending import Finished, RunEnding
 from gateway.chat.history import read_history
@@ -18,7 +17,7 @@ from gateway.chat.records.chat_record import ChatCreated, RunInfo, RunStarted, S
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.topics import chat_topic
 from gateway.commands.forget import ROUNDS, forget_all
-from gateway.core.personal import FORGOTTEN, give_usage_to_pseudonym, personal_topics
+from gateway.core.personal import give_usage_to_pseudonym, personal_topics
 from gateway.core.usage import Usage, UsageRow, reserved, settled, usage_topic
 from gateway.errors import LogUnavailable
 from tests.contract.engines import Engine, flat, put, scenario, whole
@@ -111,17 +110,39 @@ async def test_usage_stays_under_a_pseudonym_with_its_sums_and_times(shared_engi
 
 @scenario
 async def test_a_move_of_usage_that_was_broken_off_goes_on_under_the_same_pseudonym(shared_engine: Engine) -> None:
+    class TornLog:
+        """A log that is read in parts, and fails once it has taken one."""
+
+        taken = 0
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(log, name)
+
+        async def read(self, topic: str, after: int, **limits: int) -> Slice:
+            return await log.read(topic, after, **{"max_events": 21, **limits})
+
+        async def adopt(self, topic: str, part: Slice) -> None:
+            if self.taken:
+                raise LogUnavailable("cut")
+            self.taken += 1
+            await log.adopt(topic, part)
+
     async with shared_engine.open() as log:
         for number in range(30):
             row = UsageRow(run_id=f"r{number}", chat_id="", outcome="finish", model="m", upstream="u", usage=USAGE)
             await log.append(reserved("alice", f"r{number}"), settled("alice", row))
-        await put(log, usage_topic("alice"), b'"forgotten-x"', name=FORGOTTEN)
-        part = await log.read(usage_topic("alice"), 0, max_events=21)
-        await log.adopt(usage_topic("forgotten-x"), msgspec.structs.replace(part, owner="forgotten-x"))
-        await give_usage_to_pseudonym(log, "alice")
-        kept = await rows(log, usage_topic("forgotten-x"))
-        assert [row["runId"] for row in kept] == [f"r{number}" for number in range(30)]
-        assert [info.topic for info in await log.topics("usage/")] == [usage_topic("forgotten-x")]
+        with pytest.raises(LogUnavailable):
+            await give_usage_to_pseudonym(TornLog(), "alice")  # type: ignore[arg-type]
+        (begun,) = [info.owner for info in await log.topics("usage/forgotten")]
+        assert 0 < len(await rows(log, usage_topic(begun))) < 30
+        assert await give_usage_to_pseudonym(log, "alice") == (begun, 30)
+        kept = await rows(log, usage_topic(begun))
+        assert len({row["runId"] for row in kept}) == len(kept) == 30
+        assert not {row["runId"] for row in kept} & {f"r{number}" for number in range(30)}
+        events = await whole(log, usage_topic(begun))
+        admitted = [json.loads(data) for _, name, data in events if name == "reserved"]
+        assert [row["runId"] for row in admitted] == [row["runId"] for row in kept]
+        assert [info.topic for info in await log.topics("usage/")] == [usage_topic(begun)]
 
 
 @scenario
