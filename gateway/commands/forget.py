@@ -1,7 +1,8 @@
 """`trilane forget SUB`: deletes what the log holds of one user, on every engine, while gateways run.
 
-Runs are stopped first, then topics go, chats and their runs first; the usage rows come last, and stay under a
-pseudonym. A command that was broken off is run again and finishes. What it cannot delete it names.
+Their keys are revoked first and their runs stopped, then topics go, chats and their runs first; the usage rows come
+last, and stay under a pseudonym. A command that was broken off is run again and finishes. What it cannot delete it
+names.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ import click
 import msgspec
 
 from events.log.port import Append, EventLog, TopicInfo
+from gateway.access.keys import key_statuses, revoke_key
 from gateway.chat.abandoned import end_run
 from gateway.chat.ending import Aborted
 from gateway.chat.records.chat_record import RunInfo, StopCommand, encode_event
@@ -32,14 +34,16 @@ PROGRESS_S = 2.0
 AUDIO = ("audio/", "event/audio/")
 REMAINS = (
     "Not deleted, because it has no owner: what they published to topics that are not the gateway's, and transcripts "
-    "of sessions that named such a topic. Their name alone stays in presence for TRILANE_RETENTION_S, and in tickets "
-    "for five minutes. Backups are yours to delete."
+    "of sessions that named such a topic. Their name alone stays in presence for TRILANE_RETENTION_S, in tickets for "
+    "five minutes, and in the record of keys, where they had one. Backups are yours to delete."
 )
 
 
 class ForgetTally(msgspec.Struct):
     """What was deleted."""
 
+    keys: int = 0
+    """Number of keys that were revoked."""
     topics: set[str] = set()
     stopped: int = 0
     rows: int = 0
@@ -63,6 +67,10 @@ async def forget(settings: Settings, sub: str) -> int:
 async def forget_all(log: EventLog, sub: str) -> ForgetTally:
     """Deletes what is there of a user, round after round, until nothing is."""
     tally = ForgetTally()
+    for status in await key_statuses(log):
+        if status.key.sub == sub and status.revoked_at is None:
+            await revoke_key(log, status.key.id)
+            tally.keys += 1
     for _ in range(ROUNDS):
         topics = await personal_topics(log, sub)
         if not topics:
@@ -124,6 +132,8 @@ def _report(tally: ForgetTally, sub: str, remains: str) -> None:
         "topics of their own": len(tally.topics) - tally.count(CHATS, RUNS, *AUDIO),
     }
     click.echo(f"Deleted of {sub!r}: {', '.join(f'{count:,} {what}' for what, count in parts.items())}.")
+    if tally.keys:
+        click.echo(f"{tally.keys:,} API keys are revoked.")
     if tally.pseudonym:
         click.echo(f"{tally.rows:,} usage rows are now those of {tally.pseudonym!r}; nothing says who that was.")
     click.echo(REMAINS)

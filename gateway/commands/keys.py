@@ -12,7 +12,7 @@ from events.log.port import EventLog
 from events.log.topics import check_subscription
 from gateway.access.grants import EVERYTHING, GrantedLimits, Grants, Sub
 from gateway.access.keys import KeyStatus, add_key, key_statuses, revoke_key
-from gateway.core.engines import make_log
+from gateway.core.engines import opened_log
 from gateway.errors import BadRequest, ConfigurationError
 from gateway.settings import Settings
 
@@ -87,12 +87,8 @@ def _check(sub: str, grants: Grants) -> None:
 async def _opened(settings: Settings) -> AsyncGenerator[EventLog]:
     if settings.log_url == "memory:":
         raise ConfigurationError("TRILANE_LOG=memory: is the memory of one process: no other would know of a key")
-    log = make_log(settings)
-    await log.open()
-    try:
+    async with opened_log(settings) as log:
         yield log
-    finally:
-        await log.close()
 
 
 def _row(status: KeyStatus) -> tuple[str, ...]:

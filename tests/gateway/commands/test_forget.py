@@ -101,6 +101,19 @@ def test_a_user_is_forgotten_down_to_the_bytes_of_the_file(folder: Path) -> None
     assert (again.exit_code, "0 chats, 0 runs, 0 audio sessions" in again.output) == (0, True)
 
 
+def test_the_keys_of_a_user_are_revoked_and_those_of_others_stay(folder: Path) -> None:
+    for sub in (NAME, NAME, "bob"):
+        assert trilane("keys", "add", "--sub", sub).exit_code == 0
+    result = trilane("forget", NAME, "--yes")
+    assert "2 API keys are revoked" in result.output
+    statuses = lines_of(trilane("keys", "list", "--json"))
+    assert [(status["sub"], status["revoked_at"] is None) for status in statuses] == [
+        (NAME, False),
+        (NAME, False),
+        ("bob", True),
+    ]
+
+
 def test_nobody_is_forgotten_without_a_yes(folder: Path) -> None:
     for args in (("forget", NAME), ("forget", "")):
         assert trilane(*args, answer="n\n").exit_code == 1
