@@ -121,9 +121,6 @@ class Journal:
             try:
                 if self.failure is not None:
                     self._next = await self._actual_next()
-                    if self._next < FIRST_RECORD:
-                        log.warning("run was deleted", run=self._info.run_id)
-                        return None
                 await self._log.append(*ending.appends(self._next))
             except LogConflict as err:
                 if err.closed or self.failure is None:
@@ -147,9 +144,11 @@ class Journal:
     async def _actual_next(self) -> int:
         """Returns the offset that the next event gets: after a failure it is not known what became durable.
 
-        It is 1 when the topic was deleted meanwhile: an end would bring it to life again.
+        Raises LogConflict when the run was deleted, as if it were closed: an end would bring it to life again.
         """
         part = await self._log.read(self.topic, 0, max_events=1)
+        if not part.epoch:
+            raise LogConflict(self.topic, self._next, 1, closed=True)
         return part.head + 1
 
 
