@@ -22,6 +22,7 @@ from tests.deploy.estate import Estate, estate_on, leave
 from tests.deploy.figures import Row, evenness, table
 from tests.deploy.load import Load
 from tests.deploy.wire import Road, asked
+from tests.support.namespace import apart
 
 LONG = bool(os.environ.get("LONG_TESTS"))
 CASES = list(itertools.product(("redis", "postgres"), ("Caddy", "nginx")))
@@ -58,6 +59,13 @@ class Place:
     @property
     def road(self) -> Road:
         return Road(self.door.port, NAME, self.door.site.context)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_network() -> Iterator[None]:
+    """Keeps all processes, the upstream's thread too, away from the browsers of other tests: see `apart`."""
+    with apart():
+        yield
 
 
 @pytest.fixture(scope="module")
