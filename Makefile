@@ -27,12 +27,15 @@ run: install
 	@$(BIN)/trilane serve $(if $(PORT),--port $(PORT))
 
 # The tests that measure time, two at a time; those that speak, three at a time; then all others. Pytest returns 5 for no test.
+# Of the first two kinds only the files are named that have some: each process loads all that it is given.
+TESTS ?= tests
+OF_KIND = -m $(1) $$(grep -rl --include='*.py' 'mark\.$(1)' $(TESTS))
 test tools-test: export PYTHONDONTWRITEBYTECODE :=
 test: dev
 	@failed=0; \
-	$(BIN)/python -m pytest tests -n 2 $(BY_FILE) -m quiet $(ARGS) || [ $$? = 5 ] || failed=1; \
-	$(BIN)/python -m pytest tests -n 3 $(BY_FILE) -m paced $(ARGS) || [ $$? = 5 ] || failed=1; \
-	$(BIN)/python -m pytest tests -n 7 $(BY_FILE) -m "not quiet and not paced" $(ARGS) || [ $$? = 5 ] || failed=1; \
+	$(BIN)/python -m pytest -n 2 $(BY_FILE) $(call OF_KIND,quiet) $(ARGS) || [ $$? = 5 ] || failed=1; \
+	$(BIN)/python -m pytest -n 3 $(BY_FILE) $(call OF_KIND,paced) $(ARGS) || [ $$? = 5 ] || failed=1; \
+	$(BIN)/python -m pytest -n 7 $(BY_FILE) -m "not quiet and not paced" $(TESTS) $(ARGS) || [ $$? = 5 ] || failed=1; \
 	exit $$failed
 
 # Two minutes: the tests of what stands in loadtests/, the load tests and the benchmarks.

@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import functools
+import gc
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,7 @@ UNMEASURED = {"TRILANE_LIMIT_VOICES": "1000"}
 """Spares a test's gateway the measurement of how many voices it can carry: half of an audio unit's start."""
 OURS = ("TRILANE_", "OPENAI_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 """Beginnings of the variables that a test gives its gateway by itself."""
-KINDS = ("quiet", "paced")
-LONG_FOLDERS = ("clients", "deploy", "e2e", "faults")
+LONG_FOLDERS = ("loadtests", "clients", "deploy", "e2e", "faults")
 
 
 def eventually(met: Callable[[], object], within_s: float = 20.0, what: str = "", every_s: float = 0.01) -> None:
@@ -176,11 +176,15 @@ def serving(folder: Path, upstream_url: str, **env: str) -> Gateway:
     return Gateway(folder, base | env)
 
 
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leaves out the files without a test of the one kind that is asked for: to load them all takes seconds."""
-    kind = config.option.markexpr
-    is_other = kind in KINDS and collection_path.suffix == ".py" and f"mark.{kind}" not in collection_path.read_text()
-    return True if is_other else None
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collects no garbage meanwhile, nor looks later through what was made here and stays: a second for each worker."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
