@@ -14,6 +14,7 @@ from operator import attrgetter
 import msgspec
 
 from events.log.port import Append, Appended, Block, Commit, Interest, Listener, Retention, Slice, TopicInfo
+from events.log.quotas import MemoryCounters, TakeBatch, TakeReply
 from events.log.rules import (
     Result,
     TopicState,
@@ -64,6 +65,7 @@ class MemoryLog:
         self.interest = frozenset[str]()
         self._retention = retention
         self._clock = clock
+        self._counters = MemoryCounters(clock)
         self._max_pending_bytes = max_pending_bytes
         self._topics: dict[str, MemoryTopic] = {}
         self._keys: dict[tuple[str, str], tuple[Appended, int]] = {}
@@ -110,6 +112,10 @@ class MemoryLog:
     def may_exist(self, topic: str) -> bool:
         """Returns whether there is such a topic: here the hint is exact."""
         return topic in self._topics
+
+    async def take(self, batch: TakeBatch) -> TakeReply:
+        """Counts for limits: here those of this process are all there are."""
+        return self._counters.take(batch)
 
     @property
     def failure(self) -> LogUnavailable | None:

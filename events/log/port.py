@@ -12,6 +12,7 @@ from typing import Protocol
 
 import msgspec
 
+from events.log.quotas import TakeBatch, TakeReply
 from gateway.errors import LogDamaged, LogUnavailable
 
 NO_EVENTS = 1 << 52
@@ -223,6 +224,14 @@ class EventLog(Protocol):
         The first part makes the topic; each further one continues it, and what is there already is passed over, so
         that a copy that broke off can be made again. One that reaches a closed head closes the topic.
         Raises LogConflict when the topic is another one here, or does not reach up to where the part begins.
+        """
+        ...
+
+    async def take(self, batch: TakeBatch) -> TakeReply:
+        """Counts what limits stand on, in one step for all processes that share the log (`events.log.quotas`).
+
+        Counters are no part of the log: they need not survive anything. Raises LogUnavailable; what was asked may then
+        have been counted.
         """
         ...
 

@@ -163,6 +163,7 @@ class PostgresServer:
         if self.query("SELECT to_regclass('trilane.versions')") != [(None,)]:
             self.query(
                 "TRUNCATE trilane.topics, trilane.blocks, trilane.keys, trilane.news, trilane.outbox;"
+                "TRUNCATE trilane.quota_holders, trilane.quota_slots, trilane.quota_rates;"
                 "UPDATE trilane.state SET generation = ''; UPDATE trilane.leases SET ends = '-infinity'"
             )
         return self.url()

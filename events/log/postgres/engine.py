@@ -13,6 +13,8 @@ import asyncio
 import secrets
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from events.log.adoption import Adoption, adopt
 from events.log.port import Append, Appended, Block, Commit, Interest, Listener, Retention, Slice, TopicInfo
 from events.log.postgres.address import DatabaseError, parse_address
@@ -23,6 +25,7 @@ from events.log.postgres.schema import check_version
 from events.log.postgres.session import DatabaseSession, Rows, SessionPool
 from events.log.postgres.witness import Witness
 from events.log.postgres.writer import WAIT_S, Deletion, GroupWriter
+from events.log.quotas import LIVE_S, TakeBatch, TakeReply
 from events.log.rules import Result, announce, cut, ignore, refusal, size_of
 from gateway.errors import ConfigurationError, LogUnavailable
 
@@ -40,6 +43,7 @@ ADOPT = """
 SELECT trilane.adopt(%s::bigint, %s::bigint, %s::text, %s::text, %s::text, %s::bigint, %s::bigint, %s::boolean,
     %s::bigint, %b::bigint[], %b::integer[], %b::bigint[], %b::bigint[], %b::text[], %b::bytea[], %b::integer[])
 """
+TAKE = "SELECT trilane.take(%s::double precision, %s::double precision, %s::text, %s::jsonb)"
 ORDER = "ORDER BY updated_ms DESC, name LIMIT %s::bigint"
 
 
@@ -244,6 +248,13 @@ class PostgresLog:
             [bucket] * len(blocks),
         )
         return bool(is_done)
+
+    async def take(self, batch: TakeBatch) -> TakeReply:
+        """Counts for limits, in one statement. Raises LogUnavailable."""
+        asked = {"held": batch.held, "settlements": batch.settlements, "calls": batch.calls}
+        now_s = self._clock() if self._clock is not None else 0.0
+        ((reply,),) = await self._fetch(TAKE, now_s, LIVE_S, batch.holder, msgspec.json.encode(asked).decode())
+        return msgspec.convert(reply, TakeReply)
 
     async def sweep(self) -> None:
         """Applies the retention to every topic, now and to the block; otherwise that happens every minute."""

@@ -20,6 +20,7 @@ import structlog
 
 from events.log.adoption import Adoption, adopt
 from events.log.port import Append, Appended, Commit, Interest, Listener, Retention, Slice, TopicInfo
+from events.log.quotas import LIVE_S, TakeBatch, TakeReply
 from events.log.redis.address import parse_address
 from events.log.redis.connect import check_server
 from events.log.redis.heads import Heads
@@ -27,7 +28,7 @@ from events.log.redis.news import NewsReader
 from events.log.redis.outage import Outage
 from events.log.redis.reader import RedisPool, RedisReader
 from events.log.redis.retention import RedisRetainer
-from events.log.redis.scripts import ADOPT
+from events.log.redis.scripts import ADOPT, TAKE
 from events.log.redis.writer import RedisWriter, WriteCall
 from events.log.rules import Result, announce, ignore, refusal, size_of
 from gateway.errors import ConfigurationError, LogUnavailable
@@ -35,6 +36,7 @@ from gateway.errors import ConfigurationError, LogUnavailable
 log = structlog.get_logger("log")
 
 _pack = msgspec.msgpack.encode
+_unpack_reply = msgspec.msgpack.Decoder(TakeReply).decode
 
 PATIENCE_S = 30.0
 """Seconds for which an append waits for a Redis that cannot be reached."""
@@ -206,7 +208,7 @@ class RedisLog:
         done: int = await self._pool.run(
             ADOPT,
             self._name,
-            int(self._clock() * 1000) if self._clock is not None else 0,
+            self._clock_ms(),
             adoption.topic,
             adoption.epoch,
             adoption.owner,
@@ -218,10 +220,20 @@ class RedisLog:
         )
         return bool(done)
 
+    async def take(self, batch: TakeBatch) -> TakeReply:
+        """Counts for limits, in one script. Raises LogUnavailable."""
+        self._open_reader()
+        packed = _pack((batch.holder, batch.held, batch.settlements, batch.calls))
+        return _unpack_reply(await self._pool.run(TAKE, self._clock_ms(), LIVE_S, packed))
+
     async def sweep(self) -> None:
         """Applies the retention to every topic, now and to the block; otherwise that happens every minute."""
         self._open_reader()
         await self._retainer.sweep()
+
+    def _clock_ms(self) -> int:
+        """Returns the time for a script; 0 where the server's own counts."""
+        return int(self._clock() * 1000) if self._clock is not None else 0
 
     def _open_reader(self) -> RedisReader:
         if self._reader is None:

@@ -41,3 +41,5 @@ COUNT = load_script("count")
 """Counts events by name."""
 LIST = load_script("list")
 """Lists topics of one index."""
+TAKE = load_script("quotas")
+"""Counts for limits."""

@@ -15,11 +15,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from events.log.port import Append, Appended, Commit, Interest, Listener, Retention, Slice, TopicInfo
+from events.log.quotas import TakeBatch, TakeReply
 from events.log.rules import Result, announce, ignore, refusal, size_of
 from events.log.sqlite.adoption import adopt
 from events.log.sqlite.file import BUSY_S, prepare
 from events.log.sqlite.names import open_filter
 from events.log.sqlite.plan import AppendCall
+from events.log.sqlite.quotas import SqliteCounters
 from events.log.sqlite.reader import LAST_CHARACTER, SqliteReader
 from events.log.sqlite.retention import Retainer
 from events.log.sqlite.scrub import scrub
@@ -54,6 +56,7 @@ class SqliteLog:
         self._pending_bytes = 0
         self._writer: Writer | None = None
         self._reader: SqliteReader | None = None
+        self._counters: SqliteCounters | None = None
 
     async def open(self) -> None:
         """Makes the file, or checks that it can be used. Raises ConfigurationError."""
@@ -82,8 +85,10 @@ class SqliteLog:
 
     async def close(self) -> None:
         """Writes what waits, announces it, and closes the file. Idempotent."""
-        writer, reader = self._writer, self._reader
-        self._writer = self._reader = None
+        writer, reader, counters = self._writer, self._reader, self._counters
+        self._writer = self._reader = self._counters = None
+        if counters is not None:
+            await asyncio.to_thread(counters.close)
         if writer is not None and reader is not None:
             await asyncio.to_thread(lambda: (writer.stop(), reader.close()))
 
@@ -162,6 +167,14 @@ class SqliteLog:
             return True, adopt(store, topic, part, int(self._clock() * 1000))
 
         await self._do(take_over)
+
+    async def take(self, batch: TakeBatch) -> TakeReply:
+        """Counts for limits, in a file of its own beside the log's. Raises LogUnavailable."""
+        if self._writer is None or self._writer.has_ended:
+            raise LogUnavailable("the log is not open")
+        if self._counters is None:
+            self._counters = SqliteCounters(self._path, self._clock)
+        return await self._loop.run_in_executor(self._counters.thread, self._counters.take, batch)
 
     async def sweep(self) -> None:
         """Applies the retention to every topic, now and to the block; otherwise that happens every minute."""
