@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
+from audio.allowance import AudioAllowance
 from audio.attachment import Attachment, SocketClose
 from audio.live_session import LiveSession
 from audio.model.models import Models
@@ -15,6 +16,8 @@ from audio.session_log import SessionLog
 from audio.upload import Uploads
 from events.log.topics import check_topic, is_owner, new_session
 from gateway.access.grants import Principal
+from gateway.core.leases import NO_LEASE, Lease
+from gateway.core.limits import RESUMED, SESSION, UPLOAD
 from gateway.core.process import Core
 from gateway.errors import BadRequest, CloseCode, Forbidden, NotFound, Overloaded, TrilaneError
 
@@ -61,11 +64,14 @@ class AudioLane:
         self._load = load
         self._at_once = at_once
         self._core = core
+        self._limiter = core.limiter
         self._models: Models | None = None
         self._sessions: dict[str, LiveSession] = {}
         self._speaking: set[LiveSession] = set()
         self._presumed_until: dict[LiveSession, float] = {}
         """The time until which a new session counts as speaking."""
+        self._allowances: dict[LiveSession, AudioAllowance] = {}
+        """What sessions hold of limits, where any counts them."""
         self._loading = asyncio.Lock()
         self._resume_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """A lock for each session: two connections that resume it at once do so one after the other."""
@@ -128,6 +134,10 @@ class AudioLane:
             raise NotFound(f"there is no session {request.session[:40]!r} of yours", code="session_unknown")
         return await self._resume(who, request, request.session, models)
 
+    async def admit_upload(self, who: Principal) -> Lease:
+        """Admits one file of a user. Raises RateLimited, Overloaded, LogUnavailable."""
+        return await self._limiter.admit(who, UPLOAD)
+
     def supports(self, language: str) -> bool:
         """Tells whether the model knows a language, by its ISO 639-1 code; it must be loaded, as it is in a session."""
         return self._models is not None and self._models.transcriber.supports(language)
@@ -139,10 +149,16 @@ class AudioLane:
             raise Forbidden(f"this token does not allow to publish to {request.topic!r}", code="topic_forbidden")
 
     async def _create(self, who: Principal, request: SessionRequest, models: Models) -> tuple[LiveSession, Attachment]:
-        self._admit()
-        session_log = SessionLog(self._core.log, new_session(who.sub), who.sub, request.topic)
         terms = request.terms("")
+        lease = await self._limiter.admit(who, SESSION)
+        try:
+            self._admit()
+        except BaseException:
+            lease.cancel()
+            raise
+        session_log = SessionLog(self._core.log, new_session(who.sub), who.sub, request.topic)
         live = self._add(session_log, terms, models)  # it counts from now on, while the log is written
+        self._allow(live, who, lease)
         try:
             cursor = await session_log.create()
         except BaseException:
@@ -165,9 +181,16 @@ class AudioLane:
         """Continues a session that another process has left."""
         session_log = SessionLog(self._core.log, session, who.sub, request.topic)
         await session_log.load()
+        terms, lease = request.terms(session_log.state.notes), NO_LEASE
         if not session_log.is_over:
-            self._admit()
-        live = self._add(session_log, request.terms(session_log.state.notes), models)
+            lease = await self._limiter.admit(who, RESUMED)
+            try:
+                self._admit()
+            except BaseException:
+                lease.cancel()
+                raise
+        live = self._add(session_log, terms, models)
+        self._allow(live, who, lease)
         live.watch(self._core.hub)
         return live
 
@@ -201,12 +224,16 @@ class AudioLane:
         self._presumed_until[live] = loop.time() + PRESUMED_S
         return live
 
+    def _allow(self, live: LiveSession, who: Principal, lease: Lease) -> None:
+        if lease is not NO_LEASE:
+            self._allowances[live] = AudioAllowance(self._limiter, who, lease, live.position)
+
     def _admit(self) -> None:
         """Raises Overloaded when one more session could not be served as it should."""
         if self._is_draining:
             raise Overloaded("this process is shutting down", code="draining", retry_after="1")
         limits = self.settings.limits
-        if len(self._sessions) >= limits.sessions:
+        if len(self._sessions) >= limits.local_sessions:
             raise Overloaded(f"{len(self._sessions)} sessions are open already", retry_after="5")
         models = self._models
         speaking = len(self._speaking | self._presumed_until.keys())
@@ -237,6 +264,8 @@ class AudioLane:
         self._sessions.pop(live.session_log.session, None)
         self._speaking.discard(live)
         self._presumed_until.pop(live, None)
+        if (allowance := self._allowances.pop(live, None)) is not None:
+            allowance.end(live.position)
         self._release.set()
 
     # Time
@@ -253,6 +282,8 @@ class AudioLane:
         for live in list(self._sessions.values()):
             if live.attachment is None and now - live.detached_at > KEPT_S:
                 live.expire()
+        for live, allowance in list(self._allowances.items()):
+            allowance.look(live.position, live.fail)
         self._timer = loop.call_later(TICK_S, self._tick)
 
     async def drain(self) -> None:

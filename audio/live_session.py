@@ -23,7 +23,7 @@ from audio.session import Session
 from audio.session_log import SessionLog, SessionState
 from events.log.hub import Hub
 from events.log.port import Appended
-from gateway.errors import CloseCode, LogConflict, LogError
+from gateway.errors import CloseCode, LogConflict, LogError, Overloaded
 
 SILENCE_S = 1.0
 """Seconds without a frame that end a segment as silence does, where the endpointing time is not longer."""
@@ -291,11 +291,15 @@ class LiveSession:
         append.add_done_callback(confirm)
 
     def fail(self, failure: BaseException | None) -> None:
-        """Ends the session here: another connection has it, or the log cannot be written."""
+        """Ends the session here: another connection has it, the log cannot be written, or a limit is reached."""
         if isinstance(failure, LogConflict):
             self._lose()
             return
-        if not self._is_over:
+        if isinstance(failure, Overloaded) and self.attachment is not None:
+            refusal = Failure(code=failure.code, message=failure.detail, retryable=True)
+            self.attachment.fail(refusal, SocketClose(CloseCode.TRY_LATER, failure.code))
+            self.attachment = None
+        elif not self._is_over:
             log.error("a session cannot be recorded", session=self.session_log.session, exc_info=failure)
             code = failure.code if isinstance(failure, LogError) else "internal"
             if self.attachment is not None:

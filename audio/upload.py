@@ -9,7 +9,8 @@ import asyncio
 import contextlib
 import tempfile
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from math import ceil
 from typing import BinaryIO, NamedTuple
 
 from audio.decoders.files import Sound
@@ -20,6 +21,7 @@ from audio.model.models import Models
 from audio.model.transcriber import SAMPLE_RATE, Samples
 from audio.options import Output, SessionOptions
 from audio.session import Session
+from gateway.core.leases import Lease
 from gateway.errors import Overloaded, TrilaneError
 
 AHEAD = 45 * SAMPLE_RATE
@@ -208,6 +210,18 @@ async def transcription_of(
         if transcription is not None:
             transcription.close()
         await close_sound(sound)
+
+
+@asynccontextmanager
+async def counted(
+    opening: AbstractAsyncContextManager[FileTranscription], lease: Lease
+) -> AsyncGenerator[FileTranscription]:
+    """Opens a file, and in the end counts what was heard of it."""
+    async with opening as transcription:
+        try:
+            yield transcription
+        finally:
+            lease.settle(audio_seconds=ceil(transcription.duration_s))
 
 
 async def close_sound(sound: Sound) -> None:

@@ -18,6 +18,7 @@ from events.log.topics import check_subscription, check_topic, stored, user_topi
 from events.presence import Presence
 from events.publish import Publication, Receipt, publish
 from gateway.access.grants import Principal
+from gateway.core.limits import REQUEST
 from gateway.core.process import Core
 from gateway.errors import Forbidden, LogUnavailable, Overloaded
 from gateway.serving.open_streams import EXPIRY_NOTICE_S
@@ -48,6 +49,7 @@ class EventsLane:
         self.settings = core.settings
         self.bodies = core.bodies
         self.streams = core.streams
+        self._limiter = core.limiter
         self._log = core.log
         self._max_age_s = core.settings.max_age_s
         self.feeds = Feeds(core.log, core.hub, max_replay=core.settings.limits.replay)
@@ -94,17 +96,21 @@ class EventsLane:
         the log. Raises BadRequest, Forbidden; to a patient caller Overloaded, LogError.
         """
         try:
-            self.streams.admit()
             if (failure := self._log.failure) is not None:
                 raise failure
-            source = await self.subscribe(who, request, patient=patient)
-            if source is None:
-                return None
-            self._admit(source)
+            end = await self._limiter.admit_stream(who)
+            try:
+                source = await self._admitted(who, request, patient=patient)
+            except BaseException:
+                end()
+                raise
         except (Overloaded, LogUnavailable) as err:
             if patient:
                 raise
             return frames.busy(err.code, request.own_cursor)
+        if source is None:
+            end()
+            return None
         return EventStream(
             source,
             ping_s=self.settings.ping_s,
@@ -112,16 +118,24 @@ class EventsLane:
             farewell=source.farewell,
             apology=source.apology,
             leaves_cleanly=True,
+            on_close=end,
             key_id=who.key_id,
         )
 
-    def _admit(self, source: Subscription | DeferredStream) -> None:
-        """Checks again for room: others may have come while the log was read."""
+    async def _admitted(
+        self, who: Principal, request: SubscribeRequest, *, patient: bool
+    ) -> Subscription | DeferredStream | None:
+        """Returns the source of a stream for which this process has room, before and after the log was read."""
+        self.streams.admit()
+        source = await self.subscribe(who, request, patient=patient)
+        if source is None:
+            return None
         try:
             self.streams.admit()
         except Overloaded:
             source.close()
             raise
+        return source
 
     async def subscribe(
         self, who: Principal, request: SubscribeRequest, *, patient: bool = False
@@ -204,6 +218,7 @@ class EventsLane:
 
     async def publish(self, who: Principal, publications: list[Publication], request_key: str | None = None) -> Receipt:
         """Appends all publications or none, once for each `request_key`. Raises as `events.publish.publish` does."""
+        await self._limiter.admit(who, REQUEST)
         receipt = await publish(self._log, who, publications, self.feeds.now_ms, request_key=request_key)
         self.published.labels("new").inc(sum(not event.duplicate for event in receipt.events))
         return receipt

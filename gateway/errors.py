@@ -4,7 +4,9 @@ Owns the tree below and its translation into problem documents (RFC 9457), chunk
 Refuses to carry secrets: a message holds the offending value's name, the limit and what to do, never a token.
 
 TrilaneError
-├── BadRequest · Unauthorized · Forbidden · NotFound · Gone · TooLarge · Overloaded
+├── BadRequest · Unauthorized · Forbidden · NotFound · Gone · TooLarge
+├── Overloaded                  the gateway is full
+│   └── RateLimited             the caller, or all callers together, have used up a limit
 ├── ConfigurationError          a setting cannot be used; only raised at start
 ├── LogError                    the log could not do what was asked
 │   ├── LogConflict             `expect` did not hold, or the topic is closed
@@ -75,6 +77,8 @@ class TrilaneError(Exception):
         self.retry_after = retry_after
         self.extra = extra or {}
         self.reported = reported or {}
+        self.headers: Mapping[str, str] = {}
+        """Further headers of an answer that tells it."""
 
 
 class BadRequest(TrilaneError):
@@ -103,6 +107,10 @@ class TooLarge(TrilaneError):
 
 class Overloaded(TrilaneError):
     """The gateway is full; come back later."""
+
+
+class RateLimited(Overloaded):
+    """A limit has no room for this now."""
 
 
 class ConfigurationError(TrilaneError):
@@ -182,6 +190,7 @@ TABLE: dict[type[TrilaneError], ErrorRow] = {
     Gone: ErrorRow(410, "gone", "This history is no longer kept", False, CloseCode.UNKNOWN_SESSION),
     TooLarge: ErrorRow(413, "too_large", "Too large", False, CloseCode.TOO_LARGE),
     Overloaded: ErrorRow(503, "overloaded", "The gateway is full", True, CloseCode.TRY_LATER),
+    RateLimited: ErrorRow(429, "rate_limited", "Too many requests", True, CloseCode.TRY_LATER),
     ConfigurationError: ErrorRow(500, "configuration", "The configuration cannot be used", False, CloseCode.INTERNAL),
     LogError: ErrorRow(500, "log_failed", "The log failed", True, CloseCode.INTERNAL),
     LogConflict: ErrorRow(409, "conflict", "Another writer was first", True, CloseCode.TAKEN_OVER),
@@ -238,7 +247,7 @@ def problem(error: TrilaneError, request_id: str, path: str = "") -> tuple[int, 
     }
     if f"/{path.lstrip('/')}/".startswith("/v1/"):
         document["error"] = {"message": error.detail, **openai_error_fields(error)}
-    headers = {"x-should-retry": "true" if error.retryable else "false"}
+    headers = {**error.headers, "x-should-retry": "true" if error.retryable else "false"}
     if error.retry_after is not None:
         headers["retry-after"] = error.retry_after
     elif error.status in (429, 503):

@@ -1,6 +1,7 @@
 """Declares every setting once: field, type, permitted range, default, meaning. The only reader of `os.environ`.
 
-Those of upstreams stand in `gateway.upstream_settings`; `gateway.credential_settings` says how secrets are written.
+Those of upstreams stand in `gateway.upstream_settings`, those of limits in `gateway.limit_settings`, and
+`gateway.credential_settings` says how secrets are written.
 
 A field's variable is `TRILANE_` and the field's name. `load` reads them all by these declarations alone, and README's
 tables are made from them (`tests/readme_settings.py`). A misspelt `TRILANE_` variable is an error at start, with the
@@ -28,6 +29,7 @@ from gateway.environment import (
     variables,
 )
 from gateway.errors import ConfigurationError
+from gateway.limit_settings import Count, Limits, UserLimits
 from gateway.upstream_settings import DefaultUpstream, Network, UpstreamsFile
 
 PORTS = {"all": 8000, "chat": 8001, "events": 8002, "audio": 8003}
@@ -35,7 +37,6 @@ PORTS = {"all": 8000, "chat": 8001, "events": 8002, "audio": 8003}
 WORKERS = number_or_auto(256)
 
 Seconds = Annotated[float, Meta(ge=0)]
-Count = Annotated[int, Meta(ge=0)]
 
 
 Names = Annotated[list[str], Notation("`a,b,...`", read_list)]
@@ -43,31 +44,6 @@ Workers = Annotated[int | Literal["auto"] | None, WORKERS]
 
 
 # What can be set
-
-
-class Limits(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_LIMIT_")):
-    """Bounds of one process. Past any of them a request is refused; nothing waits in a queue."""
-
-    body_bytes: Annotated[Count, Meta(description="Bytes of one request body")] = 16_777_216
-    bodies_bytes: Annotated[
-        Count, Meta(description="Bytes of all request bodies in memory at once; one body is always taken")
-    ] = 134_217_728
-    messages: Annotated[Count, Meta(description="Messages in one request")] = 1000
-    output_tokens: Annotated[Count, Meta(description="Largest `max_tokens` of one request")] = 32_768
-    runs: Annotated[Count, Meta(description="Answers being written at once")] = 2000
-    streams: Annotated[Count, Meta(description="Event streams open at once")] = 10_000
-    replay: Annotated[
-        Count, Meta(description="Missed events replayed to one stream; past that, `hello` says how many it missed")
-    ] = 100_000
-    sessions: Annotated[Count, Meta(description="Audio sessions open at once, most of them silent")] = 2000
-    voices: Annotated[
-        Count,
-        Meta(description="Audio sessions with speech at once; 0: as many as the loaded model was measured to carry"),
-    ] = 0
-    uploads: Annotated[Count, Meta(description="Files being transcribed at once")] = 32
-    upload_bytes: Annotated[
-        Count, Meta(description="Bytes of one file to be transcribed, kept unnamed in `TMPDIR` meanwhile")
-    ] = 1_073_741_824
 
 
 class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
@@ -180,6 +156,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
     ] = "cpu"
     whisper_compute: Annotated[str, Meta(description="Number type of the model: `int8`, `float16` ...")] = "int8"
     limits: Limits = Limits()
+    user_limits: UserLimits = UserLimits()
 
     @property
     def log_url(self) -> str:

@@ -10,6 +10,7 @@ from audio.dialects.realtime.server import ClientSecret, SecretRequest, issue_se
 from audio.lane import AudioLane
 from gateway.access.grants import Principal
 from gateway.access.signin import REALTIME
+from gateway.core.limits import TICKET
 from gateway.core.process import Core
 from routes.operation import Input, described
 from routes.requests import AnyRequest, body_of, decode
@@ -48,6 +49,7 @@ async def client_secret(request: AnyRequest, core: Core) -> ClientSecret:
     """Issues a key that, unlike OpenAI's, is good for one connection and at most four minutes."""
     request.user.require_audio()
     body = decode(await body_of(request, core.bodies), SecretRequest)
+    await core.limiter.admit(request.user, TICKET)
     return await issue_secret(core.tickets, request.user, body)
 
 

@@ -6,6 +6,7 @@ import msgspec
 from litestar import post
 
 from gateway.access.tickets import TICKET_S
+from gateway.core.limits import TICKET
 from gateway.core.process import Core
 from routes.operation import described
 from routes.requests import AnyRequest, body_of, decode
@@ -34,6 +35,7 @@ class Ticket(msgspec.Struct, frozen=True):
 async def issue(request: AnyRequest, core: Core) -> Ticket:
     body = await body_of(request, core.bodies)
     ticket = decode(body, TicketRequest)
+    await core.limiter.admit(request.user, TICKET)
     return Ticket(await core.tickets.issue(request.user, ticket.route), TICKET_S)
 
 

@@ -10,7 +10,9 @@ from litestar.types import ASGIApp
 from audio.dialects.transcriptions import ANSWER_FORMATS, TranscriptSource, answer_whole, parse_request
 from audio.lane import AudioLane
 from audio.model.models import Models
-from audio.upload import FileTranscription, transcription_of
+from audio.upload import FileTranscription, counted, transcription_of
+from gateway.access.grants import Principal
+from gateway.core.leases import NO_LEASE
 from gateway.errors import BadRequest, TrilaneError
 from gateway.serving.sse import EventStream, send_problem
 from gateway.serving.whole import while_connected
@@ -55,19 +57,23 @@ data: {"type":"transcript.text.done","text":"Hello"}
 )
 async def transcriptions(request: AnyRequest, audio: AudioLane) -> ASGIApp:
     request.user.require_audio()
-    return UploadAnswer(audio, await audio.load())
+    return UploadAnswer(audio, await audio.load(), request.user)
 
 
 class UploadAnswer:
     """Receives a file and answers it; frees all that it holds when the answer ends or the client leaves."""
 
-    def __init__(self, lane: AudioLane, models: Models) -> None:
+    def __init__(self, lane: AudioLane, models: Models, who: Principal) -> None:
         self._lane = lane
+        self._who = who
+        self._lease = NO_LEASE
         self._models = models
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:
             async with AsyncExitStack() as resources:
+                self._lease = await self._lane.admit_upload(self._who)
+                resources.callback(self._lease.end)
                 file = resources.enter_context(self._lane.uploads.admitted())
                 await self._answer(file, resources, scope, receive, send)
         except TrilaneError as err:
@@ -79,7 +85,7 @@ class UploadAnswer:
             raise BadRequest("the form has no part `file`", code="missing_file", extra={"param": "file"})
         request = parse_request(form.fields, self._models.transcriber.supports)
         name = (form.file_name or "file")[:80]
-        opening = transcription_of(self._models, file, name, request.options)
+        opening = counted(transcription_of(self._models, file, name, request.options), self._lease)
         if request.stream:
             await self._stream(await resources.enter_async_context(opening), resources, scope, receive, send)
         else:

@@ -13,15 +13,13 @@ from msgspec import Meta
 
 from events.log.topics import PRESENCE, covers, is_gateways, is_own
 from gateway.errors import Forbidden
+from gateway.limit_settings import Bound
 
 LOCAL_USER = "local"
 """The user that everyone on this machine is while no secret is configured."""
 
 Sub = Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*\Z")]
 """A user's name: text without control characters, which no engine's names and no log line can hold."""
-
-
-Bound = Annotated[int, Meta(ge=0)] | None
 
 
 class GrantedLimits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -41,6 +41,9 @@ from gateway.chat.runs import Runs
 from gateway.chat.submission import SendRequest, Submission
 from gateway.chat.titles import Titles
 from gateway.chat.topics import chat_topic, check_id, new_run_id, run_topic
+from gateway.core.leases import Lease
+from gateway.core.limits import Limiter, wants_of_run
+from gateway.core.usage import BYTES_PER_TOKEN
 from gateway.errors import BadRequest, Gone, LogConflict, LogDamaged, NotFound
 from gateway.settings import Settings
 
@@ -73,15 +76,18 @@ class AttachedReader(msgspec.Struct, frozen=True):
 
     reader: TopicReader
     run: Run | None
+    lease: Lease | None = None
+    """What was taken of limits, the reader's stream too, where this is a new run; None: nothing was yet."""
 
 
 class Chats:
     """All chats, as one process reads and changes them."""
 
-    def __init__(self, event_log: EventLog, hub: Hub, runs: Runs, settings: Settings) -> None:
+    def __init__(self, event_log: EventLog, hub: Hub, runs: Runs, settings: Settings, limiter: Limiter) -> None:
         self._log = event_log
         self._hub = hub
         self._runs = runs
+        self._limiter = limiter
         self._max_messages = settings.limits.messages
         self._max_output_tokens = settings.limits.output_tokens
         self._allowed_fetches = settings.allowed_fetches
@@ -211,9 +217,6 @@ class Chats:
         )
         base = change.answer.parts if change.answer else []
         outcomes = [record for part in change.results if (record := outcome_of(part)) is not None]
-        run = self._runs.make(info, asked, Recorder(base, outcomes), request.on_disconnect or "continue")
-        run.watch(self._hub, Position(epoch=history.epoch, offset=history.head))
-        reader = self._hub.open_new(run.topic, encoder_of(run_id))
         started = RunStarted(
             run_id=run_id,
             message_id=message_id,
@@ -221,12 +224,23 @@ class Chats:
             trigger=submission.posting.trigger,
             extra=submission.extra,
         )
+        lease = await self._limiter.admit(
+            who, wants_of_run(info.prompt_bytes // BYTES_PER_TOKEN, asked, has_stream=True)
+        )
         try:
-            await self._runs.begin(run, *_appends(who, history, [*change.events, started]))
+            recorder = Recorder(base, outcomes)
+            run = self._runs.make(info, asked, recorder, request.on_disconnect or "continue", lease)
+            run.watch(self._hub, Position(epoch=history.epoch, offset=history.head))
+            reader = self._hub.open_new(run.topic, encoder_of(run_id))
+            try:
+                await self._runs.begin(run, *_appends(who, history, [*change.events, started]))
+            except BaseException:
+                reader.close()
+                raise
         except BaseException:
-            reader.close()
+            lease.cancel()
             raise
-        return AttachedReader(reader, run)
+        return AttachedReader(reader, run, lease)
 
     async def _supersede(self, who: Principal, history: History) -> None:
         """Stops the answer that is still coming when a new message arrives; its text is kept."""
@@ -240,12 +254,14 @@ class Chats:
                 if isinstance(finished, RunFinished) and finished.run_id == run_id and not run_end.done():
                     run_end.set_result(None)
 
-        topic = chat_topic(who.sub, history.chat_id)
+        topic, run = chat_topic(who.sub, history.chat_id), self._runs.get(run_id)
         unwatch = self._hub.watch(topic, Position(epoch=history.epoch, offset=history.head), see)
         try:
             await self._command_stop(who, history, run_id)
             async with asyncio.timeout(SUPERSEDE_S):
                 await run_end
+                if run is not None:
+                    await run.over()  # what it holds of limits is free for the next
         except TimeoutError:
             await self._runs.end_other(run_id, Aborted("superseded"))
         except LogConflict:

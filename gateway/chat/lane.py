@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, cast
 
 import msgspec
@@ -28,8 +29,11 @@ from gateway.chat.runs import Runs
 from gateway.chat.submission import SendRequest, extra_fields
 from gateway.chat.topics import new_run_id
 from gateway.chat.upstreams.failover import Upstreams
+from gateway.core.leases import NO_LEASE, Lease
+from gateway.core.limits import STREAM, wants_of_run
 from gateway.core.process import Core
-from gateway.errors import Overloaded, TrilaneError
+from gateway.core.usage import BYTES_PER_TOKEN
+from gateway.errors import TrilaneError
 from gateway.serving.bodies import HeldBody
 from gateway.serving.open_streams import TokenEnd
 from gateway.serving.sse import EventStream, send_problem
@@ -46,7 +50,8 @@ class ChatLane:
         self.settings = core.settings
         self.upstreams = upstreams
         self.runs = Runs(core.log, upstreams, core.settings, core.metrics)
-        self.chats = Chats(core.log, core.hub, self.runs, core.settings)
+        self.chats = Chats(core.log, core.hub, self.runs, core.settings, core.limiter)
+        self.limiter = core.limiter
         self.bodies = core.bodies
         self._log = core.log
         self._hub = core.hub
@@ -76,31 +81,35 @@ class ChatLane:
         attached = await self.chats.send(who, request, key, extra_fields(fields), UIFrames)
         if attached.run is not None:
             body.keep_until(attached.run.verdict)
-        return self._stream(who, attached)
+        return await self._stream(who, attached)
 
     async def follow(self, who: Principal, chat_id: str, cursor: str | None) -> EventStream | None:
         """Returns the stream of a chat; None when nothing is active and no cursor says what else to read."""
         attached = await self.chats.follow(who, chat_id, cursor, whole_frames)
-        return self._stream(who, attached) if attached is not None else None
+        return await self._stream(who, attached) if attached is not None else None
 
-    def _stream(self, who: Principal, attached: AttachedReader) -> EventStream:
-        run = attached.run
+    async def _stream(self, who: Principal, attached: AttachedReader) -> EventStream:
+        run, lease = attached.run, attached.lease or NO_LEASE
         try:
             self._streams.admit()
-        except Overloaded:
+            if attached.lease is None:
+                lease = await self.limiter.admit(who, STREAM)
+        except BaseException:
             attached.reader.close()
+            lease.leave_stream()
             raise
+        detach = self.runs.attached(run) if run else lambda: None
         return EventStream(
             attached.reader,
             ping_s=self.settings.ping_s,
             open_streams=self._streams,
-            headers=ui_message.HEADERS,
+            headers=[*ui_message.HEADERS, *lease.headers] if lease.headers else ui_message.HEADERS,
             verdict=run.verdict if run else None,
             prime_s=self.settings.prime_s,
             end=DONE,
             farewell=ui_message.farewell,
             apology=ui_message.apology,
-            on_close=self.runs.attached(run) if run else lambda: None,
+            on_close=detach if lease is NO_LEASE else partial(_close, detach, lease),
             token_end=TokenEnd(who.remaining_s(), ui_message.expiry_notice),
             key_id=who.key_id,
         )
@@ -114,21 +123,27 @@ class ChatLane:
         limits, run_id = self.settings.limits, new_run_id()
         size = sum(map(len, request.messages))
         info = RunInfo(run_id=run_id, sub=who.sub, message_id=f"msg-{run_id}", model=request.model, prompt_bytes=size)
-        self._streams.admit()
         asked = request.for_upstream(fields, limits.messages, limits.output_tokens)
         check_fetches(cast("list[object]", asked["messages"]), self.settings.allowed_fetches)
-        run = self.runs.make(info, asked, Recorder(), "cancel")
         has_functions = request.wants_function_call(fields)
-        if request.stream:
-            answer = await self._completion_stream(who, run, request, has_functions=has_functions)
-        else:
-            await self.runs.begin(run)
-            answer = WholeCompletion(self.runs, run, has_functions=has_functions)
+        wants = wants_of_run(size // BYTES_PER_TOKEN, asked, has_stream=request.stream)
+        lease = await self.limiter.admit(who, wants)
+        try:
+            self._streams.admit()
+            run = self.runs.make(info, asked, Recorder(), "cancel", lease)
+            if request.stream:
+                answer = await self._completion_stream(who, run, request, lease, has_functions=has_functions)
+            else:
+                await self.runs.begin(run)
+                answer = WholeCompletion(self.runs, run, lease, has_functions=has_functions)
+        except BaseException:
+            lease.cancel()
+            raise
         body.keep_until(run.verdict)
         return answer
 
     async def _completion_stream(
-        self, who: Principal, run: Run, request: CompletionRequest, *, has_functions: bool
+        self, who: Principal, run: Run, request: CompletionRequest, lease: Lease, *, has_functions: bool
     ) -> EventStream:
         options = {"include_usage": request.has_usage, "has_functions": has_functions}
         frames = CompletionFrames(run.info.run_id, request.model, int(time.time()), **options)
@@ -138,28 +153,37 @@ class ChatLane:
         except BaseException:
             reader.close()
             raise
+        detach = self.runs.attached(run)
         return EventStream(
             reader,
             ping_s=self.settings.ping_s,
             open_streams=self._streams,
+            headers=lease.headers,
             verdict=run.verdict,
             resumable=False,
             prime_s=self.settings.prime_s,
             end=DONE,
             apology=lambda error: error_frame(error.detail, {"code": error.code}) + DONE,
             leaves_cleanly=True,
-            on_close=self.runs.attached(run),
+            on_close=detach if lease is NO_LEASE else partial(_close, detach, lease),
             token_end=TokenEnd(who.remaining_s()),
             key_id=who.key_id,
         )
 
 
+def _close(detach: Callable[[], None], lease: Lease) -> None:
+    """Lets go of what a stream holds."""
+    detach()
+    lease.leave_stream()
+
+
 class WholeCompletion:
     """Answers with a finished run in one piece; ends the run when the client leaves first."""
 
-    def __init__(self, runs: Runs, run: Run, *, has_functions: bool) -> None:
+    def __init__(self, runs: Runs, run: Run, lease: Lease, *, has_functions: bool) -> None:
         self._runs = runs
         self._run = run
+        self._headers = lease.headers
         self._has_functions = has_functions
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -179,6 +203,6 @@ class WholeCompletion:
             return
         answer = completion(finished, run.model, int(time.time()), has_functions=self._has_functions)
         body = msgspec.json.encode(answer)
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *self._headers]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})

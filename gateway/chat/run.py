@@ -95,6 +95,11 @@ class Run:
         if _has_failed(opening):
             self.stop(Failed(LogError("this run could not be opened")))
 
+    async def over(self) -> None:
+        """Waits until nothing of it runs any more."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
     # Ending, from outside
 
     def stop(self, outcome: RunOutcome) -> None:

@@ -21,6 +21,7 @@ from gateway.chat.submission import CancelAfter, OnDisconnect
 from gateway.chat.topics import RUNS, run_id_of
 from gateway.chat.upstreams.failover import Upstreams
 from gateway.chat.upstreams.upstream import Request
+from gateway.core.leases import NO_LEASE, Lease
 from gateway.core.telemetry import Metrics
 from gateway.core.usage import reserved
 from gateway.errors import LogError, Overloaded, TrilaneError
@@ -47,6 +48,7 @@ class Runs:
         self._tasks: set[asyncio.Task[None]] = set()
         self._attached: dict[str, int] = {}
         self._policies: dict[str, OnDisconnect] = {}
+        self._leases: dict[str, Lease] = {}
         self._lonely: dict[str, asyncio.TimerHandle] = {}
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -56,12 +58,19 @@ class Runs:
     def get(self, run_id: str) -> Run | None:
         return self._runs.get(run_id)
 
-    def make(self, info: RunInfo, request: Request, recorder: Recorder, on_disconnect: OnDisconnect) -> Run:
-        """Returns a run that one completion writes by way of `recorder`."""
+    def make(
+        self,
+        info: RunInfo,
+        request: Request,
+        recorder: Recorder,
+        on_disconnect: OnDisconnect,
+        lease: Lease = NO_LEASE,
+    ) -> Run:
+        """Returns a run that one completion writes by way of `recorder`; `lease` is given back when it has ended."""
         if self.draining:
             raise Overloaded("this process is shutting down", code="draining", retry_after="1")
-        if len(self._runs) >= self._settings.limits.runs:
-            raise Overloaded(f"{self._settings.limits.runs} answers are being written already")
+        if len(self._runs) >= self._settings.limits.local_runs:
+            raise Overloaded(f"{len(self._runs)} answers are being written already")
         settings = self._settings
         completion = CompletionProducer(
             self.upstreams,
@@ -72,6 +81,8 @@ class Runs:
         )
         run = Run(info, [completion], recorder, self._log, run_s=settings.run_s)
         self._runs[info.run_id] = run
+        if lease is not NO_LEASE:
+            self._leases[info.run_id] = lease
         if on_disconnect != "continue":
             self._policies[info.run_id] = on_disconnect
         return run
@@ -91,8 +102,18 @@ class Runs:
         self._tasks.discard(task)
         self._forget(run)
         self._count(run)
+        self._settle(run)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("run task failed", run=run.info.run_id, exc_info=error)
+
+    def _settle(self, run: Run) -> None:
+        """Gives back what the run held of limits; its tokens are those that it used, as far as that is known."""
+        lease = self._leases.pop(run.info.run_id, NO_LEASE)
+        lease.leave("runs")
+        if run.finished.cancelled():  # it was never opened
+            lease.settle(tokens=0)
+        elif run.finished.done() and (finished := run.finished.result()) is not None:
+            lease.settle(tokens=finished.usage.total_tokens)
 
     def _count(self, run: Run) -> None:
         finished = run.finished.result() if run.finished.done() and not run.finished.cancelled() else None

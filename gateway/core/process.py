@@ -12,6 +12,7 @@ from events.log.port import NO_EVENTS, Append, EventLog
 from gateway.access.keys import KeyTable
 from gateway.access.tickets import Tickets
 from gateway.core.engines import open_log
+from gateway.core.limits import Limiter
 from gateway.core.telemetry import Metrics, Pauses
 from gateway.errors import LogUnavailable, TrilaneError, Unauthorized
 from gateway.serving.bodies import Bodies
@@ -55,13 +56,21 @@ class Core:
         self.settings = settings
         self.log = event_log
         self.hub = Hub(event_log)
-        max_streams = capacity(settings.limits.streams)
+        max_streams = capacity(settings.limits.local_streams)
         self.streams = OpenStreams(min(SLOT_S, settings.ping_s / 50), max_streams)
         self.bodies = Bodies(settings.limits.body_bytes, settings.limits.bodies_bytes)
         self.keys = KeyTable(event_log, self.hub)
         self.keys.on_revoke.append(lambda key_id: self.streams.revoke(key_id, revocation()))
         self.tickets = Tickets(event_log, is_revoked=self.keys.is_revoked)
         self.metrics = Metrics()
+        limits = settings.limits
+        capacities = {
+            "runs": limits.local_runs,
+            "streams": max_streams,
+            "sessions": limits.local_sessions,
+            "uploads": limits.uploads,
+        }
+        self.limiter = Limiter(settings, event_log, self.metrics, capacities)
         self.pauses = Pauses()
         self.metrics.gauge("gc_pause_seconds", "Time spent in full garbage collections", lambda: self.pauses.total_s)
         self.metrics.gauge(
@@ -107,6 +116,7 @@ class Core:
                 self._failure_timer.cancel()
             if self._health is not None:
                 self._health.cancel()
+            await self.limiter.close()
             await self.hub.close()
             await self.log.close()
 

@@ -8,7 +8,8 @@ import pytest
 
 from gateway.encryption_settings import EncryptionKey
 from gateway.errors import ConfigurationError
-from gateway.settings import Limits, Settings, check_bind, load
+from gateway.limit_settings import Limits, UserLimits
+from gateway.settings import Settings, check_bind, load
 
 SECRET = "s" * 32
 KEY = "k" * 32
@@ -59,6 +60,12 @@ def test_a_limit_is_read_from_its_variable(name: str) -> None:
     assert type(getattr(limits, name)) is int
 
 
+@pytest.mark.parametrize("name", UserLimits.__struct_fields__)
+def test_a_limit_of_each_user_is_read_from_its_variable(name: str) -> None:
+    limits = load({f"TRILANE_LIMIT_USER_{name.upper()}": "7"}).user_limits
+    assert msgspec.structs.replace(UserLimits(), **{name: 7}) == limits
+
+
 OTHERS: dict[str, tuple[str, str, Any]] = {
     "TRILANE_LOG": ("log", "memory:", "memory:"),
     "TRILANE_DATA_DIR": ("data_dir", "/data", Path("/data")),
@@ -96,7 +103,7 @@ def test_an_empty_variable_is_one_that_is_not_set(variable: str) -> None:
 @pytest.mark.parametrize("name", [field for field in Settings.__struct_fields__ if field != "upstreams"])
 def test_every_setting_has_a_variable(name: str) -> None:
     """A new setting is added to the tables above."""
-    assert name in {*NUMBERS, *(row[0] for row in OTHERS.values()), "api_keys", "limits", "network"}
+    assert name in {*NUMBERS, *(row[0] for row in OTHERS.values()), "api_keys", "limits", "user_limits", "network"}
 
 
 @pytest.mark.parametrize("variable", ["TRILANE_JWKS_URL", "TRILANE_OIDC_URL"])

@@ -43,7 +43,7 @@ class Server:
 
     async def app(self, scope: Any, receive: Any, send: Any) -> None:
         lane = self.place.lane
-        await UploadAnswer(lane, await lane.load())(scope, receive, send)
+        await UploadAnswer(lane, await lane.load(), Principal(sub="local"))(scope, receive, send)
 
     def post(self, data: bytes, **fields: str) -> httpx2.Response:
         async def run() -> httpx2.Response:

@@ -1,0 +1,186 @@
+"""Carries the counts of this process to the log's engine: one batch at a time, in which all that waits goes together.
+
+This process says how many slots it holds, never that one came or went, so an answer that was lost leaves nothing to
+repair. Slots that are free again go along with the next batch, and on their own within FLUSH_S. Nothing is sent, and no
+timer runs, while nothing is held.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import structlog
+
+from events.log.port import EventLog
+from events.log.quotas import HEARTBEAT_S, LIVE_S, SLOTS, Settlement, Take, TakeBatch, TakeOutcome, TakeReply
+from gateway.errors import LogUnavailable, Overloaded, TrilaneError
+
+FLUSH_S = 0.05
+"""Seconds after which freed slots are reported at the latest."""
+ANSWER_S = 5.0
+"""Seconds in which the engine must answer."""
+MAX_WAITING = 10_000
+"""Maximum calls that wait for the batch before theirs; past it they are refused."""
+RETRY_S = 1.0
+"""Seconds after which an engine that failed is told again what it missed."""
+BATCH_CALLS = 256
+BATCH_ITEMS = 2000
+"""Maximum reported counters, and settlements, of one batch."""
+
+log = structlog.get_logger("limits")
+
+
+class TakeAnswer(NamedTuple):
+    """What the engine said of one call, and when."""
+
+    outcome: TakeOutcome
+    now_s: float
+
+
+class WaitingCall(NamedTuple):
+    takes: Sequence[Take]
+    future: "asyncio.Future[TakeAnswer]"
+
+
+class QuotaClient:
+    """The one that counts for this process."""
+
+    def __init__(self, event_log: EventLog) -> None:
+        self._log = event_log
+        self._holder = secrets.token_hex(8)
+        self._held: dict[str, int] = {}
+        """The slots that this process holds, by counter."""
+        self._stale: dict[str, None] = {}
+        """The counters of which the engine knows another number, or perhaps does."""
+        self._settlements: list[Settlement] = []
+        self._waiting: list[WaitingCall] = []
+        self._trips: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._heard_at = 0.0
+        self._has_failed = False
+        self.is_open = True
+
+    def held(self, counter: str) -> int:
+        """Returns how many slots of a counter this process holds."""
+        return self._held.get(counter, 0)
+
+    async def take(self, takes: Sequence[Take]) -> TakeAnswer:
+        """Makes all takes or none. Slots are held until `release`. Raises LogUnavailable, Overloaded."""
+        if len(self._waiting) >= MAX_WAITING:
+            raise Overloaded("too many requests wait for their limits to be looked at", retry_after="1")
+        call = WaitingCall(takes, asyncio.get_running_loop().create_future())
+        self._waiting.append(call)
+        self._go()
+        return await call.future
+
+    def settle(self, settlements: Iterable[Settlement]) -> None:
+        """Corrects rates, soon; what cannot be told to the engine in time is forgotten, as its window passes, too."""
+        self._settlements += settlements
+        self._schedule(FLUSH_S)
+
+    def release(self, counters: Iterable[str]) -> None:
+        """Gives one slot of each counter back, soon."""
+        for counter in counters:
+            self._hold(counter, -1)
+            self._stale[counter] = None
+        self._schedule(FLUSH_S)
+
+    async def close(self) -> None:
+        """Gives every slot back."""
+        self.is_open = False
+        self._stale |= dict.fromkeys(self._held)
+        self._held.clear()
+        if self._stale or self._settlements:
+            self._go()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._trips is not None:
+            await asyncio.wait([self._trips])
+
+    def _hold(self, counter: str, change: int) -> None:
+        count = self._held.get(counter, 0) + change
+        if count > 0:
+            self._held[counter] = count
+        else:
+            self._held.pop(counter, None)
+
+    # Trips
+
+    def _go(self) -> None:
+        if self._trips is None:
+            self._trips = asyncio.get_running_loop().create_task(self._travel(), name="limits")
+
+    async def _travel(self) -> None:
+        try:
+            while True:
+                await self._trip()
+                is_much_left = len(self._stale) >= BATCH_ITEMS or len(self._settlements) >= BATCH_ITEMS
+                if not self._waiting and (self._has_failed or not is_much_left):
+                    break
+        finally:
+            self._trips = None
+            if self._stale or self._settlements:
+                self._schedule(RETRY_S if self._has_failed else FLUSH_S)
+            elif self._held:
+                self._schedule(HEARTBEAT_S)
+
+    def _schedule(self, delay_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time() + delay_s
+        if self._timer is not None and not self._timer.cancelled():
+            if loop.time() < self._timer.when() <= due:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_at(due, self._go) if self.is_open else None
+
+    async def _trip(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._heard_at > LIVE_S - HEARTBEAT_S:
+            self._stale |= dict.fromkeys(self._held)  # it may be taken for dead, and counts again only when told so
+        calls, self._waiting = self._waiting[:BATCH_CALLS], self._waiting[BATCH_CALLS:]
+        calls = [call for call in calls if not call.future.done()]
+        stale = list(self._stale)[:BATCH_ITEMS]
+        slots = [take.counter for call in calls for take in call.takes if take.window == SLOTS]
+        settlements, self._settlements = self._settlements[:BATCH_ITEMS], self._settlements[BATCH_ITEMS:]
+        batch = TakeBatch(
+            holder=self._holder,
+            held={counter: self._held.get(counter, 0) for counter in (*stale, *slots)},
+            settlements=settlements,
+            calls=[call.takes for call in calls],
+        )
+        for counter in batch.held:
+            self._stale.pop(counter, None)
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                reply = await self._log.take(batch)
+        except (TrilaneError, TimeoutError) as err:
+            self._stale |= dict.fromkeys(batch.held)
+            self._fail(calls, err)
+            return
+        self._has_failed = False
+        self._heard_at = loop.time()
+        if not reply.was_known:
+            self._stale |= dict.fromkeys(counter for counter in self._held if counter not in batch.held)
+        self._answer(calls, reply)
+
+    def _answer(self, calls: Sequence[WaitingCall], reply: TakeReply) -> None:
+        for call, outcome in zip(calls, reply.outcomes, strict=True):
+            slots = [take for take in call.takes if take.window == SLOTS] if outcome.refused < 0 else []
+            for take in slots:
+                self._hold(take.counter, take.amount)
+            if call.future.done():  # the caller has left meanwhile, and nobody else would give them back
+                for take in slots:
+                    self._hold(take.counter, -take.amount)
+                    self._stale[take.counter] = None
+            else:
+                call.future.set_result(TakeAnswer(outcome, reply.now_s))
+
+    def _fail(self, calls: Sequence[WaitingCall], error: Exception) -> None:
+        reason = error.detail if isinstance(error, TrilaneError) else f"no answer within {ANSWER_S:g} s"
+        if not self._has_failed:
+            log.warning("limits cannot be counted", reason=reason)
+        self._has_failed = True
+        for call in calls:
+            if not call.future.done():
+                call.future.set_exception(LogUnavailable(f"limits cannot be counted now: {reason}"))
