@@ -13,6 +13,7 @@ from gateway.access.keys import KeyTable
 from gateway.access.tickets import Tickets
 from gateway.core.engines import open_log
 from gateway.core.limits import Limiter
+from gateway.core.memory import MemoryGuard
 from gateway.core.telemetry import Metrics, Pauses
 from gateway.errors import LogUnavailable, TrilaneError, Unauthorized
 from gateway.serving.bodies import Bodies
@@ -71,6 +72,15 @@ class Core:
             "uploads": limits.uploads,
         }
         self.limiter = Limiter(settings, event_log, self.metrics, capacities)
+        self.memory = MemoryGuard(limits.memory_bytes)
+        self.limiter.is_short_of_memory = lambda: self.memory.is_full
+        self.metrics.gauge("memory_used_bytes", "Memory that counts", lambda: self.memory.used_bytes, is_largest=True)
+        self.metrics.gauge(
+            "memory_max_bytes",
+            "Memory past which no new work is taken; 0: unknown",
+            lambda: self.memory.max_bytes,
+            is_largest=True,
+        )
         self.pauses = Pauses()
         self.metrics.gauge("gc_pause_seconds", "Time spent in full garbage collections", lambda: self.pauses.total_s)
         self.metrics.gauge(
@@ -106,12 +116,14 @@ class Core:
         loop = asyncio.get_running_loop()
         self.metrics.gauge("tasks", "Tasks of the event loop", lambda: len(asyncio.all_tasks(loop)))
         self._look_for_failure()
+        self.memory.start()
         try:
             if self.settings.requires_sign_in:
                 await self.keys.open()
             yield
         finally:
             self.is_ready = False
+            self.memory.stop()
             if self._failure_timer is not None:
                 self._failure_timer.cancel()
             if self._health is not None:

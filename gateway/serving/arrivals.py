@@ -24,6 +24,7 @@ import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from gateway.errors import BadRequest, TrilaneError, problem
+from gateway.serving.addresses import AddressCounts
 
 HEAD_S = 10.0
 """Seconds from the beginning of a connection, or from the first byte of a further request, until its head is there."""
@@ -55,6 +56,8 @@ class _Nowhere(list[Any]):
 class ArrivalProtocol(HttpToolsProtocol):
     """The protocol of a connection that is bounded while a request arrives."""
 
+    addresses: AddressCounts | None = None
+    """The connections of each address, where they are limited."""
     current: RequestResponseCycle | None = None
     """The request that was started last; uvicorn's `cycle` is the one whose head was read last."""
     _next_warning_s = 0.0
@@ -81,20 +84,19 @@ class ArrivalProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         connection = transport.get_extra_info("socket")
         if connection is not None and connection.fileno() >= max_descriptor():
-            self._turn_away()
+            limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            self._turn_away("no file descriptors left: raise the limit (ulimit -n)", limit=limit)
+        elif self.addresses is not None and self.client and not self.addresses.admits(self.client[0], transport):
+            self._turn_away("an address has as many connections as it may", address=self.client[0])
         else:
             self._wait(HEAD_S)
 
-    def _turn_away(self) -> None:
+    def _turn_away(self, reason: str, **facts: object) -> None:
         """Closes without an answer, so that a browser's EventSource tries again: a status would be the end of it."""
         now = time.monotonic()
         if now >= ArrivalProtocol._next_warning_s:
             ArrivalProtocol._next_warning_s = now + WARNING_S
-            log.warning(
-                "no file descriptors left: new connections are turned away; raise the limit (ulimit -n)",
-                limit=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
-                connections=len(self.connections),
-            )
+            log.warning("new connections are turned away", reason=reason, connections=len(self.connections), **facts)
         self.transport.close()
 
     def data_received(self, data: bytes) -> None:

@@ -16,8 +16,10 @@ from typing import Any, Protocol
 
 import structlog
 import uvicorn
+from uvicorn.middleware.proxy_headers import _TrustedHosts  # pyright: ignore[reportPrivateUsage] - it reads networks
 
 from gateway.errors import TrilaneError
+from gateway.serving.addresses import AddressCounts
 from gateway.serving.http import StreamConnection, StreamProtocol
 from gateway.serving.listening import bind
 from gateway.serving.proxies import TrustedProxies
@@ -188,7 +190,7 @@ def server_config(unit: ServedUnit, settings: Settings, host: str, port: int) ->
         host=host,
         port=port,
         loop="uvloop",
-        http=StreamProtocol,
+        http=_http_protocol(settings),
         ws=_socket_protocol() if unit.has_websockets else "none",
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_ping_interval=settings.ping_s,
@@ -201,6 +203,18 @@ def server_config(unit: ServedUnit, settings: Settings, host: str, port: int) ->
         timeout_graceful_shutdown=CLOSE_S,
         proxy_headers=False,  # TrustedProxies reads them
     )
+
+
+def _http_protocol(settings: Settings) -> type[asyncio.Protocol]:
+    """Returns the protocol of new connections, which counts them where an address may have only so many."""
+    limit = settings.limits.connections_per_address
+    if not limit:
+        return StreamProtocol
+
+    class CountedProtocol(StreamProtocol):
+        addresses = AddressCounts(limit, _TrustedHosts(settings.trusted_proxies))
+
+    return CountedProtocol
 
 
 def _socket_protocol() -> type[asyncio.Protocol]:
