@@ -8,7 +8,9 @@ from weakref import WeakValueDictionary
 
 from audio.allowance import AudioAllowance
 from audio.attachment import Attachment, SocketClose
+from audio.figures import AudioFigures
 from audio.live_session import LiveSession
+from audio.messages import Gap
 from audio.model.models import Models
 from audio.model.transcriber import Transcriber
 from audio.options import SessionTerms
@@ -59,7 +61,7 @@ class AudioLane:
     def __init__(self, core: Core, load: Callable[[], Awaitable[Models]], *, at_once: bool = False) -> None:
         """`load` is called once: when the lane opens if `at_once`, else with the first session."""
         self.settings = core.settings
-        self.streams = core.streams
+        self.streams = core.streams.of("audio")
         self.uploads = Uploads(core.settings.limits.uploads)
         self._load = load
         self._at_once = at_once
@@ -80,10 +82,17 @@ class AudioLane:
         self._is_draining = False
         core.on_failure.append(self._fail)
         core.keys.on_revoke.append(self._revoke)
-        core.metrics.gauge("audio_sessions", "Audio sessions in this process", lambda: len(self._sessions))
-        core.metrics.gauge("audio_speaking", "Of them, those with speech in them", lambda: len(self._speaking))
+        self.figures = AudioFigures(core.metrics)
+        core.metrics.gauges(
+            "audio_open_sessions",
+            "Audio sessions in this process, by whether a client is attached",
+            ["state"],
+            self._states,
+        )
+        core.metrics.gauge("audio_speaking_sessions", "Of them, those with speech in them", lambda: len(self._speaking))
         core.metrics.gauge("audio_voices_limit", "As many as can have speech in them at once", self._max_voices)
-        core.metrics.gauge("audio_busy", "Share of the transcriber's time in use", self._busy, is_largest=True)
+        core.metrics.gauge("audio_open_uploads", "Files being transcribed", lambda: len(self.uploads))
+        core.metrics.gauge("audio_busy_ratio", "Share of the transcriber's time in use", self._busy, is_largest=True)
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
@@ -103,10 +112,15 @@ class AudioLane:
         async with self._loading:
             if self._models is None:
                 self._models = await self._load()
+                self.figures.watch(self._models)
             return self._models
 
     def _busy(self) -> float:
         return self._models.desk.busy if self._models is not None else 0.0
+
+    def _states(self) -> dict[tuple[str, ...], float]:
+        attached = sum(live.attachment is not None for live in list(self._sessions.values()))
+        return {("attached",): attached, ("detached",): len(self._sessions) - attached}
 
     def _max_voices(self) -> int:
         """Returns how many sessions may speak at once; 0 while the model that was measured is not loaded."""
@@ -130,9 +144,13 @@ class AudioLane:
         self._check(who, request, models.transcriber)
         if request.session is None:
             return await self._create(who, request, models)
-        if not is_owner(request.session, who.sub):
-            raise NotFound(f"there is no session {request.session[:40]!r} of yours", code="session_unknown")
-        return await self._resume(who, request, request.session, models)
+        try:
+            if not is_owner(request.session, who.sub):
+                raise NotFound(f"there is no session {request.session[:40]!r} of yours", code="session_unknown")
+            return await self._resume(who, request, request.session, models)
+        except TrilaneError as err:
+            self.figures.note_resume("session_unknown" if isinstance(err, NotFound) else "refused")
+            raise
 
     async def admit_upload(self, who: Principal) -> Lease:
         """Admits one file of a user. Raises RateLimited, Overloaded, LogUnavailable."""
@@ -211,6 +229,7 @@ class AudioLane:
                 live.detach(attachment)
             raise
         live.welcome(first, missed)
+        self.figures.note_resume("recovered", len(missed))
         if session_log.is_over:
             live.report_done()
         else:
@@ -244,6 +263,9 @@ class AudioLane:
             raise Overloaded(f"{speaking} people speak, and more than that is too much now", retry_after="5")
 
     # What sessions tell their lane
+
+    def note_gap(self, gap: Gap) -> None:
+        self.figures.note_gap(gap.reason, gap.end - gap.start)
 
     def note_activity(self, live: LiveSession) -> None:
         if live.session.is_speaking:

@@ -41,6 +41,10 @@ log = structlog.get_logger("audio")
 class SessionHost(Protocol):
     """The lane that a live session belongs to."""
 
+    def note_gap(self, gap: Gap) -> None:
+        """Notes that audio was not heard."""
+        ...
+
     def note_activity(self, live: "LiveSession") -> None:
         """Notes that the session has changed, and may be speaking."""
         ...
@@ -236,6 +240,8 @@ class LiveSession:
             if isinstance(output, Settled):
                 self._record(output.position)
             elif isinstance(output, Final | Gap):
+                if isinstance(output, Gap):
+                    self._host.note_gap(output)
                 self._unrecorded.append((self._send(output, is_ready=False), output))
             elif isinstance(output, Done):
                 self._record_end(output)

@@ -55,6 +55,9 @@ class Uploads:
         self._is_draining = False
         self._release = asyncio.Event()
 
+    def __len__(self) -> int:
+        return self._count
+
     @contextmanager
     def admitted(self) -> Generator[BinaryIO]:
         """Holds a place for one more file, and the disk space that it is received into. Raises Overloaded.

@@ -12,6 +12,7 @@ from events.feed.deferred import DeferredStream
 from events.feed.feeds import Feeds
 from events.feed.start import StartPoint, SubscribeRequest
 from events.feed.subscription import Subscription
+from events.figures import EventsFigures
 from events.log.port import NO_EVENTS
 from events.log.source import NEVER
 from events.log.topics import check_subscription, check_topic, stored, user_topic
@@ -48,7 +49,7 @@ class EventsLane:
     def __init__(self, core: Core) -> None:
         self.settings = core.settings
         self.bodies = core.bodies
-        self.streams = core.streams
+        self.streams = core.streams.of("events")
         self._limiter = core.limiter
         self._log = core.log
         self._max_age_s = core.settings.max_age_s
@@ -58,12 +59,9 @@ class EventsLane:
         self.feeds.on_close = self.presence.stream_closed
         self.feeds.on_change = self.presence.readers_changed
         self._tidy_timer: asyncio.TimerHandle | None = None
-        self.resumes = core.metrics.counter(
-            "resumes", "Streams that came with a cursor, by what became of it", "result"
-        )
-        self.published = core.metrics.counter("events_published", "Events published here, by result", "result")
         self.feeds.on_damage = core.note_damage
-        core.metrics.gauge("event_feeds", "Subscriptions that someone follows here", lambda: len(self.feeds))
+        self._refusals = core.refusals
+        self._figures = EventsFigures(core.metrics, self.feeds)
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
@@ -107,6 +105,7 @@ class EventsLane:
         except (Overloaded, LogUnavailable) as err:
             if patient:
                 raise
+            self._refusals.note(err)
             return frames.busy(err.code, request.own_cursor)
         if source is None:
             end()
@@ -182,7 +181,7 @@ class EventsLane:
         self, who: Principal, request: SubscribeRequest, subscription: Subscription, start: StartPoint
     ) -> Subscription | None:
         if request.cursor is not None:
-            self.resumes.labels(start.reason or "recovered").inc()
+            self._figures.note_resume(start.reason or "recovered", start.replay)
             if subscription.feed.closed and not start.reason and not start.replay:
                 subscription.close()
                 return None
@@ -220,7 +219,7 @@ class EventsLane:
         """Appends all publications or none, once for each `request_key`. Raises as `events.publish.publish` does."""
         await self._limiter.admit(who, REQUEST)
         receipt = await publish(self._log, who, publications, self.feeds.now_ms, request_key=request_key)
-        self.published.labels("new").inc(sum(not event.duplicate for event in receipt.events))
+        self._figures.note_published(receipt)
         return receipt
 
     async def topic(self, who: Principal, topic: str) -> TopicSummary:

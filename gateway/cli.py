@@ -54,7 +54,7 @@ def serve(unit: str, host: str, port: int | None, workers: str) -> None:
 @click.option("--channel", type=int, required=True)
 def worker(unit: str, listeners: tuple[int, ...], channel: int) -> None:
     """Serve as one of several workers, which `serve --workers` starts."""
-    from gateway.core.telemetry import configure_logging
+    from gateway.core.logs import configure_logging
     from gateway.units import UNITS
     from gateway.workers.worker import work
 
@@ -197,7 +197,7 @@ def transcribe(file: Path, language: str | None, words: bool, format_: Any, live
     if not is_installed():
         raise click.ClickException(f"the packages for audio are not installed: {INSTALL}")
     from gateway.commands.transcribe import transcribe as run
-    from gateway.core.telemetry import configure_logging
+    from gateway.core.logs import configure_logging
 
     configure_logging()
     _run(run(settings, file, language=language, words=words, format_=format_, live=live))

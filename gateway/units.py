@@ -69,6 +69,7 @@ class Unit:
             dependencies={"core": core, **{mount.name: mount.lane for mount in mounts}},
             sign_in=SignIn(settings, self._authenticator, core.tickets),
             settings=settings,
+            refusals=core.refusals,
             lifespan=self._opened,
         )
 

@@ -19,10 +19,11 @@ from gateway.access.hosts import check_host
 from gateway.access.operators import admit_operator
 from gateway.access.signin import SignIn
 from gateway.errors import NotFound, TrilaneError
+from gateway.serving.refusals import Refusals
 from gateway.settings import Settings
 from routes.api_description import ApiDescription
 from routes.edge import Edge
-from routes.refusals import refuse_by_litestar, refuse_request, refuse_unexpected, refuse_websocket
+from routes.refusals import log_socket_failure, refuse_by_litestar, refuse_request, refuse_unexpected, refuse_websocket
 
 EXPOSED_HEADERS = [
     "x-request-id",
@@ -60,6 +61,7 @@ def application(
     dependencies: Mapping[str, object],
     sign_in: SignIn,
     settings: Settings,
+    refusals: Refusals,
     lifespan: Lifespan,
 ) -> Edge:
     """Returns the ASGI application of these handlers, which get each of `dependencies` under its name."""
@@ -75,11 +77,12 @@ def application(
             HTTPException: refuse_by_litestar,
             Exception: refuse_unexpected,
         },
+        after_exception=[log_socket_failure],
         openapi_config=None,
         request_max_body_size=settings.limits.body_bytes,
         logging_config=None,
     )
-    return Edge(app)
+    return Edge(app, refusals)
 
 
 def _provide(value: object) -> Provide:
@@ -124,7 +127,7 @@ def _authentication(sign_in: SignIn, settings: Settings) -> Callable[[ASGIApp], 
             except TrilaneError as err:
                 if scope["type"] != "websocket":
                     raise
-                await refuse_websocket(err, scope["path"], send)
+                await refuse_websocket(err, scope, send)
                 return
             await app(scope, receive, send)
 

@@ -1,4 +1,4 @@
-"""Wraps the framework: gives each request an id and its security headers, and writes its event stream after it.
+"""Wraps the framework: gives each request or socket an id, each answer its security headers, and writes event streams.
 
 A handler may leave an event stream in the scope (`routes.streams`), which is written when the framework is done.
 HEAD is answered wherever GET is, by the same handler, and the body is left out; a handler that would begin something
@@ -10,6 +10,8 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from gateway.core.request_context import CURRENT, context_of
+from gateway.serving.refusals import REFUSALS, Refusals
 from routes.security_headers import completed
 from routes.streams import HEAD, STREAM
 
@@ -19,8 +21,9 @@ CLIENT_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,64}")
 class Edge:
     """An ASGI application around the framework's."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, refusals: Refusals) -> None:
         self._app = app
+        self._refusals = refusals
         self.start_failed = False
         """Whether the application could not start. The command line reports why, so no traceback is printed here."""
 
@@ -30,11 +33,19 @@ class Edge:
         elif scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
         else:
+            self._enter(scope)
             await self._app(scope, receive, send)
 
-    async def _http(self, scope: Any, receive: Any, send: Any) -> None:
+    def _enter(self, scope: Any) -> bytes:
+        """Begins the context of a request or socket; returns its id."""
         request_id = _request_id(scope["headers"])
-        scope["request_id"] = request_id.decode()
+        scope["request_id"] = text = request_id.decode()
+        scope[REFUSALS] = self._refusals
+        CURRENT.set(context_of(text, scope["headers"]))
+        return request_id
+
+    async def _http(self, scope: Any, receive: Any, send: Any) -> None:
+        request_id = self._enter(scope)
         if scope["method"] == "HEAD":
             scope, send = {**scope, "method": "GET", HEAD: True}, _headers_only(send)
 

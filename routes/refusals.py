@@ -1,18 +1,25 @@
 """Answers an error with a problem document, whether our code or the framework raised it."""
 
-from typing import Any
+from typing import Any, cast
 
+import structlog
 from litestar import Request, Response
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, WebSocketDisconnect
+from litestar.types import Scope
 
 from gateway.errors import BadRequest, NotFound, TooLarge, TrilaneError, problem
+from gateway.serving.refusals import note_refusal
+
+log = structlog.get_logger("http")
 
 PROBLEM = "application/problem+json"
 
 
 def refuse_request(request: Request[Any, Any, Any], error: TrilaneError) -> Response[bytes]:
-    request_id: str = request.scope.get("request_id", "")  # pyright: ignore - a key that Litestar's type does not know
-    status, body, headers = problem(error, request_id, request.scope["path"])
+    scope = cast("dict[str, Any]", request.scope)
+    note_refusal(error, scope)
+    request_id: str = scope.get("request_id", "")
+    status, body, headers = problem(error, request_id, scope["path"])
     return Response(body, status_code=status, headers=headers, media_type=PROBLEM)
 
 
@@ -40,15 +47,20 @@ def with_head(methods: str) -> str:
 
 
 def refuse_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    import structlog
-
-    structlog.get_logger("http").error("request failed", path=request.url.path, exc_info=error)
+    log.error("request failed", path=request.url.path, exc_info=error)
     return refuse_request(request, TrilaneError("an unexpected error; its request_id is in the gateway's log"))
 
 
-async def refuse_websocket(error: TrilaneError, path: str, send: Any) -> None:
+async def log_socket_failure(error: Exception, scope: Scope) -> None:
+    """Logs what ended a socket that nobody meant to end so: the framework closes it, and says nothing."""
+    if scope["type"] == "websocket" and not isinstance(error, TrilaneError | HTTPException | WebSocketDisconnect):
+        log.error("a socket failed", path=scope["path"], exc_info=error)
+
+
+async def refuse_websocket(error: TrilaneError, scope: Any, send: Any) -> None:
     """Answers the handshake of a WebSocket with a problem document, as a request is answered."""
-    status, body, headers = problem(error, "", path)
+    note_refusal(error, scope)
+    status, body, headers = problem(error, scope.get("request_id", ""), scope["path"])
     fields = [(name.encode(), value.encode()) for name, value in {**headers, "content-type": PROBLEM}.items()]
     await send({"type": "websocket.http.response.start", "status": status, "headers": fields})
     await send({"type": "websocket.http.response.body", "body": body})

@@ -14,7 +14,8 @@ from audio.upload import FileTranscription, counted, transcription_of
 from gateway.access.grants import Principal
 from gateway.core.leases import NO_LEASE
 from gateway.errors import BadRequest, TrilaneError
-from gateway.serving.sse import EventStream, send_problem
+from gateway.serving.refusals import send_problem
+from gateway.serving.sse import EventStream
 from gateway.serving.whole import while_connected
 from routes.multipart import receive_form
 from routes.operation import Schema, described

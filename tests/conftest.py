@@ -118,10 +118,11 @@ class Gateway:
                 self.process.wait(5)
 
     def gauge(self, name: str) -> float:
-        for line in httpx2.get(f"{self.url}/metrics").text.splitlines():
-            if line.startswith(f"{name} "):
-                return float(line.split()[1])
-        raise AssertionError(f"no metric {name}")
+        """Returns the value of a metric, or the sum over all its labels."""
+        lines = httpx2.get(f"{self.url}/metrics").text.splitlines()
+        values = [float(line.split()[-1]) for line in lines if line.startswith((f"{name} ", f"{name}{{"))]
+        assert values, f"no metric {name}"
+        return sum(values)
 
     def fds(self) -> int:
         return psutil.Process(self.pid).num_fds()

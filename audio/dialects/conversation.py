@@ -15,6 +15,7 @@ from audio.messages import Auth, Failure
 from gateway.access.grants import Principal
 from gateway.errors import CloseCode, TrilaneError, close_code
 from gateway.serving.open_streams import EXPIRY_NOTICE_S
+from gateway.serving.refusals import note_refusal
 from gateway.serving.websocket import ABORT
 
 SEND_S = 20.0
@@ -54,11 +55,16 @@ class ClientSocket:
 
     async def refuse(self, text: str, error: TrilaneError) -> None:
         """Says in the dialect's own `text` why there is no session, and closes."""
+        self.note(error)
         try:
             await self.send(text)
             await self.close(close_of(error))
         except TimeoutError:
             self.abort()
+
+    def note(self, error: TrilaneError) -> None:
+        """Has an error counted that ends this connection."""
+        note_refusal(error, self._scope)
 
     def abort(self) -> None:
         """Cuts a connection whose client does not read: not even a close would reach it."""
@@ -144,6 +150,7 @@ async def _listen(socket: ClientSocket, peer: Peer) -> None:
         peer.attachment.end(LOST, at_once=True)
         peer.leave(message.get("code") or CloseCode.CONNECTION_LOST)
     except TrilaneError as err:
+        socket.note(err)
         peer.attachment.fail(failure_of(err), close_of(err))
 
 

@@ -13,11 +13,11 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 
-from audio.model.transcriber import Transcriber, Transcription, TranscriptionTask
+from audio.model.transcriber import SAMPLE_RATE, Transcriber, Transcription, TranscriptionTask
 
 URGENCIES = 4
 BACKGROUND = 3
@@ -61,6 +61,26 @@ class DeskClient(Protocol):
         ...
 
 
+class DoneTask(NamedTuple):
+    """A task that the model has done, as it is measured."""
+
+    urgency: int
+    waited_s: float
+    """Seconds from when its client entered the queue until the model began."""
+    took_s: float
+    """Seconds that the model took, divided among the tasks of one call by their audio."""
+    audio_s: float
+
+
+class TaskBatch(NamedTuple):
+    """Tasks that are alike, for one call of the model."""
+
+    urgency: int
+    tasks: list[tuple[DeskClient, TranscriptionTask]]
+    entered_s: list[float]
+    """The time at which the client of each task entered the queue."""
+
+
 class Desk:
     """The queue before one transcriber. Clients are called back on the event loop."""
 
@@ -68,8 +88,10 @@ class Desk:
         self._transcriber = transcriber
         self._clock = clock
         self._queues: list[deque[DeskClient]] = [deque() for _ in range(URGENCIES)]
-        self._members: list[set[DeskClient]] = [set() for _ in range(URGENCIES)]
-        """The clients in each queue, for quick look-up."""
+        self._members: list[dict[DeskClient, float]] = [{} for _ in range(URGENCIES)]
+        """The clients in each queue, for quick look-up, with the time at which each entered it."""
+        self.on_done: Callable[[DoneTask], None] = _measure_nothing
+        """Called with each task that the model has done."""
         self._idle_workers = transcriber.workers
         self._background_calls: set[object] = set()
         self._live_calls: dict[object, float] = {}
@@ -88,6 +110,11 @@ class Desk:
             self._serve()
 
     @property
+    def waiting(self) -> list[int]:
+        """Returns how many clients wait, by their urgency."""
+        return [len(queue) for queue in self._queues]
+
+    @property
     def is_full(self) -> bool:
         """Tells whether the workers are busy though hypotheses are as rare as they may be."""
         self._judge()
@@ -97,57 +124,57 @@ class Desk:
         """Forgets a client; if a task of it is with the model, it is answered all the same."""
         for queue, members in zip(self._queues, self._members, strict=True):
             if client in members:
-                members.discard(client)
+                del members[client]
                 queue.remove(client)
 
     def _add(self, client: DeskClient) -> bool:
         urgency = client.urgency(self.step_s)
         if urgency is None or client in self._members[urgency]:
             return False
-        self._members[urgency].add(client)
+        self._members[urgency][client] = self._clock()
         self._queues[urgency].append(client)
         return True
 
     def _serve(self) -> None:
         self._judge()
         while self._idle_workers:
-            urgency, batch = self._next_batch()
-            if not batch:
+            batch = self._next_batch()
+            if batch is None:
                 return
             self._idle_workers -= 1
-            call = self._transcriber.transcribe([task for _, task in batch])
-            if urgency == BACKGROUND:
+            began = self._clock()
+            call = self._transcriber.transcribe([task for _, task in batch.tasks])
+            if batch.urgency == BACKGROUND:
                 self._background_calls.add(call)
             else:
-                self._live_calls[call] = self._live_at = self._clock()
-            call.add_done_callback(lambda call, batch=batch: self._finish(call, batch))
+                self._live_calls[call] = self._live_at = began
+            call.add_done_callback(lambda call, batch=batch, began=began: self._finish(call, batch, began))
 
-    def _next_batch(self) -> tuple[int, list[tuple[DeskClient, TranscriptionTask]]]:
-        """Returns the next tasks, which are alike and as many as one call takes, with their urgency."""
+    def _next_batch(self) -> TaskBatch | None:
+        """Returns the next tasks, as many as one call takes; None when there are none, or no time for them."""
         for urgency in range(URGENCIES if self._has_time() else BACKGROUND):
-            batch: list[tuple[DeskClient, TranscriptionTask]] = []
+            batch = TaskBatch(urgency, [], [])
             queue = self._queues[urgency]
             for _ in range(len(queue)):
-                if len(batch) == self._transcriber.batch:
+                if len(batch.tasks) == self._transcriber.batch:
                     break
                 client = queue.popleft()
-                self._members[urgency].discard(client)
+                entered_s = self._members[urgency].pop(client)
                 if client.urgency(self.step_s) != urgency:
                     self._add(client)  # its task may have become more or less urgent while it waited
                     continue
-                batch.append((client, client.take_task()))
-            if batch:
-                return urgency, batch
-        return BACKGROUND, []
+                batch.tasks.append((client, client.take_task()))
+                batch.entered_s.append(entered_s)
+            if batch.tasks:
+                return batch
+        return None
 
     def _has_time(self) -> bool:
         """Tells whether background work may take one more worker."""
         is_speech_recent = self._clock() - self._live_at < SPOKEN_S
         return len(self._background_calls) < max(1, self._transcriber.workers - is_speech_recent)
 
-    def _finish(
-        self, call: asyncio.Future[list[Transcription]], batch: list[tuple[DeskClient, TranscriptionTask]]
-    ) -> None:
+    def _finish(self, call: asyncio.Future[list[Transcription]], batch: TaskBatch, began: float) -> None:
         self._idle_workers += 1
         if call in self._background_calls:
             self._background_calls.discard(call)
@@ -156,15 +183,23 @@ class Desk:
         failure = None if call.cancelled() else call.exception()
         if call.cancelled() or failure is not None:
             if failure is not None:
-                log.error("the model failed", tasks=len(batch), exc_info=failure)
-            for client, _ in batch:
+                log.error("the model failed", tasks=len(batch.tasks), exc_info=failure)
+            for client, _ in batch.tasks:
                 client.fail()
         else:
-            for (client, task), answer in zip(batch, call.result(), strict=True):
+            self._measure(batch, began)
+            for (client, task), answer in zip(batch.tasks, call.result(), strict=True):
                 client.complete(task, answer)
-        for client, _ in batch:
+        for client, _ in batch.tasks:
             self._add(client)
         self._serve()
+
+    def _measure(self, batch: TaskBatch, began: float) -> None:
+        took_s = self._clock() - began
+        audio_s = [len(task.audio) / SAMPLE_RATE for _, task in batch.tasks]
+        for entered_s, length_s in zip(batch.entered_s, audio_s, strict=True):
+            if length_s:
+                self.on_done(DoneTask(batch.urgency, began - entered_s, took_s * length_s / sum(audio_s), length_s))
 
     def _judge(self) -> None:
         """Widens or narrows the step, by how busy the workers were since the last judgement."""
@@ -177,6 +212,10 @@ class Desk:
         self.step_s = step_s(self.step_s, self.busy)
         self._busy_s, self._judged_at = 0.0, now
         self._live_calls = dict.fromkeys(self._live_calls, now)
+
+
+def _measure_nothing(task: DoneTask) -> None:
+    """Does nothing: nobody measures this desk."""
 
 
 def step_s(step: float, busy: float) -> float:

@@ -100,5 +100,6 @@ class Fanout:
                 asyncio.get_running_loop().call_soon(self._write_slice, base, upto, data, chunk)
                 return
         self._round = None
+        self._frames.hub.meter.end(self._frames, upto)
         if self.readers and self._frames.head > upto:
             asyncio.get_running_loop().call_soon(self.write)

@@ -226,6 +226,8 @@ class Feed:
         block_frames = self.encode(at, item, around)
         if until_ms := frames.until_ms(item):
             self._until = (self._until or {}) | dict.fromkeys(range(self.head, self.head + len(block_frames)), until_ms)
+        if item.time_ms >= self.hub.meter.next_ms:
+            self.hub.meter.begin(self, self.head, item.time_ms)
         self._put(block_frames)
         return True
 
@@ -247,6 +249,7 @@ class Feed:
         if text is None:
             return False
         self._put([frames.gap(position.names[at], first, last, reason, text)])
+        self.hub.meter.on_gap(reason)
         self._move_shift(last or 0)
         return True
 

@@ -10,6 +10,7 @@ from events.feed.start import StartPoint, Starts, SubscribeRequest, Subscription
 from events.feed.subscription import Subscription
 from events.log.cursor import NOWHERE
 from events.log.hub import Hub
+from events.log.meter import DeliveryMeter
 from events.log.port import NO_EVENTS, EventLog, Position
 from events.log.topics import PRESENCE, STORED, covers, is_pattern, stored
 from events.log.vector import VectorPosition, tag_of
@@ -43,6 +44,10 @@ class Feeds:
 
     def __len__(self) -> int:
         return len(self._feeds)
+
+    @property
+    def meter(self) -> DeliveryMeter:
+        return self._hub.meter
 
     def now_ms(self) -> int:
         return int(self._clock() * 1000)

@@ -11,6 +11,7 @@ from events.feed import frames
 from events.feed.bookmarks import Bookmarks
 from events.feed.feed import Feed
 from events.log.hub import WRITE_BYTES
+from events.log.meter import DeliveryMeter
 from events.log.port import Block, EventLog, Slice
 from events.log.source import NEVER, LentConnection, Source
 from events.log.topics import stored
@@ -26,6 +27,8 @@ class SubscriptionHost(Protocol):
 
     on_damage: Callable[[str, int, int], None]
 
+    @property
+    def meter(self) -> DeliveryMeter: ...
     def now_ms(self) -> int: ...
     def leave(self, subscription: "Subscription", /) -> None:
         """Forgets a subscription. Idempotent."""
@@ -239,6 +242,7 @@ class Subscription(Source):
     async def _tell_gap(self, position: VectorPosition, at: int, first: int, last: int | None, reason: str) -> None:
         cursor = await self._feeds.bookmarks.cursor_of(self.feed, position)
         self._pending += frames.gap(position.names[at], first, last, reason, cursor)
+        self._feeds.meter.on_gap(reason)
 
 
 def _up_to(block: Block, last: int) -> Block:

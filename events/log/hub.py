@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 
+from events.log.meter import DeliveryMeter
 from events.log.port import NO_EVENTS, Block, Commit, EventLog, Position, Slice
 from events.log.ring import Encode, Ring, Tail, Waker, Watch
 from events.log.source import Source
@@ -34,6 +35,7 @@ class Hub:
         """Prefixes, each with what is called for every topic of that prefix that is written to."""
         self.on_damage: Callable[[str, int, int], None] = _no_damage
         """Called with a topic, and the first and last offset of events that its tails were told cannot be read."""
+        self.meter = DeliveryMeter()
         log.listener = self._on_commits
         log.interest = self
 

@@ -13,7 +13,7 @@ from operator import attrgetter
 
 import msgspec
 
-from events.log.port import Append, Appended, Block, Commit, Interest, Listener, Retention, Slice, TopicInfo
+from events.log.port import Append, Appended, Block, Commit, Interest, Listener, Retention, Slice, TopicInfo, WriteMeter
 from events.log.quotas import MemoryCounters, TakeBatch, TakeReply
 from events.log.rules import (
     Result,
@@ -25,6 +25,7 @@ from events.log.rules import (
     cut,
     has_expired,
     ignore,
+    ignore_time,
     is_key_valid,
     judge,
     keep_all,
@@ -53,6 +54,7 @@ class MemoryLog:
 
     listener: Listener
     interest: Interest
+    on_written: WriteMeter
 
     def __init__(
         self,
@@ -62,6 +64,7 @@ class MemoryLog:
         max_pending_bytes: int = 64 << 20,
     ) -> None:
         self.listener = ignore
+        self.on_written = ignore_time
         self.interest = frozenset[str]()
         self._retention = retention
         self._clock = clock
@@ -76,6 +79,10 @@ class MemoryLog:
         """Bytes appended and not announced yet."""
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_open = False
+
+    @property
+    def backlog(self) -> int:
+        return 0
 
     async def open(self) -> None:
         """Starts the sweep of old topics."""

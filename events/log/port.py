@@ -122,6 +122,12 @@ class Listener(Protocol):
     def __call__(self, commits: Sequence[Commit], /) -> None: ...
 
 
+class WriteMeter(Protocol):
+    """The function of a process that is called with the seconds that a group of appends took to be durable."""
+
+    def __call__(self, seconds: float, /) -> None: ...
+
+
 class EventLog(Protocol):
     """A durable, ordered log of many topics.
 
@@ -143,6 +149,13 @@ class EventLog(Protocol):
 
     listener: Listener
     interest: "Interest"
+    on_written: WriteMeter
+    """Called in any thread, for each group. Memory writes no groups."""
+
+    @property
+    def backlog(self) -> int:
+        """Returns how many calls of `append` wait to be written."""
+        ...
 
     @property
     def failure(self) -> LogUnavailable | None:

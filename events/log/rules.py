@@ -287,5 +287,9 @@ def report_end(task: "Task[None]") -> None:
         task.get_loop().call_exception_handler(context)
 
 
+def ignore_time(seconds: float) -> None:
+    """Does nothing: nobody measures this log."""
+
+
 def ignore(commits: Sequence[Commit]) -> None:
     """Does nothing: the listener of a log that nobody listens to."""

@@ -13,6 +13,7 @@ from typing import Any, cast
 import msgspec
 from msgspec import Raw
 
+from events.log.cursor import decode_cursor
 from gateway.access.grants import Principal
 from gateway.chat.chats import AttachedReader, Chats
 from gateway.chat.dialects import ui_message
@@ -36,7 +37,8 @@ from gateway.core.usage import BYTES_PER_TOKEN
 from gateway.errors import TrilaneError
 from gateway.serving.bodies import HeldBody
 from gateway.serving.open_streams import TokenEnd
-from gateway.serving.sse import EventStream, send_problem
+from gateway.serving.refusals import send_problem
+from gateway.serving.sse import EventStream
 from gateway.serving.whole import while_connected
 
 AsgiAnswer = Callable[[Any, Any, Any], Awaitable[None]]
@@ -55,8 +57,7 @@ class ChatLane:
         self.bodies = core.bodies
         self._log = core.log
         self._hub = core.hub
-        self._streams = core.streams
-        core.metrics.gauge("open_runs", "Runs being written", lambda: len(self.runs))
+        self._streams = core.streams.of("chat")
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
@@ -85,8 +86,23 @@ class ChatLane:
 
     async def follow(self, who: Principal, chat_id: str, cursor: str | None) -> EventStream | None:
         """Returns the stream of a chat; None when nothing is active and no cursor says what else to read."""
-        attached = await self.chats.follow(who, chat_id, cursor, whole_frames)
+        if cursor is None:
+            attached = await self.chats.follow(who, chat_id, None, whole_frames)
+        else:
+            attached = await self._resumed(who, chat_id, cursor)
         return await self._stream(who, attached) if attached is not None else None
+
+    async def _resumed(self, who: Principal, chat_id: str, cursor: str) -> AttachedReader | None:
+        """Returns what `Chats.follow` does, and measures what became of the cursor."""
+        try:
+            attached = await self.chats.follow(who, chat_id, cursor, whole_frames)
+        except TrilaneError as err:
+            self.runs.figures.note_resume(err.code)
+            raise
+        _, position = decode_cursor(cursor)
+        missed = attached.reader.ring.head - position.offset if attached is not None else None
+        self.runs.figures.note_resume("recovered", missed)
+        return attached
 
     async def _stream(self, who: Principal, attached: AttachedReader) -> EventStream:
         run, lease = attached.run, attached.lease or NO_LEASE

@@ -46,6 +46,8 @@ class Run:
         self.outcome: RunOutcome | None = None
         """The run's outcome; None until it has ended."""
         self.first_token_s: float | None = None
+        self.lasted_s = 0.0
+        """Seconds from its start to its end, once it has an outcome."""
         self._producers = iter(producers)
         self._producer: Producer | None = None
         self._used: list[Producer] = []
@@ -208,6 +210,7 @@ class Run:
             self.verdict.set_result(None)
 
     def _conclude(self, outcome: RunOutcome) -> RunEnding:
+        self.lasted_s = self._loop.time() - self._started_at
         upstream = next((producer.upstream for producer in reversed(self._used) if producer.upstream), "")
         usage = _total([producer.usage() for producer in self._used])
         return RunEnding(self.info, outcome, self.recorder, usage, model=self.model, upstream=upstream)

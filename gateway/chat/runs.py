@@ -12,6 +12,7 @@ import structlog
 from events.log.port import Append, EventLog
 from gateway.chat.abandoned import end_run
 from gateway.chat.ending import Aborted, Failed, RunOutcome, notice
+from gateway.chat.figures import ChatFigures
 from gateway.chat.producers.completion import CompletionProducer
 from gateway.chat.records.chat_record import RunInfo
 from gateway.chat.records.recorder import Recorder
@@ -41,7 +42,9 @@ class Runs:
     def __init__(self, event_log: EventLog, upstreams: Upstreams, settings: Settings, metrics: Metrics) -> None:
         self.upstreams = upstreams
         self.draining = False
-        self.metrics = metrics
+        self.figures = ChatFigures(metrics)
+        self.figures.watch(lambda: len(self._runs), upstreams.in_flight)
+        upstreams.on_error = self.figures.note_upstream_error
         self._log = event_log
         self._settings = settings
         self._runs: dict[str, Run] = {}
@@ -101,7 +104,7 @@ class Runs:
     def _ended(self, run: Run, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         self._forget(run)
-        self._count(run)
+        self.figures.note_end(run)
         self._settle(run)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("run task failed", run=run.info.run_id, exc_info=error)
@@ -114,16 +117,6 @@ class Runs:
             lease.settle(tokens=0)
         elif run.finished.done() and (finished := run.finished.result()) is not None:
             lease.settle(tokens=finished.usage.total_tokens)
-
-    def _count(self, run: Run) -> None:
-        finished = run.finished.result() if run.finished.done() and not run.finished.cancelled() else None
-        if finished is None:
-            return
-        self.metrics.runs.labels(finished.outcome).inc()
-        self.metrics.input_tokens.inc(finished.usage.input_tokens)
-        self.metrics.output_tokens.inc(finished.usage.output_tokens)
-        if run.first_token_s is not None:
-            self.metrics.first_token.observe(run.first_token_s)
 
     def _forget(self, run: Run) -> None:
         self._runs.pop(run.info.run_id, None)

@@ -10,7 +10,8 @@ import click
 
 from gateway.core.cpus import usable_cpus
 from gateway.core.engines import check_shared
-from gateway.core.telemetry import configure_logging, serve_metrics
+from gateway.core.logs import configure_logging
+from gateway.core.telemetry import serve_metrics
 from gateway.errors import ConfigurationError
 from gateway.serving.listening import bind
 from gateway.serving.server import Server, check_address, server_config

@@ -1,7 +1,9 @@
 """The core that the lanes of one process share: the log, its hub, the open streams, tickets and metrics."""
 
 import asyncio
+import os
 import resource
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
@@ -14,10 +16,12 @@ from gateway.access.tickets import Tickets
 from gateway.core.engines import open_log
 from gateway.core.limits import Limiter
 from gateway.core.memory import MemoryGuard
-from gateway.core.telemetry import Metrics, Pauses
+from gateway.core.telemetry import SHORT_S, Metrics, Pauses
 from gateway.errors import LogUnavailable, TrilaneError, Unauthorized
+from gateway.serving.arrivals import ArrivalProtocol
 from gateway.serving.bodies import Bodies
 from gateway.serving.open_streams import OpenStreams
+from gateway.serving.refusals import Refusals
 from gateway.serving.wheel import SLOT_S
 from gateway.settings import Settings
 
@@ -48,6 +52,15 @@ def capacity(max_streams: int) -> int:
 def revocation() -> Unauthorized:
     """Returns the error that ends what is open under a key when that is revoked."""
     return Unauthorized("the key of this request was revoked", code="key_revoked")
+
+
+def resident_bytes() -> float:
+    """Returns the memory of this process that is resident; 0 where the system does not say it in this way."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0.0
 
 
 class Core:
@@ -82,13 +95,6 @@ class Core:
             is_largest=True,
         )
         self.pauses = Pauses()
-        self.metrics.gauge("gc_pause_seconds", "Time spent in full garbage collections", lambda: self.pauses.total_s)
-        self.metrics.gauge(
-            "gc_pause_max_seconds",
-            "The longest full garbage collection",
-            lambda: self.pauses.longest_s,
-            is_largest=True,
-        )
         self._health: asyncio.Task[None] | None = None
         """The last check of the log."""
         self._next_check = 0.0
@@ -98,23 +104,57 @@ class Core:
         self._has_failed = False
         self.on_failure: list[Callable[[TrilaneError], None]] = []
         """Called, while the log has failed under this process, with the error: what is open ends with it."""
-        self.lost = self.metrics.counter("events_lost", "Events that a reader could not be sent, by reason", "reason")
+        self.lost = self.metrics.counter(
+            "log_lost_events", "Events that a reader could not be sent, by reason", "reason", ["damaged"]
+        )
+        refused = self.metrics.counter("gateway_refusals", "Requests and sockets refused, by reason", "reason")
+        self.refusals = Refusals(lambda reason: refused.labels(reason).inc())
         self.hub.on_damage = self.note_damage
-        self.metrics.gauge(
+        self._measure(max_streams)
+
+    def _measure(self, max_streams: int) -> None:
+        """Adds the figures that belong to no lane."""
+        metrics, pauses = self.metrics, self.pauses
+        appends = metrics.histogram(
+            "log_append_seconds", "From when a group of appends left for the log until it was there", SHORT_S
+        )
+        self.log.on_written = appends.observe
+        metrics.gauge("log_waiting_appends", "Appends that wait for their turn to be written", lambda: self.log.backlog)
+        metrics.gauge(
             "log_failed",
             "Whether the log has failed: its file is gone, or its server is away",
             lambda: self.log.failure is not None,
             is_largest=True,
         )
-        self.metrics.gauge("body_bytes", "Bytes of request bodies in memory", lambda: self.bodies.held_bytes)
-        self.metrics.gauge("open_streams", "Event streams being read", lambda: len(self.streams))
-        self.metrics.gauge("streams_limit", "Event streams that can be open at once", lambda: max_streams)
+        metrics.total("gateway_gc_pause_seconds", "Time spent in full garbage collections", lambda: pauses.total_s)
+        metrics.gauge(
+            "gateway_gc_pause_max_seconds",
+            "The longest full garbage collection",
+            lambda: pauses.longest_s,
+            is_largest=True,
+        )
+        metrics.total("gateway_cpu_seconds", "Time that the process has used of a CPU", time.process_time)
+        metrics.gauge("gateway_memory_bytes", "Memory of the process that is resident", resident_bytes)
+        metrics.totals(
+            "gateway_refused_connections",
+            "Connections ended before their request had come, by reason",
+            ["reason"],
+            lambda: {(reason,): count for reason, count in ArrivalProtocol.refused.items()},
+        )
+        metrics.gauges(
+            "gateway_open_streams",
+            "Event streams being read, by lane and state",
+            ["lane", "state"],
+            self.streams.states,
+        )
+        metrics.gauge("gateway_body_bytes", "Bytes of request bodies in memory", lambda: self.bodies.held_bytes)
+        metrics.gauge("gateway_streams_limit", "Event streams that can be open at once", lambda: max_streams)
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
         await open_log(self.log, self.settings)
         loop = asyncio.get_running_loop()
-        self.metrics.gauge("tasks", "Tasks of the event loop", lambda: len(asyncio.all_tasks(loop)))
+        self.metrics.gauge("gateway_tasks", "Tasks of the event loop", lambda: len(asyncio.all_tasks(loop)))
         self._look_for_failure()
         self.memory.start()
         try:

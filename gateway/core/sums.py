@@ -18,6 +18,8 @@ from prometheus_client.registry import Collector
 
 CUMULATIVE = {"counter", "histogram"}
 """Kinds of metrics that count from a start on, and so outlive the process that counted."""
+RESTLESS = {"trilane_gateway_cpu_seconds"}
+"""Counters that change while nothing happens."""
 CREATED = "_created"
 """The end of the name of a sample that holds the time of a start."""
 
@@ -34,6 +36,11 @@ class Family(Struct, frozen=True, array_like=True):
     is_largest: bool
     """Whether of several processes the largest value is told instead of the sum."""
     samples: list[tuple[str, dict[str, str], float]]
+
+
+def counted(figures: Iterable[Family]) -> list[Family]:
+    """Returns what outlives its process, less RESTLESS: when this has not changed, nothing has happened."""
+    return [family for family in figures if family.kind in CUMULATIVE and family.name not in RESTLESS]
 
 
 def families(registry: CollectorRegistry, largest: Collection[str] = ()) -> list[Family]:

@@ -1,21 +1,30 @@
-"""Metrics and log lines. Nothing here runs per token."""
+"""Keeps the figures of one process for Prometheus, named `trilane_<lane>_<what>_<unit>`. Nothing here runs per token.
+
+What belongs to no lane has `gateway` or `log` in its place. The values of every label are bounded: they are words of
+ours, or names from the operator's own settings, never anything that a client sent.
+"""
 
 import gc
-import logging
-import os
-import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Literal
 
-import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest, start_http_server
 from prometheus_client.registry import Collector
 
 from gateway.core.sums import Family, families
-from gateway.core.tracebacks import keep_first_line, shown_traceback
 from gateway.errors import ConfigurationError
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+SHORT_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.03, 0.1, 0.3, 1, 5, 30)
+"""Buckets, in seconds, of what ought to take milliseconds."""
+LONG_S = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 1, 2, 3, 5, 10, 30, 60)
+"""Buckets, in seconds, of what somebody waits for."""
+COUNTS = (0, 1, 10, 100, 1000, 10_000, 100_000)
+"""Buckets of numbers of events."""
+
+Readings = Callable[[], Mapping[tuple[str, ...], float]]
+"""A function that returns values by those of their labels."""
 
 
 class Metrics:
@@ -26,15 +35,6 @@ class Metrics:
         self._largest: set[str] = set()
         self.sums: Callable[[], Awaitable[bytes]] | None = None
         """Returns the figures of all processes that serve as one, where this is one of several."""
-        self.runs = Counter("trilane_runs", "Runs that ended, by outcome", ["outcome"], registry=self.registry)
-        tokens = Counter("trilane_tokens", "Tokens booked, by direction", ["direction"], registry=self.registry)
-        self.input_tokens, self.output_tokens = tokens.labels("in"), tokens.labels("out")
-        self.first_token = Histogram(
-            "trilane_first_token_seconds",
-            "From the start of a run to its first visible token",
-            buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30),
-            registry=self.registry,
-        )
 
     def gauge(self, name: str, help_text: str, value: Callable[[], float], *, is_largest: bool = False) -> None:
         """Adds a metric whose value is looked up at each scrape.
@@ -45,9 +45,28 @@ class Metrics:
             self._largest.add(f"trilane_{name}")
         Gauge(f"trilane_{name}", help_text, registry=self.registry).set_function(value)
 
-    def counter(self, name: str, help_text: str, label: str) -> Counter:
-        """Adds and returns a counter with one label."""
-        return Counter(f"trilane_{name}", help_text, [label], registry=self.registry)
+    def gauges(self, name: str, help_text: str, labels: Sequence[str], read: Readings) -> None:
+        """Adds a metric with labels, all of whose values are looked up at each scrape."""
+        self.registry.register(_Lookup("gauge", f"trilane_{name}", help_text, labels, read))
+
+    def total(self, name: str, help_text: str, value: Callable[[], float]) -> None:
+        """Adds a counter that somebody else counts; it is looked up at each scrape."""
+        self.totals(name, help_text, (), lambda: {(): value()})
+
+    def totals(self, name: str, help_text: str, labels: Sequence[str], read: Readings) -> None:
+        """Adds a counter with labels that somebody else counts; it is looked up at each scrape."""
+        self.registry.register(_Lookup("counter", f"trilane_{name}", help_text, labels, read))
+
+    def counter(self, name: str, help_text: str, label: str, values: Iterable[str] = ()) -> Counter:
+        """Adds and returns a counter with one label, which begins at 0 for each of `values`."""
+        counter = Counter(f"trilane_{name}", help_text, [label], registry=self.registry)
+        for value in values:
+            counter.labels(value)
+        return counter
+
+    def histogram(self, name: str, help_text: str, buckets: Sequence[float]) -> Histogram:
+        """Adds and returns a histogram."""
+        return Histogram(f"trilane_{name}", help_text, buckets=buckets, registry=self.registry)
 
     def families(self) -> list[Family]:
         return families(self.registry, self._largest)
@@ -55,6 +74,29 @@ class Metrics:
     async def text(self) -> bytes:
         """Returns the figures as Prometheus reads them: of this process, or of all that serve as one with it."""
         return await self.sums() if self.sums is not None else generate_latest(self.registry)
+
+
+class _Lookup(Collector):
+    """A metric whose values are looked up at each scrape."""
+
+    def __init__(
+        self, kind: Literal["gauge", "counter"], name: str, help_text: str, labels: Sequence[str], read: Readings
+    ) -> None:
+        self._kind = kind
+        self._name = name
+        self._help_text = help_text
+        self._labels = labels
+        self._read = read
+
+    def describe(self) -> list[Metric]:
+        return [Metric(self._name, self._help_text, self._kind)]
+
+    def collect(self) -> list[Metric]:
+        [metric] = self.describe()
+        name = f"{self._name}_total" if self._kind == "counter" else self._name
+        for values, value in self._read().items():
+            metric.add_sample(name, dict(zip(self._labels, values, strict=True)), value)
+        return [metric]
 
 
 def serve_metrics(host: str, port: int, collector: Collector) -> None:
@@ -86,42 +128,3 @@ class Pauses:
             took_s = time.perf_counter() - self._start
             self.total_s += took_s
             self.longest_s = max(self.longest_s, took_s)
-
-
-def configure_logging(*, has_pid: bool = False) -> None:
-    """Writes log lines for people on a terminal, as JSON elsewhere, and uvicorn's own warnings in the same form.
-
-    `has_pid`: each line says which process wrote it, where several write to one place.
-    """
-    shared: list[structlog.types.Processor] = [
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        *([_add_pid] if has_pid else []),
-    ]
-    is_terminal = sys.stderr.isatty()
-    plain = structlog.dev.plain_traceback  # the default would show every variable, with what users wrote
-    render: list[structlog.types.Processor] = [
-        structlog.processors.ExceptionRenderer(shown_traceback),
-        structlog.dev.ConsoleRenderer(exception_formatter=plain)
-        if is_terminal
-        else structlog.processors.JSONRenderer(),
-    ]
-    structlog.configure(
-        processors=[*shared, *render],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        cache_logger_on_first_use=True,
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, keep_first_line],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
-        )
-    )
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-
-
-def _add_pid(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    event.setdefault("pid", os.getpid())
-    return event

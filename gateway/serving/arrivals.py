@@ -17,7 +17,7 @@ import sys
 import time
 from functools import cache
 from http import HTTPStatus
-from typing import Any
+from typing import Any, ClassVar
 
 import httptools
 import structlog
@@ -60,6 +60,10 @@ class ArrivalProtocol(HttpToolsProtocol):
     """The connections of each address, where they are limited."""
     current: RequestResponseCycle | None = None
     """The request that was started last; uvicorn's `cycle` is the one whose head was read last."""
+    refused: ClassVar[dict[str, int]] = dict.fromkeys(
+        ("no_descriptors", "head_too_large", "too_slow", "bad_request"), 0
+    )
+    """Number of connections of this process that were ended before their request had come, by the reason."""
     _next_warning_s = 0.0
 
     _is_whole = False
@@ -93,6 +97,7 @@ class ArrivalProtocol(HttpToolsProtocol):
 
     def _turn_away(self, reason: str, **facts: object) -> None:
         """Closes without an answer, so that a browser's EventSource tries again: a status would be the end of it."""
+        self.refused["no_descriptors"] += 1
         now = time.monotonic()
         if now >= ArrivalProtocol._next_warning_s:
             ArrivalProtocol._next_warning_s = now + WARNING_S
@@ -174,6 +179,7 @@ class ArrivalProtocol(HttpToolsProtocol):
         loses what it was told.
         """
         self.stop_waiting()
+        self.refused[error.code] += 1
         if self.is_idle or self.current is not self.cycle or not self.cycle.response_started:
             status, body, headers = problem(error, "")
             fields = {**headers, "content-type": "application/problem+json", "content-length": str(len(body))}

@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Protocol
+from typing import Literal, Protocol
 
 from gateway.errors import Overloaded, TrilaneError
 from gateway.serving.wheel import SLOT_S, Wheel
@@ -14,6 +15,10 @@ FAIL_SLICE = 256
 """Maximum streams ended in one turn of the event loop when the log fails; the rest follow in the next."""
 TICK_S = 0.005
 """Shortest time between two departures, in seconds; when more are due, several streams leave together."""
+FEW = 1000
+"""Streams that are looked at one by one whenever somebody wants to know their states: a third of a millisecond."""
+STATES_S = 5.0
+"""Seconds for which the states of more streams than that are good."""
 EXPIRY_NOTICE_S = 60
 """Seconds before the end of a token at which its bearer is told, on a stream or socket that is open then."""
 
@@ -31,6 +36,11 @@ class TokenEnd:
         self.notice = notice
 
 
+StreamState = Literal["opening", "live", "replaying"]
+"""The state of a stream: it has not begun, it follows what comes, or it reads from the log what it has missed."""
+STATES: tuple[StreamState, ...] = ("opening", "live", "replaying")
+
+
 class Stream(Protocol):
     """A response to one reader, as a drain sees it."""
 
@@ -38,6 +48,11 @@ class Stream(Protocol):
     def key_id(self) -> str:
         """Returns the id of the stored key that its reader signed in with; empty for other credentials."""
         ...
+
+    @property
+    def lane(self) -> str: ...
+    @property
+    def state(self) -> StreamState: ...
 
     @property
     def resumable(self) -> bool:
@@ -56,9 +71,14 @@ class Stream(Protocol):
 class OpenStreams:
     """The open responses of this process. Bounded: past its capacity `admit` refuses."""
 
+    lane = ""
+
     def __init__(self, slot_s: float = SLOT_S, capacity: int = 1_000_000) -> None:
         """Admits `capacity` streams at once, at most."""
         self.draining = False
+        self._lanes: list[str] = []
+        self._states: dict[tuple[str, ...], float] = {}
+        self._states_until = 0.0
         self._capacity = capacity
         self.wheel = Wheel(slot_s)
         """The timer that all of them share."""
@@ -69,6 +89,25 @@ class OpenStreams:
 
     def __len__(self) -> int:
         return len(self._streams)
+
+    def of(self, lane: str) -> "LaneStreams":
+        """Returns the streams of one lane, which opens its own through it."""
+        self._lanes.append(lane)
+        return LaneStreams(self, lane)
+
+    def states(self) -> dict[tuple[str, ...], float]:
+        """Returns how many streams of each lane are in each state. Of very many this is up to STATES_S old.
+
+        It may be called in any thread.
+        """
+        now = time.monotonic()
+        if len(self._streams) <= FEW or now >= self._states_until:
+            states: dict[tuple[str, ...], float] = {(lane, state): 0.0 for lane in self._lanes for state in STATES}
+            for stream in list(self._streams):
+                key = (stream.lane, stream.state)
+                states[key] = states.get(key, 0) + 1
+            self._states, self._states_until = states, now + STATES_S
+        return self._states
 
     def admit(self) -> None:
         """Raises Overloaded when no more can be opened, because this process is full or draining."""
@@ -132,3 +171,27 @@ class OpenStreams:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._departure.wait()
+
+
+class LaneStreams:
+    """The open streams of one lane, among those of all: the capacity is everyone's."""
+
+    __slots__ = ("_all", "lane")
+
+    def __init__(self, streams: OpenStreams, lane: str) -> None:
+        self._all = streams
+        self.lane = lane
+
+    @property
+    def wheel(self) -> Wheel:
+        return self._all.wheel
+
+    def admit(self) -> None:
+        """Raises Overloaded as `OpenStreams.admit` does."""
+        self._all.admit()
+
+    def add(self, stream: Stream) -> None:
+        self._all.add(stream)
+
+    def discard(self, stream: Stream) -> None:
+        self._all.discard(stream)

@@ -15,9 +15,14 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import structlog
+
 from events.log.source import CARRIER, ConnectionLender, LentConnection, Source
-from gateway.errors import LogUnavailable, TrilaneError, Unauthorized, problem
-from gateway.serving.open_streams import OpenStreams, TokenEnd
+from gateway.errors import LogUnavailable, TrilaneError, Unauthorized
+from gateway.serving.open_streams import LaneStreams, OpenStreams, StreamState, TokenEnd
+from gateway.serving.refusals import send_problem
+
+log = structlog.get_logger("stream")
 
 Scope = Any
 Receive = Any
@@ -39,7 +44,7 @@ class EventStream:
     __slots__ = (
         *("slot", "source", "headers", "verdict", "prime_s", "resumable", "end", "farewell", "apology"),
         *("leaves_cleanly", "_on_close", "_open_streams", "_ping_s", "_connection", "_fetch", "_last_write", "_lead"),
-        *("_loop", "_wake", "_token_end", "key_id"),
+        *("_loop", "_wake", "_token_end", "_request_id", "key_id"),
         *("_has_begun", "_is_client_gone", "_is_leaving", "_is_closed", "_is_ping_due"),
     )
 
@@ -48,7 +53,7 @@ class EventStream:
         source: Source,
         *,
         ping_s: float,
-        open_streams: OpenStreams,
+        open_streams: OpenStreams | LaneStreams,
         headers: Iterable[tuple[bytes, bytes]] = (),
         verdict: "asyncio.Future[None] | None" = None,
         prime_s: float = 0,
@@ -88,10 +93,12 @@ class EventStream:
         self._is_ping_due = False
         self._last_write = 0.0
         self._lead = OK
+        self._request_id = ""
         self._loop = asyncio.get_running_loop()
         self._wake: Callable[[], object] = _nobody
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._request_id = scope.get("request_id", "")
         extensions: dict[str, Any] = scope.get("extensions") or {}
         carrier: ConnectionLender | None = extensions.get(CARRIER)
         connection = self._connection = carrier.carry(self) if carrier is not None else None
@@ -106,6 +113,16 @@ class EventStream:
             if connection is not None and not self._has_begun:
                 connection.give_back()
             raise
+
+    @property
+    def lane(self) -> str:
+        return self._open_streams.lane
+
+    @property
+    def state(self) -> StreamState:
+        if self._fetch is not None:
+            return "replaying"
+        return "opening" if self._lead else "live"
 
     def leave(self) -> None:
         """Ends the stream at the end of a whole event, as a cut."""
@@ -287,7 +304,7 @@ class EventStream:
     def _fail(self, error: Exception) -> None:
         """Cuts the stream. An error of ours is no fault: the reader gets it when it comes back."""
         if not isinstance(error, TrilaneError):
-            self._loop.call_exception_handler({"message": "an event stream failed", "exception": error})
+            log.error("an event stream failed", request_id=self._request_id, exc_info=error)
         assert self._connection is not None
         self._connection.cut()
         self._close()
@@ -321,15 +338,6 @@ class EventStream:
         self._wake()
         if not self._is_closed:
             self._open_streams.wheel.at(min(now + wait_s, source_due_at), self)
-
-
-async def send_problem(error: TrilaneError, scope: Scope, send: Send) -> None:
-    """Answers with the problem document of `error`."""
-    status, body, headers = problem(error, scope.get("request_id", ""), scope["path"])
-    fields = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
-    fields += [(b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": status, "headers": fields})
-    await send({"type": "http.response.body", "body": body})
 
 
 def _nobody() -> None:

@@ -61,9 +61,9 @@ class Supervisor:
         self._roll_wanted = asyncio.Event()
         self._sums = Sums()
         self._registry = CollectorRegistry()
-        ready = Gauge("trilane_workers", "Workers that are ready", registry=self._registry)
+        ready = Gauge("trilane_gateway_workers", "Workers that are ready", registry=self._registry)
         ready.set_function(lambda: sum(worker.is_ready and not worker.left.is_set() for worker in self._living))
-        self._crashes = Counter("trilane_worker_crashes", "Workers that crashed", registry=self._registry)
+        self._crashes = Counter("trilane_gateway_worker_crashes", "Workers that crashed", registry=self._registry)
 
     async def run(self) -> int:
         """Returns the exit code: 0 when nothing was cut. Raises ConfigurationError when a first worker cannot start."""

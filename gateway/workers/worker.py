@@ -18,7 +18,7 @@ from typing import Protocol
 import msgspec
 
 from gateway.core.process import Core
-from gateway.core.sums import Family
+from gateway.core.sums import Family, counted
 from gateway.core.telemetry import Metrics
 from gateway.errors import ConfigurationError, Overloaded, TrilaneError
 from gateway.serving.listening import refusal
@@ -86,10 +86,10 @@ class SupervisorLink:
         server.leave(is_alone=True)
 
     async def tell_changes(self) -> None:
-        """Tells the figures whenever they have changed. Runs until it is cancelled."""
+        """Tells the figures whenever something was counted. Runs until it is cancelled."""
         while True:
             await asyncio.sleep(TELL_S)
-            if not self._channel.is_behind and self._metrics.families() != self._told:
+            if not self._channel.is_behind and counted(self._metrics.families()) != counted(self._told):
                 self._tell()
 
     def _tell(self, answer_to: int = 0) -> None:

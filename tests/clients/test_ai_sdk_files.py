@@ -78,12 +78,12 @@ def test_bodies_are_bounded_together_until_their_upstream_answers(
     large = "x" * 3_000_000
     with httpx2.stream("POST", f"{url}/api/chat", json=chat_body("hang", f"B=hang {large}"), timeout=20) as waiting:
         assert waiting.status_code == 200
-        assert small_gateway.gauge("trilane_body_bytes") > 3_000_000
+        assert small_gateway.gauge("trilane_gateway_body_bytes") > 3_000_000
         refused, _ = send(url, chat_body("second", f"T=1 {large}"))
         check_problem(refused, 503, "overloaded", "TRILANE_LIMIT_BODIES_BYTES")
         assert refused.headers["retry-after"]
         assert send(url, chat_body("small", "T=2"))[1].text == words(2)
         httpx2.post(f"{url}/api/chat/hang/stop", json={})
-    eventually(lambda: small_gateway.gauge("trilane_body_bytes") == 0, what="no body is counted any more")
+    eventually(lambda: small_gateway.gauge("trilane_gateway_body_bytes") == 0, what="no body is counted any more")
     assert send(url, chat_body("second", f"T=1 {large}"))[1].text == words(1)
-    eventually(lambda: small_gateway.gauge("trilane_body_bytes") == 0, what="no body is counted any more")
+    eventually(lambda: small_gateway.gauge("trilane_gateway_body_bytes") == 0, what="no body is counted any more")

@@ -53,7 +53,7 @@ class Fleet:
 
     def listeners(self) -> float:
         """Returns how many event streams the events unit has open."""
-        return self.events.gauge("trilane_open_streams")
+        return self.events.gauge("trilane_gateway_open_streams")
 
     def replace_events(self, *, at_once: bool) -> None:
         """Ends the process of events as a deploy does; another is there `at_once`, or only when it is gone."""

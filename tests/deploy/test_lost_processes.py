@@ -73,7 +73,7 @@ async def lose_two(engine: str, url: str, gateways: list[Gateway]) -> None:
     async with opened(url) as log:
         before = [await blocks_of(log, run) for run in runs]
         stopped.signal(signal.SIGCONT)
-        await seen(lambda: stopped.gauge("trilane_open_runs") == 0, "the process that woke gives up")
+        await seen(lambda: stopped.gauge("trilane_chat_open_runs") == 0, "the process that woke gives up")
         assert [await blocks_of(log, run) for run in runs] == before
     await asyncio.gather(*reading)
     for asker in [*askers[killed.port], *followers]:

@@ -71,7 +71,7 @@ def guarded(folder: Path, upstream: UpstreamThread) -> Iterator[Place]:
         for who in (alice, bob):
             assert who.send(chat_body(f"warm-{who is bob}", "T=2 I=0"))[1].done
         assert nobody.ask("GET", "/healthz").status_code == 200
-        yield Place(gateway, alice, bob, nobody, gateway.fds(), gateway.gauge("trilane_tasks"))
+        yield Place(gateway, alice, bob, nobody, gateway.fds(), gateway.gauge("trilane_gateway_tasks"))
         for who in (alice, bob, nobody):
             who.http.close()
     finally:
@@ -100,9 +100,9 @@ def check_nothing_was_left_behind(place: Place, upstream: UpstreamThread) -> Non
     gateway = place.gateway
     response, frames = place.alice.send(chat_body("after", "T=20 I=0"))
     assert (response.status_code, frames.text) == (200, words(20))
-    eventually(lambda: gateway.gauge("trilane_open_runs") == 0, what="no open run")
-    eventually(lambda: gateway.gauge("trilane_open_streams") == 0, what="no open stream")
-    eventually(lambda: gateway.gauge("trilane_tasks") <= place.tasks, what="no task left")
+    eventually(lambda: gateway.gauge("trilane_chat_open_runs") == 0, what="no open run")
+    eventually(lambda: gateway.gauge("trilane_gateway_open_streams") == 0, what="no open stream")
+    eventually(lambda: gateway.gauge("trilane_gateway_tasks") <= place.tasks, what="no task left")
     eventually(lambda: gateway.fds() <= place.fds + 2, what=f"no descriptor left, {gateway.fds()} of {place.fds}")
     assert not upstream.open_requests
 

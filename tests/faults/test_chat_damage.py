@@ -78,7 +78,7 @@ def test_a_chat_says_what_is_lost_and_goes_on(place: Gateway) -> None:
     assert [end["type"] for end in frames.terminals] == ["finish"]
     assert snapshot(place, "asked")["messages"][-2]["id"] == "m3"
     assert "the log is damaged" in place.stderr()
-    assert 'trilane_events_lost_total{reason="damaged"}' in httpx2.get(f"{place.url}/metrics").text
+    assert 'trilane_log_lost_events_total{reason="damaged"}' in httpx2.get(f"{place.url}/metrics").text
 
 
 def test_an_answer_that_is_damaged_is_gone_with_the_url_of_what_is_left(

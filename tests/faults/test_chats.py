@@ -251,7 +251,7 @@ def test_a_chat_that_is_deleted_while_it_is_answered_ends_for_its_readers(
     assert ([c["type"] for c in frames.terminals], frames.done) == (["abort"], True)
     [request] = requests_with(upstream, "<deleted-live>")
     assert not request.completed
-    eventually(lambda: gateway.gauge("trilane_open_runs") == 0)
+    eventually(lambda: gateway.gauge("trilane_chat_open_runs") == 0)
     assert httpx2.get(f"{gateway.url}/api/chat/deleted-live").status_code == 404
     assert [row["outcome"] for row in gateway.usage() if row["chatId"] == "deleted-live"] == ["abort"]
     assert "Traceback" not in gateway.stderr()[log_size:]
@@ -290,7 +290,7 @@ def test_the_same_new_chat_asked_of_two_processes_at_once_is_one_run(upstream: U
             assert (first.text, first.done) == (words(20), True)
             assert texts(gateways[0], f"twice{number}") == [f"T=20 I=1000 <twice{number}>", words(20)]
         for gateway in gateways:
-            eventually(lambda gateway=gateway: gateway.gauge("trilane_open_runs") == 0, what="no open run")
+            eventually(lambda gateway=gateway: gateway.gauge("trilane_chat_open_runs") == 0, what="no open run")
         eventually(
             lambda: not [request for request in requests_with(upstream, "<twice") if request.open],
             what="no open request",

@@ -50,7 +50,7 @@ def test_a_run_and_its_readers_outlive_the_death_of_the_database(
         asked = pool.submit(ask, here, "c", begun)
         assert begun.wait(20)
         followed = pool.submit(follow, there.url, "c", timeout_s=60)
-        eventually(lambda: there.gauge("trilane_open_streams") == 1, what="it is followed from elsewhere")
+        eventually(lambda: there.gauge("trilane_gateway_open_streams") == 1, what="it is followed from elsewhere")
         postgres_server.kill()
         for gateway in gateways:
             eventually(lambda at=gateway: httpx2.get(f"{at.url}/readyz").status_code == 503, what="it is not ready")

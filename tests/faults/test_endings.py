@@ -120,7 +120,7 @@ def test_a_killed_process_is_ended_by_another_and_its_zombie_cannot_append(
         assert rest.text.startswith(frames.text)
         events = second.events(f"run/{run_id}")
         first.signal(signal.SIGCONT)
-        eventually(lambda: first.gauge("trilane_open_runs") == 0, what="the zombie gives up")
+        eventually(lambda: first.gauge("trilane_chat_open_runs") == 0, what="the zombie gives up")
         eventually(lambda: not upstream.open_requests, what="the zombie's upstream request is closed")
         assert second.events(f"run/{run_id}") == events
         assert [row["outcome"] for row in second.usage()] == ["error"]

@@ -51,7 +51,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         with httpx2.Client(base_url=gateway.url, timeout=20) as http:
             query = "&".join(f"topic={topic}" for topic in WITNESSED)
             witness = send(gateway, f"GET /api/events?{query} HTTP/1.1")
-            eventually(lambda: gateway.gauge("trilane_open_streams") == 1, what="the witness is there")
+            eventually(lambda: gateway.gauge("trilane_gateway_open_streams") == 1, what="the witness is there")
             publish(http, {"topic": "a", "event": "good", "data": 0})
             yield Place(gateway, http, witness, gateway.fds())
             witness.close()
@@ -283,7 +283,7 @@ def test_no_more_streams_are_opened_than_the_limit_says(place: Place) -> None:
 def test_overload_is_busy_with_status_200_or_the_true_status_when_that_is_preferred(place: Place) -> None:
     connections = [send(place.gateway, "GET /api/events?topic=held HTTP/1.1") for _ in range(STREAMS)]
     try:
-        eventually(lambda: place.gateway.gauge("trilane_open_streams") >= STREAMS, what="it is full")
+        eventually(lambda: place.gateway.gauge("trilane_gateway_open_streams") >= STREAMS, what="it is full")
         answer = place.http.get("/api/events?topic=a")
         decoder = SseDecoder()
         [event] = decoder.feed(answer.content)
@@ -297,7 +297,7 @@ def test_overload_is_busy_with_status_200_or_the_true_status_when_that_is_prefer
     finally:
         for connection in connections:
             connection.close()
-    eventually(lambda: place.gateway.gauge("trilane_open_streams") == 1, what="it is empty again")
+    eventually(lambda: place.gateway.gauge("trilane_gateway_open_streams") == 1, what="it is empty again")
 
 
 def test_publishers_at_once_leave_whole_lists_in_a_row(place: Place) -> None:
@@ -334,7 +334,7 @@ def dechunk(answer: bytes) -> bytes:
 
 
 def test_nothing_is_left_behind(place: Place) -> None:
-    eventually(lambda: place.gateway.gauge("trilane_event_feeds") == 1, what="one feed is left")
+    eventually(lambda: place.gateway.gauge("trilane_events_open_feeds") == 1, what="one feed is left")
     place.http.close()
     eventually(lambda: place.gateway.fds() <= place.fds, what="connections are closed")
     assert "Traceback" not in place.gateway.stderr()

@@ -189,8 +189,8 @@ def check_whole(expected: Ok | Cut | Refused, response: httpx2.Response) -> None
 
 def check_nothing_is_left(gateway: Gateway, upstream: UpstreamThread) -> None:
     eventually(lambda: not upstream.open_requests, what="no open upstream request")
-    eventually(lambda: gateway.gauge("trilane_open_runs") == 0, what="no open run")
-    eventually(lambda: gateway.gauge("trilane_open_streams") == 0, what="no open stream")
+    eventually(lambda: gateway.gauge("trilane_chat_open_runs") == 0, what="no open run")
+    eventually(lambda: gateway.gauge("trilane_gateway_open_streams") == 0, what="no open stream")
 
 
 def check_usage(expected: Ok | Cut | Refused, row: dict[str, Any]) -> None:
@@ -245,10 +245,10 @@ def test_a_slow_verdict_becomes_a_stream_that_pings_and_then_fails(upstream: Ups
 def test_descriptors_and_tasks_return_to_where_they_were(gateway: Gateway, upstream: UpstreamThread) -> None:
     send(gateway.url, chat_body("warm", "T=2 I=0"))
     check_nothing_is_left(gateway, upstream)
-    fds, tasks = gateway.fds(), gateway.gauge("trilane_tasks")
+    fds, tasks = gateway.fds(), gateway.gauge("trilane_gateway_tasks")
     for number in range(30):
         for fault in ("ok", "cut-hard", "e500"):
             send(gateway.url, chat_body(f"leak-{fault}-{number}", "T=4 I=0", model=fault))
     check_nothing_is_left(gateway, upstream)
-    eventually(lambda: gateway.gauge("trilane_tasks") <= tasks, what="no task left")
+    eventually(lambda: gateway.gauge("trilane_gateway_tasks") <= tasks, what="no task left")
     eventually(lambda: gateway.fds() <= fds + 2, what=f"no descriptor left, {gateway.fds()} of {fds}")

@@ -173,6 +173,6 @@ def test_a_damaged_page_is_a_gap_and_the_rest_comes(tmp_path: Path, offsets: ran
         assert (json.loads(hello.data)["recovered"], event.event) == (True, "message")
         assert "the log is damaged" in server.stderr()
         metrics = httpx2.get(f"{server.url}/metrics").text
-        assert f'trilane_events_lost_total{{reason="damaged"}} {float(len(lost))}' in metrics
+        assert f'trilane_log_lost_events_total{{reason="damaged"}} {float(len(lost))}' in metrics
     finally:
         server.stop()

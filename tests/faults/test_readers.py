@@ -96,7 +96,7 @@ def peak_of_flood(gateway: Gateway, upstream: UpstreamThread, stalled_count: int
             time.sleep(max(0.0, began + STALL_S - time.monotonic()) if stalled_count else 0)
             for reader in readers:
                 assert_complete(frames_of(reader))
-        assert gateway.gauge("trilane_open_streams") == 0
+        assert gateway.gauge("trilane_gateway_open_streams") == 0
         return peak.rss
     finally:
         gateway.stop()
@@ -250,7 +250,7 @@ def test_a_reader_that_falls_off_the_log_is_cut_and_told_where_the_answer_is(
         assert (response.status_code, response.json()["code"]) == (410, "evicted")
         chat = httpx2.get(gateway.url + response.json()["snapshot"]).json()
         assert len(chat["messages"][-1]["parts"][0]["text"]) == DELTAS * DELTA_BYTES
-        eventually(lambda: gateway.gauge("trilane_open_streams") == 0, what="no open stream")
+        eventually(lambda: gateway.gauge("trilane_gateway_open_streams") == 0, what="no open stream")
         assert "Traceback" not in gateway.stderr()
     finally:
         gateway.stop()

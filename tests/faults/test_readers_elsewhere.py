@@ -64,7 +64,7 @@ def test_stop_in_another_process_stops_the_run_here(
 
 def test_a_second_message_in_another_process_stops_the_run_here(gateway: Gateway, second: Gateway) -> None:
     with reading(gateway, chat_body("moved", "T=400 I=20000")) as first:
-        eventually(lambda: gateway.gauge("trilane_open_runs") == 1)
+        eventually(lambda: gateway.gauge("trilane_chat_open_runs") == 1)
         _, answer = send(second.url, chat_body("moved", "T=3 I=0", message_id="next"))
     assert [c["type"] for c in first.terminals] == ["abort"]
     assert answer.text == words(3)

@@ -117,7 +117,7 @@ async def test_workers_do_not_outlive_their_supervisor(gateways: dict[str, Gatew
     """Nobody can tell them to leave, so they do it by themselves, and the port is free at once."""
     gateway = gateways["orphaned"]
     workers = [psutil.Process(pid) for pid in workers_of(gateway)]
-    assert "trilane_workers 2.0" in httpx2.get(f"http://127.0.0.1:{METRICS_PORT}/metrics").text
+    assert "trilane_gateway_workers 2.0" in httpx2.get(f"http://127.0.0.1:{METRICS_PORT}/metrics").text
     assert httpx2.get(f"{gateway.url}/metrics").status_code == 404
     tasks = await readers(gateway, READERS)
     gateway.signal(signal.SIGKILL)

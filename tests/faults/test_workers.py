@@ -46,7 +46,7 @@ def frames_of(connection: http.client.HTTPConnection, frames: Frames) -> Iterato
 
 def runs(text: str) -> float:
     """Returns how many runs have ended, in a text of figures."""
-    return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith("trilane_runs_total{"))
+    return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith("trilane_chat_runs_total{"))
 
 
 def lines(gateway: Gateway, event: str) -> list[dict[str, object]]:
@@ -87,7 +87,7 @@ def test_each_worker_tells_the_figures_of_all_and_a_crash_takes_nothing_from_the
     [newcomer] = await_workers(pair, 2, {killed}) - {survivor}
     with connection_to(pair, newcomer) as connection:
         assert runs(ask(connection, "GET", "/metrics")[1]) - before == 3
-    assert pair.gauge("trilane_worker_crashes_total") == 1
+    assert pair.gauge("trilane_gateway_worker_crashes_total") == 1
     [line] = lines(pair, "a worker has ended: another takes its place")
     assert (line["worker"], line["signal"]) == (killed, "SIGKILL")
     assert line["again_in_s"]

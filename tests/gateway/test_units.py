@@ -138,7 +138,7 @@ def test_figures_can_have_a_port_of_their_own(fresh: tuple[Gateway, float], metr
     gateway, _ = fresh
     figures = httpx2.get(f"http://127.0.0.1:{metrics_port}/metrics")
     assert figures.headers["content-type"].startswith("text/plain")
-    assert "trilane_open_runs 0.0" in figures.text
+    assert "trilane_chat_open_runs 0.0" in figures.text
     assert httpx2.get(f"{gateway.url}/metrics").status_code == 404
 
 

@@ -62,7 +62,7 @@ def test_head_of_a_stream_gives_its_headers_and_ends(place: Gateway) -> None:
             assert head.headers["x-vercel-ai-ui-message-stream"] == "v1"
         assert httpx2.get(f"{place.url}/api/chat/long").json()["activeRun"]
     httpx2.post(f"{place.url}/api/chat/long/stop", json={})
-    eventually(lambda: place.gauge("trilane_open_streams") == 0, what="no stream is left open")
+    eventually(lambda: place.gauge("trilane_gateway_open_streams") == 0, what="no stream is left open")
     assert httpx2.head(f"{place.url}/api/chat/long/stream").status_code == 204
 
 

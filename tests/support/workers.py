@@ -25,7 +25,7 @@ def await_workers(gateway: Gateway, count: int, gone: set[int] = frozenset()) ->
         lambda: (
             len(workers_of(gateway)) == count
             and not workers_of(gateway) & gone
-            and gateway.gauge("trilane_workers") == count
+            and gateway.gauge("trilane_gateway_workers") == count
         ),
         30,
         f"{count} workers serve; {gateway.stderr()}",

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from events.log.adoption import Adoption, adopt
-from events.log.port import Append, Appended, Block, Commit, Interest, Listener, Retention, Slice, TopicInfo
+from events.log.port import Append, Appended, Block, Commit, Interest, Listener, Retention, Slice, TopicInfo, WriteMeter
 from events.log.postgres.address import DatabaseError, parse_address
 from events.log.postgres.group import LATE, GroupCall, GroupResult, bucket_of, is_storable, refuse_text
 from events.log.postgres.news import SHOWN_EPOCH, News
@@ -26,7 +26,7 @@ from events.log.postgres.session import DatabaseSession, Rows, SessionPool
 from events.log.postgres.witness import Witness
 from events.log.postgres.writer import WAIT_S, Deletion, GroupWriter
 from events.log.quotas import LIVE_S, TakeBatch, TakeReply
-from events.log.rules import Result, announce, cut, ignore, refusal, size_of
+from events.log.rules import Result, announce, cut, ignore, ignore_time, refusal, size_of
 from gateway.errors import ConfigurationError, LogUnavailable
 
 READERS = 3
@@ -52,6 +52,7 @@ class PostgresLog:
 
     listener: Listener
     interest: Interest
+    on_written: WriteMeter
 
     def __init__(
         self,
@@ -63,6 +64,7 @@ class PostgresLog:
     ) -> None:
         """Raises ConfigurationError when `url` is none."""
         self.listener = ignore
+        self.on_written = ignore_time
         self.interest = frozenset[str]()
         self._address = parse_address(url)
         self._retention = retention
@@ -93,6 +95,7 @@ class PostgresLog:
             on_group=self._note_group,
             retention=self._retention,
             now_ms=self._now_ms,
+            on_written=lambda seconds: self.on_written(seconds),
         )
         self._retainer = RetentionWorker(
             self._pool, announce=self._announce_news, retention=self._retention, now_ms=self._now_ms
@@ -107,6 +110,10 @@ class PostgresLog:
             relay_values=self._relay_values,
         )
         await self._news.ready()
+
+    @property
+    def backlog(self) -> int:
+        return self._writer.backlog if self._pool is not None else 0
 
     @property
     def failure(self) -> LogUnavailable | None:

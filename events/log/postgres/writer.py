@@ -58,6 +58,7 @@ class GroupWriter:
         on_group: Callable[[GroupResult], None],
         retention: Callable[[str], Retention],
         now_ms: Callable[[], int],
+        on_written: Callable[[float], None],
     ) -> None:
         self.process = secrets.randbits(62) + 1
         """Number of this writer, by which the server knows its groups."""
@@ -67,6 +68,7 @@ class GroupWriter:
         self._on_group = on_group
         self._retention = retention
         self._now_ms = now_ms
+        self._on_written = on_written
         self._queue: deque[GroupCall | Deletion] = deque()
         self._bell = asyncio.Event()
         self._has_urgent_work = False
@@ -87,6 +89,10 @@ class GroupWriter:
     @property
     def has_ended(self) -> bool:
         return self._is_stopping
+
+    @property
+    def backlog(self) -> int:
+        return len(self._queue)
 
     async def stop(self) -> None:
         """Writes what waits, then ends."""
@@ -163,6 +169,7 @@ class GroupWriter:
             error = err.log_error if not err.is_passing else _unavailable(err)
             self._announce([], [(call.future, error) for call in calls], size)
             return
+        self._on_written(asyncio.get_running_loop().time() - self._began)
         if result.news_id is not None:
             self._witness.note_commit(result.news_id, result.xid, result.generation)
         self._announce(result.commits, result.results, size)

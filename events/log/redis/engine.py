@@ -19,7 +19,7 @@ import msgspec
 import structlog
 
 from events.log.adoption import Adoption, adopt
-from events.log.port import Append, Appended, Commit, Interest, Listener, Retention, Slice, TopicInfo
+from events.log.port import Append, Appended, Commit, Interest, Listener, Retention, Slice, TopicInfo, WriteMeter
 from events.log.quotas import LIVE_S, TakeBatch, TakeReply
 from events.log.redis.address import parse_address
 from events.log.redis.connect import check_server
@@ -30,7 +30,7 @@ from events.log.redis.reader import RedisPool, RedisReader
 from events.log.redis.retention import RedisRetainer
 from events.log.redis.scripts import ADOPT, TAKE
 from events.log.redis.writer import RedisWriter, WriteCall
-from events.log.rules import Result, announce, ignore, refusal, size_of
+from events.log.rules import Result, announce, ignore, ignore_time, refusal, size_of
 from gateway.errors import ConfigurationError, LogUnavailable
 
 log = structlog.get_logger("log")
@@ -47,6 +47,7 @@ class RedisLog:
 
     listener: Listener
     interest: Interest
+    on_written: WriteMeter
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class RedisLog:
     ) -> None:
         """Raises ConfigurationError for a URL that is not one."""
         self.listener = ignore
+        self.on_written = ignore_time
         self.interest = frozenset[str]()
         self._address = parse_address(url)
         self._retention = retention
@@ -107,6 +109,7 @@ class RedisLog:
             patience_s=self._patience_s,
             heads=self._heads,
             outage=self._outage,
+            on_written=lambda seconds: self.on_written(seconds),
         )
         try:
             await self._news.start()
@@ -128,6 +131,10 @@ class RedisLog:
             await self._news.stop()
             await self._pool.close()
             await asyncio.sleep(0)  # what was written last is announced in the next turn
+
+    @property
+    def backlog(self) -> int:
+        return self._writer.backlog if self._writer is not None else 0
 
     @property
     def failure(self) -> LogUnavailable | None:

@@ -75,8 +75,10 @@ class RedisWriter:
         patience_s: float,
         heads: Heads,
         outage: Outage,
+        on_written: Callable[[float], None],
     ) -> None:
         self._address = address
+        self._on_written = on_written
         self._name = name
         self._announce = announce
         self._retention = retention
@@ -105,6 +107,10 @@ class RedisWriter:
     @property
     def has_ended(self) -> bool:
         return self._is_stopping
+
+    @property
+    def backlog(self) -> int:
+        return len(self._queue)
 
     async def stop(self) -> None:
         """Writes what waits, for at most CLOSE_S, then closes the connection."""
@@ -231,7 +237,9 @@ class RedisWriter:
                     self._settle_deletion(calls[0], topic, await self._ask(DELETE, topic))
                 else:
                     seed = secrets.randbits(32)
-                    self._settle(calls, await self._ask(APPEND, self._now_ms(), seed, *request))
+                    reply = await self._ask(APPEND, self._now_ms(), seed, *request)
+                    self._on_written(time.monotonic() - self._last_group)
+                    self._settle(calls, reply)
                 return
             except ResponseError as err:
                 self._fail(calls, unavailable(err))

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from events.log.port import Append, Appended, Block, Commit, EventLog, Interest, Listener, Slice, TopicInfo
+from events.log.port import Append, Appended, Block, Commit, EventLog, Interest, Listener, Slice, TopicInfo, WriteMeter
+from events.log.quotas import TakeBatch, TakeReply
 from events.log.rules import ignore
 from events.log.sealed.key_record import check_keys
 from events.log.sealed.sealing import Sealing
@@ -49,6 +50,18 @@ class SealedLog:
 
     def __len__(self) -> int:
         return len(self.interest)
+
+    @property
+    def on_written(self) -> WriteMeter:
+        return self._storage.on_written
+
+    @on_written.setter
+    def on_written(self, meter: WriteMeter) -> None:
+        self._storage.on_written = meter
+
+    @property
+    def backlog(self) -> int:
+        return self._storage.backlog
 
     @property
     def failure(self) -> LogUnavailable | None:
@@ -105,6 +118,10 @@ class SealedLog:
             if opened[-1].last < block.last:
                 break
         return opened
+
+    async def take(self, batch: TakeBatch) -> TakeReply:
+        """Counts for limits; counters hold no content."""
+        return await self._storage.take(batch)
 
     async def next_readable(self, topic: str, after: int, upto: int) -> int:
         """Returns the offset of the first event after `after` that can be read and opened; `upto` + 1 when none can."""

@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from events.log.port import Append, Appended, Commit, Interest, Listener, Retention, Slice, TopicInfo
+from events.log.port import Append, Appended, Commit, Interest, Listener, Retention, Slice, TopicInfo, WriteMeter
 from events.log.quotas import TakeBatch, TakeReply
-from events.log.rules import Result, announce, ignore, refusal, size_of
+from events.log.rules import Result, announce, ignore, ignore_time, refusal, size_of
 from events.log.sqlite.adoption import adopt
 from events.log.sqlite.file import BUSY_S, prepare
 from events.log.sqlite.names import open_filter
@@ -35,6 +35,7 @@ class SqliteLog:
 
     listener: Listener
     interest: Interest
+    on_written: WriteMeter
 
     def __init__(
         self,
@@ -47,6 +48,7 @@ class SqliteLog:
     ) -> None:
         """Lets a write wait `busy_s` seconds for those of other processes before it fails with LogUnavailable."""
         self.listener = ignore
+        self.on_written = ignore_time
         self.interest = frozenset[str]()
         self._path = Path(path).absolute()
         self._retention = retention
@@ -75,8 +77,13 @@ class SqliteLog:
             clock=self._clock,
             busy_s=self._busy_s,
             names=names,
+            on_written=lambda seconds: self.on_written(seconds),
         )
         self._writer.start()
+
+    @property
+    def backlog(self) -> int:
+        return self._writer.backlog if self._writer is not None else 0
 
     @property
     def failure(self) -> LogUnavailable | None:

@@ -87,8 +87,10 @@ class Writer:
         clock: Callable[[], float],
         busy_s: float,
         names: NameFilter | None,
+        on_written: Callable[[float], None],
     ) -> None:
         self._announce = announce
+        self._on_written = on_written
         self._interest = interest
         self._clock = clock
         self._store = Store(path, interest, busy_s, names)
@@ -129,6 +131,10 @@ class Writer:
     @property
     def has_ended(self) -> bool:
         return self._is_stopping
+
+    @property
+    def backlog(self) -> int:
+        return len(self._queue)
 
     @property
     def failure(self) -> LogUnavailable | None:
@@ -201,6 +207,7 @@ class Writer:
         except BaseException:  # this thread ends, and nobody must wait for it
             self._queue.extendleft(reversed(calls))
             raise
+        self._on_written(time.monotonic() - self._last_commit)
         self._last_look = self._last_commit  # a write proves that nobody else wrote, or tells who did
         commits += commits_of(plan, now_ms)
         self._announce(commits, plan.outcomes, size)

@@ -23,6 +23,10 @@ class EmbeddedUpstream:
         self._upstream: OpenAIUpstream | None = None
 
     @property
+    def in_flight(self) -> int:
+        return self._upstream.in_flight if self._upstream is not None else 0
+
+    @property
     def busy(self) -> bool:
         return self._upstream is not None and self._upstream.busy
 

@@ -4,6 +4,7 @@ Upstreams come from the server's configuration only; a client can name a model, 
 """
 
 import asyncio
+from collections.abc import Callable
 
 import msgspec
 
@@ -34,6 +35,12 @@ class Upstreams:
         """Takes the upstreams in order of preference; `first_token_s` is for those that have no limit of their own."""
         self.all = upstreams
         self._first_token_s = first_token_s
+        self.on_error: Callable[[UpstreamError], None] = _ignore
+        """Called with the error of each try that failed before a token."""
+
+    def in_flight(self) -> dict[str, int]:
+        """Returns how many requests each upstream is answering."""
+        return {upstream.settings.name: upstream.in_flight for upstream in self.all}
 
     async def open(self, request: Request, model: str) -> OpenedGeneration:
         """Opens the first upstream that gives a visible token.
@@ -54,6 +61,7 @@ class Upstreams:
                 return await self._first_token(upstream, request, model)
             except UpstreamError as err:
                 failure = err
+                self.on_error(err)
                 if isinstance(err, UpstreamRefused) and err.is_final:
                     break
         raise failure or Overloaded("every upstream has as many requests as it may")
@@ -108,6 +116,10 @@ def open_upstreams(settings: Settings) -> Upstreams:
 
         upstreams.append(EmbeddedUpstream())
     return Upstreams(upstreams, settings.first_token_s)
+
+
+def _ignore(error: UpstreamError) -> None:
+    """Does nothing: nobody counts errors."""
 
 
 def _is_visible(chunks: list[AnswerChunk]) -> bool:

@@ -88,6 +88,11 @@ class Upstream(Protocol):
     settings: UpstreamSettings
 
     @property
+    def in_flight(self) -> int:
+        """Returns the number of generations that are open, or being opened."""
+        ...
+
+    @property
     def busy(self) -> bool:
         """Returns whether its concurrency limit is reached."""
         ...

@@ -56,10 +56,10 @@ def test_a_client_that_closes_leaves_nothing_open(gateway: Gateway) -> None:
     async def scene() -> None:
         async with session(gateway.url) as caller:
             await caller.speak(speech()[:RATE])
-            eventually(lambda: gateway.gauge("trilane_audio_sessions") == 1, what="no other session is left")
+            eventually(lambda: gateway.gauge("trilane_audio_open_sessions") == 1, what="no other session is left")
 
     asyncio.run(scene())
-    eventually(lambda: gateway.gauge("trilane_audio_sessions") == 0, what="the session is over")
+    eventually(lambda: gateway.gauge("trilane_audio_open_sessions") == 0, what="the session is over")
 
 
 def test_a_page_asks_the_audio_unit_itself_for_its_ticket(gateway: Gateway) -> None:

@@ -22,10 +22,12 @@ def process(
 ) -> Metrics:
     """Returns the metrics of a process that has counted a little."""
     metrics = Metrics()
+    count = metrics.counter("chat_runs", "Runs that ended, by outcome", "outcome")
+    first_token = metrics.histogram("chat_first_token_seconds", "The first token", (0.01, 0.03, 1, 3))
     if runs:
-        metrics.runs.labels("finish").inc(runs)
+        count.labels("finish").inc(runs)
     if first_token_s is not None:
-        metrics.first_token.observe(first_token_s)
+        first_token.observe(first_token_s)
     metrics.gauge("open_streams", "Streams", lambda: open_streams)
     metrics.gauge("longest_s", "The longest", lambda: longest_s, is_largest=True)
     return metrics
@@ -44,11 +46,11 @@ def test_counters_histograms_and_gauges_are_summed() -> None:
     one = process(runs=2, open_streams=3, first_token_s=0.02)
     other = process(runs=5, open_streams=4, first_token_s=2.0)
     told = samples(Sums(), one.families(), other.families())
-    assert told["trilane_runs_total finish"] == 7
+    assert told["trilane_chat_runs_total finish"] == 7
     assert told["trilane_open_streams"] == 7
-    assert told["trilane_first_token_seconds_count"] == 2
-    assert told["trilane_first_token_seconds_sum"] == pytest.approx(2.02)
-    assert [told[f"trilane_first_token_seconds_bucket {le}"] for le in ("0.01", "0.03", "1.0", "3.0", "+Inf")] == [
+    assert told["trilane_chat_first_token_seconds_count"] == 2
+    assert told["trilane_chat_first_token_seconds_sum"] == pytest.approx(2.02)
+    assert [told[f"trilane_chat_first_token_seconds_bucket {le}"] for le in ("0.01", "0.03", "1.0", "3.0", "+Inf")] == [
         *(0, 1, 1),
         *(2, 2),
     ]
@@ -61,10 +63,10 @@ def test_what_is_no_sum_is_the_largest(one: float, other: float) -> None:
 
 
 def test_labels_that_only_one_process_has_are_told_too() -> None:
-    one, other = process(runs=2), process()
-    other.runs.labels("abort").inc()
+    one, other = process(runs=2), Metrics()
+    other.counter("chat_runs", "Runs that ended, by outcome", "outcome", ["abort"]).labels("abort").inc()
     told = samples(Sums(), one.families(), other.families())
-    assert (told["trilane_runs_total finish"], told["trilane_runs_total abort"]) == (2, 1)
+    assert (told["trilane_chat_runs_total finish"], told["trilane_chat_runs_total abort"]) == (2, 1)
 
 
 def test_a_counter_never_goes_down_when_a_process_ends() -> None:
@@ -77,9 +79,9 @@ def test_a_counter_never_goes_down_when_a_process_ends() -> None:
     falls = [name for name in before if after[name] < before[name]]
     assert falls == ["trilane_open_streams"]
     assert after["trilane_open_streams"] == 4
-    assert after["trilane_runs_created finish"] == before["trilane_runs_created finish"]
+    assert after["trilane_chat_runs_created finish"] == before["trilane_chat_runs_created finish"]
     sums.keep(other.families())
-    assert samples(sums)["trilane_runs_total finish"] == 7
+    assert samples(sums)["trilane_chat_runs_total finish"] == 7
 
 
 def test_a_process_that_told_nothing_yet_changes_nothing() -> None:
@@ -91,7 +93,7 @@ def test_a_process_that_told_nothing_yet_changes_nothing() -> None:
 
 async def test_the_text_of_one_of_several_is_the_sum() -> None:
     metrics = process(runs=2)
-    assert b'trilane_runs_total{outcome="finish"} 2.0' in await metrics.text()
+    assert b'trilane_chat_runs_total{outcome="finish"} 2.0' in await metrics.text()
     answer = asyncio.get_running_loop().create_future()
     answer.set_result(b"all of them")
     metrics.sums = lambda: answer

@@ -50,6 +50,7 @@ class LinkStage:
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
         self.metrics = Metrics()
+        self.tokens = self.metrics.counter("chat_tokens", "Tokens", "direction")
         self.server = FakeServer()
         self.link = SupervisorLink(theirs, self.metrics)
         self.supervisor: Channel[WorkerMessage] = Channel(msgspec.json.Decoder(WorkerMessage), ours)
@@ -86,13 +87,13 @@ async def test_orders_are_obeyed_and_a_supervisor_that_is_gone_is_one(stage: Lin
 
 
 async def test_figures_are_told_when_they_are_asked_for(stage: LinkStage) -> None:
-    stage.metrics.output_tokens.inc(3)
+    stage.tokens.labels("out").inc(3)
     stage.supervisor.send(FiguresRequest(5))
     answer = await stage.hear()
     assert isinstance(answer, WorkerFigures)
     assert answer.answer_to == 5
-    [tokens] = [family for family in answer.figures if family.name == "trilane_tokens"]
-    assert ("trilane_tokens_total", {"direction": "out"}, 3.0) in tokens.samples
+    [tokens] = [family for family in answer.figures if family.name == "trilane_chat_tokens"]
+    assert ("trilane_chat_tokens_total", {"direction": "out"}, 3.0) in tokens.samples
 
 
 async def test_figures_are_told_unasked_when_they_have_changed(
@@ -104,7 +105,7 @@ async def test_figures_are_told_unasked_when_they_have_changed(
     first = await stage.hear()
     stage.supervisor.send(FiguresRequest(5))
     assert (await stage.hear()).answer_to == 5
-    stage.metrics.output_tokens.inc()
+    stage.tokens.labels("out").inc()
     second = await stage.hear()
     assert (first.answer_to, second.answer_to) == (0, 0)
     assert first.figures != second.figures

@@ -1,0 +1,66 @@
+"""Measures the audio lane: how fast the model is, how long a client waits for what it said, who waits for the model."""
+
+from audio.model.desk import URGENCIES, DoneTask
+from audio.model.models import Models
+from gateway.core.telemetry import COUNTS, LONG_S, Metrics
+
+URGENCY_NAMES = ("final", "partial", "guess", "background")
+"""The names of the desk's urgencies, in their order."""
+RESUMED = ("recovered", "session_unknown", "refused")
+RATIOS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5)
+
+assert len(URGENCY_NAMES) == URGENCIES
+
+
+class AudioFigures:
+    """The metrics of the audio lane that are counted where something happens."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._ratio = metrics.histogram(
+            "audio_real_time_ratio",
+            "Time that the model took for a second of audio, by task: below 1 it keeps up",
+            RATIOS,
+        )
+        self._partial = metrics.histogram(
+            "audio_partial_latency_seconds", "From when a partial could be made until it was there", LONG_S
+        )
+        self._final = metrics.histogram(
+            "audio_final_latency_seconds", "From the end of a segment until its final was there", LONG_S
+        )
+        self._resumes = metrics.counter(
+            "audio_resumes", "Connections that named a session, by what became of it", "outcome", RESUMED
+        )
+        self._replay = metrics.histogram(
+            "audio_replay_events", "Messages that a client had missed when it came back", COUNTS
+        )
+        self._gaps = metrics.counter(
+            "audio_gap_seconds", "Audio that was not heard, by reason", "reason", ("overload", "failed")
+        )
+        self._models: Models | None = None
+        metrics.gauges(
+            "audio_waiting_tasks", "Sessions that wait for the model, by what for", ["urgency"], self._waiting
+        )
+
+    def watch(self, models: Models) -> None:
+        """Measures what goes through these models from now on."""
+        self._models = models
+        models.desk.on_done = self._note_task
+
+    def _waiting(self) -> dict[tuple[str, ...], float]:
+        waiting = self._models.desk.waiting if self._models is not None else (0,) * URGENCIES
+        return {(name,): count for name, count in zip(URGENCY_NAMES, waiting, strict=True)}
+
+    def _note_task(self, task: DoneTask) -> None:
+        self._ratio.observe(task.took_s / task.audio_s)
+        if URGENCY_NAMES[task.urgency] == "final":
+            self._final.observe(task.waited_s + task.took_s)
+        elif URGENCY_NAMES[task.urgency] == "partial":
+            self._partial.observe(task.waited_s + task.took_s)
+
+    def note_resume(self, outcome: str, replay: int | None = None) -> None:
+        self._resumes.labels(outcome).inc()
+        if replay is not None:
+            self._replay.observe(replay)
+
+    def note_gap(self, reason: str, seconds: float) -> None:
+        self._gaps.labels(reason).inc(seconds)
