@@ -204,11 +204,24 @@ def transcribe(file: Path, language: str | None, words: bool, format_: Any, live
 
 
 @main.command()
-def doctor() -> None:
-    """Check configuration, log, upstreams and models; report what is wrong and what to do."""
-    from gateway.commands.doctor import doctor as run
+@click.argument("url", required=False)
+@click.option(
+    "--key", metavar="KEY|-", help="With URL: a key or token to read a stream with; -: it is read from stdin."
+)
+@click.option("--chat", is_flag=True, help="With URL and --key: have the model write a few words, too.")
+def doctor(url: str | None, key: str | None, chat: bool) -> None:
+    """Check configuration, log, upstreams and models; report what is wrong and what to do.
 
-    sys.exit(_run(run(_settings())))
+    With the URL of a deployment, ask that one, as a client: proxies that buffer or cut, names, clocks, TLS.
+    """
+    if url is None:
+        from gateway.commands.doctor import doctor as run
+
+        sys.exit(_run(run(_settings())))
+    from gateway.commands.deployment import examine
+
+    secret = sys.stdin.readline().strip() if key == "-" else key
+    sys.exit(_run(examine(url, secret, chat=chat)))
 
 
 @main.command()

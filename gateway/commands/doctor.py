@@ -2,8 +2,12 @@
 
 import importlib.util
 import platform
+import resource
 import time
+from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
+from shutil import disk_usage
 from typing import TYPE_CHECKING
 
 import click
@@ -11,11 +15,17 @@ import click
 from events.log.port import Append
 from gateway.core.cpus import usable_cpus
 from gateway.core.engines import check_shared, make_log, open_log
+from gateway.core.process import SPARE_DESCRIPTORS
 from gateway.errors import ConfigurationError, TrilaneError
 from gateway.settings import Settings
 
 if TYPE_CHECKING:
     from gateway.chat.upstreams.openai import OpenAIUpstream
+
+
+SQLITE = "sqlite:///"
+MIN_FREE_GIB = 1.0
+"""Free space, in GiB, below which a disk is called full: a busy log writes that much in some hours."""
 
 
 async def doctor(settings: Settings) -> int:
@@ -27,6 +37,8 @@ async def doctor(settings: Settings) -> int:
         await _check_speech(settings),
         _check_auth(settings),
         check_workers(settings),
+        check_descriptors(settings, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
+        check_disk(settings),
     ]
     for is_ok, line in checks:
         click.echo(f"{click.style('ok  ', fg='green') if is_ok else click.style('FAIL', fg='red')} {line}")
@@ -108,6 +120,34 @@ def _check_auth(settings: Settings) -> tuple[bool, str]:
         True,
         "sign-in: none, so it accepts only this machine (see TRILANE_API_KEYS)",
     )
+
+
+def check_descriptors(settings: Settings, hard_limit: int) -> tuple[bool, str]:
+    """Tells whether as many streams can be open as the settings say; `hard_limit` is below 0 where there is none."""
+    wanted = settings.limits.streams + SPARE_DESCRIPTORS
+    if 0 <= hard_limit < wanted:
+        return False, (
+            f"descriptors: {hard_limit} may be open, so {max(0, hard_limit - SPARE_DESCRIPTORS)} streams at once, not "
+            f"{settings.limits.streams} (TRILANE_LIMIT_STREAMS): raise the limit (`ulimit -Hn`, LimitNOFILE)"
+        )
+    return True, f"descriptors: enough for {settings.limits.streams} streams"
+
+
+def check_disk(
+    settings: Settings, free_bytes: Callable[[Path], int] = lambda path: disk_usage(path).free
+) -> tuple[bool, str]:
+    """Tells whether the disk of the gateway's own files, such as a log in SQLite, has room."""
+    folder = settings.data_dir.absolute()
+    if settings.log_url.startswith(SQLITE):
+        folder = Path(settings.log_url.removeprefix(SQLITE)).absolute().parent
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free_gib = free_bytes(existing) / (1 << 30)
+    if free_gib < MIN_FREE_GIB:
+        return False, (
+            f"disk: {free_gib:.1f} GiB are free at {folder}: a full disk stops the log; make room, or lower "
+            "TRILANE_RETENTION_BYTES and TRILANE_RETENTION_S"
+        )
+    return True, f"disk: {free_gib:.0f} GiB are free at {folder}"
 
 
 def check_workers(settings: Settings) -> tuple[bool, str]:

@@ -1,8 +1,8 @@
 """Writes log lines: for people on a terminal, as JSON elsewhere, each with the request that it is about.
 
-No line holds a prompt, an answer or a credential, nor the words of an error, which may quote one. Whatever a client wrote
-(a path, a header, a topic) stays inside its own field: JSON escapes control characters, and on a terminal they are
-shown as escapes, too, so that nobody can forge a line or steer a terminal (CWE-117).
+No line holds a prompt, an answer or a credential, nor the words of an error, which may quote one. Whatever a client
+wrote (a path, a header, a topic) stays inside its own field: JSON escapes control characters, and on a terminal they
+are shown as escapes, too, so that nobody can forge a line or steer a terminal (CWE-117).
 """
 
 import logging

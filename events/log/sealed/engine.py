@@ -16,7 +16,7 @@ import msgspec
 
 from events.log.port import Append, Appended, Block, Commit, EventLog, Interest, Listener, Slice, TopicInfo, WriteMeter
 from events.log.quotas import TakeBatch, TakeReply
-from events.log.rules import ignore
+from events.log.rules import ignore, ignore_time
 from events.log.sealed.key_record import check_keys
 from events.log.sealed.sealing import Sealing
 from gateway.encryption_settings import EncryptionKey
@@ -32,6 +32,7 @@ class SealedLog:
 
     listener: Listener
     interest: Interest
+    on_written: WriteMeter
 
     def __init__(self, storage: EventLog, keys: Sequence[EncryptionKey]) -> None:
         self.listener = ignore
@@ -41,6 +42,8 @@ class SealedLog:
         self._sealing = Sealing(keys)
         self._own: dict[bytes, bytes] = {}
         """Events on their way to the storage, by what they were sealed to."""
+        self.on_written = ignore_time
+        storage.on_written = lambda seconds: self.on_written(seconds)
         storage.listener = self._on_commits
         storage.interest = self
 
@@ -50,14 +53,6 @@ class SealedLog:
 
     def __len__(self) -> int:
         return len(self.interest)
-
-    @property
-    def on_written(self) -> WriteMeter:
-        return self._storage.on_written
-
-    @on_written.setter
-    def on_written(self, meter: WriteMeter) -> None:
-        self._storage.on_written = meter
 
     @property
     def backlog(self) -> int:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.commands.doctor import check_upstreams, check_workers
-from gateway.settings import load
+from gateway.commands.doctor import check_descriptors, check_disk, check_upstreams, check_workers
+from gateway.settings import Settings, load
 from loadtests.ports import free_port
 from tests.support.authority import Authority
 from tests.support.raw_server import Peer, RawServer, length_of, polite
@@ -87,3 +87,23 @@ def test_workers_are_counted(workers: str, log: str, is_well: bool, said: str, m
     monkeypatch.setattr("gateway.commands.doctor.usable_cpus", lambda: 6)
     is_ok, line = check_workers(load({"TRILANE_WORKERS": workers, "TRILANE_LOG": log}))
     assert (is_ok, said in line) == (is_well, True)
+
+
+@pytest.mark.parametrize(("limit", "is_ok"), [(-1, True), (10_200, True), (10_199, False), (1024, False)])
+def test_too_few_descriptors_are_told(limit: int, is_ok: bool) -> None:
+    found, line = check_descriptors(Settings(), limit)
+    assert found is is_ok
+    assert is_ok or f"{limit} may be open" in line
+
+
+@pytest.mark.parametrize(("free_bytes", "is_ok"), [(1 << 30, True), ((1 << 30) - 1, False)])
+def test_a_disk_that_is_nearly_full_is_told(tmp_path: Path, free_bytes: int, is_ok: bool) -> None:
+    places: list[Path] = []
+
+    def free(path: Path) -> int:
+        places.append(path)
+        return free_bytes
+
+    assert check_disk(Settings(data_dir=tmp_path / "not" / "made"), free)[0] is is_ok
+    assert check_disk(Settings(log=f"sqlite:///{tmp_path}/log.db", data_dir=Path("/")), free)[0] is is_ok
+    assert places == [tmp_path, tmp_path]
