@@ -124,13 +124,13 @@ def _check_auth(settings: Settings) -> tuple[bool, str]:
 
 def check_descriptors(settings: Settings, hard_limit: int) -> tuple[bool, str]:
     """Tells whether as many streams can be open as the settings say; `hard_limit` is below 0 where there is none."""
-    wanted = settings.limits.streams + SPARE_DESCRIPTORS
+    wanted = settings.limits.local_streams + SPARE_DESCRIPTORS
     if 0 <= hard_limit < wanted:
         return False, (
             f"descriptors: {hard_limit} may be open, so {max(0, hard_limit - SPARE_DESCRIPTORS)} streams at once, not "
-            f"{settings.limits.streams} (TRILANE_LIMIT_STREAMS): raise the limit (`ulimit -Hn`, LimitNOFILE)"
+            f"{settings.limits.local_streams} (TRILANE_LIMIT_STREAMS): raise the limit (`ulimit -Hn`, LimitNOFILE)"
         )
-    return True, f"descriptors: enough for {settings.limits.streams} streams"
+    return True, f"descriptors: enough for {settings.limits.local_streams} streams"
 
 
 def check_disk(
