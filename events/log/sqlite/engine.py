@@ -181,7 +181,7 @@ class SqliteLog:
             raise LogUnavailable("the log is not open")
         if self._counters is None:
             self._counters = SqliteCounters(self._path, self._clock)
-        return await self._loop.run_in_executor(self._counters.thread, self._counters.take, batch)
+        return await self._counters.take(batch)
 
     async def sweep(self) -> None:
         """Applies the retention to every topic, now and to the block; otherwise that happens every minute."""
