@@ -32,10 +32,8 @@ class GrantedLimits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     tokens_per_minute: Bound = None
     runs: Bound = None
     streams: Bound = None
-    topics: Bound = None
     sessions: Bound = None
     audio_seconds_per_day: Bound = None
-    stored_bytes: Bound = None
     tickets_per_minute: Bound = None
     daily_tokens: Bound = None
     monthly_cost: Annotated[float, Meta(ge=0)] | None = None
