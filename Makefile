@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 BY_FILE := --dist loadfile --no-loadscope-reorder
 
-.PHONY: install dev run test tools-test deploy-test check bench load lock clean
+.PHONY: install dev run test tools-test deploy-test check bench load lock licences sbom audit clean
 
 install: $(VENV)/installed
 dev: $(VENV)/installed-dev
@@ -71,6 +71,20 @@ lock: dev
 		-o deploy/docker/audio.lock
 	$(BIN)/uv pip compile --group dev --universal --python-version 3.11 --generate-hashes -c requirements.lock \
 		--no-emit-index-url --no-annotate --no-header --quiet -o requirements-dev.lock
+
+# What is shipped, and under which licence: deploy/licences.md.
+licences: dev
+	@$(BIN)/python -m tests.licences
+
+# The same with versions and hashes, as CycloneDX, for a scanner of vulnerabilities: build/sbom.json.
+sbom: dev
+	@mkdir -p build
+	@$(BIN)/cyclonedx-py requirements requirements.lock --output-reproducible -o build/sbom.json
+	@echo build/sbom.json
+
+# Fails on a package without a row, a licence that is not allowed, and one that runs code at every start of Python.
+audit: dev
+	@$(BIN)/python -m pytest tests/test_licences.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
