@@ -46,6 +46,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         await log.open()
         await live(log, NAME)
         await log.append(Append(topic="chat/other", data=[b'"of bob"'], owner="bob"))
+        await log.append(Append(topic="event/team/a", data=[b'"of nobody"']))
         await log.close()
 
     asyncio.run(fill())
@@ -96,6 +97,7 @@ def test_a_user_is_forgotten_down_to_the_bytes_of_the_file(folder: Path) -> None
     assert "has no owner" in result.output
     assert [canary for canary in CANARIES if canary in on_disk(folder)] == []
     assert "of bob" in on_disk(folder)
+    assert "of nobody" in on_disk(folder)
     assert trilane("export", NAME).exit_code == 1
     again = trilane("forget", NAME, "--yes")
     assert (again.exit_code, "0 chats, 0 runs, 0 audio sessions" in again.output) == (0, True)
@@ -118,7 +120,10 @@ def test_nobody_is_forgotten_without_a_yes(folder: Path) -> None:
     for args in (("forget", NAME), ("forget", "")):
         assert trilane(*args, answer="n\n").exit_code == 1
     assert trilane("forget", "", "--yes").exit_code == 0
-    assert "typed-1b" in trilane("export", NAME).output
+    assert "of nobody" in on_disk(folder)
+    assert "Deleted of '': 0 chats, 0 runs, 0 audio sessions, 0 topics" in trilane("forget", "", "--yes").output
+    stored = trilane("export", NAME).output
+    assert [canary for canary in CANARIES if canary not in stored] == []
 
 
 def test_an_encrypted_log_is_exported_with_its_key_and_refused_without(

@@ -4,18 +4,21 @@ import asyncio
 import contextlib
 import os
 import sqlite3
+import threading
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from events.log.hub import Hub
-from events.log.port import Append, Block, EventLog, Position
+from events.log.memory import MemoryLog
+from events.log.port import Append, Appended, Block, EventLog, Position
 from events.log.sealed.engine import MAX_OWN, SealedLog
 from events.log.sealed.sealing import Sealing
 from events.log.sqlite.engine import SqliteLog
 from gateway.encryption_settings import NO_ENCRYPTION, EncryptionKey
-from gateway.errors import LogDamaged
+from gateway.errors import ConfigurationError, LogDamaged
 from tests.contract.engines import CommitList, flat, keep_all, put, scenario, whole
 
 OLD, NEW = EncryptionKey("old", os.urandom(32)), EncryptionKey("new", os.urandom(32))
@@ -144,6 +147,45 @@ async def test_an_event_that_was_changed_is_damage_and_the_others_are_read(tmp_p
         await blocks.until(6)
         assert losses == [(3, 4)]
         await hub.close()
+
+
+@scenario
+async def test_nothing_behind_an_event_that_cannot_be_opened_is_read_with_what_is_before_it(tmp_path: Path) -> None:
+    first, _, third = Sealing([NEW]).seal("a", "n1", [b"1", b"2", b"3"], None)
+    async with opened(tmp_path) as storage:
+        await put(storage, "a", first, b"~new.AAAA", third, name="n1")
+        await put(storage, "a", *Sealing([NEW]).seal("a", "n2", [b"4"], None), name="n2")
+    async with opened(tmp_path, NEW) as log:
+        assert flat(await log.read("a", 0)) == [(1, "n1", b"1")]
+        assert flat(await log.read("a", 2)) == [(3, "n1", b"3"), (4, "n2", b"4")]
+
+
+@scenario
+async def test_a_block_that_holds_the_events_of_two_processes_is_heard_whole(tmp_path: Path) -> None:
+    class JoiningLog(MemoryLog):
+        """A log that joins what another process appends to the same block."""
+
+        def append(self, *appends: Append, patient: bool = False) -> asyncio.Future[list[Appended]]:
+            other = Sealing([NEW]).seal("a", "message", [b"2"], None)
+            return super().append(msgspec.structs.replace(appends[0], data=[*appends[0].data, *other]))
+
+    storage = JoiningLog()
+    await storage.open()
+    log = SealedLog(storage, [NEW])
+    commits = CommitList(log)
+    await put(log, "a", b"1")
+    assert [commit.block and commit.block.data for commit in commits] == [[b"1", b"2"]]
+
+
+@scenario
+async def test_a_log_that_is_refused_is_closed_again(tmp_path: Path) -> None:
+    async with opened(tmp_path, OLD):
+        pass
+    before = threading.active_count()
+    with pytest.raises(ConfigurationError):
+        async with opened(tmp_path, NEW):
+            pass
+    assert threading.active_count() == before
 
 
 @scenario

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from events.log.memory import MemoryLog
-from events.log.port import read_to_head
+from events.log.port import Slice, read_to_head
 from events.log.sealed.key_record import RECORD_TOPIC, KeyEntry, check_keys
 from gateway.encryption_settings import NO_ENCRYPTION, EncryptionKey
 from gateway.errors import ConfigurationError
@@ -68,9 +68,19 @@ async def test_a_key_that_was_taken_away_is_told_in_a_log_line() -> None:
     assert [(line["log_level"], line["key"]) for line in lines] == [("warning", "old")]
 
 
+class LateLog(MemoryLog):
+    """A log whose readers are overtaken by others."""
+
+    async def read(self, topic: str, after: int, *, max_events: int = 1000, max_bytes: int = 262_144) -> Slice:
+        part = await super().read(topic, after, max_events=max_events, max_bytes=max_bytes)
+        await asyncio.sleep(0)
+        return part
+
+
 @scenario
 async def test_processes_that_start_at_once_note_a_key_once() -> None:
-    log = await log_of()
+    log = LateLog()
+    await log.open()
     await asyncio.gather(*[check_keys(log, [OLD]) for _ in range(5)])
     assert await record(log) == ["old"]
 

@@ -27,8 +27,18 @@ async def fill(log: EventLog) -> None:
     await put(log, "event/a", CANARY[::-1] * 500)
 
 
+@pytest.mark.parametrize("portion", [3, PORTION])
+def test_deleted_events_are_in_no_file_afterwards(
+    portion: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small portions leave more pages of zeros that are not full, and what was there before at their end."""
+    monkeypatch.setattr(scrubbing, "PORTION", portion)
+    monkeypatch.setattr(scrubbing, "PAUSE_S", 0.0001)
+    check_that_nothing_is_left(tmp_path)
+
+
 @scenario
-async def test_deleted_events_are_in_no_file_afterwards(tmp_path: Path) -> None:
+async def check_that_nothing_is_left(tmp_path: Path) -> None:
     here, there = (SqliteLog(tmp_path / "log.db", keep_all) for _ in range(2))
     await here.open()
     await there.open()
