@@ -8,7 +8,7 @@ import sys
 import pytest
 import structlog
 
-from gateway.core.telemetry import configure_logging
+from gateway.core.logs import configure_logging
 from gateway.core.tracebacks import ExceptionInfo, shown_traceback
 from gateway.errors import UpstreamRefused
 

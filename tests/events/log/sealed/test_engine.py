@@ -98,6 +98,11 @@ async def test_keys_are_added_and_taken_away_and_every_event_stays_readable(tmp_
     assert marks == [b"0", b"1", b"~old.", b"~old.", b"~new.", b"5"]
 
 
+def log_threads() -> list[str]:
+    """Returns the names of the threads of logs that are open."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("log-")]
+
+
 class FollowedTopic(list[Block]):
     """Follows a topic from its start."""
 
@@ -181,11 +186,11 @@ async def test_a_block_that_holds_the_events_of_two_processes_is_heard_whole(tmp
 async def test_a_log_that_is_refused_is_closed_again(tmp_path: Path) -> None:
     async with opened(tmp_path, OLD):
         pass
-    before = threading.active_count()
+    before = log_threads()
     with pytest.raises(ConfigurationError):
         async with opened(tmp_path, NEW):
             pass
-    assert threading.active_count() == before
+    assert log_threads() == before == []
 
 
 @scenario
