@@ -164,7 +164,7 @@ def parse_keys(body: bytes) -> dict[str, SigningKey]:
 
 
 def _signing_key(fields: dict[str, Any]) -> SigningKey | None:
-    if fields.get("use", "sig") != "sig" or "d" in fields or fields.get("kty") not in ("RSA", "EC", "OKP"):
+    if fields.get("use", "sig") != "sig" or fields.get("kty") not in ("RSA", "EC", "OKP"):
         return None
     try:
         key = cast("object", jwt.PyJWK({**fields, "alg": None}).key)  # pyright: ignore[reportUnknownMemberType]

@@ -6,8 +6,9 @@ import pytest
 
 from audio.model.desk import WIDEST_S
 from audio.model.fake import speech_of
+from events.log.port import Block
 from events.log.topics import new_session, user_topic
-from gateway.access.grants import Grants, Principal
+from gateway.access.grants import EVERYTHING, Grants, Principal
 from gateway.errors import BadRequest, Forbidden, LogUnavailable, NotFound, Overloaded
 from tests.audio.lanes import MoodyLog, check_numbers, events, place, ready
 from tests.support.virtual_time import simulated
@@ -107,6 +108,19 @@ async def test_a_full_lane_refuses_new_sessions_and_keeps_the_others() -> None:
         for client in [*clients, third]:
             await client.speak(speech_of(WORDS))
             assert client.text == "w1 w2"
+
+
+@simulated
+async def test_a_revoked_key_closes_its_connections_also_one_that_opens_meanwhile() -> None:
+    async with place() as at:
+        mine = Principal(sub="me", grants=EVERYTHING, key_id="k1")
+        clients = [await at.connect(mine), await at.connect(), await at.connect(mine)]
+        at.core.keys.take(Block(first=1, data=[b'{"id":"k1","revoked_at":1}'], name="revoked", time_ms=0))
+        late = await at.connect(mine)
+        for client in (clients[0], clients[2], late):
+            assert (await client.wait_closed()).code == 1008
+        await clients[1].speak(speech_of(WORDS))
+        assert clients[1].text == "w1 w2"
 
 
 @simulated
