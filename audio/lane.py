@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 from audio.allowance import AudioAllowance
 from audio.attachment import Attachment, SocketClose
 from audio.figures import AudioFigures
+from audio.ledger import BEATS, AbandonedSessions, FileEntry
 from audio.live_session import LiveSession
 from audio.messages import Gap
 from audio.model.models import Models
@@ -25,7 +26,7 @@ from gateway.errors import BadRequest, CloseCode, Forbidden, NotFound, Overloade
 
 TICK_S = 0.25
 KEPT_S = 60.0
-"""Seconds for which a session that lost its connection is kept as it is."""
+"""Maximum seconds for which a session that lost its connection is kept as it is."""
 REPEATED_S = 120.0
 """Seconds of audio whose messages are repeated to a client that comes back and does not say what it holds.
 
@@ -77,6 +78,8 @@ class AudioLane:
         self._loading = asyncio.Lock()
         self._resume_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """A lock for each session: two connections that resume it at once do so one after the other."""
+        self._kept_s = min(KEPT_S, core.settings.session_kept_s)
+        self._beat_s = core.settings.session_kept_s / BEATS
         self._timer: asyncio.TimerHandle | None = None
         self._release = asyncio.Event()
         self._is_draining = False
@@ -97,11 +100,15 @@ class AudioLane:
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
         self._tick()
+        abandoned = AbandonedSessions(self._core.log, self.settings.session_kept_s, self._sessions.__contains__)
+        sweeper = asyncio.get_running_loop().create_task(abandoned.sweep(), name="sweep open audio sessions")
         try:
             if self._at_once:
                 await self.load()
             yield
         finally:
+            sweeper.cancel()
+            await asyncio.gather(sweeper, return_exceptions=True)
             if self._timer is not None:
                 self._timer.cancel()
             if self._models is not None:
@@ -156,6 +163,10 @@ class AudioLane:
         """Admits one file of a user. Raises RateLimited, Overloaded, LogUnavailable."""
         return await self._limiter.admit(who, UPLOAD)
 
+    def file_entry(self, who: Principal, models: Models) -> FileEntry:
+        """Returns the entry in the log of one more file, not opened yet."""
+        return FileEntry(self._core.log, who, models.name, self._beat_s)
+
     def supports(self, language: str) -> bool:
         """Tells whether the model knows a language, by its ISO 639-1 code; it must be loaded, as it is in a session."""
         return self._models is not None and self._models.transcriber.supports(language)
@@ -178,7 +189,7 @@ class AudioLane:
         live = self._add(session_log, terms, models)  # it counts from now on, while the log is written
         self._allow(live, who, lease)
         try:
-            cursor = await session_log.create()
+            cursor = await session_log.create(model=models.name, key=who.key_id)
         except BaseException:
             self.release(live)
             raise
@@ -302,7 +313,10 @@ class AudioLane:
         for live in [live for live, until in self._presumed_until.items() if until < now]:
             del self._presumed_until[live]
         for live in list(self._sessions.values()):
-            if live.attachment is None and now - live.detached_at > KEPT_S:
+            if live.attachment is not None:
+                if now - live.recorded_at > self._beat_s:
+                    live.beat()
+            elif now - live.detached_at > self._kept_s:
                 live.expire()
         for live, allowance in list(self._allowances.items()):
             allowance.look(live.position, live.fail)

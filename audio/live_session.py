@@ -23,6 +23,7 @@ from audio.session import Session
 from audio.session_log import SessionLog, SessionState
 from events.log.hub import Hub
 from events.log.port import Appended
+from gateway.core.usage import UsageOutcome
 from gateway.errors import CloseCode, LogConflict, LogError, Overloaded
 
 SILENCE_S = 1.0
@@ -74,6 +75,10 @@ class LiveSession:
         self.detached_at = clock()
         """The time at which the connection was lost; it means nothing while there is one."""
         self.attachment: Attachment | None = None
+        self.recorded_at = clock()
+        """The time at which its state was last recorded."""
+        self.parting: UsageOutcome = "abort"
+        """The outcome that is recorded should its client not come back."""
         self.dialect_state: object = None
         """The state that a dialect keeps with the session, as long as this process has it."""
         self._driver = SessionDriver(self.session, models, self._publish)
@@ -102,7 +107,7 @@ class LiveSession:
         """
         self._close_attachment(TAKEN_OVER, at_once=True)
         self.sample_rate, self.session.options = sample_rate, options
-        self.attachment, self._resends = Attachment(seq), resends
+        self.attachment, self._resends, self.parting = Attachment(seq), resends, "abort"
         self._frame_at = self._clock()
         return self.attachment
 
@@ -217,6 +222,10 @@ class LiveSession:
             self._lag_s = behind_s
             self._send(Lag(seconds=round(behind_s, 1)))
 
+    def beat(self) -> None:
+        """Shows a sign of life: a session that leaves none is ended by whichever process sees that."""
+        self._append(self.session_log.state, None)
+
     def drain(self) -> None:
         """Leaves this process after the finals that are due.
 
@@ -269,6 +278,7 @@ class LiveSession:
 
     def _append(self, state: SessionState, receipt: ServerMessage | None, *, close: bool = False) -> None:
         """Records a state with all that is unrecorded, and sends `receipt` when that is durable."""
+        self.recorded_at = self._clock()
         unrecorded, self._unrecorded = self._unrecorded, []
         attachment = self.attachment
         queued_receipt = self._send(receipt, is_ready=False) if receipt is not None else None
@@ -330,6 +340,8 @@ class LiveSession:
         if self.attachment is not None:
             self.attachment.put(Drain(resume=self.session_log.session))
             self.attachment.end(DRAINING)
+        else:
+            self._append(msgspec.structs.replace(self.session_log.state, ending=self.parting), None)
         self._finish()
 
     def _finish(self) -> None:

@@ -16,11 +16,14 @@ from events.log.hub import Hub
 from events.log.port import Append, Appended, Block, EventLog, Position, read_to_head
 from events.log.topics import SESSION, stored, user_topic
 from events.log.vector import VectorPosition, decode_vector, is_epoch, tag_of
+from gateway.core.usage import UsageKind, UsageOutcome, UsageRow, now_ms, reserved, settled
 from gateway.errors import BadRequest, NotFound
 
 MAX_RECENT = 256
 FINAL = "transcript-final"
 GAP = "transcript-gap"
+STATE = "where"
+"""Name of the events that hold a session's state."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -39,12 +42,40 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True):
     """The newest offset when the client came back last."""
     replayed_seq: int = 0
     """The number of the message before the first that was sent again when the client came back last."""
+    kind: UsageKind = "session"
+    started_ms: int = 0
+    """The time of its admission, in milliseconds since 1970; 0 in a session of an earlier release: it has no row."""
+    model: str = ""
+    key: str = ""
+    """The id of the API key that its caller signed in with."""
+    ending: UsageOutcome = "interrupted"
+    """The outcome in its usage row, should nobody continue it."""
+
+    def row(self, session: str, outcome: UsageOutcome) -> UsageRow:
+        """Returns the usage row of a session, or of a file that is kept as one, which ends now in this state."""
+        return UsageRow(
+            id=session,
+            lane="audio",
+            kind=self.kind,
+            outcome=outcome,
+            model=self.model,
+            key=self.key,
+            started_ms=self.started_ms,
+            ended_ms=now_ms(),
+            quantities={"audioMs": audio_ms(self.settled)},
+            estimated=self.kind == "transcription" and outcome == "interrupted",
+        )
 
 
 class NumberedEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """An event of the transcript, as far as the lane itself reads it."""
 
     seq: int = 0
+
+
+def audio_ms(samples: int) -> int:
+    """Returns the milliseconds that samples last, as a session's `done` says them in seconds."""
+    return round(samples * 1000 / SAMPLE_RATE)
 
 
 def topic_of(session: str) -> str:
@@ -71,11 +102,13 @@ class SessionLog:
         self._epoch = ""
         """The epoch of the transcript's topic."""
 
-    async def create(self) -> str:
-        """Makes both topics, and returns the cursor before all events."""
-        transcript, state = await self._log.append(
+    async def create(self, *, model: str = "", key: str = "") -> str:
+        """Makes both topics and reserves the usage row; returns the cursor before all events."""
+        self.state = msgspec.structs.replace(self.state, started_ms=now_ms(), model=model, key=key)
+        transcript, state, _ = await self._log.append(
             Append(topic=stored(self.topic), data=[], owner=self._sub),
-            Append(topic=self.topic, data=[_encode(self.state)], name="where", owner=self._sub, expect=1),
+            Append(topic=self.topic, data=[_encode(self.state)], name=STATE, owner=self._sub, expect=1),
+            reserved(self._sub, self.session, "session"),
         )
         self._epoch, self._state_epoch, self._next = transcript.epoch, state.epoch, 2
         return self._cursor(0)
@@ -88,6 +121,8 @@ class SessionLog:
         self.is_over = topic.closed
         last = await self._log.read(self.topic, topic.head - 1, max_events=1)
         self.state = msgspec.json.decode(last.blocks[-1].data[-1], type=SessionState)
+        if self.state.kind != "session":
+            raise NotFound(f"{self.session!r} is a file, which cannot be continued", code="session_unknown")
         self._state_epoch, self._next = topic.epoch, topic.head + 1
         transcript = await self._log.read(stored(self.topic), 0, max_events=1)
         self._epoch = transcript.epoch
@@ -104,19 +139,19 @@ class SessionLog:
     def append(
         self, state: SessionState, transcript: Sequence[tuple[Final | Gap, int]], *, close: bool = False
     ) -> asyncio.Future[list[Appended]]:
-        """Records a state, with the finals and gaps until there and their numbers.
+        """Records a state, with the finals and gaps until there and their numbers; `close`: and the session's end.
 
         The future raises LogConflict when another connection has the session now, and LogUnavailable.
         """
         self.state = state
         appends = [*self._transcript_appends(transcript), self._state_append(state, close=close)]
         if close:
-            appends.append(Append(topic=stored(self.topic), data=[], close=True))
+            appends += closing(self.session, self._sub, state, "finish")
         self._next += 1
         return self._log.append(*appends)
 
     def _state_append(self, state: SessionState, *, close: bool) -> Append:
-        return Append(topic=self.topic, data=[_encode(state)], name="where", expect=self._next, close=close)
+        return Append(topic=self.topic, data=[_encode(state)], name=STATE, expect=self._next, close=close)
 
     def _transcript_appends(self, transcript: Sequence[tuple[Final | Gap, int]]) -> list[Append]:
         appends: list[Append] = []
@@ -172,7 +207,7 @@ class SessionLog:
     def record_replay(self, after: int, count: int, seq: int) -> None:
         """Notes that a client was sent `count` messages after an offset again, under the numbers after `seq`."""
         self.state = msgspec.structs.replace(
-            self.state, replayed_after=after, replayed_head=after + count, replayed_seq=seq
+            self.state, replayed_after=after, replayed_head=after + count, replayed_seq=seq, ending="interrupted"
         )
 
     async def seq_at(self, cursor: str | None) -> int:
@@ -202,6 +237,12 @@ class SessionLog:
     def _cursor(self, offset: int) -> str:
         vector = VectorPosition(tag_of((self.topic,)), (self.topic,), [Position(self._epoch, offset)], is_fixed=True)
         return vector.encode() or ""
+
+
+def closing(session: str, sub: str, state: SessionState, outcome: UsageOutcome) -> list[Append]:
+    """Returns what is appended with the last state of a session, or of a file, which closes its topic."""
+    appends = [Append(topic=stored(topic_of(session)), data=[], close=True)] if state.kind == "session" else []
+    return [*appends, settled(sub, state.row(session, outcome))] if state.started_ms else appends
 
 
 def _is_same_turn(one: Final | Gap, other: Final | Gap) -> bool:

@@ -22,6 +22,7 @@ from audio.model.transcriber import SAMPLE_RATE, Samples
 from audio.options import Output, SessionOptions
 from audio.session import Session
 from gateway.core.leases import Lease
+from gateway.core.usage import UsageOutcome
 from gateway.errors import Overloaded, TrilaneError
 
 AHEAD = 45 * SAMPLE_RATE
@@ -110,6 +111,8 @@ class FileTranscription:
         self._options = options
         self._output: list[Output] = []
         self._news = asyncio.Event()
+        self.outcome: UsageOutcome = "abort"
+        """The outcome so far: until its last result it may be left."""
         self._begin()
 
     def _begin(self) -> None:
@@ -144,6 +147,16 @@ class FileTranscription:
         Raises BadRequest (`bad_audio`), and TrilaneError when the model fails. Close the generator
         (`contextlib.aclosing`) when you leave it before its end.
         """
+        try:
+            async with contextlib.aclosing(self._results()) as results:
+                async for result in results:
+                    yield result
+            self.outcome = "finish"
+        except TrilaneError:
+            self.outcome = "error"
+            raise
+
+    async def _results(self) -> AsyncGenerator[Final | Progress]:
         while True:
             for final in self._finals():
                 yield final

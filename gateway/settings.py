@@ -145,6 +145,10 @@ class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
     ] = 0.0
     drain_window_s: Annotated[Seconds, Meta(description="Time over which readers are then sent away, evenly")] = 20.0
     drain_deadline_s: Annotated[Seconds, Meta(description="Time from SIGTERM until whatever still runs is cut")] = 120.0
+    session_kept_s: Annotated[
+        float,
+        Meta(ge=1, description="Time for which an audio session waits for its client; then it is over, and is settled"),
+    ] = 3600.0
     retention_events: Annotated[Count, Meta(description="Events that a topic keeps")] = 10_000
     retention_bytes: Annotated[Count, Meta(description="Bytes that a topic or a run keeps")] = 16_777_216
     retention_s: Annotated[Seconds, Meta(description="Time for which a topic keeps an event")] = 604_800.0

@@ -151,6 +151,7 @@ async def _listen(socket: ClientSocket, peer: Peer) -> None:
         peer.leave(message.get("code") or CloseCode.CONNECTION_LOST)
     except TrilaneError as err:
         socket.note(err)
+        peer.live.parting = "error"
         peer.attachment.fail(failure_of(err), close_of(err))
 
 

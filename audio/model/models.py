@@ -15,7 +15,7 @@ import numpy as np
 from audio.model.desk import Desk
 from audio.model.transcriber import SAMPLE_RATE, Transcriber, TranscriptionTask
 from audio.model.vad import Silero, SpeechDetector
-from audio.model.weights import whisper_model
+from audio.model.weights import model_name, whisper_model
 from gateway.core.cpus import cpu_share
 from gateway.settings import Settings
 
@@ -36,6 +36,8 @@ class Models(NamedTuple):
     detector: SpeechDetector
     voices: int = 1_000_000
     """Maximum number of people who may speak at once."""
+    name: str = ""
+    """The transcriber's model, as usage rows name it."""
 
 
 async def load_models(settings: Settings, *, measures_voices: bool = True) -> Models:
@@ -45,7 +47,8 @@ async def load_models(settings: Settings, *, measures_voices: bool = True) -> Mo
     """
     transcriber = await asyncio.to_thread(_whisper, settings)
     await transcriber.open()
-    models = Models(transcriber, Desk(transcriber), await asyncio.to_thread(Silero))
+    name = model_name(settings.whisper_model)
+    models = Models(transcriber, Desk(transcriber), await asyncio.to_thread(Silero), name=name)
     return models._replace(voices=await measure_voices(transcriber)) if measures_voices else models
 
 

@@ -27,6 +27,11 @@ def whisper_model(setting: str) -> Path:
     raise ConfigurationError(f"there is no speech model: {INSTALL}, or set TRILANE_WHISPER_MODEL")
 
 
+def model_name(setting: str) -> str:
+    """Returns how the model that `TRILANE_WHISPER_MODEL` names is called in usage rows and prices."""
+    return Path(setting).name if setting else "whisper-tiny.en"
+
+
 def is_installed() -> bool:
     """Tells whether the audio lane's packages are there."""
     return importlib.util.find_spec("faster_whisper") is not None

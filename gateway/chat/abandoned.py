@@ -16,7 +16,7 @@ from gateway.chat.records.chat_record import RunInfo
 from gateway.chat.records.record import RECORD, RUN
 from gateway.chat.records.recorder import replayed
 from gateway.chat.topics import run_topic
-from gateway.core.usage import usage_of
+from gateway.core.usage import now_ms, usage_of
 from gateway.errors import LogConflict
 
 log = structlog.get_logger("runs")
@@ -44,7 +44,7 @@ async def end_run(event_log: EventLog, run_id: str, outcome: RunOutcome) -> bool
     recorder = replayed(records, await _base(event_log, info))
     usage = usage_of(None, info.prompt_bytes, recorder.emitted)
     try:
-        await event_log.append(*RunEnding(info, outcome, recorder, usage).appends(head + 1))
+        await event_log.append(*RunEnding(info, outcome, recorder, usage, ended_ms=now_ms()).appends(head + 1))
     except LogConflict:
         return False
     log.info("ended a run of another process", run=run_id)

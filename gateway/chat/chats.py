@@ -43,7 +43,7 @@ from gateway.chat.titles import Titles
 from gateway.chat.topics import chat_topic, check_id, new_run_id, run_topic
 from gateway.core.leases import Lease
 from gateway.core.limits import Limiter, wants_of_run
-from gateway.core.usage import BYTES_PER_TOKEN
+from gateway.core.usage import BYTES_PER_TOKEN, now_ms
 from gateway.errors import BadRequest, Gone, LogConflict, LogDamaged, NotFound
 from gateway.settings import Settings
 
@@ -214,6 +214,8 @@ class Chats:
             chat_id=request.id,
             model=request.model or "",
             prompt_bytes=bytes_of_parts(change.conversation) + request.size(),
+            started_ms=now_ms(),
+            key=who.key_id,
         )
         base = change.answer.parts if change.answer else []
         outcomes = [record for part in change.results if (record := outcome_of(part)) is not None]

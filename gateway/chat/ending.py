@@ -17,7 +17,7 @@ from gateway.chat.records.messages import UIMessage
 from gateway.chat.records.record import RECORD, FinishReason
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.topics import chat_topic, run_topic
-from gateway.core.usage import Usage, UsageRow, settled
+from gateway.core.usage import Usage, UsageOutcome, UsageRow, settled, token_quantities
 from gateway.errors import TrilaneError, openai_error_fields
 
 _json = msgspec.json.Encoder().encode
@@ -78,12 +78,14 @@ class RunEnding:
         *,
         model: str = "",
         upstream: str = "",
+        ended_ms: int = 0,
     ) -> None:
         """Concludes the run; `model` and `upstream` are those that answered, and empty when none did."""
         self._info = info
         self._usage = usage
         self._model = model or info.model
         self._upstream = upstream
+        self._ended_ms = ended_ms
         self._facts = recorder.facts
         self._conclusion = _conclude(outcome, recorder, self._metadata())
         self.finished = self._finished(recorder.parts.encoded())
@@ -125,14 +127,25 @@ class RunEnding:
         return {**({"model": self._model} if self._model else {}), **usage, **self._facts}
 
     def _usage_row(self) -> UsageRow:
+        info = self._info
         return UsageRow(
-            run_id=self._info.run_id,
-            chat_id=self._info.chat_id,
-            outcome=self._conclusion.outcome,
+            id=info.run_id,
+            lane="chat",
+            kind="run",
+            outcome=self._outcome(),
             model=self._model,
             upstream=self._upstream,
-            usage=self._usage,
+            chat_id=info.chat_id,
+            key=info.key,
+            started_ms=info.started_ms,
+            ended_ms=self._ended_ms,
+            quantities=token_quantities(self._usage),
+            estimated=self._usage.estimated,
         )
+
+    def _outcome(self) -> UsageOutcome:
+        """Returns the outcome in the ledger, which tells the gateway's own fault apart from an upstream's."""
+        return "interrupted" if self._conclusion.code == "interrupted" else self._conclusion.outcome
 
 
 def _conclude(outcome: RunOutcome, recorder: Recorder, metadata: dict[str, object]) -> Conclusion:

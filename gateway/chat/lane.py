@@ -33,7 +33,7 @@ from gateway.chat.upstreams.failover import Upstreams
 from gateway.core.leases import NO_LEASE, Lease
 from gateway.core.limits import STREAM, wants_of_run
 from gateway.core.process import Core
-from gateway.core.usage import BYTES_PER_TOKEN
+from gateway.core.usage import BYTES_PER_TOKEN, now_ms
 from gateway.errors import TrilaneError
 from gateway.serving.bodies import HeldBody
 from gateway.serving.open_streams import TokenEnd
@@ -138,7 +138,15 @@ class ChatLane:
         """Answers a request, of whose body `fields` are all fields."""
         limits, run_id = self.settings.limits, new_run_id()
         size = sum(map(len, request.messages))
-        info = RunInfo(run_id=run_id, sub=who.sub, message_id=f"msg-{run_id}", model=request.model, prompt_bytes=size)
+        info = RunInfo(
+            run_id=run_id,
+            sub=who.sub,
+            message_id=f"msg-{run_id}",
+            model=request.model,
+            prompt_bytes=size,
+            started_ms=now_ms(),
+            key=who.key_id,
+        )
         asked = request.for_upstream(fields, limits.messages, limits.output_tokens)
         check_fetches(cast("list[object]", asked["messages"]), self.settings.allowed_fetches)
         has_functions = request.wants_function_call(fields)

@@ -18,7 +18,7 @@ from gateway.chat.records.chat_record import RunFinished, RunInfo, StopCommand, 
 from gateway.chat.records.record import FinishReason
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.topics import chat_topic
-from gateway.core.usage import Usage
+from gateway.core.usage import Usage, now_ms
 from gateway.errors import LogError, TrilaneError, UpstreamTimeout
 
 MIN_TICK_S = 0.02
@@ -213,7 +213,9 @@ class Run:
         self.lasted_s = self._loop.time() - self._started_at
         upstream = next((producer.upstream for producer in reversed(self._used) if producer.upstream), "")
         usage = _total([producer.usage() for producer in self._used])
-        return RunEnding(self.info, outcome, self.recorder, usage, model=self.model, upstream=upstream)
+        return RunEnding(
+            self.info, outcome, self.recorder, usage, model=self.model, upstream=upstream, ended_ms=now_ms()
+        )
 
     # Deadlines: one timer for all, which looks at what happened instead of being moved by it
 

@@ -92,8 +92,8 @@ def retention_policy(settings: Settings) -> Callable[[str], Retention]:
     """Returns a function that gives a topic's retention by its name.
 
     Chats, usage, keys and the log's own format are kept until deleted, finished runs for a day, all others as the
-    settings say. Of an audio session only the newest event is needed, and a session that nobody resumes for a day is
-    over. Past TICKET_BYTES the oldest tickets are refused.
+    settings say. Of an audio session only the newest event is needed; one that nobody continues is closed by the audio
+    lane, and deleted an hour later. Past TICKET_BYTES the oldest tickets are refused.
     """
     forever = Retention()
     run = Retention(max_bytes=settings.retention_bytes, closed_age_s=DAY_S)
@@ -101,7 +101,7 @@ def retention_policy(settings: Settings) -> Callable[[str], Retention]:
     ticket = Retention(max_bytes=TICKET_BYTES, age_s=300)
     last_use = Retention(events=2)
     cursor = Retention(max_bytes=4 * settings.retention_bytes, age_s=settings.retention_s)
-    audio = Retention(events=100, age_s=DAY_S, closed_age_s=3600)
+    audio = Retention(events=100, closed_age_s=3600)
     health = Retention(events=2)
     by_kind = {"health": health, "cursor": cursor, "run": run, "ticket": ticket, "audio": audio}
     by_kind |= dict.fromkeys(("chat", "usage", "key", "log"), forever) | {"key-use": last_use}

@@ -1,8 +1,12 @@
-"""Usage: one row per admitted request that says what it cost, whatever becomes of it.
+"""Usage: one row per admitted request or session that says what it used, whatever becomes of it.
 
-A row is reserved in the same transaction that admits the run, and settled in the same transaction that ends it: by the
-run itself, or by whoever ends it for a process that died. Figures are the provider's, or an estimate marked as one.
+A row is reserved in the same transaction that admits the work, and settled in the same transaction that ends it: by who
+does it, or by whoever ends it for a process that died. Figures are the provider's, or an estimate marked as one. What
+was asked and answered is never in a row.
 """
+
+import time
+from typing import Literal
 
 import msgspec
 
@@ -41,15 +45,87 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     """Whether the provider gave no figures: then output is a token per visible delta, input a quarter of the bytes."""
 
 
-class UsageRow(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The settled row of one run."""
+Quantities = dict[str, int]
+"""What was used, by name, in whole units, so that sums are exact. The set is open: a new kind of work has its own.
+
+Today: `inputTokens` (of them `cachedTokens`), `outputTokens` (of them `reasoningTokens`), `audioMs` (audio heard).
+"""
+UsageKind = Literal["run", "session", "transcription"]
+UsageOutcome = Literal["finish", "abort", "error", "interrupted"]
+"""How the work ended: by itself, by its client, by a failure, or with the gateway's process."""
+RESERVED = "reserved"
+SETTLED = "settled"
+
+
+class UsageRow(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """The settled row of one run, audio session or file."""
+
+    id: str
+    lane: str
+    kind: UsageKind
+    outcome: UsageOutcome
+    model: str = ""
+    upstream: str = ""
+    chat_id: str = ""
+    key: str = ""
+    """The API key that its caller signed in with, by its id; empty for any other credential."""
+    started_ms: int = 0
+    """The time of its admission, in milliseconds since 1970; 0 in rows of earlier releases, as `ended_ms` is."""
+    ended_ms: int = 0
+    quantities: Quantities
+    estimated: bool = False
+    """Whether some of the quantities are no figures of whoever did the work."""
+
+
+class EarlierRow(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The settled row of a run as earlier releases wrote it."""
 
     run_id: str
     chat_id: str
-    outcome: str
+    outcome: UsageOutcome
     model: str
     upstream: str
     usage: Usage
+
+
+_encode = msgspec.json.Encoder().encode
+_row = msgspec.json.Decoder(UsageRow).decode
+_earlier_row = msgspec.json.Decoder(EarlierRow).decode
+
+
+def decode_row(data: bytes, time_ms: int) -> UsageRow:
+    """Returns a settled row of this or an earlier release; `time_ms` is the log's own time of it."""
+    if not data.startswith(b'{"runId"'):
+        return _row(data)
+    earlier = _earlier_row(data)
+    return UsageRow(
+        id=earlier.run_id,
+        lane="chat",
+        kind="run",
+        outcome=earlier.outcome,
+        model=earlier.model,
+        upstream=earlier.upstream,
+        chat_id=earlier.chat_id,
+        ended_ms=time_ms,
+        quantities=token_quantities(earlier.usage),
+        estimated=earlier.usage.estimated,
+    )
+
+
+def now_ms() -> int:
+    """Returns the wall clock in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+def token_quantities(usage: Usage) -> Quantities:
+    """Returns the tokens of a request as a row holds them."""
+    quantities = {
+        "inputTokens": usage.input_tokens,
+        "outputTokens": usage.output_tokens,
+        "cachedTokens": usage.cached_tokens,
+        "reasoningTokens": usage.reasoning_tokens,
+    }
+    return {name: count for name, count in quantities.items() if count or name in ("inputTokens", "outputTokens")}
 
 
 def usage_of(provided: UpstreamUsage | None, prompt_bytes: int, deltas: int) -> Usage:
@@ -70,16 +146,19 @@ def usage_of(provided: UpstreamUsage | None, prompt_bytes: int, deltas: int) -> 
     )
 
 
+USAGE = "usage/"
+"""Prefix of the topics that hold the rows of one user each."""
+
+
 def usage_topic(sub: str) -> str:
-    return f"usage/{sub}"
+    return USAGE + sub
 
 
-def reserved(sub: str, run_id: str) -> Append:
-    """Returns the append that reserves the row of a run."""
-    row = msgspec.json.encode({"runId": run_id})
-    return Append(topic=usage_topic(sub), owner=sub, data=[row], name="reserved")
+def reserved(sub: str, row_id: str, kind: UsageKind = "run") -> Append:
+    """Returns the append that reserves a row, to be made with those that admit the work."""
+    return Append(topic=usage_topic(sub), owner=sub, data=[_encode({"id": row_id, "kind": kind})], name=RESERVED)
 
 
 def settled(sub: str, row: UsageRow) -> Append:
-    """Returns the append that settles the row of a run."""
-    return Append(topic=usage_topic(sub), owner=sub, data=[msgspec.json.encode(row)], name="settled")
+    """Returns the append that settles a row, to be made with those that end the work."""
+    return Append(topic=usage_topic(sub), owner=sub, data=[_encode(row)], name=SETTLED)

@@ -186,7 +186,7 @@ def test_readers_leave_over_the_window_at_the_end_of_an_event(leaving: Leaving) 
 
 def test_runs_go_on_to_their_end(leaving: Leaving) -> None:
     rows = [row for row in leaving.gateway.usage() if row["chatId"].startswith("window-")]
-    assert [(row["outcome"], row["usage"]["outputTokens"]) for row in rows] == [("finish", TOKENS)] * 6
+    assert [(row["outcome"], row["quantities"]["outputTokens"]) for row in rows] == [("finish", TOKENS)] * 6
 
 
 def test_a_reader_that_is_sent_away_continues_in_another_process(leaving: Leaving) -> None:
@@ -254,7 +254,7 @@ def check_interrupted(gateway: Gateway, upstream: UpstreamThread) -> None:
     """Checks that the one run was ended by its own process, and said so before the process was gone."""
     eventually(lambda: not upstream.open_requests, what="no open upstream request")
     [row] = gateway.usage()
-    assert row["outcome"] == "error"
-    chunks = [data for name, data in gateway.events(f"run/{row['runId']}") if name == "chunk"]
+    assert row["outcome"] == "interrupted"
+    chunks = [data for name, data in gateway.events(f"run/{row['id']}") if name == "chunk"]
     assert chunks[-1]["type"] == "error"
     assert chunks[-2]["messageMetadata"]["code"] == "interrupted"

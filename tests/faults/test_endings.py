@@ -123,7 +123,7 @@ def test_a_killed_process_is_ended_by_another_and_its_zombie_cannot_append(
         eventually(lambda: first.gauge("trilane_chat_open_runs") == 0, what="the zombie gives up")
         eventually(lambda: not upstream.open_requests, what="the zombie's upstream request is closed")
         assert second.events(f"run/{run_id}") == events
-        assert [row["outcome"] for row in second.usage()] == ["error"]
+        assert [row["outcome"] for row in second.usage()] == ["interrupted"]
         snapshot = httpx2.get(f"{second.url}/api/chat/zombie").json()
         assert snapshot["activeRun"] is None
         assert snapshot["messages"][-1]["parts"][0]["text"] == rest.text
@@ -149,7 +149,7 @@ def test_kill_9_and_restart_keeps_what_was_said_and_ends_the_run(upstream: Upstr
         said_words = (frames.text + rest.text).split()
         assert said_words == [f"w{n}" for n in range(len(said_words))]
         assert len(said_words) >= 20
-        assert [(row["outcome"], row["usage"]["estimated"]) for row in second.usage()] == [("error", True)]
+        assert [(row["outcome"], row["estimated"]) for row in second.usage()] == [("interrupted", True)]
         _, again = send(second.url, chat_body("killed", "T=3 I=0", message_id="next"))
         assert [c["type"] for c in again.terminals] == ["finish"]
     finally:

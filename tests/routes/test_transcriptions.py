@@ -21,7 +21,7 @@ from gateway.access.grants import Grants, Principal
 from gateway.errors import Forbidden
 from routes import transcriptions
 from routes.transcriptions import UploadAnswer
-from tests.audio.lanes import Place
+from tests.audio.lanes import ME, Place
 
 DEADLINE_S = 10.0
 
@@ -43,7 +43,8 @@ class Server:
 
     async def app(self, scope: Any, receive: Any, send: Any) -> None:
         lane = self.place.lane
-        await UploadAnswer(lane, await lane.load(), Principal(sub="local"))(scope, receive, send)
+        await self.place.core.log.open()
+        await UploadAnswer(lane, await lane.load(), ME)(scope, receive, send)
 
     def post(self, data: bytes, **fields: str) -> httpx2.Response:
         async def run() -> httpx2.Response:

@@ -110,3 +110,7 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The chat that the run belongs to; empty for a run that belongs to none."""
     model: str = ""
     prompt_bytes: int = 0
+    started_ms: int = 0
+    """The time of its admission, in milliseconds since 1970; 0 in runs of earlier releases."""
+    key: str = ""
+    """The id of the API key that its caller signed in with; empty for any other credential."""

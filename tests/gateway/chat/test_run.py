@@ -40,7 +40,7 @@ async def test_an_answer_is_in_the_log_from_its_opening_to_its_end() -> None:
         assert (finished.outcome, finished.finish_reason, finished.usage.total_tokens) == ("finish", "stop", 5)
         assert stage.run.outcome == Finished("stop")
         [(_, row)] = await stage.events("usage/me")
-        assert (row["runId"], row["outcome"], row["upstream"]) == ("r", "finish", "scripted")
+        assert (row["id"], row["outcome"], row["upstream"]) == ("r", "finish", "scripted")
         assert [name for name, _ in await stage.events(chat_topic("me", "c"))] == ["run-finished"]
 
 

@@ -1,0 +1,138 @@
+"""The usage rows of the audio lane, of which each session and each file has exactly one, whatever its end.
+
+A session's row is settled with the append that closes its log. A session that nobody continues, and one whose process
+died, is closed by any process that sees that its log has not grown for a while: of several, one wins. A file is kept
+in the log like a session, and so has its row even when its process was killed.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import BinaryIO
+
+import msgspec
+import structlog
+
+from audio.model.models import Models
+from audio.options import SessionOptions
+from audio.session_log import STATE, SessionState, closing, topic_of
+from audio.upload import FileTranscription, transcription_of
+from events.log.port import Append, Appended, EventLog, TopicInfo
+from events.log.topics import SESSION, new_session
+from gateway.access.grants import Principal
+from gateway.core.usage import UsageOutcome, now_ms, reserved
+from gateway.errors import LogConflict, LogError, TrilaneError
+
+BEATS = 4
+"""Signs of life that a session, or a file, leaves in the time after which it would be ended."""
+MAX_SWEPT = 1000
+"""Maximum logs that one look ends; the others wait for the next."""
+_encode = msgspec.json.Encoder().encode
+_state = msgspec.json.Decoder(SessionState).decode
+
+log = structlog.get_logger("audio")
+
+
+class AbandonedSessions:
+    """Ends the sessions and files whose logs have not grown for `kept_s`."""
+
+    def __init__(self, event_log: EventLog, kept_s: float, is_here: Callable[[str], bool]) -> None:
+        """`is_here` tells whether a session is in this process, which ends it by itself."""
+        self._log = event_log
+        self._kept_s = kept_s
+        self._is_here = is_here
+
+    async def sweep(self) -> None:
+        """Looks for them now and then, for ever."""
+        while True:
+            await asyncio.sleep(self._kept_s / BEATS)
+            try:
+                await self.sweep_once(now_ms())
+            except LogError as err:
+                log.warning("open sessions cannot be listed", reason=err.detail)
+
+    async def sweep_once(self, at_ms: int) -> None:
+        """Ends those that had last grown `kept_s` before `at_ms`."""
+        before_ms = at_ms - int(self._kept_s * 1000)
+        for info in await self._log.topics(SESSION, open_only=True, before_ms=before_ms, limit=MAX_SWEPT):
+            session = info.topic.removeprefix(SESSION)
+            if self._is_here(session):
+                continue
+            try:
+                await self._end(session, info)
+            except LogConflict:
+                continue  # another process was first, or the client has come back
+            except LogError as err:  # what hinders one must not keep the others open
+                log.warning("an open session cannot be ended", session=session, reason=err.detail)
+
+    async def _end(self, session: str, info: TopicInfo) -> None:
+        part = await self._log.read(info.topic, max(0, info.head - 1), max_events=1)
+        state = _state(part.blocks[-1].data[-1]) if part.blocks else SessionState()
+        last = Append(topic=info.topic, data=[_encode(state)], name=STATE, expect=info.head + 1, close=True)
+        await self._log.append(last, *closing(session, info.owner, state, state.ending))
+
+
+class FileEntry:
+    """A file that is being transcribed, as the log keeps it."""
+
+    def __init__(self, event_log: EventLog, who: Principal, model: str, beat_s: float) -> None:
+        """`beat_s` is the time in seconds between two signs of life."""
+        self._log = event_log
+        self._sub = who.sub
+        self._name = new_session(who.sub)
+        self._state = SessionState(kind="transcription", started_ms=now_ms(), model=model, key=who.key_id)
+        self._next = 2
+        self._beat_s = beat_s
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def open(self) -> None:
+        """Reserves the usage row. Raises LogError."""
+        first = Append(topic=topic_of(self._name), data=[_encode(self._state)], name=STATE, owner=self._sub, expect=1)
+        await self._log.append(first, reserved(self._sub, self._name, "transcription"))
+
+    def follow(self, transcription: FileTranscription) -> None:
+        """Records now and then how far it is, until it is settled."""
+        self._timer = asyncio.get_running_loop().call_later(self._beat_s, self._beat, transcription)
+
+    def _beat(self, transcription: FileTranscription) -> None:
+        self._append(transcription.samples)
+        self.follow(transcription)
+
+    def settle(self, outcome: UsageOutcome, samples: int) -> None:
+        """Settles the row. Nothing is awaited, so a request that is cancelled settles it too."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._append(samples, outcome)
+
+    def _append(self, samples: int, outcome: UsageOutcome | None = None) -> None:
+        state = self._state = msgspec.structs.replace(self._state, settled=samples)
+        ends = closing(self._name, self._sub, state, outcome) if outcome is not None else []
+        topic = topic_of(self._name)
+        append = Append(topic=topic, data=[_encode(state)], name=STATE, expect=self._next, close=outcome is not None)
+        self._next += 1
+        self._log.append(append, *ends).add_done_callback(self._check)
+
+    def _check(self, append: "asyncio.Future[list[Appended]]") -> None:
+        if not append.cancelled() and (failure := append.exception()) is not None:
+            log.warning("a file cannot be recorded: its usage is settled later", file=self._name, reason=str(failure))
+
+
+@asynccontextmanager
+async def recorded_transcription(
+    entry: FileEntry, models: Models, file: BinaryIO, name: str, options: SessionOptions
+) -> AsyncGenerator[FileTranscription]:
+    """Opens a file as `transcription_of` does, and settles its usage in the end, whatever happened."""
+    await entry.open()
+    outcome, samples = "abort", 0
+    transcription: FileTranscription | None = None
+    try:
+        async with transcription_of(models, file, name, options) as transcription:
+            entry.follow(transcription)
+            yield transcription
+    except TrilaneError:
+        outcome = "error"
+        raise
+    finally:
+        if transcription is not None:
+            outcome, samples = transcription.outcome, transcription.samples
+        entry.settle(outcome, samples)
