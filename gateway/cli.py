@@ -125,6 +125,22 @@ def revoke_key(key_id: str) -> None:
 
 
 @main.command()
+@click.option("--since", default="", help="An ISO date or time, seconds since 1970, or ago: 12h, 7d. Default: 30 days.")
+@click.option("--until", default="", help="As --since. Default: now.")
+@click.option("--by", type=click.Choice(["sub", "model", "lane", "day"]), default="model", show_default=True)
+@click.option("--sub", help="Only this user's.")
+@click.option("--format", "format_", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
+def usage(since: str, until: str, by: str, sub: str | None, format_: Any) -> None:
+    """Print what was used, and what it cost, from the log; no server needs to run."""
+    from gateway.commands.usage import usage as run
+    from gateway.core.usage_report import query_of
+
+    with _errors_as_messages():
+        query = query_of(since, until, by, sub)
+    _run(run(_settings(), query, format_))
+
+
+@main.command()
 @click.argument("topic")
 @click.argument("data")
 @click.option("--event", default="message", show_default=True, help="Name of the event.")

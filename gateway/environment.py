@@ -67,7 +67,7 @@ def variables(struct: type[Struct]) -> Iterator[Variable]:
         declaration = _declaration(field.type)
         if issubclass(declaration.kind, Struct):
             yield from variables(declaration.kind)
-        else:
+        elif declaration.meaning:  # without one it reads more of what another setting names
             yield Variable(field.encode_name, declaration.permitted, _default(field), declaration.meaning)
 
 

@@ -30,7 +30,7 @@ from gateway.environment import (
 )
 from gateway.errors import ConfigurationError
 from gateway.limit_settings import Count, Limits, UserLimits
-from gateway.upstream_settings import DefaultUpstream, Network, UpstreamsFile
+from gateway.upstream_settings import DefaultUpstream, Network, Pricing, UpstreamsFile
 
 PORTS = {"all": 8000, "chat": 8001, "events": 8002, "audio": 8003}
 """Default port of each unit."""
@@ -52,6 +52,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
     upstreams: Annotated[
         UpstreamsFile, Meta(description="Several upstreams in order of preference, in place of the one above")
     ] = []
+    pricing: Pricing = Pricing()
     network: Network = Network()
     data_dir: Annotated[Path, Meta(description="Folder of the gateway's files")] = Path(".trilane")
     log: Annotated[

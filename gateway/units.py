@@ -45,7 +45,7 @@ class Unit:
         extra_routes: Sequence[Any] = (),
     ) -> None:
         """Makes its lanes; `extra_routes` are handlers that belong to none of them and are not in every unit."""
-        from routes import docs, ops, session
+        from routes import docs, ops, session, usage
         from routes.application import application
 
         self.name = name
@@ -61,6 +61,7 @@ class Unit:
             *session.ROUTES,
             *ops.ROUTES,
             *docs.ROUTES,
+            *usage.ROUTES,
         ]
         if not settings.metrics_port:
             handlers.append(ops.metrics)

@@ -1,9 +1,11 @@
 """Declares the settings of upstreams: which are asked, in which order, with which rights, and the way out to them."""
 
+import datetime
 import tomllib
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -94,15 +96,21 @@ class DefaultUpstream(
         return []
 
 
+def _table(path: str, parse_float: Any = float) -> dict[str, Any]:
+    return tomllib.loads(Path(path).read_text("utf-8"), parse_float=parse_float)
+
+
 def _upstreams(environ: Mapping[str, str], variable: str) -> list[UpstreamSettings]:
     path = environ.get(variable, "")
     if not path:
         return read(DefaultUpstream, environ).upstreams()
     try:
-        table = tomllib.loads(Path(path).read_text("utf-8"))
+        table = _table(path)
         upstreams = msgspec.convert(table.get("upstream", []), list[UpstreamSettings])
     except (OSError, ValueError, msgspec.ValidationError) as err:
         raise ConfigurationError(f"{variable}={path}: {err}") from err
+    if not upstreams and "price" in table:
+        return read(DefaultUpstream, environ).upstreams()
     if not upstreams:
         raise ConfigurationError(f"{variable}={path} names no [[upstream]]")
     if len({upstream.name for upstream in upstreams}) != len(upstreams):
@@ -129,6 +137,55 @@ def _with_secrets(upstream: UpstreamSettings, environ: Mapping[str, str], path: 
 
 
 UpstreamsFile = Annotated[list[UpstreamSettings], Notation("path of a TOML file", _upstreams)]
+
+
+# Prices
+
+Amount = Annotated[Decimal, Notation("number of 0 or more", lambda environ, variable: None)]
+
+
+class PriceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one model costs; `[[price]]` in the file of `TRILANE_UPSTREAMS`."""
+
+    model: Annotated[str, Meta(min_length=1, description="The model; `*` at the end stands for any further text")]
+    upstream: Annotated[str, Meta(description="The upstream at which it costs this; unset: any, or none")] = ""
+    since: Annotated[
+        datetime.date | None,
+        Notation("date, such as `2026-12-01`", lambda environ, variable: None),
+        Meta(description="First day (UTC) of this price, until a later one's; unset: always"),
+    ] = None
+    currency: Annotated[str, Meta(pattern="^[A-Z]{3}$", description="Three letters, as in ISO 4217")] = "USD"
+    input: Annotated[Amount | None, Meta(description="Price of a million input tokens")] = None
+    cached_input: Annotated[
+        Amount | None, Meta(description="Of a million of them that the upstream had cached; unset: as others")
+    ] = None
+    output: Annotated[Amount | None, Meta(description="Price of a million output tokens, reasoning included")] = None
+    audio: Annotated[Amount | None, Meta(description="Price of a minute of audio that was heard")] = None
+
+
+MAX_PRICE = 1_000_000
+
+
+def _prices(environ: Mapping[str, str], variable: str) -> list[PriceSettings]:
+    path = environ.get(variable, "")
+    try:
+        prices = msgspec.convert(_table(path, Decimal).get("price", []) if path else [], list[PriceSettings])
+    except (OSError, ValueError, msgspec.ValidationError) as err:
+        raise ConfigurationError(f"{variable}={path}: {err}") from err
+    for price in prices:
+        amounts = [price.input, price.cached_input, price.output, price.audio]
+        if any(amount is not None and not (amount.is_finite() and 0 <= amount <= MAX_PRICE) for amount in amounts):
+            raise ConfigurationError(f"{path}: a price of {price.model!r} is not a number from 0 to {MAX_PRICE}")
+    names = [(price.model, price.upstream, price.since) for price in prices]
+    if doubled := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigurationError(f"{path}: {doubled[0]!r} has two prices: tell them apart by `upstream` or `since`")
+    return prices
+
+
+class Pricing(Struct, frozen=True, kw_only=True, rename={"prices": "TRILANE_UPSTREAMS"}):
+    """The prices in the file of upstreams."""
+
+    prices: Annotated[list[PriceSettings], Notation("", _prices)] = []
 
 
 # The way out

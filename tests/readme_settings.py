@@ -11,11 +11,15 @@ import msgspec
 
 from gateway.environment import Variable, variables
 from gateway.settings import VARIABLES
-from gateway.upstream_settings import UpstreamSettings
+from gateway.upstream_settings import PriceSettings, UpstreamSettings
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 COMMAND = ".venv/bin/python -m tests.readme_settings"
-TABLES = {"settings": VARIABLES, "upstream settings": list(variables(UpstreamSettings))}
+TABLES = {
+    "settings": VARIABLES,
+    "upstream settings": list(variables(UpstreamSettings)),
+    "price settings": list(variables(PriceSettings)),
+}
 UNITS = {"_bytes": [(1 << 30, "GiB"), (1 << 20, "MiB")], "_s": [(86_400, "days")]}
 
 

@@ -60,6 +60,7 @@ SMALL_FOR_A_REASON = {
     "routes/audio.py": "one file a family of routes",
     "routes/ops.py": "one file a family of routes",
     "routes/session.py": "one file a family of routes",
+    "routes/usage.py": "one file a family of routes",
 }
 
 SOURCES = {

@@ -16,7 +16,9 @@ from gateway.access.tickets import Tickets
 from gateway.core.engines import open_log
 from gateway.core.limits import Limiter
 from gateway.core.memory import MemoryGuard
+from gateway.core.prices import Prices
 from gateway.core.telemetry import SHORT_S, Metrics, Pauses
+from gateway.core.usage_report import UsageReports
 from gateway.errors import LogUnavailable, TrilaneError, Unauthorized
 from gateway.serving.arrivals import ArrivalProtocol
 from gateway.serving.bodies import Bodies
@@ -76,6 +78,7 @@ class Core:
         self.keys = KeyTable(event_log, self.hub)
         self.keys.on_revoke.append(lambda key_id: self.streams.revoke(key_id, revocation()))
         self.tickets = Tickets(event_log, is_revoked=self.keys.is_revoked)
+        self.usage = UsageReports(event_log, Prices(settings.pricing.prices))
         self.metrics = Metrics()
         limits = settings.limits
         capacities = {
