@@ -3,6 +3,7 @@
 No error repeats a secret, and of an API key only its digest is kept.
 """
 
+import base64
 import ipaddress
 from collections.abc import Mapping
 from hashlib import sha256
@@ -20,6 +21,9 @@ MIN_KEY_LENGTH = 8
 """Minimum characters of an API key."""
 SAFE_KEY_LENGTH = 16
 """Minimum characters of an API key of a gateway that other machines can reach."""
+WEBHOOK_SECRET = "whsec_"
+"""Prefix of a secret of the Standard Webhooks specification."""
+NEW_WEBHOOK_SECRET = 'make one with `echo "whsec_$(openssl rand -base64 32)"`'
 OPERATOR_SUFFIX = "+operator"
 """The end of a user's name in `TRILANE_API_KEYS` that gives the key the grant `operator`; it is no part of the name."""
 
@@ -85,6 +89,25 @@ def _provider_url(environ: Mapping[str, str], variable: str) -> str:
     raise ConfigurationError(f"{variable} is no https:// address (http:// is for this machine alone), without a login")
 
 
+def _webhook_url(environ: Mapping[str, str], variable: str) -> str:
+    url = environ.get(variable, "").strip()
+    if url and not url.startswith(("https://", "http://")):
+        raise ConfigurationError(f"{variable} is no address: want one that begins with https:// or http://")
+    return url
+
+
+def _webhook_key(environ: Mapping[str, str], variable: str) -> bytes:
+    text = environ.get(variable, "").strip()
+    try:
+        key = base64.b64decode(text.removeprefix(WEBHOOK_SECRET), validate=True)
+    except ValueError:
+        key = b""
+    if text and not (text.startswith(WEBHOOK_SECRET) and 24 <= len(key) <= 64):
+        wish = f"{WEBHOOK_SECRET} and 24 to 64 bytes in base64: {NEW_WEBHOOK_SECRET}"
+        raise ConfigurationError(f"{variable} cannot be used: want {wish}")
+    return key
+
+
 Secrets = Annotated[list[str], Notation(f"`a,b,...`, each of {MIN_SECRET_BYTES} bytes or more", _secrets)]
 ApiKeys = Annotated[
     dict[str, ApiKey],
@@ -93,3 +116,5 @@ ApiKeys = Annotated[
     ),
 ]
 ProviderUrl = Annotated[str, Notation("`https://` address, or `http://` on this machine", _provider_url)]
+WebhookUrl = Annotated[str, Notation("address", _webhook_url)]
+WebhookKey = Annotated[bytes, Notation(f"`{WEBHOOK_SECRET}` and 24 to 64 bytes in base64", _webhook_key)]

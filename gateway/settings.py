@@ -15,7 +15,15 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from gateway.credential_settings import SAFE_KEY_LENGTH, ApiKeys, ProviderUrl, Secrets, is_this_machine
+from gateway.credential_settings import (
+    SAFE_KEY_LENGTH,
+    ApiKeys,
+    ProviderUrl,
+    Secrets,
+    WebhookKey,
+    WebhookUrl,
+    is_this_machine,
+)
 from gateway.encryption_settings import EncryptionKeys
 from gateway.environment import (
     Notation,
@@ -113,6 +121,12 @@ class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
         ),
     ] = []
     trusted_proxies: Annotated[Names, Meta(description="Addresses whose `X-Forwarded-*` headers are believed")] = []
+    usage_webhook_url: Annotated[
+        WebhookUrl, Meta(description="Where settled usage is posted, for billing; unset: nowhere")
+    ] = ""
+    usage_webhook_secret: Annotated[
+        WebhookKey, Meta(description="Secret that such posts are signed with, as Standard Webhooks has it")
+    ] = b""
     metrics_port: Annotated[
         int,
         Meta(

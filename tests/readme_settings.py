@@ -46,7 +46,7 @@ def default(row: Variable) -> str:
     match row.default:
         case msgspec.NODEFAULT:
             return "required"
-        case None | "" | [] | {}:
+        case None | "" | b"" | [] | {}:
             return ""
         case int() | float() as number:
             return f"{number:g}" if number < 1000 else f"{number:.0f}{in_larger_unit(row.name, number)}"

@@ -9,7 +9,7 @@ from typing import Literal
 import click
 import msgspec
 
-from gateway.core.engines import make_log
+from gateway.core.engines import opened_log
 from gateway.core.prices import Prices
 from gateway.core.usage_report import UsageGroup, UsageQuery, UsageReport, UsageReports
 from gateway.errors import BadRequest
@@ -28,12 +28,8 @@ OUTCOMES = ("finish", "abort", "error", "interrupted")
 async def usage(settings: Settings, query: UsageQuery, format_: UsageFormat) -> None:
     """Prints a report of the log that the settings name. Raises BadRequest when there is no such log, and LogError."""
     _check(settings.log_url)
-    log = make_log(settings)
-    await log.open()
-    try:
+    async with opened_log(settings) as log:
         report = await UsageReports(log, Prices(settings.pricing.prices)).report(query)
-    finally:
-        await log.close()
     printers = {"table": as_table, "csv": as_csv, "json": as_json}
     click.echo(printers[format_](report), nl=False)
     if report.unreadable:

@@ -103,6 +103,7 @@ def retention_policy(settings: Settings) -> Callable[[str], Retention]:
     cursor = Retention(max_bytes=4 * settings.retention_bytes, age_s=settings.retention_s)
     audio = Retention(events=100, closed_age_s=3600)
     health = Retention(events=2)
-    by_kind = {"health": health, "cursor": cursor, "run": run, "ticket": ticket, "audio": audio}
+    outbox = Retention(events=2)
+    by_kind = {"health": health, "outbox": outbox, "cursor": cursor, "run": run, "ticket": ticket, "audio": audio}
     by_kind |= dict.fromkeys(("chat", "usage", "key", "log"), forever) | {"key-use": last_use}
     return lambda topic: by_kind.get(topic.partition("/")[0], other)

@@ -4,13 +4,14 @@ import asyncio
 import os
 import resource
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import structlog
 
 from events.log.hub import Hub
 from events.log.port import NO_EVENTS, Append, EventLog
+from events.log.rules import report_end
 from gateway.access.keys import KeyTable
 from gateway.access.tickets import Tickets
 from gateway.core.engines import open_log
@@ -19,7 +20,8 @@ from gateway.core.memory import MemoryGuard
 from gateway.core.prices import Prices
 from gateway.core.telemetry import SHORT_S, Metrics, Pauses
 from gateway.core.usage_report import UsageReports
-from gateway.errors import LogUnavailable, TrilaneError, Unauthorized
+from gateway.credential_settings import NEW_WEBHOOK_SECRET
+from gateway.errors import ConfigurationError, LogUnavailable, TrilaneError, Unauthorized
 from gateway.serving.arrivals import ArrivalProtocol
 from gateway.serving.bodies import Bodies
 from gateway.serving.open_streams import OpenStreams
@@ -65,6 +67,19 @@ def resident_bytes() -> float:
         return 0.0
 
 
+def check_webhook(settings: Settings) -> None:
+    """Raises ConfigurationError when usage is to be posted unsigned, or signed for nobody."""
+    if bool(settings.usage_webhook_url) != bool(settings.usage_webhook_secret):
+        raise ConfigurationError(
+            "TRILANE_USAGE_WEBHOOK_URL and TRILANE_USAGE_WEBHOOK_SECRET go together: "
+            f"set both or none; for the second, {NEW_WEBHOOK_SECRET}"
+        )
+
+
+async def _nothing() -> None:
+    """Does nothing: there is nothing to end."""
+
+
 class Core:
     """The shared part of one process. A unit makes it, opens it before its lanes and closes it after them."""
 
@@ -78,7 +93,9 @@ class Core:
         self.keys = KeyTable(event_log, self.hub)
         self.keys.on_revoke.append(lambda key_id: self.streams.revoke(key_id, revocation()))
         self.tickets = Tickets(event_log, is_revoked=self.keys.is_revoked)
-        self.usage = UsageReports(event_log, Prices(settings.pricing.prices))
+        check_webhook(settings)
+        self.prices = Prices(settings.pricing.prices)
+        self.usage = UsageReports(event_log, self.prices)
         self.metrics = Metrics()
         limits = settings.limits
         capacities = {
@@ -157,6 +174,7 @@ class Core:
     async def opened(self) -> AsyncGenerator[None]:
         await open_log(self.log, self.settings)
         loop = asyncio.get_running_loop()
+        stop_delivering = self._deliver_usage()
         self.metrics.gauge("gateway_tasks", "Tasks of the event loop", lambda: len(asyncio.all_tasks(loop)))
         self._look_for_failure()
         self.memory.start()
@@ -171,9 +189,32 @@ class Core:
                 self._failure_timer.cancel()
             if self._health is not None:
                 self._health.cancel()
+            await stop_delivering()
             await self.limiter.close()
             await self.hub.close()
             await self.log.close()
+
+    def _deliver_usage(self) -> Callable[[], Awaitable[None]]:
+        """Begins to deliver usage, where a webhook is set; returns what ends that."""
+        url, key = self.settings.usage_webhook_url, self.settings.usage_webhook_secret
+        if not url:
+            return _nothing
+        from gateway.core.usage_outbox import UsageOutbox
+        from gateway.core.webhook import UsageWebhook
+
+        webhook = UsageWebhook(url, key)
+        outbox = UsageOutbox(self.log, webhook.post, self.prices, lambda outcome: tries.labels(outcome).inc())
+        tries = self.metrics.counter("usage_posts", "Posts of usage to the webhook, by outcome", "outcome")
+        delivering = asyncio.get_running_loop().create_task(outbox.run(), name="deliver usage")
+        delivering.add_done_callback(report_end)
+
+        async def stop() -> None:
+            delivering.cancel()
+            await asyncio.gather(delivering, return_exceptions=True)
+            await outbox.leave()
+            await webhook.aclose()
+
+        return stop
 
     def note_damage(self, topic: str, first: int, last: int) -> None:
         """Counts and logs events that a reader was told cannot be read."""

@@ -13,6 +13,7 @@ from gateway.core.usage import UsageRow
 from gateway.settings import load
 from gateway.upstream_settings import PriceSettings
 from tests.gateway.test_settings import refusal
+from tests.support.readme import readme_block
 
 DAY_MS = 86_400_000
 FILE = """
@@ -141,3 +142,10 @@ def test_a_price_that_cannot_be_used_is_an_error_at_start(tmp_path: Path, text: 
     said = refusal(**environment(tmp_path, f"[[price]]\n{text}\n"))
     assert BAD[text] in said
     assert "upstreams.toml" in said
+
+
+def test_the_readmes_prices_are_those_of_the_gateway(tmp_path: Path) -> None:
+    settings = load(environment(tmp_path, readme_block('model = "gpt-4.1-mini*"').text))
+    prices = Prices(settings.pricing.prices)
+    assert prices.cost(row("gpt-4.1-mini-2025-04-14", inputTokens=10, outputTokens=1)) == Cost("USD", 5600)
+    assert prices.cost(row("whisper-tiny.en", audioMs=60_000)) == Cost("USD", 1_000_000)
