@@ -75,12 +75,9 @@ class LiveSession:
         self.detached_at = clock()
         """The time at which the connection was lost; it means nothing while there is one."""
         self.attachment: Attachment | None = None
-        self.recorded_at = clock()
-        """The time at which its state was last recorded."""
-        self.parting: UsageOutcome = "abort"
-        """The outcome that is recorded should its client not come back."""
-        self.dialect_state: object = None
-        """The state that a dialect keeps with the session, as long as this process has it."""
+        self.recorded_at = clock()  # when its state was last recorded
+        self.parting: UsageOutcome = "abort"  # the outcome that is recorded should its client not come back
+        self.dialect_state: object = None  # what a dialect keeps with the session, as long as this process has it
         self._driver = SessionDriver(self.session, models, self._publish)
         self._host = host
         self._clock = clock
@@ -223,7 +220,7 @@ class LiveSession:
             self._send(Lag(seconds=round(behind_s, 1)))
 
     def beat(self) -> None:
-        """Shows a sign of life: a session that leaves none is ended by whichever process sees that."""
+        """Records a sign of life: without any, another process ends the session."""
         self._append(self.session_log.state, None)
 
     def drain(self) -> None:

@@ -101,8 +101,9 @@ class UploadAnswer:
         ping_s, open_streams = self._lane.settings.ping_s, self._lane.streams
         async with asyncio.TaskGroup() as group:
             source.start(group)
-            key_id: str = scope["user"].key_id
-            answer = EventStream(source, ping_s=ping_s, open_streams=open_streams, resumable=False, key_id=key_id)
+            answer = EventStream(
+                source, ping_s=ping_s, open_streams=open_streams, resumable=False, key_id=self._who.key_id
+            )
             await answer(scope, receive, send)
 
 
