@@ -92,6 +92,7 @@ ROWS = [
     Row("POST /api/session", "", guarded(204, narrow=204)),
     Row("DELETE /api/session", "", everyone(204) | {"foreign page": 403}),
     Row("POST /api/tickets", "", guarded(200, narrow=200), {"route": "/api/events"}),
+    Row("GET /api/usage?sub=alice", "", guarded(200, narrow=200, other=403)),
     # Chat
     Row("POST /api/chat", "", guarded(200), chat_body("table", "T=1 I=0 B=ok")),
     Row("GET /api/chats", "", guarded(200)),
