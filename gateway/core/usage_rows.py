@@ -15,7 +15,7 @@ SLACK_MS = 900_000
 """Milliseconds by which the log's time of a row and the row's own may differ."""
 NEAR = 500
 """Number of events that are read on rather than bisected."""
-SLICE_EVENTS = 1000
+SLICE_EVENTS = 250
 SLICE_BYTES = 524_288
 
 
