@@ -17,7 +17,10 @@ MAX_DATA_BYTES = 65_536
 """Maximum bytes of the data of one event."""
 MAX_BATCH = 1000
 """Maximum events of one request; an event for several topics counts once for each."""
-
+MAX_REQUEST_TOPICS = 256
+"""Maximum topics that one request publishes to: each is a row, an index entry and a wake-up of its own."""
+MAX_WRITTEN_BYTES = 4 << 20
+"""Maximum bytes that one request has the log write: its data, once for each topic that they go to."""
 MAX_KEY = 128
 """Maximum characters of an idempotency key."""
 
@@ -79,6 +82,7 @@ async def publish(
         raise BadRequest("no event in this list", code="bad_event")
     if len(entries) > MAX_BATCH:
         raise TooLarge(f"{len(entries)} events: at most {MAX_BATCH} go into one request")
+    _check_fanout(entries)
     groups = list(_groups(entries))
     now = now_ms()
     try:
@@ -91,6 +95,24 @@ async def publish(
         raise conflict from err
     pairs = zip(groups, results, strict=True)
     return Receipt([event for group, result in pairs for event in _published(group[0][0], result)])
+
+
+def _check_fanout(entries: "Sequence[Entry]") -> None:
+    """Raises TooLarge for a small request that would have the log write a great deal."""
+    topics = len({topic for topic, _ in entries})
+    if topics > MAX_REQUEST_TOPICS:
+        raise TooLarge(
+            f"the request goes to {topics} topics: at most {MAX_REQUEST_TOPICS} are allowed; send several requests, "
+            "or publish to one topic that all of them follow",
+            code="too_much_fanout",
+        )
+    written = sum(len(memoryview(publication.data)) for _, publication in entries)
+    if written > MAX_WRITTEN_BYTES:
+        raise TooLarge(
+            f"the request writes {written} bytes, its data once for each topic: at most {MAX_WRITTEN_BYTES} are "
+            "allowed; publish a reference to large data, or send several requests",
+            code="too_much_fanout",
+        )
 
 
 def _index_of(publications: Sequence[Publication], topic: str, expected: int | None) -> int | None:

@@ -14,10 +14,12 @@ from events.log.meter import DeliveryMeter
 from events.log.port import NO_EVENTS, EventLog, Position
 from events.log.topics import PRESENCE, STORED, covers, is_pattern, stored
 from events.log.vector import VectorPosition, tag_of
-from gateway.errors import BadRequest
+from gateway.errors import Overloaded
 
 PAGE = 1000
 """Names of topics that are read at once while those of a pattern are looked for."""
+RETRY_AFTER_S = "10"
+"""Seconds after which a reader asks again for a pattern that stood for too many topics."""
 RINGS_MAX_BYTES = 134_217_728
 """Maximum bytes of all feeds of this process; past it those that were quiet longest are emptied, to half of it."""
 
@@ -127,12 +129,15 @@ class Feeds:
         patterns = [name for name in feed.topics if is_pattern(name)]
         for pattern in patterns:
             feed.finders = (*feed.finders, self._hub.find(stored(pattern[:-1]), feed.find))
-            count = 0
+            topics: list[str] = []
             async for topic in self._matches(pattern):
-                count += 1
-                if count > MAX_MATCHES:
-                    raise BadRequest(f"{pattern!r} stands for more than {MAX_MATCHES} topics", code="too_many_topics")
-                feed.find(topic)
+                topics.append(topic)
+                if len(topics) > MAX_MATCHES:
+                    raise too_many(pattern)
+            for start in range(0, len(topics), PAGE):
+                for topic in topics[start : start + PAGE]:
+                    feed.find(topic)
+                await asyncio.sleep(0)
         heads: list[tuple[Position, bool]] = []
         while len(heads) < len(feed.tails):
             heads.append(await self._head(feed.position.names[len(heads)]))
@@ -179,6 +184,16 @@ class Feeds:
             feed.shed(0, 0)
             if total <= RINGS_MAX_BYTES // 2:
                 return
+
+
+def too_many(pattern: str) -> Overloaded:
+    """Returns the error for a pattern that stands for too much just now: quiet topics go, and then it is served."""
+    return Overloaded(
+        f"{pattern!r} stands for more than {MAX_MATCHES} topics now: name topics, or a narrower pattern; "
+        "topics without news go after twice TRILANE_RETENTION_S",
+        code="too_many_topics",
+        retry_after=RETRY_AFTER_S,
+    )
 
 
 def key_of(feed: Feed) -> SubscriptionKey:

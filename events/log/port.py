@@ -114,6 +114,8 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
     age_s: float | None = None
     closed_age_s: float | None = None
     """Age of the last event at which a closed topic is deleted as a whole."""
+    idle_age_s: float | None = None
+    """Age of the last event at which a topic that is not closed is deleted as a whole, with its offsets."""
 
 
 class Listener(Protocol):

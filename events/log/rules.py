@@ -247,8 +247,9 @@ def exceeds(topic: TopicState, retention: Retention, slack: float = 0) -> bool:
 
 
 def has_expired(topic: TopicState, retention: Retention, updated_ms: int, now_ms: int) -> bool:
-    """Returns whether a topic is closed, and its last event so old that it is deleted as a whole."""
-    return topic.closed and retention.closed_age_s is not None and updated_ms < now_ms - retention.closed_age_s * 1000
+    """Returns whether a topic's last event is so old that the topic is deleted as a whole."""
+    age_s = retention.closed_age_s if topic.closed else retention.idle_age_s
+    return age_s is not None and updated_ms < now_ms - age_s * 1000
 
 
 def keep_all(topic: str) -> Retention:

@@ -6,6 +6,8 @@ An engine's module is imported only when `TRILANE_LOG` names it, so that no unit
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
+import msgspec
+
 from events.log.port import EventLog, Retention
 from events.log.sealed.key_record import check_keys
 from gateway.errors import ConfigurationError
@@ -14,6 +16,8 @@ from gateway.settings import Settings
 DAY_S = 86_400
 TICKET_BYTES = 16_777_216
 """Maximum bytes kept of tickets: some 50,000, of which none is good for longer than four minutes."""
+MIN_IDLE_S = 3600.0
+"""Least seconds for which a topic without news is kept: its idempotency keys and cursors must have had their time."""
 REDIS = ("redis:", "rediss:", "unix:", "redis+", "rediss+")
 """What the URLs of Redis begin with."""
 
@@ -94,16 +98,22 @@ def retention_policy(settings: Settings) -> Callable[[str], Retention]:
     Chats, usage, keys and the log's own format are kept until deleted, finished runs for a day, all others as the
     settings say. Of an audio session only the newest event is needed; one that nobody continues is closed by the audio
     lane, and deleted an hour later. Past TICKET_BYTES the oldest tickets are refused.
+    A topic to which nothing was published for twice as long as an event is kept goes as a whole: no cursor that is
+    still good can have been behind in it, and else every name that was ever used would stay for ever.
     """
     forever = Retention()
     run = Retention(max_bytes=settings.retention_bytes, closed_age_s=DAY_S)
-    other = Retention(events=settings.retention_events, max_bytes=settings.retention_bytes, age_s=settings.retention_s)
+    age_s, idle_age_s = settings.retention_s, max(2 * settings.retention_s, MIN_IDLE_S)
+    max_bytes = settings.retention_bytes
+    other = Retention(events=settings.retention_events, max_bytes=max_bytes, age_s=age_s)
+    event = msgspec.structs.replace(other, idle_age_s=idle_age_s)
     ticket = Retention(max_bytes=TICKET_BYTES, age_s=300)
     last_use = Retention(events=2)
-    cursor = Retention(max_bytes=4 * settings.retention_bytes, age_s=settings.retention_s)
+    cursor = Retention(max_bytes=4 * max_bytes, age_s=age_s, idle_age_s=idle_age_s)
     audio = Retention(events=100, closed_age_s=3600)
     health = Retention(events=2)
     outbox = Retention(events=2)
-    by_kind = {"health": health, "outbox": outbox, "cursor": cursor, "run": run, "ticket": ticket, "audio": audio}
+    by_kind = {"event": event, "health": health, "outbox": outbox, "cursor": cursor, "run": run}
+    by_kind |= {"ticket": ticket, "audio": audio}
     by_kind |= dict.fromkeys(("chat", "usage", "key", "log"), forever) | {"key-use": last_use}
     return lambda topic: by_kind.get(topic.partition("/")[0], other)

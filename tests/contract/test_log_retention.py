@@ -84,6 +84,29 @@ async def test_a_closed_topic_goes_as_a_whole_when_its_last_event_is_old(engine:
 
 
 @scenario
+async def test_an_open_topic_goes_as_a_whole_when_nothing_came_for_long(engine: Engine) -> None:
+    async with engine.open(lambda _: Retention(age_s=30, idle_age_s=60)) as log:
+        first = await put(log, "idle", b"1")
+        await put(log, "busy", b"1")
+        await put(log, "over", b"1", close=True)
+        engine.clock.now_s += 50
+        await put(log, "busy", b"2")
+        engine.clock.now_s += 9
+        await log.sweep()
+        assert (await log.read("idle", 0)).head == 1
+        commits = CommitList(log)
+        engine.clock.now_s += 2
+        await log.sweep()
+        assert await log.read("idle", 0) == Slice(epoch="")
+        assert await log.names("", 9) == ["busy", "over"]
+        assert ((await log.read("busy", 0)).head, (await log.read("over", 0)).closed) == (2, True)
+        assert [(commit.topic, commit.block) for commit in commits] == [("idle", None)]
+        again = await put(log, "idle", b"2")
+        assert (again.first, again.epoch != first.epoch) == (1, True)
+        assert await whole(log, "idle") == [(1, "message", b"2")]
+
+
+@scenario
 async def test_each_topic_has_its_own_retention(engine: Engine) -> None:
     async with engine.open(lambda topic: Retention(events=1) if topic.startswith("run/") else Retention()) as log:
         for _ in range(5):

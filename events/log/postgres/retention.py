@@ -46,6 +46,13 @@ COLUMNS = """name, epoch, owner, head, total, closed, oldest, base, id, updated_
     SELECT time_ms FROM trilane.blocks b WHERE b.topic_id = t.id AND b.first >= t.oldest ORDER BY first LIMIT 1)"""
 TRIM = "SELECT trilane.trim(%s::bigint, %s::bigint, %s::bigint, %s::bigint, %s::integer)"
 REMOVE = "SELECT * FROM trilane.remove(%s::bigint, %s::bigint, %s::text, true, %s::bigint)"
+REMOVE_IDLE = """
+WITH idle AS MATERIALIZED (
+    SELECT %s::bigint AS process, %s::bigint AS number, name FROM trilane.topics
+    WHERE name = %s::text AND updated_ms = %s::bigint AND NOT closed FOR UPDATE)
+SELECT r.o_epoch FROM idle CROSS JOIN LATERAL trilane.remove(process, number, name, false, 0) r
+"""
+"""SQL that removes a topic unless something was appended since it was looked at."""
 LEASE = "SELECT trilane.lease('retention', %s::double precision)"
 OLD_BUCKETS = "SELECT trilane.old_buckets(%s::integer)"
 DROP_BUCKET = "SELECT trilane.drop_bucket(%s::integer)"
@@ -155,5 +162,5 @@ class RetentionWorker:
     async def _remove(self, topic: TopicState, updated_ms: int) -> list[Commit]:
         self._number += 1
         values = (self._process, self._number, topic.name, updated_ms)
-        ((epoch,),) = await self._pool.fetch(REMOVE, values)
-        return [Commit(topic=topic.name, epoch=epoch, block=None)] if epoch else []
+        rows = await self._pool.fetch(REMOVE if topic.closed else REMOVE_IDLE, values)
+        return [Commit(topic=topic.name, epoch=epoch, block=None) for (epoch,) in rows if epoch]

@@ -1,8 +1,8 @@
 """Forgets what the retention says in the Redis log: topics over a limit at each append, all topics in a sweep.
 
 At an append, the script trims a topic that is over a limit by more than a sixteenth. A sweep looks at every topic,
-trims to the block, and deletes closed topics that are old. One process sweeps at a time: it holds a key in Redis that
-others find taken, and that expires when it dies. A sweep is spread over time, so that Redis spends at most a few
+trims to the block, and deletes topics that are old as a whole. One process sweeps at a time: it holds a key in Redis
+that others find taken, and that expires when it dies. A sweep is spread over time, so that Redis spends at most a few
 percent on it, and topics that are kept for ever are passed over by their names alone.
 """
 
@@ -110,12 +110,13 @@ class RedisRetainer:
 
 
 def limits_of(retention: Retention) -> tuple[float | bool, ...]:
-    """Returns the limits as the script wants them: events, bytes, age and age when closed in ms; False for none."""
-    limits = (retention.events, retention.max_bytes, retention.age_s, retention.closed_age_s)
-    events, max_bytes, age_s, closed_age_s = (False if limit is None else limit for limit in limits)
+    """Returns the limits as the script wants them: events, bytes, ages of events, closed and idle topics in ms."""
+    limits = (retention.events, retention.max_bytes, retention.age_s, retention.closed_age_s, retention.idle_age_s)
+    events, max_bytes, age_s, closed_age_s, idle_age_s = (False if limit is None else limit for limit in limits)
     return (
         events,
         max_bytes,
         age_s is not False and int(age_s * 1000),
         closed_age_s is not False and closed_age_s * 1000,
+        idle_age_s is not False and idle_age_s * 1000,
     )

@@ -1,14 +1,15 @@
 -- Applies the retention to some topics, to the block.
 --
 -- ARGV: the sweeper's name, the time in ms (0: the server's own), and packed [[topic, max_events, max_bytes, age_ms,
--- closed_age_ms], ...], `false` where there is no limit. Returns, packed: [whether blocks are left over for another
+-- closed_age_ms, idle_age_ms], ...], `false` where there is no limit. Returns, packed: [whether blocks are left over for another
 -- call, [[topic, epoch], ...] of those that were deleted as a whole].
 local BUDGET = 500
 local now, dropped, news, budget = now_of(ARGV[2]), {}, {}, BUDGET
 for _, item in ipairs(cmsgpack.unpack(ARGV[3])) do
   local s = load_topic(item[1])
-  local max_events, max_bytes, age, closed_age = item[2], item[3], item[4], item[5]
-  if s.closed and closed_age and s.updated < now - closed_age then
+  local max_events, max_bytes, age, closed_age, idle_age = item[2], item[3], item[4], item[5], item[6]
+  local whole_age = (s.closed and closed_age) or (not s.closed and idle_age)
+  if s.epoch ~= '' and whole_age and s.updated < now - whole_age then
     drop_topic(s)
     dropped[#dropped + 1] = {s.name, s.epoch}
     news[#news + 1] = {s.name, s.epoch, 0, false, 0, 0}

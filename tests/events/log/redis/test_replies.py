@@ -75,9 +75,9 @@ def test_blocks_are_parted_as_they_were_and_neighbours_of_one_name_joined() -> N
 
 
 LIMITS = {
-    "none": (Retention(), (False, False, False, False)),
-    "all": (Retention(events=1, max_bytes=2, age_s=3, closed_age_s=0.5), (1, 2, 3000, 500.0)),
-    "zeroes are limits": (Retention(events=0, max_bytes=0, age_s=0, closed_age_s=0), (0, 0, 0, 0)),
+    "none": (Retention(), (False, False, False, False, False)),
+    "all": (Retention(events=1, max_bytes=2, age_s=3, closed_age_s=0.5, idle_age_s=4), (1, 2, 3000, 500.0, 4000)),
+    "zeroes are limits": (Retention(events=0, max_bytes=0, age_s=0, closed_age_s=0, idle_age_s=0), (0, 0, 0, 0, 0)),
 }
 
 
