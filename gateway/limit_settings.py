@@ -25,6 +25,9 @@ class Limits(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_LIMIT_"
         Count, Meta(description="Bytes of all request bodies in memory at once; one body is always taken")
     ] = 134_217_728
     messages: Annotated[Count, Meta(description="Messages in one request")] = 1000
+    chat_bytes: Annotated[
+        Count, Meta(description="Bytes that one chat may have in the log, edits and deleted messages included")
+    ] = 33_554_432
     output_tokens: Annotated[Count, Meta(description="Largest `max_tokens` of one request")] = 32_768
     replay: Annotated[
         Count, Meta(description="Missed events replayed to one stream; past that, `hello` says how many it missed")

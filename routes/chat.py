@@ -86,10 +86,9 @@ async def follow(request: AnyRequest, chat_id: str, chat: ChatLane) -> ASGIApp:
     return await chat.follow(who, chat_id, cursor(request)) or nothing()
 
 
-@get("/api/chat/{chat_id:str}", summary="The chat as it stands", opt=described(errors=(404,)))
-async def snapshot(request: AnyRequest, chat_id: str, chat: ChatLane) -> ChatSnapshot:
-    who = caller(request)
-    return await chat.chats.snapshot(who, chat_id)
+@get("/api/chat/{chat_id:str}", summary="The chat as it stands", opt=described(answer=ChatSnapshot, errors=(404,)))
+async def snapshot(request: AnyRequest, chat_id: str, chat: ChatLane) -> ASGIApp:
+    return chat.snapshot(caller(request), check_id("chat id", chat_id))
 
 
 @get(

@@ -13,6 +13,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
 from gateway.errors import BadRequest, Overloaded, TooLarge
+from routes.requests import check_coding
 
 WRITE_BYTES = 262_144
 """Bytes gathered before they are parsed and written together."""
@@ -38,6 +39,7 @@ async def receive_form(scope: Any, receive: Any, file: BinaryIO, max_bytes: int)
 
     Raises BadRequest, TooLarge and, when the disk is full, Overloaded.
     """
+    check_coding(scope)
     parts = _Parts(_boundary(scope), file)
     if _content_length(scope) > max_bytes:
         raise _too_large(max_bytes)

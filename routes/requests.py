@@ -10,6 +10,7 @@ from litestar import Request
 from msgspec import Raw
 
 from gateway.access.grants import Principal
+from gateway.core.json_shape import check_shape
 from gateway.core.leniency import lenient_decoder
 from gateway.core.loose_json import with_whole_pairs
 from gateway.errors import BadRequest
@@ -67,12 +68,21 @@ def check_event_stream(request: AnyRequest) -> None:
         raise BadRequest(f"this is an event stream, not {accept[:60]!r}", status=406, code="not_acceptable")
 
 
+def check_coding(scope: Any) -> None:
+    """Raises BadRequest (415) for a compressed body: none is unpacked here, lest a small one becomes a large one."""
+    codings = [value.decode("latin-1") for name, value in scope["headers"] if name == b"content-encoding"]
+    if codings and codings != ["identity"]:
+        detail = f"the body has content-encoding {codings[0][:40]!r}: send it uncompressed"
+        raise BadRequest(detail, status=415, code="unsupported_coding")
+
+
 async def read_body(request: AnyRequest, body: HeldBody) -> bytes:
     """Returns the whole body, which `body` counts as it arrives.
 
-    Raises TooLarge or Overloaded past a limit, BadRequest when the client leaves first. Litestar's own way parses every
-    header and passes a generator, and both delay the first token.
+    Raises TooLarge or Overloaded past a limit, BadRequest when the client leaves first, or when it would be too dear to
+    decode. Litestar's own way parses every header and passes a generator, and both delay the first token.
     """
+    check_coding(request.scope)
     has_more = True
     while has_more:
         message: Any = await request.receive()
@@ -80,6 +90,7 @@ async def read_body(request: AnyRequest, body: HeldBody) -> bytes:
             raise BadRequest("the body was cut", code="bad_body")
         body.add(message.get("body", b""))
         has_more = message.get("more_body", False)
+    await check_shape(body.data)
     return body.data
 
 

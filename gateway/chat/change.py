@@ -1,7 +1,8 @@
-"""A change is what a request makes of a chat: events to append, and the conversation that the model is sent. Pure.
+"""A change is what a request makes of a chat: events to append, and the conversation that the model is sent.
 
 The two differ. The model is sent what the client shows; the stored chat loses nothing by what a client does not show,
 because a device may be behind, or post a window. Only an edit, a regeneration and a deletion take something away.
+Pure, but that long work is done in slices.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +13,17 @@ from msgspec import Raw
 
 from gateway.chat.history import History
 from gateway.chat.records.chat_record import ChatEvent, MessagesDeleted, RunStarted, Trigger, Truncate
-from gateway.chat.records.messages import UIMessage, bytes_of_parts, ends_with_result, merge_tool_results, parts_of
+from gateway.chat.records.messages import (
+    UIMessage,
+    UpstreamMessage,
+    bytes_of_parts,
+    ends_with_result,
+    joined,
+    merge_tool_results,
+    parts_of,
+    turns_of,
+)
+from gateway.core.slices import each
 from gateway.errors import BadRequest
 
 MAX_SORTED_BYTES = 65_536
@@ -56,21 +67,31 @@ def reconcile(history: History, posting: Posting) -> Change:
 
     Stored answers win over posted ones, except for tool results. Raises BadRequest when nothing is left to answer.
     """
-    draft = _Draft(history, posting)
+    draft = Draft(history, posting)
     for message in posting.messages:
         draft.take(message)
-    draft.drop_answers()
-    conversation = [*draft.visible(), *draft.added.values()]
-    if not conversation:
-        raise BadRequest("there is no message to answer")
-    last = conversation[-1]
-    if last.role != "assistant":
-        return Change(draft.events(), conversation)
-    return Change(draft.events(), conversation, last, draft.results(last))
+    return draft.change()
 
 
-class _Draft:
-    """The chat as it will be: messages kept of the stored ones, and those that are added at the end."""
+async def reconcile_in_slices(history: History, posting: Posting) -> Change:
+    """Returns what `reconcile` does; a long history leaves others their turn."""
+    draft = Draft(history, posting)
+    await each(posting.messages, draft.take)
+    return draft.change()
+
+
+async def turns_in_slices(change: Change) -> list[UpstreamMessage]:
+    """Returns the conversation as the upstream takes it; a long one leaves others their turn."""
+    turns: list[UpstreamMessage] = []
+    await each(change.conversation, lambda message: turns.extend(turns_of(message)))
+    return joined(turns)
+
+
+class Draft:
+    """The chat as it will be: messages kept of the stored ones, and those that are added at the end.
+
+    It takes every posted message, in order; then it tells the change.
+    """
 
     def __init__(self, history: History, posting: Posting) -> None:
         self.added: dict[str, UIMessage] = {}
@@ -91,20 +112,33 @@ class _Draft:
             return place if is_answer else place + 1
         return len(self._stored) if is_answer else place
 
+    def change(self) -> Change:
+        """Returns the change that all posted messages make. Raises BadRequest when nothing is left to answer."""
+        self._drop_answers()
+        conversation = [*self._visible(), *self.added.values()]
+        if not conversation:
+            raise BadRequest("there is no message to answer")
+        last = conversation[-1]
+        if last.role != "assistant":
+            return Change(self._events(), conversation)
+        return Change(self._events(), conversation, last, self._results(last))
+
     def take(self, message: UIMessage) -> None:
-        """Takes one posted message in."""
+        """Takes one posted message in. Of two of one id the first brings an answer's results."""
         is_last = message is self._posting.messages[-1]
         if message.id in self._deleted:
             if is_last and self._posting.trigger == "submit-message":
                 raise BadRequest(f"message {message.id[:64]!r} was deleted", code="message_deleted")
             return
+        is_repeated = message.id in self._shown
         self._shown.add(message.id)
         place = self._places.get(message.id)
         if place is None or place >= len(self._kept):
             if place is None or self._posting.trigger == "submit-message":
                 self.added[message.id] = message
         elif self._kept[place].role == "assistant":
-            self._kept[place] = merge_tool_results(self._kept[place], message) or self._kept[place]
+            if not is_repeated:
+                self._kept[place] = merge_tool_results(self._kept[place], message) or self._kept[place]
         elif not _is_same(self._kept[place], message):
             self._edit(place, message, is_last=is_last)
 
@@ -116,7 +150,7 @@ class _Draft:
         else:
             self._kept[place] = message
 
-    def drop_answers(self) -> None:
+    def _drop_answers(self) -> None:
         """Drops the answers that a regeneration is to replace."""
         if self._posting.trigger != "regenerate-message":
             return
@@ -125,7 +159,7 @@ class _Draft:
         while not self.added and self._kept and self._kept[-1].role == "assistant":
             self._kept.pop()
 
-    def visible(self) -> list[UIMessage]:
+    def _visible(self) -> list[UIMessage]:
         """Returns the kept messages that the client shows, and those at the end that it has not seen yet."""
         if self._posting.truncates:
             return self._shown_of(self._kept)
@@ -144,13 +178,13 @@ class _Draft:
     def _shown_of(self, messages: list[UIMessage]) -> list[UIMessage]:
         return [message for message in messages if message.id in self._shown]
 
-    def results(self, answer: UIMessage) -> list[Raw]:
+    def _results(self, answer: UIMessage) -> list[Raw]:
         """Returns the parts of an answer that are not as they were stored."""
         place = self._places.get(answer.id)
         before = self._stored[place].parts if place is not None else answer.parts
         return [part for part, earlier in zip(answer.parts, before, strict=False) if part is not earlier]
 
-    def events(self) -> list[ChatEvent]:
+    def _events(self) -> list[ChatEvent]:
         kept, stored = self._kept, self._stored
         events: list[ChatEvent] = [
             message for message, before in zip(kept, stored, strict=False) if message is not before

@@ -17,7 +17,7 @@ from events.log.hub import Hub, TopicReader
 from events.log.port import NO_EVENTS, Append, Block, EventLog, Position
 from events.log.ring import Encode
 from gateway.access.grants import Principal
-from gateway.chat.change import continuing_run, new_addresses, reconcile, request_key
+from gateway.chat.change import continuing_run, new_addresses, reconcile_in_slices, request_key, turns_in_slices
 from gateway.chat.ending import Aborted
 from gateway.chat.fetches import check_fetch
 from gateway.chat.history import History, read_history
@@ -33,9 +33,10 @@ from gateway.chat.records.chat_record import (
     decode_event,
     encode_event,
 )
-from gateway.chat.records.messages import UIMessage, bytes_of_parts, to_upstream
+from gateway.chat.records.messages import UIMessage, bytes_of_parts
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.records.retelling import outcome_of
+from gateway.chat.room import chats_in_memory, check_posted, check_room
 from gateway.chat.run import Run
 from gateway.chat.runs import Runs
 from gateway.chat.submission import SendRequest, Submission
@@ -45,6 +46,7 @@ from gateway.core.leases import Lease
 from gateway.core.limits import Limiter, wants_of_run
 from gateway.core.usage import BYTES_PER_TOKEN, now_ms
 from gateway.errors import BadRequest, Gone, LogConflict, LogDamaged, NotFound
+from gateway.serving.bodies import HeldBody
 from gateway.settings import Settings
 
 CONFLICT_TRIES = 5
@@ -89,6 +91,8 @@ class Chats:
         self._runs = runs
         self._limiter = limiter
         self._max_messages = settings.limits.messages
+        self._max_chat_bytes = settings.limits.chat_bytes
+        self.in_memory = chats_in_memory(settings.limits.bodies_bytes)
         self._max_output_tokens = settings.limits.output_tokens
         self._allowed_fetches = settings.allowed_fetches
         self._titles = Titles(event_log)
@@ -96,8 +100,9 @@ class Chats:
 
     # Reading
 
-    async def snapshot(self, who: Principal, chat_id: str) -> ChatSnapshot:
-        history = await self._existing(who, chat_id)
+    async def snapshot(self, who: Principal, chat_id: str, held: HeldBody) -> ChatSnapshot:
+        """Returns a chat as it stands, whose bytes `held` counts."""
+        history = await self._existing(who, chat_id, held)
         active = history.active and ActiveRun(history.active.run_id, encode_cursor(history.active.run_id, NOWHERE))
         for first, last in history.lost:
             self._hub.on_damage(chat_topic(who.sub, chat_id), first, last)
@@ -107,15 +112,15 @@ class Chats:
     async def page(self, who: Principal, cursor: str | None) -> ChatPage:
         return await list_chats(self._log, self._titles, who.sub, cursor)
 
-    async def _existing(self, who: Principal, chat_id: str) -> History:
-        history = await self._read(who.sub, chat_id)
+    async def _existing(self, who: Principal, chat_id: str, held: HeldBody) -> History:
+        history = await self._read(who.sub, chat_id, held)
         if not history.epoch:
             raise NotFound(f"there is no chat {chat_id!r}", code="chat_not_found")
         return history
 
-    async def _read(self, owner: str, chat_id: str) -> History:
+    async def _read(self, owner: str, chat_id: str, held: HeldBody) -> History:
         """Returns a chat; a run that is over is not active in it, even when the chat's own word of that is lost."""
-        history = await read_history(self._log, owner, chat_id)
+        history = await read_history(self._log, owner, chat_id, held.count)
         active = history.active
         if active is not None and self._runs.get(active.run_id) is None:
             run = await self._log.read(run_topic(active.run_id), NO_EVENTS, max_events=1)
@@ -134,7 +139,8 @@ class Chats:
         A run that continues an answer is read from the start of that answer.
         Raises Gone with the snapshot's URL when that history is not kept, BadRequest for what is no cursor.
         """
-        history = await self._read(who.sub, chat_id)
+        with self.in_memory.hold() as held:
+            history = await self._read(who.sub, chat_id, held)
         if cursor is None:
             active = history.active
             if active is None:
@@ -171,21 +177,25 @@ class Chats:
             raise BadRequest(
                 f"{len(posting.messages)} messages: at most {self._max_messages} are allowed", code="too_many_messages"
             )
+        check_posted(posting.messages)
         check_id("chat id", request.id)
         submission = Submission(who, request, posting, key or request_key(posting), extra)
         # The upstream is asked before a run is known to be the only one, so of two requests here the second waits.
         turn = self._turns.setdefault(chat_topic(who.sub, request.id), asyncio.Lock())
         async with turn:
-            return await self._send(submission, encoder_of)
+            with self.in_memory.hold() as held:
+                attached = await self._send(submission, encoder_of, held)
+                if attached.run is not None:
+                    held.keep_until(attached.run.verdict)
+                return attached
 
-    async def _send(self, submission: Submission, encoder_of: EncoderOf) -> AttachedReader:
+    async def _send(self, submission: Submission, encoder_of: EncoderOf, held: HeldBody) -> AttachedReader:
         owner, chat_id = submission.who.sub, submission.request.id
         topic = chat_topic(owner, chat_id)
-        # What a new chat holds needs no reading.
-        history = None if self._log.may_exist(topic) else History(chat_id=chat_id)
+        history = None if self._log.may_exist(topic) else History(chat_id=chat_id)  # a new one needs no reading
         for _ in range(CONFLICT_TRIES):
             if history is None:
-                history = await self._read(owner, chat_id)
+                history = await self._read(owner, chat_id, held)
             earlier_run = history.run_of(submission.key) or continuing_run(history, submission.posting)
             if earlier_run is not None:
                 return await self._attach(chat_id, earlier_run.run_id, None, encoder_of(earlier_run.run_id))
@@ -201,10 +211,10 @@ class Chats:
 
     async def _start(self, submission: Submission, history: History, encoder_of: EncoderOf) -> AttachedReader:
         who, request = submission.who, submission.request
-        change = reconcile(history, submission.posting)
+        change = await reconcile_in_slices(history, submission.posting)
         run_id = new_run_id()
         message_id = change.answer.id if change.answer else f"msg-{run_id}"
-        asked = request.upstream_fields(to_upstream(change.conversation), self._max_output_tokens)
+        asked = request.upstream_fields(await turns_in_slices(change), self._max_output_tokens)
         for url in new_addresses(change.events):
             check_fetch(url, self._allowed_fetches)
         info = RunInfo(
@@ -217,15 +227,12 @@ class Chats:
             started_ms=now_ms(),
             key=who.key_id,
         )
+        key, trigger, extra = submission.key, submission.posting.trigger, submission.extra
+        started = RunStarted(run_id=run_id, message_id=message_id, key=key, trigger=trigger, extra=extra)
+        appends = _appends(who, history, [*change.events, started])
+        check_room(history, appends, change.conversation, self._max_chat_bytes)
         base = change.answer.parts if change.answer else []
         outcomes = [record for part in change.results if (record := outcome_of(part)) is not None]
-        started = RunStarted(
-            run_id=run_id,
-            message_id=message_id,
-            key=submission.key,
-            trigger=submission.posting.trigger,
-            extra=submission.extra,
-        )
         lease = await self._limiter.admit(
             who, wants_of_run(info.prompt_bytes // BYTES_PER_TOKEN, asked, has_stream=True)
         )
@@ -235,7 +242,7 @@ class Chats:
             run.watch(self._hub, Position(epoch=history.epoch, offset=history.head))
             reader = self._hub.open_new(run.topic, encoder_of(run_id))
             try:
-                await self._runs.begin(run, *_appends(who, history, [*change.events, started]))
+                await self._runs.begin(run, *appends)
             except BaseException:
                 reader.close()
                 raise
@@ -277,7 +284,8 @@ class Chats:
         """Has the process that owns the active run stop it; returns the run's id, or None when nothing was to stop."""
 
         async def attempt() -> str | None:
-            history = await self._existing(who, chat_id)
+            with self.in_memory.hold() as held:
+                history = await self._existing(who, chat_id, held)
             active = history.active
             if active is None or run_id not in (None, "", active.run_id):
                 return None
@@ -291,10 +299,11 @@ class Chats:
 
     async def delete(self, who: Principal, chat_id: str) -> None:
         """Stops what runs, then removes the chat and its runs for good."""
-        history = await self._existing(who, chat_id)
-        if history.active is not None:
-            await self._supersede(who, history)
-            history = await self._existing(who, chat_id)
+        with self.in_memory.hold() as held:
+            history = await self._existing(who, chat_id, held)
+            if history.active is not None:
+                await self._supersede(who, history)
+                history = await self._existing(who, chat_id, held)
         await self._log.delete(chat_topic(who.sub, chat_id))
         for run_id in history.runs:
             await self._log.delete(run_topic(run_id))
@@ -303,10 +312,12 @@ class Chats:
         """Removes one message for good: an answer that is being written is stopped first. Idempotent."""
 
         async def attempt() -> None:
-            history = await self._existing(who, chat_id)
+            with self.in_memory.hold() as held:
+                history = await self._existing(who, chat_id, held)
             if history.active is not None and history.active.message_id == message_id:
                 await self._supersede(who, history)
-                history = await self._existing(who, chat_id)
+                with self.in_memory.hold() as held:
+                    history = await self._existing(who, chat_id, held)
             if message_id in history.deleted:
                 return
             if all(message.id != message_id for message in history.messages):

@@ -4,6 +4,7 @@ Pure but for `read_history`. What each event means stands with its type, in `gat
 request makes of a history, in `gateway.chat.change`.
 """
 
+from collections.abc import Callable
 from typing import assert_never
 
 import msgspec
@@ -19,7 +20,7 @@ from gateway.chat.records.chat_record import (
     Truncate,
     decode_event,
 )
-from gateway.chat.records.messages import UIMessage
+from gateway.chat.records.messages import UIMessage, count_of_parts
 from gateway.chat.topics import chat_topic, check_id
 
 
@@ -30,22 +31,35 @@ class History(msgspec.Struct):
     epoch: str = ""
     """The epoch of the chat's topic; empty while there is no such chat."""
     head: int = 0
-    messages: list[UIMessage] = []
+    size: int = 0
+    """Bytes of all of its events, those that it has outgrown included."""
+    by_id: dict[str, UIMessage] = {}
+    """Its messages in order, by id: a long chat must not cost more for each of its messages."""
+    parts: int = 0
+    """Parts of all its messages, of which one without any counts for one."""
     runs: dict[str, RunStarted] = {}
-    places: dict[str, int] = {}
-    """The number of messages that each run was started with, by the run's id."""
+    questions: dict[str, list[str]] = {}
+    """Ids of the runs that were started when a message was the last one, by that message's id."""
     active: RunStarted | None = None
     deleted: set[str] = set()
     """Ids of messages that somebody wanted gone for good; none of them comes back."""
     continued: dict[str, str] = {}
     """Id of the newest run that goes on from the tool results of each answer, by the answer's id."""
+    answers_of: dict[str, list[str]] = {}
+    """Ids of the answers that each run went on from, by the run's id."""
     lost: list[tuple[int, int]] = []
     """First and last offset of the events that the log holds and nobody can read any more."""
     answers_changed: list[str] = []
     """Ids of answers that were put since a run was started last."""
 
+    @property
+    def messages(self) -> list[UIMessage]:
+        """Returns the messages in order; a list of its own each time."""
+        return list(self.by_id.values())
+
     def apply(self, block: Block) -> None:
         for data in block.data:
+            self.size += len(data)
             event = decode_event(block.name, data)
             if event is not None:
                 self._apply(event)
@@ -65,9 +79,8 @@ class History(msgspec.Struct):
             case MessagesDeleted(ids):
                 self._delete(set(ids))
             case Truncate(keep):
-                del self.messages[keep:]
-                for run_id in [run_id for run_id, place in self.places.items() if place > keep]:
-                    self._forget(run_id)  # its question was edited away: asked again, it is a new one
+                while len(self.by_id) > max(keep, 0):
+                    self._remove(next(reversed(self.by_id)))
             case RunStarted():
                 self._start(event)
             case RunFinished():
@@ -81,26 +94,29 @@ class History(msgspec.Struct):
 
     def _start(self, started: RunStarted) -> None:
         self.runs[started.run_id] = self.active = started
-        self.places[started.run_id] = len(self.messages)
-        if self.answer(started.message_id) is not None:
-            self.continued[started.message_id] = started.run_id
-        for message_id in self.answers_changed:
-            self.continued[message_id] = started.run_id
+        if self.by_id:
+            self.questions.setdefault(next(reversed(self.by_id)), []).append(started.run_id)
+        answers = [*self.answers_changed, *([started.message_id] if self.answer(started.message_id) else [])]
+        self.continued |= dict.fromkeys(answers, started.run_id)
+        self.answers_of[started.run_id] = answers
         self.answers_changed.clear()
 
     def _put(self, message: UIMessage) -> None:
         if message.id not in self.deleted:
-            put(self.messages, message)
+            earlier = self.by_id.get(message.id)
+            self.parts += count_of_parts(message) - (count_of_parts(earlier) if earlier is not None else 0)
+            self.by_id[message.id] = message
 
     def _delete(self, ids: set[str]) -> None:
-        gone = [place for place, message in enumerate(self.messages) if message.id in ids]
-        for run_id, place in list(self.places.items()):
-            if place - 1 in gone:
-                self._forget(run_id)
-            else:
-                self.places[run_id] = place - sum(at < place for at in gone)
-        self.messages = [message for message in self.messages if message.id not in ids]
+        for message_id in ids & self.by_id.keys():
+            self._remove(message_id)
         self.deleted |= ids
+
+    def _remove(self, message_id: str) -> None:
+        """Removes a message; the runs that answered it are no result any more: asked again, it is a new question."""
+        self.parts -= count_of_parts(self.by_id.pop(message_id))
+        for run_id in self.questions.pop(message_id, ()):
+            self._forget(run_id)
 
     def _finish(self, finished: RunFinished) -> None:
         if finished.message is not None:
@@ -112,35 +128,35 @@ class History(msgspec.Struct):
 
     def _forget(self, run_id: str) -> None:
         """Removes a run's key, so that no request finds the run by it any more."""
-        if self.places.pop(run_id, None) is not None:
-            self.runs[run_id] = msgspec.structs.replace(self.runs[run_id], key="")
-            self.continued = {answer: run for answer, run in self.continued.items() if run != run_id}
+        run = self.runs.get(run_id)
+        if run is not None:
+            self.runs[run_id] = msgspec.structs.replace(run, key="")
+            for answer_id in self.answers_of.pop(run_id, ()):
+                if self.continued.get(answer_id) == run_id:
+                    del self.continued[answer_id]
 
     def run_of(self, key: str) -> RunStarted | None:
         """Returns the run that a request with this key has started before."""
         return next((run for run in self.runs.values() if key and run.key == key), None)
 
     def answer(self, message_id: str) -> UIMessage | None:
-        return next((m for m in self.messages if m.id == message_id and m.role == "assistant"), None)
+        message = self.by_id.get(message_id)
+        return message if message is not None and message.role == "assistant" else None
 
 
-async def read_history(log: EventLog, owner: str, chat_id: str) -> History:
+async def read_history(
+    log: EventLog, owner: str, chat_id: str, count: Callable[[int], None] = lambda size: None
+) -> History:
     """Returns the chat as the log holds it, without what is damaged; it is empty when there is none.
 
+    `count` is called with the bytes of each part that was read, and may end the reading by an error.
     Raises BadRequest for what is no chat's id.
     """
     history = History(chat_id=check_id("chat id", chat_id))
     async for part in read_past_damage(log, chat_topic(owner, chat_id), history.lose):
         history.epoch = part.epoch
+        before = history.size
         for block in part.blocks:
             history.apply(block)
+        count(history.size - before)
     return history
-
-
-def put(messages: list[UIMessage], message: UIMessage) -> None:
-    """Replaces the message of the same id, or adds it at the end."""
-    for index, earlier in enumerate(messages):
-        if earlier.id == message.id:
-            messages[index] = message
-            return
-    messages.append(message)

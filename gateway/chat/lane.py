@@ -39,7 +39,7 @@ from gateway.serving.bodies import HeldBody
 from gateway.serving.open_streams import TokenEnd
 from gateway.serving.refusals import send_problem
 from gateway.serving.sse import EventStream
-from gateway.serving.whole import while_connected
+from gateway.serving.whole import send_json, while_connected
 
 AsgiAnswer = Callable[[Any, Any, Any], Awaitable[None]]
 """An ASGI application that answers one request."""
@@ -83,6 +83,20 @@ class ChatLane:
         if attached.run is not None:
             body.keep_until(attached.run.verdict)
         return await self._stream(who, attached)
+
+    def snapshot(self, who: Principal, chat_id: str) -> AsgiAnswer:
+        """Returns an answer with the chat as it stands, which counts as being read until the client has it."""
+
+        async def answer(scope: Any, receive: Any, send: Any) -> None:
+            with self.chats.in_memory.hold() as held:
+                try:
+                    body = msgspec.json.encode(await self.chats.snapshot(who, chat_id, held))
+                except TrilaneError as err:
+                    await send_problem(err, scope, send)
+                    return
+                await while_connected(receive, send_json(body, send))
+
+        return answer
 
     async def follow(self, who: Principal, chat_id: str, cursor: str | None) -> EventStream | None:
         """Returns the stream of a chat; None when nothing is active and no cursor says what else to read."""

@@ -13,6 +13,8 @@ from gateway.chat.history import History
 from gateway.chat.records.messages import text_of
 
 TITLE_CHARS = 80
+TITLE_BYTES = 1 << 20
+"""Bytes of a chat past which no more of it is read for its title: a page of long chats would be a gigabyte."""
 MAX_TITLES = 1000
 """Maximum titles in memory; past that the oldest is read again when it is wanted."""
 ELLIPSIS = "…"
@@ -51,18 +53,21 @@ class Titles:
         return chat
 
     async def _read(self, topic: str) -> TitledChat | None:
-        history = History(chat_id="")
+        history, head = History(chat_id=""), 0
         async for part in read_past_damage(self._log, topic, history.lose):
             history.epoch = part.epoch
             for block in part.blocks:
                 history.apply(block)
+            head = part.head
+            if history.size > TITLE_BYTES:
+                break
         if not history.chat_id:
             if history.lost:
                 logger.error("a chat cannot be listed: the log is damaged", topic=topic)
             return None
         texts = (" ".join(text_of(message).split()) for message in history.messages if message.role != "system")
         title = next(filter(None, texts), UNTITLED)
-        return TitledChat(history.epoch, history.head, history.chat_id, shortened(title, TITLE_CHARS))
+        return TitledChat(history.epoch, head, history.chat_id, shortened(title, TITLE_CHARS))
 
 
 def shortened(text: str, limit: int) -> str:

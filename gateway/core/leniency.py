@@ -26,6 +26,8 @@ def lenient_decoder(kind: Any) -> Callable[[str | bytes], Any]:
     def decode(text: str | bytes) -> Any:
         try:
             return strict(text)
+        except RecursionError as err:
+            raise msgspec.DecodeError("it is nested too deep") from err
         except msgspec.DecodeError as err:
             raw = text.encode() if isinstance(text, str) else text
             whole = with_whole_pairs(raw)

@@ -29,9 +29,13 @@ class HeldBody:
 
     def add(self, piece: bytes) -> None:
         """Adds what has arrived; raises TooLarge past the limit of one body, Overloaded past that of all together."""
-        self._bodies.admit(self._size, len(piece))
-        self._size += len(piece)
+        self.count(len(piece))
         self._pieces.append(piece)
+
+    def count(self, size: int) -> None:
+        """Counts bytes that are in memory elsewhere; raises as `add` does."""
+        self._bodies.admit(self._size, size)
+        self._size += size
 
     def keep_until(self, done: "Future[None]") -> None:
         """Counts this body on, when its handler has returned, until `done` is."""
@@ -53,11 +57,12 @@ class HeldBody:
 
 
 class Bodies:
-    """All request bodies of this process."""
+    """All request bodies of this process, or all of something else that is as large."""
 
-    def __init__(self, max_bytes: int, max_total_bytes: int) -> None:
+    def __init__(self, max_bytes: int, max_total_bytes: int, name: str = "the bodies of all requests") -> None:
         """Takes bodies of `max_bytes` each, and of `max_total_bytes` together."""
         self.held_bytes = 0
+        self._name = name
         self._max_bytes = max_bytes
         self._max_total_bytes = max_total_bytes
 
@@ -67,7 +72,7 @@ class Bodies:
             raise TooLarge(f"the body is larger than {self._max_bytes} bytes (TRILANE_LIMIT_BODY_BYTES)")
         if self.held_bytes > size and self.held_bytes + more > self._max_total_bytes:
             raise Overloaded(
-                f"the bodies of all requests are {self._max_total_bytes} bytes already (TRILANE_LIMIT_BODIES_BYTES)",
+                f"{self._name} are {self._max_total_bytes} bytes already (TRILANE_LIMIT_BODIES_BYTES)",
                 retry_after=RETRY_S,
             )
         self.held_bytes += more

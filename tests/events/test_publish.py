@@ -13,15 +13,7 @@ from hypothesis import strategies as st
 from events.log.memory import MemoryLog
 from events.log.port import Append, Appended, EventLog
 from events.log.vector import decode_vector, tag_of
-from events.publish import (
-    MAX_BATCH,
-    MAX_DATA_BYTES,
-    MAX_REQUEST_TOPICS,
-    MAX_WRITTEN_BYTES,
-    Publication,
-    Published,
-    publish,
-)
+from events.publish import MAX_BATCH, MAX_DATA_BYTES, Publication, Published, publish
 from gateway.access.grants import EVERYTHING, Grants, Principal
 from gateway.errors import BadRequest, Forbidden, LogConflict, TooLarge, TrilaneError
 from routes.requests import decode
@@ -291,30 +283,6 @@ async def test_a_request_takes_1000_events_counted_by_topic() -> None:
     with pytest.raises(BadRequest, match="no event in this list"):
         await publish_all(log)
     assert len(await bodies_of(log)) == MAX_BATCH // 2
-
-
-@simulated
-async def test_a_request_writes_4_MiB_at_most_however_many_topics_share_its_data() -> None:
-    log = await open_log()
-    data = "x" * (MAX_DATA_BYTES - 2)
-    topics = [f"t/{number}" for number in range(MAX_WRITTEN_BYTES // MAX_DATA_BYTES)]
-    fits = decode(json.dumps({"topics": topics, "data": data}).encode(), Publication)
-    assert len(await publish_all(log, fits)) == 64
-    with pytest.raises(TooLarge, match=f"writes {MAX_WRITTEN_BYTES + 1} bytes, its data once for each topic") as error:
-        await publish_all(log, fits, one("t/0", 1))
-    assert error.value.code == "too_much_fanout"
-    assert await bodies_of(log, "t/0") == [data]
-
-
-@simulated
-async def test_a_request_goes_to_256_topics_at_most() -> None:
-    log = await open_log()
-    topics = [f"t/{number}" for number in range(MAX_REQUEST_TOPICS)]
-    whole_request = decode(json.dumps({"topics": topics * 3, "data": 1}).encode(), Publication)
-    assert len(await publish_all(log, whole_request)) == 3 * MAX_REQUEST_TOPICS
-    with pytest.raises(TooLarge, match="goes to 257 topics: at most 256"):
-        await publish_all(log, whole_request, one("more"))
-    assert await bodies_of(log, "t/0") == [1, 1, 1]
 
 
 RIGHTS = {"team/x": True, "team/x/y": True, "news": True, "team": False, "news/x": False, "users/ann": False}

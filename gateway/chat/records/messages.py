@@ -5,7 +5,7 @@ what they sent. Only the fields that a model can use are read here.
 """
 
 from collections.abc import Iterable
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import Literal, cast
 
 import msgspec
@@ -127,6 +127,8 @@ def merge_tool_results(stored_message: UIMessage, posted_message: UIMessage) -> 
     result that is stored stays; only a call that was allowed may still get its output.
     """
     answers = {p.tool_call_id: (p, raw) for p, raw in _tools(posted_message) if p.state in FINAL_TOOL_STATES}
+    if not answers:
+        return None
     parts = list(stored_message.parts)
     is_changed = False
     for index, (part, raw) in enumerate(zip(parts_of(stored_message), stored_message.parts, strict=True)):
@@ -171,14 +173,15 @@ def to_upstream(messages: Iterable[UIMessage]) -> list[UpstreamMessage]:
 
     What a provider added to an answer stands under SIGNED, by the provider's name: only that provider is to get it.
     """
-    conversation: list[UpstreamMessage] = []
-    for message in messages:
-        parts = parts_of(message)
-        if message.role == "assistant":
-            conversation += _assistant(parts)
-        else:
-            conversation.append({"role": message.role, "content": _content(parts)})
-    return joined(conversation)
+    return joined([turn for message in messages for turn in turns_of(message)])
+
+
+def turns_of(message: UIMessage) -> list[UpstreamMessage]:
+    """Returns one message of a conversation as an OpenAI-compatible server takes it: an answer, step by step."""
+    parts = parts_of(message)
+    if message.role == "assistant":
+        return _assistant(parts)
+    return [{"role": message.role, "content": _content(parts)}]
 
 
 def bytes_of_parts(messages: Iterable[UIMessage]) -> int:
@@ -186,25 +189,42 @@ def bytes_of_parts(messages: Iterable[UIMessage]) -> int:
     return sum([len(memoryview(part)) for message in messages for part in message.parts])
 
 
+def count_of_parts(message: UIMessage) -> int:
+    """Returns the number of parts that a message counts for: one, when it has none."""
+    return len(message.parts) or 1
+
+
 def joined(messages: Iterable[UpstreamMessage]) -> list[UpstreamMessage]:
     """Returns the messages with turns of one role in a row made one: strict templates refuse two."""
     conversation: list[UpstreamMessage] = []
+    turn: list[UpstreamMessage] = []
     for message in messages:
-        last = conversation[-1] if conversation else {}
-        if message["role"] != last.get("role") or message["role"] == "tool" or "tool_calls" in last:
-            conversation.append(message)
-        else:
-            conversation[-1] = {**last, **message, "content": _both(last["content"], message["content"])}
-    return conversation
+        last = turn[-1] if turn else {}
+        if turn and (message["role"] != last["role"] or message["role"] == "tool" or "tool_calls" in last):
+            conversation.append(_one(turn))
+            turn = []
+        turn.append(message)
+    return [*conversation, _one(turn)] if turn else conversation
 
 
-def _both(first: object, second: object) -> object:
-    """Returns two contents as one: texts with an empty line between, or lists of parts one after the other."""
-    if not first or not second:
-        return first or second
-    if isinstance(first, str) and isinstance(second, str):
-        return f"{first}\n\n{second}"
-    return [*_content_parts(first), *_content_parts(second)]
+def _one(turn: list[UpstreamMessage]) -> UpstreamMessage:
+    """Returns the messages of one turn as one: texts with an empty line between, then lists of parts."""
+    if len(turn) == 1:
+        return turn[0]
+    fields = {name: value for message in turn for name, value in message.items()}
+    contents = [message["content"] for message in turn]
+    full = [content for content in contents if content] or contents[-1:]
+    texts = list(takewhile(_is_text, full))
+    if len(texts) > 1:
+        full = ["\n\n".join(map(str, texts)), *full[len(texts) :]]
+    return {
+        **fields,
+        "content": full[0] if len(full) == 1 else [part for each in full for part in _content_parts(each)],
+    }
+
+
+def _is_text(content: object) -> bool:
+    return isinstance(content, str)
 
 
 def _content_parts(content: object) -> list[object]:
