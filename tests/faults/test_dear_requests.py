@@ -5,6 +5,7 @@ Real requests to a real process, from an address of their own; meanwhile a probe
 
 import gzip
 import json
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -49,6 +50,14 @@ def memory(gateway: Gateway) -> int:
     return psutil.Process(gateway.pid).memory_info().rss
 
 
+def fetch(gateway: Gateway, path: str) -> bytes:
+    """Returns all of an answer; a client library would keep this process from asking the probe's questions."""
+    request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", gateway.port), 30, ("127.0.0.2", 0)) as client:
+        client.sendall(request.encode())
+        return read_to_end(client)
+
+
 def ask(client: httpx2.Client, body: dict[str, Any]) -> httpx2.Response:
     """Posts to a chat and reads all of the answer."""
     return client.post("/api/chat", content=json.dumps(body).encode())
@@ -90,11 +99,12 @@ def test_a_chat_does_not_grow_without_limit_and_can_still_be_read(gateway: Gatew
     assert "start a new one" in problem["detail"]
     before = memory(gateway)
     with Bystander(gateway), ThreadPoolExecutor(24) as readers:
-        snapshots = list(readers.map(lambda _: httpx2.get(f"{gateway.url}/api/chat/long", timeout=30), range(48)))
-    whole = [answer for answer in snapshots if answer.status_code == 200]
-    assert {len(answer.json()["messages"]) for answer in whole[:2]} == {16}
-    for refused in [answer for answer in snapshots if answer.status_code != 200]:
-        check_problem(refused, 503, "overloaded", "the chats being read are")
+        snapshots = list(readers.map(lambda _: fetch(gateway, "/api/chat/long"), range(48)))
+    bodies = [answer.partition(b"\r\n\r\n")[2] for answer in snapshots if answer.startswith(b"HTTP/1.1 200")]
+    assert len(json.loads(bodies[0])["messages"]) == 16
+    assert set(map(len, bodies)) == {len(bodies[0])}
+    refusals = [answer for answer in snapshots if not answer.startswith(b"HTTP/1.1 200")]
+    assert all(b"the chats being read are" in refusal for refusal in refusals), refusals[:1]
     assert memory(gateway) < before + 24 * CHAT_BYTES
     assert attacker.delete("/api/chat/long").status_code == 204
     assert post(1).status_code == 200
@@ -130,10 +140,10 @@ def test_one_answer_posted_a_thousand_times_is_compared_once(gateway: Gateway, a
 
 def test_a_message_of_100_000_parts_is_refused(gateway: Gateway, attacker: httpx2.Client) -> None:
     part = b'{"type":"text"}'
-    body = b'{"id":"p","message":{"id":"m","role":"user","parts":[%b]}}' % b",".join([part] * 40_000)
+    body = b'{"id":"p","message":{"id":"m","role":"user","parts":[%b]}}' % b",".join([part] * 20_000)
     with Bystander(gateway):
         for _ in range(5):
-            check_problem(attacker.post("/api/chat", content=body), 400, "too_many_messages", "40000 parts")
+            check_problem(attacker.post("/api/chat", content=body), 400, "too_many_messages", "20000 parts")
 
 
 # Bodies
