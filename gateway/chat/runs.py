@@ -5,7 +5,7 @@ several that try, one wins; the dead producer, should it wake, finds the topic c
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 
@@ -23,12 +23,15 @@ from gateway.chat.topics import RUNS, run_id_of
 from gateway.chat.upstreams.failover import Upstreams
 from gateway.chat.upstreams.upstream import Request
 from gateway.core.leases import NO_LEASE, Lease
+from gateway.core.process import HEALTH
 from gateway.core.telemetry import Metrics
 from gateway.core.usage import reserved
 from gateway.errors import LogError, Overloaded, TrilaneError
 from gateway.settings import Settings
 
 SWEEP_S = 2.0
+WRITERS_TURN_S = 1.0
+"""Seconds in which the writer of a run that lives has written what waited, once the log takes writes again."""
 CLOSE_S = 15.0
 """Seconds that the ends of runs may take when this process ends."""
 MAX_OPEN_SWEPT = 10_000
@@ -173,13 +176,26 @@ class Runs:
         """Ends the runs of others that are silent."""
         infos = await self._log.topics(RUNS, open_only=True, limit=MAX_OPEN_SWEPT)
         heads = {info.topic: info.head for info in infos if run_id_of(info.topic) not in self._runs}
-        for topic in watch.look(heads, asyncio.get_running_loop().time()):
+        silent_topics = watch.look(heads, asyncio.get_running_loop().time())
+        for topic in await self._still_silent(silent_topics, heads):
             run_id = run_id_of(topic)
             error = TrilaneError("the process that wrote this answer is gone", code="interrupted", retryable=True)
             try:
                 await self.end_other(run_id, Failed(error))
             except LogError as err:  # what hinders one must not keep the others open
                 log.warning("an open run cannot be ended", run=run_id, reason=err.detail)
+
+    async def _still_silent(self, topics: list[str], heads: Mapping[str, int]) -> list[str]:
+        """Returns those of silent topics that stay silent once the log takes writes.
+
+        The log can be read while somebody's lock keeps every writer out, the writers of these runs too.
+        """
+        if topics:
+            await self._log.append(Append(topic=HEALTH, data=[b"1"], name="check"))
+            await asyncio.sleep(WRITERS_TURN_S)
+            now_open = await self._log.topics(RUNS, open_only=True, limit=MAX_OPEN_SWEPT)
+            topics = [info.topic for info in now_open if info.topic in topics and info.head == heads[info.topic]]
+        return topics
 
     async def end_other(self, run_id: str, outcome: RunOutcome) -> bool:
         """Ends a run that another process owns; returns False when that one, or a third, was first."""

@@ -18,7 +18,7 @@ from events.log.port import Append, Appended, Commit, Interest, Listener, Retent
 from events.log.quotas import TakeBatch, TakeReply
 from events.log.rules import Result, announce, ignore, ignore_time, refusal, size_of
 from events.log.sqlite.adoption import adopt
-from events.log.sqlite.file import BUSY_S, prepare
+from events.log.sqlite.file import WRITE_S, prepare
 from events.log.sqlite.names import open_filter
 from events.log.sqlite.plan import AppendCall
 from events.log.sqlite.quotas import SqliteCounters
@@ -44,7 +44,7 @@ class SqliteLog:
         *,
         clock: Callable[[], float] = time.time,
         max_pending_bytes: int = 64 << 20,
-        busy_s: float = BUSY_S,
+        busy_s: float = WRITE_S,
     ) -> None:
         """Lets a write wait `busy_s` seconds for those of other processes before it fails with LogUnavailable."""
         self.listener = ignore

@@ -33,7 +33,12 @@ Version 1 has the same tables. What the chat lane keeps in them has moved on sin
 """
 APPLICATION_ID = 0x54726C6E
 BUSY_S = 5.0
-"""Seconds a write waits for those of other processes."""
+"""Seconds that a start, or a connection that mostly reads, waits for the writes of other processes."""
+WRITE_S = 30.0
+"""Seconds that a write waits for those of others: a backup, a shell or a process that was stopped may hold the lock.
+
+What is appended meanwhile waits behind it, within the bound of pending bytes.
+"""
 PAGE_BYTES = 2048
 """Bytes of a page of the file. A commit writes every page that it touches, one per topic for the index.
 

@@ -5,7 +5,7 @@ import asyncio
 import msgspec
 
 from events.log.memory import MemoryLog
-from events.log.port import Append, TopicInfo
+from events.log.port import Append, Appended, TopicInfo
 from gateway.chat.records.chat_record import RunInfo
 from gateway.chat.records.record import HEARTBEAT, RUN
 from gateway.chat.runs import SWEEP_S, Runs
@@ -89,6 +89,45 @@ async def outage_of(log: AwayLog) -> None:
     assert not (await log.read(topic, 0)).closed
     await asyncio.sleep(2 + 2 * SWEEP_S)
     assert (await log.read(topic, 0)).closed
+    await runs.close()
+
+
+class LockedLog(MemoryLog):
+    """Can be read while it is locked, and appends once it is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_free = asyncio.Event()
+        self.is_free.set()
+
+    def append(self, *appends: Append, patient: bool = False) -> "asyncio.Future[list[Appended]]":
+        if self.is_free.is_set():
+            return super().append(*appends, patient=patient)
+        return asyncio.ensure_future(self._later(appends))
+
+    async def _later(self, appends: tuple[Append, ...]) -> list[Appended]:
+        await self.is_free.wait()
+        return await super().append(*appends)
+
+
+@simulated
+async def test_no_run_is_ended_by_a_lock_that_keeps_its_writer_out() -> None:
+    log = LockedLog()
+    await log.open()
+    runs = Runs(log, Upstreams([], 1.0), Settings(), Core(log, Settings()).metrics)
+    runs.start_sweeping()
+    topics = [run_topic(name) for name in ("lives", "dead")]
+    for topic, name in zip(topics, ("lives", "dead"), strict=True):
+        info = msgspec.json.encode(RunInfo(run_id=name, sub="me", message_id="a"))
+        await log.append(Append(topic=topic, data=[info], name=RUN))
+    log.is_free.clear()
+    await asyncio.sleep(AWAY_S)
+    assert [(await log.read(topic, 0)).closed for topic in topics] == [False, False]
+    log.is_free.set()
+    await asyncio.sleep(0.3)  # the writer needs a moment to find out that the lock is gone
+    await log.append(Append(topic=topics[0], data=[b"{}"], name=HEARTBEAT))
+    await asyncio.sleep(2 * SWEEP_S)
+    assert [(await log.read(topic, 0)).closed for topic in topics] == [False, True]
     await runs.close()
 
 
