@@ -307,6 +307,7 @@ class AudioLane:
         loop = asyncio.get_running_loop()
         now = loop.time()
         for live in list(self._speaking):
+            live.spoken_at = now
             live.tick(now)
             if not live.session.is_speaking:
                 self._speaking.discard(live)
@@ -318,6 +319,8 @@ class AudioLane:
                     live.beat()
             elif now - live.detached_at > self._kept_s:
                 live.expire()
+            elif now - live.spoken_at > self.settings.session_idle_s:
+                live.rest(self.settings.session_idle_s)
         for live, allowance in list(self._allowances.items()):
             allowance.look(live.position, live.fail)
         self._timer = loop.call_later(TICK_S, self._tick)

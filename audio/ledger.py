@@ -7,16 +7,13 @@ in the log like a session, and so has its row even when its process was killed.
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
-from typing import BinaryIO
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import msgspec
 import structlog
 
-from audio.model.models import Models
-from audio.options import SessionOptions
 from audio.session_log import STATE, SessionState, closing, topic_of
-from audio.upload import FileTranscription, transcription_of
+from audio.upload import FileTranscription
 from events.log.port import Append, Appended, EventLog, TopicInfo
 from events.log.topics import SESSION, new_session
 from gateway.access.grants import Principal
@@ -118,15 +115,15 @@ class FileEntry:
 
 
 @asynccontextmanager
-async def recorded_transcription(
-    entry: FileEntry, models: Models, file: BinaryIO, name: str, options: SessionOptions
+async def recorded(
+    entry: FileEntry, opening: AbstractAsyncContextManager[FileTranscription]
 ) -> AsyncGenerator[FileTranscription]:
-    """Opens a file as `transcription_of` does, and settles its usage in the end, whatever happened."""
+    """Opens a transcription with an entry in the log, and settles its usage in the end, whatever happened."""
     await entry.open()
     outcome, samples = "abort", 0
     transcription: FileTranscription | None = None
     try:
-        async with transcription_of(models, file, name, options) as transcription:
+        async with opening as transcription:
             entry.follow(transcription)
             yield transcription
     except TrilaneError:

@@ -34,6 +34,7 @@ LAG_STEP_S = 1.0
 """Change of the lag, in seconds, that the client is told again."""
 DONE = SocketClose(CloseCode.DONE, "done")
 DRAINING = SocketClose(CloseCode.DRAINING, "this process is shutting down")
+IDLE = SocketClose(CloseCode.IDLE, "nobody has spoken for long: come back to this session")
 TAKEN_OVER = SocketClose(CloseCode.TAKEN_OVER, "the session was taken over by a newer connection")
 
 log = structlog.get_logger("audio")
@@ -81,7 +82,7 @@ class LiveSession:
         self._driver = SessionDriver(self.session, models, self._publish)
         self._host = host
         self._clock = clock
-        self._frame_at = clock()
+        self._frame_at = self.spoken_at = clock()
         self._unrecorded: list[tuple[QueuedMessage | None, Final | Gap]] = []
         """Finals and gaps that are recorded with the next state."""
         self._lag_s = 0.0
@@ -105,7 +106,7 @@ class LiveSession:
         self._close_attachment(TAKEN_OVER, at_once=True)
         self.sample_rate, self.session.options = sample_rate, options
         self.attachment, self._resends, self.parting = Attachment(seq), resends, "abort"
-        self._frame_at = self._clock()
+        self._frame_at = self.spoken_at = self._clock()
         return self.attachment
 
     def welcome(self, cursor: str, missed: Sequence[Final | Gap]) -> None:
@@ -232,6 +233,14 @@ class LiveSession:
             self.session.flush()
         self._is_leaving = True
         self._driver.proceed()
+
+    def rest(self, after_s: float) -> None:
+        """Gives up its place, because nobody has spoken for `after_s`; its client may resume it, here or elsewhere."""
+        if self.attachment is not None:
+            message = f"nobody has spoken for {after_s:g} s: come back to this session, from the sample it asks for"
+            self.attachment.fail(Failure(code="idle", message=message, retryable=True), IDLE)
+            self.attachment = None
+        self.expire()
 
     def expire(self) -> None:
         """Gives up waiting for the client: what came becomes final, and the session lives on in the log alone."""

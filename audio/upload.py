@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from math import ceil
 from typing import BinaryIO, NamedTuple
 
-from audio.decoders.files import Sound
+from audio.decoders.files import MAX_FILE_S, Sound
 from audio.driver import SessionDriver
 from audio.messages import Final, Gap
 from audio.model import heap
@@ -25,6 +25,8 @@ from gateway.core.leases import Lease
 from gateway.core.usage import UsageOutcome
 from gateway.errors import Overloaded, TrilaneError
 
+RECEIVED_FOR_ONE = 4
+"""Files that may be on their way for each that may be transcribed."""
 AHEAD = 45 * SAMPLE_RATE
 """Samples that may wait for the model. A block and a segment come on top, and a session gives up at 120 s."""
 
@@ -51,8 +53,11 @@ class Uploads:
     """The files that are being transcribed in this process."""
 
     def __init__(self, limit: int) -> None:
+        """Transcribes `limit` files at once; RECEIVED_FOR_ONE times as many may be on their way."""
         self._limit = limit
         self._count = 0
+        """Number of files on their way, waiting for their turn, or being transcribed."""
+        self._turns = asyncio.Semaphore(limit)
         self._is_draining = False
         self._release = asyncio.Event()
 
@@ -63,12 +68,15 @@ class Uploads:
     def admitted(self) -> Generator[BinaryIO]:
         """Holds a place for one more file, and the disk space that it is received into. Raises Overloaded.
 
+        A file that is only on its way, perhaps for long, keeps nobody from having one transcribed: see `turn`.
         The file on disk has no name: not even a process that is killed leaves it behind.
         """
         if self._is_draining:
             raise Overloaded("this process is shutting down", code="draining", retry_after="1")
-        if self._count >= self._limit:
-            raise Overloaded(f"{self._count} files are being transcribed already", retry_after="10")
+        if self._turns.locked():
+            raise Overloaded(f"{self._limit} files are being transcribed already", retry_after="10")
+        if self._count >= RECEIVED_FOR_ONE * self._limit:
+            raise Overloaded(f"{self._count} files are on their way already", retry_after="10")
         self._count += 1
         try:
             with tempfile.TemporaryFile() as file:
@@ -77,6 +85,13 @@ class Uploads:
             self._count -= 1
             self._release.set()
             asyncio.get_running_loop().call_later(TIDY_S, self._tidy)
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """Returns the turn of a file that has come, which waits while as many as may be are being transcribed.
+
+        So few can wait as were on their way when the last one began.
+        """
+        return self._turns
 
     def _tidy(self) -> None:
         if not self._count:
@@ -144,7 +159,7 @@ class FileTranscription:
     async def results(self) -> AsyncGenerator[Final | Progress]:
         """Yields each final when it is settled, and the progress now and then, at least every PROGRESS_S.
 
-        Raises BadRequest (`bad_audio`), and TrilaneError when the model fails. Close the generator
+        Raises BadRequest (`bad_audio`), TooLarge, and TrilaneError when the model fails. Close the generator
         (`contextlib.aclosing`) when you leave it before its end.
         """
         try:
@@ -210,13 +225,13 @@ class FileTranscription:
 
 @asynccontextmanager
 async def transcription_of(
-    models: Models, file: BinaryIO, name: str, options: SessionOptions
+    models: Models, file: BinaryIO, name: str, options: SessionOptions, max_s: int = MAX_FILE_S
 ) -> AsyncGenerator[FileTranscription]:
     """Opens a file, and in the end frees its decoder and leaves the desk, whatever happened.
 
-    Raises BadRequest (`bad_audio`) when the file is no audio.
+    Raises BadRequest (`bad_audio`) when the file is no audio, TooLarge when it has more than `max_s` seconds of it.
     """
-    sound = Sound(file, name)
+    sound = Sound(file, name, max_s)
     transcription: FileTranscription | None = None
     try:
         await asyncio.to_thread(sound.open)

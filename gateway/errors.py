@@ -45,6 +45,8 @@ class CloseCode(IntEnum):
     DRAINING = 1012
     TRY_LATER = 1013
     TOKEN_EXPIRED = 4001
+    IDLE = 4002
+    """Nobody has spoken for long, so the place goes to others. The client resumes the session."""
     BAD_REQUEST = 4500
     BAD_AUDIO = 4501
     UNKNOWN_SESSION = 4502

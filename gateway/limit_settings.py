@@ -37,6 +37,10 @@ class Limits(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_LIMIT_"
         Meta(description="Audio sessions with speech at once; 0: as many as the loaded model was measured to carry"),
     ] = 0
     uploads: Annotated[Count, Meta(description="Files being transcribed at once")] = 32
+    file_seconds: Annotated[
+        Count,
+        Meta(description="Seconds of one file to be transcribed; fewer where it has more than two channels of 48 kHz"),
+    ] = 14_400
     upload_bytes: Annotated[
         Count, Meta(description="Bytes of one file to be transcribed, kept unnamed in `TMPDIR` meanwhile")
     ] = 1_073_741_824

@@ -164,6 +164,9 @@ class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
         float,
         Meta(ge=1, description="Time for which an audio session waits for its client; then it is over, and is settled"),
     ] = 3600.0
+    session_idle_s: Annotated[
+        float, Meta(ge=1, le=1e9, description="Time without speech after which an audio session gives up its place")
+    ] = 600.0
     retention_events: Annotated[Count, Meta(description="Events that a topic keeps")] = 10_000
     retention_bytes: Annotated[Count, Meta(description="Bytes that a topic or a run keeps")] = 16_777_216
     retention_s: Annotated[Seconds, Meta(description="Time for which a topic keeps an event")] = 604_800.0

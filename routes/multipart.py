@@ -22,7 +22,11 @@ MAX_FIELD_BYTES = 65_536
 MAX_PARTS = 100
 """Maximum parts of one form."""
 RECEIVE_S = 60.0
-"""Seconds for which a client may send nothing."""
+"""Seconds for which a client may send nothing, and at whose end its pace begins to count."""
+MIN_BYTES_PER_S = 4096
+"""Minimum pace of a whole upload: each holds a place that others wait for."""
+MAX_RECEIVE_S = 3600.0
+"""Maximum seconds that a whole upload may take."""
 
 
 class UploadForm:
@@ -44,9 +48,11 @@ async def receive_form(scope: Any, receive: Any, file: BinaryIO, max_bytes: int)
     if _content_length(scope) > max_bytes:
         raise _too_large(max_bytes)
     size, pending_size, pending, has_more = 0, 0, list[bytes](), True
+    began_s = asyncio.get_running_loop().time()
     while has_more:
         piece, has_more = await _piece(receive)
         size, pending_size = size + len(piece), pending_size + len(piece)
+        _check_pace(size, asyncio.get_running_loop().time() - began_s)
         if size > max_bytes:
             raise _too_large(max_bytes)
         pending.append(piece)
@@ -54,6 +60,16 @@ async def receive_form(scope: Any, receive: Any, file: BinaryIO, max_bytes: int)
             await _write(parts, b"".join(pending), is_last=not has_more)
             pending_size, pending = 0, []
     return parts.form
+
+
+def _check_pace(size: int, elapsed_s: float) -> None:
+    if elapsed_s > min(MAX_RECEIVE_S, RECEIVE_S + size / MIN_BYTES_PER_S):
+        raise BadRequest(
+            f"the upload comes too slowly: {size} bytes in {elapsed_s:.0f} s; {MIN_BYTES_PER_S} a second are wanted, "
+            f"and all of it within {MAX_RECEIVE_S:g} s",
+            code="too_slow",
+            status=408,
+        )
 
 
 def _too_large(max_bytes: int) -> TooLarge:

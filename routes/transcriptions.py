@@ -9,9 +9,9 @@ from litestar.types import ASGIApp
 
 from audio.dialects.transcriptions import ANSWER_FORMATS, TranscriptSource, answer_whole, parse_request
 from audio.lane import AudioLane
-from audio.ledger import recorded_transcription
+from audio.ledger import recorded
 from audio.model.models import Models
-from audio.upload import FileTranscription, counted
+from audio.upload import FileTranscription, counted, transcription_of
 from gateway.access.grants import Principal
 from gateway.core.leases import NO_LEASE
 from gateway.errors import BadRequest, TrilaneError
@@ -85,10 +85,13 @@ class UploadAnswer:
         form = await receive_form(scope, receive, file, self._lane.settings.limits.upload_bytes)
         if form.file_name is None:
             raise BadRequest("the form has no part `file`", code="missing_file", extra={"param": "file"})
+        await resources.enter_async_context(self._lane.uploads.turn())
         request = parse_request(form.fields, self._models.transcriber.supports)
         name = (form.file_name or "file")[:80]
+        max_s = self._lane.settings.limits.file_seconds
+        transcribing = transcription_of(self._models, file, name, request.options, max_s)
         entry = self._lane.file_entry(self._who, self._models)
-        opening = counted(recorded_transcription(entry, self._models, file, name, request.options), self._lease)
+        opening = counted(recorded(entry, transcribing), self._lease)
         if request.stream:
             await self._stream(await resources.enter_async_context(opening), resources, scope, receive, send)
         else:

@@ -24,7 +24,7 @@ from audio.decoders.resample import Resampler
 from audio.decoders.tracks import Track, left_out, tracks_of
 from audio.decoders.unfinished import PatchedFile, patches_of, stated_flac_samples
 from audio.model.transcriber import SAMPLE_RATE, Samples
-from gateway.errors import BadRequest
+from gateway.errors import BadRequest, TooLarge
 
 if TYPE_CHECKING:
     from av import AudioFrame, AudioStream, Packet
@@ -33,7 +33,13 @@ if TYPE_CHECKING:
 BLOCK = 10 * SAMPLE_RATE
 """Number of samples of each block but the last."""
 MAX_FILE_S = 86_400
-"""Maximum length of a file, a day: a gigabyte of FLAC can hold a year of silence."""
+"""Maximum length of a file where nobody says less, a day: a gigabyte of FLAC can hold a year of silence."""
+FAIR_RATE = 96_000
+"""Samples a second of all channels together that a second of a file may cost: two channels of 48 kHz."""
+MIN_PACKET_S = 0.001
+"""Least average length of a file's packets: the shortest of any real encoder is 2.5 ms."""
+FREE_PACKETS = 10_000
+"""Packets of a file that may be as short as they like, or broken."""
 MIN_RATE, MAX_RATE = 4000, 768_000
 MAX_CHANNELS = 64
 STEP = 65_536
@@ -64,9 +70,13 @@ class UnreadableFile(Exception):
 class Sound:
     """The audio of one file, from its beginning, through a descriptor of its own."""
 
-    def __init__(self, file: BinaryIO, name: str = "the file") -> None:
-        """Reads `file`, which the caller has flushed; its position is moved."""
+    def __init__(self, file: BinaryIO, name: str = "the file", max_s: int = MAX_FILE_S) -> None:
+        """Reads `file`, which the caller has flushed, and `max_s` seconds of it; its position is moved."""
         self.name = name
+        self._max_s = max_s
+        self._spent = 0
+        """Number of samples that were decoded, of all channels and tracks."""
+        self._packets = 0
         self.duration_s: float | None = None
         """The duration that the file states; None when it states none."""
         self._lock = threading.Lock()
@@ -90,7 +100,7 @@ class Sound:
                 self._blocks = blocks(self._decoded())
 
     def read(self) -> Samples:
-        """Returns the next block, and nothing at the end or once it is closed. Raises BadRequest past MAX_FILE_S."""
+        """Returns the next block, and nothing at the end or once it is closed. Raises TooLarge past `max_s`."""
         with self._lock:
             if self._is_closed:
                 return np.zeros(0, np.float32)
@@ -162,8 +172,23 @@ class Sound:
         return f"{size} bytes came, and they begin with {head!r}"
 
     def _check(self, seconds: float) -> None:
-        if seconds > MAX_FILE_S:
-            raise bad_audio(f"{self.name} has {seconds:.0f} s of audio; at most {MAX_FILE_S} are taken: split it")
+        if seconds > self._max_s:
+            raise _too_long(f"{self.name} has {seconds:.0f} s of audio; at most {self._max_s} are taken: split it")
+
+    def _spend(self, samples: int) -> None:
+        """Counts samples of all channels that are decoded, whatever becomes of them. Raises TooLarge."""
+        self._spent += samples
+        if self._spent > self._max_s * FAIR_RATE:
+            raise _too_long(
+                f"{self.name} has more than {self._max_s * FAIR_RATE} samples in all channels and tracks: send one "
+                "track of one channel at 16 kHz, which is all that is heard, or split it"
+            )
+
+    def _count_packet(self) -> None:
+        """Counts a packet, be it broken. Raises BadRequest for a file that is nothing but packets."""
+        self._packets += 1
+        if self._packets > FREE_PACKETS and self._spent < self._packets * MIN_PACKET_S * MIN_RATE:
+            raise bad_audio(f"{self.name} has {self._packets} packets for {self._spent} samples: encode it anew")
 
     def _check_header(self, frames: int | None, sample_rate: int, channels: int) -> None:
         """Takes what the header states. Raises BadRequest for what is not taken here."""
@@ -174,7 +199,7 @@ class Sound:
             )
         if frames is not None:
             self.duration_s = frames / sample_rate
-            self._check(self.duration_s)
+            self._check(max(self.duration_s, frames * channels / FAIR_RATE))
 
     def _by_libsndfile(self) -> Generator[FilePiece]:
         import soundfile  # pyright: ignore[reportMissingTypeStubs]
@@ -191,6 +216,7 @@ class Sound:
                 self._check_header(stated if stated < UNKNOWN_FRAMES else None, rate, channels)
                 while len(samples := file.read(max(1, STEP // channels), "float32", always_2d=True)):
                     count += len(samples)
+                    self._spend(len(samples) * channels)
                     yield FilePiece(tame(self._downmix.feed(samples, rate)), rate)
                     if self._is_closed:
                         return
@@ -214,7 +240,9 @@ class Sound:
                 for packet in file.demux(track):
                     if self._is_closed:
                         return
+                    self._count_packet()
                     for frame in _frames(packet):
+                        self._spend(frame.samples * frame.layout.nb_channels)
                         piece = self._piece(frame)
                         new = piece.samples[max(0, first - count) :]
                         count += len(piece.samples)
@@ -240,6 +268,10 @@ class Sound:
         if not MIN_RATE <= frame.sample_rate <= MAX_RATE or not 1 <= frame.layout.nb_channels <= MAX_CHANNELS:
             self._check_header(None, frame.sample_rate, frame.layout.nb_channels)
         return FilePiece(tame(self._downmix.feed(_floats(frame).T, frame.sample_rate)), frame.sample_rate)
+
+
+def _too_long(detail: str) -> TooLarge:
+    return TooLarge(detail, code="audio_too_long", extra={"param": "file"})
 
 
 def blocks(pieces: Iterator[FilePiece]) -> Iterator[Samples]:

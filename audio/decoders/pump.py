@@ -21,6 +21,10 @@ MAX_HELD = 30 * SAMPLE_RATE
 """Number of samples waiting to be taken at which the thread stops."""
 MAX_WAITING_BYTES = 1024 * 1024
 """Maximum bytes that wait for a thread that has stopped; a client that sends more does not send in real time."""
+FREE_PIECES = 2000
+"""Pieces of a stream that may be as short as they like."""
+MIN_PIECE_S = 0.001
+"""Least average length of its pieces from then on: the shortest packets of any real encoder last 2.5 ms."""
 TRAILER_BYTES = 4096
 """Maximum bytes that are skipped behind the end of a stream, where tags may stand."""
 HEAD_BYTES = 16
@@ -71,7 +75,7 @@ class Pump:
         self._quiet = 0
         """Number of bytes that the thread took since the last sample."""
         self._output: list[Samples] = []
-        self._output_size = 0
+        self._output_size = self._pieces = 0
         """Number of samples in `_output`."""
         self._is_starved = False
         """Whether the thread waits for bytes."""
@@ -182,7 +186,10 @@ class Pump:
         if piece.sample_rate != self._own_rate:
             raise bad_audio(f"the stream changes from {self._own_rate} to {piece.sample_rate} samples a second")
         self._quiet = 0
+        self._pieces += 1
         self._own_samples += len(piece.samples)
+        if self._pieces > FREE_PIECES and self._own_samples < self._pieces * MIN_PIECE_S * self._own_rate:
+            raise bad_audio(f"the {self._kind.name} stream has {self._pieces} packets for {self._own_samples} samples")
         self._put(self._resampler.feed(piece.samples))
 
     def _put(self, samples: Samples) -> None:

@@ -17,6 +17,10 @@ FRAME = 512
 """Number of samples that one speech probability is about: 32 ms."""
 CONTEXT = 64
 """Number of samples before a frame that the model looks at, too."""
+SILENT = 2.0**-16
+"""Loudness of a sample up to which it is digital silence: half a step of 16 bits."""
+QUIET_FRAMES = 31
+"""Frames of digital silence, a second of it, that the model still hears: it has forgotten the speech before by then."""
 
 
 class SpeechDetector(Protocol):
@@ -64,11 +68,12 @@ class VadState:
 class Ear:
     """Cuts the samples of one session into frames, and finds out how likely each of them is speech."""
 
-    __slots__ = ("_detector", "_remainder", "_state")
+    __slots__ = ("_detector", "_quiet_frames", "_remainder", "_state")
 
     def __init__(self, detector: SpeechDetector) -> None:
         self._detector = detector
         self._state = VadState()
+        self._quiet_frames = 0
         self._remainder: Samples = np.zeros(0, np.float32)
 
     def feed(self, samples: Samples) -> tuple[Samples, list[float]]:
@@ -98,4 +103,21 @@ class Ear:
         frames[0, :CONTEXT] = state.context
         frames[1:, :CONTEXT] = frames[:-1, -CONTEXT:]
         state.context = frames[-1, -CONTEXT:].copy()
-        return self._detector.run(frames, state).tolist()
+        is_heard = self._is_heard(frames[:, CONTEXT:])
+        if all(is_heard):
+            return self._detector.run(frames, state).tolist()
+        probabilities = np.zeros(count, np.float32)
+        if any(is_heard):
+            probabilities[is_heard] = self._detector.run(frames[is_heard], state)
+        return probabilities.tolist()
+
+    def _is_heard(self, frames: Samples) -> list[bool]:
+        """Returns for each frame whether the model hears it: no digital silence past the first QUIET_FRAMES of it.
+
+        Hours of silence weigh next to nothing in a file, and so must cost next to nothing.
+        """
+        is_heard: list[bool] = []
+        for loudness in np.abs(frames).max(axis=1).tolist():
+            self._quiet_frames = self._quiet_frames + 1 if loudness <= SILENT else 0
+            is_heard.append(self._quiet_frames <= QUIET_FRAMES)
+        return is_heard

@@ -2,10 +2,12 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from audio.model.desk import WIDEST_S
 from audio.model.fake import speech_of
+from audio.model.transcriber import SAMPLE_RATE
 from events.log.port import Block
 from events.log.topics import new_session, user_topic
 from gateway.access.grants import EVERYTHING, Grants, Principal
@@ -228,3 +230,24 @@ async def test_a_reader_that_does_not_read_is_sent_away() -> None:
         ending = await client.attachment.next()
         assert not isinstance(ending, str)
         assert ending.code == 1013
+
+
+@simulated
+async def test_a_session_in_which_nobody_speaks_gives_up_its_place_and_can_be_resumed() -> None:
+    async with place() as at:
+        at.lane.settings = msgspec.structs.replace(at.lane.settings, session_idle_s=30.0)
+        client = await at.connect()
+        await client.speak(speech_of(WORDS))
+        await client.send_silence(25)
+        assert not client.of("error")
+        await client.send_silence(10)
+        assert (await client.wait_closed()).code == 4002
+        [error] = client.of("error")
+        assert (error["code"], error["retryable"]) == ("idle", True)
+        assert "nobody has spoken for 30 s" in error["message"]
+        back = await at.connect(session=client.ready["session"], cursor=client.of("final")[-1]["cursor"])
+        assert int(str((await ready(back))["resumeFrom"])) > 2 * SAMPLE_RATE
+        await back.speak(speech_of(MORE))
+        await asyncio.sleep(25)
+        assert not back.of("error")
+        assert (client.text, back.text) == ("w1 w2", "w3 w4")

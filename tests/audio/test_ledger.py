@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from audio.ledger import AbandonedSessions, recorded_transcription
+from audio.ledger import AbandonedSessions, recorded
 from audio.model.fake import FakeTranscriber, speech_of
 from audio.model.transcriber import SAMPLE_RATE
 from audio.session_log import SessionState, topic_of
-from audio.upload import file_options
+from audio.upload import file_options, transcription_of
 from events.log.memory import MemoryLog
 from events.log.port import Append
 from gateway.access.grants import EVERYTHING, Principal
@@ -152,7 +152,7 @@ async def transcribe(at: Place, audio: bytes) -> None:
         file.write(audio)
         file.seek(0)
         async with (
-            recorded_transcription(entry, models, file, "a.wav", file_options()) as transcription,
+            recorded(entry, transcription_of(models, file, "a.wav", file_options())) as transcription,
             aclosing(transcription.results()) as results,
         ):
             async for _ in results:

@@ -3,7 +3,7 @@
 import asyncio
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import ExitStack, aclosing, contextmanager
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -17,7 +17,7 @@ from audio.model.desk import BACKGROUND, NARROWEST_S, SPOKEN_S, Desk
 from audio.model.fake import FakeSpeechDetector, FakeTranscriber, speech_of
 from audio.model.models import Models
 from audio.model.transcriber import SAMPLE_RATE, Samples, Transcription, TranscriptionTask
-from audio.upload import AHEAD, FileTranscription, Progress, Uploads, file_options, transcription_of
+from audio.upload import AHEAD, RECEIVED_FOR_ONE, FileTranscription, Progress, Uploads, file_options, transcription_of
 from gateway.errors import BadRequest, Overloaded, TrilaneError
 from tests.audio.decoders.test_files import file_with
 from tests.audio.decoders.test_tracks import Sung, film_of
@@ -215,10 +215,32 @@ async def test_two_files_at_once_are_two_transcripts() -> None:
 @simulated
 async def test_past_the_limit_a_file_is_refused_and_a_place_is_given_back() -> None:
     uploads = Uploads(1)
-    with uploads.admitted(), pytest.raises(Overloaded, match="1 files are being transcribed"), uploads.admitted():
-        pass
     with uploads.admitted():
-        pass
+        async with uploads.turn():
+            with pytest.raises(Overloaded, match="1 files are being transcribed"), uploads.admitted():
+                pass
+        with uploads.admitted():
+            pass
+
+
+@simulated
+async def test_files_that_are_on_their_way_keep_nobody_from_being_transcribed() -> None:
+    uploads, order = Uploads(1), list[int]()
+
+    async def transcribe(number: int) -> None:
+        async with uploads.turn():
+            order.append(number)
+            await asyncio.sleep(1)
+
+    with ExitStack() as trickling:
+        for _ in range(RECEIVED_FOR_ONE - 1):
+            trickling.enter_context(uploads.admitted())
+        with uploads.admitted():
+            with pytest.raises(Overloaded, match="4 files are on their way already"), uploads.admitted():
+                pass
+            async with asyncio.timeout(2.5):
+                await asyncio.gather(transcribe(1), transcribe(2))
+    assert order == [1, 2], "one after the other"
 
 
 @simulated

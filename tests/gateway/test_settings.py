@@ -41,6 +41,7 @@ NUMBERS = {
     "between_tokens_s": 30.0,
     "run_s": 600.0,
     "session_kept_s": 3600.0,
+    "session_idle_s": 600.0,
     "retention_events": 10_000,
     "retention_bytes": 16 << 20,
     "retention_s": 7 * 86_400.0,

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from gateway.errors import BadRequest, TooLarge, TrilaneError
 from routes import multipart
-from routes.multipart import UploadForm, receive_form
+from routes.multipart import MAX_RECEIVE_S, MIN_BYTES_PER_S, RECEIVE_S, UploadForm, receive_form
 from tests.audio.feeding import cut
+from tests.support.virtual_time import simulated
 
 BOUNDARY = "----edge"
 LIMIT = 100_000
@@ -131,6 +132,29 @@ def test_a_client_that_sends_nothing_is_not_waited_for(monkeypatch: pytest.Monke
     with pytest.raises(BadRequest) as error:
         asyncio.run(run())
     assert error.value.status == 408
+
+
+@simulated
+@pytest.mark.parametrize(
+    ("pace", "every_s", "after_s"),
+    [(1, 10.0, 70), (MIN_BYTES_PER_S // 2, 1.0, 2 * RECEIVE_S), (100 * MIN_BYTES_PER_S, 59.0, MAX_RECEIVE_S)],
+)
+async def test_an_upload_that_trickles_is_ended(
+    pace: int, every_s: float, after_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(multipart, "WRITE_BYTES", 1 << 40)  # the time of its thread is not this loop's
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(every_s)
+        return {"type": "http.request", "body": bytes(pace), "more_body": True}
+
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    headers = [(b"content-type", f"multipart/form-data; boundary={BOUNDARY}".encode())]
+    with tempfile.TemporaryFile() as file, pytest.raises(TrilaneError) as error:
+        await receive_form({"headers": headers}, receive, file, 1 << 30)
+    assert (error.value.status, error.value.code) == (408, "too_slow")
+    assert loop.time() - began == pytest.approx(after_s, abs=every_s + 1)
 
 
 def test_a_full_disk_is_no_fault_of_the_client() -> None:

@@ -5,7 +5,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import av
@@ -17,7 +17,7 @@ import soundfile
 from audio.decoders import files
 from audio.decoders.files import BLOCK, Sound, blocks
 from audio.model.transcriber import SAMPLE_RATE, Samples
-from gateway.errors import BadRequest
+from gateway.errors import BadRequest, TooLarge
 from tests.audio.feeding import encode_file, flac, mux, opus, tone, video
 
 SPEECH = Path(__file__).parents[1] / "data" / "jfk.flac"
@@ -190,12 +190,49 @@ def test_a_playlist_reads_no_file_of_this_machine(playlist: str) -> None:
     assert "no audio" in refusal(playlist.format(path=SPEECH, name=SPEECH.name).encode())
 
 
-def test_a_file_that_lasts_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "MAX_FILE_S", 15)
-    assert "has 25 s of audio; at most 15 are taken" in refusal(encode_file(tone(25.0, 8000), 8000, "WAV"))
-    with sound_of(opus("webm", 25.0)) as sound, pytest.raises(BadRequest, match="has 20 s"):  # noqa: PT012 - which of the two reads finds it is libav's
-        sound.read()
-        sound.read()
+def test_a_file_that_lasts_too_long_is_refused() -> None:
+    for name, data, seconds in (
+        ("wav", encode_file(tone(25.0, 8000), 8000, "WAV"), 25),
+        ("webm", opus("webm", 25.0), 20),
+    ):
+        with file_with(data) as file, closing(Sound(file, name, max_s=15)) as sound:
+            with pytest.raises(TooLarge, match=f"{name} has {seconds} s of audio; at most 15 are taken") as error:
+                read_all(sound)
+            assert (error.value.status, error.value.code) == (413, "audio_too_long")
+
+
+def test_many_channels_of_a_high_rate_count_for_what_they_cost() -> None:
+    """Eight channels of 192 kHz are sixteen times what two of 48 kHz are."""
+    frames = np.zeros((192_000, 8), np.float32)
+    for kind, says in (("WAV", "has 16 s of audio"), ("FLAC", "has 16 s of audio")):
+        with file_with(encode_file(frames, 192_000, kind)) as file:
+            with closing(Sound(file, max_s=15)) as sound, pytest.raises(TooLarge, match=says):
+                sound.open()
+            with closing(Sound(file, max_s=16)) as sound:
+                read_all(sound)
+
+
+def test_samples_count_in_all_channels_where_no_header_says_how_many_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "FAIR_RATE", 16_000)
+    with file_with(opus("webm", 3.0)) as file:
+        sound = Sound(file, max_s=2)
+        with closing(sound), pytest.raises(TooLarge, match="has more than 32000 samples in all channels and tracks"):
+            read_all(sound)
+
+
+def read_all(sound: Sound) -> None:
+    sound.open()
+    while len(sound.read()):
+        pass
+
+
+def test_a_file_of_nothing_but_packets_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "FREE_PACKETS", 20)
+    monkeypatch.setattr(files, "MIN_PACKET_S", 1.0)
+    with file_with(opus("webm", 5.0)) as file:
+        sound = Sound(file)
+        with closing(sound), pytest.raises(BadRequest, match=r"21 packets for \d+ samples: encode it anew"):
+            read_all(sound)
 
 
 def test_impossible_rates_and_channel_counts_are_refused() -> None:
