@@ -120,6 +120,14 @@ class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
             "beginnings of addresses, such as `http://media.lan:8080/`; unset: `https`; `data`: nothing"
         ),
     ] = []
+    docs: Annotated[
+        str | None,
+        one_of("operators"),
+        Meta(
+            description="Who may read `/docs` and `/openapi.json`, as `/metrics`; unset: everybody, since they are the "
+            "same for every gateway of this version"
+        ),
+    ] = None
     trusted_proxies: Annotated[Names, Meta(description="Addresses whose `X-Forwarded-*` headers are believed")] = []
     usage_webhook_url: Annotated[
         WebhookUrl, Meta(description="Where settled usage is posted, for billing; unset: nowhere")

@@ -60,7 +60,7 @@ class Unit:
             *extra_routes,
             *session.ROUTES,
             *ops.ROUTES,
-            *docs.ROUTES,
+            *docs.routes(settings.docs),
             *usage.ROUTES,
         ]
         if not settings.metrics_port:

@@ -7,6 +7,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from hashlib import sha256
 from html import escape
+from typing import Any
 
 import msgspec
 from litestar import Response, get
@@ -25,12 +26,10 @@ h2 { font-size: 1.1rem } dt { margin-top: .25rem } dd { margin: 0 0 0 1.5rem }
 HEADERS = document(b64encode(sha256(STYLE.encode()).digest()).decode())
 
 
-@get("/openapi.json", include_in_schema=False, opt={"open": True})
 async def openapi(api_description: ApiDescription) -> Response[bytes]:
     return Response(api_description.encoded, media_type="application/json", headers={"cache-control": "no-cache"})
 
 
-@get("/docs", include_in_schema=False, opt={"open": True})
 async def docs(api_description: ApiDescription) -> Response[str]:
     paths: dict[str, dict[str, Schema]] = api_description.document["paths"]
     operations = [
@@ -66,4 +65,8 @@ def _section(path: str, method: str, operation: Schema) -> Iterator[str]:
     yield f"<p>Statuses: {escape(', '.join(operation['responses']))}</p></section>"
 
 
-ROUTES = [openapi, docs]
+def routes(shown_to: str | None) -> list[Any]:
+    """Returns both routes: for operators alone where `shown_to` says so (`TRILANE_DOCS`), else for everybody."""
+    opt = {"operators" if shown_to else "open": True}
+    pages = (("/openapi.json", openapi), ("/docs", docs))
+    return [get(path, include_in_schema=False, opt=opt)(page) for path, page in pages]

@@ -73,6 +73,7 @@ OTHERS: dict[str, tuple[str, str, Any]] = {
     "TRILANE_DATA_DIR": ("data_dir", "/data", Path("/data")),
     "TRILANE_JWT_SECRET": ("jwt_secret", f"{SECRET}, {SECRET}2", [SECRET, f"{SECRET}2"]),
     "TRILANE_ENCRYPTION_KEY": ("encryption_key", f"k2:{'A' * 42}E=", [EncryptionKey("k2", b"\0" * 31 + b"\1")]),
+    "TRILANE_DOCS": ("docs", " Operators ", "operators"),
     "TRILANE_SIGN_IN": ("sign_in", " Required ", "required"),
     "TRILANE_JWKS_URL": ("jwks_url", "https://id.example/keys", "https://id.example/keys"),
     "TRILANE_OIDC_URL": ("oidc_url", "http://127.0.0.1:9/realm", "http://127.0.0.1:9/realm"),

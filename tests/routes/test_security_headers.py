@@ -4,12 +4,14 @@ import base64
 import hashlib
 import json
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import httpx2
 import pytest
 
+from gateway.access.auth import mint
 from routes.security_headers import DATA, HTTPS_ONLY, completed
 from tests.conftest import Gateway, UpstreamThread, serving
 from tests.support.sse_client import chat_body
@@ -119,3 +121,28 @@ def test_an_answer_keeps_what_it_says_itself() -> None:
     assert headers[:2] == own
     assert {name for name, _ in headers} == {name for name, _ in DATA}
     assert len(headers) == len(DATA)
+
+
+def test_the_description_is_for_operators_where_that_is_said(
+    upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    secret, key = "s" * 40, "alice-key-of-thirty-two-characters"
+    env = {"TRILANE_DOCS": "operators", "TRILANE_API_KEYS": f"alice:{key}", "TRILANE_JWT_SECRET": secret}
+    server = serving(tmp_path_factory.mktemp("docs"), upstream.url, **env)
+    server.unit = "events"
+    root = mint(secret, "root", time.time() + 60, {"operator": True})
+    try:
+        server.start()
+        for path in ("/docs", "/openapi.json"):
+            for token, status in (("", 401), (key, 403), (root, 200)):
+                headers = {"x-forwarded-for": "192.0.2.1"} | ({"authorization": f"Bearer {token}"} if token else {})
+                assert httpx2.get(server.url + path, headers=headers).status_code == status
+            assert httpx2.get(server.url + path).status_code == 200, "a program on this machine is the operator's"
+    finally:
+        server.stop()
+
+
+def test_the_description_says_nothing_of_the_installation(place: Gateway) -> None:
+    text = httpx2.get(f"{place.url}/openapi.json").text
+    for secret in (ORIGIN, "api.example", str(place.folder), "sk-test", place.env["OPENAI_BASE_URL"]):
+        assert secret not in text
