@@ -1,6 +1,6 @@
 """Requests that our own OpenAPI document describes, and those that it does not, meet no fault of the gateway.
 
-Schemathesis makes them up. A fixed few by default; `FUZZ_EXAMPLES=2000 pytest tests/properties/test_api_fuzz.py` takes
+Schemathesis makes them up. A fixed few by default; `FUZZ_EXAMPLES=9000 pytest tests/properties/test_api_fuzz.py` takes
 about half an hour. Afterwards no run, stream, task or descriptor is left, and the log holds no traceback.
 """
 
