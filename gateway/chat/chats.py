@@ -27,24 +27,21 @@ from gateway.chat.records.chat_record import (
     ChatEvent,
     MessagesDeleted,
     RunFinished,
-    RunInfo,
-    RunStarted,
     StopCommand,
     decode_event,
     encode_event,
 )
-from gateway.chat.records.messages import UIMessage, bytes_of_parts
-from gateway.chat.records.recorder import Recorder
-from gateway.chat.records.retelling import outcome_of
+from gateway.chat.records.messages import UIMessage
 from gateway.chat.room import chats_in_memory, check_posted, check_room
 from gateway.chat.run import Run
+from gateway.chat.run_start import recorder_of, run_info, run_started
 from gateway.chat.runs import Runs
 from gateway.chat.submission import SendRequest, Submission
 from gateway.chat.titles import Titles
-from gateway.chat.topics import chat_topic, check_id, new_run_id, run_topic
+from gateway.chat.topics import chat_topic, check_id, run_topic
 from gateway.core.leases import Lease
 from gateway.core.limits import Limiter, wants_of_run
-from gateway.core.usage import BYTES_PER_TOKEN, now_ms
+from gateway.core.usage import BYTES_PER_TOKEN
 from gateway.errors import BadRequest, Gone, LogConflict, LogDamaged, NotFound
 from gateway.serving.bodies import HeldBody
 from gateway.settings import Settings
@@ -212,35 +209,18 @@ class Chats:
     async def _start(self, submission: Submission, history: History, encoder_of: EncoderOf) -> AttachedReader:
         who, request = submission.who, submission.request
         change = await reconcile_in_slices(history, submission.posting)
-        run_id = new_run_id()
-        message_id = change.answer.id if change.answer else f"msg-{run_id}"
         asked = request.upstream_fields(await turns_in_slices(change), self._max_output_tokens)
         for url in new_addresses(change.events):
             check_fetch(url, self._allowed_fetches)
-        info = RunInfo(
-            run_id=run_id,
-            sub=who.sub,
-            message_id=message_id,
-            chat_id=request.id,
-            model=request.model or "",
-            prompt_bytes=bytes_of_parts(change.conversation) + request.size(),
-            started_ms=now_ms(),
-            key=who.key_id,
-        )
-        key, trigger, extra = submission.key, submission.posting.trigger, submission.extra
-        started = RunStarted(run_id=run_id, message_id=message_id, key=key, trigger=trigger, extra=extra)
-        appends = _appends(who, history, [*change.events, started])
+        info = run_info(submission, change)
+        appends = _appends(who, history, [*change.events, run_started(submission, info)])
         check_room(history, appends, change.conversation, self._max_chat_bytes)
-        base = change.answer.parts if change.answer else []
-        outcomes = [record for part in change.results if (record := outcome_of(part)) is not None]
-        lease = await self._limiter.admit(
-            who, wants_of_run(info.prompt_bytes // BYTES_PER_TOKEN, asked, has_stream=True)
-        )
+        wants = wants_of_run(info.prompt_bytes // BYTES_PER_TOKEN, asked, has_stream=True)
+        lease = await self._limiter.admit(who, wants)
         try:
-            recorder = Recorder(base, outcomes)
-            run = self._runs.make(info, asked, recorder, request.on_disconnect or "continue", lease)
+            run = self._runs.make(info, asked, recorder_of(change), request.on_disconnect or "continue", lease)
             run.watch(self._hub, Position(epoch=history.epoch, offset=history.head))
-            reader = self._hub.open_new(run.topic, encoder_of(run_id))
+            reader = self._hub.open_new(run.topic, encoder_of(info.run_id))
             try:
                 await self._runs.begin(run, *appends)
             except BaseException:
