@@ -262,7 +262,7 @@ async def test_a_reader_is_told_that_its_token_expires_and_then_cut(
     direct: bool, remaining_s: float, told_at_s: float
 ) -> None:
     loop, feed = asyncio.get_running_loop(), Feed()
-    app = stream(feed, token_end=TokenEnd(remaining_s, notice=noticed, last_words=b"over"), end=b"[DONE]")
+    app = stream(feed, token_end=TokenEnd(remaining_s, noticed), apology=lambda error: b"over", end=b"[DONE]")
     server, began = TimedServer(app, direct=direct), loop.time()
     await asyncio.sleep(told_at_s + 0.2)
     notice = noticed(round(remaining_s - told_at_s))
