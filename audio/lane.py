@@ -314,13 +314,13 @@ class AudioLane:
         for live in [live for live, until in self._presumed_until.items() if until < now]:
             del self._presumed_until[live]
         for live in list(self._sessions.values()):
-            if live.attachment is not None:
-                if now - live.recorded_at > self._beat_s:
-                    live.beat()
-            elif now - live.detached_at > self._kept_s:
-                live.expire()
+            if live.attachment is None:
+                if now - live.detached_at > self._kept_s:
+                    live.expire()
             elif now - live.spoken_at > self.settings.session_idle_s:
                 live.rest(self.settings.session_idle_s)
+            elif now - live.recorded_at > self._beat_s:
+                live.beat()
         for live, allowance in list(self._allowances.items()):
             allowance.look(live.position, live.fail)
         self._timer = loop.call_later(TICK_S, self._tick)
