@@ -89,12 +89,13 @@ class RunEnding:
         self._facts = recorder.facts
         self._conclusion = _conclude(outcome, recorder, self._metadata())
         self.finished = self._finished(recorder.parts.encoded())
+        self.row = self._usage_row()
 
     def appends(self, expect: int) -> list[Append]:
         """Returns the last records of the run, what the chat keeps, and the usage row, to be appended as one."""
         info, conclusion = self._info, self._conclusion
         last = Append(topic=run_topic(info.run_id), data=conclusion.records, name=RECORD, expect=expect, close=True)
-        appends = [last, settled(info.sub, self._usage_row())]
+        appends = [last, settled(info.sub, self.row)]
         if info.chat_id:
             name, data = encode_event(self.finished)
             appends.append(Append(topic=chat_topic(info.sub, info.chat_id), owner=info.sub, data=[data], name=name))

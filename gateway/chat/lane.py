@@ -51,7 +51,7 @@ class ChatLane:
     def __init__(self, core: Core, upstreams: Upstreams) -> None:
         self.settings = core.settings
         self.upstreams = upstreams
-        self.runs = Runs(core.log, upstreams, core.settings, core.metrics)
+        self.runs = Runs(core.log, upstreams, core.settings, core.metrics, core.prices)
         self.chats = Chats(core.log, core.hub, self.runs, core.settings, core.limiter)
         self.limiter = core.limiter
         self.bodies = core.bodies

@@ -18,7 +18,7 @@ from gateway.chat.records.chat_record import RunFinished, RunInfo, StopCommand, 
 from gateway.chat.records.record import FinishReason
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.topics import chat_topic
-from gateway.core.usage import Usage, now_ms
+from gateway.core.usage import Usage, UsageRow, now_ms
 from gateway.errors import LogError, TrilaneError, UpstreamTimeout
 
 MIN_TICK_S = 0.02
@@ -41,6 +41,8 @@ class Run:
         self.verdict: asyncio.Future[None] = loop.create_future()
         """A future, done when something is visible or the run is over; raises what the first producer failed with."""
         self.finished: asyncio.Future[RunFinished | None] = loop.create_future()
+        self.usage_row: UsageRow | None = None
+        """Its row of usage, from its end on."""
         """A future that is done when the end is in the log; its result is None when another process wrote that."""
         self.verdict.add_done_callback(_retrieve)
         self.outcome: RunOutcome | None = None
@@ -213,9 +215,11 @@ class Run:
         self.lasted_s = self._loop.time() - self._started_at
         upstream = next((producer.upstream for producer in reversed(self._used) if producer.upstream), "")
         usage = _total([producer.usage() for producer in self._used])
-        return RunEnding(
+        ending = RunEnding(
             self.info, outcome, self.recorder, usage, model=self.model, upstream=upstream, ended_ms=now_ms()
         )
+        self.usage_row = ending.row
+        return ending
 
     # Deadlines: one timer for all, which looks at what happened instead of being moved by it
 

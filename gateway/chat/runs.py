@@ -23,6 +23,7 @@ from gateway.chat.topics import RUNS, run_id_of
 from gateway.chat.upstreams.failover import Upstreams
 from gateway.chat.upstreams.upstream import Request
 from gateway.core.leases import NO_LEASE, Lease
+from gateway.core.prices import NANOS, NO_PRICES, Prices
 from gateway.core.process import HEALTH
 from gateway.core.telemetry import Metrics
 from gateway.core.usage import reserved
@@ -42,8 +43,16 @@ log = structlog.get_logger("runs")
 class Runs:
     """Makes, counts and ends runs. Past `limits.runs` a new one is refused."""
 
-    def __init__(self, event_log: EventLog, upstreams: Upstreams, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        event_log: EventLog,
+        upstreams: Upstreams,
+        settings: Settings,
+        metrics: Metrics,
+        prices: Prices = NO_PRICES,
+    ) -> None:
         self.upstreams = upstreams
+        self._prices = prices
         self.draining = False
         self.figures = ChatFigures(metrics)
         self.figures.watch(lambda: len(self._runs), upstreams.in_flight)
@@ -119,7 +128,8 @@ class Runs:
         if run.finished.cancelled():  # it was never opened
             lease.settle(tokens=0)
         elif run.finished.done() and (finished := run.finished.result()) is not None:
-            lease.settle(tokens=finished.usage.total_tokens)
+            cost = self._prices.cost(run.usage_row) if run.usage_row is not None and lease is not NO_LEASE else None
+            lease.settle(tokens=finished.usage.total_tokens, cost=cost.nanos / NANOS if cost is not None else None)
 
     def _forget(self, run: Run) -> None:
         self._runs.pop(run.info.run_id, None)

@@ -64,6 +64,10 @@ def _fit(price: PriceSettings) -> tuple[bool, int, bool, datetime.date]:
     return not price.model.endswith("*"), len(price.model), bool(price.upstream), price.since or UNSET
 
 
+NO_PRICES = Prices([])
+"""The prices of an operator who has named none: nothing has a cost."""
+
+
 def _parts(price: PriceSettings, quantities: Mapping[str, int]) -> list[tuple[int, Fraction | None]]:
     """Returns each count that costs something, and the price of one; None where it has none."""
     cached = min(quantities.get("cachedTokens", 0), quantities.get("inputTokens", 0))

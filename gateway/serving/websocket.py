@@ -14,9 +14,11 @@ On a server that does none of this an application works too, only not as well.
 """
 
 import asyncio
+import contextlib
 from asyncio import Handle, TimerHandle
 from typing import Any
 
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.protocol import State
 
@@ -199,8 +201,10 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self._turn = self.loop.call_soon(self._go_on)
 
     async def send(self, message: Any) -> None:
+        """Sends a message; to a client that has left, nothing, as the application hears from `receive`."""
         was_accepted, was_closed = self.handshake_complete, self.close_sent
-        await super().send(message)
+        with contextlib.suppress(ClientDisconnected):
+            await super().send(message)
         if self.close_sent and not was_closed:
             self._expect_answer()
         elif not was_accepted and self.read_paused and self.queue.empty():
