@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator
 
+import httpx2
 import pytest
 
 from tests.attacks.attacker import ALICE, BOB, HANDSHAKE, JWT_SECRET, Attacker, head
@@ -27,6 +28,7 @@ def gateway(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) 
     try:
         server.start()
         load_model(server)
+        open_counters(server)
         eventually(lambda: max(latencies(server, 0.5)) < P99_S / 2, 30, "the gateway is at rest")
         yield server
     finally:
@@ -43,6 +45,12 @@ def load_model(gateway: Gateway) -> None:
             client.sendall(frame(TEXT, b'{"type":"start"}') + frame(CLOSE, b"\x03\xe8"))
             client.settimeout(30)
             assert client.recv(1)
+
+
+def open_counters(gateway: Gateway) -> None:
+    """Has the file of limits opened, which the first ticket does."""
+    headers = {"authorization": f"Bearer {ALICE}"}
+    assert httpx2.post(f"{gateway.url}/api/tickets", json={"route": "/api/events"}, headers=headers).status_code == 200
 
 
 @pytest.fixture
