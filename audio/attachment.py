@@ -21,6 +21,12 @@ class SocketClose(NamedTuple):
     reason: str
 
 
+DONE = SocketClose(CloseCode.DONE, "done")
+DRAINING = SocketClose(CloseCode.DRAINING, "this process is shutting down")
+IDLE = SocketClose(CloseCode.IDLE, "nobody has spoken for long: come back to this session")
+TAKEN_OVER = SocketClose(CloseCode.TAKEN_OVER, "the session was taken over by a newer connection")
+
+
 class QueuedMessage:
     """One message that waits. A partial may be replaced, and a final is not ready until the log has it."""
 

@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from audio.attachment import Attachment, QueuedMessage, SocketClose
+from audio.attachment import DONE, DRAINING, IDLE, TAKEN_OVER, Attachment, QueuedMessage, SocketClose
 from audio.driver import SessionDriver
 from audio.messages import Ack, Aside, Done, Drain, Failure, Final, Gap, Lag, Ready, ServerMessage, with_cursor
 from audio.meter import Meter
@@ -32,10 +32,6 @@ LAG_S = 2.0
 """Seconds that a session may be behind before its client is told."""
 LAG_STEP_S = 1.0
 """Change of the lag, in seconds, that the client is told again."""
-DONE = SocketClose(CloseCode.DONE, "done")
-DRAINING = SocketClose(CloseCode.DRAINING, "this process is shutting down")
-IDLE = SocketClose(CloseCode.IDLE, "nobody has spoken for long: come back to this session")
-TAKEN_OVER = SocketClose(CloseCode.TAKEN_OVER, "the session was taken over by a newer connection")
 
 log = structlog.get_logger("audio")
 
@@ -45,15 +41,12 @@ class SessionHost(Protocol):
 
     def note_gap(self, gap: Gap) -> None:
         """Notes that audio was not heard."""
-        ...
 
     def note_activity(self, live: "LiveSession") -> None:
         """Notes that the session has changed, and may be speaking."""
-        ...
 
     def release(self, live: "LiveSession") -> None:
         """Forgets a session that is no longer in this process."""
-        ...
 
 
 class LiveSession:
@@ -213,9 +206,7 @@ class LiveSession:
         may_end = endpointing_s is not None and session.is_open and self.attachment
         if may_end and now - self._frame_at >= max(SILENCE_S, endpointing_s or 0.0):
             self.flush()
-        behind_s = session.behind_s if session.is_speaking else 0.0
-        if behind_s < LAG_S:
-            behind_s = 0.0
+        behind_s = session.behind_s if session.is_speaking and session.behind_s >= LAG_S else 0.0
         if abs(behind_s - self._lag_s) >= LAG_STEP_S or (self._lag_s and not behind_s):
             self._lag_s = behind_s
             self._send(Lag(seconds=round(behind_s, 1)))

@@ -127,6 +127,7 @@ async def test_a_session_that_goes_on_elsewhere_has_one_row() -> None:
 @simulated
 async def test_a_silent_session_with_a_client_shows_that_it_lives() -> None:
     async with place() as at:
+        at.lane.settings = msgspec.structs.replace(at.lane.settings, session_idle_s=1e6)
         client = await at.connect()
         await asyncio.sleep(3600)
         assert client.live.session_log._next in (5, 6)

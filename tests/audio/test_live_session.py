@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from audio.attachment import Attachment, SocketClose
-from audio.live_session import LAG_S, LAG_STEP_S, SILENCE_S, TAKEN_OVER
+from audio.attachment import TAKEN_OVER, Attachment, SocketClose
+from audio.live_session import LAG_S, LAG_STEP_S, SILENCE_S
 from audio.model.fake import speech_of
 from audio.model.transcriber import SAMPLE_RATE
 from audio.options import SessionOptions, SessionTerms

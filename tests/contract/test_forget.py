@@ -18,13 +18,15 @@ from gateway.chat.records.recorder import Recorder
 from gateway.chat.topics import chat_topic
 from gateway.commands.forget import ROUNDS, forget_all
 from gateway.core.personal import give_usage_to_pseudonym, personal_topics
-from gateway.core.usage import Usage, UsageRow, reserved, settled, usage_topic
+from gateway.core.usage import Usage, UsageRow, reserved, settled, token_quantities, usage_topic
 from gateway.errors import LogUnavailable
 from tests.contract.engines import Engine, flat, put, scenario, whole
 from tests.support.chats import user
 
 NAMES = ("alice", "bob", "al", "alice/x", "é\n*")
 USAGE = Usage(input_tokens=3, output_tokens=4, total_tokens=7)
+QUANTITIES = token_quantities(USAGE)
+ROW: dict[str, Any] = {"lane": "chat", "kind": "run", "outcome": "finish", "model": "m", "quantities": QUANTITIES}
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +55,7 @@ async def live(log: EventLog, sub: str) -> None:
     await put(log, "audio/s" + sub, b"{}", owner=sub)
     await put(log, stored("audio/s" + sub), b'"words"', owner=sub)
     await put(log, stored(user_topic(sub)), b'"notice"', name="run-finished")
-    row = UsageRow(run_id="old", chat_id="my-diary", outcome="finish", model="m", upstream="u", usage=USAGE)
+    row = UsageRow(id="old", chat_id="my-diary", **ROW)
     await log.append(reserved(sub, "old"), settled(sub, row))
 
 
@@ -99,7 +101,7 @@ async def test_usage_stays_under_a_pseudonym_with_its_sums_and_times(shared_engi
         assert tally.pseudonym.startswith("forgotten-")
         kept = await rows(log, usage_topic(tally.pseudonym))
         assert len(kept) == tally.rows == 2, "the answer that was stopped has its row too"
-        assert kept[0]["usage"]["totalTokens"] == 7
+        assert kept[0]["quantities"]["outputTokens"] == 4
         assert not any("chatId" in row for row in kept)
         blocks = (await log.read(usage_topic(tally.pseudonym), 0)).blocks
         assert blocks[0].time_ms == times[0]
@@ -129,7 +131,7 @@ async def test_a_move_of_usage_that_was_broken_off_goes_on_under_the_same_pseudo
 
     async with shared_engine.open() as log:
         for number in range(30):
-            row = UsageRow(run_id=f"r{number}", chat_id="", outcome="finish", model="m", upstream="u", usage=USAGE)
+            row = UsageRow(id=f"r{number}", **ROW)
             await log.append(reserved("alice", f"r{number}"), settled("alice", row))
         with pytest.raises(LogUnavailable):
             await give_usage_to_pseudonym(TornLog(), "alice")  # type: ignore[arg-type]
@@ -137,11 +139,11 @@ async def test_a_move_of_usage_that_was_broken_off_goes_on_under_the_same_pseudo
         assert 0 < len(await rows(log, usage_topic(begun))) < 30
         assert await give_usage_to_pseudonym(log, "alice") == (begun, 30)
         kept = await rows(log, usage_topic(begun))
-        assert len({row["runId"] for row in kept}) == len(kept) == 30
-        assert not {row["runId"] for row in kept} & {f"r{number}" for number in range(30)}
+        assert len({row["id"] for row in kept}) == len(kept) == 30
+        assert not {row["id"] for row in kept} & {f"r{number}" for number in range(30)}
         events = await whole(log, usage_topic(begun))
         admitted = [json.loads(data) for _, name, data in events if name == "reserved"]
-        assert [row["runId"] for row in admitted] == [row["runId"] for row in kept]
+        assert [row["id"] for row in admitted] == [row["id"] for row in kept]
         assert [info.topic for info in await log.topics("usage/")] == [usage_topic(begun)]
 
 

@@ -185,7 +185,7 @@ def test_readers_leave_over_the_window_at_the_end_of_an_event(leaving: Leaving) 
 
 
 def test_runs_go_on_to_their_end(leaving: Leaving) -> None:
-    rows = [row for row in leaving.gateway.usage() if row["chatId"].startswith("window-")]
+    rows = [row for row in leaving.gateway.usage() if row.get("chatId", "").startswith("window-")]
     assert [(row["outcome"], row["quantities"]["outputTokens"]) for row in rows] == [("finish", TOKENS)] * 6
 
 
@@ -199,7 +199,7 @@ def test_a_reader_that_is_sent_away_continues_in_another_process(leaving: Leavin
 def test_a_drain_is_no_disconnect(leaving: Leaving) -> None:
     """Readers that are sent away have not left: their runs go on, whatever they said about leaving."""
     assert_left(leaving.cancelling)
-    [row] = [row for row in leaving.gateway.usage() if row["chatId"] == "cancelling"]
+    [row] = [row for row in leaving.gateway.usage() if row.get("chatId", "") == "cancelling"]
     assert row["outcome"] == "finish"
 
 
