@@ -99,13 +99,29 @@ class Limiter:
         """What each user holds in this process of what is shared, by limit and user."""
         self._stream_ends: dict[str, Callable[[], None]] = {}
         self._used: dict[str, int] = {}
-        self._refused = metrics.counter("limits_refused", "Requests that a limit refused, by which", "limit")
-        for key, bound in self._all_bounds.items():
-            self._show(metrics, key, bound)
+        self._refused = metrics.counter(
+            "gateway_limits_refused", "Requests that a limit refused, by which", "limit", self._all_bounds
+        )
+        if self._all_bounds:
+            self._show(metrics)
 
-    def _show(self, metrics: Metrics, key: str, bound: int) -> None:
-        metrics.gauge(f"limits_{key}_used", f"Used of TRILANE_LIMIT_{key.upper()}", lambda: self._used.get(key, 0))
-        metrics.gauge(f"limits_{key}_max", f"TRILANE_LIMIT_{key.upper()}", lambda: bound, is_largest=True)
+    def _show(self, metrics: Metrics) -> None:
+        """Shows the limits of everyone together, as this process has last seen them."""
+        bounds, used = self._all_bounds, self._used
+        metrics.gauges(
+            "gateway_limits_used",
+            "What everyone together uses of TRILANE_LIMIT_*, by limit",
+            ["limit"],
+            lambda: {(key,): float(used.get(key, 0)) for key in bounds},
+            is_largest=True,
+        )
+        metrics.gauges(
+            "gateway_limits_max",
+            "TRILANE_LIMIT_*, by limit",
+            ["limit"],
+            lambda: {(key,): float(bound) for key, bound in bounds.items()},
+            is_largest=True,
+        )
 
     async def close(self) -> None:
         """Gives back whatever this process holds."""

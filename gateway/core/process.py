@@ -107,9 +107,11 @@ class Core:
         self.limiter = Limiter(settings, event_log, self.metrics, capacities)
         self.memory = MemoryGuard(limits.memory_bytes)
         self.limiter.is_short_of_memory = lambda: self.memory.is_full
-        self.metrics.gauge("memory_used_bytes", "Memory that counts", lambda: self.memory.used_bytes, is_largest=True)
         self.metrics.gauge(
-            "memory_max_bytes",
+            "gateway_memory_used_bytes", "Memory that counts", lambda: self.memory.used_bytes, is_largest=True
+        )
+        self.metrics.gauge(
+            "gateway_memory_max_bytes",
             "Memory past which no new work is taken; 0: unknown",
             lambda: self.memory.max_bytes,
             is_largest=True,

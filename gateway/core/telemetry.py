@@ -45,8 +45,12 @@ class Metrics:
             self._largest.add(f"trilane_{name}")
         Gauge(f"trilane_{name}", help_text, registry=self.registry).set_function(value)
 
-    def gauges(self, name: str, help_text: str, labels: Sequence[str], read: Readings) -> None:
-        """Adds a metric with labels, all of whose values are looked up at each scrape."""
+    def gauges(
+        self, name: str, help_text: str, labels: Sequence[str], read: Readings, *, is_largest: bool = False
+    ) -> None:
+        """Adds a metric with labels, all of whose values are looked up at each scrape; `is_largest` as of `gauge`."""
+        if is_largest:
+            self._largest.add(f"trilane_{name}")
         self.registry.register(_Lookup("gauge", f"trilane_{name}", help_text, labels, read))
 
     def total(self, name: str, help_text: str, value: Callable[[], float]) -> None:

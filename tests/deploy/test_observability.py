@@ -30,7 +30,13 @@ OF_PROMETHEUS = {"job", "instance", "le"}
 @pytest.fixture(scope="module")
 def scrape(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Yields the figures of a gateway that has done a bit of each lane, behind a supervisor as most are."""
-    gateway = serving(tmp_path_factory.mktemp("scraped"), upstream.url, TRILANE_WORKERS="1", TRILANE_API_KEYS="")
+    gateway = serving(
+        tmp_path_factory.mktemp("scraped"),
+        upstream.url,
+        TRILANE_WORKERS="1",
+        TRILANE_API_KEYS="",
+        TRILANE_LIMIT_RUNS="90",
+    )
     gateway.unit = "all"
     try:
         gateway.start()

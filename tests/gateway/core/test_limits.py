@@ -333,8 +333,8 @@ async def test_figures_tell_what_is_used_and_what_was_refused() -> None:
     lease = await limiter.admit(user(), RUN)
     await refused(limiter, user("bob"), RUN)
     text = (await metrics.text()).decode()
-    assert 'trilane_limits_refused_total{limit="runs"} 1.0' in text
-    assert "trilane_limits_runs_used 1.0" in text
-    assert "trilane_limits_runs_max 1.0" in text
+    assert 'trilane_gateway_limits_refused_total{limit="runs"} 1.0' in text
+    assert 'trilane_gateway_limits_used{limit="runs"} 1.0' in text
+    assert 'trilane_gateway_limits_max{limit="runs"} 1.0' in text
     lease.end()
-    assert "trilane_limits_runs_used 0.0" in (await metrics.text()).decode()
+    assert 'trilane_gateway_limits_used{limit="runs"} 0.0' in (await metrics.text()).decode()
