@@ -315,11 +315,15 @@ def test_a_browser_signs_in_by_subprotocol_which_is_not_echoed(gateway: Gateway)
     async def scene() -> None:
         url = f"ws://127.0.0.1:{gateway.port}/v1/realtime?intent=transcription"
         protocols: list[Any] = ["realtime", f"openai-insecure-api-key.{KEY}"]
-        async with websockets.connect(url, subprotocols=protocols, origin="https://elsewhere.example") as socket:
+        page: Any = f"http://127.0.0.1:{gateway.port}"
+        async with websockets.connect(url, subprotocols=protocols, origin=page) as socket:
             assert socket.subprotocol == "realtime"
             assert "session.created" in str(await socket.recv())
         with pytest.raises(websockets.InvalidStatus, match="401"):
             await websockets.connect(url, subprotocols=["realtime", "openai-insecure-api-key.no"])
+        elsewhere: Any = "https://elsewhere.example"
+        with pytest.raises(websockets.InvalidStatus, match="403"):
+            await websockets.connect(url, subprotocols=protocols, origin=elsewhere)
 
     asyncio.run(scene())
 

@@ -151,7 +151,7 @@ def test_a_token_becomes_a_cookie_that_no_script_reads_and_that_ends_with_it() -
     assert cookie is not None
     value, *attributes, age = cookie.split("; ")
     assert attributes == ["Path=/", "Secure", "HttpOnly", "SameSite=Lax"]
-    assert 3500 < int(age.removeprefix("Max-Age=")) <= 3600
+    assert 1800 < int(age.removeprefix("Max-Age=")) <= 3600
     assert principal_of(CLOSED, cookie=value, origin=PAGE).sub == "alice"
 
 
