@@ -61,11 +61,13 @@ def test_a_file_that_is_never_there_is_not_asked_for_for_ever(browser: Browser, 
 def test_what_is_lost_later_does_not_load_the_page_again(new_tab: Any, gateway: Gateway) -> None:
     page = new_tab()
     page.goto(f"{gateway.url}/")
+    Loss(page, "lost.css", times=100)
     page.evaluate("""() => {
         window.isSame = true;
-        const script = document.createElement("script");
-        script.src = "/static/lost.js";
-        document.head.append(script);
-        return new Promise((resolve) => (script.onerror = () => setTimeout(resolve, 1000)));
+        const style = document.createElement("link");
+        style.rel = "stylesheet";
+        style.href = "/static/lost.css";
+        document.head.append(style);
+        return new Promise((resolve) => (style.onerror = () => setTimeout(resolve, 1000)));
     }""")
     assert page.evaluate("isSame")
