@@ -36,6 +36,7 @@ def test_redis_gets_the_bytes_that_the_engine_sends() -> None:
         retention=lambda _: RETENTION,
         clock=None,
         patience_s=1,
+        on_written=lambda _: None,
         heads=Heads("name"),
         outage=Outage(),
     )

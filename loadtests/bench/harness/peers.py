@@ -171,7 +171,7 @@ def _python(folder: Path) -> str:
 def _run(command: list[str], folder: Path, until: float) -> None:
     """Runs one step of an installation. Raises NotStarted."""
     env = {**os.environ, "PATH": os.pathsep.join([str(Path(command[0]).parent), search_path()])}
-    left_s = max(1.0, until - time.monotonic())
+    left_s = max(0.0, until - time.monotonic())
     quiet = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
     try:
         result = subprocess.run(command, cwd=folder, env=env, timeout=left_s, check=False, **quiet)
