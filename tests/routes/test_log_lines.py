@@ -68,7 +68,8 @@ def test_a_request_that_fails_leaves_one_line(place: FailingPlace) -> None:
     assert (answer.status_code, answer.json()["request_id"]) == (500, "failed-request")
     [line] = place.lines("failed-request")
     assert (line["event"], line["path"]) == ("request failed", "/request")
-    assert "a bug of ours" in line["exception"]
+    assert "RuntimeError" in line["exception"]
+    assert "a bug" not in json.dumps(line)  # the words of an error could be what a user said
     assert "a bug" not in answer.text
     assert place.count() == before + 1
 
@@ -87,7 +88,8 @@ def test_a_stream_that_fails_leaves_one_line_and_is_cut(place: FailingPlace, ver
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert not answer.endswith(b"0\r\n\r\n")
     [line] = place.lines(request_id)
-    assert "a bug of ours" in line["exception"]
+    assert "RuntimeError" in line["exception"]
+    assert "a bug" not in json.dumps(line)  # the words of an error could be what a user said
     assert place.count() == before + 1
 
 
@@ -99,7 +101,8 @@ def test_a_socket_that_fails_leaves_one_line_and_is_closed(place: FailingPlace) 
             client.recv()
     [line] = place.lines("failed-socket")
     assert (line["event"], line["path"]) == ("a socket failed", "/socket")
-    assert "a bug of ours" in line["exception"]
+    assert "RuntimeError" in line["exception"]
+    assert "a bug" not in json.dumps(line)  # the words of an error could be what a user said
     assert "a word" not in json.dumps(line)
     assert place.count() == before + 1
 
