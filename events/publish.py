@@ -17,10 +17,8 @@ MAX_DATA_BYTES = 65_536
 """Maximum bytes of the data of one event."""
 MAX_BATCH = 1000
 """Maximum events of one request; an event for several topics counts once for each."""
-MAX_REQUEST_TOPICS = 256
-"""Maximum topics that one request publishes to: each is a row, an index entry and a wake-up of its own."""
-MAX_WRITTEN_BYTES = 4 << 20
-"""Maximum bytes that one request has the log write: its data, once for each topic that they go to."""
+MAX_FANOUT_BYTES = 4 << 20
+"""Maximum bytes that a request writes, its data once for each topic; as much as it posts is always taken."""
 MAX_KEY = 128
 """Maximum characters of an idempotency key."""
 
@@ -99,17 +97,12 @@ async def publish(
 
 def _check_fanout(entries: "Sequence[Entry]") -> None:
     """Raises TooLarge for a small request that would have the log write a great deal."""
-    topics = len({topic for topic, _ in entries})
-    if topics > MAX_REQUEST_TOPICS:
+    sizes = {id(publication): len(memoryview(publication.data)) for _, publication in entries}
+    written = sum(sizes[id(publication)] for _, publication in entries)
+    allowed = max(MAX_FANOUT_BYTES, sum(sizes.values()))
+    if written > allowed:
         raise TooLarge(
-            f"the request goes to {topics} topics: at most {MAX_REQUEST_TOPICS} are allowed; send several requests, "
-            "or publish to one topic that all of them follow",
-            code="too_much_fanout",
-        )
-    written = sum(len(memoryview(publication.data)) for _, publication in entries)
-    if written > MAX_WRITTEN_BYTES:
-        raise TooLarge(
-            f"the request writes {written} bytes, its data once for each topic: at most {MAX_WRITTEN_BYTES} are "
+            f"the request writes {written} bytes, its data once for each topic: at most {allowed} are "
             "allowed; publish a reference to large data, or send several requests",
             code="too_much_fanout",
         )

@@ -102,9 +102,15 @@ class Starts:
         return StartPoint(await feed.cursor(), None)
 
     async def _resume(self, feed: Feed, bookmark: Bookmark, cursor: str, *, partial: bool) -> StartPoint:
-        # A pattern's topic that is gone had no news for longer than the snapshot of its cursor is kept: no loss.
         position = position_in(feed, bookmark)
+        deleted_names = [
+            name
+            for name, at in bookmark.positions.items()
+            if at.epoch and name not in feed.position.names and covers(feed.topics, name)
+        ]
         reason, missed = await self._check(feed, position)
+        if deleted_names:
+            reason, missed = _worst([reason, "epoch_changed"]), None
         if reason and partial:
             return await self._start_with_loss(feed, reason, position, missed)
         if reason:

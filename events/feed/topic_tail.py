@@ -48,11 +48,8 @@ class TopicTail(Tail):
         super().skip(last)
 
     def _follow(self, epoch: str) -> None:
-        """Restarts at the new beginning of a topic that was deleted and made anew.
-
-        One that is gone had no news for so long that nothing in it was left to read: that alone is nothing to tell.
-        """
-        if self.epoch and epoch and epoch != self.epoch:
+        """Restarts at the new beginning of a topic that was deleted and made anew."""
+        if self.epoch and epoch != self.epoch:
             self.owner.skip(self, self.head + 1, None, "epoch_changed")
             self.epoch, self.head, self.closed = "", 0, False
 

@@ -98,8 +98,8 @@ def retention_policy(settings: Settings) -> Callable[[str], Retention]:
     Chats, usage, keys and the log's own format are kept until deleted, finished runs for a day, all others as the
     settings say. Of an audio session only the newest event is needed; one that nobody continues is closed by the audio
     lane, and deleted an hour later. Past TICKET_BYTES the oldest tickets are refused.
-    A topic to which nothing was published for twice as long as an event is kept goes as a whole: no cursor that is
-    still good can have been behind in it, and else every name that was ever used would stay for ever.
+    A topic to which nothing was published for twice as long as an event is kept goes as a whole, else every name that
+    was ever used would stay for ever. Whoever still follows it is told that it begins anew.
     """
     forever = Retention()
     run = Retention(max_bytes=settings.retention_bytes, closed_age_s=DAY_S)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from events.publish import MAX_DATA_BYTES, MAX_REQUEST_TOPICS, MAX_WRITTEN_BYTES, Publication
+from events.publish import MAX_DATA_BYTES, MAX_FANOUT_BYTES, Publication
 from gateway.errors import TooLarge
 from routes.requests import decode
 from tests.events.test_publish import bodies_of, one, open_log, publish_all
@@ -15,21 +15,18 @@ from tests.support.virtual_time import simulated
 async def test_a_request_writes_4_MiB_at_most_however_many_topics_share_its_data() -> None:
     log = await open_log()
     data = "x" * (MAX_DATA_BYTES - 2)
-    topics = [f"t/{number}" for number in range(MAX_WRITTEN_BYTES // MAX_DATA_BYTES)]
+    topics = [f"t/{number}" for number in range(MAX_FANOUT_BYTES // MAX_DATA_BYTES)]
     fits = decode(json.dumps({"topics": topics, "data": data}).encode(), Publication)
     assert len(await publish_all(log, fits)) == 64
-    with pytest.raises(TooLarge, match=f"writes {MAX_WRITTEN_BYTES + 1} bytes, its data once for each topic") as error:
+    with pytest.raises(TooLarge, match=f"writes {MAX_FANOUT_BYTES + 1} bytes, its data once for each topic") as error:
         await publish_all(log, fits, one("t/0", 1))
     assert error.value.code == "too_much_fanout"
     assert await bodies_of(log, "t/0") == [data]
 
 
 @simulated
-async def test_a_request_goes_to_256_topics_at_most() -> None:
+async def test_a_request_without_fan_out_writes_all_that_it_posts() -> None:
     log = await open_log()
-    topics = [f"t/{number}" for number in range(MAX_REQUEST_TOPICS)]
-    whole_request = decode(json.dumps({"topics": topics * 3, "data": 1}).encode(), Publication)
-    assert len(await publish_all(log, whole_request)) == 3 * MAX_REQUEST_TOPICS
-    with pytest.raises(TooLarge, match="goes to 257 topics: at most 256"):
-        await publish_all(log, whole_request, one("more"))
-    assert await bodies_of(log, "t/0") == [1, 1, 1]
+    count = MAX_FANOUT_BYTES // MAX_DATA_BYTES + 2
+    publications = [one(f"t/{number}", "x" * (MAX_DATA_BYTES - 2)) for number in range(count)]
+    assert len(await publish_all(log, *publications)) == count

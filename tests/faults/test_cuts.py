@@ -231,7 +231,7 @@ def test_an_answer_cut_while_it_is_written_arrives_whole(gateway: Gateway, upstr
 
 def test_an_answer_cut_again_and_again_arrives_whole(gateway: Gateway, upstream: UpstreamThread) -> None:
     """Every connection lives for a few hundred bytes: the head of the response and an event or two."""
-    sizes = [600, 657, 800, 1103]
+    sizes = [900, 957, 1100, 1403]
 
     async def work(client: Client) -> None:
         async def cut_all(size: int) -> None:
