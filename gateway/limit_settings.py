@@ -55,8 +55,13 @@ class Limits(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_LIMIT_"
         Bound, Meta(description=f"Answers being written at once, in all processes; unset: {RUNS} in each")
     ] = None
     streams: Annotated[
-        Bound, Meta(description=f"Event streams open at once, in all processes; unset: {STREAMS} in each")
+        Bound,
+        Meta(
+            description="Event streams open at once, in all processes, which count each together; unset: only each "
+            "process has a bound, the next one"
+        ),
     ] = None
+    process_streams: Annotated[Count, Meta(description="Event streams open at once in one process")] = STREAMS
     sessions: Annotated[
         Bound,
         Meta(description=f"Audio sessions open at once, most of them silent, in all; unset: {SESSIONS} in each"),
@@ -73,7 +78,7 @@ class Limits(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_LIMIT_"
 
     @property
     def local_streams(self) -> int:
-        return STREAMS if self.streams is None else self.streams
+        return self.process_streams if self.streams is None else self.streams
 
     @property
     def local_sessions(self) -> int:

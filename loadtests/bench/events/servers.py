@@ -128,7 +128,7 @@ def _trilane(
     env = {
         "TRILANE_LOG": f"sqlite:///{folder / 'events.db'}",
         "TRILANE_DATA_DIR": str(folder),
-        "TRILANE_LIMIT_STREAMS": str(MOST_STREAMS),
+        "TRILANE_LIMIT_PROCESS_STREAMS": str(MOST_STREAMS),
         **settings,
     }
     if target.name == "plain":
