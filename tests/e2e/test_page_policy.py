@@ -1,5 +1,6 @@
 """The policy of the console page hinders nothing of it, on any lane, and stops what is not of it."""
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,6 +16,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.e2e.conftest import ARGUMENTS, CHROMIUM
 from tests.e2e.console import Console, EventsPage, publish, tabs
 
+CLOCK_RUNS = re.compile(r"0:(0[1-9]|[1-5]\d)")
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
 
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
@@ -61,7 +63,7 @@ def test_every_lane_of_the_page_keeps_its_policy(new_tab: Callable[[], Page], ga
     tab.goto(f"{gateway.url}/#/audio")
     tab.get_by_role("button", name="Start listening", exact=True).click()
     expect(tab.locator("#audio-state")).to_have_text("Listening", timeout=30_000)
-    expect(tab.locator("#audio-time > :last-child")).to_have_text("0:01", timeout=20_000)  # the worklet runs
+    expect(tab.locator("#audio-time > :last-child")).to_have_text(CLOCK_RUNS, timeout=20_000)  # the worklet does
     tab.get_by_role("button", name="Stop listening", exact=True).click()
     expect(tab.locator("#audio-state")).to_have_text("The microphone is off")
     assert violations(tab) == []
