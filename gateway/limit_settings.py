@@ -57,8 +57,8 @@ class Limits(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_LIMIT_"
     streams: Annotated[
         Bound,
         Meta(
-            description="Event streams open at once, in all processes, which count each together; unset: only each "
-            "process has a bound, the next one"
+            description="Event streams open at once, in all processes, which count each together; unset: "
+            "`TRILANE_LIMIT_PROCESS_STREAMS` in each"
         ),
     ] = None
     process_streams: Annotated[Count, Meta(description="Event streams open at once in one process")] = STREAMS

@@ -9,7 +9,7 @@ header that only proxies write, a public name as `Host`, or the HTTP/1.0 that ng
 from collections.abc import Iterable
 from typing import Any
 
-from gateway.access.hosts import is_loopback
+from gateway.access.hosts import is_local, is_loopback
 from gateway.access.signin import SignIn
 from gateway.errors import Forbidden
 
@@ -41,15 +41,8 @@ def is_local_call(scope: Any) -> bool:
     if not client or not is_loopback(client[0]) or scope.get("http_version") == "1.0":
         return False
     headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
-    return not any(_is_of_proxy(name) or (name == b"host" and not _is_local(value)) for name, value in headers)
+    return not any(_is_of_proxy(name) or (name == b"host" and not is_local(value)) for name, value in headers)
 
 
 def _is_of_proxy(name: bytes) -> bool:
     return name in PROXY_HEADERS or name.startswith(X_FORWARDED) or name.endswith(FORWARDED_FOR)
-
-
-def _is_local(host: bytes) -> bool:
-    """Returns whether a `Host` names this machine; its port may be any."""
-    name = host.decode("latin-1").lower()
-    name = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
-    return is_loopback(name)

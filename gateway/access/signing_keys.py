@@ -167,6 +167,7 @@ def _signing_key(fields: dict[str, Any]) -> SigningKey | None:
     if fields.get("use", "sig") != "sig" or fields.get("kty") not in ("RSA", "EC", "OKP"):
         return None
     try:
+        # PyJWT leaves the type of its keys open.
         key = cast("object", jwt.PyJWK({**fields, "alg": None}).key)  # pyright: ignore[reportUnknownMemberType]
     except (jwt.PyJWTError, UnsupportedAlgorithm, ValueError, TypeError):
         return None

@@ -251,8 +251,11 @@ def _set(**bounds: int | None) -> dict[str, int]:
 
 
 def _bound(limits: msgspec.Struct, key: str) -> int | None:
+    """Returns a limit as it is counted: a cost in COST_UNIT of the currency's unit, all else as it is set."""
     bound: float | None = getattr(limits, key, None)
-    return round(bound * COST_UNIT) if bound is not None and key == "monthly_cost" else bound  # pyright: ignore - int
+    if bound is None:
+        return None
+    return round(bound * COST_UNIT) if key == "monthly_cost" else int(bound)
 
 
 def _fitting(key: str, amount: int, bound: int) -> int:

@@ -35,6 +35,7 @@ PASSED_ON = [
     (b"host", b"127.0.0.1.evil.example"),
     (b"host", b"localhost@evil.example"),
     (b"host", b"[::2]:80"),
+    (b"host", b"[::1].evil.example"),
     (b"host", b""),
 ]
 
