@@ -1,0 +1,72 @@
+"""A toolbox holds the tools that the gateway runs for a model; this is its port, and the words that the port uses.
+
+Which tools there are is the operator's decision alone: neither a client nor the server that a tool lives on can add
+one, or loosen what the operator asks of it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol
+
+import msgspec
+from msgspec import Raw
+
+Approve = Literal["auto", "ask"]
+Effect = Literal["read", "idempotent", "once"]
+NAME_SEPARATOR = "__"
+"""Stands between the name of a toolbox's server and that of its tool, as in `crm__find`."""
+
+
+class Tool(msgspec.Struct, frozen=True, kw_only=True):
+    """One tool, as the operator allows it and as its server describes it now."""
+
+    name: str
+    """The name that the model calls it by: 1 to 64 of A-Z a-z 0-9 _ and -."""
+    description: str
+    parameters: Raw
+    """The JSON schema of its input."""
+    approve: Approve = "ask"
+    """Whether somebody has to allow each call."""
+    effect: Effect = "once"
+    """What a call does beside answering: nothing; the same however often it is made with one key; or something anew
+    each time, so that a call of which nobody knows whether it was made is never made again."""
+    roles: tuple[str, ...] = ("owner", "approver")
+    """Roles of those who may allow a call."""
+    editable: bool = False
+    """Whether who allows a call may change its input."""
+    digest: str = ""
+    """A digest of name, description and parameters: another one means that this is no longer the tool that was asked
+    for."""
+
+
+class ToolResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a call that its server answered."""
+
+    output: Raw
+    """Its output, as JSON: a string where the tool gives text."""
+    error_text: str = ""
+    """What the tool says went wrong; empty when it did what it was asked."""
+
+
+OnProgress = Callable[[Raw], None]
+"""A function that takes what a tool says while it works, as a JSON object: `{"progress","total"?,"message"?}`."""
+
+
+class Toolbox(Protocol):
+    """All tools that the gateway runs.
+
+    `offered` does no I/O and may be called for each run: it returns the tools of the servers that answer now, in a
+    stable order. `call` is made at most once at a time for a key. The implementer hands on `key` to the tool, bounds
+    the time of the call and the size of its output, tells progress at most four times a second, and raises nothing but
+    TrilaneError: `tool_timeout`; `tool_failed` when nobody knows whether the call was made; `tool_unreachable` when it
+    certainly was not. Cancelled, it cancels the call at its server.
+    """
+
+    def offered(self) -> Sequence[Tool]: ...
+
+    async def call(self, tool: Tool, arguments: Raw, *, key: str, sub: str, on_progress: OnProgress) -> ToolResult:
+        """Calls a tool for the user `sub`, with `arguments`, a JSON object; each try of one call has the same `key`."""
+        ...
+
+    async def aclose(self) -> None:
+        """Lets go of all servers, in bounded time."""
+        ...
