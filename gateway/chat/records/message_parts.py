@@ -35,6 +35,8 @@ class ToolPart(msgspec.Struct):
     arguments: list[str]
     is_custom: bool = False
     """Whether its input is any text, and not JSON."""
+    is_executed: bool = False
+    """Whether the gateway or an agent runs it, so that no client does."""
     has_arguments: bool = False
     """Whether arguments came, be they empty."""
     complete: bool = False
@@ -72,6 +74,18 @@ class ChoicesPart(msgspec.Struct):
 Part = TextPart | ToolPart | ChoicesPart | Raw
 
 
+class _Call(msgspec.Struct, rename="camel"):
+    type: str
+    tool_call_id: str = ""
+
+    @property
+    def is_tool(self) -> bool:
+        return self.type.startswith("tool-") or self.type == "dynamic-tool"
+
+
+_call = msgspec.json.Decoder(_Call).decode
+
+
 class MessageParts:
     """Parts in order; `base` are those that an earlier run has written, when this one continues its answer."""
 
@@ -95,6 +109,12 @@ class MessageParts:
         part = ToolPart(call_id, name, [])
         self._add(part)
         return part
+
+    def outcome(self, call_id: str, fields: dict[str, object]) -> None:
+        """Adds what became of a call to its part, which an earlier run has written."""
+        for place, part in enumerate(self._parts):
+            if isinstance(part, Raw) and (known := _call(part)).tool_call_id == call_id and known.is_tool:
+                self._parts[place] = Raw(_json(msgspec.json.decode(part, type=dict[str, Raw]) | fields))
 
     def data(self, data: Data) -> None:
         """Adds what is not transient; a later one of the same type and id takes the place of the earlier one."""
@@ -143,6 +163,8 @@ def _text_fields(part: TextPart) -> dict[str, object]:
 
 def _tool_fields(part: ToolPart) -> dict[str, object]:
     fields: dict[str, object] = {"type": f"tool-{part.name}", "toolCallId": part.call_id}
+    if part.is_executed:
+        fields |= {"type": "dynamic-tool", "toolName": part.name, "providerExecuted": True}
     metadata = folded(part.provider_fields)
     if metadata is not UNSET:
         fields["callProviderMetadata"] = metadata

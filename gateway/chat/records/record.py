@@ -92,6 +92,10 @@ class ReasoningEnd(_Tagged, frozen=True, tag="reasoning-end"):
 class ToolInputStart(_Tagged, frozen=True, tag="tool-input-start"):
     tool_call_id: str
     tool_name: str
+    provider_executed: bool = False
+    """Whether the gateway or an agent runs it, so that no client does; this goes with `dynamic`, in all its records."""
+    dynamic: bool = False
+    """Whether clients are not expected to know the tool by its name."""
 
 
 class ToolInputDelta(_Tagged, frozen=True, tag="tool-input-delta"):
@@ -117,6 +121,8 @@ class ToolInputError(_Tagged, frozen=True, tag="tool-input-error"):
     tool_name: str
     input: str
     error_text: str
+    provider_executed: bool = False
+    dynamic: bool = False
 
 
 class ToolOutputAvailable(_Tagged, frozen=True, tag="tool-output-available"):
@@ -124,11 +130,15 @@ class ToolOutputAvailable(_Tagged, frozen=True, tag="tool-output-available"):
     output: Raw
     preliminary: bool = False
     """Whether another output of the same call follows and replaces this one."""
+    provider_executed: bool = False
+    dynamic: bool = False
 
 
 class ToolOutputError(_Tagged, frozen=True, tag="tool-output-error"):
     tool_call_id: str
     error_text: str
+    provider_executed: bool = False
+    dynamic: bool = False
 
 
 class ToolOutputDenied(_Tagged, frozen=True, tag="tool-output-denied"):

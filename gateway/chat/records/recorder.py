@@ -5,12 +5,13 @@ same bytes. What was recorded can be replayed into a new recorder, so that anoth
 process died.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Literal, assert_never
 
 import msgspec
 from msgspec import Raw, UnsetType
 
+from gateway.chat.records.call_records import ToolOutcome, complete_record, outcome_fields
 from gateway.chat.records.message_parts import MessageParts, TextPart, ToolPart
 from gateway.chat.records.provider_fields import folded
 from gateway.chat.records.record import (
@@ -46,7 +47,6 @@ from gateway.chat.records.record import (
     encode_record,
 )
 
-ToolOutcome = ToolOutputAvailable | ToolOutputError | ToolOutputDenied | ApprovalRequest
 _json = msgspec.json.Encoder().encode
 
 
@@ -73,11 +73,17 @@ class Recorder:
         self._calls: dict[str, ToolPart] = {}
         self._step_calls: list[ToolPart] = []
         """Calls of this step, which are complete when it is."""
+        self._is_in_step = True
+        self.executed_tools: Container[str] = ()
+        """Names of the tools that the gateway runs: no client is to run a call of one."""
 
     # The message and its steps
 
-    def start(self, message_id: str) -> list[bytes]:
-        return [encode_record(MessageStart(message_id=message_id)), *self._outcomes, encode_record(StepStart())]
+    def start(self, message_id: str, *, is_step: bool = True) -> list[bytes]:
+        """Begins the message, and its first step unless calls of the step before it are to be made first."""
+        self._is_in_step = is_step
+        step = [encode_record(StepStart())] if is_step else []
+        return [encode_record(MessageStart(message_id=message_id)), *self._outcomes, *step]
 
     def speaker(self, model: str, facts: dict[str, object] | None = None) -> list[bytes]:
         """Tells which model answers, and what else it says of its answer; known only when one does."""
@@ -85,8 +91,9 @@ class Recorder:
         return [_metadata({"model": model, **self.facts})]
 
     def next_step(self) -> list[bytes]:
-        """Ends one step and begins another."""
-        out = self._end_step()
+        """Begins a step, and ends the one before."""
+        out = self._end_step() if self._is_in_step else []
+        self._is_in_step = True
         self.parts.step()
         out.append(encode_record(StepStart()))
         return out
@@ -132,11 +139,13 @@ class Recorder:
     def tool_input(self, call_id: str, name: str, out: list[bytes], *, is_custom: bool = False) -> str:
         """Opens a tool call; returns its id, which is one of ours when the caller has none, or one that is taken."""
         self.close_text(out)
-        call_id = self._open_call(call_id, name, is_custom=is_custom).call_id
+        call = self._open_call(call_id, name, is_custom=is_custom, is_executed=name in self.executed_tools)
         if is_custom:
-            out.append(encode_record(Data(type=CUSTOM_TOOL, data=Raw(_json(call_id)), transient=True)))
-        out.append(encode_record(ToolInputStart(tool_call_id=call_id, tool_name=name)))
-        return call_id
+            out.append(encode_record(Data(type=CUSTOM_TOOL, data=Raw(_json(call.call_id)), transient=True)))
+        executed = call.is_executed
+        start = ToolInputStart(tool_call_id=call.call_id, tool_name=name, provider_executed=executed, dynamic=executed)
+        out.append(encode_record(start))
+        return call.call_id
 
     def tool_arguments(self, call_id: str, piece: str, out: list[bytes]) -> None:
         """Records a piece of the arguments; one that is empty says that the tool is called without any."""
@@ -155,6 +164,21 @@ class Recorder:
         """Records what became of a call, or that somebody is asked whether it may be made."""
         self._keep_outcome(outcome)
         out.append(encode_record(outcome))
+
+    def complete_calls(self, out: list[bytes], *, was_cut: bool = False) -> list[ToolPart]:
+        """Ends the arguments of this step's calls; returns those calls that the gateway is to make."""
+        self.close_text(out)
+        for call in self._step_calls:
+            if not call.complete:
+                call.end(was_cut=was_cut)
+                out.append(complete_record(call))
+        return [call for call in self._step_calls if call.is_executed and call.result is None and not call.error]
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a call of this step has no result: its client is to make it, or somebody is asked."""
+        results = [(call.result or {}).get("state", "") for call in self._step_calls if not call.error]
+        return any(state in ("", "approval-requested") for state in results)
 
     def data(self, data: Data | ProviderFields, out: list[bytes]) -> None:
         self._keep_data(data)
@@ -182,13 +206,10 @@ class Recorder:
 
     def _end_step(self, *, was_cut: bool = False) -> list[bytes]:
         out: list[bytes] = []
-        self.close_text(out)
-        for call in self._step_calls:
-            if not call.complete:
-                call.end(was_cut=was_cut)
-                out.append(_complete(call))
+        self.complete_calls(out, was_cut=was_cut)
         self._step_calls.clear()
-        out.append(encode_record(StepFinish()))
+        if self._is_in_step:
+            out.append(encode_record(StepFinish()))
         return out
 
     # What is kept
@@ -209,7 +230,7 @@ class Recorder:
         if not isinstance(fields, UnsetType):
             self._part.provider_fields.append(fields)
 
-    def _open_call(self, call_id: str, name: str, *, is_custom: bool = False) -> ToolPart:
+    def _open_call(self, call_id: str, name: str, *, is_custom: bool = False, is_executed: bool = False) -> ToolPart:
         self._count += 1
         call_id, taken = call_id or f"call-{self._count}", 0
         while call_id in self._calls:
@@ -217,6 +238,7 @@ class Recorder:
             call_id = f"call-{self._count}.{taken}"
         call = self.parts.tool(call_id, name)
         call.is_custom = is_custom
+        call.is_executed = is_executed
         self._calls[call.call_id] = call
         self._step_calls.append(call)
         return call
@@ -242,7 +264,9 @@ class Recorder:
     def _keep_outcome(self, outcome: ToolOutcome) -> None:
         call = self._calls.get(outcome.tool_call_id)
         if call is not None:
-            call.result = _result(outcome)
+            call.result = (call.result or {}) | outcome_fields(outcome)
+        else:
+            self.parts.outcome(outcome.tool_call_id, outcome_fields(outcome))
 
     def _keep_data(self, data: Data | ProviderFields) -> None:
         self.parts.data(Data(type="data-provider", data=data.data) if isinstance(data, ProviderFields) else data)
@@ -261,7 +285,7 @@ class Recorder:
             case TextEnd() | ReasoningEnd():
                 self.close_text([])
             case ToolInputStart():
-                self._open_call(record.tool_call_id, record.tool_name)
+                self._open_call(record.tool_call_id, record.tool_name, is_executed=record.provider_executed)
             case ToolInputDelta():
                 self._keep_arguments(record.tool_call_id, record.input_text_delta)
             case ToolInputAvailable() | ToolInputError():
@@ -299,34 +323,3 @@ def replayed(records: Iterable[bytes], base: Iterable[Raw] = ()) -> Recorder:
 
 def _metadata(fields: dict[str, object]) -> bytes:
     return encode_record(Metadata(message_metadata=Raw(_json(fields))))
-
-
-def _complete(call: ToolPart) -> bytes:
-    arguments = call.input()
-    if isinstance(arguments, Raw) and not call.error:
-        return encode_record(
-            ToolInputAvailable(
-                tool_call_id=call.call_id,
-                tool_name=call.name,
-                input=arguments,
-                provider_metadata=folded(call.provider_fields),
-            )
-        )
-    text = "".join(call.arguments)
-    return encode_record(
-        ToolInputError(tool_call_id=call.call_id, tool_name=call.name, input=text, error_text=call.error)
-    )
-
-
-def _result(outcome: ToolOutcome) -> dict[str, object]:
-    match outcome:
-        case ToolOutputAvailable():
-            return {"state": "output-available", "output": outcome.output}
-        case ToolOutputError():
-            return {"state": "output-error", "errorText": outcome.error_text}
-        case ToolOutputDenied():
-            return {"state": "output-denied"}
-        case ApprovalRequest():
-            return {"state": "approval-requested", "approval": {"id": outcome.approval_id}}
-        case _:
-            assert_never(outcome)
