@@ -159,6 +159,16 @@ class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
     ] = 60.0
     between_tokens_s: Annotated[Seconds, Meta(description="Longest wait for each further token")] = 30.0
     run_s: Annotated[Seconds, Meta(description="Longest time that a whole answer may take")] = 600.0
+    max_steps: Annotated[
+        int,
+        Meta(ge=1, le=1000, description="Calls of the model that one answer may take, each after the tools it called"),
+    ] = 20
+    ask_s: Annotated[
+        float, Meta(ge=1, le=1e9, description="Time in which a person can answer whether a tool may be called")
+    ] = 604_800.0
+    ui: Annotated[
+        int, Meta(ge=5, le=7, description="AI SDK version of clients that do not name theirs by `?ui=`: 5, 6 or 7")
+    ] = 6
     ping_s: Annotated[float, Meta(ge=0.01, le=3600, description="Silence after which a stream is sent a ping")] = 15.0
     max_age_s: Annotated[
         float, Meta(ge=1, le=1e9, description="Age, less up to a fifth, at which a notification stream is reopened")

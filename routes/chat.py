@@ -5,15 +5,20 @@ from litestar import delete, get, post
 from litestar.types import ASGIApp
 from msgspec import UNSET, Raw, UnsetType
 
+from gateway.chat.approvals import ApprovalAnswer, ApprovalResult
 from gateway.chat.chats import ChatSnapshot
 from gateway.chat.lane import ChatLane
 from gateway.chat.listing import ChatPage
 from gateway.chat.submission import SendRequest
 from gateway.chat.topics import check_id
+from gateway.errors import BadRequest
 from routes.operation import CURSOR_INPUTS, IDEMPOTENCY_KEY, Input, described
 from routes.requests import AnyRequest, body_of, caller, cursor, decode, decode_with_fields, header, read_body
-from routes.streams import nothing
+from routes.streams import nothing, whole
 
+UI_VERSIONS = ("5", "6", "7")
+RUN_ID = Input("X-Run-Id", "The same as `Idempotency-Key`", "header")
+UI_INPUT = Input("ui", "The AI SDK version that reads, 5, 6 or 7: asks are told as it knows them")
 STREAM_EXAMPLE = """: ok
 data: {"type":"start","messageId":"m2"}
 id: 5tB1.9f2c.1
@@ -53,7 +58,12 @@ class StopResult(msgspec.Struct, rename="camel"):
         body=SendRequest,
         examples={"message": SEND_EXAMPLE},
         stream=STREAM_EXAMPLE,
-        inputs=(IDEMPOTENCY_KEY, Input("X-Run-Id", "The same as `Idempotency-Key`", "header"), *CURSOR_INPUTS),
+        inputs=(
+            IDEMPOTENCY_KEY,
+            Input("X-Run-Id", "The same as `Idempotency-Key`", "header"),
+            UI_INPUT,
+            *CURSOR_INPUTS,
+        ),
         statuses={204: "All that the cursor's run will ever send was read"},
         errors=(404, 409, 410, 422, 502, 504),
     ),
@@ -63,12 +73,14 @@ async def send(request: AnyRequest, chat: ChatLane) -> ASGIApp:
     with chat.bodies.hold() as body:
         submitted, fields = decode_with_fields(await read_body(request, body), SendRequest)
         after = cursor(request)
+        ui = _ui(request)
         if after is not None:
-            return await chat.follow(who, submitted.id, after) or nothing()
+            return await chat.follow(who, submitted.id, after, ui) or nothing()
         key = header(request, b"idempotency-key") or header(request, b"x-run-id") or ""
         if key:
             check_id("idempotency key", key)
-        return await chat.send(who, submitted, key, fields, body)
+        answer = await chat.send(who, submitted, key, fields, body, ui)
+        return whole(answer) if isinstance(answer, bytes) else answer
 
 
 @get(
@@ -76,14 +88,14 @@ async def send(request: AnyRequest, chat: ChatLane) -> ASGIApp:
     summary="Follow the active run, or continue strictly after a cursor",
     opt=described(
         stream=STREAM_EXAMPLE,
-        inputs=CURSOR_INPUTS,
+        inputs=(UI_INPUT, *CURSOR_INPUTS),
         statuses={204: "Nothing is active, and no cursor is given"},
         errors=(410,),
     ),
 )
 async def follow(request: AnyRequest, chat_id: str, chat: ChatLane) -> ASGIApp:
     who = caller(request)
-    return await chat.follow(who, chat_id, cursor(request)) or nothing()
+    return await chat.follow(who, chat_id, cursor(request), _ui(request)) or nothing()
 
 
 @get("/api/chat/{chat_id:str}", summary="The chat as it stands", opt=described(answer=ChatSnapshot, errors=(404,)))
@@ -135,4 +147,31 @@ async def stop(request: AnyRequest, chat_id: str, chat: ChatLane) -> StopResult:
     return StopResult(run_id is not None, run_id)
 
 
-ROUTES = [send, follow, snapshot, chats, remove, remove_message, stop]
+@post(
+    "/api/chat/{chat_id:str}/approvals/{approval_id:str}",
+    status_code=200,
+    summary="Answer what a parked answer asks; the first answer counts",
+    opt=described(
+        body=ApprovalAnswer,
+        examples={"yes": {"approved": True}, "no": {"approved": False, "reason": "too expensive"}},
+        answer=ApprovalResult,
+        errors=(404, 409, 410),
+    ),
+)
+async def approve(request: AnyRequest, chat_id: str, approval_id: str, chat: ChatLane) -> ApprovalResult:
+    who = caller(request)
+    body = await body_of(request, chat.bodies)
+    return await chat.approvals.answer(who, check_id("chat id", chat_id), approval_id, decode(body, ApprovalAnswer))
+
+
+def _ui(request: AnyRequest) -> int:
+    """Returns the version of the AI SDK that a client says it reads with; 0 when it says none."""
+    text = request.query_params.get("ui", "") if request.scope["query_string"] else ""
+    if not text:
+        return 0
+    if text not in UI_VERSIONS:
+        raise BadRequest(f"ui={text[:16]!r}: want the AI SDK's version, one of {', '.join(UI_VERSIONS)}", code="bad_ui")
+    return int(text)
+
+
+ROUTES = [send, follow, snapshot, chats, remove, remove_message, stop, approve]

@@ -80,10 +80,10 @@ async def reconcile_in_slices(history: History, posting: Posting) -> Change:
     return draft.change()
 
 
-async def turns_in_slices(change: Change) -> list[UpstreamMessage]:
-    """Returns the conversation as the upstream takes it; a long one leaves others their turn."""
+async def turns_in_slices(conversation: Sequence[UIMessage]) -> list[UpstreamMessage]:
+    """Returns a conversation as the upstream takes it; a long one leaves others their turn."""
     turns: list[UpstreamMessage] = []
-    await each(change.conversation, lambda message: turns.extend(turns_of(message)))
+    await each(conversation, lambda message: turns.extend(turns_of(message)))
     return joined(turns)
 
 
@@ -95,6 +95,7 @@ class Draft:
 
     def __init__(self, history: History, posting: Posting) -> None:
         self.added: dict[str, UIMessage] = {}
+        self._history = history
         self._stored = history.messages
         self._deleted = history.deleted
         self._posting = posting
@@ -138,7 +139,8 @@ class Draft:
                 self.added[message.id] = message
         elif self._kept[place].role == "assistant":
             if not is_repeated:
-                self._kept[place] = merge_tool_results(self._kept[place], message) or self._kept[place]
+                asked = self._history.asked_calls(message.id)
+                self._kept[place] = merge_tool_results(self._kept[place], message, asked) or self._kept[place]
         elif not _is_same(self._kept[place], message):
             self._edit(place, message, is_last=is_last)
 
@@ -205,10 +207,10 @@ def continuing_run(history: History, posting: Posting) -> RunStarted | None:
     if posting.trigger != "submit-message" or not posting.messages:
         return None
     last = posting.messages[-1]
-    stored, run_id = history.answer(last.id), history.continued.get(last.id)
-    if stored is None or run_id is None or not ends_with_result(last):
+    stored, run_id, asked = history.answer(last.id), history.continued.get(last.id), history.asked_calls(last.id)
+    if stored is None or run_id is None or not (asked or ends_with_result(last)):
         return None
-    return history.runs[run_id] if merge_tool_results(stored, last) is None else None
+    return history.runs[run_id] if merge_tool_results(stored, last, asked) is None else None
 
 
 def _is_same(one: UIMessage, other: UIMessage) -> bool:

@@ -1,4 +1,4 @@
-"""Chats: starting, following and stopping their runs, and what a client needs to catch up.
+"""Chats: following and stopping their runs, and what a client needs to catch up.
 
 A chat is a topic; this module reads it anew for each request and keeps nothing between them, so any process can serve
 any chat. Changes are compare-and-append: of two devices that write at once, one gets a conflict and looks again.
@@ -7,42 +7,27 @@ any chat. Changes are compare-and-append: of two devices that write at once, one
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
-from weakref import WeakValueDictionary
 
 import msgspec
-from msgspec import Raw
 
 from events.log.cursor import NOWHERE, decode_cursor, encode_cursor
-from events.log.hub import Hub, TopicReader
-from events.log.port import NO_EVENTS, Append, Block, EventLog, Position
+from events.log.hub import Hub
+from events.log.port import NO_EVENTS, Block, EventLog, Position
 from events.log.ring import Encode
 from gateway.access.grants import Principal
-from gateway.chat.change import continuing_run, new_addresses, reconcile_in_slices, request_key, turns_in_slices
 from gateway.chat.ending import Aborted
-from gateway.chat.fetches import check_fetch
 from gateway.chat.history import History, read_history
 from gateway.chat.listing import ChatPage, list_chats
-from gateway.chat.records.chat_record import (
-    ChatCreated,
-    ChatEvent,
-    MessagesDeleted,
-    RunFinished,
-    StopCommand,
-    decode_event,
-    encode_event,
-)
+from gateway.chat.notices import answered_notices
+from gateway.chat.records.asks import instead_of_answers
+from gateway.chat.records.chat_record import Ask, MessagesDeleted, RunFinished, StopCommand, decode_event
 from gateway.chat.records.messages import UIMessage
-from gateway.chat.room import chats_in_memory, check_posted, check_room
-from gateway.chat.run import Run
-from gateway.chat.run_start import recorder_of, run_info, run_started
+from gateway.chat.room import chats_in_memory
+from gateway.chat.run_start import AttachedReader, chat_appends
 from gateway.chat.runs import Runs
-from gateway.chat.submission import SendRequest, Submission
 from gateway.chat.titles import Titles
-from gateway.chat.topics import chat_topic, check_id, run_topic
-from gateway.core.leases import Lease
-from gateway.core.limits import Limiter, wants_of_run
-from gateway.core.usage import BYTES_PER_TOKEN
-from gateway.errors import BadRequest, Gone, LogConflict, LogDamaged, NotFound
+from gateway.chat.topics import chat_topic, run_topic
+from gateway.errors import Gone, LogConflict, LogDamaged, NotFound
 from gateway.serving.bodies import HeldBody
 from gateway.settings import Settings
 
@@ -50,8 +35,6 @@ CONFLICT_TRIES = 5
 SUPERSEDE_S = 3.0
 """Seconds that a new message waits for the run before it to end by itself; then that run is ended from here."""
 T = TypeVar("T")
-EncoderOf = Callable[[str], Encode]
-"""A function that returns a dialect's encoder for a run's id. Two encoders for one run are equal, so readers share."""
 WholeEncoderOf = Callable[[str, UIMessage | None], Encode]
 """An `EncoderOf` that is also given the answer which the run continues, or None, and tells that first."""
 
@@ -65,57 +48,44 @@ class ChatSnapshot(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
     id: str
     messages: list[UIMessage]
     active_run: ActiveRun | None
-    pending: list[Raw]
+    pending: list[Ask]
+    """What is asked of people about calls of the last message, and nobody has answered."""
     lost: int = 0
     """Number of the chat's events that cannot be read any more, because the log is damaged."""
-
-
-class AttachedReader(msgspec.Struct, frozen=True):
-    """A reader on a run, and the run itself when this process owns it."""
-
-    reader: TopicReader
-    run: Run | None
-    lease: Lease | None = None
-    """What was taken of limits, the reader's stream too, where this is a new run; None: nothing was yet."""
 
 
 class Chats:
     """All chats, as one process reads and changes them."""
 
-    def __init__(self, event_log: EventLog, hub: Hub, runs: Runs, settings: Settings, limiter: Limiter) -> None:
+    def __init__(self, event_log: EventLog, hub: Hub, runs: Runs, settings: Settings) -> None:
         self._log = event_log
         self._hub = hub
         self._runs = runs
-        self._limiter = limiter
-        self._max_messages = settings.limits.messages
-        self._max_chat_bytes = settings.limits.chat_bytes
         self.in_memory = chats_in_memory(settings.limits.bodies_bytes)
-        self._max_output_tokens = settings.limits.output_tokens
-        self._allowed_fetches = settings.allowed_fetches
         self._titles = Titles(event_log)
-        self._turns = WeakValueDictionary[str, asyncio.Lock]()
 
     # Reading
 
     async def snapshot(self, who: Principal, chat_id: str, held: HeldBody) -> ChatSnapshot:
         """Returns a chat as it stands, whose bytes `held` counts."""
-        history = await self._existing(who, chat_id, held)
+        history = await self.existing(who, chat_id, held)
         active = history.active and ActiveRun(history.active.run_id, encode_cursor(history.active.run_id, NOWHERE))
         for first, last in history.lost:
             self._hub.on_damage(chat_topic(who.sub, chat_id), first, last)
         lost = sum(last - first + 1 for first, last in history.lost)
-        return ChatSnapshot(chat_id, history.messages, active, [], lost)
+        return ChatSnapshot(chat_id, history.messages, active, history.open_asks, lost)
 
     async def page(self, who: Principal, cursor: str | None) -> ChatPage:
         return await list_chats(self._log, self._titles, who.sub, cursor)
 
-    async def _existing(self, who: Principal, chat_id: str, held: HeldBody) -> History:
-        history = await self._read(who.sub, chat_id, held)
+    async def existing(self, who: Principal, chat_id: str, held: HeldBody) -> History:
+        """Returns the caller's chat; raises NotFound when there is none."""
+        history = await self.read(who.sub, chat_id, held)
         if not history.epoch:
             raise NotFound(f"there is no chat {chat_id!r}", code="chat_not_found")
         return history
 
-    async def _read(self, owner: str, chat_id: str, held: HeldBody) -> History:
+    async def read(self, owner: str, chat_id: str, held: HeldBody) -> History:
         """Returns a chat; a run that is over is not active in it, even when the chat's own word of that is lost."""
         history = await read_history(self._log, owner, chat_id, held.count)
         active = history.active
@@ -137,19 +107,19 @@ class Chats:
         Raises Gone with the snapshot's URL when that history is not kept, BadRequest for what is no cursor.
         """
         with self.in_memory.hold() as held:
-            history = await self._read(who.sub, chat_id, held)
+            history = await self.read(who.sub, chat_id, held)
         if cursor is None:
             active = history.active
             if active is None:
                 return None
             encoder = encoder_of(active.run_id, history.answer(active.message_id))
-            return await self._attach(chat_id, active.run_id, None, encoder)
+            return await self.attach(chat_id, active.run_id, None, encoder)
         run_id, position = decode_cursor(cursor)
         if run_id not in history.runs:
             raise _gone(chat_id, Gone("this chat has no such run", code="unknown_cursor"))
-        return await self._attach(chat_id, run_id, position, encoder_of(run_id, None))
+        return await self.attach(chat_id, run_id, position, encoder_of(run_id, None))
 
-    async def _attach(self, chat_id: str, run_id: str, after: Position | None, encoder: Encode) -> AttachedReader:
+    async def attach(self, chat_id: str, run_id: str, after: Position | None, encoder: Encode) -> AttachedReader:
         try:
             reader = await self._hub.open(run_topic(run_id), encoder, after)
         except Gone as err:
@@ -160,78 +130,9 @@ class Chats:
             raise _gone(chat_id, Gone("a part of this answer is damaged", code="damaged")) from err
         return AttachedReader(reader, self._runs.get(run_id))
 
-    # Starting
+    # Stopping and deleting
 
-    async def send(
-        self, who: Principal, request: SendRequest, key: str, extra: dict[str, Raw], encoder_of: EncoderOf
-    ) -> AttachedReader:
-        """Starts the run that a request asks for, or finds the one it has started before.
-
-        `key`: the client's own name for the request, or empty. Raises BadRequest, Overloaded, LogError.
-        """
-        posting = request.posting()
-        if len(posting.messages) > self._max_messages:
-            raise BadRequest(
-                f"{len(posting.messages)} messages: at most {self._max_messages} are allowed", code="too_many_messages"
-            )
-        check_posted(posting.messages)
-        check_id("chat id", request.id)
-        submission = Submission(who, request, posting, key or request_key(posting), extra)
-        # The upstream is asked before a run is known to be the only one, so of two requests here the second waits.
-        turn = self._turns.setdefault(chat_topic(who.sub, request.id), asyncio.Lock())
-        async with turn:
-            with self.in_memory.hold() as held:
-                attached = await self._send(submission, encoder_of, held)
-                if attached.run is not None:
-                    held.keep_until(attached.run.verdict)
-                return attached
-
-    async def _send(self, submission: Submission, encoder_of: EncoderOf, held: HeldBody) -> AttachedReader:
-        owner, chat_id = submission.who.sub, submission.request.id
-        topic = chat_topic(owner, chat_id)
-        history = None if self._log.may_exist(topic) else History(chat_id=chat_id)  # a new one needs no reading
-        for _ in range(CONFLICT_TRIES):
-            if history is None:
-                history = await self._read(owner, chat_id, held)
-            earlier_run = history.run_of(submission.key) or continuing_run(history, submission.posting)
-            if earlier_run is not None:
-                return await self._attach(chat_id, earlier_run.run_id, None, encoder_of(earlier_run.run_id))
-            if history.active is not None:
-                await self._supersede(submission.who, history)
-                history = None
-                continue
-            try:
-                return await self._start(submission, history, encoder_of)
-            except LogConflict:
-                history = None
-        raise LogConflict(topic, None, -1)
-
-    async def _start(self, submission: Submission, history: History, encoder_of: EncoderOf) -> AttachedReader:
-        who, request = submission.who, submission.request
-        change = await reconcile_in_slices(history, submission.posting)
-        asked = request.upstream_fields(await turns_in_slices(change), self._max_output_tokens)
-        for url in new_addresses(change.events):
-            check_fetch(url, self._allowed_fetches)
-        info = run_info(submission, change)
-        appends = _appends(who, history, [*change.events, run_started(submission, info)])
-        check_room(history, appends, change.conversation, self._max_chat_bytes)
-        wants = wants_of_run(info.prompt_bytes // BYTES_PER_TOKEN, asked, has_stream=True)
-        lease = await self._limiter.admit(who, wants)
-        try:
-            run = self._runs.make(info, asked, recorder_of(change), request.on_disconnect or "continue", lease)
-            run.watch(self._hub, Position(epoch=history.epoch, offset=history.head))
-            reader = self._hub.open_new(run.topic, encoder_of(info.run_id))
-            try:
-                await self._runs.begin(run, *appends)
-            except BaseException:
-                reader.close()
-                raise
-        except BaseException:
-            lease.cancel()
-            raise
-        return AttachedReader(reader, run, lease)
-
-    async def _supersede(self, who: Principal, history: History) -> None:
+    async def supersede(self, who: Principal, history: History) -> None:
         """Stops the answer that is still coming when a new message arrives; its text is kept."""
         assert history.active is not None
         run_id = history.active.run_id
@@ -258,32 +159,38 @@ class Chats:
         finally:
             unwatch()
 
-    # Stopping and deleting
-
     async def stop(self, who: Principal, chat_id: str, run_id: str | None) -> str | None:
         """Has the process that owns the active run stop it; returns the run's id, or None when nothing was to stop."""
 
         async def attempt() -> str | None:
             with self.in_memory.hold() as held:
-                history = await self._existing(who, chat_id, held)
+                history = await self.existing(who, chat_id, held)
             active = history.active
+            if active is None and history.open_asks:
+                await self._stop_asking(who, history)
             if active is None or run_id not in (None, "", active.run_id):
                 return None
             await self._command_stop(who, history, active.run_id)
             return active.run_id
 
-        return await _again(attempt)
+        return await again(attempt)
+
+    async def _stop_asking(self, who: Principal, history: History) -> None:
+        """Ends what waits for people; nothing goes on."""
+        answers = instead_of_answers(history.open_asks, "stopped", who.sub)
+        notices = answered_notices(who.sub, history.chat_id, history.asks, answers)
+        await self._log.append(*chat_appends(who, history, answers), *notices)
 
     async def _command_stop(self, who: Principal, history: History, run_id: str) -> None:
-        await self._log.append(*_appends(who, history, [StopCommand(run_id)]))
+        await self._log.append(*chat_appends(who, history, [StopCommand(run_id)]))
 
     async def delete(self, who: Principal, chat_id: str) -> None:
         """Stops what runs, then removes the chat and its runs for good."""
         with self.in_memory.hold() as held:
-            history = await self._existing(who, chat_id, held)
+            history = await self.existing(who, chat_id, held)
             if history.active is not None:
-                await self._supersede(who, history)
-                history = await self._existing(who, chat_id, held)
+                await self.supersede(who, history)
+                history = await self.existing(who, chat_id, held)
         await self._log.delete(chat_topic(who.sub, chat_id))
         for run_id in history.runs:
             await self._log.delete(run_topic(run_id))
@@ -293,18 +200,18 @@ class Chats:
 
         async def attempt() -> None:
             with self.in_memory.hold() as held:
-                history = await self._existing(who, chat_id, held)
+                history = await self.existing(who, chat_id, held)
             if history.active is not None and history.active.message_id == message_id:
-                await self._supersede(who, history)
+                await self.supersede(who, history)
                 with self.in_memory.hold() as held:
-                    history = await self._existing(who, chat_id, held)
+                    history = await self.existing(who, chat_id, held)
             if message_id in history.deleted:
                 return
             if all(message.id != message_id for message in history.messages):
                 raise NotFound(f"chat {chat_id!r} has no message {message_id[:64]!r}", code="message_not_found")
-            await self._log.append(*_appends(who, history, [MessagesDeleted([message_id])]))
+            await self._log.append(*chat_appends(who, history, [MessagesDeleted([message_id])]))
 
-        await _again(attempt)
+        await again(attempt)
 
 
 def _gone(chat_id: str, reason: Gone) -> Gone:
@@ -312,17 +219,7 @@ def _gone(chat_id: str, reason: Gone) -> Gone:
     return Gone(reason.detail, code=reason.code, extra=extra)
 
 
-def _appends(who: Principal, history: History, events: list[ChatEvent]) -> list[Append]:
-    """Returns the appends of `events`, fenced by what was read of the chat; the first of a new one says which it is."""
-    topic = chat_topic(who.sub, history.chat_id)
-    new: list[ChatEvent] = [] if history.head else [ChatCreated(id=history.chat_id)]
-    return [
-        Append(topic=topic, owner=who.sub, name=name, data=[data], expect=offset)
-        for offset, (name, data) in enumerate(map(encode_event, [*new, *events]), history.head + 1)
-    ]
-
-
-async def _again(attempt: Callable[[], Awaitable[T]]) -> T:
+async def again(attempt: Callable[[], Awaitable[T]]) -> T:
     """Makes an attempt again while another device's write comes between."""
     for _ in range(CONFLICT_TRIES - 1):
         try:

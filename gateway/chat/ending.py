@@ -3,16 +3,15 @@
 It is the same `match` for the process that owns a run and for one that ends it because its own process died.
 """
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Literal, assert_never
 
 import msgspec
 from msgspec import Raw
 
 from events.log.port import Append
-from events.log.topics import stored, user_topic
-from gateway.chat.records.chat_record import RunFinished, RunInfo, encode_event
+from gateway.chat.notices import asked_notice, notice
+from gateway.chat.records.chat_record import Ask, ParkedRequest, RunFinished, RunInfo, encode_event
 from gateway.chat.records.messages import UIMessage
 from gateway.chat.records.record import RECORD, FinishReason
 from gateway.chat.records.recorder import Recorder
@@ -57,12 +56,6 @@ class Conclusion(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
 
 
-def notice(info: RunInfo, event: str, more: Mapping[str, str] = MappingProxyType({})) -> Append:
-    """Returns the append that tells the user's own topic of the events lane about a run of a chat."""
-    data = {"runId": info.run_id, "chatId": info.chat_id, "messageId": info.message_id, **more}
-    return Append(topic=stored(user_topic(info.sub)), data=[_json(data)], name=event)
-
-
 class RunEnding:
     """A run's last append, the same for a run that ends itself and for one that another process ends.
 
@@ -79,9 +72,16 @@ class RunEnding:
         model: str = "",
         upstream: str = "",
         ended_ms: int = 0,
+        asks: Sequence[Ask] = (),
+        request: ParkedRequest | None = None,
     ) -> None:
-        """Concludes the run; `model` and `upstream` are those that answered, and empty when none did."""
+        """Concludes the run; `model` and `upstream` are those that answered, and empty when none did.
+
+        `asks` are what it parks with, and `request` what it goes on with then.
+        """
         self._info = info
+        self._asks = asks
+        self._request = request if asks else None
         self._usage = usage
         self._model = model or info.model
         self._upstream = upstream
@@ -97,14 +97,17 @@ class RunEnding:
         last = Append(topic=run_topic(info.run_id), data=conclusion.records, name=RECORD, expect=expect, close=True)
         appends = [last, settled(info.sub, self.row)]
         if info.chat_id:
-            name, data = encode_event(self.finished)
-            appends.append(Append(topic=chat_topic(info.sub, info.chat_id), owner=info.sub, data=[data], name=name))
+            topic = chat_topic(info.sub, info.chat_id)
+            for event in (*self._asks, self.finished):
+                name, data = encode_event(event)
+                appends.append(Append(topic=topic, owner=info.sub, data=[data], name=name))
             fields = {
                 "outcome": conclusion.outcome,
                 "finishReason": conclusion.finish_reason,
                 "code": conclusion.code,
             }
-            appends.append(notice(info, name, {field: text for field, text in fields.items() if text}))
+            appends.append(notice(info, RunFinished.event, {field: text for field, text in fields.items() if text}))
+            appends += [asked_notice(info, ask) for ask in self._asks]
         return appends
 
     def _finished(self, parts: list[Raw]) -> RunFinished:
@@ -121,6 +124,8 @@ class RunEnding:
             code=conclusion.code,
             text=conclusion.text,
             message=message,
+            asks=[ask.approval_id for ask in self._asks],
+            request=self._request,
         )
 
     def _metadata(self) -> dict[str, object]:

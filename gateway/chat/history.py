@@ -10,10 +10,14 @@ from typing import assert_never
 import msgspec
 
 from events.log.port import Block, EventLog, read_past_damage
+from gateway.chat.records.asks import message_after
 from gateway.chat.records.chat_record import (
+    Answered,
+    Ask,
     ChatCreated,
     ChatEvent,
     MessagesDeleted,
+    ParkedRequest,
     RunFinished,
     RunStarted,
     StopCommand,
@@ -51,11 +55,29 @@ class History(msgspec.Struct):
     """First and last offset of the events that the log holds and nobody can read any more."""
     answers_changed: list[str] = []
     """Ids of answers that were put since a run was started last."""
+    asks: dict[str, Ask] = {}
+    """All that runs have asked of people, by approval id."""
+    decisions: dict[str, Answered] = {}
+    """The answers to asks, by approval id."""
+    parked: dict[str, ParkedRequest] = {}
+    """What each run goes on with that asked something, by the run's id."""
 
     @property
     def messages(self) -> list[UIMessage]:
         """Returns the messages in order; a list of its own each time."""
         return list(self.by_id.values())
+
+    @property
+    def open_asks(self) -> list[Ask]:
+        """Returns the asks of the last message that nobody has answered; an ask of any other is moot."""
+        if len(self.decisions) == len(self.asks) or not self.by_id:
+            return []
+        last = next(reversed(self.by_id))
+        return [ask for ask in self.asks.values() if ask.message_id == last and ask.approval_id not in self.decisions]
+
+    def asked_calls(self, message_id: str) -> set[str]:
+        """Returns the ids of the calls of an answer about which somebody was asked."""
+        return {ask.tool_call_id for ask in self.asks.values() if ask.message_id == message_id}
 
     def apply(self, block: Block) -> None:
         for data in block.data:
@@ -87,6 +109,10 @@ class History(msgspec.Struct):
                 self._finish(event)
             case ChatCreated():
                 self.chat_id = event.id
+            case Ask():
+                self.asks[event.approval_id] = event
+            case Answered():
+                self.answer_ask(event)
             case StopCommand():
                 pass
             case _:
@@ -100,6 +126,17 @@ class History(msgspec.Struct):
         self.continued |= dict.fromkeys(answers, started.run_id)
         self.answers_of[started.run_id] = answers
         self.answers_changed.clear()
+
+    def answer_ask(self, answered: Answered) -> None:
+        """Notes an answer to an ask, and what it makes of the call in the message."""
+        ask = self.asks.get(answered.approval_id)
+        if ask is None or answered.approval_id in self.decisions:
+            return
+        self.decisions[answered.approval_id] = answered
+        message = self.answer(ask.message_id)
+        if message is not None:
+            self._put(message_after(message, ask, answered))
+            self.answers_changed.append(message.id)
 
     def _put(self, message: UIMessage) -> None:
         if message.id not in self.deleted:
@@ -123,6 +160,8 @@ class History(msgspec.Struct):
             self._put(finished.message)
         elif finished.outcome == "error":
             self._forget(finished.run_id)  # refused before anything was visible: the same may be asked again
+        if finished.request is not None:
+            self.parked[finished.run_id] = finished.request
         if self.active is not None and self.active.run_id == finished.run_id:
             self.active = None
 

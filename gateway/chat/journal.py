@@ -83,13 +83,17 @@ class Journal:
         if records:
             self._append(records, RECORD, patient=False)
 
+    async def note(self, name: str, data: bytes) -> None:
+        """Appends a hidden event, and returns when it is durable."""
+        await self._append([data], name, patient=False)
+
     def beat(self, now: float) -> float:
         """Shows a sign of life after a silence; returns when the next one is due, by the event loop's clock."""
         if now - self._appended_at >= HEARTBEAT_S and self.failure is None:
             self._append([b"{}"], HEARTBEAT, patient=True)
         return self._appended_at + HEARTBEAT_S if self.failure is None else NEVER
 
-    def _append(self, data: list[bytes], name: str, *, patient: bool) -> None:
+    def _append(self, data: list[bytes], name: str, *, patient: bool) -> "asyncio.Future[list[Appended]]":
         append = Append(topic=self.topic, data=data, name=name, expect=self._next)
         result = self._log.append(append, patient=patient)
         self._next += len(data)
@@ -99,6 +103,7 @@ class Journal:
         if self._unacknowledged > MAX_UNACKNOWLEDGED and not self._is_paused and self._producer is not None:
             self._is_paused = True
             self._producer.pause()
+        return result
 
     def _acknowledged(self, result: "asyncio.Future[list[Appended]]") -> None:
         self._unacknowledged -= 1

@@ -15,7 +15,8 @@ from msgspec import Raw
 
 from events.log.cursor import decode_cursor
 from gateway.access.grants import Principal
-from gateway.chat.chats import AttachedReader, Chats
+from gateway.chat.approvals import Approvals
+from gateway.chat.chats import Chats, WholeEncoderOf
 from gateway.chat.dialects import ui_message
 from gateway.chat.dialects.completion_request import CompletionRequest
 from gateway.chat.dialects.openai import CompletionFrames, completion, error_frame
@@ -26,8 +27,11 @@ from gateway.chat.legacy import adopt_format
 from gateway.chat.records.chat_record import RunInfo
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.run import Run
+from gateway.chat.run_start import AttachedReader, RunStarter
 from gateway.chat.runs import Runs
+from gateway.chat.sending import Parked, Sending
 from gateway.chat.submission import SendRequest, extra_fields
+from gateway.chat.tools.toolbox import NO_TOOLS, Toolbox
 from gateway.chat.topics import new_run_id
 from gateway.chat.upstreams.failover import Upstreams
 from gateway.core.leases import NO_LEASE, Lease
@@ -48,11 +52,15 @@ AsgiAnswer = Callable[[Any, Any, Any], Awaitable[None]]
 class ChatLane:
     """The part of a unit that the routes of the chat lane call."""
 
-    def __init__(self, core: Core, upstreams: Upstreams) -> None:
+    def __init__(self, core: Core, upstreams: Upstreams, toolbox: Toolbox = NO_TOOLS) -> None:
         self.settings = core.settings
         self.upstreams = upstreams
-        self.runs = Runs(core.log, upstreams, core.settings, core.metrics, core.prices)
-        self.chats = Chats(core.log, core.hub, self.runs, core.settings, core.limiter)
+        self._toolbox = toolbox
+        self.runs = Runs(core.log, upstreams, core.settings, core.metrics, core.prices, toolbox)
+        self.chats = Chats(core.log, core.hub, self.runs, core.settings)
+        starter = RunStarter(core.hub, self.runs, core.limiter, core.settings.limits.chat_bytes)
+        self._sending = Sending(core.log, self.chats, self.runs, starter, core.settings)
+        self.approvals = Approvals(core.log, self.chats, self.runs, starter, UIFrames)
         self.limiter = core.limiter
         self.bodies = core.bodies
         self._log = core.log
@@ -68,6 +76,7 @@ class ChatLane:
         finally:
             await self.runs.close()
             await self.upstreams.aclose()
+            await self._toolbox.aclose()
 
     async def drain(self) -> None:
         """Takes no new run, and returns when every run of this process has ended."""
@@ -76,10 +85,17 @@ class ChatLane:
     # Chats, in the dialect of the AI SDK
 
     async def send(
-        self, who: Principal, request: SendRequest, key: str, fields: dict[str, Raw], body: HeldBody
-    ) -> EventStream:
-        """Returns a run's stream. `key`: the client's own name for the request, or empty; `fields`: all of its body."""
-        attached = await self.chats.send(who, request, key, extra_fields(fields), UIFrames)
+        self, who: Principal, request: SendRequest, key: str, fields: dict[str, Raw], body: HeldBody, ui: int
+    ) -> EventStream | bytes:
+        """Returns a run's stream, or all frames of one that only says that the answer waits for people.
+
+        `key`: the client's own name for the request, or empty; `fields`: all of its body; `ui`: the version of the AI
+        SDK that reads, 0 when the client names none.
+        """
+        encoder_of = partial(UIFrames, ui=ui or self.settings.ui)
+        attached = await self._sending.send(who, request, key, extra_fields(fields), encoder_of)
+        if isinstance(attached, Parked):
+            return ui_message.parked(attached.message_id)
         if attached.run is not None:
             body.keep_until(attached.run.verdict)
         return await self._stream(who, attached)
@@ -98,18 +114,21 @@ class ChatLane:
 
         return answer
 
-    async def follow(self, who: Principal, chat_id: str, cursor: str | None) -> EventStream | None:
+    async def follow(self, who: Principal, chat_id: str, cursor: str | None, ui: int) -> EventStream | None:
         """Returns the stream of a chat; None when nothing is active and no cursor says what else to read."""
+        encoder_of = partial(whole_frames, ui=ui or self.settings.ui)
         if cursor is None:
-            attached = await self.chats.follow(who, chat_id, None, whole_frames)
+            attached = await self.chats.follow(who, chat_id, None, encoder_of)
         else:
-            attached = await self._resumed(who, chat_id, cursor)
+            attached = await self._resumed(who, chat_id, cursor, encoder_of)
         return await self._stream(who, attached) if attached is not None else None
 
-    async def _resumed(self, who: Principal, chat_id: str, cursor: str) -> AttachedReader | None:
+    async def _resumed(
+        self, who: Principal, chat_id: str, cursor: str, encoder_of: WholeEncoderOf
+    ) -> AttachedReader | None:
         """Returns what `Chats.follow` does, and measures what became of the cursor."""
         try:
-            attached = await self.chats.follow(who, chat_id, cursor, whole_frames)
+            attached = await self.chats.follow(who, chat_id, cursor, encoder_of)
         except TrilaneError as err:
             self.runs.figures.note_resume(err.code)
             raise

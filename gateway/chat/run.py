@@ -14,7 +14,7 @@ from events.log.port import Append, Appended, Block, EventLog, Position
 from gateway.chat.ending import Aborted, Failed, Finished, RunEnding, RunOutcome
 from gateway.chat.journal import NEVER, Journal
 from gateway.chat.producers.producer import Producer
-from gateway.chat.records.chat_record import RunFinished, RunInfo, StopCommand, decode_event
+from gateway.chat.records.chat_record import ParkedRequest, RunFinished, RunInfo, StopCommand, decode_event
 from gateway.chat.records.record import FinishReason
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.topics import chat_topic
@@ -30,9 +30,19 @@ class Run:
     """One answer that this process owns. It is the Sink of its producers."""
 
     def __init__(
-        self, info: RunInfo, producers: Iterable[Producer], recorder: Recorder, event_log: EventLog, *, run_s: float
+        self,
+        info: RunInfo,
+        producers: Iterable[Producer],
+        recorder: Recorder,
+        event_log: EventLog,
+        *,
+        run_s: float,
+        request: ParkedRequest | None = None,
     ) -> None:
-        """Advances `producers` only when the one before has come to its end; `run_s` is the time for all of them."""
+        """Advances `producers` only when the one before has come to its end; `run_s` is the time for all of them.
+
+        `request` is what it is to go on with when it asks something.
+        """
         self.info = info
         self.recorder = recorder
         self.journal = Journal(info, event_log, self._log_failed)
@@ -54,6 +64,7 @@ class Run:
         self._producer: Producer | None = None
         self._used: list[Producer] = []
         self._run_s = run_s
+        self._request = request
         self._loop = loop
         self._task: asyncio.Task[None] | None = None
         self._ending: RunOutcome | None = None
@@ -128,12 +139,15 @@ class Run:
     # What a producer says
 
     def begin(self, records: list[bytes]) -> None:
-        if self.first_token_s is None:
+        if self.first_token_s is None and records:
             self.first_token_s = self._loop.time() - self._started_at
         self.journal.write_now(records)
         if not self.verdict.done():
             self.verdict.set_result(None)
         self.deadline_moved()
+
+    async def note(self, name: str, data: bytes) -> None:
+        await self.journal.note(name, data)
 
     def deadline_moved(self) -> None:
         """Has the deadlines looked at when the producer's is due: never at once, in a task that this may cancel."""
@@ -193,6 +207,7 @@ class Run:
         for producer in self._producers:
             if self._producer is not None:
                 await self._producer.aclose()
+            if self._used and producer.is_step:
                 self.write(self.recorder.next_step())
             self._producer = producer
             self._used.append(producer)
@@ -215,8 +230,17 @@ class Run:
         self.lasted_s = self._loop.time() - self._started_at
         upstream = next((producer.upstream for producer in reversed(self._used) if producer.upstream), "")
         usage = _total([producer.usage() for producer in self._used])
+        asks = [ask for producer in self._used for ask in producer.asks] if isinstance(outcome, Finished) else []
         ending = RunEnding(
-            self.info, outcome, self.recorder, usage, model=self.model, upstream=upstream, ended_ms=now_ms()
+            self.info,
+            outcome,
+            self.recorder,
+            usage,
+            model=self.model,
+            upstream=upstream,
+            ended_ms=now_ms(),
+            asks=asks,
+            request=self._request,
         )
         self.usage_row = ending.row
         return ending

@@ -1,15 +1,101 @@
-"""Says what a new run of a chat begins with: what it is known by, what the chat is told of it, and who records it. Pure
-but for the clock and the run's new id.
+"""Starts a run of a chat: what it is known by, what the chat is told of it, and the one append of all that.
+
+Limits are asked first. Then all becomes durable at once, fenced by what was read of the chat, or there never was a run.
 """
 
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from events.log.hub import Hub, TopicReader
+from events.log.port import Append, Position
+from events.log.ring import Encode
+from gateway.access.grants import Principal
 from gateway.chat.change import Change
-from gateway.chat.records.chat_record import RunInfo, RunStarted
+from gateway.chat.history import History
+from gateway.chat.producers.tools import Call
+from gateway.chat.records.chat_record import (
+    ChatCreated,
+    ChatEvent,
+    RunInfo,
+    RunStarted,
+    encode_event,
+)
 from gateway.chat.records.messages import bytes_of_parts
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.records.retelling import outcome_of
-from gateway.chat.submission import Submission
-from gateway.chat.topics import new_run_id
-from gateway.core.usage import now_ms
+from gateway.chat.room import check_room
+from gateway.chat.run import Run
+from gateway.chat.runs import Runs
+from gateway.chat.submission import OnDisconnect, Submission
+from gateway.chat.topics import chat_topic, new_run_id
+from gateway.chat.upstreams.upstream import Request
+from gateway.core.leases import Lease
+from gateway.core.limits import Limiter, wants_of_run
+from gateway.core.usage import BYTES_PER_TOKEN, now_ms
+
+EncoderOf = Callable[[str], Encode]
+"""A function that returns a dialect's encoder for a run's id. Two encoders for one run are equal, so readers share."""
+
+
+class AttachedReader(msgspec.Struct, frozen=True):
+    """A reader on a run, and the run itself when this process owns it."""
+
+    reader: TopicReader
+    run: Run | None
+    lease: Lease | None = None
+    """What was taken of limits, the reader's stream too, where this is a new run; None: nothing was yet."""
+
+
+class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that is to be started."""
+
+    info: RunInfo
+    change: Change
+    request: Request
+    """The body of its completion."""
+    started: RunStarted
+    calls: list[Call] = []
+    """Calls of the answer that it continues, to be made first."""
+    on_disconnect: OnDisconnect = "continue"
+    notices: Sequence[Append] = ()
+    """What else is told with it."""
+
+
+class RunStarter:
+    """Starts the runs of chats in one process."""
+
+    def __init__(self, hub: Hub, runs: Runs, limiter: Limiter, max_chat_bytes: int) -> None:
+        self._hub = hub
+        self._runs = runs
+        self._limiter = limiter
+        self._max_chat_bytes = max_chat_bytes
+
+    async def start(self, who: Principal, history: History, plan: RunPlan, encoder_of: EncoderOf) -> AttachedReader:
+        """Starts a run, and returns a reader on it.
+
+        Raises TooLarge, Overloaded, LogConflict when the chat was changed meanwhile, or LogError: there is no run then.
+        """
+        info, change = plan.info, plan.change
+        appends = chat_appends(who, history, [*change.events, plan.started])
+        check_room(history, appends, change.conversation, self._max_chat_bytes)
+        wants = wants_of_run(info.prompt_bytes // BYTES_PER_TOKEN, plan.request, has_stream=True)
+        lease = await self._limiter.admit(who, wants)
+        try:
+            shown = [message.id for message in change.conversation]
+            recorder = recorder_of(change)
+            run = self._runs.make_of_chat(info, plan.request, recorder, plan.on_disconnect, lease, plan.calls, shown)
+            run.watch(self._hub, Position(epoch=history.epoch, offset=history.head))
+            reader = self._hub.open_new(run.topic, encoder_of(info.run_id))
+            try:
+                await self._runs.begin(run, *appends, *plan.notices)
+            except BaseException:
+                reader.close()
+                raise
+        except BaseException:
+            lease.cancel()
+            raise
+        return AttachedReader(reader, run, lease)
 
 
 def run_info(submission: Submission, change: Change) -> RunInfo:
@@ -27,13 +113,14 @@ def run_info(submission: Submission, change: Change) -> RunInfo:
     )
 
 
-def run_started(submission: Submission, info: RunInfo) -> RunStarted:
+def run_started(submission: Submission, info: RunInfo, continues: str = "") -> RunStarted:
     """Returns the event that tells the chat of a new run."""
     return RunStarted(
         run_id=info.run_id,
         message_id=info.message_id,
         key=submission.key,
         trigger=submission.posting.trigger,
+        continues=continues,
         extra=submission.extra,
     )
 
@@ -42,3 +129,13 @@ def recorder_of(change: Change) -> Recorder:
     """Returns the recorder of a run, which goes on from the answer that it continues, if it continues one."""
     outcomes = [record for part in change.results if (record := outcome_of(part)) is not None]
     return Recorder(change.answer.parts if change.answer else [], outcomes)
+
+
+def chat_appends(who: Principal, history: History, events: Sequence[ChatEvent]) -> list[Append]:
+    """Returns the appends of `events`, fenced by what was read of the chat; the first of a new one says which it is."""
+    topic = chat_topic(who.sub, history.chat_id)
+    new: list[ChatEvent] = [] if history.head else [ChatCreated(id=history.chat_id)]
+    return [
+        Append(topic=topic, owner=who.sub, name=name, data=[data], expect=offset)
+        for offset, (name, data) in enumerate(map(encode_event, [*new, *events]), history.head + 1)
+    ]

@@ -6,19 +6,24 @@ several that try, one wins; the dead producer, should it wake, finds the topic c
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import structlog
 
 from events.log.port import Append, EventLog
 from gateway.chat.abandoned import end_run
-from gateway.chat.ending import Aborted, Failed, RunOutcome, notice
+from gateway.chat.ending import Aborted, Failed, RunOutcome
 from gateway.chat.figures import ChatFigures
+from gateway.chat.notices import notice
 from gateway.chat.producers.completion import CompletionProducer
-from gateway.chat.records.chat_record import RunInfo
+from gateway.chat.producers.tools import Call
+from gateway.chat.records.chat_record import ParkedRequest, RunInfo
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.run import Run
 from gateway.chat.silence import SilenceWatch
+from gateway.chat.steps import Steps, ToolPolicy
 from gateway.chat.submission import CancelAfter, OnDisconnect
+from gateway.chat.tools.toolbox import NO_TOOLS, Toolbox
 from gateway.chat.topics import RUNS, run_id_of
 from gateway.chat.upstreams.failover import Upstreams
 from gateway.chat.upstreams.upstream import Request
@@ -50,8 +55,10 @@ class Runs:
         settings: Settings,
         metrics: Metrics,
         prices: Prices = NO_PRICES,
+        toolbox: Toolbox = NO_TOOLS,
     ) -> None:
         self.upstreams = upstreams
+        self.tools = ToolPolicy(toolbox, settings.max_steps, settings.ask_s)
         self._prices = prices
         self.draining = False
         self.figures = ChatFigures(metrics)
@@ -82,24 +89,59 @@ class Runs:
         lease: Lease = NO_LEASE,
     ) -> Run:
         """Returns a run that one completion writes by way of `recorder`; `lease` is given back when it has ended."""
+        self._check_room()
+        run = Run(info, [self._completion(info, request)], recorder, self._log, run_s=self._settings.run_s)
+        return self._keep(run, on_disconnect, lease)
+
+    def make_of_chat(
+        self,
+        info: RunInfo,
+        request: Request,
+        recorder: Recorder,
+        on_disconnect: OnDisconnect,
+        lease: Lease,
+        calls: list[Call],
+        shown: list[str],
+    ) -> Run:
+        """Returns a run of a chat, whose model may call the gateway's tools; `calls` are made before it is asked.
+
+        `shown` are the ids of the messages that it is sent. See `has_steps` for the messages of `request`.
+        """
+        if not self.has_steps(calls):
+            return self.make(info, request, recorder, on_disconnect, lease)
+        self._check_room()
+        fields = {name: value for name, value in request.items() if name != "messages"}
+        parked = ParkedRequest(model=info.model, fields=fields, shown=shown)
+        steps = Steps(info, request, recorder, self.tools, partial(self._completion, info), calls)
+        run = Run(info, steps, recorder, self._log, run_s=self._settings.run_s, request=parked)
+        return self._keep(run, on_disconnect, lease)
+
+    def has_steps(self, calls: list[Call]) -> bool:
+        """Returns whether a run of a chat goes step by step: then its request ends before the answer it continues."""
+        return bool(calls) or bool(self.tools.toolbox.offered())
+
+    def _check_room(self) -> None:
         if self.draining:
             raise Overloaded("this process is shutting down", code="draining", retry_after="1")
         if len(self._runs) >= self._settings.limits.local_runs:
             raise Overloaded(f"{len(self._runs)} answers are being written already")
-        settings = self._settings
-        completion = CompletionProducer(
+
+    def _completion(self, info: RunInfo, request: Request) -> CompletionProducer:
+        return CompletionProducer(
             self.upstreams,
             request,
             info.model,
             prompt_bytes=info.prompt_bytes,
-            between_tokens_s=settings.between_tokens_s,
+            between_tokens_s=self._settings.between_tokens_s,
         )
-        run = Run(info, [completion], recorder, self._log, run_s=settings.run_s)
-        self._runs[info.run_id] = run
+
+    def _keep(self, run: Run, on_disconnect: OnDisconnect, lease: Lease) -> Run:
+        run_id = run.info.run_id
+        self._runs[run_id] = run
         if lease is not NO_LEASE:
-            self._leases[info.run_id] = lease
+            self._leases[run_id] = lease
         if on_disconnect != "continue":
-            self._policies[info.run_id] = on_disconnect
+            self._policies[run_id] = on_disconnect
         return run
 
     async def begin(self, run: Run, *before: Append) -> None:

@@ -1,11 +1,13 @@
 """This dialect is the AI SDK's UI Message Stream v1, for its clients of versions 5, 6 and 7.
 
-A run's records are stored as this dialect has them, so a frame is made without decoding anything.
+A run's records are stored as version 6 has them, so a frame is made without decoding anything. Version 5 fails on what
+it does not know, and 7 knows more: for them records about asks are told otherwise.
 """
 
 import random
 
 import msgspec
+from msgspec import Raw
 
 from events.log.cursor import cursor_prefix
 from events.log.port import Block
@@ -19,17 +21,64 @@ HEADERS = [(b"x-vercel-ai-ui-message-stream", b"v1")]
 DONE = b"data: [DONE]\n\n"
 
 
+NOT_ALLOWED = "this call was not allowed"
+ABOUT_ASKS = (b'{"type":"tool-approval-request"', b'{"type":"tool-output-denied"', b'{"type":"data-approval"')
+"""Beginnings of the records that clients of different versions are told differently."""
+COMMON_UI = 6
+_json = msgspec.json.Encoder().encode
+
+
 class UIFrames(msgspec.Struct, frozen=True):
     """An encoder for a hub: each record of one run as one frame with its cursor, everything else as nothing."""
 
     run_id: str
+    ui: int = COMMON_UI
+    """The version of the AI SDK that reads."""
 
     def __call__(self, epoch: str, block: Block) -> list[bytes]:
         if block.name != RECORD:
             return [b""] * len(block.data)
         lead = b"id: " + cursor_prefix(self.run_id, epoch)
         # The id is the last line: some clients keep it as soon as they have read it, and would skip what was cut.
-        return [b"data: %b\n%b%d\n\n" % (data, lead, offset) for offset, data in enumerate(block.data, block.first)]
+        if self.ui == COMMON_UI:
+            return [b"data: %b\n%b%d\n\n" % (data, lead, offset) for offset, data in enumerate(block.data, block.first)]
+        frames: list[bytes] = []
+        for offset, data in enumerate(block.data, block.first):
+            told = b"\n\n".join(b"data: %b" % record for record in told_to(self.ui, data))
+            frames.append(told and b"%b\n%b%d\n\n" % (told, lead, offset))
+        return frames
+
+
+class _About(msgspec.Struct, rename="camel"):
+    """The fields that we read of a record about an ask."""
+
+    type: str
+    id: str = ""
+    tool_call_id: str = ""
+    data: Raw = Raw(b"{}")
+
+
+class _Decision(msgspec.Struct):
+    state: str = ""
+    reason: str = ""
+
+
+def told_to(ui: int, record: bytes) -> list[bytes]:
+    """Returns the records that clients of a version are told instead of one that is stored."""
+    if ui == COMMON_UI or not record.startswith(ABOUT_ASKS):
+        return [record]
+    about = msgspec.json.decode(record, type=_About)
+    if ui < COMMON_UI and about.type == "tool-approval-request":
+        return []
+    if ui < COMMON_UI and about.type == "tool-output-denied":
+        return [_json({"type": "tool-output-error", "toolCallId": about.tool_call_id, "errorText": NOT_ALLOWED})]
+    if ui > COMMON_UI and about.type == "data-approval":
+        decision = msgspec.json.decode(about.data, type=_Decision)
+        if decision.state in ("approved", "denied"):
+            response: dict[str, object] = {"approvalId": about.id, "approved": decision.state == "approved"}
+            more = {"reason": decision.reason} if decision.reason else {}
+            return [_json({"type": "tool-approval-response", **response, **more}), record]
+    return [record]
 
 
 class WholeUIFrames(msgspec.Struct, frozen=True):
@@ -41,9 +90,10 @@ class WholeUIFrames(msgspec.Struct, frozen=True):
     run_id: str
     earlier: tuple[bytes, ...]
     """Records of the earlier part, at least one."""
+    ui: int = COMMON_UI
 
     def __call__(self, epoch: str, block: Block) -> list[bytes]:
-        frames = UIFrames(self.run_id)(epoch, block)
+        frames = UIFrames(self.run_id, self.ui)(epoch, block)
         place = FIRST_RECORD - block.first
         if block.name == RECORD and 0 <= place < len(frames):
             _, _, cursor_line = frames[place].rpartition(b"\nid: ")
@@ -52,10 +102,18 @@ class WholeUIFrames(msgspec.Struct, frozen=True):
         return frames
 
 
-def whole_frames(run_id: str, answer: UIMessage | None) -> UIFrames | WholeUIFrames:
+def whole_frames(run_id: str, answer: UIMessage | None, ui: int = COMMON_UI) -> UIFrames | WholeUIFrames:
     """Returns the encoder that tells all of an answer, of which an earlier run may have written a part."""
-    earlier = records_of(answer.parts) if answer is not None else []
-    return WholeUIFrames(run_id, tuple(earlier)) if earlier else UIFrames(run_id)
+    earlier = [
+        told for record in (records_of(answer.parts) if answer is not None else []) for told in told_to(ui, record)
+    ]
+    return WholeUIFrames(run_id, tuple(earlier), ui) if earlier else UIFrames(run_id, ui)
+
+
+def parked(message_id: str) -> bytes:
+    """Returns the frames of an answer that goes on once its other asks are answered."""
+    start, finish = {"type": "start", "messageId": message_id}, {"type": "finish", "finishReason": "tool-calls"}
+    return b"data: %b\n\ndata: %b\n\n%b" % (_json(start), _json(finish), DONE)
 
 
 def farewell() -> bytes:

@@ -4,10 +4,11 @@ A token's way: the connection's read callback, the parser, `_take`, the recorder
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from gateway.chat.producers.completion_records import CompletionRecords
 from gateway.chat.producers.producer import NEVER, Sink
+from gateway.chat.records.chat_record import Ask
 from gateway.chat.records.record import FinishReason
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.upstreams.chunks import AnswerChunk
@@ -25,6 +26,10 @@ MAX_SHOWN_WORD = 200
 class CompletionProducer:
     """A Producer that asks an upstream once."""
 
+    is_step = True
+    asks: Sequence[Ask] = ()
+    reason: FinishReason = "other"
+    """Why it stopped, once it has."""
     _sink: Sink | None = None
     _recorder: Recorder
     _translate: Callable[[list[AnswerChunk]], list[bytes]]
@@ -79,7 +84,8 @@ class CompletionProducer:
         if reason == "other" and generation.finish_reason:
             sink.recorder.facts["rawFinishReason"] = generation.finish_reason[:MAX_SHOWN_WORD]
         is_plain_end = reason == "stop" or generation.finish_reason is None
-        return "tool-calls" if is_plain_end and records.calls.are_any else reason
+        self.reason = "tool-calls" if is_plain_end and records.calls.are_any else reason
+        return self.reason
 
     def _facts(self, generation: Generation) -> dict[str, object]:
         """Returns what the upstream says of the whole answer, as metadata of the message."""

@@ -1,10 +1,12 @@
 """A producer for tests: it plays a script, and remembers what was asked of it."""
 
 import asyncio
+from collections.abc import Sequence
 
 import msgspec
 
 from gateway.chat.producers.producer import NEVER, Sink
+from gateway.chat.records.chat_record import Ask
 from gateway.chat.records.record import FinishReason
 from gateway.core.usage import Usage
 from gateway.errors import TrilaneError
@@ -22,6 +24,9 @@ Line = str | Wait | TrilaneError
 
 class FakeProducer:
     """A Producer that writes the texts of its script, each in a turn of the event loop of its own."""
+
+    is_step = True
+    asks: Sequence[Ask] = ()
 
     def __init__(
         self, *script: Line, reason: FinishReason = "stop", model: str = "fake", limit_s: float = NEVER, tokens: int = 1

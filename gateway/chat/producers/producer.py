@@ -1,8 +1,9 @@
-"""A producer writes a run: a model's completion today; agents, tools and voices later. This is its port."""
+"""A producer writes a run: a model's completion, or the tools that it calls. This is its port."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from gateway.chat.records.chat_record import Ask
 from gateway.chat.records.record import FinishReason
 from gateway.chat.records.recorder import Recorder
 from gateway.core.usage import Usage
@@ -22,6 +23,10 @@ class Sink(Protocol):
 
     def begin(self, records: list[bytes]) -> None:
         """Writes the first records of a producer. From now on whoever waits for an answer has one."""
+        ...
+
+    async def note(self, name: str, data: bytes) -> None:
+        """Writes a hidden event after all records so far, and returns when it is durable. Raises TrilaneError."""
         ...
 
     def deadline_moved(self) -> None:
@@ -46,6 +51,13 @@ class Producer(Protocol):
     """The model that answers; empty while none does."""
     upstream: str
     """The name of the upstream that serves it; empty while none does."""
+    is_step: bool
+    """Whether it begins a step of its own: the calls of tools belong to the step that asks for them."""
+
+    @property
+    def asks(self) -> Sequence[Ask]:
+        """Returns what it asks of people about calls that it has recorded: the run ends with them."""
+        ...
 
     async def produce(self, sink: Sink) -> FinishReason:
         """Writes all it has, and says why it stopped. Raises TrilaneError when it failed."""

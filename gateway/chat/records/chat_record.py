@@ -7,7 +7,7 @@ tells only that it started and how it finished.
 from typing import ClassVar, Literal
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from gateway.chat.records.messages import UIMessage
 from gateway.core.usage import Usage
@@ -47,8 +47,20 @@ class RunStarted(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     key: str = ""
     """The key of its request: one that is repeated with this key gets the same run."""
     trigger: Trigger = "submit-message"
+    continues: str = ""
+    """Id of the run that asked, when this one goes on because all of its asks have been answered."""
     extra: dict[str, Raw] = {}
     """Top-level fields of the request that are not ours."""
+
+
+class ParkedRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What was asked of the model when a run parked: whoever answers its asks, it goes on with the same."""
+
+    model: str = ""
+    fields: dict[str, object] = {}
+    """The body of the completion, without its messages and the gateway's own tools."""
+    shown: list[str] = []
+    """Ids of the messages that the model was sent before the answer."""
 
 
 class RunFinished(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -63,6 +75,60 @@ class RunFinished(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
     text: str = ""
     message: UIMessage | None = None
     """The answer; None when nothing of it was visible."""
+    asks: list[str] = []
+    """Ids of the asks with which it parked, which stand before this event: the answer to the last one goes on."""
+    request: ParkedRequest | None = None
+    """What it goes on with; None when nobody was asked."""
+
+
+AskKind = Literal["approval", "input", "doubt"]
+"""What is asked: whether a call may be made, what its result is, or what to do about one that may have been made."""
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """The event that a run asks something of a person about one call of a tool. It is answered once."""
+
+    event: ClassVar = "ask"
+    approval_id: str
+    run_id: str
+    message_id: str
+    tool_call_id: str
+    tool_name: str
+    kind: AskKind = "approval"
+    input: Raw
+    digest: str
+    """SHA-256 of the JSON `[approvalId, toolName, input]`, without spaces and with sorted keys, in hexadecimal."""
+    roles: list[str] = []
+    """Roles of those who may answer; empty: whoever may write to the chat."""
+    expires_at: int = 0
+    """Milliseconds since 1970 from which on it is answered by nobody but the clock; 0: never."""
+    editable: bool = False
+    """Whether who allows the call may change its input."""
+    tool: str = ""
+    """Digest of the tool as it was when it was asked for; empty for a tool that is not the gateway's."""
+    key: str = ""
+    """Idempotency key of the call; empty for a tool that is not the gateway's."""
+
+
+class Actor(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """Who answered: a person, or what happened instead of an answer."""
+
+    sub: str = ""
+    via: Literal["user", "expired", "superseded", "stopped"] = "user"
+
+
+class Answered(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """The event that an ask has its one answer."""
+
+    event: ClassVar = "answered"
+    approval_id: str
+    approved: bool
+    reason: str = ""
+    input: Raw | UnsetType = UNSET
+    """The input that the call is made with, in place of the model's."""
+    output: Raw | UnsetType = UNSET
+    """The result of the call, when somebody else has made it."""
+    actor: Actor = Actor()
 
 
 class StopCommand(msgspec.Struct, frozen=True, rename="camel"):
@@ -72,14 +138,16 @@ class StopCommand(msgspec.Struct, frozen=True, rename="camel"):
     run_id: str
 
 
-ChatEvent = ChatCreated | UIMessage | Truncate | MessagesDeleted | RunStarted | RunFinished | StopCommand
+ChatEvent = (
+    ChatCreated | UIMessage | Truncate | MessagesDeleted | RunStarted | RunFinished | Ask | Answered | StopCommand
+)
 """All that can happen in a chat. A `UIMessage` is new, or replaces the one of its id."""
 MESSAGE = "message"
 _DECODERS: dict[str, msgspec.json.Decoder[ChatEvent]] = {
     MESSAGE: msgspec.json.Decoder(UIMessage),
     **{
         kind.event: msgspec.json.Decoder(kind)
-        for kind in (ChatCreated, Truncate, MessagesDeleted, RunStarted, RunFinished, StopCommand)
+        for kind in (ChatCreated, Truncate, MessagesDeleted, RunStarted, RunFinished, Ask, Answered, StopCommand)
     },
 }
 _json = msgspec.json.Encoder().encode

@@ -4,7 +4,7 @@ Texts and arguments are kept in pieces and joined once, when somebody wants the 
 there before, however long an answer gets.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 import msgspec
 from msgspec import UNSET, Raw
@@ -47,6 +47,10 @@ class ToolPart(msgspec.Struct):
     """Fields that its output, or a question about it, adds to the part."""
     provider_fields: list[Raw] = []
 
+    @property
+    def has_output(self) -> bool:
+        return self.result is not None and str(self.result["state"]).startswith("output-")
+
     def input(self) -> Raw | str:
         """Returns the arguments as JSON on one line; as text when they are no JSON. No arguments are no fields."""
         text = "".join(self.arguments)
@@ -74,16 +78,20 @@ class ChoicesPart(msgspec.Struct):
 Part = TextPart | ToolPart | ChoicesPart | Raw
 
 
-class _Call(msgspec.Struct, rename="camel"):
+class _Earlier(msgspec.Struct, rename="camel"):
+    """What is looked at of a part that an earlier run has written."""
+
     type: str
     tool_call_id: str = ""
+    id: object = None
+    """Of a data part, when the client that wrote it has given one."""
 
     @property
     def is_tool(self) -> bool:
         return self.type.startswith("tool-") or self.type == "dynamic-tool"
 
 
-_call = msgspec.json.Decoder(_Call).decode
+_earlier = msgspec.json.Decoder(_Earlier).decode
 
 
 class MessageParts:
@@ -93,7 +101,12 @@ class MessageParts:
         self._parts: list[Part] = list(base)
         self._step_is_new = True
         self._choices: ChoicesPart | None = None
-        self._data_places: dict[tuple[str, str], int] = {}
+        earlier = [_earlier(part) for part in self._parts if isinstance(part, Raw)]
+        self._earlier_calls = {part.tool_call_id: place for place, part in enumerate(earlier) if part.is_tool}
+        self._data_places = {
+            (part.type, part.id): place for place, part in enumerate(earlier) if isinstance(part.id, str) and part.id
+        }
+        """Where data stands, by type and id."""
 
     def step(self) -> None:
         """Begins another step, to which all that follows belongs."""
@@ -112,9 +125,13 @@ class MessageParts:
 
     def outcome(self, call_id: str, fields: dict[str, object]) -> None:
         """Adds what became of a call to its part, which an earlier run has written."""
-        for place, part in enumerate(self._parts):
-            if isinstance(part, Raw) and (known := _call(part)).tool_call_id == call_id and known.is_tool:
-                self._parts[place] = Raw(_json(msgspec.json.decode(part, type=dict[str, Raw]) | fields))
+        place = self._earlier_calls.get(call_id)
+        if place is not None and isinstance(part := self._parts[place], Raw):
+            self._parts[place] = Raw(_json(msgspec.json.decode(part, type=dict[str, Raw]) | fields))
+
+    def call_ids(self) -> Container[str]:
+        """Returns the ids of the calls of earlier runs."""
+        return self._earlier_calls
 
     def data(self, data: Data) -> None:
         """Adds what is not transient; a later one of the same type and id takes the place of the earlier one."""

@@ -4,7 +4,7 @@ Parts are kept as the JSON they came as: clients own their shape (`data-*`, `sou
 what they sent. Only the fields that a model can use are read here.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from itertools import groupby, takewhile
 from typing import Literal, cast
 
@@ -55,6 +55,8 @@ class MessagePart(msgspec.Struct, frozen=True, rename="camel"):
     output: Raw | UnsetType = UNSET
     error_text: str = ""
     approval: Approval | None = None
+    provider_executed: bool | None = None
+    """Whether the gateway or an agent makes the call, so that no client does."""
     media_type: str = ""
     url: str = ""
     filename: str | None = None
@@ -120,11 +122,14 @@ def text_of(message: UIMessage) -> str:
     return "".join(part.text for part in parts_of(message) if part.type == "text")
 
 
-def merge_tool_results(stored_message: UIMessage, posted_message: UIMessage) -> UIMessage | None:
+def merge_tool_results(
+    stored_message: UIMessage, posted_message: UIMessage, asked: Container[str] = ()
+) -> UIMessage | None:
     """Returns the stored answer with the tool results that a client adds to it; None when it adds none.
 
     Nothing else of a posted answer is believed: a client that was cut off posts a part of the text as the whole. A
-    result that is stored stays; only a call that was allowed may still get its output.
+    result that is stored stays; only a call that was allowed may still get its output. No client has results of calls
+    that the gateway makes, nor of those in `asked`, by id, which are answered by events of their own.
     """
     answers = {p.tool_call_id: (p, raw) for p, raw in _tools(posted_message) if p.state in FINAL_TOOL_STATES}
     if not answers:
@@ -132,7 +137,8 @@ def merge_tool_results(stored_message: UIMessage, posted_message: UIMessage) -> 
     parts = list(stored_message.parts)
     is_changed = False
     for index, (part, raw) in enumerate(zip(parts_of(stored_message), stored_message.parts, strict=True)):
-        answer, answer_raw = answers.get(part.tool_call_id, (None, raw)) if part.is_tool else (None, raw)
+        is_clients = part.is_tool and not part.provider_executed and part.tool_call_id not in asked
+        answer, answer_raw = answers.get(part.tool_call_id, (None, raw)) if is_clients else (None, raw)
         if answer is not None and _may_follow(part, answer):
             parts[index] = _with_result(raw, answer_raw)
             is_changed = True

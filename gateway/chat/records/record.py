@@ -15,6 +15,8 @@ RUN = "run"
 RECORD = "chunk"
 """Name of the events that are records; the other events of a run's topic are hidden from clients."""
 HEARTBEAT = "heartbeat"
+EFFECT_STARTED = "effect-started"
+"""Name of the hidden event that a call of a tool is about to leave: `{"toolCallId","key","attempt","effect"}`."""
 DATA = "data-"
 """Beginning of the `type` of every `Data`."""
 

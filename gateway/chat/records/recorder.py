@@ -47,6 +47,8 @@ from gateway.chat.records.record import (
     encode_record,
 )
 
+MAYBE_MADE = "the answer ended before this call had a result: it may have been made"
+NOT_MADE = "the answer ended before this call was made"
 _json = msgspec.json.Encoder().encode
 
 
@@ -71,9 +73,13 @@ class Recorder:
         self._delta_lead = b""
         self._count = 0
         self._calls: dict[str, ToolPart] = {}
+        self._earlier_calls = self.parts.call_ids()
+        """Ids of the calls of earlier runs: some models count theirs anew in each step."""
         self._step_calls: list[ToolPart] = []
         """Calls of this step, which are complete when it is."""
         self._is_in_step = True
+        self.calls_to_make: dict[str, bool] = {}
+        """Ids of the calls of the gateway's tools that have no result yet, and whether each may have been made."""
         self.executed_tools: Container[str] = ()
         """Names of the tools that the gateway runs: no client is to run a call of one."""
 
@@ -172,13 +178,19 @@ class Recorder:
             if not call.complete:
                 call.end(was_cut=was_cut)
                 out.append(complete_record(call))
+                if call.is_executed and not call.error:
+                    self.calls_to_make[call.call_id] = False
         return [call for call in self._step_calls if call.is_executed and call.result is None and not call.error]
+
+    @property
+    def calls_own_tools(self) -> bool:
+        """Whether this step has calls of the gateway's tools, or calls that nobody can make."""
+        return any(call.is_executed for call in self._step_calls)
 
     @property
     def is_waiting(self) -> bool:
         """Whether a call of this step has no result: its client is to make it, or somebody is asked."""
-        results = [(call.result or {}).get("state", "") for call in self._step_calls if not call.error]
-        return any(state in ("", "approval-requested") for state in results)
+        return any(not call.has_output for call in self._step_calls if not call.error)
 
     def data(self, data: Data | ProviderFields, out: list[bytes]) -> None:
         self._keep_data(data)
@@ -198,9 +210,16 @@ class Recorder:
         return self._cut(metadata, MessageAbort(reason=reason))
 
     def _cut(self, metadata: dict[str, object], end: MessageError | MessageAbort) -> list[bytes]:
-        """Ends the message, but no open call: no client may run a tool of an answer that failed."""
+        """Ends the message, but no open call: no client may run a tool of an answer that failed.
+
+        What became of the calls that the gateway makes is told: one that had begun may have had its effect.
+        """
         out: list[bytes] = []
         self.close_text(out)
+        for call_id, has_begun in list(self.calls_to_make.items()):
+            text = MAYBE_MADE if has_begun else NOT_MADE
+            failed = ToolOutputError(tool_call_id=call_id, error_text=text, provider_executed=True, dynamic=True)
+            self.tool_outcome(failed, out)
         out += [_metadata(metadata), encode_record(end)]
         return out
 
@@ -233,7 +252,7 @@ class Recorder:
     def _open_call(self, call_id: str, name: str, *, is_custom: bool = False, is_executed: bool = False) -> ToolPart:
         self._count += 1
         call_id, taken = call_id or f"call-{self._count}", 0
-        while call_id in self._calls:
+        while call_id in self._calls or call_id in self._earlier_calls:
             taken += 1
             call_id = f"call-{self._count}.{taken}"
         call = self.parts.tool(call_id, name)
@@ -256,6 +275,8 @@ class Recorder:
         if call is None:
             return
         call.complete = True
+        if call.is_executed:
+            self.calls_to_make[call.call_id] = False
         if isinstance(record, ToolInputError):
             call.error = record.error_text
         elif not isinstance(record.provider_metadata, UnsetType):
@@ -263,6 +284,8 @@ class Recorder:
 
     def _keep_outcome(self, outcome: ToolOutcome) -> None:
         call = self._calls.get(outcome.tool_call_id)
+        if not isinstance(outcome, ApprovalRequest):
+            self.calls_to_make.pop(outcome.tool_call_id, None)
         if call is not None:
             call.result = (call.result or {}) | outcome_fields(outcome)
         else:

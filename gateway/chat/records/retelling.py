@@ -1,7 +1,7 @@
 """The parts of an answer become records again, for clients that did not see them when they were written. Pure.
 
-A call that has its result is told without `tool-input-available`: at that record an AI SDK client runs its own tool,
-and it must not run it a second time. Parts that version 5 fails on are told as the nearest thing that it knows.
+A client's call that has its result is told without `tool-input-available`: at that record an AI SDK client runs its
+own tool, and it must not run it a second time.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,6 @@ from msgspec import Raw
 from gateway.chat.records.messages import APPROVED, OUTPUT_STATES, MessagePart
 from gateway.chat.records.record import DATA, StepFinish, StepStart, encode_record
 
-NOT_ALLOWED_TEXT = "this call was not allowed"
 AS_THEY_ARE = ("source-url", "source-document", "file")
 """Types of parts that are records of the same form."""
 _json = msgspec.json.Encoder().encode
@@ -66,15 +65,16 @@ def _call(part: MessagePart, fields: dict[str, Raw]) -> list[Fields]:
         return [start, failed]
     if part.state == "input-streaming":
         return [start]
-    if part.state not in (*OUTPUT_STATES, APPROVED):
-        return [start, {"type": "tool-input-available", **call, "input": Raw(part.arguments.encode())}]
-    delta: Fields = {
-        "type": "tool-input-delta",
-        "toolCallId": part.tool_call_id,
-        "inputTextDelta": part.arguments,
-    }
+    told: Fields = {"type": "tool-input-available", **call, "input": Raw(part.arguments.encode())}
+    if part.state in (*OUTPUT_STATES, APPROVED) and not part.provider_executed:
+        delta = part.arguments
+        told = {"type": "tool-input-delta", "toolCallId": part.tool_call_id, "inputTextDelta": delta}
+    asked: list[Fields] = []
+    if part.approval is not None and part.approval.id:
+        request = {"approvalId": part.approval.id, "toolCallId": part.tool_call_id}
+        asked = [{"type": "tool-approval-request", **request}]
     outcome = _outcome(part, fields)
-    return [start, delta] if outcome is None else [start, delta, outcome]
+    return [start, told, *asked, *([outcome] if outcome is not None else [])]
 
 
 def _outcome(part: MessagePart, fields: dict[str, Raw]) -> Fields | None:
@@ -85,7 +85,7 @@ def _outcome(part: MessagePart, fields: dict[str, Raw]) -> Fields | None:
         case "output-error":
             return {"type": "tool-output-error", **call, "errorText": part.error_text}
         case "output-denied":
-            return {"type": "tool-output-error", **call, "errorText": NOT_ALLOWED_TEXT}
+            return {"type": "tool-output-denied", "toolCallId": part.tool_call_id}
         case _:
             return None
 

@@ -10,6 +10,8 @@ from typing import Literal, Protocol
 import msgspec
 from msgspec import Raw
 
+from gateway.errors import TrilaneError
+
 Approve = Literal["auto", "ask"]
 Effect = Literal["read", "idempotent", "once"]
 NAME_SEPARATOR = "__"
@@ -70,3 +72,18 @@ class Toolbox(Protocol):
     async def aclose(self) -> None:
         """Lets go of all servers, in bounded time."""
         ...
+
+
+class NoTools:
+    """The toolbox of an installation whose operator has named no tools."""
+
+    def offered(self) -> Sequence[Tool]:
+        return ()
+
+    async def call(self, tool: Tool, arguments: Raw, *, key: str, sub: str, on_progress: OnProgress) -> ToolResult:
+        raise TrilaneError(f"the tool {tool.name} cannot be called now", code="tool_unreachable")
+
+    async def aclose(self) -> None: ...
+
+
+NO_TOOLS = NoTools()

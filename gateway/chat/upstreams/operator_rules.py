@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from gateway.chat.records.provider_fields import SIGNED
 from gateway.chat.upstreams.loose_fields import object_of
-from gateway.chat.upstreams.upstream import Request
+from gateway.chat.upstreams.upstream import OWN_TOOLS, Request
 from gateway.errors import BadRequest
 from gateway.upstream_settings import ClientOption, UpstreamSettings
 
@@ -73,6 +73,9 @@ def for_upstream(request: Request, settings: UpstreamSettings) -> Request:
     messages = request.get("messages")
     if isinstance(messages, list) and any(SIGNED in object_of(message) for message in cast("list[object]", messages)):
         request = {**request, "messages": [_signed_by(settings.name, message) for message in _messages(request)]}
+    if OWN_TOOLS in request:
+        tools = [*cast("list[object]", request.get("tools", [])), *cast("list[object]", request[OWN_TOOLS])]
+        request = {name: value for name, value in request.items() if name != OWN_TOOLS} | {"tools": tools}
     if "max_tokens" in request and urlsplit(settings.base_url).hostname == OPENAI_HOST:
         request = {**request, "max_completion_tokens": request["max_tokens"]}
         del request["max_tokens"]  # OpenAI's models that reason refuse the older name

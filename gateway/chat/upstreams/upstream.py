@@ -12,6 +12,9 @@ from gateway.upstream_settings import UpstreamSettings
 
 Request = dict[str, object]
 """The body of a chat completion, without `model` and `stream`."""
+OWN_TOOLS = "trilane_tools"
+"""Name under which a request has the tools that the gateway runs, which no upstream's operator forbids; they are sent
+among the others."""
 TakeChunks = Callable[[list[AnswerChunk]], None]
 
 

@@ -1,0 +1,230 @@
+"""This producer makes the calls that a model has asked the gateway for, or asks a person whether it may.
+
+Calls of one step run side by side. What a call may do stands in the run's topic before the call leaves, acknowledged:
+whoever goes on with this run knows which calls may have been made, and makes none of them twice unless its tool allows
+it.
+"""
+
+import asyncio
+from collections.abc import Iterator
+
+import msgspec
+from msgspec import Raw, UnsetType
+
+from gateway.chat.producers.producer import NEVER, Sink
+from gateway.chat.records.asks import approval_id, digest_of
+from gateway.chat.records.chat_record import Answered, Ask, AskKind, RunInfo
+from gateway.chat.records.record import (
+    EFFECT_STARTED,
+    ApprovalRequest,
+    Data,
+    FinishReason,
+    ToolInputAvailable,
+    ToolOutputAvailable,
+    ToolOutputDenied,
+    ToolOutputError,
+    encode_record,
+)
+from gateway.chat.tools.toolbox import Tool, Toolbox
+from gateway.core.usage import Usage, now_ms
+from gateway.errors import TrilaneError
+
+MADE_BY_NOBODY = "tool_unreachable"
+"""Code of the error that says that a call was certainly not made."""
+APPROVAL = "data-approval"
+PROGRESS = "data-progress"
+_json = msgspec.json.Encoder().encode
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """A call to be made, and what a person has said of it."""
+
+    call_id: str
+    name: str
+    arguments: Raw
+    ask: Ask | None = None
+    """What was asked about it; None when nobody was asked yet."""
+    decision: Answered | None = None
+    attempt: int = 1
+    """Which try of this call it is."""
+
+    @property
+    def is_allowed(self) -> bool:
+        return self.decision is not None and self.decision.approved
+
+
+class ToolsProducer:
+    """A Producer that makes calls once."""
+
+    is_step = False
+    _sink: Sink
+
+    def __init__(self, toolbox: Toolbox, info: RunInfo, calls: list[Call] | None, *, ask_s: float) -> None:
+        """Makes `calls`, or when that is None those of the step that was just written.
+
+        What it asks can be answered for `ask_s` seconds.
+        """
+        self.model = self.upstream = ""
+        self.asks: list[Ask] = []
+        self._toolbox = toolbox
+        self._info = info
+        self._calls = calls
+        self._ask_s = ask_s
+        self._tools: dict[str, Tool] = {}
+
+    async def produce(self, sink: Sink) -> FinishReason:
+        self._sink = sink
+        self._tools = {tool.name: tool for tool in self._toolbox.offered()}
+        out: list[bytes] = []
+        calls = self._calls
+        if calls is None:
+            calls = [
+                Call(call_id=part.call_id, name=part.name, arguments=arguments)
+                for part in sink.recorder.complete_calls(out)
+                if isinstance(arguments := part.input(), Raw)
+            ]
+        sink.recorder.calls_to_make |= {call.call_id: False for call in calls}
+        sink.begin(out)
+        ready = [call for call in calls if self._is_ready(call)]
+        try:
+            async with asyncio.TaskGroup() as group:
+                for call in ready:
+                    group.create_task(self._make(call, self._tools[call.name]))
+        except* TrilaneError as failures:  # the log did not take what must be in it before a call leaves
+            raise next(_leaves(failures)) from None
+        return "tool-calls"
+
+    def _is_ready(self, call: Call) -> bool:
+        """Returns whether a call is to be made now; records what becomes of it when it is not."""
+        tool = self._tools.get(call.name)
+        if call.ask is not None and call.decision is not None:
+            self._tell_decision(call.ask, call.decision)
+        if call.decision is not None and not call.decision.approved:
+            self._record(ToolOutputDenied(tool_call_id=call.call_id))
+            return False
+        if tool is None:
+            self._fail(call, f"the tool {call.name} cannot be called now")
+            return False
+        has_changed = call.ask is not None and call.ask.tool != tool.digest
+        if tool.approve == "ask" and (not call.is_allowed or has_changed):
+            self._ask(call, tool, "approval", "tool_changed" if has_changed else "")
+            return False
+        return True
+
+    # Asking
+
+    def _ask(self, call: Call, tool: Tool, kind: AskKind, note: str = "") -> None:
+        ask_id = approval_id(self._info.run_id, len(self.asks) + 1)
+        ask = Ask(
+            approval_id=ask_id,
+            run_id=self._info.run_id,
+            message_id=self._info.message_id,
+            tool_call_id=call.call_id,
+            tool_name=call.name,
+            kind=kind,
+            input=call.arguments,
+            digest=digest_of(ask_id, call.name, call.arguments),
+            roles=list(tool.roles),
+            expires_at=now_ms() + int(self._ask_s * 1000),
+            editable=tool.editable and kind == "approval",
+            tool=tool.digest,
+            key=self._key(call),
+        )
+        self.asks.append(ask)
+        self._record(ApprovalRequest(approval_id=ask_id, tool_call_id=call.call_id))
+        state: dict[str, object] = {"toolCallId": call.call_id, "state": "requested"}
+        more = {"kind": kind} if kind != "approval" else {}
+        self._tell(APPROVAL, ask_id, {**state, **more, **({"note": note} if note else {})})
+
+    def _tell_decision(self, ask: Ask, decision: Answered) -> None:
+        if not isinstance(decision.input, UnsetType):
+            edited = ToolInputAvailable(
+                tool_call_id=ask.tool_call_id,
+                tool_name=ask.tool_name,
+                input=decision.input,
+                provider_executed=True,
+                dynamic=True,
+            )
+            self._sink.write([encode_record(edited)])
+        state = "approved" if decision.approved else "denied"
+        actor = msgspec.to_builtins(decision.actor)
+        reason = {"reason": decision.reason} if decision.reason else {}
+        self._tell(
+            APPROVAL, ask.approval_id, {"toolCallId": ask.tool_call_id, "state": state, "actor": actor, **reason}
+        )
+
+    def _key(self, call: Call) -> str:
+        """Returns the key of a call: that of the run that asked first, in each run that goes on from there."""
+        return call.ask.key if call.ask is not None else f"{self._info.run_id}:{call.call_id}"
+
+    # Making calls
+
+    async def _make(self, call: Call, tool: Tool) -> None:
+        key = self._key(call)
+        effect = {"toolCallId": call.call_id, "key": key, "attempt": call.attempt, "effect": tool.effect}
+        await self._sink.note(EFFECT_STARTED, _json(effect))
+        self._sink.recorder.calls_to_make[call.call_id] = True
+        edited = call.decision.input if call.decision is not None else msgspec.UNSET
+        arguments = call.arguments if isinstance(edited, UnsetType) else edited
+        try:
+            result = await self._toolbox.call(
+                tool,
+                arguments,
+                key=key,
+                sub=self._info.sub,
+                on_progress=lambda progress: self._tell(PROGRESS, call.call_id, progress, transient=True),
+            )
+        except TrilaneError as err:
+            if err.code == MADE_BY_NOBODY or tool.effect == "read":
+                self._fail(call, err.detail)
+            else:
+                self._ask(call, tool, "doubt", err.code)
+            return
+        if result.error_text:
+            self._fail(call, result.error_text)
+        else:
+            self._record(
+                ToolOutputAvailable(
+                    tool_call_id=call.call_id, output=result.output, provider_executed=True, dynamic=True
+                )
+            )
+
+    def _fail(self, call: Call, text: str) -> None:
+        self._record(ToolOutputError(tool_call_id=call.call_id, error_text=text, provider_executed=True, dynamic=True))
+
+    # Recording
+
+    def _record(self, outcome: ToolOutputAvailable | ToolOutputError | ToolOutputDenied | ApprovalRequest) -> None:
+        out: list[bytes] = []
+        self._sink.recorder.tool_outcome(outcome, out)
+        self._sink.write(out)
+
+    def _tell(self, kind: str, about: str, data: Raw | dict[str, object], *, transient: bool = False) -> None:
+        out: list[bytes] = []
+        raw = data if isinstance(data, Raw) else Raw(_json(data))
+        self._sink.recorder.data(Data(type=kind, id=about, data=raw, transient=transient), out)
+        self._sink.write(out)
+
+    # Called by the run: a tool takes its time, which its server's settings bound
+
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def abort(self) -> None:
+        """Leaves the calls to the cancellation of `produce`, which follows."""
+
+    def deadline(self) -> float:
+        return NEVER
+
+    def expire(self) -> None: ...
+    def usage(self) -> Usage:
+        return Usage(input_tokens=0, output_tokens=0, total_tokens=0)
+
+    async def aclose(self) -> None: ...
+
+
+def _leaves(failures: BaseExceptionGroup[TrilaneError]) -> Iterator[TrilaneError]:
+    for failure in failures.exceptions:
+        if isinstance(failure, TrilaneError):
+            yield failure
+        else:
+            yield from _leaves(failure)

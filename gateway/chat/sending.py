@@ -1,0 +1,146 @@
+"""Takes what a client sends to a chat: it starts the run that this asks for, or finds the one that it has started.
+
+A message may come while an answer is being written, which it then ends, or while one is parked: then it answers what
+was asked, or leaves that unanswered for good.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from weakref import WeakValueDictionary
+
+import msgspec
+from msgspec import Raw
+
+from events.log.port import EventLog
+from gateway.access.grants import Principal
+from gateway.chat.change import continuing_run, new_addresses, reconcile_in_slices, request_key, turns_in_slices
+from gateway.chat.chats import CONFLICT_TRIES, Chats
+from gateway.chat.fetches import check_fetch
+from gateway.chat.history import History
+from gateway.chat.notices import answered_notices
+from gateway.chat.records.asks import answers_with_expired, instead_of_answers, posted_answers, settled_parts
+from gateway.chat.records.chat_record import Answered
+from gateway.chat.room import check_posted
+from gateway.chat.run_start import AttachedReader, EncoderOf, RunPlan, RunStarter, chat_appends, run_info, run_started
+from gateway.chat.runs import Runs
+from gateway.chat.steps import decided_calls, without_answer
+from gateway.chat.submission import SendRequest, Submission
+from gateway.chat.topics import chat_topic, check_id
+from gateway.core.usage import now_ms
+from gateway.errors import BadRequest, LogConflict
+from gateway.serving.bodies import HeldBody
+from gateway.settings import Settings
+
+
+class Parked(msgspec.Struct, frozen=True):
+    """The answer to a request that goes on with nothing, because other asks of that message are still open."""
+
+    message_id: str
+
+
+class Sending:
+    """Takes what clients send, in one process."""
+
+    def __init__(self, event_log: EventLog, chats: Chats, runs: Runs, starter: RunStarter, settings: Settings) -> None:
+        self._log = event_log
+        self._chats = chats
+        self._runs = runs
+        self._starter = starter
+        self._max_messages = settings.limits.messages
+        self._max_output_tokens = settings.limits.output_tokens
+        self._allowed_fetches = settings.allowed_fetches
+        self._turns = WeakValueDictionary[str, asyncio.Lock]()
+
+    async def send(
+        self, who: Principal, request: SendRequest, key: str, extra: dict[str, Raw], encoder_of: EncoderOf
+    ) -> AttachedReader | Parked:
+        """Starts the run that a request asks for, or finds the one it has started before.
+
+        `key`: the client's own name for the request, or empty. Raises BadRequest, Overloaded, LogError.
+        """
+        posting = request.posting()
+        if len(posting.messages) > self._max_messages:
+            raise BadRequest(
+                f"{len(posting.messages)} messages: at most {self._max_messages} are allowed", code="too_many_messages"
+            )
+        check_posted(posting.messages)
+        check_id("chat id", request.id)
+        submission = Submission(who, request, posting, key or request_key(posting), extra)
+        # The upstream is asked before a run is known to be the only one, so of two requests here the second waits.
+        turn = self._turns.setdefault(chat_topic(who.sub, request.id), asyncio.Lock())
+        async with turn:
+            with self._chats.in_memory.hold() as held:
+                attached = await self._send(submission, encoder_of, held)
+                if isinstance(attached, AttachedReader) and attached.run is not None:
+                    held.keep_until(attached.run.verdict)
+                return attached
+
+    async def _send(self, submission: Submission, encoder_of: EncoderOf, held: HeldBody) -> AttachedReader | Parked:
+        owner, chat_id = submission.who.sub, submission.request.id
+        topic = chat_topic(owner, chat_id)
+        history = None if self._log.may_exist(topic) else History(chat_id=chat_id)  # a new one needs no reading
+        for _ in range(CONFLICT_TRIES):
+            if history is None:
+                history = await self._chats.read(owner, chat_id, held)
+            earlier_run = history.run_of(submission.key) or continuing_run(history, submission.posting)
+            if earlier_run is not None:
+                return await self._chats.attach(chat_id, earlier_run.run_id, None, encoder_of(earlier_run.run_id))
+            if history.active is not None:
+                await self._chats.supersede(submission.who, history)
+                history = None
+                continue
+            try:
+                if history.open_asks:
+                    return await self._send_to_parked(submission, history, encoder_of)
+                return await self._start(submission, history, encoder_of)
+            except LogConflict:
+                history = None
+        raise LogConflict(topic, None, -1)
+
+    async def _send_to_parked(
+        self, submission: Submission, history: History, encoder_of: EncoderOf
+    ) -> AttachedReader | Parked:
+        """Takes the answers that a posted message brings to open asks; any other message ends them unanswered."""
+        who, posting, asks = submission.who, submission.posting, history.open_asks
+        message_id = asks[0].message_id
+        last = posting.messages[-1] if posting.messages and posting.trigger == "submit-message" else None
+        if last is None or last.id != message_id:
+            return await self._start(submission, history, encoder_of, instead_of_answers(asks, "superseded", who.sub))
+        answers = answers_with_expired(asks, posted_answers(asks, last, who.sub), now_ms())
+        if len(answers) == len(asks):
+            return await self._start(submission, history, encoder_of, answers)
+        if answers:
+            appends = chat_appends(who, history, answers)
+            await self._log.append(*appends, *answered_notices(who.sub, history.chat_id, history.asks, answers))
+        return Parked(message_id)
+
+    async def _start(
+        self, submission: Submission, history: History, encoder_of: EncoderOf, answers: Sequence[Answered] = ()
+    ) -> AttachedReader:
+        """Starts a run; `answers` are those to the open asks that come with it."""
+        who, request = submission.who, submission.request
+        asked_by = history.asks[answers[0].approval_id].run_id if answers else ""
+        notices = answered_notices(who.sub, history.chat_id, history.asks, answers)
+        for answered in answers:
+            history.answer_ask(answered)
+        change = await reconcile_in_slices(history, submission.posting)
+        calls = decided_calls(history, change.answer) if change.answer is not None else []
+        has_steps = self._runs.has_steps(calls)
+        told = without_answer(change.conversation, change.answer) if has_steps else change.conversation
+        asked = request.upstream_fields(await turns_in_slices(told), self._max_output_tokens)
+        for url in new_addresses(change.events):
+            check_fetch(url, self._allowed_fetches)
+        change.events = [*answers, *change.events]
+        if change.answer is not None and answers:
+            change.results = settled_parts(change.answer, [history.asks[answer.approval_id] for answer in answers])
+        info = run_info(submission, change)
+        plan = RunPlan(
+            info=info,
+            change=change,
+            request=asked,
+            started=run_started(submission, info, asked_by if change.answer is not None else ""),
+            on_disconnect=request.on_disconnect or "continue",
+            notices=notices,
+            calls=calls,
+        )
+        return await self._starter.start(who, history, plan, encoder_of)
