@@ -13,11 +13,14 @@ TrilaneError
 │   ├── WrongOwner              the topic belongs to someone else
 │   ├── LogDamaged              some of its events cannot be read, now or later
 │   └── LogUnavailable          disk full, file gone, engine stopped
-└── UpstreamError               the model's side failed
-    ├── UpstreamRefused         it answered with a status of 400 or more, or with no stream
-    ├── UpstreamTimeout         no headers, no first token, or no further token in time
-    ├── UpstreamCut             the stream ended without saying that it was complete
-    └── UpstreamUnreachable     no connection
+├── UpstreamError               the model's side failed
+│   ├── UpstreamRefused         it answered with a status of 400 or more, or with no stream
+│   ├── UpstreamTimeout         no headers, no first token, or no further token in time
+│   ├── UpstreamCut             the stream ended without saying that it was complete
+│   └── UpstreamUnreachable     no connection
+└── ToolError                   a tool's server failed; of a call that failed nobody knows whether it was made
+    ├── ToolTimeout             it did not answer in time; nor of such a call
+    └── ToolUnreachable         no connection, so that the call was certainly not made
 """
 
 import re
@@ -173,6 +176,18 @@ class UpstreamUnreachable(UpstreamError):
     """The upstream cannot be reached."""
 
 
+class ToolError(TrilaneError):
+    """The tool failed, and may have done what it was asked or not."""
+
+
+class ToolTimeout(ToolError):
+    """The tool did not answer in time, and may have done what it was asked or not."""
+
+
+class ToolUnreachable(ToolError):
+    """The tool cannot be reached."""
+
+
 class ErrorRow(NamedTuple):
     """One class of error as a client sees it."""
 
@@ -206,6 +221,9 @@ TABLE: dict[type[TrilaneError], ErrorRow] = {
     UpstreamUnreachable: ErrorRow(
         502, "upstream_unreachable", "The upstream cannot be reached", True, CloseCode.INTERNAL
     ),
+    ToolError: ErrorRow(502, "tool_failed", "The tool failed", False, CloseCode.INTERNAL),
+    ToolTimeout: ErrorRow(504, "tool_timeout", "The tool did not answer in time", False, CloseCode.INTERNAL),
+    ToolUnreachable: ErrorRow(502, "tool_unreachable", "The tool cannot be reached", True, CloseCode.INTERNAL),
 }
 
 CLOSE_OF_CODE = {

@@ -4,6 +4,7 @@ Which tools there are is the operator's decision alone: neither a client nor the
 one, or loosen what the operator asks of it.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
@@ -38,6 +39,12 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     digest: str = ""
     """A digest of name, description and parameters: another one means that this is no longer the tool that was asked
     for."""
+
+
+def tool_digest(name: str, description: str, parameters: Raw) -> str:
+    """Returns the digest of a tool: 64 hex digits, the same for JSON schemas that differ in spaces or order alone."""
+    identity = [name, description, msgspec.json.decode(parameters)]
+    return hashlib.sha256(msgspec.json.encode(identity, order="deterministic")).hexdigest()
 
 
 class ToolResult(msgspec.Struct, frozen=True, kw_only=True):
