@@ -164,7 +164,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
         Meta(ge=1, le=1000, description="Calls of the model that one answer may take, each after the tools it called"),
     ] = 20
     ask_s: Annotated[
-        float, Meta(ge=1, le=1e9, description="Time in which a person can answer whether a tool may be called")
+        float, Meta(ge=0.01, le=1e9, description="Time in which a person can answer whether a tool may be called")
     ] = 604_800.0
     ui: Annotated[
         int, Meta(ge=5, le=7, description="AI SDK version of clients that do not name theirs by `?ui=`: 5, 6 or 7")

@@ -59,7 +59,7 @@ class ChatLane:
         self.runs = Runs(core.log, upstreams, core.settings, core.metrics, core.prices, toolbox)
         self.chats = Chats(core.log, core.hub, self.runs, core.settings)
         starter = RunStarter(core.hub, self.runs, core.limiter, core.settings.limits.chat_bytes)
-        self._sending = Sending(core.log, self.chats, self.runs, starter, core.settings)
+        self.sending = Sending(core.log, self.chats, self.runs, starter, core.settings)
         self.approvals = Approvals(core.log, self.chats, self.runs, starter, UIFrames)
         self.limiter = core.limiter
         self.bodies = core.bodies
@@ -93,7 +93,7 @@ class ChatLane:
         SDK that reads, 0 when the client names none.
         """
         encoder_of = partial(UIFrames, ui=ui or self.settings.ui)
-        attached = await self._sending.send(who, request, key, extra_fields(fields), encoder_of)
+        attached = await self.sending.send(who, request, key, extra_fields(fields), encoder_of)
         if isinstance(attached, Parked):
             return ui_message.parked(attached.message_id)
         if attached.run is not None:

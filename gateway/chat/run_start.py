@@ -83,7 +83,7 @@ class RunStarter:
         lease = await self._limiter.admit(who, wants)
         try:
             shown = [message.id for message in change.conversation]
-            recorder = recorder_of(change)
+            recorder = recorder_of(change, begins_step=not plan.calls)
             run = self._runs.make_of_chat(info, plan.request, recorder, plan.on_disconnect, lease, plan.calls, shown)
             run.watch(self._hub, Position(epoch=history.epoch, offset=history.head))
             reader = self._hub.open_new(run.topic, encoder_of(info.run_id))
@@ -125,10 +125,10 @@ def run_started(submission: Submission, info: RunInfo, continues: str = "") -> R
     )
 
 
-def recorder_of(change: Change) -> Recorder:
+def recorder_of(change: Change, *, begins_step: bool) -> Recorder:
     """Returns the recorder of a run, which goes on from the answer that it continues, if it continues one."""
     outcomes = [record for part in change.results if (record := outcome_of(part)) is not None]
-    return Recorder(change.answer.parts if change.answer else [], outcomes)
+    return Recorder(change.answer.parts if change.answer else [], outcomes, begins_step=begins_step)
 
 
 def chat_appends(who: Principal, history: History, events: Sequence[ChatEvent]) -> list[Append]:

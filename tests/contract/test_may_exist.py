@@ -41,10 +41,10 @@ async def test_a_new_chat_begins_once_and_belongs_to_who_began_it(make: type[Mem
     core = Core(make(), Settings())
     lane = ChatLane(core, Upstreams([], 1.0))
     async with core.opened(), lane.opened():
-        first = await lane.chats.send(LOCAL, request("c", "m1"), "key", {}, UIFrames)
-        again = await lane.chats.send(LOCAL, request("c", "m1"), "key", {}, UIFrames)
+        first = await lane.sending.send(LOCAL, request("c", "m1"), "key", {}, UIFrames)
+        again = await lane.sending.send(LOCAL, request("c", "m1"), "key", {}, UIFrames)
         assert again.reader.topic == first.reader.topic
-        await lane.chats.send(msgspec.structs.replace(LOCAL, sub="eve"), request("c", "m2"), "", {}, UIFrames)
+        await lane.sending.send(msgspec.structs.replace(LOCAL, sub="eve"), request("c", "m2"), "", {}, UIFrames)
         history = await read_history(core.log, LOCAL.sub, "c")
         assert [message.id for message in history.messages][:1] == ["m1"]
         assert len(history.runs) == 1

@@ -89,6 +89,7 @@ class ScriptedUpstream:
         self.answers = list(answers)
         self.requests: list[tuple[Request, str]] = []
         self.busy = False
+        self.in_flight = 0
         self.released = 0
         """Number of generations that were closed."""
         self.closed = False

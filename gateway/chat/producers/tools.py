@@ -27,10 +27,8 @@ from gateway.chat.records.record import (
 )
 from gateway.chat.tools.toolbox import Tool, Toolbox
 from gateway.core.usage import Usage, now_ms
-from gateway.errors import TrilaneError
+from gateway.errors import ToolError, ToolUnreachable, TrilaneError
 
-MADE_BY_NOBODY = "tool_unreachable"
-"""Code of the error that says that a call was certainly not made."""
 APPROVAL = "data-approval"
 PROGRESS = "data-progress"
 _json = msgspec.json.Encoder().encode
@@ -174,8 +172,8 @@ class ToolsProducer:
                 sub=self._info.sub,
                 on_progress=lambda progress: self._tell(PROGRESS, call.call_id, progress, transient=True),
             )
-        except TrilaneError as err:
-            if err.code == MADE_BY_NOBODY or tool.effect == "read":
+        except ToolError as err:
+            if isinstance(err, ToolUnreachable) or tool.effect == "read":
                 self._fail(call, err.detail)
             else:
                 self._ask(call, tool, "doubt", err.code)

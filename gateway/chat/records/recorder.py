@@ -55,10 +55,11 @@ _json = msgspec.json.Encoder().encode
 class Recorder:
     """Writes one message. Methods that take `out` add their records to it; the others give them back."""
 
-    def __init__(self, base: Iterable[Raw] = (), outcomes: Iterable[bytes] = ()) -> None:
+    def __init__(self, base: Iterable[Raw] = (), outcomes: Iterable[bytes] = (), *, begins_step: bool = True) -> None:
         """Begins with the parts in `base`, which an earlier run has written when this one continues its answer.
 
-        `outcomes` are the records of the results that it goes on from: of two devices, one may have said otherwise.
+        `outcomes` are the records of the results that it goes on from: of two devices, one may have said otherwise. A
+        run that makes calls of the step before it has not `begins_step`.
         """
         self.parts = MessageParts(base)
         self._outcomes = outcomes
@@ -77,7 +78,7 @@ class Recorder:
         """Ids of the calls of earlier runs: some models count theirs anew in each step."""
         self._step_calls: list[ToolPart] = []
         """Calls of this step, which are complete when it is."""
-        self._is_in_step = True
+        self._is_in_step = begins_step
         self.calls_to_make: dict[str, bool] = {}
         """Ids of the calls of the gateway's tools that have no result yet, and whether each may have been made."""
         self.executed_tools: Container[str] = ()
@@ -85,10 +86,8 @@ class Recorder:
 
     # The message and its steps
 
-    def start(self, message_id: str, *, is_step: bool = True) -> list[bytes]:
-        """Begins the message, and its first step unless calls of the step before it are to be made first."""
-        self._is_in_step = is_step
-        step = [encode_record(StepStart())] if is_step else []
+    def start(self, message_id: str) -> list[bytes]:
+        step = [encode_record(StepStart())] if self._is_in_step else []
         return [encode_record(MessageStart(message_id=message_id)), *self._outcomes, *step]
 
     def speaker(self, model: str, facts: dict[str, object] | None = None) -> list[bytes]:

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 import msgspec
 from msgspec import Raw
 
-from gateway.errors import TrilaneError
+from gateway.errors import ToolUnreachable
 
 Approve = Literal["auto", "ask"]
 Effect = Literal["read", "idempotent", "once"]
@@ -88,7 +88,7 @@ class NoTools:
         return ()
 
     async def call(self, tool: Tool, arguments: Raw, *, key: str, sub: str, on_progress: OnProgress) -> ToolResult:
-        raise TrilaneError(f"the tool {tool.name} cannot be called now", code="tool_unreachable")
+        raise ToolUnreachable(f"the tool {tool.name} is not offered")
 
     async def aclose(self) -> None: ...
 

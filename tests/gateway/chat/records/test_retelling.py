@@ -17,6 +17,9 @@ START = {"type": "tool-input-start", "toolCallId": "c", "toolName": "pay"}
 DELTA = {"type": "tool-input-delta", "toolCallId": "c", "inputTextDelta": '{"n":1}'}
 
 
+ASKED = {"type": "tool-approval-request", "approvalId": "p", "toolCallId": "c"}
+
+
 def told(*parts: str | dict[str, Any]) -> list[dict[str, Any]]:
     records = records_of(message("a", "assistant", *parts).parts)
     newer = [record for record in map(decode_record, records) if isinstance(record, NewerRecord)]
@@ -67,9 +70,12 @@ PARTS: dict[str, tuple[list[str | dict[str, Any]], list[dict[str, Any]]]] = {
     ),
     "a call that was denied": (
         [called("output-denied", approval={"id": "p", "approved": False})],
-        [START, DELTA, {"type": "tool-output-error", "toolCallId": "c", "errorText": "this call was not allowed"}],
+        [START, DELTA, ASKED, {"type": "tool-output-denied", "toolCallId": "c"}],
     ),
-    "a call that was allowed": ([called("approval-responded", approval={"id": "p", "approved": True})], [START, DELTA]),
+    "a call that was allowed": (
+        [called("approval-responded", approval={"id": "p", "approved": True})],
+        [START, DELTA, ASKED],
+    ),
     "arguments that are no JSON": (
         [tool("c", "pay", "output-error", rawInput="{n", errorText="no JSON")],
         [START, {**START, "type": "tool-input-error", "input": "{n", "errorText": "no JSON"}],
@@ -78,7 +84,7 @@ PARTS: dict[str, tuple[list[str | dict[str, Any]], list[dict[str, Any]]]] = {
         [called("output-available", output=1) | {"type": "dynamic-tool", "toolName": "pay", "providerExecuted": True}],
         [
             {**START, "dynamic": True, "providerExecuted": True},
-            DELTA,
+            {**START, "type": "tool-input-available", "dynamic": True, "providerExecuted": True, "input": {"n": 1}},
             {
                 "type": "tool-output-available",
                 "toolCallId": "c",
@@ -121,7 +127,7 @@ def test_numbers_stay_as_they_were_written() -> None:
     [
         ("output-available", "tool-output-available"),
         ("output-error", "tool-output-error"),
-        ("output-denied", "tool-output-error"),
+        ("output-denied", "tool-output-denied"),
         ("approval-responded", None),
         ("input-available", None),
     ],
