@@ -275,9 +275,10 @@ async def read_to_head(log: EventLog, topic: str, after: int = 0) -> AsyncIterat
         await asyncio.sleep(0)  # an engine that never waits must not starve the loop during a long read
 
 
-async def read_past_damage(log: EventLog, topic: str, on_damage: Callable[[int, int], None]) -> AsyncIterator[Slice]:
+async def read_past_damage(
+    log: EventLog, topic: str, on_damage: Callable[[int, int], None], after: int = 0
+) -> AsyncIterator[Slice]:
     """Yields slices as `read_to_head` does; calls `on_damage` with the first and last offset of what cannot be read."""
-    after = 0
     while True:
         try:
             part = await log.read(topic, after)

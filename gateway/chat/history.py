@@ -55,6 +55,8 @@ class History(msgspec.Struct):
     """First and last offset of the events that the log holds and nobody can read any more."""
     answers_changed: list[str] = []
     """Ids of answers that were put since a run was started last."""
+    stopped: set[str] = set()
+    """Ids of the runs that somebody wanted to stop."""
     asks: dict[str, Ask] = {}
     """All that runs have asked of people, by approval id."""
     decisions: dict[str, Answered] = {}
@@ -114,7 +116,7 @@ class History(msgspec.Struct):
             case Answered():
                 self.answer_ask(event)
             case StopCommand():
-                pass
+                self.stopped.add(event.run_id)
             case _:
                 assert_never(event)
 

@@ -12,10 +12,10 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from events.log.port import Append, Appended, EventLog
+from events.log.port import Append, Appended, EventLog, read_past_damage
 from gateway.chat.ending import RunEnding
 from gateway.chat.records.chat_record import FIRST_RECORD, RunFinished, RunInfo
-from gateway.chat.records.record import HEARTBEAT, RECORD, RUN
+from gateway.chat.records.record import HEARTBEAT, RECORD, REQUEST, RUN, TAKEN_OVER
 from gateway.chat.topics import run_topic
 from gateway.errors import LogConflict, LogError, TrilaneError
 
@@ -51,19 +51,33 @@ class Journal:
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()
         self._next = 0
+        self._durable_to = 0
+        """Offset of the last event that is known to be durable."""
         self._unacknowledged = 0
         self._producer: Pausable | None = None
         self._is_paused = False
         self._appended_at = self._loop.time()
 
-    def opening(self, records: list[bytes]) -> list[Append]:
-        """Returns the appends that make the run exist; the caller appends them, the chat's and the usage's as one."""
+    def opening(self, records: list[bytes], request: bytes = b"") -> list[Append]:
+        """Returns the appends that make the run exist; the caller appends them, the chat's and the usage's as one.
+
+        `request` is what another process would go on with; empty when none could.
+        """
         self._next = FIRST_RECORD + len(records)
         info = msgspec.json.encode(self._info)
-        return [
+        appends = [
             Append(topic=self.topic, owner=self._info.sub, data=[info], name=RUN, expect=1),
             Append(topic=self.topic, owner=self._info.sub, data=records, name=RECORD, expect=2),
         ]
+        if request:
+            appends.append(Append(topic=self.topic, data=[request], name=REQUEST, expect=self._next))
+            self._next += 1
+        return appends
+
+    def taking_over(self, head: int) -> Append:
+        """Returns the append that makes this journal the one that writes the run, whose topic ends at `head`."""
+        self._next = head + 2
+        return Append(topic=self.topic, data=[b"{}"], name=TAKEN_OVER, expect=head + 1)
 
     # Writing
 
@@ -111,6 +125,8 @@ class Journal:
             self._is_paused = False
             self._producer.resume()
         failure = None if result.cancelled() else result.exception()
+        if failure is None and not result.cancelled():
+            self._durable_to = result.result()[-1].last
         if failure is not None and self.failure is None:
             self.failure = failure if isinstance(failure, TrilaneError) else LogError(str(failure))
             self._on_failure(self.failure)
@@ -149,12 +165,19 @@ class Journal:
     async def _actual_next(self) -> int:
         """Returns the offset that the next event gets: after a failure it is not known what became durable.
 
-        Raises LogConflict when the run was deleted, as if it were closed: an end would bring it to life again.
+        Raises LogConflict, as if the run were closed, when it was deleted, which an end would bring to life again, or
+        when another process goes on with it.
         """
-        part = await self._log.read(self.topic, 0, max_events=1)
-        if not part.epoch:
-            raise LogConflict(self.topic, self._next, 1, closed=True)
-        return part.head + 1
+        head = 0
+        async for part in read_past_damage(self._log, self.topic, _ignored, after=self._durable_to):
+            head = part.head
+            if not part.epoch or any(block.name == TAKEN_OVER for block in part.blocks):
+                raise LogConflict(self.topic, self._next, head + 1, closed=True)
+        return head + 1
+
+
+def _ignored(first: int, last: int) -> None:
+    """Passes over what is damaged: it was written by whoever had this run then."""
 
 
 def _nobody(failure: TrilaneError) -> None:

@@ -31,6 +31,7 @@ from gateway.chat.run_start import AttachedReader, RunStarter
 from gateway.chat.runs import Runs
 from gateway.chat.sending import Parked, Sending
 from gateway.chat.submission import SendRequest, extra_fields
+from gateway.chat.sweeper import Sweeper
 from gateway.chat.tools.toolbox import NO_TOOLS, Toolbox
 from gateway.chat.topics import new_run_id
 from gateway.chat.upstreams.failover import Upstreams
@@ -61,6 +62,7 @@ class ChatLane:
         starter = RunStarter(core.hub, self.runs, core.limiter, core.settings.limits.chat_bytes)
         self.sending = Sending(core.log, self.chats, self.runs, starter, core.settings)
         self.approvals = Approvals(core.log, self.chats, self.runs, starter, UIFrames)
+        self._sweeper = Sweeper(core.log, core.hub, self.runs)
         self.limiter = core.limiter
         self.bodies = core.bodies
         self._log = core.log
@@ -70,10 +72,11 @@ class ChatLane:
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
         await adopt_format(self._log)
-        self.runs.start_sweeping()
+        self._sweeper.start()
         try:
             yield
         finally:
+            await self._sweeper.close()
             await self.runs.close()
             await self.upstreams.aclose()
             await self._toolbox.aclose()

@@ -7,6 +7,7 @@ each a step of its own; whatever happens to them becomes one outcome.
 import asyncio
 from collections.abc import Callable, Iterable
 
+import msgspec
 import structlog
 
 from events.log.hub import Hub
@@ -89,11 +90,17 @@ class Run:
 
     def opening(self) -> list[Append]:
         """Returns the appends that make this run exist; the caller appends them, the chat's and the usage's as one."""
-        return self.journal.opening(self.recorder.start(self.info.message_id))
+        request = msgspec.json.encode(self._request) if self._request is not None else b""
+        return self.journal.opening(self.recorder.start(self.info.message_id), request)
 
     def watch(self, hub: Hub, after: Position) -> None:
         """Obeys the commands on the chat's topic that follow `after`. Call before the opening is appended."""
         self._unwatch = hub.watch(chat_topic(self.info.sub, self.info.chat_id), after, self._command)
+
+    def unwatch(self) -> None:
+        """Obeys no commands any more."""
+        self._unwatch()
+        self._unwatch = _nothing  # nothing that ended is left for the garbage collector to find
 
     def start(self, opening: "asyncio.Future[list[Appended]]") -> "asyncio.Task[None]":
         """Begins to produce while the opening is on its way to the log: a quarter of the time to a first token.
@@ -173,8 +180,7 @@ class Run:
         finally:
             if self._timer is not None:
                 self._timer.cancel()
-            self._unwatch()
-            self._unwatch = _nothing  # nothing that ended is left for the garbage collector to find
+            self.unwatch()
             self.journal.close()
             if not self.finished.done():
                 self.finished.set_result(None)

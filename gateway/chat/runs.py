@@ -1,52 +1,42 @@
-"""The runs of this process, and the end of those whose process died.
-
-Whoever sees an open run whose head has not moved for a while (`gateway.chat.silence`) ends it as `interrupted`. Of
-several that try, one wins; the dead producer, should it wake, finds the topic closed.
-"""
+"""The runs of this process: made, counted and ended. Past `limits.local_runs` a new one is refused."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
 import structlog
 
-from events.log.port import Append, EventLog
-from gateway.chat.abandoned import end_run
-from gateway.chat.ending import Aborted, Failed, RunOutcome
+from events.log.port import Append, Appended, EventLog
+from gateway.chat.ending import Aborted, Failed
 from gateway.chat.figures import ChatFigures
 from gateway.chat.notices import notice
 from gateway.chat.producers.completion import CompletionProducer
 from gateway.chat.producers.tools import Call
 from gateway.chat.records.chat_record import ParkedRequest, RunInfo
+from gateway.chat.records.messages import UpstreamMessage
 from gateway.chat.records.recorder import Recorder
+from gateway.chat.recovery import Recovery
 from gateway.chat.run import Run
-from gateway.chat.silence import SilenceWatch
 from gateway.chat.steps import Steps, ToolPolicy
 from gateway.chat.submission import CancelAfter, OnDisconnect
 from gateway.chat.tools.toolbox import NO_TOOLS, Toolbox
-from gateway.chat.topics import RUNS, run_id_of
 from gateway.chat.upstreams.failover import Upstreams
 from gateway.chat.upstreams.upstream import Request
 from gateway.core.leases import NO_LEASE, Lease
 from gateway.core.prices import NANOS, NO_PRICES, Prices
-from gateway.core.process import HEALTH
 from gateway.core.telemetry import Metrics
 from gateway.core.usage import reserved
-from gateway.errors import LogError, Overloaded, TrilaneError
+from gateway.errors import Overloaded, TrilaneError
 from gateway.settings import Settings
 
-SWEEP_S = 2.0
-WRITERS_TURN_S = 1.0
-"""Seconds in which the writer of a run that lives has written what waited, once the log takes writes again."""
 CLOSE_S = 15.0
 """Seconds that the ends of runs may take when this process ends."""
-MAX_OPEN_SWEPT = 10_000
 
 log = structlog.get_logger("runs")
 
 
 class Runs:
-    """Makes, counts and ends runs. Past `limits.runs` a new one is refused."""
+    """Makes, counts and ends runs."""
 
     def __init__(
         self,
@@ -72,7 +62,6 @@ class Runs:
         self._policies: dict[str, OnDisconnect] = {}
         self._leases: dict[str, Lease] = {}
         self._lonely: dict[str, asyncio.TimerHandle] = {}
-        self._sweeper: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -150,14 +139,18 @@ class Runs:
         if run.info.chat_id:
             appends.append(notice(run.info, "run-started"))
         opening = self._log.append(*appends)
+        self.let_run(run, opening)
+        await opening
+
+    def let_run(self, run: Run, opening: "asyncio.Future[list[Appended]]") -> None:
+        """Lets a run produce, whose opening is on its way to the log."""
         task = run.start(opening)
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._ended(run, done))
-        await opening
 
     def _ended(self, run: Run, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
-        self._forget(run)
+        self.forget(run)
         self.figures.note_end(run)
         self._settle(run)
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -173,7 +166,8 @@ class Runs:
             cost = self._prices.cost(run.usage_row) if run.usage_row is not None and lease is not NO_LEASE else None
             lease.settle(tokens=finished.usage.total_tokens, cost=cost.nanos / NANOS if cost is not None else None)
 
-    def _forget(self, run: Run) -> None:
+    def forget(self, run: Run) -> None:
+        """Holds a run no more: it has ended, or never began."""
         self._runs.pop(run.info.run_id, None)
         self._policies.pop(run.info.run_id, None)
         self._attached.pop(run.info.run_id, None)
@@ -210,48 +204,14 @@ class Runs:
         if not self._attached.get(run.info.run_id):
             run.stop(Aborted("disconnected"))
 
-    # Ending what others left
-
-    def start_sweeping(self) -> None:
-        self._sweeper = asyncio.get_running_loop().create_task(self._sweep(), name="sweep open runs")
-
-    async def _sweep(self) -> None:
-        watch = SilenceWatch()
-        while True:
-            await asyncio.sleep(SWEEP_S)
-            try:
-                await self._sweep_once(watch)
-            except LogError as err:
-                log.warning("open runs cannot be listed", reason=err.detail)
-
-    async def _sweep_once(self, watch: SilenceWatch) -> None:
-        """Ends the runs of others that are silent."""
-        infos = await self._log.topics(RUNS, open_only=True, limit=MAX_OPEN_SWEPT)
-        heads = {info.topic: info.head for info in infos if run_id_of(info.topic) not in self._runs}
-        silent_topics = watch.look(heads, asyncio.get_running_loop().time())
-        for topic in await self._still_silent(silent_topics, heads):
-            run_id = run_id_of(topic)
-            error = TrilaneError("the process that wrote this answer is gone", code="interrupted", retryable=True)
-            try:
-                await self.end_other(run_id, Failed(error))
-            except LogError as err:  # what hinders one must not keep the others open
-                log.warning("an open run cannot be ended", run=run_id, reason=err.detail)
-
-    async def _still_silent(self, topics: list[str], heads: Mapping[str, int]) -> list[str]:
-        """Returns those of silent topics that stay silent once the log takes writes.
-
-        The log can be read while somebody's lock keeps every writer out, the writers of these runs too.
-        """
-        if topics:
-            await self._log.append(Append(topic=HEALTH, data=[b"1"], name="check"))
-            await asyncio.sleep(WRITERS_TURN_S)
-            now_open = await self._log.topics(RUNS, open_only=True, limit=MAX_OPEN_SWEPT)
-            topics = [info.topic for info in now_open if info.topic in topics and info.head == heads[info.topic]]
-        return topics
-
-    async def end_other(self, run_id: str, outcome: RunOutcome) -> bool:
-        """Ends a run that another process owns; returns False when that one, or a third, was first."""
-        return await end_run(self._log, run_id, outcome)
+    def take_over(self, recovery: Recovery, turns: list[UpstreamMessage]) -> Run:
+        """Returns the run that goes on with one of another process; `turns` are the conversation before it."""
+        request: Request = {**recovery.request.fields, "messages": turns}
+        info, recorder = recovery.info, recovery.recorder
+        completion = partial(self._completion, info)
+        steps = Steps(info, request, recorder, self.tools, completion, recovery.calls, recovery.steps)
+        run = Run(info, steps, recorder, self._log, run_s=self._settings.run_s, request=recovery.request)
+        return self._keep(run, "continue", NO_LEASE)
 
     # Leaving
 
@@ -262,10 +222,7 @@ class Runs:
             await asyncio.wait(self._tasks)
 
     async def close(self) -> None:
-        """Ends what still runs as `interrupted`, and stops sweeping. An end that the log does not take is left open."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            await asyncio.gather(self._sweeper, return_exceptions=True)
+        """Ends what still runs as `interrupted`. An end that the log does not take is left open."""
         error = TrilaneError("the gateway was shut down during this answer", code="interrupted", retryable=True)
         for run in list(self._runs.values()):
             run.stop(Failed(error))

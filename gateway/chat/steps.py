@@ -45,14 +45,19 @@ class Steps:
         policy: ToolPolicy,
         ask_model: AskModel,
         decided: list[Call],
+        steps: int = 0,
     ) -> None:
-        """Goes on from the calls in `decided`; `request` has the conversation up to this run's message."""
+        """Makes the calls in `decided` first; `request` has the conversation up to this run's message.
+
+        `steps` is how many there were before another process took this run over.
+        """
         self._info = info
         self._request = request
         self._recorder = recorder
         self._policy = policy
         self._ask_model = ask_model
         self._decided = decided
+        self._steps = steps
         self._tools = policy.toolbox.offered()
         recorder.executed_tools = frozenset(tool.name for tool in self._tools)
 
@@ -62,7 +67,7 @@ class Steps:
             yield tools
             if tools.asks:
                 return
-        for _ in range(self._policy.max_steps):
+        for _ in range(self._steps, self._policy.max_steps):
             completion = self._ask_model(self._next_request())
             yield completion
             if completion.reason != "tool-calls" or not self._recorder.calls_own_tools:

@@ -25,7 +25,7 @@ from gateway.chat.records.record import (
     ToolOutputError,
     encode_record,
 )
-from gateway.chat.tools.toolbox import Tool, Toolbox
+from gateway.chat.tools.toolbox import Effect, Tool, Toolbox
 from gateway.core.usage import Usage, now_ms
 from gateway.errors import ToolError, ToolUnreachable, TrilaneError
 
@@ -44,7 +44,11 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """What was asked about it; None when nobody was asked yet."""
     decision: Answered | None = None
     attempt: int = 1
-    """Which try of this call it is."""
+    """Which try of this call it is: past the first, an earlier one may have been made."""
+    tried_effect: Effect = "once"
+    """The effect of the tool when the earlier try was made."""
+    asked_as: str = ""
+    """The id under which it was asked for, in records alone: the process that recorded that died."""
 
     @property
     def is_allowed(self) -> bool:
@@ -69,6 +73,7 @@ class ToolsProducer:
         self._calls = calls
         self._ask_s = ask_s
         self._tools: dict[str, Tool] = {}
+        self._numbers_taken = 0
 
     async def produce(self, sink: Sink) -> FinishReason:
         self._sink = sink
@@ -81,7 +86,9 @@ class ToolsProducer:
                 for part in sink.recorder.complete_calls(out)
                 if isinstance(arguments := part.input(), Raw)
             ]
-        sink.recorder.calls_to_make |= {call.call_id: False for call in calls}
+        for call in calls:
+            sink.recorder.calls_to_make.setdefault(call.call_id, False)
+        self._numbers_taken = len([call for call in calls if call.asked_as])
         sink.begin(out)
         ready = [call for call in calls if self._is_ready(call)]
         try:
@@ -100,19 +107,25 @@ class ToolsProducer:
         if call.decision is not None and not call.decision.approved:
             self._record(ToolOutputDenied(tool_call_id=call.call_id))
             return False
+        if call.attempt > 1 and _may_act_twice(call, tool):
+            self._ask(call, tool, "doubt", "interrupted")
+            return False
         if tool is None:
             self._fail(call, f"the tool {call.name} cannot be called now")
             return False
         has_changed = call.ask is not None and call.ask.tool != tool.digest
-        if tool.approve == "ask" and (not call.is_allowed or has_changed):
+        if tool.approve == "ask" and call.attempt == 1 and (not call.is_allowed or has_changed):
             self._ask(call, tool, "approval", "tool_changed" if has_changed else "")
             return False
         return True
 
     # Asking
 
-    def _ask(self, call: Call, tool: Tool, kind: AskKind, note: str = "") -> None:
-        ask_id = approval_id(self._info.run_id, len(self.asks) + 1)
+    def _ask(self, call: Call, tool: Tool | None, kind: AskKind, note: str = "") -> None:
+        ask_id = call.asked_as if kind == "approval" else ""
+        if not ask_id:
+            self._numbers_taken += 1
+            ask_id = approval_id(self._info.run_id, self._numbers_taken)
         ask = Ask(
             approval_id=ask_id,
             run_id=self._info.run_id,
@@ -122,10 +135,10 @@ class ToolsProducer:
             kind=kind,
             input=call.arguments,
             digest=digest_of(ask_id, call.name, call.arguments),
-            roles=list(tool.roles),
+            roles=list(tool.roles) if tool is not None else ["owner"],
             expires_at=now_ms() + int(self._ask_s * 1000),
-            editable=tool.editable and kind == "approval",
-            tool=tool.digest,
+            editable=tool is not None and tool.editable and kind == "approval",
+            tool=tool.digest if tool is not None else "",
             key=self._key(call),
         )
         self.asks.append(ask)
@@ -218,6 +231,13 @@ class ToolsProducer:
         return Usage(input_tokens=0, output_tokens=0, total_tokens=0)
 
     async def aclose(self) -> None: ...
+
+
+def _may_act_twice(call: Call, tool: Tool | None) -> bool:
+    """Returns whether another try of a call could do again what the earlier one may have done."""
+    if tool is None:
+        return call.tried_effect != "read"
+    return "once" in (call.tried_effect, tool.effect)
 
 
 def _leaves(failures: BaseExceptionGroup[TrilaneError]) -> Iterator[TrilaneError]:

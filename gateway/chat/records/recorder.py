@@ -317,6 +317,7 @@ class Recorder:
             case ProviderFields() | Data():
                 self._keep_data(record)
             case StepStart():
+                self._is_in_step = True
                 self.parts.step()
             case StepFinish():
                 self._step_calls.clear()

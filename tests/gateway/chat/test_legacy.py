@@ -14,6 +14,7 @@ import pytest
 from events.log.memory import MemoryLog
 from events.log.port import Append, Appended, EventLog
 from gateway.access.grants import Principal
+from gateway.chat.abandoned import end_run
 from gateway.chat.ending import Failed
 from gateway.chat.history import read_history
 from gateway.chat.legacy import FORMAT, FORMAT_TOPIC, adopt_format
@@ -21,14 +22,10 @@ from gateway.chat.listing import list_chats
 from gateway.chat.records.chat_record import ChatEvent, RunFinished, RunInfo, RunStarted, encode_event
 from gateway.chat.records.record import HEARTBEAT, RECORD, RUN
 from gateway.chat.records.recorder import Recorder
-from gateway.chat.runs import Runs
 from gateway.chat.titles import Titles
 from gateway.chat.topics import CHATS, chat_topic, run_topic
-from gateway.chat.upstreams.failover import Upstreams
-from gateway.core.process import Core
 from gateway.core.usage import Usage
 from gateway.errors import ConfigurationError, LogUnavailable, TrilaneError
-from gateway.settings import Settings
 from tests.contract.engines import Clock, Engine, put, scenario
 from tests.support.chats import answer, brief, user
 
@@ -294,8 +291,7 @@ async def test_a_run_that_was_being_written_at_the_move_is_ended_in_the_chat_tha
         active = (await read_history(log, ALICE.sub, "first")).active
         assert active is not None
         assert active.run_id == "r"
-        survivor = Runs(log, Upstreams([], 1.0), Settings(), Core(log, Settings()).metrics)
-        assert await survivor.end_other("r", Failed(TrilaneError("gone", code="interrupted", retryable=True)))
+        assert await end_run(log, "r", Failed(TrilaneError("gone", code="interrupted", retryable=True)))
         history = await read_history(log, ALICE.sub, "first")
         assert history.active is None
         assert brief(history.messages) == ["q:hello", "a:half of an answer"]

@@ -5,15 +5,12 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from gateway.chat.abandoned import end_run
 from gateway.chat.ending import Aborted, Failed, Finished
 from gateway.chat.journal import HEARTBEAT_S, MAX_UNACKNOWLEDGED
 from gateway.chat.producers.fake import FakeProducer, Line, Wait
 from gateway.chat.producers.producer import Producer
-from gateway.chat.runs import Runs
-from gateway.chat.upstreams.failover import Upstreams
-from gateway.core.process import Core
 from gateway.errors import TrilaneError, UpstreamTimeout
-from gateway.settings import Settings
 from tests.support.readers import settle
 from tests.support.run_stage import Stage
 from tests.support.virtual_time import simulated
@@ -145,10 +142,9 @@ async def test_a_run_whose_process_dies_in_the_third_is_ended_by_another_as_its_
     three = Three(("a",), ("b",), ("c", LONG, "never"))
     stage = await started(three)
     await asyncio.sleep(2 * HEARTBEAT_S + 1)
-    survivor = Runs(stage.log, Upstreams([], 1.0), Settings(), Core(stage.log, Settings()).metrics)
     gone = TrilaneError("the process that wrote this answer is gone", code="interrupted", retryable=True)
-    assert await survivor.end_other("r", Failed(gone))
-    assert not await survivor.end_other("r", Failed(gone)), "there is one end"
+    assert await end_run(stage.log, "r", Failed(gone))
+    assert not await end_run(stage.log, "r", Failed(gone)), "there is one end"
     stored = await stage.events()
     [finished] = [data for name, data in await stage.events(stage.chat) if name == "run-finished"]
     assert (finished["outcome"], finished["code"]) == ("error", "interrupted")

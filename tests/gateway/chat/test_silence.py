@@ -4,12 +4,14 @@ import asyncio
 
 import msgspec
 
+from events.log.hub import Hub
 from events.log.memory import MemoryLog
 from events.log.port import Append, Appended, TopicInfo
 from gateway.chat.records.chat_record import RunInfo
 from gateway.chat.records.record import HEARTBEAT, RUN
-from gateway.chat.runs import SWEEP_S, Runs
+from gateway.chat.runs import Runs
 from gateway.chat.silence import LATE_S, SILENCE_S, SilenceWatch
+from gateway.chat.sweeper import SWEEP_S, Sweeper
 from gateway.chat.topics import run_topic
 from gateway.chat.upstreams.failover import Upstreams
 from gateway.core.process import Core
@@ -72,8 +74,8 @@ class AwayLog(MemoryLog):
 async def outage_of(log: AwayLog) -> None:
     """A run of another process beats before and after the outage of `AWAY_S`, and is not ended; silent, it is."""
     await log.open()
-    runs = Runs(log, Upstreams([], 1.0), Settings(), Core(log, Settings()).metrics)
-    runs.start_sweeping()
+    sweeper = Sweeper(log, Hub(log), Runs(log, Upstreams([], 1.0), Settings(), Core(log, Settings()).metrics))
+    sweeper.start()
     topic = run_topic("r")
     info = msgspec.json.encode(RunInfo(run_id="r", sub="me", message_id="a"))
     await log.append(Append(topic=topic, data=[info], name=RUN))
@@ -89,7 +91,7 @@ async def outage_of(log: AwayLog) -> None:
     assert not (await log.read(topic, 0)).closed
     await asyncio.sleep(2 + 2 * SWEEP_S)
     assert (await log.read(topic, 0)).closed
-    await runs.close()
+    await sweeper.close()
 
 
 class LockedLog(MemoryLog):
@@ -114,8 +116,8 @@ class LockedLog(MemoryLog):
 async def test_no_run_is_ended_by_a_lock_that_keeps_its_writer_out() -> None:
     log = LockedLog()
     await log.open()
-    runs = Runs(log, Upstreams([], 1.0), Settings(), Core(log, Settings()).metrics)
-    runs.start_sweeping()
+    sweeper = Sweeper(log, Hub(log), Runs(log, Upstreams([], 1.0), Settings(), Core(log, Settings()).metrics))
+    sweeper.start()
     topics = [run_topic(name) for name in ("lives", "dead")]
     for topic, name in zip(topics, ("lives", "dead"), strict=True):
         info = msgspec.json.encode(RunInfo(run_id=name, sub="me", message_id="a"))
@@ -128,7 +130,7 @@ async def test_no_run_is_ended_by_a_lock_that_keeps_its_writer_out() -> None:
     await log.append(Append(topic=topics[0], data=[b"{}"], name=HEARTBEAT))
     await asyncio.sleep(2 * SWEEP_S)
     assert [(await log.read(topic, 0)).closed for topic in topics] == [False, True]
-    await runs.close()
+    await sweeper.close()
 
 
 @simulated

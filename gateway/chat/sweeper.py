@@ -1,0 +1,108 @@
+"""Looks after the runs of processes that died: goes on with those that can go on, and ends the others.
+
+Whoever sees an open run whose head has not moved for a while (`gateway.chat.silence`) takes it over, or ends it as
+`interrupted`. Of several that try, one wins; the dead writer, should it wake, can append nothing more.
+"""
+
+import asyncio
+from collections.abc import Mapping
+
+import structlog
+
+from events.log.hub import Hub
+from events.log.port import Append, EventLog, Position
+from gateway.chat.abandoned import end_run, read_run
+from gateway.chat.change import turns_in_slices
+from gateway.chat.ending import Aborted, Failed
+from gateway.chat.history import read_history
+from gateway.chat.recovery import recovery_of
+from gateway.chat.runs import Runs
+from gateway.chat.silence import SilenceWatch
+from gateway.chat.topics import RUNS, run_id_of
+from gateway.core.process import HEALTH
+from gateway.errors import LogConflict, LogError, TrilaneError
+
+SWEEP_S = 2.0
+WRITERS_TURN_S = 1.0
+"""Seconds in which the writer of a run that lives has written what waited, once the log takes writes again."""
+MAX_OPEN_SWEPT = 10_000
+
+log = structlog.get_logger("runs")
+
+
+class Sweeper:
+    """Looks at all open runs of others, for as long as it lives."""
+
+    def __init__(self, event_log: EventLog, hub: Hub, runs: Runs) -> None:
+        self._log = event_log
+        self._hub = hub
+        self._runs = runs
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._sweep(), name="sweep open runs")
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _sweep(self) -> None:
+        watch = SilenceWatch()
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            try:
+                await self._sweep_once(watch)
+            except LogError as err:
+                log.warning("open runs cannot be listed", reason=err.detail)
+
+    async def _sweep_once(self, watch: SilenceWatch) -> None:
+        infos = await self._log.topics(RUNS, open_only=True, limit=MAX_OPEN_SWEPT)
+        heads = {info.topic: info.head for info in infos if self._runs.get(run_id_of(info.topic)) is None}
+        silent_topics = watch.look(heads, asyncio.get_running_loop().time())
+        for topic in await self._still_silent(silent_topics, heads):
+            run_id = run_id_of(topic)
+            try:
+                await self._look_after(run_id)
+            except LogError as err:  # what hinders one must not keep the others open
+                log.warning("an open run cannot be ended", run=run_id, reason=err.detail)
+
+    async def _still_silent(self, topics: list[str], heads: Mapping[str, int]) -> list[str]:
+        """Returns those of silent topics that stay silent once the log takes writes.
+
+        The log can be read while somebody's lock keeps every writer out, the writers of these runs too.
+        """
+        if topics:
+            await self._log.append(Append(topic=HEALTH, data=[b"1"], name="check"))
+            await asyncio.sleep(WRITERS_TURN_S)
+            now_open = await self._log.topics(RUNS, open_only=True, limit=MAX_OPEN_SWEPT)
+            topics = [info.topic for info in now_open if info.topic in topics and info.head == heads[info.topic]]
+        return topics
+
+    async def _look_after(self, run_id: str) -> None:
+        run = await read_run(self._log, run_id)
+        if run.info is None or run.request is None:
+            await end_run(self._log, run_id, _interrupted())
+            return
+        history = await read_history(self._log, run.info.sub, run.info.chat_id)
+        recovery = recovery_of(run, history)
+        if run_id in history.stopped:
+            await end_run(self._log, run_id, Aborted("stopped"))
+        elif recovery is None:
+            await end_run(self._log, run_id, _interrupted())
+        elif not self._runs.draining:  # another process has room for it
+            taken = self._runs.take_over(recovery, await turns_in_slices(recovery.conversation))
+            taken.watch(self._hub, Position(epoch=history.epoch, offset=history.head))
+            opening = self._log.append(taken.journal.taking_over(recovery.head))
+            try:
+                await opening  # before anything is called: of two that try, one must not
+            except LogConflict:
+                taken.unwatch()
+                self._runs.forget(taken)
+                return
+            self._runs.let_run(taken, opening)
+            log.info("goes on with a run of another process", run=run_id)
+
+
+def _interrupted() -> Failed:
+    return Failed(TrilaneError("the process that wrote this answer is gone", code="interrupted", retryable=True))
