@@ -1,15 +1,15 @@
 """A run with tools whose process dies is gone on with by another, and no tool acts twice that must not."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from events.log.memory import MemoryLog
-from events.log.port import Append, Appended
+from events.log.port import Append, Appended, EventLog
 from gateway.chat.tools.fake import FakeCall, FakeToolbox, fake_tool
 from gateway.chat.tools.toolbox import Effect
-from gateway.errors import LogError
+from gateway.errors import LogError, ToolTimeout
 from tests.support.tool_stage import ToolStage, calls, says, staged
 from tests.support.virtual_time import simulated
 
@@ -21,35 +21,41 @@ EFFECTS: list[Effect] = ["read", "idempotent", "once"]
 class Door:
     """A log as one process sees it, which is stopped at one of its appends, before that counts or after."""
 
-    def __init__(self, log: MemoryLog, stops_at: int = 1 << 30, *, is_lost: bool = False) -> None:
-        """Stops at append `stops_at`; `is_lost` says that this one never comes to the log while it is stopped."""
+    def __init__(self, log: MemoryLog) -> None:
         self._log = log
-        self._left = stops_at
-        self._is_lost = is_lost
-        self._waiting: list[tuple[tuple[Append, ...], asyncio.Future[list[Appended]]]] = []
+        self._left = 1 << 30
+        self._is_lost = False
+        self._waiting: list[
+            tuple[tuple[Append, ...] | asyncio.Future[list[Appended]], asyncio.Future[list[Appended]]]
+        ] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._log, name)
+
+    def stop(self, at: int, *, is_lost: bool) -> None:
+        """Stops at the append of this number from now on; `is_lost` when it does not come to the log meanwhile."""
+        self._left, self._is_lost = at, is_lost
 
     def append(self, *appends: Append, patient: bool = False) -> "asyncio.Future[list[Appended]]":
         self._left -= 1
         if self._left > 0:
             return self._log.append(*appends, patient=patient)
         answer: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
-        if self._left == 0 and not self._is_lost:
-            self._log.append(*appends)  # the answer is what is lost
-        else:
-            self._waiting.append((appends, answer))
+        is_written = self._left == 0 and not self._is_lost
+        self._waiting.append((self._log.append(*appends) if is_written else appends, answer))
         return answer
 
     async def wake(self) -> None:
         """Lets the process go on as if it had been stopped: what it wrote comes to the log only now."""
         self._left = 1 << 30
-        for appends, answer in self._waiting:
+        for written, answer in self._waiting:
             try:
-                answer.set_result(await self._log.append(*appends))
+                done = await (self._log.append(*written) if isinstance(written, tuple) else written)
+                if not answer.done():
+                    answer.set_result(done)
             except LogError as err:
-                answer.set_exception(err)
+                if not answer.done():
+                    answer.set_exception(err)
             await asyncio.sleep(0)
 
 
@@ -71,17 +77,25 @@ def test_wherever_a_process_stops_no_call_acts_twice_and_the_chat_is_never_stuck
     async def play() -> None:
         toolbox = FakeToolbox((fake_tool("crm__refund", approve="auto", effect=effect), refund))
         log = MemoryLog()
-        door = Door(log, stops_at, is_lost=is_lost)
-        async with staged(toolbox, calls(CALL), says("Done."), says("Again."), log=door) as stopped:  # type: ignore[arg-type]
-            async with staged(toolbox, log=log) as stage:
-                stage.upstream.answers = stopped.upstream.answers
-                sending = asyncio.ensure_future(stopped.say("refund 7"))
+        door = Door(log)
+        answers = [calls(CALL), says("Done."), says("Again.")]
+        async with (
+            asyncio.timeout(300),
+            staged(toolbox, *answers, log=cast(EventLog, door)) as stopped,
+            staged(toolbox, log=log) as stage,
+        ):
+            stage.upstream.answers = stopped.upstream.answers
+            door.stop(stops_at, is_lost=is_lost)
+            sending = asyncio.ensure_future(stopped.say("refund 7"))
+            try:
                 await asyncio.sleep(RECOVERED_S)
                 await check(stage, toolbox)
+            finally:
                 await door.wake()
+            async with asyncio.timeout(RECOVERED_S):
                 await stopped.lane.drain()
-                await check(stage, toolbox)
-                sending.cancel()
+            await check(stage, toolbox)
+            sending.cancel()
 
     async def check(stage: ToolStage, toolbox: FakeToolbox) -> None:
         events = [data for name, data in await stage.chat_events() if name == "run-finished"]
@@ -101,3 +115,53 @@ def test_wherever_a_process_stops_no_call_acts_twice_and_the_chat_is_never_stuck
             assert events[0]["code"] == "interrupted"
 
     play()
+
+
+@pytest.mark.parametrize(
+    ("answer", "calls_made", "state"),
+    [
+        ({"output": {"by": "hand"}}, 1, "output-available"),
+        ({"approved": True}, 2, "output-available"),
+        ({"approved": False, "reason": "the bank says no"}, 1, "output-error"),
+    ],
+    ids=["its result", "once more", "not done"],
+)
+@simulated
+async def test_a_call_of_which_nobody_knows_is_a_question_to_a_person(
+    answer: dict[str, Any], calls_made: int, state: str
+) -> None:
+    async def refund(call: FakeCall) -> object:
+        if len(toolbox.calls) == 1:
+            raise ToolTimeout("no answer within 60 s")
+        return {"ok": True}
+
+    toolbox = FakeToolbox((fake_tool("crm__refund", approve="auto", effect="idempotent"), refund))
+    async with staged(toolbox, calls(CALL), says("Done.")) as stage:
+        await stage.say("refund 7")
+        [ask] = (await stage.snapshot()).pending
+        assert (ask.kind, ask.key) == ("doubt", f"{ask.run_id}:k1")
+        result = await stage.approve(ask.approval_id, **{"approved": None, **answer})
+        assert result.active_run is not None
+        await stage.lane.drain()
+        [part] = await stage.parts()
+        assert part["state"] == state
+        assert toolbox.keys == [ask.key] * calls_made
+        request, _ = stage.upstream.requests[1]
+        [result_told] = [message["content"] for message in request["messages"] if message["role"] == "tool"]  # type: ignore
+        assert ("by" in result_told, "not made: the bank says no" in result_told) == (
+            "output" in answer,
+            "reason" in answer,
+        )
+
+
+@simulated
+async def test_a_tool_that_goes_on_for_ever_ends_with_its_run() -> None:
+    async def find(call: FakeCall) -> object:
+        return {}
+
+    toolbox = FakeToolbox((fake_tool("crm__find", approve="auto", effect="read"), find))
+    async with staged(toolbox, *[calls((f"k{n}", "crm__find", {})) for n in range(3)], max_steps=3) as stage:
+        records = await stage.say("find")
+        assert records[-1]["type"] == "error"
+        assert "TRILANE_MAX_STEPS" in records[-1]["errorText"]
+        assert len(toolbox.calls) == 3
