@@ -1,12 +1,32 @@
-"""Binds the addresses that a server listens on, and says in one sentence, with what to do, why it cannot."""
+"""Binds the addresses that a server listens on, and says in one sentence, with what to do, why it cannot.
 
+Closes them in two steps, where the system can: a listener that is simply closed resets every connection that the system
+has accepted and the process has not taken yet. A proxy that sent a POST on one cannot know whether it was read, so it
+may not send it again, and its user gets a 502.
+"""
+
+import ctypes
 import errno
+import os
+import select
 import socket
+import struct
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 from gateway.errors import ConfigurationError
+
+NO_NEWCOMERS = (
+    (0x30, 0, 0, 13),  # load the flags of the TCP header
+    (0x54, 0, 0, 0x12),  # look at SYN and ACK alone
+    (0x15, 0, 1, 0x02),  # is it SYN without ACK, which begins a connection?
+    (0x06, 0, 0, 0),  # then let no byte of it in
+    (0x06, 0, 0, 0xFFFF_FFFF),  # else all of them
+)
+"""A filter for SO_ATTACH_FILTER, in the instructions of BPF (linux/filter.h): code, jumps, operand."""
+SO_ATTACH_FILTER = 26
 
 
 class ListenAddress(NamedTuple):
@@ -62,3 +82,28 @@ def refusal(err: OSError, host: str, port: int) -> str:
             return f"this machine has no address {host}: choose one that it has with --host"
         case _:
             return f"cannot listen on port {port} of {host}: {err.strerror}"
+
+
+def hold_off(listener: int) -> bool:
+    """Has the system ignore whoever begins to connect from now on; returns False where it cannot (it takes Linux).
+
+    Handshakes under way go on. Who is ignored tries again a second later, and finds the port closed by then: a failed
+    connection, after which a proxy asks another process. `listener` is a descriptor; all its copies are meant too.
+    """
+    if sys.platform != "linux":
+        return False
+    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in NO_NEWCOMERS))
+    location = struct.pack("HL", len(NO_NEWCOMERS), ctypes.addressof(program))
+    with socket.socket(fileno=os.dup(listener)) as sock:
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, location)
+        except OSError:  # a sandbox without it
+            return False
+    return True
+
+
+def has_waiting(listener: int) -> bool:
+    """Tells whether the system has accepted a connection that nobody has taken yet."""
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
+    return bool(poll.poll(0))

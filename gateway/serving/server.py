@@ -21,12 +21,16 @@ from uvicorn.middleware.proxy_headers import _TrustedHosts  # pyright: ignore[re
 from gateway.errors import TrilaneError
 from gateway.serving.addresses import AddressCounts
 from gateway.serving.http import StreamConnection, StreamProtocol
-from gateway.serving.listening import bind
+from gateway.serving.listening import bind, has_waiting, hold_off
 from gateway.serving.proxies import TrustedProxies
 from gateway.settings import Settings
 
 MAX_MESSAGE_BYTES = 1_048_576
 """Maximum bytes of one WebSocket message; routes allow less."""
+HANDSHAKE_S = 0.05
+"""Seconds that a connection under way may take to be there: one round trip to a proxy."""
+TAKE_S = 2.0
+"""Seconds in which connections that are there are taken, before the listener closes."""
 ANSWER_S = 0.5
 """Seconds from the close of the listener in which a request that is there counts as new work, and is taken."""
 IDLE_S = 1.0
@@ -97,6 +101,8 @@ class Server(uvicorn.Server):
         self._settings = settings
         self._cut_requested = asyncio.Event()
         self.drain_delay_s = settings.drain_delay_s
+        self.is_last_on_port = True
+        """Whether nobody accepts on the same sockets when this server has left."""
         self.cut = False
         """Whether something was still in flight when the process ended."""
 
@@ -126,6 +132,7 @@ class Server(uvicorn.Server):
         try:
             async with asyncio.timeout(settings.drain_deadline_s):
                 await self._unless_cut(asyncio.sleep(self.drain_delay_s))
+                await self._unless_cut(self._take_last())
                 for server in self.servers:
                     server.close()
                 await self._unless_cut(self._settle())
@@ -138,6 +145,17 @@ class Server(uvicorn.Server):
         self.force_exit = False  # uvicorn would leave the application open; the log must be closed in any case
         await super().shutdown(sockets)
         self._captured_signals.clear()
+
+    async def _take_last(self) -> None:
+        """Takes what the system has accepted, while it lets nobody else in: the port closes behind an empty queue."""
+        listeners = [sock.fileno() for server in self.servers for sock in server.sockets]
+        if not self.is_last_on_port or not all([hold_off(listener) for listener in listeners]):
+            return
+        await asyncio.sleep(HANDSHAKE_S)
+        for _ in range(round(TAKE_S / LOOK_S)):
+            if not any(has_waiting(listener) for listener in listeners):
+                return
+            await asyncio.sleep(LOOK_S)
 
     async def _settle(self) -> None:
         """Serves what is under way on open connections, each of which closes behind its next answer.

@@ -130,6 +130,7 @@ class WorkerServer(Server):
         super().__init__(server_config(unit, settings, host, port), unit, settings)
         self._listeners = listeners
         self._link = link
+        self.is_last_on_port = False
 
     def serve_until_told(self) -> None:
         """Serves until the supervisor, or a signal, ends it. Raises ConfigurationError when it cannot start."""
@@ -165,6 +166,7 @@ class WorkerServer(Server):
         """Ends when nothing is in flight; `is_alone`: others accept on, so the listener can be closed at once."""
         if is_alone:
             self.drain_delay_s = 0
+        self.is_last_on_port = not is_alone
         self.should_exit = True
 
 

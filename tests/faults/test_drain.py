@@ -3,8 +3,10 @@
 Every test ends a gateway of its own; all are started in a fixture of the module, because starting takes a second.
 """
 
+import asyncio
 import http.client
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -27,6 +29,8 @@ ENVIRONMENTS: dict[str, dict[str, str]] = {
     "early": {"TRILANE_DRAIN_WINDOW_S": "30"},
     "deadline": {"TRILANE_DRAIN_WINDOW_S": "0.1", "TRILANE_DRAIN_DEADLINE_S": "1"},
     "twice": {"TRILANE_DRAIN_WINDOW_S": "30"},
+    "one of a crowd": {"TRILANE_DRAIN_WINDOW_S": "0.1"},
+    "workers in a crowd": {"TRILANE_DRAIN_WINDOW_S": "0.1", "TRILANE_WORKERS": "2"},
 }
 TOKENS = 250
 MEDIUM = f"T={TOKENS} I=12000"
@@ -220,8 +224,8 @@ def test_nobody_waits_for_a_window_that_is_not_needed(gateways: dict[str, Gatewa
     connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=5)
     connection.request("GET", "/healthz")
     connection.getresponse().read()
-    reader = post(gateway, "early", "T=60 I=10000")
-    with drain_of(gateway, 0, 5):
+    reader = post(gateway, "early", "T=250 I=10000")
+    with drain_of(gateway, 0, 8):
         eventually(lambda: ready(gateway) == 0, 3, "the listener is closed")
         connection.request("GET", "/api/chat/early")
         assert b'"activeRun":{' in connection.getresponse().read()
@@ -258,3 +262,41 @@ def check_interrupted(gateway: Gateway, upstream: UpstreamThread) -> None:
     chunks = [data for name, data in gateway.events(f"run/{row['id']}") if name == "chunk"]
     assert chunks[-1]["type"] == "error"
     assert chunks[-2]["messageMetadata"]["code"] == "interrupted"
+
+
+async def come_and_go(port: int, answers: list[bytes], *, until: threading.Event) -> None:
+    """Sends one POST after another, each on a new connection, as a proxy does; a connection refused is tried again."""
+    body = b"{}"
+    head = b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    while not until.is_set():
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            await asyncio.sleep(0.02)
+            continue
+        try:
+            writer.write(head + b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+            answers.append(await reader.readline())
+        except OSError as err:
+            answers.append(repr(err).encode())
+        finally:
+            writer.transport.abort()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems reset what they have accepted for a closed listener")
+@pytest.mark.parametrize("name", ["one of a crowd", "workers in a crowd"])
+def test_whoever_has_got_a_connection_is_answered(gateways: dict[str, Gateway], name: str) -> None:
+    """A proxy that got none asks another process; one whose POST was perhaps read must answer with an error."""
+    gateway, answers, is_over = gateways[name], list[bytes](), threading.Event()
+
+    async def crowd() -> None:
+        await asyncio.gather(*[come_and_go(gateway.port, answers, until=is_over) for _ in range(20)])
+
+    thread = threading.Thread(target=asyncio.run, args=(crowd(),))
+    thread.start()
+    eventually(lambda: len(answers) > 40, what="the crowd is there")
+    gateway.signal(signal.SIGTERM)
+    assert gateway.wait(20) == 0
+    is_over.set()
+    thread.join(20)
+    assert set(answers) == {b"HTTP/1.1 400 Bad Request\r\n"}
