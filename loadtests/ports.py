@@ -23,3 +23,18 @@ def free_port() -> int:
             except OSError:
                 continue
             return port
+
+
+def closed_port() -> socket.socket:
+    """Returns a socket that keeps a port closed until it is closed itself: who connects is refused, nobody can listen.
+
+    A port of `free_port` on which nobody listens for long may be given to the server of another process.
+    """
+    while True:
+        held = socket.socket()
+        try:
+            held.bind(("127.0.0.1", free_port()))
+        except OSError:
+            held.close()
+            continue
+        return held

@@ -127,13 +127,23 @@ class Speaker:
                 socket.cut()
                 gevent.sleep(random.uniform(*AWAY_S))
                 return
-            if self._environment.runner and self._environment.runner.state in ENDING:
+            if not self._may_go_on():
                 self._is_whole = False
                 break
             if not socket.hear(self._speech.pcm[at:end]):
                 return
             at = end
         socket.say(type="stop")
+
+    def _may_go_on(self) -> bool:
+        """Returns whether there is time for the rest of the speech: users have some to finish when the run is over.
+
+        Half of it is for the answer. A run shorter than a speech would judge no words otherwise.
+        """
+        runner = self._environment.runner
+        if runner is None or runner.state not in ENDING:
+            return True
+        return self._speech.seconds - self._now() <= (self._environment.stop_timeout or 0.0) / 2
 
     def _part(self, socket: AudioSocket, listener: AudioListener) -> None:
         """Judges whether the connection ended as it should."""

@@ -17,6 +17,7 @@ CHECKED = {
     ("chat", "second reader"): "second readers",
     ("events", "publish to receive"): "deliveries",
     ("audio", "final"): "spoken sentences",
+    ("audio", "words wrong %"): "whole speeches",
 }
 """Measures that are taken once for each of something that is checked."""
 RESUMED = "resume gap"

@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 import msgspec
 
-from loadtests.ports import free_port
+from loadtests.ports import closed_port
 from tests.conftest import Gateway, UpstreamThread, serving
 from tests.deploy.doors import Door
 
@@ -29,17 +29,19 @@ class Fleet:
         self.chat = serving(folder, upstream.url, TRILANE_PING_S="0.5", **quick)
         self.events, self._next = (Gateway(folder, quick, unit="events") for _ in range(2))
         self.audio = Gateway(folder, quick, unit="audio")
+        self._away = [closed_port() for _ in range(2)]
         self._events_1, self._events_2 = self.events, self._next
 
     @property
     def addresses(self) -> dict[str, str]:
+        chat_2, audio_2 = (held.getsockname()[1] for held in self._away)
         ports = {
             "chat-1:8001": self.chat.port,
-            "chat-2:8001": free_port(),
+            "chat-2:8001": chat_2,
             "events-1:8002": self._events_1.port,
             "events-2:8002": self._events_2.port,
             "audio-1:8003": self.audio.port,
-            "audio-2:8003": free_port(),
+            "audio-2:8003": audio_2,
         }
         return {address: f"127.0.0.1:{port}" for address, port in ports.items()}
 
@@ -50,6 +52,8 @@ class Fleet:
     def stop(self) -> None:
         for gateway in (self.audio, self.chat, self.events, self._next):
             gateway.stop()
+        for held in self._away:
+            held.close()
 
     def listeners(self) -> float:
         """Returns how many event streams the events unit has open."""

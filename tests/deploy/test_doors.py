@@ -12,7 +12,7 @@ import httpx2
 import pytest
 import websockets.sync.client
 
-from loadtests.ports import free_port
+from loadtests.ports import closed_port
 from tests.conftest import UpstreamThread, eventually
 from tests.deploy.browser import PROTOCOL, PROTOCOLS, browser_for, page_of, see_all_live, see_the_seventh_hang
 from tests.deploy.doors import ADDRESSES, COMMANDS, NAME, PROXIES, Door, Site, door, make_site
@@ -154,6 +154,7 @@ def test_the_microphones_socket_opens(front: Door) -> None:
             origin=front.origin,  # pyright: ignore - its type is a NewType of str
             subprotocols=["trilane.audio.v1"],  # pyright: ignore - likewise
             proxy=None,
+            open_timeout=30,  # as long as the first message may take below, and not the 10 s of the library
         ) as microphone:
             microphone.send('{"type":"start"}')
             assert '"ready"' in str(microphone.recv(timeout=30))
@@ -246,11 +247,13 @@ def ill(
     request: pytest.FixtureRequest, dropping: Any, site: Site, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Door]:
     """Yields a door behind which chat and audio drop what they have read, and nobody is there for events."""
-    there, away = f"127.0.0.1:{dropping.server_address[1]}", f"127.0.0.1:{free_port()}"
-    addresses = {address: away if "events" in address else there for address in ADDRESSES}
+    there = f"127.0.0.1:{dropping.server_address[1]}"
     soon = ("lb_try_duration 30s", "lb_try_duration 200ms")
-    with door(request.param, tmp_path_factory.mktemp("ill"), site, addresses, soon) as opened:
-        yield opened
+    with closed_port() as held:
+        away = f"127.0.0.1:{held.getsockname()[1]}"
+        addresses = {address: away if "events" in address else there for address in ADDRESSES}
+        with door(request.param, tmp_path_factory.mktemp("ill"), site, addresses, soon) as opened:
+            yield opened
 
 
 def test_a_post_that_a_process_may_have_read_is_not_sent_again(ill: Door, dropping: Any) -> None:
