@@ -54,7 +54,6 @@ SMALL_FOR_A_REASON = {
     "loadtests/chat.py": "one file a lane, named on Locust's command line",
     "loadtests/events.py": "one file a lane, named on Locust's command line",
     "loadtests/mixed.py": "all lanes, named on Locust's command line",
-    "loadtests/ports.py": "shared by all that starts a server",
     "loadtests/upstream/__main__.py": "what `python -m loadtests.upstream` runs",
     "loadtests/users/question.py": "shared by the chat user and its tests",
     "routes/audio.py": "one file a family of routes",

@@ -1,5 +1,6 @@
 """The three units behind each file of `deploy/proxies`: one origin, nothing buffered, nothing private, no 5xx."""
 
+import asyncio
 import contextlib
 import itertools
 import re
@@ -10,7 +11,7 @@ from typing import Any
 
 import httpx2
 import pytest
-import websockets.sync.client
+import websockets.asyncio.client
 
 from loadtests.ports import closed_port
 from tests.conftest import UpstreamThread, eventually
@@ -145,19 +146,25 @@ def test_a_body_of_ten_mebibytes_passes(client: httpx2.Client) -> None:
 
 
 def test_the_microphones_socket_opens(front: Door) -> None:
-    for _ in range(2):  # one of them at a process that is away
-        with websockets.sync.client.connect(
+    """By the client of asyncio: that of threads both reads and writes TLS at once, and may lose a request."""
+
+    async def open_one() -> None:
+        async with websockets.asyncio.client.connect(
             f"wss://{front.host}/api/audio",
-            sock=socket.create_connection(("127.0.0.1", front.port)),
+            host="127.0.0.1",
             ssl=front.site.context,
             server_hostname=NAME,
             origin=front.origin,  # pyright: ignore - its type is a NewType of str
             subprotocols=["trilane.audio.v1"],  # pyright: ignore - likewise
             proxy=None,
-            open_timeout=30,  # as long as the first message may take below, and not the 10 s of the library
+            open_timeout=30,
         ) as microphone:
-            microphone.send('{"type":"start"}')
-            assert '"ready"' in str(microphone.recv(timeout=30))
+            await microphone.send('{"type":"start"}')
+            async with asyncio.timeout(30):
+                assert '"ready"' in str(await microphone.recv())
+
+    for _ in range(2):  # one of them at a process that is away
+        asyncio.run(open_one())
 
 
 def test_the_units_measure_what_the_autoscalers_read(fleet: Fleet) -> None:
