@@ -118,6 +118,16 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
     """Age of the last event at which a topic that is not closed is deleted as a whole, with its offsets."""
 
 
+class StorageFact(msgspec.Struct, frozen=True):
+    """One thing that a storage promises as it is set up, or does not; for whoever operates it."""
+
+    text: str
+    advice: str = ""
+    """What to change; empty where the storage keeps what the log needs."""
+    is_loss: bool = False
+    """Whether what is acknowledged is lost, or nothing can be appended, as long as nobody changes it."""
+
+
 class Listener(Protocol):
     """The function of a process that is called with every commit."""
 

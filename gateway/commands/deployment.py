@@ -9,14 +9,13 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
-from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
-import click
 import httpx2
 import msgspec
 
 from gateway.access.hosts import is_loopback
+from gateway.commands.findings import DoctorReport, Finding
 
 ANSWER_S = 10.0
 """Seconds that an answer may take."""
@@ -36,18 +35,6 @@ NO_CURSOR = "sent-by-trilane-doctor"
 """A cursor that is none: `hello` says so when it has reached the gateway."""
 PROBE = "/api/events/topics/doctor"
 """A route that every deployment with events has, and that is answered at once."""
-COLOURS = {"ok": "green", "warn": "yellow", "FAIL": "red", "skip": "cyan"}
-
-Level = Literal["ok", "warn", "FAIL", "skip"]
-
-
-class Finding(NamedTuple):
-    """One thing that was looked at."""
-
-    level: Level
-    text: str
-    advice: str = ""
-    """What to do about it; empty where nothing is wrong."""
 
 
 class HelloFacts(msgspec.Struct):
@@ -98,13 +85,10 @@ async def examine(url: str, key: str | None, *, chat: bool) -> int:
     """Prints one line for each finding, with what to do; returns the exit code, 0 when nothing has failed."""
     timeout = httpx2.Timeout(ANSWER_S, read=None)
     async with httpx2.AsyncClient(timeout=timeout, follow_redirects=False) as client:
-        worst = 0
+        report = DoctorReport()
         async for finding in findings(Deployment(url, key, client), chat=chat):
-            click.echo(f"{click.style(f'{finding.level:4}', fg=COLOURS[finding.level])} {finding.text}")
-            if finding.advice:
-                click.echo(f"       {finding.advice}")
-            worst |= finding.level == "FAIL"
-    return worst
+            report.add(finding)
+    return report.conclude()
 
 
 async def findings(place: Deployment, *, chat: bool) -> AsyncIterator[Finding]:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from events.log.port import EventLog, Retention
+from events.log.port import EventLog, Retention, StorageFact
 from events.log.sealed.key_record import check_keys
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings
@@ -20,6 +20,7 @@ MIN_IDLE_S = 3600.0
 """Least seconds for which a topic without news is kept: its idempotency keys and cursors must have had their time."""
 REDIS = ("redis:", "rediss:", "unix:", "redis+", "rediss+")
 """What the URLs of Redis begin with."""
+POSTGRES = ("postgres:", "postgresql:")
 
 
 def make_log(settings: Settings) -> EventLog:
@@ -73,7 +74,7 @@ def _make_engine(settings: Settings) -> EventLog:
         except ModuleNotFoundError as err:
             raise ConfigurationError("TRILANE_LOG names Redis: its driver comes with `trilane[redis]`") from err
         return RedisLog(url, retention_policy(settings))
-    if url.startswith(("postgres:", "postgresql:")):
+    if url.startswith(POSTGRES):
         try:
             from events.log.postgres.engine import PostgresLog
         except ImportError as err:
@@ -81,6 +82,24 @@ def _make_engine(settings: Settings) -> EventLog:
         return PostgresLog(url, retention_policy(settings))
     known = "sqlite:///path, redis://host, postgres://host/database and memory:"
     raise ConfigurationError(f"TRILANE_LOG={url.split('@')[-1][:60]!r}: this version has {known}")
+
+
+async def survey_storage(settings: Settings) -> list[StorageFact]:
+    """Returns what the storage of a log that can be opened promises. Raises ConfigurationError and LogUnavailable."""
+    url = settings.log_url
+    if url.startswith("sqlite:///"):
+        from events.log.sqlite.survey import survey as survey_file
+
+        return survey_file(url.removeprefix("sqlite:///"))
+    if url.startswith(REDIS):
+        from events.log.redis.survey import survey as survey_redis
+
+        return await survey_redis(url)
+    if url.startswith(POSTGRES):
+        from events.log.postgres.survey import survey as survey_postgres
+
+        return await survey_postgres(url)
+    return [StorageFact("the log is in memory: it ends with the process")]
 
 
 def check_shared(settings: Settings, workers: int) -> None:

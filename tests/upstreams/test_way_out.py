@@ -154,9 +154,9 @@ async def said(client: httpx2.AsyncClient, company: Company, tokens: list[str]) 
 
 def test_the_doctor_goes_the_same_way_and_tells_no_secret(play: Callable[[Play], None]) -> None:
     async def test(company: Company, gateway: Gateway, server: RawServer, proxy: ConnectProxy) -> None:
-        [(is_well, line)] = await check_upstreams(load(gateway.env))
-        assert (is_well, line) == (
-            True,
+        [(level, line, _)] = await check_upstreams(load(gateway.env))
+        assert (level, line) == (
+            "ok",
             f"upstream azure at {server.url}/openai/deployments/m?… "
             f"through the proxy localhost:{proxy.port} (HTTPS_PROXY): m",
         )
@@ -167,8 +167,8 @@ def test_the_doctor_goes_the_same_way_and_tells_no_secret(play: Callable[[Play],
             "SOCKS": ({"https_proxy": f"socks5://ann:secret2@{proxy.address}"}, "HTTPS_PROXY names a SOCKS proxy"),
         }
         for environ, says in wrong.values():
-            [(is_well, line)] = await check_upstreams(load(gateway.env | environ))
-            assert not is_well
+            [(level, line, _)] = await check_upstreams(load(gateway.env | environ))
+            assert level == "FAIL"
             assert says in line
             assert "secret" not in line
 

@@ -40,8 +40,8 @@ async def test_an_upstream_is_asked_even_when_its_models_are_configured(
 
     async with RawServer(again) as server:
         environ = {"OPENAI_BASE_URL": f"{server.url}/v1", "OPENAI_API_KEY": "secret-key", "TRILANE_MODEL": model}
-        [(is_ok, line)] = await check_upstreams(load(environ))
-    assert is_ok is is_well
+        [(level, line, _)] = await check_upstreams(load(environ))
+    assert (level == "ok") is is_well
     assert line.startswith(f"upstream default at {server.url}/v1: ")
     assert line.endswith(said)
     assert "secret" not in line
@@ -49,11 +49,11 @@ async def test_an_upstream_is_asked_even_when_its_models_are_configured(
 
 async def test_an_upstream_that_cannot_be_reached_is_told_with_what_to_set(tmp_path: Path) -> None:
     async with RawServer(polite, Authority(tmp_path).server()) as server:
-        [(is_ok, line)] = await check_upstreams(load({"OPENAI_BASE_URL": server.url, "TRILANE_MODEL": "m"}))
-        assert not is_ok
+        [(level, line, _)] = await check_upstreams(load({"OPENAI_BASE_URL": server.url, "TRILANE_MODEL": "m"}))
+        assert level == "FAIL"
         assert "set `ca` of its [[upstream]], or SSL_CERT_FILE" in line
-    [(is_ok, line)] = await check_upstreams(load({"OPENAI_BASE_URL": f"http://127.0.0.1:{free_port()}/v1"}))
-    assert not is_ok
+    [(level, line, _)] = await check_upstreams(load({"OPENAI_BASE_URL": f"http://127.0.0.1:{free_port()}/v1"}))
+    assert level == "FAIL"
     assert line.endswith("cannot be reached")
 
 
@@ -68,8 +68,8 @@ async def test_an_upstream_that_cannot_be_reached_is_told_with_what_to_set(tmp_p
     ],
 )
 async def test_a_setting_that_cannot_be_used_is_named(environ: dict[str, str], named: str) -> None:
-    [(is_ok, line)] = await check_upstreams(load(environ))
-    assert not is_ok
+    [(level, line, _)] = await check_upstreams(load(environ))
+    assert level == "FAIL"
     assert named in line
 
 
@@ -85,15 +85,15 @@ async def test_a_setting_that_cannot_be_used_is_named(environ: dict[str, str], n
 )
 def test_workers_are_counted(workers: str, log: str, is_well: bool, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.commands.doctor.usable_cpus", lambda: 6)
-    is_ok, line = check_workers(load({"TRILANE_WORKERS": workers, "TRILANE_LOG": log}))
-    assert (is_ok, said in line) == (is_well, True)
+    level, line, _ = check_workers(load({"TRILANE_WORKERS": workers, "TRILANE_LOG": log}))
+    assert (level == "ok", said in line) == (is_well, True)
 
 
 @pytest.mark.parametrize(("limit", "is_ok"), [(-1, True), (10_200, True), (10_199, False), (1024, False)])
 def test_too_few_descriptors_are_told(limit: int, is_ok: bool) -> None:
-    found, line = check_descriptors(Settings(), limit)
-    assert found is is_ok
-    assert is_ok or f"{limit} may be open" in line
+    level, line, advice = check_descriptors(Settings(), limit)
+    assert (level == "ok") is is_ok
+    assert is_ok or (f"{limit} may be open" in line and "LimitNOFILE" in advice)
 
 
 @pytest.mark.parametrize(("free_bytes", "is_ok"), [(1 << 30, True), ((1 << 30) - 1, False)])
@@ -104,6 +104,8 @@ def test_a_disk_that_is_nearly_full_is_told(tmp_path: Path, free_bytes: int, is_
         places.append(path)
         return free_bytes
 
-    assert check_disk(Settings(data_dir=tmp_path / "not" / "made"), free)[0] is is_ok
-    assert check_disk(Settings(log=f"sqlite:///{tmp_path}/log.db", data_dir=Path("/")), free)[0] is is_ok
+    assert check_disk(Settings(data_dir=tmp_path / "not" / "made"), free).level == ("ok" if is_ok else "FAIL")
+    assert check_disk(Settings(log=f"sqlite:///{tmp_path}/log.db", data_dir=Path("/")), free).level == (
+        "ok" if is_ok else "FAIL"
+    )
     assert places == [tmp_path, tmp_path]

@@ -14,6 +14,7 @@ from events.log.port import Append
 from events.log.postgres.address import parse_address
 from events.log.postgres.engine import PostgresLog
 from events.log.postgres.session import DatabaseSession
+from events.log.postgres.survey import survey
 from loadtests.ports import free_port
 from tests.contract.engines import CommitList, keep_all, put, scenario, whole
 from tests.support.postgres_server import NOBODY, START_S, USER, PostgresServer, other_user
@@ -76,6 +77,7 @@ async def test_a_pooler_is_found_out_and_what_the_operator_says_counts(
         await session.connect()
         assert session.is_pooled == is_pooled
         await session.close()
+    assert [fact for fact in await survey(pooled_url) if "a pooler stands before it" in fact.text]
 
 
 @scenario
