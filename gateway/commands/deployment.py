@@ -16,6 +16,7 @@ import msgspec
 
 from gateway.access.hosts import is_loopback
 from gateway.commands.findings import DoctorReport, Finding
+from gateway.commands.proxy_lines import Mistake, line_of, proxy_of
 
 ANSWER_S = 10.0
 """Seconds that an answer may take."""
@@ -53,7 +54,13 @@ class Deployment:
         self.origin = "{0.scheme}://{0.netloc}".format(urlsplit(self.url))
         self.is_local = is_loopback(urlsplit(self.url).hostname or "")
         self.headers = {"authorization": f"Bearer {key}"} if key else {}
+        self.proxy = ""
+        """The name of the proxy before it, once an answer has told."""
         self._client = client
+
+    def line(self, mistake: Mistake) -> str:
+        """Returns the line of the proxy's configuration that mends a mistake."""
+        return line_of(mistake, self.proxy)
 
     async def get(self, path: str, headers: dict[str, str] | None = None) -> httpx2.Response:
         """Returns an answer whose body is not read beyond what is at hand. Raises httpx2.HTTPError."""
@@ -61,6 +68,7 @@ class Deployment:
             is_stream = answer.headers.get("content-type", "").startswith("text/event-stream")
             if not is_stream and answer.status_code != 101:
                 await answer.aread()
+            self.proxy = self.proxy or proxy_of(answer.headers)
             return answer
 
     @asynccontextmanager
@@ -96,9 +104,11 @@ async def findings(place: Deployment, *, chat: bool) -> AsyncIterator[Finding]:
     try:
         first = await _in_time(place.get(PROBE, {"cookie": "__Secure-trilane=x", "origin": place.origin}))
     except (httpx2.HTTPError, TimeoutError, httpx2.InvalidURL) as err:
-        yield Finding("FAIL", f"{place.url} does not answer: {err or 'no answer in time'}", "Is the address right?")
+        yield Finding(
+            "FAIL", f"{place.url} does not answer: {str(err) or 'no answer in time'}", "Is the address right?"
+        )
         return
-    yield _name(first)
+    yield _name(place, first)
     yield _tls(place, first)
     yield _clock(first)
     checks: list[Callable[[], Awaitable[list[Finding]]]] = [lambda: _private(place), lambda: _upgrade(place)]
@@ -112,7 +122,7 @@ async def findings(place: Deployment, *, chat: bool) -> AsyncIterator[Finding]:
             for finding in await check():
                 yield finding
         except (httpx2.HTTPError, TimeoutError) as err:
-            yield Finding("FAIL", f"a request was not answered: {err or 'no answer in time'}")
+            yield Finding("FAIL", f"a request was not answered: {str(err) or 'no answer in time'}")
 
 
 async def _in_time(answer: Awaitable[httpx2.Response]) -> httpx2.Response:
@@ -120,7 +130,7 @@ async def _in_time(answer: Awaitable[httpx2.Response]) -> httpx2.Response:
         return await answer
 
 
-def _name(answer: httpx2.Response) -> Finding:
+def _name(place: Deployment, answer: httpx2.Response) -> Finding:
     """Looks at the first answer, which tells whether the gateway is called by the name that the browser uses."""
     try:
         code = str(msgspec.json.decode(answer.content).get("code", "")) if answer.status_code >= 400 else ""
@@ -132,7 +142,7 @@ def _name(answer: httpx2.Response) -> Finding:
         advice = "List the public name in TRILANE_ALLOWED_HOSTS."
         return Finding("FAIL", "the gateway does not answer to this name", advice)
     if code == "bad_origin":
-        advice = "Pass the browser's `Host` on (nginx: proxy_set_header Host $host), or set TRILANE_TRUSTED_PROXIES."
+        advice = f"Pass the browser's `Host` on, or list the proxy in TRILANE_TRUSTED_PROXIES.{place.line('renames')}"
         return Finding("FAIL", "the gateway takes its own pages for foreign ones: it is called by another name", advice)
     if not answer.headers.get("x-request-id"):
         return Finding(
@@ -146,8 +156,10 @@ def _tls(place: Deployment, answer: httpx2.Response) -> Finding:
         if place.is_local:
             return Finding("ok", "no TLS, on this machine alone")
         return Finding("FAIL", "no TLS: every credential can be read on the way", "See deploy/proxies for TLS.")
+    if place.is_local:
+        return Finding("ok", "TLS, under a name of this machine")
     if "strict-transport-security" not in answer.headers:
-        advice = "Let the proxy add `Strict-Transport-Security: max-age=31536000`, as those of deploy/proxies do."
+        advice = "List the proxy in TRILANE_TRUSTED_PROXIES: the gateway says it to whoever came by TLS."
         return Finding("warn", "TLS without HSTS: a first visit by http:// can be intercepted", advice)
     return Finding("ok", "TLS, and HSTS")
 
@@ -179,15 +191,16 @@ async def _private(place: Deployment) -> list[Finding]:
 
 async def _upgrade(place: Deployment) -> list[Finding]:
     """Compares a WebSocket's handshake with the same request without one: a proxy that strips it makes them alike."""
-    shake = await _in_time(place.get("/api/audio", {**WEBSOCKET, "origin": place.origin, **place.headers}))
+    try:
+        shake = await _in_time(place.get("/api/audio", {**WEBSOCKET, "origin": place.origin, **place.headers}))
+    except TimeoutError:
+        return [Finding("warn", "a WebSocket's handshake is not answered", f"Is it held back?{place.line('buffers')}")]
     plain = await _in_time(place.get("/api/audio", place.headers))
     if shake.status_code in (101, 401, 403) and shake.status_code != plain.status_code:
         return [Finding("ok", f"a WebSocket reaches the audio lane ({shake.status_code})")]
     if shake.status_code in (502, 504):
         return [Finding("FAIL", f"the audio lane is not there ({shake.status_code})", "Does its unit run?")]
-    advice = (
-        "Pass `Upgrade` and `Connection` on, by HTTP/1.1 (nginx: proxy_http_version 1.1). Without audio ignore this."
-    )
+    advice = f"Pass `Upgrade` and `Connection` on by HTTP/1.1, if there is audio.{place.line('strips the upgrade')}"
     return [Finding("warn", f"a WebSocket's handshake is answered {shake.status_code}, as if it were none", advice)]
 
 
@@ -201,19 +214,19 @@ async def _cursor(place: Deployment) -> list[Finding]:
     if isinstance(hello, Finding):
         return [hello]
     if hello.recovered:
-        advice = "Pass the header on. Until then every reconnect loses what came meanwhile."
+        advice = f"Pass it on: every reconnect loses what came meanwhile.{place.line('strips the cursor')}"
         return [Finding("FAIL", "Last-Event-ID does not reach the gateway", advice)]
     return [Finding("ok", "Last-Event-ID reaches the gateway")]
 
 
 async def _hello(place: Deployment, headers: dict[str, str]) -> HelloFacts | Finding:
     """Returns what a stream says first, or what is wrong with that."""
-    advice = "Switch its buffering off for these routes (nginx: proxy_buffering off), and compression of event streams."
     try:
         async with asyncio.timeout(FIRST_BYTES_S), place.stream(headers) as answer:
             if answer.status_code != 200:
                 return Finding("FAIL", f"a stream is refused with {answer.status_code}", "Is the key right?")
             if coding := answer.headers.get("content-encoding"):
+                advice = f"Leave event streams as they are.{place.line('compresses')}"
                 return Finding("FAIL", f"event streams are compressed ({coding}), so they come late", advice)
             async for line in answer.aiter_lines():
                 if line.startswith("event: ") and line != "event: hello":
@@ -222,9 +235,8 @@ async def _hello(place: Deployment, headers: dict[str, str]) -> HelloFacts | Fin
                     return msgspec.json.decode(line.removeprefix("data: "), type=HelloFacts)
     except TimeoutError:
         pass
-    return Finding(
-        "FAIL", f"the first event of a stream is not there after {FIRST_BYTES_S:g} s: it is buffered", advice
-    )
+    text = f"the first event of a stream is not there after {FIRST_BYTES_S:g} s: it is buffered"
+    return Finding("FAIL", text, f"Send on at once what comes.{place.line('buffers')}")
 
 
 async def _pace(place: Deployment) -> list[Finding]:
@@ -241,12 +253,12 @@ async def _pace(place: Deployment) -> list[Finding]:
                         Finding("ok", f"a silent stream stays open, with a ping after {time.monotonic() - began:.0f} s")
                     ]
     except TimeoutError:
-        advice = "Something holds small pieces back: switch buffering and compression off for event streams."
+        advice = f"Something holds small pieces back.{place.line('buffers')}"
         return [Finding("FAIL", f"no ping came within {wait_s:.0f} s", advice)]
     except httpx2.HTTPError:
         pass
     lasted_s = time.monotonic() - began
-    advice = f"Make its read timeout longer than {hello.ping:g} s, better an hour, or TRILANE_PING_S shorter."
+    advice = f"Make its timeout longer than {hello.ping:g} s (TRILANE_PING_S), four times is good.{place.line('cuts')}"
     return [Finding("FAIL", f"a silent stream is cut after {lasted_s:.0f} s, before the ping", advice)]
 
 

@@ -1,5 +1,6 @@
 """What the doctor finds, and how a terminal shows it: a line each, what to do below it, and a count at the end."""
 
+import itertools
 import shutil
 import sys
 import textwrap
@@ -46,7 +47,9 @@ class DoctorReport:
 
 def _lines(text: str) -> str:
     """Returns a text as it stands beside the column of levels."""
+    margin = f"\n{' ' * 5}"
     if not sys.stdout.isatty():
-        return text
+        return text.replace("\n", margin)
     columns = max(MIN_COLUMNS, min(MAX_COLUMNS, shutil.get_terminal_size().columns)) - 5
-    return f"\n{' ' * 5}".join(textwrap.wrap(text, columns, break_long_words=False, break_on_hyphens=False))
+    broken = [textwrap.wrap(line, columns, break_long_words=False, break_on_hyphens=False) for line in text.split("\n")]
+    return margin.join(itertools.chain.from_iterable(broken))

@@ -2,9 +2,8 @@
 
 import asyncio
 import contextlib
-import os
 import socket
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
@@ -13,12 +12,10 @@ from click.testing import CliRunner
 
 from gateway.cli import main
 from gateway.commands import deployment
-from gateway.commands.deployment import Deployment, Finding, findings
-from loadtests.bench.harness.processes import process
-from loadtests.ports import free_port
-from loadtests.users.swarm import listens
-from tests.conftest import Gateway, UpstreamThread, eventually, serving
-from tests.deploy.doors import program
+from gateway.commands.deployment import Deployment, findings
+from gateway.commands.findings import Finding
+from tests.conftest import Gateway, UpstreamThread, serving
+from tests.deploy.doors import ADDRESSES, COMMANDS, Change, Site, door, make_site
 from tests.support.loop_thread import LoopThread
 from tests.support.outage_proxy import OutageProxy
 
@@ -37,9 +34,11 @@ def place(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) ->
         gateway.stop()
 
 
-def report(url: str, key: str | None = KEY, *, chat: bool = False) -> list[Finding]:
+def report(
+    url: str, key: str | None = KEY, *, chat: bool = False, transport: httpx2.AsyncBaseTransport | None = None
+) -> list[Finding]:
     async def examined() -> list[Finding]:
-        async with httpx2.AsyncClient(timeout=httpx2.Timeout(10, read=None)) as client:
+        async with httpx2.AsyncClient(timeout=httpx2.Timeout(10, read=None), transport=transport) as client:
             return [finding async for finding in findings(Deployment(url, key, client), chat=chat)]
 
     return asyncio.run(examined())
@@ -49,84 +48,130 @@ def faults(found: list[Finding]) -> str:
     return "\n".join(f"{finding.text}: {finding.advice}" for finding in found if finding.level in ("warn", "FAIL"))
 
 
-WHOLE = "proxy_http_version 1.1; proxy_set_header Host $http_host; proxy_set_header Upgrade $http_upgrade; "
-WHOLE += "proxy_set_header Connection $connection_upgrade; proxy_buffering off; proxy_read_timeout 1h;"
+# Behind the files of `deploy/proxies`, as they are and with a mistake in them
 
 
-@pytest.fixture
-def nginx(place: Gateway, tmp_path: Path) -> Callable[[str], contextlib.AbstractContextManager[str]]:
-    @contextlib.contextmanager
-    def started(settings: str) -> Generator[str]:
-        port = free_port()
-        temporary = " ".join(
-            f"{part}_temp_path {part};" for part in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
-        user = "user root;" if os.geteuid() == 0 else ""
-        (tmp_path / "nginx.conf").write_text(
-            f"{user} worker_processes 1; events {{}} http {{ access_log off; {temporary}"
-            "map $http_upgrade $connection_upgrade { default upgrade; '' ''; } gzip_types *;"
-            f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass {place.url}; {settings} }} }} }}"
-        )
-        options = ["-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf"), "-e", "stderr"]
-        command = [program("nginx", "nginx-light"), *options, "-g", f"daemon off; pid {tmp_path}/nginx.pid;"]
-        with process(command, tmp_path, {}):
-            eventually(lambda: listens(port), what="nginx listens")
-            yield f"http://127.0.0.1:{port}"
-
-    return started
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return make_site(tmp_path_factory.mktemp("site"))
 
 
-def test_a_gateway_by_itself_has_no_fault(place: Gateway) -> None:
-    found = report(place.url, chat=True)
+class ToThisMachine(httpx2.AsyncBaseTransport):
+    """Connects to this machine, whatever name a request has."""
+
+    def __init__(self, site: Site) -> None:
+        self._transport = httpx2.AsyncHTTPTransport(verify=site.context)
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        request.extensions = {**request.extensions, "sni_hostname": request.url.host}
+        request.url = request.url.copy_with(host="127.0.0.1")
+        return await self._transport.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+
+def report_behind(proxy: str, place: Gateway, site: Site, folder: Path, *changes: Change) -> list[Finding]:
+    """Returns what is found behind a proxy with its file of `deploy/proxies`, to which `changes` are made."""
+    addresses = {address: f"127.0.0.1:{place.port}" for address in ADDRESSES}
+    with door(proxy, folder, site, addresses, *changes) as front:
+        return report(front.origin, transport=ToThisMachine(site))
+
+
+@pytest.mark.parametrize("proxy", COMMANDS)
+def test_the_files_of_deploy_have_no_fault(proxy: str, place: Gateway, site: Site, tmp_path: Path) -> None:
+    found = report_behind(proxy, place, site, tmp_path)
     assert faults(found) == ""
-    text = "\n".join(finding.text for finding in found)
-    for part in ("public name", "clock", "/metrics is not open", "Last-Event-ID", "a ping after", "audio", "a model"):
-        assert part in text
+    assert "a WebSocket reaches the audio lane" in "".join(finding.text for finding in found)
 
 
-def test_without_a_key_it_looks_at_what_is_public_and_says_what_it_left_out(place: Gateway) -> None:
-    found = report(place.url, None)
-    assert faults(found) == ""
-    assert found[-1].level == "skip"
-    assert "--key" in found[-1].advice
-
-
-def test_a_wrong_key_is_told(place: Gateway) -> None:
-    assert "refused with 401" in faults(report(place.url, "a wrong key"))
-
-
-def test_a_good_proxy_has_no_fault(nginx: Callable[[str], contextlib.AbstractContextManager[str]]) -> None:
-    with nginx(WHOLE) as url:
-        assert faults(report(url)) == ""
-
-
-def without(part: str, instead: str = "") -> str:
-    assert part in WHOLE
-    return WHOLE.replace(part, instead)
-
-
-MISTAKES = {
-    "compression": (WHOLE + "gzip on; gzip_types text/event-stream; gzip_proxied any;", ("compressed (gzip)",)),
-    "no Last-Event-ID": (WHOLE + 'proxy_set_header Last-Event-ID "";', ("Last-Event-ID does not reach",)),
-    "another Host": (without("proxy_set_header Host $http_host;"), ("another name", "proxy_set_header Host")),
-    "no upgrade": (without("proxy_set_header Upgrade $http_upgrade;"), ("WebSocket", "Upgrade")),
-    "a short timeout": (without("proxy_read_timeout 1h;", "proxy_read_timeout 300ms;"), ("cut after", "read timeout")),
-    "an open figure": (
-        WHOLE + 'proxy_set_header X-Forwarded-For ""; proxy_set_header Host localhost;',
-        ("/metrics is open",),
+MISTAKES: dict[str, tuple[Change, str, str]] = {
+    "nginx: another Host": (
+        ("proxy_set_header Host $http_host;", "proxy_set_header Host 127.0.0.1;"),
+        "it is called by another name",
+        "nginx: `proxy_set_header Host $http_host;`",
+    ),
+    "nginx: no upgrade": (
+        ("proxy_set_header Upgrade $http_upgrade;", 'proxy_set_header Upgrade "";'),
+        "a WebSocket's handshake is answered",
+        "`proxy_set_header Upgrade $http_upgrade;`",
+    ),
+    "nginx: a short timeout": (
+        ("proxy_read_timeout 75s;", "proxy_read_timeout 300ms;"),
+        "s, before the ping",
+        "nginx: `proxy_read_timeout 75s;`",
+    ),
+    "nginx: compression": (
+        ("proxy_buffering off;", "gzip on; gzip_types text/event-stream; gzip_proxied any;"),
+        "compressed (gzip)",
+        "nginx: `gzip off;`",
+    ),
+    "nginx: no cursor": (
+        ("proxy_buffering off;", 'proxy_buffering off; proxy_set_header Last-Event-ID "";'),
+        "Last-Event-ID does not reach",
+        "nginx: no `proxy_set_header Last-Event-ID`",
+    ),
+    "Caddy: another Host": (
+        ("lb_policy least_conn", "lb_policy least_conn\n\theader_up Host 127.0.0.1"),
+        "it is called by another name",
+        "Caddy: no `header_up Host`",
+    ),
+    "Caddy: no upgrade": (
+        ("lb_policy least_conn", "lb_policy least_conn\n\theader_up -Upgrade\n\theader_up -Connection"),
+        "a WebSocket's handshake is answered",
+        "Caddy: no `header_up` for Upgrade or Connection",
+    ),
+    "Caddy: a short timeout": (
+        ("dial_timeout 2s", "dial_timeout 2s\n\t\tread_timeout 300ms"),
+        "s, before the ping",
+        "Caddy: no `read_timeout`",
+    ),
+    "Caddy: buffering": (
+        ("lb_policy least_conn", "lb_policy least_conn\n\tresponse_buffers 64KiB"),
+        "it is buffered",
+        "Caddy: no `response_buffers`",
+    ),
+    "HAProxy: another Host": (
+        ("http-request set-header X-Forwarded-Proto https", "http-request set-header Host 127.0.0.1"),
+        "it is called by another name",
+        "\nHAProxy: no `http-request set-header Host`",
+    ),
+    "HAProxy: no upgrade": (
+        ("http-request set-header X-Forwarded-Proto https", "http-request del-header Upgrade"),
+        "a WebSocket's handshake is answered",
+        "\nHAProxy: no `http-request del-header Upgrade`",
+    ),
+    "HAProxy: a short timeout": (
+        ("timeout server 75s", "timeout server 300ms"),
+        "s, before the ping",
+        "\nHAProxy: `timeout server 75s`",
+    ),
+    "HAProxy: buffering": (
+        ("timeout server 75s", "timeout server 75s\n\thttp-response wait-for-body time 20s"),
+        "it is buffered",
+        "\nHAProxy: no `http-response wait-for-body`",
     ),
 }
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_of_a_proxy_is_found_with_what_to_do(
-    nginx: Callable[[str], contextlib.AbstractContextManager[str]], mistake: str
+def test_a_mistake_of_a_proxy_is_found_and_its_line_named(
+    place: Gateway, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mistake: str
 ) -> None:
-    settings, words = MISTAKES[mistake]
-    with nginx(settings) as url:
-        text = faults(report(url))
-    for word in words:
-        assert word in text, text
+    change, fault, line = MISTAKES[mistake]
+    if "buffering" in mistake:
+        for seconds in ("FIRST_BYTES_S", "ANSWER_S"):
+            monkeypatch.setattr(deployment, seconds, 2.0)
+    found = report_behind(mistake.partition(":")[0], place, site, tmp_path, change)
+    (finding,) = [finding for finding in found if fault in finding.text] or [Finding("skip", faults(found))]
+    assert line in finding.advice, finding
+    assert [other for other in found if other.level == "FAIL" and other != finding] == []
+
+
+def test_an_open_figure_is_found(place: Gateway, site: Site, tmp_path: Path) -> None:
+    as_if_from_here = 'proxy_set_header Host localhost; proxy_set_header X-Forwarded-For "";'
+    change = ("location / { return 404; }", f"location / {{ proxy_pass http://chat; {as_if_from_here} }}")
+    assert "/metrics is open" in faults(report_behind("nginx", place, site, tmp_path, change))
 
 
 class HoldingProxy(OutageProxy):
@@ -156,7 +201,7 @@ def test_a_proxy_that_buffers_is_found(place: Gateway, monkeypatch: pytest.Monke
     finally:
         thread.stop()
     assert "not there after 0.5 s: it is buffered" in text
-    assert "proxy_buffering off" in text
+    assert "\nnginx: `proxy_buffering off;`" in text
 
 
 def test_what_is_no_gateway_is_told_as_that(tmp_path: Path) -> None:
@@ -172,4 +217,4 @@ def test_the_command_prints_a_line_for_each_finding_and_fails_with_them(place: G
     assert KEY not in result.output
     result = CliRunner().invoke(main, ["doctor", place.url, "--key", "a wrong key"])
     assert (result.exit_code, "FAIL a stream is refused" in result.output) == (1, True)
-    assert "       Is the key right?" in result.output
+    assert "\n     Is the key right?" in result.output
