@@ -79,7 +79,8 @@ licences: dev
 # The same with versions and hashes, as CycloneDX, for a scanner of vulnerabilities: build/sbom.json.
 sbom: dev
 	@mkdir -p build
-	@$(BIN)/cyclonedx-py requirements requirements.lock --output-reproducible -o build/sbom.json
+	@PYTHONWARNINGS=ignore $(BIN)/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml \
+		--mc-type application --output-reproducible -o build/sbom.json
 	@echo build/sbom.json
 
 # Fails on a package without a row, a licence that is not allowed, and one that runs code at every start of Python.

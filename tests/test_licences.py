@@ -1,11 +1,13 @@
 """What is shipped is listed with an allowed licence, and runs no code before the gateway does."""
 
+import json
 import re
-from importlib.metadata import PackageNotFoundError, distribution
+import subprocess
+from importlib.metadata import PackageNotFoundError, distribution, version
 
 import pytest
 
-from tests.licences import ELSEWHERE, installed, listed, locked
+from tests.licences import ELSEWHERE, ROOT, installed, listed, locked
 
 ALLOWED = {
     *("MIT", "MIT-0", "MIT License", "BSD License", "BSD-2-Clause", "BSD-3-Clause", "3-Clause BSD License", "0BSD"),
@@ -32,6 +34,16 @@ def test_the_list_says_what_the_packages_declare() -> None:
     here = installed()
     declared = {name: here.get(name, ELSEWHERE.get(name)) for name in locked()}
     assert {name: licence for name, licence in listed().items() if declared[name] != licence} == {}
+
+
+def test_the_bill_of_materials_has_the_gateway_and_every_package_with_its_hashes() -> None:
+    subprocess.run(["make", "-s", "-o", "dev", "sbom"], cwd=ROOT, check=True, capture_output=True, timeout=60)
+    bill = json.loads((ROOT / "build" / "sbom.json").read_text())
+    gateway = bill["metadata"]["component"]
+    assert (gateway["name"], gateway["version"]) == ("trilane", version("trilane"))
+    assert gateway["licenses"][0]["license"]["id"] == "Apache-2.0"
+    assert sorted({package["name"] for package in bill["components"]}) == locked()
+    assert all(package["externalReferences"][0]["hashes"] for package in bill["components"])
 
 
 @pytest.mark.parametrize("name", locked())
