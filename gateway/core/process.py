@@ -21,7 +21,7 @@ from gateway.core.prices import Prices
 from gateway.core.telemetry import SHORT_S, Metrics, Pauses
 from gateway.core.usage_report import UsageReports
 from gateway.credential_settings import NEW_WEBHOOK_SECRET
-from gateway.errors import ConfigurationError, LogUnavailable, TrilaneError, Unauthorized
+from gateway.errors import ConfigurationError, LogError, LogUnavailable, TrilaneError, Unauthorized
 from gateway.serving.arrivals import ArrivalProtocol
 from gateway.serving.bodies import Bodies
 from gateway.serving.open_streams import OpenStreams
@@ -118,6 +118,7 @@ class Core:
         )
         self.pauses = Pauses()
         self._health: asyncio.Task[None] | None = None
+        self._was_usable = True
         """The last check of the log."""
         self._next_check = 0.0
         self.is_ready = False
@@ -239,7 +240,20 @@ class Core:
         self._failure_timer = asyncio.get_running_loop().call_later(FAILURE_S, self._look_for_failure)
 
     async def check(self) -> None:
-        """Raises LogError when the log cannot be read or written; one look holds for CHECK_S."""
+        """Raises LogUnavailable when the log cannot be read or written; one look holds for CHECK_S.
+
+        Anyone may ask, so it says no more: the engine's words name its server, and stand in this process's log lines.
+        """
+        try:
+            await self._look()
+            self._was_usable = True
+        except LogError as err:
+            if self._was_usable:
+                log.warning("the log cannot be read or written", reason=err.detail)
+            self._was_usable = False
+            raise LogUnavailable("the log cannot be read or written: the log lines of this process say why") from err
+
+    async def _look(self) -> None:
         if self.log.failure is not None:
             raise self.log.failure
         now = asyncio.get_running_loop().time()

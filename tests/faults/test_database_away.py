@@ -54,7 +54,10 @@ def test_a_run_and_its_readers_outlive_the_death_of_the_database(
         postgres_server.kill()
         for gateway in gateways:
             eventually(lambda at=gateway: httpx2.get(f"{at.url}/readyz").status_code == 503, what="it is not ready")
-        check_problem(httpx2.get(f"{here.url}/readyz"), 503, "log_unavailable", "cannot be reached")
+        answer = httpx2.get(f"{here.url}/readyz")
+        check_problem(answer, 503, "log_unavailable", "the log lines of this process say why")
+        assert str(postgres_server.port) not in answer.text  # anyone may ask
+        assert str(postgres_server.port) in here.stderr()
         postgres_server.start()
         for gateway in gateways:
             eventually(lambda at=gateway: httpx2.get(f"{at.url}/readyz").status_code == 200, what="it is ready again")
