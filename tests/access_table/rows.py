@@ -98,6 +98,12 @@ ROWS = [
     Row("GET /api/chats", "", guarded(200)),
     Row("GET /api/chat/alices", CHAT, guarded(200, other=404, operator=404)),
     Row("GET /api/chat/alices/stream", f"{CHAT}/stream", guarded(204)),
+    Row(
+        "POST /api/chat/alices/approvals/ap-none-1",
+        f"{CHAT}/approvals/{{approval_id:str}}",
+        guarded(404),  # nothing is asked in it; of another's chat nobody learns that much
+        {"approved": True},
+    ),
     Row("POST /api/chat/alices/stop", f"{CHAT}/stop", guarded(200, other=404, operator=404), {}),
     Row(
         "DELETE /api/chat/alices/messages/m-alices",
