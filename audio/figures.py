@@ -1,8 +1,18 @@
-"""Measures the audio lane: how fast the model is, how long a client waits for what it said, who waits for the model."""
+"""Measures the audio lane: how fast the model is, how long a client waits for what it said, who waits for the model.
+
+Where there are traces, a session has a span in each process that heard it, and a file has one. They tell how much was
+said, and no word of it.
+"""
+
+from typing import TYPE_CHECKING
 
 from audio.model.desk import URGENCIES, DoneTask
 from audio.model.models import Models
+from audio.model.transcriber import SAMPLE_RATE
 from gateway.core.telemetry import COUNTS, LONG_S, Metrics
+
+if TYPE_CHECKING:
+    from gateway.core.tracing import Span, Tracer
 
 URGENCY_NAMES = ("final", "partial", "guess", "background")
 """The names of the desk's urgencies, in their order."""
@@ -64,3 +74,25 @@ class AudioFigures:
 
     def note_gap(self, reason: str, seconds: float) -> None:
         self._gaps.labels(reason).inc(seconds)
+
+
+class ListeningSpan:
+    """The span of a session or a file; it is nothing where there are no traces."""
+
+    __slots__ = ("_first", "_span")
+
+    def __init__(self, tracer: "Tracer | None", kind: str, model: str, samples: int = 0) -> None:
+        """Begins at `samples` at 16 kHz, which were heard before; `kind` is `session` or `file`.
+
+        The conventions for generative AI have no word for `transcribe`, and allow one of ours.
+        """
+        attributes = {"gen_ai.operation.name": "transcribe", "gen_ai.request.model": model, "trilane.audio.kind": kind}
+        self._span: Span | None = None if tracer is None else tracer.start(f"transcribe {model}".rstrip(), attributes)
+        self._first = samples
+
+    def end(self, samples: int, failure: BaseException | None = None, outcome: str = "") -> None:
+        """Ends it at the sample that was heard last; `outcome` is that of its row of usage, if this ends it."""
+        if self._span is not None:
+            kind = outcome if outcome in ("error", "interrupted") else None
+            heard_s = (samples - self._first) / SAMPLE_RATE
+            self._span.end({"trilane.audio.seconds": heard_s, "trilane.outcome": outcome}, failure or kind)

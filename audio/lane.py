@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 
 from audio.allowance import AudioAllowance
 from audio.attachment import Attachment, SocketClose
-from audio.figures import AudioFigures
+from audio.figures import AudioFigures, ListeningSpan
 from audio.ledger import BEATS, AbandonedSessions, FileEntry
 from audio.live_session import LiveSession
 from audio.messages import Gap
@@ -75,6 +75,7 @@ class AudioLane:
         """The time until which a new session counts as speaking."""
         self._allowances: dict[LiveSession, AudioAllowance] = {}
         """What sessions hold of limits, where any counts them."""
+        self._spans: dict[LiveSession, ListeningSpan] = {}
         self._loading = asyncio.Lock()
         self._resume_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """A lock for each session: two connections that resume it at once do so one after the other."""
@@ -111,6 +112,8 @@ class AudioLane:
             await asyncio.gather(sweeper, return_exceptions=True)
             if self._timer is not None:
                 self._timer.cancel()
+            for live, span in self._spans.items():
+                span.end(live.position, outcome="interrupted")
             if self._models is not None:
                 await self._models.transcriber.close()
 
@@ -165,7 +168,7 @@ class AudioLane:
 
     def file_entry(self, who: Principal, models: Models) -> FileEntry:
         """Returns the entry in the log of one more file, not opened yet."""
-        return FileEntry(self._core.log, who, models.name, self._beat_s)
+        return FileEntry(self._core.log, who, models.name, self._beat_s, self._core.tracer)
 
     def supports(self, language: str) -> bool:
         """Tells whether the model knows a language, by its ISO 639-1 code; it must be loaded, as it is in a session."""
@@ -251,6 +254,8 @@ class AudioLane:
         loop = asyncio.get_running_loop()
         live = LiveSession(self, session_log, models, terms.options, loop.time)
         self._sessions[session_log.session] = live
+        if self._core.tracer is not None:
+            self._spans[live] = ListeningSpan(self._core.tracer, "session", models.name, live.position)
         self._presumed_until[live] = loop.time() + PRESUMED_S
         return live
 
@@ -293,12 +298,14 @@ class AudioLane:
             if live.attachment is not None and live.attachment.key_id == key_id:
                 live.attachment.end(REVOKED)
 
-    def release(self, live: LiveSession) -> None:
+    def release(self, live: LiveSession, failure: BaseException | None = None) -> None:
         self._sessions.pop(live.session_log.session, None)
         self._speaking.discard(live)
         self._presumed_until.pop(live, None)
         if (allowance := self._allowances.pop(live, None)) is not None:
             allowance.end(live.position)
+        if (span := self._spans.pop(live, None)) is not None:
+            span.end(live.position, failure)
         self._release.set()
 
     # Time

@@ -8,10 +8,12 @@ in the log like a session, and so has its row even when its process was killed.
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
 
+from audio.figures import ListeningSpan
 from audio.session_log import STATE, SessionState, closing, topic_of
 from audio.upload import FileTranscription
 from events.log.port import Append, Appended, EventLog, TopicInfo
@@ -19,6 +21,9 @@ from events.log.topics import SESSION, new_session
 from gateway.access.grants import Principal
 from gateway.core.usage import UsageOutcome, now_ms, reserved
 from gateway.errors import LogConflict, LogError, TrilaneError
+
+if TYPE_CHECKING:
+    from gateway.core.tracing import Tracer
 
 BEATS = 4
 """Signs of life that a session, or a file, leaves in the time after which it would be ended."""
@@ -72,8 +77,11 @@ class AbandonedSessions:
 class FileEntry:
     """A file that is being transcribed, as the log keeps it."""
 
-    def __init__(self, event_log: EventLog, who: Principal, model: str, beat_s: float) -> None:
+    def __init__(
+        self, event_log: EventLog, who: Principal, model: str, beat_s: float, tracer: "Tracer | None" = None
+    ) -> None:
         """`beat_s` is the time in seconds between two signs of life."""
+        self._span = ListeningSpan(tracer, "file", model)
         self._log = event_log
         self._sub = who.sub
         self._name = new_session(who.sub)
@@ -95,8 +103,9 @@ class FileEntry:
         self._append(transcription.samples)
         self.follow(transcription)
 
-    def settle(self, outcome: UsageOutcome, samples: int) -> None:
+    def settle(self, outcome: UsageOutcome, samples: int, failure: TrilaneError | None = None) -> None:
         """Settles the row. Nothing is awaited, so a request that is cancelled settles it too."""
+        self._span.end(samples, failure, outcome)
         if self._timer is not None:
             self._timer.cancel()
         self._append(samples, outcome)
@@ -120,16 +129,16 @@ async def recorded(
 ) -> AsyncGenerator[FileTranscription]:
     """Opens a transcription with an entry in the log, and settles its usage in the end, whatever happened."""
     await entry.open()
-    outcome, samples = "abort", 0
+    outcome, samples, failure = "abort", 0, None
     transcription: FileTranscription | None = None
     try:
         async with opening as transcription:
             entry.follow(transcription)
             yield transcription
-    except TrilaneError:
-        outcome = "error"
+    except TrilaneError as err:
+        outcome, failure = "error", err
         raise
     finally:
         if transcription is not None:
             outcome, samples = transcription.outcome, transcription.samples
-        entry.settle(outcome, samples)
+        entry.settle(outcome, samples, failure)

@@ -45,8 +45,8 @@ class SessionHost(Protocol):
     def note_activity(self, live: "LiveSession") -> None:
         """Notes that the session has changed, and may be speaking."""
 
-    def release(self, live: "LiveSession") -> None:
-        """Forgets a session that is no longer in this process."""
+    def release(self, live: "LiveSession", failure: BaseException | None = None) -> None:
+        """Forgets a session that is no longer in this process, because of a failure or not."""
 
 
 class LiveSession:
@@ -321,7 +321,7 @@ class LiveSession:
                     Failure(code=code, message=message, retryable=True), SocketClose(CloseCode.TRY_LATER, code)
                 )
                 self.attachment = None
-        self._finish()
+        self._finish(failure)
 
     def _lose(self) -> None:
         """Ends the session here: another process or connection has it."""
@@ -341,10 +341,10 @@ class LiveSession:
             self._append(msgspec.structs.replace(self.session_log.state, ending=self.parting), None)
         self._finish()
 
-    def _finish(self) -> None:
+    def _finish(self, failure: BaseException | None = None) -> None:
         """Leaves the desk, the hub and the lane."""
         if not self._is_over:
             self._is_over = True
             self._driver.close()
             self._stop_watching()
-            self._host.release(self)
+            self._host.release(self, failure)

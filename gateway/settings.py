@@ -53,6 +53,39 @@ Workers = Annotated[int | Literal["auto"] | None, WORKERS]
 
 # What can be set
 
+CollectorUrl = Annotated[str, Notation("address", lambda environ, variable: environ.get(variable, "").strip())]
+SdkWord = Annotated[str, Notation("", lambda environ, variable: environ.get(variable, "").strip().lower())]
+
+
+class Tracing(Struct, frozen=True, kw_only=True, rename="upper"):
+    """Where traces go, in the variables of the OpenTelemetry SDK, which reads these and its others by itself."""
+
+    otel_exporter_otlp_endpoint: Annotated[
+        CollectorUrl,
+        Meta(
+            description="Collector that traces are sent to, by OTLP over HTTP, such as `http://collector:4318`; unset: "
+            "none are made. With it the SDK's other `OTEL_` variables hold"
+        ),
+    ] = ""
+    otel_exporter_otlp_traces_endpoint: Annotated[
+        CollectorUrl, Meta(description="In its place: its whole address, such as `http://collector:4318/v1/traces`")
+    ] = ""
+    otel_exporter_otlp_protocol: SdkWord = ""
+    otel_exporter_otlp_traces_protocol: SdkWord = ""
+    otel_traces_exporter: SdkWord = ""
+    otel_sdk_disabled: SdkWord = ""
+
+    @property
+    def is_on(self) -> bool:
+        """Returns whether spans are made."""
+        is_off = self.otel_sdk_disabled == "true" or self.otel_traces_exporter == "none"
+        return bool(self.otel_exporter_otlp_traces_endpoint or self.otel_exporter_otlp_endpoint) and not is_off
+
+    @property
+    def protocol(self) -> str:
+        """Returns the protocol that is asked for; empty for the default."""
+        return self.otel_exporter_otlp_traces_protocol or self.otel_exporter_otlp_protocol
+
 
 class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
     """Every setting of a unit, with its default."""
@@ -147,6 +180,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
     metrics_host: Annotated[
         str, Meta(description="Address of that port; whoever reaches it reads the figures, without sign-in")
     ] = "127.0.0.1"
+    tracing: Tracing = Tracing()
     workers: Annotated[
         Workers, Meta(description="Processes that serve together, as `--workers`; `auto`: one for each usable CPU")
     ] = None

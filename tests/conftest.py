@@ -39,7 +39,7 @@ httpcore2.default_ssl_context = lambda *, _trust_env=True: _read_certificates(
 START_S = 60.0
 UNMEASURED = {"TRILANE_LIMIT_VOICES": "1000"}
 """Spares a test's gateway the measurement of how many voices it can carry: half of an audio unit's start."""
-OURS = ("TRILANE_", "OPENAI_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+OURS = ("TRILANE_", "OPENAI_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "OTEL_")
 """Beginnings of the variables that a test gives its gateway by itself."""
 LONG_FOLDERS = ("loadtests", "clients", "deploy", "e2e", "faults")
 

@@ -57,7 +57,7 @@ class ChatLane:
         self.settings = core.settings
         self.upstreams = upstreams
         self._toolbox = toolbox
-        self.runs = Runs(core.log, upstreams, core.settings, core.metrics, core.prices, toolbox)
+        self.runs = Runs(core.log, upstreams, core.settings, core.metrics, core.prices, toolbox, core.tracer)
         self.chats = Chats(core.log, core.hub, self.runs, core.settings)
         starter = RunStarter(core.hub, self.runs, core.limiter, core.settings.limits.chat_bytes)
         self.sending = Sending(core.log, self.chats, self.runs, starter, core.settings)

@@ -6,6 +6,7 @@ each a step of its own; whatever happens to them becomes one outcome.
 
 import asyncio
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
@@ -21,6 +22,9 @@ from gateway.chat.records.recorder import Recorder
 from gateway.chat.topics import chat_topic
 from gateway.core.usage import Usage, UsageRow, now_ms
 from gateway.errors import LogError, TrilaneError, UpstreamTimeout
+
+if TYPE_CHECKING:
+    from gateway.core.tracing import Span
 
 MIN_TICK_S = 0.02
 
@@ -52,9 +56,11 @@ class Run:
         self.verdict: asyncio.Future[None] = loop.create_future()
         """A future, done when something is visible or the run is over; raises what the first producer failed with."""
         self.finished: asyncio.Future[RunFinished | None] = loop.create_future()
+        """A future that is done when the end is in the log; its result is None when another process wrote that."""
         self.usage_row: UsageRow | None = None
         """Its row of usage, from its end on."""
-        """A future that is done when the end is in the log; its result is None when another process wrote that."""
+        self.span: Span | None = None
+        """What traces tell of it; None where there are none."""
         self.verdict.add_done_callback(_retrieve)
         self.outcome: RunOutcome | None = None
         """The run's outcome; None until it has ended."""

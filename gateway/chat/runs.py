@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -17,6 +18,7 @@ from gateway.chat.records.messages import UpstreamMessage
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.recovery import Recovery
 from gateway.chat.run import Run
+from gateway.chat.run_span import end_run_span, run_span
 from gateway.chat.steps import Steps, ToolPolicy
 from gateway.chat.submission import CancelAfter, OnDisconnect
 from gateway.chat.tools.toolbox import NO_TOOLS, Toolbox
@@ -28,6 +30,9 @@ from gateway.core.telemetry import Metrics
 from gateway.core.usage import reserved
 from gateway.errors import Overloaded, TrilaneError
 from gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from gateway.core.tracing import Span, Tracer
 
 CLOSE_S = 15.0
 """Seconds that the ends of runs may take when this process ends."""
@@ -46,10 +51,12 @@ class Runs:
         metrics: Metrics,
         prices: Prices = NO_PRICES,
         toolbox: Toolbox = NO_TOOLS,
+        tracer: "Tracer | None" = None,
     ) -> None:
         self.upstreams = upstreams
         self.tools = ToolPolicy(toolbox, settings.max_steps, settings.ask_s)
         self._prices = prices
+        self._tracer = tracer
         self.draining = False
         self.figures = ChatFigures(metrics)
         self.figures.watch(lambda: len(self._runs), upstreams.in_flight)
@@ -79,8 +86,9 @@ class Runs:
     ) -> Run:
         """Returns a run that one completion writes by way of `recorder`; `lease` is given back when it has ended."""
         self._check_room()
-        run = Run(info, [self._completion(info, request)], recorder, self._log, run_s=self._settings.run_s)
-        return self._keep(run, on_disconnect, lease)
+        span = self._span(info)
+        run = Run(info, [self._completion(info, span, request)], recorder, self._log, run_s=self._settings.run_s)
+        return self._keep(run, span, on_disconnect, lease)
 
     def make_of_chat(
         self,
@@ -101,9 +109,10 @@ class Runs:
         self._check_room()
         fields = {name: value for name, value in request.items() if name != "messages"}
         parked = ParkedRequest(model=info.model, fields=fields, shown=shown)
-        steps = Steps(info, request, recorder, self.tools, partial(self._completion, info), calls)
+        span = self._span(info)
+        steps = Steps(info, request, recorder, self.tools, partial(self._completion, info, span), calls)
         run = Run(info, steps, recorder, self._log, run_s=self._settings.run_s, request=parked)
-        return self._keep(run, on_disconnect, lease)
+        return self._keep(run, span, on_disconnect, lease)
 
     def has_steps(self, calls: list[Call]) -> bool:
         """Returns whether a run of a chat goes step by step: then its request ends before the answer it continues."""
@@ -115,17 +124,22 @@ class Runs:
         if len(self._runs) >= self._settings.limits.local_runs:
             raise Overloaded(f"{len(self._runs)} answers are being written already")
 
-    def _completion(self, info: RunInfo, request: Request) -> CompletionProducer:
+    def _span(self, info: RunInfo) -> "Span | None":
+        return None if self._tracer is None else run_span(self._tracer, info)
+
+    def _completion(self, info: RunInfo, span: "Span | None", request: Request) -> CompletionProducer:
         return CompletionProducer(
             self.upstreams,
             request,
             info.model,
             prompt_bytes=info.prompt_bytes,
             between_tokens_s=self._settings.between_tokens_s,
+            run_span=span,
         )
 
-    def _keep(self, run: Run, on_disconnect: OnDisconnect, lease: Lease) -> Run:
+    def _keep(self, run: Run, span: "Span | None", on_disconnect: OnDisconnect, lease: Lease) -> Run:
         run_id = run.info.run_id
+        run.span = span
         self._runs[run_id] = run
         if lease is not NO_LEASE:
             self._leases[run_id] = lease
@@ -153,6 +167,8 @@ class Runs:
         self.forget(run)
         self.figures.note_end(run)
         self._settle(run)
+        if run.span is not None:
+            end_run_span(run.span, run)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("run task failed", run=run.info.run_id, exc_info=error)
 
@@ -208,10 +224,11 @@ class Runs:
         """Returns the run that goes on with one of another process; `turns` are the conversation before it."""
         request: Request = {**recovery.request.fields, "messages": turns}
         info, recorder = recovery.info, recovery.recorder
-        completion = partial(self._completion, info)
+        span = self._span(info)
+        completion = partial(self._completion, info, span)
         steps = Steps(info, request, recorder, self.tools, completion, recovery.calls, recovery.steps)
         run = Run(info, steps, recorder, self._log, run_s=self._settings.run_s, request=recovery.request)
-        return self._keep(run, "continue", NO_LEASE)
+        return self._keep(run, span, "continue", NO_LEASE)
 
     # Leaving
 

@@ -6,6 +6,7 @@ import resource
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -27,7 +28,10 @@ from gateway.serving.bodies import Bodies
 from gateway.serving.open_streams import OpenStreams
 from gateway.serving.refusals import Refusals
 from gateway.serving.wheel import SLOT_S
-from gateway.settings import Settings
+from gateway.settings import Settings, Tracing
+
+if TYPE_CHECKING:
+    from gateway.core.tracing import Tracer
 
 HEALTH = "health/check"
 """Topic that a check of the log writes to."""
@@ -37,6 +41,7 @@ CHECK_TIMEOUT_S = 2.0
 """Seconds after which a log that does not answer counts as one that cannot be used."""
 FAILURE_S = 0.25
 """Seconds between two looks at whether the log has failed."""
+OTLP_PROTOCOL = "http/protobuf"
 SPARE_DESCRIPTORS = 200
 """File descriptors set aside for all that is not a stream: the log, upstreams, requests."""
 
@@ -76,6 +81,27 @@ def check_webhook(settings: Settings) -> None:
         )
 
 
+def make_tracer(tracing: Tracing) -> "Tracer | None":
+    """Returns what makes spans; None where no collector is named, and then nothing of the SDK is loaded.
+
+    Raises ConfigurationError.
+    """
+    if not tracing.is_on:
+        return None
+    if tracing.protocol not in ("", OTLP_PROTOCOL):
+        raise ConfigurationError(
+            f"OTEL_EXPORTER_OTLP_PROTOCOL={tracing.protocol[:40]!r}: traces are sent by {OTLP_PROTOCOL} alone, as a "
+            "rule to port 4318. Set that, or OTEL_TRACES_EXPORTER=none to send none"
+        )
+    try:
+        from gateway.core.tracing import Tracer
+    except ModuleNotFoundError as err:
+        raise ConfigurationError(
+            "OTEL_EXPORTER_OTLP_ENDPOINT is set: pip install 'trilane[otel]', or set OTEL_TRACES_EXPORTER=none"
+        ) from err
+    return Tracer()
+
+
 async def _nothing() -> None:
     """Does nothing: there is nothing to end."""
 
@@ -97,6 +123,7 @@ class Core:
         self.prices = Prices(settings.pricing.prices)
         self.usage = UsageReports(event_log, self.prices)
         self.metrics = Metrics()
+        self.tracer = make_tracer(settings.tracing)
         limits = settings.limits
         capacities = {
             "runs": limits.local_runs,
@@ -196,6 +223,8 @@ class Core:
             await self.limiter.close()
             await self.hub.close()
             await self.log.close()
+            if self.tracer is not None:
+                await self.tracer.close()
 
     def _deliver_usage(self) -> Callable[[], Awaitable[None]]:
         """Begins to deliver usage, where a webhook is set; returns what ends that."""

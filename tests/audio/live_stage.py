@@ -50,7 +50,7 @@ class Stage:
     def note_activity(self, live: LiveSession) -> None:
         """Does nothing, since nothing depends on it here."""
 
-    def release(self, live: LiveSession) -> None:
+    def release(self, live: LiveSession, failure: BaseException | None = None) -> None:
         self.ends += 1
 
     # What a test does

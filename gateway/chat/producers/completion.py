@@ -5,6 +5,7 @@ A token's way: the connection's read callback, the parser, `_take`, the recorder
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from gateway.chat.producers.completion_records import CompletionRecords
 from gateway.chat.producers.producer import NEVER, Sink
@@ -12,11 +13,14 @@ from gateway.chat.records.chat_record import Ask
 from gateway.chat.records.record import FinishReason
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.upstreams.chunks import AnswerChunk
-from gateway.chat.upstreams.failover import Upstreams
+from gateway.chat.upstreams.failover import OpenedGeneration, Upstreams
 from gateway.chat.upstreams.finish_reasons import finish_reason_of
 from gateway.chat.upstreams.upstream import Generation, Request
 from gateway.core.usage import Usage, usage_of
 from gateway.errors import UpstreamTimeout
+
+if TYPE_CHECKING:
+    from gateway.core.tracing import Span
 
 LINGER_S = 2.0
 """Seconds that a complete answer is read on for its usage figures."""
@@ -35,7 +39,14 @@ class CompletionProducer:
     _translate: Callable[[list[AnswerChunk]], list[bytes]]
 
     def __init__(
-        self, upstreams: Upstreams, request: Request, model: str, *, prompt_bytes: int, between_tokens_s: float
+        self,
+        upstreams: Upstreams,
+        request: Request,
+        model: str,
+        *,
+        prompt_bytes: int,
+        between_tokens_s: float,
+        run_span: "Span | None" = None,
     ) -> None:
         """Takes the requested `model`, or an empty name, and `between_tokens_s` for upstreams that set no limit."""
         self.model = self.upstream = ""
@@ -44,6 +55,7 @@ class CompletionProducer:
         self._requested_model = model
         self._prompt_bytes = prompt_bytes
         self._between_tokens_s = between_tokens_s
+        self._run_span = run_span
         self._loop = asyncio.get_running_loop()
         self._generation: Generation | None = None
         self._failure: UpstreamTimeout | None = None
@@ -57,8 +69,15 @@ class CompletionProducer:
         self._sink = sink
         self._recorder = sink.recorder
         self._emitted_before = sink.recorder.emitted
-        answer = await self._upstreams.open(self._request, self._requested_model)
+        answer = await self._upstreams.open(self._request, self._requested_model, self._run_span)
         self._request = {}  # it may be large, and nobody asks again
+        if answer.span is None:
+            return await self._write(answer, sink)
+        with answer.span.around(answer.generation):
+            return await self._write(answer, sink)
+
+    async def _write(self, answer: OpenedGeneration, sink: Sink) -> FinishReason:
+        """Writes an answer to its end."""
         generation = self._generation = answer.generation
         self.model, self.upstream = generation.model, generation.upstream
         self._between_tokens_s = answer.between_tokens_s or self._between_tokens_s

@@ -30,13 +30,13 @@ class EmbeddedUpstream:
     def busy(self) -> bool:
         return self._upstream is not None and self._upstream.busy
 
-    async def open(self, request: Request, model: str) -> Generation:
+    async def open(self, request: Request, model: str, trace: bytes = b"") -> Generation:
         upstream = await self._current()
         endpoint = self._endpoint
         try:
-            return await upstream.open(request, model)
+            return await upstream.open(request, model, trace)
         except UpstreamUnreachable:  # its process died a moment ago: nothing was answered yet, so a new one may do it
-            return await (await self._current(unreachable=endpoint)).open(request, model)
+            return await (await self._current(unreachable=endpoint)).open(request, model, trace)
 
     async def models(self) -> list[str]:
         return self.settings.models

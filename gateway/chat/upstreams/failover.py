@@ -5,6 +5,7 @@ Upstreams come from the server's configuration only; a client can name a model, 
 
 import asyncio
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -13,10 +14,14 @@ from gateway.chat.upstreams.completion_parser import GAVE_UP
 from gateway.chat.upstreams.openai import OpenAIUpstream
 from gateway.chat.upstreams.operator_rules import allowing, for_upstream
 from gateway.chat.upstreams.transport import HttptoolsTransport
+from gateway.chat.upstreams.try_span import TrySpan
 from gateway.chat.upstreams.upstream import Generation, Request, Upstream
 from gateway.chat.upstreams.way_out import way_out
 from gateway.errors import NotFound, Overloaded, UpstreamError, UpstreamRefused, UpstreamTimeout
 from gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from gateway.core.tracing import Span
 
 
 class OpenedGeneration(msgspec.Struct):
@@ -26,6 +31,8 @@ class OpenedGeneration(msgspec.Struct):
     chunks: list[AnswerChunk]
     between_tokens_s: float | None
     """Maximum seconds between two tokens; None when its upstream has no limit of its own."""
+    span: TrySpan | None = None
+    """The span of the try that opened it, which ends with it."""
 
 
 class Upstreams:
@@ -42,8 +49,8 @@ class Upstreams:
         """Returns how many requests each upstream is answering."""
         return {upstream.settings.name: upstream.in_flight for upstream in self.all}
 
-    async def open(self, request: Request, model: str) -> OpenedGeneration:
-        """Opens the first upstream that gives a visible token.
+    async def open(self, request: Request, model: str, run_span: "Span | None" = None) -> OpenedGeneration:
+        """Opens the first upstream that gives a visible token; `run_span` gets a child for each try.
 
         An answer that the model itself gave up is its answer. Raises what the last one tried failed with; Overloaded
         when all are busy; NotFound for a model none serves; BadRequest for an option that none allows.
@@ -57,8 +64,9 @@ class Upstreams:
         for upstream in serving:
             if upstream.busy:
                 continue
+            span = None if run_span is None else TrySpan(run_span, upstream.settings, model)
             try:
-                return await self._first_token(upstream, request, model)
+                return await self._first_token(upstream, request, model, span)
             except UpstreamError as err:
                 failure = err
                 self.on_error(err)
@@ -66,13 +74,27 @@ class Upstreams:
                     break
         raise failure or Overloaded("every upstream has as many requests as it may")
 
-    async def _first_token(self, upstream: Upstream, request: Request, model: str) -> OpenedGeneration:
+    async def _first_token(
+        self, upstream: Upstream, request: Request, model: str, span: TrySpan | None
+    ) -> OpenedGeneration:
+        if span is None:
+            return await self._answer(upstream, request, model)
+        try:
+            opened = await self._answer(upstream, request, model, span.head)
+        except BaseException as err:
+            span.fail(err)
+            raise
+        span.note_first_token()
+        opened.span = span
+        return opened
+
+    async def _answer(self, upstream: Upstream, request: Request, model: str, trace: bytes = b"") -> OpenedGeneration:
         limit = upstream.settings.first_token_s or self._first_token_s
         generation: Generation | None = None
         chunks: list[AnswerChunk] = []
         try:
             async with asyncio.timeout(limit):
-                generation = await upstream.open(for_upstream(request, upstream.settings), model)
+                generation = await upstream.open(for_upstream(request, upstream.settings), model, trace)
                 while not generation.ended and not _is_visible(chunks):
                     chunks += await generation.next()
         except BaseException as err:

@@ -61,11 +61,11 @@ class OpenAIUpstream:
     def busy(self) -> bool:
         return self.in_flight >= self.settings.max_concurrency
 
-    async def open(self, request: Request, model: str) -> CompletionStream:
+    async def open(self, request: Request, model: str, trace: bytes = b"") -> CompletionStream:
         self.in_flight += 1
         try:
             chosen_model = model or self.settings.model or (await self.models())[0]
-            answer = await self._post({**request, **STREAMED, "model": chosen_model})
+            answer = await self._post({**request, **STREAMED, "model": chosen_model}, trace)
             body = Body(answer)
             content_type = answer.header(b"content-type") or ""
             if content_type.lower().startswith(NO_ANSWERS):
@@ -80,9 +80,10 @@ class OpenAIUpstream:
         answers = answers if isinstance(answers, int) else 1
         return CompletionStream(body, self.settings.name, chosen_model, key, self._close_one, answers=answers)
 
-    async def _post(self, body: Request) -> UpstreamConnection:
+    async def _post(self, body: Request, trace: bytes) -> UpstreamConnection:
+        target = self._target._replace(head=self._target.head + trace) if trace else self._target
         try:
-            answer = await self._transport.exchange(self._target, msgspec.json.encode(body), CONNECT_S)
+            answer = await self._transport.exchange(target, msgspec.json.encode(body), CONNECT_S)
         except httpx2.ConnectTimeout as err:
             raise UpstreamTimeout(f"no connection to upstream {self.settings.name!r} in {CONNECT_S:g} s") from err
         except httpx2.TransportError as err:
