@@ -86,6 +86,7 @@ class AudioLane:
         self._is_draining = False
         core.on_failure.append(self._fail)
         core.keys.on_revoke.append(self._revoke)
+        core.fleet.sessions = self._sessions.__len__
         self.figures = AudioFigures(core.metrics)
         core.metrics.gauges(
             "audio_open_sessions",

@@ -165,6 +165,16 @@ def tail(topics: tuple[str, ...], start: str, as_json: bool, raw: bool) -> None:
 
 
 @main.command()
+@click.option("--once", is_flag=True, help="Print what is open now, as a table.")
+@click.option("--json", "in_json", is_flag=True, help="Print what is open now, as one JSON document.")
+def top(once: bool, in_json: bool) -> None:
+    """Show what all processes of the log have open, every 2 s until q: streams, runs, sessions; no content."""
+    from gateway.commands.top import top as run
+
+    _run(run(_settings(), once=once, in_json=in_json))
+
+
+@main.command()
 @click.argument("source", metavar="FROM")
 @click.argument("target", metavar="TO")
 def copy(source: str, target: str) -> None:

@@ -50,6 +50,7 @@ class Unit:
 
         self.name = name
         self.core = core = Core(make_log(settings), settings)
+        core.fleet.unit = name
         self._authenticator = authenticator(settings, core.keys)
         mounts = [make_lane(core) for make_lane in lanes]
         self.lanes = [mount.lane for mount in mounts]
@@ -85,7 +86,7 @@ class Unit:
                 await stack.enter_async_context(self._authenticator.opened())
                 for lane in self.lanes:
                     await stack.enter_async_context(lane.opened())
-                self.core.is_ready = True
+                self.core.fleet.state = "ready"
                 yield
         except TrilaneError as err:
             self.failure = err
@@ -98,7 +99,7 @@ class Unit:
         self.core.pauses.watch()
 
     def on_shutdown(self) -> None:
-        self.core.is_ready = False
+        self.core.fleet.state = "draining"
 
     async def drain(self) -> None:
         departures = self.core.streams.drain(self.core.settings.drain_window_s)

@@ -63,6 +63,7 @@ class ChatLane:
         self.sending = Sending(core.log, self.chats, self.runs, starter, core.settings)
         self.approvals = Approvals(core.log, self.chats, self.runs, starter, UIFrames)
         self._sweeper = Sweeper(core.log, core.hub, self.runs)
+        core.fleet.runs, core.fleet.oldest_runs = self.runs.__len__, self.runs.oldest
         self.limiter = core.limiter
         self.bodies = core.bodies
         self._log = core.log

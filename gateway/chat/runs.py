@@ -1,7 +1,7 @@
 """The runs of this process: made, counted and ended. Past `limits.local_runs` a new one is refused."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from gateway.chat.submission import CancelAfter, OnDisconnect
 from gateway.chat.tools.toolbox import NO_TOOLS, Toolbox
 from gateway.chat.upstreams.failover import Upstreams
 from gateway.chat.upstreams.upstream import Request
+from gateway.core.fleet import WrittenRun
 from gateway.core.leases import NO_LEASE, Lease
 from gateway.core.prices import NANOS, NO_PRICES, Prices
 from gateway.core.telemetry import Metrics
@@ -72,6 +73,10 @@ class Runs:
 
     def __len__(self) -> int:
         return len(self._runs)
+
+    def oldest(self) -> Iterator[WrittenRun]:
+        """Yields the runs of this process, the oldest first."""
+        return (WrittenRun(run.info.run_id, run.recorder.emitted) for run in self._runs.values())
 
     def get(self, run_id: str) -> Run | None:
         return self._runs.get(run_id)

@@ -3,20 +3,17 @@
 import csv
 import io
 import json
-from pathlib import Path
 from typing import Literal
 
 import click
 import msgspec
 
-from gateway.core.engines import opened_log
+from gateway.core.engines import check_is_there, opened_log
 from gateway.core.prices import Prices
 from gateway.core.usage_report import UsageGroup, UsageQuery, UsageReport, UsageReports
-from gateway.errors import BadRequest
 from gateway.settings import Settings
 
 UsageFormat = Literal["table", "csv", "json"]
-SQLITE = "sqlite:///"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Beginnings of a cell that a spreadsheet takes for a formula (CWE-1236)."""
 KEY_WIDTH = 27
@@ -26,20 +23,14 @@ OUTCOMES = ("finish", "abort", "error", "interrupted")
 
 
 async def usage(settings: Settings, query: UsageQuery, format_: UsageFormat) -> None:
-    """Prints a report of the log that the settings name. Raises BadRequest when there is no such log, and LogError."""
-    _check(settings.log_url)
+    """Prints a report of the log that the settings name. Raises ConfigurationError when there is none, and LogError."""
+    check_is_there(settings)
     async with opened_log(settings) as log:
         report = await UsageReports(log, Prices(settings.pricing.prices)).report(query)
     printers = {"table": as_table, "csv": as_csv, "json": as_json}
     click.echo(printers[format_](report), nl=False)
     if report.unreadable:
         click.echo(f"{report.unreadable} entries are missing: the log is damaged", err=True)
-
-
-def _check(url: str) -> None:
-    """Raises BadRequest for a file that is not there: it would be made."""
-    if url.startswith(SQLITE) and not Path(url.removeprefix(SQLITE)).exists():
-        raise BadRequest(f"there is no log at {url!r}: set TRILANE_LOG or TRILANE_DATA_DIR as for the gateway")
 
 
 def as_json(report: UsageReport) -> str:

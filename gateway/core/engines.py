@@ -5,6 +5,7 @@ An engine's module is imported only when `TRILANE_LOG` names it, so that no unit
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import msgspec
 
@@ -18,6 +19,7 @@ TICKET_BYTES = 16_777_216
 """Maximum bytes kept of tickets: some 50,000, of which none is good for longer than four minutes."""
 MIN_IDLE_S = 3600.0
 """Least seconds for which a topic without news is kept: its idempotency keys and cursors must have had their time."""
+SQLITE = "sqlite:///"
 REDIS = ("redis:", "rediss:", "unix:", "redis+", "rediss+")
 """What the URLs of Redis begin with."""
 POSTGRES = ("postgres:", "postgresql:")
@@ -64,10 +66,10 @@ def _make_engine(settings: Settings) -> EventLog:
         from events.log.memory import MemoryLog
 
         return MemoryLog()
-    if url.startswith("sqlite:///"):
+    if url.startswith(SQLITE):
         from events.log.sqlite.engine import SqliteLog
 
-        return SqliteLog(url.removeprefix("sqlite:///"), retention_policy(settings))
+        return SqliteLog(url.removeprefix(SQLITE), retention_policy(settings))
     if url.startswith(REDIS):
         try:
             from events.log.redis.engine import RedisLog
@@ -87,10 +89,10 @@ def _make_engine(settings: Settings) -> EventLog:
 async def survey_storage(settings: Settings) -> list[StorageFact]:
     """Returns what the storage of a log that can be opened promises. Raises ConfigurationError and LogUnavailable."""
     url = settings.log_url
-    if url.startswith("sqlite:///"):
+    if url.startswith(SQLITE):
         from events.log.sqlite.survey import survey as survey_file
 
-        return survey_file(url.removeprefix("sqlite:///"))
+        return survey_file(url.removeprefix(SQLITE))
     if url.startswith(REDIS):
         from events.log.redis.survey import survey as survey_redis
 
@@ -100,6 +102,15 @@ async def survey_storage(settings: Settings) -> list[StorageFact]:
 
         return await survey_postgres(url)
     return [StorageFact("the log is in memory: it ends with the process")]
+
+
+def check_is_there(settings: Settings) -> None:
+    """Raises ConfigurationError where a command would make a log instead of reading that of the gateways."""
+    url = settings.log_url
+    if url == "memory:":
+        raise ConfigurationError("TRILANE_LOG=memory: is the memory of one process, which no other can read")
+    if url.startswith(SQLITE) and not Path(url.removeprefix(SQLITE)).exists():
+        raise ConfigurationError(f"there is no log at {url!r}: set TRILANE_LOG or TRILANE_DATA_DIR as for the gateway")
 
 
 def check_shared(settings: Settings, workers: int) -> None:
@@ -117,6 +128,7 @@ def retention_policy(settings: Settings) -> Callable[[str], Retention]:
     Chats, usage, keys and the log's own format are kept until deleted, finished runs for a day, all others as the
     settings say. Of an audio session only the newest event is needed; one that nobody continues is closed by the audio
     lane, and deleted an hour later. Past TICKET_BYTES the oldest tickets are refused.
+    What processes told of themselves is old after a minute.
     A topic to which nothing was published for twice as long as an event is kept goes as a whole, else every name that
     was ever used would stay for ever. Whoever still follows it is told that it begins anew.
     """
@@ -133,6 +145,6 @@ def retention_policy(settings: Settings) -> Callable[[str], Retention]:
     health = Retention(events=2)
     outbox = Retention(events=2)
     by_kind = {"event": event, "health": health, "outbox": outbox, "cursor": cursor, "run": run}
-    by_kind |= {"ticket": ticket, "audio": audio}
+    by_kind |= {"ticket": ticket, "audio": audio, "fleet": Retention(events=1000, age_s=60, idle_age_s=MIN_IDLE_S)}
     by_kind |= dict.fromkeys(("chat", "usage", "key", "log"), forever) | {"key-use": last_use}
     return lambda topic: by_kind.get(topic.partition("/")[0], other)

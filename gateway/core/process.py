@@ -16,6 +16,7 @@ from events.log.rules import report_end
 from gateway.access.keys import KeyTable
 from gateway.access.tickets import Tickets
 from gateway.core.engines import open_log
+from gateway.core.fleet import FleetMember
 from gateway.core.limits import Limiter
 from gateway.core.memory import MemoryGuard
 from gateway.core.prices import Prices
@@ -115,6 +116,7 @@ class Core:
         self.hub = Hub(event_log)
         max_streams = capacity(settings.limits.local_streams)
         self.streams = OpenStreams(min(SLOT_S, settings.ping_s / 50), max_streams)
+        self.fleet = FleetMember(event_log, self.hub, self.streams)
         self.bodies = Bodies(settings.limits.body_bytes, settings.limits.bodies_bytes)
         self.keys = KeyTable(event_log, self.hub)
         self.keys.on_revoke.append(lambda key_id: self.streams.revoke(key_id, revocation()))
@@ -148,8 +150,6 @@ class Core:
         self._was_usable = True
         """The last check of the log."""
         self._next_check = 0.0
-        self.is_ready = False
-        """Whether it can serve: it is open, and not draining."""
         self._failure_timer: asyncio.TimerHandle | None = None
         self._has_failed = False
         self.on_failure: list[Callable[[TrilaneError], None]] = []
@@ -208,12 +208,13 @@ class Core:
         self.metrics.gauge("gateway_tasks", "Tasks of the event loop", lambda: len(asyncio.all_tasks(loop)))
         self._look_for_failure()
         self.memory.start()
+        await self.fleet.open()
         try:
             if self.settings.requires_sign_in:
                 await self.keys.open()
             yield
         finally:
-            self.is_ready = False
+            self.fleet.state = "draining"
             self.memory.stop()
             if self._failure_timer is not None:
                 self._failure_timer.cancel()
@@ -221,6 +222,7 @@ class Core:
                 self._health.cancel()
             await stop_delivering()
             await self.limiter.close()
+            self.fleet.close()
             await self.hub.close()
             await self.log.close()
             if self.tracer is not None:
@@ -267,6 +269,11 @@ class Core:
             log.info("the log can be used again")
         self._has_failed = failure is not None
         self._failure_timer = asyncio.get_running_loop().call_later(FAILURE_S, self._look_for_failure)
+
+    @property
+    def is_ready(self) -> bool:
+        """Returns whether it can serve: it is open, and not draining."""
+        return self.fleet.state == "ready"
 
     async def check(self) -> None:
         """Raises LogUnavailable when the log cannot be read or written; one look holds for CHECK_S.
