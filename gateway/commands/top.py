@@ -12,7 +12,7 @@ from events.log.port import NO_EVENTS, Block, EventLog, Position
 from events.log.quotas import LIVE_S
 from gateway.chat.records.chat_record import RunInfo
 from gateway.chat.topics import run_topic
-from gateway.commands.top_screen import FleetView, Keys, ProcessView, RunView, as_json, as_table, drawn
+from gateway.commands.top_screen import FleetView, Keyboard, ProcessView, RunView, as_json, as_table, drawn
 from gateway.core.engines import check_is_there, opened_log
 from gateway.core.fleet import FLEET, GONE, REPORT, ProcessReport, ask, decode_report
 from gateway.errors import LogError
@@ -51,15 +51,15 @@ async def top(settings: Settings, *, once: bool, in_json: bool) -> None:
 
 async def _follow(fleet: "Fleet") -> None:
     """Draws the fleet again and again: over what was there on a terminal, else one table after the other."""
-    with Keys() as keys:
-        while not keys.wants_to_leave:
+    with Keyboard() as keyboard:
+        while not keyboard.wants_to_leave:
             began = time.monotonic()
             try:
                 view = await fleet.look()
             except LogError as err:
                 view = fleet.view(problem=err.detail)
-            click.echo(drawn(view) if keys.is_terminal else as_table(view) + "\n", nl=False)
-            await keys.wait(REFRESH_S - (time.monotonic() - began))
+            click.echo(drawn(view) if keyboard.is_terminal else as_table(view) + "\n", nl=False)
+            await keyboard.wait(REFRESH_S - (time.monotonic() - began))
 
 
 class Fleet:

@@ -73,6 +73,13 @@ class Column(NamedTuple):
     is_number: bool = False
 
 
+class ShownLine(NamedTuple):
+    """A line of a table; headings are drawn bold."""
+
+    text: str
+    is_heading: bool = False
+
+
 PROCESSES = (
     Column("UNIT", 6),
     Column("HOST", 13, share=1),
@@ -117,39 +124,32 @@ def as_json(view: FleetView) -> str:
 
 def as_table(view: FleetView, columns: int = PLAIN_COLUMNS, max_runs: int = PLAIN_RUNS) -> str:
     """Returns lines of at most `columns` characters, with at most `max_runs` runs."""
-    return "\n".join(_lines(view, columns, max_runs))
+    return "\n".join(line.text for line in _lines(view, columns, max_runs))
 
 
 def drawn(view: FleetView) -> str:
     """Returns what draws a view over the one before, as large as the terminal is now."""
     columns, rows = shutil.get_terminal_size()
     lines = _lines(view, columns, max(MIN_RUNS, rows - len(view.processes) - 6))[: rows - 1]
-    heads = {_row(PROCESSES, [column.heading for column in PROCESSES], columns): BOLD}
-    heads |= {_row(RUNS, [column.heading for column in RUNS], columns): BOLD, lines[0]: BOLD}
-    shown = [f"{heads.get(line, '')}{line}{PLAIN}{TO_END_OF_LINE}" for line in lines]
-    return HOME + "\r\n".join(shown) + TO_END
+    shown = [f"{BOLD if line.is_heading else ''}{line.text}{PLAIN}{TO_END_OF_LINE}" for line in lines]
+    return HOME + "\n".join(shown) + TO_END
 
 
-def _lines(view: FleetView, columns: int, max_runs: int) -> list[str]:
-    totals = _totals(view)
-    counts = [
-        f"{totals[name]:,} {name if totals[name] != 1 else name.removesuffix('s')}"
-        for name in ("streams", "runs", "sessions")
-    ]
-    size = len(view.processes)
-    lines = [f"{datetime.now(UTC):%H:%M:%SZ}  {size} process{'es' * (size != 1)}, {', '.join(counts)}  {view.log}"]
+def _lines(view: FleetView, columns: int, max_runs: int) -> list[ShownLine]:
+    totals, size = _totals(view), len(view.processes)
+    counts = [f"{count:,} {name if count != 1 else name.removesuffix('s')}" for name, count in totals.items()]
+    counts = [f"{size} process{'es' * (size != 1)}", *counts]
+    lines = [ShownLine(f"{datetime.now(UTC):%H:%M:%SZ}  {', '.join(counts)}  {view.log}", is_heading=True)]
     if view.problem:
-        lines.append(f"not up to date: {view.problem}")
-    lines += ["", _row(PROCESSES, [column.heading for column in PROCESSES], columns)]
-    lines += [_row(PROCESSES, _process_cells(process), columns) for process in view.processes]
+        lines.append(ShownLine(f"not up to date: {view.problem}"))
+    lines += [ShownLine(""), *_table(PROCESSES, [_process_cells(process) for process in view.processes], columns)]
     if not view.processes:
-        lines.append("No process answers: none is running on this log, or all are of an earlier release.")
+        lines.append(ShownLine("No process answers: none runs on this log, or all are of an earlier release."))
     if view.runs:
-        lines += ["", _row(RUNS, [column.heading for column in RUNS], columns)]
-        lines += [_row(RUNS, _run_cells(run), columns) for run in view.runs[:max_runs]]
-        if (left := int(totals["runs"]) - min(len(view.runs), max_runs)) > 0:
-            lines.append(f"and {left:,} younger")
-    return [line[:columns] for line in map(printable, lines)]
+        lines += [ShownLine(""), *_table(RUNS, [_run_cells(run) for run in view.runs[:max_runs]], columns)]
+        if (left := totals["runs"] - min(len(view.runs), max_runs)) > 0:
+            lines.append(ShownLine(f"and {left:,} more"))
+    return [ShownLine(printable(line.text)[:columns], line.is_heading) for line in lines]
 
 
 def _totals(view: FleetView) -> dict[str, int]:
@@ -175,14 +175,27 @@ def _run_cells(run: RunView) -> list[str]:
     return [info.run_id, info.sub, info.model or "-", duration(age_s), f"{run.tokens}", f"{report.pid}@{report.host}"]
 
 
-def _row(columns: Sequence[Column], cells: Sequence[str], width: int) -> str:
+def _table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[ShownLine]:
+    """Returns a heading and the rows. Columns with a share are as wide as what is in them, as far as there is room."""
+    headings = [column.heading for column in columns]
     spare = max(0, width - sum(column.width + 1 for column in columns) + 1)
     shares = sum(column.share for column in columns)
+    rooms = [
+        min(
+            column.width + spare * column.share // shares,
+            max(column.width, *(len(printable(cells[at])) for cells in [headings, *rows])),
+        )
+        if column.share
+        else column.width
+        for at, column in enumerate(columns)
+    ]
+    return [ShownLine(_row(columns, cells, rooms), cells is headings) for cells in [headings, *rows]]
+
+
+def _row(columns: Sequence[Column], cells: Sequence[str], rooms: Sequence[int]) -> str:
     texts: list[str] = []
-    for column, cell in zip(columns, cells, strict=True):
-        room = column.width + spare * column.share // shares
-        text = printable(cell)
-        text = text if len(text) <= room else text[: room - 1] + "…"
+    for column, cell, room in zip(columns, map(printable, cells), rooms, strict=True):
+        text = cell if len(cell) <= room else cell[: room - 1] + "…"
         texts.append(text.rjust(room) if column.is_number else text.ljust(room))
     return " ".join(texts).rstrip()
 
@@ -197,7 +210,7 @@ def duration(seconds: float) -> str:
     return f"{whole}s"
 
 
-class Keys:
+class Keyboard:
     """Listens for `q` on a terminal, whose other screen it uses meanwhile; elsewhere it only waits."""
 
     def __init__(self) -> None:

@@ -57,7 +57,7 @@ class ProcessReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     started_ms: int
     state: ProcessState
     streams: dict[str, int]
-    """Event streams and sockets, by lane."""
+    """Event streams being read, by lane."""
     runs: int
     sessions: int
     oldest_runs: list[WrittenRun]

@@ -245,7 +245,7 @@ def answers(port: int) -> bool:
 def test_help_names_every_command(tmp_path: Path) -> None:
     process = trilane("--help", folder=tmp_path)
     assert process.returncode == 0
-    for name in ("serve", "token", "publish", "tail", "export", "forget", "doctor"):
+    for name in ("serve", "token", "publish", "tail", "top", "export", "forget", "doctor"):
         assert f"\n  {name} " in process.stdout
     assert "--port" in trilane("serve", "--help", folder=tmp_path).stdout
 
