@@ -79,7 +79,11 @@ class Tracing(Struct, frozen=True, kw_only=True, rename="upper"):
     def is_on(self) -> bool:
         """Returns whether spans are made."""
         is_off = self.otel_sdk_disabled == "true" or self.otel_traces_exporter == "none"
-        return bool(self.otel_exporter_otlp_traces_endpoint or self.otel_exporter_otlp_endpoint) and not is_off
+        return bool(self.collector) and not is_off
+
+    @property
+    def collector(self) -> str:
+        return self.otel_exporter_otlp_traces_endpoint or self.otel_exporter_otlp_endpoint
 
     @property
     def protocol(self) -> str:

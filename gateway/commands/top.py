@@ -1,6 +1,7 @@
 """`trilane top`: shows what all processes of the log have open, as they answer; no server needs to be named."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -15,7 +16,7 @@ from gateway.chat.topics import run_topic
 from gateway.commands.top_screen import FleetView, Keyboard, ProcessView, RunView, as_json, as_table, drawn
 from gateway.core.engines import check_is_there, opened_log
 from gateway.core.fleet import FLEET, GONE, REPORT, ProcessReport, ask, decode_report
-from gateway.errors import LogError
+from gateway.errors import LogDamaged, LogError
 from gateway.settings import Settings
 
 REFRESH_S = 2.0
@@ -135,6 +136,7 @@ class Fleet:
         self._infos = {run_id: self._infos[run_id] for run_id in ids if run_id in self._infos}
         for run_id in ids:
             if run_id not in self._infos:
-                part = await self._log.read(run_topic(run_id), 0, max_events=1)
-                if part.blocks and part.blocks[0].first == 1:
-                    self._infos[run_id] = _decode_info(part.blocks[0].data[0])
+                with contextlib.suppress(LogDamaged):
+                    part = await self._log.read(run_topic(run_id), 0, max_events=1)
+                    if part.blocks and part.blocks[0].first == 1:
+                        self._infos[run_id] = _decode_info(part.blocks[0].data[0])

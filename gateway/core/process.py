@@ -89,6 +89,8 @@ def make_tracer(tracing: Tracing) -> "Tracer | None":
     """
     if not tracing.is_on:
         return None
+    if not tracing.collector.lower().startswith(("http://", "https://")):
+        raise ConfigurationError("OTEL_EXPORTER_OTLP_ENDPOINT is no address: want one such as http://collector:4318")
     if tracing.protocol not in ("", OTLP_PROTOCOL):
         raise ConfigurationError(
             f"OTEL_EXPORTER_OTLP_PROTOCOL={tracing.protocol[:40]!r}: traces are sent by {OTLP_PROTOCOL} alone, as a "

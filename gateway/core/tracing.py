@@ -50,7 +50,7 @@ class Span:
     def request(self, name: str, attributes: Attributes) -> "Span":
         """Returns the span of a request to another server that this work makes."""
         context = set_span_in_context(self._span)
-        span = self._tracer.start_span(name, context, SpanKind.CLIENT, _bounded(attributes))
+        span = self._tracer.start_span(name[:MAX_CHARS], context, SpanKind.CLIENT, _bounded(attributes))
         return Span(self._tracer, span)
 
     @property
@@ -90,7 +90,7 @@ class Tracer:
     def start(self, name: str, attributes: Attributes) -> Span:
         """Returns the span of work that the current request has begun, within its caller's trace if it named one."""
         context = _propagator.extract(CURRENT.get().trace_headers)
-        span = self._tracer.start_span(name, context, SpanKind.SERVER, _bounded(attributes))
+        span = self._tracer.start_span(name[:MAX_CHARS], context, SpanKind.SERVER, _bounded(attributes))
         return Span(self._tracer, span)
 
     async def close(self) -> None:

@@ -60,6 +60,14 @@ def test_a_protocol_that_this_gateway_does_not_have_is_refused_by_name(variable:
     assert "http/protobuf" in error.value.detail
 
 
+@pytest.mark.parametrize("address", ["col.example:4318", "localhost", "grpc://user:passw0rd@collector:4317"])
+def test_what_is_no_address_of_a_collector_is_refused_and_not_repeated(address: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        make_tracer(load({"OTEL_EXPORTER_OTLP_ENDPOINT": address}).tracing)
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT" in error.value.detail
+    assert address not in error.value.detail
+
+
 def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "gateway.core.tracing", None)
     with pytest.raises(ConfigurationError) as error:
@@ -75,14 +83,15 @@ def test_spans_continue_the_callers_trace_and_are_continued(collector: Collector
     tracer = Tracer()
     work = tracer.start("work", {"model": "m" * 1000, "nothing": "", "none": [], "count": 0})
     CURRENT.reset(token)
-    request = work.request("request", {"is_on": True})
+    request = work.request("request" * 100, {"is_on": True})
     headers = request.headers
     request.end({}, "timeout")
     request.end({"late": 1})
     tracer.start("another", {}).end({})
     work.end({"reasons": ["stop"]})
     asyncio.run(tracer.close())
-    by_name = {span.name: span for span in collector.await_spans(3)}
+    by_name = {span.name[:7]: span for span in collector.await_spans(3)}
+    assert max(len(span.name) for span in by_name.values()) == 128
     _, trace_id, parent_id, _ = TRACEPARENT.split("-")
     assert (by_name["work"].trace_id, by_name["work"].parent_id) == (trace_id, parent_id)
     assert by_name["work"].attributes == {"model": "m" * 128, "count": 0, "reasons": ["stop"]}
