@@ -67,23 +67,28 @@ def _fields(info: RunInfo) -> dict[str, str]:
     return {name: getattr(info, name) for name in ("run_id", "sub", "message_id", "model")}
 
 
-WIDE = FleetView(
-    "redis://cache.internal.example:6379/0" * 3,
-    [process(), process("events", "a-very-long-name-of-a-pod-7f9c4b6d-x2x", 7.0, streams={"events": 123_456}, runs=0)],
-    [run("someone@a-company.example" * 4, "a-very-long-name-of-a-model" * 2), run("evil\x1b[2J\n\u202eforged")],
-)
+def wide() -> FleetView:
+    """Returns a fleet of which every name is too long, or worse."""
+    return FleetView(
+        "redis://cache.internal.example:6379/0" * 3,
+        [
+            process(),
+            process("events", "a-very-long-name-of-a-pod-7f9c4b6d-x2x", 7.0, streams={"events": 123_456}, runs=0),
+        ],
+        [run("someone@a-company.example" * 4, "a-very-long-name-of-a-model" * 2), run("evil\x1b[2J\n\u202eforged")],
+    )
 
 
 @pytest.mark.parametrize("columns", [40, 80, 120])
 def test_no_line_is_longer_than_the_terminal_and_no_name_steers_it(columns: int) -> None:
-    lines = as_table(WIDE, columns).split("\n")
+    lines = as_table(wide(), columns).split("\n")
     assert max(map(len, lines)) <= columns
     assert len(lines) == 10
     assert not re.search(r"[\x00-\x1f\u202e]", "".join(lines))
 
 
 def test_a_table_of_80_columns_has_what_matters() -> None:
-    lines = as_table(WIDE, 80).split("\n")
+    lines = as_table(wide(), 80).split("\n")
     assert "2 processes, 123,468 streams, 3 runs, 0 sessions" in lines[0]
     assert lines[2].split() == ["UNIT", "HOST", "PID", "UP", "STATE", "CHAT", "EVENTS", "AUDIO", "RUNS", "SESS"]
     assert lines[3].split() == ["chat", "box", "4194304", "1h02m", "ready", "12", "-", "-", "3", "0"]
@@ -194,7 +199,12 @@ def test_elsewhere_than_on_a_terminal_tables_follow_one_another(fleet: tuple[Gat
     once = trilane("top", "--once", folder=fleet[0].folder)
     assert (once.returncode, once.stdout.count("UNIT"), "\x1b" in once.stdout) == (0, 1, False)
     with subprocess.Popen(
-        command("top"), cwd=ROOT, env=environment(fleet[0].folder, {}), stdout=subprocess.PIPE, text=True
+        command("top"),
+        cwd=ROOT,
+        env=environment(fleet[0].folder, {}),
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=_heed_interrupts,
     ) as shown:
         assert shown.stdout is not None
         headings = 0
@@ -213,6 +223,7 @@ def test_a_terminal_is_drawn_over_and_left_as_it_was(key: bytes, status: int, fl
     process_id, terminal = pty.fork()
     if not process_id:
         os.chdir(ROOT)
+        _heed_interrupts()
         os.execve(sys.executable, command("top"), environment(fleet[0].folder, {}))
     before = termios.tcgetattr(terminal)
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
@@ -229,6 +240,11 @@ def test_a_terminal_is_drawn_over_and_left_as_it_was(key: bytes, status: int, fl
     assert after == before
     for line in re.sub(rb"\x1b\[\??[0-9]*[a-zA-Z]", b"", shown + rest).splitlines():
         assert len(line.decode()) <= 80
+
+
+def _heed_interrupts() -> None:
+    """Makes SIGINT what it is on a terminal: tests that run in the background have it ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _until(terminal: int, end: bytes) -> bytes:
