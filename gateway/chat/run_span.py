@@ -46,10 +46,10 @@ def _outcome(run: Run) -> tuple[str, str]:
     match run.outcome:
         case None:
             return "error", "internal"
+        case _ if not run.finished.cancelled() and run.finished.result() is None:
+            return TAKEN_OVER, TAKEN_OVER
         case Failed(error=error):
             return ("interrupted" if error.code == "interrupted" else "error"), error.code
-        case Finished() | Aborted() if run.finished.cancelled() or run.finished.result() is None:
-            return TAKEN_OVER, TAKEN_OVER
         case Finished():
             return "finish", ""
         case Aborted():

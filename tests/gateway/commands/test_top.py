@@ -145,6 +145,7 @@ def fleet(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) ->
             _reading("GET", f"{gateways[1].url}/api/events?topic=news"),
         ):
             yield gateways
+            httpx2.post(f"{gateways[0].url}/api/chat/c/stop", json={})
     finally:
         for gateway in gateways:
             gateway.stop()
