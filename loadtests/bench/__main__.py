@@ -16,6 +16,7 @@ OTHERS = {
     "engines": "engines.part",
     "growth": "growth.parts",
     "figures": "figures",
+    "limits": "limits",
     "regress": "regress.check",
     "peers": "harness.peers",
 }
