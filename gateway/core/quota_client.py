@@ -1,5 +1,8 @@
 """Carries the counts of this process to the log's engine: one batch at a time, in which all that waits goes together.
 
+Where the engine counts within the call (`take_at_once`), a caller goes alone and at once: a task and a turn of the
+event loop would cost it as much again.
+
 This process says how many slots it holds, never that one came or went, so an answer that was lost leaves nothing to
 repair. Slots that are free again go along with the next batch, and on their own within FLUSH_S. Nothing is sent, and no
 timer runs, while nothing is held.
@@ -7,7 +10,7 @@ timer runs, while nothing is held.
 
 import asyncio
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -67,12 +70,34 @@ class QuotaClient:
 
     async def take(self, takes: Sequence[Take]) -> TakeAnswer:
         """Makes all takes or none. Slots are held until `release`. Raises LogUnavailable, Overloaded."""
+        if self._trips is None and (answer := self._take_at_once(takes)) is not None:
+            return answer
         if len(self._waiting) >= MAX_WAITING:
             raise Overloaded("too many requests wait for their limits to be looked at", retry_after="1")
         call = WaitingCall(takes, asyncio.get_running_loop().create_future())
         self._waiting.append(call)
         self._go()
         return await call.future
+
+    def _take_at_once(self, takes: Sequence[Take]) -> TakeAnswer | None:
+        """Makes the takes of one call within this turn of the event loop; None where that cannot be."""
+        if self._is_almost_forgotten():
+            return None
+        slots = [take for take in takes if take.window == SLOTS]
+        held = {take.counter: self._held.get(take.counter, 0) for take in slots}
+        reply = self._log.take_at_once(TakeBatch(holder=self._holder, held=held, calls=[takes]))
+        if reply is None:
+            return None
+        for counter in held:
+            self._stale.pop(counter, None)
+        outcome = reply.outcomes[0]
+        if outcome.refused < 0:
+            for take in slots:
+                self._hold(take.counter, take.amount)
+        self._note_reply(reply, held)
+        if self._held or self._stale:
+            self._schedule(FLUSH_S if self._stale else HEARTBEAT_S)
+        return TakeAnswer(outcome, reply.now_s)
 
     def settle(self, settlements: Iterable[Settlement]) -> None:
         """Corrects rates, soon; what cannot be told to the engine in time is forgotten, as its window passes, too."""
@@ -135,8 +160,7 @@ class QuotaClient:
         self._timer = loop.call_at(due, self._go) if self.is_open else None
 
     async def _trip(self) -> None:
-        loop = asyncio.get_running_loop()
-        if loop.time() - self._heard_at > LIVE_S - HEARTBEAT_S:
+        if self._is_almost_forgotten():
             self._stale |= dict.fromkeys(self._held)  # it may be taken for dead, and counts again only when told so
         calls, self._waiting = self._waiting[:BATCH_CALLS], self._waiting[BATCH_CALLS:]
         calls = [call for call in calls if not call.future.done()]
@@ -158,11 +182,18 @@ class QuotaClient:
             self._stale |= dict.fromkeys(batch.held)
             self._fail(calls, err)
             return
-        self._has_failed = False
-        self._heard_at = loop.time()
-        if not reply.was_known:
-            self._stale |= dict.fromkeys(counter for counter in self._held if counter not in batch.held)
+        self._note_reply(reply, batch.held)
         self._answer(calls, reply)
+
+    def _is_almost_forgotten(self) -> bool:
+        """Returns whether the engine may take this process for dead before it hears of it."""
+        return asyncio.get_running_loop().time() - self._heard_at > LIVE_S - HEARTBEAT_S
+
+    def _note_reply(self, reply: TakeReply, reported: Mapping[str, int]) -> None:
+        self._has_failed = False
+        self._heard_at = asyncio.get_running_loop().time()
+        if not reply.was_known:
+            self._stale |= dict.fromkeys(counter for counter in self._held if counter not in reported)
 
     def _answer(self, calls: Sequence[WaitingCall], reply: TakeReply) -> None:
         for call, outcome in zip(calls, reply.outcomes, strict=True):

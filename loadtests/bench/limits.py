@@ -82,9 +82,8 @@ def table(rounds: list[dict[tuple[str, str], dict[str, float]]]) -> list[str]:
         low, middle, high = statistics.quantiles(added, n=4, method="inclusive") if len(added) > 1 else added * 3
         without, with_limits = (statistics.median(column) for column in zip(*pairs, strict=True))
         share = f" ({100 * middle / without:+.1f} %)" if measure.is_cpu else ""
-        lines.append(
-            f"{measure.what:36}{without:10.3f}{with_limits:10.3f}{middle:+10.3f}{share:>11}  ({low:+.3f} to {high:+.3f})"
-        )
+        figures = f"{without:10.3f}{with_limits:10.3f}{middle:+10.3f}{share:>11}"
+        lines.append(f"{measure.what:36}{figures}  ({low:+.3f} to {high:+.3f})")
     return lines
 
 

@@ -256,6 +256,10 @@ class PostgresLog:
         )
         return bool(is_done)
 
+    def take_at_once(self, batch: TakeBatch) -> TakeReply | None:
+        """Returns None: a server is asked."""
+        return None
+
     async def take(self, batch: TakeBatch) -> TakeReply:
         """Counts for limits, in one statement. Raises LogUnavailable."""
         asked = {"held": batch.held, "settlements": batch.settlements, "calls": batch.calls}

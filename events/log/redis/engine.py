@@ -227,6 +227,10 @@ class RedisLog:
         )
         return bool(done)
 
+    def take_at_once(self, batch: TakeBatch) -> TakeReply | None:
+        """Returns None: a server is asked."""
+        return None
+
     async def take(self, batch: TakeBatch) -> TakeReply:
         """Counts for limits, in one script. Raises LogUnavailable."""
         self._open_reader()

@@ -114,6 +114,9 @@ class SealedLog:
                 break
         return opened
 
+    def take_at_once(self, batch: TakeBatch) -> TakeReply | None:
+        return self._storage.take_at_once(batch)
+
     async def take(self, batch: TakeBatch) -> TakeReply:
         """Counts for limits; counters hold no content."""
         return await self._storage.take(batch)

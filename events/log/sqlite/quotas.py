@@ -2,7 +2,8 @@
 
 A file of its own, because counters need no disk: nothing here waits for one (`synchronous=OFF`), and neither does a
 commit of the log ever wait for a count, nor the other way round. It may be deleted while nothing runs; after a loss of
-power it may be damaged, and is then made anew. Each batch is one short transaction.
+power it may be damaged, and is then made anew. Each batch is one short transaction of two statements: one reads all of
+its counters, which `decide` then works on in memory, and one writes those that have changed.
 
 A small batch is made on the event loop: it takes 0.1 ms, waits for nobody, and a thread would cost three times that to
 wake. A large one, and one that another process keeps waiting, is made on a thread, by a connection of its own.
@@ -10,9 +11,13 @@ wake. A large one, and one that another process keeps waiting, is made on a thre
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
+
+import msgspec
 
 from events.log.quotas import HEARTBEAT_S, LIVE_S, TakeBatch, TakeReply, decide
 from events.log.sqlite.file import Database, SqlError, connect, is_damage, transaction, unavailable
@@ -21,32 +26,60 @@ from gateway.errors import LogUnavailable
 BUSY_S = 2.0
 """Seconds that a batch waits for those of other processes."""
 SUFFIX = "-limits"
-SMALL = 16
-"""Maximum statements of a batch that is made on the event loop."""
-HEARD_S = 1.0
-"""Seconds for which a process that was heard of need not be noted again."""
+SMALL = 64
+"""Maximum counters that a batch made on the event loop names, one of them as often as it is named."""
+HEARD_MS = 1000
+"""Milliseconds for which a process that was heard of need not be noted again."""
+SWEEP_ROWS = 500
+SWEEP_BUDGET_S = 0.005
+"""Seconds after which a sweep leaves the rest to the next: it keeps all others waiting."""
+MAX_ROWS = 500
+"""Maximum rows of one statement."""
+HOLDERS = ""
+"""Name of the row of processes."""
 SCHEMA = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=OFF",
-    "CREATE TABLE IF NOT EXISTS holders (holder TEXT PRIMARY KEY, heard_s REAL NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS slots (counter TEXT NOT NULL, holder TEXT NOT NULL, count INTEGER NOT NULL,"
-    " PRIMARY KEY (counter, holder)) WITHOUT ROWID",
-    "CREATE INDEX IF NOT EXISTS slots_by_holder ON slots (holder)",
-    "CREATE TABLE IF NOT EXISTS rates (counter TEXT NOT NULL, bucket INTEGER NOT NULL, amount INTEGER NOT NULL,"
-    " leaves_s INTEGER NOT NULL, PRIMARY KEY (counter, bucket)) WITHOUT ROWID",
-    "CREATE INDEX IF NOT EXISTS rates_by_end ON rates (leaves_s)",
+    # Few pages are written over and over, and to find one in the WAL SQLite walks over its earlier versions.
+    "PRAGMA wal_autocheckpoint=64",
+    # All counters of one user, or of everyone, are a row, so that a request reads two of them, and the holders'.
+    "CREATE TABLE IF NOT EXISTS counters (whose TEXT PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID",
 )
-BUCKETS = "SELECT bucket, amount FROM rates WHERE counter = ? AND bucket >= ? ORDER BY bucket"
-HELD = """
-SELECT coalesce(sum(s.count), 0) FROM slots s JOIN holders h USING (holder)
-WHERE counter = ? AND heard_s >= ? AND holder <> ?
-"""
-ADD = """
-INSERT INTO rates VALUES (?, ?, ?, ?) ON CONFLICT (counter, bucket) DO UPDATE SET amount = amount + excluded.amount
-"""
-HOLD = "REPLACE INTO slots VALUES (?, ?, ?)"
-OWN = "SELECT count FROM slots WHERE counter = ? AND holder = ?"
-HEAR = "REPLACE INTO holders VALUES (?, ?)"
+PORTION = f"SELECT whose, state FROM counters WHERE whose > ? ORDER BY whose LIMIT {SWEEP_ROWS}"
+
+
+class CounterRow(msgspec.Struct, array_like=True, gc=False):
+    """The counters whose names end alike, by how they begin."""
+
+    rates: dict[str, dict[int, int]] = {}
+    """Amounts by bucket."""
+    slots: dict[str, dict[int, int]] = {}
+    """Slots by the number of their process."""
+    leaves_s: int = 0
+    """When the newest bucket of all counts no more, in seconds since 1970."""
+
+
+_encode = msgspec.msgpack.encode
+_decode = msgspec.msgpack.Decoder(CounterRow).decode
+_decode_holders = msgspec.msgpack.Decoder(dict[str, tuple[int, int]]).decode
+"""Each process: its number, new whenever it was taken for dead, and when it was heard of, in ms since 1970."""
+
+
+@lru_cache(4096)
+def _place(counter: str) -> tuple[str, str]:
+    """Returns the row of a counter, and its name there."""
+    key, _, whose = counter.rpartition("/")
+    return whose, key
+
+
+@lru_cache(64)
+def _find(count: int) -> str:
+    return f"SELECT whose, state FROM counters WHERE whose IN ({','.join('?' * count)})"
+
+
+@lru_cache(64)
+def _put(count: int) -> str:
+    return f"REPLACE INTO counters VALUES {','.join(['(?,?)'] * count)}"
 
 
 class SqliteCounters:
@@ -55,29 +88,50 @@ class SqliteCounters:
     def __init__(self, log_path: Path, clock: Callable[[], float]) -> None:
         path = log_path.with_name(log_path.name + SUFFIX)
         self._here, self._there = CounterFile(path, clock, 0), CounterFile(path, clock, BUSY_S)
+        self._clock = clock
+        self._next_sweep_s = 0.0
+        self._was_damaged = False
+        """Whether the file was made anew since this thread's connection was opened."""
         self._thread = ThreadPoolExecutor(1, "log-counters")
+
+    def take_at_once(self, batch: TakeBatch) -> TakeReply | None:
+        """Makes a small batch in the caller's thread; None when that must wait, or cannot be done."""
+        if self._was_damaged:
+            self._was_damaged = False
+            self._here.close()
+        size = len(batch.held) + len(batch.settlements) + sum(map(len, batch.calls))
+        if size > SMALL or not self._here.is_open or self._is_sweep_due():
+            return None
+        try:
+            return self._here.take(batch)
+        except (SqlError, msgspec.DecodeError):
+            return None  # most likely another process counts just now; the thread finds out
 
     async def take(self, batch: TakeBatch) -> TakeReply:
         """Makes a batch. Raises LogUnavailable."""
-        size = len(batch.held) + len(batch.settlements) + sum(map(len, batch.calls))
-        if size <= SMALL and self._here.is_open and not self._here.is_sweep_due():
-            with contextlib.suppress(SqlError):  # most likely another process counts just now; the thread finds out
-                return self._here.take(batch)
+        if (reply := self.take_at_once(batch)) is not None:
+            return reply
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._take, batch)
 
     def _take(self, batch: TakeBatch) -> TakeReply:
         try:
-            reply = self._there.take(batch, sweeps=True)
-            self._here.note_sweep()
-            with contextlib.suppress(SqlError):  # another process counts; there is a next time
-                self._here.open()
-        except SqlError as err:
+            reply = self._there.take(batch)
+            if self._is_sweep_due():
+                self._there.sweep()
+                self._next_sweep_s = self._clock() + HEARTBEAT_S
+        except (SqlError, msgspec.DecodeError) as err:
             self._there.close()
-            if not is_damage(err):
+            if isinstance(err, SqlError) and not is_damage(err):
                 raise unavailable(err) from err
             self._there.remove()
+            self._was_damaged = True
             raise LogUnavailable("the counters of limits were damaged, and begin anew") from err
+        with contextlib.suppress(SqlError):  # another process counts; there is a next time
+            self._here.open()
         return reply
+
+    def _is_sweep_due(self) -> bool:
+        return not 0 < self._next_sweep_s - self._clock() <= HEARTBEAT_S
 
     def close(self) -> None:
         self._thread.shutdown()
@@ -93,24 +147,22 @@ class CounterFile:
         self._clock = clock
         self._busy_s = busy_s
         self._now_s = 0.0
-        self._next_sweep_s = 0.0
-        self._heard = ("", 0.0)
-        """Whom it has noted last, and when."""
-        self._holder = ""
-        self._own: dict[str, int] = {}
-        """The slots of the batch's holder, and after its calls, of each counter in it."""
-        self._written: set[str] = set()
+        self._rows: dict[str, CounterRow] = {}
+        """The rows that the batch names."""
+        self._changed: set[str] = set()
+        """The rows that the batch has changed."""
+        self._holders: dict[str, tuple[int, int]] = {}
+        self._live: set[int] = set()
+        """The numbers of the processes that were heard of within LIVE_S."""
+        self._own = 0
+        """The number of the batch's process."""
+        self._swept_upto = HOLDERS
+        """The row up to which sweeps have looked."""
         self._db: Database | None = None
 
     @property
     def is_open(self) -> bool:
         return self._db is not None
-
-    def is_sweep_due(self) -> bool:
-        return not 0 <= self._next_sweep_s - self._clock() <= HEARTBEAT_S
-
-    def note_sweep(self) -> None:
-        self._next_sweep_s = self._clock() + HEARTBEAT_S
 
     def open(self) -> Database:
         if self._db is None:
@@ -131,73 +183,130 @@ class CounterFile:
             with contextlib.suppress(SqlError):
                 db.close()
 
-    def take(self, batch: TakeBatch, *, sweeps: bool = False) -> TakeReply:
-        """Makes a batch. Raises SqlError."""
-        try:
-            return self._take(self.open(), batch, sweeps)
-        except SqlError:
-            self._heard = ("", 0.0)
-            raise
-
-    def _take(self, db: Database, batch: TakeBatch, sweeps: bool) -> TakeReply:
+    def take(self, batch: TakeBatch) -> TakeReply:
+        """Makes a batch. Raises SqlError, and msgspec.DecodeError for what is no row of counters."""
+        counters = [*batch.held]
+        for call in batch.calls:
+            counters += [take.counter for take in call]
+        counters += [settlement.counter for settlement in batch.settlements]
+        db = self.open()
         with transaction(db):
             self._now_s = now_s = self._clock()
-            if sweeps and self.is_sweep_due():
-                self.note_sweep()
-                self._sweep(db)
-            was_known = self._hear(db, batch.holder)
-            self._holder, self._own, self._written = batch.holder, dict(batch.held), set()
+            self._load(db, [*dict.fromkeys([HOLDERS, *[_place(counter)[0] for counter in counters]])])
+            was_known = self._hear(batch.holder)
+            for counter, count in batch.held.items():
+                self._hold(counter, count)
             outcomes = decide(batch, self, now_s)
-            for counter in self._own.keys() - self._written:
-                self._report(db, counter)
-        if sweeps:
-            db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            self._save(db)
         return TakeReply(was_known, now_s, outcomes)
 
-    def _hear(self, db: Database, holder: str) -> bool:
+    def _load(self, db: Database, names: list[str]) -> None:
+        self._rows, self._changed, self._holders = {name: CounterRow() for name in names}, set(), {}
+        for start in range(0, len(names), MAX_ROWS):
+            portion = names[start : start + MAX_ROWS]
+            for name, state in db.execute(_find(len(portion)), portion):
+                if name == HOLDERS:
+                    self._holders = _decode_holders(state)
+                else:
+                    self._rows[name] = _decode(state)
+        since_ms = (self._now_s - LIVE_S) * 1000
+        self._live = {number for number, heard_ms in self._holders.values() if heard_ms >= since_ms}
+
+    def _hear(self, holder: str) -> bool:
         """Notes that a process lives; returns whether that was known."""
-        last_holder, heard_s = self._heard
-        if last_holder == holder and 0 <= self._now_s - heard_s < HEARD_S:
-            return True
-        row = db.execute("SELECT 1 FROM holders WHERE holder = ?", (holder,)).fetchone()
-        db.execute(HEAR, (holder, self._now_s))
-        self._heard = (holder, self._now_s)
-        return row is not None
+        now_ms = int(self._now_s * 1000)
+        number, heard_ms = self._holders.get(holder, (0, 0))
+        was_known = number in self._live
+        if not was_known:  # what it held before counts no more
+            number = max([now_ms, *[last + 1 for last, _ in self._holders.values()]])
+            self._live.add(number)
+        if not was_known or not 0 <= now_ms - heard_ms < HEARD_MS:
+            self._holders[holder] = number, now_ms
+            self._changed.add(HOLDERS)
+        self._own = number
+        return was_known
 
-    def _report(self, db: Database, counter: str) -> None:
-        if self._own[counter]:
-            db.execute(HOLD, (counter, self._holder, self._own[counter]))
+    def _save(self, db: Database) -> None:
+        changed = list(self._changed)
+        for start in range(0, len(changed), MAX_ROWS):
+            portion = changed[start : start + MAX_ROWS]
+            db.execute(_put(len(portion)), [value for name in portion for value in (name, self._state_of(name))])
+
+    def _state_of(self, name: str) -> bytes:
+        return _encode(self._holders if name == HOLDERS else self._rows[name])
+
+    def _hold(self, counter: str, count: int) -> None:
+        whose, key = _place(counter)
+        row = self._rows[whose]
+        slots = row.slots.get(key)
+        if slots is None:
+            slots = row.slots[key] = {}
+        if slots.get(self._own, 0) == count:
+            return
+        self._changed.add(whose)
+        if count:
+            slots[self._own] = count
         else:
-            db.execute("DELETE FROM slots WHERE counter = ? AND holder = ?", (counter, self._holder))
-
-    def _sweep(self, db: Database) -> None:
-        """Deletes what counts no more."""
-        since_s = self._now_s - LIVE_S
-        db.execute("DELETE FROM slots WHERE holder IN (SELECT holder FROM holders WHERE heard_s < ?)", (since_s,))
-        db.execute("DELETE FROM holders WHERE heard_s < ?", (since_s,))
-        db.execute("DELETE FROM rates WHERE leaves_s <= ?", (self._now_s,))
+            del slots[self._own]
 
     # What `decide` asks for, within the transaction
 
     def buckets(self, counter: str, oldest: int) -> list[tuple[int, int]]:
-        return self.open().execute(BUCKETS, (counter, oldest)).fetchall()
+        whose, key = _place(counter)
+        rates = self._rows[whose].rates
+        amounts = rates.get(key)
+        if not amounts:
+            return []
+        if min(amounts) < oldest:
+            rates[key] = amounts = {at: amount for at, amount in amounts.items() if at >= oldest}
+        return sorted(amounts.items())
 
     def held_by_all(self, counter: str) -> int:
-        others: int = self.open().execute(HELD, (counter, self._now_s - LIVE_S, self._holder)).fetchone()[0]
-        return others + self._own_of(counter)
+        whose, key = _place(counter)
+        slots, live = self._rows[whose].slots.get(key), self._live
+        return sum([count for number, count in slots.items() if number in live]) if slots else 0
 
     def add(self, counter: str, bucket: int, amount: int, leaves_s: int) -> None:
-        self.open().execute(ADD, (counter, bucket, amount, leaves_s))
+        whose, key = _place(counter)
+        row = self._rows[whose]
+        amounts = row.rates.setdefault(key, {})
+        amounts[bucket] = amounts.get(bucket, 0) + amount
+        row.leaves_s = max(row.leaves_s, leaves_s)
+        self._changed.add(whose)
 
     def hold(self, counter: str, holder: str, change: int) -> None:
-        self._own[counter] = self._own_of(counter) + change
-        self._written.add(counter)
-        self._report(self.open(), counter)
+        whose, key = _place(counter)
+        self._hold(counter, self._rows[whose].slots.get(key, {}).get(self._own, 0) + change)
 
-    def _own_of(self, counter: str) -> int:
-        """Returns what the batch's process holds; it is asked for where the batch does not say it."""
-        if counter not in self._own:
-            row = self.open().execute(OWN, (counter, self._holder)).fetchone()
-            self._own[counter] = row[0] if row else 0
-            self._written.add(counter)
-        return self._own[counter]
+    # What counts no more
+
+    def sweep(self) -> None:
+        """Deletes what counts no more of the next rows. Raises SqlError, and msgspec.DecodeError."""
+        db, until = self.open(), time.monotonic() + SWEEP_BUDGET_S
+        with transaction(db):
+            self._now_s = self._clock()
+            self._load(db, [HOLDERS])
+            for holder in [holder for holder, (number, _) in self._holders.items() if number not in self._live]:
+                del self._holders[holder]
+                self._changed.add(HOLDERS)
+            while time.monotonic() < until and self._sweep_rows(db):
+                pass
+            self._save(db)
+
+    def _sweep_rows(self, db: Database) -> bool:
+        """Looks at the next rows; returns whether there are more."""
+        rows = db.execute(PORTION, (self._swept_upto,)).fetchall()
+        for whose, state in rows:
+            row = _decode(state)
+            rates = row.rates if row.leaves_s > self._now_s else {}
+            slots = {key: live for key, held in row.slots.items() if (live := self._living(held))}
+            if not slots and not rates:
+                db.execute("DELETE FROM counters WHERE whose = ?", (whose,))
+            elif slots != row.slots:
+                self._rows[whose] = CounterRow(rates, slots, row.leaves_s)
+                self._changed.add(whose)
+        self._swept_upto = rows[-1][0] if len(rows) == SWEEP_ROWS else HOLDERS
+        return len(rows) == SWEEP_ROWS
+
+    def _living(self, held: dict[int, int]) -> dict[int, int]:
+        return {number: count for number, count in held.items() if number in self._live}

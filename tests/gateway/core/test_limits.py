@@ -29,6 +29,9 @@ class CountedLog(MemoryLog):
         self.batches: list[TakeBatch] = []
         self.has_failed = self.is_away = False
 
+    def take_at_once(self, batch: TakeBatch) -> TakeReply | None:
+        return None
+
     async def take(self, batch: TakeBatch) -> TakeReply:
         self.batches.append(batch)
         await asyncio.sleep(0)
