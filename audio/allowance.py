@@ -1,54 +1,92 @@
-"""The seconds of speech that a session may still hear: taken of the user's limit in portions, as they are needed."""
+"""The seconds of speech that a session may still hear: taken of the user's limit in portions, as they are needed.
+
+The last portion is what the limit has left, and it is heard to its end: a limit of a minute gives a minute.
+"""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import ceil
+from typing import NamedTuple
 
 from audio.model.transcriber import SAMPLE_RATE
 from gateway.access.grants import Principal
 from gateway.core.leases import Lease
 from gateway.core.limits import AUDIO_PORTION_S, Limiter
-from gateway.errors import TrilaneError
+from gateway.errors import RateLimited, TrilaneError
 
 EARLY_S = 10.0
 """Seconds before the end of a portion at which the next one is asked for."""
+SECONDS = "audio_seconds_per_day"
+
+
+class Portion(NamedTuple):
+    """Seconds of audio that were taken, and the lease that says so."""
+
+    lease: Lease
+    seconds: int
+
+
+async def take_portion(limiter: Limiter, who: Principal, wants: Mapping[str, int]) -> Portion:
+    """Takes `wants`, and of seconds at most what the limits have left. Raises as `Limiter.admit` does."""
+    wanted_s = wants[SECONDS]
+    while True:
+        try:
+            return Portion(await limiter.admit(who, {**wants, SECONDS: wanted_s}), wanted_s)
+        except RateLimited as err:
+            limit, used = err.extra.get("max"), err.extra.get("used")
+            if err.extra.get("limit") != SECONDS or not isinstance(limit, int) or not isinstance(used, int):
+                raise
+            if wanted_s <= 1:
+                raise  # it says when there is a second again
+            wanted_s = min(wanted_s - 1, max(1, limit - used))
 
 
 class AudioAllowance:
     """What one session holds of limits: its place, and seconds of audio."""
 
-    def __init__(self, limiter: Limiter, who: Principal, lease: Lease, position: int) -> None:
+    def __init__(self, limiter: Limiter, who: Principal, portion: Portion, position: int) -> None:
         """`position`: the samples that the session had heard before, elsewhere; those are paid for."""
         self._limiter = limiter
         self._who = who
-        self._portions = [lease]
+        self._portions = [portion]
+        self._taken_s = portion.seconds
         self._position = position
         self._extension: asyncio.Task[None] | None = None
+        self._refusal: TrilaneError | None = None
+        """The error of the portion that was not to be had."""
 
     def heard_s(self, position: int) -> float:
         return max(0, position - self._position) / SAMPLE_RATE
 
     def look(self, position: int, refuse: Callable[[TrilaneError], None]) -> None:
-        """Takes another portion when this one is nearly heard; calls `refuse` with the error when there is none."""
-        taken_s = len(self._portions) * AUDIO_PORTION_S
-        if self._extension is None and self.heard_s(position) > taken_s - EARLY_S:
-            self._extension = asyncio.get_running_loop().create_task(self._extend(refuse), name="audio allowance")
+        """Takes another portion when this one is nearly heard; calls `refuse` when it is, and none was to be had."""
+        rest_s = self._taken_s - self.heard_s(position)
+        if rest_s <= 0 and self._refusal is not None:
+            refuse(self._refusal)
+        elif self._extension is None and rest_s < EARLY_S:
+            self._extension = asyncio.get_running_loop().create_task(self._extend(), name="audio allowance")
 
-    async def _extend(self, refuse: Callable[[TrilaneError], None]) -> None:
+    async def _extend(self) -> None:
         try:
-            portion = {"audio_seconds_per_day": AUDIO_PORTION_S}
-            self._portions.append(await self._limiter.admit(self._who, portion))
-            self._extension = None
+            portion = await take_portion(self._limiter, self._who, {SECONDS: AUDIO_PORTION_S})
         except TrilaneError as err:
-            refuse(err)
+            self._refusal = err
+            if not isinstance(err, RateLimited):
+                self._extension = None  # an outage may be over before the portion is
+            return
+        self._portions.append(portion)
+        self._taken_s += portion.seconds
+        self._extension = self._refusal = None
 
-    def end(self, position: int) -> None:
-        """Gives back the place, and what of its portions was not heard."""
+    def end(self, position: int, cost_of: Callable[[float], float | None]) -> None:
+        """Gives back the place, and what of its portions was not heard; `cost_of` tells what so many seconds cost."""
         if self._extension is not None:
             self._extension.cancel()
-        rest_s = ceil(self.heard_s(position))
-        for lease in self._portions:
-            used_s = min(rest_s, AUDIO_PORTION_S) if lease is not self._portions[-1] else rest_s
-            lease.settle(audio_seconds=used_s)
-            lease.end()
+        heard_s = self.heard_s(position)
+        rest_s = ceil(heard_s)
+        self._portions[0].lease.settle(cost=cost_of(heard_s))
+        for portion in self._portions:
+            used_s = min(rest_s, portion.seconds) if portion is not self._portions[-1] else rest_s
+            portion.lease.settle(audio_seconds=used_s)
+            portion.lease.end()
             rest_s -= used_s

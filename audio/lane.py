@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
-from audio.allowance import AudioAllowance
+from audio.allowance import AudioAllowance, Portion, take_portion
 from audio.attachment import Attachment, SocketClose
 from audio.figures import AudioFigures, ListeningSpan
 from audio.ledger import BEATS, AbandonedSessions, FileEntry
@@ -167,6 +168,10 @@ class AudioLane:
         """Admits one file of a user. Raises RateLimited, Overloaded, LogUnavailable."""
         return await self._limiter.admit(who, UPLOAD)
 
+    def cost_of(self, model: str) -> Callable[[float], float | None]:
+        """Returns a function that tells what it costs now to have a model hear so many seconds."""
+        return partial(self._core.prices.cost_of_audio, model)
+
     def file_entry(self, who: Principal, models: Models) -> FileEntry:
         """Returns the entry in the log of one more file, not opened yet."""
         return FileEntry(self._core.log, who, models.name, self._beat_s, self._core.tracer)
@@ -183,15 +188,15 @@ class AudioLane:
 
     async def _create(self, who: Principal, request: SessionRequest, models: Models) -> tuple[LiveSession, Attachment]:
         terms = request.terms("")
-        lease = await self._limiter.admit(who, SESSION)
+        portion = await take_portion(self._limiter, who, SESSION)
         try:
             self._admit()
         except BaseException:
-            lease.cancel()
+            portion.lease.cancel()
             raise
         session_log = SessionLog(self._core.log, new_session(who.sub), who.sub, request.topic)
         live = self._add(session_log, terms, models)  # it counts from now on, while the log is written
-        self._allow(live, who, lease)
+        self._allow(live, who, portion)
         try:
             cursor = await session_log.create(model=models.name, key=who.key_id)
         except BaseException:
@@ -214,16 +219,16 @@ class AudioLane:
         """Continues a session that another process has left."""
         session_log = SessionLog(self._core.log, session, who.sub, request.topic)
         await session_log.load()
-        terms, lease = request.terms(session_log.state.notes), NO_LEASE
+        terms, portion = request.terms(session_log.state.notes), None
         if not session_log.is_over:
-            lease = await self._limiter.admit(who, RESUMED)
+            portion = await take_portion(self._limiter, who, RESUMED)
             try:
                 self._admit()
             except BaseException:
-                lease.cancel()
+                portion.lease.cancel()
                 raise
         live = self._add(session_log, terms, models)
-        self._allow(live, who, lease)
+        self._allow(live, who, portion)
         live.watch(self._core.hub)
         return live
 
@@ -260,9 +265,9 @@ class AudioLane:
         self._presumed_until[live] = loop.time() + PRESUMED_S
         return live
 
-    def _allow(self, live: LiveSession, who: Principal, lease: Lease) -> None:
-        if lease is not NO_LEASE:
-            self._allowances[live] = AudioAllowance(self._limiter, who, lease, live.position)
+    def _allow(self, live: LiveSession, who: Principal, portion: Portion | None) -> None:
+        if portion is not None and portion.lease is not NO_LEASE:
+            self._allowances[live] = AudioAllowance(self._limiter, who, portion, live.position)
 
     def _admit(self) -> None:
         """Raises Overloaded when one more session could not be served as it should."""
@@ -304,7 +309,7 @@ class AudioLane:
         self._speaking.discard(live)
         self._presumed_until.pop(live, None)
         if (allowance := self._allowances.pop(live, None)) is not None:
-            allowance.end(live.position)
+            allowance.end(live.position, self.cost_of(live.session_log.state.model))
         if (span := self._spans.pop(live, None)) is not None:
             span.end(live.position, failure)
         self._release.set()

@@ -8,7 +8,7 @@ Decoding and detecting run on a thread, one block at a time, and only when there
 import asyncio
 import contextlib
 import tempfile
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from math import ceil
 from typing import BinaryIO, NamedTuple
@@ -245,14 +245,15 @@ async def transcription_of(
 
 @asynccontextmanager
 async def counted(
-    opening: AbstractAsyncContextManager[FileTranscription], lease: Lease
+    opening: AbstractAsyncContextManager[FileTranscription], lease: Lease, cost_of: Callable[[float], float | None]
 ) -> AsyncGenerator[FileTranscription]:
-    """Opens a file, and in the end counts what was heard of it."""
+    """Opens a file, and in the end counts what was heard of it; `cost_of` tells what so many seconds cost."""
     async with opening as transcription:
         try:
             yield transcription
         finally:
-            lease.settle(audio_seconds=ceil(transcription.duration_s))
+            seconds = transcription.duration_s
+            lease.settle(audio_seconds=ceil(seconds), cost=cost_of(seconds))
 
 
 async def close_sound(sound: Sound) -> None:

@@ -91,7 +91,7 @@ class UploadAnswer:
         max_s = self._lane.settings.limits.file_seconds
         transcribing = transcription_of(self._models, file, name, request.options, max_s)
         entry = self._lane.file_entry(self._who, self._models)
-        opening = counted(recorded(entry, transcribing), self._lease)
+        opening = counted(recorded(entry, transcribing), self._lease, self._lane.cost_of(self._models.name))
         if request.stream:
             await self._stream(await resources.enter_async_context(opening), resources, scope, receive, send)
         else:

@@ -48,9 +48,9 @@ STREAM: Mapping[str, int] = {"streams": 1}
 TICKET: Mapping[str, int] = {"tickets_per_minute": 1}
 AUDIO_PORTION_S = 30
 """Seconds of audio that a session takes at a time."""
-UPLOAD: Mapping[str, int] = {**REQUEST, "uploads": 1, "audio_seconds_per_day": 0}
-SESSION: Mapping[str, int] = {**REQUEST, **STREAM, "sessions": 1, "audio_seconds_per_day": AUDIO_PORTION_S}
-RESUMED: Mapping[str, int] = {**STREAM, "sessions": 1, "audio_seconds_per_day": AUDIO_PORTION_S}
+UPLOAD: Mapping[str, int] = {**REQUEST, "uploads": 1, "audio_seconds_per_day": 0, "monthly_cost": 0}
+RESUMED: Mapping[str, int] = {**STREAM, "sessions": 1, "audio_seconds_per_day": AUDIO_PORTION_S, "monthly_cost": 0}
+SESSION: Mapping[str, int] = {**REQUEST, **RESUMED}
 
 
 def wants_of_run(prompt_tokens: int, request: Mapping[str, object], *, has_stream: bool) -> Mapping[str, int]:

@@ -1,4 +1,4 @@
-"""What a usage row costs, by the operator's prices. Pure.
+"""What a usage row costs, by the operator's prices. Pure, but for the clock of `cost_of_audio`.
 
 A cost is an exact multiple of the prices, rounded once to a billionth of the currency's unit, so a sum of costs is
 the same whoever adds them up. A row that holds anything without a price has no cost, rather than one that is too low.
@@ -10,7 +10,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
 
-from gateway.core.usage import UsageRow
+from gateway.core.usage import UsageRow, now_ms
 from gateway.upstream_settings import PriceSettings
 
 NANOS = 1_000_000_000
@@ -51,6 +51,20 @@ class Prices:
                 return None
             amount += count * (each or 0)
         return Cost(price.currency, round(amount * NANOS))
+
+    def cost_of_audio(self, model: str, seconds: float) -> float | None:
+        """Returns what hearing so much now costs, in the currency's unit; None without a price."""
+        row = UsageRow(
+            id="",
+            lane="audio",
+            kind="session",
+            outcome="finish",
+            model=model,
+            ended_ms=now_ms(),
+            quantities={"audioMs": round(seconds * 1000)},
+        )
+        cost = self.cost(row)
+        return cost.nanos / NANOS if cost is not None else None
 
     def _price(self, row: UsageRow) -> PriceSettings | None:
         """Returns the price that fits best: by its model, then its upstream, then its day."""
