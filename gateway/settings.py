@@ -226,6 +226,10 @@ class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
     retention_events: Annotated[Count, Meta(description="Events that a topic keeps")] = 10_000
     retention_bytes: Annotated[Count, Meta(description="Bytes that a topic or a run keeps")] = 16_777_216
     retention_s: Annotated[Seconds, Meta(description="Time for which a topic keeps an event")] = 604_800.0
+    retention_chats_s: Annotated[
+        Seconds,
+        Meta(description="Time after which a chat that nobody writes to is deleted, with its runs; 0: never"),
+    ] = 0.0
     whisper_model: Annotated[
         str, Meta(description="Folder with a Whisper model for CTranslate2; unset: the packaged tiny.en")
     ] = ""

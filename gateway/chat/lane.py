@@ -24,6 +24,7 @@ from gateway.chat.dialects.ui_message import DONE, UIFrames, whole_frames
 from gateway.chat.ending import Failed
 from gateway.chat.fetches import check_fetches
 from gateway.chat.legacy import adopt_format
+from gateway.chat.old_chats import OldChats
 from gateway.chat.records.chat_record import RunInfo
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.run import Run
@@ -64,6 +65,7 @@ class ChatLane:
         self.approvals = Approvals(core.log, self.chats, self.runs, starter, UIFrames)
         self._sweeper = Sweeper(core.log, core.hub, self.runs)
         core.fleet.runs, core.fleet.oldest_runs = self.runs.__len__, self.runs.oldest
+        self._old_chats = OldChats(core.log, core.limiter.client, core.settings.retention_chats_s)
         self.limiter = core.limiter
         self.bodies = core.bodies
         self._log = core.log
@@ -74,9 +76,11 @@ class ChatLane:
     async def opened(self) -> AsyncGenerator[None]:
         await adopt_format(self._log)
         self._sweeper.start()
+        self._old_chats.start()
         try:
             yield
         finally:
+            await self._old_chats.close()
             await self._sweeper.close()
             await self.runs.close()
             await self.upstreams.aclose()

@@ -31,6 +31,9 @@ from gateway.errors import BadRequest, LogConflict
 from gateway.serving.bodies import HeldBody
 from gateway.settings import Settings
 
+DELETION_S = 0.2
+"""Seconds after which a chat that was closed, because it is old, is gone, and can begin anew."""
+
 
 class Parked(msgspec.Struct, frozen=True):
     """The answer to a request that goes on with nothing, because other asks of that message are still open."""
@@ -93,8 +96,9 @@ class Sending:
                 if history.open_asks:
                     return await self._send_to_parked(submission, history, encoder_of)
                 return await self._start(submission, history, encoder_of)
-            except LogConflict:
+            except LogConflict as err:
                 history = None
+                await asyncio.sleep(DELETION_S if err.closed else 0)
         raise LogConflict(topic, None, -1)
 
     async def _send_to_parked(

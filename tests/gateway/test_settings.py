@@ -48,6 +48,7 @@ NUMBERS = {
     "retention_events": 10_000,
     "retention_bytes": 16 << 20,
     "retention_s": 7 * 86_400.0,
+    "retention_chats_s": 0.0,
 }
 
 
