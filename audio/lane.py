@@ -188,6 +188,7 @@ class AudioLane:
 
     async def _create(self, who: Principal, request: SessionRequest, models: Models) -> tuple[LiveSession, Attachment]:
         terms = request.terms("")
+        await self._limiter.keep(who, topics=0, stored_bytes=0)
         portion = await take_portion(self._limiter, who, SESSION)
         try:
             self._admit()

@@ -16,6 +16,7 @@ from events.figures import EventsFigures
 from events.log.port import NO_EVENTS
 from events.log.source import NEVER
 from events.log.topics import check_subscription, check_topic, stored, user_topic
+from events.new_topics import NewTopics
 from events.presence import Presence
 from events.publish import Publication, Receipt, publish
 from gateway.access.grants import Principal
@@ -58,6 +59,7 @@ class EventsLane:
         self.feeds.on_open = self.presence.stream_opened
         self.feeds.on_close = self.presence.stream_closed
         self.feeds.on_change = self.presence.readers_changed
+        self._new_topics = NewTopics(core.log, core.limiter)
         self._tidy_timer: asyncio.TimerHandle | None = None
         self.feeds.on_damage = core.note_damage
         self._refusals = core.refusals
@@ -218,7 +220,9 @@ class EventsLane:
     async def publish(self, who: Principal, publications: list[Publication], request_key: str | None = None) -> Receipt:
         """Appends all publications or none, once for each `request_key`. Raises as `events.publish.publish` does."""
         await self._limiter.admit(who, REQUEST)
-        receipt = await publish(self._log, who, publications, self.feeds.now_ms, request_key=request_key)
+        receipt = await publish(
+            self._log, who, publications, self.feeds.now_ms, request_key=request_key, admit=self._new_topics.admit
+        )
         self._figures.note_published(receipt)
         return receipt
 

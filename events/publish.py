@@ -1,6 +1,6 @@
 """Publishes the events of a request: checks all of them, then appends all of them or none."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from typing import Annotated
 
 import msgspec
@@ -11,7 +11,8 @@ from events.log.port import Append, Appended, EventLog, Position
 from events.log.topics import STORED, check_event, check_topic, is_gateways, stored
 from events.log.vector import topic_cursor
 from gateway.access.grants import Principal
-from gateway.errors import BadRequest, Forbidden, LogConflict, TooLarge
+from gateway.core.holdings import maker_of
+from gateway.errors import BadRequest, Forbidden, LogConflict, TooLarge, WrongOwner
 
 MAX_DATA_BYTES = 65_536
 """Maximum bytes of the data of one event."""
@@ -58,6 +59,10 @@ class Receipt(msgspec.Struct, frozen=True):
     events: list[Published]
 
 
+Admit = Callable[[Principal, Sequence[str], int], Awaitable[Collection[str]]]
+"""Admits so many bytes to these topics; returns those of them that this request makes, for its user to answer for."""
+
+
 async def publish(
     log: EventLog,
     who: Principal,
@@ -65,8 +70,11 @@ async def publish(
     now_ms: Callable[[], int],
     *,
     request_key: str | None = None,
+    admit: Admit | None = None,
 ) -> Receipt:
     """Appends all publications, or none; `request_key` is the idempotency key of the request as a whole.
+
+    `admit` is asked before anything is written, and may refuse.
 
     Raises BadRequest, Forbidden, TooLarge, LogConflict, LogUnavailable. An error about one of several publications has
     its place in `extra`, as `index`, counted from 0.
@@ -80,11 +88,13 @@ async def publish(
         raise BadRequest("no event in this list", code="bad_event")
     if len(entries) > MAX_BATCH:
         raise TooLarge(f"{len(entries)} events: at most {MAX_BATCH} go into one request")
-    _check_fanout(entries)
+    size = _check_fanout(entries)
     groups = list(_groups(entries))
-    now = now_ms()
+    made: Collection[str] = ()
+    if admit is not None:
+        made = await admit(who, [topic for topic, _ in entries], size)
     try:
-        results = await log.append(*[_append(group, now, who.sub) for group in groups])
+        results = await _written(log, groups, now_ms(), who.sub, made)
     except LogConflict as err:
         topic = err.topic.removeprefix(STORED)
         conflict = LogConflict(topic, err.expected, err.actual, closed=err.closed)
@@ -95,8 +105,20 @@ async def publish(
     return Receipt([event for group, result in pairs for event in _published(group[0][0], result)])
 
 
-def _check_fanout(entries: "Sequence[Entry]") -> None:
-    """Raises TooLarge for a small request that would have the log write a great deal."""
+async def _written(
+    log: EventLog, groups: "Sequence[Sequence[Entry]]", now_ms: int, sub: str, made: Collection[str]
+) -> list[Appended]:
+    """Appends the groups; the topics in `made` count for the user, unless somebody else makes one of them meanwhile."""
+    if made:
+        try:
+            return await log.append(*[_append(group, now_ms, sub, made) for group in groups])
+        except WrongOwner:
+            pass
+    return await log.append(*[_append(group, now_ms, sub) for group in groups])
+
+
+def _check_fanout(entries: "Sequence[Entry]") -> int:
+    """Returns the bytes to be written; raises TooLarge where a small request would have the log write a great deal."""
     sizes = {id(publication): len(memoryview(publication.data)) for _, publication in entries}
     written = sum(sizes[id(publication)] for _, publication in entries)
     allowed = max(MAX_FANOUT_BYTES, sum(sizes.values()))
@@ -106,6 +128,7 @@ def _check_fanout(entries: "Sequence[Entry]") -> None:
             "allowed; publish a reference to large data, or send several requests",
             code="too_much_fanout",
         )
+    return written
 
 
 def _index_of(publications: Sequence[Publication], topic: str, expected: int | None) -> int | None:
@@ -209,11 +232,12 @@ def _may_share(previous: Entry, entry: Entry) -> bool:
     return has_no_check and not follows_a_key and is_alike
 
 
-def _append(group: Sequence[Entry], now_ms: int, sub: str) -> Append:
+def _append(group: Sequence[Entry], now_ms: int, sub: str, made: Collection[str] = ()) -> Append:
     topic, first = group[0]
     key = first.idempotency_key
     return Append(
         topic=stored(topic),
+        owner=maker_of(sub) if topic in made else "",
         data=[bytes(publication.data) for _, publication in group],
         name=stored_name(first.event, first.ttl, now_ms),
         expect=first.expected_offset,

@@ -102,6 +102,10 @@ class UserLimits(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_LIM
     audio_seconds_per_day: Annotated[Bound, Meta(description="Seconds of speech of one user in 24 hours")] = None
     tickets_per_minute: Annotated[Bound, Meta(description="Tickets of one user")] = 120
     daily_tokens: Annotated[Bound, Meta(description="Tokens of one user in 24 hours")] = None
+    topics: Annotated[Bound, Meta(description="Chats of one user, and topics they were the first to publish to")] = None
+    stored_bytes: Annotated[
+        Bound, Meta(description="Bytes that the log keeps of one user: chats, answers, transcripts, and those topics")
+    ] = None
     monthly_cost: Annotated[
         Annotated[float, Meta(ge=0)] | None,
         Meta(description="Cost of one user in 30 days, in the currency of the prices"),

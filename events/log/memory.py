@@ -13,7 +13,19 @@ from operator import attrgetter
 
 import msgspec
 
-from events.log.port import Append, Appended, Block, Commit, Interest, Listener, Retention, Slice, TopicInfo, WriteMeter
+from events.log.port import (
+    Append,
+    Appended,
+    Block,
+    Commit,
+    Holding,
+    Interest,
+    Listener,
+    Retention,
+    Slice,
+    TopicInfo,
+    WriteMeter,
+)
 from events.log.quotas import MemoryCounters, TakeBatch, TakeReply
 from events.log.rules import (
     Result,
@@ -23,6 +35,7 @@ from events.log.rules import (
     continuation,
     count_trimmed,
     cut,
+    family_of,
     has_expired,
     ignore,
     ignore_time,
@@ -187,6 +200,16 @@ class MemoryLog:
             and (before_ms is None or topic.updated_ms < before_ms)
         ]
         return sorted(infos, key=lambda info: (-info.updated_ms, info.topic))[:limit]
+
+    async def holdings(self, owner: str) -> list[Holding]:
+        """Returns what is kept of an owner, by family."""
+        sums: dict[str, tuple[int, int]] = {}
+        for name, topic in self._topics.items():
+            if topic.owner == owner:
+                family = family_of(name)
+                topics, stored = sums.get(family, (0, 0))
+                sums[family] = topics + 1, stored + topic.total - topic.base
+        return [Holding(family, *counts) for family, counts in sums.items()]
 
     async def delete(self, topic: str) -> bool:
         """Removes a topic and its events; its name may be used again, with another epoch."""

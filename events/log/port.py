@@ -93,6 +93,16 @@ class TopicInfo(msgspec.Struct, frozen=True, kw_only=True):
     closed: bool
 
 
+class Holding(msgspec.Struct, frozen=True):
+    """What the log keeps of one owner in one family."""
+
+    family: str
+    """The first segment of the topics' names, with its slash."""
+    topics: int
+    stored_bytes: int
+    """Bytes of all their events that are kept."""
+
+
 class Commit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """News of one topic, which the process's listener gets once it is durable."""
 
@@ -223,6 +233,10 @@ class EventLog(Protocol):
         limit: int = 100,
     ) -> list[TopicInfo]:
         """Returns topics whose name starts with `prefix`, last changed first; `before_ms` gives the next page."""
+        ...
+
+    async def holdings(self, owner: str) -> list[Holding]:
+        """Returns what is kept of an owner, by family. It may take as long as a look at all topics."""
         ...
 
     async def delete(self, topic: str) -> bool:

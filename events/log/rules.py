@@ -48,6 +48,11 @@ class TopicState(msgspec.Struct):
     """Bytes of all events before the oldest."""
 
 
+def family_of(topic: str) -> str:
+    """Returns the first segment of a topic's name with its slash; nothing where it has none."""
+    return topic[: topic.find("/") + 1]
+
+
 # Appending
 
 

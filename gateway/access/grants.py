@@ -36,6 +36,8 @@ class GrantedLimits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     audio_seconds_per_day: Bound = None
     tickets_per_minute: Bound = None
     daily_tokens: Bound = None
+    topics: Bound = None
+    stored_bytes: Bound = None
     monthly_cost: Annotated[float, Meta(ge=0)] | None = None
     """Cost of the last 30 days, in the currency of the operator's prices."""
 

@@ -191,6 +191,7 @@ class ChatLane:
         asked = request.for_upstream(fields, limits.messages, limits.output_tokens)
         check_fetches(cast("list[object]", asked["messages"]), self.settings.allowed_fetches)
         has_functions = request.wants_function_call(fields)
+        await self.limiter.keep(who, topics=0, stored_bytes=0)
         wants = wants_of_run(size // BYTES_PER_TOKEN, asked, has_stream=request.stream)
         lease = await self.limiter.admit(who, wants)
         try:

@@ -10,6 +10,7 @@ import msgspec
 from events.log.hub import Hub, TopicReader
 from events.log.port import Append, Position
 from events.log.ring import Encode
+from events.log.rules import size_of
 from gateway.access.grants import Principal
 from gateway.chat.change import Change
 from gateway.chat.history import History
@@ -79,6 +80,7 @@ class RunStarter:
         info, change = plan.info, plan.change
         appends = chat_appends(who, history, [*change.events, plan.started])
         check_room(history, appends, change.conversation, self._max_chat_bytes)
+        await self._limiter.keep(who, topics=0 if history.head else 1, stored_bytes=size_of(appends))
         wants = wants_of_run(info.prompt_bytes // BYTES_PER_TOKEN, plan.request, has_stream=True)
         lease = await self._limiter.admit(who, wants)
         try:

@@ -125,9 +125,10 @@ def check_shared(settings: Settings, workers: int) -> None:
 def retention_policy(settings: Settings) -> Callable[[str], Retention]:
     """Returns a function that gives a topic's retention by its name.
 
-    Chats (`gateway.chat.old_chats`), usage, keys and the log's own format are kept until deleted, finished runs for a day, all others as the
-    settings say. Of an audio session only the newest event is needed; one that nobody continues is closed by the audio
-    lane, and deleted an hour later. Past TICKET_BYTES the oldest tickets are refused.
+    Chats, usage, keys and the log's own format are kept until deleted, finished runs for a day, all others as the
+    settings say; old chats are the business of `gateway.chat.old_chats`. Of an audio session only the newest event is
+    needed; one that nobody continues is closed by the audio lane, and deleted an hour later. Past TICKET_BYTES the
+    oldest tickets are refused.
     What processes told of themselves is old after a minute.
     A topic to which nothing was published for twice as long as an event is kept goes as a whole, else every name that
     was ever used would stay for ever. Whoever still follows it is told that it begins anew.

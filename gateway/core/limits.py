@@ -17,6 +17,7 @@ import msgspec
 from events.log.port import EventLog
 from events.log.quotas import DAY, MINUTE, MONTH, SLOTS, Settlement, Take, Window
 from gateway.access.grants import GrantedLimits, Principal
+from gateway.core.holdings import KEYS, Holdings
 from gateway.core.leases import COST_UNIT, NO_LEASE, Lease, Reservation
 from gateway.core.quota_client import QuotaClient
 from gateway.core.rates import Charge, Counted, headers, retry_after_s
@@ -87,6 +88,8 @@ class Limiter:
             audio_seconds_per_day=limits.audio_seconds_per_day,
             daily_tokens=limits.daily_tokens,
         )
+        self._kept = Holdings(event_log)
+        self._kept_bounds = _set(**{key: _bound(settings.user_limits, key) for key in KEYS})
         self._user_bounds = _set(**{key: _bound(settings.user_limits, key) for key in WINDOWS})
         if not settings.requires_sign_in:
             self._user_bounds.pop("tickets_per_minute", None)  # nobody needs one
@@ -147,6 +150,27 @@ class Limiter:
             for key in shares:
                 self.release(key, who.sub, ())
             raise
+
+    async def keep(self, who: Principal, *, topics: int, stored_bytes: int) -> None:
+        """Admits what the log is to keep of a user: so many new topics, and bytes. Raises RateLimited, LogError.
+
+        Nothing is given back: what was not written is seen so, or counts for some seconds.
+        """
+        bounds = self.kept_bounds(who)
+        if bounds:
+            try:
+                await self._kept.keep(who.sub, bounds, topics, stored_bytes)
+            except RateLimited as err:
+                self._refused.labels(str(err.extra["limit"])).inc()
+                raise
+
+    def kept_bounds(self, who: Principal) -> Mapping[str, int]:
+        """Returns the limits on what the log keeps of a user, each as narrow as any says; nothing where none is set."""
+        granted = who.grants.limits
+        if granted == NOTHING_GRANTED:
+            return self._kept_bounds
+        own = _set(**{key: _bound(granted, key) for key in KEYS})
+        return {key: min(own.get(key, bound), bound) for key, bound in (own | self._kept_bounds).items()}
 
     async def admit_stream(self, who: Principal) -> Callable[[], None]:
         """Admits an event stream; returns what ends it, to be called once. Raises as `admit` does.

@@ -16,7 +16,19 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from events.log.adoption import Adoption, adopt
-from events.log.port import Append, Appended, Block, Commit, Interest, Listener, Retention, Slice, TopicInfo, WriteMeter
+from events.log.port import (
+    Append,
+    Appended,
+    Block,
+    Commit,
+    Holding,
+    Interest,
+    Listener,
+    Retention,
+    Slice,
+    TopicInfo,
+    WriteMeter,
+)
 from events.log.postgres.address import DatabaseError, parse_address
 from events.log.postgres.group import LATE, GroupCall, GroupResult, bucket_of, is_storable, refuse_text
 from events.log.postgres.news import SHOWN_EPOCH, News
@@ -38,6 +50,10 @@ COUNT_BY_NAME = "SELECT * FROM trilane.count_by_name(%s::text, %s::bigint, %s::b
 LIST = (
     f"SELECT name, owner, {SHOWN_EPOCH}, head, updated_ms, closed FROM trilane.topics t WHERE {{conditions}} {{order}}"
 )
+HOLDINGS = """
+SELECT substr(name, 1, strpos(name, '/')), count(*)::bigint, sum(total - base)::bigint
+FROM trilane.topics WHERE owner = %s::text GROUP BY 1
+"""
 NAMES = "SELECT name FROM trilane.topics WHERE name > %s::text ORDER BY name LIMIT %s::integer"
 ADOPT = """
 SELECT trilane.adopt(%s::bigint, %s::bigint, %s::text, %s::text, %s::text, %s::bigint, %s::bigint, %s::boolean,
@@ -206,6 +222,10 @@ class PostgresLog:
             )
             for name, owner_, epoch, head, updated_ms, closed in rows
         ]
+
+    async def holdings(self, owner: str) -> list[Holding]:
+        """Returns what is kept of an owner, by family."""
+        return [Holding(*row) for row in await self._fetch(HOLDINGS, owner)]
 
     async def delete(self, topic: str) -> bool:
         """Removes a topic and its events; its name may be used again, with another epoch."""

@@ -19,7 +19,18 @@ import msgspec
 import structlog
 
 from events.log.adoption import Adoption, adopt
-from events.log.port import Append, Appended, Commit, Interest, Listener, Retention, Slice, TopicInfo, WriteMeter
+from events.log.port import (
+    Append,
+    Appended,
+    Commit,
+    Holding,
+    Interest,
+    Listener,
+    Retention,
+    Slice,
+    TopicInfo,
+    WriteMeter,
+)
 from events.log.quotas import LIVE_S, TakeBatch, TakeReply
 from events.log.redis.address import parse_address
 from events.log.redis.connect import check_server
@@ -185,6 +196,10 @@ class RedisLog:
     ) -> list[TopicInfo]:
         """Returns topics whose name starts with `prefix`, last changed first, then by name."""
         return await self._open_reader().topics(prefix, owner, open_only, before_ms, limit)
+
+    async def holdings(self, owner: str) -> list[Holding]:
+        """Returns what is kept of an owner, by family; topics that change meanwhile may be counted twice, or not."""
+        return await self._open_reader().holdings(owner)
 
     async def delete(self, topic: str) -> bool:
         """Removes a topic and its events; its name may be used again, with another epoch."""

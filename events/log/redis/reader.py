@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 import msgspec
 from redis.exceptions import ResponseError
 
-from events.log.port import Block, Slice, TopicInfo
+from events.log.port import Block, Holding, Slice, TopicInfo
 from events.log.redis.address import RedisAddress
 from events.log.redis.connect import Backoff, RedisConnection, dial, unavailable
 from events.log.redis.outage import Outage
-from events.log.redis.scripts import COUNT, LIST, READ, Script
+from events.log.redis.scripts import COUNT, HOLDINGS, LIST, READ, Script
 from events.log.rules import MERGE_MS, cut
 from gateway.errors import LogUnavailable
 
@@ -28,6 +28,8 @@ LOOKED_AT = 2000
 """Topics that one script looks at when it lists some."""
 COUNTED_BLOCKS = 500
 """Blocks whose names one script counts."""
+HELD_TOPICS = 1000
+"""Topics of one owner that are summed up at once."""
 NAMED_TOPICS = 5000
 """Topics below a prefix up to which they are found by their names, and sorted here."""
 
@@ -36,6 +38,7 @@ MAX_OF_ONE_SECOND = NAMED_TOPICS
 
 T = TypeVar("T")
 ListRow = tuple[str, str, str, int, int, bool]
+_unpack_sums = msgspec.msgpack.Decoder(tuple[int, int]).decode
 _unpack_list = msgspec.msgpack.Decoder(tuple[int, list[ListRow], int]).decode
 
 
@@ -154,6 +157,21 @@ class RedisReader:
             TopicInfo(topic=topic, owner=owner, epoch=epoch, head=head, updated_ms=updated_ms, closed=closed)
             for topic, owner, epoch, head, updated_ms, closed in rows[:limit]
         ]
+
+    async def holdings(self, owner: str) -> list[Holding]:
+        """Sums up each family, HELD_TOPICS at a time."""
+        holdings: list[Holding] = []
+        for family in [name.decode() for name in await self._pool.ask("SMEMBERS", f"{self._pool.prefix}f")]:
+            topics = stored_bytes = 0
+            while True:
+                reply = await self._pool.run(HOLDINGS, family, owner, topics, HELD_TOPICS)
+                count, size = _unpack_sums(reply)
+                topics, stored_bytes = topics + count, stored_bytes + size
+                if count < HELD_TOPICS:
+                    break
+            if topics:
+                holdings.append(Holding(family, topics, stored_bytes))
+        return holdings
 
     async def _indexes(self, prefix: str, owner: str | None, open_only: bool) -> list[str]:
         family, slash, rest = prefix.partition("/")

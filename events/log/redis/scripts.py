@@ -41,5 +41,7 @@ COUNT = load_script("count")
 """Counts events by name."""
 LIST = load_script("list")
 """Lists topics of one index."""
+HOLDINGS = load_script("holdings")
+"""Sums up the topics of one owner."""
 TAKE = load_script("quotas")
 """Counts for limits."""

@@ -14,7 +14,19 @@ from collections.abc import Sequence
 
 import msgspec
 
-from events.log.port import Append, Appended, Block, Commit, EventLog, Interest, Listener, Slice, TopicInfo, WriteMeter
+from events.log.port import (
+    Append,
+    Appended,
+    Block,
+    Commit,
+    EventLog,
+    Holding,
+    Interest,
+    Listener,
+    Slice,
+    TopicInfo,
+    WriteMeter,
+)
 from events.log.quotas import TakeBatch, TakeReply
 from events.log.rules import ignore, ignore_time
 from events.log.sealed.key_record import check_keys
@@ -156,6 +168,10 @@ class SealedLog:
         limit: int = 100,
     ) -> list[TopicInfo]:
         return await self._storage.topics(prefix, owner=owner, open_only=open_only, before_ms=before_ms, limit=limit)
+
+    async def holdings(self, owner: str) -> list[Holding]:
+        """Returns what is kept of an owner, sealed as it is."""
+        return await self._storage.holdings(owner)
 
     async def delete(self, topic: str) -> bool:
         return await self._storage.delete(topic)

@@ -14,7 +14,7 @@ from typing import TypeVar
 import msgspec
 import structlog
 
-from events.log.port import Block, Slice, TopicInfo
+from events.log.port import Block, Holding, Slice, TopicInfo
 from events.log.rules import MERGE_MS, cut
 from events.log.sqlite.damage import list_topics, next_readable, read_around
 from events.log.sqlite.file import NEWEST, Database, SqlError, SqliteFailure, connect, failure_of, is_damage
@@ -56,6 +56,10 @@ WHERE t.name = :topic AND b.first <= :upto AND :upto > :after AND b.first + b.co
     AND b.first >= coalesce(
         (SELECT first FROM blocks WHERE topic_id = t.id AND first <= :after + 1 ORDER BY first DESC LIMIT 1), 0)
 GROUP BY b.name
+"""
+HOLDINGS = f"""
+SELECT substr(t.name, 1, instr(t.name, '/')) AS family, count(*), sum(coalesce(b.total, t.base) - t.base)
+FROM topics t LEFT JOIN blocks b ON b.seq = {NEWEST} WHERE t.owner = ? GROUP BY family
 """
 NAMES = "SELECT name FROM topics WHERE name > ? ORDER BY name LIMIT ?"
 PORTION = 1000
@@ -164,6 +168,9 @@ class SqliteReader:
             ]
 
         return await self._run(read)
+
+    async def holdings(self, owner: str) -> list[Holding]:
+        return await self._run(lambda db: [Holding(*row) for row in db.execute(HOLDINGS, (owner,)).fetchall()])
 
     async def names(self, after: str, limit: int) -> list[str]:
         return await self._run(lambda db: [name for (name,) in db.execute(NAMES, (after, limit)).fetchall()])

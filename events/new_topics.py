@@ -1,0 +1,46 @@
+"""Admits the topics that a publisher makes, and the bytes it adds, where a limit on what the log keeps of it is set.
+
+A topic belongs to nobody as far as rights go, and counts for whoever published to it first while they had such a limit.
+"""
+
+from collections.abc import Collection, Sequence
+
+from events.log.port import NO_EVENTS, EventLog
+from events.log.topics import stored
+from gateway.access.grants import Principal
+from gateway.core.limits import Limiter
+
+MAX_KNOWN = 100_000
+"""Maximum topics of which it is remembered that they exist; past that all are looked for again."""
+
+
+class NewTopics:
+    """The topics that this process knows to exist."""
+
+    def __init__(self, log: EventLog, limiter: Limiter) -> None:
+        self._log = log
+        self._limiter = limiter
+        self._known: set[str] = set()
+
+    async def admit(self, who: Principal, topics: Sequence[str], size: int) -> Collection[str]:
+        """Admits a request that writes so many bytes to these topics; returns those that it makes.
+
+        Raises RateLimited, LogError.
+        """
+        if not self._limiter.kept_bounds(who):
+            return ()
+        new_topics = [topic for topic in dict.fromkeys(topics) if not await self._exists(topic)]
+        await self._limiter.keep(who, topics=len(new_topics), stored_bytes=size)
+        return new_topics
+
+    async def _exists(self, topic: str) -> bool:
+        name = stored(topic)
+        if not self._log.may_exist(name):
+            return False
+        if topic not in self._known:
+            if not (await self._log.read(name, NO_EVENTS, max_events=1)).epoch:
+                return False
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            self._known.add(topic)
+        return True
