@@ -3,6 +3,7 @@
 A topic belongs to nobody as far as rights go, and counts for whoever published to it first while they had such a limit.
 """
 
+import time
 from collections.abc import Collection, Sequence
 
 from events.log.port import NO_EVENTS, EventLog
@@ -10,6 +11,8 @@ from events.log.topics import stored
 from gateway.access.grants import Principal
 from gateway.core.limits import Limiter
 
+KNOWN_S = 600.0
+"""Seconds after which all are looked for again: one that has gone meanwhile is new to whoever publishes to it next."""
 MAX_KNOWN = 100_000
 """Maximum topics of which it is remembered that they exist; past that all are looked for again."""
 
@@ -21,6 +24,7 @@ class NewTopics:
         self._log = log
         self._limiter = limiter
         self._known: set[str] = set()
+        self._forget_at = 0.0
 
     async def admit(self, who: Principal, topics: Sequence[str], size: int) -> Collection[str]:
         """Admits a request that writes so many bytes to these topics; returns those that it makes.
@@ -34,13 +38,13 @@ class NewTopics:
         return new_topics
 
     async def _exists(self, topic: str) -> bool:
+        if topic in self._known and time.monotonic() < self._forget_at:
+            return True
         name = stored(topic)
-        if not self._log.may_exist(name):
+        if not self._log.may_exist(name) or not (await self._log.read(name, NO_EVENTS, max_events=1)).epoch:
             return False
-        if topic not in self._known:
-            if not (await self._log.read(name, NO_EVENTS, max_events=1)).epoch:
-                return False
-            if len(self._known) >= MAX_KNOWN:
-                self._known.clear()
-            self._known.add(topic)
+        if len(self._known) >= MAX_KNOWN or time.monotonic() >= self._forget_at:
+            self._known.clear()
+            self._forget_at = time.monotonic() + KNOWN_S
+        self._known.add(topic)
         return True

@@ -57,6 +57,14 @@ class Holdings:
 
     async def keep(self, sub: str, bounds: Mapping[str, int], topics: int, stored_bytes: int) -> None:
         """Admits so many new topics and bytes of a user. Raises RateLimited with extra `limit`, and LogError."""
+        held = self._remembered(sub, FRESH_S)
+        if held is None or _excess(held, bounds, topics, stored_bytes):
+            held = await self._look(sub, bounds, topics, stored_bytes)
+        held.topics += topics
+        held.stored_bytes += stored_bytes
+
+    async def _look(self, sub: str, bounds: Mapping[str, int], topics: int, stored_bytes: int) -> HeldByUser:
+        """Returns what the log keeps of a user; of several who ask at once, one looks. Raises as `keep` does."""
         look = self._looks.setdefault(sub, Lock())
         async with look:
             held = await self._held(sub, FRESH_S)
@@ -64,14 +72,18 @@ class Holdings:
                 held = await self._held(sub, SURE_S)
             if key := _excess(held, bounds, topics, stored_bytes):
                 raise _refusal(key, held, bounds[key], topics if key == "topics" else stored_bytes)
-            held.topics += topics
-            held.stored_bytes += stored_bytes
+            return held
+
+    def _remembered(self, sub: str, fresh_s: float) -> HeldByUser | None:
+        held = self._users.get(sub)
+        if held is not None and time.monotonic() - held.looked_at < max(fresh_s, SHARE * held.took_s):
+            return held
+        return None
 
     async def _held(self, sub: str, fresh_s: float) -> HeldByUser:
-        now = time.monotonic()
-        held = self._users.get(sub)
-        if held is not None and now - held.looked_at < max(fresh_s, SHARE * held.took_s):
+        if (held := self._remembered(sub, fresh_s)) is not None:
             return held
+        now = time.monotonic()
         own = {held.family: held for held in await self._log.holdings(sub)}
         made = {held.family: held for held in await self._log.holdings(maker_of(sub))}
         topics = [own[CHATS]] if CHATS in own else []
