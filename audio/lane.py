@@ -68,6 +68,7 @@ class AudioLane:
         self._load = load
         self._at_once = at_once
         self._core = core
+        self.prices = core.prices
         self._limiter = core.limiter
         self._models: Models | None = None
         self._sessions: dict[str, LiveSession] = {}
@@ -167,10 +168,6 @@ class AudioLane:
     async def admit_upload(self, who: Principal) -> Lease:
         """Admits one file of a user. Raises RateLimited, Overloaded, LogUnavailable."""
         return await self._limiter.admit(who, UPLOAD)
-
-    def cost_of(self, model: str) -> Callable[[float], float | None]:
-        """Returns a function that tells what it costs now to have a model hear so many seconds."""
-        return partial(self._core.prices.cost_of_audio, model)
 
     def file_entry(self, who: Principal, models: Models) -> FileEntry:
         """Returns the entry in the log of one more file, not opened yet."""
@@ -310,7 +307,7 @@ class AudioLane:
         self._speaking.discard(live)
         self._presumed_until.pop(live, None)
         if (allowance := self._allowances.pop(live, None)) is not None:
-            allowance.end(live.position, self.cost_of(live.session_log.state.model))
+            allowance.end(live.position, partial(self.prices.cost_of_audio, live.session_log.state.model))
         if (span := self._spans.pop(live, None)) is not None:
             span.end(live.position, failure)
         self._release.set()

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any, BinaryIO
 
 from litestar import post
@@ -91,7 +92,9 @@ class UploadAnswer:
         max_s = self._lane.settings.limits.file_seconds
         transcribing = transcription_of(self._models, file, name, request.options, max_s)
         entry = self._lane.file_entry(self._who, self._models)
-        opening = counted(recorded(entry, transcribing), self._lease, self._lane.cost_of(self._models.name))
+        opening = counted(
+            recorded(entry, transcribing), self._lease, partial(self._lane.prices.cost_of_audio, self._models.name)
+        )
         if request.stream:
             await self._stream(await resources.enter_async_context(opening), resources, scope, receive, send)
         else:
