@@ -41,7 +41,7 @@ EXPOSED_HEADERS = [
 ]
 """Headers of answers that scripts of other origins may read: a browser hides all but a few that are not listed."""
 
-TOPIC_PATH = b"/api/events/topics/"
+TOPIC_PATH = "/api/events/topics/"
 """Beginning of the paths that end with the name of a topic."""
 
 Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
@@ -97,14 +97,34 @@ def _cors(settings: Settings) -> CORSConfig | None:
 
 
 def check_spelling(scope: Mapping[str, Any]) -> None:
-    """Raises NotFound for a path that the framework takes for one of ours, and a proxy before it may not.
+    """Raises NotFound for a path that leads to one of our routes and is not spelt as that route is declared.
 
-    It reads several slashes as one, and an encoded one as a slash: rules that a proxy has for a path would not hold for
-    these spellings of it. Only the name of a topic, which ends its path, may have slashes of every kind.
+    The framework decodes a path, reads several slashes as one, and drops the last one. Rules that a proxy has for a
+    path would not hold for other spellings of it, so each path has one. What stands for a parameter may be encoded; it
+    is no dot segment, which a proxy would resolve. Only the name of a topic, which ends its path, may have slashes of
+    every kind.
     """
-    raw_path: bytes = scope.get("raw_path", b"").lower()
-    if (b"//" in raw_path or b"%2f" in raw_path) and not raw_path.startswith(TOPIC_PATH):
-        raise NotFound(f"there is no {raw_path[:120].decode('latin-1')!r} here: write each slash once, as it is")
+    raw_path: str = scope.get("raw_path", b"").decode("latin-1")
+    template: str = scope["path_template"]
+    if raw_path != template and not _is_spelt_as(template, raw_path):
+        raise NotFound(f"there is no {raw_path[:120]!r} here: write it as {template}, each slash once and as it is")
+
+
+def _is_spelt_as(template: str, raw_path: str) -> bool:
+    declared, parts = template.split("/"), raw_path.split("/")
+    rest = parts[len(declared) :]  # the framework has more than one part only where the last is a parameter for it
+    has_plain_slashes = all(parts[1:]) and "%2f" not in raw_path.lower()
+    return (
+        len(parts) >= len(declared)
+        and not (rest and not declared[-1].startswith("{"))
+        and (has_plain_slashes or raw_path.startswith(TOPIC_PATH))
+        and not any(map(_is_dots, parts))
+        and all(part == name or name.startswith("{") for name, part in zip(declared, parts, strict=False))
+    )
+
+
+def _is_dots(part: str) -> bool:
+    return part.lower().replace("%2e", ".") in (".", "..")
 
 
 def _authentication(sign_in: SignIn, settings: Settings) -> Callable[[ASGIApp], ASGIApp]:

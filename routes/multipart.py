@@ -6,6 +6,7 @@ holds the client back.
 """
 
 import asyncio
+import logging
 from typing import Any, BinaryIO
 
 from python_multipart import MultipartParser
@@ -13,7 +14,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
 from gateway.errors import BadRequest, Overloaded, TooLarge
-from routes.requests import check_coding
+from routes.requests import check_coding, content_length
 
 WRITE_BYTES = 262_144
 """Bytes gathered before they are parsed and written together."""
@@ -27,6 +28,8 @@ MIN_BYTES_PER_S = 4096
 """Minimum pace of a whole upload: each holds a place that others wait for."""
 MAX_RECEIVE_S = 3600.0
 """Maximum seconds that a whole upload may take."""
+
+logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of each form that is not valid
 
 
 class UploadForm:
@@ -45,7 +48,7 @@ async def receive_form(scope: Any, receive: Any, file: BinaryIO, max_bytes: int)
     """
     check_coding(scope)
     parts = _Parts(_boundary(scope), file)
-    if _content_length(scope) > max_bytes:
+    if content_length(scope) > max_bytes:
         raise _too_large(max_bytes)
     size, pending_size, pending, has_more = 0, 0, list[bytes](), True
     began_s = asyncio.get_running_loop().time()
@@ -78,11 +81,6 @@ def _too_large(max_bytes: int) -> TooLarge:
 
 def _header(scope: Any, header_name: bytes) -> str:
     return next((value.decode("latin-1") for name, value in scope["headers"] if name == header_name), "")
-
-
-def _content_length(scope: Any) -> int:
-    length = _header(scope, b"content-length")
-    return int(length) if length.isdecimal() else 0
 
 
 def _boundary(scope: Any) -> bytes:

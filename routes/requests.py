@@ -76,13 +76,20 @@ def check_coding(scope: Any) -> None:
         raise BadRequest(detail, status=415, code="unsupported_coding")
 
 
+def content_length(scope: Any) -> int:
+    """Returns the size that a body says it will have; 0 for one in chunks, and for none."""
+    return next((int(value) for name, value in scope["headers"] if name == b"content-length"), 0)
+
+
 async def read_body(request: AnyRequest, body: HeldBody) -> bytes:
     """Returns the whole body, which `body` counts as it arrives.
 
-    Raises TooLarge or Overloaded past a limit, BadRequest when the client leaves first, or when it would be too dear to
-    decode. Litestar's own way parses every header and passes a generator, and both delay the first token.
+    Raises TooLarge or Overloaded past a limit, before it comes where it says its size; BadRequest when the client
+    leaves first, or when it would be too dear to decode. Litestar's own way parses every header and passes a generator,
+    and both delay the first token.
     """
     check_coding(request.scope)
+    body.expect(content_length(request.scope))
     has_more = True
     while has_more:
         message: Any = await request.receive()

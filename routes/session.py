@@ -17,13 +17,13 @@ from routes.requests import AnyRequest
     opt=described(errors=(400,)),
 )
 async def enter(request: AnyRequest, sign_in: SignIn) -> Response[None]:
-    cookie = sign_in.session_cookie(request.scope["headers"], request.user)
+    cookie = sign_in.session_cookie(request.scope, request.user)
     return _answer(cookie)
 
 
 @delete("/api/session", summary="Sign this page out: the cookie is removed", opt=described(is_open=True, errors=(403,)))
 async def leave(request: AnyRequest, sign_in: SignIn) -> Response[None]:
-    return _answer(sign_in.no_cookie(request.scope["headers"]))
+    return _answer(sign_in.no_cookie(request.scope))
 
 
 def _answer(cookie: str | None) -> Response[None]:

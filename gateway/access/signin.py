@@ -7,7 +7,8 @@ A header is sent by a program that knows the secret. A cookie, and being a user 
 request that any page makes a browser send: those need an Origin that is this gateway's own, or listed. So does every
 WebSocket that a page opens, whatever it shows: no browser asks us first whether that page may. Behind a proxy
 that writes its own `Host`, the browser says by `Sec-Fetch-Site` whether page and gateway are of one origin to it; no
-page can set that header.
+page can set that header. Nor can it set `X-Forwarded-Proto`, in which a proxy that ends TLS says by which scheme it was
+called: it is believed here of anybody, because the check is one of pages.
 """
 
 from collections.abc import Iterable
@@ -33,6 +34,8 @@ KEY = "openai-insecure-api-key."
 EPHEMERAL = "ek_"
 """Prefix of a ticket that is sent where a key is expected."""
 REALTIME = "/v1/realtime"
+PAGE_SCHEMES = {"ws": "http", "wss": "https"}
+"""The scheme of the page that opens a socket, by the socket's own."""
 
 
 class SignIn:
@@ -48,10 +51,10 @@ class SignIn:
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         method = scope.get("method", "WEBSOCKET")
         if not self._settings.requires_sign_in:
-            self.check_page(headers, is_visit=method in ("GET", "HEAD"))
+            self.check_page(scope, is_visit=method in ("GET", "HEAD"))
             return await self._authenticator.authenticate(None)
         if method == "WEBSOCKET":
-            self.check_page(headers)
+            self.check_page(scope)
         authorization = _header(headers, b"authorization") or _offered_key(scope)
         ticket = _ticket(scope, authorization)
         if ticket is not None:
@@ -61,40 +64,42 @@ class SignIn:
         if authorization is None and (cookies := _header(headers, b"cookie")) is not None:
             token = _cookie_token(cookies)
             if token:
-                self.check_page(headers)
+                self.check_page(scope)
                 authorization = f"Bearer {token}"
         return await self._authenticator.authenticate(authorization)
 
-    def check_page(self, headers: Iterable[tuple[bytes, bytes]], *, is_visit: bool = False) -> None:
+    def check_page(self, scope: Any, *, is_visit: bool = False) -> None:
         """Raises Forbidden when a browser sends the request for a page that is neither this gateway's own nor listed.
 
         `is_visit`: it may follow a link from anywhere, which a browser sends without an Origin.
         """
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
         origin = _header(headers, b"origin")
         site = _header(headers, b"sec-fetch-site")
         if origin is None:
             if is_visit or site in (None, "same-origin", "none"):
                 return
             origin = "another site"
-        elif origin in self._settings.allowed_origins or self._is_own(origin, _header(headers, b"host"), site):
+        elif origin in self._settings.allowed_origins or self._is_own(origin, scope, site):
             return
         raise Forbidden(
             f"pages of {origin[:80]} may not send requests here: list it in TRILANE_ALLOWED_ORIGINS, "
-            "or let your proxy pass the browser's Host on",
+            "or let your proxy pass on the browser's Host, and its scheme as X-Forwarded-Proto",
             code="bad_origin",
         )
 
     # The cookie
 
-    def session_cookie(self, headers: Iterable[tuple[bytes, bytes]], who: Principal) -> str | None:
+    def session_cookie(self, scope: Any, who: Principal) -> str | None:
         """Returns the `Set-Cookie` that keeps a page signed in; None where nobody has to sign in.
 
         It holds the credential as it came, so it ends with that, by expiry or revocation, and needs no other check.
         Raises Forbidden for a page that may not call, BadRequest when there is no credential that fits a cookie.
         """
-        self.check_page(headers)
+        self.check_page(scope)
         if not self._settings.requires_sign_in:
             return None
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
         scheme, _, token = (_header(headers, b"authorization") or "").partition(" ")
         if scheme.lower() != "bearer":
             raise BadRequest("send the key or token as `Authorization: Bearer`: the cookie keeps it", code="no_bearer")
@@ -106,22 +111,30 @@ class SignIn:
         lifetime_s = who.remaining_s()
         return _set_cookie(headers, token.strip(), None if lifetime_s == inf else int(lifetime_s))
 
-    def no_cookie(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
+    def no_cookie(self, scope: Any) -> str:
         """Returns the `Set-Cookie` that signs a page out. Raises Forbidden for a page that may not call."""
-        self.check_page(headers)
-        return _set_cookie(headers, "", 0)
+        self.check_page(scope)
+        return _set_cookie(scope["headers"], "", 0)
 
-    def _is_own(self, origin: str, host: str | None, site: str | None) -> bool:
-        """Returns whether a page of `origin` is this gateway's own.
+    def _is_own(self, origin: str, scope: Any, site: str | None) -> bool:
+        """Returns whether a page of `origin` is this gateway's own: of one scheme, name and port with it.
 
         Without sign-in that takes a name of this machine: any other could be rebound to it through DNS.
         """
         try:
             url = urlsplit(origin)
-            is_same = url.netloc == host or site == "same-origin"
+            is_same = url.netloc == _header(scope["headers"], b"host") and url.scheme in _schemes(scope)
+            is_same = is_same or site == "same-origin"
             return is_same and (self._settings.requires_sign_in or is_loopback(url.hostname or ""))
         except ValueError:
             return False
+
+
+def _schemes(scope: Any) -> set[str]:
+    """Returns the schemes by which the proxies on the way were called; without any, that of the connection."""
+    forwarded = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-proto"]
+    named = ",".join(forwarded) or scope.get("scheme", "http")
+    return {PAGE_SCHEMES.get(scheme, scheme) for scheme in named.lower().replace(" ", "").split(",")}
 
 
 def _ticket(scope: Any, authorization: str | None) -> str | None:

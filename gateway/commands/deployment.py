@@ -142,8 +142,12 @@ def _name(place: Deployment, answer: httpx2.Response) -> Finding:
         advice = "List the public name in TRILANE_ALLOWED_HOSTS."
         return Finding("FAIL", "the gateway does not answer to this name", advice)
     if code == "bad_origin":
-        advice = f"Pass the browser's `Host` on, or list the proxy in TRILANE_TRUSTED_PROXIES.{place.line('renames')}"
-        return Finding("FAIL", "the gateway takes its own pages for foreign ones: it is called by another name", advice)
+        advice = (
+            "Pass on the browser's `Host`, and its scheme as X-Forwarded-Proto, or list the proxy in "
+            f"TRILANE_TRUSTED_PROXIES.{place.line('renames')}"
+        )
+        failure = "the gateway takes its own pages for foreign ones: it is called by another name or scheme"
+        return Finding("FAIL", failure, advice)
     if not answer.headers.get("x-request-id"):
         return Finding(
             "FAIL", f"an answer ({answer.status_code}) without x-request-id: no gateway's", "Where do you route?"

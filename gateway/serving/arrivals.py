@@ -34,6 +34,14 @@ LOOK_S = 10.0
 """Seconds between two looks at a body that is on its way."""
 MIN_BYTES_PER_S = 256
 """Minimum pace of a body from one look to the next: the slowest telephone network carries ten times that."""
+MAX_FRAMING_BYTES = 16_384
+"""Maximum bytes around the chunks of a body, extensions and trailers, beyond as many as the chunks hold themselves."""
+CHUNK_LINES_BYTES = 16
+"""Bytes granted around each chunk, for its size and two line breaks."""
+OTHER_PROTOCOLS = (b" RTSP/", b" ICE/")
+"""What the parser reads in a first line as if it were HTTP, and does not tell apart."""
+MAX_LOOKS = 16
+"""Heads of one read in which other protocols are looked for; more are refused, where some is named in it."""
 KEPT_DESCRIPTORS = 100
 """File descriptors that no connection of a client gets."""
 LINGER_S = 1.0
@@ -42,6 +50,7 @@ WARNING_S = 10.0
 """Seconds between two warnings that connections are turned away."""
 
 NOTHING = memoryview(b"")
+HEAD_END = b"\r\n\r\n"
 
 log = structlog.get_logger("server")
 
@@ -73,6 +82,14 @@ class ArrivalProtocol(HttpToolsProtocol):
     """Whether the head that is waited for has begun."""
     _bytes = 0.0
     """Bytes of the head so far, or of the body since the last look, and what is granted to it."""
+    _framing_bytes = 0
+    """Bytes of the body so far that are not of its content, beyond what is granted to it."""
+    _head: bytearray | None = None
+    """The beginning of a head that did not come whole, up to its first field."""
+    _named: tuple[bytes, ...] | None = None
+    """Those of OTHER_PROTOCOLS that what is being parsed names anywhere; None until they are looked for."""
+    _looks = 0
+    """Heads in what is being parsed whose first line was looked for among those."""
     _has_begun = False
     """Whether a request began in the last read, which then does not count: it may hold the end of another."""
     _is_refused = False
@@ -107,11 +124,11 @@ class ArrivalProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
             return
-        self._has_begun = False
-        self._unparsed = memoryview(data)
-        while self._unparsed is not None and not self._is_refused:
-            self._being_parsed, self._unparsed = self._unparsed, None
-            super().data_received(self._being_parsed)  # pyright: ignore[reportArgumentType] - the parser takes any buffer
+        end = data.find(HEAD_END) + len(HEAD_END) if self._is_in_head and HEAD_END in data else len(data)
+        self._parse(memoryview(data)[:end])
+        if end < len(data) and not self._is_refused and self.transport.get_protocol() is self:
+            self._parse(memoryview(data)[end:])  # by itself: what comes of a body is counted
+        size = len(self._being_parsed)
         self._being_parsed = NOTHING
         if self._is_whole and not self.is_idle:
             self.stop_waiting()
@@ -121,7 +138,17 @@ class ArrivalProtocol(HttpToolsProtocol):
             self._is_in_head, self._has_first_byte, self._is_whole, self._bytes = True, False, False, 0
             self._take_note(0)
         else:
-            self._take_note(0 if self._has_begun else len(data))
+            self._take_note(0 if self._has_begun else size)
+
+    def _parse(self, data: memoryview) -> None:
+        self._has_begun, self._named, self._looks = False, None, 0
+        self._unparsed = data
+        while self._unparsed is not None and not self._is_refused:
+            self._being_parsed, self._unparsed = self._unparsed, None
+            super().data_received(self._being_parsed)  # pyright: ignore[reportArgumentType] - the parser takes any buffer
+        if self._is_in_head and self._has_first_byte and not self.headers:
+            self._head = self._head or bytearray()
+            self._head += data
 
     @property
     def is_idle(self) -> bool:
@@ -131,9 +158,13 @@ class ArrivalProtocol(HttpToolsProtocol):
     def _take_note(self, size: int) -> None:
         """Counts what came of a request that is not whole yet."""
         self._bytes += size
+        self._framing_bytes = max(0, self._framing_bytes + size)
         if self._is_in_head and self._bytes > MAX_HEAD_BYTES:
             detail = f"the head of this request is larger than {MAX_HEAD_BYTES} bytes"
             self._refuse(BadRequest(detail, status=431, code="head_too_large"))
+        elif not self._is_in_head and self._framing_bytes > MAX_FRAMING_BYTES:
+            detail = f"the extensions and trailers of this body are more than {MAX_FRAMING_BYTES} bytes"
+            self._refuse(BadRequest(f"{detail} beyond its content: leave them out"))
         elif self._arrival_timer is None and self._is_in_head:
             self._wait(HEAD_S)
         elif self._arrival_timer is None:
@@ -163,6 +194,8 @@ class ArrivalProtocol(HttpToolsProtocol):
             self._wait(seconds)
         elif self._is_in_head and not self._has_first_byte:
             self.transport.close()  # without a word, which would be taken for the answer to a request just sent
+        elif not self._is_in_head and self.is_idle:
+            self.transport.close()  # the end of a body that was answered already: more words would answer the next one
         elif self._is_in_head:
             self._refuse(BadRequest(f"no request came within {HEAD_S:g} s", status=408, code="too_slow"))
         elif self._bytes < MIN_BYTES_PER_S * seconds:
@@ -227,9 +260,17 @@ class ArrivalProtocol(HttpToolsProtocol):
             return
         super().on_headers_complete()
         self._is_in_head = False
+        self._framing_bytes, self._head = 0, None
         self.stop_waiting()
         if self.cycle and self.cycle.scope is self.scope:  # else it becomes a WebSocket
             self.headers = _Nowhere()
+
+    def on_chunk_header(self) -> None:
+        self._framing_bytes -= CHUNK_LINES_BYTES
+
+    def on_body(self, body: bytes) -> None:
+        self._framing_bytes -= 2 * len(body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         if self._is_read_anew:
@@ -243,13 +284,20 @@ class ArrivalProtocol(HttpToolsProtocol):
         return self.parser is not None and self.parser.should_upgrade() and not self._should_upgrade()
 
     def _check_framing(self) -> None:
-        """Refuses a body in a coding that nobody would undo, versions of which we know nothing, and tunnels."""
+        """Refuses a body in a coding that nobody would undo, versions of which we know nothing, and tunnels.
+
+        Of a target with a fragment proxies disagree which part is its path.
+        """
         assert self.parser is not None
         version = self.parser.get_http_version()
-        if version not in ("1.1", "1.0"):
+        if self._is_of_another_protocol():
+            self._fault = "only HTTP is spoken here"
+        elif version not in ("1.1", "1.0"):
             self._fault = f"HTTP/{version} is not spoken here: use HTTP/1.1"
         elif self.parser.get_method() == b"CONNECT":
             self._fault = "this is no proxy: CONNECT is not spoken here"
+        elif b"#" in self.url:
+            self._fault = "the first line has a `#`: send the address without its fragment"
         elif not self.url.startswith(b"/") and not self._names_its_host():
             self._fault = "the first line names another host than `Host` does"
         for name, value in self.headers:
@@ -257,6 +305,20 @@ class ArrivalProtocol(HttpToolsProtocol):
                 self._fault = "a body comes plain or in chunks (`transfer-encoding: chunked`), and in no other coding"
         if self._fault:
             raise httptools.HttpParserError(self._fault)
+
+    def _is_of_another_protocol(self) -> bool:
+        """Returns whether the first line names one of OTHER_PROTOCOLS.
+
+        Where several requests came in one read, the same line in the body of another counts, too.
+        """
+        assert self.parser is not None
+        if self._named == ():
+            return False
+        text = b"%b%b" % (self._head or b"", self._being_parsed)
+        self._named = tuple(name for name in OTHER_PROTOCOLS if name in text)
+        self._looks += bool(self._named)
+        first_line = b"%b %b" % (self.parser.get_method(), self.url)
+        return self._looks > MAX_LOOKS or any(first_line + name in text for name in self._named)
 
     def _names_its_host(self) -> bool:
         """Returns whether a target that is no path is `*`, or an address whose host is that of the field `Host`."""

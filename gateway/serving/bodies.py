@@ -27,6 +27,10 @@ class HeldBody:
             self._pieces = [b"".join(self._pieces)]
         return self._pieces[0] if self._pieces else b""
 
+    def expect(self, size: int) -> None:
+        """Raises TooLarge when a body of this size would be refused; nothing of it has come yet."""
+        self._bodies.check_size(size)
+
     def add(self, piece: bytes) -> None:
         """Adds what has arrived; raises TooLarge past the limit of one body, Overloaded past that of all together."""
         self.count(len(piece))
@@ -66,10 +70,14 @@ class Bodies:
         self._max_bytes = max_bytes
         self._max_total_bytes = max_total_bytes
 
+    def check_size(self, size: int) -> None:
+        """Raises TooLarge for a body of more bytes than one may have."""
+        if size > self._max_bytes:
+            raise TooLarge(f"the body is larger than {self._max_bytes} bytes (TRILANE_LIMIT_BODY_BYTES)")
+
     def admit(self, size: int, more: int) -> None:
         """Counts `more` bytes of a body that has `size` already, or raises."""
-        if size + more > self._max_bytes:
-            raise TooLarge(f"the body is larger than {self._max_bytes} bytes (TRILANE_LIMIT_BODY_BYTES)")
+        self.check_size(size + more)
         if self.held_bytes > size and self.held_bytes + more > self._max_total_bytes:
             raise Overloaded(
                 f"{self._name} are {self._max_total_bytes} bytes already (TRILANE_LIMIT_BODIES_BYTES)",

@@ -68,6 +68,8 @@ class StreamProtocol(ArrivalProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self.current = cycle
+        if cycle.waiting_for_100_continue:
+            app = closing_unless_asked(app, cycle)
         super()._start_asgi_task(cycle, without_chunks(app, cycle) if _is_old(cycle) else app)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -151,6 +153,24 @@ def without_chunks(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3A
             await send(message)
 
         await app(scope, receive, send_plain)
+
+    return answer
+
+
+def closing_unless_asked(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
+    """Returns the application for a client that waits to be asked for its body (RFC 9110 §10.1.1).
+
+    After an answer that comes without asking, what the client sends next may be the body or not, so that is the last
+    answer.
+    """
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        async def send_last(message: Any) -> None:
+            if cycle.waiting_for_100_continue:
+                cycle.keep_alive = False
+            await send(message)
+
+        await app(scope, receive, send_last)
 
     return answer
 

@@ -48,18 +48,20 @@ NOISE = "Invalid HTTP request received."
 """What uvicorn logs of each connection that speaks something else."""
 NOISE_S = 10.0
 """Seconds between two lines of it: a client could fill a disk with them."""
+REFUSED_SOCKET = "ASGI callable returned without completing handshake."
+"""What uvicorn logs as an error of each WebSocket that was refused with an answer; `Refusals` takes note of those."""
 
 log = structlog.get_logger("server")
 
 
 class SeldomNoise(logging.Filter):
-    """Passes NOISE once in NOISE_S, and everything else."""
+    """Passes NOISE once in NOISE_S, REFUSED_SOCKET never, and everything else."""
 
     _next_s = 0.0
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.msg != NOISE:
-            return True
+            return record.msg != REFUSED_SOCKET
         now = time.monotonic()
         is_due = now >= self._next_s
         if is_due:

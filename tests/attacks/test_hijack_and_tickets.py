@@ -39,6 +39,10 @@ def test_cross_site_websocket_hijack(attacker: Attacker) -> None:
         for lines in (("origin: https://evil.example", f"origin: http://{own}"), ("sec-fetch-site: cross-site",)):
             got = attacker.exchange(head(f"GET {path}", *HANDSHAKE, cookie(), *lines, key="", host=own))
             assert got.statuses in ([403], [400]), (path, lines, got)
+        for scheme, proto in (("https", ""), ("https", "http"), ("http", "https"), ("ws", ""), ("wss", "wss")):
+            lines = f"origin: {scheme}://{own}", *([f"x-forwarded-proto: {proto}"] if proto else [])
+            got = attacker.exchange(head(f"GET {path}", *HANDSHAKE, cookie(), *lines, key="", host=own))
+            assert got.statuses == [403], (path, lines, got)
         with attacker.connect() as socket:
             socket.sendall(head(f"GET {path}", *HANDSHAKE, cookie(), f"origin: http://{own}", key="", host=own))
             assert socket.recv(12) == b"HTTP/1.1 101"

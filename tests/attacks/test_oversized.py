@@ -59,6 +59,28 @@ def test_oversized_everything(attacker: Attacker) -> None:
     assert gateway.memory_info().rss < before + (64 << 20)
 
 
+TOO_LARGE = ("/api/chat", "/v1/chat/completions", "/api/events", "/api/tickets", "/v1/realtime/client_secrets")
+FORM = "content-type: multipart/form-data; boundary=b"
+
+
+def test_a_body_that_says_that_it_is_too_large_is_refused_before_it_comes(attacker: Attacker) -> None:
+    for path in (*TOO_LARGE, "/v1/audio/transcriptions", "/api/audio/transcriptions"):
+        for size in (1_073_741_825, 99_999_999_999, 2**63):
+            for lines in ((), ("expect: 100-continue",)):
+                began = time.monotonic()
+                got = attacker.exchange(head(f"POST {path}", f"content-length: {size}", FORM, *lines))
+                assert got.statuses == [413], (path, size, got)
+                assert got.was_closed == bool(lines), "nobody knows what comes next of one that was not asked to go on"
+                assert time.monotonic() - began < 3, (path, size)
+
+
+def test_a_body_that_grows_too_large_is_refused_where_it_does(attacker: Attacker) -> None:
+    chunk = b"10000\r\n" + b" " * 65_536 + b"\r\n"
+    for path in TOO_LARGE:
+        got = attacker.exchange(head(f"POST {path}", "transfer-encoding: chunked"), chunk * 257)
+        assert got.statuses == [413], (path, got)
+
+
 BOMB = gzip.compress(bytes(256 << 20), 9)
 """A quarter of a GiB of zeros in 255 KiB."""
 BODIES = ("/api/chat", "/v1/chat/completions", "/api/events", "/api/tickets")

@@ -5,6 +5,7 @@ The hidden request stands behind each attack; it would be answered 404, and is o
 
 import contextlib
 import socket
+import time
 
 import pytest
 
@@ -69,6 +70,15 @@ AMBIGUOUS: dict[str, bytes] = {
     "NUL in the target": b"GET /healthz\0 HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n",
     "another version": b"GET /healthz HTTP/2.0\r\nhost: 127.0.0.1\r\n\r\n",
     "HTTP/2 without asking": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    **{
+        f"{line!r}": f"{line}\r\nhost: 127.0.0.1\r\n\r\n".encode()
+        for line in (
+            *("GET /healthz RTSP/1.0", "GET /healthz RTSP/1.1", "POST /healthz RTSP/1.0", "OPTIONS * RTSP/1.0"),
+            *("DESCRIBE /healthz RTSP/1.0", "GET /healthz ICE/1.0", "SOURCE /healthz ICE/1.0", "\r\nGET / RTSP/1.0"),
+            *("GET /healthz http/1.1", "GET /healthz HTTP/0.9", "GET /healthz HTTPS/1.1", "GET /healthz SIP/2.0"),
+            *("GET /healthz HTTP/1.1.1", "GET /healthz HTTP/11", "GET /healthz HTTP/1.2", "GET /healthz#a HTTP/1.1"),
+        )
+    },
     "a tunnel": b"CONNECT 127.0.0.1:22 HTTP/1.1\r\nhost: 127.0.0.1:22\r\n\r\n",
     "a socket with a body": head("GET /api/audio", *HANDSHAKE, "content-length: 50") + BODY,
     "a socket by POST": head("POST /api/audio", *HANDSHAKE, LENGTH) + BODY,
@@ -118,6 +128,41 @@ def test_a_request_hidden_in_the_body_of_another_protocols_is_none(attacker: Att
 def test_four_thousand_upgrades_in_one_read_are_four_thousand_requests(attacker: Attacker) -> None:
     one = b"GET /x HTTP/1.1\r\nhost: 127.0.0.1\r\nupgrade: y\r\nconnection: upgrade\r\n\r\n"
     assert attacker.exchange(one * 3000, quiet_s=2).statuses == [404] * 3000
+
+
+def test_a_protocol_that_is_only_like_http_is_refused_wherever_its_name_stands(attacker: Attacker) -> None:
+    line = b"GET /healthz RTSP/1.0\r\nhost: a\r\n\r\n"
+    for cut in range(1, len(line)):
+        assert attacker.exchange(line[:cut], line[cut:]).statuses == [400], cut
+    for first in (head("GET /healthz"), post(LENGTH) + BODY, post(CHUNKED) + CHUNKS, head("GET /healthz") * 40):
+        assert attacker.exchange(first + line).statuses[-1] == 400
+        assert attacker.exchange(first, line).statuses[-1] == 400
+    harmless = b"GET /x RTSP/1.0\r\nPOST /api/ticket RTSP/1.0\r\n"
+    got = attacker.exchange(post(f"content-length: {len(harmless)}") + harmless + head("GET /healthz"))
+    assert got.statuses == [400, 200], "a body may speak of it"
+    assert b"bad_body" in got.answer
+
+
+ENDLESS: dict[str, bytes] = {
+    "an extension": b"17;a=" + b"b" * 100_000,
+    "extensions": b"17" + b";a=b" * 25_000,
+    "a quoted extension": b'17;a="' + b"b" * 100_000,
+    "the size of a chunk": b"0" * 100_000,
+    "a trailer's name": b"0\r\n" + b"a" * 100_000,
+    "a trailer": b"0\r\na: " + b"b" * 100_000,
+    "trailers": b"0\r\n" + b"a: b\r\n" * 20_000,
+    "an extension to each byte": (b"1;" + b"a" * 200 + b"\r\n \r\n") * 500,
+}
+
+
+def test_what_stands_around_a_body_is_bounded(attacker: Attacker) -> None:
+    for name, endless in ENDLESS.items():
+        for path in ("/api/tickets", "/api/chat", "/nothing"):
+            began = time.monotonic()
+            got = attacker.exchange(head(f"POST {path}", CHUNKED), endless[:100], endless[100:])
+            assert got.statuses[-1] == 400, (name, path, got)
+            assert got.was_closed, (name, path)
+            assert time.monotonic() - began < 5, name
 
 
 def test_pipelining_over_a_stream_waits_for_its_end(attacker: Attacker) -> None:

@@ -31,12 +31,19 @@ class Clock:
         return self.now
 
 
-def principal_of(settings: Settings, method: str = "GET", query: str = "", **headers: str) -> Principal:
-    """Returns who a request with these headers is from; names are written with `_`."""
-    raw_headers = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+def raw(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    """Returns headers whose names are written with `_`."""
+    return [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+
+
+def principal_of(
+    settings: Settings, method: str = "GET", query: str = "", scheme: str = "http", **headers: str
+) -> Principal:
+    """Returns who a request with these headers is from."""
     scope: dict[str, Any] = {
-        "headers": raw_headers,
+        "headers": raw(headers),
         "method": method,
+        "scheme": scheme,
         "query_string": query.encode(),
         "path": "/api/events",
     }
@@ -54,10 +61,8 @@ def test_a_cookie_signs_in_from_a_page_that_is_listed() -> None:
 
 
 def test_a_cookie_signs_in_from_a_page_of_the_gateway_itself() -> None:
-    assert (
-        principal_of(CLOSED, "POST", cookie=f"{COOKIE}={TOKEN}", origin="https://gw.example", host="gw.example").sub
-        == "alice"
-    )
+    own = {"origin": "https://gw.example", "host": "gw.example", "cookie": f"{COOKIE}={TOKEN}"}
+    assert principal_of(CLOSED, "POST", scheme="https", **own).sub == "alice"
 
 
 def test_a_cookie_signs_in_when_an_event_source_of_its_own_page_asks() -> None:
@@ -142,8 +147,7 @@ def test_a_cookie_is_worth_nothing_in_what_another_page_embeds(site: str) -> Non
 def cookie_for(credential: str, *, who: Principal = BOB, settings: Settings = CLOSED, **headers: str) -> str | None:
     """Returns what a page of these headers is set."""
     named = {"authorization": credential, **headers} if credential else headers
-    raw_headers = [(name.replace("_", "-").encode(), value.encode()) for name, value in named.items()]
-    return SignIn(settings, authenticator(settings), Tickets(MemoryLog())).session_cookie(raw_headers, who)
+    return SignIn(settings, authenticator(settings), Tickets(MemoryLog())).session_cookie({"headers": raw(named)}, who)
 
 
 def test_a_token_becomes_a_cookie_that_no_script_reads_and_that_ends_with_it() -> None:
@@ -179,7 +183,7 @@ def test_no_other_page_signs_a_browser_in_or_out(headers: dict[str, str]) -> Non
         cookie_for(f"Bearer {TOKEN}", **headers)
     sign_in = SignIn(CLOSED, authenticator(CLOSED), Tickets(MemoryLog()))
     with pytest.raises(Forbidden):
-        sign_in.no_cookie([(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()])
+        sign_in.no_cookie({"headers": raw(headers)})
 
 
 @pytest.mark.parametrize("credential", ["", "Basic x", f"Bearer {'x' * 3801}"])
@@ -189,7 +193,7 @@ def test_what_does_not_fit_a_cookie_is_refused(credential: str) -> None:
 
 
 def test_signing_out_removes_the_cookie() -> None:
-    cookie = SignIn(CLOSED, authenticator(CLOSED), Tickets(MemoryLog())).no_cookie([])
+    cookie = SignIn(CLOSED, authenticator(CLOSED), Tickets(MemoryLog())).no_cookie({"headers": []})
     assert cookie == f'{COOKIE}=""; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0'
 
 
@@ -304,7 +308,7 @@ def socket_principal(
 
 
 @pytest.mark.parametrize("path", ["/api/audio", "/v1/realtime"])
-@pytest.mark.parametrize("headers", [{}, {"origin": PAGE}, {"origin": "https://gw.example", "host": "gw.example"}])
+@pytest.mark.parametrize("headers", [{}, {"origin": PAGE}, {"origin": "http://gw.example", "host": "gw.example"}])
 def test_a_ticket_among_the_subprotocols_signs_in(path: str, headers: dict[str, str]) -> None:
     who, _ = socket_principal(path, path, lambda ticket: ["x", f"ticket.{ticket}"], **headers)
     assert (who.sub, who.note) == ("bob", "a note")
