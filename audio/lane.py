@@ -64,6 +64,7 @@ class AudioLane:
         """`load` is called once: when the lane opens if `at_once`, else with the first session."""
         self.settings = core.settings
         self.streams = core.streams.of("audio")
+        self.callers = core.callers
         self.uploads = Uploads(core.settings.limits.uploads)
         self._load = load
         self._at_once = at_once

@@ -1,14 +1,21 @@
 """The routes of file transcription: they take a form with a file, and answer with its words."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 from typing import Any, BinaryIO
 
 from litestar import post
 from litestar.types import ASGIApp
 
-from audio.dialects.transcriptions import ANSWER_FORMATS, TranscriptSource, answer_whole, parse_request
+from audio.dialects.transcriptions import (
+    ANSWER_FORMATS,
+    TranscriptionRequest,
+    TranscriptSource,
+    answer_whole,
+    apology,
+    parse_request,
+)
 from audio.lane import AudioLane
 from audio.ledger import recorded
 from audio.model.models import Models
@@ -16,6 +23,7 @@ from audio.upload import FileTranscription, counted, transcription_of
 from gateway.access.grants import Principal
 from gateway.core.leases import NO_LEASE
 from gateway.errors import BadRequest, TrilaneError
+from gateway.serving.open_streams import TokenEnd
 from gateway.serving.refusals import send_problem
 from gateway.serving.sse import EventStream
 from gateway.serving.whole import while_connected
@@ -78,11 +86,20 @@ class UploadAnswer:
                 self._lease = await self._lane.admit_upload(self._who)
                 resources.callback(self._lease.end)
                 file = resources.enter_context(self._lane.uploads.admitted())
-                await self._answer(file, resources, scope, receive, send)
+                async with self._lane.callers.while_valid(self._who.key_id, self._who.remaining_s()) as watch:
+                    request, opening = await self._receive(file, resources, scope, receive)
+                    if not request.stream:
+                        answering = answer_whole(opening, request, watch.ending_with(send))
+                        await while_connected(receive, answering)
+                if request.stream:  # it watches the credential itself
+                    await self._stream(await resources.enter_async_context(opening), resources, scope, receive, send)
         except TrilaneError as err:
             await send_problem(err, scope, send)
 
-    async def _answer(self, file: BinaryIO, resources: AsyncExitStack, scope: Any, receive: Any, send: Any) -> None:
+    async def _receive(
+        self, file: BinaryIO, resources: AsyncExitStack, scope: Any, receive: Any
+    ) -> tuple[TranscriptionRequest, AbstractAsyncContextManager[FileTranscription]]:
+        """Returns the request and its file, to be opened, once all has come and it is its turn."""
         form = await receive_form(scope, receive, file, self._lane.settings.limits.upload_bytes)
         if form.file_name is None:
             raise BadRequest("the form has no part `file`", code="missing_file", extra={"param": "file"})
@@ -92,13 +109,8 @@ class UploadAnswer:
         max_s = self._lane.settings.limits.file_seconds
         transcribing = transcription_of(self._models, file, name, request.options, max_s)
         entry = self._lane.file_entry(self._who, self._models)
-        opening = counted(
-            recorded(entry, transcribing), self._lease, partial(self._lane.prices.cost_of_audio, self._models.name)
-        )
-        if request.stream:
-            await self._stream(await resources.enter_async_context(opening), resources, scope, receive, send)
-        else:
-            await while_connected(receive, answer_whole(opening, request, send))
+        cost_of = partial(self._lane.prices.cost_of_audio, self._models.name)
+        return request, counted(recorded(entry, transcribing), self._lease, cost_of)
 
     async def _stream(
         self, transcription: FileTranscription, resources: AsyncExitStack, scope: Any, receive: Any, send: Any
@@ -108,7 +120,14 @@ class UploadAnswer:
         async with asyncio.TaskGroup() as group:
             source.start(group)
             answer = EventStream(
-                source, ping_s=ping_s, open_streams=open_streams, resumable=False, key_id=self._who.key_id
+                source,
+                ping_s=ping_s,
+                open_streams=open_streams,
+                resumable=False,
+                apology=apology,
+                leaves_cleanly=True,
+                token_end=TokenEnd(self._who.remaining_s()),
+                key_id=self._who.key_id,
             )
             await answer(scope, receive, send)
 

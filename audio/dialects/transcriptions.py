@@ -192,7 +192,7 @@ class TranscriptSource(Source):
         except TimeoutError:
             return  # and so the stream is cut
         except TrilaneError as err:
-            self._put(_data({"error": {"message": err.detail, **openai_error_fields(err)}}))
+            self._put(apology(err))
             self._is_complete = True
         finally:
             self._has_ended = True
@@ -255,6 +255,11 @@ class TranscriptSource(Source):
     def close(self) -> None:
         if self._filling is not None:
             self._filling.cancel()
+
+
+def apology(error: TrilaneError) -> bytes:
+    """Returns the event that tells of an error in the middle of a stream."""
+    return _data({"error": {"message": error.detail, **openai_error_fields(error)}})
 
 
 def _event(kind: str, **fields: object) -> bytes:

@@ -45,7 +45,7 @@ from gateway.serving.bodies import HeldBody
 from gateway.serving.open_streams import TokenEnd
 from gateway.serving.refusals import send_problem
 from gateway.serving.sse import EventStream
-from gateway.serving.whole import send_json, while_connected
+from gateway.serving.whole import Callers, send_json, while_connected
 
 AsgiAnswer = Callable[[Any, Any, Any], Awaitable[None]]
 """An ASGI application that answers one request."""
@@ -71,6 +71,7 @@ class ChatLane:
         self._log = core.log
         self._hub = core.hub
         self._streams = core.streams.of("chat")
+        self._callers = core.callers
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
@@ -201,7 +202,7 @@ class ChatLane:
                 answer = await self._completion_stream(who, run, request, lease, has_functions=has_functions)
             else:
                 await self.runs.begin(run)
-                answer = WholeCompletion(self.runs, run, lease, has_functions=has_functions)
+                answer = WholeCompletion(self.runs, run, who, self._callers, lease, has_functions=has_functions)
         except BaseException:
             lease.cancel()
             raise
@@ -244,18 +245,25 @@ def _close(detach: Callable[[], None], lease: Lease) -> None:
 
 
 class WholeCompletion:
-    """Answers with a finished run in one piece; ends the run when the client leaves first."""
+    """Answers with a finished run in one piece; ends the run when the client leaves first, or its credential ends."""
 
-    def __init__(self, runs: Runs, run: Run, lease: Lease, *, has_functions: bool) -> None:
+    def __init__(
+        self, runs: Runs, run: Run, who: Principal, callers: Callers, lease: Lease, *, has_functions: bool
+    ) -> None:
         self._runs = runs
         self._run = run
+        self._who = who
+        self._callers = callers
         self._headers = lease.headers
         self._has_functions = has_functions
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         detach = self._runs.attached(self._run)
         try:
-            await while_connected(receive, self._answer(scope, send))
+            async with self._callers.while_valid(self._who.key_id, self._who.remaining_s()) as watch:
+                await while_connected(receive, self._answer(scope, watch.ending_with(send)))
+        except TrilaneError as err:
+            await send_problem(err, scope, send)
         finally:
             detach()
 

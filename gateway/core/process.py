@@ -29,6 +29,7 @@ from gateway.serving.bodies import Bodies
 from gateway.serving.open_streams import OpenStreams
 from gateway.serving.refusals import Refusals
 from gateway.serving.wheel import SLOT_S
+from gateway.serving.whole import Callers
 from gateway.settings import Settings, Tracing
 
 if TYPE_CHECKING:
@@ -122,6 +123,8 @@ class Core:
         self.bodies = Bodies(settings.limits.body_bytes, settings.limits.bodies_bytes)
         self.keys = KeyTable(event_log, self.hub)
         self.keys.on_revoke.append(lambda key_id: self.streams.revoke(key_id, revocation()))
+        self.callers = Callers(revocation)
+        self.keys.on_revoke.append(self.callers.revoke)
         self.tickets = Tickets(event_log, is_revoked=self.keys.is_revoked)
         check_webhook(settings)
         self.prices = Prices(settings.pricing.prices)
