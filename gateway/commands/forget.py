@@ -22,6 +22,7 @@ from gateway.chat.topics import CHATS, RUNS, chat_topic, run_id_of
 from gateway.core.engines import opened_log
 from gateway.core.personal import give_usage_to_pseudonym, personal_topics
 from gateway.core.usage import usage_topic
+from gateway.core.usage_outbox import cursor_topic
 from gateway.errors import LogConflict, LogDamaged
 from gateway.settings import Settings
 
@@ -79,7 +80,8 @@ async def forget_all(log: EventLog, sub: str) -> ForgetTally:
         running = [info for info in topics if info.topic.startswith(RUNS) and not info.closed]
         await asyncio.gather(*[_stop(log, sub, run) for run in running])
         tally.stopped += len(running)
-        await _delete(log, [info.topic for info in topics if info.topic != usage_topic(sub)], tally)
+        books = (usage_topic(sub), cursor_topic(sub))
+        await _delete(log, [info.topic for info in topics if info.topic not in books], tally)
         pseudonym, rows = await give_usage_to_pseudonym(log, sub)
         tally.pseudonym, tally.rows = pseudonym or tally.pseudonym, tally.rows + rows
     return tally

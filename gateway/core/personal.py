@@ -18,6 +18,7 @@ import msgspec
 from events.log.port import NO_EVENTS, Append, Block, EventLog, TopicInfo, read_to_head
 from events.log.topics import stored, user_topic
 from gateway.core.usage import usage_topic
+from gateway.core.usage_outbox import cursor_topic
 from gateway.errors import LogDamaged
 
 MAX_TOPICS = 1_000_000
@@ -47,6 +48,7 @@ async def personal_topics(log: EventLog, sub: str) -> list[TopicInfo]:
 async def give_usage_to_pseudonym(log: EventLog, sub: str) -> tuple[str, int]:
     """Moves the usage rows of a user; returns the pseudonym and the number of rows, or "" and 0 when there are none.
 
+    What was delivered to the operator's billing is not delivered again under the pseudonym: how far that is goes along.
     A book of which a part is damaged is moved up to there. May be repeated at any time, and called by two at once.
     """
     topic = usage_topic(sub)
@@ -54,6 +56,7 @@ async def give_usage_to_pseudonym(log: EventLog, sub: str) -> tuple[str, int]:
     if not state.epoch:
         return "", 0
     name, rows = await _pseudonym(log, topic), 0
+    await _give_cursor(log, sub, name)
     try:
         async for part in read_to_head(log, topic):
             blocks = [_anonymous(block, name) for block in part.blocks]
@@ -62,7 +65,17 @@ async def give_usage_to_pseudonym(log: EventLog, sub: str) -> tuple[str, int]:
     except LogDamaged:
         pass  # what is behind cannot be kept, and must not stay
     await log.delete(topic)
+    await log.delete(cursor_topic(sub))
     return name, rows
+
+
+async def _give_cursor(log: EventLog, sub: str, name: str) -> None:
+    """Notes how far the rows of a user are delivered as that of the pseudonym, before it has any."""
+    state = await log.read(cursor_topic(sub), NO_EVENTS, max_events=1)
+    newest = (await log.read(cursor_topic(sub), state.head - 1, max_events=1)).blocks if state.head else ()
+    if newest:
+        cursor = [newest[-1].data[-1]]
+        await log.append(Append(topic=cursor_topic(name), data=cursor, name=newest[-1].name, owner=name))
 
 
 async def _pseudonym(log: EventLog, topic: str) -> str:

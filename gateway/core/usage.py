@@ -53,6 +53,8 @@ Today: `inputTokens` (of them `cachedTokens`), `outputTokens` (of them `reasonin
 UsageKind = Literal["run", "session", "transcription"]
 UsageOutcome = Literal["finish", "abort", "error", "interrupted"]
 """How the work ended: by itself, by its client, by a failure, or with the gateway's process."""
+MAX_MODEL = 256
+"""Maximum characters of a model's name in a row; the rest is left out."""
 RESERVED = "reserved"
 SETTLED = "settled"
 
@@ -161,4 +163,11 @@ def reserved(sub: str, row_id: str, kind: UsageKind = "run") -> Append:
 
 def settled(sub: str, row: UsageRow) -> Append:
     """Returns the append that settles a row, to be made with those that end the work."""
+    if len(row.model) > MAX_MODEL or not row.model.isprintable():
+        row = msgspec.structs.replace(row, model=_plain(row.model))
     return Append(topic=usage_topic(sub), owner=sub, data=[_encode(row)], name=SETTLED)
+
+
+def _plain(model: str) -> str:
+    """Returns the name of a model as a row holds it: a client or an upstream may have made it up."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in model[:MAX_MODEL])

@@ -48,6 +48,11 @@ Post = Callable[[bytes], Coroutine[Any, Any, None]]
 """Delivers one body; raises DeliveryError when it must be delivered again."""
 
 
+def cursor_topic(sub: str) -> str:
+    """Returns the topic whose newest event is how far a user's rows are delivered, as a Position in their book."""
+    return CURSORS + sub
+
+
 class DeliveryError(Exception):
     """The receiver has not taken a batch."""
 
@@ -224,9 +229,9 @@ class UsageOutbox:
         if len(self._cursors) >= MAX_CACHED:
             self._cursors.clear()
             self._looked.clear()
-        part = await self._log.read(CURSORS + sub, 0, max_events=1)
+        part = await self._log.read(cursor_topic(sub), 0, max_events=1)
         if part.head:
-            part = await self._log.read(CURSORS + sub, part.head - 1, max_events=1)
+            part = await self._log.read(cursor_topic(sub), part.head - 1, max_events=1)
         blocks = part.blocks
         self._cursors[sub] = msgspec.json.decode(blocks[-1].data[-1], type=Position) if blocks else Position("", 0)
         return self._cursors[sub]
@@ -238,7 +243,7 @@ class UsageOutbox:
             await self._while_beating(asyncio.sleep(delay_s * random.uniform(0.5, 1.0)))
             delay_s = min(MAX_DELAY_S, delay_s * 2)
         cursors = [
-            Append(topic=CURSORS + sub, data=[_encode(cursor)], name="cursor", owner=sub)
+            Append(topic=cursor_topic(sub), data=[_encode(cursor)], name="cursor", owner=sub)
             for sub, cursor in batch.cursors.items()
         ]
         await self._claim(self._state, *cursors)

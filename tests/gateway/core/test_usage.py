@@ -30,6 +30,21 @@ def test_a_row_comes_back_as_it_was_settled() -> None:
     assert decode_row(append.data[0], 99) == row
 
 
+@pytest.mark.parametrize(
+    ("model", "kept"),
+    [
+        ("gpt-5.2", "gpt-5.2"),
+        ("Qwen/Qwen3 (fast): 8b@é", "Qwen/Qwen3 (fast): 8b@é"),
+        ("x" * 300, "x" * 256),
+        ("a\r\nb\0c\x1b[2Jd\u2028e\u202ef\x85g\ufeff", "a\ufffd\ufffdb\ufffdc\ufffd[2Jd\ufffde\ufffdf\ufffdg\ufffd"),
+        ("\ud800", "\ufffd"),
+    ],
+)
+def test_the_name_of_a_model_is_bounded_and_plain(model: str, kept: str) -> None:
+    row = UsageRow(id="r", lane="chat", kind="run", outcome="error", model=model, quantities={})
+    assert decode_row(settled("me", row).data[0], 0).model == kept
+
+
 def test_a_row_of_an_earlier_release_is_read() -> None:
     assert decode_row(EARLIER, 99) == UsageRow(
         id="r1",

@@ -12,6 +12,7 @@ import pytest
 
 from events.log.memory import MemoryLog
 from events.log.port import Append
+from gateway.commands.forget import forget_all
 from gateway.core.prices import Prices
 from gateway.core.usage import UsageRow, now_ms, reserved, settled
 from gateway.core.usage_outbox import (
@@ -238,6 +239,34 @@ async def test_a_log_that_is_away_delays_and_loses_nothing(here: Deliveries) -> 
     delivered = len(here.receiver.rows)
     await asyncio.sleep(60)
     assert len(here.receiver.rows) == delivered
+
+
+@delivering
+async def test_rows_of_a_forgotten_user_that_were_delivered_are_not_under_the_pseudonym(here: Deliveries) -> None:
+    outbox = here.start()
+    await here.settle("me", 1, 2, 3)
+    await here.settle("you", 5)
+    await asyncio.sleep(2 * POLL_S)
+    assert here.receiver.ids("me") == ["r1", "r2", "r3"]
+    here.kill(outbox)
+    await outbox.leave()
+    await here.settle("me", 4)
+    tally = await forget_all(here.log, "me")
+    assert (tally.is_done, tally.rows) == (True, 4)
+    here.start()
+    await asyncio.sleep(60)
+    assert here.receiver.ids("me") == ["r1", "r2", "r3"]
+    [last] = [row for row in here.receiver.rows if row["sub"] == tally.pseudonym]
+    assert last["quantities"] == {"inputTokens": 4}
+    assert not (await here.log.read(CURSORS + "me", 0)).head
+
+
+@delivering
+async def test_a_user_who_is_called_like_a_pseudonym_is_delivered_like_any_other(here: Deliveries) -> None:
+    await here.settle("forgotten-0123456789abcdef", 1)
+    here.start()
+    await asyncio.sleep(2 * POLL_S)
+    assert here.receiver.ids("forgotten-0123456789abcdef") == ["r1"]
 
 
 @delivering
