@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 MAX_TRACKS = 32
 """Maximum number of tracks that are looked at; a film has a handful."""
 
+MAX_LANGUAGE = 8
+"""Maximum characters of a track's language: it stands in a header of the answer."""
+
 
 class Track(NamedTuple):
     """One track of sound that can be decoded."""
@@ -45,7 +48,7 @@ def tracks_of(file: "InputContainer") -> list[Track]:
 
 
 def _language(stream: "AudioStream") -> str:
-    language = stream.language or ""
+    language = (stream.language or "")[:MAX_LANGUAGE]
     return language if language.isascii() and language.isalpha() and language != "und" else ""
 
 

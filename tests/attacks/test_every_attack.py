@@ -19,7 +19,12 @@ ATTACKS = {
     "compression bomb, body": "attacks/test_oversized.py::test_a_compression_bomb_as_a_body_is_not_unpacked",
     "compression bomb, frame": "attacks/test_oversized.py::test_a_compression_bomb_as_a_frame_is_not_unpacked",
     "compression bomb, upstream": "gateway/chat/upstreams/test_codings.py::",
-    "slow-loris, flood of connections": (
+    "compression bomb, sound": "attacks/test_floods_and_bombs.py::test_a_file_that_grows_when_it_is_decoded",
+    "compression bomb, upload": "attacks/test_floods_and_bombs.py::test_a_compressed_upload_is_not_unpacked",
+    "flood of connections": "attacks/test_floods_and_bombs.py::test_a_flood_of_connections_from_one_address",
+    "storm of connections": "attacks/test_floods_and_bombs.py::test_a_storm_of_connections_that_come_and_go",
+    "flood of log lines": "attacks/test_injection.py::test_no_client_fills_the_log",
+    "slow-loris": (
         "attacks/test_slow_clients.py::test_slow_loris_on_headers_bodies_and_frames_and_a_flood_of_connections"
     ),
     "descriptors run out": "gateway/serving/test_arrivals.py::test_the_last_descriptors_are_not_for_clients",
@@ -28,12 +33,25 @@ ATTACKS = {
     ),
     "segments of one byte": "faults/test_socket_floods.py::test_a_client_that_floods_in_tiny_segments_holds_nobody_up",
     "algorithm confusion, none, kid": "attacks/test_tokens.py::test_algorithm_confusion_none_and_kid",
+    "JWKS outage": "attacks/test_key_sets.py::test_jwks_outage",
+    "JWKS key swap": "attacks/test_key_sets.py::test_jwks_key_swap",
+    "keys that are not the provider's": "attacks/test_key_sets.py::test_a_key_that_is_not_the_providers",
+    "work after the credential": "faults/test_work_ends.py::test_a_file_that_is_still_coming",
     "oversized everything": "attacks/test_oversized.py::test_oversized_everything",
+    "a body that is too large": (
+        "attacks/test_oversized.py::test_a_body_that_says_that_it_is_too_large_is_refused_before_it_comes"
+    ),
+    "endless extensions and trailers": "attacks/test_smuggling.py::test_what_stands_around_a_body_is_bounded",
+    "RTSP and ICE": (
+        "attacks/test_smuggling.py::test_a_protocol_that_is_only_like_http_is_refused_wherever_its_name_stands"
+    ),
     "request smuggling": (
         "attacks/test_smuggling.py::test_request_smuggling_ends_the_connection_before_the_hidden_request"
     ),
     "pipelining over a stream": "attacks/test_smuggling.py::test_pipelining_over_a_stream_waits_for_its_end",
     "path tricks": "attacks/test_paths_and_hosts.py::test_no_spelling_of_a_path_needs_less_than_its_plain_one",
+    "paths that proxies guard": "attacks/test_paths_and_hosts.py::test_every_route_has_one_spelling",
+    "a page of another scheme": "gateway/access/test_signin_schemes.py::test_a_page_of_another_scheme_is_another_page",
     "Host and rebinding": "attacks/test_paths_and_hosts.py::test_a_name_that_was_rebound_to_this_machine_opens_nothing",
     "rebinding without sign-in": "gateway/access/test_hosts.py::test_no_route_answers_a_page_whose_name_was_rebound",
     "server-side request forgery": "faults/test_fetches.py::test_a_chat_takes_no_such_picture_and_goes_on",

@@ -12,7 +12,7 @@ import jwt
 import pytest
 
 from loadtests.upstream.answer import Answer
-from tests.attacks.attacker import ALICE, JWT_SECRET, Attacker, head
+from tests.attacks.attacker import ALICE, HANDSHAKE, JWT_SECRET, Attacker, head
 from tests.conftest import Gateway, UpstreamThread
 from tests.support.sse_client import chat_body
 
@@ -131,6 +131,15 @@ def test_header_injection(attacker: Attacker) -> None:
             assert not re.search(rb"^set-cookie", got.answer.partition(b"\r\n\r\n")[0], re.MULTILINE | re.IGNORECASE)
 
 
+def test_injection_through_an_upload(attacker: Attacker) -> None:
+    for text in (*HOSTILE, "a\r\nset-cookie: x=1"):
+        for field in ("language", "prompt", "model", "response_format", "timestamp_granularities[]", "x"):
+            form = {"stream": "true", field: text}
+            answer = attacker.ask("POST", "/v1/audio/transcriptions", data=form, files={"file": (text, b"x")})
+            check_stream(answer.content)
+            assert "set-cookie" not in answer.headers
+
+
 def test_log_injection(attacker: Attacker, gateway: Gateway) -> None:
     """Each line of the log is one JSON object, whatever was sent."""
     for text in HOSTILE:
@@ -141,3 +150,18 @@ def test_log_injection(attacker: Attacker, gateway: Gateway) -> None:
     for line in gateway.stderr().splitlines():
         assert isinstance(json.loads(line), dict), line
         assert "\x1b" not in line
+
+
+def test_no_client_fills_the_log(attacker: Attacker, gateway: Gateway) -> None:
+    """Whatever is refused again and again is told a few times, and then counted."""
+    form = {"content-type": "multipart/form-data; boundary=b"}
+    before, times = len(gateway.stderr().splitlines()), 50
+    for _ in range(times):
+        attacker.exchange(b"garbage\r\n\r\n", quiet_s=0.05)
+        attacker.exchange(head("GET /api/audio/", *HANDSHAKE), quiet_s=0.05)
+        attacker.exchange(head("GET /api/audio", *HANDSHAKE, key="none"), quiet_s=0.05)
+        attacker.ask("POST", "/v1/audio/transcriptions", content=b"no form", headers=form)
+        attacker.ask("POST", "/api/chat", content=b"{", headers={"content-type": "application/json"})
+        attacker.ask("GET", "/api/chats", key="none")
+        attacker.ask("GET", "/nothing")
+    assert len(gateway.stderr().splitlines()) - before < 2 * times

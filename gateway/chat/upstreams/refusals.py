@@ -30,6 +30,8 @@ OURS: dict[int, tuple[str, bool, int]] = {
 """What other statuses below 500 are to our client: code, whether the same request may work later, and our status."""
 OVERFLOW = "context_length_exceeded"
 NO_QUOTA = "insufficient_quota"
+_RETRY_AFTER = re.compile(r"\d{1,9}(\.\d{1,6})?|[A-Z][a-z]{2}, [A-Za-z0-9: ]{20,24} GMT", re.ASCII)
+"""Seconds, whole or not, or a date (RFC 9110 §10.2.3). Anything else would be a header that we made up."""
 _OWN_CODE = re.compile(r"[A-Za-z][\w.:-]{0,63}", re.ASCII)
 _AUTH_NAMES = re.compile(r"invalid_api_key|authentication|unauthenticated|unauthorized")
 _AUTH_WORDS = re.compile(
@@ -76,9 +78,11 @@ def refusal(status: int, reported: JsonFields | str, retry_after: str | None = N
     """Returns the error that a status of 400 or more from an upstream is for our client.
 
     `reported` is the upstream's error object, or its text. 429 stays 429 with its `retry-after`; PASSED_ON stay as they
-    are; the rest is our 502. The text of a 401 or 403 is not passed on: some providers repeat part of the key in it.
+    are; the rest is our 502. What is no `retry-after` is left out. The text of a 401 or 403 is not passed on: some
+    providers repeat part of the key in it.
     """
     fields: JsonFields = {"message": reported} if isinstance(reported, str) else reported
+    retry_after = retry_after if retry_after is not None and _RETRY_AFTER.fullmatch(retry_after) else None
     if status < 500 and _is_quota(status, fields):
         return _out_of_quota(status, fields, retry_after)
     if status in (401, 403) or (status in PASSED_ON and _is_about_the_key(fields)):

@@ -123,3 +123,9 @@ def test_what_is_said_has_the_tracks_in_their_order() -> None:
         "track 3, track 4 (fra) were left out: track 1 was heard",
     ]
     assert left_out([], 0) == []
+
+
+def test_the_name_of_a_language_is_short() -> None:
+    file = film_of([Sung(LOW, DEFAULT), Sung(HIGH, language="a" * 5000)])
+    [warning] = heard(file)[1]
+    assert len(warning) < 80

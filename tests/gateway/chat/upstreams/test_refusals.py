@@ -190,7 +190,16 @@ def test_a_status_of_an_upstream_has_one_meaning(status: int, code: str, ours: i
 
 
 def test_a_rate_limit_says_when_to_come_back() -> None:
-    assert refusal(429, "slow", "7").retry_after == "7"
+    for value in ("7", "0.25", "Fri, 31 Dec 1999 23:59:59 GMT"):
+        assert refusal(429, "slow", value).retry_after == value
+
+
+@pytest.mark.parametrize(
+    "value", ["", "-1", "nan", "1e9", "9" * 60_000, "7\r\nx: y", "\xe9", "7\x0b", "Fri, <script> GMT", "soon", "7\n"]
+)
+def test_what_is_no_time_to_come_back_is_not_passed_on(value: str) -> None:
+    assert refusal(429, "slow", value).retry_after is None
+    assert refusal(429, "insufficient_quota", value).retry_after is None
 
 
 @pytest.mark.parametrize(
