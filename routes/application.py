@@ -101,8 +101,8 @@ def check_spelling(scope: Mapping[str, Any]) -> None:
 
     The framework decodes a path, reads several slashes as one, and drops the last one. Rules that a proxy has for a
     path would not hold for other spellings of it, so each path has one. What stands for a parameter may be encoded; it
-    is no dot segment, which a proxy would resolve. Only the name of a topic, which ends its path, may have slashes of
-    every kind.
+    is no dot segment, which a proxy would resolve. Only the name of a topic, which ends its path, may have slashes and
+    dots of every kind.
     """
     raw_path: str = scope.get("raw_path", b"").decode("latin-1")
     template: str = scope["path_template"]
@@ -117,8 +117,7 @@ def _is_spelt_as(template: str, raw_path: str) -> bool:
     return (
         len(parts) >= len(declared)
         and not (rest and not declared[-1].startswith("{"))
-        and (has_plain_slashes or raw_path.startswith(TOPIC_PATH))
-        and not any(map(_is_dots, parts))
+        and (raw_path.startswith(TOPIC_PATH) or (has_plain_slashes and not any(map(_is_dots, parts))))
         and all(part == name or name.startswith("{") for name, part in zip(declared, parts, strict=False))
     )
 
