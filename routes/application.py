@@ -106,7 +106,7 @@ def check_spelling(scope: Mapping[str, Any]) -> None:
     """
     raw_path: str = scope.get("raw_path", b"").decode("latin-1")
     template: str = scope["path_template"]
-    if raw_path != template and not _is_spelt_as(template, raw_path):
+    if raw_path != template and not raw_path.startswith(TOPIC_PATH) and not _is_spelt_as(template, raw_path):
         raise NotFound(f"there is no {raw_path[:120]!r} here: write it as {template}, each slash once and as it is")
 
 
@@ -117,7 +117,8 @@ def _is_spelt_as(template: str, raw_path: str) -> bool:
     return (
         len(parts) >= len(declared)
         and not (rest and not declared[-1].startswith("{"))
-        and (raw_path.startswith(TOPIC_PATH) or (has_plain_slashes and not any(map(_is_dots, parts))))
+        and has_plain_slashes
+        and not any(map(_is_dots, parts))
         and all(part == name or name.startswith("{") for name, part in zip(declared, parts, strict=False))
     )
 
