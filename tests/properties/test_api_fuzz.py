@@ -15,10 +15,9 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import Gateway, UpstreamThread, eventually, serving
+from tests.conftest import Gateway, UpstreamThread, serving
+from tests.properties.breaking import EXAMPLES, check_at_rest, send
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "6"))
-"""Requests made up for each operation."""
 pytestmark = pytest.mark.timeout(max(120, 30 * EXAMPLES))
 
 
@@ -30,18 +29,6 @@ def place(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) ->
         yield server.start()
     finally:
         server.stop()
-
-
-def send(client: httpx2.Client, method: str, path: str, **parts: Any) -> None:
-    """Sends one request, reads the beginning of its answer, and checks that it is one of ours."""
-    try:
-        with client.stream(method, path, **parts) as answer:
-            begun = next(answer.iter_raw(), b"")
-    except (httpx2.LocalProtocolError, httpx2.InvalidURL, UnicodeEncodeError):
-        return  # no client can send it
-    assert answer.status_code < 500 or answer.status_code in (502, 503, 504), (method, path, parts, begun)
-    if answer.status_code >= 400 and method != "HEAD":
-        assert answer.headers["content-type"] == "application/problem+json", (method, path, parts, begun)
 
 
 def test_no_request_that_is_described_meets_a_fault(place: Gateway) -> None:
@@ -95,12 +82,3 @@ def test_no_cursor_meets_a_fault(place: Gateway, path: str) -> None:
 
         run()
     check_at_rest(place, tasks, descriptors)
-
-
-def check_at_rest(place: Gateway, tasks: float, descriptors: int) -> None:
-    for gauge in ("trilane_chat_open_runs", "trilane_gateway_open_streams"):
-        eventually(lambda gauge=gauge: place.gauge(gauge) == 0, 20, f"{gauge} is 0")
-    eventually(lambda: place.gauge("trilane_gateway_tasks") <= tasks, 20, "no task is left")
-    eventually(lambda: place.fds() <= descriptors + 4, 20, f"descriptors: {descriptors} before, {place.fds()} now")
-    assert "Traceback" not in place.stderr(), place.stderr()[-3000:]
-    assert "request failed" not in place.stderr(), place.stderr()[-3000:]
