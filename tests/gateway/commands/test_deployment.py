@@ -137,7 +137,10 @@ MISTAKES: dict[str, tuple[Change, str, str]] = {
         "\nHAProxy: no `http-request set-header Host`",
     ),
     "HAProxy: no upgrade": (
-        ("http-request set-header X-Forwarded-Proto https", "http-request del-header Upgrade"),
+        (
+            "http-request set-header X-Forwarded-Proto https",
+            "http-request set-header X-Forwarded-Proto https\n\thttp-request del-header Upgrade",
+        ),
         "a WebSocket's handshake is answered",
         "\nHAProxy: no `http-request del-header Upgrade`",
     ),
