@@ -1,11 +1,12 @@
 """Runs a session with its models: audio goes in through its ear, tasks go to the desk, messages come out."""
 
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from audio.model.desk import BACKGROUND, Desk
 from audio.model.models import Models
 from audio.model.transcriber import Samples, Transcription, TranscriptionTask
-from audio.model.vad import Ear
+from audio.model.vad import FRAME, Ear
 from audio.options import Output
 from audio.session import Session
 
@@ -13,7 +14,7 @@ from audio.session import Session
 class SessionDriver:
     """Drives one session. It is the session's client at the desk, from the first audio until `close`."""
 
-    __slots__ = ("_desk", "_is_background", "_is_closed", "_take_output", "ear", "session")
+    __slots__ = ("_desk", "_fillings", "_is_background", "_is_closed", "_silence", "_take_output", "ear", "session")
 
     def __init__(
         self,
@@ -22,8 +23,11 @@ class SessionDriver:
         take_output: Callable[[list[Output]], None],
         *,
         is_background: bool = False,
+        silence: int = 0,
     ) -> None:
         """`take_output` is called after each step, also when nothing came out of it.
+
+        `silence` is the number of samples before the session's first ones here that filled up frames elsewhere.
 
         In the background only finals are made, behind everyone who speaks: a guess at one is for somebody who waits.
         """
@@ -33,6 +37,9 @@ class SessionDriver:
         self._take_output = take_output
         self._is_background = is_background
         self._is_closed = False
+        self._silence = silence
+        self._fillings: deque[tuple[int, int]] = deque()
+        """Silence that filled up a frame, by the position after it."""
 
     @property
     def position(self) -> int:
@@ -52,7 +59,15 @@ class SessionDriver:
 
     def flush_ear(self) -> None:
         """Feeds the session the frame that is not whole, filled up with silence."""
-        self.session.feed(*self.ear.flush())
+        if self.ear.pending:
+            self._fillings.append((self.session.position + FRAME, FRAME - self.ear.pending))
+            self.session.feed(*self.ear.flush())
+
+    def heard(self, before: int) -> int:
+        """Returns how many of the samples before a position that is not settled yet, or just now, were the client's."""
+        while self._fillings and self._fillings[0][0] <= min(before, self.session.settled):
+            self._silence += self._fillings.popleft()[1]
+        return before - self._silence - sum(count for at, count in self._fillings if at <= before)
 
     def stop(self) -> None:
         """Ends the session after its last final; no audio follows."""

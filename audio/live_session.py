@@ -19,6 +19,7 @@ from audio.meter import Meter
 from audio.model.models import Models
 from audio.model.transcriber import SAMPLE_RATE, Samples
 from audio.options import Output, SessionOptions, SessionTerms, Settled
+from audio.segment import seconds
 from audio.session import Session
 from audio.session_log import SessionLog, SessionState
 from events.log.hub import Hub
@@ -72,7 +73,7 @@ class LiveSession:
         self.recorded_at = clock()  # when its state was last recorded
         self.parting: UsageOutcome = "abort"  # the outcome that is recorded should its client not come back
         self.dialect_state: object = None  # what a dialect keeps with the session, as long as this process has it
-        self._driver = SessionDriver(self.session, models, self._publish)
+        self._driver = SessionDriver(self.session, models, self._publish, silence=state.settled - state.audio)
         self._host = host
         self._clock = clock
         self._frame_at = self.spoken_at = clock()
@@ -82,8 +83,7 @@ class LiveSession:
         self._newest_append: asyncio.Future[list[Appended]] | None = None
         self._stop_watching: Callable[[], None] = lambda: None
         self._resends = True
-        self._is_leaving = False
-        self._is_over = False
+        self._is_leaving = self._is_over = False
 
     def watch(self, hub: Hub) -> None:
         """Ends this session from now on when another process takes it over."""
@@ -112,7 +112,7 @@ class LiveSession:
         """Ends a session that was over when its client came back for what it had missed."""
         if self.attachment is not None:
             state = self.session_log.state
-            self.attachment.put(Done(duration=round(state.settled / SAMPLE_RATE, 3), segments=state.segments))
+            self.attachment.put(Done(duration=seconds(state.audio), segments=state.segments))
             self._close_attachment(DONE)
         self._finish()
 
@@ -139,7 +139,7 @@ class LiveSession:
 
     def client_samples(self, position: int) -> int:
         """Returns a position in the client's own samples."""
-        return position * self.sample_rate // SAMPLE_RATE
+        return self._driver.heard(position) * self.sample_rate // SAMPLE_RATE
 
     # What a client sends
 
@@ -262,13 +262,13 @@ class LiveSession:
         return self.attachment.put(message, is_ready=is_ready) if self.attachment is not None else None
 
     def _record(self, position: int) -> None:
-        session = self.session
-        state = msgspec.structs.replace(
-            self.session_log.state, settled=position, segments=session.segments, language=session.language
-        )
+        session, heard = self.session, self._driver.heard(position)
+        where = {"settled": position, "heard": heard, "segments": session.segments, "language": session.language}
+        state = msgspec.structs.replace(self.session_log.state, **where)
         self._append(state, Ack(samples=self.client_samples(position)))
 
     def _record_end(self, done: Done) -> None:
+        done = msgspec.structs.replace(done, duration=seconds(self.session_log.state.audio))
         self._append(self.session_log.state, done, close=True)
         if self.attachment is not None:
             self.attachment.end(DONE)

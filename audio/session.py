@@ -336,13 +336,13 @@ class Session:
             self._emit(Marker(id=self._markers.popleft()[1]))
 
     def _understood(self) -> int:
-        if self._pending:
-            return self._pending.first.start
-        return self._segment.decoded if self._segment is not None else self.position
+        decoded = self._segment.decoded if self._segment is not None else self.position
+        return self._pending.first.start if self._pending else decoded
 
     def _end(self) -> None:
         if self._is_stopping and not self._pending and not self.is_done:
             self.is_done = True
+            self._settle_silence(0)
             self._return_markers()
             self._emit(Done(duration=seconds(self.position), segments=self.segments))
 

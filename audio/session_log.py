@@ -32,6 +32,11 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True):
 
     settled: int = 0
     """The sample, at 16 kHz, before which everything is settled."""
+    heard: int | None = None
+    """Number of samples before `settled` that the client sent: all but the silence that filled up frames.
+
+    None in a session of an earlier release, and in a file: all of them.
+    """
     segments: int = 0
     language: str | None = None
     notes: str = ""
@@ -51,6 +56,11 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True):
     ending: UsageOutcome = "interrupted"
     """The outcome in its usage row, should nobody continue it."""
 
+    @property
+    def audio(self) -> int:
+        """Returns the number of samples, at 16 kHz, that were heard and are settled."""
+        return self.settled if self.heard is None else self.heard
+
     def row(self, session: str, outcome: UsageOutcome) -> UsageRow:
         """Returns the usage row of a session, or of a file that is kept as one, which ends now in this state."""
         return UsageRow(
@@ -62,7 +72,7 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True):
             key=self.key,
             started_ms=self.started_ms,
             ended_ms=now_ms(),
-            quantities={"audioMs": audio_ms(self.settled)},
+            quantities={"audioMs": audio_ms(self.audio)},
             estimated=self.kind == "transcription" and outcome == "interrupted",
         )
 

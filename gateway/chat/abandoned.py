@@ -1,6 +1,7 @@
 """Ends a run in place of the process that owns it: because that one died, is too slow to stop, or must not go on.
 
-The end is fenced by the run's head. Of several that end a run one wins, and its owner can append nothing more.
+The end is fenced by the run's head. Of several that end a run one wins, and its owner can append nothing more. Its
+usage is what the log tells: a token for each delta in it, the prompt only once an answer had begun, and who answered.
 """
 
 import contextlib
@@ -10,12 +11,10 @@ import structlog
 
 from events.log.port import Append, EventLog, read_past_damage
 from gateway.chat.ending import RunEnding, RunOutcome
-from gateway.chat.history import History, read_history
-from gateway.chat.records.chat_record import ParkedRequest, RunInfo
-from gateway.chat.records.messages import APPROVED, UIMessage, parts_of
-from gateway.chat.records.record import EFFECT_STARTED, RECORD, REQUEST, RUN
-from gateway.chat.records.recorder import Recorder
-from gateway.chat.tools.toolbox import Effect
+from gateway.chat.history import read_history
+from gateway.chat.records.chat_record import RunInfo
+from gateway.chat.records.record import RECORD, RUN
+from gateway.chat.records.recorder import Recorder, replayed
 from gateway.chat.topics import run_topic
 from gateway.core.usage import now_ms, usage_of
 from gateway.errors import LogConflict
@@ -77,25 +76,35 @@ async def end_run(event_log: EventLog, run_id: str, outcome: RunOutcome) -> bool
             log.error("ended a run whose beginning is damaged", run=run_id)
     if info is None or run.is_closed:
         return False
-    history = await read_history(event_log, info.sub, info.chat_id) if info.chat_id else History(chat_id="")
-    recorder = recorder_so_far(run, history.answer(info.message_id))
-    usage = usage_of(None, info.prompt_bytes, recorder.emitted)
+    recorder = replayed(records, await _base(event_log, info))
+    has_begun = recorder.model is not None or recorder.emitted > 0
+    ending = RunEnding(
+        info,
+        outcome,
+        recorder,
+        usage_of(None, info.prompt_bytes if has_begun else 0, recorder.emitted),
+        model=recorder.model or "",
+        upstream=_upstream(recorder),
+        ended_ms=now_ms(),
+    )
     try:
-        await event_log.append(*RunEnding(info, outcome, recorder, usage, ended_ms=now_ms()).appends(run.head + 1))
+        await event_log.append(*ending.appends(head + 1))
     except LogConflict:
         return False
     log.info("ended a run of another process", run=run_id)
     return True
 
 
-def recorder_so_far(run: RunSoFar, answer: UIMessage | None) -> Recorder:
-    """Returns the recorder of a run as it stood at its last record; `answer` is the message that it continues."""
-    parts = parts_of(answer) if answer is not None else []
-    recorder = Recorder(answer.parts if answer is not None else [])
-    allowed = [part for part in parts if part.is_tool and part.state == APPROVED and part.provider_executed]
-    recorder.calls_to_make = {part.tool_call_id: False for part in allowed}
-    for data in run.records:
-        recorder.replay(data)
-    for call_id in run.started_calls.keys() & recorder.calls_to_make.keys():
-        recorder.calls_to_make[call_id] = True
-    return recorder
+def _upstream(recorder: Recorder) -> str:
+    """Returns the upstream that answered, which the log knows by what it said of its answer; empty when nothing."""
+    said = recorder.facts.get("providerMetadata")
+    return next(iter(msgspec.json.decode(said, type=dict[str, Raw])), "") if isinstance(said, Raw) else ""
+
+
+async def _base(event_log: EventLog, info: RunInfo) -> list[Raw]:
+    """Returns the parts that the answer had before this run continued it."""
+    if not info.chat_id:
+        return []
+    history = await read_history(event_log, info.sub, info.chat_id)
+    answer = history.answer(info.message_id)
+    return answer.parts if answer else []

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from audio.dialects.trilane import Start, request_of
 from audio.ledger import AbandonedSessions, recorded
 from audio.model.fake import FakeTranscriber, speech_of
 from audio.model.transcriber import SAMPLE_RATE
@@ -21,7 +22,8 @@ from events.log.port import Append
 from gateway.access.grants import EVERYTHING, Principal
 from gateway.core.usage import RESERVED, SETTLED, UsageRow, decode_row, now_ms, usage_topic
 from gateway.errors import LogUnavailable, NotFound, TrilaneError
-from tests.audio.lanes import MoodyLog, Place, place
+from tests.audio.dialects.realtime.caller import MANUAL, call
+from tests.audio.lanes import ME, MoodyLog, Place, place
 from tests.support.virtual_time import simulated
 
 HOUR_MS = 3_600_000
@@ -57,6 +59,39 @@ async def test_a_session_that_is_stopped_is_settled_with_what_was_heard() -> Non
         assert now_ms() - 60_000 < row.started_ms <= row.ended_ms <= now_ms()
         await sweep(at)
         assert await rows(at) == [row]
+
+
+@simulated
+async def test_no_sample_more_or_less_is_counted_than_was_sent_when_silence_follows_a_final_that_is_late() -> None:
+    async with place() as at:
+        client = await at.connect()
+        audio = np.concatenate((speech_of(WORDS), np.zeros(SAMPLE_RATE + 80, np.float32)))
+        await client.live.feed(audio, client.attachment)  # all at once: the model has heard nothing by its end
+        client.live.stop()
+        await client.wait_closed()
+        [row] = await rows(at)
+        assert client.text == "w1 w2"
+        assert client.of("ack")[-1]["samples"] == len(audio)
+        assert client.of("done")[0]["duration"] * 1000 == row.quantities["audioMs"] == len(audio) / 16
+
+
+@simulated
+async def test_what_fills_up_the_frames_of_committed_turns_is_not_counted_whoever_goes_on_with_them() -> None:
+    log = MemoryLog()
+    async with place(log) as at, place(log) as elsewhere:
+        caller = await call(at, MANUAL)
+        for samples in (4000, 8016, 2400):  # of which none is whole frames
+            await caller.speak(np.zeros(samples, np.float32))
+            await caller.send("input_audio_buffer.commit")
+        caller.cut()
+        await asyncio.sleep(100)
+        live, attachment = await elsewhere.lane.open(ME, request_of(Start(session=caller.session)))
+        await live.feed(np.zeros(1600, np.float32), attachment)
+        live.stop()
+        await asyncio.sleep(1)
+        assert live.session.position > 16_016
+        [row] = await rows(at)
+        assert row.quantities == {"audioMs": 1001}
 
 
 @simulated
