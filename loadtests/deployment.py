@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from loadtests.bench.audio.client import speak
 from loadtests.bench.audio.speech import silence
@@ -24,9 +25,16 @@ START_S = 60.0
 HOST = "127.0.0.1"
 
 
+class Deployed(NamedTuple):
+    """What was started: the URL that users load, and the gateway's process."""
+
+    url: str
+    gateway: int
+
+
 @contextmanager
-def deployment(settings: dict[str, str], *, via: str = "", with_audio: bool = True) -> Generator[str]:
-    """Starts all of it, and yields its URL. Raises NotStarted, whose message ends with what the process printed.
+def deployment(settings: dict[str, str], *, via: str = "", with_audio: bool = True) -> Generator[Deployed]:
+    """Starts all of it. Raises NotStarted, whose message ends with what the process printed.
 
     `with_audio`: a first session has been held, so that the model is in memory when the load begins.
     """
@@ -42,10 +50,11 @@ def deployment(settings: dict[str, str], *, via: str = "", with_audio: bool = Tr
             "TRILANE_DRAIN_WINDOW_S": "0",  # nobody is left to be sent elsewhere
             **settings,
         }
-        _start(stack, folder, gateway, ["gateway", "serve", "all", "--port", str(gateway)], "/readyz", env)
+        pid = _start(stack, folder, gateway, ["gateway", "serve", "all", "--port", str(gateway)], "/readyz", env)
         if with_audio:
             asyncio.run(speak(f"ws://{HOST}:{gateway}/api/audio", silence(0.5), pace=10))
-        yield f"http://{HOST}:{_behind_proxy(stack, folder, gateway, via) if via else gateway}"
+        port = _behind_proxy(stack, folder, gateway, via) if via else gateway
+        yield Deployed(f"http://{HOST}:{port}", pid)
 
 
 def _behind_proxy(stack: ExitStack, folder: Path, gateway: int, mistake: str) -> int:
@@ -55,8 +64,8 @@ def _behind_proxy(stack: ExitStack, folder: Path, gateway: int, mistake: str) ->
     return port
 
 
-def _start(stack: ExitStack, folder: Path, port: int, module: list[str], path: str, env: dict[str, str]) -> None:
-    """Runs a module of ours until the stack is closed; returns when it answers."""
+def _start(stack: ExitStack, folder: Path, port: int, module: list[str], path: str, env: dict[str, str]) -> int:
+    """Runs a module of ours until the stack is closed; returns its process once it answers."""
     command = [sys.executable, "-m", *module]
     child = stack.enter_context(process(command, folder, {"PYTHONPATH": str(ROOT), **env}))
     end = time.monotonic() + START_S
@@ -66,6 +75,7 @@ def _start(stack: ExitStack, folder: Path, port: int, module: list[str], path: s
         if time.monotonic() > end:
             raise NotStarted(f"`{' '.join(module)}` did not answer {path} within {START_S:g} s")
         time.sleep(0.05)
+    return child.pid
 
 
 def _answers(port: int, path: str) -> bool:

@@ -131,8 +131,8 @@ def _target(options: Options) -> Generator[str]:
         yield options.host
         return
     print("Starting a Trilane with all lanes, and a fake upstream ...", flush=True)
-    with deployment(options.settings, via=options.via, with_audio="audio" in options.lanes) as host:
-        yield host
+    with deployment(options.settings, via=options.via, with_audio="audio" in options.lanes) as there:
+        yield there.url
 
 
 def run(options: Options) -> Outcome:

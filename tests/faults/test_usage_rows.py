@@ -23,7 +23,7 @@ from tests.faults.usage_account import UsageAccount, faults, read_account, read_
 from tests.faults.usage_load import UsageLoad
 
 LONG = bool(os.environ.get("LONG_TESTS"))
-RUNS, SESSIONS, AT_ONCE, LIVES_S = (2000, 200, 24, (4.0, 12.0)) if LONG else (120, 18, 30, (0.7, 1.5))
+RUNS, SESSIONS, AT_ONCE, LIVES_S = (2000, 200, 24, (2.0, 5.0)) if LONG else (120, 18, 30, (0.7, 1.5))
 SETTLED_S = 45.0
 """Seconds within which everything is settled: 15 of silence, after the start of a process that notices it."""
 FREE_S = 30.0

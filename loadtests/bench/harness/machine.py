@@ -38,7 +38,17 @@ def cpu_ns(pids: list[int]) -> int:
 
 def rss_mb(pids: list[int]) -> float:
     """Returns resident memory in MB (10^6 bytes), pages shared between processes counted in each."""
-    return sum(_vm_rss_kib(pid) for pid in pids) * 1024 / 1e6
+    return sum(_status_kib(pid, "VmRSS") for pid in pids) * 1024 / 1e6
+
+
+def own_memory_kib(pid: int) -> int:
+    """Returns the resident memory of a process in KiB that is no page of a file: those the kernel takes as it likes."""
+    return _status_kib(pid, "RssAnon")
+
+
+def descriptors(pid: int) -> int:
+    """Returns how many descriptors a process has open."""
+    return len(os.listdir(PROC / str(pid) / "fd"))
 
 
 def pss_kib(pids: list[int]) -> float:
@@ -119,8 +129,8 @@ def _tasks(pid: int) -> list[Path]:
         return []
 
 
-def _vm_rss_kib(pid: int) -> int:
-    match = re.search(r"VmRSS:\s+(\d+)", (PROC / str(pid) / "status").read_text())
+def _status_kib(pid: int, name: str) -> int:
+    match = re.search(rf"{name}:\s+(\d+)", (PROC / str(pid) / "status").read_text())
     return int(match.group(1)) if match else 0
 
 

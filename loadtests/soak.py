@@ -1,0 +1,166 @@
+"""`python -m loadtests.soak`, or `make soak`, has people on every lane for twenty minutes, and says whether what the
+gateway holds of the machine grows.
+
+The people are those of `loadtests.load`, at a deployment that is started for it. They come twice: once to warm it up,
+and then for `--time`, during which memory and descriptors of every process of the gateway are looked at each second.
+After either visit all have left, and what the gateway then holds must be the same. Exit code 0 only when nothing grew
+(`loadtests.steadiness`), nothing was left open, and the load found no fault.
+"""
+
+import argparse
+import contextlib
+import json
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from loadtests import load
+from loadtests.bench.harness import machine
+from loadtests.deployment import Deployed, deployment
+from loadtests.steadiness import Course, ProcessSample, course
+
+EVERY_S = 1.0
+REST_S = 45.0
+"""Seconds within which a gateway that everybody has left holds no more than before: idle connections end in 30."""
+SHARE = 0.01
+"""Growth of memory that is allowed over the window, as a share of what a process has."""
+CHURN = {
+    "TRILANE_MAX_AGE_S": "20",
+    "TRILANE_SESSION_KEPT_S": "3",
+    "TRILANE_RETENTION_EVENTS": "500",
+}
+"""Settings with which everything that ends by age or by number does so many times, also in a short soak."""
+GAUGES = ("chat_open_runs", "gateway_open_streams", "gateway_tasks", "audio_open_sessions", "audio_open_uploads")
+
+
+@dataclass
+class AtRest:
+    """What a gateway holds that everybody has left."""
+
+    descriptors: dict[int, int]
+    gauges: dict[str, float]
+
+    def beyond(self, before: "AtRest") -> list[str]:
+        """Returns a sentence for each thing of which there is more than before."""
+        more = [
+            f"process {pid} has {count} descriptors open, and had {before.descriptors.get(pid, 0)}"
+            for pid, count in self.descriptors.items()
+            if count > before.descriptors.get(pid, 0)
+        ]
+        gauges = self.gauges.items()
+        return more + [
+            f"{name} is {now:g}, and was {before.gauges[name]:g}" for name, now in gauges if now > before.gauges[name]
+        ]
+
+
+@dataclass
+class Watch:
+    """The samples of every process of a gateway."""
+
+    gateway: int
+    samples: dict[int, list[ProcessSample]] = field(default_factory=dict[int, list[ProcessSample]])
+
+    def look(self, at_s: float) -> None:
+        for pid in machine.tree(self.gateway):
+            with contextlib.suppress(OSError):  # it has just ended
+                sample = ProcessSample(at_s, machine.own_memory_kib(pid), machine.descriptors(pid))
+                self.samples.setdefault(pid, []).append(sample)
+
+    def courses(self, skip_s: float, share: float) -> list[Course]:
+        """Returns the course of memory and of descriptors of each process that lived through the window."""
+        longest = max(map(len, self.samples.values()))
+        found: list[Course] = []
+        for pid, samples in self.samples.items():
+            window = [sample for sample in samples if sample.at_s >= skip_s]
+            if len(samples) < longest * 0.9:
+                continue
+            memory = [(sample.at_s, sample.memory_kib) for sample in window]
+            found.append(course(f"{pid} memory KiB", memory, share * window[0].memory_kib))
+            opened = [(sample.at_s, float(sample.descriptors)) for sample in window]
+            found.append(course(f"{pid} descriptors", opened, 0.1 * window[0].descriptors))
+        return found
+
+
+@contextmanager
+def watched(gateway: int) -> Iterator[Watch]:
+    """Looks at a gateway each second meanwhile."""
+    watch, over, began = Watch(gateway), threading.Event(), time.monotonic()
+
+    def run() -> None:
+        while not over.wait(EVERY_S):
+            watch.look(time.monotonic() - began)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield watch
+    finally:
+        over.set()
+        thread.join()
+
+
+def at_rest(there: Deployed) -> AtRest:
+    with urllib.request.urlopen(f"{there.url}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    gauges = {
+        name: sum(
+            float(line.split()[-1]) for line in lines if line.startswith((f"trilane_{name} ", f"trilane_{name}{{"))
+        )
+        for name in GAUGES
+    }
+    return AtRest({pid: machine.descriptors(pid) for pid in machine.tree(there.gateway)}, gauges)
+
+
+def settled(there: Deployed, before: AtRest) -> list[str]:
+    """Waits until a gateway holds no more than before; returns what it still holds when it does not."""
+    end = time.monotonic() + REST_S
+    while more := at_rest(there).beyond(before):
+        if time.monotonic() > end:
+            return more
+        time.sleep(0.5)
+    return []
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the soak; returns the exit code."""
+    options_of_load = "and the options of loadtests.load, but for --host and --via-proxy"
+    own = argparse.ArgumentParser(
+        prog="loadtests.soak", description=(__doc__ or "").partition("\n\n")[2], epilog=options_of_load
+    )
+    own.add_argument("--warm-up", type=float, default=30.0, metavar="S", help="seconds of the first visit (30)")
+    own.add_argument("--skip", type=float, default=120.0, metavar="S", help="seconds of the second not judged (120)")
+    own.add_argument("--share", type=float, default=SHARE, help="growth of memory that is allowed (%(default)s)")
+    mine, rest = own.parse_known_args(arguments)
+    options = load.parse(["--time", "20m", *rest])
+    if options.host or options.via:
+        own.error("--host and --via-proxy are not for a soak: it starts the gateway that it looks at")
+    options.out.mkdir(parents=True, exist_ok=True)
+    machine.allow_descriptors()
+    with deployment(CHURN | options.settings, with_audio="audio" in options.lanes) as there:
+        options = replace(options, host=there.url, is_ours=True)
+        load.run(replace(options, seconds=int(mine.warm_up)))
+        time.sleep(REST_S / 3)
+        before = at_rest(there)
+        with watched(there.gateway) as watch:
+            outcome = load.run(options)
+        left = settled(there, before)
+    (options.out / "soak.json").write_text(json.dumps(watch.samples))
+    courses = watch.courses(mine.skip, mine.share)
+    print(f"\n{outcome.headline}")
+    for sentence, first in outcome.problems:
+        print(f"  {sentence} {first}")
+    for one in courses:
+        print(f"  {one}")
+    for sentence in left:
+        print(f"  LEFT OPEN: {sentence}")
+    is_steady = all(one.is_steady for one in courses) and not left
+    print("STEADY" if is_steady else "NOT STEADY")
+    return 0 if is_steady and outcome.ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
