@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 BY_FILE := --dist loadfile --no-loadscope-reorder
 
-.PHONY: install dev run test tools-test deploy-test check bench load lock licences sbom audit clean
+.PHONY: install dev run test tools-test deploy-test check bench load soak lock licences sbom audit clean
 
 install: $(VENV)/installed
 dev: $(VENV)/installed-dev
@@ -58,6 +58,10 @@ bench: dev
 # Two minutes of people on every lane, and build/load/report.html: make load ARGS="--host https://my.gateway --token KEY"
 load: dev
 	@$(BIN)/python -m loadtests.load $(ARGS)
+
+# Twenty minutes of the same people: whether what a gateway holds of memory and descriptors grows.
+soak: dev
+	@$(BIN)/python -m loadtests.soak $(ARGS)
 
 # Pins everything anew, and the parts of it that the images install. Names no index, so that it installs from wherever pip is told to look.
 lock: PART_OF_LOCK = --universal --python-version 3.11 --generate-hashes -c requirements.lock --no-emit-index-url \

@@ -12,7 +12,7 @@ What a row must say is decided here, once:
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,7 +122,7 @@ async def read_account(path: Path) -> UsageAccount:
         await log.close()
 
 
-async def _events(log: SqliteLog, topic: str) -> Any:
+async def _events(log: SqliteLog, topic: str) -> AsyncIterator[tuple[str, bytes]]:
     async for part in read_to_head(log, topic):
         for block in part.blocks:
             for data in block.data:
