@@ -17,7 +17,7 @@ import httpx2
 import pytest
 
 from events.log.quotas import LIVE_S
-from gateway.core.limits import UNKNOWN_OUTPUT_TOKENS
+from gateway.core.limits import AUDIO_PORTION_S, UNKNOWN_OUTPUT_TOKENS
 from tests.conftest import Gateway, UpstreamThread, eventually, serving
 from tests.faults.usage_account import UsageAccount, faults, read_account, read_rows
 from tests.faults.usage_load import UsageLoad
@@ -27,8 +27,6 @@ RUNS, SESSIONS, AT_ONCE, LIVES_S = (2000, 200, 24, (2.0, 5.0)) if LONG else (120
 SETTLED_S = 45.0
 """Seconds within which everything is settled: 15 of silence, after the start of a process that notices it."""
 FREE_S = 30.0
-MAX_LOST = 20
-"""Runs whose figures their process had not told the limits when it was killed, or that it had not begun."""
 KEPT_S = 3.0
 SEED = random.randrange(1 << 32)
 ENV = {
@@ -85,12 +83,19 @@ def check_reports(gateway: Gateway, account: UsageAccount) -> None:
             assert count == sum(row.quantities.get(name, 0) for row in rows), name
 
 
-def check_rates(folder: Path, account: UsageAccount) -> None:
-    """Compares what limits count with the rows: of what died with its process, what was reserved stays counted."""
+def check_rates(folder: Path, account: UsageAccount, load: UsageLoad) -> None:
+    """Compares what limits count with the rows: of what died with its process, what was reserved stays counted.
+
+    That is what was interrupted, what was admitted and had not begun, and what had ended a moment before a `kill -9`.
+    """
     rows = account.rows.values()
-    dead = sum(row.outcome == "interrupted" for row in rows) + MAX_LOST
+    unborn = len(load.runs) + len(load.sessions) - len(rows)
+    dead = sum(row.outcome == "interrupted" for row in rows) + unborn + AT_ONCE * load.ended.count("SIGKILL")
     tokens = sum(row.quantities.get(name, 0) for row in rows for name in ("inputTokens", "outputTokens"))
     assert tokens <= taken(folder, "daily_tokens/all") <= tokens + dead * (UNKNOWN_OUTPUT_TOKENS + 100)
+    heard_s = sum(row.quantities.get("audioMs", 0) for row in rows if not row.estimated) / 1000
+    parts = 2 * len(account.sessions)  # of which each is rounded up: a session has one in each process that had it
+    assert heard_s <= taken(folder, "audio_seconds_per_day/all") <= heard_s + parts + dead * AUDIO_PORTION_S
 
 
 def test_every_row_is_there_once_and_true(upstream: UpstreamThread, gateways: list[Gateway]) -> None:
@@ -111,6 +116,6 @@ def test_every_row_is_there_once_and_true(upstream: UpstreamThread, gateways: li
     assert not found, f"{len(found)} faults:\n" + "\n".join(found[:40])
     assert {"run finish", "run abort", "run error", "run interrupted", "session finish"} <= account.outcomes().keys()
     check_reports(gateways[0], account)
-    check_rates(folder, account)
+    check_rates(folder, account, load)
     for name in ("chat_open_runs", "gateway_open_streams", "audio_open_sessions", "audio_open_uploads"):
         assert [gateway.gauge(f"trilane_{name}") for gateway in gateways] == [0, 0], name

@@ -18,7 +18,7 @@ from typing import Any
 import websockets
 from websockets.asyncio.client import connect
 
-from tests.conftest import Gateway
+from tests.conftest import Gateway, eventually
 from tests.deploy.wire import LOST, Answer, Road, asked
 from tests.support.sse_client import TERMINAL, chat_body
 from tests.support.sse_decoder import SseDecoder
@@ -86,6 +86,8 @@ class AskedRun:
     """The type of the chunk that ended it, where one was seen."""
     usage: dict[str, Any] = field(default_factory=dict[str, Any])
     deltas: int = 0
+    port: int = 0
+    """The process that writes it, while its client reads."""
 
 
 @dataclass
@@ -145,10 +147,19 @@ class UsageLoad:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._is_over.wait(), self._random.uniform(*lives_s))
                 return
+            await self._someone_reads(gateway.port)
             gateway.signal(number)
             await asyncio.to_thread(gateway.wait, 60)
             self.ended.append(signal.Signals(number).name)
             await asyncio.to_thread(gateway.start)
+
+    async def _someone_reads(self, port: int) -> None:
+        """Waits until a process writes an answer of which something was seen, or all is over."""
+
+        def is_read() -> bool:
+            return any(run.port == port and run.deltas and not run.end for run in list(self.runs))
+
+        await asyncio.to_thread(eventually, lambda: self._is_over.is_set() or is_read(), GIVE_UP_S, "an answer begins")
 
     def _road(self) -> Road:
         return Road(self._random.choice(self.gateways).port)
@@ -177,10 +188,12 @@ class UsageLoad:
             path = "/v1/chat/completions"
         road = await self._reachable()
         early = asyncio.ensure_future(self._stop(run, EARLY_S)) if case.act == "stop early" else None
+        run.port = road.port
         with contextlib.suppress(*LOST):
             async with asyncio.timeout(EARLY_S if case.act == "leave early" else None):
                 async with asked(road, "POST", path, body) as answer:
                     await self._read(run, answer)
+        run.port = 0
         if early is not None:
             await early
 
