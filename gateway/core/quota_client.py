@@ -140,8 +140,9 @@ class QuotaClient:
         try:
             while True:
                 await self._trip()
-                is_much_left = len(self._stale) >= BATCH_ITEMS or len(self._settlements) >= BATCH_ITEMS
-                if not self._waiting and (self._has_failed or not is_much_left):
+                left = max(len(self._stale), len(self._settlements))
+                goes_on = left >= (BATCH_ITEMS if self.is_open else 1)
+                if not self._waiting and (self._has_failed or not goes_on):
                     break
         finally:
             self._trips = None
@@ -204,6 +205,11 @@ class QuotaClient:
                 for take in slots:
                     self._hold(take.counter, -take.amount)
                     self._stale[take.counter] = None
+                rates = [take for take in call.takes if take.window != SLOTS] if outcome.refused < 0 else []
+                self._settlements += [
+                    Settlement(take.counter, take.window.current(reply.now_s), -take.amount, take.window)
+                    for take in rates
+                ]
             else:
                 call.future.set_result(TakeAnswer(outcome, reply.now_s))
 

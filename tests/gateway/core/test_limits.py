@@ -28,12 +28,15 @@ class CountedLog(MemoryLog):
         super().__init__(clock=lambda: 6e8 + asyncio.get_running_loop().time())
         self.batches: list[TakeBatch] = []
         self.has_failed = self.is_away = False
+        self.begun = asyncio.Semaphore(0)
+        """Released when a batch is begun."""
 
     def take_at_once(self, batch: TakeBatch) -> TakeReply | None:
         return None
 
     async def take(self, batch: TakeBatch) -> TakeReply:
         self.batches.append(batch)
+        self.begun.release()
         await asyncio.sleep(0)
         if self.is_away:
             raise LogUnavailable("away")
@@ -183,13 +186,13 @@ async def test_a_process_that_was_not_heard_of_for_too_long_holds_its_slots_agai
 @simulated
 async def test_whoever_leaves_while_the_engine_is_asked_holds_nothing() -> None:
     log = CountedLog()
-    limiter = limiter_on(log, USER_RUNS="2")
+    limiter = limiter_on(log, USER_RUNS="2", USER_DAILY_TOKENS="5000")
     asking = asyncio.get_running_loop().create_task(limiter.admit(user(), RUN))
-    await asyncio.sleep(0)
+    await log.begun.acquire()
     asking.cancel()
     await asyncio.wait([asking])
     await asyncio.sleep(0.2)
-    assert await log.used(limiter, user(), "runs") == 0
+    assert [await log.used(limiter, user(), key) for key in ("runs", "daily_tokens")] == [0, 0]
 
 
 @simulated
@@ -220,10 +223,15 @@ async def test_all_that_comes_at_once_goes_together_and_exactly_the_limit_is_adm
 @simulated
 async def test_the_end_of_a_process_gives_everything_back() -> None:
     log = CountedLog()
-    limiter = limiter_on(log, USER_RUNS="2")
-    await limiter.admit(user(), RUN)
+    limiter = limiter_on(log, USER_RUNS="2", USER_DAILY_TOKENS="5000")
+    lease = await limiter.admit(user(), RUN)
+    await log.begun.acquire()
+    asking = asyncio.get_running_loop().create_task(limiter.admit(user("bob"), RUN))
+    await log.begun.acquire()
+    lease.settle(tokens=30)  # while the engine is asked already
     await limiter.close()
-    assert await log.used(limiter, user(), "runs") == 0
+    await asking
+    assert [await log.used(limiter, user(), key) for key in ("runs", "daily_tokens")] == [0, 30]
 
 
 # Rates
