@@ -1,10 +1,12 @@
 """Ends a run in place of the process that owns it: because that one died, is too slow to stop, or must not go on.
 
 The end is fenced by the run's head. Of several that end a run one wins, and its owner can append nothing more. Its
-usage is what the log tells: a token for each delta in it, the prompt only once an answer had begun, and who answered.
+usage is what the log tells: a token for each delta in it, the prompt for each time that a model began to answer it, and
+who did so last.
 """
 
 import contextlib
+from collections.abc import Iterable
 
 import msgspec
 import structlog
@@ -13,41 +15,27 @@ from events.log.port import Append, EventLog, read_past_damage
 from gateway.chat.ending import RunEnding, RunOutcome
 from gateway.chat.history import read_history
 from gateway.chat.records.chat_record import RunInfo
-from gateway.chat.records.record import RECORD, RUN
-from gateway.chat.records.recorder import Recorder, replayed
+from gateway.chat.records.record import RECORD, RUN, Metadata, decode_record
+from gateway.chat.records.recorder import replayed
 from gateway.chat.topics import run_topic
-from gateway.core.usage import now_ms, usage_of
+from gateway.core.usage import now_ms, total_of, usage_of
 from gateway.errors import LogConflict
 
 log = structlog.get_logger("runs")
 
 
-class StartedCall(msgspec.Struct, frozen=True, rename="camel"):
-    """The hidden event that a call of a tool was about to leave."""
+class Speaker(msgspec.Struct, rename="camel"):
+    """Who begins to answer, as the log has it."""
 
-    tool_call_id: str
-    attempt: int = 1
-    effect: Effect = "once"
-
-
-class RunSoFar(msgspec.Struct):
-    """A run as its topic tells it."""
-
-    head: int = 0
-    info: RunInfo | None = None
-    records: list[bytes] = []
-    request: ParkedRequest | None = None
-    """What another process can go on with; None when none can."""
-    started_calls: dict[str, StartedCall] = {}
-    """The last try of each call that may have left, by the call's id."""
-    is_closed: bool = False
-    lost: list[int] = []
-    """Offsets at which events begin that cannot be read."""
+    model: str = ""
+    provider_metadata: dict[str, Raw] = {}
+    """What the upstream says of its answer, by its name; empty when it says nothing."""
 
 
-async def read_run(event_log: EventLog, run_id: str) -> RunSoFar:
-    """Returns a run up to its head, and its records up to the first that cannot be read."""
-    run = RunSoFar()
+async def end_run(event_log: EventLog, run_id: str, outcome: RunOutcome) -> bool:
+    """Ends a run that another process owns; returns False when that one, or a third, was first."""
+    head, info, records, is_closed = 0, None, list[bytes](), False
+    lost_offsets: list[int] = []
     topic = run_topic(run_id)
     async for part in read_past_damage(event_log, topic, lambda first, last: run.lost.append(first)):
         run.is_closed, run.head = part.closed, part.head
@@ -77,14 +65,16 @@ async def end_run(event_log: EventLog, run_id: str, outcome: RunOutcome) -> bool
     if info is None or run.is_closed:
         return False
     recorder = replayed(records, await _base(event_log, info))
-    has_begun = recorder.model is not None or recorder.emitted > 0
+    speakers = _speakers(records)
+    begun = max(len(speakers), 1 if recorder.emitted else 0)
+    newest = speakers[-1] if speakers else Speaker()
     ending = RunEnding(
         info,
         outcome,
         recorder,
-        usage_of(None, info.prompt_bytes if has_begun else 0, recorder.emitted),
-        model=recorder.model or "",
-        upstream=_upstream(recorder),
+        total_of([*[usage_of(None, info.prompt_bytes, 0)] * begun, usage_of(None, 0, recorder.emitted)]),
+        model=newest.model,
+        upstream=next(iter(newest.provider_metadata), ""),
         ended_ms=now_ms(),
     )
     try:
@@ -95,10 +85,11 @@ async def end_run(event_log: EventLog, run_id: str, outcome: RunOutcome) -> bool
     return True
 
 
-def _upstream(recorder: Recorder) -> str:
-    """Returns the upstream that answered, which the log knows by what it said of its answer; empty when nothing."""
-    said = recorder.facts.get("providerMetadata")
-    return next(iter(msgspec.json.decode(said, type=dict[str, Raw])), "") if isinstance(said, Raw) else ""
+def _speakers(records: Iterable[bytes]) -> list[Speaker]:
+    """Returns who began to answer, one for each time that a model did."""
+    metadata = [record for data in records if isinstance(record := decode_record(data), Metadata)]
+    facts = [msgspec.json.decode(record.message_metadata, type=Speaker) for record in metadata]
+    return [fact for fact in facts if fact.model]
 
 
 async def _base(event_log: EventLog, info: RunInfo) -> list[Raw]:

@@ -20,7 +20,7 @@ from gateway.chat.records.chat_record import ParkedRequest, RunFinished, RunInfo
 from gateway.chat.records.record import FinishReason
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.topics import chat_topic
-from gateway.core.usage import Usage, UsageRow, now_ms
+from gateway.core.usage import UsageRow, now_ms, total_of
 from gateway.errors import LogError, TrilaneError, UpstreamTimeout
 
 if TYPE_CHECKING:
@@ -241,7 +241,7 @@ class Run:
     def _conclude(self, outcome: RunOutcome) -> RunEnding:
         self.lasted_s = self._loop.time() - self._started_at
         upstream = next((producer.upstream for producer in reversed(self._used) if producer.upstream), "")
-        usage = _total([producer.usage() for producer in self._used])
+        usage = total_of([producer.usage() for producer in self._used])
         asks = [ask for producer in self._used for ask in producer.asks] if isinstance(outcome, Finished) else []
         ending = RunEnding(
             self.info,
@@ -281,20 +281,6 @@ class Run:
 
 def _has_failed(opening: "asyncio.Future[list[Appended]]") -> bool:
     return opening.cancelled() or opening.exception() is not None
-
-
-def _total(usages: list[Usage]) -> Usage:
-    """Returns what all producers cost together; an estimate when one of them is."""
-    if len(usages) == 1:
-        return usages[0]
-    return Usage(
-        input_tokens=sum(usage.input_tokens for usage in usages),
-        output_tokens=sum(usage.output_tokens for usage in usages),
-        total_tokens=sum(usage.total_tokens for usage in usages),
-        cached_tokens=sum(usage.cached_tokens for usage in usages),
-        reasoning_tokens=sum(usage.reasoning_tokens for usage in usages),
-        estimated=not usages or any(usage.estimated for usage in usages),
-    )
 
 
 def _retrieve(verdict: "asyncio.Future[None]") -> None:

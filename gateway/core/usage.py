@@ -6,6 +6,7 @@ was asked and answered is never in a row.
 """
 
 import time
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -145,6 +146,20 @@ def usage_of(provided: UpstreamUsage | None, prompt_bytes: int, deltas: int) -> 
         cached_tokens=(provided.prompt_tokens_details and provided.prompt_tokens_details.cached_tokens) or 0,
         reasoning_tokens=(provided.completion_tokens_details and provided.completion_tokens_details.reasoning_tokens)
         or 0,
+    )
+
+
+def total_of(usages: Sequence[Usage]) -> Usage:
+    """Returns what all of it cost together; an estimate when a part of it is."""
+    if len(usages) == 1:
+        return usages[0]
+    return Usage(
+        input_tokens=sum(usage.input_tokens for usage in usages),
+        output_tokens=sum(usage.output_tokens for usage in usages),
+        total_tokens=sum(usage.total_tokens for usage in usages),
+        cached_tokens=sum(usage.cached_tokens for usage in usages),
+        reasoning_tokens=sum(usage.reasoning_tokens for usage in usages),
+        estimated=not usages or any(usage.estimated for usage in usages),
     )
 
 

@@ -67,8 +67,6 @@ class Recorder:
         """Number of deltas that a user could see."""
         self.facts: dict[str, object] = {}
         """What the model's side says of the whole answer; it is part of the message's metadata."""
-        self.model: str | None = None
-        """The model that answers; None until one does."""
         self._open: TextKind | Literal["refusal"] | None = None
         self._open_id = b""
         self._part = TextPart("text", [])
@@ -94,7 +92,7 @@ class Recorder:
 
     def speaker(self, model: str, facts: dict[str, object] | None = None) -> list[bytes]:
         """Tells which model answers, and what else it says of its answer; known only when one does."""
-        self.model, self.facts = model, facts or {}
+        self.facts = facts or {}
         return [_metadata({"model": model, **self.facts})]
 
     def next_step(self) -> list[bytes]:
@@ -324,9 +322,7 @@ class Recorder:
             case StepFinish():
                 self._step_calls.clear()
             case Metadata():
-                facts = msgspec.json.decode(record.message_metadata, type=_Facts)
-                self.facts |= facts.as_metadata()
-                self.model = self.model if facts.model is None else facts.model
+                self.facts |= msgspec.json.decode(record.message_metadata, type=_Facts).as_metadata()
             case MessageStart() | MessageFinish() | MessageError() | MessageAbort() | NewerRecord():
                 pass
             case _:
@@ -334,7 +330,6 @@ class Recorder:
 
 
 class _Facts(msgspec.Struct, rename="camel"):
-    model: str | None = None
     provider_metadata: Raw | UnsetType = msgspec.UNSET
 
     def as_metadata(self) -> dict[str, object]:

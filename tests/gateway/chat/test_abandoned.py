@@ -48,6 +48,14 @@ def test_an_answer_that_had_begun_counts_its_prompt_and_its_deltas_and_names_who
     assert row.quantities == {"inputTokens": 11, "outputTokens": 3}
 
 
+def test_each_step_in_which_a_model_began_to_answer_counts_the_prompt_and_the_last_one_is_named() -> None:
+    recorder = Recorder()
+    first = [*recorder.speaker("small"), *words(recorder, "one"), *recorder.next_step()]
+    written = first, recorder.speaker("large"), words(recorder, " two")
+    row = asyncio.run(row_of(*written, recorder=recorder))
+    assert (row.model, row.quantities) == ("large", {"inputTokens": 22, "outputTokens": 2})
+
+
 def test_an_answer_of_whose_server_no_more_is_known_than_its_model_names_that() -> None:
     recorder = Recorder()
     row = asyncio.run(row_of(recorder.speaker("answers"), words(recorder, "one"), recorder=recorder))
