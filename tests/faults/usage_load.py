@@ -12,7 +12,9 @@ import json
 import random
 import signal
 import wave
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import websockets
@@ -127,17 +129,20 @@ class UsageLoad:
         try:
             async with asyncio.TaskGroup() as group:
                 for number, case in enumerate(cases):
-                    group.create_task(self._within(room, self._ask(f"tag-{number}-", case)))
+                    group.create_task(self._within(room, partial(self._ask, f"tag-{number}-", case)))
                 for act in acts:
-                    group.create_task(self._within(voices, self._file() if act == "file" else self._speak(act)))
+                    acting = self._file if act == "file" else partial(self._speak, act)
+                    group.create_task(self._within(voices, acting))
         finally:
             self._is_over.set()
             await ending
 
-    async def _within(self, room: asyncio.Semaphore, act: Any) -> None:
+    async def _within(self, room: asyncio.Semaphore, act: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Does one act when there is room for it, for so long; who gives up then has left in yet another way."""
         async with room:
-            async with asyncio.timeout(GIVE_UP_S):
-                await act
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GIVE_UP_S):
+                    await act()
 
     # The processes
 
