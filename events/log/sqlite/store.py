@@ -140,6 +140,7 @@ class Store:
                 plan = plan_of(calls, self.topics, {})
                 # A plan without rows proves nothing: that nothing may go in is perhaps no longer true.
                 if plan.rows and self._insert(plan.rows, now_ms):
+                    self._forget_closed(plan)
                     return plan, []
                 self._forget(appends)
             return self._write_around_damage(calls, appends, now_ms)
@@ -202,7 +203,13 @@ class Store:
                 self.mark(topic, topic.closed, now_ms)
             for keys in portions(plan.keys):
                 self._keep_keys(keys, now_ms)
+        self._forget_closed(plan)
         return plan, news
+
+    def _forget_closed(self, plan: Plan) -> None:
+        """Forgets the topics that a plan has closed: nothing goes in any more, and each run leaves one."""
+        for name in plan.closed_topics:
+            self.topics.pop(name, None)
 
     def catch_up(self) -> list[Commit]:
         """Returns news of the topics of interest that other processes have changed since we last looked."""
