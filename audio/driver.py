@@ -84,6 +84,7 @@ class SessionDriver:
         """Leaves the desk: nothing of the session goes to the model any more."""
         self._is_closed = True
         self._desk.remove(self)
+        self._take_output = _drop  # it is the owner's, who holds this driver
 
     # The desk's client
 
@@ -105,3 +106,7 @@ class SessionDriver:
     def fail(self) -> None:
         self.session.fail()
         self._take_output(self.session.take_output())
+
+
+def _drop(outputs: list[Output]) -> None:
+    """Does nothing: nobody takes them any more."""

@@ -73,7 +73,12 @@ class Hub:
         tail = Watch(on_block)
         tail.start(after.epoch, after.offset, closed=False)
         self.follow(topic, tail)
-        return lambda: self.leave(topic, tail)
+
+        def end() -> None:
+            self.leave(topic, tail)
+            tail.on_block = _unwatched  # whoever watches holds this function, and is not to be held by it
+
+        return end
 
     def follow(self, topic: str, tail: Tail) -> None:
         """Feeds `tail` from now on; end it with `leave`."""
@@ -318,3 +323,7 @@ def _no_damage(topic: str, first: int, last: int) -> None:
 
 def _nobody() -> None:
     """Does nothing: nobody is waiting."""
+
+
+def _unwatched(block: Block) -> None:
+    """Does nothing: nobody watches any more."""
