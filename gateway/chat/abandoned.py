@@ -1,8 +1,6 @@
 """Ends a run in place of the process that owns it: because that one died, is too slow to stop, or must not go on.
 
-The end is fenced by the run's head. Of several that end a run one wins, and its owner can append nothing more. Its
-usage is what the log tells: a token for each delta in it, the prompt for each time that a model began to answer it, and
-who did so last.
+The end is fenced by the run's head. Of several that end a run one wins, and its owner can append nothing more.
 """
 
 import contextlib
@@ -10,13 +8,16 @@ from collections.abc import Iterable
 
 import msgspec
 import structlog
+from msgspec import Raw
 
 from events.log.port import Append, EventLog, read_past_damage
 from gateway.chat.ending import RunEnding, RunOutcome
-from gateway.chat.history import read_history
-from gateway.chat.records.chat_record import RunInfo
-from gateway.chat.records.record import RECORD, RUN, Metadata, decode_record
-from gateway.chat.records.recorder import replayed
+from gateway.chat.history import History, read_history
+from gateway.chat.records.chat_record import ParkedRequest, RunInfo
+from gateway.chat.records.messages import APPROVED, UIMessage, parts_of
+from gateway.chat.records.record import EFFECT_STARTED, RECORD, REQUEST, RUN, Metadata, decode_record
+from gateway.chat.records.recorder import Recorder
+from gateway.chat.tools.toolbox import Effect
 from gateway.chat.topics import run_topic
 from gateway.core.usage import now_ms, total_of, usage_of
 from gateway.errors import LogConflict
@@ -32,10 +33,32 @@ class Speaker(msgspec.Struct, rename="camel"):
     """What the upstream says of its answer, by its name; empty when it says nothing."""
 
 
-async def end_run(event_log: EventLog, run_id: str, outcome: RunOutcome) -> bool:
-    """Ends a run that another process owns; returns False when that one, or a third, was first."""
-    head, info, records, is_closed = 0, None, list[bytes](), False
-    lost_offsets: list[int] = []
+class StartedCall(msgspec.Struct, frozen=True, rename="camel"):
+    """The hidden event that a call of a tool was about to leave."""
+
+    tool_call_id: str
+    attempt: int = 1
+    effect: Effect = "once"
+
+
+class RunSoFar(msgspec.Struct):
+    """A run as its topic tells it."""
+
+    head: int = 0
+    info: RunInfo | None = None
+    records: list[bytes] = []
+    request: ParkedRequest | None = None
+    """What another process can go on with; None when none can."""
+    started_calls: dict[str, StartedCall] = {}
+    """The last try of each call that may have left, by the call's id."""
+    is_closed: bool = False
+    lost: list[int] = []
+    """Offsets at which events begin that cannot be read."""
+
+
+async def read_run(event_log: EventLog, run_id: str) -> RunSoFar:
+    """Returns a run up to its head, and its records up to the first that cannot be read."""
+    run = RunSoFar()
     topic = run_topic(run_id)
     async for part in read_past_damage(event_log, topic, lambda first, last: run.lost.append(first)):
         run.is_closed, run.head = part.closed, part.head
@@ -64,8 +87,9 @@ async def end_run(event_log: EventLog, run_id: str, outcome: RunOutcome) -> bool
             log.error("ended a run whose beginning is damaged", run=run_id)
     if info is None or run.is_closed:
         return False
-    recorder = replayed(records, await _base(event_log, info))
-    speakers = _speakers(records)
+    history = await read_history(event_log, info.sub, info.chat_id) if info.chat_id else History(chat_id="")
+    recorder = recorder_so_far(run, history.answer(info.message_id))
+    speakers = _speakers(run.records)
     begun = max(len(speakers), 1 if recorder.emitted else 0)
     newest = speakers[-1] if speakers else Speaker()
     ending = RunEnding(
@@ -78,7 +102,7 @@ async def end_run(event_log: EventLog, run_id: str, outcome: RunOutcome) -> bool
         ended_ms=now_ms(),
     )
     try:
-        await event_log.append(*ending.appends(head + 1))
+        await event_log.append(*ending.appends(run.head + 1))
     except LogConflict:
         return False
     log.info("ended a run of another process", run=run_id)
@@ -92,10 +116,14 @@ def _speakers(records: Iterable[bytes]) -> list[Speaker]:
     return [fact for fact in facts if fact.model]
 
 
-async def _base(event_log: EventLog, info: RunInfo) -> list[Raw]:
-    """Returns the parts that the answer had before this run continued it."""
-    if not info.chat_id:
-        return []
-    history = await read_history(event_log, info.sub, info.chat_id)
-    answer = history.answer(info.message_id)
-    return answer.parts if answer else []
+def recorder_so_far(run: RunSoFar, answer: UIMessage | None) -> Recorder:
+    """Returns the recorder of a run as it stood at its last record; `answer` is the message that it continues."""
+    parts = parts_of(answer) if answer is not None else []
+    recorder = Recorder(answer.parts if answer is not None else [])
+    allowed = [part for part in parts if part.is_tool and part.state == APPROVED and part.provider_executed]
+    recorder.calls_to_make = {part.tool_call_id: False for part in allowed}
+    for data in run.records:
+        recorder.replay(data)
+    for call_id in run.started_calls.keys() & recorder.calls_to_make.keys():
+        recorder.calls_to_make[call_id] = True
+    return recorder

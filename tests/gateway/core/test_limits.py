@@ -28,8 +28,7 @@ class CountedLog(MemoryLog):
         super().__init__(clock=lambda: 6e8 + asyncio.get_running_loop().time())
         self.batches: list[TakeBatch] = []
         self.has_failed = self.is_away = False
-        self.begun = asyncio.Semaphore(0)
-        """Released when a batch is begun."""
+        self.begun = asyncio.Semaphore(0)  # released when a batch is begun
 
     def take_at_once(self, batch: TakeBatch) -> TakeReply | None:
         return None
