@@ -70,7 +70,7 @@ lock: dev
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group build --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header --quiet -o requirements.lock
-	$(BIN)/uv pip compile pyproject.toml --extra redis --extra postgres --extra otel --group build $(PART_OF_LOCK) -o deploy/docker/chat.lock
+	$(BIN)/uv pip compile pyproject.toml --extra redis --extra postgres --extra otel --extra mcp --group build $(PART_OF_LOCK) -o deploy/docker/chat.lock
 	$(BIN)/uv pip compile pyproject.toml --extra audio --extra redis --extra postgres --extra otel --group build $(PART_OF_LOCK) \
 		-o deploy/docker/audio.lock
 	$(BIN)/uv pip compile --group dev --universal --python-version 3.11 --generate-hashes -c requirements.lock \

@@ -18,6 +18,7 @@ ELSEWHERE = {
     "async-timeout": "Apache-2.0",
     "colorama": "BSD-3-Clause",
     "httpx2-jsfetch": "BSD-3-Clause",
+    "pywin32": "PSF-2.0",
     "tzdata": "Apache-2.0",
 }
 """Licences of packages that only other systems and versions of Python need."""
