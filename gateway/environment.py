@@ -141,8 +141,9 @@ def _declaration(annotation: object) -> _Declaration:
         annotation, *more = get_args(annotation)  # of `X | None`, X
         marks += more if origin is Annotated else []
     metas = [mark for mark in marks if isinstance(mark, Meta)]
+    origin = str if get_origin(annotation) is Literal else get_origin(annotation)
     return _Declaration(
-        get_origin(annotation) or cast("type[object]", annotation),
+        origin or cast("type[object]", annotation),
         next((mark for mark in marks if isinstance(mark, Notation)), None),
         next((meta.ge for meta in metas if meta.ge is not None), None),
         next((meta.le for meta in metas if meta.le is not None), None),

@@ -28,6 +28,9 @@ class Limits(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_LIMIT_"
     chat_bytes: Annotated[
         Count, Meta(description="Bytes that one chat may have in the log, edits and deleted messages included")
     ] = 33_554_432
+    tool_bytes: Annotated[Count, Meta(description="Bytes of one tool's output; a larger one is cut, and says so")] = (
+        262_144
+    )
     output_tokens: Annotated[Count, Meta(description="Largest `max_tokens` of one request")] = 32_768
     replay: Annotated[
         Count, Meta(description="Missed events replayed to one stream; past that, `hello` says how many it missed")

@@ -1,7 +1,7 @@
 """Declares every setting once: field, type, permitted range, default, meaning. The only reader of `os.environ`.
 
-Those of upstreams stand in `gateway.upstream_settings`, those of limits in `gateway.limit_settings`, and
-`gateway.credential_settings` says how secrets are written.
+Those of upstreams stand in `gateway.upstream_settings`, those of tools in `gateway.tool_settings`, those of limits in
+`gateway.limit_settings`, and `gateway.credential_settings` says how secrets are written.
 
 A field's variable is `TRILANE_` and the field's name. `load` reads them all by these declarations alone, and README's
 tables are made from them (`tests/readme_settings.py`). A misspelt `TRILANE_` variable is an error at start, with the
@@ -38,6 +38,7 @@ from gateway.environment import (
 )
 from gateway.errors import ConfigurationError
 from gateway.limit_settings import Count, Limits, UserLimits
+from gateway.tool_settings import ToolServers
 from gateway.upstream_settings import DefaultUpstream, Network, Pricing, UpstreamsFile
 
 PORTS = {"all": 8000, "chat": 8001, "events": 8002, "audio": 8003}
@@ -98,6 +99,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
         UpstreamsFile, Meta(description="Several upstreams in order of preference, in place of the one above")
     ] = []
     pricing: Pricing = Pricing()
+    tools: ToolServers = ToolServers()
     network: Network = Network()
     data_dir: Annotated[Path, Meta(description="Folder of the gateway's files")] = Path(".trilane")
     log: Annotated[

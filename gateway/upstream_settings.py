@@ -1,17 +1,17 @@
 """Declares the settings of upstreams: which are asked, in which order, with which rights, and the way out to them."""
 
 import datetime
-import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
 from gateway.environment import Notation, read
 from gateway.errors import ConfigurationError
+from gateway.tool_settings import toml_table
 
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_MODEL = "gpt-4.1-mini"
@@ -96,20 +96,16 @@ class DefaultUpstream(
         return []
 
 
-def _table(path: str, parse_float: Any = float) -> dict[str, Any]:
-    return tomllib.loads(Path(path).read_text("utf-8"), parse_float=parse_float)
-
-
 def _upstreams(environ: Mapping[str, str], variable: str) -> list[UpstreamSettings]:
     path = environ.get(variable, "")
     if not path:
         return read(DefaultUpstream, environ).upstreams()
     try:
-        table = _table(path)
+        table = toml_table(path)
         upstreams = msgspec.convert(table.get("upstream", []), list[UpstreamSettings])
     except (OSError, ValueError, msgspec.ValidationError) as err:
         raise ConfigurationError(f"{variable}={path}: {err}") from err
-    if not upstreams and "price" in table:
+    if not upstreams and ("price" in table or "mcp" in table):
         return read(DefaultUpstream, environ).upstreams()
     if not upstreams:
         raise ConfigurationError(f"{variable}={path} names no [[upstream]]")
@@ -169,7 +165,7 @@ MAX_PRICE = 1_000_000
 def _prices(environ: Mapping[str, str], variable: str) -> list[PriceSettings]:
     path = environ.get(variable, "")
     try:
-        prices = msgspec.convert(_table(path, Decimal).get("price", []) if path else [], list[PriceSettings])
+        prices = msgspec.convert(toml_table(path, Decimal).get("price", []) if path else [], list[PriceSettings])
     except (OSError, ValueError, msgspec.ValidationError) as err:
         raise ConfigurationError(f"{variable}={path}: {err}") from err
     for price in prices:

@@ -11,6 +11,7 @@ import msgspec
 
 from gateway.environment import Variable, variables
 from gateway.settings import VARIABLES
+from gateway.tool_settings import McpSettings, ToolSettings
 from gateway.upstream_settings import PriceSettings, UpstreamSettings
 
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -19,6 +20,8 @@ TABLES = {
     "settings": VARIABLES,
     "upstream settings": list(variables(UpstreamSettings)),
     "price settings": list(variables(PriceSettings)),
+    "mcp settings": list(variables(McpSettings)),
+    "tool settings": list(variables(ToolSettings)),
 }
 UNITS = {"_bytes": [(1 << 30, "GiB"), (1 << 20, "MiB")], "_s": [(86_400, "days")]}
 
@@ -48,8 +51,12 @@ def default(row: Variable) -> str:
             return "required"
         case None | "" | b"" | [] | {}:
             return ""
+        case bool() as flag:
+            return f"`{str(flag).lower()}`"
         case int() | float() as number:
             return f"{number:g}" if number < 1000 else f"{number:.0f}{in_larger_unit(row.name, number)}"
+        case tuple() as words:
+            return ", ".join(f"`{word}`" for word in words)
         case other:
             return f"`{other}`"
 

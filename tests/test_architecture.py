@@ -19,6 +19,7 @@ LOWEST = {
         "errors",
         "settings",
         "upstream_settings",
+        "tool_settings",
         "credential_settings",
         "encryption_settings",
         "limit_settings",

@@ -112,7 +112,8 @@ def needed(*extras: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("lock", "extras"), [("chat", ("redis", "postgres", "otel", "mcp")), ("audio", ("audio", "redis", "postgres", "otel"))]
+    ("lock", "extras"),
+    [("chat", ("redis", "postgres", "otel", "mcp")), ("audio", ("audio", "redis", "postgres", "otel"))],
 )
 def test_the_lock_of_an_image_is_a_part_of_the_lock_of_all(lock: str, extras: tuple[str, ...]) -> None:
     own, everything = pins(DEPLOY / f"docker/{lock}.lock"), pins(ROOT / "requirements.lock")

@@ -1,0 +1,173 @@
+"""Declares the settings of tools: on which servers they live, which of them are offered, and what a call may do.
+
+A tool that the file does not list is not offered. Nothing of the gateway's environment reaches a server's process but
+what its own `env` names and INHERITED, so that no secret does by accident.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta, Struct
+
+from gateway.environment import Notation
+from gateway.errors import ConfigurationError
+
+INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR")
+"""Variables that the process of a server has without being asked for."""
+MAX_TIMEOUT_S = 86_400
+
+Timeout = Annotated[float, Meta(ge=0.01, le=MAX_TIMEOUT_S)]
+ApprovingRole = Literal["owner", "approver"]
+"""A role that may allow a tool's call."""
+
+
+def _not_a_variable(environ: Mapping[str, str], variable: str) -> None:
+    """Reads nothing: the setting stands in a file."""
+
+
+class ToolSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One tool of a server; `[mcp.tools.NAME]` below its `[[mcp]]`."""
+
+    approve: Annotated[
+        Literal["auto", "ask", "deny"],
+        Notation("`auto`, `ask` or `deny`", _not_a_variable),
+        Meta(description="Whether a call is made at once, once somebody allows it, or never"),
+    ] = "ask"
+    effect: Annotated[
+        Literal["read", "idempotent", "once"] | None,
+        Notation("`read`, `idempotent` or `once`", _not_a_variable),
+        Meta(description="What a call does: nothing, the same with the same key, or something new; unset: `once`"),
+    ] = None
+    roles: Annotated[
+        tuple[ApprovingRole, ...],
+        Notation("list of `owner` and `approver`", _not_a_variable),
+        Meta(min_length=1, description="Who of a chat's members may allow a call"),
+    ] = ("owner", "approver")
+    editable: Annotated[
+        bool,
+        Notation("`true` or `false`", _not_a_variable),
+        Meta(description="Whether who allows a call may change its input"),
+    ] = False
+    timeout_s: Annotated[Timeout | None, Meta(description="Longest time of a call, in place of its server's")] = None
+
+
+class McpSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One server of the Model Context Protocol; `[[mcp]]` in the file of `TRILANE_UPSTREAMS`."""
+
+    name: Annotated[
+        str,
+        Notation("letters, digits, `-` and single `_` within, at most 32", _not_a_variable),
+        Meta(
+            pattern="^[A-Za-z0-9-]+(_[A-Za-z0-9-]+)*$",
+            max_length=32,
+            description="Its name; the model sees its tool `find` as `NAME__find`",
+        ),
+    ]
+    url: Annotated[str, Meta(description="Its address, where it speaks Streamable HTTP")] = ""
+    command: Annotated[
+        list[str], Meta(description="In its place: the program that it is, and its arguments; it speaks stdio")
+    ] = []
+    env: Annotated[
+        dict[str, str],
+        Notation("list of texts", _not_a_variable),
+        Meta(description="Names of the gateway's environment variables that its program gets, such as its key"),
+    ] = {}
+    """The whole environment of its program, by name."""
+    headers: Annotated[
+        dict[str, str],
+        Meta(description="Headers of each request to `url`; a value `$NAME` is that environment variable's"),
+    ] = {}
+    api_key_env: Annotated[
+        str, Meta(description="Name of the environment variable that holds its key (`Authorization: Bearer`)")
+    ] = ""
+    timeout_s: Annotated[Timeout, Meta(description="Longest time of a call")] = 60.0
+    tools: dict[str, ToolSettings] = {}
+    """What it may be asked, by the server's own names."""
+
+
+def toml_table(path: str, parse_float: Any = float) -> dict[str, Any]:
+    """Returns the file of `TRILANE_UPSTREAMS`. Raises OSError and ValueError."""
+    return tomllib.loads(Path(path).read_text("utf-8"), parse_float=parse_float)
+
+
+def _servers(environ: Mapping[str, str], variable: str) -> list[McpSettings]:
+    path = environ.get(variable, "")
+    if not path:
+        return []
+    try:
+        tables = toml_table(path).get("mcp", [])
+        servers = msgspec.convert(_with_environments(tables, environ, path), list[McpSettings])
+    except (OSError, ValueError, msgspec.ValidationError) as err:
+        raise ConfigurationError(f"{variable}={path}: {err}") from err
+    names = [server.name for server in servers]
+    if doubled := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigurationError(f"{path}: two [[mcp]] have the name {doubled!r}")
+    for server in servers:
+        _check(server, path)
+    return [_with_headers(server, environ, path) for server in servers]
+
+
+def _with_environments(tables: object, environ: Mapping[str, str], path: str) -> object:
+    """Returns the tables with the values of the variables that each `env` names, and of those that all programs get."""
+    if not isinstance(tables, list):
+        raise ConfigurationError(f"{path}: `mcp` is no list of tables: want [[mcp]]")
+    inherited = {name: environ[name] for name in INHERITED if name in environ}
+    rows: list[object] = []
+    for table in cast("list[object]", tables):
+        if isinstance(table, dict):
+            row = cast("dict[str, object]", table)
+            names = row.get("env", [])
+            if not isinstance(names, list) or not all(isinstance(one, str) for one in cast("list[object]", names)):
+                raise ConfigurationError(f"{path}: `env` of [[mcp]] {row.get('name')!r} is no list of variables' names")
+            handed_on = {one: _named(one, environ, path, row.get("name")) for one in cast("list[str]", names)}
+            rows.append({**row, "env": {**inherited, **handed_on}})
+        else:
+            rows.append(table)
+    return rows
+
+
+def _named(variable: str, environ: Mapping[str, str], path: str, server: object) -> str:
+    if variable not in environ:
+        raise ConfigurationError(f"{path}: [[mcp]] {server!r} needs ${variable}, which is not set")
+    return environ[variable].strip()
+
+
+def _check(server: McpSettings, path: str) -> None:
+    place = f"{path}: [[mcp]] {server.name!r}"
+    if bool(server.url) == bool(server.command):
+        raise ConfigurationError(f"{place}: want `url` or `command`, one of them")
+    if server.command and (server.headers or server.api_key_env):
+        raise ConfigurationError(f"{place} has a `command`, which takes no headers: `env` hands variables on to it")
+    if server.command and not server.command[0]:
+        raise ConfigurationError(f"{place}: the first text of `command` is the program, and is empty")
+    try:
+        address = urlsplit(server.url)
+        is_address = address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0
+    except ValueError:
+        is_address = False
+    if server.url and not is_address:
+        raise ConfigurationError(f"{place}: its `url` is no address: want http://host/mcp or https://host/mcp")
+
+
+def _with_headers(server: McpSettings, environ: Mapping[str, str], path: str) -> McpSettings:
+    """Returns the server with the headers that the environment holds; its key is one of them."""
+    headers = {
+        name: _named(text[1:], environ, path, server.name) if text[:1] == "$" else text
+        for name, text in server.headers.items()
+    }
+    if server.api_key_env:
+        headers["authorization"] = f"Bearer {_named(server.api_key_env, environ, path, server.name)}"
+    for name, value in headers.items():
+        if not (name.isascii() and name.isprintable() and value.isascii() and value.isprintable()) or " " in name:
+            raise ConfigurationError(f"{path}: [[mcp]] {server.name!r}: {name[:40]!r} or its value can be no header")
+    return msgspec.structs.replace(server, headers=headers)
+
+
+class ToolServers(Struct, frozen=True, kw_only=True, rename={"mcp": "TRILANE_UPSTREAMS"}):
+    """The servers of tools in the file of upstreams."""
+
+    mcp: Annotated[list[McpSettings], Notation("", _servers)] = []
