@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
 import structlog
@@ -66,7 +66,13 @@ class Child:
         """Returns the process id of its keeper."""
         return self._process.pid
 
-    async def lines(self, max_bytes: int, head_bytes: int) -> AsyncIterator[bytes | Overlong]:
+    @property
+    def is_open(self) -> bool:
+        """Returns whether it can still be told something."""
+        assert self._process.stdin
+        return not self._process.stdin.is_closing() and self._process.returncode is None
+
+    async def lines(self, max_bytes: int, head_bytes: int) -> AsyncGenerator[bytes | Overlong]:
         """Yields what it writes to stdout, line by line, until it has ended or closed it."""
         assert self._process.stdout
         lines = BoundedLines(max_bytes, head_bytes)
@@ -77,7 +83,7 @@ class Child:
     async def write(self, line: bytes) -> None:
         """Writes one line to its stdin. Raises BrokenPipeError when it has left, or does not read."""
         assert self._process.stdin
-        if self._process.stdin.is_closing() or self._process.returncode is not None:
+        if not self.is_open:
             raise BrokenPipeError
         self._process.stdin.write(line + b"\n")
         try:

@@ -15,6 +15,7 @@ SIZE_META = "dev.trilane/bytes"
 """Name in `_meta` of how many bytes a message had that was cut."""
 ID = rb'"id"\s*:\s*(\d+|"(?:[^"\\]|\\.){0,200}")'
 ID_FIRST = re.compile(rb'\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?' + ID)
+METHOD = re.compile(rb'\s*\{[^{}\[\]]*"method"\s*:')
 ID_LAST = re.compile(ID + rb'\s*(?:,\s*"jsonrpc"\s*:\s*"2\.0"\s*)?\}\s*$')
 TEXT = re.compile(rb'"text"\s*:\s*"((?:[^"\\]|\\.)*)')
 
@@ -48,6 +49,10 @@ class BoundedLines:
             start = end + 1
         self._add(data[start:])
 
+    def feed_one(self, data: bytes) -> None:
+        """Adds `data` to the one line that there is, line ends included."""
+        self._add(data)
+
     def rest(self) -> bytes | Overlong:
         """Returns what came behind the last line end."""
         return self._line()
@@ -69,8 +74,11 @@ class BoundedLines:
 def cut_result(line: Overlong, request_id: bytes | None = None) -> bytes | None:
     """Returns an over-long message as the result of a tool: with the text that it begins with, and its size.
 
-    `request_id` is the JSON of the request's id, where it is known. None when the message does not say what it answers.
+    `request_id` is the JSON of the request's id, where it is known. None when the message is no answer, or does not say
+    to what.
     """
+    if METHOD.match(line.head):
+        return None
     if request_id is None:
         match = ID_FIRST.match(line.head) or ID_LAST.search(line.tail)
         if match is None:

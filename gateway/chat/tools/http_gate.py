@@ -1,0 +1,181 @@
+"""Stands between a session over Streamable HTTP and the network, and lets neither harm the other.
+
+An error on one request would end the session with all its other calls, so here it becomes an answer that says so. An
+answer is bounded, and is never decoded from a compressed form. A call's request gets its key as `Idempotency-Key`, and
+the call learns whether it has left.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx2
+import msgspec
+
+from gateway.chat.tools.attempt import ATTEMPT, Attempt, Envelope, Hearing
+from gateway.chat.tools.lines import BoundedLines, Overlong
+from gateway.chat.upstreams.certificates import trusted_by
+from gateway.chat.upstreams.proxies import proxy_to
+from gateway.upstream_settings import Network
+
+CONNECT_S = 10.0
+KEPT_S = 3.0
+"""Seconds that an idle connection is kept: fewer than a server's 5, so that no request meets one being closed."""
+KEPT_CONNECTIONS = 20
+GOODBYE_S = 1.0
+"""Seconds in which a server takes note that its session is over."""
+UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol)
+"""Errors after which no byte of a request has left."""
+REFUSALS = (401, 403, 404, 405, 413, 415, 421, 429)
+"""Statuses with which a server says that it has not taken a request."""
+CONNECTION_CLOSED = -32000
+UNAVAILABLE = 503
+SESSION = "mcp-session-id"
+DATA = b"data:"
+
+
+def check_way(url: str, network: Network) -> None:
+    """Raises ConfigurationError when the way to a server has a proxy or certificates of no use."""
+    proxy_to(httpx2.URL(url), network)
+    trusted_by(network)
+
+
+def http_client(url: str, headers: dict[str, str], network: Network, hearing: Hearing) -> httpx2.AsyncClient:
+    """Returns the client for one session."""
+    address = httpx2.URL(url)
+    proxy = proxy_to(address, network)
+    limits = httpx2.Limits(max_keepalive_connections=KEPT_CONNECTIONS, keepalive_expiry=KEPT_S)
+    way = httpx2.AsyncHTTPTransport(
+        verify=trusted_by(network) or True,
+        trust_env=False,
+        limits=limits,
+        proxy=httpx2.Proxy(
+            f"{proxy.scheme}://{proxy.host}:{proxy.port}",
+            headers={"proxy-authorization": proxy.authorization.decode()} if proxy.authorization else None,
+        )
+        if proxy
+        else None,
+    )
+    return httpx2.AsyncClient(
+        transport=HttpGate(way, hearing),
+        headers={**headers, "accept-encoding": "identity", "user-agent": "trilane"},
+        timeout=httpx2.Timeout(None, connect=CONNECT_S),
+        trust_env=False,
+    )
+
+
+class HttpGate(httpx2.AsyncBaseTransport):
+    """A transport that answers each request, with what the server says or with why there is no answer."""
+
+    def __init__(self, way: httpx2.AsyncBaseTransport, hearing: Hearing) -> None:
+        self._way = way
+        self._hearing = hearing
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        message = _message(await request.aread()) if request.method == "POST" else Envelope()
+        attempt = ATTEMPT.get() if message.method == "tools/call" else None
+        if attempt is not None:
+            request.headers["idempotency-key"] = attempt.key
+            attempt.is_sent = True
+        try:
+            async with asyncio.timeout(GOODBYE_S if request.method == "DELETE" else None):
+                response = await self._way.handle_async_request(request)
+            return await self._bounded(response, request, message, attempt)
+        except httpx2.TransportError as err:
+            if request.method != "POST":
+                raise
+            reason = f"{type(err).__name__}: {err}" if str(err) else type(err).__name__
+            if attempt is not None:
+                attempt.is_sent = not isinstance(err, UNSENT)
+                attempt.reason = reason
+            return _failure(message.id, reason)
+
+    async def _bounded(
+        self, response: httpx2.Response, request: httpx2.Request, message: Envelope, attempt: Attempt | None
+    ) -> httpx2.Response:
+        """Returns the answer to a request, with a body that cannot be too large."""
+        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if response.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
+            await response.aclose()
+            return _failure(message.id, "it answers in a compressed form, which it was not asked for")
+        if kind == "text/event-stream":
+            events = _Events(response, self._hearing, bytes(message.id) or None)
+            return httpx2.Response(response.status_code, headers=_kept(response), stream=events)
+        body = await self._body(response, bytes(message.id) or None)
+        is_refused = response.status_code in REFUSALS or 300 <= response.status_code < 400
+        if attempt is not None and is_refused and not _is_json_error(body):
+            attempt.is_sent = False
+            attempt.reason = f"it answered {response.status_code}"
+            attempt.is_session_lost = response.status_code == 404 and SESSION in request.headers
+        return httpx2.Response(response.status_code, headers=_kept(response), content=body)
+
+    async def _body(self, response: httpx2.Response, request_id: bytes | None) -> bytes:
+        """Returns the whole body; of one that is too large what is left of a result."""
+        lines = BoundedLines(self._hearing.max_bytes, self._hearing.head_bytes)
+        try:
+            async for data in response.aiter_raw():
+                lines.feed_one(data)
+        finally:
+            await response.aclose()
+        body = lines.rest()
+        return body if isinstance(body, bytes) else self._hearing.heard(body, 0, request_id) or b""
+
+    async def aclose(self) -> None:
+        await self._way.aclose()
+
+
+class _Events(httpx2.AsyncByteStream):
+    """An event stream whose messages are bounded in size and in number."""
+
+    def __init__(self, response: httpx2.Response, hearing: Hearing, request_id: bytes | None) -> None:
+        self._response = response
+        self._hearing = hearing
+        self._request_id = request_id
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        lines = BoundedLines(self._hearing.max_bytes, self._hearing.head_bytes)
+        loop = asyncio.get_running_loop()
+        async for data in self._response.aiter_raw():
+            for line in lines.feed(data):
+                if isinstance(line, Overlong):
+                    data_line = line._replace(head=line.head.removeprefix(DATA)) if line.head.startswith(DATA) else None
+                elif line.startswith(DATA) and line[len(DATA) :].strip():
+                    data_line = line[len(DATA) :]
+                else:
+                    yield line + b"\n"
+                    continue
+                message = data_line and self._hearing.heard(data_line, loop.time(), self._request_id)
+                if message:
+                    yield b"data: " + message.strip() + b"\n"
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
+
+
+def _message(content: bytes) -> Envelope:
+    try:
+        return msgspec.json.decode(content, type=Envelope)
+    except msgspec.DecodeError:
+        return Envelope()
+
+
+def _is_json_error(body: bytes) -> bool:
+    try:
+        return "error" in msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except msgspec.DecodeError:
+        return False
+
+
+def _kept(response: httpx2.Response) -> list[tuple[str, str]]:
+    """Returns the headers that are true of a body which may be another one."""
+    return [(name, value) for name, value in response.headers.multi_items() if name.lower() not in _OF_THE_BYTES]
+
+
+_OF_THE_BYTES = ("content-length", "transfer-encoding", "content-encoding")
+
+
+def _failure(request_id: msgspec.Raw, reason: str) -> httpx2.Response:
+    """Returns an answer in place of one that did not come; a notification is answered without a body."""
+    if not bytes(request_id):
+        return httpx2.Response(UNAVAILABLE)
+    error = {"code": CONNECTION_CLOSED, "message": reason[:500]}
+    return httpx2.Response(UNAVAILABLE, json={"jsonrpc": "2.0", "id": msgspec.json.decode(request_id), "error": error})

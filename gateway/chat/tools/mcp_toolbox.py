@@ -1,0 +1,91 @@
+"""The toolbox of all servers that the operator's settings name; an empty one when they name none.
+
+A process without `[[mcp]]` never imports the package `mcp`, which takes a second and 50 MB.
+"""
+
+import asyncio
+import importlib.util
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from msgspec import Raw
+
+from gateway.chat.tools.offer import fitting_name
+from gateway.chat.tools.toolbox import OnProgress, Tool, Toolbox, ToolResult
+from gateway.errors import ConfigurationError, ToolUnreachable
+from gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from gateway.chat.tools.server import ToolServer
+
+CLOSE_S = 8.0
+"""Seconds in which all servers are let go of; a process that ignores its end takes half of them."""
+INSTALL = "pip install 'trilane[mcp]', or `make install`"
+
+
+def open_toolbox(settings: Settings) -> Toolbox:
+    """Returns the toolbox of these settings, and begins to open sessions; to be called in the event loop.
+
+    Raises ConfigurationError when it needs a package that is not installed, a proxy or certificates of no use.
+    """
+    if not settings.tools.mcp:
+        return NoTools()
+    return McpToolbox(tool_servers(settings))
+
+
+def tool_servers(settings: Settings) -> "list[ToolServer]":
+    """Returns a server for each `[[mcp]]`, none of which runs yet. Raises ConfigurationError."""
+    if importlib.util.find_spec("mcp") is None:
+        raise ConfigurationError(f"[[mcp]] needs the package mcp, which is not installed: {INSTALL}")
+    from gateway.chat.tools.http_gate import check_way
+    from gateway.chat.tools.mcp_session import open_session
+    from gateway.chat.tools.server import ToolServer
+
+    for server in settings.tools.mcp:
+        if server.url:
+            check_way(server.url, settings.network)
+    limit = settings.limits.tool_bytes
+    return [ToolServer(server, partial(open_session, server, settings.network, limit)) for server in settings.tools.mcp]
+
+
+class NoTools:
+    """A Toolbox without tools."""
+
+    def offered(self) -> Sequence[Tool]:
+        return ()
+
+    async def call(self, tool: Tool, arguments: Raw, *, key: str, sub: str, on_progress: OnProgress) -> ToolResult:
+        raise ToolUnreachable(f"tool {tool.name!r} is not in the settings of this gateway")
+
+    async def aclose(self) -> None:
+        """Does nothing."""
+
+
+class McpToolbox:
+    """A Toolbox of servers, each of which lives in a task of its own."""
+
+    def __init__(self, servers: "Sequence[ToolServer]") -> None:
+        loop = asyncio.get_running_loop()
+        self._servers = servers
+        self._places = {
+            fitting_name(server.settings.name, name): (server, name)
+            for server in servers
+            for name, tool in server.settings.tools.items()
+            if tool.approve != "deny"
+        }
+        self._tasks = [loop.create_task(one.run(), name=f"tools of {one.settings.name}") for one in servers]
+
+    def offered(self) -> Sequence[Tool]:
+        return [tool for server in self._servers for tool in server.tools.values()]
+
+    async def call(self, tool: Tool, arguments: Raw, *, key: str, sub: str, on_progress: OnProgress) -> ToolResult:
+        if tool.name not in self._places:
+            raise ToolUnreachable(f"tool {tool.name!r} is not in the settings of this gateway")
+        server, name = self._places[tool.name]
+        return await server.call(name, tool, arguments, key, on_progress)
+
+    async def aclose(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks, timeout=CLOSE_S)
