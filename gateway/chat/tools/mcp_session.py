@@ -6,10 +6,10 @@ come from any task. The package's own words are not logged: they quote messages.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import mcp_types as types
@@ -169,8 +169,8 @@ async def open_session(settings: McpSettings, network: Network, max_output_bytes
         )
         try:
             await stack.enter_async_context(session.client)
-        except (MCPError, RuntimeError, ValidationError) as err:
-            raise ToolUnreachable(await _end_of(child) or _words(err)) from err
+        except (MCPError, RuntimeError, ValidationError, ExceptionGroup) as err:
+            raise ToolUnreachable(await _end_of(child) or _words(cause_of(err))) from err
         if session.client.protocol_version in MODERN_PROTOCOL_VERSIONS:
             group = await stack.enter_async_context(anyio.create_task_group())
             stack.callback(group.cancel_scope.cancel)
@@ -182,11 +182,15 @@ async def open_session(settings: McpSettings, network: Network, max_output_bytes
 
 async def _follow(session: McpSession) -> None:
     """Hears of other tools from a server that tells those alone who ask for its news."""
+    is_again = False
     while True:
         try:
             async with session.client.listen(tools_list_changed=True) as news:
                 if not news.honored.tools_list_changed:
                     return
+                if is_again:
+                    session.stirred.set()
+                is_again = True
                 async for _ in news:
                     session.stirred.set()
         except SubscriptionLost:
@@ -295,6 +299,12 @@ def _refusal(words: str) -> ToolResult:
     return ToolResult(output=Raw(msgspec.json.encode(words)), error_text=words)
 
 
-def _words(err: Exception) -> str:
+def _words(err: BaseException) -> str:
     words = err.error.message if isinstance(err, MCPError) else type(err).__name__
     return words[:MAX_WORDS] or "it says no more"
+
+
+def cause_of(err: BaseException) -> BaseException:
+    """Returns the one error in groups of one, which task groups make of it."""
+    inner = cast("Sequence[BaseException]", getattr(err, "exceptions", ()))
+    return cause_of(inner[0]) if len(inner) == 1 else err

@@ -13,7 +13,7 @@ import structlog
 from msgspec import Raw
 
 from gateway.chat.tools.attempt import Attempt
-from gateway.chat.tools.mcp_session import McpSession
+from gateway.chat.tools.mcp_session import McpSession, cause_of
 from gateway.chat.tools.offer import offered_tools
 from gateway.chat.tools.toolbox import OnProgress, Tool, ToolResult
 from gateway.errors import ToolError, ToolTimeout, ToolUnreachable, TrilaneError
@@ -66,7 +66,7 @@ class ToolServer:
             except TimeoutError:
                 self._fail(f"it did not answer within {START_S:g} s of its start")
             except Exception as err:  # an outermost boundary: what the package lets through ends its session alone
-                cause = _cause(err)
+                cause = cause_of(err)
                 if not isinstance(cause, TrilaneError):
                     log.exception("tool_session_failed", server=self.settings.name)
                 self._fail(cause.detail if isinstance(cause, TrilaneError) else f"it fails with {type(cause).__name__}")
@@ -84,9 +84,7 @@ class ToolServer:
             try:
                 await self._attend(session)
             finally:
-                self._session = None
-                self._has_session.clear()
-                self.tools = {}
+                self._leave_session()
 
     async def _attend(self, session: McpSession) -> None:
         """Looks at what the server offers whenever that may be something else, until the session is lost."""
@@ -95,18 +93,18 @@ class ToolServer:
             try:
                 async with asyncio.timeout(look_s):
                     await session.stirred.wait()
-                await asyncio.sleep(SETTLE_S)
             except TimeoutError:
                 pass
-            session.stirred.clear()
             if session.is_lost:
-                break
+                return
+            await asyncio.sleep(SETTLE_S)
+            session.stirred.clear()
             try:
                 async with asyncio.timeout(LIST_S):
                     described = await session.tools()
             except (ToolUnreachable, TimeoutError) as err:  # calls that are being answered keep their session
                 self._fail(err.detail if isinstance(err, ToolUnreachable) else "it does not list its tools in time")
-                look_s = self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+                look_s = FIRST_PAUSE_S if look_s == LOOK_S else min(2 * look_s, LONGEST_PAUSE_S / 2)
             else:
                 self._offer(session, offered_tools(self.settings, described))
                 look_s = LOOK_S
@@ -151,16 +149,15 @@ class ToolServer:
         try:
             return await session.call(name, arguments, attempt, on_progress)
         except ToolUnreachable:
-            if not attempt.is_session_lost:
+            if not session.is_lost:
                 raise
-        attempt.is_session_lost, attempt.reason = False, ""
-        while self._session is session:  # the server has forgotten it, and takes the call in another one
-            await asyncio.sleep(SETTLE_S)
+        attempt.is_session_lost, attempt.reason = False, ""  # a server that has begun anew takes it in a new session
         return await (await self._ready(name, tool)).call(name, arguments, attempt, on_progress)
 
     async def _ready(self, name: str, tool: Tool) -> McpSession:
         """Returns the session once it is open and while it offers the tool as it was."""
-        if self._session is None:
+        if self._session is None or self._session.is_lost:
+            self._leave_session()
             try:
                 async with asyncio.timeout(CONNECT_WAIT_S):
                     await self._has_session.wait()
@@ -174,12 +171,10 @@ class ToolServer:
         assert self._session is not None
         return self._session
 
+    def _leave_session(self) -> None:
+        self._session = None
+        self._has_session.clear()
+        self.tools = {}
+
     def _shown(self, name: str) -> str:
         return f"tool {name!r} of {self.settings.name!r}"
-
-
-def _cause(err: Exception) -> Exception:
-    """Returns the one error in groups of one, which task groups make of it."""
-    while isinstance(err, ExceptionGroup) and len(err.exceptions) == 1:
-        err = err.exceptions[0]
-    return err
