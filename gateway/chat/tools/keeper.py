@@ -19,7 +19,7 @@ import sys
 import time
 from pathlib import Path
 
-LEAVE_S = 1.5
+LEAVE_S = 1.0
 """Seconds that the command has to leave after its stdin has ended, and once more after SIGTERM."""
 REAP_S = 2.0
 PR_SET_PDEATHSIG = 1

@@ -43,12 +43,13 @@ def bounded(value: object, max_bytes: int, size: int | None = None) -> Raw:
         return Raw(whole)
     text = value if isinstance(value, str) else whole.decode()
     note = f"\n[cut: the tool gave {size or len(whole)} bytes, more than the {max_bytes} of TRILANE_LIMIT_TOOL_BYTES]"
-    kept = max_bytes
+    kept = room = max(0, max_bytes - len(msgspec.json.encode(note)))
     while True:
-        cut = msgspec.json.encode(_cut_text(text, kept) + note)
-        if len(cut) <= max_bytes or not kept:
-            return Raw(cut)
-        kept = max(0, kept - (len(cut) - max_bytes))
+        begin = _cut_text(text, kept)
+        needed = len(msgspec.json.encode(begin)) - 2
+        if needed <= room:
+            return Raw(msgspec.json.encode(begin + note))
+        kept = min(kept - 1, kept * room // needed)  # what is escaped needs more than one byte for each
 
 
 def _plain(content: Sequence[object]) -> object:
