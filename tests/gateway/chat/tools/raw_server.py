@@ -48,7 +48,10 @@ def call(request: Any) -> None:
             print("this was too much", file=sys.stderr, flush=True)
             os._exit(3)
         case "big":
-            text(request, "é" * (arguments["bytes"] // 2))
+            sys.stdout.buffer.write(b'{"result":{"content":[{"type":"text","text":"')
+            sys.stdout.buffer.write("é".encode() * (arguments["bytes"] // 2))
+            sys.stdout.buffer.write(b'"}]},"jsonrpc":"2.0","id":%d}\n' % request["id"])
+            sys.stdout.flush()
         case "deaf":
             time.sleep(3600)
         case "flood":
