@@ -1,5 +1,6 @@
-"""`trilane doctor`: checks configuration, log and its storage, upstreams and models, and says what to do."""
+"""`trilane doctor`: checks configuration, log and its storage, upstreams, tools and models, and says what to do."""
 
+import asyncio
 import importlib.util
 import platform
 import resource
@@ -20,10 +21,13 @@ from gateway.errors import ConfigurationError, TrilaneError
 from gateway.settings import Settings
 
 if TYPE_CHECKING:
+    from gateway.chat.tools.server import ToolServer
     from gateway.chat.upstreams.openai import OpenAIUpstream
 
 
 SQLITE = "sqlite:///"
+TOOLS_S = 60.0
+"""Seconds in which each server of tools has to answer; a program may have to be fetched first."""
 MIN_FREE_GIB = 1.0
 """Free space, in GiB, below which a disk is called full: a busy log writes that much in some hours."""
 
@@ -35,6 +39,7 @@ async def doctor(settings: Settings) -> int:
     checks: list[Callable[[], Awaitable[list[Finding]]]] = [
         lambda: _check_log(settings),
         lambda: check_upstreams(settings),
+        lambda: check_tools(settings),
         lambda: _check_speech(settings),
     ]
     report.add(Finding("ok", f"trilane {version('trilane')} on Python {platform.python_version()}"))
@@ -106,6 +111,37 @@ async def _check_upstream(upstream: "OpenAIUpstream") -> Finding:
     except TrilaneError as err:
         return Finding("FAIL", f"upstream {name} at {upstream.shown}: {err.detail}")
     return Finding("ok", f"upstream {name} at {upstream.shown}: {', '.join(models[:5])}")
+
+
+async def check_tools(settings: Settings) -> list[Finding]:
+    """Returns a line for each server of tools: whether it answers, and what it offers."""
+    if not settings.tools.mcp:
+        return []
+    from gateway.chat.tools.mcp_toolbox import McpToolbox, tool_servers
+
+    try:
+        servers = tool_servers(settings)
+    except ConfigurationError as err:
+        return [Finding("FAIL", err.detail)]
+    toolbox = McpToolbox(servers)
+    try:
+        async with asyncio.timeout(TOOLS_S):
+            await asyncio.gather(*[server.tried.wait() for server in servers])
+    except TimeoutError:
+        pass  # the line of each server says whether it was one that did not answer
+    checks = [_tools_of(server) for server in servers]
+    await toolbox.aclose()
+    return checks
+
+
+def _tools_of(server: "ToolServer") -> Finding:
+    place = f"tools of {server.settings.name} at {server.shown}"
+    if server.failure or not server.tried.is_set():
+        return Finding("FAIL", f"{place}: {server.failure or f'no answer within {TOOLS_S:g} s'}")
+    offered = [f"{tool.name} ({tool.approve}, {tool.effect})" for tool in server.tools.values()]
+    if server.missing:
+        return Finding("FAIL", f"{place}: it has none of the name {', '.join(map(repr, server.missing))}")
+    return Finding("ok", f"{place}: {', '.join(offered) or 'none is listed in the settings'}")
 
 
 async def _check_speech(settings: Settings) -> list[Finding]:

@@ -109,12 +109,29 @@ class ToolServer:
                 self._offer(session, offered_tools(self.settings, described))
                 look_s = LOOK_S
 
+    @property
+    def missing(self) -> list[str]:
+        """Returns what is listed in the settings and not offered by the server."""
+        return [name for name, one in self.settings.tools.items() if one.approve != "deny" and name not in self.tools]
+
+    @property
+    def shown(self) -> str:
+        """Returns where it is, without what may be a secret."""
+        if self.settings.command:
+            return f"`{self.settings.command[0]}`"
+        return self.settings.url.partition("?")[0].partition("#")[0].rpartition("@")[2]
+
     def _offer(self, session: McpSession, tools: dict[str, Tool]) -> None:
-        missing = [name for name, one in self.settings.tools.items() if one.approve != "deny" and name not in tools]
         if self.failure or not self.tried.is_set() or self.tools != tools:
+            self.tools = tools
             names = [tool.name for tool in tools.values()]
-            log.info("tools_offered", server=self.settings.name, tools=names, missing=missing, dropped=session.dropped)
-        self.tools = tools
+            log.info(
+                "tools_offered",
+                server=self.settings.name,
+                tools=names,
+                missing=self.missing,
+                dropped=session.dropped,
+            )
         self.failure = ""
         self._pause_s = FIRST_PAUSE_S
         self.tried.set()

@@ -45,12 +45,12 @@ def _settings(name: str, tools: list[str], **fields: Any) -> McpSettings:
 
 
 @contextmanager
-def http_server(port: int, notes: Path, *args: str) -> Generator[str]:
-    """Runs a server made with the package; returns its URL, at which it answers some seconds later."""
+def http_server(port: int, notes: Path, *args: str) -> Generator[Popen[bytes]]:
+    """Runs a server made with the package at `http://127.0.0.1:PORT/mcp`, where it answers some seconds later."""
     command = [sys.executable, str(HERE / "tool_server.py"), "http", str(port), *args]
     with Popen(command, env={**os.environ, "NOTES": str(notes)}) as process:
         try:
-            yield f"http://127.0.0.1:{port}/mcp"
+            yield process
         finally:
             process.kill()
 

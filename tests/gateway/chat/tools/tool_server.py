@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mcp.server.mcpserver import Context, Image, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import ToolAnnotations
 
 server = MCPServer("test", log_level="ERROR")
@@ -39,7 +40,7 @@ def picture() -> list[Any]:
 
 @server.tool()
 def fail(text: str) -> str:
-    raise ValueError(text)
+    raise ToolError(text)  # another error would be printed with all its frames
 
 
 @server.tool()
