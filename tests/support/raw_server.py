@@ -66,7 +66,9 @@ class Peer:
         """Waits for one request, and returns its body."""
         head = await self._reader.readuntil(b"\r\n\r\n")
         self.heads.append(head)
-        length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.startswith(b"content-length"))
+        lines = [line.split(b":") for line in head.lower().split(b"\r\n")]
+        lengths = (int(line[1]) for line in lines if line[0] == b"content-length")
+        length = next(lengths, 0)
         return await self._reader.readexactly(length)
 
     async def send(self, *pieces: bytes) -> None:

@@ -28,6 +28,9 @@ UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2
 REFUSALS = (401, 403, 404, 405, 413, 415, 421, 429)
 """Statuses with which a server says that it has not taken a request."""
 CONNECTION_CLOSED = -32000
+INTERNAL_ERROR = -32603
+ACCEPTED = 202
+"""What only a notification may be answered."""
 UNAVAILABLE = 503
 SESSION = "mcp-session-id"
 DATA = b"data:"
@@ -96,16 +99,22 @@ class HttpGate(httpx2.AsyncBaseTransport):
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if response.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
             await response.aclose()
-            return _failure(message.id, "it answers in a compressed form, which it was not asked for")
+            reason = "it answers in a compressed form, which it was not asked for"
+            if attempt is not None:
+                attempt.reason = reason
+            return _failure(message.id, reason)
         if kind == "text/event-stream":
             events = _Events(response, self._hearing, bytes(message.id) or None)
             return httpx2.Response(response.status_code, headers=_kept(response), stream=events)
         body = await self._body(response, bytes(message.id) or None)
-        is_refused = response.status_code in REFUSALS or 300 <= response.status_code < 400
-        if attempt is not None and is_refused and not _is_json_error(body):
-            attempt.is_sent = False
-            attempt.reason = f"it answered {response.status_code}"
-            attempt.is_session_lost = response.status_code == 404 and SESSION in request.headers
+        status = response.status_code
+        if (status == ACCEPTED or status >= 300) and bytes(message.id) and not _is_json_error(body):
+            if attempt is not None:
+                attempt.is_sent = status not in REFUSALS and not 300 <= status < 400
+                attempt.reason = f"it answered {status}"
+                attempt.is_session_lost = status == 404 and SESSION in request.headers
+            if status >= 400 and status != 404:  # the package has words for this one
+                return _failure(message.id, f"it answered {status}", INTERNAL_ERROR)
         return httpx2.Response(response.status_code, headers=_kept(response), content=body)
 
     async def _body(self, response: httpx2.Response, request_id: bytes | None) -> bytes:
@@ -173,9 +182,9 @@ def _kept(response: httpx2.Response) -> list[tuple[str, str]]:
 _OF_THE_BYTES = ("content-length", "transfer-encoding", "content-encoding")
 
 
-def _failure(request_id: msgspec.Raw, reason: str) -> httpx2.Response:
+def _failure(request_id: msgspec.Raw, reason: str, code: int = CONNECTION_CLOSED) -> httpx2.Response:
     """Returns an answer in place of one that did not come; a notification is answered without a body."""
     if not bytes(request_id):
         return httpx2.Response(UNAVAILABLE)
-    error = {"code": CONNECTION_CLOSED, "message": reason[:500]}
+    error = {"code": code, "message": reason[:500]}
     return httpx2.Response(UNAVAILABLE, json={"jsonrpc": "2.0", "id": msgspec.json.decode(request_id), "error": error})

@@ -1,12 +1,17 @@
 """What the doctor says of an upstream, by what it answers; the whole command is tested with the units."""
 
+import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from gateway.commands.doctor import check_descriptors, check_disk, check_upstreams, check_workers
+from gateway.commands.doctor import check_descriptors, check_disk, check_tools, check_upstreams, check_workers
 from gateway.settings import Settings, load
+from gateway.tool_settings import McpSettings, ToolServers, ToolSettings
+from gateway.upstream_settings import Network
 from loadtests.ports import free_port
+from tests.gateway.chat.tools.boxes import raw_server
 from tests.support.authority import Authority
 from tests.support.raw_server import Peer, RawServer, length_of, polite
 
@@ -109,3 +114,35 @@ def test_a_disk_that_is_nearly_full_is_told(tmp_path: Path, free_bytes: int, is_
         "ok" if is_ok else "FAIL"
     )
     assert places == [tmp_path, tmp_path]
+
+
+# Tools
+
+
+async def test_each_server_of_tools_has_a_line_with_what_it_offers(tmp_path: Path) -> None:
+    raw = raw_server(notes=tmp_path / "notes")
+    listed = {"echo": ToolSettings(approve="auto", effect="read"), "pid": ToolSettings(approve="deny")}
+    url = f"http://user:secret@127.0.0.1:{free_port()}/mcp?key=secret"
+    servers = [
+        msgspec.structs.replace(raw, tools=listed),
+        msgspec.structs.replace(raw, name="other", tools={**listed, "nothing": ToolSettings()}),
+        McpSettings(name="away", url=url),
+        McpSettings(name="no", command=["/no/such/program"]),
+    ]
+    lines = await check_tools(Settings(tools=ToolServers(mcp=servers)))
+    assert [is_ok for is_ok, _ in lines] == [True, False, False, False]
+    offered, missing, away, no = [line for _, line in lines]
+    assert offered == f"tools of raw at `{sys.executable}`: raw__echo (auto, read)"
+    assert missing.endswith("it has none of the name 'nothing'")
+    assert away.startswith("tools of away at 127.0.0.1:")
+    assert "secret" not in away
+    assert no.endswith("/no/such/program: No such file or directory")
+
+
+async def test_without_servers_of_tools_there_is_no_line_of_them() -> None:
+    assert await check_tools(Settings()) == []
+    proxied = ToolServers(mcp=[McpSettings(name="a", url="http://a/mcp")])
+    settings = Settings(tools=proxied, network=Network(http_proxy="socks5://p"))
+    [(is_ok, line)] = await check_tools(settings)
+    assert not is_ok
+    assert "HTTP_PROXY" in line

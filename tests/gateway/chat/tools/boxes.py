@@ -11,6 +11,7 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any
 
+import uvloop
 from msgspec import Raw
 
 from gateway.chat.tools.mcp_toolbox import McpToolbox, open_toolbox
@@ -18,6 +19,7 @@ from gateway.chat.tools.toolbox import Tool, ToolResult
 from gateway.limit_settings import Limits
 from gateway.settings import Settings
 from gateway.tool_settings import McpSettings, ToolServers, ToolSettings
+from gateway.upstream_settings import Network
 
 HERE = Path(__file__).parent
 STARTS_S = 90.0
@@ -95,9 +97,10 @@ class Box:
 
 
 @asynccontextmanager
-async def box_of(*servers: McpSettings, tool_bytes: int = 1000, waits: bool = True) -> AsyncGenerator[Box]:
-    """Opens a toolbox of these servers, and waits until it offers something."""
-    toolbox = open_toolbox(Settings(tools=ToolServers(mcp=list(servers)), limits=Limits(tool_bytes=tool_bytes)))
+async def box_of(*servers: McpSettings, network: Network | None = None, waits: bool = True) -> AsyncGenerator[Box]:
+    """Opens a toolbox of these servers, whose outputs may have 1000 bytes, and waits until it offers something."""
+    tools, limits = ToolServers(mcp=list(servers)), Limits(tool_bytes=1000)
+    toolbox = open_toolbox(Settings(tools=tools, limits=limits, network=network or Network()))
     assert isinstance(toolbox, McpToolbox)
     box = Box(toolbox)
     try:
@@ -109,7 +112,7 @@ async def box_of(*servers: McpSettings, tool_bytes: int = 1000, waits: bool = Tr
 
 
 def run(test: Any) -> None:
-    """Runs a test in a loop of its own, which nothing is left behind in."""
+    """Runs a test in a loop of the kind that the gateway runs in, which nothing is left behind in."""
 
     async def whole() -> None:
         before = asyncio.all_tasks()
@@ -117,5 +120,5 @@ def run(test: Any) -> None:
             await test
         assert asyncio.all_tasks() == before
 
-    with contextlib.closing(asyncio.new_event_loop()) as loop:
+    with contextlib.closing(uvloop.new_event_loop()) as loop:
         loop.run_until_complete(whole())
