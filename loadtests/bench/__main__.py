@@ -14,6 +14,7 @@ PARTS = {"chat": "chat.part", "events": "events.part", "audio": "audio.part"}
 OTHERS = {
     "scale": "events.scale",
     "engines": "engines.part",
+    "tools": "tools.part",
     "growth": "growth.parts",
     "figures": "figures",
     "limits": "limits",

@@ -7,6 +7,7 @@ import pytest
 from gateway.errors import ConfigurationError
 from gateway.settings import load
 from gateway.tool_settings import ToolSettings
+from tests.support.readme import readme_block
 
 SERVERS = """
 [[mcp]]
@@ -69,6 +70,13 @@ def test_a_file_of_tools_alone_keeps_the_default_upstream(tmp_path: Path) -> Non
     settings = load(environment(tmp_path, SERVERS, **SECRETS))
     assert [upstream.name for upstream in settings.upstreams] == ["openai"]
     assert load({}).tools.mcp == []
+
+
+def test_the_readmes_servers_are_those_of_the_gateway(tmp_path: Path) -> None:
+    text = readme_block('name = "crm"').text
+    crm, files = load(environment(tmp_path, text, CRM_KEY="k", FILES_TOKEN="f", PATH="/bin")).tools.mcp
+    assert crm.tools == {"find": ToolSettings(approve="auto", effect="read"), "refund": ToolSettings()}
+    assert (files.command[0], files.env) == ("uvx", {"FILES_TOKEN": "f", "PATH": "/bin"})
 
 
 SERVER = "[[mcp]]\nname = 'a'\n"

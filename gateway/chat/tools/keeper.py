@@ -1,6 +1,6 @@
 """Keeps the process of a tool's server: it never outlives the gateway, and leaves nothing behind.
 
-`child.py` beside it runs this file by its path, and it imports nothing of the gateway. Its first argument is the read
+`kept_process.py` beside it runs this file by its path, and it imports nothing of the gateway. Its first argument is the read
 end of a pipe whose other end the gateway alone holds, the rest is the command. Stdin, stdout and stderr are the
 command's. When the pipe ends, the gateway has died or has no more use for the server, whose stdin ends with it: what
 then still runs is ended by SIGTERM, then by SIGKILL. When the command ends, so does whatever it has started, a daemon

@@ -23,7 +23,7 @@ from msgspec import Raw
 from pydantic import TypeAdapter, ValidationError
 
 from gateway.chat.tools.attempt import ATTEMPT, Attempt, Hearing
-from gateway.chat.tools.child import Child
+from gateway.chat.tools.kept_process import KeptProcess
 from gateway.chat.tools.http_gate import http_client
 from gateway.chat.tools.lines import SIZE_META
 from gateway.chat.tools.offer import DescribedTool
@@ -153,7 +153,7 @@ async def open_session(settings: McpSettings, network: Network, max_output_bytes
             session.stirred.set()
 
     async with AsyncExitStack() as stack:
-        child: Child | None = None
+        child: KeptProcess | None = None
         if settings.url:
             client = await stack.enter_async_context(http_client(settings.url, settings.headers, network, hearing))
             streams = streamable_http_client(settings.url, http_client=client, max_sse_event_size=2 * hearing.max_bytes)
@@ -205,14 +205,14 @@ async def _follow(session: McpSession) -> None:
 # A server that speaks stdio
 
 
-async def _started(settings: McpSettings) -> Child:
+async def _started(settings: McpSettings) -> KeptProcess:
     try:
-        return await Child.start(settings.name, settings.command, settings.env)
+        return await KeptProcess.start(settings.name, settings.command, settings.env)
     except (OSError, ValueError) as err:
         raise ToolUnreachable(f"its process cannot be started: {err}") from err
 
 
-async def _end_of(child: Child | None) -> str:
+async def _end_of(child: KeptProcess | None) -> str:
     """Returns how a process has ended; nothing of one that runs."""
     try:
         async with asyncio.timeout(END_S):
@@ -222,7 +222,7 @@ async def _end_of(child: Child | None) -> str:
 
 
 @asynccontextmanager
-async def _child_streams(child: Child, session: McpSession, hearing: Hearing) -> AsyncGenerator[Any]:
+async def _child_streams(child: KeptProcess, session: McpSession, hearing: Hearing) -> AsyncGenerator[Any]:
     """Yields the streams of messages that the package reads from and writes to."""
     heard, messages = anyio.create_memory_object_stream[SessionMessage | Exception](0)
 
@@ -253,7 +253,7 @@ def _parsed(message: bytes) -> SessionMessage | None:
 class _ChildWriter:
     """The stream that the package writes messages to, in the task of whoever sends one."""
 
-    def __init__(self, child: Child, session: McpSession) -> None:
+    def __init__(self, child: KeptProcess, session: McpSession) -> None:
         self._child = child
         self._session = session
 

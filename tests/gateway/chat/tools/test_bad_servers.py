@@ -113,7 +113,7 @@ def test_a_call_that_is_cancelled_is_cancelled_at_the_server(notes: Path) -> Non
 
 
 def test_a_server_that_reads_no_more_is_ended_and_started_again(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.chat.tools.child.WRITE_S", 0.3)
+    monkeypatch.setattr("gateway.chat.tools.kept_process.WRITE_S", 0.3)
 
     async def test() -> None:
         async with box_of(raw_server(notes=notes, timeout_s=5)) as box:

@@ -30,7 +30,7 @@ WORDS_S = 10.0
 log = structlog.get_logger("tools")
 
 
-class Child:
+class KeptProcess:
     """One process. `start` it, read its lines to the end, and `stop` it in every case."""
 
     def __init__(self, name: str, process: asyncio.subprocess.Process, lifeline: int) -> None:
@@ -41,7 +41,7 @@ class Child:
         self._listener = asyncio.get_running_loop().create_task(self._listen(), name=f"stderr of {name}")
 
     @classmethod
-    async def start(cls, name: str, command: Sequence[str], environ: dict[str, str]) -> "Child":
+    async def start(cls, name: str, command: Sequence[str], environ: dict[str, str]) -> "KeptProcess":
         """Starts a command with this environment and no other. Raises OSError when there can be no process at all."""
         theirs, ours = os.pipe()
         try:

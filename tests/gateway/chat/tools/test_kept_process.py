@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gateway.chat.tools.child import WORDS_LINES, Child
+from gateway.chat.tools.kept_process import WORDS_LINES, KeptProcess
 from gateway.chat.tools.lines import Overlong
 from tests.conftest import eventually
 
@@ -22,8 +22,8 @@ def script(text: str) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", text]
 
 
-async def started(command: list[str], **env: str) -> Child:
-    return await Child.start("test", command, {**ENVIRONMENT, **env})
+async def started(command: list[str], **env: str) -> KeptProcess:
+    return await KeptProcess.start("test", command, {**ENVIRONMENT, **env})
 
 
 def noted_pids(notes: Path) -> list[int]:
@@ -78,9 +78,9 @@ def test_it_says_how_it_ended(command: list[str], end: str) -> None:
 
 
 def test_one_that_has_left_or_does_not_read_cannot_be_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.chat.tools.child.WRITE_S", 0.3)
+    monkeypatch.setattr("gateway.chat.tools.kept_process.WRITE_S", 0.3)
 
-    async def keep_writing(child: Child, size: int) -> None:
+    async def keep_writing(child: KeptProcess, size: int) -> None:
         for _ in range(100):
             await child.write(b"x" * size)
             await asyncio.sleep(0.05)
@@ -113,10 +113,10 @@ def test_stopping_ends_what_it_has_started_and_leaves_no_zombie(tmp_path: Path) 
 
 PARENT = f"""
 import asyncio, sys
-from gateway.chat.tools.child import Child
+from gateway.chat.tools.kept_process import KeptProcess
 
 async def main():
-    await Child.start("test", [sys.executable, {str(RAW_SERVER)!r}, "stubborn", "daemon"], {{"NOTES": sys.argv[1]}})
+    await KeptProcess.start("test", [sys.executable, {str(RAW_SERVER)!r}, "stubborn", "daemon"], {{"NOTES": sys.argv[1]}})
     print("started", flush=True)
     await asyncio.sleep(600)
 
@@ -183,7 +183,7 @@ def test_signals_of_a_whole_service_leave_a_server_for_runs_that_drain() -> None
 def test_stderr_is_logged_with_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     logged: list[str] = []
     monkeypatch.setattr(
-        "gateway.chat.tools.child.log.info", lambda event, *, server, text: logged.append(text), raising=False
+        "gateway.chat.tools.kept_process.log.info", lambda event, *, server, text: logged.append(text), raising=False
     )
     noise = "import sys\nfor n in range(3000): print('x' * 5000, n, file=sys.stderr)\nprint('last', file=sys.stderr)"
 

@@ -1,0 +1,1 @@
+"""A call of a tool is measured by the gateway's toolbox and by the package `mcp` alone."""
