@@ -1,7 +1,7 @@
 """Keeps the process of a tool's server: it never outlives the gateway, and leaves nothing behind.
 
-`kept_process.py` beside it runs this file by its path, and it imports nothing of the gateway. Its first argument is the read
-end of a pipe whose other end the gateway alone holds, the rest is the command. Stdin, stdout and stderr are the
+`kept_process.py` beside it runs this file by its path, and it imports nothing of the gateway. Its first argument is the
+read end of a pipe whose other end the gateway alone holds, the rest is the command. Stdin, stdout and stderr are the
 command's. When the pipe ends, the gateway has died or has no more use for the server, whose stdin ends with it: what
 then still runs is ended by SIGTERM, then by SIGKILL. When the command ends, so does whatever it has started, a daemon
 with a session of its own included (on Linux); and the status is the command's, or 128 and its signal.

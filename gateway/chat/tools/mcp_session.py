@@ -23,8 +23,8 @@ from msgspec import Raw
 from pydantic import TypeAdapter, ValidationError
 
 from gateway.chat.tools.attempt import ATTEMPT, Attempt, Hearing
-from gateway.chat.tools.kept_process import KeptProcess
 from gateway.chat.tools.http_gate import http_client
+from gateway.chat.tools.kept_process import KeptProcess
 from gateway.chat.tools.lines import SIZE_META
 from gateway.chat.tools.offer import DescribedTool
 from gateway.chat.tools.output import ProgressPace, tool_result

@@ -116,7 +116,8 @@ import asyncio, sys
 from gateway.chat.tools.kept_process import KeptProcess
 
 async def main():
-    await KeptProcess.start("test", [sys.executable, {str(RAW_SERVER)!r}, "stubborn", "daemon"], {{"NOTES": sys.argv[1]}})
+    command = [sys.executable, {str(RAW_SERVER)!r}, "stubborn", "daemon"]
+    await KeptProcess.start("test", command, {{"NOTES": sys.argv[1]}})
     print("started", flush=True)
     await asyncio.sleep(600)
 
