@@ -129,9 +129,9 @@ async def test_each_server_of_tools_has_a_line_with_what_it_offers(tmp_path: Pat
         McpSettings(name="away", url=url),
         McpSettings(name="no", command=["/no/such/program"]),
     ]
-    lines = await check_tools(Settings(tools=ToolServers(mcp=servers)))
-    assert [is_ok for is_ok, _ in lines] == [True, False, False, False]
-    offered, missing, away, no = [line for _, line in lines]
+    findings = await check_tools(Settings(tools=ToolServers(mcp=servers)))
+    assert [finding.level for finding in findings] == ["ok", "FAIL", "FAIL", "FAIL"]
+    offered, missing, away, no = [finding.text for finding in findings]
     assert offered == f"tools of raw at `{sys.executable}`: raw__echo (auto, read)"
     assert missing.endswith("it has none of the name 'nothing'")
     assert away.startswith("tools of away at 127.0.0.1:")
@@ -143,6 +143,6 @@ async def test_without_servers_of_tools_there_is_no_line_of_them() -> None:
     assert await check_tools(Settings()) == []
     proxied = ToolServers(mcp=[McpSettings(name="a", url="http://a/mcp")])
     settings = Settings(tools=proxied, network=Network(http_proxy="socks5://p"))
-    [(is_ok, line)] = await check_tools(settings)
-    assert not is_ok
-    assert "HTTP_PROXY" in line
+    [finding] = await check_tools(settings)
+    assert finding.level == "FAIL"
+    assert "HTTP_PROXY" in finding.text
