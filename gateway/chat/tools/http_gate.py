@@ -12,7 +12,7 @@ import httpx2
 import msgspec
 
 from gateway.chat.tools.attempt import ATTEMPT, Attempt, Envelope, Hearing
-from gateway.chat.tools.lines import BoundedLines, Overlong
+from gateway.chat.tools.lines import TAIL_BYTES, BoundedLines, Overlong
 from gateway.chat.upstreams.certificates import trusted_by
 from gateway.chat.upstreams.proxies import proxy_to
 from gateway.upstream_settings import Network
@@ -142,22 +142,50 @@ class _Events(httpx2.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         lines = BoundedLines(self._hearing.max_bytes, self._hearing.head_bytes)
-        loop = asyncio.get_running_loop()
-        async for data in self._response.aiter_raw():
-            for line in lines.feed(data):
-                if isinstance(line, Overlong):
-                    data_line = line._replace(head=line.head.removeprefix(DATA)) if line.head.startswith(DATA) else None
-                elif line.startswith(DATA) and line[len(DATA) :].strip():
-                    data_line = line[len(DATA) :]
+        data = _Data(self._hearing)
+        async for piece in self._response.aiter_raw():
+            for line in lines.feed(piece):
+                head = line.head if isinstance(line, Overlong) else line
+                if head.startswith(DATA):
+                    data.add(line)
+                elif head.strip():
+                    yield head + b"\n"
                 else:
-                    yield line + b"\n"
-                    continue
-                message = data_line and self._hearing.heard(data_line, loop.time(), self._request_id)
-                if message:
-                    yield b"data: " + message.strip() + b"\n"
+                    message = data.message(self._request_id)
+                    yield b"\n" if message is None else b"data: %b\n\n" % message
+                    data = _Data(self._hearing)
 
     async def aclose(self) -> None:
         await self._response.aclose()
+
+
+class _Data:
+    """The data of one event, which may have as many bytes as a message, on any number of lines."""
+
+    def __init__(self, hearing: Hearing) -> None:
+        self._hearing = hearing
+        self._text = bytearray()
+        self._has_lines = False
+        self._overlong: Overlong | None = None
+
+    def add(self, line: bytes | Overlong) -> None:
+        if self._overlong is not None:
+            return
+        if isinstance(line, Overlong):
+            self._overlong = line._replace(head=line.head[len(DATA) :])
+            return
+        self._has_lines = True
+        self._text += line[len(DATA) :].strip() + b" "
+        if len(self._text) > self._hearing.max_bytes:
+            head, tail = bytes(self._text[: self._hearing.head_bytes]), bytes(self._text[-TAIL_BYTES:])
+            self._overlong = Overlong(head, tail, len(self._text))
+
+    def message(self, request_id: bytes | None) -> bytes | None:
+        """Returns the event's message on one line; an empty one only says from where to resume, None is none."""
+        text = self._overlong or bytes(self._text).strip()
+        if not text:
+            return b"" if self._has_lines else None
+        return self._hearing.heard(text, asyncio.get_running_loop().time(), request_id)
 
 
 def _message(content: bytes) -> Envelope:

@@ -18,7 +18,7 @@ from tests.gateway.chat.tools.boxes import Box, box_of, run
 from tests.support.authority import Authority
 from tests.support.raw_server import Peer, RawServer
 
-TOOLS = ["echo", "cut", "half", "reset", "huge", "forget", "notice"]
+TOOLS = ["echo", "cut", "half", "reset", "huge", "forget", "pretty", "lines"]
 
 
 def head(status: str, length: int, *lines: str) -> bytes:
@@ -99,6 +99,13 @@ class SessionServer:
             case "huge":
                 text = json.dumps({"content": [{"type": "text", "text": "x" * 6_000_000}]})
                 await peer.send(head("200 OK", len(text), "content-type: application/json"), text.encode())
+            case "pretty" | "lines":
+                text = "x" if name == "pretty" else "x" * 5_000_000
+                result = {"content": [{"type": "text", "text": text}] * (1 if name == "pretty" else 3)}
+                message = json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": result}, indent=1)
+                lines_of_data = "".join(f"data: {line}\r\n" for line in message.splitlines())
+                events = f"id: 1\r\ndata: \r\n\r\nevent: message\r\n{lines_of_data}\r\n".encode()
+                await peer.send(head("200 OK", len(events), "content-type: text/event-stream") + events)
             case "forget":
                 self.sessions.clear()
                 await self._result(peer, request, {"content": []})
@@ -187,11 +194,21 @@ def test_a_server_that_has_forgotten_the_session_is_called_in_another_one() -> N
     run(test())
 
 
+def test_a_message_of_several_lines_of_an_event_is_read() -> None:
+    async def test() -> None:
+        web = SessionServer()
+        async with web.server, box_of(web.settings) as box:
+            assert await box.output("pretty") == "x"
+
+    run(test())
+
+
 def test_a_result_that_is_too_large_is_cut_and_one_that_is_compressed_is_not_read() -> None:
     async def test() -> None:
         web = SessionServer()
         async with web.server, box_of(web.settings) as box:
             assert "cut: the tool gave 6000" in await box.output("huge")
+            assert "cut: the tool gave " in await box.output("lines")
             web.coding = "gzip"
             error = await failure(box, "echo")
             assert "compressed" in error.detail
