@@ -108,10 +108,15 @@ class Unit:
 
 def _chat(core: Core) -> MountedLane:
     from gateway.chat.lane import ChatLane
+    from gateway.chat.tools.mcp_toolbox import open_toolbox
     from gateway.chat.upstreams.failover import open_upstreams
     from routes import chat, openai
 
-    return MountedLane("chat", ChatLane(core, open_upstreams(core.settings)), [*chat.ROUTES, *openai.ROUTES])
+    return MountedLane(
+        "chat",
+        ChatLane(core, open_upstreams(core.settings), open_toolbox(core.settings)),
+        [*chat.ROUTES, *openai.ROUTES],
+    )
 
 
 def _events(core: Core) -> MountedLane:

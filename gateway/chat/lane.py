@@ -76,6 +76,7 @@ class ChatLane:
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
         await adopt_format(self._log)
+        self._toolbox.start()
         self._sweeper.start()
         self._old_chats.start()
         try:

@@ -124,6 +124,7 @@ async def check_tools(settings: Settings) -> list[Finding]:
     except ConfigurationError as err:
         return [Finding("FAIL", err.detail)]
     toolbox = McpToolbox(servers)
+    toolbox.start()
     try:
         async with asyncio.timeout(TOOLS_S):
             await asyncio.gather(*[server.tried.wait() for server in servers])

@@ -100,6 +100,8 @@ class FakeToolbox:
         """Offers a tool no more, as when its server is away: calling it raises ToolUnreachable."""
         del self._tools[name]
 
+    def start(self) -> None: ...
+
     def offered(self) -> Sequence[Tool]:
         return list(self._tools.values())
 

@@ -142,7 +142,7 @@ class _Events(httpx2.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         lines = BoundedLines(self._hearing.max_bytes, self._hearing.head_bytes)
-        data = _Data(self._hearing)
+        data = _EventData(self._hearing)
         async for piece in self._response.aiter_raw():
             for line in lines.feed(piece):
                 head = line.head if isinstance(line, Overlong) else line
@@ -153,13 +153,13 @@ class _Events(httpx2.AsyncByteStream):
                 else:
                     message = data.message(self._request_id)
                     yield b"\n" if message is None else b"data: %b\n\n" % message
-                    data = _Data(self._hearing)
+                    data = _EventData(self._hearing)
 
     async def aclose(self) -> None:
         await self._response.aclose()
 
 
-class _Data:
+class _EventData:
     """The data of one event, which may have as many bytes as a message, on any number of lines."""
 
     def __init__(self, hearing: Hearing) -> None:

@@ -44,8 +44,8 @@ class KeptProcess:
     async def start(cls, name: str, command: Sequence[str], environ: dict[str, str]) -> "KeptProcess":
         """Starts a command with this environment and no other. Raises OSError when there can be no process at all."""
         theirs, ours = os.pipe()
-        try:
-            process = await asyncio.create_subprocess_exec(
+        spawning = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
                 *(sys.executable, "-I", "-S", str(KEEPER), str(theirs), *command),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
@@ -54,12 +54,18 @@ class KeptProcess:
                 pass_fds=(theirs,),
                 start_new_session=True,
             )
-        except BaseException:
-            os.close(ours)
+        )
+        try:
+            return cls(name, await asyncio.shield(spawning), ours)
+        except asyncio.CancelledError:  # a process whose start is cancelled would be nobody's
+            await asyncio.wait((spawning,))
+            if spawning.exception() is None:
+                await cls(name, spawning.result(), ours).stop()
             raise
         finally:
             os.close(theirs)
-        return cls(name, process, ours)
+            if spawning.done() and spawning.exception() is not None:
+                os.close(ours)
 
     @property
     def pid(self) -> int:

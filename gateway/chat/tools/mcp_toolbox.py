@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from msgspec import Raw
 
 from gateway.chat.tools.offer import fitting_name
-from gateway.chat.tools.toolbox import OnProgress, Tool, Toolbox, ToolResult
+from gateway.chat.tools.toolbox import NoTools, OnProgress, Tool, Toolbox, ToolResult
 from gateway.errors import ConfigurationError, ToolUnreachable
 from gateway.settings import Settings
 
@@ -25,7 +25,7 @@ INSTALL = "pip install 'trilane[mcp]', or `make install`"
 
 
 def open_toolbox(settings: Settings) -> Toolbox:
-    """Returns the toolbox of these settings, and begins to open sessions; to be called in the event loop.
+    """Returns the toolbox of these settings, which is not started yet.
 
     Raises ConfigurationError when it needs a package that is not installed, a proxy or certificates of no use.
     """
@@ -49,32 +49,22 @@ def tool_servers(settings: Settings) -> "list[ToolServer]":
     return [ToolServer(server, partial(open_session, server, settings.network, limit)) for server in settings.tools.mcp]
 
 
-class NoTools:
-    """A Toolbox without tools."""
-
-    def offered(self) -> Sequence[Tool]:
-        return ()
-
-    async def call(self, tool: Tool, arguments: Raw, *, key: str, sub: str, on_progress: OnProgress) -> ToolResult:
-        raise ToolUnreachable(f"tool {tool.name!r} is not in the settings of this gateway")
-
-    async def aclose(self) -> None:
-        """Does nothing."""
-
-
 class McpToolbox:
     """A Toolbox of servers, each of which lives in a task of its own."""
 
     def __init__(self, servers: "Sequence[ToolServer]") -> None:
-        loop = asyncio.get_running_loop()
         self._servers = servers
+        self._tasks: list[asyncio.Task[None]] = []
         self._places = {
             fitting_name(server.settings.name, name): (server, name)
             for server in servers
             for name, tool in server.settings.tools.items()
             if tool.approve != "deny"
         }
-        self._tasks = [loop.create_task(one.run(), name=f"tools of {one.settings.name}") for one in servers]
+
+    def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(one.run(), name=f"tools of {one.settings.name}") for one in self._servers]
 
     def offered(self) -> Sequence[Tool]:
         return [tool for server in self._servers for tool in server.tools.values()]
@@ -88,4 +78,5 @@ class McpToolbox:
     async def aclose(self) -> None:
         for task in self._tasks:
             task.cancel()
-        await asyncio.wait(self._tasks, timeout=CLOSE_S)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_S)

@@ -70,6 +70,10 @@ class Toolbox(Protocol):
     certainly was not. Cancelled, it cancels the call at its server.
     """
 
+    def start(self) -> None:
+        """Begins to reach its servers; called once, in the event loop that everything else is called in."""
+        ...
+
     def offered(self) -> Sequence[Tool]: ...
 
     async def call(self, tool: Tool, arguments: Raw, *, key: str, sub: str, on_progress: OnProgress) -> ToolResult:
@@ -83,6 +87,8 @@ class Toolbox(Protocol):
 
 class NoTools:
     """The toolbox of an installation whose operator has named no tools."""
+
+    def start(self) -> None: ...
 
     def offered(self) -> Sequence[Tool]:
         return ()

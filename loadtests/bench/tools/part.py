@@ -102,6 +102,7 @@ async def _ours(url: str) -> AsyncGenerator[Call]:
     command = [] if url else on_core(SERVER_CORE, SERVER)
     server = McpSettings(name="bench", url=url, command=command, tools={"echo": ToolSettings()})
     toolbox = open_toolbox(Settings(tools=ToolServers(mcp=[server])))
+    toolbox.start()
     try:
         await _until_offered(lambda: bool(toolbox.offered()))
         [tool] = toolbox.offered()

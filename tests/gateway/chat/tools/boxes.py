@@ -102,6 +102,7 @@ async def box_of(*servers: McpSettings, network: Network | None = None, waits: b
     tools, limits = ToolServers(mcp=list(servers)), Limits(tool_bytes=1000)
     toolbox = open_toolbox(Settings(tools=tools, limits=limits, network=network or Network()))
     assert isinstance(toolbox, McpToolbox)
+    toolbox.start()
     box = Box(toolbox)
     try:
         if waits:

@@ -1,6 +1,7 @@
 """The process of a server never outlives us, nor does anything that it has started."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import uvloop
 
 from gateway.chat.tools.kept_process import WORDS_LINES, KeptProcess
 from gateway.chat.tools.lines import Overlong
@@ -162,6 +164,22 @@ def test_a_command_that_ends_takes_what_it_has_started_with_it(tmp_path: Path) -
         assert not psutil.pid_exists(pid)
         await child.stop()
 
+    asyncio.run(run())
+
+
+def test_a_start_that_is_cancelled_leaves_no_process() -> None:
+    async def run() -> None:
+        before = set(psutil.Process().children())
+        for _ in range(5):
+            start = asyncio.create_task(started(["sleep", "600"]))
+            await asyncio.sleep(0)
+            start.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await start
+        assert set(psutil.Process().children()) == before
+
+    with contextlib.closing(uvloop.new_event_loop()) as loop:
+        loop.run_until_complete(run())
     asyncio.run(run())
 
 

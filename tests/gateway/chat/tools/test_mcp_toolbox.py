@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 import pytest
 
-from gateway.chat.tools.mcp_toolbox import NoTools, open_toolbox
+from gateway.chat.tools.mcp_toolbox import open_toolbox
+from gateway.chat.tools.toolbox import NoTools
 from gateway.errors import ToolError, ToolUnreachable
 from gateway.settings import Settings
 from gateway.tool_settings import McpSettings, ToolSettings
