@@ -14,6 +14,8 @@ from gateway.access.signin import SignIn
 from gateway.core.engines import make_log
 from gateway.core.process import Core
 from gateway.errors import ConfigurationError, TrilaneError
+from gateway.mcp.server import McpServer
+from gateway.mcp.tool import OfferedTool
 from gateway.settings import Settings
 
 
@@ -27,11 +29,12 @@ class Lane(Protocol):
 
 
 class MountedLane(NamedTuple):
-    """A lane, the name under which its handlers ask for it, and those handlers."""
+    """A lane, the name under which its handlers ask for it, those handlers, and what it offers to agents."""
 
     name: str
     lane: Lane
     routes: list[Any]
+    tools: Sequence[OfferedTool] = ()
 
 
 class Unit:
@@ -45,7 +48,7 @@ class Unit:
         extra_routes: Sequence[Any] = (),
     ) -> None:
         """Makes its lanes; `extra_routes` are handlers that belong to none of them and are not in every unit."""
-        from routes import docs, ops, session, usage
+        from routes import docs, mcp, ops, session, usage
         from routes.application import application
 
         self.name = name
@@ -53,12 +56,14 @@ class Unit:
         core.fleet.unit = name
         self._authenticator = authenticator(settings, core.keys)
         mounts = [make_lane(core) for make_lane in lanes]
+        mcp_server = McpServer(core, [tool for mount in mounts for tool in mount.tools])
         self.lanes = [mount.lane for mount in mounts]
         self.has_websockets = any(mount.name == "audio" for mount in mounts)
         self.failure: TrilaneError | None = None
         """The error that kept it from starting."""
         handlers = [handler for mount in mounts for handler in mount.routes] + [
             *extra_routes,
+            *mcp.ROUTES,
             *session.ROUTES,
             *ops.ROUTES,
             *docs.routes(settings.docs),
@@ -68,7 +73,7 @@ class Unit:
             handlers.append(ops.metrics)
         self._app = application(
             handlers,
-            dependencies={"core": core, **{mount.name: mount.lane for mount in mounts}},
+            dependencies={"core": core, "mcp": mcp_server, **{mount.name: mount.lane for mount in mounts}},
             sign_in=SignIn(settings, self._authenticator, core.tickets),
             settings=settings,
             refusals=core.refusals,
@@ -110,20 +115,20 @@ def _chat(core: Core) -> MountedLane:
     from gateway.chat.lane import ChatLane
     from gateway.chat.tools.mcp_toolbox import open_toolbox
     from gateway.chat.upstreams.failover import open_upstreams
+    from gateway.mcp.ask import AskTool
     from routes import chat, openai
 
-    return MountedLane(
-        "chat",
-        ChatLane(core, open_upstreams(core.settings), open_toolbox(core.settings)),
-        [*chat.ROUTES, *openai.ROUTES],
-    )
+    lane = ChatLane(core, open_upstreams(core.settings), open_toolbox(core.settings))
+    return MountedLane("chat", lane, [*chat.ROUTES, *openai.ROUTES], [AskTool(lane, core.log)])
 
 
 def _events(core: Core) -> MountedLane:
     from events.lane import EventsLane
+    from gateway.mcp.publish import PublishTool
     from routes import events, tickets
 
-    return MountedLane("events", EventsLane(core), [*events.ROUTES, *tickets.ROUTES])
+    lane = EventsLane(core)
+    return MountedLane("events", lane, [*events.ROUTES, *tickets.ROUTES], [PublishTool(lane)])
 
 
 def _audio(core: Core, *, at_once: bool = False) -> MountedLane:
@@ -134,11 +139,13 @@ def _audio(core: Core, *, at_once: bool = False) -> MountedLane:
 
     from audio.lane import AudioLane
     from audio.model.models import load_models
+    from gateway.mcp.transcribe import TranscribeTool
     from routes import audio, realtime, transcriptions
 
     measures_voices = not core.settings.limits.voices
     lane = AudioLane(core, lambda: load_models(core.settings, measures_voices=measures_voices), at_once=at_once)
-    return MountedLane("audio", lane, [*audio.ROUTES, *realtime.ROUTES, *transcriptions.ROUTES])
+    routes = [*audio.ROUTES, *realtime.ROUTES, *transcriptions.ROUTES]
+    return MountedLane("audio", lane, routes, [TranscribeTool(lane)])
 
 
 def chat_unit(settings: Settings) -> Unit:

@@ -163,6 +163,7 @@ class _OperationWriter:
         errors = {*operation.errors, 503}
         errors |= set() if is_open else {401, 403, 429}
         errors |= {400, 413} if operation.body is not None else {400} if has_inputs else set[int]()
+        errors -= operation.statuses.keys()
         return responses | {str(status): _error(status) for status in sorted(errors)} | {"default": _error(None)}
 
     def _websocket(self, operation: Operation) -> Schema:
@@ -197,8 +198,8 @@ def _types(operations: Iterable[Operation]) -> Iterator[Any]:
 def _tag(path: str) -> str:
     """Returns the family of a route: the lane, `openai`, or `operations`."""
     first, _, rest = path.strip("/").partition("/")
-    if first == "v1":
-        return "openai"
+    if first in ("v1", "mcp"):
+        return "openai" if first == "v1" else first
     return rest.partition("/")[0].replace("chats", "chat") if first == "api" else "operations"
 
 

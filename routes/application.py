@@ -30,6 +30,7 @@ EXPOSED_HEADERS = [
     "retry-after",
     "x-should-retry",
     "x-trilane-warning",
+    "mcp-session-id",
     "x-vercel-ai-ui-message-stream",
     "x-ratelimit-limit-requests",
     "x-ratelimit-limit-tokens",

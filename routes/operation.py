@@ -42,7 +42,7 @@ class Operation(NamedTuple):
     examples: Mapping[str, Any] = {}
     """Example bodies by name, as JSON values."""
     statuses: Mapping[int, str] = {}
-    """Further statuses without a body, each with what it means."""
+    """Further statuses without a problem document, each with what it means."""
     errors: Sequence[int] = ()
     """Statuses of problem documents beyond those that every such route can answer with."""
 

@@ -192,7 +192,7 @@ class TranscriptSource(Source):
         except TimeoutError:
             return  # and so the stream is cut
         except TrilaneError as err:
-            self._put(apology(err))
+            self._put(self._failure(err))
             self._is_complete = True
         finally:
             self._has_ended = True
@@ -210,17 +210,29 @@ class TranscriptSource(Source):
                         continue
                     data = f": {result}\n".encode()
                 elif result.text:
-                    data = _event("transcript.text.delta", delta=" " + result.text if texts else result.text)
+                    data = self._delta(" " + result.text if texts else result.text)
                     texts.append(result.text)
                 else:
                     continue
                 put_at = clock()
                 self._put(data)
                 await self._wait_for_room()
-        usage = subtitles.usage(self._transcription.duration_s)
         warnings = self._transcription.warnings
-        more = {"warnings": warnings} if warnings else {}
-        self._put(_event("transcript.text.done", text=" ".join(texts), usage=usage, **more))
+        self._put(self._end(" ".join(texts), {"warnings": warnings} if warnings else {}))
+
+    # The words of the dialect, which others have too
+
+    def _delta(self, text: str) -> bytes:
+        """Returns what tells the next text."""
+        return _event("transcript.text.delta", delta=text)
+
+    def _end(self, text: str, more: dict[str, object]) -> bytes:
+        """Returns what tells all of the text, and what there is `more` to know."""
+        return _event("transcript.text.done", text=text, usage=subtitles.usage(self._transcription.duration_s), **more)
+
+    def _failure(self, err: TrilaneError) -> bytes:
+        """Returns what tells of an error."""
+        return apology(err)
 
     def _put(self, data: bytes) -> None:
         self._unsent += data

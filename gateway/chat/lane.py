@@ -5,7 +5,7 @@ The one module of the lane that knows both the domain and its dialects.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, cast
@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Raw
 
 from events.log.cursor import decode_cursor
+from events.log.source import Source
 from gateway.access.grants import Principal
 from gateway.chat.approvals import Approvals
 from gateway.chat.chats import Chats, WholeEncoderOf
@@ -148,6 +149,32 @@ class ChatLane:
         return attached
 
     async def _stream(self, who: Principal, attached: AttachedReader) -> EventStream:
+        return await self.stream_of(
+            who,
+            attached,
+            attached.reader,
+            headers=ui_message.HEADERS,
+            verdict=attached.run.verdict if attached.run else None,
+            end=DONE,
+            farewell=ui_message.farewell,
+            apology=ui_message.apology,
+            notice=ui_message.expiry_notice,
+        )
+
+    async def stream_of(
+        self,
+        who: Principal,
+        attached: AttachedReader,
+        source: Source,
+        *,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+        notice: Callable[[int], bytes] = lambda seconds: b"",
+        **dialect: Any,
+    ) -> EventStream:
+        """Returns the stream of a run, as `source`, which reads by the reader, tells it; its client counts as attached.
+
+        `notice` and `dialect` are what a `TokenEnd` and an `EventStream` take. Raises Overloaded, RateLimited.
+        """
         run, lease = attached.run, attached.lease or NO_LEASE
         try:
             self._streams.admit()
@@ -159,18 +186,15 @@ class ChatLane:
             raise
         detach = self.runs.attached(run) if run else lambda: None
         return EventStream(
-            attached.reader,
+            source,
             ping_s=self.settings.ping_s,
             open_streams=self._streams,
-            headers=[*ui_message.HEADERS, *lease.headers] if lease.headers else ui_message.HEADERS,
-            verdict=run.verdict if run else None,
+            headers=[*headers, *lease.headers] if lease.headers else headers,
             prime_s=self.settings.prime_s,
-            end=DONE,
-            farewell=ui_message.farewell,
-            apology=ui_message.apology,
             on_close=detach if lease is NO_LEASE else partial(_close, detach, lease),
-            token_end=TokenEnd(who.remaining_s(), ui_message.expiry_notice),
+            token_end=TokenEnd(who.remaining_s(), notice),
             key_id=who.key_id,
+            **dialect,
         )
 
     # Completions, which belong to no chat and end with their connection

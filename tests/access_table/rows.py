@@ -70,6 +70,7 @@ def everyone(status: int = 200) -> dict[str, int]:
 
 CHAT = "/api/chat/{chat_id:str}"
 QUESTION = {"messages": [{"role": "user", "content": "T=1 I=0 B=ok"}]}
+ASK = {"method": "tools/call", "params": {"name": "ask", "arguments": {"question": "T=1 I=0 B=ok"}}}
 FROM_ELSEWHERE = {"x-forwarded-for": "192.0.2.1"}
 """Has a proxy before the gateway, so that nobody counts as a program on this machine."""
 
@@ -113,6 +114,10 @@ ROWS = [
     Row("DELETE /api/chat/alices", CHAT, guarded(204, other=404, operator=404)),
     Row("POST /v1/chat/completions", "", guarded(200), QUESTION),
     Row("GET /v1/models", "", guarded(200)),
+    # Agents: who may use no tool is offered none
+    Row("POST /mcp", "", guarded(200, narrow=200), {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}),
+    Row("POST /mcp?call", "", guarded(200, narrow=200), {"jsonrpc": "2.0", "id": 1, **ASK}),
+    Row("GET /mcp", "", guarded(405, narrow=405)),
     # Events
     Row("GET /api/events", "", guarded(200, narrow=200) | {"ticket twice": 401}),
     Row("GET /api/events?topic=user/alice", "", guarded(200, narrow=200, other=403, operator=200)),
