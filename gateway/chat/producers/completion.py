@@ -3,13 +3,12 @@
 A token's way: the connection's read callback, the parser, `_take`, the recorder, the sink; no task is woken for it.
 """
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gateway.chat.producers.completion_records import CompletionRecords
-from gateway.chat.producers.producer import NEVER, Sink
-from gateway.chat.records.chat_record import Ask
+from gateway.chat.producers.producer import Sink
+from gateway.chat.producers.stream import StreamProducer
 from gateway.chat.records.record import FinishReason
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.upstreams.chunks import AnswerChunk
@@ -17,24 +16,18 @@ from gateway.chat.upstreams.failover import OpenedGeneration, Upstreams
 from gateway.chat.upstreams.finish_reasons import finish_reason_of
 from gateway.chat.upstreams.upstream import Generation, Request
 from gateway.core.usage import Usage, usage_of
-from gateway.errors import UpstreamTimeout
 
 if TYPE_CHECKING:
     from gateway.core.tracing import Span
 
-LINGER_S = 2.0
-"""Seconds that a complete answer is read on for its usage figures."""
 MAX_SHOWN_WORD = 200
 
 
-class CompletionProducer:
+class CompletionProducer(StreamProducer):
     """A Producer that asks an upstream once."""
 
-    is_step = True
-    asks: Sequence[Ask] = ()
     reason: FinishReason = "other"
     """Why it stopped, once it has."""
-    _sink: Sink | None = None
     _recorder: Recorder
     _translate: Callable[[list[AnswerChunk]], list[bytes]]
 
@@ -49,20 +42,13 @@ class CompletionProducer:
         run_span: "Span | None" = None,
     ) -> None:
         """Takes the requested `model`, or an empty name, and `between_tokens_s` for upstreams that set no limit."""
-        self.model = self.upstream = ""
+        super().__init__(between_tokens_s)
         self._upstreams = upstreams
         self._request = request
         self._requested_model = model
         self._prompt_bytes = prompt_bytes
-        self._between_tokens_s = between_tokens_s
         self._run_span = run_span
-        self._loop = asyncio.get_running_loop()
         self._generation: Generation | None = None
-        self._failure: UpstreamTimeout | None = None
-        self._progress_at = 0.0
-        self._is_paused = False
-        self._is_complete = False
-        """Whether the upstream has said why it stopped: only its usage figures may still follow."""
         self._emitted_before = 0
 
     async def produce(self, sink: Sink) -> FinishReason:
@@ -80,22 +66,15 @@ class CompletionProducer:
         """Writes an answer to its end."""
         generation = self._generation = answer.generation
         self.model, self.upstream = generation.model, generation.upstream
-        self._between_tokens_s = answer.between_tokens_s or self._between_tokens_s
-        self._progress_at = self._loop.time()
+        self._opened(generation, answer.between_tokens_s)
         records = CompletionRecords(sink.recorder, generation.upstream)
         self._translate = records.write
         first = sink.recorder.speaker(generation.model, self._facts(generation)) + self._translate(answer.chunks)
         self._is_complete = generation.finish_reason is not None
         sink.begin(first)
         if not generation.ended:
-            over = generation.pipe(self._take)
-            if self._is_paused:
-                generation.pause()
-            await over
-        if self._failure is not None:
-            raise self._failure
-        if generation.error is not None and not generation.complete:
-            raise generation.error
+            await self._until_over(generation.pipe(self._take))
+        self._check()
         if last := records.end():
             sink.write(last)
         sink.recorder.facts = self._facts(generation)
@@ -111,46 +90,11 @@ class CompletionProducer:
         facts = {name: value for name, value in generation.facts.items() if name != "model"}
         return {"providerMetadata": {generation.upstream: facts}} if facts else {}
 
-    # Called by the run
-
-    def pause(self) -> None:
-        self._is_paused = True
-        if self._generation is not None:
-            self._generation.pause()
-
-    def resume(self) -> None:
-        self._is_paused = False
-        self._progress_at = self._loop.time()  # until now nobody listened
-        if self._sink is not None:
-            self._sink.deadline_moved()
-        if self._generation is not None:
-            self._generation.resume()
-
-    def abort(self) -> None:
-        if self._generation is not None and not self._generation.ended:
-            self._generation.abort()
-
-    def deadline(self) -> float:
-        if self._generation is None or self._is_paused:
-            return NEVER  # the first token has a limit for each upstream that is tried; a paused one is not to blame
-        return self._progress_at + (LINGER_S if self._is_complete else self._between_tokens_s)
-
-    def expire(self) -> None:
-        if not self._is_complete:
-            limit = self._between_tokens_s
-            self._failure = UpstreamTimeout(f"no further token from the upstream within {limit:g} s")
-        self.abort()
-
     def usage(self) -> Usage:
         if self._generation is None:
             return usage_of(None, 0, 0)
         emitted = self._recorder.emitted - self._emitted_before
         return usage_of(self._generation.usage, self._prompt_bytes, emitted)
-
-    async def aclose(self) -> None:
-        self._sink = None  # it holds this producer
-        if self._generation is not None:
-            await self._generation.aclose()
 
     # Called by the generation
 

@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 import httpx2
 import pytest
 
-from gateway.chat.producers.completion import LINGER_S, CompletionProducer
+from gateway.chat.producers.completion import CompletionProducer
 from gateway.chat.producers.producer import NEVER
+from gateway.chat.producers.stream import LINGER_S
 from gateway.chat.records.record import FinishReason
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.upstreams.failover import Upstreams

@@ -6,8 +6,9 @@ import json
 import httpx2
 import pytest
 
+from gateway.chat.upstreams.answer_stream import REUSE_S
 from gateway.chat.upstreams.chunks import AnswerChunk
-from gateway.chat.upstreams.completion_stream import REUSE_S, CompletionStream
+from gateway.chat.upstreams.completion_stream import CompletionStream
 from gateway.errors import UpstreamCut
 from tests.support.completions import END, HELLO, chunk, frames, text_of
 from tests.support.scripted_upstream import SECRET, ScriptedBody, ScriptedUpstream, generation

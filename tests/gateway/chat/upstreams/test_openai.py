@@ -9,7 +9,8 @@ import httpx2
 import pytest
 
 from gateway.chat.upstreams.connection import UpstreamConnection
-from gateway.chat.upstreams.openai import CONNECT_S, MAX_REFUSAL_BYTES, REFUSAL_S, OpenAIUpstream
+from gateway.chat.upstreams.exchange import CONNECT_S, MAX_REFUSAL_BYTES, REFUSAL_S
+from gateway.chat.upstreams.openai import OpenAIUpstream
 from gateway.chat.upstreams.proxies import Proxy
 from gateway.chat.upstreams.transport import HttptoolsTransport, Target
 from gateway.chat.upstreams.way_out import WayOutError
