@@ -43,6 +43,7 @@ from gateway.chat.records.record import (
     ToolOutputAvailable,
     ToolOutputDenied,
     ToolOutputError,
+    WholePart,
     decode_record,
 )
 from gateway.core.usage import Usage
@@ -123,7 +124,7 @@ class CompletionFrames:
                 return error_frame("the answer was stopped", {"code": "aborted"})
             case MessageStart() | StepStart() | StepFinish() | TextStart() | TextEnd() | ReasoningStart():
                 return b""  # the format has no such thing
-            case ReasoningEnd() | ToolInputError() | NewerRecord():
+            case ReasoningEnd() | ToolInputError() | WholePart() | NewerRecord():
                 return b""
             case ToolOutputAvailable() | ToolOutputError() | ToolOutputDenied() | ApprovalRequest():
                 return b""

@@ -29,7 +29,7 @@ def complete_record(call: ToolPart) -> bytes:
                 tool_name=call.name,
                 input=arguments,
                 provider_executed=call.is_executed,
-                dynamic=call.is_executed,
+                dynamic=call.is_dynamic,
                 provider_metadata=folded(call.provider_fields),
             )
         )
@@ -41,7 +41,7 @@ def complete_record(call: ToolPart) -> bytes:
             input=text,
             error_text=call.error,
             provider_executed=call.is_executed,
-            dynamic=call.is_executed,
+            dynamic=call.is_dynamic,
         )
     )
 

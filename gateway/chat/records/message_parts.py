@@ -5,6 +5,7 @@ there before, however long an answer gets.
 """
 
 from collections.abc import Container, Iterable
+from typing import NamedTuple
 
 import msgspec
 from msgspec import UNSET, Raw
@@ -27,6 +28,13 @@ class TextPart(msgspec.Struct):
     """The fields of the provider that came with its pieces."""
 
 
+class CallKind(NamedTuple):
+    """Who makes a call, and how clients show it; see ToolPart."""
+
+    is_executed: bool = False
+    is_dynamic: bool = False
+
+
 class ToolPart(msgspec.Struct):
     """A call of a tool, and what became of it."""
 
@@ -37,6 +45,8 @@ class ToolPart(msgspec.Struct):
     """Whether its input is any text, and not JSON."""
     is_executed: bool = False
     """Whether the gateway or an agent runs it, so that no client does."""
+    is_dynamic: bool = False
+    """Whether clients are not expected to know the tool by its name."""
     has_arguments: bool = False
     """Whether arguments came, be they empty."""
     complete: bool = False
@@ -129,6 +139,10 @@ class MessageParts:
         if place is not None and isinstance(part := self._parts[place], Raw):
             self._parts[place] = Raw(_json(msgspec.json.decode(part, type=dict[str, Raw]) | fields))
 
+    def whole(self, part: Raw) -> None:
+        """Adds a part that comes in one piece."""
+        self._add(part)
+
     def call_ids(self) -> Container[str]:
         """Returns the ids of the calls of earlier runs."""
         return self._earlier_calls
@@ -180,8 +194,10 @@ def _text_fields(part: TextPart) -> dict[str, object]:
 
 def _tool_fields(part: ToolPart) -> dict[str, object]:
     fields: dict[str, object] = {"type": f"tool-{part.name}", "toolCallId": part.call_id}
+    if part.is_dynamic:
+        fields |= {"type": "dynamic-tool", "toolName": part.name}
     if part.is_executed:
-        fields |= {"type": "dynamic-tool", "toolName": part.name, "providerExecuted": True}
+        fields["providerExecuted"] = True
     metadata = folded(part.provider_fields)
     if metadata is not UNSET:
         fields["callProviderMetadata"] = metadata

@@ -99,7 +99,7 @@ class ToolInputStart(_Tagged, frozen=True, tag="tool-input-start"):
     tool_call_id: str
     tool_name: str
     provider_executed: bool = False
-    """Whether the gateway or an agent runs it, so that no client does; this goes with `dynamic`, in all its records."""
+    """Whether the gateway or an agent runs it, so that no client does."""
     dynamic: bool = False
     """Whether clients are not expected to know the tool by its name."""
 
@@ -189,6 +189,17 @@ class Data(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Whether it is only shown to those who follow the run now, and kept in no message."""
 
 
+WHOLE_PARTS = ("source-url", "source-document", "file")
+"""Types of the records that are parts of the message as they are."""
+
+
+class WholePart(msgspec.Struct, frozen=True):
+    """A record that brings a whole part of the message: a source of what is said, or a file."""
+
+    raw: Raw
+    """The record, one of WHOLE_PARTS, as it is stored."""
+
+
 class NewerRecord(msgspec.Struct, frozen=True):
     """A record of a newer release: it is stored and passed on, but not understood."""
 
@@ -219,7 +230,7 @@ _Known = (
     | MessageError
     | MessageAbort
 )
-Record = _Known | Data | NewerRecord
+Record = _Known | Data | WholePart | NewerRecord
 
 encode_record = msgspec.json.Encoder().encode
 _known = msgspec.json.Decoder[_Known](_Known).decode
@@ -233,4 +244,6 @@ def decode_record(data: bytes) -> Record:
         return _known(data)
     except msgspec.ValidationError:
         newer = _newer(data)
+        if newer.type in WHOLE_PARTS:
+            return WholePart(Raw(data))
         return _data(data) if newer.type.startswith(DATA) else newer

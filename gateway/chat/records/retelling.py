@@ -10,10 +10,8 @@ import msgspec
 from msgspec import Raw
 
 from gateway.chat.records.messages import APPROVED, OUTPUT_STATES, MessagePart
-from gateway.chat.records.record import DATA, StepFinish, StepStart, encode_record
+from gateway.chat.records.record import DATA, WHOLE_PARTS, StepFinish, StepStart, encode_record
 
-AS_THEY_ARE = ("source-url", "source-document", "file")
-"""Types of parts that are records of the same form."""
 _json = msgspec.json.Encoder().encode
 _part = msgspec.json.Decoder(MessagePart).decode
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -31,7 +29,7 @@ def records_of(parts: Iterable[Raw]) -> list[bytes]:
         if part.type == "step-start" or not records:
             records.append(encode_record(StepStart()))
         records += [_json(record) for record in _records(part, _fields(raw), f"e{number}")]
-        if part.type in AS_THEY_ARE or part.type.startswith(DATA):
+        if part.type in WHOLE_PARTS or part.type.startswith(DATA):
             records.append(bytes(raw))
     return [*records, encode_record(StepFinish())] if records else []
 

@@ -7,6 +7,7 @@ import pytest
 from msgspec import Raw
 
 from gateway.chat.records.record import (
+    WHOLE_PARTS,
     ApprovalRequest,
     Data,
     MessageAbort,
@@ -32,6 +33,7 @@ from gateway.chat.records.record import (
     ToolOutputAvailable,
     ToolOutputDenied,
     ToolOutputError,
+    WholePart,
     decode_record,
     encode_record,
 )
@@ -94,14 +96,20 @@ def test_a_record_is_stored_as_the_sdk_has_it_and_comes_back(stored: bytes) -> N
 
 
 def test_every_record_is_shown_here() -> None:
-    assert set(get_args(Record)) - {type(record) for record in STORED.values()} == {NewerRecord}
+    assert set(get_args(Record)) - {type(record) for record in STORED.values()} == {NewerRecord, WholePart}
 
 
 def test_fields_that_a_newer_release_adds_are_no_matter() -> None:
     assert decode_record(b'{"type":"text-delta","id":"t0","delta":"a","tone":"dry"}') == TextDelta(id="t0", delta="a")
 
 
-@pytest.mark.parametrize("kind", ["source-url", "reset-step", "text-replace"])
+@pytest.mark.parametrize("kind", WHOLE_PARTS)
+def test_a_part_that_comes_in_one_piece_is_kept_as_it_is(kind: str) -> None:
+    stored = b'{"type":"%b","url":"http://a","more":1}' % kind.encode()
+    assert decode_record(stored) == WholePart(Raw(stored))
+
+
+@pytest.mark.parametrize("kind", ["source-audio", "reset-step", "text-replace"])
 def test_a_record_of_a_newer_release_is_known_by_its_type_alone(kind: str) -> None:
     assert decode_record(b'{"type":"%b","id":[1]}' % kind.encode()) == NewerRecord(type=kind)
 
