@@ -112,13 +112,15 @@ class Unit:
 
 
 def _chat(core: Core) -> MountedLane:
+    from gateway.chat.agents.agents import open_agents
     from gateway.chat.lane import ChatLane
     from gateway.chat.tools.mcp_toolbox import open_toolbox
     from gateway.chat.upstreams.failover import open_upstreams
     from gateway.mcp.ask import AskTool
     from routes import chat, openai
 
-    lane = ChatLane(core, open_upstreams(core.settings), open_toolbox(core.settings))
+    toolbox, agents = open_toolbox(core.settings), open_agents(core.settings)
+    lane = ChatLane(core, open_upstreams(core.settings), toolbox, agents=agents)
     return MountedLane("chat", lane, [*chat.ROUTES, *openai.ROUTES], [AskTool(lane, core.log)])
 
 

@@ -31,11 +31,20 @@ ClientOption = Literal[
 """An option that a client may give a model."""
 
 
+UpstreamKind = Literal["openai", "ag-ui", "ui-message"]
+"""What an upstream speaks: a model's wire format, or one of the protocols of agents."""
+
+
 class UpstreamSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One OpenAI-compatible server; `[[upstream]]` in the file of `TRILANE_UPSTREAMS`."""
+    """One OpenAI-compatible server, or an agent; `[[upstream]]` in the file of `TRILANE_UPSTREAMS`."""
 
     name: Annotated[str, Meta(description="Its name in usage rows, logs and errors; no two have the same")]
     base_url: Annotated[str, Meta(description="Its address, such as `http://127.0.0.1:11434/v1`")]
+    kind: Annotated[
+        UpstreamKind,
+        Notation("`openai`, `ag-ui` or `ui-message`", lambda environ, variable: None),
+        Meta(description="What it speaks; `ag-ui` and `ui-message` are agents, chosen by their `name` or `models`"),
+    ] = "openai"
     api_key: Annotated[str, Meta(description="Its key; `api_key_env` keeps it out of the file")] = ""
     api_key_env: Annotated[str, Meta(description="Name of the environment variable that holds its key")] = ""
     key_header: Annotated[

@@ -28,7 +28,7 @@ FILES = _files()
 
 @get("/", summary="The console page", include_in_schema=False, opt={"open": True})
 async def index(chat: ChatLane) -> Response[bytes]:
-    return page(is_embedded=isinstance(chat.upstreams.all[0], EmbeddedUpstream))
+    return page(is_embedded=any(isinstance(upstream, EmbeddedUpstream) for upstream in chat.upstreams.all))
 
 
 @get("/static/{name:path}", summary="A file of the console page", include_in_schema=False, opt={"open": True})

@@ -46,7 +46,8 @@ class ModelList(msgspec.Struct):
 @get("/v1/models", summary="The models that can be asked")
 async def models(request: AnyRequest, chat: ChatLane) -> ModelList:
     caller(request)
-    return ModelList([ModelCard(model, upstream) for model, upstream in await chat.upstreams.models()])
+    names = [*await chat.upstreams.models(), *chat.agents.models()]
+    return ModelList([ModelCard(model, upstream) for model, upstream in names])
 
 
 @post(

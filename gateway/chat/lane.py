@@ -16,6 +16,7 @@ from msgspec import Raw
 from events.log.cursor import decode_cursor
 from events.log.source import Source
 from gateway.access.grants import Principal
+from gateway.chat.agents.agents import Agents
 from gateway.chat.approvals import Approvals
 from gateway.chat.chats import Chats, WholeEncoderOf
 from gateway.chat.dialects import ui_message
@@ -55,11 +56,13 @@ AsgiAnswer = Callable[[Any, Any, Any], Awaitable[None]]
 class ChatLane:
     """The part of a unit that the routes of the chat lane call."""
 
-    def __init__(self, core: Core, upstreams: Upstreams, toolbox: Toolbox = NO_TOOLS) -> None:
+    def __init__(self, core: Core, upstreams: Upstreams, toolbox: Toolbox = NO_TOOLS, agents: Agents | None = None
+    ) -> None:
         self.settings = core.settings
         self.upstreams = upstreams
         self._toolbox = toolbox
-        self.runs = Runs(core.log, upstreams, core.settings, core.metrics, core.prices, toolbox, core.tracer)
+        self.runs = Runs(core.log, upstreams, core.settings, core.metrics, core.prices, toolbox, core.tracer, agents)
+        self.agents = self.runs.agents
         self.chats = Chats(core.log, core.hub, self.runs, core.settings)
         starter = RunStarter(core.hub, self.runs, core.limiter, core.settings.limits.chat_bytes)
         self.sending = Sending(core.log, self.chats, self.runs, starter, core.settings)
@@ -87,6 +90,7 @@ class ChatLane:
             await self._sweeper.close()
             await self.runs.close()
             await self.upstreams.aclose()
+            await self.agents.aclose()
             await self._toolbox.aclose()
 
     async def drain(self) -> None:

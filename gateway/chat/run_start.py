@@ -12,6 +12,8 @@ from events.log.port import Append, Position
 from events.log.ring import Encode
 from events.log.rules import size_of
 from gateway.access.grants import Principal
+from gateway.chat.agents.completion_prompt import system_of
+from gateway.chat.agents.prompt import AgentPrompt, decision_of
 from gateway.chat.change import Change
 from gateway.chat.history import History
 from gateway.chat.producers.tools import Call
@@ -30,6 +32,7 @@ from gateway.chat.run import Run
 from gateway.chat.runs import Runs
 from gateway.chat.submission import OnDisconnect, Submission
 from gateway.chat.topics import chat_topic, new_run_id
+from gateway.chat.upstreams.loose_fields import objects_of
 from gateway.chat.upstreams.upstream import Request
 from gateway.core.leases import Lease
 from gateway.core.limits import Limiter, wants_of_run
@@ -85,8 +88,11 @@ class RunStarter:
         lease = await self._limiter.admit(who, wants)
         try:
             shown = [message.id for message in change.conversation]
-            recorder = recorder_of(change, begins_step=not plan.calls)
-            run = self._runs.make_of_chat(info, plan.request, recorder, plan.on_disconnect, lease, plan.calls, shown)
+            prompt = prompt_of(history, plan) if self._runs.agents.serving(info.model) else None
+            recorder = recorder_of(change, begins_step=prompt is not None or not plan.calls)
+            run = self._runs.make_of_chat(
+                info, plan.request, recorder, plan.on_disconnect, lease, plan.calls, shown, prompt
+            )
             run.watch(self._hub, Position(epoch=history.epoch, offset=history.head))
             reader = self._hub.open_new(run.topic, encoder_of(info.run_id))
             try:
@@ -124,6 +130,28 @@ def run_started(submission: Submission, info: RunInfo, continues: str = "") -> R
         trigger=submission.posting.trigger,
         continues=continues,
         extra=submission.extra,
+    )
+
+
+def prompt_of(history: History, plan: RunPlan) -> AgentPrompt:
+    """Returns what an agent is asked; a run that goes on after a question has what the one before it was asked with."""
+    info, change, started = plan.info, plan.change, plan.started
+    asked_by = history.runs.get(started.continues)
+    return AgentPrompt(
+        chat_id=info.chat_id,
+        run_id=info.run_id,
+        messages=change.conversation,
+        trigger=started.trigger,
+        message_id=change.answer.id if change.answer else "",
+        system=system_of(plan.request),
+        functions=objects_of(plan.request.get("tools", [])),
+        extra=started.extra or (asked_by.extra if asked_by is not None else {}),
+        stored=history.by_id.keys(),
+        decisions=[
+            decision_of(ask, answered)
+            for ask in history.asks.values()
+            if (answered := history.decisions.get(ask.approval_id)) is not None
+        ],
     )
 
 

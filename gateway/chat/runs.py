@@ -1,17 +1,22 @@
 """The runs of this process: made, counted and ended. Past `limits.local_runs` a new one is refused."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
 from events.log.port import Append, Appended, EventLog
+from gateway.chat.agents.agents import Agents
+from gateway.chat.agents.completion_prompt import prompt_of_completion
+from gateway.chat.agents.prompt import AgentPrompt
 from gateway.chat.ending import Aborted, Failed
 from gateway.chat.figures import ChatFigures
 from gateway.chat.notices import notice
+from gateway.chat.producers.agent import AgentProducer
 from gateway.chat.producers.completion import CompletionProducer
+from gateway.chat.producers.producer import Producer
 from gateway.chat.producers.tools import Call
 from gateway.chat.records.chat_record import ParkedRequest, RunInfo
 from gateway.chat.records.messages import UpstreamMessage
@@ -53,15 +58,17 @@ class Runs:
         prices: Prices = NO_PRICES,
         toolbox: Toolbox = NO_TOOLS,
         tracer: "Tracer | None" = None,
+        agents: Agents | None = None,
     ) -> None:
         self.upstreams = upstreams
+        self.agents = agents or Agents([], settings.first_token_s)
         self.tools = ToolPolicy(toolbox, settings.max_steps, settings.ask_s)
         self._prices = prices
         self._tracer = tracer
         self.draining = False
         self.figures = ChatFigures(metrics)
-        self.figures.watch(lambda: len(self._runs), upstreams.in_flight)
-        upstreams.on_error = self.figures.note_upstream_error
+        self.figures.watch(lambda: len(self._runs), lambda: upstreams.in_flight() | self.agents.in_flight())
+        upstreams.on_error = self.agents.on_error = self.figures.note_upstream_error
         self._log = event_log
         self._settings = settings
         self._runs: dict[str, Run] = {}
@@ -89,10 +96,17 @@ class Runs:
         on_disconnect: OnDisconnect,
         lease: Lease = NO_LEASE,
     ) -> Run:
-        """Returns a run that one completion writes by way of `recorder`; `lease` is given back when it has ended."""
+        """Returns a run that a model or an agent writes once by way of `recorder`.
+
+        `lease` is given back when it has ended.
+        """
         self._check_room()
         span = self._span(info)
-        run = Run(info, [self._completion(info, span, request)], recorder, self._log, run_s=self._settings.run_s)
+        if self.agents.serving(info.model):
+            producer = self._agent(info, request, prompt_of_completion(request, info.run_id))
+        else:
+            producer = self._completion(info, span, request)
+        run = Run(info, [producer], recorder, self._log, run_s=self._settings.run_s)
         return self._keep(run, span, on_disconnect, lease)
 
     def make_of_chat(
@@ -104,19 +118,24 @@ class Runs:
         lease: Lease,
         calls: list[Call],
         shown: list[str],
+        prompt: AgentPrompt | None,
     ) -> Run:
         """Returns a run of a chat, whose model may call the gateway's tools; `calls` are made before it is asked.
 
-        `shown` are the ids of the messages that it is sent. See `has_steps` for the messages of `request`.
+        `shown` are the ids of the messages that it is sent. See `has_steps` for the messages of `request`. An agent
+        makes its calls itself, and is asked what `prompt` says.
         """
-        if not self.has_steps(calls):
+        if prompt is None and not self.has_steps(calls):
             return self.make(info, request, recorder, on_disconnect, lease)
         self._check_room()
         fields = {name: value for name, value in request.items() if name != "messages"}
         parked = ParkedRequest(model=info.model, fields=fields, shown=shown)
         span = self._span(info)
-        steps = Steps(info, request, recorder, self.tools, partial(self._completion, info, span), calls)
-        run = Run(info, steps, recorder, self._log, run_s=self._settings.run_s, request=parked)
+        if prompt is not None:
+            producers: Iterable[Producer] = [self._agent(info, request, prompt)]
+        else:
+            producers = Steps(info, request, recorder, self.tools, partial(self._completion, info, span), calls)
+        run = Run(info, producers, recorder, self._log, run_s=self._settings.run_s, request=parked)
         return self._keep(run, span, on_disconnect, lease)
 
     def has_steps(self, calls: list[Call]) -> bool:
@@ -141,6 +160,10 @@ class Runs:
             between_tokens_s=self._settings.between_tokens_s,
             run_span=span,
         )
+
+    def _agent(self, info: RunInfo, request: Request, prompt: AgentPrompt) -> AgentProducer:
+        limit_s = self._settings.between_tokens_s
+        return AgentProducer(self.agents, prompt, request, info, between_tokens_s=limit_s)
 
     def _keep(self, run: Run, span: "Span | None", on_disconnect: OnDisconnect, lease: Lease) -> Run:
         run_id = run.info.run_id

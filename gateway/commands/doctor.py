@@ -21,6 +21,7 @@ from gateway.errors import ConfigurationError, TrilaneError
 from gateway.settings import Settings
 
 if TYPE_CHECKING:
+    from gateway.chat.agents.agent import Agent
     from gateway.chat.tools.server import ToolServer
     from gateway.chat.upstreams.openai import OpenAIUpstream
 
@@ -83,6 +84,7 @@ async def check_storage(settings: Settings) -> list[Finding]:
 
 async def check_upstreams(settings: Settings) -> list[Finding]:
     """Returns a finding for each upstream, which is asked by the way that requests take."""
+    from gateway.chat.agents.agents import open_agents
     from gateway.chat.upstreams.failover import open_upstreams
     from gateway.chat.upstreams.openai import OpenAIUpstream
 
@@ -94,11 +96,13 @@ async def check_upstreams(settings: Settings) -> list[Finding]:
             ]
         return [Finding("ok", "embedded model: installed; it starts with the first request")]
     try:
-        upstreams = open_upstreams(settings)
+        upstreams, agents = open_upstreams(settings), open_agents(settings)
     except ConfigurationError as err:
         return [Finding("FAIL", err.detail)]
     checks = [await _check_upstream(upstream) for upstream in upstreams.all if isinstance(upstream, OpenAIUpstream)]
+    checks += [await _check_agent(agent) for agent in agents.all]
     await upstreams.aclose()
+    await agents.aclose()
     return checks
 
 
@@ -113,6 +117,14 @@ async def _check_upstream(upstream: "OpenAIUpstream") -> Finding:
     return Finding("ok", f"upstream {name} at {upstream.shown}: {', '.join(models[:5])}")
 
 
+async def _check_agent(agent: "Agent") -> Finding:
+    """Shows that it answers: whether it takes our key is seen with the first run, which costs something."""
+    shown = f"agent {agent.settings.name} at {agent.shown}"
+    try:
+        await agent.reach()
+    except TrilaneError as err:
+        return Finding("FAIL", f"{shown}: {err.detail}")
+    return Finding("ok", f"{shown}: it answers; asked as {', '.join(agent.names[:5])}")
 async def check_tools(settings: Settings) -> list[Finding]:
     """Returns a line for each server of tools: whether it answers, and what it offers."""
     if not settings.tools.mcp:

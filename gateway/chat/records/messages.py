@@ -12,11 +12,11 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from gateway.chat.records.attachments import content_part
-from gateway.chat.records.provider_fields import SIGNED, by_provider
+from gateway.chat.records.provider_fields import AGENT, SIGNED, by_provider
 from gateway.errors import BadRequest
 
 Role = Literal["user", "assistant", "system"]
-CALL_FIELDS = ("type", "toolName", "toolCallId", "input", "rawInput")
+CALL_FIELDS = ("type", "toolName", "toolCallId", "input", "rawInput", "providerExecuted", "callProviderMetadata")
 """Fields that a model writes of a tool call; the other fields are the call's result."""
 OUTPUT_STATES = ("output-available", "output-error", "output-denied")
 APPROVED = "approval-responded"
@@ -107,6 +107,7 @@ def provider_fields(metadata: Raw | UnsetType) -> dict[str, object]:
         providers = msgspec.json.decode(metadata, type=dict[str, dict[str, object]])
     except msgspec.DecodeError:
         return {}
+    providers.pop(AGENT, None)
     return {name: value for fields in providers.values() for name, value in fields.items()}
 
 

@@ -19,6 +19,8 @@ TEXTS = {"content", "refusal", "reasoning", "reasoning_content", "arguments", "i
 
 SIGNED = "\0signed"
 """Key of a message for an upstream that holds what each provider added to it, until it is known which one is asked."""
+AGENT = "agent"
+"""Name under which an agent's own names of messages, calls and questions are kept; they go to no model."""
 NOT_OF_A_MESSAGE = {"choice", "content_parts", "refusal"}
 """Fields that we made of what came beside the message, or in its content."""
 _WIRE_NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -34,6 +36,7 @@ def by_provider(pieces: list[Raw]) -> dict[str, dict[str, object]]:
         )
     except msgspec.DecodeError:
         return {}
+    providers.pop(AGENT, None)
     for provider, fields in providers.items():
         names = [name for name in fields if _WIRE_NAME.fullmatch(name) and name not in NOT_OF_A_MESSAGE]
         providers[provider] = {name: _as_sent(name, fields[name]) for name in names}

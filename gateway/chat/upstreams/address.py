@@ -28,7 +28,7 @@ class UpstreamAddress:
     def __init__(self, settings: UpstreamSettings) -> None:
         """Raises ConfigurationError for what cannot be an address, a key or a header."""
         self._name, self._api_key = settings.name, settings.api_key
-        url = self._read(settings.base_url)
+        url = self._url = self._read(settings.base_url)
         path, self.query = url.raw_path.decode().partition("?")[0], url.query.decode()
         self.base_url = url.copy_with(
             raw_path=path.rstrip("/").removesuffix(COMPLETIONS).encode() or b"/", fragment=None
@@ -43,6 +43,11 @@ class UpstreamAddress:
         """Returns the URL of an endpoint, such as `/chat/completions`."""
         raw_path = self.base_url.raw_path.rstrip(b"/") + path.encode()
         return self.base_url.copy_with(raw_path=raw_path + (f"?{self.query}".encode() if self.query else b""))
+
+    @property
+    def own_url(self) -> httpx2.URL:
+        """Returns the URL of an agent, which is asked at its address itself."""
+        return self._url.copy_with(fragment=None)
 
     @property
     def secrets(self) -> list[str]:

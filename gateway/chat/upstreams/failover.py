@@ -4,8 +4,8 @@ Upstreams come from the server's configuration only; a client can name a model, 
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 
@@ -22,6 +22,11 @@ from gateway.settings import Settings
 
 if TYPE_CHECKING:
     from gateway.core.tracing import Span
+
+Piece = TypeVar("Piece")
+Candidate = TypeVar("Candidate", bound="Tried")
+Opened = TypeVar("Opened")
+Answering = TypeVar("Answering", bound="Begun[Any]")
 
 
 class OpenedGeneration(msgspec.Struct):
@@ -60,19 +65,12 @@ class Upstreams:
             raise NotFound(f"no upstream serves the model {model[:64]!r}", code="model_not_found")
         names = allowing([upstream.settings for upstream in serving], request)
         serving = [upstream for upstream in serving if upstream.settings.name in names]
-        failure: UpstreamError | None = None
-        for upstream in serving:
-            if upstream.busy:
-                continue
+
+        async def attempt(upstream: Upstream) -> OpenedGeneration:
             span = None if run_span is None else TrySpan(run_span, upstream.settings, model)
-            try:
-                return await self._first_token(upstream, request, model, span)
-            except UpstreamError as err:
-                failure = err
-                self.on_error(err)
-                if isinstance(err, UpstreamRefused) and err.is_final:
-                    break
-        raise failure or Overloaded("every upstream has as many requests as it may")
+            return await self._first_token(upstream, request, model, span)
+
+        return await first_to_answer(serving, attempt, self.on_error)
 
     async def _first_token(
         self, upstream: Upstream, request: Request, model: str, span: TrySpan | None
@@ -90,19 +88,8 @@ class Upstreams:
 
     async def _answer(self, upstream: Upstream, request: Request, model: str, trace: bytes = b"") -> OpenedGeneration:
         limit = upstream.settings.first_token_s or self._first_token_s
-        generation: Generation | None = None
-        chunks: list[AnswerChunk] = []
-        try:
-            async with asyncio.timeout(limit):
-                generation = await upstream.open(for_upstream(request, upstream.settings), model, trace)
-                while not generation.ended and not _is_visible(chunks):
-                    chunks += await generation.next()
-        except BaseException as err:
-            if generation is not None:
-                generation.abort()
-            if isinstance(err, TimeoutError):
-                raise UpstreamTimeout(f"no token from upstream {upstream.settings.name!r} within {limit:g} s") from err
-            raise
+        opening = upstream.open(for_upstream(request, upstream.settings), model, trace)
+        generation, chunks = await begun(opening, _is_visible, upstream.settings.name, limit)
         error = generation.error
         if error is not None and error.code != GAVE_UP and not _is_visible(chunks):
             generation.abort()
@@ -124,6 +111,68 @@ class Upstreams:
             await upstream.aclose()
 
 
+class Begun(Protocol[Piece]):
+    """The part of a stream that is used until something of it can be seen."""
+
+    ended: bool
+
+    async def next(self) -> list[Piece]: ...
+    def abort(self) -> None: ...
+
+
+class Tried(Protocol):
+    """What may be asked, and may have enough to do."""
+
+    @property
+    def busy(self) -> bool: ...
+
+
+async def first_to_answer(
+    candidates: Iterable[Candidate],
+    attempt: Callable[[Candidate], Awaitable[Opened]],
+    on_error: Callable[[UpstreamError], None],
+) -> Opened:
+    """Returns what the first attempt gives that does not fail; Overloaded when none of the candidates has room."""
+    failure: UpstreamError | None = None
+    for candidate in candidates:
+        if candidate.busy:
+            continue
+        try:
+            return await attempt(candidate)
+        except UpstreamError as err:
+            failure = err
+            on_error(err)
+            if isinstance(err, UpstreamRefused) and err.is_final:
+                break
+    raise failure or Overloaded("every upstream has as many requests as it may")
+
+
+async def begun(
+    opening: Coroutine[object, object, Answering],
+    is_visible: Callable[[list[Piece]], bool],
+    upstream: str,
+    limit_s: float,
+) -> tuple[Answering, list[Piece]]:
+    """Returns a stream of which something can be seen (or that is over), and its pieces so far.
+
+    Raises UpstreamTimeout when that takes longer than `limit_s` seconds; then, as after any failure, it is closed.
+    """
+    stream: Answering | None = None
+    pieces: list[Piece] = []
+    try:
+        async with asyncio.timeout(limit_s):
+            stream = await opening
+            while not stream.ended and not is_visible(pieces):
+                pieces += await stream.next()
+    except BaseException as err:
+        if stream is not None:
+            stream.abort()
+        if isinstance(err, TimeoutError):
+            raise UpstreamTimeout(f"no token from upstream {upstream!r} within {limit_s:g} s") from err
+        raise
+    return stream, pieces
+
+
 def open_upstreams(settings: Settings) -> Upstreams:
     """Returns the upstreams that the operator's settings name, or the embedded model when they name none.
 
@@ -132,8 +181,9 @@ def open_upstreams(settings: Settings) -> Upstreams:
     upstreams: list[Upstream] = [
         OpenAIUpstream(upstream, HttptoolsTransport(way_out(upstream, settings.network)))
         for upstream in settings.upstreams
+        if upstream.kind == "openai"
     ]
-    if not upstreams:
+    if not settings.upstreams:
         from gateway.chat.upstreams.embedded import EmbeddedUpstream
 
         upstreams.append(EmbeddedUpstream())

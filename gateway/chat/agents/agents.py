@@ -1,0 +1,84 @@
+"""All agents, in order of preference. Failover is that of models: before the first record, never after."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from gateway.chat.agents.agent import Agent, AgentStream
+from gateway.chat.agents.prompt import AgentPrompt
+from gateway.chat.records.recorder import Recorder
+from gateway.chat.upstreams.failover import begun, first_to_answer
+from gateway.chat.upstreams.operator_rules import allowing
+from gateway.chat.upstreams.transport import HttptoolsTransport
+from gateway.chat.upstreams.upstream import Request
+from gateway.chat.upstreams.way_out import way_out
+from gateway.errors import UpstreamError
+from gateway.settings import Settings
+
+
+class OpenedAgent(msgspec.Struct):
+    """An answer that has begun, and its records so far."""
+
+    agent: Agent
+    stream: AgentStream
+    records: list[bytes]
+
+
+class Agents:
+    """The agents of an installation, each chosen by a model's name."""
+
+    def __init__(self, agents: list[Agent], first_token_s: float, *, is_first: bool = False) -> None:
+        """Takes them in order of preference; `is_first` when one of them answers requests that name no model."""
+        self.all = agents
+        self.on_error: Callable[[UpstreamError], None] = lambda error: None
+        """Called with the error of each try that failed before a record."""
+        self._first_token_s = first_token_s
+        self._default = agents[0].names[0] if is_first and agents else ""
+
+    def in_flight(self) -> dict[str, int]:
+        """Returns how many requests each agent is answering."""
+        return {agent.settings.name: agent.in_flight for agent in self.all}
+
+    def models(self) -> list[tuple[str, str]]:
+        """Returns the name of every model that stands for an agent, each with the name of its upstream."""
+        return [(name, agent.settings.name) for agent in self.all for name in agent.names]
+
+    def serving(self, model: str) -> list[Agent]:
+        """Returns the agents that a model's name stands for; none where it is a model's, or one that nobody knows."""
+        chosen = model or self._default
+        return [agent for agent in self.all if chosen and (chosen in agent.names or chosen == agent.settings.name)]
+
+    async def open(self, prompt: AgentPrompt, request: Request, model: str, recorder: Recorder) -> OpenedAgent:
+        """Opens the first agent that gives a record. Raises what `Upstreams.open` raises."""
+        serving = self.serving(model)
+        allowed = allowing([agent.settings for agent in serving], request)
+
+        async def attempt(agent: Agent) -> OpenedAgent:
+            limit = agent.settings.first_token_s or self._first_token_s
+            stream, records = await begun(agent.open(prompt, recorder), _are_any, agent.settings.name, limit)
+            if stream.error is not None and not records:
+                stream.abort()
+                raise stream.error
+            return OpenedAgent(agent, stream, records)
+
+        candidates = [agent for agent in serving if agent.settings.name in allowed]
+        return await first_to_answer(candidates, attempt, self.on_error)
+
+    async def aclose(self) -> None:
+        for agent in self.all:
+            await agent.aclose()
+
+
+def _are_any(records: list[bytes]) -> bool:
+    return bool(records)
+
+
+def open_agents(settings: Settings) -> Agents:
+    """Returns the agents that the operator's settings name. Raises ConfigurationError as `open_upstreams` does."""
+    agents = [
+        Agent(upstream, HttptoolsTransport(way_out(upstream, settings.network)))
+        for upstream in settings.upstreams
+        if upstream.kind != "openai"
+    ]
+    is_first = bool(settings.upstreams) and settings.upstreams[0].kind != "openai"
+    return Agents(agents, settings.first_token_s, is_first=is_first)

@@ -1,0 +1,102 @@
+"""This producer asks an agent once, and writes what it does: its texts, the calls that it makes itself, its data.
+
+What the agent asks of people stands in `agent_asks` when it has come to its end, and goes with a finish reason of
+`tool-calls`; the answers go to the agent with the next run, as `decisions` of its prompt.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Raw, UnsetType
+
+from gateway.chat.agents.agents import Agents
+from gateway.chat.agents.agui_request import payload_of
+from gateway.chat.agents.prompt import AgentAsk, AgentPrompt
+from gateway.chat.agents.writer import INTERRUPT
+from gateway.chat.producers.producer import Sink
+from gateway.chat.producers.stream import StreamProducer
+from gateway.chat.records.messages import OUTPUT_STATES, MessagePart
+from gateway.chat.records.provider_fields import AGENT
+from gateway.chat.records.record import FinishReason, ToolOutputAvailable, ToolOutputDenied
+from gateway.chat.records.recorder import Recorder
+from gateway.chat.upstreams.upstream import Request
+from gateway.core.usage import Usage, usage_of
+
+
+class AgentProducer(StreamProducer):
+    """A Producer that asks an agent once."""
+
+    def __init__(
+        self,
+        agents: Agents,
+        prompt: AgentPrompt,
+        request: Request,
+        model: str,
+        *,
+        prompt_bytes: int,
+        between_tokens_s: float,
+    ) -> None:
+        """Takes the requested `model`, or an empty name; `request` is what a model would be sent, for its options."""
+        super().__init__(between_tokens_s)
+        self.agent_asks: Sequence[AgentAsk] = ()
+        self._agents = agents
+        self._prompt: AgentPrompt | None = prompt
+        self._request = request
+        self._requested_model = model
+        self._prompt_bytes = prompt_bytes
+        self._emitted_before = 0
+        self._recorder = Recorder()
+
+    async def produce(self, sink: Sink) -> FinishReason:
+        assert self._prompt is not None
+        self._sink, self._recorder = sink, sink.recorder
+        self._emitted_before = sink.recorder.emitted
+        opened = await self._agents.open(self._prompt, self._request, self._requested_model, sink.recorder)
+        stream, settings = opened.stream, opened.agent.settings
+        self.model, self.upstream = self._requested_model or opened.agent.names[0], settings.name
+        self._translation = stream.translation
+        self._opened(stream, settings.between_tokens_s)
+        first = sink.recorder.speaker(self.model, sink.recorder.facts)
+        _record_answers(self._prompt, sink.recorder, first)
+        self._prompt, self._request = None, {}  # they may be large, and nobody asks again
+        sink.begin(first + opened.records)
+        if not stream.ended:
+            await self._until_over(stream.pipe(self._take))
+        self._check()
+        self.agent_asks = stream.translation.writer.asks
+        return stream.translation.finish_reason
+
+    def usage(self) -> Usage:
+        if self._stream is None:
+            return usage_of(None, 0, 0)
+        emitted = self._recorder.emitted - self._emitted_before
+        return usage_of(self._translation.usage, self._prompt_bytes, emitted)
+
+    def _take(self, records: list[bytes]) -> None:
+        sink = self._sink
+        if sink is not None:
+            self._progress_at = self._loop.time()
+            sink.write(records)
+
+
+def _record_answers(prompt: AgentPrompt, recorder: Recorder, out: list[bytes]) -> None:
+    """Records what became of the calls that the agent has asked about, once it has been told."""
+    for part, fields, decision in prompt.answers():
+        if part.tool_call_id not in recorder.parts.call_ids():
+            continue  # the answer that asked is not gone on with
+        fields.interrupt_id = ""
+        metadata = _other_fields(part) | {AGENT: fields}
+        recorder.parts.outcome(part.tool_call_id, {"callProviderMetadata": metadata})
+        if part.state in OUTPUT_STATES:
+            continue
+        if not decision.approved:
+            recorder.tool_outcome(ToolOutputDenied(tool_call_id=part.tool_call_id), out)
+        elif part.tool == INTERRUPT:
+            told = decision.output
+            output = Raw(msgspec.json.encode(payload_of(decision))) if isinstance(told, UnsetType) else told
+            recorder.tool_outcome(ToolOutputAvailable(tool_call_id=part.tool_call_id, output=output), out)
+
+
+def _other_fields(part: MessagePart) -> dict[str, object]:
+    metadata = part.call_provider_metadata
+    return {} if isinstance(metadata, UnsetType) else dict(msgspec.json.decode(metadata, type=dict[str, Raw]))
