@@ -16,6 +16,7 @@ from gateway.chat.agents.agui_events import (
     AgentInterrupt,
     AguiEvent,
     CustomEvent,
+    MessagesSnapshot,
     ReasoningEncryptedValue,
     ReasoningMessageChunk,
     ReasoningMessageContent,
@@ -41,7 +42,7 @@ from gateway.chat.agents.agui_events import (
     UnknownEvent,
     decode_agui,
 )
-from gateway.chat.agents.documents import Documents
+from gateway.chat.agents.documents import Documents, below, patch_without_messages, without_messages
 from gateway.chat.agents.figures import total_usage
 from gateway.chat.agents.prompt import AgentAsk, AgentFields
 from gateway.chat.agents.writer import INTERRUPT, OF_AGENT, OF_CLIENT, AgentWriter, failure, json_of
@@ -119,6 +120,8 @@ class AguiTranslation:
             case RunFailed():
                 self.usage = total_usage(event.usage)
                 self.error = failure(event.message, agent_code=event.code)
+            case MessagesSnapshot():
+                self._result_ids(event)
             case SilentEvent():
                 pass
             case _:
@@ -198,6 +201,12 @@ class AguiTranslation:
         self.writer.outcome(ToolOutputAvailable(tool_call_id=call_id, output=output), out)
         self._has_results = True
 
+    def _result_ids(self, event: MessagesSnapshot) -> None:
+        """Keeps the ids that the agent's own memory has of results: while they are streamed, some give others."""
+        for message in event.messages:
+            if message.tool_call_id and isinstance(message.id, str):
+                self.writer.fields(message.tool_call_id, AgentFields(result_id=message.id).as_metadata())
+
     # Data
 
     def _data(
@@ -218,17 +227,19 @@ class AguiTranslation:
                 state = "started" if isinstance(event, StepStarted) else "finished"
                 writer.data("step", strict_raw({"state": state}), out, data_id=event.step_name)
             case StateSnapshot():
-                documents.replace("state", "state", event.snapshot)
-                writer.data("state", event.snapshot, out, data_id="state")
+                state = without_messages(event.snapshot)
+                documents.replace("state", "state", state)
+                writer.data("state", state, out, data_id="state")
             case StateDelta():
-                documents.patch("state", "state", event.delta)
-                writer.data("state-delta", event.delta, out, transient=True)
+                if patch := patch_without_messages(event.delta):
+                    documents.patch("state", "state", patch)
+                    writer.data("state-delta", patch, out, transient=True)
             case ActivitySnapshot():
                 activity = strict_raw({"activityType": event.activity_type, "content": event.content})
                 documents.replace("activity", event.message_id, activity)
                 writer.data("activity", activity, out, data_id=event.message_id)
             case ActivityDelta():
-                patch = _below_content(event.patch)
+                patch = below(event.patch, "/content")
                 documents.patch("activity", event.message_id, patch)
                 writer.data("activity-delta", patch, out, data_id=event.message_id, transient=True)
             case CustomEvent():
@@ -280,13 +291,3 @@ class AguiTranslation:
             expires_at=interrupt.expires_at or "",
         )
         self.writer.ask(ask, AgentFields(interrupt_id=interrupt.id), out)
-
-
-def _below_content(patch: Raw) -> Raw:
-    """Returns a patch of an activity's content as one of the activity."""
-    operations = msgspec.json.decode(patch, type=list[dict[str, object]])
-    for operation in operations:
-        for name in ("path", "from"):
-            if isinstance(operation.get(name), str):
-                operation[name] = f"/content{operation[name]}"
-    return strict_raw(operations)

@@ -175,8 +175,15 @@ class RawPassed(SilentEvent, frozen=True, tag="RAW"):
     """The event of the framework behind the others, which repeats them; it is dropped."""
 
 
-class MessagesSnapshot(SilentEvent, frozen=True, tag="MESSAGES_SNAPSHOT"):
-    """The whole conversation, which our log has; it is dropped."""
+class SnapshotMessage(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    id: object = None
+    tool_call_id: str | None = None
+
+
+class MessagesSnapshot(_Event, frozen=True, tag="MESSAGES_SNAPSHOT"):
+    """The whole conversation, which our log has; only the agent's ids of the results in it are news."""
+
+    messages: list[SnapshotMessage] = []
 
 
 class ReasoningStarted(SilentEvent, frozen=True, tag="REASONING_START"):

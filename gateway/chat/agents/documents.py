@@ -42,6 +42,31 @@ class Documents:
         return [(name, data_id, strict_raw(value)) for (name, data_id), value in self._changed.items()]
 
 
+def without_messages(state: Raw) -> Raw:
+    """Returns a state without the field in which LangGraph and CrewAI repeat the conversation: our log has it."""
+    if bytes(state)[:1] != b"{":
+        return state
+    fields = msgspec.json.decode(state, type=dict[str, Raw])
+    return state if fields.pop("messages", None) is None else strict_raw(fields)
+
+
+def patch_without_messages(patch: Raw) -> Raw | None:
+    """Returns the part of a patch that is about the rest of a state; None when nothing is."""
+    operations = msgspec.json.decode(patch, type=list[dict[str, Raw]])
+    kept = [operation for operation in operations if not bytes(operation.get("path", b"")).startswith(b'"/messages')]
+    return strict_raw(kept) if kept else None
+
+
+def below(patch: Raw, path: str) -> Raw:
+    """Returns a patch of a part of a document, which stands at `path`, as one of the document."""
+    operations = msgspec.json.decode(patch, type=list[dict[str, object]])
+    for operation in operations:
+        for name in ("path", "from"):
+            if isinstance(operation.get(name), str):
+                operation[name] = f"{path}{operation[name]}"
+    return strict_raw(operations)
+
+
 def patched(document: object, operations: list[dict[str, object]]) -> object:
     """Returns the document after all operations. Raises LookupError, ValueError or TypeError for one that fails."""
     if len(operations) > MAX_OPERATIONS:

@@ -3,11 +3,12 @@
 import re
 
 import msgspec
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from gateway.chat.agents.prompt import AgentAsk, AgentFields
 from gateway.chat.records.call_records import ToolOutcome, complete_record
 from gateway.chat.records.message_parts import CallKind
+from gateway.chat.records.provider_fields import folded
 from gateway.chat.records.record import (
     DATA,
     ApprovalRequest,
@@ -35,6 +36,10 @@ OURS = {
 }
 """Names of data that the gateway writes itself: no agent can speak for it."""
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+
+
+class _Kept(msgspec.Struct, rename="camel"):
+    call_provider_metadata: Raw | UnsetType = UNSET
 
 
 class AgentWriter:
@@ -81,9 +86,13 @@ class AgentWriter:
         self.recorder.tool_input(call_id, name, out, kind=kind)
 
     def fields(self, call_id: str, fields: Raw) -> None:
-        """Keeps fields of a call; they are recorded with the end of its arguments."""
+        """Keeps fields of a call; they are recorded with the end of its arguments, or else kept with the message."""
         if self.recorder.call_of(call_id) is not None:
             self.recorder.tool_fields(call_id, [fields])
+        elif (part := self.recorder.parts.earlier_call(call_id)) is not None:
+            before = msgspec.json.decode(part, type=_Kept).call_provider_metadata
+            whole = fields if isinstance(before, UnsetType) else folded([before, fields])
+            self.recorder.parts.outcome(call_id, {"callProviderMetadata": whole})
 
     def complete(self, call_id: str, out: list[bytes], arguments: str | None = None) -> None:
         """Records that a call's arguments are all there; `arguments` are those that hold, if not as they came."""
@@ -148,7 +157,7 @@ class AgentWriter:
             call.provider_fields.append(fields)
             out.append(complete_record(call))  # said once more, so that its fields are in the log
         else:
-            self.recorder.parts.outcome(ask.tool_call_id, {"callProviderMetadata": fields})
+            self.fields(ask.tool_call_id, fields)
         self.outcome(ApprovalRequest(approval_id=ask.approval_id, tool_call_id=ask.tool_call_id), out)
         self.asks.append(ask)
 

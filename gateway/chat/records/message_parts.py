@@ -143,6 +143,12 @@ class MessageParts:
         """Adds a part that comes in one piece."""
         self._add(part)
 
+    def earlier_call(self, call_id: str) -> Raw | None:
+        """Returns the part of a call of an earlier run."""
+        place = self._earlier_calls.get(call_id)
+        part = self._parts[place] if place is not None else None
+        return part if isinstance(part, Raw) else None
+
     def call_ids(self) -> Container[str]:
         """Returns the ids of the calls of earlier runs."""
         return self._earlier_calls

@@ -66,7 +66,7 @@ serve("tools", "agent-tools", lookup, slow)
 serve("slow", "agent-slow", lookup, slow)
 serve("asks", "agent-tools", asking_lookup)
 serve("raw", "agent-tools", lookup, raw=True)
-serve("error", "error-mid", lookup)
+serve("error", "error-openai", lookup)
 
 
 @app.get("/ticks")
