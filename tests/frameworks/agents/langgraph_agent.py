@@ -56,16 +56,15 @@ def graph_of(model: str, *tools):
     return graph.compile(checkpointer=MemorySaver())
 
 
-def serve(path: str, model: str, *tools, raw: bool = False) -> None:
+def serve(path: str, model: str, *tools) -> None:
     graph = graph_of(model, *tools)
-    agent = LangGraphAgent(name=path, graph=graph, emit_interrupt_outcome=True, emit_raw_events=raw)
+    agent = LangGraphAgent(name=path, graph=graph, emit_interrupt_outcome=True, emit_raw_events=False)
     add_langgraph_fastapi_endpoint(app, agent, f"/{path}")
 
 
 serve("tools", "agent-tools", lookup, slow)
 serve("slow", "agent-slow", lookup, slow)
 serve("asks", "agent-tools", asking_lookup)
-serve("raw", "agent-tools", lookup, raw=True)
 serve("error", "error-openai", lookup)
 
 
