@@ -56,7 +56,8 @@ AsgiAnswer = Callable[[Any, Any, Any], Awaitable[None]]
 class ChatLane:
     """The part of a unit that the routes of the chat lane call."""
 
-    def __init__(self, core: Core, upstreams: Upstreams, toolbox: Toolbox = NO_TOOLS, agents: Agents | None = None
+    def __init__(
+        self, core: Core, upstreams: Upstreams, toolbox: Toolbox = NO_TOOLS, agents: Agents | None = None
     ) -> None:
         self.settings = core.settings
         self.upstreams = upstreams

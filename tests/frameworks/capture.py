@@ -14,7 +14,7 @@ from msgspec import Raw
 from gateway.chat.agents.agent import AgentParser
 from gateway.chat.agents.agui import AguiTranslation
 from gateway.chat.agents.agui_request import agui_request
-from gateway.chat.agents.prompt import AgentPrompt, Decision
+from gateway.chat.agents.prompt import AgentDecision, AgentPrompt
 from gateway.chat.agents.ui_chunks import UIChunkTranslation
 from gateway.chat.agents.ui_request import ui_request
 from gateway.chat.agents.writer import AgentWriter
@@ -27,7 +27,7 @@ CAPTURES = Path(__file__).resolve().parents[1] / "gateway" / "chat" / "agents" /
 QUESTION = UIMessage(id="u1", role="user", parts=[Raw(b'{"type":"text","text":"Please."}')])
 
 
-def prompt_of(case: str, answer: UIMessage | None = None, *decisions: Decision) -> AgentPrompt:
+def prompt_of(case: str, answer: UIMessage | None = None, *decisions: AgentDecision) -> AgentPrompt:
     messages = [QUESTION, *([answer] if answer is not None else [])]
     stored = {message.id for message in messages}
     run_id = f"run-{case}-{len(messages)}"
@@ -70,7 +70,7 @@ async def capture(framework: Framework) -> None:
                 if case == "ask":
                     _, writer = translated(framework.kind, stream)
                     answer = UIMessage(id="a1", role="assistant", parts=writer.recorder.parts.encoded())
-                    decisions = [Decision(tool_call_id=ask.tool_call_id, approved=True) for ask in writer.asks]
+                    decisions = [AgentDecision(tool_call_id=ask.tool_call_id, approved=True) for ask in writer.asks]
                     resumed = prompt_of(case, answer, *decisions)
                     _keep(framework, "resumed", await received(url + path, body_of(framework, resumed)))
 

@@ -47,6 +47,7 @@ from gateway.chat.agents.figures import total_usage
 from gateway.chat.agents.prompt import AgentAsk, AgentFields
 from gateway.chat.agents.writer import INTERRUPT, OF_AGENT, OF_CLIENT, AgentWriter, failure, json_of
 from gateway.chat.records.record import FinishReason, TextKind, ToolOutputAvailable
+from gateway.chat.upstreams.loose_fields import object_of
 from gateway.core.loose_json import strict_raw
 from gateway.core.usage import UpstreamUsage
 from gateway.errors import UpstreamError
@@ -175,8 +176,7 @@ class AguiTranslation:
         is_clients = name in self._client_tools
         self._waits_for_client |= is_clients
         self.writer.call(call_id, name, OF_CLIENT if is_clients else OF_AGENT, out)
-        if parent:
-            self.writer.fields(call_id, AgentFields(message_id=parent).as_metadata())
+        self.writer.fields(call_id, AgentFields(message_id=parent or "").as_metadata())
 
     def _arguments(self, call_id: str, piece: str, out: list[bytes]) -> None:
         if call_id not in self._repeated and self.writer.knows(call_id):
@@ -285,9 +285,17 @@ class AguiTranslation:
             approval_id=self.writer.next_approval_id(),
             interrupt_id=interrupt.id,
             tool_call_id=call_id,
-            kind="approval" if is_about_call else "input",
+            kind="input" if not is_about_call and _wants_more(interrupt.response_schema) else "approval",
             message=interrupt.message or "",
             response_schema=interrupt.response_schema,
             expires_at=interrupt.expires_at or "",
+            is_editable=is_about_call and b'"editedArgs"' in bytes(interrupt.response_schema or b""),
         )
         self.writer.ask(ask, AgentFields(interrupt_id=interrupt.id), out)
+
+
+def _wants_more(schema: Raw | UnsetType) -> bool:
+    """Returns whether an answer is more than yes or no: its schema has no place for that."""
+    if isinstance(schema, UnsetType):
+        return False
+    return "approved" not in object_of(object_of(msgspec.json.decode(schema)).get("properties"))

@@ -7,7 +7,7 @@ and stay the same from run to run.
 import msgspec
 from msgspec import Raw, UnsetType
 
-from gateway.chat.agents.prompt import AgentFields, AgentPrompt, Decision, agent_fields
+from gateway.chat.agents.prompt import AgentDecision, AgentFields, AgentPrompt, agent_fields
 from gateway.chat.agents.writer import INTERRUPT
 from gateway.chat.records.messages import OUTPUT_STATES, MessagePart, UIMessage, parts_of
 from gateway.chat.upstreams.loose_fields import JsonFields, object_of, objects_of
@@ -51,7 +51,7 @@ def _tool(function: JsonFields) -> JsonFields:
     }
 
 
-def _resumed(interrupt_id: str, decision: Decision) -> JsonFields:
+def _resumed(interrupt_id: str, decision: AgentDecision) -> JsonFields:
     entry: JsonFields = {"interruptId": interrupt_id}
     if decision.approved is None:
         return {**entry, "status": "cancelled"}
@@ -60,7 +60,7 @@ def _resumed(interrupt_id: str, decision: Decision) -> JsonFields:
     return {**entry, "status": "resolved", "payload": payload_of(decision)}
 
 
-def payload_of(decision: Decision) -> JsonFields:
+def payload_of(decision: AgentDecision) -> JsonFields:
     """Returns an answer of yes or no, as AG-UI recommends it."""
     payload: JsonFields = {"approved": bool(decision.approved)}
     if decision.reason:

@@ -17,7 +17,6 @@ _json = msgspec.json.Encoder().encode
 
 def prompt_of_completion(request: Request, run_id: str) -> AgentPrompt:
     """Returns what an agent is asked; the run is a conversation of its own, of which the client tells all."""
-    system: list[str] = []
     messages: list[UIMessage] = []
     results = {
         str(message.get("tool_call_id")): _text(message.get("content"))
@@ -26,9 +25,7 @@ def prompt_of_completion(request: Request, run_id: str) -> AgentPrompt:
     }
     for place, message in enumerate(objects_of(request.get("messages"))):
         role, content = message.get("role"), message.get("content")
-        if role in SYSTEM_ROLES:
-            system.append(_text(content))
-        elif role == "assistant":
+        if role == "assistant":
             calls = [_call(call, results) for call in objects_of(message.get("tool_calls", []))]
             parts = [*([{"type": "text", "text": text}] if (text := _text(content)) else []), *calls]
             messages.append(UIMessage(id=f"m{place}", role="assistant", parts=[Raw(_json(part)) for part in parts]))
@@ -43,9 +40,15 @@ def prompt_of_completion(request: Request, run_id: str) -> AgentPrompt:
         chat_id=run_id,
         run_id=run_id,
         messages=messages,
-        system="\n\n".join(system),
+        system=system_of(request),
         functions=objects_of(request.get("tools", [])),
     )
+
+
+def system_of(request: Request) -> str:
+    """Returns what a request says to the model itself."""
+    messages = objects_of(request.get("messages"))
+    return "\n\n".join(_text(message.get("content")) for message in messages if message.get("role") in SYSTEM_ROLES)
 
 
 def _text_part(text: object) -> JsonFields:

@@ -10,13 +10,13 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from gateway.chat.records.chat_record import Trigger
+from gateway.chat.records.chat_record import Answered, Ask, Trigger
 from gateway.chat.records.messages import OUTPUT_STATES, MessagePart, UIMessage, parts_of
 from gateway.chat.records.provider_fields import AGENT
 from gateway.chat.upstreams.loose_fields import JsonFields, object_of
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
+class AgentDecision(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to something that an agent asked about a call."""
 
     tool_call_id: str
@@ -27,6 +27,18 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """The input that the call is to be made with, where it is not the agent's."""
     output: Raw | UnsetType = UNSET
     """The answer itself, where it is more than yes or no."""
+
+
+def decision_of(ask: Ask, answered: Answered) -> AgentDecision:
+    """Returns the answer to an ask, as the log has it."""
+    is_persons = answered.actor.via == "user"
+    return AgentDecision(
+        tool_call_id=ask.tool_call_id,
+        approved=answered.approved if is_persons else None,
+        reason=answered.reason,
+        input=answered.input,
+        output=answered.output,
+    )
 
 
 class AgentAsk(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +56,8 @@ class AgentAsk(msgspec.Struct, frozen=True, kw_only=True):
     """The JSON schema of the answer."""
     expires_at: str = ""
     """A time as in ISO 8601."""
+    is_editable: bool = False
+    """Whether the agent takes another input for the call."""
 
 
 class AgentFields(msgspec.Struct, rename="camel", omit_defaults=True):
@@ -88,15 +102,13 @@ class AgentPrompt(msgspec.Struct, kw_only=True):
     message_id: str = ""
     """Id of the message that is edited, regenerated or continued; empty when the client names none."""
     system: str = ""
-    tools: Raw | UnsetType = UNSET
-    """The client's own tools, as it sent them."""
     functions: list[JsonFields] = []
-    """The same as OpenAI has them."""
+    """The client's own tools, as OpenAI has them."""
     extra: dict[str, Raw] = {}
     """Fields of the request that are not ours."""
     stored: Collection[str] = ()
     """Ids of the messages that the log had before this request."""
-    decisions: list[Decision] = []
+    decisions: list[AgentDecision] = []
     """The answers to what the agent has asked; those that its parts tell are found without."""
 
     @property
@@ -112,7 +124,7 @@ class AgentPrompt(msgspec.Struct, kw_only=True):
         asked = [(part, agent_fields(part.call_provider_metadata)) for part in parts_of(newest) if part.is_tool]
         return [(part, fields) for part, fields in asked if fields.interrupt_id]
 
-    def answers(self) -> list[tuple[MessagePart, AgentFields, Decision]]:
+    def answers(self) -> list[tuple[MessagePart, AgentFields, AgentDecision]]:
         """Returns the answer to each of them: as it was decided, else as its part tells."""
         decided = {decision.tool_call_id: decision for decision in self.decisions}
         return [(part, fields, decided.get(part.tool_call_id) or _told(part)) for part, fields in self.open_questions()]
@@ -125,18 +137,18 @@ class AgentPrompt(msgspec.Struct, kw_only=True):
         ]
 
 
-def _told(part: MessagePart) -> Decision:
+def _told(part: MessagePart) -> AgentDecision:
     approval = part.approval
     reason = (approval.reason if approval is not None else None) or ""
     call_id = part.tool_call_id
     match part.state:
         case "output-available":
             output = Raw(b"null") if isinstance(part.output, UnsetType) else part.output
-            return Decision(tool_call_id=call_id, approved=True, output=output)
+            return AgentDecision(tool_call_id=call_id, approved=True, output=output)
         case "approval-responded" | "output-denied" if approval is not None and approval.approved is not None:
-            return Decision(tool_call_id=call_id, approved=approval.approved, reason=reason)
+            return AgentDecision(tool_call_id=call_id, approved=approval.approved, reason=reason)
         case _:
-            return Decision(tool_call_id=call_id, approved=None)
+            return AgentDecision(tool_call_id=call_id, approved=None)
 
 
 def _without_allowed(message: UIMessage) -> UIMessage:

@@ -116,7 +116,7 @@ class UIChunkTranslation:
             case TextEnd() | ReasoningEnd():
                 self._end_text(record, out)
             case ToolInputDelta():
-                if (call := writer.recorder.call_of(record.tool_call_id)) is not None and not call.complete:
+                if (call := writer.call_of(record.tool_call_id)) is not None and not call.complete:
                     writer.recorder.tool_arguments(record.tool_call_id, record.input_text_delta, out)
             case ToolInputStart() | ToolInputAvailable() | ToolInputError() | ApprovalRequest():
                 self._call(record, _beside(event), event, out)
@@ -188,7 +188,7 @@ class UIChunkTranslation:
             self._ask(record, beside, event, out)
             return
         call_id = record.tool_call_id
-        call = self.writer.recorder.call_of(call_id)
+        call = self.writer.call_of(call_id)
         if call is None and self.writer.knows(call_id):
             return  # of an earlier run, and told once more
         if call is None:

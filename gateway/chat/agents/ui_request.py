@@ -7,9 +7,9 @@ them. Inputs of calls are never those that a client has posted.
 import msgspec
 from msgspec import Raw, UnsetType
 
-from gateway.chat.agents.prompt import AgentFields, AgentPrompt, Decision
+from gateway.chat.agents.prompt import AgentDecision, AgentFields, AgentPrompt
 from gateway.chat.records.messages import APPROVED, OUTPUT_STATES, MessagePart, UIMessage, parts_of
-from gateway.chat.upstreams.loose_fields import object_of
+from gateway.chat.upstreams.loose_fields import JsonFields, object_of
 
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
 
@@ -27,7 +27,7 @@ def ui_request(prompt: AgentPrompt) -> bytes:
         messages.insert(0, UIMessage(id="system", role="system", parts=[part]))
     body: dict[str, object] = {
         **prompt.extra,
-        **({} if isinstance(prompt.tools, UnsetType) else {"tools": prompt.tools}),
+        **({"tools": _tools(prompt.functions)} if prompt.functions else {}),
         "id": prompt.chat_id,
         "messages": messages,
         "trigger": prompt.trigger,
@@ -37,7 +37,16 @@ def ui_request(prompt: AgentPrompt) -> bytes:
     return msgspec.json.encode(body)
 
 
-def _with_answers(message: UIMessage, questions: dict[str, tuple[AgentFields, Decision]]) -> UIMessage:
+def _tools(functions: list[JsonFields]) -> JsonFields:
+    """Returns the client's tools by name, as assistant-ui sends them."""
+    named = [object_of(function.get("function")) for function in functions]
+    return {
+        str(function.get("name")): {name: value for name, value in function.items() if name != "name"}
+        for function in named
+    }
+
+
+def _with_answers(message: UIMessage, questions: dict[str, tuple[AgentFields, AgentDecision]]) -> UIMessage:
     parts: list[Raw] = []
     for part, raw in zip(parts_of(message), message.parts, strict=True):
         question = questions.get(part.tool_call_id) if part.is_tool else None
@@ -45,7 +54,7 @@ def _with_answers(message: UIMessage, questions: dict[str, tuple[AgentFields, De
     return msgspec.structs.replace(message, parts=parts)
 
 
-def _answered(part: MessagePart, raw: Raw, fields: AgentFields, decision: Decision) -> Raw:
+def _answered(part: MessagePart, raw: Raw, fields: AgentFields, decision: AgentDecision) -> Raw:
     """Returns a call as the AI SDK posts one that somebody has decided about."""
     told: dict[str, object] = dict(_fields(raw))
     asked = {} if isinstance(fields.approval, UnsetType) else object_of(msgspec.json.decode(fields.approval))

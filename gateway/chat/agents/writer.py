@@ -6,8 +6,9 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from gateway.chat.agents.prompt import AgentAsk, AgentFields
+from gateway.chat.records.asks import approval_id
 from gateway.chat.records.call_records import ToolOutcome, complete_record
-from gateway.chat.records.message_parts import CallKind
+from gateway.chat.records.message_parts import CallKind, ToolPart
 from gateway.chat.records.provider_fields import folded
 from gateway.chat.records.record import (
     DATA,
@@ -16,6 +17,7 @@ from gateway.chat.records.record import (
     Metadata,
     ProviderMetadata,
     TextKind,
+    ToolInputStart,
     ToolOutputDenied,
     encode_record,
 )
@@ -48,6 +50,7 @@ class AgentWriter:
     def __init__(self, recorder: Recorder, run_id: str) -> None:
         self.recorder = recorder
         self.asks: list[AgentAsk] = []
+        self._calls: dict[str, ToolPart] = {}
         self.denied: set[str] = set()
         """Ids of the calls that somebody has not allowed: what the agent says came of them is known."""
         self._run_id = run_id
@@ -72,22 +75,37 @@ class AgentWriter:
         return message_id == self._message_id
 
     def close_text(self, out: list[bytes], fields: ProviderMetadata = UNSET) -> None:
-        self.recorder.close_text(out, fields)
+        """Ends the text that is open; its last fields come with no piece of their own."""
+        if self._message_id is not None and not isinstance(fields, UnsetType):
+            self.recorder.text_with_fields(self._kind, "", fields, out)
+        self.recorder.close_text(out)
         self._message_id = None
 
     # Calls
 
     def knows(self, call_id: str) -> bool:
         """Returns whether this answer has a call of this id, of this run or of an earlier one."""
-        return self.recorder.call_of(call_id) is not None or call_id in self.recorder.parts.call_ids()
+        return call_id in self._calls or call_id in self.recorder.parts.call_ids()
+
+    def call_of(self, call_id: str) -> ToolPart | None:
+        """Returns the call of this run that has this id."""
+        return self._calls.get(call_id)
 
     def call(self, call_id: str, name: str, kind: CallKind, out: list[bytes]) -> None:
         self.close_text(out)
-        self.recorder.tool_input(call_id, name, out, kind=kind)
+        self.recorder.executed_tools = (name,) if kind.is_executed else ()
+        self.recorder.tool_input(call_id, name, out)
+        call = self._calls[call_id] = self.recorder.parts.newest_call()
+        if call.kind != kind:
+            call.is_executed, call.is_dynamic = kind
+            executed, dynamic = kind
+            out[-1] = encode_record(
+                ToolInputStart(tool_call_id=call_id, tool_name=name, provider_executed=executed, dynamic=dynamic)
+            )
 
     def fields(self, call_id: str, fields: Raw) -> None:
         """Keeps fields of a call; they are recorded with the end of its arguments, or else kept with the message."""
-        if self.recorder.call_of(call_id) is not None:
+        if call_id in self._calls:
             self.recorder.tool_fields(call_id, [fields])
         elif (part := self.recorder.parts.earlier_call(call_id)) is not None:
             before = msgspec.json.decode(part, type=_Kept).call_provider_metadata
@@ -96,7 +114,7 @@ class AgentWriter:
 
     def complete(self, call_id: str, out: list[bytes], arguments: str | None = None) -> None:
         """Records that a call's arguments are all there; `arguments` are those that hold, if not as they came."""
-        call = self.recorder.call_of(call_id)
+        call = self._calls.get(call_id)
         if call is None or call.complete:
             return
         if arguments is not None:
@@ -105,6 +123,8 @@ class AgentWriter:
             self.recorder.tool_arguments(call_id, "", out)
         call.end(was_cut=False)
         out.append(complete_record(call))
+        if call.is_executed:
+            self.recorder.calls_to_make[call_id] = True  # the agent may have made it from now on
 
     def outcome(self, outcome: ToolOutcome, out: list[bytes]) -> None:
         """Records what became of a call, whose arguments are complete by then."""
@@ -150,7 +170,7 @@ class AgentWriter:
     def ask(self, ask: AgentAsk, more: AgentFields, out: list[bytes]) -> None:
         """Records that somebody is asked about a call."""
         fields = more.as_metadata()
-        call = self.recorder.call_of(ask.tool_call_id)
+        call = self._calls.get(ask.tool_call_id)
         if call is not None and not call.complete:
             self.fields(ask.tool_call_id, fields)
         elif call is not None:
@@ -158,11 +178,14 @@ class AgentWriter:
             out.append(complete_record(call))  # said once more, so that its fields are in the log
         else:
             self.fields(ask.tool_call_id, fields)
-        self.outcome(ApprovalRequest(approval_id=ask.approval_id, tool_call_id=ask.tool_call_id), out)
+        self.complete(ask.tool_call_id, out)
+        if ask.kind == "approval":
+            self.outcome(ApprovalRequest(approval_id=ask.approval_id, tool_call_id=ask.tool_call_id), out)
+        self.recorder.calls_to_make.pop(ask.tool_call_id, None)
         self.asks.append(ask)
 
     def next_approval_id(self) -> str:
-        return f"ap-{self._run_id}-{len(self.asks) + 1}"
+        return approval_id(self._run_id, len(self.asks) + 1)
 
 
 def on_one_line(value: Raw) -> Raw:

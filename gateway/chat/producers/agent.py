@@ -1,10 +1,10 @@
 """This producer asks an agent once, and writes what it does: its texts, the calls that it makes itself, its data.
 
-What the agent asks of people stands in `agent_asks` when it has come to its end, and goes with a finish reason of
+What the agent asks of people stands in `asks` when it has come to its end, and goes with a finish reason of
 `tool-calls`; the answers go to the agent with the next run, as `decisions` of its prompt.
 """
 
-from collections.abc import Sequence
+from datetime import datetime
 
 import msgspec
 from msgspec import Raw, UnsetType
@@ -15,12 +15,16 @@ from gateway.chat.agents.prompt import AgentAsk, AgentPrompt
 from gateway.chat.agents.writer import INTERRUPT
 from gateway.chat.producers.producer import Sink
 from gateway.chat.producers.stream import StreamProducer
+from gateway.chat.records.asks import digest_of
+from gateway.chat.records.chat_record import Ask, RunInfo
 from gateway.chat.records.messages import OUTPUT_STATES, MessagePart
 from gateway.chat.records.provider_fields import AGENT
 from gateway.chat.records.record import FinishReason, ToolOutputAvailable, ToolOutputDenied
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.upstreams.upstream import Request
 from gateway.core.usage import Usage, usage_of
+
+_part = msgspec.json.Decoder(MessagePart).decode
 
 
 class AgentProducer(StreamProducer):
@@ -31,19 +35,16 @@ class AgentProducer(StreamProducer):
         agents: Agents,
         prompt: AgentPrompt,
         request: Request,
-        model: str,
+        info: RunInfo,
         *,
-        prompt_bytes: int,
         between_tokens_s: float,
     ) -> None:
-        """Takes the requested `model`, or an empty name; `request` is what a model would be sent, for its options."""
+        """Takes the run's `info`, which says the model; `request` is what a model would be sent, for its options."""
         super().__init__(between_tokens_s)
-        self.agent_asks: Sequence[AgentAsk] = ()
+        self._info = info
         self._agents = agents
         self._prompt: AgentPrompt | None = prompt
         self._request = request
-        self._requested_model = model
-        self._prompt_bytes = prompt_bytes
         self._emitted_before = 0
         self._recorder = Recorder()
 
@@ -51,9 +52,9 @@ class AgentProducer(StreamProducer):
         assert self._prompt is not None
         self._sink, self._recorder = sink, sink.recorder
         self._emitted_before = sink.recorder.emitted
-        opened = await self._agents.open(self._prompt, self._request, self._requested_model, sink.recorder)
+        opened = await self._agents.open(self._prompt, self._request, self._info.model, sink.recorder)
         stream, settings = opened.stream, opened.agent.settings
-        self.model, self.upstream = self._requested_model or opened.agent.names[0], settings.name
+        self.model, self.upstream = self._info.model or opened.agent.names[0], settings.name
         self._translation = stream.translation
         self._opened(stream, settings.between_tokens_s)
         first = sink.recorder.speaker(self.model, sink.recorder.facts)
@@ -63,14 +64,32 @@ class AgentProducer(StreamProducer):
         if not stream.ended:
             await self._until_over(stream.pipe(self._take))
         self._check()
-        self.agent_asks = stream.translation.writer.asks
+        self.asks = [self._ask(ask) for ask in stream.translation.writer.asks]
         return stream.translation.finish_reason
 
     def usage(self) -> Usage:
         if self._stream is None:
             return usage_of(None, 0, 0)
         emitted = self._recorder.emitted - self._emitted_before
-        return usage_of(self._translation.usage, self._prompt_bytes, emitted)
+        return usage_of(self._translation.usage, self._info.prompt_bytes, emitted)
+
+    def _ask(self, ask: AgentAsk) -> Ask:
+        """Returns what the agent asks as the chat holds it."""
+        parts = [_part(raw) for raw in self._recorder.parts.encoded()]
+        call = next(part for part in parts if part.tool_call_id == ask.tool_call_id)
+        told = Raw(call.arguments.encode())
+        return Ask(
+            approval_id=ask.approval_id,
+            run_id=self._info.run_id,
+            message_id=self._info.message_id,
+            tool_call_id=ask.tool_call_id,
+            tool_name=call.tool,
+            kind=ask.kind,
+            input=told,
+            digest=digest_of(ask.approval_id, call.tool, told),
+            expires_at=milliseconds_of(ask.expires_at),
+            editable=ask.is_editable,
+        )
 
     def _take(self, records: list[bytes]) -> None:
         sink = self._sink
@@ -95,6 +114,14 @@ def _record_answers(prompt: AgentPrompt, recorder: Recorder, out: list[bytes]) -
             told = decision.output
             output = Raw(msgspec.json.encode(payload_of(decision))) if isinstance(told, UnsetType) else told
             recorder.tool_outcome(ToolOutputAvailable(tool_call_id=part.tool_call_id, output=output), out)
+
+
+def milliseconds_of(text: str) -> int:
+    """Returns a time as in ISO 8601 in milliseconds since 1970; 0 for what is none."""
+    try:
+        return int(datetime.fromisoformat(text).timestamp() * 1000)
+    except ValueError:
+        return 0
 
 
 def _other_fields(part: MessagePart) -> dict[str, object]:

@@ -2,10 +2,11 @@
 
 from typing import assert_never
 
-from msgspec import Raw
+import msgspec
+from msgspec import Raw, UnsetType
 
 from gateway.chat.records.message_parts import ToolPart
-from gateway.chat.records.provider_fields import folded
+from gateway.chat.records.provider_fields import AGENT, folded
 from gateway.chat.records.record import (
     ApprovalRequest,
     ToolInputAvailable,
@@ -29,7 +30,7 @@ def complete_record(call: ToolPart) -> bytes:
                 tool_name=call.name,
                 input=arguments,
                 provider_executed=call.is_executed,
-                dynamic=call.is_dynamic,
+                dynamic=call.kind.is_dynamic,
                 provider_metadata=folded(call.provider_fields),
             )
         )
@@ -41,9 +42,16 @@ def complete_record(call: ToolPart) -> bytes:
             input=text,
             error_text=call.error,
             provider_executed=call.is_executed,
-            dynamic=call.is_dynamic,
+            dynamic=call.kind.is_dynamic,
         )
     )
+
+
+def is_of_agent(record: ToolInputAvailable | ToolInputError) -> bool:
+    """Returns whether an agent makes this call: then it may have been made as soon as it was written."""
+    if isinstance(record, ToolInputError) or isinstance(record.provider_metadata, UnsetType):
+        return False
+    return AGENT in msgspec.json.decode(record.provider_metadata, type=dict[str, Raw])
 
 
 def outcome_fields(outcome: ToolOutcome) -> dict[str, object]:

@@ -45,8 +45,8 @@ class ToolPart(msgspec.Struct):
     """Whether its input is any text, and not JSON."""
     is_executed: bool = False
     """Whether the gateway or an agent runs it, so that no client does."""
-    is_dynamic: bool = False
-    """Whether clients are not expected to know the tool by its name."""
+    is_dynamic: bool | None = None
+    """Whether clients are not expected to know the tool by its name; None: as `is_executed`."""
     has_arguments: bool = False
     """Whether arguments came, be they empty."""
     complete: bool = False
@@ -56,6 +56,10 @@ class ToolPart(msgspec.Struct):
     result: dict[str, object] | None = None
     """Fields that its output, or a question about it, adds to the part."""
     provider_fields: list[Raw] = []
+
+    @property
+    def kind(self) -> CallKind:
+        return CallKind(self.is_executed, self.is_executed if self.is_dynamic is None else self.is_dynamic)
 
     @property
     def has_output(self) -> bool:
@@ -139,6 +143,10 @@ class MessageParts:
         if place is not None and isinstance(part := self._parts[place], Raw):
             self._parts[place] = Raw(_json(msgspec.json.decode(part, type=dict[str, Raw]) | fields))
 
+    def newest_call(self) -> ToolPart:
+        """Returns the call that was opened last."""
+        return next(part for part in reversed(self._parts) if isinstance(part, ToolPart))
+
     def whole(self, part: Raw) -> None:
         """Adds a part that comes in one piece."""
         self._add(part)
@@ -200,7 +208,7 @@ def _text_fields(part: TextPart) -> dict[str, object]:
 
 def _tool_fields(part: ToolPart) -> dict[str, object]:
     fields: dict[str, object] = {"type": f"tool-{part.name}", "toolCallId": part.call_id}
-    if part.is_dynamic:
+    if part.kind.is_dynamic:
         fields |= {"type": "dynamic-tool", "toolName": part.name}
     if part.is_executed:
         fields["providerExecuted"] = True

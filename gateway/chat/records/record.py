@@ -62,6 +62,11 @@ class Metadata(_Tagged, frozen=True, tag="message-metadata"):
 
     message_metadata: Raw
 
+    def facts(self) -> dict[str, object]:
+        """Returns what the model's side has said of the whole answer."""
+        fields = msgspec.json.decode(self.message_metadata, type=dict[str, Raw])
+        return {"providerMetadata": fields["providerMetadata"]} if "providerMetadata" in fields else {}
+
 
 class TextStart(_Tagged, frozen=True, tag="text-start"):
     id: str

@@ -9,10 +9,10 @@ from collections.abc import Container, Iterable
 from typing import Literal, assert_never
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import Raw, UnsetType
 
-from gateway.chat.records.call_records import ToolOutcome, complete_record, outcome_fields
-from gateway.chat.records.message_parts import CallKind, MessageParts, TextPart, ToolPart
+from gateway.chat.records.call_records import ToolOutcome, complete_record, is_of_agent, outcome_fields
+from gateway.chat.records.message_parts import MessageParts, TextPart, ToolPart
 from gateway.chat.records.provider_fields import folded
 from gateway.chat.records.record import (
     CUSTOM_TOOL,
@@ -130,14 +130,11 @@ class Recorder:
         self._keep_delta(text, fields)
         out.append(encode_record(TextDelta(id=self._open_id.decode()[1:-1], delta=text, provider_metadata=fields)))
 
-    def close_text(self, out: list[bytes], fields: ProviderMetadata = UNSET) -> None:
-        """Ends the text that is open, if one is; `fields` are of its provider."""
+    def close_text(self, out: list[bytes]) -> None:
         if self._open is None:
             return
         kind = "reasoning" if self._open == "reasoning" else "text"
-        if not isinstance(fields, UnsetType):
-            self._part.provider_fields.append(fields)
-        if fields is not UNSET or len(self._part.provider_fields) > 1:  # clients keep the newest alone: tell them all
+        if len(self._part.provider_fields) > 1:  # clients keep the newest fields alone, so the last are all of them
             end = TextEnd if kind == "text" else ReasoningEnd
             metadata = folded(self._part.provider_fields)
             out.append(encode_record(end(id=self._open_id.decode()[1:-1], provider_metadata=metadata)))
@@ -145,23 +142,16 @@ class Recorder:
             out.append(b'{"type":"%b-end","id":%b}' % (kind.encode(), self._open_id))
         self._open = None
 
-    def tool_input(
-        self, call_id: str, name: str, out: list[bytes], *, is_custom: bool = False, kind: CallKind | None = None
-    ) -> str:
+    def tool_input(self, call_id: str, name: str, out: list[bytes], *, is_custom: bool = False) -> str:
         """Opens a tool call; returns its id, which is one of ours when the caller has none, or one that is taken."""
         self.close_text(out)
-        is_ours = name in self.executed_tools
-        executed, dynamic = kind if kind is not None else (is_ours, is_ours)
-        call = self._open_call(call_id, name, is_custom=is_custom, is_executed=executed, is_dynamic=dynamic)
+        call = self._open_call(call_id, name, is_custom=is_custom, is_executed=name in self.executed_tools)
         if is_custom:
             out.append(encode_record(Data(type=CUSTOM_TOOL, data=Raw(_json(call.call_id)), transient=True)))
-        start = ToolInputStart(tool_call_id=call.call_id, tool_name=name, provider_executed=executed, dynamic=dynamic)
+        executed = call.is_executed
+        start = ToolInputStart(tool_call_id=call.call_id, tool_name=name, provider_executed=executed, dynamic=executed)
         out.append(encode_record(start))
         return call.call_id
-
-    def call_of(self, call_id: str) -> ToolPart | None:
-        """Returns the call of this run that has this id."""
-        return self._calls.get(call_id)
 
     def tool_arguments(self, call_id: str, piece: str, out: list[bytes]) -> None:
         """Records a piece of the arguments; one that is empty says that the tool is called without any."""
@@ -259,9 +249,7 @@ class Recorder:
         if not isinstance(fields, UnsetType):
             self._part.provider_fields.append(fields)
 
-    def _open_call(
-        self, call_id: str, name: str, *, is_custom: bool = False, is_executed: bool = False, is_dynamic: bool = False
-    ) -> ToolPart:
+    def _open_call(self, call_id: str, name: str, *, is_custom: bool = False, is_executed: bool = False) -> ToolPart:
         self._count += 1
         call_id, taken = call_id or f"call-{self._count}", 0
         while call_id in self._calls or call_id in self._earlier_calls:
@@ -270,7 +258,6 @@ class Recorder:
         call = self.parts.tool(call_id, name)
         call.is_custom = is_custom
         call.is_executed = is_executed
-        call.is_dynamic = is_dynamic
         self._calls[call.call_id] = call
         self._step_calls.append(call)
         return call
@@ -289,7 +276,7 @@ class Recorder:
             return
         call.complete = True
         if call.is_executed:
-            self.calls_to_make[call.call_id] = False
+            self.calls_to_make[call.call_id] = is_of_agent(record)
         if isinstance(record, ToolInputError):
             call.error = record.error_text
             return
@@ -323,8 +310,8 @@ class Recorder:
             case TextEnd() | ReasoningEnd():
                 self.close_text([])
             case ToolInputStart():
-                executed, dynamic = record.provider_executed, record.dynamic
-                self._open_call(record.tool_call_id, record.tool_name, is_executed=executed, is_dynamic=dynamic)
+                call = self._open_call(record.tool_call_id, record.tool_name, is_executed=record.provider_executed)
+                call.is_dynamic = record.dynamic
             case ToolInputDelta():
                 self._keep_arguments(record.tool_call_id, record.input_text_delta)
             case ToolInputAvailable() | ToolInputError():
@@ -341,18 +328,11 @@ class Recorder:
             case StepFinish():
                 self._step_calls.clear()
             case Metadata():
-                self.facts |= msgspec.json.decode(record.message_metadata, type=_Facts).as_metadata()
+                self.facts |= record.facts()
             case MessageStart() | MessageFinish() | MessageError() | MessageAbort() | NewerRecord():
                 pass
             case _:
                 assert_never(record)
-
-
-class _Facts(msgspec.Struct, rename="camel"):
-    provider_metadata: Raw | UnsetType = msgspec.UNSET
-
-    def as_metadata(self) -> dict[str, object]:
-        return {} if isinstance(self.provider_metadata, UnsetType) else {"providerMetadata": self.provider_metadata}
 
 
 def replayed(records: Iterable[bytes], base: Iterable[Raw] = ()) -> Recorder:

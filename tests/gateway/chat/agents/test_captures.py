@@ -43,7 +43,7 @@ def test_a_question_about_a_call(path: Path) -> None:
     asked = next(part for part in play.parts if part.get("toolCallId") == ask.tool_call_id)
     assert asked["state"] == "approval-requested"
     assert asked["callProviderMetadata"]["agent"]["interruptId"] == ask.interrupt_id
-    if ask.kind == "approval":
+    if asked["type"] != "tool-interrupt":
         assert asked["input"] == {"text": "the thing"}
     else:
         assert asked["input"]["message"] == "look the thing up?"
