@@ -98,13 +98,14 @@ class _Answer:
         """`open_calls` are sent although they have no result: this request says what is to become of them."""
         self.messages: list[JsonFields] = []
         self._message = message
+        self._open_calls = open_calls
         self._said: JsonFields | None = None
         self._results: list[JsonFields] = []
         for part in parts_of(message):
-            self._add(part, open_calls)
+            self._add(part)
         self._end()
 
-    def _add(self, part: MessagePart, open_calls: set[str]) -> None:
+    def _add(self, part: MessagePart) -> None:
         if part.type == "step-start":
             self._end()
         elif part.type == "text" and part.text:
@@ -115,7 +116,9 @@ class _Answer:
         elif part.type == "reasoning":
             self._reasoning(part)
         elif (
-            part.is_tool and part.tool != INTERRUPT and (part.state in OUTPUT_STATES or part.tool_call_id in open_calls)
+            part.is_tool
+            and part.tool != INTERRUPT
+            and (part.state in OUTPUT_STATES or part.tool_call_id in self._open_calls)
         ):
             self._call(part)
 
@@ -152,7 +155,7 @@ class _Answer:
         if fields.encrypted_value:
             call["encryptedValue"] = fields.encrypted_value
         said["toolCalls"] = [*objects_of(said.get("toolCalls", [])), call]
-        if part.state in OUTPUT_STATES:
+        if part.state in OUTPUT_STATES and part.tool_call_id not in self._open_calls:
             result: JsonFields = {"id": fields.result_id or f"{part.tool_call_id}-result", "role": "tool"}
             self._results.append({**result, "toolCallId": part.tool_call_id, **_result(part)})
 
