@@ -117,6 +117,26 @@ FRAMEWORKS = {
             paths={"tool": "/tools", "slow": "/slow", "ask": "/asks", "error": "/error"},
             keeps_running=True,
         ),
+        Framework(
+            name="ag2",
+            packages=("ag2[openai,ag-ui]", *SERVER),
+            kind="ag-ui",
+            paths={"tool": "/tools", "slow": "/slow", "ask": "/asks", "error": "/error"},
+        ),
+        Framework(
+            name="google-adk",
+            packages=("google-adk", "ag-ui-adk", "litellm", *SERVER),
+            kind="ag-ui",
+            paths={"tool": "/tools", "slow": "/slow", "error": "/error"},
+            missing={"ask": "its outcome is opt-in, for tools that the client runs"},
+        ),
+        Framework(
+            name="crewai",
+            packages=("crewai", "ag-ui-crewai", *SERVER),
+            kind="ag-ui",
+            paths={"tool": "/tools", "slow": "/slow", "error": "/error"},
+            missing={"ask": "a flow pauses for `@human_feedback`, which asks about no call"},
+        ),
     )
 }
 
