@@ -42,6 +42,7 @@ from gateway.chat.agents.agui_events import (
     UnknownEvent,
     decode_agui,
 )
+from gateway.chat.agents.agui_request import types_of
 from gateway.chat.agents.documents import Documents, below, patch_without_messages, without_messages
 from gateway.chat.agents.figures import total_usage
 from gateway.chat.agents.prompt import AgentAsk, AgentFields
@@ -291,11 +292,15 @@ class AguiTranslation:
             expires_at=interrupt.expires_at or "",
             is_editable=is_about_call and b'"editedArgs"' in bytes(interrupt.response_schema or b""),
         )
-        self.writer.ask(ask, AgentFields(interrupt_id=interrupt.id), out)
+        told = {"responseSchema": interrupt.response_schema, "metadata": interrupt.metadata}
+        kept = {name: value for name, value in told.items() if value is not UNSET}
+        fields = AgentFields(interrupt_id=interrupt.id, asked=strict_raw(kept) if kept else UNSET)
+        self.writer.ask(ask, fields, out)
 
 
 def _wants_more(schema: Raw | UnsetType) -> bool:
     """Returns whether an answer is more than yes or no: its schema has no place for that."""
     if isinstance(schema, UnsetType):
         return False
-    return "approved" not in object_of(object_of(msgspec.json.decode(schema)).get("properties"))
+    asked = object_of(msgspec.json.decode(schema))
+    return "boolean" not in types_of(asked) and "approved" not in object_of(asked.get("properties"))

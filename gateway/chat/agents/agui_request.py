@@ -4,6 +4,8 @@ An agent with a memory of its own knows messages by their ids, so its own ids go
 and stay the same from run to run.
 """
 
+from typing import cast
+
 import msgspec
 from msgspec import Raw, UnsetType
 
@@ -38,7 +40,7 @@ def agui_request(prompt: AgentPrompt) -> bytes:
         "context": [],
         "forwardedProps": prompt.extra,
     }
-    if resume := [_resumed(fields.interrupt_id, decision) for _, fields, decision in prompt.answers()]:
+    if resume := [_resumed(fields, decision) for _, fields, decision in prompt.answers()]:
         body["resume"] = resume
     return msgspec.json.encode(body)
 
@@ -51,17 +53,31 @@ def _tool(function: JsonFields) -> JsonFields:
     }
 
 
-def _resumed(interrupt_id: str, decision: AgentDecision) -> JsonFields:
-    entry: JsonFields = {"interruptId": interrupt_id}
+def _resumed(fields: AgentFields, decision: AgentDecision) -> JsonFields:
+    """Returns the answer to a question, with the metadata that came with it: some agents prove by it what they asked."""
+    entry: JsonFields = {"interruptId": fields.interrupt_id}
+    if metadata := fields.asked_with.get("metadata"):
+        entry["metadata"] = metadata
     if decision.approved is None:
         return {**entry, "status": "cancelled"}
     if not isinstance(decision.output, UnsetType):
         return {**entry, "status": "resolved", "payload": decision.output}
-    return {**entry, "status": "resolved", "payload": payload_of(decision)}
+    return {**entry, "status": "resolved", "payload": payload_of(decision, fields)}
 
 
-def payload_of(decision: AgentDecision) -> JsonFields:
-    """Returns an answer of yes or no, as AG-UI recommends it."""
+def types_of(schema: JsonFields) -> list[str]:
+    """Returns the types that a JSON schema names; none where it names none."""
+    named = schema.get("type")
+    return [str(name) for name in cast("list[object]", named)] if isinstance(named, list) else [str(named or "")]
+
+
+def payload_of(decision: AgentDecision, fields: AgentFields) -> JsonFields | bool | str:
+    """Returns an answer of yes or no: as AG-UI recommends it, unless the agent's schema has another form."""
+    types = types_of(object_of(fields.asked_with.get("responseSchema")))
+    if "boolean" in types:
+        return bool(decision.approved)
+    if types == ["string"]:
+        return decision.reason or ("yes" if decision.approved else "no")
     payload: JsonFields = {"approved": bool(decision.approved)}
     if decision.reason:
         payload["reason"] = decision.reason

@@ -70,8 +70,16 @@ class AgentFields(msgspec.Struct, rename="camel", omit_defaults=True):
     encrypted_value: str = ""
     interrupt_id: str = ""
     """Its id of what it asks about a call, until the answer has been sent."""
-    approval: Raw | UnsetType = UNSET
-    """All that it said when it asked."""
+    asked: Raw | UnsetType = UNSET
+    """What it said when it asked, and wants to hear again or to have answered in its own form."""
+
+    def settle(self) -> None:
+        """Forgets what it asked: it has been told the answer."""
+        self.interrupt_id, self.asked = "", UNSET
+
+    @property
+    def asked_with(self) -> JsonFields:
+        return {} if isinstance(self.asked, UnsetType) else object_of(msgspec.json.decode(self.asked))
 
     def as_metadata(self) -> Raw:
         return Raw(msgspec.json.encode({AGENT: self}))

@@ -216,7 +216,7 @@ class UIChunkTranslation:
             tool_call_id=record.tool_call_id,
             kind="approval",
         )
-        fields = AgentFields(interrupt_id=record.approval_id, approval=_approval(event))
+        fields = AgentFields(interrupt_id=record.approval_id, asked=_approval(event))
         self.writer.ask(ask, fields, out)
 
     # Everything else

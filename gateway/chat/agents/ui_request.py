@@ -57,8 +57,7 @@ def _with_answers(message: UIMessage, questions: dict[str, tuple[AgentFields, Ag
 def _answered(part: MessagePart, raw: Raw, fields: AgentFields, decision: AgentDecision) -> Raw:
     """Returns a call as the AI SDK posts one that somebody has decided about."""
     told: dict[str, object] = dict(_fields(raw))
-    asked = {} if isinstance(fields.approval, UnsetType) else object_of(msgspec.json.decode(fields.approval))
-    approval: dict[str, object] = {**asked, "id": fields.interrupt_id, "approved": bool(decision.approved)}
+    approval: dict[str, object] = {**fields.asked_with, "id": fields.interrupt_id, "approved": bool(decision.approved)}
     if decision.reason:
         approval["reason"] = decision.reason
     told["approval"] = approval

@@ -103,7 +103,8 @@ def _record_answers(prompt: AgentPrompt, recorder: Recorder, out: list[bytes]) -
     for part, fields, decision in prompt.answers():
         if part.tool_call_id not in recorder.parts.call_ids():
             continue  # the answer that asked is not gone on with
-        fields.interrupt_id = ""
+        answer = payload_of(decision, fields)
+        fields.settle()
         metadata = _other_fields(part) | {AGENT: fields}
         recorder.parts.outcome(part.tool_call_id, {"callProviderMetadata": metadata})
         if part.state in OUTPUT_STATES:
@@ -112,7 +113,7 @@ def _record_answers(prompt: AgentPrompt, recorder: Recorder, out: list[bytes]) -
             recorder.tool_outcome(ToolOutputDenied(tool_call_id=part.tool_call_id), out)
         elif part.tool == INTERRUPT:
             told = decision.output
-            output = Raw(msgspec.json.encode(payload_of(decision))) if isinstance(told, UnsetType) else told
+            output = Raw(msgspec.json.encode(answer)) if isinstance(told, UnsetType) else told
             recorder.tool_outcome(ToolOutputAvailable(tool_call_id=part.tool_call_id, output=output), out)
 
 

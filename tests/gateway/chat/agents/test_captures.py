@@ -25,6 +25,7 @@ def played(path: Path, stream: bytes | None = None) -> Played:
 def shown(path: Path) -> list[str]:
     """Returns the parts of a capture without those that frameworks show each in its own way."""
     parts = [part.replace("tool-lookup", "lookup") for part in played(path).brief]
+    parts = [part.replace("{'result': 'found the thing'}", "found the thing") for part in parts]  # as ADK wraps it
     return [part for part in parts if not part.startswith(STATE) and part != "step-start"]
 
 

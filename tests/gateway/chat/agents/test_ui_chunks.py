@@ -91,7 +91,7 @@ def test_what_is_asked_bears_our_id_and_the_agents_words_are_kept() -> None:
     assert part["approval"] == {"id": f"ap-{RUN_ID}-1"}
     assert part["callProviderMetadata"]["agent"] == {
         "interruptId": "theirs",
-        "approval": {"signature": "S", "id": "theirs"},
+        "asked": {"signature": "S", "id": "theirs"},
     }
     assert ui(*call("c1", "f", {}), {**ask, "isAutomatic": True}).writer.asks == []
 
