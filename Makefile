@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 BY_FILE := --dist loadfile --no-loadscope-reorder
 
-.PHONY: install dev run test tools-test deploy-test check bench load soak lock licences sbom audit clean
+.PHONY: install dev run test tools-test deploy-test test-frameworks check bench load soak lock licences sbom audit clean
 
 install: $(VENV)/installed
 dev: $(VENV)/installed-dev
@@ -45,6 +45,10 @@ tools-test: dev
 # Half an hour: every process replaced under load, behind each door and on each engine, outages of the log, idle streams.
 deploy-test: dev
 	@LONG_TESTS=1 $(BIN)/python -m pytest -s tests/deploy/test_deploys.py tests/deploy/test_idle.py $(ARGS)
+
+# Minutes, and 2 GB once: real agent frameworks, each in an environment of its own below build/frameworks.
+test-frameworks: dev
+	@$(BIN)/python -m pytest -s tests/frameworks/every_framework.py $(ARGS)
 
 check: dev
 	@$(BIN)/ruff check .

@@ -35,6 +35,7 @@ TEST_OF_BLOCK = {
     "useChat": "tests/e2e/test_page_proxied.py::test_the_conversation_and_the_running_answer_are_there_after_a_reload",
     "defineConfig": "tests/e2e/test_page_proxied.py::test_the_readmes_lines_for_vite_carry_the_microphones_socket",
     "chat.completions": "tests/test_readme_blocks.py::test_openais_client_prints_an_answer",
+    'kind = "ag-ui"': "tests/gateway/test_upstream_settings.py::test_the_readmes_agent_is_one",
     "new EventSource": "tests/e2e/test_page_events.py::test_the_readmes_script_shows_what_is_published",
     "curl http": "tests/test_readme_blocks.py::test_an_event_is_published_from_the_shell",
     "new WebSocket": "tests/e2e/test_page_audio.py::test_the_readmes_script_hears_the_microphone",

@@ -61,18 +61,18 @@ async def received(url: str, body: bytes) -> bytes:
 async def capture(framework: Framework) -> None:
     framework.install()
     async with model_of_agents() as upstream:
-        with framework.served(upstream.url) as url:
+        with framework.served(upstream.url) as served:
             for case, path in framework.paths.items():
                 if case == "slow":
                     continue
-                stream = await received(url + path, body_of(framework, prompt_of(case)))
+                stream = await received(served.url + path, body_of(framework, prompt_of(case)))
                 _keep(framework, case, stream)
                 if case == "ask":
                     _, writer = translated(framework.kind, stream)
                     answer = UIMessage(id="a1", role="assistant", parts=writer.recorder.parts.encoded())
                     decisions = [AgentDecision(tool_call_id=ask.tool_call_id, approved=True) for ask in writer.asks]
                     resumed = prompt_of(case, answer, *decisions)
-                    _keep(framework, "resumed", await received(url + path, body_of(framework, resumed)))
+                    _keep(framework, "resumed", await received(served.url + path, body_of(framework, resumed)))
 
 
 def _keep(framework: Framework, case: str, stream: bytes) -> None:

@@ -1,6 +1,5 @@
 """A framework is an environment, made once, and a program in it that serves one agent under several paths."""
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -53,8 +52,8 @@ class Framework:
         (self.folder / "installed").touch()
 
     @contextmanager
-    def served(self, upstream: str) -> Iterator[str]:
-        """Yields the URL of its agents, whose model is at `upstream`."""
+    def served(self, upstream: str) -> Iterator["ServedFramework"]:
+        """Yields its agents, whose model is at `upstream`."""
         port = free_port()
         program = HERE / "agents" / f"{self.program_name.replace('-', '_')}_agent.py"
         command = [self.folder / "bin" / "python", program, str(port), upstream]
@@ -63,10 +62,17 @@ class Framework:
         url = f"http://127.0.0.1:{port}"
         try:
             _until_up(process, url)
-            yield url
+            yield ServedFramework(self, url, process)
         finally:
             process.kill()
             process.wait()
+
+
+@dataclass(frozen=True)
+class ServedFramework:
+    framework: Framework
+    url: str
+    process: "subprocess.Popen[bytes]"
 
 
 def _until_up(process: "subprocess.Popen[bytes]", url: str) -> None:
@@ -144,16 +150,3 @@ FRAMEWORKS = {
 def ticks(url: str) -> int:
     """Returns how often the slow tool has shown a sign of life."""
     return int(httpx2.get(f"{url}/ticks", timeout=10).json()["ticks"])
-
-
-async def settled_ticks(url: str, within_s: float = 15.0) -> int:
-    """Waits until the slow tool shows no sign of life any more."""
-    last, since, end = -1, time.monotonic(), time.monotonic() + within_s
-    while time.monotonic() < end:
-        now = await asyncio.to_thread(ticks, url)
-        if now != last:
-            last, since = now, time.monotonic()
-        elif time.monotonic() - since > 1.0:
-            break
-        await asyncio.sleep(0.1)
-    return last

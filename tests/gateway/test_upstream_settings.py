@@ -7,6 +7,7 @@ import pytest
 from gateway.settings import load
 from gateway.upstream_settings import Network
 from tests.gateway.test_settings import refusal
+from tests.support.readme import readme_block
 
 
 def test_without_a_key_or_an_address_there_is_no_upstream() -> None:
@@ -69,6 +70,16 @@ def test_the_way_out_is_read_from_the_variables_of_other_programs(name: str) -> 
     if name.endswith("proxy"):
         assert load({name.upper(): "upper", name: "lower"}).network == Network(**{name: "lower"})
         assert load({name.upper(): "upper", name: ""}).network == Network()
+
+
+def test_the_readmes_agent_is_one(tmp_path: Path) -> None:
+    [agent] = load(upstreams(tmp_path, readme_block('kind = "ag-ui"').text)).upstreams
+    assert (agent.name, agent.kind, agent.between_tokens_s) == ("support", "ag-ui", 120)
+
+
+def test_a_kind_that_nobody_speaks_is_refused(tmp_path: Path) -> None:
+    text = '[[upstream]]\nname = "one"\nbase_url = "http://one"\nkind = "a2a"\n'
+    assert "a2a" in refusal(**upstreams(tmp_path, text))
 
 
 def test_a_file_names_upstreams_in_order(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def _tool(function: JsonFields) -> JsonFields:
 
 
 def _resumed(fields: AgentFields, decision: AgentDecision) -> JsonFields:
-    """Returns the answer to a question, with the metadata that came with it: some agents prove by it what they asked."""
+    """Returns the answer to a question, with its metadata: by that some agents prove what they asked."""
     entry: JsonFields = {"interruptId": fields.interrupt_id}
     if metadata := fields.asked_with.get("metadata"):
         entry["metadata"] = metadata
