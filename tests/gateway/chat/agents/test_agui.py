@@ -1,12 +1,16 @@
 """Events of AG-UI become records: the table, and what agents do beside it."""
 
 import json
+import time
 from typing import Any
 
 import pytest
 from msgspec import Raw
 
-from gateway.chat.agents.writer import MAX_KEPT_BYTES
+from gateway.chat.agents.agent import AgentParser
+from gateway.chat.agents.agui import AguiTranslation
+from gateway.chat.agents.writer import MAX_KEPT_BYTES, AgentWriter
+from gateway.chat.records.recorder import Recorder
 from tests.gateway.chat.agents.streams import DONE, RUN_ID, STARTED, Played, agui, called, frames, result, said
 
 
@@ -317,3 +321,19 @@ def test_a_call_that_is_told_again_keeps_its_input_and_gets_its_result() -> None
     assert play.types[0] == "tool-output-available"
     assert play.brief == ["text: a", 'pay {"n": 1} output-available paid', "step-start", "text: b"]
     assert play.parts[1]["callProviderMetadata"] == {"agent": {"messageId": "m1", "resultId": "t1"}}
+
+
+@pytest.mark.parametrize("raw", [None, {"event": "on_chat_model_stream", "data": {"chunk": "x" * 500}}])
+def test_an_event_costs_at_most_20_us(raw: Any) -> None:
+    """Measured: 3 µs for a piece of text, 6 with a `rawEvent` of 0.6 KB, 11 for the events of calls."""
+    piece = {"type": "TEXT_MESSAGE_CONTENT", "timestamp": 1, "messageId": "m1", "delta": " word"}
+    events = [frames({**piece, "rawEvent": raw} if raw else piece)] * 1000
+    best_s = min(_cost_s(AgentParser(AguiTranslation(AgentWriter(Recorder(), "r"), ())), events) for _ in range(5))
+    assert best_s / len(events) <= 20e-6
+
+
+def _cost_s(parser: AgentParser, events: list[bytes]) -> float:
+    began = time.process_time()
+    for event in events:
+        parser.feed(event)
+    return time.process_time() - began
