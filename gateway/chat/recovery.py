@@ -36,7 +36,7 @@ def recovery_of(run: RunSoFar, history: History) -> Recovery | None:
     """Returns how to go on with a run; None when it can only be ended."""
     info, request = run.info, run.request
     is_active = history.active is not None and info is not None and history.active.run_id == info.run_id
-    if info is None or request is None or run.is_closed or run.lost or not is_active:
+    if info is None or request is None or request.is_agents or run.is_closed or run.lost or not is_active:
         return None
     answer = history.answer(info.message_id)
     decided = {call.call_id: call for call in decided_calls(history, answer)} if answer is not None else {}

@@ -129,7 +129,7 @@ class Runs:
             return self.make(info, request, recorder, on_disconnect, lease)
         self._check_room()
         fields = {name: value for name, value in request.items() if name != "messages"}
-        parked = ParkedRequest(model=info.model, fields=fields, shown=shown)
+        parked = ParkedRequest(model=info.model, fields=fields, shown=shown, is_agents=prompt is not None)
         span = self._span(info)
         if prompt is not None:
             producers: Iterable[Producer] = [self._agent(info, request, prompt)]

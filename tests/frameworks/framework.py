@@ -15,7 +15,7 @@ from loadtests.ports import free_port
 
 HERE = Path(__file__).resolve().parent
 ENVIRONMENTS = Path(os.environ.get("FRAMEWORKS_DIR", HERE.parents[1] / "build" / "frameworks"))
-START_S = 90.0
+START_S = 240.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,12 @@ class Framework:
         port = free_port()
         program = HERE / "agents" / f"{self.program_name.replace('-', '_')}_agent.py"
         command = [self.folder / "bin" / "python", program, str(port), upstream]
-        quiet = {"OTEL_SDK_DISABLED": "true", "CREWAI_DISABLE_TELEMETRY": "true", "CREWAI_TRACING_ENABLED": "false"}
+        quiet = {
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            "OTEL_SDK_DISABLED": "true",
+            "CREWAI_DISABLE_TELEMETRY": "true",
+            "CREWAI_TRACING_ENABLED": "false",
+        }
         process = subprocess.Popen(command, env={**os.environ, **quiet}, cwd=self.folder)
         url = f"http://127.0.0.1:{port}"
         try:
@@ -128,6 +133,7 @@ FRAMEWORKS = {
             packages=("ag2[openai,ag-ui]", *SERVER),
             kind="ag-ui",
             paths={"tool": "/tools", "slow": "/slow", "ask": "/asks", "error": "/error"},
+            keeps_running=True,
         ),
         Framework(
             name="google-adk",

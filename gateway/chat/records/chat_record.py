@@ -61,6 +61,8 @@ class ParkedRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", o
     """The body of the completion, without its messages and the gateway's own tools."""
     shown: list[str] = []
     """Ids of the messages that the model was sent before the answer."""
+    is_agents: bool = False
+    """Whether an agent was asked: it alone knows how to go on, once it is told the answers."""
 
 
 class RunFinished(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

@@ -44,7 +44,7 @@ def test_no_cut_changes_what_is_read(parts: list[bytes], data: st.DataObject) ->
 
 def test_an_event_that_does_not_end_is_refused_with_the_limit() -> None:
     frames = EventFrames()
+    assert frames.feed(b"data: " + b"x" * (MAX_EVENT_BYTES - 6)) == []
     with pytest.raises(UpstreamError, match=str(MAX_EVENT_BYTES)) as refused:
-        for _ in range(20):
-            frames.feed(b"data: " + b"x" * 1_000_000)
+        frames.feed(b"x")
     assert refused.value.code == "upstream_event_too_large"
