@@ -140,6 +140,7 @@ FRAMEWORKS = {
             packages=("google-adk", "ag-ui-adk", "litellm", *SERVER),
             kind="ag-ui",
             paths={"tool": "/tools", "slow": "/slow", "error": "/error"},
+            keeps_running=True,
             missing={"ask": "its outcome is opt-in, for tools that the client runs"},
         ),
         Framework(

@@ -35,6 +35,8 @@ async def run(name: str, text: str) -> str:
 
 def flow_of(model: str) -> Flow:
     class Answering(Flow[CopilotKitState]):
+        _skip_auto_memory = True  # it would load a vector store
+
         @start()
         async def answer(self) -> None:
             for _ in range(3):

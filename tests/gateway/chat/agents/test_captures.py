@@ -62,7 +62,7 @@ def test_a_model_that_fails(path: Path) -> None:
     play = played(path)
     assert play.end == "error upstream_error"
     assert play.parser.error is not None
-    assert "overloaded" in play.parser.error.detail
+    assert ("overloaded" in play.parser.error.detail) != path.name.startswith("crewai")  # which keeps it to its log
     assert shown(path) == ["text: w0 w1 w2 w3 w4 w5 w6 w7 w8 w9"]
 
 
