@@ -7,6 +7,10 @@ import pytest
 
 from events.log.memory import MemoryLog
 from events.log.port import Append, Appended, EventLog
+from gateway.chat.abandoned import RunSoFar
+from gateway.chat.history import History
+from gateway.chat.records.chat_record import ParkedRequest, RunInfo, RunStarted
+from gateway.chat.recovery import recovery_of
 from gateway.chat.tools.fake import FakeCall, FakeToolbox, fake_tool
 from gateway.chat.tools.toolbox import Effect
 from gateway.errors import LogError, ToolTimeout
@@ -165,3 +169,11 @@ async def test_a_tool_that_goes_on_for_ever_ends_with_its_run() -> None:
         assert records[-1]["type"] == "error"
         assert "TRILANE_MAX_STEPS" in records[-1]["errorText"]
         assert len(toolbox.calls) == 3
+
+
+@pytest.mark.parametrize("is_agents", [True, False])
+def test_no_other_process_makes_the_calls_of_an_agent(is_agents: bool) -> None:
+    info = RunInfo(run_id="r", sub="u", message_id="m", chat_id="c")
+    history = History(chat_id="c", active=RunStarted(run_id="r", message_id="m"))
+    run = RunSoFar(info=info, request=ParkedRequest(is_agents=is_agents))
+    assert (recovery_of(run, history) is None) == is_agents

@@ -52,6 +52,24 @@ async def test_an_upstream_is_asked_even_when_its_models_are_configured(
     assert "secret" not in line
 
 
+async def test_an_agent_is_asked_for_any_answer_at_all(tmp_path: Path) -> None:
+    async def refuse(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 405 Method Not Allowed\r\ncontent-length: 0\r\n\r\n")
+
+    def settings(url: str) -> Settings:
+        text = f'[[upstream]]\nname = "a"\nkind = "ag-ui"\nbase_url = "{url}/run?k=secret"\n'
+        (tmp_path / "up.toml").write_text(text)
+        return load({"TRILANE_UPSTREAMS": str(tmp_path / "up.toml")})
+
+    async with RawServer(refuse) as server:
+        [(level, line, _)] = await check_upstreams(settings(server.url))
+        assert (level, line) == ("ok", f"agent a at {server.url}/run?…: it answers; asked as a")
+    [(level, line, _)] = await check_upstreams(settings(f"http://127.0.0.1:{free_port()}"))
+    assert level == "FAIL"
+    assert "secret" not in line
+
+
 async def test_an_upstream_that_cannot_be_reached_is_told_with_what_to_set(tmp_path: Path) -> None:
     async with RawServer(polite, Authority(tmp_path).server()) as server:
         [(level, line, _)] = await check_upstreams(load({"OPENAI_BASE_URL": server.url, "TRILANE_MODEL": "m"}))

@@ -10,7 +10,7 @@ from msgspec import Raw
 from gateway.chat.agents.agent import AgentParser
 from gateway.chat.agents.agui import AguiTranslation
 from gateway.chat.agents.writer import MAX_KEPT_BYTES, AgentWriter
-from gateway.chat.records.recorder import Recorder
+from gateway.chat.records.recorder import Recorder, replayed
 from tests.gateway.chat.agents.streams import DONE, RUN_ID, STARTED, Played, agui, called, frames, result, said
 
 
@@ -337,3 +337,10 @@ def _cost_s(parser: AgentParser, events: list[bytes]) -> float:
     for event in events:
         parser.feed(event)
     return time.process_time() - began
+
+
+def test_a_call_of_an_agent_that_is_cut_off_may_have_been_made() -> None:
+    play = agui(*called("c1", "pay", "{}"), done=None)
+    assert play.writer.recorder.calls_to_make == {"c1": True}
+    assert replayed(play.raw).calls_to_make == {"c1": True}
+    assert agui(*called("c1", "pay", "{}"), result("c1", "paid")).writer.recorder.calls_to_make == {}
