@@ -90,11 +90,11 @@ def connections_to(gateway: Gateway, url: str) -> int:
 
 
 def until_called(lines: Iterator[str]) -> str:
-    """Reads a stream until the call is all there; returns the newest cursor."""
+    """Reads a stream until a call has begun, whose end some tell with its result; returns the newest cursor."""
     cursor = ""
     for line in lines:
         cursor = line[4:] if line.startswith("id: ") else cursor
-        if "tool-input-available" in line:
+        if "tool-input-delta" in line:
             break
     return cursor
 
@@ -131,7 +131,8 @@ def _stopped(gateway: Gateway, served: ServedFramework) -> float:
         while connections_to(gateway, served.url) >= before and looked_at < stopped_at + 20:
             looked_at = time.monotonic()
         took_s = looked_at - stopped_at
-        assert any('"abort"' in line for line in lines)
+        rest = "".join(lines)
+        assert '"abort"' in rest, rest
     return took_s
 
 
