@@ -125,6 +125,8 @@ async def _check_agent(agent: "Agent") -> Finding:
     except TrilaneError as err:
         return Finding("FAIL", f"{shown}: {err.detail}")
     return Finding("ok", f"{shown}: it answers; asked as {', '.join(agent.names[:5])}")
+
+
 async def check_tools(settings: Settings) -> list[Finding]:
     """Returns a line for each server of tools: whether it answers, and what it offers."""
     if not settings.tools.mcp:
