@@ -55,6 +55,7 @@ class _About(msgspec.Struct, rename="camel"):
     type: str
     id: str = ""
     tool_call_id: str = ""
+    dynamic: bool = False
     data: Raw = Raw(b"{}")
 
 
@@ -71,7 +72,9 @@ def told_to(ui: int, record: bytes) -> list[bytes]:
     if ui < COMMON_UI and about.type == "tool-approval-request":
         return []
     if ui < COMMON_UI and about.type == "tool-output-denied":
-        return [_json({"type": "tool-output-error", "toolCallId": about.tool_call_id, "errorText": NOT_ALLOWED})]
+        more = {"dynamic": True} if about.dynamic else {}
+        failed = {"type": "tool-output-error", "toolCallId": about.tool_call_id, "errorText": NOT_ALLOWED, **more}
+        return [_json(failed)]
     if ui > COMMON_UI and about.type == "data-approval":
         decision = msgspec.json.decode(about.data, type=_Decision)
         if decision.state in ("approved", "denied"):

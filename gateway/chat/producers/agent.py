@@ -110,7 +110,9 @@ def _record_answers(prompt: AgentPrompt, recorder: Recorder, out: list[bytes]) -
         if part.state in OUTPUT_STATES:
             continue
         if not decision.approved:
-            recorder.tool_outcome(ToolOutputDenied(tool_call_id=part.tool_call_id), out)
+            recorder.tool_outcome(
+                ToolOutputDenied(tool_call_id=part.tool_call_id, dynamic=part.type == "dynamic-tool"), out
+            )
         elif part.tool == INTERRUPT:
             told = decision.output
             output = Raw(msgspec.json.encode(answer)) if isinstance(told, UnsetType) else told

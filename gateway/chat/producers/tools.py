@@ -29,6 +29,8 @@ from gateway.chat.tools.toolbox import Effect, Tool, Toolbox
 from gateway.core.usage import Usage, now_ms
 from gateway.errors import ToolError, ToolUnreachable, TrilaneError
 
+FIND_S = 10.0
+FIND_AGAIN_S = 0.1
 APPROVAL = "data-approval"
 PROGRESS = "data-progress"
 _json = msgspec.json.Encoder().encode
@@ -90,6 +92,7 @@ class ToolsProducer:
             sink.recorder.calls_to_make.setdefault(call.call_id, False)
         self._numbers_taken = len([call for call in calls if call.asked_as])
         sink.begin(out)
+        await self._find_tools({call.name for call in calls})
         ready = [call for call in calls if self._is_ready(call)]
         try:
             async with asyncio.TaskGroup() as group:
@@ -99,13 +102,20 @@ class ToolsProducer:
             raise next(_leaves(failures)) from None
         return "tool-calls"
 
+    async def _find_tools(self, names: set[str]) -> None:
+        """Waits for tools that are not offered: a process that has just started may not have reached their servers."""
+        end = asyncio.get_running_loop().time() + FIND_S
+        while names - self._tools.keys() and asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(FIND_AGAIN_S)
+            self._tools = {tool.name: tool for tool in self._toolbox.offered()}
+
     def _is_ready(self, call: Call) -> bool:
         """Returns whether a call is to be made now; records what becomes of it when it is not."""
         tool = self._tools.get(call.name)
         if call.ask is not None and call.decision is not None:
             self._tell_decision(call.ask, call.decision)
         if call.decision is not None and not call.decision.approved:
-            self._record(ToolOutputDenied(tool_call_id=call.call_id))
+            self._record(ToolOutputDenied(tool_call_id=call.call_id, dynamic=True))
             return False
         if call.attempt > 1 and _may_act_twice(call, tool):
             self._ask(call, tool, "doubt", "interrupted")

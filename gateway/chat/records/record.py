@@ -156,6 +156,7 @@ class ToolOutputDenied(_Tagged, frozen=True, tag="tool-output-denied"):
     """The record that somebody who was asked did not allow the call."""
 
     tool_call_id: str
+    dynamic: bool = False
 
 
 class ApprovalRequest(_Tagged, frozen=True, tag="tool-approval-request"):

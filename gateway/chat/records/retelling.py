@@ -83,7 +83,7 @@ def _outcome(part: MessagePart, fields: dict[str, Raw]) -> Fields | None:
         case "output-error":
             return {"type": "tool-output-error", **call, "errorText": part.error_text}
         case "output-denied":
-            return {"type": "tool-output-denied", "toolCallId": part.tool_call_id}
+            return {"type": "tool-output-denied", **call}
         case _:
             return None
 

@@ -24,7 +24,7 @@ class State {
 }
 
 /** A chat of this version of the SDK; `errors` and `statuses` keep what a user interface would have shown. */
-export function openChat(sdk, { chatId, url, messages = [], body, asChromium = false, lastOnly = false }) {
+export function openChat(sdk, { chatId, url, messages = [], body, ui, asChromium = false, lastOnly = false }) {
   const errors = [];
   const chat = new (class extends sdk.AbstractChat {})({
     id: chatId,
@@ -32,6 +32,7 @@ export function openChat(sdk, { chatId, url, messages = [], body, asChromium = f
     transport: new sdk.DefaultChatTransport({
       api: `${url}/api/chat`,
       body,
+      ...(ui && atVersion(url, ui)),
       ...(asChromium && { fetch: fetchAsChromium }),
       ...(lastOnly && { prepareSendMessagesRequest: onlyTheLast }),
     }),
@@ -41,6 +42,14 @@ export function openChat(sdk, { chatId, url, messages = [], body, asChromium = f
     onError: (error) => errors.push(`${error.name}: ${error.message}`),
   });
   return { chat, errors };
+}
+
+/** Addresses that say which version of the SDK reads. */
+function atVersion(url, ui) {
+  return {
+    api: `${url}/api/chat?ui=${ui}`,
+    prepareReconnectToStreamRequest: ({ id }) => ({ api: `${url}/api/chat/${id}/stream?ui=${ui}` }),
+  };
 }
 
 // As the SDK's guide to chats that the server keeps has it.

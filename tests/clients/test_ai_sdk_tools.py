@@ -1,0 +1,158 @@
+"""The AI SDK's own clients, with tools that the gateway runs on a real server of tools, and asks about them."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+import pytest
+
+from loadtests.upstream import shapes
+from loadtests.upstream.answer import Answer
+from loadtests.upstream.behaviours import TABLE
+from loadtests.upstream.shapes import words
+from loadtests.upstream.stream import finish, start
+from tests.clients.ai_sdk import AISDK, ChatClient, View
+from tests.clients.conftest import StoredChat
+from tests.conftest import Gateway, UpstreamThread, serving
+
+ASKING, CALLING = "asks-twice", "calls"
+SERVER = Path(__file__).parents[1] / "gateway" / "chat" / "tools" / "raw_server.py"
+TOOLS = """
+[[upstream]]
+name = "default"
+base_url = "{upstream}"
+model = "ok"
+
+[[mcp]]
+name = "desk"
+command = ["{python}", "{server}"]
+[mcp.tools.echo]
+approve = "ask"
+editable = true
+[mcp.tools.pid]
+approve = "auto"
+effect = "read"
+"""
+
+
+def calling(*named: tuple[str, str]) -> Callable[[Answer], Any]:
+    """Returns what calls tools, and says something once it has their results."""
+
+    async def behave(answer: Answer) -> None:
+        if answer.ask.after_tool:
+            return await TABLE["ok"].behave(answer)
+        await start(answer)
+        for place, (name, arguments) in enumerate(named):
+            call = shapes.tool_call(place, name, arguments)
+            await answer.frame(shapes.chunk(answer.ask, {"tool_calls": [call]}))
+        return await finish(answer, "tool_calls")
+
+    return behave
+
+
+@pytest.fixture(scope="module")
+def gateway(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    folder = tmp_path_factory.mktemp("tools")
+    file = folder / "upstreams.toml"
+    file.write_text(TOOLS.format(upstream=upstream.url, python=sys.executable, server=SERVER))
+    server = serving(folder, upstream.url, TRILANE_UPSTREAMS=str(file))
+    upstream.fake.script(ASKING, calling(("desk__echo", '{"text":"one"}'), ("desk__echo", '{"text":"two"}')))
+    upstream.fake.script(CALLING, calling(("desk__pid", "{}")))
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
+Device = Callable[..., ChatClient]
+
+
+@pytest.fixture
+def device(sdk: AISDK, gateway: Gateway, chat_id: str) -> Iterator[Device]:
+    clients: list[ChatClient] = []
+
+    def open_client(model: str, messages: Any = None) -> ChatClient:
+        body = {"model": model}
+        clients.append(sdk.open(gateway.url, chat_id, messages, ui=sdk.version.removeprefix("ai"), body=body))
+        return clients[-1]
+
+    yield open_client
+    for client in clients:
+        client.close()
+
+
+def stored(gateway: Gateway, chat_id: str) -> StoredChat:
+    return msgspec.json.decode(httpx2.get(f"{gateway.url}/api/chat/{chat_id}").content, type=StoredChat)
+
+
+def pending(gateway: Gateway, chat_id: str) -> list[dict[str, Any]]:
+    return httpx2.get(f"{gateway.url}/api/chat/{chat_id}").json()["pending"]
+
+
+def calls(view: View) -> list[tuple[str, Any]]:
+    parts = [part for part in view.answer.parts if part["type"] == "dynamic-tool"]
+    return [(part["state"], part.get("output")) for part in parts]
+
+
+def test_a_tool_of_the_gateway_is_shown_with_its_result(device: Device, gateway: Gateway, chat_id: str) -> None:
+    tab = device(CALLING)
+    tab.send("which process? T=4")
+    view = tab.until(status="ready", chars=len(words(4)))
+    assert (view.error, view.answer.text) == (None, words(4))
+    [(state, output)] = calls(view)
+    assert (state, output.isdigit()) == ("output-available", True)
+    assert len(stored(gateway, chat_id).messages) == 2
+
+
+def test_what_is_asked_is_answered_by_the_client_or_by_anyone_and_goes_on_in_the_same_message(
+    sdk: AISDK, device: Device, gateway: Gateway, chat_id: str
+) -> None:
+    tab = device(ASKING)
+    tab.send("say it T=4")
+    view = tab.until(status="ready", parts=2)
+    asks = pending(gateway, chat_id)
+    assert [ask["input"] for ask in asks] == [{"text": "one"}, {"text": "two"}]
+    if sdk.version == "ai5":  # knows no approvals: its application asks by the calls of the gateway
+        assert [state for state, _ in calls(view)] == ["input-available"] * 2
+        for ask, approved in zip(asks, (True, False), strict=True):
+            answer(gateway, chat_id, ask, approved=approved)
+        tab.call("resume")
+    else:
+        assert [state for state, _ in calls(view)] == ["approval-requested"] * 2
+        for ask, approved in zip(asks, (True, False), strict=True):
+            tab.call("approve", answer={"id": ask["approvalId"], "approved": approved, "reason": "mine"})
+    view = tab.until(status="ready", chars=len(words(4)))
+    assert (view.error, view.answer.text) == (None, words(4))
+    denied = ("output-error", None) if sdk.version == "ai5" else ("output-denied", None)
+    assert calls(view) == [("output-available", "one"), denied]
+    kept = stored(gateway, chat_id)
+    assert [message.role for message in kept.messages] == ["user", "assistant"]
+    assert kept.messages[1].id == view.answer.id
+    fresh = device(ASKING, kept.messages[:1])
+    assert pending(gateway, chat_id) == []
+    assert fresh.until(status="ready").answers == []
+
+
+def test_of_two_asks_one_is_answered_elsewhere(sdk: AISDK, device: Device, gateway: Gateway, chat_id: str) -> None:
+    """The first device would never post by itself: not all is answered there."""
+    tab = device(ASKING)
+    tab.send("say it T=4")
+    tab.until(status="ready", parts=2)
+    first, second = pending(gateway, chat_id)
+    assert answer(gateway, chat_id, first)["waitingFor"] == [second["approvalId"]]
+    result = answer(gateway, chat_id, second, input={"text": "another"})
+    assert result["activeRun"]
+    view = tab.call("resume")
+    view = tab.until(status="ready", chars=len(words(4)))
+    assert calls(view) == [("output-available", "one"), ("output-available", "another")]
+    assert view.answer.text == words(4)
+
+
+def answer(gateway: Gateway, chat_id: str, ask: dict[str, Any], *, approved: bool = True, **more: Any) -> Any:
+    url = f"{gateway.url}/api/chat/{chat_id}/approvals/{ask['approvalId']}"
+    response = httpx2.post(url, json={"approved": approved, **more})
+    assert response.status_code == 200, response.text
+    return response.json()
