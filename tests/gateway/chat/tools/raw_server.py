@@ -12,7 +12,7 @@ import sys
 import time
 from typing import Any
 
-TOOLS = ["echo", "garbage", "crash", "big", "hang", "deaf", "flood", "error", "pid"]
+TOOLS = ["echo", "garbage", "crash", "big", "hang", "deaf", "flood", "error", "pid", "second_time"]
 
 
 def note(text: str) -> None:
@@ -64,6 +64,10 @@ def call(request: Any) -> None:
             say({"jsonrpc": "2.0", "id": request["id"], "error": {"code": -32602, "message": "no such argument"}})
         case "pid":
             text(request, str(os.getpid()))
+        case "second_time":  # answers only then
+            with open(os.environ["NOTES"]) as notes:
+                if notes.read().count("call second_time") > 1:
+                    text(request, request["params"]["_meta"]["dev.trilane/idempotency-key"])
 
 
 def serve() -> None:
