@@ -142,3 +142,4 @@ async def recorded(
         if transcription is not None:
             outcome, samples = transcription.outcome, transcription.samples
         entry.settle(outcome, samples, failure)
+        failure = None  # its frames hold it

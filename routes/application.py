@@ -6,8 +6,9 @@ The one place that configures the framework. `Edge` around it does what must hap
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
+from weakref import proxy
 
-from litestar import Litestar
+from litestar import Litestar, WebSocket
 from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
@@ -56,6 +57,16 @@ class LeanLitestar(Litestar):
         return [*plugins, MsgspecDIPlugin()]
 
 
+class Socket(WebSocket[Any, Any, Any]):
+    """A WebSocket that is free when its handler has ended: Litestar's holds itself, by its `receive` and its `send`."""
+
+    def receive_wrapper(self, receive: Receive) -> Receive:
+        return WebSocket[Any, Any, Any].receive_wrapper(proxy(self), receive)
+
+    def send_wrapper(self, send: Send) -> Send:
+        return WebSocket[Any, Any, Any].send_wrapper(proxy(self), send)
+
+
 def application(
     handlers: Sequence[Any],
     *,
@@ -82,6 +93,7 @@ def application(
         openapi_config=None,
         request_max_body_size=settings.limits.body_bytes,
         logging_config=None,
+        websocket_class=Socket,
     )
     return Edge(app, refusals)
 

@@ -47,9 +47,17 @@ async def receive_form(scope: Any, receive: Any, file: BinaryIO, max_bytes: int)
     Raises BadRequest, TooLarge and, when the disk is full, Overloaded.
     """
     check_coding(scope)
-    parts = _Parts(_boundary(scope), file)
     if content_length(scope) > max_bytes:
         raise _too_large(max_bytes)
+    parts = _Parts(_boundary(scope), file)
+    try:
+        await _receive(receive, parts, max_bytes)
+    finally:
+        parts.close()
+    return parts.form
+
+
+async def _receive(receive: Any, parts: "_Parts", max_bytes: int) -> None:
     size, pending_size, pending, has_more = 0, 0, list[bytes](), True
     began_s = asyncio.get_running_loop().time()
     while has_more:
@@ -62,7 +70,6 @@ async def receive_form(scope: Any, receive: Any, file: BinaryIO, max_bytes: int)
         if pending_size >= WRITE_BYTES or not has_more:
             await _write(parts, b"".join(pending), is_last=not has_more)
             pending_size, pending = 0, []
-    return parts.form
 
 
 def _check_pace(size: int, elapsed_s: float) -> None:
@@ -156,6 +163,10 @@ class _Parts:
             if not self._is_whole:
                 raise BadRequest("the multipart body ends before its last boundary", code="bad_body")
             self._file.flush()
+
+    def close(self) -> None:
+        """Parses no more."""
+        del self._parser  # it holds these parts
 
     def _begin(self) -> None:
         self._count += 1

@@ -173,7 +173,7 @@ class TranscriptSource(Source):
 
     def __init__(self, transcription: FileTranscription, release: Callable[[], Awaitable[None]]) -> None:
         """`release` frees what the transcription holds, and is called as soon as that has ended."""
-        self.on_wake: Callable[[], object] = lambda: None
+        self.on_wake: Callable[[], object] = _nobody
         self._transcription = transcription
         self._release = release
         self._unsent = bytearray()
@@ -196,6 +196,7 @@ class TranscriptSource(Source):
             self._is_complete = True
         finally:
             self._has_ended = True
+            self._filling = None  # what is freed now is not cut short
             self.on_wake()
             await self._release()
 
@@ -265,8 +266,13 @@ class TranscriptSource(Source):
         """Does nothing: `poll` always has what is due."""
 
     def close(self) -> None:
+        self.on_wake = _nobody
         if self._filling is not None:
             self._filling.cancel()
+
+
+def _nobody() -> None:
+    """Does nothing: nobody is waiting."""
 
 
 def apology(error: TrilaneError) -> bytes:

@@ -7,6 +7,7 @@ have neither call, and nothing happens there.
 
 import ctypes
 import ctypes.util
+from functools import cache
 from typing import Any
 
 ARENA_MAX = -8
@@ -25,7 +26,13 @@ def give_back() -> None:
 
 def _call(name: str, *arguments: int) -> None:
     try:
-        function: Any = getattr(ctypes.CDLL(ctypes.util.find_library("c")), name)
+        function: Any = getattr(_library(), name)
     except (OSError, AttributeError, TypeError):
         return
     function(*arguments)
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    """Returns the C library: each object for it is a circle."""
+    return ctypes.CDLL(ctypes.util.find_library("c"))

@@ -43,13 +43,12 @@ class FrameSource(Protocol):
 class Fanout:
     """The readers that are written to. One that falls behind, because its connection is full, reads at its own pace."""
 
-    __slots__ = ("_frames", "_round", "readers", "written_s")
+    __slots__ = ("_round", "readers", "written_s")
 
-    def __init__(self, frames: FrameSource) -> None:
+    def __init__(self) -> None:
         self.readers: dict[Follower, None] = {}
         self.written_s = 0.0
         """The time of the last write, by the event loop's clock."""
-        self._frames = frames
         self._round: Iterator[Follower] | None = None
 
     def add(self, follower: Follower) -> None:
@@ -63,13 +62,12 @@ class Fanout:
         del self.readers[follower]
         return True
 
-    def write(self) -> None:
+    def write(self, frames: FrameSource) -> None:
         """Begins a round, unless one is under way; another will follow that one."""
         if self._round is None and self.readers:
-            self._begin()
+            self._begin(frames)
 
-    def _begin(self) -> None:
-        frames = self._frames
+    def _begin(self, frames: FrameSource) -> None:
         base = next(iter(self.readers)).index
         if not frames.first <= base < frames.head:  # the first is not where most are: each sees for itself
             frames.hub.wake(self.readers)
@@ -77,9 +75,9 @@ class Fanout:
         data, upto = frames.slice(base, WRITE_BYTES)
         self.written_s = asyncio.get_running_loop().time()
         self._round = iter(list(self.readers))
-        self._write_slice(base, upto, data, b"")
+        self._write_slice(frames, base, upto, data, b"")
 
-    def _write_slice(self, base: int, upto: int, data: bytes, chunk: bytes) -> None:
+    def _write_slice(self, frames: FrameSource, base: int, upto: int, data: bytes, chunk: bytes) -> None:
         assert self._round is not None
         count = 0
         for follower in self._round:
@@ -97,9 +95,9 @@ class Fanout:
                 report("a reader failed", err)
             count += 1
             if count == WAKE_SLICE:
-                asyncio.get_running_loop().call_soon(self._write_slice, base, upto, data, chunk)
+                asyncio.get_running_loop().call_soon(self._write_slice, frames, base, upto, data, chunk)
                 return
         self._round = None
-        self._frames.hub.meter.end(self._frames, upto)
-        if self.readers and self._frames.head > upto:
-            asyncio.get_running_loop().call_soon(self.write)
+        frames.hub.meter.end(frames, upto)
+        if self.readers and frames.head > upto:
+            asyncio.get_running_loop().call_soon(self.write, frames)

@@ -71,7 +71,7 @@ class Feed:
         """The functions that end the search for topics of its patterns."""
         self.followers: set[Follower] = set()
         """The readers that read at their own pace, when woken."""
-        self.fanout = Fanout(self)
+        self.fanout = Fanout()
         self.frames: list[bytes] = []
         self.first = 0
         """The index of frames[0]."""
@@ -198,7 +198,7 @@ class Feed:
             if self.closed:
                 self.hub.wake(self.fanout.readers)
             else:
-                self.fanout.write()
+                self.fanout.write(self)
 
     def leave(self, follower: Follower) -> bool:
         """Removes a follower; returns False when it had left already."""
@@ -337,6 +337,7 @@ class Feed:
             self._snapshot_task = None
         for tail, name in zip(self.tails, self.position.names, strict=True):
             self.hub.leave(stored(name), tail)
+            tail.stop()
         for end in self.finders:
             end()
         self.finders = ()

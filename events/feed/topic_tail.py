@@ -17,6 +17,17 @@ class TailOwner(Protocol):
     def tell(self) -> None: ...
 
 
+class _Nobody:
+    """Takes the place of a feed that was closed."""
+
+    def take(self, tail: "TopicTail", block: Block) -> None: ...
+    def skip(self, tail: "TopicTail", first: int, last: int | None, reason: str) -> None: ...
+    def tell(self) -> None: ...
+
+
+NOBODY = _Nobody()
+
+
 class TopicTail(Tail):
     """One topic of a feed. It takes no block after a hole: the hub fills that first, or it is a gap for good."""
 
@@ -24,7 +35,7 @@ class TopicTail(Tail):
 
     def __init__(self, feed: TailOwner, at: int) -> None:
         super().__init__()
-        self.owner = feed
+        self.owner: TailOwner = feed
         self.at = at
 
     def accept(self, block: Block, has_hole: bool) -> bool:
@@ -55,3 +66,7 @@ class TopicTail(Tail):
 
     def flush(self) -> None:
         self.owner.tell()
+
+    def stop(self) -> None:
+        """Feeds nothing any more, and lets go of its feed, which holds it."""
+        self.owner = NOBODY

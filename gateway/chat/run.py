@@ -176,13 +176,13 @@ class Run:
             if _has_failed(self._opening):
                 self.verdict.cancel()
                 self.finished.cancel()
+                await self._close_producer()
                 return
             self._decide(outcome)
             finished = await self.journal.settle(self._conclude(outcome))
             if finished is not None:
                 self.finished.set_result(finished)
-            if self._producer is not None:
-                await self._producer.aclose()
+            await self._close_producer()
         finally:
             if self._timer is not None:
                 self._timer.cancel()
@@ -198,7 +198,7 @@ class Run:
         try:
             return self._ending or await self._produce()
         except TrilaneError as err:
-            return self._ending or Failed(err)
+            return self._ending or Failed(err.with_traceback(None))  # its frames hold this run, which keeps it
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if self._ending is None or task is None:
@@ -217,8 +217,7 @@ class Run:
     async def _produce(self) -> RunOutcome:
         reason: FinishReason = "other"
         for producer in self._producers:
-            if self._producer is not None:
-                await self._producer.aclose()
+            await self._close_producer()
             if self._used and producer.is_step:
                 self.write(self.recorder.next_step())
             self._producer = producer
@@ -228,6 +227,10 @@ class Run:
             if self._ending is not None:
                 return self._ending
         return Finished(reason)
+
+    async def _close_producer(self) -> None:
+        if self._producer is not None:
+            await self._producer.aclose()
 
     def _decide(self, outcome: RunOutcome) -> None:
         """Tells whoever still waits for the verdict of the end."""

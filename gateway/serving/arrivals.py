@@ -330,6 +330,7 @@ class ArrivalProtocol(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         self.stop_waiting()
         super().handle_websocket_upgrade()
+        self.parser = None  # pyright: ignore - as uvicorn does where a connection ends: the two hold each other
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

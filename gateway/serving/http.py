@@ -72,6 +72,10 @@ class StreamProtocol(ArrivalProtocol):
             app = closing_unless_asked(app, cycle)
         super()._start_asgi_task(cycle, without_chunks(app, cycle) if _is_old(cycle) else app)
 
+    def handle_websocket_upgrade(self) -> None:
+        super().handle_websocket_upgrade()
+        self._part_from(self.scope)
+
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._part_from(self.scope)  # else each connection waits for the garbage collector

@@ -282,3 +282,5 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_stall()
         super().connection_lost(exc)
+        self.conn.parser.close()  # it holds what holds it, as an error's frames do: they would wait for the collector
+        self.conn.parser_exc = self.conn.handshake_exc = None

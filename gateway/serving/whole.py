@@ -108,8 +108,11 @@ async def while_connected(receive: Any, work: Coroutine[Any, Any, None]) -> None
         departure.cancel()
         task.cancel()
         await asyncio.wait((task,))
-    if not task.cancelled():
-        task.result()
+    try:
+        if not task.cancelled():
+            task.result()
+    finally:
+        del task  # it holds its error, whose frames hold it
 
 
 async def _departure(receive: Any) -> None:

@@ -81,6 +81,9 @@ class AgentParser:
             self.error = UpstreamCut("the agent's stream ended before it said that its answer is complete")
         return out
 
+    def close(self) -> None:
+        """Has nothing to let go of: what it holds does not hold it."""
+
     def _take(self, events: list[bytes], out: list[bytes]) -> None:
         translation = self._translation
         for event in events:

@@ -61,7 +61,7 @@ class ToolsProducer:
     """A Producer that makes calls once."""
 
     is_step = False
-    _sink: Sink
+    _sink: Sink | None = None
 
     def __init__(self, toolbox: Toolbox, info: RunInfo, calls: list[Call] | None, *, ask_s: float) -> None:
         """Makes `calls`, or when that is None those of the step that was just written.
@@ -158,7 +158,7 @@ class ToolsProducer:
         self._tell(APPROVAL, ask_id, {**state, **more, **({"note": note} if note else {})})
 
     def _tell_decision(self, ask: Ask, decision: Answered) -> None:
-        if not isinstance(decision.input, UnsetType):
+        if self._sink is not None and not isinstance(decision.input, UnsetType):
             edited = ToolInputAvailable(
                 tool_call_id=ask.tool_call_id,
                 tool_name=ask.tool_name,
@@ -181,6 +181,7 @@ class ToolsProducer:
     # Making calls
 
     async def _make(self, call: Call, tool: Tool) -> None:
+        assert self._sink is not None
         key = self._key(call)
         effect = {"toolCallId": call.call_id, "key": key, "attempt": call.attempt, "effect": tool.effect}
         await self._sink.note(EFFECT_STARTED, _json(effect))
@@ -216,11 +217,15 @@ class ToolsProducer:
     # Recording
 
     def _record(self, outcome: ToolOutputAvailable | ToolOutputError | ToolOutputDenied | ApprovalRequest) -> None:
+        if self._sink is None:
+            return
         out: list[bytes] = []
         self._sink.recorder.tool_outcome(outcome, out)
         self._sink.write(out)
 
     def _tell(self, kind: str, about: str, data: Raw | dict[str, object], *, transient: bool = False) -> None:
+        if self._sink is None:
+            return  # a tool that tells of its progress when its call has ended
         out: list[bytes] = []
         raw = data if isinstance(data, Raw) else Raw(_json(data))
         self._sink.recorder.data(Data(type=kind, id=about, data=raw, transient=transient), out)
@@ -240,7 +245,8 @@ class ToolsProducer:
     def usage(self) -> Usage:
         return Usage(input_tokens=0, output_tokens=0, total_tokens=0)
 
-    async def aclose(self) -> None: ...
+    async def aclose(self) -> None:
+        self._sink = None  # it holds this producer
 
 
 def _may_act_twice(call: Call, tool: Tool | None) -> bool:

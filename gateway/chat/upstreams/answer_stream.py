@@ -39,6 +39,10 @@ class AnswerParser(Protocol[T]):
         """Returns the last pieces, once the bytes are over; an answer that is not complete has an error then."""
         ...
 
+    def close(self) -> None:
+        """Lets go of what it holds: nothing is fed to it any more."""
+        ...
+
 
 class AnswerStream(Generic[T]):
     """One open answer. `on_close` is called once, when it is closed."""
@@ -140,6 +144,7 @@ class AnswerStream(Generic[T]):
             self._close()
 
     def _close(self) -> None:
+        self._parser.close()
         if self._on_close is not None:
             self._on_close()
             self._on_close = None

@@ -122,6 +122,10 @@ class CompletionParser:
             self.error = UpstreamCut("the upstream's stream ended without a finish_reason and without [DONE]")
         return chunks
 
+    def close(self) -> None:
+        """Reads no more: what reads a first chunk holds this parser."""
+        self._decode = _undecodable
+
     # From bytes to frames
 
     def _whole_frames(self, data: bytes, chunks: list[AnswerChunk]) -> bytes:

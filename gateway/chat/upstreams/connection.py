@@ -52,7 +52,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._reset()
 
     def _reset(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = None
+        """Parses the answer, from the request on until the connection is lost: the two hold each other."""
+        self._status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self._header_bytes = 0
         self._chunks: list[bytes] = []
@@ -75,6 +77,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
 
     def data_received(self, data: bytes) -> None:
+        if self._parser is None:
+            return  # nothing was asked yet
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as err:
@@ -91,6 +95,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
+        self._parser = None  # else each connection waits for the garbage collector
         self._writable.set()
         self.pool.forget(self)
         if not self.complete:
@@ -114,7 +119,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        if self._parser.get_status_code() < 200:
+        assert self._parser is not None
+        self._status = self._parser.get_status_code()
+        if self._status < 200:
             self.headers = []
             return
         named = self.header(b"content-encoding") or ""
@@ -157,6 +164,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._read_on()
 
     def on_message_complete(self) -> None:
+        assert self._parser is not None
         if self.answered and self._error is None:
             self.complete = True
             self.keep_alive = self._parser.should_keep_alive()
@@ -166,6 +174,7 @@ class UpstreamConnection(asyncio.Protocol):
     async def send(self, head: bytes, content: bytes) -> None:
         """Writes the request, whose head lacks only its length, and waits for the headers of its answer."""
         self._reset()
+        self._parser = httptools.HttpResponseParser(self)
         assert self.transport
         self.transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(content), content))
         await self._writable.wait()
@@ -175,7 +184,7 @@ class UpstreamConnection(asyncio.Protocol):
             await self._wait()
 
     def status(self) -> int:
-        return self._parser.get_status_code()
+        return self._status
 
     def header(self, name: bytes) -> str | None:
         """Returns the first header of that name, which is in lower case."""

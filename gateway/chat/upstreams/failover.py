@@ -140,7 +140,7 @@ async def first_to_answer(
         try:
             return await attempt(candidate)
         except UpstreamError as err:
-            failure = err
+            failure = err.with_traceback(None)  # its frames hold it
             on_error(err)
             if isinstance(err, UpstreamRefused) and err.is_final:
                 break
