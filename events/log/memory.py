@@ -126,7 +126,7 @@ class MemoryLog:
             self._results.append((future, self._take_all(appends)))
             self._pending_bytes += size
         except LogError as error:
-            self._results.append((future, error))
+            self._results.append((future, error.with_traceback(None)))
         return future
 
     def may_exist(self, topic: str) -> bool:

@@ -72,7 +72,7 @@ class Plan:
                 rehearse(call.appends, self.topics, self.results)
             self.outcomes.append((call.future, [self._take(append) for append in call.appends]))
         except LogError as error:
-            self.outcomes.append((call.future, error))
+            self.outcomes.append((call.future, error.with_traceback(None)))  # its frames hold this plan
 
     def _take(self, append: Append) -> Appended:
         topic = self.topics[append.topic]
