@@ -77,7 +77,6 @@ class Run:
         self._ending: RunOutcome | None = None
         self._is_producing = False
         """Whether its task is where a cancellation becomes an outcome."""
-        self._opening: asyncio.Future[list[Appended]] = loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._next_tick = NEVER
         self._started_at = loop.time()
@@ -114,9 +113,8 @@ class Run:
         All that follows is fenced by the opening, so nobody can read anything before it. When it fails there never was
         a run: the producer is aborted, and `finished` cancelled.
         """
-        self._opening = opening
         opening.add_done_callback(self._check_opening)
-        self._task = self._loop.create_task(self._live(), name=self.topic)
+        self._task = self._loop.create_task(self._live(opening), name=self.topic)
         return self._task
 
     def _check_opening(self, opening: "asyncio.Future[list[Appended]]") -> None:
@@ -169,11 +167,11 @@ class Run:
 
     # The life
 
-    async def _live(self) -> None:
+    async def _live(self, opening: "asyncio.Future[list[Appended]]") -> None:
         try:
             outcome = self.outcome = await self._outcome()
-            await asyncio.wait((self._opening,))
-            if _has_failed(self._opening):
+            await asyncio.wait((opening,))
+            if _has_failed(opening):
                 self.verdict.cancel()
                 self.finished.cancel()
                 await self._close_producer()

@@ -182,7 +182,10 @@ class Runs:
             appends.append(notice(run.info, "run-started"))
         opening = self._log.append(*appends)
         self.let_run(run, opening)
-        await opening
+        try:
+            await opening
+        finally:
+            del opening  # it holds its error, whose frames hold it
 
     def let_run(self, run: Run, opening: "asyncio.Future[list[Appended]]") -> None:
         """Lets a run produce, whose opening is on its way to the log."""

@@ -98,7 +98,9 @@ class Sweeper:
                 await opening  # before anything is called: of two that try, one must not
             except LogConflict:
                 taken.unwatch()
+                taken.journal.close()
                 self._runs.forget(taken)
+                del opening  # it holds its error, whose frames hold it
                 return
             self._runs.let_run(taken, opening)
             log.info("goes on with a run of another process", run=run_id)
