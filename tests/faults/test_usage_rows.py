@@ -14,9 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
+import msgspec
 import pytest
 
 from events.log.quotas import LIVE_S
+from events.log.sqlite.quotas import HOLDERS, CounterRow
 from gateway.core.limits import AUDIO_PORTION_S, UNKNOWN_OUTPUT_TOKENS
 from tests.conftest import Gateway, UpstreamThread, eventually, serving
 from tests.faults.usage_account import UsageAccount, faults, read_account, read_rows
@@ -56,20 +58,31 @@ def gateways(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory)
             gateway.stop()
 
 
+def counter_rows(folder: Path) -> dict[str, bytes]:
+    """Returns what the file of the limits' counters holds, by whose they are."""
+    with sqlite3.connect(folder / "trilane.db-limits") as file:
+        rows = dict(file.execute("SELECT whose, state FROM counters").fetchall())
+    file.close()
+    return rows
+
+
 def held_slots(folder: Path) -> dict[str, int]:
     """Returns the slots that processes hold of each limit; those of a process that was not heard of count no more."""
-    query = "SELECT counter, sum(count) FROM slots JOIN holders USING (holder) WHERE heard_s >= ? GROUP BY counter"
-    with sqlite3.connect(folder / "trilane.db-limits") as counters:
-        held = dict(counters.execute(query, (time.time() - LIVE_S,)).fetchall())
-    counters.close()
-    return {counter: count for counter, count in held.items() if count}
+    rows = counter_rows(folder)
+    holders = msgspec.msgpack.decode(rows.pop(HOLDERS, b"\x80"), type=dict[str, tuple[int, int]])
+    alive = {number for number, heard_ms in holders.values() if heard_ms / 1000 >= time.time() - LIVE_S}
+    held: dict[str, int] = {}
+    for whose, state in rows.items():
+        for key, counts in msgspec.msgpack.decode(state, type=CounterRow).slots.items():
+            count = sum(count for number, count in counts.items() if number in alive)
+            if count:
+                held[f"{key}/{whose}"] = count
+    return held
 
 
 def taken(folder: Path, counter: str) -> int:
-    with sqlite3.connect(folder / "trilane.db-limits") as counters:
-        (amount,) = counters.execute("SELECT sum(amount) FROM rates WHERE counter = ?", (counter,)).fetchone()
-    counters.close()
-    return amount
+    key, _, whose = counter.rpartition("/")
+    return sum(msgspec.msgpack.decode(counter_rows(folder)[whose], type=CounterRow).rates[key].values())
 
 
 def check_reports(gateway: Gateway, account: UsageAccount) -> None:
