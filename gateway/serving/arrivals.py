@@ -124,7 +124,9 @@ class ArrivalProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
             return
-        end = data.find(HEAD_END) + len(HEAD_END) if self._is_in_head and HEAD_END in data else len(data)
+        has_head_end = HEAD_END in data
+        is_one_head = (self._is_in_head or self._is_whole) and not has_head_end
+        end = data.find(HEAD_END) + len(HEAD_END) if self._is_in_head and has_head_end else len(data)
         self._parse(memoryview(data)[:end])
         if end < len(data) and not self._is_refused and self.transport.get_protocol() is self:
             self._parse(memoryview(data)[end:])  # by itself: what comes of a body is counted
@@ -138,7 +140,8 @@ class ArrivalProtocol(HttpToolsProtocol):
             self._is_in_head, self._has_first_byte, self._is_whole, self._bytes = True, False, False, 0
             self._take_note(0)
         else:
-            self._take_note(0 if self._has_begun else size)
+            is_counted = not self._has_begun or (is_one_head and self._is_in_head)
+            self._take_note(size if is_counted else 0)
 
     def _parse(self, data: memoryview) -> None:
         self._has_begun, self._named, self._looks = False, None, 0

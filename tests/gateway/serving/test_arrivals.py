@@ -94,6 +94,19 @@ async def test_a_head_without_end_is_refused_while_it_is_small() -> None:
         assert b"larger than 65536 bytes" in answer.body
 
 
+@pytest.mark.parametrize("first", [b"", GET], ids=["first of all", "behind an answer"])
+@on_each_loop
+async def test_the_piece_with_which_a_head_begins_counts_too(first: bytes) -> None:
+    """It may come all at once, after a moment in which the process was busy: the end must not make it good."""
+    async with Uvicorn(Site(), "ours") as server, RawClient(server.port) as client:
+        await client.send(first)
+        assert not first or (await client.answer()).status == 200
+        await client.send(GET[:-2] + b"a: b\r\n" * 15_000)
+        await asyncio.sleep(0.05)
+        await client.send(b"\r\n")
+        assert (await client.answer()).status == 431
+
+
 @on_each_loop
 async def test_trailers_are_not_kept() -> None:
     site = Site()
