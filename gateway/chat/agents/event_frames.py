@@ -3,6 +3,7 @@
 Departs from the standard in one point: data before the end of the stream is read although its blank line is missing.
 """
 
+from gateway.chat.upstreams.line_ends import LineEnds
 from gateway.errors import UpstreamError
 
 MAX_EVENT_BYTES = 16_777_216
@@ -14,14 +15,13 @@ class EventFrames:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._has_cr = False
-        self._after_cr = False
+        self._line_ends = LineEnds()
 
     def feed(self, data: bytes) -> list[bytes]:
         """Returns the data of the events that `data` completes. Raises UpstreamError for one that is too large."""
         buffer = self._buffer
-        if self._has_cr or b"\r" in data:
-            data = self._only_lf(data)
+        if self._line_ends.has_cr or b"\r" in data:
+            data = self._line_ends.only_lf(data)
         if not buffer and data.endswith(b"\n\n"):
             return _events(data)
         start = max(0, len(buffer) - 1)
@@ -44,16 +44,6 @@ class EventFrames:
         rest = bytes(self._buffer)
         self._buffer.clear()
         return _events(rest)
-
-    def _only_lf(self, data: bytes) -> bytes:
-        """Makes LF of CRLF and CR; of a CRLF that was split, the LF that comes later is left out."""
-        self._has_cr = True
-        if self._after_cr and data.startswith(b"\n"):
-            data = data[1:]
-            self._after_cr = False
-        if data:
-            self._after_cr = data.endswith(b"\r")
-        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
 def _events(frames: bytes) -> list[bytes]:

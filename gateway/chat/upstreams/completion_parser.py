@@ -14,6 +14,7 @@ from msgspec import Raw
 
 from gateway.chat.upstreams.chunks import FACTS, AnswerChunk, Chunk, ManyChoices
 from gateway.chat.upstreams.finish_reasons import finish_reason_of
+from gateway.chat.upstreams.line_ends import LineEnds
 from gateway.chat.upstreams.loose_chunks import LooseReader
 from gateway.chat.upstreams.loose_fields import (
     MAX_COUNT,
@@ -56,8 +57,7 @@ class CompletionParser:
         self._ended_answers: set[int] = set()
         self._first_word: str | None = None
         self._buffer = bytearray()
-        self._has_cr = False
-        self._after_cr = False
+        self._line_ends = LineEnds()
         self._loose = LooseReader(answers)
         self._decode: Callable[[bytes], AnswerChunk] = self._first
         self._has_begun = False
@@ -82,7 +82,7 @@ class CompletionParser:
         if self.done or self.error is not None:
             return []
         chunks: list[AnswerChunk] = []
-        if self._buffer or self._has_cr or b"\r" in data or not data.endswith(b"\n\n"):
+        if self._buffer or self._line_ends.has_cr or b"\r" in data or not data.endswith(b"\n\n"):
             data = self._whole_frames(data, chunks)
             frames = data.split(b"\n\n")
         elif data.find(b"\n") == len(data) - 2:
@@ -131,9 +131,8 @@ class CompletionParser:
     def _whole_frames(self, data: bytes, chunks: list[AnswerChunk]) -> bytes:
         """Adds `data` to what is held back; returns the bytes up to the last blank line, with LF line ends only."""
         buffer = self._buffer
-        if self._has_cr or b"\r" in data:
-            self._has_cr = True
-            data = self._only_lf(data)
+        if self._line_ends.has_cr or b"\r" in data:
+            data = self._line_ends.only_lf(data)
         start = max(0, len(buffer) - 7)
         buffer += data
         end = buffer.rfind(b"\n\n", max(0, start))
@@ -146,15 +145,6 @@ class CompletionParser:
         if len(buffer) > MAX_FRAME_BYTES:
             self.error = UpstreamError(f"a frame of the upstream is longer than {MAX_FRAME_BYTES} bytes")
         return b""
-
-    def _only_lf(self, data: bytes) -> bytes:
-        """Makes LF of CRLF and CR; of a CRLF that was split, the LF that comes later is left out."""
-        if self._after_cr and data.startswith(b"\n"):
-            data = data[1:]
-            self._after_cr = False
-        if data:
-            self._after_cr = data.endswith(b"\r")
-        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _lines_of_their_own(self, frame: bytearray, chunks: list[AnswerChunk]) -> None:
         """Takes the first lines off a frame that are chunks by themselves, as long as another such line follows.
