@@ -16,7 +16,7 @@ from gateway.chat.change import Change, turns_in_slices
 from gateway.chat.chats import ActiveRun, Chats, again
 from gateway.chat.history import History
 from gateway.chat.notices import answered_notices
-from gateway.chat.records.asks import answers_with_expired, check_answer, instead_of_answers, is_same, settled_parts
+from gateway.chat.records.asks import answers_with_expired, check_answer, is_same, settled_parts
 from gateway.chat.records.chat_record import Actor, Answered, Ask, ParkedRequest, RunInfo, RunStarted
 from gateway.chat.records.messages import bytes_of_parts
 from gateway.chat.run_start import EncoderOf, RunPlan, RunStarter, chat_appends
@@ -24,7 +24,7 @@ from gateway.chat.runs import Runs
 from gateway.chat.steps import decided_calls, without_answer
 from gateway.chat.topics import check_id, new_run_id
 from gateway.core.usage import now_ms
-from gateway.errors import BadRequest, Gone, LogConflict, NotFound, TrilaneError
+from gateway.errors import BadRequest, Gone, NotFound, TrilaneError
 
 
 class ApprovalAnswer(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
@@ -94,17 +94,17 @@ class Approvals:
             raise Gone("the message that asked this is not the last one any more", code="approval_moot")
         try:
             check_answer(ask, answered, now_ms())
-        except Gone:
-            await self._append(who, history, instead_of_answers([ask], "expired"))
+        except Gone:  # that is its answer, and may be the last one that others wait for
+            await self._take(who, history, answers_with_expired(asks, [], now_ms()))
             raise
-        answers = answers_with_expired(asks, [answered], now_ms())
-        if len(answers) == len(asks):
-            await self._go_on(who, history, answers)
-        else:
-            await self._append(who, history, answers)
+        await self._take(who, history, answers_with_expired(asks, [answered], now_ms()))
         return _result(history, ask, answered)
 
-    async def _append(self, who: Principal, history: History, answers: Sequence[Answered]) -> None:
+    async def _take(self, who: Principal, history: History, answers: Sequence[Answered]) -> None:
+        """Appends answers; those to the last open asks start the run that goes on."""
+        if len(answers) == len(history.open_asks):
+            await self._go_on(who, history, answers)
+            return
         notices = answered_notices(who.sub, history.chat_id, history.asks, answers)
         await self._log.append(*chat_appends(who, history, answers), *notices)
         for answer in answers:
@@ -117,8 +117,7 @@ class Approvals:
         for answered in answers:
             history.answer_ask(answered)
         answer = history.answer(asks[0].message_id)
-        if answer is None:
-            raise LogConflict("chat", None, -1)
+        assert answer is not None, "an ask that is open is about the last message"
         parked = history.parked.get(asks[0].run_id, ParkedRequest())
         shown = set(parked.shown)
         before = without_answer(history.messages, answer)

@@ -62,10 +62,10 @@ class Steps:
         recorder.executed_tools = frozenset(tool.name for tool in self._tools)
 
     def __iter__(self) -> Iterator[Producer]:
-        if self._decided:
+        if self._decided or self._recorder.is_waiting:
             tools = self._make_calls(self._decided)
             yield tools
-            if tools.asks:
+            if tools.asks or self._recorder.is_waiting:
                 return
         for _ in range(self._steps, self._policy.max_steps):
             completion = self._ask_model(self._next_request())

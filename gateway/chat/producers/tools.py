@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Iterator
 
 import msgspec
-from msgspec import Raw, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
 from gateway.chat.producers.producer import NEVER, Sink
 from gateway.chat.records.asks import approval_id, digest_of
@@ -55,6 +55,12 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_allowed(self) -> bool:
         return self.decision is not None and self.decision.approved
+
+    @property
+    def allowed_input(self) -> Raw:
+        """Returns the input that it is made with: where a person has changed it, theirs."""
+        edited = self.decision.input if self.decision is not None else UNSET
+        return self.arguments if isinstance(edited, UnsetType) else edited
 
 
 class ToolsProducer:
@@ -143,8 +149,8 @@ class ToolsProducer:
             tool_call_id=call.call_id,
             tool_name=call.name,
             kind=kind,
-            input=call.arguments,
-            digest=digest_of(ask_id, call.name, call.arguments),
+            input=call.allowed_input,
+            digest=digest_of(ask_id, call.name, call.allowed_input),
             roles=list(tool.roles) if tool is not None else ["owner"],
             expires_at=now_ms() + int(self._ask_s * 1000),
             editable=tool is not None and tool.editable and kind == "approval",
@@ -186,12 +192,10 @@ class ToolsProducer:
         effect = {"toolCallId": call.call_id, "key": key, "attempt": call.attempt, "effect": tool.effect}
         await self._sink.note(EFFECT_STARTED, _json(effect))
         self._sink.recorder.calls_to_make[call.call_id] = True
-        edited = call.decision.input if call.decision is not None else msgspec.UNSET
-        arguments = call.arguments if isinstance(edited, UnsetType) else edited
         try:
             result = await self._toolbox.call(
                 tool,
-                arguments,
+                call.allowed_input,
                 key=key,
                 sub=self._info.sub,
                 on_progress=lambda progress: self._tell(PROGRESS, call.call_id, progress, transient=True),

@@ -208,21 +208,24 @@ async def test_stop_ends_what_waits_and_nothing_goes_on() -> None:
 
 
 @simulated
-async def test_an_ask_whose_time_is_up_is_answered_by_that() -> None:
-    async with staged(toolbox(), calls(CALL), says("Never mind."), ask_s=0.01) as stage:
-        await stage.say("refund 7")
-        [ask] = (await stage.snapshot()).pending
-        while (
-            now_ms() < ask.expires_at
-        ):  # the wall clock's time: it may be asked on one machine and answered on another
+async def test_an_ask_whose_time_is_up_is_answered_by_that_and_what_was_allowed_beside_it_goes_on() -> None:
+    two = calls(CALL, ("k2", "crm__refund", {"order": 8}))
+    async with staged(toolbox(), two, says("One of them."), ask_s=0.2) as stage:
+        await stage.say("refund both")
+        first, second = (await stage.snapshot()).pending
+        await stage.approve(first.approval_id)
+        while now_ms() < second.expires_at:  # by the wall clock: it may be answered on another machine
             pass
-        with pytest.raises(Gone) as late:
-            await stage.approve(ask.approval_id)
-        assert late.value.code == "approval_expired"
+        for _ in range(2):
+            with pytest.raises(Gone) as late:
+                await stage.approve(second.approval_id)
+            assert late.value.code == "approval_expired"
+        await stage.lane.drain()
         assert not (await stage.snapshot()).pending
-        await stage.say("and now?")
+        assert [part["state"] for part in await stage.parts()] == ["output-available", "output-denied"]
         request, _ = stage.upstream.requests[1]
-        assert "nobody answered in time" in request["messages"][2]["content"]  # type: ignore[index]
+        told = [message["content"] for message in request["messages"] if message["role"] == "tool"]  # type: ignore
+        assert "nobody answered in time" in told[1]
 
 
 @simulated

@@ -159,6 +159,28 @@ async def test_a_call_of_which_nobody_knows_is_a_question_to_a_person(
 
 
 @simulated
+async def test_what_a_person_has_changed_is_what_is_made_once_more() -> None:
+    async def refund(call: FakeCall) -> object:
+        if len(toolbox.calls) == 1:
+            raise ToolTimeout("no answer within 60 s")
+        return {"ok": True}
+
+    toolbox = FakeToolbox((fake_tool("crm__refund", approve="ask", effect="idempotent", editable=True), refund))
+    async with staged(toolbox, calls(CALL), says("Done.")) as stage:
+        await stage.say("refund 7")
+        [ask] = (await stage.snapshot()).pending
+        await stage.approve(ask.approval_id, input={"order": 1})
+        await stage.lane.drain()
+        stage.lane.runs.draining = False
+        [doubt] = (await stage.snapshot()).pending
+        assert (doubt.kind, bytes(doubt.input)) == ("doubt", b'{"order":1}')
+        await stage.approve(doubt.approval_id)
+        await stage.lane.drain()
+        assert [bytes(call.arguments) for call in toolbox.calls] == [b'{"order":1}'] * 2
+        assert len(set(toolbox.keys)) == 1
+
+
+@simulated
 async def test_a_tool_that_goes_on_for_ever_ends_with_its_run() -> None:
     async def find(call: FakeCall) -> object:
         return {}
