@@ -12,16 +12,17 @@ from msgspec import UNSET, Raw, UnsetType
 from events.log.cursor import NOWHERE, encode_cursor
 from events.log.port import EventLog
 from gateway.access.grants import Principal
-from gateway.chat.change import Change, turns_in_slices
+from gateway.chat.change import Change
 from gateway.chat.chats import ActiveRun, Chats, again
+from gateway.chat.continuation import going_on_from, take_answers
 from gateway.chat.history import History
 from gateway.chat.notices import answered_notices
-from gateway.chat.records.asks import answers_with_expired, check_answer, is_same, settled_parts
+from gateway.chat.records.asks import answers_with_expired, check_answer, is_same
 from gateway.chat.records.chat_record import Actor, Answered, Ask, ParkedRequest, RunInfo, RunStarted
 from gateway.chat.records.messages import bytes_of_parts
 from gateway.chat.run_start import EncoderOf, RunPlan, RunStarter, chat_appends
 from gateway.chat.runs import Runs
-from gateway.chat.steps import decided_calls, without_answer
+from gateway.chat.steps import without_answer
 from gateway.chat.topics import check_id, new_run_id
 from gateway.core.usage import now_ms
 from gateway.errors import BadRequest, Gone, NotFound, TrilaneError
@@ -112,38 +113,33 @@ class Approvals:
 
     async def _go_on(self, who: Principal, history: History, answers: Sequence[Answered]) -> None:
         """Starts the run that goes on when `answers` are those to all open asks."""
-        asks = [history.asks[answer.approval_id] for answer in answers]
-        notices = answered_notices(who.sub, history.chat_id, history.asks, answers)
-        for answered in answers:
-            history.answer_ask(answered)
-        answer = history.answer(asks[0].message_id)
+        taken = take_answers(history, who.sub, answers)
+        asked_by = taken.asks[0]
+        answer = history.answer(asked_by.message_id)
         assert answer is not None, "an ask that is open is about the last message"
-        parked = history.parked.get(asks[0].run_id, ParkedRequest())
+        parked = history.parked.get(asked_by.run_id, ParkedRequest())
         shown = set(parked.shown)
         before = without_answer(history.messages, answer)
-        conversation = [message for message in before if message.id in shown or not shown]
-        calls = decided_calls(history, answer)
-        told = conversation if self._runs.has_steps(calls) else [*conversation, answer]
-        turns = await turns_in_slices(told)
-        run_id = new_run_id()
+        change = Change([], [*(message for message in before if message.id in shown or not shown), answer], answer)
+        going_on = await going_on_from(taken, history, change, self._runs)
         info = RunInfo(
-            run_id=run_id,
+            run_id=new_run_id(),
             sub=who.sub,
             message_id=answer.id,
             chat_id=history.chat_id,
             model=parked.model,
-            prompt_bytes=bytes_of_parts([*conversation, answer]),
+            prompt_bytes=bytes_of_parts(change.conversation),
             started_ms=now_ms(),
             key=who.key_id,
         )
-        started = RunStarted(run_id=run_id, message_id=answer.id, continues=asks[0].run_id)
+        started = RunStarted(run_id=info.run_id, message_id=answer.id, continues=going_on.continues)
         plan = RunPlan(
             info=info,
-            change=Change([*answers], [*conversation, answer], answer, settled_parts(answer, asks)),
-            request={**parked.fields, "messages": turns},
+            change=change,
+            request={**parked.fields, "messages": going_on.turns},
             started=started,
-            calls=calls,
-            notices=notices,
+            calls=going_on.calls,
+            notices=taken.notices,
         )
         attached = await self._starter.start(who, history, plan, self._encoder_of)
         attached.reader.close()

@@ -13,17 +13,17 @@ from msgspec import Raw
 
 from events.log.port import EventLog
 from gateway.access.grants import Principal
-from gateway.chat.change import continuing_run, new_addresses, reconcile_in_slices, request_key, turns_in_slices
+from gateway.chat.change import continuing_run, new_addresses, reconcile_in_slices, request_key
 from gateway.chat.chats import CONFLICT_TRIES, Chats
+from gateway.chat.continuation import going_on_from, take_answers
 from gateway.chat.fetches import check_fetch
 from gateway.chat.history import History
 from gateway.chat.notices import answered_notices
-from gateway.chat.records.asks import answers_with_expired, instead_of_answers, posted_answers, settled_parts
+from gateway.chat.records.asks import answers_with_expired, instead_of_answers, posted_answers
 from gateway.chat.records.chat_record import Answered
 from gateway.chat.room import check_posted
 from gateway.chat.run_start import AttachedReader, EncoderOf, RunPlan, RunStarter, chat_appends, run_info, run_started
 from gateway.chat.runs import Runs
-from gateway.chat.steps import decided_calls, without_answer
 from gateway.chat.submission import SendRequest, Submission
 from gateway.chat.topics import chat_topic, check_id
 from gateway.core.usage import now_ms
@@ -123,28 +123,20 @@ class Sending:
     ) -> AttachedReader:
         """Starts a run; `answers` are those to the open asks that come with it."""
         who, request = submission.who, submission.request
-        asked_by = history.asks[answers[0].approval_id].run_id if answers else ""
-        notices = answered_notices(who.sub, history.chat_id, history.asks, answers)
-        for answered in answers:
-            history.answer_ask(answered)
+        taken = take_answers(history, who.sub, answers)
         change = await reconcile_in_slices(history, submission.posting)
-        calls = decided_calls(history, change.answer) if change.answer is not None else []
-        has_steps = self._runs.has_steps(calls)
-        told = without_answer(change.conversation, change.answer) if has_steps else change.conversation
-        asked = request.upstream_fields(await turns_in_slices(told), self._max_output_tokens)
+        going_on = await going_on_from(taken, history, change, self._runs)
+        asked = request.upstream_fields(going_on.turns, self._max_output_tokens)
         for url in new_addresses(change.events):
             check_fetch(url, self._allowed_fetches)
-        change.events = [*answers, *change.events]
-        if change.answer is not None and answers:
-            change.results = settled_parts(change.answer, [history.asks[answer.approval_id] for answer in answers])
         info = run_info(submission, change)
         plan = RunPlan(
             info=info,
             change=change,
             request=asked,
-            started=run_started(submission, info, asked_by if change.answer is not None else ""),
+            started=run_started(submission, info, going_on.continues),
             on_disconnect=request.on_disconnect or "continue",
-            notices=notices,
-            calls=calls,
+            notices=taken.notices,
+            calls=going_on.calls,
         )
         return await self._starter.start(who, history, plan, encoder_of)
