@@ -14,13 +14,12 @@ from events.log.port import EventLog
 from gateway.access.grants import Principal
 from gateway.chat.change import Change
 from gateway.chat.chats import ActiveRun, Chats, again
-from gateway.chat.continuation import going_on_from, take_answers
+from gateway.chat.continuation import going_on_from, keep_answers, take_answers
 from gateway.chat.history import History
-from gateway.chat.notices import answered_notices
 from gateway.chat.records.asks import answers_with_expired, check_answer, is_same
 from gateway.chat.records.chat_record import Actor, Answered, Ask, ParkedRequest, RunInfo, RunStarted
 from gateway.chat.records.messages import bytes_of_parts
-from gateway.chat.run_start import EncoderOf, RunPlan, RunStarter, chat_appends
+from gateway.chat.run_start import EncoderOf, RunPlan, RunStarter
 from gateway.chat.runs import Runs
 from gateway.chat.steps import without_answer
 from gateway.chat.topics import check_id, new_run_id
@@ -106,10 +105,7 @@ class Approvals:
         if len(answers) == len(history.open_asks):
             await self._go_on(who, history, answers)
             return
-        notices = answered_notices(who.sub, history.chat_id, history.asks, answers)
-        await self._log.append(*chat_appends(who, history, answers), *notices)
-        for answer in answers:
-            history.answer_ask(answer)
+        await keep_answers(self._log, self._starter, who, history, answers)
 
     async def _go_on(self, who: Principal, history: History, answers: Sequence[Answered]) -> None:
         """Starts the run that goes on when `answers` are those to all open asks."""

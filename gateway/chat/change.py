@@ -139,7 +139,7 @@ class Draft:
                 self.added[message.id] = message
         elif self._kept[place].role == "assistant":
             if not is_repeated:
-                asked = self._history.asked_calls(message.id)
+                asked = self._history.asked_calls.get(message.id, set())
                 self._kept[place] = merge_tool_results(self._kept[place], message, asked) or self._kept[place]
         elif not _is_same(self._kept[place], message):
             self._edit(place, message, is_last=is_last)
@@ -207,7 +207,8 @@ def continuing_run(history: History, posting: Posting) -> RunStarted | None:
     if posting.trigger != "submit-message" or not posting.messages:
         return None
     last = posting.messages[-1]
-    stored, run_id, asked = history.answer(last.id), history.continued.get(last.id), history.asked_calls(last.id)
+    stored, run_id = history.answer(last.id), history.continued.get(last.id)
+    asked = history.asked_calls.get(last.id, set())
     if stored is None or run_id is None or not (asked or ends_with_result(last)):
         return None
     return history.runs[run_id] if merge_tool_results(stored, last, asked) is None else None

@@ -11,6 +11,7 @@ from msgspec import Raw
 
 from events.log.port import Append
 from gateway.chat.notices import asked_notice, notice
+from gateway.chat.records.asks import asks_of_clients
 from gateway.chat.records.chat_record import Ask, ParkedRequest, RunFinished, RunInfo, encode_event
 from gateway.chat.records.messages import UIMessage
 from gateway.chat.records.record import RECORD, FinishReason
@@ -43,6 +44,19 @@ class Aborted(msgspec.Struct, frozen=True):
 RunOutcome = Finished | Failed | Aborted
 
 
+class Parking(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run of a chat asks something at its end."""
+
+    request: ParkedRequest
+    """What is gone on with."""
+    ask_s: float
+    """Seconds in which there may be an answer."""
+    same_as: str = ""
+    """Id of an earlier run that parked with the same request; empty when none did."""
+    is_told_first: bool = True
+    """Whether `request` stands at the run's beginning, so that another process can go on should this one die."""
+
+
 class Conclusion(msgspec.Struct, frozen=True, kw_only=True):
     """An outcome in the words of those who follow the run, of the message and of the chat."""
 
@@ -73,21 +87,24 @@ class RunEnding:
         upstream: str = "",
         ended_ms: int = 0,
         asks: Sequence[Ask] = (),
-        request: ParkedRequest | None = None,
+        parking: Parking | None = None,
     ) -> None:
         """Concludes the run; `model` and `upstream` are those that answered, and empty when none did.
 
-        `asks` are what it parks with, and `request` what it goes on with then.
+        `asks` are what its producers ask; with `parking`, it asks for the results of its client's calls, too.
         """
         self._info = info
         self._asks = asks
-        self._request = request if asks else None
+        self._parking = parking
         self._usage = usage
         self._model = model or info.model
         self._upstream = upstream
         self._ended_ms = ended_ms
         self._facts = recorder.facts
         self._conclusion = _conclude(outcome, recorder, self._metadata())
+        if parking is not None and isinstance(outcome, Finished):
+            expires_at = ended_ms + int(parking.ask_s * 1000)
+            self._asks = [*asks, *asks_of_clients(info, recorder.parts, asks, expires_at)]
         self.finished = self._finished(recorder.parts.encoded())
         self.row = self._usage_row()
 
@@ -111,7 +128,8 @@ class RunEnding:
         return appends
 
     def _finished(self, parts: list[Raw]) -> RunFinished:
-        conclusion = self._conclusion
+        conclusion, parking = self._conclusion, self._parking if self._asks else None
+        request = parking and (ParkedRequest(same_as=parking.same_as) if parking.same_as else parking.request)
         message = None
         if parts:
             metadata = Raw(_json(self._metadata() | conclusion.message_fields))
@@ -125,7 +143,7 @@ class RunEnding:
             text=conclusion.text,
             message=message,
             asks=[ask.approval_id for ask in self._asks],
-            request=self._request,
+            request=request,
         )
 
     def _metadata(self) -> dict[str, object]:

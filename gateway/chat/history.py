@@ -61,6 +61,8 @@ class History(msgspec.Struct):
     """All that runs have asked of people, by approval id."""
     decisions: dict[str, Answered] = {}
     """The answers to asks, by approval id."""
+    asked_calls: dict[str, set[str]] = {}
+    """Ids of the calls that have their result by an answer to an ask, and by nothing else, by their message's id."""
     parked: dict[str, ParkedRequest] = {}
     """What each run goes on with that asked something, by the run's id."""
 
@@ -76,10 +78,6 @@ class History(msgspec.Struct):
             return []
         last = next(reversed(self.by_id))
         return [ask for ask in self.asks.values() if ask.message_id == last and ask.approval_id not in self.decisions]
-
-    def asked_calls(self, message_id: str) -> set[str]:
-        """Returns the ids of the calls of an answer about which somebody was asked."""
-        return {ask.tool_call_id for ask in self.asks.values() if ask.message_id == message_id}
 
     def apply(self, block: Block) -> None:
         for data in block.data:
@@ -113,6 +111,7 @@ class History(msgspec.Struct):
                 self.chat_id = event.id
             case Ask():
                 self.asks[event.approval_id] = event
+                self.asked_calls.setdefault(event.message_id, set()).add(event.tool_call_id)
             case Answered():
                 self.answer_ask(event)
             case StopCommand():
@@ -135,6 +134,8 @@ class History(msgspec.Struct):
         if ask is None or answered.approval_id in self.decisions:
             return
         self.decisions[answered.approval_id] = answered
+        if ask.kind == "input" and answered.actor.via == "superseded":  # its client may still bring its result
+            self.asked_calls[ask.message_id].discard(ask.tool_call_id)
         message = self.answer(ask.message_id)
         if message is not None:
             self._put(message_after(message, ask, answered))
@@ -163,7 +164,7 @@ class History(msgspec.Struct):
         elif finished.outcome == "error":
             self._forget(finished.run_id)  # refused before anything was visible: the same may be asked again
         if finished.request is not None:
-            self.parked[finished.run_id] = finished.request
+            self.parked[finished.run_id] = self.parked.get(finished.request.same_as, finished.request)
         if self.active is not None and self.active.run_id == finished.run_id:
             self.active = None
 

@@ -111,7 +111,7 @@ class ChatLane:
         encoder_of = partial(UIFrames, ui=ui or self.settings.ui)
         attached = await self.sending.send(who, request, key, extra_fields(fields), encoder_of)
         if isinstance(attached, Parked):
-            return ui_message.parked(attached.message_id)
+            return ui_message.parked(attached.message_id, attached.results)
         if attached.run is not None:
             body.keep_until(attached.run.verdict)
         return await self._stream(who, attached)

@@ -65,7 +65,7 @@ def recovery_of(run: RunSoFar, history: History) -> Recovery | None:
         info=info,
         request=request,
         recorder=recorder,
-        conversation=[m for m in history.messages if m.id in shown and m.id != info.message_id],
+        conversation=[m for m in history.messages if (m.id in shown or not shown) and m.id != info.message_id],
         calls=waiting,
         steps=steps,
         head=run.head,

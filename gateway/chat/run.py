@@ -13,10 +13,10 @@ import structlog
 
 from events.log.hub import Hub
 from events.log.port import Append, Appended, Block, EventLog, Position
-from gateway.chat.ending import Aborted, Failed, Finished, RunEnding, RunOutcome
+from gateway.chat.ending import Aborted, Failed, Finished, Parking, RunEnding, RunOutcome
 from gateway.chat.journal import NEVER, Journal
 from gateway.chat.producers.producer import Producer
-from gateway.chat.records.chat_record import ParkedRequest, RunFinished, RunInfo, StopCommand, decode_event
+from gateway.chat.records.chat_record import RunFinished, RunInfo, StopCommand, decode_event
 from gateway.chat.records.record import FinishReason
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.topics import chat_topic
@@ -42,11 +42,11 @@ class Run:
         event_log: EventLog,
         *,
         run_s: float,
-        request: ParkedRequest | None = None,
+        parking: Parking | None = None,
     ) -> None:
         """Advances `producers` only when the one before has come to its end; `run_s` is the time for all of them.
 
-        `request` is what it is to go on with when it asks something.
+        `parking` is how it asks something; a run of no chat asks nothing.
         """
         self.info = info
         self.recorder = recorder
@@ -71,7 +71,7 @@ class Run:
         self._producer: Producer | None = None
         self._used: list[Producer] = []
         self._run_s = run_s
-        self._request = request
+        self._parking = parking
         self._loop = loop
         self._task: asyncio.Task[None] | None = None
         self._ending: RunOutcome | None = None
@@ -95,7 +95,8 @@ class Run:
 
     def opening(self) -> list[Append]:
         """Returns the appends that make this run exist; the caller appends them, the chat's and the usage's as one."""
-        request = msgspec.json.encode(self._request) if self._request is not None else b""
+        parking = self._parking
+        request = msgspec.json.encode(parking.request) if parking is not None and parking.is_told_first else b""
         return self.journal.opening(self.recorder.start(self.info.message_id), request)
 
     def watch(self, hub: Hub, after: Position) -> None:
@@ -253,7 +254,7 @@ class Run:
             upstream=upstream,
             ended_ms=now_ms(),
             asks=asks,
-            request=self._request,
+            parking=self._parking,
         )
         self.usage_row = ending.row
         return ending

@@ -20,11 +20,12 @@ from gateway.chat.producers.tools import Call
 from gateway.chat.records.chat_record import (
     ChatCreated,
     ChatEvent,
+    ParkedRequest,
     RunInfo,
     RunStarted,
     encode_event,
 )
-from gateway.chat.records.messages import bytes_of_parts
+from gateway.chat.records.messages import UIMessage, bytes_of_parts
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.records.retelling import outcome_of
 from gateway.chat.room import check_room
@@ -82,16 +83,16 @@ class RunStarter:
         """
         info, change = plan.info, plan.change
         appends = chat_appends(who, history, [*change.events, plan.started])
-        check_room(history, appends, change.conversation, self._max_chat_bytes)
-        await self._limiter.keep(who, topics=0 if history.head else 1, stored_bytes=size_of(appends))
+        await self.check_room(who, history, appends, change.conversation)
         wants = wants_of_run(info.prompt_bytes // BYTES_PER_TOKEN, plan.request, has_stream=True)
         lease = await self._limiter.admit(who, wants)
         try:
-            shown = [message.id for message in change.conversation]
             prompt = prompt_of(history, plan) if self._runs.agents.serving(info.model) else None
             recorder = recorder_of(change, begins_step=prompt is not None or not plan.calls)
+            parked = parked_request(history, plan, is_agents=prompt is not None)
+            same_as = parked_before(history, parked)
             run = self._runs.make_of_chat(
-                info, plan.request, recorder, plan.on_disconnect, lease, plan.calls, shown, prompt
+                info, plan.request, recorder, plan.on_disconnect, lease, plan.calls, parked, same_as, prompt
             )
             run.watch(self._hub, Position(epoch=history.epoch, offset=history.head))
             reader = self._hub.open_new(run.topic, encoder_of(info.run_id))
@@ -104,6 +105,13 @@ class RunStarter:
             lease.cancel()
             raise
         return AttachedReader(reader, run, lease)
+
+    async def check_room(
+        self, who: Principal, history: History, appends: Sequence[Append], conversation: Sequence[UIMessage] = ()
+    ) -> None:
+        """Raises TooLarge when a chat has no room for `appends`, RateLimited when its owner may not store them."""
+        check_room(history, appends, conversation, self._max_chat_bytes)
+        await self._limiter.keep(who, topics=0 if history.head else 1, stored_bytes=size_of(appends))
 
 
 def run_info(submission: Submission, change: Change) -> RunInfo:
@@ -131,6 +139,21 @@ def run_started(submission: Submission, info: RunInfo, continues: str = "") -> R
         continues=continues,
         extra=submission.extra,
     )
+
+
+def parked_request(history: History, plan: RunPlan, *, is_agents: bool) -> ParkedRequest:
+    """Returns what a run goes on with once what it asks is answered."""
+    fields = {name: value for name, value in plan.request.items() if name != "messages"}
+    shown = [message.id for message in plan.change.conversation]
+    if history.by_id.keys() <= set(shown):
+        shown = []
+    return ParkedRequest(model=plan.info.model, fields=fields, shown=shown, is_agents=is_agents)
+
+
+def parked_before(history: History, parked: ParkedRequest) -> str:
+    """Returns the id of the newest run that parked, when that was with the same request; else nothing."""
+    newest = next(reversed(history.parked), "")
+    return newest if newest and history.parked[newest] == parked else ""
 
 
 def prompt_of(history: History, plan: RunPlan) -> AgentPrompt:

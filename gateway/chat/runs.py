@@ -11,7 +11,7 @@ from events.log.port import Append, Appended, EventLog
 from gateway.chat.agents.agents import Agents
 from gateway.chat.agents.completion_prompt import prompt_of_completion
 from gateway.chat.agents.prompt import AgentPrompt
-from gateway.chat.ending import Aborted, Failed
+from gateway.chat.ending import Aborted, Failed, Parking
 from gateway.chat.figures import ChatFigures
 from gateway.chat.notices import notice
 from gateway.chat.producers.agent import AgentProducer
@@ -117,25 +117,26 @@ class Runs:
         on_disconnect: OnDisconnect,
         lease: Lease,
         calls: list[Call],
-        shown: list[str],
+        parked: ParkedRequest,
+        same_as: str,
         prompt: AgentPrompt | None,
     ) -> Run:
-        """Returns a run of a chat, whose model may call the gateway's tools; `calls` are made before it is asked.
+        """Returns a run of a chat, whose model may call tools; `calls` are made before it is asked.
 
-        `shown` are the ids of the messages that it is sent. See `has_steps` for the messages of `request`. An agent
-        makes its calls itself, and is asked what `prompt` says.
+        It parks with `parked`, as the run `same_as` did, if any. See `has_steps` for the messages of `request`. An
+        agent makes its calls itself, and is asked what `prompt` says.
         """
-        if prompt is None and not self.has_steps(calls):
-            return self.make(info, request, recorder, on_disconnect, lease)
         self._check_room()
-        fields = {name: value for name, value in request.items() if name != "messages"}
-        parked = ParkedRequest(model=info.model, fields=fields, shown=shown, is_agents=prompt is not None)
         span = self._span(info)
+        is_told_first = True
         if prompt is not None:
             producers: Iterable[Producer] = [self._agent(info, request, prompt)]
-        else:
+        elif self.has_steps(calls):
             producers = Steps(info, request, recorder, self.tools, partial(self._completion, info, span), calls)
-        run = Run(info, producers, recorder, self._log, run_s=self._settings.run_s, request=parked)
+        else:
+            producers, is_told_first = [self._completion(info, span, request)], False
+        parking = Parking(request=parked, ask_s=self.tools.ask_s, same_as=same_as, is_told_first=is_told_first)
+        run = Run(info, producers, recorder, self._log, run_s=self._settings.run_s, parking=parking)
         return self._keep(run, span, on_disconnect, lease)
 
     def has_steps(self, calls: list[Call]) -> bool:
@@ -258,7 +259,8 @@ class Runs:
         span = self._span(info)
         completion = partial(self._completion, info, span)
         steps = Steps(info, request, recorder, self.tools, completion, recovery.calls, recovery.steps)
-        run = Run(info, steps, recorder, self._log, run_s=self._settings.run_s, request=recovery.request)
+        parking = Parking(request=recovery.request, ask_s=self.tools.ask_s)
+        run = Run(info, steps, recorder, self._log, run_s=self._settings.run_s, parking=parking)
         return self._keep(run, span, "continue", NO_LEASE)
 
     # Leaving

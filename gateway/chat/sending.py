@@ -15,14 +15,13 @@ from events.log.port import EventLog
 from gateway.access.grants import Principal
 from gateway.chat.change import continuing_run, new_addresses, reconcile_in_slices, request_key
 from gateway.chat.chats import CONFLICT_TRIES, Chats
-from gateway.chat.continuation import going_on_from, take_answers
+from gateway.chat.continuation import going_on_from, keep_answers, results_so_far, take_answers
 from gateway.chat.fetches import check_fetch
 from gateway.chat.history import History
-from gateway.chat.notices import answered_notices
 from gateway.chat.records.asks import answers_with_expired, instead_of_answers, posted_answers
 from gateway.chat.records.chat_record import Answered
 from gateway.chat.room import check_posted
-from gateway.chat.run_start import AttachedReader, EncoderOf, RunPlan, RunStarter, chat_appends, run_info, run_started
+from gateway.chat.run_start import AttachedReader, EncoderOf, RunPlan, RunStarter, run_info, run_started
 from gateway.chat.runs import Runs
 from gateway.chat.submission import SendRequest, Submission
 from gateway.chat.topics import chat_topic, check_id
@@ -39,6 +38,8 @@ class Parked(msgspec.Struct, frozen=True):
     """The answer to a request that goes on with nothing, because other asks of that message are still open."""
 
     message_id: str
+    results: list[Raw]
+    """Parts of the calls whose results are here already, of those that the client has shown."""
 
 
 class Sending:
@@ -114,9 +115,8 @@ class Sending:
         if len(answers) == len(asks):
             return await self._start(submission, history, encoder_of, answers)
         if answers:
-            appends = chat_appends(who, history, answers)
-            await self._log.append(*appends, *answered_notices(who.sub, history.chat_id, history.asks, answers))
-        return Parked(message_id)
+            await keep_answers(self._log, self._starter, who, history, answers)
+        return Parked(message_id, results_so_far(history, asks[0], last))
 
     async def _start(
         self, submission: Submission, history: History, encoder_of: EncoderOf, answers: Sequence[Answered] = ()

@@ -41,7 +41,7 @@ class Message(msgspec.Struct):
         keeps.
         """
         parts = [
-            (p["type"], p.get("text") or (p["toolCallId"], p["state"], p.get("input"), p.get("output")))
+            (p["type"], p.get("text") or [p.get(field) for field in ("toolCallId", "state", "input", "output", "data")])
             for p in self.parts
             if p["type"] != "step-start"
         ]
@@ -55,6 +55,8 @@ class View(msgspec.Struct):
     messages: list[Message]
     error: str | None = None
     errors: list[str] = []
+    posts: int = 0
+    """Number of requests that have posted something."""
 
     @property
     def answers(self) -> list[Message]:

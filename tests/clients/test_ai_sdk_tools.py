@@ -18,7 +18,7 @@ from tests.clients.ai_sdk import AISDK, ChatClient, View
 from tests.clients.conftest import StoredChat
 from tests.conftest import Gateway, UpstreamThread, serving
 
-ASKING, CALLING = "asks-twice", "calls"
+ASKING, CALLING, MIXED = "asks-twice", "calls", "asks-and-leaves"
 SERVER = Path(__file__).parents[1] / "gateway" / "chat" / "tools" / "raw_server.py"
 TOOLS = """
 [[upstream]]
@@ -61,6 +61,7 @@ def gateway(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) 
     server = serving(folder, upstream.url, TRILANE_UPSTREAMS=str(file))
     upstream.fake.script(ASKING, calling(("desk__echo", '{"text":"one"}'), ("desk__echo", '{"text":"two"}')))
     upstream.fake.script(CALLING, calling(("desk__pid", "{}")))
+    upstream.fake.script(MIXED, calling(("get_weather", "{}"), ("desk__echo", '{"text":"one"}')))
     try:
         yield server.start()
     finally:
@@ -149,6 +150,46 @@ def test_of_two_asks_one_is_answered_elsewhere(sdk: AISDK, device: Device, gatew
     view = tab.until(status="ready", chars=len(words(4)))
     assert calls(view) == [("output-available", "one"), ("output-available", "another")]
     assert view.answer.text == words(4)
+
+
+def test_a_clients_own_call_beside_one_that_is_asked_about_is_posted_once(
+    sdk: AISDK, device: Device, gateway: Gateway, chat_id: str
+) -> None:
+    """Clients leave the gateway's calls out when they look whether theirs are all done, and post for as long as so."""
+    tab = device(MIXED)
+    tab.send("how is it? T=4")
+    tab.until(status="ready", parts=2)
+    asks = {ask.get("kind", "approval"): ask for ask in pending(gateway, chat_id)}
+    assert asks["input"]["toolName"] == "get_weather"
+    tab.call("toolOutput", tool="get_weather", toolCallId="call_0", output={"sun": True})
+    posts = tab.until(status="ready").posts
+    while len(pending(gateway, chat_id)) > 1:
+        posts = tab.view().posts
+    for _ in range(20):
+        pending(gateway, chat_id)
+    assert (posts, tab.view().posts, tab.view().status) == (2, 2, "ready")
+    if sdk.version == "ai5":
+        answer(gateway, chat_id, asks["approval"])
+        tab.call("resume")
+    else:
+        tab.call("approve", answer={"id": asks["approval"]["approvalId"], "approved": True})
+    view = tab.until(status="ready", chars=len(words(4)))
+    assert (view.error, view.answer.text, view.posts) == (None, words(4), 2 if sdk.version == "ai5" else 3)
+    stored(gateway, chat_id).agrees_with(view)
+    assert [part["output"] for part in view.answer.tools] == [{"sun": True}]
+
+
+def test_a_clients_own_call_has_its_result_from_anywhere(device: Device, gateway: Gateway, chat_id: str) -> None:
+    tab = device("tools-2")
+    tab.send("weather? T=4")
+    tab.until(status="ready", parts=2)
+    first, second = pending(gateway, chat_id)
+    tab.call("toolOutput", tool="get_weather", toolCallId="call_0", output="rain")
+    assert answer(gateway, chat_id, first, output="sun")["waitingFor"] == [second["approvalId"]]
+    tab.call("toolOutput", tool="get_weather", toolCallId="call_1", output="wind")
+    view = tab.until(status="ready", chars=len(words(4)))
+    assert [part["output"] for part in view.answer.tools] == ["sun", "wind"], "the first answer counts"
+    stored(gateway, chat_id).agrees_with(view)
 
 
 def answer(gateway: Gateway, chat_id: str, ask: dict[str, Any], *, approved: bool = True, **more: Any) -> Any:

@@ -5,6 +5,7 @@ it does not know, and 7 knows more: for them records about asks are told otherwi
 """
 
 import random
+from collections.abc import Iterable
 
 import msgspec
 from msgspec import Raw
@@ -14,7 +15,7 @@ from events.log.port import Block
 from gateway.chat.records.chat_record import FIRST_RECORD
 from gateway.chat.records.messages import UIMessage
 from gateway.chat.records.record import RECORD
-from gateway.chat.records.retelling import records_of
+from gateway.chat.records.retelling import outcome_fields_of, records_of
 from gateway.errors import TrilaneError, Unauthorized
 
 HEADERS = [(b"x-vercel-ai-ui-message-stream", b"v1")]
@@ -113,10 +114,15 @@ def whole_frames(run_id: str, answer: UIMessage | None, ui: int = COMMON_UI) -> 
     return WholeUIFrames(run_id, tuple(earlier), ui) if earlier else UIFrames(run_id, ui)
 
 
-def parked(message_id: str) -> bytes:
-    """Returns the frames of an answer that goes on once its other asks are answered."""
+def parked(message_id: str, results: Iterable[Raw]) -> bytes:
+    """Returns the frames of an answer that goes on once its other asks are answered.
+
+    `results` are parts of calls that its client has made. They are told as if the gateway had made them: a client that
+    posts by itself once its own calls have results would post the same again, for ever.
+    """
     start, finish = {"type": "start", "messageId": message_id}, {"type": "finish", "finishReason": "tool-calls"}
-    return b"data: %b\n\ndata: %b\n\n%b" % (_json(start), _json(finish), DONE)
+    outcomes = [fields | {"providerExecuted": True} for part in results if (fields := outcome_fields_of(part))]
+    return b"".join(b"data: %b\n\n" % _json(record) for record in (start, *outcomes, finish)) + DONE
 
 
 def farewell() -> bytes:

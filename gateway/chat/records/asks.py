@@ -5,13 +5,14 @@ the last open one also starts the run that goes on: a chat in which all is answe
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
 import msgspec
 from msgspec import Raw, UnsetType
 
-from gateway.chat.records.chat_record import Actor, Answered, Ask
+from gateway.chat.records.chat_record import Actor, Answered, Ask, RunInfo
+from gateway.chat.records.message_parts import MessageParts
 from gateway.chat.records.messages import APPROVED, OUTPUT_STATES, UIMessage, parts_of
 from gateway.errors import BadRequest, Gone
 
@@ -25,6 +26,7 @@ WHY = {
 """What the model is told of an ask that no person answered."""
 ENDS = ("superseded", "stopped")
 """What ends an answer for good, with all of its calls."""
+NO_RESULT = "this call has no result"
 NOT_DONE = "it is not known whether this call was made; the user says to treat it as not made"
 _json = msgspec.json.Encoder().encode
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -40,6 +42,30 @@ def digest_of(ask_id: str, tool_name: str, arguments: Raw) -> str:
     value = [ask_id, tool_name, msgspec.json.decode(arguments)]
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def asks_of_clients(info: RunInfo, parts: MessageParts, asks: Sequence[Ask], expires_at: int) -> list[Ask]:
+    """Returns what a run asks that ends with calls that a client is to make: the results of those calls.
+
+    `asks` are its other asks; an ask expires at `expires_at`, in milliseconds since 1970.
+    """
+    asked = {ask.tool_call_id for ask in asks}
+    calls = [call for call in parts.calls_of_clients() if call.call_id not in asked]
+    inputs = [(call, arguments) for call in calls if isinstance(arguments := call.input(), Raw)]
+    return [
+        Ask(
+            approval_id=(ask_id := approval_id(info.run_id, number)),
+            run_id=info.run_id,
+            message_id=info.message_id,
+            tool_call_id=call.call_id,
+            tool_name=call.name,
+            kind="input",
+            input=arguments,
+            digest=digest_of(ask_id, call.name, arguments),
+            expires_at=expires_at,
+        )
+        for number, (call, arguments) in enumerate(inputs, len(asks) + 1)
+    ]
 
 
 def check_answer(ask: Ask, answer: Answered, now_ms: int) -> None:
@@ -92,8 +118,8 @@ def _part_after(part: Raw, ask: Ask, answered: Answered) -> Raw:
     if not isinstance(answered.output, UnsetType):
         fields |= {"state": "output-available", "output": answered.output}
     elif ask.kind == "input":
-        if answered.actor.via != "superseded":
-            fields |= {"state": "output-error", "errorText": reason or WHY["superseded"]}
+        if answered.actor.via != "superseded":  # its result may still come with a later message
+            fields |= {"state": "output-error", "errorText": reason or NO_RESULT}
     elif ask.kind == "doubt" and not answered.approved:
         fields |= {"state": "output-error", "errorText": f"{NOT_DONE}: {reason}" if reason else NOT_DONE}
     else:
@@ -146,8 +172,8 @@ def posted_answers(asks: Iterable[Ask], message: UIMessage, sub: str) -> list[An
             output = Raw(b"null") if isinstance(part.output, UnsetType) else part.output
             answers.append(Answered(approval_id=ask.approval_id, approved=True, output=output, actor=actor))
         elif ask.kind == "input" and part.state == "output-error":
-            reason = part.error_text[:MAX_REASON]
-            answers.append(Answered(approval_id=ask.approval_id, approved=False, reason=reason, actor=actor))
+            error = part.error_text
+            answers.append(Answered(approval_id=ask.approval_id, approved=False, reason=error, actor=actor))
         elif ask.kind != "input" and part.state in (APPROVED, "output-denied") and part.approval is not None:
             is_about_this = part.approval.id == ask.approval_id and part.approval.approved is not None
             if is_about_this:

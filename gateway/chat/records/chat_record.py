@@ -60,9 +60,11 @@ class ParkedRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", o
     fields: dict[str, object] = {}
     """The body of the completion, without its messages and the gateway's own tools."""
     shown: list[str] = []
-    """Ids of the messages that the model was sent before the answer."""
+    """Ids of the messages that the model was sent before the answer; empty when it was sent all that the chat had."""
     is_agents: bool = False
     """Whether an agent was asked: it alone knows how to go on, once it is told the answers."""
+    same_as: str = ""
+    """Id of an earlier run of the chat that parked with the same request, which stands there alone."""
 
 
 class RunFinished(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

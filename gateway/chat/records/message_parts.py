@@ -147,6 +147,11 @@ class MessageParts:
         """Returns the call that was opened last."""
         return next(part for part in reversed(self._parts) if isinstance(part, ToolPart))
 
+    def calls_of_clients(self) -> list[ToolPart]:
+        """Returns the calls of this run that are complete and without a result, and that a client is to make."""
+        calls = [part for part in self._parts if isinstance(part, ToolPart) and part.complete]
+        return [call for call in calls if not call.is_executed and not call.error and call.result is None]
+
     def whole(self, part: Raw) -> None:
         """Adds a part that comes in one piece."""
         self._add(part)

@@ -36,8 +36,13 @@ def records_of(parts: Iterable[Raw]) -> list[bytes]:
 
 def outcome_of(raw: Raw) -> bytes | None:
     """Returns the record of what became of a call; None when that is only known to be allowed."""
-    fields = _outcome(_part(raw), _fields(raw))
+    fields = outcome_fields_of(raw)
     return _json(fields) if fields is not None else None
+
+
+def outcome_fields_of(raw: Raw) -> Fields | None:
+    """Returns the fields of that record."""
+    return _outcome(_part(raw), _fields(raw))
 
 
 def _records(part: MessagePart, fields: dict[str, Raw], text_id: str) -> list[Fields]:

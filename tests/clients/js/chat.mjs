@@ -23,9 +23,11 @@ class State {
   snapshot = (value) => structuredClone(value);
 }
 
-/** A chat of this version of the SDK; `errors` and `statuses` keep what a user interface would have shown. */
+/** A chat of this version of the SDK; `errors` keeps what a user interface would have shown, `posts` counts. */
 export function openChat(sdk, { chatId, url, messages = [], body, ui, asChromium = false, lastOnly = false }) {
   const errors = [];
+  const posts = { count: 0 };
+  const fetchAs = asChromium ? fetchAsChromium : fetch;
   const chat = new (class extends sdk.AbstractChat {})({
     id: chatId,
     state: new State(messages),
@@ -33,7 +35,10 @@ export function openChat(sdk, { chatId, url, messages = [], body, ui, asChromium
       api: `${url}/api/chat`,
       body,
       ...(ui && atVersion(url, ui)),
-      ...(asChromium && { fetch: fetchAsChromium }),
+      fetch: (input, init) => {
+        posts.count += init?.method === "POST";
+        return fetchAs(input, init);
+      },
       ...(lastOnly && { prepareSendMessagesRequest: onlyTheLast }),
     }),
     sendAutomaticallyWhen: (shown) =>
@@ -41,7 +46,7 @@ export function openChat(sdk, { chatId, url, messages = [], body, ui, asChromium
       sdk.lastAssistantMessageIsCompleteWithApprovalResponses?.(shown),
     onError: (error) => errors.push(`${error.name}: ${error.message}`),
   });
-  return { chat, errors };
+  return { chat, errors, posts };
 }
 
 /** Addresses that say which version of the SDK reads. */
