@@ -35,7 +35,7 @@ def text(request: Any, words: str) -> None:
 
 def call(request: Any) -> None:
     name, arguments = request["params"]["name"], request["params"].get("arguments", {})
-    note(f"call {name}")
+    note(f"call {name} {arguments['text']}" if name == "echo" else f"call {name}")
     match name:
         case "echo":
             text(request, arguments["text"])
