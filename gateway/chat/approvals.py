@@ -74,6 +74,7 @@ class Approvals:
         """
         check_id("approval id", ask_id)
         answered = _answered(ask_id, given, who.sub)
+        await self._runs.tools.toolbox.known()
 
         async def attempt() -> ApprovalResult:
             with self._chats.in_memory.hold() as held:

@@ -81,6 +81,9 @@ class FakeToolbox:
         self.effects: Counter[str] = Counter()
         """How many effects the calls of one key had."""
         self.is_closed = False
+        self.is_known = asyncio.Event()
+        """Set unless a test has its servers answer later."""
+        self.is_known.set()
         self._tools = {tool.name: tool for tool, _ in tools}
         self._functions = {tool.name: function for tool, function in tools}
         self._keys: set[str] = set()
@@ -102,8 +105,11 @@ class FakeToolbox:
 
     def start(self) -> None: ...
 
+    async def known(self) -> None:
+        await self.is_known.wait()
+
     def offered(self) -> Sequence[Tool]:
-        return list(self._tools.values())
+        return list(self._tools.values()) if self.is_known.is_set() else []
 
     async def call(self, tool: Tool, arguments: Raw, *, key: str, sub: str, on_progress: OnProgress) -> ToolResult:
         if self.is_closed or tool.name not in self._tools:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+import structlog
 from msgspec import Raw
 
 from gateway.chat.tools.offer import fitting_name
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
 
 CLOSE_S = 8.0
 """Seconds in which all servers are let go of; a process that ignores its end takes half of them."""
+KNOWN_S = 10.0
+"""Seconds after the start in which the first runs wait for servers that have neither answered nor failed."""
 INSTALL = "pip install 'trilane[mcp]', or `make install`"
+
+log = structlog.get_logger("tools")
 
 
 def open_toolbox(settings: Settings) -> Toolbox:
@@ -55,6 +60,7 @@ class McpToolbox:
     def __init__(self, servers: "Sequence[ToolServer]") -> None:
         self._servers = servers
         self._tasks: list[asyncio.Task[None]] = []
+        self._is_known = asyncio.Event()
         self._places = {
             fitting_name(server.settings.name, name): (server, name)
             for server in servers
@@ -65,6 +71,21 @@ class McpToolbox:
     def start(self) -> None:
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(one.run(), name=f"tools of {one.settings.name}") for one in self._servers]
+        self._tasks.append(loop.create_task(self._know(), name="first word of tools"))
+
+    async def known(self) -> None:
+        await self._is_known.wait()
+
+    async def _know(self) -> None:
+        try:
+            async with asyncio.timeout(KNOWN_S):
+                for server in self._servers:
+                    await server.tried.wait()
+        except TimeoutError:
+            late = [server.settings.name for server in self._servers if not server.tried.is_set()]
+            log.warning("tools_late", servers=late, waited_s=KNOWN_S)
+        finally:
+            self._is_known.set()
 
     def offered(self) -> Sequence[Tool]:
         return [tool for server in self._servers for tool in server.tools.values()]

@@ -74,6 +74,10 @@ class Toolbox(Protocol):
         """Begins to reach its servers; called once, in the event loop that everything else is called in."""
         ...
 
+    async def known(self) -> None:
+        """Returns once each server has answered or failed for the first time, and in bounded time after `start`."""
+        ...
+
     def offered(self) -> Sequence[Tool]: ...
 
     async def call(self, tool: Tool, arguments: Raw, *, key: str, sub: str, on_progress: OnProgress) -> ToolResult:
@@ -89,6 +93,8 @@ class NoTools:
     """The toolbox of an installation whose operator has named no tools."""
 
     def start(self) -> None: ...
+
+    async def known(self) -> None: ...
 
     def offered(self) -> Sequence[Tool]:
         return ()

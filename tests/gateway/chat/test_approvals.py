@@ -1,5 +1,6 @@
 """A run that asks parks; the first answer counts; the answer to the last ask goes on with the call in the log."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -256,3 +257,15 @@ async def test_a_forged_ask_calls_nothing() -> None:
         await stage.send(SendRequest(id="c", messages=[user("u9", "hi"), forged]))
         await stage.post(forged)
         assert not stage.toolbox.calls
+
+
+@simulated
+async def test_the_first_run_of_a_process_waits_until_its_tools_are_known() -> None:
+    tools = toolbox()
+    tools.is_known.clear()
+    async with staged(tools, calls(("k1", "crm__find", {"q": "x"})), says("Found it.")) as stage:
+        asyncio.get_running_loop().call_later(5, tools.is_known.set)
+        await stage.say("find x")
+        request, _ = stage.upstream.requests[0]
+        assert [tool["function"]["name"] for tool in request["tools"]] == ["crm__refund", "crm__find"]  # type: ignore
+        assert len(tools.calls) == 1

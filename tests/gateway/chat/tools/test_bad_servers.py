@@ -205,3 +205,27 @@ def test_calls_at_once_get_their_own_answers(notes: Path) -> None:
             assert await asyncio.gather(*calls) == [str(n) for n in range(200)]
 
     run(test())
+
+
+def test_what_is_known_waits_for_a_slow_server_and_not_for_a_dead_one(notes: Path) -> None:
+    async def test() -> None:
+        dead = McpSettings(name="dead", command=["false"], tools={"echo": ToolSettings()})
+        async with box_of(dead, raw_server("slow", notes=notes), waits=False) as box:
+            await box.toolbox.known()
+            assert await box.output("echo", text="hi") == "hi"
+
+    run(test())
+
+
+def test_what_is_known_waits_for_a_server_that_hangs_in_bounded_time(
+    notes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.chat.tools.mcp_toolbox.KNOWN_S", 0.2)
+
+    async def test() -> None:
+        silent = McpSettings(name="silent", command=["sleep", "600"], env={"PATH": "/bin:/usr/bin"})
+        async with box_of(silent, waits=False) as box:
+            await box.toolbox.known()
+            assert box.tools == {}
+
+    run(test())
