@@ -60,6 +60,7 @@ class Gateway:
     folder: Path
     env: dict[str, str]
     unit: str = "chat"
+    program: tuple[str, ...] = ("-m", "gateway")
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -76,7 +77,7 @@ class Gateway:
         clean = {k: v for k, v in os.environ.items() if not k.upper().startswith(OURS)}
         with (self.folder / f"stderr-{self.port}.txt").open("ab") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", "serve", self.unit, "--port", str(self.port)],
+                [sys.executable, *self.program, "serve", self.unit, "--port", str(self.port)],
                 env={**clean, **UNMEASURED, "TRILANE_DATA_DIR": str(self.folder), **self.env},
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,

@@ -1,5 +1,10 @@
-"""A process that is killed while it calls tools: another goes on, and calls again only what may be called again."""
+"""A process that is killed while it calls tools: another goes on, and calls again only what may be called again.
 
+The other one takes half a second of silence for a sign that the first is gone, and with LONG_TESTS=1 the 15 s that it
+does in truth. `test_kills_by_point` has each point that a process can be killed at.
+"""
+
+import os
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +35,14 @@ env = ["NOTES"]
 approve = "auto"
 effect = "{effect}"
 """
+LONG = bool(os.environ.get("LONG_TESTS"))
+SOON = """
+from gateway.chat import silence, sweeper
+from gateway.cli import main
+silence.SILENCE_S = 0.5
+sweeper.SWEEP_S = sweeper.WRITERS_TURN_S = 0.2
+main()
+"""
 EFFECTS = {"hang": "once", "second_time": "idempotent"}
 TAKEN_OVER_S = 60.0
 
@@ -56,15 +69,19 @@ def test_of_a_killed_process_only_what_may_be_is_called_again(upstream: Upstream
     file.write_text(TOOLS.format(upstream=upstream.url) + "".join(tools))
     env = {"TRILANE_UPSTREAMS": str(file), "NOTES": str(notes)}
     first, second = serving(tmp_path, upstream.url, **env), serving(tmp_path, upstream.url, **env)
+    second.program = second.program if LONG else ("-c", SOON)
     try:
         first.start()
-        second.start()
+        if LONG:
+            second.start()
         with ThreadPoolExecutor() as pool:
             for tool in EFFECTS:
                 body = chat_body(tool, f"{tool} T=3") | {"model": "calls-named"}
                 pool.submit(send, first.url, body)
             eventually(lambda: all(f"call {tool}" in notes.read_text() for tool in EFFECTS), 30, "both are called")
             first.signal(signal.SIGKILL)
+            if not LONG:  # it would take a call that takes its time for the end of its process
+                second.start()
 
             def chats() -> dict[str, object]:
                 return {tool: httpx2.get(f"{second.url}/api/chat/{tool}").json() for tool in EFFECTS}
