@@ -2,10 +2,10 @@
 
 import asyncio
 from collections import deque
-from typing import NamedTuple
 
 from audio.messages import Aside, Failure, Final, Gap, Partial, ServerMessage, encode
 from gateway.errors import CloseCode
+from gateway.serving.client_socket import SocketClose
 
 MAX_UNSENT = 512
 """Maximum number of messages that a client may be behind; past it the connection is closed.
@@ -14,15 +14,7 @@ Partials hardly count, since a newer one replaces the one that waits.
 """
 
 
-class SocketClose(NamedTuple):
-    """The end of a connection: a close code, and the reason in words."""
-
-    code: CloseCode
-    reason: str
-
-
 DONE = SocketClose(CloseCode.DONE, "done")
-DRAINING = SocketClose(CloseCode.DRAINING, "this process is shutting down")
 IDLE = SocketClose(CloseCode.IDLE, "nobody has spoken for long: come back to this session")
 TAKEN_OVER = SocketClose(CloseCode.TAKEN_OVER, "the session was taken over by a newer connection")
 

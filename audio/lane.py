@@ -8,7 +8,7 @@ from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 from audio.allowance import AudioAllowance, Portion, take_portion
-from audio.attachment import Attachment, SocketClose
+from audio.attachment import Attachment
 from audio.figures import AudioFigures, ListeningSpan
 from audio.ledger import BEATS, AbandonedSessions, FileEntry
 from audio.live_session import LiveSession
@@ -23,7 +23,8 @@ from gateway.access.grants import Principal
 from gateway.core.leases import NO_LEASE, Lease
 from gateway.core.limits import RESUMED, SESSION, UPLOAD
 from gateway.core.process import Core
-from gateway.errors import BadRequest, CloseCode, Forbidden, NotFound, Overloaded, TrilaneError
+from gateway.errors import BadRequest, Forbidden, NotFound, Overloaded, TrilaneError
+from gateway.serving.client_socket import REVOKED
 
 TICK_S = 0.25
 KEPT_S = 60.0
@@ -33,7 +34,6 @@ REPEATED_S = 120.0
 
 They cover the KEPT_S seconds that it may have been away, with the audio that may be sent ahead of them.
 """
-REVOKED = SocketClose(CloseCode.NOT_ALLOWED, "the key of this connection was revoked")
 PRESUMED_S = 10.0
 """Seconds for which a new session counts as speaking: whoever opens one is about to speak."""
 

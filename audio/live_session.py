@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from audio.attachment import DONE, DRAINING, IDLE, TAKEN_OVER, Attachment, QueuedMessage, SocketClose
+from audio.attachment import DONE, IDLE, TAKEN_OVER, Attachment, QueuedMessage
 from audio.driver import SessionDriver
 from audio.messages import Ack, Aside, Done, Drain, Failure, Final, Gap, Lag, Ready, ServerMessage, with_cursor
 from audio.meter import Meter
@@ -26,6 +26,7 @@ from events.log.hub import Hub
 from events.log.port import Appended
 from gateway.core.usage import UsageOutcome
 from gateway.errors import CloseCode, LogConflict, LogError, Overloaded
+from gateway.serving.client_socket import DRAINING, SocketClose
 
 SILENCE_S = 1.0
 """Seconds without a frame that end a segment as silence does, where the endpointing time is not longer."""

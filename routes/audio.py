@@ -4,11 +4,11 @@ from typing import Any
 
 from litestar import WebSocket, websocket
 
-from audio.dialects.conversation import ClientSocket
 from audio.dialects.trilane import ClientMessage, serve
 from audio.lane import AudioLane
 from audio.messages import ServerMessage
 from gateway.access.grants import Principal
+from gateway.serving.client_socket import ClientSocket
 from routes.operation import Input, described
 
 

@@ -4,7 +4,6 @@ from typing import Any
 
 from litestar import WebSocket, post, websocket
 
-from audio.dialects.conversation import ClientSocket
 from audio.dialects.realtime.messages import RealtimeEvent
 from audio.dialects.realtime.server import ClientSecret, SecretRequest, issue_secret, serve
 from audio.lane import AudioLane
@@ -12,6 +11,7 @@ from gateway.access.grants import Principal
 from gateway.access.signin import REALTIME
 from gateway.core.limits import TICKET
 from gateway.core.process import Core
+from gateway.serving.client_socket import ClientSocket
 from routes.operation import Input, described
 from routes.requests import AnyRequest, body_of, decode
 

@@ -1,76 +1,23 @@
 """A WebSocket as a conversation: both sides talk at once, and a client that does not read is cut off.
 
-It works on what ASGI gives an application, so the dialects know no framework. A dialect owns what is said; this module
-owns how it travels: the deadline of a write, the refusal, the failure that ends a connection, and what is freed after.
+A dialect owns what is said, and `gateway.serving.client_socket` how it travels; this module owns its two sides, the
+failure that ends a connection, and what is freed after.
 """
 
 import asyncio
 from math import inf
-from typing import Any, Protocol
+from typing import Protocol
 
-from audio.attachment import Attachment, SocketClose
+from audio.attachment import Attachment
 from audio.decoders.formats import Decoder
 from audio.live_session import LiveSession
 from audio.messages import Auth, Failure
 from gateway.access.grants import Principal
-from gateway.errors import CloseCode, TrilaneError, close_code
+from gateway.errors import CloseCode, TrilaneError
+from gateway.serving.client_socket import LOST, ClientSocket, SocketClose, close_of
 from gateway.serving.open_streams import EXPIRY_NOTICE_S
-from gateway.serving.refusals import note_refusal
-from gateway.serving.websocket import ABORT
 
-SEND_S = 20.0
-"""Maximum seconds that one message may wait for a client that does not read."""
-MAX_REASON = 120
-"""Maximum characters of a close's reason: a close frame holds 123 bytes."""
 EXPIRED = SocketClose(CloseCode.TOKEN_EXPIRED, "the token has expired: come back to this session with a new one")
-LOST = SocketClose(CloseCode.CONNECTION_LOST, "")
-
-
-class ClientSocket:
-    """One client's WebSocket, by the scope, receive and send of ASGI."""
-
-    __slots__ = ("_scope", "_send", "receive")
-
-    def __init__(self, scope: Any, receive: Any, send: Any) -> None:
-        self._scope = scope
-        self._send = send
-        self.receive = receive
-        """Returns the next message as ASGI has it."""
-
-    async def accept(self, subprotocol: str) -> None:
-        """Accepts the connection, under a subprotocol if the client offers it."""
-        await self.receive()
-        offer = subprotocol if subprotocol in self._scope["subprotocols"] else None
-        await self._send({"type": "websocket.accept", "subprotocol": offer, "headers": []})
-
-    async def send(self, text: str) -> None:
-        """Sends a text message. Raises TimeoutError when the client does not read."""
-        async with asyncio.timeout(SEND_S):
-            await self._send({"type": "websocket.send", "text": text, "bytes": None})
-
-    async def close(self, close: SocketClose) -> None:
-        """Sends a close. Raises TimeoutError when the client does not read."""
-        async with asyncio.timeout(SEND_S):
-            await self._send({"type": "websocket.close", "code": close.code, "reason": close.reason[:MAX_REASON]})
-
-    async def refuse(self, text: str, error: TrilaneError) -> None:
-        """Says in the dialect's own `text` why there is no session, and closes."""
-        self.note(error)
-        try:
-            await self.send(text)
-            await self.close(close_of(error))
-        except TimeoutError:
-            self.abort()
-
-    def note(self, error: TrilaneError) -> None:
-        """Has an error counted that ends this connection."""
-        note_refusal(error, self._scope)
-
-    def abort(self) -> None:
-        """Cuts a connection whose client does not read: not even a close would reach it."""
-        extensions: Any = self._scope["extensions"]
-        if ABORT in extensions:
-            extensions[ABORT]()
 
 
 class Peer(Protocol):
@@ -157,7 +104,3 @@ async def _listen(socket: ClientSocket, peer: Peer) -> None:
 
 def failure_of(error: TrilaneError) -> Failure:
     return Failure(code=error.code, message=error.detail, retryable=error.retryable)
-
-
-def close_of(error: TrilaneError) -> SocketClose:
-    return SocketClose(close_code(error), error.detail)

@@ -14,7 +14,7 @@ from msgspec import Meta
 from audio.attachment import Attachment
 from audio.decoders.decoder import decoder
 from audio.decoders.formats import MAX_FRAME_BYTES, Decoder, Encoding
-from audio.dialects.conversation import ClientSocket, converse, failure_of
+from audio.dialects.conversation import converse, failure_of
 from audio.lane import AudioLane, SessionRequest
 from audio.live_session import LiveSession
 from audio.messages import encode
@@ -22,6 +22,7 @@ from audio.options import MAX_PROMPT, SessionOptions, SessionTerms
 from gateway.access.grants import Principal
 from gateway.core.leniency import lenient_decoder
 from gateway.errors import BadRequest, TooLarge, TrilaneError
+from gateway.serving.client_socket import ClientSocket
 
 SUBPROTOCOL = "trilane.audio.v1"
 START_S = 10.0

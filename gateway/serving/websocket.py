@@ -23,10 +23,9 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.protocol import State
 
 from gateway.errors import CloseCode
+from gateway.serving.client_socket import ABORT
 from gateway.serving.frame_meter import BYTES_PER_S, FRAMES_PER_S, FrameMeter
 
-ABORT = "trilane.abort"
-"""Name of the ASGI extension that cuts the connection at once."""
 MAX_PIECE_BYTES = 4096
 """Maximum bytes parsed in one step, where frames are large."""
 MIN_PIECE_BYTES = 256

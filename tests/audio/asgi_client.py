@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from audio.dialects.conversation import ClientSocket
-from gateway.serving.websocket import ABORT
+from gateway.serving.client_socket import ABORT
 
 
 class AsgiClient:

@@ -4,13 +4,14 @@ import asyncio
 
 import pytest
 
-from audio.attachment import TAKEN_OVER, Attachment, SocketClose
+from audio.attachment import TAKEN_OVER, Attachment
 from audio.live_session import LAG_S, LAG_STEP_S, SILENCE_S
 from audio.model.fake import speech_of
 from audio.model.transcriber import SAMPLE_RATE
 from audio.options import SessionOptions, SessionTerms
 from audio.session_log import SessionLog
 from gateway.errors import LogUnavailable
+from gateway.serving.client_socket import SocketClose
 from tests.audio.live_stage import Stage, silence
 from tests.support.readers import settle
 from tests.support.virtual_time import simulated

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from audio.attachment import Attachment, SocketClose
+from audio.attachment import Attachment
 from audio.decoders.decoder import decoder
 from audio.decoders.formats import MAX_FRAME_BYTES, Decoder
 from audio.dialects.realtime.events import SESSION, BufferReset, Realtime, ReplayEnd, Reply, SettingsChange
@@ -41,6 +41,7 @@ from audio.model.transcriber import SAMPLE_RATE
 from audio.options import SessionTerms
 from gateway.access.grants import Principal
 from gateway.errors import BadRequest, CloseCode, Overloaded, TrilaneError
+from gateway.serving.client_socket import SocketClose
 
 MIN_COMMIT_MS = 100
 KNOWN_EVENTS = "session.update, input_audio_buffer.append, .commit and .clear"

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from audio.dialects.conversation import ClientSocket, converse
+from audio.dialects.conversation import converse
 from audio.dialects.realtime.client import RealtimeClient, error_event, open_client
 from audio.dialects.realtime.events import SESSION
 from audio.dialects.realtime.messages import SessionChange, TranscriptionSession, encode
@@ -18,6 +18,7 @@ from gateway.access.grants import Principal
 from gateway.access.signin import EPHEMERAL, REALTIME
 from gateway.access.tickets import MAX_TICKET_S, Tickets
 from gateway.errors import BadRequest, TrilaneError
+from gateway.serving.client_socket import ClientSocket
 
 SUBPROTOCOL = "realtime"
 

@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 import numpy as np
 
 from audio.dialects import trilane
-from audio.dialects.conversation import MAX_REASON, SEND_S
 from audio.lane import KEPT_S
 from gateway.access.grants import EVERYTHING, Principal
 from gateway.errors import BadRequest
+from gateway.serving.client_socket import MAX_REASON, SEND_S
 from tests.audio.asgi_client import AsgiClient
 from tests.audio.lanes import ME, Place, place
 from tests.support.virtual_time import simulated

@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from audio.attachment import SocketClose
 from audio.dialects.realtime.client import RealtimeClient, open_client
 from audio.dialects.realtime.messages import SessionChange, TranscriptionSession
 from audio.dialects.realtime.terms import apply_change
 from audio.model.transcriber import SAMPLE_RATE, Samples
+from gateway.serving.client_socket import SocketClose
 from tests.audio.lanes import ME, Place
 
 Event = dict[str, Any]

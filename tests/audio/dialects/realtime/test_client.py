@@ -5,12 +5,13 @@ import asyncio
 import numpy as np
 import pytest
 
-from audio.attachment import MAX_UNSENT, SocketClose
+from audio.attachment import MAX_UNSENT
 from audio.dialects.realtime.client import error_event
 from audio.meter import ALLOWANCE_S
 from audio.model.fake import speech_of
 from audio.model.transcriber import SAMPLE_RATE
 from gateway.errors import BadRequest, NotFound, Overloaded, TooLarge, close_code
+from gateway.serving.client_socket import SocketClose
 from tests.audio.dialects.realtime.caller import COMMITTED, COMPLETED, DELTA, MANUAL, WORDS_1, WORDS_2, call
 from tests.audio.lanes import place
 from tests.support.virtual_time import simulated
