@@ -4,7 +4,8 @@ gateway holds of the machine grows.
 The people are those of `loadtests.load`, at a deployment that is started for it. They come twice: once to warm it up,
 and then for `--time`, during which memory and descriptors of every process of the gateway are looked at each second.
 After either visit all have left, and what the gateway then holds must be the same. Before them the log is filled past
-all that SQLite keeps of it in memory, which would grow with the log until then. Exit code 0 only when nothing grew
+all that SQLite keeps of it in memory, and more names are asked for than are kept of any: those caches have a bound, and
+would grow until they reach it. Exit code 0 only when nothing grew
 (`loadtests.steadiness`), nothing was left open, and every lane was loaded; faults that the people found are told, and
 are for `make load` to judge: many of them say that the machine is slow.
 """
@@ -21,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from urllib.error import HTTPError
 
 from loadtests import load
 from loadtests.bench.harness import machine
@@ -43,6 +45,8 @@ CHURN = {
     "TRILANE_RETENTION_EVENTS": "500",
 }
 """Settings with which everything that ends by age or by number does so many times, also in a short soak."""
+NAMES = 1100
+"""Chats and topics that are asked for before anybody comes: of paths, queries and names at most 1024 are kept."""
 GAUGES = ("chat_open_runs", "gateway_open_streams", "gateway_tasks", "audio_open_sessions", "audio_open_uploads")
 
 
@@ -121,12 +125,20 @@ def fill(url: str) -> None:
         urllib.request.urlopen(request, timeout=60).close()
     with ThreadPoolExecutor(8) as readers:
         list(readers.map(partial(_read_again, url), topics * 2))
+        list(readers.map(partial(_ask_for, url), range(NAMES)))
 
 
 def _read_again(url: str, topic: str) -> None:
     """Reads the filling of one topic to its end."""
     with urllib.request.urlopen(f"{url}/api/events?topic={topic}&from=earliest", timeout=60) as stream:
         stream.read(PIECE_BYTES * PIECES)
+
+
+def _ask_for(url: str, number: int) -> None:
+    """Asks for a chat that there is not, and follows a topic that nobody writes to for a moment."""
+    with contextlib.suppress(HTTPError):
+        urllib.request.urlopen(f"{url}/api/chat/no-chat-{number}/stream", timeout=60).close()
+    urllib.request.urlopen(f"{url}/api/events?topic=load/nothing-{number}", timeout=60).close()
 
 
 def at_rest(there: Deployed) -> AtRest:
