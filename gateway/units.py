@@ -137,7 +137,7 @@ def _audio(core: Core, *, at_once: bool = False) -> MountedLane:
     """Returns the audio lane; `at_once`: its models are loaded when the unit opens, not with the first session."""
     from audio.model import heap
 
-    heap.share()  # before NumPy starts threads
+    heap.tune()  # before NumPy starts threads
 
     from audio.lane import AudioLane
     from audio.model.models import load_models

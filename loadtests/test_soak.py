@@ -14,7 +14,7 @@ LONG = bool(os.environ.get("LONG_TESTS"))
 HOW = (
     ["--users", "24"]
     if LONG
-    else ["--time", "60s", "--warm-up", "12", "--skip", "15", "--share", "0.04", "--users", "16"]
+    else ["--time", "60s", "--warm-up", "20", "--skip", "15", "--share", "0.04", "--users", "16"]
 )
 """In a minute caches still fill: a share of 4 % is what a leak of 30 KiB an answer passes."""
 

@@ -1,8 +1,12 @@
 """The C heap, kept small whatever the decoders allocate. Imported before NumPy, so it imports nothing itself.
 
 glibc gives every thread a heap of its own and keeps what was freed there: after an hour's file, more than 100 MiB in
-five of them. With one heap for all threads, and free memory given back after a file, nothing is left. Other C libraries
-have neither call, and nothing happens there.
+five of them. With one heap for all threads, and free memory given back after a file, nothing is left.
+
+glibc also learns: once a large block was freed, larger ones are taken from the heap, whose end is given back each time.
+What others have put there meanwhile lies above the holes of a decode, and the next one begins at the new end, so that
+the heap grew for as long as anybody spoke. Here both bounds are fixed, and the holes are used again. Other C libraries
+have none of these calls, and nothing happens there.
 """
 
 import ctypes
@@ -11,12 +15,19 @@ from functools import cache
 from typing import Any
 
 ARENA_MAX = -8
-"""glibc's number for `M_ARENA_MAX`."""
+TRIM_THRESHOLD = -1
+MMAP_THRESHOLD = -3
+"""glibc's numbers for `M_ARENA_MAX`, `M_TRIM_THRESHOLD` and `M_MMAP_THRESHOLD`."""
+FREE_END_BYTES = 67_108_864
+"""Free bytes at the end of the heap past which they are given back."""
+MAPPED_BYTES = 4_194_304
+"""Bytes from which a block lies outside the heap. A decode of a few seconds needs none: each costs its page faults."""
 
 
-def share() -> None:
-    """Makes all threads use one heap. Call this before there are any: NumPy starts some when it is imported."""
-    _call("mallopt", ARENA_MAX, 1)
+def tune() -> None:
+    """Makes all threads use one heap, with fixed bounds. Call this before NumPy is imported, which starts some."""
+    for parameter, value in ((ARENA_MAX, 1), (TRIM_THRESHOLD, FREE_END_BYTES), (MMAP_THRESHOLD, MAPPED_BYTES)):
+        _call("mallopt", parameter, value)
 
 
 def give_back() -> None:

@@ -36,4 +36,4 @@ def test_a_c_library_without_these_calls_is_left_alone(monkeypatch: pytest.Monke
     heap.give_back()
     monkeypatch.setattr("ctypes.util.find_library", lambda _: "no-such-library.so")
     heap.give_back()
-    heap.share()
+    heap.tune()
