@@ -4,6 +4,7 @@ A command's file is imported when it is called, so that `trilane --help` loads n
 """
 
 import asyncio
+import os
 import sys
 from collections.abc import Coroutine, Generator
 from contextlib import contextmanager
@@ -30,11 +31,20 @@ def main() -> None:
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=click.IntRange(0, 65535), help="Default: 8000; chat 8001, events 8002, audio 8003.")
 @click.option("--workers", default="", metavar="N|auto", help="Processes that serve together; auto: one for each CPU.")
-def serve(unit: str, host: str, port: int | None, workers: str) -> None:
+@click.option(
+    "--agent",
+    "agents",
+    multiple=True,
+    metavar="NAME=MODULE:FUNCTION",
+    help="A function that is an agent; repeatable.",
+)
+def serve(unit: str, host: str, port: int | None, workers: str, agents: tuple[str, ...]) -> None:
     """Serve one lane, or all of them.
 
     With --workers, SIGHUP replaces the processes one by one, and a process that crashes comes back.
     """
+    if agents:
+        os.environ["TRILANE_AGENTS"] = ",".join(agents)  # the processes of --workers read it too
     settings = _settings()
     with _errors_as_messages():
         from gateway.commands.serve import serve as run_alone
@@ -67,13 +77,16 @@ def worker(unit: str, listeners: tuple[int, ...], channel: int) -> None:
 @click.option("--subscribe", multiple=True, help="Topic pattern that it may read; repeatable.")
 @click.option("--publish", "publish_", multiple=True, help="Topic pattern that it may write; repeatable.")
 @click.option("--operator", is_flag=True, help="It may read what the gateway writes for any user.")
+@click.option("--worker", multiple=True, help="Agent whose runs it may claim, whoever's they are; repeatable.")
 @click.option("--ttl", default="1h", show_default=True, help="How long it is valid: 30s, 10m, 1h, 7d.")
-def token(sub: str, subscribe: tuple[str, ...], publish_: tuple[str, ...], operator: bool, ttl: str) -> None:
+def token(
+    sub: str, subscribe: tuple[str, ...], publish_: tuple[str, ...], operator: bool, worker: tuple[str, ...], ttl: str
+) -> None:
     """Print a JWT signed with TRILANE_JWT_SECRET."""
     from gateway.commands.token import token as run
 
     with _errors_as_messages():
-        grants = {"subscribe": list(subscribe), "publish": list(publish_), "operator": operator}
+        grants = {"subscribe": list(subscribe), "publish": list(publish_), "operator": operator, "worker": list(worker)}
         click.echo(run(_settings(), sub, grants, ttl_s=_seconds(ttl)))
 
 
@@ -89,6 +102,7 @@ def keys() -> None:
 @click.option("--no-chat", is_flag=True, help="It may not use the chat lane.")
 @click.option("--no-audio", is_flag=True, help="It may not use the audio lane.")
 @click.option("--operator", is_flag=True, help="It may read what the gateway writes for any user.")
+@click.option("--worker", multiple=True, help="Agent whose runs it may claim, whoever's they are; repeatable.")
 @click.option(
     "--limit", "limits", multiple=True, metavar="NAME=N", help="A limit of its own, such as runs=5; repeatable."
 )

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
 from gateway.credential_settings import (
@@ -39,7 +40,7 @@ from gateway.environment import (
 from gateway.errors import ConfigurationError
 from gateway.limit_settings import Count, Limits, UserLimits
 from gateway.tool_settings import ToolServers
-from gateway.upstream_settings import DefaultUpstream, Network, Pricing, UpstreamsFile
+from gateway.upstream_settings import AgentFunctions, DefaultUpstream, Network, Pricing, UpstreamSettings, UpstreamsFile
 
 PORTS = {"all": 8000, "chat": 8001, "events": 8002, "audio": 8003}
 """Default port of each unit."""
@@ -98,6 +99,12 @@ class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
     upstreams: Annotated[
         UpstreamsFile, Meta(description="Several upstreams in order of preference, in place of the one above")
     ] = []
+    agents: Annotated[
+        AgentFunctions, Meta(description="Python functions that are agents, each in a process of its own; as `--agent`")
+    ] = []
+    agent_python: Annotated[
+        str, Meta(description="Their interpreter, such as `.venv/bin/python`; unset: the gateway's")
+    ] = ""
     pricing: Pricing = Pricing()
     tools: ToolServers = ToolServers()
     network: Network = Network()
@@ -243,6 +250,12 @@ class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
     user_limits: UserLimits = UserLimits()
 
     @property
+    def all_upstreams(self) -> list[UpstreamSettings]:
+        """Returns the upstreams, and the agents that are functions after them."""
+        python = self.agent_python
+        return [*self.upstreams, *(msgspec.structs.replace(agent, agent_python=python) for agent in self.agents)]
+
+    @property
     def log_url(self) -> str:
         return self.log or f"sqlite:///{self.data_dir / 'trilane.db'}"
 
@@ -274,6 +287,9 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     settings = read(Settings, environ)
     if settings.jwks_url and settings.oidc_url:
         raise ConfigurationError("TRILANE_JWKS_URL and TRILANE_OIDC_URL name two providers: set one of them")
+    names = [upstream.name for upstream in settings.all_upstreams]
+    if doubled := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigurationError(f"TRILANE_AGENTS: another agent or upstream has the name {doubled!r}")
     return settings
 
 

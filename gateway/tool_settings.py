@@ -5,7 +5,7 @@ what its own `env` names and INHERITED, so that no secret does by accident.
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 from urllib.parse import urlsplit
@@ -100,7 +100,7 @@ def _servers(environ: Mapping[str, str], variable: str) -> list[McpSettings]:
         return []
     try:
         tables = toml_table(path).get("mcp", [])
-        servers = msgspec.convert(_with_environments(tables, environ, path), list[McpSettings])
+        servers = msgspec.convert(with_environments(tables, environ, path, "mcp"), list[McpSettings])
     except (OSError, ValueError, msgspec.ValidationError) as err:
         raise ConfigurationError(f"{variable}={path}: {err}") from err
     names = [server.name for server in servers]
@@ -111,28 +111,35 @@ def _servers(environ: Mapping[str, str], variable: str) -> list[McpSettings]:
     return [_with_headers(server, environ, path) for server in servers]
 
 
-def _with_environments(tables: object, environ: Mapping[str, str], path: str) -> object:
-    """Returns the tables with the values of the variables that each `env` names, and of those that all programs get."""
+def with_environments(
+    tables: object, environ: Mapping[str, str], path: str, kind: str, inherited: Sequence[str] = INHERITED
+) -> object:
+    """Returns the tables with the values of the variables that each `env` names, and of those that all programs get.
+
+    `kind` is the tables' name in the file.
+    """
     if not isinstance(tables, list):
-        raise ConfigurationError(f"{path}: `mcp` is no list of tables: want [[mcp]]")
-    inherited = {name: environ[name] for name in INHERITED if name in environ}
+        raise ConfigurationError(f"{path}: `{kind}` is no list of tables: want [[{kind}]]")
+    given = {name: environ[name] for name in inherited if name in environ}
     rows: list[object] = []
     for table in cast("list[object]", tables):
         if isinstance(table, dict):
             row = cast("dict[str, object]", table)
             names = row.get("env", [])
             if not isinstance(names, list) or not all(isinstance(one, str) for one in cast("list[object]", names)):
-                raise ConfigurationError(f"{path}: `env` of [[mcp]] {row.get('name')!r} is no list of variables' names")
-            handed_on = {one: _named(one, environ, path, row.get("name")) for one in cast("list[str]", names)}
-            rows.append({**row, "env": {**inherited, **handed_on}})
+                what = f"`env` of [[{kind}]] {row.get('name')!r}"
+                raise ConfigurationError(f"{path}: {what} is no list of variables' names")
+            owner = f"[[{kind}]] {row.get('name')!r}"
+            handed_on = {one: _named(one, environ, path, owner) for one in cast("list[str]", names)}
+            rows.append({**row, "env": {**given, **handed_on}})
         else:
             rows.append(table)
     return rows
 
 
-def _named(variable: str, environ: Mapping[str, str], path: str, server: object) -> str:
+def _named(variable: str, environ: Mapping[str, str], path: str, owner: str) -> str:
     if variable not in environ:
-        raise ConfigurationError(f"{path}: [[mcp]] {server!r} needs ${variable}, which is not set")
+        raise ConfigurationError(f"{path}: {owner} needs ${variable}, which is not set")
     return environ[variable].strip()
 
 
@@ -156,11 +163,11 @@ def _check(server: McpSettings, path: str) -> None:
 def _with_headers(server: McpSettings, environ: Mapping[str, str], path: str) -> McpSettings:
     """Returns the server with the headers that the environment holds; its key is one of them."""
     headers = {
-        name: _named(text[1:], environ, path, server.name) if text[:1] == "$" else text
+        name: _named(text[1:], environ, path, f"[[mcp]] {server.name!r}") if text[:1] == "$" else text
         for name, text in server.headers.items()
     }
     if server.api_key_env:
-        headers["authorization"] = f"Bearer {_named(server.api_key_env, environ, path, server.name)}"
+        headers["authorization"] = f"Bearer {_named(server.api_key_env, environ, path, f'[[mcp]] {server.name!r}')}"
     for name, value in headers.items():
         if not (name.isascii() and name.isprintable() and value.isascii() and value.isprintable()) or " " in name:
             raise ConfigurationError(f"{path}: [[mcp]] {server.name!r}: {name[:40]!r} or its value can be no header")

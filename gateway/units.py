@@ -117,11 +117,11 @@ def _chat(core: Core) -> MountedLane:
     from gateway.chat.tools.mcp_toolbox import open_toolbox
     from gateway.chat.upstreams.failover import open_upstreams
     from gateway.mcp.ask import AskTool
-    from routes import chat, openai
+    from routes import chat, openai, workers
 
     toolbox, agents = open_toolbox(core.settings), open_agents(core.settings)
     lane = ChatLane(core, open_upstreams(core.settings), toolbox, agents=agents)
-    return MountedLane("chat", lane, [*chat.ROUTES, *openai.ROUTES], [AskTool(lane, core.log)])
+    return MountedLane("chat", lane, [*chat.ROUTES, *openai.ROUTES, *workers.ROUTES], [AskTool(lane, core.log)])
 
 
 def _events(core: Core) -> MountedLane:

@@ -1,6 +1,7 @@
 """Declares the settings of upstreams: which are asked, in which order, with which rights, and the way out to them."""
 
 import datetime
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -11,7 +12,7 @@ from msgspec import Meta, Struct
 
 from gateway.environment import Notation, read
 from gateway.errors import ConfigurationError
-from gateway.tool_settings import toml_table
+from gateway.tool_settings import INHERITED, toml_table, with_environments
 
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_MODEL = "gpt-4.1-mini"
@@ -31,20 +32,36 @@ ClientOption = Literal[
 """An option that a client may give a model."""
 
 
-UpstreamKind = Literal["openai", "ag-ui", "ui-message"]
-"""What an upstream speaks: a model's wire format, or one of the protocols of agents."""
+UpstreamKind = Literal["openai", "ag-ui", "ui-message", "python", "worker"]
+"""What an upstream speaks: a model's wire format, one of the protocols of agents, or that of workers."""
+PYTHON_INHERITED = (*INHERITED, "PYTHONPATH")
+"""Variables that the process of a `python` agent has without being asked for."""
+FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 class UpstreamSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One OpenAI-compatible server, or an agent; `[[upstream]]` in the file of `TRILANE_UPSTREAMS`."""
 
     name: Annotated[str, Meta(description="Its name in usage rows, logs and errors; no two have the same")]
-    base_url: Annotated[str, Meta(description="Its address, such as `http://127.0.0.1:11434/v1`")]
+    base_url: Annotated[
+        str,
+        Meta(description="Its address, such as `http://127.0.0.1:11434/v1`; required but for `python` and `worker`"),
+    ] = ""
     kind: Annotated[
         UpstreamKind,
-        Notation("`openai`, `ag-ui` or `ui-message`", lambda environ, variable: None),
-        Meta(description="What it speaks; `ag-ui` and `ui-message` are agents, chosen by their `name` or `models`"),
+        Notation("`openai`, `ag-ui`, `ui-message`, `python` or `worker`", lambda environ, variable: None),
+        Meta(description="What it speaks; all but `openai` are agents, chosen by their `name` or `models`"),
     ] = "openai"
+    function: Annotated[str, Meta(description="Of a `python` agent: its function, such as `shop.agents:support`")] = ""
+    agent_python: Annotated[
+        str, Meta(description="Its interpreter, such as `.venv/bin/python`, with `trilane_agent`; unset: the gateway's")
+    ] = ""
+    env: Annotated[
+        dict[str, str],
+        Notation("list of texts", lambda environ, variable: None),
+        Meta(description="Names of the gateway's environment variables that its process gets, such as its keys"),
+    ] = {}
+    """The whole environment of its process, by name."""
     api_key: Annotated[str, Meta(description="Its key; `api_key_env` keeps it out of the file")] = ""
     api_key_env: Annotated[str, Meta(description="Name of the environment variable that holds its key")] = ""
     key_header: Annotated[
@@ -111,7 +128,8 @@ def _upstreams(environ: Mapping[str, str], variable: str) -> list[UpstreamSettin
         return read(DefaultUpstream, environ).upstreams()
     try:
         table = toml_table(path)
-        upstreams = msgspec.convert(table.get("upstream", []), list[UpstreamSettings])
+        tables = with_environments(table.get("upstream", []), environ, path, "upstream", PYTHON_INHERITED)
+        upstreams = msgspec.convert(tables, list[UpstreamSettings])
     except (OSError, ValueError, msgspec.ValidationError) as err:
         raise ConfigurationError(f"{variable}={path}: {err}") from err
     if not upstreams and ("price" in table or "mcp" in table):
@@ -120,7 +138,22 @@ def _upstreams(environ: Mapping[str, str], variable: str) -> list[UpstreamSettin
         raise ConfigurationError(f"{variable}={path} names no [[upstream]]")
     if len({upstream.name for upstream in upstreams}) != len(upstreams):
         raise ConfigurationError(f"{variable}={path}: two upstreams have the same name")
+    for upstream in upstreams:
+        _check(upstream, path)
     return [_with_secrets(upstream, environ, path) for upstream in upstreams]
+
+
+def _check(upstream: UpstreamSettings, path: str) -> None:
+    """Raises ConfigurationError for an upstream that lacks what its kind needs, or has what it cannot use."""
+    place, kind = f"{path}: upstream {upstream.name!r}", upstream.kind
+    if kind in ("python", "worker") and upstream.base_url:
+        raise ConfigurationError(f"{place}: a {kind!r} agent has no `base_url`: it comes for its runs by itself")
+    if kind not in ("python", "worker") and not upstream.base_url:
+        raise ConfigurationError(f"{place} needs a `base_url`")
+    if kind == "python" and not FUNCTION.fullmatch(upstream.function):
+        raise ConfigurationError(f"{place}: function={upstream.function!r}: want `module:function`")
+    if kind != "python" and (upstream.function or upstream.agent_python):
+        raise ConfigurationError(f'{place}: `function` and `agent_python` are for `kind = "python"`')
 
 
 def _with_secrets(upstream: UpstreamSettings, environ: Mapping[str, str], path: str) -> UpstreamSettings:
@@ -133,6 +166,8 @@ def _with_secrets(upstream: UpstreamSettings, environ: Mapping[str, str], path: 
 
     folder = Path(path).absolute().parent
     files = {name: getattr(upstream, name) for name in ("ca", "client_certificate", "client_key")}
+    if "/" in upstream.agent_python:  # else it is found as a shell finds it
+        files["agent_python"] = upstream.agent_python
     return msgspec.structs.replace(
         upstream,
         api_key=named(upstream.api_key_env) if upstream.api_key_env else upstream.api_key,
@@ -141,6 +176,21 @@ def _with_secrets(upstream: UpstreamSettings, environ: Mapping[str, str], path: 
     )
 
 
+def _agents(environ: Mapping[str, str], variable: str) -> list[UpstreamSettings]:
+    """Returns the agents of `NAME=MODULE:FUNCTION,...`."""
+    inherited = {name: environ[name] for name in PYTHON_INHERITED if name in environ}
+    agents: list[UpstreamSettings] = []
+    for text in filter(None, (one.strip() for one in environ.get(variable, "").split(","))):
+        name, _, function = text.partition("=")
+        if not name or not FUNCTION.fullmatch(function):
+            raise ConfigurationError(
+                f"{variable}: {text!r}: want NAME=MODULE:FUNCTION, as in support=shop.agents:support"
+            )
+        agents.append(UpstreamSettings(name=name, kind="python", function=function, env=inherited))
+    return agents
+
+
+AgentFunctions = Annotated[list[UpstreamSettings], Notation("`name=module:function,...`", _agents)]
 UpstreamsFile = Annotated[list[UpstreamSettings], Notation("path of a TOML file", _upstreams)]
 
 

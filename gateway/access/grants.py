@@ -52,12 +52,14 @@ class Grants(msgspec.Struct, frozen=True, kw_only=True):
     audio: bool = True
     operator: bool = False
     """Whether it may also read what the gateway writes for others: their topics and transcripts, and who follows."""
+    worker: list[str] = []
+    """Names of the agents whose runs it may claim, whoever's they are; `*` is all."""
     limits: GrantedLimits = GrantedLimits()
 
 
 EVERYTHING = Grants(subscribe=["*"], publish=["*"])
 """The grants of an API key: every topic that is not the gateway's."""
-OPERATOR = Grants(subscribe=["*"], publish=["*"], operator=True)
+OPERATOR = Grants(subscribe=["*"], publish=["*"], operator=True, worker=["*"])
 """The grants of whoever runs this gateway: a user of this machine while nobody can sign in."""
 
 
@@ -101,3 +103,9 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         """Raises Forbidden when its token excludes the audio lane."""
         if not self.grants.audio:
             raise Forbidden("this token does not allow the audio lane")
+
+    def require_worker(self, agent: str = "") -> None:
+        """Raises Forbidden when its token does not let it run this agent; any agent, where none is named."""
+        granted = self.grants.worker
+        if not (granted and (not agent or agent in granted or "*" in granted)):
+            raise Forbidden(f"this token has no grant `worker` for {agent!r}" if agent else "this token runs no agent")

@@ -82,6 +82,7 @@ class ChatLane:
     async def opened(self) -> AsyncGenerator[None]:
         await adopt_format(self._log)
         self._toolbox.start()
+        self.agents.start()
         self._sweeper.start()
         self._old_chats.start()
         try:
@@ -96,6 +97,7 @@ class ChatLane:
 
     async def drain(self) -> None:
         """Takes no new run, and returns when every run of this process has ended."""
+        self.agents.desk.leave()
         await self.runs.drain()
 
     # Chats, in the dialect of the AI SDK

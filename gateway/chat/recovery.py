@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Raw
 
 from gateway.chat.abandoned import RunSoFar, recorder_so_far
+from gateway.chat.agents.prompt import AgentPrompt, decision_of
 from gateway.chat.history import History
 from gateway.chat.producers.tools import Call
 from gateway.chat.records.chat_record import ParkedRequest, RunInfo
@@ -30,14 +31,21 @@ class Recovery(msgspec.Struct, frozen=True, kw_only=True):
     steps: int
     """Number of the model's steps so far."""
     head: int
+    prompt: AgentPrompt | None = None
+    """What an agent is asked that is entered again; None where a model was asked."""
 
 
-def recovery_of(run: RunSoFar, history: History) -> Recovery | None:
-    """Returns how to go on with a run; None when it can only be ended."""
+def recovery_of(run: RunSoFar, history: History, *, is_entered_again: bool = False) -> Recovery | None:
+    """Returns how to go on with a run; None when it can only be ended.
+
+    An agent that is not `is_entered_again` knows alone how to go on, and cannot be asked.
+    """
     info, request = run.info, run.request
     is_active = history.active is not None and info is not None and history.active.run_id == info.run_id
-    if info is None or request is None or request.is_agents or run.is_closed or run.lost or not is_active:
+    if info is None or request is None or run.is_closed or run.lost or not is_active:
         return None
+    if request.is_agents:
+        return _reentry(run, history, info, request) if is_entered_again else None
     answer = history.answer(info.message_id)
     decided = {call.call_id: call for call in decided_calls(history, answer)} if answer is not None else {}
     calls, steps, is_in_step, asked = dict[str, Call](), 0, False, dict[str, str]()
@@ -69,6 +77,47 @@ def recovery_of(run: RunSoFar, history: History) -> Recovery | None:
         calls=waiting,
         steps=steps,
         head=run.head,
+    )
+
+
+def _reentry(run: RunSoFar, history: History, info: RunInfo, request: ParkedRequest) -> Recovery:
+    """Returns how to go on with a run whose agent is entered again: it comes to all of its calls once more."""
+    answer = history.answer(info.message_id)
+    calls = {call.call_id: call for call in decided_calls(history, answer)} if answer is not None else {}
+    asked = dict[str, str]()
+    for data in run.records:
+        match record := decode_record(data):
+            case ToolInputAvailable(provider_executed=True):
+                call_id = record.tool_call_id
+                calls[call_id] = Call(call_id=call_id, name=record.tool_name, arguments=Raw(record.input))
+            case ApprovalRequest():
+                asked[record.tool_call_id] = record.approval_id
+            case _:
+                pass
+    shown = set(request.shown)
+    conversation = [m for m in history.messages if m.id in shown and m.id != info.message_id]
+    started = history.runs[info.run_id]
+    asked_by = history.runs.get(started.continues, started)
+    return Recovery(
+        info=info,
+        request=request,
+        recorder=recorder_so_far(run, answer),
+        conversation=conversation,
+        calls=[_tried(call, run, asked) for call in calls.values()],
+        steps=0,
+        head=run.head,
+        prompt=AgentPrompt(
+            chat_id=info.chat_id,
+            run_id=info.run_id,
+            messages=conversation,
+            extra=started.extra or asked_by.extra,
+            stored=history.by_id.keys(),
+            decisions=[
+                decision_of(ask, answered)
+                for ask in history.asks.values()
+                if (answered := history.decisions.get(ask.approval_id)) is not None
+            ],
+        ),
     )
 
 

@@ -1,10 +1,11 @@
 """The runs of this process: made, counted and ended. Past `limits.local_runs` a new one is refused."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
 import structlog
 
 from events.log.port import Append, Appended, EventLog
@@ -18,6 +19,7 @@ from gateway.chat.producers.agent import AgentProducer
 from gateway.chat.producers.completion import CompletionProducer
 from gateway.chat.producers.producer import Producer
 from gateway.chat.producers.tools import Call
+from gateway.chat.producers.worker import WorkerProducer
 from gateway.chat.records.chat_record import ParkedRequest, RunInfo
 from gateway.chat.records.messages import UpstreamMessage
 from gateway.chat.records.recorder import Recorder
@@ -130,7 +132,7 @@ class Runs:
         span = self._span(info)
         is_told_first = True
         if prompt is not None:
-            producers: Iterable[Producer] = [self._agent(info, request, prompt)]
+            producers: Iterable[Producer] = [self._agent(info, request, prompt, calls)]
         elif self.has_steps(calls):
             producers = Steps(info, request, recorder, self.tools, partial(self._completion, info, span), calls)
         else:
@@ -162,9 +164,20 @@ class Runs:
             run_span=span,
         )
 
-    def _agent(self, info: RunInfo, request: Request, prompt: AgentPrompt) -> AgentProducer:
+    def _agent(self, info: RunInfo, request: Request, prompt: AgentPrompt, calls: Sequence[Call] = ()) -> Producer:
         limit_s = self._settings.between_tokens_s
-        return AgentProducer(self.agents, prompt, request, info, between_tokens_s=limit_s)
+        if (agent := self.agents.run_by_worker(info.model)) is None:
+            return AgentProducer(self.agents, prompt, request, info, between_tokens_s=limit_s)
+        return WorkerProducer(
+            agent,
+            prompt,
+            info,
+            calls,
+            self.tools.toolbox,
+            lambda asked, model: self._completion(msgspec.structs.replace(info, model=model), None, asked),
+            ask_s=self.tools.ask_s,
+            wait_s=self.agents.waits_s(agent),
+        )
 
     def _keep(self, run: Run, span: "Span | None", on_disconnect: OnDisconnect, lease: Lease) -> Run:
         run_id = run.info.run_id
@@ -258,9 +271,12 @@ class Runs:
         info, recorder = recovery.info, recovery.recorder
         span = self._span(info)
         completion = partial(self._completion, info, span)
-        steps = Steps(info, request, recorder, self.tools, completion, recovery.calls, recovery.steps)
+        if recovery.prompt is not None:
+            producers: Iterable[Producer] = [self._agent(info, request, recovery.prompt, recovery.calls)]
+        else:
+            producers = Steps(info, request, recorder, self.tools, completion, recovery.calls, recovery.steps)
         parking = Parking(request=recovery.request, ask_s=self.tools.ask_s)
-        run = Run(info, steps, recorder, self._log, run_s=self._settings.run_s, parking=parking)
+        run = Run(info, producers, recorder, self._log, run_s=self._settings.run_s, parking=parking)
         return self._keep(run, span, "continue", NO_LEASE)
 
     # Leaving

@@ -85,7 +85,8 @@ class Sweeper:
             await end_run(self._log, run_id, _interrupted())
             return
         history = await read_history(self._log, run.info.sub, run.info.chat_id)
-        recovery = recovery_of(run, history)
+        is_entered_again = self._runs.agents.run_by_worker(run.info.model) is not None
+        recovery = recovery_of(run, history, is_entered_again=is_entered_again)
         if run_id in history.stopped:
             await end_run(self._log, run_id, Aborted("stopped"))
         elif recovery is None:

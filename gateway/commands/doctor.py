@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gateway.chat.agents.agent import Agent
     from gateway.chat.tools.server import ToolServer
     from gateway.chat.upstreams.openai import OpenAIUpstream
+    from gateway.chat.work.agent import WorkAgent
 
 
 SQLITE = "sqlite:///"
@@ -117,8 +118,12 @@ async def _check_upstream(upstream: "OpenAIUpstream") -> Finding:
     return Finding("ok", f"upstream {name} at {upstream.shown}: {', '.join(models[:5])}")
 
 
-async def _check_agent(agent: "Agent") -> Finding:
+async def _check_agent(agent: "Agent | WorkAgent") -> Finding:
     """Shows that it answers: whether it takes our key is seen with the first run, which costs something."""
+    from gateway.chat.agents.agent import Agent
+
+    if not isinstance(agent, Agent):
+        return Finding("ok", f"agent {agent.name}: {agent.shown}; asked as {', '.join(agent.names[:5])}")
     shown = f"agent {agent.settings.name} at {agent.shown}"
     try:
         await agent.reach()

@@ -59,10 +59,11 @@ def key_grants(
     no_chat: bool = False,
     no_audio: bool = False,
     operator: bool = False,
+    worker: Sequence[str] = (),
 ) -> Grants:
     """Returns the grants of a key for these topics; where none are named, for every topic that is not the gateway's."""
     topics = Grants(subscribe=list(subscribe), publish=list(publish)) if subscribe or publish else EVERYTHING
-    return msgspec.structs.replace(topics, chat=not no_chat, audio=not no_audio, operator=operator)
+    return msgspec.structs.replace(topics, chat=not no_chat, audio=not no_audio, operator=operator, worker=list(worker))
 
 
 def key_limits(assignments: Sequence[str]) -> GrantedLimits:
@@ -96,6 +97,7 @@ def _row(status: KeyStatus) -> tuple[str, ...]:
     read, written = ",".join(grants.subscribe) or "-", ",".join(grants.publish) or "-"
     lanes = [f"no {lane}" for lane, is_open in (("chat", grants.chat), ("audio", grants.audio)) if not is_open]
     limits = [f"{name}={value}" for name, value in msgspec.to_builtins(grants.limits).items()]
+    lanes += [f"works as {','.join(grants.worker)}"] if grants.worker else []
     shown = [f"reads {read}, writes {written}", *lanes, *limits, *(["operator"] if grants.operator else [])]
     times = (key.created_at, key.expires_at, status.last_used_at, status.revoked_at)
     return (key.id, _printable(key.sub), _printable(key.name) or "-", ", ".join(shown), *map(_minute, times))

@@ -10,6 +10,7 @@ from gateway.encryption_settings import EncryptionKey
 from gateway.errors import ConfigurationError
 from gateway.limit_settings import Limits, UserLimits
 from gateway.settings import Settings, check_bind, load
+from gateway.upstream_settings import UpstreamSettings
 
 SECRET = "s" * 32
 KEY = "k" * 32
@@ -77,6 +78,12 @@ OFF = ("tracing",)
 
 OTHERS: dict[str, tuple[str, str, Any]] = {
     "TRILANE_LOG": ("log", "memory:", "memory:"),
+    "TRILANE_AGENTS": (
+        "agents",
+        " support=shop.agents:support ,",
+        [UpstreamSettings(name="support", kind="python", function="shop.agents:support")],
+    ),
+    "TRILANE_AGENT_PYTHON": ("agent_python", ".venv/bin/python", ".venv/bin/python"),
     "TRILANE_DATA_DIR": ("data_dir", "/data", Path("/data")),
     "TRILANE_JWT_SECRET": ("jwt_secret", f"{SECRET}, {SECRET}2", [SECRET, f"{SECRET}2"]),
     "TRILANE_ENCRYPTION_KEY": ("encryption_key", f"k2:{'A' * 42}E=", [EncryptionKey("k2", b"\0" * 31 + b"\1")]),

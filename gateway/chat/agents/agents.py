@@ -1,6 +1,6 @@
 """All agents, in order of preference. Failover is that of models: before the first record, never after."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -12,6 +12,8 @@ from gateway.chat.upstreams.operator_rules import allowing
 from gateway.chat.upstreams.transport import HttptoolsTransport
 from gateway.chat.upstreams.upstream import Request
 from gateway.chat.upstreams.way_out import way_out
+from gateway.chat.work.agent import WorkAgent
+from gateway.chat.work.desk import WorkDesk
 from gateway.errors import UpstreamError
 from gateway.settings import Settings
 
@@ -27,9 +29,11 @@ class OpenedAgent(msgspec.Struct):
 class Agents:
     """The agents of an installation, each chosen by a model's name."""
 
-    def __init__(self, agents: list[Agent], first_token_s: float, *, is_first: bool = False) -> None:
+    def __init__(self, agents: Sequence[Agent | WorkAgent], first_token_s: float, *, is_first: bool = False) -> None:
         """Takes them in order of preference; `is_first` when one of them answers requests that name no model."""
         self.all = agents
+        self.desk = next((agent.desk for agent in agents if isinstance(agent, WorkAgent)), WorkDesk())
+        """The desk at which runs of those agents wait that workers run."""
         self.on_error: Callable[[UpstreamError], None] = lambda error: None
         """Called with the error of each try that failed before a record."""
         self._first_token_s = first_token_s
@@ -43,14 +47,33 @@ class Agents:
         """Returns the name of every model that stands for an agent, each with the name of its upstream."""
         return [(name, agent.settings.name) for agent in self.all for name in agent.names]
 
-    def serving(self, model: str) -> list[Agent]:
+    def start(self) -> None:
+        """Starts the processes of agents that are ours. Call within the event loop."""
+        for agent in self.all:
+            if isinstance(agent, WorkAgent):
+                agent.start()
+
+    def run_by_worker(self, model: str) -> WorkAgent | None:
+        """Returns the agent that a model's name stands for, where workers run it."""
+        first = next(iter(self.serving(model)), None)
+        return first if isinstance(first, WorkAgent) else None
+
+    def has_worker_of(self, name: str) -> bool:
+        """Returns whether workers elsewhere run an agent of this name."""
+        return any(isinstance(one, WorkAgent) and one.child is None and one.name == name for one in self.all)
+
+    def waits_s(self, agent: WorkAgent) -> float:
+        """Returns for how many seconds a run of an agent waits for a worker."""
+        return agent.settings.first_token_s or self._first_token_s
+
+    def serving(self, model: str) -> list[Agent | WorkAgent]:
         """Returns the agents that a model's name stands for; none where it is a model's, or one that nobody knows."""
         chosen = model or self._default
         return [agent for agent in self.all if chosen and (chosen in agent.names or chosen == agent.settings.name)]
 
     async def open(self, prompt: AgentPrompt, request: Request, model: str, recorder: Recorder) -> OpenedAgent:
         """Opens the first agent that gives a record. Raises what `Upstreams.open` raises."""
-        serving = self.serving(model)
+        serving = [agent for agent in self.serving(model) if isinstance(agent, Agent)]
         allowed = allowing([agent.settings for agent in serving], request)
 
         async def attempt(agent: Agent) -> OpenedAgent:
@@ -75,9 +98,12 @@ def _are_any(records: list[bytes]) -> bool:
 
 def open_agents(settings: Settings) -> Agents:
     """Returns the agents that the operator's settings name. Raises ConfigurationError as `open_upstreams` does."""
+    desk = WorkDesk()
     agents = [
-        Agent(upstream, HttptoolsTransport(way_out(upstream, settings.network)))
-        for upstream in settings.upstreams
+        WorkAgent(upstream, desk)
+        if upstream.kind in ("python", "worker")
+        else Agent(upstream, HttptoolsTransport(way_out(upstream, settings.network)))
+        for upstream in settings.all_upstreams
         if upstream.kind != "openai"
     ]
     is_first = bool(settings.upstreams) and settings.upstreams[0].kind != "openai"

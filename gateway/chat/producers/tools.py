@@ -69,10 +69,12 @@ class ToolsProducer:
     is_step = False
     _sink: Sink | None = None
 
-    def __init__(self, toolbox: Toolbox, info: RunInfo, calls: list[Call] | None, *, ask_s: float) -> None:
+    def __init__(
+        self, toolbox: Toolbox, info: RunInfo, calls: list[Call] | None, *, ask_s: float, asked: int = 0
+    ) -> None:
         """Makes `calls`, or when that is None those of the step that was just written.
 
-        What it asks can be answered for `ask_s` seconds.
+        What it asks can be answered for `ask_s` seconds; the run may have asked as much as `asked` before.
         """
         self.model = self.upstream = ""
         self.asks: list[Ask] = []
@@ -81,7 +83,7 @@ class ToolsProducer:
         self._calls = calls
         self._ask_s = ask_s
         self._tools: dict[str, Tool] = {}
-        self._numbers_taken = 0
+        self._numbers_taken = asked
 
     async def produce(self, sink: Sink) -> FinishReason:
         self._sink = sink
@@ -96,7 +98,7 @@ class ToolsProducer:
             ]
         for call in calls:
             sink.recorder.calls_to_make.setdefault(call.call_id, False)
-        self._numbers_taken = len([call for call in calls if call.asked_as])
+        self._numbers_taken += len([call for call in calls if call.asked_as])
         sink.begin(out)
         await self._find_tools({call.name for call in calls})
         ready = [call for call in calls if self._is_ready(call)]
