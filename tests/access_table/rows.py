@@ -112,6 +112,10 @@ ROWS = [
         guarded(204, other=404, operator=404),
     ),
     Row("DELETE /api/chat/alices", CHAT, guarded(204, other=404, operator=404)),
+    # Workers: no key of a user's lets anybody claim another's run
+    Row("POST /api/agents/helper/claim", "/api/agents/{name:str}/claim", guarded(403), {}),
+    Row("POST /api/runs/r1/chunks", "/api/runs/{run_id:str}/chunks", guarded(403), {"lease": "x", "expect": 1}),
+    Row("GET /api/runs/r1/commands?lease=x", "/api/runs/{run_id:str}/commands", guarded(403)),
     Row("POST /v1/chat/completions", "", guarded(200), QUESTION),
     Row("GET /v1/models", "", guarded(200)),
     # Agents: who may use no tool is offered none

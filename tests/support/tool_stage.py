@@ -12,6 +12,7 @@ from events.log.memory import MemoryLog
 from events.log.port import EventLog
 from events.log.topics import stored, user_topic
 from gateway.access.grants import Principal
+from gateway.chat.agents.agents import Agents
 from gateway.chat.approvals import ApprovalAnswer, ApprovalResult
 from gateway.chat.chats import ChatSnapshot
 from gateway.chat.dialects.ui_message import UIFrames
@@ -57,12 +58,17 @@ class ToolStage:
     """Chat `c` of one user, in one process."""
 
     def __init__(
-        self, toolbox: FakeToolbox, *answers: ScriptedBody, log: EventLog | None = None, **settings: Any
+        self,
+        toolbox: FakeToolbox,
+        *answers: ScriptedBody,
+        log: EventLog | None = None,
+        agents: Agents | None = None,
+        **settings: Any,
     ) -> None:
         self.toolbox = toolbox
         self.upstream = ScriptedUpstream(*answers)
         self.core = Core(log or MemoryLog(), Settings(**settings))
-        self.lane = ChatLane(self.core, Upstreams([self.upstream], 60.0), toolbox)
+        self.lane = ChatLane(self.core, Upstreams([self.upstream], 60.0), toolbox, agents)
         self._count = 0
 
     async def send(self, request: SendRequest, ui: int = 6, who: Principal = LOCAL) -> list[dict[str, Any]]:
@@ -118,9 +124,13 @@ class ToolStage:
 
 @asynccontextmanager
 async def staged(
-    toolbox: FakeToolbox, *answers: ScriptedBody, log: EventLog | None = None, **settings: Any
+    toolbox: FakeToolbox,
+    *answers: ScriptedBody,
+    log: EventLog | None = None,
+    agents: Agents | None = None,
+    **settings: Any,
 ) -> AsyncIterator[ToolStage]:
-    stage = ToolStage(toolbox, *answers, log=log, **settings)
+    stage = ToolStage(toolbox, *answers, log=log, agents=agents, **settings)
     async with stage.core.opened(), stage.lane.opened():
         yield stage
 

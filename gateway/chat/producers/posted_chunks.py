@@ -4,13 +4,13 @@ Chunks are those of the UI Message Stream, in the part of it that an agent may w
 """
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from gateway.chat.agents.ui_chunks import UIChunkTranslation
 from gateway.chat.agents.writer import OF_AGENT, AgentWriter, on_one_line
 from gateway.chat.producers.logged_calls import LoggedCalls
 from gateway.chat.producers.tools import Call
-from gateway.chat.records.record import DATA, Data
+from gateway.chat.records.record import DATA, Data, NewerRecord, decode_record
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.work.protocol import CHUNKS, TEXTS, BeginCall, ChunkHead
 from gateway.core.usage import UpstreamUsage
@@ -42,10 +42,12 @@ class PostedChunks:
         out: list[bytes] = []
         if not (head.type in CHUNKS or head.type.startswith(DATA)):
             raise bad_chunk(f"a worker posts no {head.type[:40]!r}")
+        if isinstance(decode_record(data), NewerRecord):
+            raise bad_chunk(f"a {head.type!r} without all of its fields")
         if self.logged.is_replaying or head.tool_call_id in self.logged.own_ids:
             return out
         if self.logged.said and head.type in TEXTS:
-            self._say_again(head.delta, out)
+            self._say_again(head, out)
         elif head.type in PROGRESS:
             told = _data(data)
             self._writer.data(told.type.removeprefix(DATA), told.data, out, data_id=told.id, transient=told.transient)
@@ -53,15 +55,15 @@ class PostedChunks:
             self._translation.take(data, out)
         return out
 
-    def _say_again(self, piece: str, out: list[bytes]) -> None:
+    def _say_again(self, head: ChunkHead, out: list[bytes]) -> None:
         """Records what is new of a piece of text that may have been said before."""
-        rest = self.logged.rest_of(piece)
+        rest = self.logged.rest_of(head.delta)
         if rest is None:
             self._writer.close_text(out)
             out += self._recorder.next_step()
-            rest = self.logged.all_again(piece)
+            rest = self.logged.all_again(head.delta)
         if rest:
-            self._recorder.text("text", rest, out)
+            self._writer.text("text", f"text:{head.id}", rest, UNSET, out)
 
     def begin_call(self, begun: BeginCall) -> tuple[Call, list[bytes]]:
         """Returns a new logged call, and its records. Raises UpstreamError."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import msgspec
+import structlog
 from msgspec import Raw
 
 from gateway.chat.agents.prompt import AgentPrompt
@@ -51,6 +52,8 @@ MAX_ENTRIES = 3
 """Workers that may be lost during one run in one process."""
 MAX_AT_ONCE = 32
 """Calls, and models asked, that are answered at once."""
+
+log = structlog.get_logger("agents")
 
 AskModelOf = Callable[[Request, str], CompletionProducer]
 """A function that returns the producer of one answer of a model, by its name."""
@@ -176,7 +179,7 @@ class WorkerProducer:
             case WorkParked() | WorkEnd():
                 self._end(is_parked=isinstance(message, WorkParked))
             case WorkFailed():
-                raise UpstreamError(message.text[:2000] or "the agent failed", code=message.code[:64])
+                raise UpstreamError(message.text[:2000] or "the agent failed", code=message.code[:64], retryable=False)
             case TookSteers():
                 pass
             case _:
@@ -218,8 +221,8 @@ class WorkerProducer:
         except TrilaneError as err:
             self._fail(err)
         except Exception as err:
-            self._fail(UpstreamError(f"the gateway failed: {type(err).__name__}", code="internal"))
-            raise
+            log.exception("call failed", run=self._info.run_id)
+            self._fail(TrilaneError(f"the gateway failed: {type(err).__name__}"))
         finally:
             if sink.has_begun and sink.outcome is None:  # another worker may make it once more, or must not
                 effect = next((tool.effect for tool in box.offered() if tool.name == call.name), "once")
@@ -251,6 +254,8 @@ class WorkerProducer:
     ) -> None:
         try:
             await answer_with_model(session, asked, producer, on_deadline)
+        except Exception:
+            log.exception("model failed", run=self._info.run_id)
         finally:
             self._tasks.pop(asked.id, None)
 

@@ -121,6 +121,7 @@ class ChunkHead(msgspec.Struct, frozen=True, rename="camel"):
     """What is looked at first of a posted chunk."""
 
     type: str
+    id: str = ""
     delta: str = ""
     tool_call_id: str = ""
 

@@ -122,9 +122,11 @@ class Line:
             connection = self._connection or self._connect()
             self._connection = None
             try:
-                connection.request(method, path, None if body is None else json.dumps(body), dict(headers))
+                connection.request(
+                    method, path, None if body is None else json.dumps(body, separators=(",", ":")), dict(headers)
+                )
                 response = connection.getresponse()
-                data = response.read()
+                answer = response.read()
             except http.client.HTTPException as err:
                 connection.close()
                 raise OSError(f"{type(err).__name__}: {err}") from err
@@ -136,9 +138,9 @@ class Line:
             else:
                 self._connection = connection
         try:
-            return response.status, json.loads(data) if data else None
+            return response.status, json.loads(answer) if answer else None
         except ValueError:
-            return response.status, data[:200].decode("utf-8", "replace")
+            return response.status, answer[:200].decode("utf-8", "replace")
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

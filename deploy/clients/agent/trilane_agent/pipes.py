@@ -52,7 +52,7 @@ class Pipes:
         self._write_now(json.dumps(_post(job, 1, [])).encode())
 
     async def _write(self, line: Mapping[str, Any]) -> None:
-        data = json.dumps(line).encode()
+        data = json.dumps(line, separators=(",", ":")).encode()
         await self._loop.run_in_executor(self._writer, self._write_now, data)
 
     def _write_now(self, data: bytes) -> None:

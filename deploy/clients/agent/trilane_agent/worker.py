@@ -18,7 +18,6 @@ MAX_GATHERED = 1000
 """Chunks that wait to be posted past which the function waits."""
 QUICK_S = 1.0
 """Seconds below which a claim that brought nothing is not repeated at once."""
-FLUSH_S = 15.0
 
 Job = Mapping[str, Any]
 Command = Mapping[str, Any]
@@ -101,21 +100,16 @@ class Answer:
         """Enters the function and serves it; returns when nothing of it runs any more."""
         entered = asyncio.ensure_future(self._enter())
         send, listen = asyncio.ensure_future(self._send()), asyncio.ensure_future(self._listen(entered))
+        flushed = asyncio.ensure_future(self._flushed(entered))
         try:
-            await asyncio.wait((entered, send), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((flushed, send), return_when=asyncio.FIRST_COMPLETED)
             if not entered.done():  # the run is lost
                 self._context.cancelled.set()
-                entered.cancel()
-                self._context.cancel_steps()
-                await asyncio.wait((entered,))
-            elif not send.done():
-                await asyncio.wait(
-                    (send, asyncio.ensure_future(self._flushed())), timeout=FLUSH_S, return_when=asyncio.FIRST_COMPLETED
-                )
         finally:
-            for task in (entered, send, listen):
+            self._context.cancel_steps()
+            for task in (entered, send, listen, flushed):
                 task.cancel()
-            await asyncio.gather(entered, send, listen, return_exceptions=True)
+            await asyncio.gather(entered, send, listen, flushed, return_exceptions=True)
 
     async def _enter(self) -> None:
         try:
@@ -176,7 +170,9 @@ class Answer:
             self._sent.clear()
             await self._sent.wait()
 
-    async def _flushed(self) -> None:
+    async def _flushed(self, entered: "asyncio.Future[None]") -> None:
+        """Waits until all that the function had to say has been posted."""
+        await asyncio.wait((entered,))
         while self._gathered:
             self._sent.clear()
             await self._sent.wait()
