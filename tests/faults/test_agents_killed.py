@@ -65,7 +65,12 @@ def chat_of(gateway: Gateway, chat: str) -> dict[str, Any]:
 
 
 def brief(gateway: Gateway, chat: str) -> list[str]:
-    parts = chat_of(gateway, chat)["messages"][-1]["parts"]
+    return brief_of(httpx2.get(f"{gateway.url}/api/chat/{chat}", timeout=30))
+
+
+def brief_of(answer: httpx2.Response) -> list[str]:
+    """Returns the last message of a chat: its texts, and its calls by name."""
+    parts = answer.json()["messages"][-1]["parts"]
     return [part.get("text") or part["toolName"] for part in parts if part["type"] in ("text", "dynamic-tool")]
 
 
