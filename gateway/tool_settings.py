@@ -113,7 +113,7 @@ def _servers(environ: Mapping[str, str], variable: str) -> list[McpSettings]:
 
 def with_environments(
     tables: object, environ: Mapping[str, str], path: str, kind: str, inherited: Sequence[str] = INHERITED
-) -> object:
+) -> list[object]:
     """Returns the tables with the values of the variables that each `env` names, and of those that all programs get.
 
     `kind` is the tables' name in the file.

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import msgspec
 from msgspec import Meta, Struct
@@ -128,8 +128,7 @@ def _upstreams(environ: Mapping[str, str], variable: str) -> list[UpstreamSettin
         return read(DefaultUpstream, environ).upstreams()
     try:
         table = toml_table(path)
-        tables = with_environments(table.get("upstream", []), environ, path, "upstream", PYTHON_INHERITED)
-        upstreams = msgspec.convert(tables, list[UpstreamSettings])
+        upstreams = msgspec.convert(_with_env(table.get("upstream", []), environ, path), list[UpstreamSettings])
     except (OSError, ValueError, msgspec.ValidationError) as err:
         raise ConfigurationError(f"{variable}={path}: {err}") from err
     if not upstreams and ("price" in table or "mcp" in table):
@@ -141,6 +140,17 @@ def _upstreams(environ: Mapping[str, str], variable: str) -> list[UpstreamSettin
     for upstream in upstreams:
         _check(upstream, path)
     return [_with_secrets(upstream, environ, path) for upstream in upstreams]
+
+
+def _with_env(tables: object, environ: Mapping[str, str], path: str) -> object:
+    """Returns the tables, those of `python` agents with the environment of their process."""
+    if not isinstance(tables, list):
+        return tables
+    rows: list[object] = []
+    for row in cast("list[object]", tables):
+        is_python = isinstance(row, dict) and cast("dict[str, object]", row).get("kind") == "python"
+        rows += with_environments([row], environ, path, "upstream", PYTHON_INHERITED) if is_python else [row]
+    return rows
 
 
 def _check(upstream: UpstreamSettings, path: str) -> None:

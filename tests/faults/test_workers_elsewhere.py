@@ -50,7 +50,7 @@ def worker(gateway: Gateway, name: str, bearer: dict[str, str]) -> "subprocess.P
     clean = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{PACKAGE}:{Path(__file__).parent}"}
     env = {**clean, "NOTES": str(gateway.folder / "notes"), "TRILANE_TOKEN": bearer["authorization"].split()[1]}
     command = [sys.executable, "-S", "-m", "trilane_agent", f"{name}=worker_agents:{name}", "--url", gateway.url]
-    return subprocess.Popen(command, env=env, cwd=gateway.folder, stderr=subprocess.PIPE)
+    return subprocess.Popen(command, env=env, cwd=gateway.folder, stderr=subprocess.DEVNULL)
 
 
 def said(gateway: Gateway, model: str, chat: str) -> httpx2.Response:

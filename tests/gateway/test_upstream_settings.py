@@ -82,6 +82,40 @@ def test_a_kind_that_nobody_speaks_is_refused(tmp_path: Path) -> None:
     assert "a2a" in refusal(**upstreams(tmp_path, text))
 
 
+PYTHON = '[[upstream]]\nname = "one"\nkind = "python"\n'
+
+
+def test_a_python_agent_has_the_environment_that_it_names_and_an_interpreter_beside_the_file(tmp_path: Path) -> None:
+    more = 'function = "shop.agents:support"\nagent_python = ".venv/bin/python"\nenv = ["SHOP_KEY"]\n'
+    given = {"SHOP_KEY": "k", "PATH": "/bin", "PYTHONPATH": "/code", "TRILANE_JWT_SECRET": "s" * 32}
+    [one] = load(upstreams(tmp_path, PYTHON + more, **given)).upstreams
+    assert one.env == {"SHOP_KEY": "k", "PATH": "/bin", "PYTHONPATH": "/code"}
+    assert one.agent_python == str(tmp_path / ".venv/bin/python")
+    assert "$SHOP_KEY" in refusal(**upstreams(tmp_path, PYTHON + more))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (PYTHON, "want `module:function`"),
+        (PYTHON + 'function = "shop.agents"', "want `module:function`"),
+        (PYTHON + 'function = "a:b"\nbase_url = "http://one"', "has no `base_url`"),
+        (PYTHON.replace("python", "worker") + 'base_url = "http://one"', "has no `base_url`"),
+        (PYTHON.replace("python", "worker") + 'function = "a:b"', "are for `kind"),
+        (PYTHON.replace("python", "ag-ui"), "needs a `base_url`"),
+    ],
+)
+def test_an_agent_has_what_its_kind_needs_and_nothing_else(tmp_path: Path, text: str, reason: str) -> None:
+    assert reason in refusal(**upstreams(tmp_path, text))
+
+
+def test_two_agents_have_two_names(tmp_path: Path) -> None:
+    file = upstreams(tmp_path, PYTHON + 'function = "a:b"')
+    assert "'one'" in refusal(**file, TRILANE_AGENTS="one=c:d")
+    assert "want NAME=MODULE:FUNCTION" in refusal(TRILANE_AGENTS="one")
+    assert [one.name for one in load({**file, "TRILANE_AGENTS": "two=c:d"}).all_upstreams] == ["one", "two"]
+
+
 def test_a_file_names_upstreams_in_order(tmp_path: Path) -> None:
     one, two = load(upstreams(tmp_path, FILE, ONE_KEY="k1")).upstreams
     assert (one.name, one.api_key, one.models, one.first_token_s) == ("one", "k1", ["a", "b"], 5)

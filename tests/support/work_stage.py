@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -35,11 +35,11 @@ class DeskWire:
         session = await self._desk.claim(NAME, None)
         return json.loads(msgspec.json.encode(session.job)) if session is not None else None
 
-    async def post(self, job: Job, expect: int, chunks: Sequence[Mapping[str, Any]]) -> None:
+    async def post(self, job: Job, expect: int, chunks: Sequence[str]) -> None:
         await self._until_whole()
         try:
             session = self._desk.session(job["runId"], job["lease"])
-            await session.post(expect, msgspec.json.decode(json.dumps(list(chunks)), type=list[Raw]))
+            await session.post(expect, [Raw(chunk.encode()) for chunk in chunks])
         except TrilaneError as err:
             raise Fenced(err.code) from err
 

@@ -13,13 +13,13 @@ import structlog
 from msgspec import Raw
 
 from gateway.chat.agents.prompt import AgentPrompt
-from gateway.chat.agents.writer import on_one_line
+from gateway.chat.agents.writer import MAX_KEPT_BYTES, on_one_line
 from gateway.chat.producers.completion import CompletionProducer
 from gateway.chat.producers.logged_calls import LoggedCalls
 from gateway.chat.producers.posted_chunks import PostedChunks, bad_chunk
 from gateway.chat.producers.producer import NEVER, Sink
 from gateway.chat.producers.tools import Call, ToolsProducer
-from gateway.chat.producers.worker_calls import CallSink, StepBox, answer_with_model, request_of
+from gateway.chat.producers.worker_calls import CallSink, StepBox, answer_with_model, job_of, request_of
 from gateway.chat.records.chat_record import Ask, RunInfo
 from gateway.chat.records.record import FinishReason
 from gateway.chat.records.recorder import Recorder
@@ -34,13 +34,10 @@ from gateway.chat.work.protocol import (
     ModelAsked,
     StepResult,
     StopModel,
-    ToldDecision,
     TookSteers,
     WorkEnd,
     WorkFailed,
-    WorkJob,
     WorkParked,
-    WorkUser,
     chunk_head,
     posted,
 )
@@ -83,7 +80,7 @@ class WorkerProducer:
         self.model, self.upstream = "", ""
         self.asks: list[Ask] = []
         self._agent = agent
-        self._job = _job_of(agent, prompt, info)
+        self._job = job_of(agent, prompt, info)
         self._info = info
         self._calls: dict[str, Call] = {call.call_id: call for call in calls}
         self._toolbox = toolbox
@@ -98,6 +95,7 @@ class WorkerProducer:
         self._steps: dict[int, StepBox] = {}
         self._tasks: dict[object, asyncio.Task[None]] = {}
         self._models: list[CompletionProducer] = []
+        self._answering: dict[str, CompletionProducer] = {}
 
     async def produce(self, sink: Sink) -> FinishReason:
         self._sink, self._recorder = sink, sink.recorder
@@ -149,6 +147,8 @@ class WorkerProducer:
             return
         data = bytes(on_one_line(chunk))
         try:
+            if len(data) > MAX_KEPT_BYTES:
+                raise bad_chunk(f"{len(data)} bytes: at most {MAX_KEPT_BYTES} come at once")
             self._record(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
             self._fail(bad_chunk(f"{err}: {data[:80]!r}"))
@@ -232,6 +232,8 @@ class WorkerProducer:
         self.asks += tools.asks
         reason = call.decision.reason if call.decision is not None else ""
         result = sink.result(begun.n, reason)
+        if tools.asks and not self._info.chat_id:
+            self._fail(UpstreamError("nobody can be asked outside of a chat: use POST /api/chat", code="no_chat"))
         if tools.asks:
             session.tell(CallParked(call=begun.n))
         elif result is not None:
@@ -246,8 +248,9 @@ class WorkerProducer:
         if asked.id in self._tasks:
             raise bad_chunk(f"model: the id {asked.id[:64]!r} is taken")
         producer = self._ask_model(request_of(asked), asked.model)
-        self._models.append(producer)
         self._spawn(asked.id, self._answer(session, asked, producer, sink.deadline_moved))
+        self._models.append(producer)
+        self._answering[asked.id] = producer
 
     async def _answer(
         self, session: WorkSession, asked: ModelAsked, producer: CompletionProducer, on_deadline: Callable[[], None]
@@ -258,6 +261,7 @@ class WorkerProducer:
             log.exception("model failed", run=self._info.run_id)
         finally:
             self._tasks.pop(asked.id, None)
+            self._answering.pop(asked.id, None)
 
     def _spawn(self, name: object, work: Coroutine[Any, Any, None]) -> None:
         if len(self._tasks) >= MAX_AT_ONCE:
@@ -285,7 +289,7 @@ class WorkerProducer:
     # Called by the run
 
     def _flow(self, is_full: bool) -> None:
-        for producer in self._models:
+        for producer in self._answering.values():
             (producer.pause if is_full else producer.resume)()
 
     def pause(self) -> None:
@@ -297,7 +301,7 @@ class WorkerProducer:
             self._session.resume()
 
     def abort(self) -> None:
-        for producer in self._models:
+        for producer in self._answering.values():
             producer.abort()
         if self._session is not None:
             self._agent.desk.close_session(self._session, "stopped")
@@ -305,11 +309,11 @@ class WorkerProducer:
     def deadline(self) -> float:
         if self._session is None:
             return NEVER  # a claim is waited for under its own deadline
-        return min([self._session.deadline, *[producer.deadline() for producer in self._models]])
+        return min([self._session.deadline, *[producer.deadline() for producer in self._answering.values()]])
 
     def expire(self) -> None:
         now = self._loop.time()
-        for producer in self._models:
+        for producer in list(self._answering.values()):
             if now >= producer.deadline():
                 producer.expire()
         if self._session is not None and now >= self._session.deadline:
@@ -327,21 +331,3 @@ class WorkerProducer:
         self._sink = None  # it holds this producer
         if self._done.done() and not self._done.cancelled():
             self._done.exception()
-
-
-def _job_of(agent: WorkAgent, prompt: AgentPrompt, info: RunInfo) -> WorkJob:
-    system = "\n\n".join(text for text in (agent.settings.system, prompt.system) if text)
-    return WorkJob(
-        run_id=info.run_id,
-        agent=agent.name,
-        chat_id=info.chat_id,
-        user=WorkUser(info.sub),
-        system=system,
-        extra=prompt.extra,
-        messages=[message for message in prompt.believed() if message.id != info.message_id],
-        decisions=[
-            ToldDecision(tool_call_id=told.tool_call_id, approved=told.approved, reason=told.reason)
-            for told in prompt.decisions
-            if told.tool_call_id.startswith(f"{info.message_id}.")
-        ],
-    )

@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 import msgspec
 from msgspec import Raw
 
+from gateway.chat.agents.prompt import AgentPrompt
 from gateway.chat.producers.completion import CompletionProducer
 from gateway.chat.producers.producer import Sink
+from gateway.chat.records.chat_record import RunInfo
 from gateway.chat.records.messages import UIMessage, UpstreamMessage, joined, turns_of
 from gateway.chat.records.record import (
     EFFECT_STARTED,
@@ -26,7 +28,19 @@ from gateway.chat.records.recorder import Recorder
 from gateway.chat.tools.toolbox import Effect, OnProgress, Tool, Toolbox, ToolResult
 from gateway.chat.upstreams.operator_rules import FIELDS
 from gateway.chat.upstreams.upstream import Request
-from gateway.chat.work.protocol import BeginCall, CallResult, Make, ModelAsked, ModelDelta, ModelEnd, StepResult
+from gateway.chat.work.agent import WorkAgent
+from gateway.chat.work.protocol import (
+    BeginCall,
+    CallResult,
+    Make,
+    ModelAsked,
+    ModelDelta,
+    ModelEnd,
+    StepResult,
+    ToldDecision,
+    WorkJob,
+    WorkUser,
+)
 from gateway.chat.work.session import WorkSession
 from gateway.errors import TrilaneError, UpstreamError
 
@@ -159,3 +173,22 @@ def request_of(asked: ModelAsked) -> Request:
         else:
             raise UpstreamError("model: a message is neither a UI message nor `role` and `content`", code="bad_chunk")
     return {**asked.options, "messages": joined(turns)}
+
+
+def job_of(agent: WorkAgent, prompt: AgentPrompt, info: RunInfo) -> WorkJob:
+    """Returns a run as workers are offered it."""
+    system = "\n\n".join(text for text in (agent.settings.system, prompt.system) if text)
+    return WorkJob(
+        run_id=info.run_id,
+        agent=agent.name,
+        chat_id=info.chat_id,
+        user=WorkUser(info.sub),
+        system=system,
+        extra=prompt.extra,
+        messages=[message for message in prompt.believed() if message.id != info.message_id],
+        decisions=[
+            ToldDecision(tool_call_id=told.tool_call_id, approved=told.approved, reason=told.reason)
+            for told in prompt.decisions
+            if told.tool_call_id.startswith(f"{info.message_id}.")
+        ],
+    )

@@ -47,7 +47,7 @@ class HttpWire:
         while True:
             try:
                 status, answer = await _in_thread(
-                    lambda: self._claims.ask("POST", f"/api/agents/{quote(self._name, '')}/claim", {}, self._headers)
+                    lambda: self._claims.ask("POST", f"/api/agents/{quote(self._name, '')}/claim", b"{}", self._headers)
                 )
             except OSError as err:
                 print(f"the gateway cannot be reached: {err}", file=sys.stderr)
@@ -62,19 +62,18 @@ class HttpWire:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
-    async def post(self, job: Job, expect: int, chunks: Sequence[Mapping[str, Any]]) -> None:
-        body = {"lease": job["lease"], "expect": expect, "chunks": list(chunks)}
-        await self._repeated(job, "post", "POST", f"/api/runs/{job['runId']}/chunks", body)
+    async def post(self, job: Job, expect: int, chunks: Sequence[str]) -> None:
+        await self._repeated(job, "post", "POST", f"/api/runs/{job['runId']}/chunks", _post(job, expect, chunks))
 
     async def commands(self, job: Job, after: int) -> Sequence[Command]:
         answer = await self._repeated(job, "commands", "GET", f"{job['commands']}&after={after}", None)
         return answer["commands"]
 
     def beat(self, job: Job) -> None:
-        body = {"lease": job["lease"], "expect": 1, "chunks": []}
-        self._line(job, "beat").ask("POST", f"/api/runs/{job['runId']}/chunks", body, self._headers)
+        path = f"/api/runs/{job['runId']}/chunks"
+        self._line(job, "beat").ask("POST", path, _post(job, 1, []), self._headers)
 
-    async def _repeated(self, job: Job, kind: str, method: str, path: str, body: Any) -> Any:
+    async def _repeated(self, job: Job, kind: str, method: str, path: str, body: bytes | None) -> Any:
         """Asks until there is an answer. Raises Fenced when it is that, or no answer comes."""
         pause_s, began = FIRST_PAUSE_S, time.monotonic()
         while time.monotonic() - began < GIVE_UP_S:
@@ -116,15 +115,13 @@ class Line:
         self._connection: http.client.HTTPConnection | None = None
         self._lock = threading.Lock()
 
-    def ask(self, method: str, path: str, body: Any, headers: Mapping[str, str]) -> Answer:
+    def ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
         """Returns the status and the JSON of an answer. Raises OSError."""
         with self._lock:
             connection = self._connection or self._connect()
             self._connection = None
             try:
-                connection.request(
-                    method, path, None if body is None else json.dumps(body, separators=(",", ":")), dict(headers)
-                )
+                connection.request(method, path, body, dict(headers))
                 response = connection.getresponse()
                 answer = response.read()
             except http.client.HTTPException as err:
@@ -141,6 +138,11 @@ class Line:
             return response.status, json.loads(answer) if answer else None
         except ValueError:
             return response.status, answer[:200].decode("utf-8", "replace")
+
+
+def _post(job: Job, expect: int, chunks: Sequence[str]) -> bytes:
+    head = json.dumps({"lease": job["lease"], "expect": expect})
+    return f'{head[:-1]},"chunks":[{",".join(chunks)}]}}'.encode()
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

@@ -33,10 +33,10 @@ class Pipes:
         threading.Thread(target=self._read, name="reader", daemon=True).start()
 
     async def claim(self) -> Job | None:
-        await self._write({"type": "claim"})
+        await self._write(b'{"type":"claim"}')
         return await self._jobs.get()
 
-    async def post(self, job: Job, expect: int, chunks: Sequence[Mapping[str, Any]]) -> None:
+    async def post(self, job: Job, expect: int, chunks: Sequence[str]) -> None:
         if str(job["runId"]) not in self._commands:
             raise Fenced
         await self._write(_post(job, expect, chunks))
@@ -49,11 +49,10 @@ class Pipes:
         return told
 
     def beat(self, job: Job) -> None:
-        self._write_now(json.dumps(_post(job, 1, [])).encode())
+        self._write_now(_post(job, 1, []))
 
-    async def _write(self, line: Mapping[str, Any]) -> None:
-        data = json.dumps(line, separators=(",", ":")).encode()
-        await self._loop.run_in_executor(self._writer, self._write_now, data)
+    async def _write(self, line: bytes) -> None:
+        await self._loop.run_in_executor(self._writer, self._write_now, line)
 
     def _write_now(self, data: bytes) -> None:
         rest = memoryview(data + b"\n")
@@ -78,5 +77,6 @@ class Pipes:
                 self._commands.pop(run_id).put_nowait(None)
 
 
-def _post(job: Job, expect: int, chunks: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    return {"type": "post", "runId": job["runId"], "lease": job["lease"], "expect": expect, "chunks": list(chunks)}
+def _post(job: Job, expect: int, chunks: Sequence[str]) -> bytes:
+    head = json.dumps({"type": "post", "runId": job["runId"], "lease": job["lease"], "expect": expect})
+    return f'{head[:-1]},"chunks":[{",".join(chunks)}]}}'.encode()

@@ -4,6 +4,7 @@ The order of what it says is kept: a task sends what has gathered, in one post a
 """
 
 import asyncio
+import json
 import sys
 import threading
 import time
@@ -14,6 +15,9 @@ from typing import Any, Protocol
 from trilane_agent.context import AgentError, AgentFunction, Context, Parked
 
 MAX_POSTED = 500
+MAX_POSTED_CHARS = 1_048_576
+"""Length past which a post takes no further chunk."""
+MAX_CHUNK_CHARS = 4_000_000
 MAX_GATHERED = 1000
 """Chunks that wait to be posted past which the function waits."""
 QUICK_S = 1.0
@@ -31,7 +35,10 @@ class Wire(Protocol):
     """The way to the gateway. Its methods raise Fenced where a run is lost, and repeat what can be repeated."""
 
     async def claim(self) -> Job | None: ...
-    async def post(self, job: Job, expect: int, chunks: Sequence[Mapping[str, Any]]) -> None: ...
+    async def post(self, job: Job, expect: int, chunks: Sequence[str]) -> None:
+        """Posts chunks, each of them JSON already."""
+        ...
+
     async def commands(self, job: Job, after: int) -> Sequence[Command]: ...
     def beat(self, job: Job) -> None:
         """Shows that the worker lives. Called in a thread of its own, whatever the event loop does."""
@@ -91,7 +98,7 @@ class Answer:
         self._job = job
         self._function = function
         self._wire = wire
-        self._gathered: list[Mapping[str, Any]] = []
+        self._gathered: list[str] = []
         self._stirred = asyncio.Event()
         self._sent = asyncio.Event()
         self._context = Context(job, self._say, self._room)
@@ -132,7 +139,13 @@ class Answer:
         expect = int(self._job["expect"])
         while True:
             await self._stirred.wait()
-            chunks = self._gathered[:MAX_POSTED]
+            chunks: list[str] = []
+            size = 0
+            for chunk in self._gathered[:MAX_POSTED]:
+                size += len(chunk)
+                if chunks and size > MAX_POSTED_CHARS:
+                    break
+                chunks.append(chunk)
             try:
                 await self._wire.post(self._job, expect, chunks)
             except Fenced:
@@ -160,7 +173,10 @@ class Answer:
                     self._context.take(command)
 
     def _say(self, chunk: Mapping[str, Any]) -> None:
-        self._gathered.append(chunk)
+        data = json.dumps(chunk, separators=(",", ":"))
+        if len(data) > MAX_CHUNK_CHARS:
+            raise ValueError(f"a chunk of {len(data)} characters: at most {MAX_CHUNK_CHARS} are taken at once")
+        self._gathered.append(data)
         self._stirred.set()
 
     async def _room(self) -> None:
