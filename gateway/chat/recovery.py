@@ -95,7 +95,7 @@ def _reentry(run: RunSoFar, history: History, info: RunInfo, request: ParkedRequ
             case _:
                 pass
     shown = set(request.shown)
-    conversation = [m for m in history.messages if m.id in shown and m.id != info.message_id]
+    conversation = [m for m in history.messages if (m.id in shown or not shown) and m.id != info.message_id]
     started = history.runs[info.run_id]
     asked_by = history.runs.get(started.continues, started)
     return Recovery(

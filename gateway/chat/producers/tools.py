@@ -7,6 +7,7 @@ it.
 
 import asyncio
 from collections.abc import Iterator
+from itertools import count
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -70,11 +71,17 @@ class ToolsProducer:
     _sink: Sink | None = None
 
     def __init__(
-        self, toolbox: Toolbox, info: RunInfo, calls: list[Call] | None, *, ask_s: float, asked: int = 0
+        self,
+        toolbox: Toolbox,
+        info: RunInfo,
+        calls: list[Call] | None,
+        *,
+        ask_s: float,
+        numbers: Iterator[int] | None = None,
     ) -> None:
         """Makes `calls`, or when that is None those of the step that was just written.
 
-        What it asks can be answered for `ask_s` seconds; the run may have asked as much as `asked` before.
+        What it asks can be answered for `ask_s` seconds; `numbers` are those of asks, where others of the run ask too.
         """
         self.model = self.upstream = ""
         self.asks: list[Ask] = []
@@ -83,7 +90,7 @@ class ToolsProducer:
         self._calls = calls
         self._ask_s = ask_s
         self._tools: dict[str, Tool] = {}
-        self._numbers_taken = asked
+        self._numbers = numbers
 
     async def produce(self, sink: Sink) -> FinishReason:
         self._sink = sink
@@ -98,7 +105,7 @@ class ToolsProducer:
             ]
         for call in calls:
             sink.recorder.calls_to_make.setdefault(call.call_id, False)
-        self._numbers_taken += len([call for call in calls if call.asked_as])
+        self._numbers = self._numbers or count(1 + len([call for call in calls if call.asked_as]))
         sink.begin(out)
         await self._find_tools({call.name for call in calls})
         ready = [call for call in calls if self._is_ready(call)]
@@ -142,8 +149,8 @@ class ToolsProducer:
     def _ask(self, call: Call, tool: Tool | None, kind: AskKind, note: str = "") -> None:
         ask_id = call.asked_as if kind == "approval" else ""
         if not ask_id:
-            self._numbers_taken += 1
-            ask_id = approval_id(self._info.run_id, self._numbers_taken)
+            assert self._numbers is not None
+            ask_id = approval_id(self._info.run_id, next(self._numbers))
         ask = Ask(
             approval_id=ask_id,
             run_id=self._info.run_id,

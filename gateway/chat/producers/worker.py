@@ -6,6 +6,7 @@ checked chunk by chunk, and the first that is wrong ends the run.
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -83,6 +84,7 @@ class WorkerProducer:
         self._job = job_of(agent, prompt, info)
         self._info = info
         self._calls: dict[str, Call] = {call.call_id: call for call in calls}
+        self._ask_numbers = count(1 + len([call for call in calls if call.asked_as]))
         self._toolbox = toolbox
         self._ask_model = ask_model
         self._ask_s = ask_s
@@ -215,7 +217,7 @@ class WorkerProducer:
             self._steps[begun.n] = box
         assert self._sink is not None
         sink = CallSink(self._recorder, self._sink, self._write)
-        tools = ToolsProducer(box, self._info, [call], ask_s=self._ask_s, asked=begun.n - 1)
+        tools = ToolsProducer(box, self._info, [call], ask_s=self._ask_s, numbers=self._ask_numbers)
         try:
             await tools.produce(sink)
         except TrilaneError as err:

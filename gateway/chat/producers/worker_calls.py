@@ -57,6 +57,8 @@ class StepBox:
 
     def start(self) -> None: ...
 
+    async def known(self) -> None: ...
+
     def offered(self) -> Sequence[Tool]:
         if self._begun.kind == "tool":
             return self._toolbox.offered()
