@@ -12,7 +12,7 @@ from litestar.types import ASGIApp
 
 from gateway.chat.lane import ChatLane
 from gateway.chat.topics import check_id
-from gateway.chat.work.protocol import WorkJob, WorkPost, WorkTaken
+from gateway.chat.work.protocol import WorkClaim, WorkJob, WorkPost, WorkTaken
 from gateway.chat.work.session import numbered
 from gateway.errors import BadRequest, NotFound, TrilaneError
 from gateway.serving.refusals import send_problem
@@ -35,13 +35,20 @@ COMMANDS: Schema = {
     "/api/agents/{name:str}/claim",
     status_code=200,
     summary="Claim a run of an agent; waits for one",
-    opt=described(answer=WorkJob, statuses={204: "There was none within 30 s"}, errors=(404,)),
+    opt=described(
+        body=WorkClaim,
+        is_body_required=False,
+        examples={"any": {}},
+        answer=WorkJob,
+        statuses={204: "There was none within 30 s"},
+        errors=(404,),
+    ),
 )
 async def claim(request: AnyRequest, name: str, chat: ChatLane) -> ASGIApp:
     request.user.require_worker(name)
+    decode(await body_of(request, chat.bodies), WorkClaim)
     if not chat.agents.has_worker_of(name):
         raise NotFound(f"no upstream of the kind `worker` has the name {name[:64]!r}", code="agent_not_found")
-    await body_of(request, chat.bodies)
 
     async def answer(scope: Any, receive: Any, send: Any) -> None:
         async def work() -> None:

@@ -26,6 +26,10 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
 # What a worker claims
 
 
+class WorkClaim(msgspec.Struct, frozen=True):
+    """The body of a claim, which says nothing yet."""
+
+
 class ToldDecision(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What a person has said of a call of this answer."""
 
