@@ -147,9 +147,10 @@ def _with_env(tables: object, environ: Mapping[str, str], path: str) -> object:
     if not isinstance(tables, list):
         return tables
     rows: list[object] = []
-    for row in cast("list[object]", tables):
-        is_python = isinstance(row, dict) and cast("dict[str, object]", row).get("kind") == "python"
-        rows += with_environments([row], environ, path, "upstream", PYTHON_INHERITED) if is_python else [row]
+    for table in cast("list[object]", tables):
+        row = cast("dict[str, object]", table) if isinstance(table, dict) else {}
+        is_python = row.get("kind") == "python"
+        rows += with_environments([row], environ, path, "upstream", PYTHON_INHERITED) if is_python else [table]
     return rows
 
 

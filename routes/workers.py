@@ -11,7 +11,6 @@ from litestar import get, post
 from litestar.types import ASGIApp
 
 from gateway.chat.lane import ChatLane
-from gateway.chat.topics import check_id
 from gateway.chat.work.protocol import WorkClaim, WorkJob, WorkPost, WorkTaken
 from gateway.chat.work.session import numbered
 from gateway.errors import BadRequest, NotFound, TrilaneError
@@ -81,7 +80,7 @@ async def claim(request: AnyRequest, name: str, chat: ChatLane) -> ASGIApp:
 async def chunks(request: AnyRequest, run_id: str, chat: ChatLane) -> WorkTaken:
     request.user.require_worker()
     told = decode(await body_of(request, chat.bodies), WorkPost)
-    session = chat.agents.desk.session(check_id("run id", run_id), told.lease)
+    session = chat.agents.desk.session(run_id, told.lease)
     request.user.require_worker(session.job.agent)
     return WorkTaken(await session.post(told.expect, told.chunks))
 
@@ -100,7 +99,7 @@ async def commands(request: AnyRequest, run_id: str, chat: ChatLane) -> ASGIApp:
     after = request.query_params.get("after", "0")
     if not (after.isascii() and after.isdecimal() and len(after) <= 15):
         raise BadRequest(f"after={after[:16]!r}: want the number of a command", code="bad_after")
-    session = chat.agents.desk.session(check_id("run id", run_id), request.query_params.get("lease", ""))
+    session = chat.agents.desk.session(run_id, request.query_params.get("lease", ""))
     request.user.require_worker(session.job.agent)
 
     async def answer(scope: Any, receive: Any, send: Any) -> None:

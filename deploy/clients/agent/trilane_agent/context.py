@@ -130,7 +130,7 @@ class Context:
         """Makes a step and tells what came of it; returns what it raised."""
         try:
             made = function(key)
-            output: Any = await cast("Awaitable[Any]", made) if inspect.isawaitable(made) else made
+            output: Any = await made if inspect.isawaitable(made) else made
             json.dumps(output)
         except Exception as err:
             self._say({"type": "result", "n": number, "errorText": f"{type(err).__name__}: {err}"[:2000]})
@@ -209,7 +209,7 @@ class Context:
         """Enters the function, and says what it yields."""
         result: Any = function(self)
         if inspect.isawaitable(result):
-            await self._yielded(await cast("Awaitable[Any]", result))
+            await self._yielded(await result)
         elif hasattr(result, "__aiter__"):
             async for piece in cast("AsyncIterator[Any]", result):
                 await self._yielded(piece)
