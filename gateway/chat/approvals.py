@@ -158,6 +158,7 @@ def _answered(ask_id: str, given: ApprovalAnswer, sub: str) -> Answered:
         input=given.input,
         output=given.output,
         actor=Actor(sub),
+        at=now_ms(),
     )
 
 

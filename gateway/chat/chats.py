@@ -28,6 +28,7 @@ from gateway.chat.run_start import AttachedReader, chat_appends
 from gateway.chat.runs import Runs
 from gateway.chat.titles import Titles
 from gateway.chat.topics import chat_topic, run_topic
+from gateway.core.usage import now_ms
 from gateway.errors import Gone, LogConflict, LogDamaged, NotFound
 from gateway.serving.bodies import HeldBody
 from gateway.settings import Settings
@@ -178,7 +179,7 @@ class Chats:
 
     async def _stop_asking(self, who: Principal, history: History) -> None:
         """Ends what waits for people; nothing goes on."""
-        answers = instead_of_answers(history.open_asks, "stopped", who.sub)
+        answers = instead_of_answers(history.open_asks, "stopped", now_ms(), who.sub)
         notices = answered_notices(who.sub, history.chat_id, history.asks, answers)
         await self._log.append(*chat_appends(who, history, answers), *notices)
 

@@ -111,8 +111,10 @@ class Sending:
         message_id = asks[0].message_id
         last = posting.messages[-1] if posting.messages and posting.trigger == "submit-message" else None
         if last is None or last.id != message_id:
-            return await self._start(submission, history, encoder_of, instead_of_answers(asks, "superseded", who.sub))
-        answers = answers_with_expired(asks, posted_answers(asks, last, who.sub), now_ms())
+            return await self._start(
+                submission, history, encoder_of, instead_of_answers(asks, "superseded", now_ms(), who.sub)
+            )
+        answers = answers_with_expired(asks, posted_answers(asks, last, who.sub, now_ms()), now_ms())
         if len(answers) == len(asks):
             return await self._start(submission, history, encoder_of, answers)
         if answers:

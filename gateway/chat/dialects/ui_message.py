@@ -78,7 +78,7 @@ def told_to(ui: int, record: bytes) -> list[bytes]:
         return [_json(failed)]
     if ui > COMMON_UI and about.type == "data-approval":
         decision = msgspec.json.decode(about.data, type=_Decision)
-        if decision.state in ("approved", "denied"):
+        if decision.state in ("approved", "denied", "expired"):
             response: dict[str, object] = {"approvalId": about.id, "approved": decision.state == "approved"}
             more = {"reason": decision.reason} if decision.reason else {}
             return [_json({"type": "tool-approval-response", **response, **more}), record]

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from gateway.chat.producers.producer import NEVER, Sink
-from gateway.chat.records.asks import approval_id, digest_of
+from gateway.chat.records.asks import APPROVAL, approval_id, decision_data, digest_of
 from gateway.chat.records.chat_record import Answered, Ask, AskKind, RunInfo
 from gateway.chat.records.record import (
     EFFECT_STARTED,
@@ -32,7 +32,6 @@ from gateway.errors import ToolError, ToolUnreachable, TrilaneError
 
 FIND_S = 10.0
 FIND_AGAIN_S = 0.1
-APPROVAL = "data-approval"
 PROGRESS = "data-progress"
 _json = msgspec.json.Encoder().encode
 
@@ -182,12 +181,7 @@ class ToolsProducer:
                 dynamic=True,
             )
             self._sink.write([encode_record(edited)])
-        state = "approved" if decision.approved else "denied"
-        actor = msgspec.to_builtins(decision.actor)
-        reason = {"reason": decision.reason} if decision.reason else {}
-        self._tell(
-            APPROVAL, ask.approval_id, {"toolCallId": ask.tool_call_id, "state": state, "actor": actor, **reason}
-        )
+        self._tell(APPROVAL, ask.approval_id, decision_data(ask, decision))
 
     def _key(self, call: Call) -> str:
         """Returns the key of a call: that of the run that asked first, in each run that goes on from there."""

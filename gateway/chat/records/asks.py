@@ -27,6 +27,8 @@ WHY = {
 ENDS = ("superseded", "stopped")
 """What ends an answer for good, with all of its calls."""
 NO_RESULT = "this call has no result"
+APPROVAL = "data-approval"
+"""The type of the part that tells clients what became of an ask, by its approval id."""
 NOT_DONE = "it is not known whether this call was made; the user says to treat it as not made"
 _json = msgspec.json.Encoder().encode
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -102,6 +104,8 @@ def message_after(message: UIMessage, ask: Ask, answered: Answered) -> UIMessage
     """Returns an answer with what became of an ask in the part of its call."""
     parts = list(message.parts)
     for place, part in enumerate(parts_of(message)):
+        if part.type == APPROVAL and part.id == ask.approval_id:
+            parts[place] = Raw(_json(_fields(parts[place]) | {"data": decision_data(ask, answered)}))
         if not part.is_tool or part.state in OUTPUT_STATES:
             continue
         if part.tool_call_id == ask.tool_call_id:
@@ -110,6 +114,17 @@ def message_after(message: UIMessage, ask: Ask, answered: Answered) -> UIMessage
             text = f"this call was allowed, but not made: {WHY[answered.actor.via]}"
             parts[place] = Raw(_json(_fields(parts[place]) | {"state": "output-error", "errorText": text}))
     return msgspec.structs.replace(message, parts=parts)
+
+
+def decision_data(ask: Ask, answered: Answered) -> dict[str, object]:
+    """Returns what clients are told of an answer: who gave it, when, and what it was."""
+    state = "expired" if answered.actor.via == "expired" else "approved" if answered.approved else "denied"
+    data: dict[str, object] = {"toolCallId": ask.tool_call_id, "state": state, "actor": answered.actor}
+    if answered.at:
+        data["at"] = answered.at
+    if answered.reason:
+        data["reason"] = answered.reason
+    return data if ask.kind == "approval" else {**data, "kind": ask.kind}
 
 
 def _part_after(part: Raw, ask: Ask, answered: Answered) -> Raw:
@@ -147,19 +162,19 @@ def answers_with_expired(asks: Iterable[Ask], answers: Iterable[Answered], now_m
     counted: list[Answered] = []
     for ask in asks:
         if ask.expires_at and now_ms >= ask.expires_at:
-            counted += instead_of_answers([ask], "expired")
+            counted += instead_of_answers([ask], "expired", now_ms)
         elif ask.approval_id in given:
             counted.append(given[ask.approval_id])
     return counted
 
 
-def instead_of_answers(asks: Iterable[Ask], via: str, sub: str = "") -> list[Answered]:
+def instead_of_answers(asks: Iterable[Ask], via: str, now_ms: int, sub: str = "") -> list[Answered]:
     """Returns the answers of asks that nobody answers any more."""
     actor = msgspec.convert({"sub": sub, "via": via}, Actor)
-    return [Answered(approval_id=ask.approval_id, approved=False, actor=actor) for ask in asks]
+    return [Answered(approval_id=ask.approval_id, approved=False, actor=actor, at=now_ms) for ask in asks]
 
 
-def posted_answers(asks: Iterable[Ask], message: UIMessage, sub: str) -> list[Answered]:
+def posted_answers(asks: Iterable[Ask], message: UIMessage, sub: str, now_ms: int) -> list[Answered]:
     """Returns the answers to open asks that a posted message brings; what it says of the input is not believed."""
     by_call = {part.tool_call_id: part for part in parts_of(message) if part.is_tool}
     answers: list[Answered] = []
@@ -170,13 +185,15 @@ def posted_answers(asks: Iterable[Ask], message: UIMessage, sub: str) -> list[An
         actor = Actor(sub)
         if ask.kind == "input" and part.state == "output-available":
             output = Raw(b"null") if isinstance(part.output, UnsetType) else part.output
-            answers.append(Answered(approval_id=ask.approval_id, approved=True, output=output, actor=actor))
+            answers.append(Answered(approval_id=ask.approval_id, approved=True, output=output, actor=actor, at=now_ms))
         elif ask.kind == "input" and part.state == "output-error":
             error = part.error_text
-            answers.append(Answered(approval_id=ask.approval_id, approved=False, reason=error, actor=actor))
+            answers.append(Answered(approval_id=ask.approval_id, approved=False, reason=error, actor=actor, at=now_ms))
         elif ask.kind != "input" and part.state in (APPROVED, "output-denied") and part.approval is not None:
             is_about_this = part.approval.id == ask.approval_id and part.approval.approved is not None
             if is_about_this:
                 reason, approved = (part.approval.reason or "")[:MAX_REASON], bool(part.approval.approved)
-                answers.append(Answered(approval_id=ask.approval_id, approved=approved, reason=reason, actor=actor))
+                answers.append(
+                    Answered(approval_id=ask.approval_id, approved=approved, reason=reason, actor=actor, at=now_ms)
+                )
     return answers

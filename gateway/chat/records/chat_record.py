@@ -133,6 +133,8 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     output: Raw | UnsetType = UNSET
     """The result of the call, when somebody else has made it."""
     actor: Actor = Actor()
+    at: int = 0
+    """Milliseconds since 1970; 0 in answers of earlier releases."""
 
 
 class StopCommand(msgspec.Struct, frozen=True, rename="camel"):

@@ -45,6 +45,8 @@ class MessagePart(msgspec.Struct, frozen=True, rename="camel"):
     """The fields that we read of one part."""
 
     type: str
+    id: object = None
+    """The id of a data part: a text, unless a client that wrote it chose otherwise."""
     text: str = ""
     state: str = ""
     tool_call_id: str = ""

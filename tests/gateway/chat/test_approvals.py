@@ -206,6 +206,27 @@ async def test_stop_ends_what_waits_and_nothing_goes_on() -> None:
         assert (snapshot.pending, snapshot.active_run) == ([], None)
         [part] = await stage.parts()
         assert part["state"] == "output-denied"
+        [told] = await stage.parts("data-approval")
+        assert (told["data"]["state"], told["data"]["actor"]) == ("denied", {"sub": "local", "via": "stopped"})
+
+
+@simulated
+async def test_who_answered_and_when_is_told_before_the_other_asks_have_their_answers() -> None:
+    two = calls(CALL, ("k2", "crm__refund", {"order": 8}))
+    async with staged(toolbox(), two, says("Not those.")) as stage:
+        await stage.say("refund both")
+        first, second = (await stage.snapshot()).pending
+        before = now_ms()
+        await stage.approve(first.approval_id, approved=False, reason="too much")
+        decided, asked = [part["data"] for part in await stage.parts("data-approval")]
+        assert before <= decided.pop("at") <= now_ms()
+        assert decided == {"toolCallId": "k1", "state": "denied", "actor": {"sub": "local"}, "reason": "too much"}
+        assert asked == {"toolCallId": "k2", "state": "requested"}
+        shown = await stage.parts("data-approval")
+        result = await stage.approve(second.approval_id)
+        assert result.active_run is not None
+        told = await stage.follow(result.active_run.run_id)
+        assert next(record for record in told if record["type"] == "data-approval") == shown[0]
 
 
 @simulated
