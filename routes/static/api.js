@@ -10,7 +10,7 @@ import { NotAStream } from "./stream/resume.js";
 
 /** @typedef {import("./stream/message.js").UIMessage} UIMessage */
 /** @typedef {{id: string, title: string, updatedAt: number}} ChatSummary */
-/** @typedef {{id: string, messages: UIMessage[], activeRun: {runId: string, cursor: string} | null}} Snapshot */
+/** @typedef {{id: string, messages: UIMessage[], activeRun: {runId: string, cursor: string} | null, pending?: import("./chat/asks.js").Ask[]}} Snapshot */
 /** @typedef {{id: string, message: UIMessage, trigger: "submit-message" | "regenerate-message", messageId?: string}} SendBody */
 /** @typedef {{topic: string, offset: number, cursor: string, duplicate: boolean}} Published */
 /** @typedef {{method?: string, body?: unknown, headers?: Record<string, string>, signal?: AbortSignal, quiet?: boolean}} Call
@@ -70,6 +70,21 @@ export class Api {
     const body = runId ? { activeStreamId: runId } : {};
     const response = await this.#call(`${path(id)}/stop`, { method: "POST", body });
     return (await response.json()).stopped !== false;
+  }
+
+  /**
+   * Answers what a parked answer asks; the first answer counts.
+   * @param {string} id
+   * @param {string} approvalId
+   * @param {import("./chat/asks.js").Given} given
+   */
+  async answer(id, approvalId, given) {
+    const { input, output, ...rest } = given;
+    const fields = Object.entries(rest).map(([name, value]) => `${JSON.stringify(name)}:${JSON.stringify(value)}`);
+    // Put together from JSON texts, so that no digit of a long number is lost.
+    if (input !== undefined) fields.push(`"input":${input}`);
+    if (output !== undefined) fields.push(`"output":${output}`);
+    await this.#call(`${path(id)}/approvals/${encodeURIComponent(approvalId)}`, { method: "POST", body: `{${fields.join()}}` });
   }
 
   /**

@@ -3,8 +3,11 @@
 
 import { Api } from "./api.js";
 import { AudioLane } from "./audio/lane.js";
-import { Chat, newId } from "./chat/chat.js";
+import { Chat } from "./chat/chat.js";
+import { noticeWords } from "./chat/decisions.js";
 import { ChatList } from "./chat/list.js";
+import { newId } from "./chat/messages.js";
+import { Notices } from "./chat/notices.js";
 import { EventsLane } from "./events/lane.js";
 import { addressOf, streamOf, topicsIn } from "./events/topics.js";
 import { pause } from "./pause.js";
@@ -45,7 +48,9 @@ const conversation = new ConversationView(log, {
   edit: (message) => composer.beginEdit(message.id, textOf(message)),
   copy: (text, button) => void copyText(text, button),
   reload: () => void chat.load(),
+  answer: (ask, given) => void chat.asks.answer(ask, given),
 });
+const notices = new Notices({ api, pause, heard, missed: look });
 
 const lane = new EventsLane({ api, pause, changed: draw });
 const events = new EventsView({
@@ -93,7 +98,7 @@ function draw() {
   drawing = true;
   requestAnimationFrame(() => {
     drawing = false;
-    conversation.render(chat);
+    conversation.render(chat, notices.sub);
     const { busy, stopping, link, reachable } = chat;
     composer.update({ busy, stopping, held: chat.status === "loading", blocked: chat.status === "missing" });
     status.render({ busy, stopping, link, reachable, begun: !!chat.answer?.parts.length });
@@ -164,7 +169,20 @@ function route() {
     publisher.fit();
   } else lane.hide();
   if (shown === "chat") routeChat();
+  listen();
   draw();
+}
+
+/** A tab that nobody sees, or that shows another lane, is told nothing. */
+function listen() {
+  notices.follow(shown === "chat" && document.visibilityState === "visible");
+}
+
+/** @param {import("./chat/notices.js").Notice} notice */
+function heard({ name, chatId, data }) {
+  if (chatId !== chat.id || !chat.stored) return;
+  if (name === "approval-answered" && !chat.asks.isSending(data.approvalId)) status.announce(noticeWords(data, notices.sub));
+  void chat.noticed();
 }
 
 function routeChat() {
@@ -192,7 +210,7 @@ async function remove(summary) {
   else showLane(shown, (chatAddress = "#/"));
 }
 
-/** Another device may have written: nothing tells a page that only looks, so it looks now and then. */
+/** Not all that happens is told, nor everywhere: the page looks now and then. */
 function look() {
   if (document.visibilityState === "visible" && shown === "chat" && chat.stored && !chat.busy) void chat.refresh();
 }
@@ -207,6 +225,7 @@ document.addEventListener("click", (event) => {
   if (button instanceof HTMLElement && code) void copyText(code, button);
 });
 document.addEventListener("visibilitychange", () => {
+  listen();
   if (document.visibilityState !== "visible") return;
   look();
   void list.load();
@@ -224,6 +243,7 @@ signOut.addEventListener("click", () => {
 addEventListener("online", draw);
 addEventListener("offline", draw);
 addEventListener("hashchange", route);
+addEventListener("pageshow", listen);
 setInterval(look, LOOK_MS);
 
 byId("new-chat", HTMLAnchorElement).addEventListener("click", () => composer.focus());

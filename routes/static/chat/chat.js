@@ -8,9 +8,12 @@
 
 import { Problem } from "../problems.js";
 import { isEmpty, MessageFold } from "../stream/message.js";
+import { parseExactly } from "../stream/exact.js";
 import { followRun } from "../stream/run.js";
+import { Asks } from "./asks.js";
 import { noteOfFailure, noteOfRun, noteOfStored, saysWhen, UNANSWERED } from "./endings.js";
 import { asking, following } from "./links.js";
+import { newId, PENDING, reused, userMessage } from "./messages.js";
 
 /** @typedef {import("../stream/message.js").UIMessage} UIMessage */
 /** @typedef {import("../stream/resume.js").LinkState} LinkState */
@@ -52,6 +55,8 @@ export class Chat {
   /** Messages that the gateway has not taken yet. @type {Set<string>} */
   #unsent = new Set();
   #snapshot = "";
+  #isLooking = false;
+  #isNoticed = false;
   /** Counts what this page did, so that a snapshot from before it is not believed. */
   #version = 0;
   #closed = false;
@@ -64,6 +69,12 @@ export class Chat {
   constructor(id, around) {
     this.id = id;
     this.#around = around;
+    this.asks = new Asks({
+      answer: (approvalId, given) => around.api.answer(id, approvalId, given),
+      refresh: () => this.refresh(),
+      changed: around.changed,
+      announce: around.announce,
+    });
   }
 
   /** The answer that is being written; without parts until its first chunk is here. */
@@ -109,6 +120,16 @@ export class Chat {
     this.#around.changed();
   }
 
+  /** Something happened in this chat elsewhere: looks at once, and once more if more happens meanwhile. */
+  async noticed() {
+    this.#isNoticed = this.#isLooking;
+    if (this.#isLooking || this.busy) return;
+    this.#isLooking = true;
+    await this.refresh();
+    this.#isLooking = false;
+    if (this.#isNoticed) await this.noticed();
+  }
+
   /** @param {unknown} error */
   #failedToLoad(error) {
     this.status = "unreachable";
@@ -119,13 +140,14 @@ export class Chat {
   /** @param {string} text a snapshot */
   #believe(text) {
     /** @type {Snapshot} */
-    const snapshot = JSON.parse(text);
+    const snapshot = parseExactly(text);
     const known = new Set(snapshot.messages.map((message) => message.id));
     const unsent = this.messages.filter((message) => this.#unsent.has(message.id) && !known.has(message.id));
     this.messages = [...reused(this.messages, snapshot.messages), ...unsent];
     this.#snapshot = text;
     this.stored = true;
     this.status = "ready";
+    this.asks.take(snapshot.pending ?? []);
     if (snapshot.activeRun) this.#follow(snapshot.activeRun);
     this.#noteStored();
   }
@@ -209,7 +231,9 @@ export class Chat {
    * @param {string} runId empty when it is not known
    */
   async #read(connect, cursor, runId) {
-    const fold = new MessageFold(PENDING, this.messages);
+    const last = this.messages.at(-1);
+    const isContinued = runId !== "" && last?.role === "assistant";
+    const fold = new MessageFold(isContinued ? last.id : PENDING, this.messages);
     const reading = { abort: new AbortController(), fold, runId, accepted: runId !== "" };
     this.#reading = reading;
     this.#version += 1;
@@ -308,37 +332,8 @@ export class Chat {
   }
 }
 
-/** The id of an answer that has not begun. */
-export const PENDING = "pending";
-
 /**
  * The gateway has no such chat or run, or keeps it no longer: its snapshot says what there is.
  * @param {unknown} error
  */
 const isForgotten = (error) => error instanceof Problem && (error.status === 404 || error.status === 410);
-
-/**
- * The new messages, as the same objects where nothing changed, so that views need not look at them again.
- * @param {UIMessage[]} before
- * @param {UIMessage[]} now
- */
-function reused(before, now) {
-  const known = new Map(before.map((message) => [message.id, message]));
-  return now.map((message) => {
-    const same = known.get(message.id);
-    return same && JSON.stringify(same) === JSON.stringify(message) ? same : message;
-  });
-}
-
-/**
- * @param {string} id
- * @param {string} text
- * @returns {UIMessage}
- */
-const userMessage = (id, text) => ({ id, role: "user", parts: [{ type: "text", text }] });
-
-/** A name that nobody else chooses. Browsers have `randomUUID` only on secure origins. */
-export function newId() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}

@@ -51,6 +51,21 @@ export function following(api, chatId, from) {
 }
 
 /**
+ * Follows what is told on the caller's own topic.
+ * @param {Api} api
+ * @returns {Connect}
+ */
+export function noticing(api) {
+  return async (cursor, signal) => {
+    try {
+      return await api.events("", cursor, signal);
+    } catch (error) {
+      throw error instanceof Problem && error.isPassing ? unavailable(error) : error;
+    }
+  };
+}
+
+/**
  * @param {Api} api
  * @param {string} chatId
  * @param {string} cursor

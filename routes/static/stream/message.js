@@ -38,12 +38,7 @@ export class MessageFold {
    */
   constructor(id, known = []) {
     this.#known = known;
-    this.state = {
-      message: { id, role: "assistant", parts: [], metadata: {} },
-      status: "streaming",
-      finishReason: "",
-      errorText: "",
-    };
+    this.state = this.#begun(id);
   }
 
   /**
@@ -83,6 +78,12 @@ export class MessageFold {
       case "data-provider":
         this.state.message.parts.push({ ...chunk });
         return false;
+      case "data-approval":
+        this.#replace(chunk);
+        return false;
+      case "data-progress":
+        this.#progress(chunk);
+        return false;
       default:
         if (chunk.type.startsWith("tool-")) this.#tool(chunk);
         return false;
@@ -91,19 +92,40 @@ export class MessageFold {
 
   /** @param {Chunk} chunk */
   #start(chunk) {
-    const id = chunk.messageId ?? this.state.message.id;
+    this.state = this.#begun(chunk.messageId ?? this.state.message.id);
+    this.#metadata(chunk.messageMetadata);
+  }
+
+  /**
+   * @param {string} id
+   * @returns {RunState} the beginning of this message: what is known of it, when it is continued
+   */
+  #begun(id) {
     const continued = this.#known.find((message) => message.id === id && message.role === "assistant");
-    const parts = structuredClone(continued?.parts ?? []);
-    this.state = {
+    const parts = (continued?.parts ?? []).map((part) => ({ ...part }));
+    this.#open.clear();
+    this.#toolInput.clear();
+    this.#tools = new Map(parts.filter((part) => part.toolCallId).map((part) => [part.toolCallId, part]));
+    return {
       message: { id, role: "assistant", parts, metadata: { ...continued?.metadata } },
       status: "streaming",
       finishReason: "",
       errorText: "",
     };
-    this.#open.clear();
-    this.#toolInput.clear();
-    this.#tools = new Map(parts.filter((part) => part.toolCallId).map((part) => [part.toolCallId, part]));
-    this.#metadata(chunk.messageMetadata);
+  }
+
+  /** @param {Chunk} chunk data that takes the place of what had its type and id before */
+  #replace(chunk) {
+    const { parts } = this.state.message;
+    const at = parts.findIndex((part) => part.type === chunk.type && part.id === chunk.id);
+    if (at < 0) parts.push({ ...chunk });
+    else parts[at] = { ...chunk };
+  }
+
+  /** @param {Chunk} chunk how far the call is that has its id */
+  #progress(chunk) {
+    const part = this.#tools.get(chunk.id);
+    if (part) part.progress = chunk.data;
   }
 
   /**
@@ -163,13 +185,15 @@ export class MessageFold {
         break;
       case "tool-output-available":
         Object.assign(part, { state: "output-available", output: chunk.output });
+        delete part.progress;
         break;
       case "tool-input-error":
       case "tool-output-error":
         Object.assign(part, { state: "output-error", errorText: chunk.errorText });
+        delete part.progress;
         break;
       case "tool-approval-request":
-        part.state = "approval-requested";
+        Object.assign(part, { state: "approval-requested", approval: { id: chunk.approvalId } });
         break;
       case "tool-output-denied":
         part.state = "output-denied";
@@ -182,8 +206,11 @@ export class MessageFold {
    * @returns {Part}
    */
   #newTool(chunk) {
-    const type = `tool-${chunk.toolName ?? "unknown"}`;
-    const part = { type, toolCallId: chunk.toolCallId, state: "input-streaming", input: undefined };
+    const name = chunk.toolName ?? "unknown";
+    /** @type {Part} */
+    const part = { type: chunk.dynamic ? "dynamic-tool" : `tool-${name}`, toolCallId: chunk.toolCallId, state: "input-streaming", input: undefined };
+    if (chunk.dynamic) part.toolName = name;
+    if (chunk.providerExecuted) part.providerExecuted = true;
     this.state.message.parts.push(part);
     this.#tools.set(chunk.toolCallId, part);
     return part;

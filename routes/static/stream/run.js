@@ -4,6 +4,7 @@
  * cut, however cleanly its connection closed, and is opened again.
  */
 
+import { parseExactly } from "./exact.js";
 import { NotAStream, resumed } from "./resume.js";
 
 /** @typedef {import("./message.js").Chunk} Chunk */
@@ -36,7 +37,7 @@ function decode(data) {
   if (data === "[DONE]") return null;
   let chunk;
   try {
-    chunk = JSON.parse(data);
+    chunk = parseExactly(data);
   } catch {
     throw new NotAStream(`not JSON: ${data.slice(0, 80)}`);
   }

@@ -1,7 +1,7 @@
 // @ts-check
 /** The conversation: one view per message, kept as long as its message is there; and the page of an empty chat. */
 
-import { PENDING } from "../chat/chat.js";
+import { PENDING } from "../chat/messages.js";
 import { el } from "./dom.js";
 import { MessageView } from "./message.js";
 
@@ -48,8 +48,11 @@ export class ConversationView {
     this.#missing = el("div", { class: "blank" });
   }
 
-  /** @param {Chat} chat */
-  render(chat) {
+  /**
+   * @param {Chat} chat
+   * @param {string} sub the name of who reads; empty while it is not known
+   */
+  render(chat, sub) {
     if (chat !== this.#chat) this.#begin(chat);
     const answer = chat.answer;
     const messages = answer ? withAnswer(chat.messages, answer) : chat.messages;
@@ -58,7 +61,7 @@ export class ConversationView {
       const view = this.#views.get(message.id) ?? this.#adopt(message);
       const growing = message === answer;
       const note = growing ? null : (chat.notes.get(message.id) ?? null);
-      view.update(message, { growing, last: message === last, busy: chat.busy, note });
+      view.update(message, { growing, last: message === last, busy: chat.busy, note, asks: chat.asks.of(message.id), sub });
       return view.element;
     });
     this.#drop(new Set(messages.map((message) => message.id)));

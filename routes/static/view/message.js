@@ -4,17 +4,26 @@
 import { whenAgain } from "../problems.js";
 import { isEmpty, textOf } from "../stream/message.js";
 import { el, icon } from "./dom.js";
-import { partView } from "./parts.js";
+import { lookOf, partView } from "./parts.js";
 
 /** @typedef {import("../stream/message.js").UIMessage} UIMessage */
 /** @typedef {import("../chat/endings.js").Note} Note */
-/** @typedef {{growing: boolean, last: boolean, busy: boolean, note: Note | null}} Situation */
-/** @typedef {{regenerate(): void, edit(message: UIMessage): void, copy(text: string, button: HTMLElement): void}} Actions */
+/** @typedef {import("../chat/asks.js").OpenAsk} OpenAsk */
+/** @typedef {import("../chat/asks.js").Ask} Ask */
+/** @typedef {import("../chat/asks.js").Given} Given */
+/** @typedef {{growing: boolean, last: boolean, busy: boolean, note: Note | null, asks: OpenAsk[], sub: string}} Situation */
+/**
+ * @typedef {object} Actions
+ * @property {() => void} regenerate
+ * @property {(message: UIMessage) => void} edit
+ * @property {(text: string, button: HTMLElement) => void} copy
+ * @property {(ask: Ask, given: Given) => void} answer
+ */
 
 export class MessageView {
   /** @type {UIMessage} */
   #message;
-  /** @type {{type: string, view: import("./parts.js").PartView | null}[]} */
+  /** @type {{look: string, view: import("./parts.js").PartView}[]} */
   #parts = [];
   #body = el("div", { class: "body" });
   #waiting = el("p", { class: "waiting", role: "img", "aria-label": "Waiting for the answer" }, dot(), dot(), dot());
@@ -44,7 +53,7 @@ export class MessageView {
     const shown = JSON.stringify(situation);
     if (message === this.#message && shown === this.#shown && !situation.growing) return;
     this.#message = message;
-    this.#updateParts(message, situation.growing);
+    this.#updateParts(message, situation);
     this.#waiting.hidden = !situation.growing || !isEmpty(message);
     this.element.setAttribute("aria-busy", String(situation.growing));
     if (shown !== this.#shown || !situation.growing) this.#updateTools(situation);
@@ -53,21 +62,24 @@ export class MessageView {
   }
 
   /**
+   * Parts that are not shown count for nothing here: a run tells fewer of them than its stored message has.
    * @param {UIMessage} message
-   * @param {boolean} growing
+   * @param {Situation} situation
    */
-  #updateParts(message, growing) {
-    const { parts } = message;
-    while (this.#parts.length > parts.length || this.#parts.some(({ type }, i) => type !== parts[i].type)) {
-      this.#parts.pop()?.view?.element.remove();
+  #updateParts(message, { growing, asks, sub }) {
+    const shown = message.parts.map((part) => ({ part, look: lookOf(part) })).filter(({ look }) => look);
+    const approvals = message.parts.filter(({ type }) => type === "data-approval");
+    const about = { asks, approvals, sub, isRunning: growing };
+    while (this.#parts.length > shown.length || this.#parts.some(({ look }, i) => look !== shown[i].look)) {
+      this.#parts.pop()?.view.element.remove();
     }
-    parts.forEach((part, index) => {
+    shown.forEach(({ part, look }, index) => {
       if (index === this.#parts.length) {
-        const view = partView(part, message.role === "user");
-        if (view) this.#body.append(view.element);
-        this.#parts.push({ type: part.type, view });
+        const view = partView(/** @type {import("./parts.js").Look} */ (look), message.role === "user", this.#actions.answer);
+        this.#body.append(view.element);
+        this.#parts.push({ look, view });
       }
-      this.#parts[index].view?.update(part, growing && index === parts.length - 1);
+      this.#parts[index].view.update(part, growing && part === message.parts.at(-1), about);
     });
   }
 

@@ -6,23 +6,36 @@ import { safeHref } from "../markdown/inline.js";
 import { picturesOf } from "../stream/pictures.js";
 import { el, icon } from "./dom.js";
 import { pictureNode } from "./picture.js";
+import { ToolView } from "./tool.js";
 
 /** @typedef {import("../stream/message.js").Part} Part */
-/** @typedef {{element: HTMLElement, update(part: Part, growing: boolean): void}} PartView */
+/** @typedef {import("./tool.js").AboutCalls} AboutCalls */
+/** @typedef {{element: HTMLElement, update(part: Part, growing: boolean, about: AboutCalls): void}} PartView */
+/** @typedef {"text" | "reasoning" | "tool" | "pictures" | "link"} Look */
 
 /**
- * A view for parts of this type; null for types that are not shown.
+ * What a part looks like; nothing for one that is not shown.
  * @param {Part} part
- * @param {boolean} plain show text as it was typed
- * @returns {PartView | null}
+ * @returns {Look | ""}
  */
-export function partView(part, plain) {
-  if (part.type === "text") return plain ? new PlainView() : new AnswerView();
-  if (part.type === "reasoning") return new ReasoningView();
-  if (part.type.startsWith("tool-") || part.type === "dynamic-tool") return new ToolView();
-  if (part.type === "data-provider") return new PicturesView();
-  if (part.type === "source-url" || part.type === "source-document" || part.type === "file") return new LinkView();
-  return null;
+export function lookOf({ type }) {
+  if (type === "text" || type === "reasoning") return type;
+  if (type.startsWith("tool-") || type === "dynamic-tool") return "tool";
+  if (type === "data-provider") return "pictures";
+  return type === "source-url" || type === "source-document" || type === "file" ? "link" : "";
+}
+
+/**
+ * @param {Look} look
+ * @param {boolean} plain show text as it was typed
+ * @param {import("../view/message.js").Actions["answer"]} answer
+ * @returns {PartView}
+ */
+export function partView(look, plain, answer) {
+  if (look === "text") return plain ? new PlainView() : new AnswerView();
+  if (look === "reasoning") return new ReasoningView();
+  if (look === "tool") return new ToolView(answer);
+  return look === "pictures" ? new PicturesView() : new LinkView();
 }
 
 class PlainView {
@@ -79,41 +92,6 @@ class ReasoningView {
   }
 }
 
-/** What a tool call is at, in words. @type {Record<string, string>} */
-const TOOL_STATES = {
-  "input-streaming": "being called…",
-  "input-available": "called",
-  "approval-requested": "waits for approval",
-  "approval-responded": "answered",
-  "output-available": "done",
-  "output-error": "failed",
-  "output-denied": "not allowed",
-};
-
-class ToolView {
-  #name = el("strong");
-  #state = el("span", { class: "tool-state" });
-  #input = el("pre", { tabindex: 0, role: "group", "aria-label": "What it was called with" });
-  #output = el("pre", { tabindex: 0, role: "group", "aria-label": "What it answered" });
-  element = el(
-    "details",
-    { class: "tool" },
-    el("summary", {}, icon("tool"), this.#name, this.#state, icon("chevron")),
-    this.#input,
-    this.#output,
-  );
-
-  /** @param {Part} part */
-  update(part) {
-    this.#name.textContent = part.toolName ?? part.type.slice("tool-".length);
-    this.#state.textContent = TOOL_STATES[part.state] ?? "";
-    this.element.dataset.state = part.state;
-    this.#input.textContent = part.inputText ?? pretty(part.input);
-    this.#output.textContent = part.errorText ?? pretty(part.output);
-    this.#output.hidden = this.#output.textContent === "";
-  }
-}
-
 class LinkView {
   element = el("p", { class: "source" });
 
@@ -130,6 +108,3 @@ class LinkView {
     this.element.replaceChildren(icon("link"), link);
   }
 }
-
-/** @param {unknown} value */
-const pretty = (value) => (value === undefined ? "" : JSON.stringify(value, null, 2));

@@ -1,7 +1,7 @@
 // @ts-check
 /** Where an event is published. Ctrl or Cmd with Enter publishes; what was refused stays, with the reason below it. */
 
-import { newId } from "../chat/chat.js";
+import { newId } from "../chat/messages.js";
 import { noteOfFailure } from "../chat/endings.js";
 import { written } from "../events/json.js";
 import { covers, openTopics } from "../events/topics.js";
