@@ -30,6 +30,7 @@ JFK = ROOT / "tests/audio/data/jfk.flac"
 TEST_OF_BLOCK = {
     "make run     #": "tests/test_readme_blocks.py::test_the_commands_of_a_newcomer_reach_their_programs",
     "OPENAI_API_KEY=sk-...": "tests/test_readme_blocks.py::test_a_key_and_a_server_are_given_to_make_run",
+    "approvals/trilane.toml": "tests/e2e/test_page_tools.py::test_the_readmes_example_asks_and_goes_on",
     '"id": "c1"': "tests/test_readme_blocks.py::test_an_answer_is_asked_for_and_continued_from_the_shell",
     "$LAST_ID": "tests/test_readme_blocks.py::test_an_answer_is_asked_for_and_continued_from_the_shell",
     "useChat": "tests/e2e/test_page_proxied.py::test_the_conversation_and_the_running_answer_are_there_after_a_reload",

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -14,7 +15,8 @@ pytest.importorskip("playwright.sync_api", reason="no playwright: `make install`
 from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.e2e.console import PHONE, Console, tabs
-from tests.e2e.tool_desk import tool_gateway
+from tests.e2e.tool_desk import ROOT, tool_gateway
+from tests.support.readme import readme_block
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
 NARROW = {"width": 360, "height": 740}
@@ -254,3 +256,18 @@ def test_on_a_narrow_phone_what_is_asked_fits(browser: Any, gateway: Gateway) ->
         card(console).get_by_role("button", name="Back").click()
         card(console).get_by_role("button", name="Approve").click()
         expect(console.answers).to_contain_text("Done.")
+
+
+def test_the_readmes_example_asks_and_goes_on(
+    new_tab: Callable[[], Page], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variable, _, file = readme_block("approvals/trilane.toml").text.split()[0].partition("=")
+    monkeypatch.chdir(ROOT)
+    gateway = Gateway(tmp_path, {variable: file}, unit="all")
+    try:
+        console = Console(new_tab(), gateway.start().url)
+        ask(console, "Please pay back order 12.")
+        card(console).get_by_role("button", name="Approve").click()
+        expect(console.answers).to_contain_text("This is what came of it: 30 euros paid back for order 12.")
+    finally:
+        gateway.stop()

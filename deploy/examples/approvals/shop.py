@@ -1,6 +1,7 @@
 """A server of two tools that speaks the Model Context Protocol over stdio, with nothing but Python's own library.
 
 `find` only reads; `refund` changes something, tells how far it is, and acts once for a key, however often it is called.
+With `--model` it also serves what stands for a model in this example.
 """
 
 import json
@@ -34,6 +35,10 @@ def call(name: str, arguments: dict[str, float], meta: dict[str, str]) -> str:
     return refunds.setdefault(key, f"{arguments.get('euros', 30)} euros paid back for order {arguments['order']}")
 
 
+if "--model" in sys.argv:
+    import model
+
+    model.start()
 for line in sys.stdin:
     request = json.loads(line)
     params = request.get("params", {})

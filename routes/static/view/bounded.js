@@ -25,7 +25,7 @@ export function bounded(label) {
       element.hidden = whole === "";
       text.textContent = left > 0 ? whole.slice(0, MOST_CHARS) : whole;
       more.hidden = left <= 0;
-      more.textContent = `Show ${left.toLocaleString("en")} more characters`;
+      more.textContent = left > 0 ? `Show ${left.toLocaleString("en")} more characters` : "";
       more.onclick = () => {
         text.textContent = whole;
         more.hidden = true;
