@@ -10,7 +10,8 @@ import { NotAStream } from "./stream/resume.js";
 
 /** @typedef {import("./stream/message.js").UIMessage} UIMessage */
 /** @typedef {{id: string, title: string, updatedAt: number}} ChatSummary */
-/** @typedef {{id: string, messages: UIMessage[], activeRun: {runId: string, cursor: string} | null, pending?: import("./chat/asks.js").Ask[]}} Snapshot */
+/** @typedef {{id: string, messages: UIMessage[], activeRun: {runId: string, cursor: string} | null, pending?: import("./chat/asks.js").Ask[],
+ *   members?: import("./chat/people.js").Member[], sharedId?: string}} Snapshot */
 /** @typedef {{id: string, message: UIMessage, trigger: "submit-message" | "regenerate-message", messageId?: string}} SendBody */
 /** @typedef {{topic: string, offset: number, cursor: string, duplicate: boolean}} Published */
 /** @typedef {{method?: string, body?: unknown, headers?: Record<string, string>, signal?: AbortSignal, quiet?: boolean}} Call
@@ -85,6 +86,22 @@ export class Api {
     if (input !== undefined) fields.push(`"input":${input}`);
     if (output !== undefined) fields.push(`"output":${output}`);
     await this.#call(`${path(id)}/approvals/${encodeURIComponent(approvalId)}`, { method: "POST", body: `{${fields.join()}}` });
+  }
+
+  /**
+   * Makes somebody a member of a chat, gives them another role, or takes them out of it.
+   * @param {string} id
+   * @param {string} sub
+   * @param {import("./chat/people.js").Role | null} role null: no member any more
+   */
+  async member(id, sub, role) {
+    const url = `${path(id)}/members/${encodeURIComponent(sub)}`;
+    await this.#call(url, role ? { method: "PUT", body: { role } } : { method: "DELETE" });
+  }
+
+  /** @param {string} id */
+  async typing(id) {
+    await this.#call(`${path(id)}/typing`, { method: "POST", body: {}, quiet: true });
   }
 
   /**

@@ -19,6 +19,7 @@ import { askForKey, confirmDelete } from "./view/dialogs.js";
 import { byId } from "./view/dom.js";
 import { EventsView } from "./view/events.js";
 import { showLane } from "./view/lanes.js";
+import { PeopleView } from "./view/people.js";
 import { Publisher } from "./view/publisher.js";
 import { Follower } from "./view/scroll.js";
 import { Sidebar } from "./view/sidebar.js";
@@ -38,6 +39,7 @@ const follower = new Follower(byId("scroller", HTMLElement), log, byId("jump", H
 const list = new ChatList(api, draw);
 const composer = new Composer({
   send,
+  type: () => void chat.people.type(),
   edit: (id, text) => chat.edit(id, text),
   stop: () => void chat.stop(),
 });
@@ -50,7 +52,8 @@ const conversation = new ConversationView(log, {
   reload: () => void chat.load(),
   answer: (ask, given) => void chat.asks.answer(ask, given),
 });
-const notices = new Notices({ api, pause, heard, missed: look });
+const notices = new Notices({ api, pause, heard, changed: draw, missed: look });
+const people = new PeopleView((sub, role) => chat.people.change(sub, role));
 
 const lane = new EventsLane({ api, pause, changed: draw });
 const events = new EventsView({
@@ -70,6 +73,8 @@ const dictation = new AudioView(audio, {
 });
 
 const AUDIO = "#/audio";
+/** What is told of who looks and who types, and kept nowhere. */
+const EPHEMERAL = new Set(["here", "join", "leave", "typing"]);
 
 let drawing = false;
 let chat = newChat(newId());
@@ -100,7 +105,10 @@ function draw() {
     drawing = false;
     conversation.render(chat, notices.sub);
     const { busy, stopping, link, reachable } = chat;
-    composer.update({ busy, stopping, held: chat.status === "loading", blocked: chat.status === "missing" });
+    const readOnly = !chat.people.may(notices.sub, "send");
+    composer.update({ busy, stopping, held: chat.status === "loading", blocked: chat.status === "missing", readOnly });
+    people.render(chat.people, notices.sub);
+    listen();
     status.render({ busy, stopping, link, reachable, begun: !!chat.answer?.parts.length });
     sidebar.render(list.chats, shown === "chat" ? chat.id : "", list.hasMore);
     signOut.hidden = !api.signedIn;
@@ -175,12 +183,19 @@ function route() {
 
 /** A tab that nobody sees, or that shows another lane, is told nothing. */
 function listen() {
-  notices.follow(shown === "chat" && document.visibilityState === "visible");
+  notices.follow(shown === "chat" && document.visibilityState === "visible", chat.people.topics);
 }
 
 /** @param {import("./chat/notices.js").Notice} notice */
-function heard({ name, chatId, data }) {
-  if (chatId !== chat.id || !chat.stored) return;
+function heard({ name, data }) {
+  const { sharedId } = chat.people;
+  if (EPHEMERAL.has(name)) {
+    if (data.topic === undefined || data.topic === `chat/${sharedId}`) chat.people.heard(name, data);
+    return;
+  }
+  const isThis = data.chatId === chat.id || (sharedId !== "" && data.sharedId === sharedId);
+  if (!isThis || !chat.stored) return;
+  if (name === "chat-message") chat.people.stoppedTyping(data.author);
   if (name === "approval-answered" && !chat.asks.isSending(data.approvalId)) status.announce(noticeWords(data, notices.sub));
   void chat.noticed();
 }

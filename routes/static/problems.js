@@ -67,6 +67,7 @@ const SENTENCES = {
   bad_event: "This is no name of an event: those are made of letters, digits and . _ : -",
   reserved_event: "Only the gateway itself sends events of this name. Choose another.",
   gone: "This part of the history is no longer kept.",
+  role_forbidden: "Your role in this chat does not allow this.",
   conflict: "Another device changed this chat at the same moment.",
   internal: "Something went wrong in the gateway.",
 };

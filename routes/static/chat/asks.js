@@ -23,7 +23,7 @@ import { noteOfFailure } from "./endings.js";
  * @property {boolean} [editable] whether who allows the call may change its input
  */
 /** @typedef {{approved?: boolean, reason?: string, input?: string, output?: string}} Given `input` and `output` are JSON texts */
-/** @typedef {{ask: Ask, sending: boolean, trouble: string}} OpenAsk */
+/** @typedef {{ask: Ask, sending: boolean, trouble: string, mayAnswer?: boolean}} OpenAsk `mayAnswer`: left out: yes */
 
 /** What says that somebody or something else has answered. */
 const DECIDED = new Set(["approval_decided", "approval_expired", "approval_moot", "approval_not_found"]);

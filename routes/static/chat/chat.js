@@ -14,6 +14,8 @@ import { Asks } from "./asks.js";
 import { noteOfFailure, noteOfRun, noteOfStored, saysWhen, UNANSWERED } from "./endings.js";
 import { asking, following } from "./links.js";
 import { newId, PENDING, reused, userMessage } from "./messages.js";
+import { People } from "./people.js";
+import { isForgotten, stopped } from "./stopping.js";
 
 /** @typedef {import("../stream/message.js").UIMessage} UIMessage */
 /** @typedef {import("../stream/resume.js").LinkState} LinkState */
@@ -30,8 +32,6 @@ import { newId, PENDING, reused, userMessage } from "./messages.js";
  * @property {(id: string) => void} touched the chat changed on the gateway: other tabs and the list should look
  */
 
-const STOP_TRIES = 5;
-const STOP_AGAIN_MS = 400;
 const STOP_PATIENCE_MS = 4000;
 
 export class Chat {
@@ -69,11 +69,13 @@ export class Chat {
   constructor(id, around) {
     this.id = id;
     this.#around = around;
-    this.asks = new Asks({
-      answer: (approvalId, given) => around.api.answer(id, approvalId, given),
-      refresh: () => this.refresh(),
-      changed: around.changed,
-      announce: around.announce,
+    const { api, changed, announce } = around;
+    const refresh = () => this.refresh();
+    this.asks = new Asks({ answer: (approvalId, given) => api.answer(id, approvalId, given), refresh, changed, announce });
+    this.people = new People({
+      change: (sub, role) => api.member(id, sub, role),
+      tellTyping: () => api.typing(id),
+      ...{ refresh, changed },
     });
   }
 
@@ -113,7 +115,7 @@ export class Chat {
     } catch (error) {
       if (this.#closed || version !== this.#version) return;
       this.reachable = error instanceof Problem;
-      if (error instanceof Problem && error.status === 404) this.status = "missing";
+      if (error instanceof Problem && error.status === 404) this.#isGone();
       else if (!quiet) this.#failedToLoad(error);
     }
     if (this.status === "loading") this.status = "ready";
@@ -128,6 +130,12 @@ export class Chat {
     await this.refresh();
     this.#isLooking = false;
     if (this.#isNoticed) await this.noticed();
+  }
+
+  #isGone() {
+    this.status = "missing";
+    if (this.stored) this.messages = []; // deleted, or no longer shared with who reads
+    this.people.take({});
   }
 
   /** @param {unknown} error */
@@ -148,6 +156,7 @@ export class Chat {
     this.stored = true;
     this.status = "ready";
     this.asks.take(snapshot.pending ?? []);
+    this.people.take(snapshot);
     if (snapshot.activeRun) this.#follow(snapshot.activeRun);
     this.#noteStored();
   }
@@ -304,7 +313,7 @@ export class Chat {
     this.#around.changed();
     if (!reading.accepted && this.link === "reconnecting") return reading.abort.abort();
     try {
-      await this.#stopOnGateway(reading);
+      await stopped(this.#around, this.id, reading.runId, reading.abort.signal, () => this.#reading !== reading);
       await this.#around.pause(STOP_PATIENCE_MS, reading.abort.signal);
       if (this.#reading === reading) reading.abort.abort();
     } catch (error) {
@@ -314,26 +323,4 @@ export class Chat {
       this.#around.changed();
     }
   }
-
-  /**
-   * A message that is still on its way has no run yet that could be stopped, so this is tried for a moment.
-   * @param {Reading} reading
-   */
-  async #stopOnGateway(reading) {
-    for (let tries = 1; this.#reading === reading; tries += 1) {
-      try {
-        if ((await this.#around.api.stop(this.id, reading.runId)) || tries === STOP_TRIES) return;
-      } catch (error) {
-        if (!isForgotten(error)) throw error;
-        if (tries === STOP_TRIES) return;
-      }
-      await this.#around.pause(STOP_AGAIN_MS, reading.abort.signal);
-    }
-  }
 }
-
-/**
- * The gateway has no such chat or run, or keeps it no longer: its snapshot says what there is.
- * @param {unknown} error
- */
-const isForgotten = (error) => error instanceof Problem && (error.status === 404 || error.status === 410);

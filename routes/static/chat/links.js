@@ -51,14 +51,15 @@ export function following(api, chatId, from) {
 }
 
 /**
- * Follows what is told on the caller's own topic.
+ * Follows topics of the events lane.
  * @param {Api} api
+ * @param {string} query empty: the caller's own topic
  * @returns {Connect}
  */
-export function noticing(api) {
+export function noticing(api, query) {
   return async (cursor, signal) => {
     try {
-      return await api.events("", cursor, signal);
+      return await api.events(query, cursor, signal);
     } catch (error) {
       throw error instanceof Problem && error.isPassing ? unavailable(error) : error;
     }

@@ -6,15 +6,18 @@
  * A tab that nobody sees holds no connection: browsers have six of them for each gateway.
  */
 
+import { queryOf, topicsOf } from "../events/topics.js";
 import { resumed } from "../stream/resume.js";
 import { noticing } from "./links.js";
 
-/** @typedef {{name: string, chatId: string, data: Record<string, any>}} Notice */
+/** @typedef {{name: string, data: Record<string, any>}} Notice */
 
 export class Notices {
   /** The caller's name, once the gateway has said it. */
   sub = "";
   #cursor = "";
+  /** What is followed beside the caller's own topic. */
+  #topics = "";
   /** @type {AbortController | null} */
   #open = null;
   #around;
@@ -24,6 +27,7 @@ export class Notices {
    * @param {import("../api.js").Api} around.api
    * @param {(delayMs: number, signal: AbortSignal) => Promise<void>} around.pause
    * @param {(notice: Notice) => void} around.heard
+   * @param {() => void} around.changed
    * @param {() => void} around.missed something may have happened that is not told any more
    */
   constructor(around) {
@@ -31,18 +35,29 @@ export class Notices {
     addEventListener("pagehide", () => this.follow(false));
   }
 
-  /** @param {boolean} wanted */
-  follow(wanted) {
+  /**
+   * @param {boolean} wanted
+   * @param {string[]} [topics] beside the caller's own
+   */
+  follow(wanted, topics = []) {
+    const named = this.sub ? topics.join(" ") : "";
+    if (!wanted || named !== this.#topics) {
+      this.#open?.abort();
+      this.#open = null;
+    }
+    this.#topics = named;
     if (wanted && !this.#open) void this.#read((this.#open = new AbortController()));
-    if (!wanted) this.#open?.abort();
-    if (!wanted) this.#open = null;
+  }
+
+  get #query() {
+    return this.#topics ? queryOf([`user/${this.sub}`, ...topicsOf(this.#topics)]) : "";
   }
 
   /** @param {AbortController} open */
   async #read(open) {
     const { api, pause } = this.#around;
     try {
-      for await (const event of resumed({ connect: noticing(api), pause }, this.#cursor, open.signal)) {
+      for await (const event of resumed({ connect: noticing(api, this.#query), pause }, this.#cursor, open.signal)) {
         this.#cursor = event.id || this.#cursor;
         this.#take(event);
       }
@@ -57,9 +72,10 @@ export class Notices {
     if (type === "hello") {
       const own = Array.isArray(said.topics) ? said.topics.find((topic) => String(topic).startsWith("user/")) : "";
       this.sub = String(own ?? "").slice("user/".length);
+      this.#around.changed();
       if (said.recovered === false) this.#around.missed();
     } else if (type === "gap") this.#around.missed();
-    else if (typeof said.chatId === "string") this.#around.heard({ name: type, chatId: said.chatId, data: said });
+    else this.#around.heard({ name: type, data: said });
   }
 }
 

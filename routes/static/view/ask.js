@@ -23,6 +23,7 @@ export class AskView {
   #writing = el("form", { class: "ask-writing", hidden: true });
   #trouble = el("p", { class: "trouble", role: "alert" });
   #until = el("p", { class: "ask-text" });
+  #others = el("p", { class: "ask-text" });
   #sending = false;
   element;
 
@@ -49,6 +50,7 @@ export class AskView {
       this.#choices,
       this.#writing,
       this.#trouble,
+      this.#others,
       this.#until,
     );
     this.#waitUntil(ask.expiresAt ?? 0);
@@ -70,8 +72,10 @@ export class AskView {
     this.#choices.replaceChildren(choice("plain", "Go on without it", () => this.#give({ approved: false })));
   }
 
-  /** @param {{sending: boolean, trouble: string}} open */
-  update({ sending, trouble }) {
+  /** @param {import("../chat/asks.js").OpenAsk} open */
+  update({ ask, sending, trouble, mayAnswer = true }) {
+    this.#choices.hidden = !mayAnswer || !this.#writing.hidden;
+    this.#others.textContent = mayAnswer ? "" : `This is for others to answer: ${(ask.roles ?? ["editor", "owner"]).join(" or ")}.`;
     if (this.#trouble.textContent !== trouble && !sending) this.#trouble.textContent = trouble;
     if (sending === this.#sending) return;
     this.#sending = sending;

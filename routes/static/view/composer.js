@@ -3,7 +3,13 @@
 
 import { byId, isComposing } from "./dom.js";
 
-/** @typedef {{send(text: string): void, edit(id: string, text: string): void, stop(): void}} Commands */
+/**
+ * @typedef {object} Commands
+ * @property {(text: string) => void} send
+ * @property {(id: string, text: string) => void} edit
+ * @property {() => void} stop
+ * @property {() => void} type the person types
+ */
 
 const DRAFT = "trilane.draft.";
 
@@ -25,7 +31,10 @@ export class Composer {
     this.#commands = commands;
     this.#form.addEventListener("submit", (event) => this.#submit(event));
     this.#input.addEventListener("keydown", (event) => this.#key(event));
-    this.#input.addEventListener("input", () => this.#changed());
+    this.#input.addEventListener("input", () => {
+      this.#changed();
+      if (this.#input.value) commands.type();
+    });
     this.#stop.addEventListener("click", () => {
       commands.stop();
       this.focus();
@@ -67,14 +76,19 @@ export class Composer {
     this.focus();
   }
 
-  /** @param {{busy: boolean, stopping: boolean, held: boolean, blocked: boolean}} state `held`: write, but send later */
-  update({ busy, stopping, held, blocked }) {
+  /**
+   * @param {{busy: boolean, stopping: boolean, held: boolean, blocked: boolean, readOnly: boolean}} state
+   *   `held`: write, but send later
+   */
+  update({ busy, stopping, held, blocked, readOnly }) {
     this.#held = held;
     this.#busy = busy;
     this.#stop.hidden = !busy;
     this.#stop.disabled = stopping;
     this.#send.hidden = busy;
-    this.#input.disabled = blocked;
+    this.#input.disabled = blocked || readOnly;
+    const placeholder = readOnly ? "You may read this chat, and not write in it" : "Ask anything";
+    if (this.#input.placeholder !== placeholder) this.#input.placeholder = placeholder;
     this.#ready();
   }
 

@@ -61,7 +61,7 @@ export class ConversationView {
       const view = this.#views.get(message.id) ?? this.#adopt(message);
       const growing = message === answer;
       const note = growing ? null : (chat.notes.get(message.id) ?? null);
-      view.update(message, { growing, last: message === last, busy: chat.busy, note, asks: chat.asks.of(message.id), sub });
+      view.update(message, { growing, last: message === last, busy: chat.busy, note, asks: asksOf(chat, message.id, sub), sub });
       return view.element;
     });
     this.#drop(new Set(messages.map((message) => message.id)));
@@ -106,6 +106,15 @@ export class ConversationView {
     }
     return [this.#missing];
   }
+}
+
+/**
+ * @param {Chat} chat
+ * @param {string} messageId
+ * @param {string} sub
+ */
+function asksOf(chat, messageId, sub) {
+  return chat.asks.of(messageId).map((open) => ({ ...open, mayAnswer: chat.people.mayAnswer(sub, open.ask) }));
 }
 
 /**

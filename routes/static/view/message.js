@@ -27,6 +27,7 @@ export class MessageView {
   #parts = [];
   #body = el("div", { class: "body" });
   #waiting = el("p", { class: "waiting", role: "img", "aria-label": "Waiting for the answer" }, dot(), dot(), dot());
+  #author = el("p", { class: "message-author", hidden: true });
   #tools = el("div", { class: "message-tools" });
   #note = el("div", { class: "note", hidden: true });
   #shown = "";
@@ -42,7 +43,7 @@ export class MessageView {
     this.#actions = actions;
     const who = el("h2", { class: "visually-hidden" }, message.role === "user" ? "You" : "Answer");
     const attributes = { class: `message ${message.role}`, "data-id": message.id };
-    this.element = el("article", attributes, who, this.#waiting, this.#body, this.#tools, this.#note);
+    this.element = el("article", attributes, who, this.#author, this.#waiting, this.#body, this.#tools, this.#note);
   }
 
   /**
@@ -54,6 +55,7 @@ export class MessageView {
     if (message === this.#message && shown === this.#shown && !situation.growing) return;
     this.#message = message;
     this.#updateParts(message, situation);
+    this.#showAuthor(situation.sub);
     this.#waiting.hidden = !situation.growing || !isEmpty(message);
     this.element.setAttribute("aria-busy", String(situation.growing));
     if (shown !== this.#shown || !situation.growing) this.#updateTools(situation);
@@ -81,6 +83,16 @@ export class MessageView {
       }
       this.#parts[index].view.update(part, growing && part === message.parts.at(-1), about);
     });
+  }
+
+  /** @param {string} sub the name of who reads: their own messages need none */
+  #showAuthor(sub) {
+    const { role, metadata } = this.#message;
+    const author = role === "user" && sub && metadata?.author !== sub ? String(metadata?.author ?? "") : "";
+    this.#author.textContent = author;
+    this.#author.hidden = author === "";
+    const who = this.element.querySelector("h2");
+    if (who && role === "user") who.textContent = author ? "From" : "You";
   }
 
   /** @param {Situation} situation */
