@@ -10,7 +10,7 @@ import { NotAStream } from "./stream/resume.js";
 
 /** @typedef {import("./stream/message.js").UIMessage} UIMessage */
 /** @typedef {{id: string, title: string, updatedAt: number}} ChatSummary */
-/** @typedef {{id: string, messages: UIMessage[], activeRun: {runId: string, cursor: string} | null, pending?: import("./chat/asks.js").Ask[],
+/** @typedef {{id: string, messages: UIMessage[], activeRun: {runId: string, cursor: string} | null, pending?: import("./chat/asks.js").Ask[], queue?: import("./chat/queue.js").Waiting[],
  *   members?: import("./chat/people.js").Member[], sharedId?: string}} Snapshot */
 /** @typedef {{id: string, message: UIMessage, trigger: "submit-message" | "regenerate-message", messageId?: string}} SendBody */
 /** @typedef {{topic: string, offset: number, cursor: string, duplicate: boolean}} Published */
@@ -102,6 +102,29 @@ export class Api {
   /** @param {string} id */
   async typing(id) {
     await this.#call(`${path(id)}/typing`, { method: "POST", body: {}, quiet: true });
+  }
+
+  /**
+   * Queues a message that the running answer may take before it ends; without one it is answered now.
+   * @param {string} id
+   * @param {UIMessage} message
+   * @param {import("./chat/queue.js").SteerAt} at
+   */
+  async steer(id, message, at) {
+    await this.#call(`${path(id)}/steer`, { method: "POST", body: { message, at } });
+  }
+
+  /**
+   * @param {string} id
+   * @param {string} messageId
+   */
+  async unqueue(id, messageId) {
+    await this.#call(`${path(id)}/queue/${encodeURIComponent(messageId)}`, { method: "DELETE" });
+  }
+
+  /** @param {string} id */
+  async resumeQueue(id) {
+    await this.#call(`${path(id)}/queue/resume`, { method: "POST", body: {} });
   }
 
   /**

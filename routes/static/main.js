@@ -21,6 +21,7 @@ import { EventsView } from "./view/events.js";
 import { showLane } from "./view/lanes.js";
 import { PeopleView } from "./view/people.js";
 import { Publisher } from "./view/publisher.js";
+import { QueueView } from "./view/queue.js";
 import { Follower } from "./view/scroll.js";
 import { Sidebar } from "./view/sidebar.js";
 import { Status } from "./view/status.js";
@@ -39,10 +40,12 @@ const follower = new Follower(byId("scroller", HTMLElement), log, byId("jump", H
 const list = new ChatList(api, draw);
 const composer = new Composer({
   send,
+  steer: (text, at) => chat.queue.steer(text, at),
   type: () => void chat.people.type(),
   edit: (id, text) => chat.edit(id, text),
   stop: () => void chat.stop(),
 });
+const queue = new QueueView({ remove: (id) => void chat.queue.remove(id), resume: () => void chat.queue.resume() });
 const sidebar = new Sidebar({ remove: (summary) => void remove(summary), more: () => void list.more() });
 const conversation = new ConversationView(log, {
   send,
@@ -105,8 +108,10 @@ function draw() {
     drawing = false;
     conversation.render(chat, notices.sub);
     const { busy, stopping, link, reachable } = chat;
+    const held = chat.status === "loading" || (busy && !chat.steerable);
     const readOnly = !chat.people.may(notices.sub, "send");
-    composer.update({ busy, stopping, held: chat.status === "loading", blocked: chat.status === "missing", readOnly });
+    composer.update({ busy, stopping, held, blocked: chat.status === "missing", readOnly });
+    queue.render(chat.queue.waiting, busy, chat.asks.isOpen, notices.sub);
     people.render(chat.people, notices.sub);
     listen();
     status.render({ busy, stopping, link, reachable, begun: !!chat.answer?.parts.length });
@@ -227,7 +232,7 @@ async function remove(summary) {
 
 /** Not all that happens is told, nor everywhere: the page looks now and then. */
 function look() {
-  if (document.visibilityState === "visible" && shown === "chat" && chat.stored && !chat.busy) void chat.refresh();
+  if (document.visibilityState === "visible" && shown === "chat" && chat.stored && (!chat.busy || chat.steerable)) void chat.refresh();
 }
 
 tabs.addEventListener("message", ({ data }) => {

@@ -68,6 +68,8 @@ const SENTENCES = {
   reserved_event: "Only the gateway itself sends events of this name. Choose another.",
   gone: "This part of the history is no longer kept.",
   role_forbidden: "Your role in this chat does not allow this.",
+  queue_full: "Too many messages wait already.",
+  already_taken: "The answer has read it already.",
   conflict: "Another device changed this chat at the same moment.",
   internal: "Something went wrong in the gateway.",
 };

@@ -44,6 +44,10 @@ export class Asks {
     this.#around = around;
   }
 
+  get isOpen() {
+    return this.#open.size > 0;
+  }
+
   /**
    * @param {string} messageId
    * @returns {OpenAsk[]}

@@ -15,6 +15,7 @@ import { noteOfFailure, noteOfRun, noteOfStored, saysWhen, UNANSWERED } from "./
 import { asking, following } from "./links.js";
 import { newId, PENDING, reused, userMessage } from "./messages.js";
 import { People } from "./people.js";
+import { Queue } from "./queue.js";
 import { isForgotten, stopped } from "./stopping.js";
 
 /** @typedef {import("../stream/message.js").UIMessage} UIMessage */
@@ -72,6 +73,12 @@ export class Chat {
     const { api, changed, announce } = around;
     const refresh = () => this.refresh();
     this.asks = new Asks({ answer: (approvalId, given) => api.answer(id, approvalId, given), refresh, changed, announce });
+    this.queue = new Queue({
+      steer: (message, at) => api.steer(id, message, at),
+      unqueue: (messageId) => api.unqueue(id, messageId),
+      resume: () => api.resumeQueue(id),
+      ...{ refresh, changed, announce },
+    });
     this.people = new People({
       change: (sub, role) => api.member(id, sub, role),
       tellTyping: () => api.typing(id),
@@ -86,6 +93,11 @@ export class Chat {
 
   get busy() {
     return this.#reading !== null;
+  }
+
+  /** Whether the gateway has taken the message whose answer is awaited: it may be told more from then on. */
+  get steerable() {
+    return this.#reading?.accepted ?? false;
   }
 
   close() {
@@ -125,7 +137,7 @@ export class Chat {
   /** Something happened in this chat elsewhere: looks at once, and once more if more happens meanwhile. */
   async noticed() {
     this.#isNoticed = this.#isLooking;
-    if (this.#isLooking || this.busy) return;
+    if (this.#isLooking || (this.busy && !this.steerable)) return;
     this.#isLooking = true;
     await this.refresh();
     this.#isLooking = false;
@@ -156,6 +168,7 @@ export class Chat {
     this.stored = true;
     this.status = "ready";
     this.asks.take(snapshot.pending ?? []);
+    this.queue.take(snapshot.queue ?? []);
     this.people.take(snapshot);
     if (snapshot.activeRun) this.#follow(snapshot.activeRun);
     this.#noteStored();
@@ -277,6 +290,7 @@ export class Chat {
       const { done, value } = await run.next();
       if (done) return value === "ended";
       reading.fold.push(value);
+      if (value.type === "data-steer") this.queue.took(value.id);
       this.#around.changed();
     }
   }

@@ -79,6 +79,7 @@ export class MessageFold {
         this.state.message.parts.push({ ...chunk });
         return false;
       case "data-approval":
+      case "data-steer":
         this.#replace(chunk);
         return false;
       case "data-progress":

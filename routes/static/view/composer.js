@@ -1,11 +1,16 @@
 // @ts-check
-/** Where a message is written. Enter sends, Shift+Enter begins a line, Escape stops; drafts outlive a reload. */
+/**
+ * Where a message is written. Enter sends, Shift+Enter begins a line, Escape stops; drafts outlive a reload. While an answer
+ * is written, a message is for that answer: it says when it is to be read.
+ */
 
 import { byId, isComposing } from "./dom.js";
 
+/** @typedef {import("../chat/queue.js").SteerAt} SteerAt */
 /**
  * @typedef {object} Commands
  * @property {(text: string) => void} send
+ * @property {(text: string, at: SteerAt) => Promise<boolean>} steer whether the gateway has taken it
  * @property {(id: string, text: string) => void} edit
  * @property {() => void} stop
  * @property {() => void} type the person types
@@ -19,6 +24,8 @@ export class Composer {
   #send = byId("send", HTMLButtonElement);
   #stop = byId("stop", HTMLButtonElement);
   #editing = byId("editing", HTMLElement);
+  #steering = byId("steering", HTMLElement);
+  #steerAt = byId("steer-at", HTMLSelectElement);
   #commands;
   #chatId = "";
   /** The message that is being said differently. */
@@ -85,7 +92,6 @@ export class Composer {
     this.#busy = busy;
     this.#stop.hidden = !busy;
     this.#stop.disabled = stopping;
-    this.#send.hidden = busy;
     this.#input.disabled = blocked || readOnly;
     const placeholder = readOnly ? "You may read this chat, and not write in it" : "Ask anything";
     if (this.#input.placeholder !== placeholder) this.#input.placeholder = placeholder;
@@ -96,13 +102,22 @@ export class Composer {
   #submit(event) {
     event.preventDefault();
     const text = this.#input.value.trim();
-    if (!text || this.#busy || this.#held) return;
+    if (!text || this.#held) return;
     const edited = this.#edited;
+    if (this.#busy && edited) return;
     this.#edited = "";
     this.#editing.hidden = true;
     this.#set("");
-    if (edited) this.#commands.edit(edited, text);
+    if (this.#busy) void this.#steer(text);
+    else if (edited) this.#commands.edit(edited, text);
     else this.#commands.send(text);
+  }
+
+  /** @param {string} text which comes back when the gateway does not take it */
+  async #steer(text) {
+    const chatId = this.#chatId;
+    if (await this.#commands.steer(text, /** @type {SteerAt} */ (this.#steerAt.value))) return;
+    if (chatId === this.#chatId) this.#set([text, this.#input.value].filter(Boolean).join("\n"));
   }
 
   /** @param {KeyboardEvent} event */
@@ -136,7 +151,15 @@ export class Composer {
   }
 
   #ready() {
-    this.#send.disabled = this.#held || this.#input.value.trim() === "";
+    const isEmpty = this.#input.value.trim() === "";
+    this.#send.disabled = this.#held || isEmpty || (this.#busy && this.#edited !== "");
+    this.#send.hidden = this.#busy && isEmpty;
+    this.#steering.hidden = !this.#busy || isEmpty;
+    const label = this.#busy ? "Send to this answer" : "Send";
+    if (this.#send.title !== label) {
+      this.#send.title = label;
+      this.#send.setAttribute("aria-label", label);
+    }
   }
 
   /** Grows with its text, up to the limit that the style sheet sets. */

@@ -3,6 +3,7 @@
 
 import { MarkdownView } from "../markdown/dom.js";
 import { safeHref } from "../markdown/inline.js";
+import { textOf } from "../stream/message.js";
 import { picturesOf } from "../stream/pictures.js";
 import { el, icon } from "./dom.js";
 import { pictureNode } from "./picture.js";
@@ -11,7 +12,7 @@ import { ToolView } from "./tool.js";
 /** @typedef {import("../stream/message.js").Part} Part */
 /** @typedef {import("./tool.js").AboutCalls} AboutCalls */
 /** @typedef {{element: HTMLElement, update(part: Part, growing: boolean, about: AboutCalls): void}} PartView */
-/** @typedef {"text" | "reasoning" | "tool" | "pictures" | "link"} Look */
+/** @typedef {"text" | "reasoning" | "tool" | "steer" | "pictures" | "link"} Look */
 
 /**
  * What a part looks like; nothing for one that is not shown.
@@ -21,6 +22,7 @@ import { ToolView } from "./tool.js";
 export function lookOf({ type }) {
   if (type === "text" || type === "reasoning") return type;
   if (type.startsWith("tool-") || type === "dynamic-tool") return "tool";
+  if (type === "data-steer") return "steer";
   if (type === "data-provider") return "pictures";
   return type === "source-url" || type === "source-document" || type === "file" ? "link" : "";
 }
@@ -35,6 +37,7 @@ export function partView(look, plain, answer) {
   if (look === "text") return plain ? new PlainView() : new AnswerView();
   if (look === "reasoning") return new ReasoningView();
   if (look === "tool") return new ToolView(answer);
+  if (look === "steer") return new SteerView();
   return look === "pictures" ? new PicturesView() : new LinkView();
 }
 
@@ -44,6 +47,24 @@ class PlainView {
   /** @param {Part} part */
   update(part) {
     if (this.element.textContent !== part.text) this.element.textContent = part.text;
+  }
+}
+
+/** What somebody said while the answer was being written, at the place where it was read. */
+class SteerView {
+  #text = el("p", { class: "typed", dir: "auto" });
+  #by = el("p", { class: "steer-by" });
+  element = el("div", { class: "steer", role: "group", "aria-label": "Said meanwhile" }, this.#text, this.#by);
+
+  /**
+   * @param {Part} part
+   * @param {boolean} _growing
+   * @param {AboutCalls} about
+   */
+  update({ data }, _growing, { sub }) {
+    const text = textOf({ id: "", role: "user", parts: data?.parts ?? [] });
+    if (this.#text.textContent !== text) this.#text.textContent = text;
+    this.#by.textContent = data?.by && sub && data.by !== sub ? data.by : "";
   }
 }
 
