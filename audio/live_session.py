@@ -318,9 +318,8 @@ class LiveSession:
             code = failure.code if isinstance(failure, LogError) else "internal"
             if self.attachment is not None:
                 message = "what was said cannot be recorded; resume in a moment"
-                self.attachment.fail(
-                    Failure(code=code, message=message, retryable=True), SocketClose(CloseCode.TRY_LATER, code)
-                )
+                failed = Failure(code=code, message=message, retryable=True)
+                self.attachment.fail(failed, SocketClose(CloseCode.TRY_LATER, code))
                 self.attachment = None
         self._finish(failure)
 

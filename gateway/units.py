@@ -58,7 +58,7 @@ class Unit:
         mounts = [make_lane(core) for make_lane in lanes]
         mcp_server = McpServer(core, [tool for mount in mounts for tool in mount.tools])
         self.lanes = [mount.lane for mount in mounts]
-        self.has_websockets = any(mount.name == "audio" for mount in mounts)
+        self.has_websockets = any(mount.name in ("audio", "chat") for mount in mounts)
         self.failure: TrilaneError | None = None
         """The error that kept it from starting."""
         handlers = [handler for mount in mounts for handler in mount.routes] + [
@@ -117,11 +117,12 @@ def _chat(core: Core) -> MountedLane:
     from gateway.chat.tools.mcp_toolbox import open_toolbox
     from gateway.chat.upstreams.failover import open_upstreams
     from gateway.mcp.ask import AskTool
-    from routes import chat, openai, workers
+    from routes import chat, live, openai, workers
 
     toolbox, agents = open_toolbox(core.settings), open_agents(core.settings)
     lane = ChatLane(core, open_upstreams(core.settings), toolbox, agents=agents)
-    return MountedLane("chat", lane, [*chat.ROUTES, *openai.ROUTES, *workers.ROUTES], [AskTool(lane, core.log)])
+    routes = [*chat.ROUTES, *live.ROUTES, *openai.ROUTES, *workers.ROUTES]
+    return MountedLane("chat", lane, routes, [AskTool(lane, core.log)])
 
 
 def _events(core: Core) -> MountedLane:
@@ -152,9 +153,9 @@ def _audio(core: Core, *, at_once: bool = False) -> MountedLane:
 
 def chat_unit(settings: Settings) -> Unit:
     """Returns the unit of the chat lane, and of the console page: the three units behind one name have it, too."""
-    from routes import console
+    from routes import console, tickets
 
-    return Unit("chat", settings, [_chat], console.ROUTES)
+    return Unit("chat", settings, [_chat], [*console.ROUTES, *tickets.ROUTES])
 
 
 def events_unit(settings: Settings) -> Unit:

@@ -15,7 +15,7 @@ import msgspec
 from litestar.handlers import HTTPRouteHandler, WebsocketRouteHandler
 
 from gateway.access.signin import COOKIE
-from gateway.access.tickets import ROUTES as TICKET_ROUTES
+from gateway.access.tickets import takes_tickets
 from gateway.settings import Settings
 from routes.operation import OPERATION, Input, Operation, Schema
 
@@ -239,7 +239,7 @@ def _security_schemes() -> Schema:
 
 
 def _security(path: str) -> list[dict[str, list[str]]]:
-    names = ["bearer", "cookie", *(["ticket"] if path in TICKET_ROUTES else [])]
+    names = ["bearer", "cookie", *(["ticket"] if takes_tickets(PATH_PARAMETER.sub("x", path)) else [])]
     return [{name: []} for name in names]
 
 

@@ -11,12 +11,20 @@ from gateway.chat.lane import ChatLane
 from gateway.chat.listing import ChatPage
 from gateway.chat.submission import SendRequest
 from gateway.chat.topics import check_id
-from gateway.errors import BadRequest
 from routes.operation import CURSOR_INPUTS, IDEMPOTENCY_KEY, Input, described
-from routes.requests import AnyRequest, body_of, caller, cursor, decode, decode_with_fields, header, read_body
+from routes.requests import (
+    AnyRequest,
+    body_of,
+    caller,
+    cursor,
+    decode,
+    decode_with_fields,
+    header,
+    read_body,
+    ui_version,
+)
 from routes.streams import nothing, whole
 
-UI_VERSIONS = ("5", "6", "7")
 RUN_ID = Input("X-Run-Id", "The same as `Idempotency-Key`", "header")
 UI_INPUT = Input("ui", "The AI SDK version that reads, 5, 6 or 7: asks are told as it knows them")
 STREAM_EXAMPLE = """: ok
@@ -73,7 +81,7 @@ async def send(request: AnyRequest, chat: ChatLane) -> ASGIApp:
     with chat.bodies.hold() as body:
         submitted, fields = decode_with_fields(await read_body(request, body), SendRequest)
         after = cursor(request)
-        ui = _ui(request)
+        ui = ui_version(request)
         if after is not None:
             return await chat.follow(who, submitted.id, after, ui) or nothing()
         key = header(request, b"idempotency-key") or header(request, b"x-run-id") or ""
@@ -95,7 +103,7 @@ async def send(request: AnyRequest, chat: ChatLane) -> ASGIApp:
 )
 async def follow(request: AnyRequest, chat_id: str, chat: ChatLane) -> ASGIApp:
     who = caller(request)
-    return await chat.follow(who, chat_id, cursor(request), _ui(request)) or nothing()
+    return await chat.follow(who, chat_id, cursor(request), ui_version(request)) or nothing()
 
 
 @get("/api/chat/{chat_id:str}", summary="The chat as it stands", opt=described(answer=ChatSnapshot, errors=(404,)))
@@ -162,16 +170,6 @@ async def approve(request: AnyRequest, chat_id: str, approval_id: str, chat: Cha
     who = caller(request)
     body = await body_of(request, chat.bodies)
     return await chat.approvals.answer(who, check_id("chat id", chat_id), approval_id, decode(body, ApprovalAnswer))
-
-
-def _ui(request: AnyRequest) -> int:
-    """Returns the version of the AI SDK that a client says it reads with; 0 when it says none."""
-    text = request.query_params.get("ui", "") if request.scope["query_string"] else ""
-    if not text:
-        return 0
-    if text not in UI_VERSIONS:
-        raise BadRequest(f"ui={text[:16]!r}: want the AI SDK's version, one of {', '.join(UI_VERSIONS)}", code="bad_ui")
-    return int(text)
 
 
 ROUTES = [send, follow, snapshot, chats, remove, remove_message, stop, approve]

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any, TypeVar, cast
 
 import msgspec
-from litestar import Request
+from litestar import Request, WebSocket
 from msgspec import Raw
 
 from gateway.access.grants import Principal
@@ -18,6 +18,7 @@ from gateway.serving.bodies import Bodies, HeldBody
 
 T = TypeVar("T")
 AnyRequest = Request[Principal, Any, Any]
+AnyConnection = AnyRequest | WebSocket[Principal, Any, Any]
 QUERY_NAMES = ("last_event_id", "lastEventId", "lastEventID", "after")
 """Query parameters that may carry a cursor, in order of precedence.
 
@@ -36,18 +37,31 @@ def caller(request: AnyRequest) -> Principal:
     return who
 
 
-def header(request: AnyRequest, name: bytes) -> str | None:
+def header(request: AnyConnection, name: bytes) -> str | None:
     """Returns the first header of that name, which is in lower case, without parsing the others."""
     return next((value.decode("latin-1") for key, value in request.scope["headers"] if key == name), None)
 
 
-def cursor(request: AnyRequest) -> str | None:
+def cursor(request: AnyConnection) -> str | None:
     """Returns the cursor of a request: `Last-Event-ID`, else the first non-empty query parameter of QUERY_NAMES."""
     text = header(request, b"last-event-id")
     if text or not request.scope["query_string"]:
         return text or None
     query = request.query_params
     return next((query[name] for name in QUERY_NAMES if query.get(name)), None)
+
+
+UI_VERSIONS = ("5", "6", "7")
+
+
+def ui_version(request: AnyConnection) -> int:
+    """Returns the version of the AI SDK that a client says it reads with; 0 when it says none."""
+    text = request.query_params.get("ui", "") if request.scope["query_string"] else ""
+    if not text:
+        return 0
+    if text not in UI_VERSIONS:
+        raise BadRequest(f"ui={text[:16]!r}: want the AI SDK's version, one of {', '.join(UI_VERSIONS)}", code="bad_ui")
+    return int(text)
 
 
 EVENT_STREAM = {"text/event-stream": 3, "text/*": 2, "*/*": 1, "*": 1}

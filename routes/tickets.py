@@ -1,11 +1,12 @@
 """The route that issues one-time tickets, for clients that cannot send a header."""
 
-from typing import Literal
+from typing import Annotated
 
 import msgspec
 from litestar import post
+from msgspec import Meta
 
-from gateway.access.tickets import TICKET_S
+from gateway.access.tickets import ROUTE, TICKET_S
 from gateway.core.limits import TICKET
 from gateway.core.process import Core
 from routes.operation import described
@@ -15,7 +16,7 @@ from routes.requests import AnyRequest, body_of, decode
 class TicketRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of `POST /api/tickets`."""
 
-    route: Literal["/api/events", "/api/audio", "/v1/realtime"]
+    route: Annotated[str, Meta(pattern=ROUTE)]
 
 
 class Ticket(msgspec.Struct, frozen=True):

@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, urlsplit
 from gateway.access.auth import Authenticator
 from gateway.access.grants import Principal
 from gateway.access.hosts import is_loopback
-from gateway.access.tickets import ROUTES, Tickets
+from gateway.access.tickets import Tickets, takes_tickets
 from gateway.errors import BadRequest, Forbidden, Unauthorized
 from gateway.settings import Settings
 
@@ -139,7 +139,7 @@ def _schemes(scope: Any) -> set[str]:
 
 def _ticket(scope: Any, authorization: str | None) -> str | None:
     """Returns the ticket of a request, if its route takes tickets and it carries one."""
-    if scope["path"] not in ROUTES:
+    if not takes_tickets(scope["path"]):
         return None
     if authorization is not None:
         token = authorization.partition(" ")[2].strip()

@@ -25,10 +25,11 @@ USED = "ticket/used"
 """Topic of the tickets that were redeemed."""
 MAX_TICKET_S = 240
 """Maximum seconds for which a ticket can be valid: after 300 the log forgets which tickets were used."""
-ROUTES = ("/api/events", "/api/audio", "/v1/realtime")
-"""The routes that take tickets: browsers open them with an object that can send no header."""
+ROUTE = r"^(/api/events|/api/audio|/v1/realtime|/api/chat/[A-Za-z0-9._:@~+=-]{1,128}/live)\Z"
+"""The paths that take tickets: browsers open them with an object that can send no header."""
 MAX_LENGTH = 64
 """Maximum characters of a ticket."""
+_ROUTE = re.compile(ROUTE, re.ASCII)
 NUMBER = re.compile("[1-9][0-9]{0,14}", re.ASCII)
 
 
@@ -114,6 +115,11 @@ class Tickets:
             raise Unauthorized("this ticket could not be used: ask for a new one", code="bad_ticket") from err
         if receipt.duplicate:
             raise Unauthorized("this ticket was used already: ask for a new one", code="ticket_used")
+
+
+def takes_tickets(path: str) -> bool:
+    """Returns whether a request to this path may carry a ticket."""
+    return _ROUTE.search(path) is not None
 
 
 def _digest(secret: str) -> str:

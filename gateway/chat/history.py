@@ -9,7 +9,7 @@ from typing import assert_never
 
 import msgspec
 
-from events.log.port import Block, EventLog, read_past_damage
+from events.log.port import NO_EVENTS, Block, EventLog, read_past_damage
 from gateway.chat.records.asks import message_after
 from gateway.chat.records.chat_record import (
     Answered,
@@ -187,18 +187,22 @@ class History(msgspec.Struct):
 
 
 async def read_history(
-    log: EventLog, owner: str, chat_id: str, count: Callable[[int], None] = lambda size: None
+    log: EventLog, owner: str, chat_id: str, count: Callable[[int], None] = lambda size: None, before: int = NO_EVENTS
 ) -> History:
     """Returns the chat as the log holds it, without what is damaged; it is empty when there is none.
 
-    `count` is called with the bytes of each part that was read, and may end the reading by an error.
-    Raises BadRequest for what is no chat's id.
+    `count` is called with the bytes of each part that was read, and may end the reading by an error. Events from offset
+    `before` on are left out. Raises BadRequest for what is no chat's id.
     """
     history = History(chat_id=check_id("chat id", chat_id))
     async for part in read_past_damage(log, chat_topic(owner, chat_id), history.lose):
         history.epoch = part.epoch
-        before = history.size
+        size = history.size
         for block in part.blocks:
+            if block.last >= before:
+                kept = block.data[: before - block.first]
+                history.apply(Block(first=block.first, data=kept, name=block.name, time_ms=block.time_ms))
+                return history
             history.apply(block)
-        count(history.size - before)
+        count(history.size - size)
     return history

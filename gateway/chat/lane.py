@@ -26,6 +26,7 @@ from gateway.chat.dialects.ui_message import DONE, UIFrames, whole_frames
 from gateway.chat.ending import Failed
 from gateway.chat.fetches import check_fetches
 from gateway.chat.legacy import adopt_format
+from gateway.chat.live_lane import LiveLane
 from gateway.chat.old_chats import OldChats
 from gateway.chat.records.chat_record import RunInfo
 from gateway.chat.records.recorder import Recorder
@@ -76,6 +77,7 @@ class ChatLane:
         self._log = core.log
         self._hub = core.hub
         self._streams = core.streams.of("chat")
+        self.live = LiveLane(core, self._streams, self.chats, self.runs, self.sending)
         self._callers = core.callers
 
     @asynccontextmanager
@@ -99,6 +101,7 @@ class ChatLane:
         """Takes no new run, and returns when every run of this process has ended."""
         self.agents.desk.leave()
         await self.runs.drain()
+        await self.live.drain()
 
     # Chats, in the dialect of the AI SDK
 

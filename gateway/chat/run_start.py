@@ -65,6 +65,8 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
     on_disconnect: OnDisconnect = "continue"
     notices: Sequence[Append] = ()
     """What else is told with it."""
+    has_stream: bool = True
+    """Whether its reader is one more stream of the user; not where that is open already."""
 
 
 class RunStarter:
@@ -84,7 +86,7 @@ class RunStarter:
         info, change = plan.info, plan.change
         appends = chat_appends(who, history, [*change.events, plan.started])
         await self.check_room(who, history, appends, change.conversation)
-        wants = wants_of_run(info.prompt_bytes // BYTES_PER_TOKEN, plan.request, has_stream=True)
+        wants = wants_of_run(info.prompt_bytes // BYTES_PER_TOKEN, plan.request, has_stream=plan.has_stream)
         lease = await self._limiter.admit(who, wants)
         try:
             prompt = prompt_of(history, plan) if self._runs.agents.serving(info.model) else None

@@ -56,11 +56,19 @@ class Sending:
         self._turns = WeakValueDictionary[str, asyncio.Lock]()
 
     async def send(
-        self, who: Principal, request: SendRequest, key: str, extra: dict[str, Raw], encoder_of: EncoderOf
+        self,
+        who: Principal,
+        request: SendRequest,
+        key: str,
+        extra: dict[str, Raw],
+        encoder_of: EncoderOf,
+        *,
+        has_stream: bool = True,
     ) -> AttachedReader | Parked:
         """Starts the run that a request asks for, or finds the one it has started before.
 
-        `key`: the client's own name for the request, or empty. Raises BadRequest, Overloaded, LogError.
+        `key`: the client's own name for the request, or empty; `has_stream`: whether the answer is one more stream.
+        Raises BadRequest, Overloaded, LogError.
         """
         posting = request.posting()
         if len(posting.messages) > self._max_messages:
@@ -69,7 +77,7 @@ class Sending:
             )
         check_posted(posting.messages)
         check_id("chat id", request.id)
-        submission = Submission(who, request, posting, key or request_key(posting), extra)
+        submission = Submission(who, request, posting, key or request_key(posting), extra, has_stream)
         await self._runs.tools.toolbox.known()
         # The upstream is asked before a run is known to be the only one, so of two requests here the second waits.
         turn = self._turns.setdefault(chat_topic(who.sub, request.id), asyncio.Lock())
@@ -141,5 +149,6 @@ class Sending:
             on_disconnect=request.on_disconnect or "continue",
             notices=taken.notices,
             calls=going_on.calls,
+            has_stream=submission.has_stream,
         )
         return await self._starter.start(who, history, plan, encoder_of)

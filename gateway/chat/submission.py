@@ -70,6 +70,8 @@ class Submission(NamedTuple):
     """The key of the request: one that is repeated with it gets the same run."""
     extra: dict[str, Raw]
     """Top-level fields of the request that are not ours; they are kept with the run."""
+    has_stream: bool = True
+    """Whether the answer is one more stream of the user; not where one is open that tells it, too."""
 
 
 def extra_fields(body: dict[str, Raw]) -> dict[str, Raw]:

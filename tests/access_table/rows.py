@@ -99,6 +99,7 @@ ROWS = [
     Row("GET /api/chats", "", guarded(200)),
     Row("GET /api/chat/alices", CHAT, guarded(200, other=404, operator=404)),
     Row("GET /api/chat/alices/stream", f"{CHAT}/stream", guarded(204)),
+    Row("WS /api/chat/alices/live", f"{CHAT}/live", guarded(101, narrow=1008)),
     Row(
         "POST /api/chat/alices/approvals/ap-none-1",
         f"{CHAT}/approvals/{{approval_id:str}}",

@@ -108,10 +108,14 @@ class WholeUIFrames(msgspec.Struct, frozen=True):
 
 def whole_frames(run_id: str, answer: UIMessage | None, ui: int = COMMON_UI) -> UIFrames | WholeUIFrames:
     """Returns the encoder that tells all of an answer, of which an earlier run may have written a part."""
-    earlier = [
-        told for record in (records_of(answer.parts) if answer is not None else []) for told in told_to(ui, record)
-    ]
-    return WholeUIFrames(run_id, tuple(earlier), ui) if earlier else UIFrames(run_id, ui)
+    earlier = earlier_records(answer, ui)
+    return WholeUIFrames(run_id, earlier, ui) if earlier else UIFrames(run_id, ui)
+
+
+def earlier_records(answer: UIMessage | None, ui: int) -> tuple[bytes, ...]:
+    """Returns the records that tell the part of an answer that earlier runs have written, if there is one."""
+    records = records_of(answer.parts) if answer is not None else []
+    return tuple(told for record in records for told in told_to(ui, record))
 
 
 def parked(message_id: str, results: Iterable[Raw]) -> bytes:
