@@ -34,8 +34,8 @@ class LiveDialect(NamedTuple):
     frames_of: WholeEncoderOf
     event: Callable[[str, bytes], bytes]
     """A function that returns the line of an event of the chat, by its name and data; b"" for one that is not told."""
-    gap: Callable[[Gone], bytes]
-    """A function that returns the line that says that a part of the chat cannot be told."""
+    gap: Callable[[str, str], bytes]
+    """A function that returns the line that says what cannot be told, by the reason and the chat's id."""
 
 
 class ChatLines(msgspec.Struct, frozen=True):
@@ -235,9 +235,9 @@ class LiveChat:
         detach()
 
     def _miss(self, error: Gone | LogDamaged) -> None:
-        gap = error if isinstance(error, Gone) else Gone(error.detail, code="damaged")
-        self._sources.runs.figures.note_resume(gap.code)
-        self._untold.append(self._dialect.gap(gap))
+        reason = error.code if isinstance(error, Gone) else "damaged"
+        self._sources.runs.figures.note_resume(reason)
+        self._untold.append(self._dialect.gap(reason, self._chat_id))
 
 
 def _nothing() -> None:

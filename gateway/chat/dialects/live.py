@@ -13,7 +13,7 @@ from gateway.chat.dialects.ui_message import COMMON_UI, earlier_records, told_to
 from gateway.chat.records.chat_record import FIRST_RECORD, MESSAGE, Answered, Ask, MessagesDeleted, Truncate
 from gateway.chat.records.messages import UIMessage
 from gateway.chat.records.record import RECORD
-from gateway.errors import Gone, TrilaneError, problem
+from gateway.errors import TrilaneError, problem
 
 SUBPROTOCOL = "trilane.chat.v1"
 TOLD = frozenset({MESSAGE, MessagesDeleted.event, Truncate.event, Ask.event, Answered.event})
@@ -60,9 +60,9 @@ def event_line(name: str, data: bytes) -> bytes:
     return b'{"event":"%b","data":%b}\n' % (name.encode(), data) if name in TOLD else b""
 
 
-def gap_line(gap: Gone) -> bytes:
+def gap_line(reason: str, chat_id: str) -> bytes:
     """Returns the line that says that a part of the chat is not told, why, and where all of it is to be had."""
-    return _json({"gap": gap.code, "snapshot": gap.extra.get("snapshot")}) + b"\n"
+    return _json({"gap": reason, "snapshot": f"/api/chat/{chat_id}"}) + b"\n"
 
 
 def expiry_notice(seconds: int) -> str:
