@@ -12,7 +12,7 @@ from typing import Protocol
 
 from gateway.access.grants import Principal
 from gateway.chat.live import LiveChat
-from gateway.errors import CloseCode, NotFound, RateLimited, TooLarge, TrilaneError
+from gateway.errors import BadRequest, CloseCode, NotFound, RateLimited, TooLarge, TrilaneError
 from gateway.serving.client_socket import DRAINING, LOST, ClientSocket, SocketClose, close_of
 from gateway.serving.open_streams import EXPIRY_NOTICE_S, LaneStreams, StreamState
 
@@ -206,15 +206,17 @@ class LiveSocket:
         try:
             while (message := await self._socket.receive())["type"] != "websocket.disconnect":
                 self._count_command()
-                text: str | None = message.get("text")
-                await self._take(text if text is not None else "", group)
+                await self._take(message.get("text"), group)
             self._end(LOST)
         except TrilaneError as err:
             self._socket.note(err)
             self._end(close_of(err))
 
-    async def _take(self, frame: str, group: asyncio.TaskGroup) -> None:
+    async def _take(self, frame: str | None, group: asyncio.TaskGroup) -> None:
         """Begins to do what a frame says, or says why not; a client that does not read the answers is not heard."""
+        if frame is None:
+            await self._say(self._desk.refuse("", BadRequest("a binary frame: a command is text", code="bad_frame")))
+            return
         size = len(frame) if frame.isascii() else len(frame.encode(errors="surrogatepass"))
         if size > MAX_FRAME_BYTES:
             detail = f"a frame of {size} bytes: at most {MAX_FRAME_BYTES} are taken here; POST /api/chat takes more"
