@@ -328,4 +328,4 @@ def test_the_readmes_script_hears_the_microphone(speaker: Browser, gateway: Gate
         page = new_tab()
         page.goto(f"{gateway.url}/healthz")
         with page.expect_console_message(lambda message: "my fellow" in message.text, timeout=20_000):
-            page.add_script_tag(content=readme_block("new WebSocket").at(gateway.url.removeprefix("http://")))
+            page.add_script_tag(content=readme_block("MediaRecorder").at(gateway.url.removeprefix("http://")))

@@ -87,7 +87,7 @@ def test_a_page_behind_nginx_with_another_host_asks_and_is_answered(
 
 @pytest.fixture(scope="module")
 def front_end(gateway: Gateway) -> Iterator[str]:
-    with behind_vite(gateway) as url:
+    with behind_vite(gateway.port) as url:
         yield url
 
 
@@ -157,7 +157,7 @@ def test_the_readmes_lines_for_vite_carry_the_microphones_socket(blank: Page) ->
 def test_a_page_behind_another_proxy_of_vite_asks_and_speaks(
     gateway: Gateway, new_tab: Callable[[], Any], proxy: str, has_sockets: bool
 ) -> None:
-    with behind_vite(gateway, proxy) as url:
+    with behind_vite(gateway.port, proxy) as url:
         tab = new_tab()
         tab.goto(f"{url}/blank.html")
         assert FINISHED in tab.evaluate(ASK, "")

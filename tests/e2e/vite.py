@@ -8,7 +8,6 @@ from pathlib import Path
 from loadtests.bench.harness.processes import await_ready, process
 from loadtests.ports import free_port
 from tests.clients.node import install, tool
-from tests.conftest import Gateway
 from tests.support.readme import readme_block
 
 PACKAGE = Path(__file__).parents[1] / "clients" / "vite"
@@ -17,16 +16,20 @@ PROXY = "'/api': { target: 'http://127.0.0.1:8000', ws: true }"
 
 
 @contextlib.contextmanager
-def behind_vite(gateway: Gateway, proxy: str = PROXY) -> Iterator[str]:
-    """Yields the URL of the README's front end, whose calls pass through this line of Vite's `server.proxy`."""
+def behind_vite(gateway_port: int, proxy: str = PROXY, page: str = "") -> Iterator[str]:
+    """Yields the URL of the README's front end, whose calls pass through this line of Vite's `server.proxy`.
+
+    `page` is an `App.jsx` of the test's own, beside the README's hook; without one it is the README's.
+    """
     port = free_port()
     folder = install(PACKAGE) / "build" / str(port)
     (folder / "src").mkdir(parents=True)
     try:
         for name in ("index.html", "blank.html", "src/main.jsx"):
             shutil.copyfile(PACKAGE / name, folder / name)
-        (folder / "src/App.jsx").write_text(readme_block("useChat").text)
-        config = readme_block("defineConfig").at(f"127.0.0.1:{gateway.port}", (PROXY, proxy))
+        (folder / "src/App.jsx").write_text(page or readme_block("useChat").text)
+        (folder / "src/useLiveChat.jsx").write_text(readme_block("useLiveChat").text)
+        config = readme_block("defineConfig").at(f"127.0.0.1:{gateway_port}", (PROXY, proxy))
         (folder / "vite.config.js").write_text(config)
         program = PACKAGE / "node_modules/vite/bin/vite.js"
         where = ["--host", "127.0.0.1", "--port", str(port), "--strictPort"]
