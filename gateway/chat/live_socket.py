@@ -213,12 +213,16 @@ class LiveSocket:
             self._end(close_of(err))
 
     async def _take(self, frame: str | None, group: asyncio.TaskGroup) -> None:
-        """Begins to do what a frame says, or says why not; a client that does not read the answers is not heard."""
-        if frame is None:
+        """Begins to do what a frame says, or says why not; a client that does not read the answers is not heard.
+
+        What comes when the socket is to close is not done: its client may not any more, or, when this process leaves,
+        sends it again to the next, which it had better do at once.
+        """
+        if self._ending is not None or self._streams.draining:
+            self.leave()
+        elif frame is None:
             await self._say(self._desk.refuse("", BadRequest("a binary frame: a command is text", code="bad_frame")))
-            return
-        size = len(frame) if frame.isascii() else len(frame.encode(errors="surrogatepass"))
-        if size > MAX_FRAME_BYTES:
+        elif (size := len(frame) if frame.isascii() else len(frame.encode())) > MAX_FRAME_BYTES:
             detail = f"a frame of {size} bytes: at most {MAX_FRAME_BYTES} are taken here; POST /api/chat takes more"
             await self._say(self._desk.refuse(frame, TooLarge(detail)))
         elif len(self._commands) >= MAX_UNDER_WAY:

@@ -186,6 +186,10 @@ class LaneStreams:
     def wheel(self) -> Wheel:
         return self._all.wheel
 
+    @property
+    def draining(self) -> bool:
+        return self._all.draining
+
     def admit(self) -> None:
         """Raises Overloaded as `OpenStreams.admit` does."""
         self._all.admit()

@@ -37,7 +37,7 @@ def token(lasts_s: float = HOUR_S, sub: str = "alice", **grants: Any) -> str:
 def gateways(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Gateway]]:
     """Yields processes of one log: the first stays, the others may be ended."""
     folder = tmp_path_factory.mktemp("live")
-    env = {"TRILANE_JWT_SECRET": SECRET, "TRILANE_PING_S": "1", "TRILANE_DRAIN_WINDOW_S": "0.2"}
+    env = {"TRILANE_JWT_SECRET": SECRET, "TRILANE_PING_S": "1", "TRILANE_DRAIN_WINDOW_S": "20"}
     processes = [serving(folder, upstream.url, **env) for _ in range(3)]
     try:
         processes[0].start()
@@ -272,14 +272,17 @@ def test_it_ends_with_the_chat(gateway: Gateway, chat_id: str) -> None:
 def test_a_process_that_ends_sends_its_clients_to_the_next_with_their_cursor(
     gateways: list[Gateway], chat_id: str, place: int
 ) -> None:
-    """The run is another process's, and goes on."""
-    leaving = gateways[place]
+    """The run is another process's, and goes on. One that sends something while its process leaves need not wait."""
+    leaving, unanswered = gateways[place], command("stop", 1, activeStreamId="another")
     with socket_on(gateways[0], chat_id) as staying:
         with socket_on(leaving, chat_id) as client:
             staying.send(saying("T=150 I=20000"))
             told = received(client, is_chunk("text-delta"))
             if place == 1:
                 leaving.signal(signal.SIGTERM)
+                eventually(lambda: "draining" in leaving.stderr())
+                time.sleep(0.5)
+                client.send(unanswered)
                 rest, code, _ = close_of(client)
                 told += rest
                 assert (told.pop()["event"], code) == ("drain", 1012)
@@ -290,7 +293,9 @@ def test_a_process_that_ends_sends_its_clients_to_the_next_with_their_cursor(
                 assert code == 1006
         cursor = chunks(told)[-1][0]
         with socket_on(gateways[0], chat_id, f"?after={cursor}") as client:
+            client.send(unanswered)
             told += received(client, is_chunk("finish"))
+            assert {"ref": 1, "ok": True, "stopped": False, "runId": None} in told
         assert chunks(told) == chunks(received(staying, is_chunk("finish")))
 
 

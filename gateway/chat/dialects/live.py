@@ -91,14 +91,15 @@ def answer(ref: str | int | None, result: msgspec.Struct) -> str:
 
 def refusal(ref: str | int | None, error: TrilaneError, request_id: str) -> str:
     """Returns the answer to a command that was not done: the problem document, and the seconds until it may be."""
-    _, document, headers = problem(error, request_id)
-    told: dict[str, object] = {"ref": ref, "problem": msgspec.Raw(document)}
-    if (retry_after := headers.get("retry-after", "")).isdigit():
-        told["retryAfter"] = int(retry_after)
-    return _json(told).decode()
+    return _json({"ref": ref, **_problem(error, request_id)}).decode()
 
 
 def opening_refusal(error: TrilaneError, request_id: str) -> str:
     """Returns the message that says why there is no chat to follow; a close follows it."""
-    _, document, _ = problem(error, request_id)
-    return _json({"problem": msgspec.Raw(document)}).decode()
+    return _json(_problem(error, request_id)).decode()
+
+
+def _problem(error: TrilaneError, request_id: str) -> dict[str, object]:
+    _, document, headers = problem(error, request_id)
+    retry_after = headers.get("retry-after", "")
+    return {"problem": msgspec.Raw(document), **({"retryAfter": int(retry_after)} if retry_after.isdecimal() else {})}
