@@ -137,11 +137,10 @@ class Approvals:
             started=started,
             calls=going_on.calls,
             notices=taken.notices,
+            has_stream=False,
         )
         attached = await self._starter.start(who, history, plan, self._encoder_of)
         attached.reader.close()
-        if attached.lease is not None:
-            attached.lease.leave_stream()
         history.active = started
 
 

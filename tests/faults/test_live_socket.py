@@ -249,6 +249,16 @@ def test_who_may_not_is_told_why(gateway: Gateway, chat_id: str) -> None:
     assert refused.value.response.status_code == 401
 
 
+def test_a_user_of_one_stream_sends_over_the_socket_that_is_it(gateway: Gateway, chat_id: str) -> None:
+    key = token(sub="bob", limits={"streams": 1})
+    with socket_on(gateway, chat_id, key=key) as client:
+        client.send(saying("T=2 I=0"))
+        assert received(client, answers("s"))[-1]["ok"] is True
+        with socket_on(gateway, chat_id, key=key) as second:
+            frames, code, _ = close_of(second)
+            assert (frames[0]["problem"]["status"], code) == (429, 1013)
+
+
 # How it ends, and goes on
 
 
