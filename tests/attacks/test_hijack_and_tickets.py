@@ -21,7 +21,7 @@ FOREIGN = [
     *("http://127.0.0.1:1", "http://127.0.0.1@evil.example", "http://evil.example/127.0.0.1", "http://localhost"),
     *("chrome-extension://abc", "http://127.0.0.1:{port}.evil.example", "javascript:alert(1)", "http://[::1"),
 ]
-SOCKETS = ("/api/audio", "/v1/realtime?intent=transcription")
+SOCKETS = ("/api/audio", "/v1/realtime?intent=transcription", "/api/chat/c1/live")
 
 
 def cookie() -> str:

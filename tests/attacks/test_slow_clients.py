@@ -28,6 +28,7 @@ KINDS: dict[str, tuple[bytes, bytes]] = {
         b"-",
     ),
     "a frame": (head("GET /api/audio", *HANDSHAKE), b"\0"),
+    "a frame of a chat": (head("GET /api/chat/slow/live", *HANDSHAKE), b"\0"),
     "nothing at all": (b"", b""),
 }
 """What each client sends first, and then again and again."""
@@ -46,7 +47,7 @@ class SlowClients:
         for kind, (first, _) in KINDS.items():
             for client in self.open[kind]:
                 client.sendall(first)
-        for client in self.open["a frame"]:
+        for client in [*self.open["a frame"], *self.open["a frame of a chat"]]:
             assert client.recv(4096).startswith(b"HTTP/1.1 101")
             client.sendall(frame(TEXT, b'{"type":"start"}') + FIRST_FRAME)
 

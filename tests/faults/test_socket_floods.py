@@ -33,6 +33,7 @@ GROWTH_BYTES = 64 << 20
 pytestmark = pytest.mark.quiet
 
 REALTIME = "/v1/realtime?intent=transcription"
+LIVE = "/api/chat/flooded/live"
 START = frame(TEXT, b'{"type":"start"}')
 
 
@@ -68,6 +69,10 @@ FLOODS = {
     "a frame without end": Flood(bytes(CHUNK_BYTES), 1009, START + b"\x82\xff" + (1 << 40).to_bytes(8) + b"\0\0\0\0"),
     "events of Realtime": Flood(repeat(frame(TEXT, b"{}")), 4504, b"", REALTIME),
     "pings to Realtime": Flood(repeat(frame(PING)), 4504, b"", REALTIME),
+    "commands of a chat": Flood(repeat(frame(TEXT, b'{"type":"stop"}')), 4504, b"", LIVE),
+    "answers that nobody reads": Flood(repeat(frame(TEXT, b'{"type":"stop"}')), None, b"", LIVE),
+    "nothing to a chat": Flood(repeat(frame(TEXT)), 4504, b"", LIVE),
+    "bytes to a chat": Flood(repeat(frame(BINARY, bytes(60_000))), 4504, b"", LIVE),
 }
 
 
