@@ -35,7 +35,6 @@ MIN_LINES = 40
 SMALL_FOR_A_REASON = {
     "audio/decoders/decoder.py": "every decoder stands on `formats`, which therefore cannot choose one",
     "audio/languages.py": "a table",
-    "audio/model/heap.py": "imported before NumPy, so it can import nothing",
     "audio/model/weights.py": "imported where the audio lane's packages are missing",
     "gateway/__main__.py": "what `python -m gateway` runs",
     "events/log/sqlite/adoption.py": "beside `store`, for a command and no gateway",
