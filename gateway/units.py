@@ -117,11 +117,11 @@ def _chat(core: Core) -> MountedLane:
     from gateway.chat.tools.mcp_toolbox import open_toolbox
     from gateway.chat.upstreams.failover import open_upstreams
     from gateway.mcp.ask import AskTool
-    from routes import chat, live, openai, workers
+    from routes import chat, live, openai, steering, workers
 
     toolbox, agents = open_toolbox(core.settings), open_agents(core.settings)
     lane = ChatLane(core, open_upstreams(core.settings), toolbox, agents=agents)
-    routes = [*chat.ROUTES, *live.ROUTES, *openai.ROUTES, *workers.ROUTES]
+    routes = [*chat.ROUTES, *steering.ROUTES, *live.ROUTES, *openai.ROUTES, *workers.ROUTES]
     return MountedLane("chat", lane, routes, [AskTool(lane, core.log)])
 
 

@@ -11,7 +11,7 @@ import structlog
 from msgspec import Raw
 
 from events.log.port import Append, EventLog, read_past_damage
-from gateway.chat.ending import RunEnding, RunOutcome
+from gateway.chat.ending import Parking, RunEnding, RunOutcome
 from gateway.chat.history import History, read_history
 from gateway.chat.records.chat_record import ParkedRequest, RunInfo
 from gateway.chat.records.messages import APPROVED, UIMessage, parts_of
@@ -76,8 +76,23 @@ async def read_run(event_log: EventLog, run_id: str) -> RunSoFar:
     return run
 
 
+END_TRIES = 20
+"""Tries to end a run while others write to its chat."""
+
+
 async def end_run(event_log: EventLog, run_id: str, outcome: RunOutcome) -> bool:
     """Ends a run that another process owns; returns False when that one, or a third, was first."""
+    for _ in range(END_TRIES):
+        try:
+            return await _end_run(event_log, run_id, outcome)
+        except LogConflict as err:
+            if err.topic == run_topic(run_id):
+                return False
+    return False
+
+
+async def _end_run(event_log: EventLog, run_id: str, outcome: RunOutcome) -> bool:
+    """Ends a run as it and its chat stand now. Raises LogConflict when either has changed."""
     run = await read_run(event_log, run_id)
     info = run.info
     if info is None and run.lost and not run.is_closed:
@@ -100,11 +115,11 @@ async def end_run(event_log: EventLog, run_id: str, outcome: RunOutcome) -> bool
         model=newest.model,
         upstream=next(iter(newest.provider_metadata), ""),
         ended_ms=now_ms(),
+        parking=Parking(request=run.request or ParkedRequest(model=info.model), ask_s=0),
+        took=history.queue.taken_by(run_id),
     )
-    try:
-        await event_log.append(*ending.appends(run.head + 1))
-    except LogConflict:
-        return False
+    head = history.head if history.epoch else None
+    await event_log.append(*ending.appends(run.head + 1, head, is_followed=bool(history.queue.waiting)))
     log.info("ended a run of another process", run=run_id)
     return True
 

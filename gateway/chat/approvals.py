@@ -118,7 +118,7 @@ class Approvals:
         shown = set(parked.shown)
         before = without_answer(history.messages, answer)
         change = Change([], [*(message for message in before if message.id in shown or not shown), answer], answer)
-        going_on = await going_on_from(taken, history, change, self._runs)
+        going_on = await going_on_from(taken, history, change)
         info = RunInfo(
             run_id=new_run_id(),
             sub=who.sub,
@@ -133,7 +133,7 @@ class Approvals:
         plan = RunPlan(
             info=info,
             change=change,
-            request={**parked.fields, "messages": going_on.turns},
+            request=parked.asking(going_on.turns),
             started=started,
             calls=going_on.calls,
             notices=taken.notices,

@@ -127,6 +127,9 @@ class Draft:
     def take(self, message: UIMessage) -> None:
         """Takes one posted message in. Of two of one id the first brings an answer's results."""
         is_last = message is self._posting.messages[-1]
+        queue = self._history.queue
+        if message.id in queue.taken or (not is_last and queue.knows(message.id)):
+            return  # an answer has it, or it waits
         if message.id in self._deleted:
             if is_last and self._posting.trigger == "submit-message":
                 raise BadRequest(f"message {message.id[:64]!r} was deleted", code="message_deleted")

@@ -21,7 +21,15 @@ from gateway.chat.history import History, read_history
 from gateway.chat.listing import ChatPage, list_chats
 from gateway.chat.notices import answered_notices
 from gateway.chat.records.asks import instead_of_answers
-from gateway.chat.records.chat_record import Ask, MessagesDeleted, RunFinished, StopCommand, decode_event
+from gateway.chat.records.chat_record import (
+    Actor,
+    Ask,
+    MessagesDeleted,
+    RunFinished,
+    SteerAt,
+    StopCommand,
+    decode_event,
+)
 from gateway.chat.records.messages import UIMessage
 from gateway.chat.room import chats_in_memory
 from gateway.chat.run_start import AttachedReader, chat_appends
@@ -46,12 +54,25 @@ class ActiveRun(msgspec.Struct, frozen=True, rename="camel"):
     cursor: str
 
 
+class WaitingMessage(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """A message that waits, as a snapshot shows it."""
+
+    id: str
+    message: UIMessage
+    at: SteerAt
+    actor: Actor
+    run_id: str = ""
+    """The run that may take it; empty: any."""
+
+
 class ChatSnapshot(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     id: str
     messages: list[UIMessage]
     active_run: ActiveRun | None
     pending: list[Ask]
     """What is asked of people about calls of the last message, and nobody has answered."""
+    queue: list[WaitingMessage]
+    """The messages that wait, in order."""
     lost: int = 0
     """Number of the chat's events that cannot be read any more, because the log is damaged."""
 
@@ -75,7 +96,9 @@ class Chats:
         for first, last in history.lost:
             self._hub.on_damage(chat_topic(who.sub, chat_id), first, last)
         lost = sum(last - first + 1 for first, last in history.lost)
-        return ChatSnapshot(chat_id, history.messages, active, history.open_asks, lost)
+        waiting = history.queue.waiting.values()
+        queue = [WaitingMessage(item.id, item.message, item.at, item.actor, item.run_id) for item in waiting]
+        return ChatSnapshot(chat_id, history.messages, active, history.open_asks, queue, lost)
 
     async def page(self, who: Principal, cursor: str | None) -> ChatPage:
         return await list_chats(self._log, self._titles, who.sub, cursor)

@@ -18,7 +18,6 @@ from gateway.chat.records.asks import settled_parts
 from gateway.chat.records.chat_record import Answered, Ask
 from gateway.chat.records.messages import UIMessage, UpstreamMessage, parts_of
 from gateway.chat.run_start import RunStarter, chat_appends
-from gateway.chat.runs import Runs
 from gateway.chat.steps import decided_calls, without_answer
 
 
@@ -59,7 +58,7 @@ async def keep_answers(
     await event_log.append(*appends, *take_answers(history, who.sub, answers).notices)
 
 
-async def going_on_from(taken: TakenAnswers, history: History, change: Change, runs: Runs) -> GoingOn:
+async def going_on_from(taken: TakenAnswers, history: History, change: Change) -> GoingOn:
     """Returns what a run goes on with; adds the answers to `change`, and the results that answers have brought."""
     change.events = [*taken.events, *change.events]
     answer = change.answer
@@ -67,7 +66,7 @@ async def going_on_from(taken: TakenAnswers, history: History, change: Change, r
         asked_by = taken.asks[0].run_id  # of its asks, others were answered before, perhaps on other devices
         change.results = settled_parts(answer, [ask for ask in history.asks.values() if ask.run_id == asked_by])
     calls = decided_calls(history, answer) if answer is not None else []
-    told = without_answer(change.conversation, answer) if runs.has_steps(calls) else change.conversation
+    told = without_answer(change.conversation, answer)
     continues = taken.asks[0].run_id if answer is not None and taken.asks else ""
     return GoingOn(await turns_in_slices(told), calls, continues)
 

@@ -88,14 +88,17 @@ class RunEnding:
         ended_ms: int = 0,
         asks: Sequence[Ask] = (),
         parking: Parking | None = None,
+        took: Sequence[str] = (),
     ) -> None:
         """Concludes the run; `model` and `upstream` are those that answered, and empty when none did.
 
-        `asks` are what its producers ask; with `parking`, it asks for the results of its client's calls, too.
+        `asks` are what its producers ask; with `parking`, it asks for the results of its client's calls, too. `took`
+        are the ids of the queued messages that it has taken.
         """
-        self._info = info
+        self.info = info
         self._asks = asks
-        self._parking = parking
+        self.parking = parking
+        self._took = took
         self._usage = usage
         self._model = model or info.model
         self._upstream = upstream
@@ -108,16 +111,21 @@ class RunEnding:
         self.finished = self._finished(recorder.parts.encoded())
         self.row = self._usage_row()
 
-    def appends(self, expect: int) -> list[Append]:
-        """Returns the last records of the run, what the chat keeps, and the usage row, to be appended as one."""
-        info, conclusion = self._info, self._conclusion
+    def appends(self, expect: int, chat_head: int | None, *, is_followed: bool = False) -> list[Append]:
+        """Returns the last records of the run, what the chat keeps, and the usage row, to be appended as one.
+
+        They are fenced by the chat's head, because they decide about its queue; None when there is no chat any more.
+        `is_followed` says that something waits there, which goes on from this run.
+        """
+        info, conclusion = self.info, self._conclusion
         last = Append(topic=run_topic(info.run_id), data=conclusion.records, name=RECORD, expect=expect, close=True)
         appends = [last, settled(info.sub, self.row)]
-        if info.chat_id:
+        if info.chat_id and chat_head is not None:
             topic = chat_topic(info.sub, info.chat_id)
-            for event in (*self._asks, self.finished):
+            events = (*self._asks, self.finished_with(is_followed=is_followed))
+            for expected, event in enumerate(events, chat_head + 1):
                 name, data = encode_event(event)
-                appends.append(Append(topic=topic, owner=info.sub, data=[data], name=name))
+                appends.append(Append(topic=topic, owner=info.sub, data=[data], name=name, expect=expected))
             fields = {
                 "outcome": conclusion.outcome,
                 "finishReason": conclusion.finish_reason,
@@ -127,15 +135,26 @@ class RunEnding:
             appends += [asked_notice(info, ask) for ask in self._asks]
         return appends
 
+    @property
+    def is_parked(self) -> bool:
+        """Whether it asks something of people, or of its client."""
+        return bool(self._asks)
+
+    def finished_with(self, *, is_followed: bool) -> RunFinished:
+        """Returns the event that tells the chat, with what goes on from here where something does."""
+        if not is_followed or self._asks or self.parking is None:
+            return self.finished
+        return msgspec.structs.replace(self.finished, request=self._told_request(self.parking))
+
     def _finished(self, parts: list[Raw]) -> RunFinished:
-        conclusion, parking = self._conclusion, self._parking if self._asks else None
-        request = parking and (ParkedRequest(same_as=parking.same_as) if parking.same_as else parking.request)
+        conclusion, parking = self._conclusion, self.parking if self._asks else None
+        request = parking and self._told_request(parking)
         message = None
         if parts:
             metadata = Raw(_json(self._metadata() | conclusion.message_fields))
-            message = UIMessage(id=self._info.message_id, role="assistant", parts=parts, metadata=metadata)
+            message = UIMessage(id=self.info.message_id, role="assistant", parts=parts, metadata=metadata)
         return RunFinished(
-            run_id=self._info.run_id,
+            run_id=self.info.run_id,
             outcome=conclusion.outcome,
             usage=self._usage,
             finish_reason=conclusion.finish_reason,
@@ -144,14 +163,18 @@ class RunEnding:
             message=message,
             asks=[ask.approval_id for ask in self._asks],
             request=request,
+            took=list(self._took),
         )
+
+    def _told_request(self, parking: Parking) -> ParkedRequest:
+        return ParkedRequest(same_as=parking.same_as) if parking.same_as else parking.request
 
     def _metadata(self) -> dict[str, object]:
         usage: dict[str, object] = {"usage": msgspec.to_builtins(self._usage)}
         return {**({"model": self._model} if self._model else {}), **usage, **self._facts}
 
     def _usage_row(self) -> UsageRow:
-        info = self._info
+        info = self.info
         return UsageRow(
             id=info.run_id,
             lane="chat",

@@ -10,6 +10,7 @@ from typing import assert_never
 import msgspec
 
 from events.log.port import NO_EVENTS, Block, EventLog, read_past_damage
+from gateway.chat.queue import ChatQueue
 from gateway.chat.records.asks import message_after
 from gateway.chat.records.chat_record import (
     Answered,
@@ -18,10 +19,13 @@ from gateway.chat.records.chat_record import (
     ChatEvent,
     MessagesDeleted,
     ParkedRequest,
+    Queued,
     RunFinished,
     RunStarted,
     StopCommand,
+    Taken,
     Truncate,
+    Unqueued,
     decode_event,
 )
 from gateway.chat.records.messages import UIMessage, count_of_parts
@@ -64,7 +68,8 @@ class History(msgspec.Struct):
     asked_calls: dict[str, set[str]] = {}
     """Ids of the calls that have their result by an answer to an ask, and by nothing else, by their message's id."""
     parked: dict[str, ParkedRequest] = {}
-    """What each run goes on with that asked something, by the run's id."""
+    """What each run goes on with that asked something, or that left a queue, by the run's id."""
+    queue: ChatQueue = msgspec.field(default_factory=ChatQueue)
 
     @property
     def messages(self) -> list[UIMessage]:
@@ -93,6 +98,7 @@ class History(msgspec.Struct):
         self.head = last
 
     def _apply(self, event: ChatEvent) -> None:
+        self.queue.apply(event)
         match event:
             case UIMessage():
                 self._put(event)
@@ -116,6 +122,8 @@ class History(msgspec.Struct):
                 self.answer_ask(event)
             case StopCommand():
                 self.stopped.add(event.run_id)
+            case Queued() | Unqueued() | Taken():
+                pass
             case _:
                 assert_never(event)
 
@@ -167,6 +175,11 @@ class History(msgspec.Struct):
             self.parked[finished.run_id] = self.parked.get(finished.request.same_as, finished.request)
         if self.active is not None and self.active.run_id == finished.run_id:
             self.active = None
+
+    def finish(self, finished: RunFinished) -> None:
+        """Notes an end that is about to be appended, after which this history's head is."""
+        self._apply(finished)
+        self.head += 1
 
     def _forget(self, run_id: str) -> None:
         """Removes a run's key, so that no request finds the run by it any more."""

@@ -13,7 +13,6 @@ import msgspec
 import structlog
 
 from events.log.port import Append, Appended, EventLog, read_past_damage
-from gateway.chat.ending import RunEnding
 from gateway.chat.records.chat_record import FIRST_RECORD, RunFinished, RunInfo
 from gateway.chat.records.record import HEARTBEAT, RECORD, REQUEST, RUN, TAKEN_OVER
 from gateway.chat.topics import run_topic
@@ -39,6 +38,22 @@ class Pausable(Protocol):
     def resume(self) -> None: ...
 
 
+class LastAppend(Protocol):
+    """The append that ends a run, and whatever goes with it."""
+
+    finished: RunFinished
+    chat: str
+    """The topic of the run's chat; empty when it has none."""
+
+    async def appends(self, expect: int) -> list[Append]:
+        """Returns the appends that end the run now, whose last records get offset `expect`."""
+        ...
+
+    async def chat_changed(self) -> None:
+        """Looks at the chat again, because one of them expected another head of it. Raises LogError."""
+        ...
+
+
 class Journal:
     """The topic of one run, for the process that owns it."""
 
@@ -56,6 +71,7 @@ class Journal:
         self._unacknowledged = 0
         self._producer: Pausable | None = None
         self._is_paused = False
+        self._is_taking = False
         self._appended_at = self._loop.time()
 
     def opening(self, records: list[bytes], request: bytes = b"") -> list[Append]:
@@ -101,8 +117,33 @@ class Journal:
         """Appends a hidden event, and returns when it is durable."""
         await self._append([data], name, patient=False)
 
+    async def take(self, records: list[bytes], told: Append) -> bool:
+        """Appends records in one with `told`; False when neither was, because the chat's topic has another head.
+
+        Whoever writes by this journal waits for it: where the next record goes is known only then.
+        """
+        self._is_taking = True
+        try:
+            append = Append(topic=self.topic, data=records, name=RECORD, expect=self._next)
+            written, _ = await self._log.append(append, told)
+        except LogConflict as err:
+            if err.topic != self.topic:
+                return False
+            self._failed(err)
+            raise
+        except LogError as err:
+            self._failed(err)
+            raise
+        finally:
+            self._is_taking = False
+        self._appended_at = self._loop.time()
+        self._next, self._durable_to = written.last + 1, written.last
+        return True
+
     def beat(self, now: float) -> float:
         """Shows a sign of life after a silence; returns when the next one is due, by the event loop's clock."""
+        if self._is_taking:
+            return now + HEARTBEAT_S
         if now - self._appended_at >= HEARTBEAT_S and self.failure is None:
             self._append([b"{}"], HEARTBEAT, patient=True)
         return self._appended_at + HEARTBEAT_S if self.failure is None else NEVER
@@ -127,23 +168,34 @@ class Journal:
         failure = None if result.cancelled() else result.exception()
         if failure is None and not result.cancelled():
             self._durable_to = result.result()[-1].last
-        if failure is not None and self.failure is None:
+        if failure is not None:
+            self._failed(failure)
+
+    def _failed(self, failure: BaseException) -> None:
+        if self.failure is None:
             self.failure = failure if isinstance(failure, TrilaneError) else LogError(str(failure))
             self._on_failure(self.failure)
 
     # The end
 
-    async def settle(self, ending: RunEnding) -> RunFinished | None:
+    async def settle(self, ending: LastAppend) -> RunFinished | None:
         """Appends the end, as often as it takes while the log cannot be written; never after another process has.
 
         Returns None when this process did not write the end.
         """
+        has_chat_changed = False
         for attempt in range(SETTLE_TRIES):
             try:
                 if self.failure is not None:
                     self._next = await self._actual_next()
-                await self._log.append(*ending.appends(self._next))
+                if has_chat_changed:
+                    await ending.chat_changed()
+                has_chat_changed = False
+                await self._log.append(*await ending.appends(self._next))
             except LogConflict as err:
+                if err.topic == ending.chat:
+                    has_chat_changed = True
+                    continue
                 if err.closed or self.failure is None:
                     log.warning("run was ended by another process", run=self._info.run_id)
                     return None

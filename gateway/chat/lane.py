@@ -27,13 +27,15 @@ from gateway.chat.ending import Failed
 from gateway.chat.fetches import check_fetches
 from gateway.chat.legacy import adopt_format
 from gateway.chat.live_lane import LiveLane
+from gateway.chat.next_turn import NextTurns
 from gateway.chat.old_chats import OldChats
 from gateway.chat.records.chat_record import RunInfo
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.run import Run
 from gateway.chat.run_start import AttachedReader, RunStarter
 from gateway.chat.runs import Runs
-from gateway.chat.sending import Parked, Sending
+from gateway.chat.sending import Parked, Sending, Steered, WaitingReader
+from gateway.chat.steering import Steering
 from gateway.chat.submission import SendRequest, extra_fields
 from gateway.chat.sweeper import Sweeper
 from gateway.chat.tools.toolbox import NO_TOOLS, Toolbox
@@ -67,7 +69,9 @@ class ChatLane:
         self.agents = self.runs.agents
         self.chats = Chats(core.log, core.hub, self.runs, core.settings)
         starter = RunStarter(core.hub, self.runs, core.limiter, core.settings.limits.chat_bytes)
-        self.sending = Sending(core.log, self.chats, self.runs, starter, core.settings)
+        self.runs.follow = NextTurns(core.log, self.runs, starter).after
+        self.steering = Steering(core.log, self.chats, self.runs, starter, core.limiter, UIFrames, core.settings)
+        self.sending = Sending(core.log, core.hub, self.chats, self.runs, self.steering, starter, core.settings)
         self.approvals = Approvals(core.log, self.chats, self.runs, starter, UIFrames)
         self._sweeper = Sweeper(core.log, core.hub, self.runs)
         core.fleet.runs, core.fleet.oldest_runs = self.runs.__len__, self.runs.oldest
@@ -108,7 +112,7 @@ class ChatLane:
     async def send(
         self, who: Principal, request: SendRequest, key: str, fields: dict[str, Raw], body: HeldBody, ui: int
     ) -> EventStream | bytes:
-        """Returns a run's stream, or all frames of one that only says that the answer waits for people.
+        """Returns a run's stream, or all frames of one that only says where the answer is.
 
         `key`: the client's own name for the request, or empty; `fields`: all of its body; `ui`: the version of the AI
         SDK that reads, 0 when the client names none.
@@ -117,6 +121,8 @@ class ChatLane:
         attached = await self.sending.send(who, request, key, extra_fields(fields), encoder_of)
         if isinstance(attached, Parked):
             return ui_message.parked(attached.message_id, attached.results)
+        if isinstance(attached, Steered):
+            return DONE
         if attached.run is not None:
             body.keep_until(attached.run.verdict)
         return await self._stream(who, attached)
@@ -158,7 +164,7 @@ class ChatLane:
         self.runs.figures.note_resume("recovered", missed)
         return attached
 
-    async def _stream(self, who: Principal, attached: AttachedReader) -> EventStream:
+    async def _stream(self, who: Principal, attached: AttachedReader | WaitingReader) -> EventStream:
         return await self.stream_of(
             who,
             attached,
@@ -174,7 +180,7 @@ class ChatLane:
     async def stream_of(
         self,
         who: Principal,
-        attached: AttachedReader,
+        attached: AttachedReader | WaitingReader,
         source: Source,
         *,
         headers: Sequence[tuple[bytes, bytes]] = (),

@@ -17,7 +17,7 @@ from gateway.chat.live import LiveChat, LiveDialect, LiveSources
 from gateway.chat.live_socket import CommandDesk, LiveSocket
 from gateway.chat.run_start import AttachedReader
 from gateway.chat.runs import Runs
-from gateway.chat.sending import Sending
+from gateway.chat.sending import Sending, WaitingReader
 from gateway.chat.submission import SendRequest
 from gateway.chat.topics import run_id_of
 from gateway.core.process import Core
@@ -89,6 +89,8 @@ class LiveLane:
         """
         encoder_of = partial(live.LiveFrames, ui=self._settings.ui)
         attached = await self._sending.send(who, request, "", dict(extra), encoder_of, has_stream=False)
+        if isinstance(attached, WaitingReader):
+            attached.reader.close()  # its run is told when it begins, as every run of this chat
         if not isinstance(attached, AttachedReader):
             return SendResult(None)
         run_id, run = run_id_of(attached.reader.topic), attached.run

@@ -13,13 +13,15 @@ import structlog
 
 from events.log.hub import Hub
 from events.log.port import Append, Appended, Block, EventLog, Position
+from gateway.chat.closing import Closing, Follow
 from gateway.chat.ending import Aborted, Failed, Finished, Parking, RunEnding, RunOutcome
+from gateway.chat.history import History
+from gateway.chat.inbox import Inbox
 from gateway.chat.journal import NEVER, Journal
 from gateway.chat.producers.producer import Producer
 from gateway.chat.records.chat_record import RunFinished, RunInfo, StopCommand, decode_event
 from gateway.chat.records.record import FinishReason
 from gateway.chat.records.recorder import Recorder
-from gateway.chat.topics import chat_topic
 from gateway.core.usage import UsageRow, now_ms, total_of
 from gateway.errors import LogError, TrilaneError, UpstreamTimeout
 
@@ -43,10 +45,12 @@ class Run:
         *,
         run_s: float,
         parking: Parking | None = None,
+        inbox: Inbox | None = None,
+        follow: Follow | None = None,
     ) -> None:
         """Advances `producers` only when the one before has come to its end; `run_s` is the time for all of them.
 
-        `parking` is how it asks something; a run of no chat asks nothing.
+        `parking` is how it asks something; a run of no chat asks nothing. `follow` prepares the answer to what waits.
         """
         self.info = info
         self.recorder = recorder
@@ -72,6 +76,9 @@ class Run:
         self._used: list[Producer] = []
         self._run_s = run_s
         self._parking = parking
+        self.inbox = inbox or Inbox(info, event_log)
+        self._follow = follow
+        self._is_cuttable = self._is_taking = False
         self._loop = loop
         self._task: asyncio.Task[None] | None = None
         self._ending: RunOutcome | None = None
@@ -99,9 +106,11 @@ class Run:
         request = msgspec.json.encode(parking.request) if parking is not None and parking.is_told_first else b""
         return self.journal.opening(self.recorder.start(self.info.message_id), request)
 
-    def watch(self, hub: Hub, after: Position) -> None:
-        """Obeys the commands on the chat's topic that follow `after`. Call before the opening is appended."""
-        self._unwatch = hub.watch(chat_topic(self.info.sub, self.info.chat_id), after, self._command)
+    def watch(self, hub: Hub, history: History) -> None:
+        """Obeys the commands on the chat's topic that follow `history`. Call before the opening is appended."""
+        self.inbox.adopt(history)
+        after = Position(epoch=history.epoch, offset=history.head)
+        self._unwatch = hub.watch(self.inbox.topic, after, self._command)
 
     def unwatch(self) -> None:
         """Obeys no commands any more."""
@@ -136,7 +145,7 @@ class Run:
         self._ending = outcome
         if self._producer is not None:
             self._producer.abort()
-        if self._is_producing and self._task is not None:
+        if self._is_producing and not self._is_taking and self._task is not None:
             self._task.cancel()
 
     def _command(self, block: Block) -> None:
@@ -144,6 +153,16 @@ class Run:
             event = decode_event(block.name, data) if block.name == StopCommand.event else None
             if isinstance(event, StopCommand) and event.run_id == self.info.run_id:
                 self.stop(Aborted("stopped"))
+        self.inbox.see(block)
+        if self._is_cuttable and self.inbox.is_urgent:
+            self._cut()
+
+    def _cut(self) -> None:
+        """Ends the step that is being written; what it has written stays, and the next one begins."""
+        self._is_cuttable, self.inbox.is_cut = False, True
+        if self._producer is not None and self._task is not None:
+            self._producer.abort()
+            self._task.cancel()
 
     def _log_failed(self, failure: TrilaneError) -> None:
         self.stop(Failed(failure))
@@ -160,6 +179,17 @@ class Run:
 
     async def note(self, name: str, data: bytes) -> None:
         await self.journal.note(name, data)
+
+    async def take(self, records: list[bytes], told: Append) -> bool:
+        self._is_taking = True  # whether both were written must be known before this run can end
+        try:
+            if not (is_written := await self.journal.take(records, told)):
+                await self.inbox.refresh()
+        finally:
+            self._is_taking = False
+        if is_written and told.expect is not None:
+            self.inbox.see(Block(first=told.expect, data=told.data, name=told.name, time_ms=0))
+        return is_written
 
     def deadline_moved(self) -> None:
         """Has the deadlines looked at when the producer's is due: never at once, in a task that this may cancel."""
@@ -178,9 +208,14 @@ class Run:
                 await self._close_producer()
                 return
             self._decide(outcome)
-            finished = await self.journal.settle(self._conclude(outcome))
-            if finished is not None:
-                self.finished.set_result(finished)
+            closing = self._conclude(outcome)
+            try:
+                finished = await self.journal.settle(closing)
+                if finished is not None:
+                    self.finished.set_result(finished)
+                    closing.begin()
+            finally:
+                closing.cancel()
             await self._close_producer()
         finally:
             if self._timer is not None:
@@ -202,7 +237,7 @@ class Run:
             task = asyncio.current_task()
             if self._ending is None or task is None:
                 self._ending = Failed(TrilaneError("the gateway shut down during this answer", code="interrupted"))
-            if task is not None:
+            while task is not None and task.cancelling():
                 task.uncancel()
             return self._ending
         except Exception as err:
@@ -217,15 +252,31 @@ class Run:
         reason: FinishReason = "other"
         for producer in self._producers:
             await self._close_producer()
-            if self._used and producer.is_step:
+            if producer.is_step and (self._used or not self.recorder.is_in_step):
                 self.write(self.recorder.next_step())
             self._producer = producer
             self._used.append(producer)
             self.journal.lead(producer)
-            reason = await producer.produce(self)
+            reason = await self._let_write(producer)
             if self._ending is not None:
                 return self._ending
         return Finished(reason)
+
+    async def _let_write(self, producer: Producer) -> FinishReason:
+        """Returns why a producer stopped; one that is cut for a message has not been cancelled for good."""
+        if producer.is_step and self.inbox.is_urgent:  # it came while the one before was closed
+            self.inbox.is_cut = True
+            return "other"
+        self._is_cuttable = producer.is_step
+        try:
+            return await producer.produce(self)
+        except asyncio.CancelledError:
+            if not self.inbox.is_cut or self._ending is not None or self._task is None:
+                raise
+            self._task.uncancel()
+            return "other"
+        finally:
+            self._is_cuttable = False
 
     async def _close_producer(self) -> None:
         if self._producer is not None:
@@ -240,11 +291,12 @@ class Run:
         else:
             self.verdict.set_result(None)
 
-    def _conclude(self, outcome: RunOutcome) -> RunEnding:
+    def _conclude(self, outcome: RunOutcome) -> Closing:
         self.lasted_s = self._loop.time() - self._started_at
         upstream = next((producer.upstream for producer in reversed(self._used) if producer.upstream), "")
         usage = total_of([producer.usage() for producer in self._used])
         asks = [ask for producer in self._used for ask in producer.asks] if isinstance(outcome, Finished) else []
+        may_follow = isinstance(outcome, Finished) and not self.recorder.is_waiting
         ending = RunEnding(
             self.info,
             outcome,
@@ -255,9 +307,10 @@ class Run:
             ended_ms=now_ms(),
             asks=asks,
             parking=self._parking,
+            took=self.inbox.took(),
         )
         self.usage_row = ending.row
-        return ending
+        return Closing(ending, self.inbox, self._follow if may_follow and not ending.is_parked else None)
 
     # Deadlines: one timer for all, which looks at what happened instead of being moved by it
 

@@ -3,12 +3,13 @@
 Limits are asked first. Then all becomes durable at once, fenced by what was read of the chat, or there never was a run.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 import msgspec
 
 from events.log.hub import Hub, TopicReader
-from events.log.port import Append, Position
+from events.log.port import Append, Appended
 from events.log.ring import Encode
 from events.log.rules import size_of
 from gateway.access.grants import Principal
@@ -25,7 +26,7 @@ from gateway.chat.records.chat_record import (
     RunStarted,
     encode_event,
 )
-from gateway.chat.records.messages import UIMessage, bytes_of_parts
+from gateway.chat.records.messages import UIMessage, bytes_of_parts, unfolded
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.records.retelling import outcome_of
 from gateway.chat.room import check_room
@@ -83,6 +84,22 @@ class RunStarter:
 
         Raises TooLarge, Overloaded, LogConflict when the chat was changed meanwhile, or LogError: there is no run then.
         """
+        prepared = await self.prepare(who, history, plan)
+        run = prepared.run
+        reader = self._hub.open_new(run.topic, encoder_of(plan.info.run_id))
+        try:
+            await self._runs.begin(run, *prepared.before)
+        except BaseException:
+            reader.close()
+            prepared.lease.cancel()
+            raise
+        return AttachedReader(reader, run, prepared.lease)
+
+    async def prepare(self, who: Principal, history: History, plan: RunPlan) -> "PreparedRun":
+        """Makes a run that is to be begun by its appends.
+
+        Raises TooLarge, Overloaded, RateLimited, LogError: there is no run then.
+        """
         info, change = plan.info, plan.change
         appends = chat_appends(who, history, [*change.events, plan.started])
         await self.check_room(who, history, appends, change.conversation)
@@ -96,17 +113,13 @@ class RunStarter:
             run = self._runs.make_of_chat(
                 info, plan.request, recorder, plan.on_disconnect, lease, plan.calls, parked, same_as, prompt
             )
-            run.watch(self._hub, Position(epoch=history.epoch, offset=history.head))
-            reader = self._hub.open_new(run.topic, encoder_of(info.run_id))
-            try:
-                await self._runs.begin(run, *appends, *plan.notices)
-            except BaseException:
-                reader.close()
-                raise
         except BaseException:
             lease.cancel()
             raise
-        return AttachedReader(reader, run, lease)
+        run.watch(self._hub, history)
+        for event in change.events:  # what this run answers does not wait for it
+            run.inbox.queue.apply(event)
+        return PreparedRun(self._runs, run, lease, [*appends, *plan.notices])
 
     async def check_room(
         self, who: Principal, history: History, appends: Sequence[Append], conversation: Sequence[UIMessage] = ()
@@ -114,6 +127,29 @@ class RunStarter:
         """Raises TooLarge when a chat has no room for `appends`, RateLimited when its owner may not store them."""
         check_room(history, appends, conversation, self._max_chat_bytes)
         await self._limiter.keep(who, topics=0 if history.head else 1, stored_bytes=size_of(appends))
+
+
+class PreparedRun:
+    """A run that is made and not begun; a Successor."""
+
+    def __init__(self, runs: Runs, run: Run, lease: Lease, before: list[Append]) -> None:
+        """`before` are the appends of the chat, and what is told with them."""
+        self.run = run
+        self.lease = lease
+        self.before = before
+        self._runs = runs
+
+    @property
+    def appends(self) -> list[Append]:
+        return [*self.before, *self._runs.opening(self.run)]
+
+    def begin(self) -> None:
+        opening: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
+        opening.set_result([])
+        self._runs.let_run(self.run, opening)
+
+    def cancel(self) -> None:
+        self._runs.discard(self.run)
 
 
 def run_info(submission: Submission, change: Change) -> RunInfo:
@@ -149,7 +185,8 @@ def parked_request(history: History, plan: RunPlan, *, is_agents: bool) -> Parke
     shown = [message.id for message in plan.change.conversation]
     if history.by_id.keys() <= set(shown):
         shown = []
-    return ParkedRequest(model=plan.info.model, fields=fields, shown=shown, is_agents=is_agents)
+    system = system_of(plan.request)
+    return ParkedRequest(model=plan.info.model, system=system, fields=fields, shown=shown, is_agents=is_agents)
 
 
 def parked_before(history: History, parked: ParkedRequest) -> str:
@@ -165,7 +202,7 @@ def prompt_of(history: History, plan: RunPlan) -> AgentPrompt:
     return AgentPrompt(
         chat_id=info.chat_id,
         run_id=info.run_id,
-        messages=change.conversation,
+        messages=[piece for message in change.conversation for piece in unfolded(message)],
         trigger=started.trigger,
         message_id=change.answer.id if change.answer else "",
         system=system_of(plan.request),

@@ -9,11 +9,14 @@ import msgspec
 import structlog
 
 from events.log.port import Append, Appended, EventLog
+from gateway.chat.agent_turns import AgentTurns
 from gateway.chat.agents.agents import Agents
 from gateway.chat.agents.completion_prompt import prompt_of_completion
 from gateway.chat.agents.prompt import AgentPrompt
+from gateway.chat.closing import Follow
 from gateway.chat.ending import Aborted, Failed, Parking
 from gateway.chat.figures import ChatFigures
+from gateway.chat.inbox import Inbox
 from gateway.chat.notices import notice
 from gateway.chat.producers.agent import AgentProducer
 from gateway.chat.producers.completion import CompletionProducer
@@ -65,6 +68,8 @@ class Runs:
         self.upstreams = upstreams
         self.agents = agents or Agents([], settings.first_token_s)
         self.tools = ToolPolicy(toolbox, settings.max_steps, settings.ask_s)
+        self.follow: Follow | None = None
+        """Prepares the answer to what waits in a chat, when one of its runs has come to its end."""
         self._prices = prices
         self._tracer = tracer
         self.draining = False
@@ -125,25 +130,21 @@ class Runs:
     ) -> Run:
         """Returns a run of a chat, whose model may call tools; `calls` are made before it is asked.
 
-        It parks with `parked`, as the run `same_as` did, if any. See `has_steps` for the messages of `request`. An
-        agent makes its calls itself, and is asked what `prompt` says.
+        It parks with `parked`, as the run `same_as` did, if any. The messages of `request` end before the answer that
+        it continues. An agent makes its calls itself, and is asked what `prompt` says.
         """
         self._check_room()
-        span = self._span(info)
-        is_told_first = True
+        span, inbox = self._span(info), Inbox(info, self._log)
         if prompt is not None:
-            producers: Iterable[Producer] = [self._agent(info, request, prompt, calls)]
-        elif self.has_steps(calls):
-            producers = Steps(info, request, recorder, self.tools, partial(self._completion, info, span), calls)
+            producers = self._agent_turns(info, request, prompt, recorder, calls, inbox)
         else:
-            producers, is_told_first = [self._completion(info, span, request)], False
-        parking = Parking(request=parked, ask_s=self.tools.ask_s, same_as=same_as, is_told_first=is_told_first)
-        run = Run(info, producers, recorder, self._log, run_s=self._settings.run_s, parking=parking)
+            completion = partial(self._completion, info, span)
+            producers = Steps(info, request, recorder, self.tools, completion, calls, inbox)
+        has_tools = prompt is not None or bool(calls or self.tools.toolbox.offered())
+        parking = Parking(request=parked, ask_s=self.tools.ask_s, same_as=same_as, is_told_first=has_tools)
+        run_s = self._settings.run_s
+        run = Run(info, producers, recorder, self._log, run_s=run_s, parking=parking, inbox=inbox, follow=self.follow)
         return self._keep(run, span, on_disconnect, lease)
-
-    def has_steps(self, calls: list[Call]) -> bool:
-        """Returns whether a run of a chat goes step by step: then its request ends before the answer it continues."""
-        return bool(calls) or bool(self.tools.toolbox.offered())
 
     def _check_room(self) -> None:
         if self.draining:
@@ -163,6 +164,20 @@ class Runs:
             between_tokens_s=self._settings.between_tokens_s,
             run_span=span,
         )
+
+    def _agent_turns(
+        self,
+        info: RunInfo,
+        request: Request,
+        prompt: AgentPrompt,
+        recorder: Recorder,
+        calls: Sequence[Call],
+        inbox: Inbox,
+    ) -> Iterable[Producer]:
+        if self.agents.run_by_worker(info.model) is not None:
+            inbox.can_cut = False  # it comes to all of its calls once more when it is asked again
+            return [self._agent(info, request, prompt, calls)]
+        return AgentTurns(info, prompt, recorder, partial(self._agent, info, request), inbox)
 
     def _agent(self, info: RunInfo, request: Request, prompt: AgentPrompt, calls: Sequence[Call] = ()) -> Producer:
         limit_s = self._settings.between_tokens_s
@@ -189,15 +204,17 @@ class Runs:
             self._policies[run_id] = on_disconnect
         return run
 
+    def opening(self, run: Run) -> list[Append]:
+        """Returns the appends that make a run exist, with its reserved usage."""
+        appends = [*run.opening(), reserved(run.info.sub, run.info.run_id)]
+        return [*appends, notice(run.info, "run-started")] if run.info.chat_id else appends
+
     async def begin(self, run: Run, *before: Append) -> None:
-        """Appends `before`, the run's opening and its reserved usage as one, and lets it run; or leaves nothing."""
-        appends = [*before, *run.opening(), reserved(run.info.sub, run.info.run_id)]
-        if run.info.chat_id:
-            appends.append(notice(run.info, "run-started"))
-        opening = self._log.append(*appends)
+        """Appends `before` and the run's opening as one, and lets it run; or leaves nothing."""
+        opening = self._log.append(*before, *self.opening(run))
         self.let_run(run, opening)
         try:
-            await opening
+            await asyncio.shield(opening)  # to cancel it would not undo it, and the run would think that it failed
         finally:
             del opening  # it holds its error, whose frames hold it
 
@@ -235,6 +252,17 @@ class Runs:
         if (waiting := self._lonely.pop(run.info.run_id, None)) is not None:
             waiting.cancel()
 
+    def leave_limits(self, run_id: str) -> None:
+        """Gives back the place that a run holds among those of its user: what follows it takes that."""
+        self._leases.get(run_id, NO_LEASE).leave("runs")
+
+    def discard(self, run: Run) -> None:
+        """Lets go of a run that was made and never began."""
+        run.unwatch()
+        run.journal.close()
+        self.forget(run)
+        self._leases.pop(run.info.run_id, NO_LEASE).cancel()
+
     # Who is attached
 
     def attached(self, run: Run) -> Callable[[], None]:
@@ -267,16 +295,17 @@ class Runs:
 
     def take_over(self, recovery: Recovery, turns: list[UpstreamMessage]) -> Run:
         """Returns the run that goes on with one of another process; `turns` are the conversation before it."""
-        request: Request = {**recovery.request.fields, "messages": turns}
+        request: Request = recovery.request.asking(turns)
         info, recorder = recovery.info, recovery.recorder
-        span = self._span(info)
+        span, inbox = self._span(info), Inbox(recovery.info, self._log)
         completion = partial(self._completion, info, span)
         if recovery.prompt is not None:
-            producers: Iterable[Producer] = [self._agent(info, request, recovery.prompt, recovery.calls)]
+            producers = self._agent_turns(info, request, recovery.prompt, recorder, recovery.calls, inbox)
         else:
-            producers = Steps(info, request, recorder, self.tools, completion, recovery.calls, recovery.steps)
+            producers = Steps(info, request, recorder, self.tools, completion, recovery.calls, inbox, recovery.steps)
         parking = Parking(request=recovery.request, ask_s=self.tools.ask_s)
-        run = Run(info, producers, recorder, self._log, run_s=self._settings.run_s, parking=parking)
+        run_s = self._settings.run_s
+        run = Run(info, producers, recorder, self._log, run_s=run_s, parking=parking, inbox=inbox, follow=self.follow)
         return self._keep(run, span, "continue", NO_LEASE)
 
     # Leaving

@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 import msgspec
 from msgspec import Raw
 
+from events.log.hub import Hub
 from events.log.port import EventLog
 from gateway.access.grants import Principal
 from gateway.chat.change import continuing_run, new_addresses, reconcile_in_slices, request_key
@@ -19,14 +20,17 @@ from gateway.chat.continuation import going_on_from, keep_answers, results_so_fa
 from gateway.chat.fetches import check_fetch
 from gateway.chat.history import History
 from gateway.chat.records.asks import answers_with_expired, instead_of_answers, posted_answers
-from gateway.chat.records.chat_record import Answered
+from gateway.chat.records.chat_record import Actor, Answered, ParkedRequest, Queued, SteerAt
+from gateway.chat.records.messages import UIMessage
 from gateway.chat.room import check_posted
 from gateway.chat.run_start import AttachedReader, EncoderOf, RunPlan, RunStarter, run_info, run_started
 from gateway.chat.runs import Runs
+from gateway.chat.steering import Steering
 from gateway.chat.submission import SendRequest, Submission
 from gateway.chat.topics import chat_topic, check_id
+from gateway.chat.turn_reader import TurnReader
 from gateway.core.usage import now_ms
-from gateway.errors import BadRequest, LogConflict
+from gateway.errors import BadRequest, LogConflict, TrilaneError
 from gateway.serving.bodies import HeldBody
 from gateway.settings import Settings
 
@@ -42,13 +46,39 @@ class Parked(msgspec.Struct, frozen=True):
     """Parts of the calls whose results are here already, of those that the client has shown."""
 
 
+class Steered(msgspec.Struct, frozen=True):
+    """The answer to a request whose message goes into the answer that is being written, which others show."""
+
+
+class WaitingReader(msgspec.Struct, frozen=True):
+    """A reader of the answer to a message that waits."""
+
+    reader: TurnReader
+    run: None = None
+    lease: None = None
+
+
+Sent = AttachedReader | WaitingReader | Parked | Steered
+
+
 class Sending:
     """Takes what clients send, in one process."""
 
-    def __init__(self, event_log: EventLog, chats: Chats, runs: Runs, starter: RunStarter, settings: Settings) -> None:
+    def __init__(
+        self,
+        event_log: EventLog,
+        hub: Hub,
+        chats: Chats,
+        runs: Runs,
+        steering: Steering,
+        starter: RunStarter,
+        settings: Settings,
+    ) -> None:
         self._log = event_log
+        self._hub = hub
         self._chats = chats
         self._runs = runs
+        self._steering = steering
         self._starter = starter
         self._max_messages = settings.limits.messages
         self._max_output_tokens = settings.limits.output_tokens
@@ -64,7 +94,7 @@ class Sending:
         encoder_of: EncoderOf,
         *,
         has_stream: bool = True,
-    ) -> AttachedReader | Parked:
+    ) -> Sent:
         """Starts the run that a request asks for, or finds the one it has started before.
 
         `key`: the client's own name for the request, or empty; `has_stream`: whether the answer is one more stream.
@@ -88,7 +118,7 @@ class Sending:
                     held.keep_until(attached.run.verdict)
                 return attached
 
-    async def _send(self, submission: Submission, encoder_of: EncoderOf, held: HeldBody) -> AttachedReader | Parked:
+    async def _send(self, submission: Submission, encoder_of: EncoderOf, held: HeldBody) -> Sent:
         owner, chat_id = submission.who.sub, submission.request.id
         topic = chat_topic(owner, chat_id)
         history = None if self._log.may_exist(topic) else History(chat_id=chat_id)  # a new one needs no reading
@@ -98,11 +128,13 @@ class Sending:
             earlier_run = history.run_of(submission.key) or continuing_run(history, submission.posting)
             if earlier_run is not None:
                 return await self._chats.attach(chat_id, earlier_run.run_id, None, encoder_of(earlier_run.run_id))
-            if history.active is not None:
-                await self._chats.supersede(submission.who, history)
-                history = None
-                continue
             try:
+                if (sent := await self._beside(submission, history, encoder_of)) is not None:
+                    return sent
+                if history.active is not None:
+                    await self._chats.supersede(submission.who, history)
+                    history = None
+                    continue
                 if history.open_asks:
                     return await self._send_to_parked(submission, history, encoder_of)
                 return await self._start(submission, history, encoder_of)
@@ -110,6 +142,51 @@ class Sending:
                 history = None
                 await asyncio.sleep(DELETION_S if err.closed else 0)
         raise LogConflict(topic, None, -1)
+
+    async def _beside(self, submission: Submission, history: History, encoder_of: EncoderOf) -> Sent | None:
+        """Takes a message that is not to end what the chat is busy with; None for all others.
+
+        Raises TrilaneError (409 `chat_busy`, `queue_full`).
+        """
+        posting, how = submission.posting, submission.request.when_busy or "interrupt"
+        last = posting.messages[-1] if posting.messages and posting.trigger == "submit-message" else None
+        if last is not None and (taker := history.queue.taken.get(last.id)) is not None:
+            if how == "steer":
+                return Steered()
+            return await self._chats.attach(history.chat_id, taker, None, encoder_of(taker))
+        if how == "interrupt" or not (history.active is not None or history.open_asks):
+            return None
+        is_news = last is not None and last.role == "user" and last.id not in history.by_id
+        if last is None or not is_news:
+            return None
+        if how == "reject":
+            raise TrilaneError("an answer is being written in this chat", code="chat_busy", status=409, retryable=True)
+        if not history.queue.knows(last.id):
+            queued = self._queued(submission, last, "turn" if how == "queue" else "step")
+            await self._steering.enqueue(submission.who, history, queued)
+        if how == "steer":
+            return Steered()
+        topic = chat_topic(submission.who.sub, history.chat_id)
+        return WaitingReader(TurnReader(self._hub, topic, history, submission.key, last.id, encoder_of))
+
+    def _queued(self, submission: Submission, message: UIMessage, at: SteerAt) -> Queued:
+        """Returns a posted message as one that waits, with all that its answer is to be asked with."""
+        who, request, posting = submission.who, submission.request, submission.posting
+        self._steering.check(message)
+        fields = request.upstream_fields([], self._max_output_tokens)
+        fields.pop("messages")
+        shown = [] if posting.is_excerpt else [shown.id for shown in posting.messages]
+        asked = ParkedRequest(model=request.model or "", system=request.system or "", fields=fields, shown=shown)
+        return Queued(
+            id=message.id,
+            message=message,
+            at=at,
+            actor=Actor(who.sub),
+            key=submission.key,
+            key_id=who.key_id,
+            request=asked,
+            extra=submission.extra,
+        )
 
     async def _send_to_parked(
         self, submission: Submission, history: History, encoder_of: EncoderOf
@@ -136,7 +213,7 @@ class Sending:
         who, request = submission.who, submission.request
         taken = take_answers(history, who.sub, answers)
         change = await reconcile_in_slices(history, submission.posting)
-        going_on = await going_on_from(taken, history, change, self._runs)
+        going_on = await going_on_from(taken, history, change)
         asked = request.upstream_fields(going_on.turns, self._max_output_tokens)
         for url in new_addresses(change.events):
             check_fetch(url, self._allowed_fetches)

@@ -1,7 +1,8 @@
-"""Which producer of a run is next, when its model may call tools of the gateway: model, tools, model, tools ...
+"""Which producer of a run is next, when a model writes it: model, tools, what came meanwhile, model, tools ...
 
-A step is one call of the model and the calls that it asks for. The run ends with the model's last word, or with a step
-that waits: for a person who is asked, or for a client that runs a tool of its own.
+A step is one call of the model and the calls that it asks for. The run ends with the model's last word, unless a
+message has come that it may take, or with a step that waits: for a person who is asked, or for a client that runs a
+tool of its own.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,12 +11,14 @@ from typing import cast
 import msgspec
 
 from gateway.chat.history import History
+from gateway.chat.inbox import Inbox
 from gateway.chat.producers.completion import CompletionProducer
 from gateway.chat.producers.producer import Producer
 from gateway.chat.producers.tools import Call, ToolsProducer
 from gateway.chat.records.chat_record import RunInfo
 from gateway.chat.records.messages import APPROVED, UIMessage, UpstreamMessage, joined, parts_of, turns_of
 from gateway.chat.records.recorder import Recorder
+from gateway.chat.steers import SteersProducer
 from gateway.chat.tools.toolbox import Tool, Toolbox
 from gateway.chat.upstreams.upstream import OWN_TOOLS, Request
 from gateway.errors import TrilaneError
@@ -45,6 +48,7 @@ class Steps:
         policy: ToolPolicy,
         ask_model: AskModel,
         decided: list[Call],
+        inbox: Inbox,
         steps: int = 0,
     ) -> None:
         """Makes the calls in `decided` first; `request` has the conversation up to this run's message.
@@ -57,6 +61,7 @@ class Steps:
         self._policy = policy
         self._ask_model = ask_model
         self._decided = decided
+        self._inbox = inbox
         self._steps = steps
         self._tools = policy.toolbox.offered()
         recorder.executed_tools = frozenset(tool.name for tool in self._tools)
@@ -67,16 +72,34 @@ class Steps:
             yield tools
             if tools.asks or self._recorder.is_waiting:
                 return
-        for _ in range(self._steps, self._policy.max_steps):
+        while True:
+            while self._inbox.is_cut or self._inbox.steers():
+                self._inbox.is_cut = False
+                yield SteersProducer(self._inbox)
+            if self._steps >= self._policy.max_steps:
+                raise self._too_many()
+            self._steps += 1
             completion = self._ask_model(self._next_request())
             yield completion
-            if completion.reason != "tool-calls" or not self._recorder.calls_own_tools:
+            if completion.reason == "tool-calls":
+                if not self._recorder.calls_own_tools:
+                    return
+                yield self._make_calls(None)
+                if self._recorder.is_waiting:
+                    return
+            elif self._steps >= self._policy.max_steps:
                 return
-            yield self._make_calls(None)
-            if self._recorder.is_waiting:
-                return
+            elif not self._inbox.is_cut:
+                if not self._inbox.steers():
+                    return
+                steers = SteersProducer(self._inbox, completion.reason)
+                yield steers
+                if not steers.has_taken:
+                    return
+
+    def _too_many(self) -> TrilaneError:
         limit = self._policy.max_steps
-        raise TrilaneError(
+        return TrilaneError(
             f"the model called tools in each of {limit} steps: no more are made (TRILANE_MAX_STEPS)",
             code="too_many_steps",
         )
@@ -89,7 +112,8 @@ class Steps:
         request = dict(self._request)
         parts = self._recorder.parts.encoded()
         so_far = turns_of(UIMessage(id=self._info.message_id, role="assistant", parts=parts)) if parts else []
-        request["messages"] = joined([*cast("list[UpstreamMessage]", request["messages"]), *so_far])
+        if so_far:
+            request["messages"] = joined([*cast("list[UpstreamMessage]", request["messages"]), *so_far])
         if self._tools:
             request[OWN_TOOLS] = [_specification(tool) for tool in self._tools]
         return request
@@ -109,7 +133,7 @@ def decided_calls(history: History, answer: UIMessage) -> list[Call]:
 
 
 def without_answer(conversation: Sequence[UIMessage], answer: UIMessage | None) -> Sequence[UIMessage]:
-    """Returns a conversation without the answer at its end, which a run with steps adds to each of its requests."""
+    """Returns a conversation without the answer at its end, which the run adds to each of its requests."""
     return conversation[:-1] if answer is not None and conversation[-1].id == answer.id else conversation
 
 

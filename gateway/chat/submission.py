@@ -21,6 +21,7 @@ class CancelAfter(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
     """Seconds with nobody attached after which the run is cancelled."""
 
 
+WhenBusy = Literal["interrupt", "queue", "steer", "reject"]
 OnDisconnect = Literal["continue", "cancel"] | CancelAfter
 
 
@@ -38,6 +39,8 @@ class SendRequest(ModelOptions, kw_only=True, rename="camel"):
     on_disconnect: OnDisconnect | None = None
     truncate: bool | None = None
     """Whether what the client does not show is to be gone for good."""
+    when_busy: WhenBusy | None = None
+    """What a new message does while an answer is being written; left out: it ends that."""
 
     def posting(self) -> Posting:
         """Returns the messages, checked, and what is wanted with them."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import structlog
 
 from events.log.hub import Hub
-from events.log.port import Append, EventLog, Position
+from events.log.port import Append, EventLog
 from gateway.chat.abandoned import end_run, read_run
 from gateway.chat.change import turns_in_slices
 from gateway.chat.ending import Aborted, Failed
@@ -93,14 +93,12 @@ class Sweeper:
             await end_run(self._log, run_id, _interrupted())
         elif not self._runs.draining:  # another process has room for it
             taken = self._runs.take_over(recovery, await turns_in_slices(recovery.conversation))
-            taken.watch(self._hub, Position(epoch=history.epoch, offset=history.head))
+            taken.watch(self._hub, history)
             opening = self._log.append(taken.journal.taking_over(recovery.head))
             try:
                 await opening  # before anything is called: of two that try, one must not
             except LogConflict:
-                taken.unwatch()
-                taken.journal.close()
-                self._runs.forget(taken)
+                self._runs.discard(taken)
                 del opening  # it holds its error, whose frames hold it
                 return
             self._runs.let_run(taken, opening)

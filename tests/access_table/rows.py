@@ -106,6 +106,18 @@ ROWS = [
         guarded(404),  # nothing is asked in it; of another's chat nobody learns that much
         {"approved": True},
     ),
+    Row(
+        "POST /api/chat/alices/steer",
+        f"{CHAT}/steer",
+        guarded(202, other=404, operator=404),
+        {"message": {"id": "steer-1", "role": "user", "parts": [{"type": "text", "text": "T=1 I=0 B=ok"}]}},
+    ),
+    Row("POST /api/chat/alices/queue/resume", f"{CHAT}/queue/resume", guarded(200, other=404, operator=404)),
+    Row(
+        "DELETE /api/chat/alices/queue/m-none",
+        f"{CHAT}/queue/{{message_id:str}}",
+        guarded(404),  # nothing waits in it
+    ),
     Row("POST /api/chat/alices/stop", f"{CHAT}/stop", guarded(200, other=404, operator=404), {}),
     Row(
         "DELETE /api/chat/alices/messages/m-alices",

@@ -10,9 +10,9 @@ from events.log.port import Block
 from gateway.chat.dialects.openai import CompletionFrames
 from gateway.chat.dialects.ui_message import UIFrames
 from gateway.chat.records.record import RECORD
-from gateway.chat.records.recorder import Recorder, replayed
+from gateway.chat.records.recorder import Recorder
 from gateway.chat.upstreams.chunks import AnswerChunk
-from tests.support.answers import completion, deltas, message_parts
+from tests.support.answers import completion, deltas, message_parts, replayed
 from tests.support.shown import Shown
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)

@@ -1,7 +1,10 @@
 """Deltas of an upstream, the records that they become, and the message that those make."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
+
+from msgspec import Raw
 
 from gateway.chat.producers.completion_records import CompletionRecords
 from gateway.chat.records.recorder import Recorder
@@ -45,3 +48,11 @@ def types(records: list[bytes]) -> list[str]:
 def message_parts(recorder: Recorder) -> list[dict[str, Any]]:
     """Returns the parts of the message."""
     return [json.loads(bytes(part)) for part in recorder.parts.encoded()]
+
+
+def replayed(records: Iterable[bytes], base: Iterable[Raw] = ()) -> Recorder:
+    """Returns the recorder as it stood after `records`."""
+    recorder = Recorder(base)
+    for data in records:
+        recorder.replay(data)
+    return recorder

@@ -8,7 +8,8 @@ from typing import Any
 
 from events.log.hub import Hub
 from events.log.memory import MemoryLog
-from events.log.port import Append, Appended, Position
+from events.log.port import Append, Appended
+from gateway.chat.history import History
 from gateway.chat.producers.completion import CompletionProducer
 from gateway.chat.producers.producer import Producer
 from gateway.chat.records.chat_record import RunInfo
@@ -83,7 +84,8 @@ class Stage:
 
     async def start(self) -> None:
         await self.log.open()
-        self.run.watch(self.hub, Position("", 0))
+        await super(SlowLog, self.log).append(Append(topic=self.chat, owner="me", data=[]))
+        self.run.watch(self.hub, History(chat_id="c"))
         self.task = self.run.start(self.log.append(*self.run.opening()))
         await settle()
 

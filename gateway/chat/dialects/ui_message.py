@@ -13,7 +13,7 @@ from msgspec import Raw
 from events.log.cursor import cursor_prefix
 from events.log.port import Block
 from gateway.chat.records.chat_record import FIRST_RECORD
-from gateway.chat.records.messages import UIMessage
+from gateway.chat.records.messages import STEER, SteerData, UIMessage
 from gateway.chat.records.record import RECORD
 from gateway.chat.records.retelling import outcome_fields_of, records_of
 from gateway.errors import TrilaneError, Unauthorized
@@ -23,7 +23,10 @@ DONE = b"data: [DONE]\n\n"
 
 
 NOT_ALLOWED = "this call was not allowed"
-ABOUT_ASKS = (b'{"type":"tool-approval-request"', b'{"type":"tool-output-denied"', b'{"type":"data-approval"')
+TOLD_OTHERWISE = (
+    *(b'{"type":"tool-approval-request"', b'{"type":"tool-output-denied"', b'{"type":"data-approval"'),
+    b'{"type":"data-steer"',
+)
 """Beginnings of the records that clients of different versions are told differently."""
 COMMON_UI = 6
 _json = msgspec.json.Encoder().encode
@@ -51,7 +54,7 @@ class UIFrames(msgspec.Struct, frozen=True):
 
 
 class _About(msgspec.Struct, rename="camel"):
-    """The fields that we read of a record about an ask."""
+    """The fields that we read of a record about an ask, or of a message that was taken."""
 
     type: str
     id: str = ""
@@ -67,7 +70,7 @@ class _Decision(msgspec.Struct):
 
 def told_to(ui: int, record: bytes) -> list[bytes]:
     """Returns the records that clients of a version are told instead of one that is stored."""
-    if ui == COMMON_UI or not record.startswith(ABOUT_ASKS):
+    if ui == COMMON_UI or not record.startswith(TOLD_OTHERWISE):
         return [record]
     about = msgspec.json.decode(record, type=_About)
     if ui < COMMON_UI and about.type == "tool-approval-request":
@@ -76,6 +79,11 @@ def told_to(ui: int, record: bytes) -> list[bytes]:
         more = {"dynamic": True} if about.dynamic else {}
         failed = {"type": "tool-output-error", "toolCallId": about.tool_call_id, "errorText": NOT_ALLOWED, **more}
         return [_json(failed)]
+    if ui > COMMON_UI and about.type == STEER:
+        parts = [
+            part for part in msgspec.json.decode(about.data, type=SteerData).parts if _type(part) in ("text", "file")
+        ]
+        return [_json({"type": "steering-message", "id": about.id, "parts": parts})]
     if ui > COMMON_UI and about.type == "data-approval":
         decision = msgspec.json.decode(about.data, type=_Decision)
         if decision.state in ("approved", "denied", "expired"):
@@ -83,6 +91,10 @@ def told_to(ui: int, record: bytes) -> list[bytes]:
             more = {"reason": decision.reason} if decision.reason else {}
             return [_json({"type": "tool-approval-response", **response, **more}), record]
     return [record]
+
+
+def _type(part: Raw) -> str:
+    return msgspec.json.decode(part, type=_About).type
 
 
 class WholeUIFrames(msgspec.Struct, frozen=True):

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from events.log.port import Append
 from gateway.chat.records.chat_record import Ask
 from gateway.chat.records.record import FinishReason
 from gateway.chat.records.recorder import Recorder
@@ -27,6 +28,13 @@ class Sink(Protocol):
 
     async def note(self, name: str, data: bytes) -> None:
         """Writes a hidden event after all records so far, and returns when it is durable. Raises TrilaneError."""
+        ...
+
+    async def take(self, records: list[bytes], told: Append) -> bool:
+        """Writes records in one with an append that is fenced by the chat's head, and returns when both are durable.
+
+        Returns False when neither was written, because the chat has changed. Raises TrilaneError.
+        """
         ...
 
     def deadline_moved(self) -> None:

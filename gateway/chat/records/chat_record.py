@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from gateway.chat.records.messages import UIMessage
+from gateway.chat.records.messages import UIMessage, UpstreamMessage, joined
 from gateway.core.usage import Usage
 
 Trigger = Literal["submit-message", "regenerate-message"]
@@ -57,6 +57,8 @@ class ParkedRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", o
     """What was asked of the model when a run parked: whoever answers its asks, it goes on with the same."""
 
     model: str = ""
+    system: str = ""
+    """What stands before the conversation."""
     fields: dict[str, object] = {}
     """The body of the completion, without its messages and the gateway's own tools."""
     shown: list[str] = []
@@ -65,6 +67,11 @@ class ParkedRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", o
     """Whether an agent was asked: it alone knows how to go on, once it is told the answers."""
     same_as: str = ""
     """Id of an earlier run of the chat that parked with the same request, which stands there alone."""
+
+    def asking(self, turns: list[UpstreamMessage]) -> dict[str, object]:
+        """Returns the body of a completion with the same options, for another conversation."""
+        system: list[UpstreamMessage] = [{"role": "system", "content": self.system}] if self.system else []
+        return {**self.fields, "messages": joined([*system, *turns])}
 
 
 class RunFinished(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -81,8 +88,10 @@ class RunFinished(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
     """The answer; None when nothing of it was visible."""
     asks: list[str] = []
     """Ids of the asks with which it parked, which stand before this event: the answer to the last one goes on."""
+    took: list[str] = []
+    """Ids of the queued messages that it has taken while it was written; those that it has not are still queued."""
     request: ParkedRequest | None = None
-    """What it goes on with; None when nobody was asked."""
+    """What it goes on with, or what is queued; None when nobody was asked and nothing waits."""
 
 
 AskKind = Literal["approval", "input", "doubt"]
@@ -137,6 +146,47 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     """Milliseconds since 1970; 0 in answers of earlier releases."""
 
 
+SteerAt = Literal["now", "step", "turn"]
+"""When a running answer may take a queued message: at once, before its next step, or never, so that it waits."""
+
+
+class Queued(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """The event that a message waits. An answer that is being written may take it; else it gets one of its own."""
+
+    event: ClassVar = "queued"
+    id: str
+    """The message's id: what is queued once is never queued again."""
+    message: UIMessage
+    at: SteerAt
+    run_id: str = ""
+    """The run that may take it; empty: any."""
+    actor: Actor = Actor()
+    key: str = ""
+    """The key of the request that waits for its answer; empty when none does."""
+    key_id: str = ""
+    """The id of the API key that its sender signed in with; empty for any other credential."""
+    request: ParkedRequest | None = None
+    """What its answer is asked with; None: with what the answer before it was."""
+    extra: dict[str, Raw] = {}
+    """Top-level fields of its request that are not ours."""
+
+
+class Unqueued(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """The event that a message that waits is not wanted any more."""
+
+    event: ClassVar = "unqueued"
+    id: str
+    actor: Actor = Actor()
+
+
+class Taken(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The event that a run has taken messages, with the append that put them into its answer: they wait no more."""
+
+    event: ClassVar = "taken"
+    run_id: str
+    ids: list[str]
+
+
 class StopCommand(msgspec.Struct, frozen=True, rename="camel"):
     """The event that somebody wants the run to stop; the process that owns it obeys."""
 
@@ -144,17 +194,29 @@ class StopCommand(msgspec.Struct, frozen=True, rename="camel"):
     run_id: str
 
 
+_KINDS = (
+    *(ChatCreated, Truncate, MessagesDeleted, RunStarted, RunFinished, Ask, Answered),
+    *(Queued, Unqueued, Taken, StopCommand),
+)
 ChatEvent = (
-    ChatCreated | UIMessage | Truncate | MessagesDeleted | RunStarted | RunFinished | Ask | Answered | StopCommand
+    ChatCreated
+    | UIMessage
+    | Truncate
+    | MessagesDeleted
+    | RunStarted
+    | RunFinished
+    | Ask
+    | Answered
+    | Queued
+    | Unqueued
+    | Taken
+    | StopCommand
 )
 """All that can happen in a chat. A `UIMessage` is new, or replaces the one of its id."""
 MESSAGE = "message"
 _DECODERS: dict[str, msgspec.json.Decoder[ChatEvent]] = {
     MESSAGE: msgspec.json.Decoder(UIMessage),
-    **{
-        kind.event: msgspec.json.Decoder(kind)
-        for kind in (ChatCreated, Truncate, MessagesDeleted, RunStarted, RunFinished, Ask, Answered, StopCommand)
-    },
+    **{kind.event: msgspec.json.Decoder(kind) for kind in _KINDS},
 }
 _json = msgspec.json.Encoder().encode
 

@@ -32,6 +32,24 @@ class UIMessage(msgspec.Struct, kw_only=True):
     metadata: Raw | UnsetType = UNSET
 
 
+STEER = "data-steer"
+"""The `type` of the part that is a message which an answer has taken while it was written."""
+_STEER_LEADS = (b'{"type":"data-steer"', b'{"type":"steering-message"')
+"""How such a part begins: as it is stored, and as clients of version 7 hold it."""
+
+
+class SteerData(msgspec.Struct, frozen=True):
+    """The `data` of such a part."""
+
+    parts: list[Raw] = []
+
+
+class _Steer(msgspec.Struct, frozen=True):
+    id: str = ""
+    data: SteerData = SteerData()
+    parts: list[Raw] = []
+
+
 class Approval(msgspec.Struct, frozen=True):
     """The answer of somebody who was asked whether a tool may be called."""
 
@@ -187,10 +205,34 @@ def to_upstream(messages: Iterable[UIMessage]) -> list[UpstreamMessage]:
 
 def turns_of(message: UIMessage) -> list[UpstreamMessage]:
     """Returns one message of a conversation as an OpenAI-compatible server takes it: an answer, step by step."""
-    parts = parts_of(message)
-    if message.role == "assistant":
-        return _assistant(parts)
-    return [{"role": message.role, "content": _content(parts)}]
+    if message.role != "assistant":
+        return [{"role": message.role, "content": _content(parts_of(message))}]
+    pieces = unfolded(message)
+    return _assistant(parts_of(message)) if pieces[0] is message else [turn for p in pieces for turn in turns_of(p)]
+
+
+def unfolded(message: UIMessage) -> list[UIMessage]:
+    """Returns an answer with each message that it has taken as one of its own, at its place; else the message alone.
+
+    The last piece of the answer keeps its id. Raises BadRequest when such a part is not valid.
+    """
+    places = [place for place, raw in enumerate(message.parts) if bytes(memoryview(raw)[:26]).startswith(_STEER_LEADS)]
+    if not places or message.role != "assistant":
+        return [message]
+    pieces: list[UIMessage] = []
+    begin = 0
+    for place in places:
+        if place > begin:
+            piece = f"{message.id}.{len(pieces)}"
+            pieces.append(UIMessage(id=piece, role="assistant", parts=message.parts[begin:place]))
+        try:
+            steer = msgspec.json.decode(message.parts[place], type=_Steer)
+        except msgspec.DecodeError as err:
+            raise BadRequest(f"a part of message {message.id[:64]!r} is not valid: {err}") from err
+        pieces.append(UIMessage(id=steer.id, role="user", parts=steer.data.parts or steer.parts))
+        begin = place + 1
+    rest = message.parts[begin:]
+    return [*pieces, msgspec.structs.replace(message, parts=rest)] if rest else pieces
 
 
 def bytes_of_parts(messages: Iterable[UIMessage]) -> int:

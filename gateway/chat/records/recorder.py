@@ -79,7 +79,8 @@ class Recorder:
         """Ids of the calls of earlier runs: some models count theirs anew in each step."""
         self._step_calls: list[ToolPart] = []
         """Calls of this step, which are complete when it is."""
-        self._is_in_step = begins_step
+        self.is_in_step = begins_step
+        """Whether a step has begun, and has no end yet."""
         self.calls_to_make: dict[str, bool] = {}
         """Ids of the calls of the gateway's tools that have no result yet, and whether each may have been made."""
         self.executed_tools: Container[str] = ()
@@ -88,7 +89,7 @@ class Recorder:
     # The message and its steps
 
     def start(self, message_id: str) -> list[bytes]:
-        step = [encode_record(StepStart())] if self._is_in_step else []
+        step = [encode_record(StepStart())] if self.is_in_step else []
         return [encode_record(MessageStart(message_id=message_id)), *self._outcomes, *step]
 
     def speaker(self, model: str, facts: dict[str, object] | None = None) -> list[bytes]:
@@ -98,10 +99,18 @@ class Recorder:
 
     def next_step(self) -> list[bytes]:
         """Begins a step, and ends the one before."""
-        out = self._end_step() if self._is_in_step else []
-        self._is_in_step = True
+        out = self.end_step()
+        self.is_in_step = True
         self.parts.step()
         out.append(encode_record(StepStart()))
+        return out
+
+    def end_step(self, why_cut: str = "") -> list[bytes]:
+        """Ends the step, if one is open; `why_cut` is what is wrong with its calls that were still being written."""
+        for call in self._step_calls if why_cut else ():
+            call.error = call.error or ("" if call.complete else why_cut)
+        out = self._end_step() if self.is_in_step else []
+        self.is_in_step = False
         return out
 
     # What a producer says
@@ -227,7 +236,7 @@ class Recorder:
         out: list[bytes] = []
         self.complete_calls(out, was_cut=was_cut)
         self._step_calls.clear()
-        if self._is_in_step:
+        if self.is_in_step:
             out.append(encode_record(StepFinish()))
         return out
 
@@ -323,24 +332,17 @@ class Recorder:
             case WholePart():
                 self.parts.whole(record.raw)
             case StepStart():
-                self._is_in_step = True
+                self.is_in_step = True
                 self.parts.step()
             case StepFinish():
                 self._step_calls.clear()
+                self.is_in_step = False
             case Metadata():
                 self.facts |= record.facts()
             case MessageStart() | MessageFinish() | MessageError() | MessageAbort() | NewerRecord():
                 pass
             case _:
                 assert_never(record)
-
-
-def replayed(records: Iterable[bytes], base: Iterable[Raw] = ()) -> Recorder:
-    """Returns the recorder as it stood after `records`."""
-    recorder = Recorder(base)
-    for data in records:
-        recorder.replay(data)
-    return recorder
 
 
 def _metadata(fields: dict[str, object]) -> bytes:

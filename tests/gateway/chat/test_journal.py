@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from gateway.chat.closing import Closing
 from gateway.chat.ending import Finished, RunEnding
+from gateway.chat.inbox import Inbox
 from gateway.chat.journal import HEARTBEAT_S, MAX_UNACKNOWLEDGED, NEVER, Journal
 from gateway.chat.records.chat_record import RunInfo
 from gateway.chat.records.record import HEARTBEAT, RECORD
@@ -45,8 +47,9 @@ class OpenJournal(Journal):
     async def names(self) -> list[str]:
         return [name for _, name, _ in flat(await self.log.read(self.topic, 0))]
 
-    def ending(self) -> RunEnding:
-        return RunEnding(INFO, Finished("stop"), self.recorder, Usage(input_tokens=1, output_tokens=1, total_tokens=2))
+    def ending(self) -> Closing:
+        usage = Usage(input_tokens=1, output_tokens=1, total_tokens=2)
+        return Closing(RunEnding(INFO, Finished("stop"), self.recorder, usage), Inbox(INFO, self.log), None)
 
 
 @asynccontextmanager

@@ -10,8 +10,9 @@ from msgspec import Raw
 from gateway.chat.agents.agent import AgentParser
 from gateway.chat.agents.agui import AguiTranslation
 from gateway.chat.agents.writer import MAX_KEPT_BYTES, AgentWriter
-from gateway.chat.records.recorder import Recorder, replayed
+from gateway.chat.records.recorder import Recorder
 from tests.gateway.chat.agents.streams import DONE, RUN_ID, STARTED, Played, agui, called, frames, result, said
+from tests.support.answers import replayed
 
 
 def interrupted(*interrupts: dict[str, Any]) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.chat.records.recorder import replayed
 from tests.gateway.chat.agents.streams import CAPTURES, Played, capture_kind
+from tests.support.answers import replayed
 
 ALL = sorted(CAPTURES.glob("*.sse"))
 CUTS = 40

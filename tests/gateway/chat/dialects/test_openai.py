@@ -39,7 +39,7 @@ class EndedRun:
         recorder, self.records = recorded(*deltas)
         info = RunInfo(run_id="r", sub="s", message_id="m", model="asked")
         self.ending = RunEnding(info, outcome or Finished("stop"), recorder, USAGE, model="gpt")
-        self.records += self.ending.appends(1)[0].data
+        self.records += self.ending.appends(1, None)[0].data
 
     def block(self) -> Block:
         return Block(first=1, data=self.records, name=RECORD, time_ms=0)

@@ -14,8 +14,8 @@ from gateway.chat.records.record import (
     ToolOutputDenied,
     ToolOutputError,
 )
-from gateway.chat.records.recorder import Recorder, ToolOutcome, replayed
-from tests.support.answers import message_parts, types
+from gateway.chat.records.recorder import Recorder, ToolOutcome
+from tests.support.answers import message_parts, replayed, types
 
 OUTCOMES: list[tuple[ToolOutcome, dict[str, Any]]] = [
     (ToolOutputAvailable(tool_call_id="c", output=Raw(b"[1]")), {"state": "output-available", "output": [1]}),

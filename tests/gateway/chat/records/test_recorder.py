@@ -17,9 +17,9 @@ from gateway.chat.records.record import (
     TextStart,
     encode_record,
 )
-from gateway.chat.records.recorder import Recorder, replayed
+from gateway.chat.records.recorder import Recorder
 from gateway.chat.upstreams.chunks import AnswerChunk
-from tests.support.answers import call, completion, message_parts, recorded, types
+from tests.support.answers import call, completion, message_parts, recorded, replayed, types
 from tests.support.shown import Shown
 
 TEXT_RECORDS: dict[TextKind, tuple[Any, Any, Any]] = {

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from gateway.chat.records.recorder import Recorder, replayed
-from tests.support.answers import call, completion, deltas, message_parts, recorded, types
+from gateway.chat.records.recorder import Recorder
+from tests.support.answers import call, completion, deltas, message_parts, recorded, replayed, types
 from tests.support.shown import Shown
 
 # The ends

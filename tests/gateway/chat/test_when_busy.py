@@ -1,0 +1,117 @@
+"""What a new message does while an answer is being written is for its request to say."""
+
+import asyncio
+from functools import partial
+from typing import Any
+
+import pytest
+
+from gateway.chat.dialects.ui_message import UIFrames
+from gateway.chat.run_start import AttachedReader
+from gateway.chat.sending import Parked, Steered, WaitingReader
+from gateway.chat.submission import SendRequest, WhenBusy
+from gateway.chat.tools.fake import FakeToolbox
+from gateway.errors import TrilaneError
+from tests.support.chats import user
+from tests.support.followers import LOCAL
+from tests.support.steer_stage import asked, begun, events, opening, over, rest, shown
+from tests.support.tool_stage import ToolStage, records, says, staged
+from tests.support.virtual_time import simulated
+
+
+async def post(
+    stage: ToolStage, message_id: str, how: WhenBusy, **more: Any
+) -> AttachedReader | WaitingReader | Parked | Steered:
+    request = SendRequest(id="c", message=user(message_id, message_id), when_busy=how, **more)
+    return await stage.lane.sending.send(LOCAL, request, "", {}, partial(UIFrames, ui=6))
+
+
+async def read(sent: AttachedReader | WaitingReader | Parked | Steered) -> list[dict[str, Any]]:
+    """Returns all that a reader gets until its end."""
+    assert isinstance(sent, AttachedReader | WaitingReader)
+    reader, data = sent.reader, b""
+    async with asyncio.timeout(60):
+        while not reader.ended:
+            news = asyncio.get_running_loop().create_future()
+            reader.on_wake = lambda news=news: news.done() or news.set_result(None)
+            piece = reader.poll()
+            if piece is None:
+                await reader.catch_up()
+            elif piece:
+                data += piece
+            elif not reader.ended:
+                await news
+    assert reader.complete
+    reader.close()
+    return records(data)
+
+
+@simulated
+async def test_interrupt_is_what_happens_when_nothing_is_said() -> None:
+    async with staged(FakeToolbox(), opening("One"), says("Two")) as stage:
+        told = await begun(stage)
+        sent = await post(stage, "u2", "interrupt")
+        assert (await read(sent))[-1]["type"] == "finish"
+        assert (await told)[-1]["type"] == "abort"
+
+
+@simulated
+async def test_a_queued_message_streams_its_own_answer_when_its_turn_comes() -> None:
+    body = opening("One")
+    async with staged(FakeToolbox(), body, says("Two"), says("Three")) as stage:
+        told = await begun(stage)
+        second, third = await post(stage, "u2", "queue"), await post(stage, "u3", "queue", temperature=0.5)
+        again = await post(stage, "u2", "queue")
+        reading = [asyncio.ensure_future(read(sent)) for sent in (second, third, again)]
+        rest(body)
+        await told
+        answers = [await answer for answer in reading]
+        texts = ["".join(record.get("delta", "") for record in answer) for answer in answers]
+        assert texts == ["Two", "Three", "Two"]
+        assert await read(await post(stage, "u2", "queue")) == answers[0], "it is the same run for ever"
+        assert stage.upstream.requests[2][0]["temperature"] == 0.5
+        assert [len(await events(stage, name)) for name in ("queued", "run-started")] == [2, 3]
+        await over(stage)
+        assert len(stage.core.hub) == 1, "somebody but the fleet still follows"
+
+
+@simulated
+async def test_the_wait_ends_when_the_message_is_removed() -> None:
+    body = opening("One")
+    async with staged(FakeToolbox(), body) as stage:
+        told = await begun(stage)
+        reading = asyncio.ensure_future(read(await post(stage, "u2", "queue")))
+        await stage.lane.steering.remove(LOCAL, "c", "u2")
+        assert await reading == []
+        rest(body)
+        await told
+        assert await shown(stage) == [("user", ["hello"]), ("assistant", ["One"])]
+
+
+@simulated
+async def test_a_steer_is_answered_where_it_is_shown_and_the_same_again_is_none() -> None:
+    body = opening("One")
+    async with staged(FakeToolbox(), body, says("Two")) as stage:
+        told = await begun(stage)
+        for _ in range(2):
+            assert await post(stage, "u2", "steer") == Steered()
+        rest(body)
+        await told
+        assert await post(stage, "u2", "steer") == Steered()
+        assert asked(stage, 1)[-1] == ("user", "u2")
+        assert await read(await post(stage, "u2", "interrupt")) == await told, "the answer that has taken it"
+
+
+@simulated
+async def test_reject_refuses_while_it_is_busy_and_none_of_them_matters_when_it_is_not() -> None:
+    body = opening("One")
+    async with staged(FakeToolbox(), body, says("Two"), says("Three"), says("Four")) as stage:
+        told = await begun(stage)
+        with pytest.raises(TrilaneError) as refused:
+            await post(stage, "u2", "reject")
+        assert (refused.value.status, refused.value.code) == (409, "chat_busy")
+        rest(body)
+        await told
+        for message_id, how in (("u2", "reject"), ("u3", "queue"), ("u4", "steer")):
+            assert (await read(await post(stage, message_id, how)))[-1]["type"] == "finish"  # type: ignore[arg-type]
+        await over(stage)
