@@ -194,6 +194,12 @@ class History(msgspec.Struct):
         """Returns the run that a request with this key has started before."""
         return next((run for run in self.runs.values() if key and run.key == key), None)
 
+    def entry_of(self, started: RunStarted) -> str:
+        """Returns the id of the run that began what a run goes on with, through all asks that were answered."""
+        while (earlier := self.runs.get(started.continues)) is not None:
+            started = earlier
+        return started.run_id
+
     def answer(self, message_id: str) -> UIMessage | None:
         message = self.by_id.get(message_id)
         return message if message is not None and message.role == "assistant" else None

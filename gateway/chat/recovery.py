@@ -98,6 +98,7 @@ def _reentry(run: RunSoFar, history: History, info: RunInfo, request: ParkedRequ
     conversation = [m for m in history.messages if (m.id in shown or not shown) and m.id != info.message_id]
     started = history.runs[info.run_id]
     asked_by = history.runs.get(started.continues, started)
+    entered_for = history.entry_of(started)
     return Recovery(
         info=info,
         request=request,
@@ -109,6 +110,8 @@ def _reentry(run: RunSoFar, history: History, info: RunInfo, request: ParkedRequ
         prompt=AgentPrompt(
             chat_id=info.chat_id,
             run_id=info.run_id,
+            entered_for=entered_for,
+            parts_before=len(answer.parts) if answer is not None and entered_for == info.run_id else 0,
             messages=conversation,
             extra=started.extra or asked_by.extra,
             stored=history.by_id.keys(),

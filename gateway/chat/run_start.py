@@ -199,7 +199,10 @@ def prompt_of(history: History, plan: RunPlan) -> AgentPrompt:
     """Returns what an agent is asked; a run that goes on after a question has what the one before it was asked with."""
     info, change, started = plan.info, plan.change, plan.started
     asked_by = history.runs.get(started.continues)
+    entered_for = history.entry_of(started)
     return AgentPrompt(
+        entered_for=entered_for,
+        parts_before=len(change.answer.parts) if change.answer and entered_for == info.run_id else 0,
         chat_id=info.chat_id,
         run_id=info.run_id,
         messages=[piece for message in change.conversation for piece in unfolded(message)],

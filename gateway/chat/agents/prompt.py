@@ -116,6 +116,11 @@ class AgentPrompt(msgspec.Struct, kw_only=True):
     """Fields of the request that are not ours."""
     stored: Collection[str] = ()
     """Ids of the messages that the log had before this request."""
+    entered_for: str = ""
+    """Id of the run with which this agent was entered first: another one than this where it parked, and is entered
+    again with the answer. No client can make it one."""
+    parts_before: int = 0
+    """How many parts the answer had then: of those that a client may have posted no call counts as made."""
     decisions: list[AgentDecision] = []
     """The answers to what the agent has asked; those that its parts tell are found without."""
 

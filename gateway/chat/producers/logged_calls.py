@@ -20,9 +20,13 @@ _part = msgspec.json.Decoder(MessagePart).decode
 class LoggedCalls:
     """What an answer has so far, as an agent that is entered comes to it."""
 
-    def __init__(self, message_id: str, parts: Iterable[Raw], calls: Mapping[str, Call]) -> None:
-        """Takes the parts of the answer, and what is known of its calls without a result, by id."""
-        self._prefix = f"{message_id}."
+    def __init__(self, entered_for: str, parts: Iterable[Raw], calls: Mapping[str, Call]) -> None:
+        """Takes the parts of the answer, and what is known of its calls without a result, by id.
+
+        `entered_for` is the id of the run with which the agent was entered first. A client can know it only once that
+        run has begun, and nothing that it posts from then on changes this answer.
+        """
+        self._prefix = f"{entered_for}."
         self._calls = calls
         self._known: list[MessagePart] = []
         self.own_ids: set[str] = set()

@@ -82,6 +82,8 @@ class WorkerProducer:
         self.asks: list[Ask] = []
         self._agent = agent
         self._job = job_of(agent, prompt, info)
+        self._entered_for = prompt.entered_for or info.run_id
+        self._parts_before = prompt.parts_before
         self._info = info
         self._calls: dict[str, Call] = {call.call_id: call for call in calls}
         self._ask_numbers = count(1 + len([call for call in calls if call.asked_as]))
@@ -124,7 +126,9 @@ class WorkerProducer:
 
     def _enter(self, session: WorkSession) -> None:
         self.model, self.upstream = self._info.model or self._agent.names[0], self._agent.name
-        self._chunks.logged = LoggedCalls(self._info.message_id, self._recorder.parts.encoded(), self._calls)
+        self._chunks.logged = LoggedCalls(
+            self._entered_for, self._recorder.parts.encoded()[self._parts_before :], self._calls
+        )
         session.take, session.on_flow = self._take, self._flow
         self._session = session
         assert self._sink is not None

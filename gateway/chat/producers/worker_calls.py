@@ -191,6 +191,6 @@ def job_of(agent: WorkAgent, prompt: AgentPrompt, info: RunInfo) -> WorkJob:
         decisions=[
             ToldDecision(tool_call_id=told.tool_call_id, approved=told.approved, reason=told.reason)
             for told in prompt.decisions
-            if told.tool_call_id.startswith(f"{info.message_id}.")
+            if told.tool_call_id.startswith(f"{prompt.entered_for}.")
         ],
     )
