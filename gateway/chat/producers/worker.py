@@ -158,8 +158,9 @@ class WorkerProducer:
             self._record(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
             self._fail(bad_chunk(f"{err}: {data[:80]!r}"))
-        except UpstreamError as err:
-            self._fail(bad_chunk(err.detail) if err.code == "upstream_invalid" else err)
+        except TrilaneError as err:
+            is_told = isinstance(err, UpstreamError) and err.code != "upstream_invalid"
+            self._fail(err if is_told else bad_chunk(err.detail))
 
     def _record(self, data: bytes) -> None:
         """Records a chunk, or does what it asks. Raises UpstreamError, DecodeError."""

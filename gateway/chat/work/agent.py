@@ -145,9 +145,8 @@ class PipeService:
 
     async def _work(self, process: KeptProcess, sessions: list[WorkSession]) -> None:
         """Gives the process one run, and serves it to its end."""
-        session = await self._desk.claim(self._name, None)
-        if session is None:
-            return
+        while (session := await self._desk.claim(self._name, None)) is None:
+            pass  # this process is leaving: the process is here for the runs that it still has
         sessions.append(session)
         run_id, queue = session.job.run_id, asyncio.Queue[ChildLine](QUEUED_POSTS)
         self._posts[run_id] = queue

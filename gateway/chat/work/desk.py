@@ -36,7 +36,7 @@ class WorkDesk:
                 session = self._opened(job)
                 taken.set_result(session)
                 return session
-        if self._is_leaving:
+        if self._is_leaving and wait_s is not None:
             return None
         claims = self._claims[agent]
         if len(claims) >= MAX_CLAIMS:
@@ -95,7 +95,7 @@ class WorkDesk:
             del self._sessions[session.job.run_id]
 
     def leave(self) -> None:
-        """Lets go of the workers that wait."""
+        """Lets go of the workers that wait; one that waits without a limit comes back for runs that are left."""
         self._is_leaving = True
         for claims in self._claims.values():
             for given in claims:

@@ -38,6 +38,7 @@ async def test_a_lost_worker_is_fenced_and_three_are_enough() -> None:
         b'{"type":"call","n":1,"kind":"step","name":"s","input":[1]}',
         b'{"type":"call","n":1,"kind":"other","name":"s"}',
         b'{"type":"model","id":"m","messages":[{"no":"role"}]}',
+        b'{"type":"model","id":"m","messages":[{"id":"u","role":"user","parts":[7]}]}',
         b'{"type":"park"}',
         b"[1]",
         b'{"type":7}',
@@ -76,3 +77,20 @@ async def test_a_post_that_is_repeated_is_taken_once_and_a_gap_is_refused() -> N
         await session.post(4, [Raw(b'{"type":"end"}')])
         await saying
         assert await stage.brief() == ["012"]
+
+
+@simulated
+async def test_a_desk_that_leaves_lets_workers_elsewhere_go_and_serves_the_runs_it_has() -> None:
+    async with work_staged() as stage:
+        elsewhere = asyncio.ensure_future(stage.desk.claim(NAME, 30))
+        await asyncio.sleep(1)
+        stage.desk.leave()
+        assert await elsewhere is None
+        assert await stage.desk.claim(NAME, 30) is None
+        ours = asyncio.ensure_future(stage.desk.claim(NAME, None))
+        saying = asyncio.ensure_future(stage.say())
+        session = await ours
+        assert session is not None
+        await session.post(1, [Raw(b'{"type":"end"}')])
+        await saying
+        assert (await stage.ended())["outcome"] == "finish"
