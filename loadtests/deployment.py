@@ -5,6 +5,7 @@ marks, so a chat user sees a token lost before the gateway numbered it. For a re
 """
 
 import asyncio
+import importlib.util
 import sys
 import tempfile
 import time
@@ -23,6 +24,25 @@ MISTAKES = ("buffer", "no-pings", "no-resume")
 """Switches of `loadtests.lossy_proxy`."""
 START_S = 60.0
 HOST = "127.0.0.1"
+TOOLS = """
+[[upstream]]
+name = "default"
+base_url = "{upstream}"
+api_key = "x"
+model = "ok+marks"
+
+[[mcp]]
+name = "desk"
+command = ["{python}", "-m", "loadtests.counting_server"]
+env = ["NOTES", "PYTHONPATH"]
+[mcp.tools.count]
+approve = "ask"
+effect = "once"
+[mcp.tools.times]
+approve = "auto"
+effect = "read"
+"""
+"""The file of a gateway that has the tools of those who are asked."""
 
 
 class Deployed(NamedTuple):
@@ -48,6 +68,7 @@ def deployment(settings: dict[str, str], *, via: str = "", with_audio: bool = Tr
             "TRILANE_MODEL": "ok+marks",
             "TRILANE_DATA_DIR": str(folder),
             "TRILANE_DRAIN_WINDOW_S": "0",  # nobody is left to be sent elsewhere
+            **(_tools(folder, upstream) if can_ask() else {}),
             **settings,
         }
         pid = _start(stack, folder, gateway, ["gateway", "serve", "all", "--port", str(gateway)], "/readyz", env)
@@ -55,6 +76,18 @@ def deployment(settings: dict[str, str], *, via: str = "", with_audio: bool = Tr
             asyncio.run(speak(f"ws://{HOST}:{gateway}/api/audio", silence(0.5), pace=10))
         port = _behind_proxy(stack, folder, gateway, via) if via else gateway
         yield Deployed(f"http://{HOST}:{port}", pid)
+
+
+def can_ask() -> bool:
+    """Returns whether a gateway of this environment can run tools: the package `mcp` is an extra."""
+    return importlib.util.find_spec("mcp") is not None
+
+
+def _tools(folder: Path, upstream: int) -> dict[str, str]:
+    """Returns the settings that give a gateway the tools of those who are asked."""
+    file = folder / "upstreams.toml"
+    file.write_text(TOOLS.format(upstream=f"http://{HOST}:{upstream}/v1", python=sys.executable))
+    return {"TRILANE_UPSTREAMS": str(file), "NOTES": str(folder / "notes")}
 
 
 def _behind_proxy(stack: ExitStack, folder: Path, gateway: int, mistake: str) -> int:

@@ -24,7 +24,7 @@ import msgspec
 from loadtests import report
 from loadtests.bench.harness.machine import allow_descriptors
 from loadtests.bench.harness.processes import ROOT, NotStarted
-from loadtests.deployment import MISTAKES, deployment
+from loadtests.deployment import MISTAKES, can_ask, deployment
 from loadtests.outcome import LANES, Assignment, Outcome, judge, span
 from loadtests.progress import Progress, read_timeline
 from loadtests.users.fault import Fault
@@ -180,6 +180,8 @@ def with_failure(verdict: Summary, code: int) -> Summary:
 
 def _command(options: Options, verdict: Path) -> list[str]:
     users = [user for lane in options.lanes for user in LANES[lane].users]
+    if options.is_ours and "chat" in options.lanes and can_ask():
+        users.append("AskingUser")
     speaking = json.dumps({"user_class_name": "AudioUser", "fixed_count": options.speakers})
     return [
         *(sys.executable, "-m", "locust", "-f", FILES, "--headless", "--only-summary", "--host", options.host),

@@ -95,6 +95,11 @@ PROMISES = (
     ),
     Promise("Silent streams are pinged", (Fault.NO_PING,), (("events/hello", "new event stream"),)),
     Promise("Stop means stop", (Fault.STOP_IGNORED, Fault.SLOW_STOP), (("chat/stop", "stopped answer"),)),
+    Promise(
+        "What is asked is answered once, and goes on",
+        (Fault.DOUBLE_EFFECT, Fault.STUCK),
+        (("chat/ask", "answered ask"),),
+    ),
     Promise("Speech becomes the right words", (Fault.WORDS,), (("audio/words wrong %", "transcript"),)),
     Promise(
         "Everybody is let in",

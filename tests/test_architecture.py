@@ -54,6 +54,8 @@ SMALL_FOR_A_REASON = {
     "loadtests/bench/native/build.py": "builds the C programs beside it",
     "loadtests/bench/report/text.py": "shared by every table and plot",
     "loadtests/chat.py": "one file a lane, named on Locust's command line",
+    "loadtests/counting_server.py": "a server, run as a process of its own",
+    "loadtests/users/asking.py": "the Locust user alone: what it does needs no Locust",
     "loadtests/events.py": "one file a lane, named on Locust's command line",
     "loadtests/mixed.py": "all lanes, named on Locust's command line",
     "loadtests/upstream/__main__.py": "what `python -m loadtests.upstream` runs",

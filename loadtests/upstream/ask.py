@@ -1,6 +1,6 @@
 """A chat-completion request asks the fake for so many words, so fast, with one behaviour.
 
-Owns the little language that tests speak through the user message (`T= I= B=`) and the model name; it
+Owns the little language that tests speak through the user message (`T= I= B= C=`) and the model name; it
 refuses nothing, because a fake that is strict about requests hides what the gateway really sent.
 """
 
@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-_KNOB = re.compile(r"\b([TIB])=([\w-]+)")
+_KNOB = re.compile(r"\b([TIBC])=([\w-]+)")
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Ask:
     include_usage: bool
     after_tool: bool
     body: dict[str, Any] = field(repr=False)
+    called: str = ""
+    """The tool that is called where tools are called; empty: a client's `get_weather`."""
 
 
 def read_ask(body: dict[str, Any]) -> Ask:
@@ -48,6 +50,7 @@ def read_ask(body: dict[str, Any]) -> Ask:
         include_usage=bool((body.get("stream_options") or {}).get("include_usage")),
         after_tool=bool(messages) and messages[-1].get("role") == "tool",
         body=body,
+        called=knobs.get("C", ""),
     )
 
 

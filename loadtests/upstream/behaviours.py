@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from loadtests.upstream import shapes
 from loadtests.upstream.answer import JSON, Answer
+from loadtests.upstream.ask import Ask
 from loadtests.upstream.stream import finish, forever, half, inside_characters, ok, say, single_bytes, start
 
 Behaviour = Callable[[Answer], Awaitable[None]]
@@ -180,11 +181,18 @@ def tools(calls: int) -> Behaviour:
         if answer.ask.after_tool:
             return await ok(answer)
         await start(answer)
-        for call in tool_calls(calls):
+        for call in calls_for(answer.ask, calls):
             await _stream_call(answer, call)
         return await finish(answer, "tool_calls")
 
     return behave
+
+
+def calls_for(ask: Ask, count: int) -> list[shapes.Payload]:
+    """Returns the calls that answer a request: of the tool that it names, with its own text, else `tool_calls`."""
+    if not ask.called:
+        return tool_calls(count)
+    return [shapes.tool_call(i, ask.called, shapes.encode({"text": f"{ask.text} {i}"})) for i in range(count)]
 
 
 def tool_calls(count: int) -> list[shapes.Payload]:

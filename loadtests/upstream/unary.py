@@ -57,7 +57,7 @@ async def _completion(answer: Answer, name: str) -> shapes.Payload:
 def _message(answer: Answer, name: str) -> tuple[shapes.Payload, str, int]:
     ask = answer.ask
     if name in ("tools", "tools-2") and not ask.after_tool:
-        calls = behaviours.tool_calls(2 if name == "tools-2" else 1)
+        calls = behaviours.calls_for(ask, 2 if name == "tools-2" else 1)
         return {"tool_calls": [{k: v for k, v in call.items() if k != "index"} for call in calls]}, "tool_calls", 5
     if name == "empty":
         return {"content": ""}, "stop", 0

@@ -44,6 +44,12 @@ class Fault(Enum):
         "slow stop",
         "A stop took more than a second to reach its reader: the gateway or its log is overloaded.",
     )
+    DOUBLE_EFFECT = (
+        "double effect",
+        "A tool was called twice, or though nobody had allowed it, or not at all: a fault of the gateway, or processes "
+        "with different TRILANE_LOG.",
+    )
+    STUCK = ("stuck chat", "A chat that had its answer did not go on: a fault of the gateway, or its tools are away.")
     WORDS = ("words wrong", "Transcripts are worse than the bound: see TRILANE_WHISPER_MODEL and the machine's load.")
     ERROR = ("error", "A request or an answer failed, and nobody had asked for that: the first one says how.")
 
