@@ -1,6 +1,12 @@
-"""The AI SDK's own clients, with tools that the gateway runs on a real server of tools, and asks about them."""
+"""The AI SDK's own clients, with tools that the gateway runs on a real server of tools, and asks about them.
 
+LONG_TESTS=1 cuts what goes on after an answer at a hundred places instead of four.
+"""
+
+import asyncio
+import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +19,13 @@ from loadtests.upstream import shapes
 from loadtests.upstream.answer import Answer
 from loadtests.upstream.behaviours import TABLE
 from loadtests.upstream.shapes import words
-from loadtests.upstream.stream import finish, start
+from loadtests.upstream.stream import finish, say, start
 from tests.clients.ai_sdk import AISDK, ChatClient, View
 from tests.clients.conftest import StoredChat
 from tests.conftest import Gateway, UpstreamThread, serving
 
-ASKING, CALLING, MIXED = "asks-twice", "calls", "asks-and-leaves"
+ASKING, CALLING, MIXED, HELD = "asks-twice", "calls", "asks-and-leaves", "asks-and-is-held"
+CUTS = 100 if os.environ.get("LONG_TESTS") else 4
 SERVER = Path(__file__).parents[1] / "gateway" / "chat" / "tools" / "raw_server.py"
 TOOLS = """
 [[upstream]]
@@ -53,6 +60,21 @@ def calling(*named: tuple[str, str]) -> Callable[[Answer], Any]:
     return behave
 
 
+go_on = threading.Event()
+"""An event for which the model waits in the middle of what goes on."""
+
+
+async def ask_and_be_held(answer: Answer) -> None:
+    """Asks about a call and leaves another to the client, then stops in the middle of its answer for `go_on`."""
+    if not answer.ask.after_tool:
+        return await calling(("get_weather", "{}"), ("desk__echo", '{"text":"one"}'))(answer)
+    await start(answer)
+    await say(answer, 0, 5)
+    await asyncio.to_thread(go_on.wait, 60)
+    await say(answer, 5, 8)
+    return await finish(answer)
+
+
 @pytest.fixture(scope="module")
 def gateway(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     folder = tmp_path_factory.mktemp("tools")
@@ -61,6 +83,7 @@ def gateway(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) 
     server = serving(folder, upstream.url, TRILANE_UPSTREAMS=str(file))
     upstream.fake.script(ASKING, calling(("desk__echo", '{"text":"one"}'), ("desk__echo", '{"text":"two"}')))
     upstream.fake.script(CALLING, calling(("desk__pid", "{}")))
+    upstream.fake.script(HELD, ask_and_be_held)
     upstream.fake.script(MIXED, calling(("get_weather", "{}"), ("desk__echo", '{"text":"one"}')))
     try:
         yield server.start()
@@ -177,6 +200,55 @@ def test_a_clients_own_call_beside_one_that_is_asked_about_is_posted_once(
     assert (view.error, view.answer.text, view.posts) == (None, words(4), 2 if sdk.version == "ai5" else 3)
     stored(gateway, chat_id).agrees_with(view)
     assert [part["output"] for part in view.answer.tools] == [{"sun": True}]
+
+
+@pytest.mark.parametrize("is_posted", [True, False], ids=["by post", "elsewhere"])
+def test_what_goes_on_is_whole_wherever_it_is_cut(is_posted: bool, sdk: AISDK, gateway: Gateway, chat_id: str) -> None:
+    """The tab that is cut has a part of the answer, another has the question alone: both show what is stored."""
+    size = 0
+    for place in range(CUTS + 1):
+        name = f"{chat_id}-cut-{place}"
+        go_on.clear()
+        tab = sdk.open(gateway.url, name, ui=sdk.version.removeprefix("ai"), body={"model": HELD})
+        tab.send("how is it? T=8 I=0")
+        question = tab.until(status="ready", parts=2).messages[:1]
+        asks = {ask.get("kind", "approval"): ask for ask in pending(gateway, name)}
+        answer(gateway, name, asks["approval"])
+        if place:
+            tab.cut_after(size * place // (CUTS + 1))
+        if is_posted:
+            tab.begin("toolOutput", tool="get_weather", toolCallId="call_0", output={"sun": True})
+        else:
+            answer(gateway, name, asks["input"], output={"sun": True})
+            tab.begin("resume")
+        if place:
+            tab.until(status="error")
+        else:  # measures what there is to cut
+            tab.until(status="streaming", chars=len(words(5)))
+            size = follow_for(gateway, name, words(5).split()[-1])
+        other = sdk.open(gateway.url, name, question, ui=sdk.version.removeprefix("ai"))
+        readers = [other.begin("resume"), *([tab.begin("resume")] if place else [])]
+        for reader in (tab, other):
+            reader.until(status="streaming", chars=len(words(5)))
+        go_on.set()
+        views = [reader.view() for reader in readers]
+        kept = stored(gateway, name)
+        for view in [*views, tab.until(status="ready", chars=len(words(8)))]:
+            assert view.answer.text == words(8)
+            kept.agrees_with(view)
+        tab.close()
+        other.close()
+
+
+def follow_for(gateway: Gateway, chat_id: str, last: str) -> int:
+    """Returns the bytes of the body of a chat's stream up to these characters."""
+    with httpx2.stream("GET", f"{gateway.url}/api/chat/{chat_id}/stream", timeout=20) as stream:
+        received = b""
+        for piece in stream.iter_raw():
+            received += piece
+            if last.encode() in received:
+                break
+    return len(received)
 
 
 def test_a_clients_own_call_has_its_result_from_anywhere(device: Device, gateway: Gateway, chat_id: str) -> None:
