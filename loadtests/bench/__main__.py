@@ -15,6 +15,7 @@ OTHERS = {
     "scale": "events.scale",
     "engines": "engines.part",
     "tools": "tools.part",
+    "agents": "agents.part",
     "growth": "growth.parts",
     "figures": "figures",
     "limits": "limits",
