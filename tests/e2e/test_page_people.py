@@ -52,7 +52,7 @@ def people(console: Console) -> Locator:
 def share(console: Console, name: str, role: str) -> None:
     console.page.locator("#open-people").click()
     people(console).get_by_label("Add somebody").fill(name)
-    people(console).get_by_label("Who", exact=True).select_option(role)
+    people(console).get_by_label("What they may do").select_option(role)
     people(console).get_by_role("button", name="Add", exact=True).click()
     expect(people(console).get_by_role("listitem").filter(has_text=name)).to_have_count(1)
     people(console).get_by_role("button", name="Close").click()
