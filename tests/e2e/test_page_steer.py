@@ -55,6 +55,9 @@ def test_what_waits_is_seen_on_every_device_and_taken_back_on_any(
         steer(console, "first", "turn")
         steer(console, "second", "turn")
         expect(waiting(phone)).to_contain_text(["first", "second"])
+        box = phone.button("Take back “first”").bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= PHONE["width"]
         phone.button("Take back “first”").click()
         expect(waiting(console)).to_contain_text(["second"])
         phone.button("Take back “second”").click()
