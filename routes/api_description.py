@@ -158,6 +158,9 @@ class _OperationWriter:
             content[operation.answer_media_type] = {"schema": self._schema(operation.answer)}
         success: Schema = {"description": handler.summary or "Success", "headers": _headers("x-request-id")}
         responses = {str(handler.status_code): success | ({"content": content} if content else {})}
+        if operation.accepted is not None:
+            answer = {"application/json": {"schema": self._schema(operation.accepted)}}
+            responses["202"] = success | {"description": "It goes on by itself", "content": answer}
         for status, meaning in operation.statuses.items():
             responses[str(status)] = {"description": meaning, "headers": _headers("x-request-id")}
         errors = {*operation.errors, 503}
@@ -191,7 +194,9 @@ def _answer_type(annotation: Any) -> Any:
 def _types(operations: Iterable[Operation]) -> Iterator[Any]:
     for operation in operations:
         yield from (
-            kind for kind in (operation.body, operation.answer) if kind is not None and not isinstance(kind, dict)
+            kind
+            for kind in (operation.body, operation.answer, operation.accepted)
+            if kind is not None and not isinstance(kind, dict)
         )
 
 

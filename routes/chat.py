@@ -6,7 +6,7 @@ from litestar.types import ASGIApp
 from msgspec import UNSET, Raw, UnsetType
 
 from gateway.chat.approvals import ApprovalAnswer, ApprovalResult
-from gateway.chat.chats import ChatSnapshot
+from gateway.chat.chats import AcceptedRun, ChatSnapshot
 from gateway.chat.lane import ChatLane
 from gateway.chat.listing import ChatPage
 from gateway.chat.submission import SendRequest
@@ -23,7 +23,7 @@ from routes.requests import (
     read_body,
     ui_version,
 )
-from routes.streams import nothing, whole
+from routes.streams import accepted, nothing, whole
 
 RUN_ID = Input("X-Run-Id", "The same as `Idempotency-Key`", "header")
 UI_INPUT = Input("ui", "The AI SDK version that reads, 5, 6 or 7: asks are told as it knows them")
@@ -64,7 +64,8 @@ class StopResult(msgspec.Struct, rename="camel"):
     summary="Start a run and stream it; the same request again is the same run",
     opt=described(
         body=SendRequest,
-        examples={"message": SEND_EXAMPLE},
+        examples={"message": SEND_EXAMPLE, "in the background": {**SEND_EXAMPLE, "background": True}},
+        accepted=AcceptedRun,
         stream=STREAM_EXAMPLE,
         inputs=(
             IDEMPOTENCY_KEY,
@@ -87,6 +88,8 @@ async def send(request: AnyRequest, chat: ChatLane) -> ASGIApp:
         key = header(request, b"idempotency-key") or header(request, b"x-run-id") or ""
         if key:
             check_id("idempotency key", key)
+        if submitted.background:
+            return accepted(msgspec.json.encode(await chat.accept(who, submitted, key, fields, body)))
         answer = await chat.send(who, submitted, key, fields, body, ui)
         return whole(answer) if isinstance(answer, bytes) else answer
 

@@ -38,6 +38,8 @@ class Operation(NamedTuple):
     answer_media_type: str = "application/json"
     stream: str = ""
     """An example of the event stream that the route answers with; empty when it answers with none."""
+    accepted: Any = None
+    """The type of a JSON answer with status 202, for work that goes on; None when there is none."""
     inputs: Sequence[Input] = ()
     examples: Mapping[str, Any] = {}
     """Example bodies by name, as JSON values."""

@@ -1,6 +1,6 @@
 """Makes the answers of event streams: one written after the framework's part, and those that end at once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from litestar.types import ASGIApp, Receive, Scope, Send
@@ -33,12 +33,17 @@ def after_the_request(stream: EventStream) -> ASGIApp:
 
 def whole(frame: bytes) -> ASGIApp:
     """Returns a stream of one frame, with status 200: a browser gives up for ever on any other."""
-    return _answer(200, OK + frame)
+    return _answer(200, OK + frame, HEADERS)
+
+
+def accepted(body: bytes) -> ASGIApp:
+    """Returns a 202 with JSON, for work that goes on by itself."""
+    return _answer(202, body, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))])
 
 
 def headers_only() -> ASGIApp:
     """Returns the answer to HEAD for a stream that is not begun for it."""
-    return _answer(200, b"")
+    return _answer(200, b"", HEADERS)
 
 
 def nothing() -> ASGIApp:
@@ -46,10 +51,9 @@ def nothing() -> ASGIApp:
     return _answer(204, b"")
 
 
-def _answer(status: int, body: bytes) -> ASGIApp:
+def _answer(status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> ASGIApp:
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        headers = [*HEADERS] if status == 200 else []
-        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.start", "status": status, "headers": [*headers]})
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
     return answer

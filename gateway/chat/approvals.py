@@ -119,6 +119,7 @@ class Approvals:
         before = without_answer(history.messages, answer)
         change = Change([], [*(message for message in before if message.id in shown or not shown), answer], answer)
         going_on = await going_on_from(taken, history, change)
+        asking = history.runs.get(asked_by.run_id)
         info = RunInfo(
             run_id=new_run_id(),
             sub=who.sub,
@@ -128,8 +129,11 @@ class Approvals:
             prompt_bytes=bytes_of_parts(change.conversation),
             started_ms=now_ms(),
             key=who.key_id,
+            background=asking is not None and asking.background,
         )
-        started = RunStarted(run_id=info.run_id, message_id=answer.id, continues=going_on.continues)
+        started = RunStarted(
+            run_id=info.run_id, message_id=answer.id, continues=going_on.continues, background=info.background
+        )
         plan = RunPlan(
             info=info,
             change=change,

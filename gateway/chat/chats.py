@@ -65,6 +65,24 @@ class WaitingMessage(msgspec.Struct, frozen=True, rename="camel", omit_defaults=
     """The run that may take it; empty: any."""
 
 
+class AcceptedRun(msgspec.Struct, frozen=True, rename="camel"):
+    """A run that goes on by itself, and where to read it."""
+
+    id: str
+    """The chat's id."""
+    run_id: str | None
+    """The run; None when the answer still waits for people, and nothing runs."""
+    cursor: str | None
+    """The cursor before its first chunk."""
+    stream_url: str
+
+    @classmethod
+    def of(cls, chat_id: str, run_id: str) -> "AcceptedRun":
+        """Returns a run of a chat; an empty `run_id` is none."""
+        url, cursor = f"/api/chat/{chat_id}/stream", encode_cursor(run_id, NOWHERE) if run_id else None
+        return cls(chat_id, run_id or None, cursor, f"{url}?after={cursor}" if cursor else url)
+
+
 class ChatSnapshot(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     id: str
     messages: list[UIMessage]

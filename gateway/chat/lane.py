@@ -18,7 +18,7 @@ from events.log.source import Source
 from gateway.access.grants import Principal
 from gateway.chat.agents.agents import Agents
 from gateway.chat.approvals import Approvals
-from gateway.chat.chats import Chats, WholeEncoderOf
+from gateway.chat.chats import AcceptedRun, Chats, WholeEncoderOf
 from gateway.chat.dialects import ui_message
 from gateway.chat.dialects.completion_request import CompletionRequest
 from gateway.chat.dialects.openai import CompletionFrames, completion, error_frame
@@ -39,7 +39,7 @@ from gateway.chat.steering import Steering
 from gateway.chat.submission import SendRequest, extra_fields
 from gateway.chat.sweeper import Sweeper
 from gateway.chat.tools.toolbox import NO_TOOLS, Toolbox
-from gateway.chat.topics import new_run_id
+from gateway.chat.topics import new_run_id, run_id_of
 from gateway.chat.upstreams.failover import Upstreams
 from gateway.core.leases import NO_LEASE, Lease
 from gateway.core.limits import STREAM, wants_of_run
@@ -126,6 +126,18 @@ class ChatLane:
         if attached.run is not None:
             body.keep_until(attached.run.verdict)
         return await self._stream(who, attached)
+
+    async def accept(
+        self, who: Principal, request: SendRequest, key: str, fields: dict[str, Raw], body: HeldBody
+    ) -> AcceptedRun:
+        """Starts the run that a request asks for, or finds it, and leaves it to itself; takes what `send` takes."""
+        attached = await self.sending.send(who, request, key, extra_fields(fields), UIFrames, has_stream=False)
+        if isinstance(attached, Parked):
+            return AcceptedRun.of(request.id, "")
+        if attached.run is not None:
+            body.keep_until(attached.run.verdict)
+        attached.reader.close()
+        return AcceptedRun.of(request.id, run_id_of(attached.reader.topic))
 
     def snapshot(self, who: Principal, chat_id: str) -> AsgiAnswer:
         """Returns an answer with the chat as it stands, which counts as being read until the client has it."""

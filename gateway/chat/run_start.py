@@ -164,6 +164,7 @@ def run_info(submission: Submission, change: Change) -> RunInfo:
         prompt_bytes=bytes_of_parts(change.conversation) + request.size(),
         started_ms=now_ms(),
         key=submission.who.key_id,
+        background=bool(request.background),
     )
 
 
@@ -175,6 +176,7 @@ def run_started(submission: Submission, info: RunInfo, continues: str = "") -> R
         key=submission.key,
         trigger=submission.posting.trigger,
         continues=continues,
+        background=info.background,
         extra=submission.extra,
     )
 

@@ -223,7 +223,7 @@ class Sending:
             change=change,
             request=asked,
             started=run_started(submission, info, going_on.continues),
-            on_disconnect=request.on_disconnect or "continue",
+            on_disconnect="continue" if request.background else request.on_disconnect or "continue",
             notices=taken.notices,
             calls=going_on.calls,
             has_stream=submission.has_stream,

@@ -37,6 +37,8 @@ class SendRequest(ModelOptions, kw_only=True, rename="camel"):
     message_id: str | None = None
     model: str | None = None
     on_disconnect: OnDisconnect | None = None
+    background: bool | None = None
+    """Whether the answer is only to be begun: it goes on whether anybody reads it, whatever `onDisconnect` says."""
     truncate: bool | None = None
     """Whether what the client does not show is to be gone for good."""
     when_busy: WhenBusy | None = None

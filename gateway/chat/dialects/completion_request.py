@@ -52,6 +52,12 @@ class CompletionRequest(msgspec.Struct, kw_only=True):
             raise BadRequest(
                 f"{len(self.messages)} messages: 1 to {max_messages} are allowed", code="too_many_messages"
             )
+        if bytes(fields.get("background", b"")) == b"true":
+            raise BadRequest(
+                "background: a completion ends with its connection; `background` is of POST /api/chat",
+                code="unsupported_parameter",
+                extra={"param": "background"},
+            )
         for name, tokens in (("max_tokens", self.max_tokens), ("max_completion_tokens", self.max_completion_tokens)):
             if tokens is not None and tokens > max_output_tokens:
                 raise BadRequest(f"{name}={tokens} is more than the limit of {max_output_tokens}")

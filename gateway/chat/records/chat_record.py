@@ -49,6 +49,8 @@ class RunStarted(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     trigger: Trigger = "submit-message"
     continues: str = ""
     """Id of the run that asked, when this one goes on because all of its asks have been answered."""
+    background: bool = False
+    """Whether it was started for nobody to read it; so is what goes on with it."""
     extra: dict[str, Raw] = {}
     """Top-level fields of the request that are not ours."""
 
@@ -250,3 +252,5 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The time of its admission, in milliseconds since 1970; 0 in runs of earlier releases."""
     key: str = ""
     """The id of the API key that its caller signed in with; empty for any other credential."""
+    background: bool = False
+    """Whether it was started for nobody to read it."""

@@ -290,3 +290,16 @@ async def test_the_first_run_of_a_process_waits_until_its_tools_are_known() -> N
         request, _ = stage.upstream.requests[0]
         assert [tool["function"]["name"] for tool in request["tools"]] == ["crm__refund", "crm__find"]  # type: ignore
         assert len(tools.calls) == 1
+
+
+@simulated
+async def test_what_goes_on_with_a_run_in_the_background_is_one_too() -> None:
+    async with staged(toolbox(), calls(CALL), says("Refunded."), says("Yes.")) as stage:
+        await stage.say("refund 7", background=True)
+        [ask] = (await stage.snapshot()).pending
+        await stage.approve(ask.approval_id)
+        await stage.lane.drain()
+        stage.lane.runs.draining = False
+        await stage.say("done?")
+        started = [data for name, data in await stage.chat_events() if name == "run-started"]
+        assert [data.get("background", False) for data in started] == [True, True, False]
