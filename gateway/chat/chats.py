@@ -71,7 +71,7 @@ class AcceptedRun(msgspec.Struct, frozen=True, rename="camel"):
     id: str
     """The chat's id."""
     run_id: str | None
-    """The run; None when the answer still waits for people, and nothing runs."""
+    """The run; None when none has begun for it: people are asked, or its message waits or went into another answer."""
     cursor: str | None
     """The cursor before its first chunk."""
     stream_url: str

@@ -132,11 +132,13 @@ class ChatLane:
     ) -> AcceptedRun:
         """Starts the run that a request asks for, or finds it, and leaves it to itself; takes what `send` takes."""
         attached = await self.sending.send(who, request, key, extra_fields(fields), UIFrames, has_stream=False)
-        if isinstance(attached, Parked):
+        if isinstance(attached, Parked | Steered):
             return AcceptedRun.of(request.id, "")
         if attached.run is not None:
             body.keep_until(attached.run.verdict)
         attached.reader.close()
+        if isinstance(attached, WaitingReader):
+            return AcceptedRun.of(request.id, "")
         return AcceptedRun.of(request.id, run_id_of(attached.reader.topic))
 
     def snapshot(self, who: Principal, chat_id: str) -> AsgiAnswer:

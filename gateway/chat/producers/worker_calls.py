@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 from msgspec import Raw
 
+from events.log.port import Append
 from gateway.chat.agents.prompt import AgentPrompt
 from gateway.chat.producers.completion import CompletionProducer
 from gateway.chat.producers.producer import Sink
@@ -107,6 +108,10 @@ class CallSink:
         await self._sink.note(name, data)
         self.has_begun = self.has_begun or name == EFFECT_STARTED
 
+    async def take(self, records: list[bytes], told: Append) -> bool:
+        """Takes nothing: what waits in the chat is the run's own to take."""
+        return False
+
     def deadline_moved(self) -> None:
         """Passes over deadlines: a call's own server bounds it."""
 
@@ -142,6 +147,10 @@ class ModelSink:
 
     async def note(self, name: str, data: bytes) -> None:
         """Writes nothing: this is no run."""
+
+    async def take(self, records: list[bytes], told: Append) -> bool:
+        """Takes nothing: this is no run."""
+        return False
 
 
 async def answer_with_model(
