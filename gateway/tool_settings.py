@@ -85,6 +85,11 @@ class McpSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         str, Meta(description="Name of the environment variable that holds its key (`Authorization: Bearer`)")
     ] = ""
     timeout_s: Annotated[Timeout, Meta(description="Longest time of a call")] = 60.0
+    session: Annotated[
+        Literal["shared", "user"],
+        Notation("`shared` or `user`", _not_a_variable),
+        Meta(description="Whether all users are served in one session, or each in one of their own"),
+    ] = "shared"
     tools: dict[str, ToolSettings] = {}
     """What it may be asked, by the server's own names."""
 

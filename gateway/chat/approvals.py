@@ -74,7 +74,7 @@ class Approvals:
         """
         check_id("approval id", ask_id)
         answered = _answered(ask_id, given, who.sub)
-        await self._runs.tools.toolbox.known()
+        await self._runs.tools.toolbox.known(who.sub)
 
         async def attempt() -> ApprovalResult:
             with self._chats.in_memory.hold() as held:

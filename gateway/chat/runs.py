@@ -140,7 +140,7 @@ class Runs:
         else:
             completion = partial(self._completion, info, span)
             producers = Steps(info, request, recorder, self.tools, completion, calls, inbox)
-        has_tools = prompt is not None or bool(calls or self.tools.toolbox.offered())
+        has_tools = prompt is not None or bool(calls or self.tools.toolbox.offered(info.sub))
         parking = Parking(request=parked, ask_s=self.tools.ask_s, same_as=same_as, is_told_first=has_tools)
         run_s = self._settings.run_s
         run = Run(info, producers, recorder, self._log, run_s=run_s, parking=parking, inbox=inbox, follow=self.follow)

@@ -108,7 +108,7 @@ class Sending:
         check_posted(posting.messages)
         check_id("chat id", request.id)
         submission = Submission(who, request, posting, key or request_key(posting), extra, has_stream)
-        await self._runs.tools.toolbox.known()
+        await self._runs.tools.toolbox.known(who.sub)
         # The upstream is asked before a run is known to be the only one, so of two requests here the second waits.
         turn = self._turns.setdefault(chat_topic(who.sub, request.id), asyncio.Lock())
         async with turn:

@@ -63,7 +63,7 @@ class Steps:
         self._decided = decided
         self._inbox = inbox
         self._steps = steps
-        self._tools = policy.toolbox.offered()
+        self._tools = policy.toolbox.offered(info.sub)
         recorder.executed_tools = frozenset(tool.name for tool in self._tools)
 
     def __iter__(self) -> Iterator[Producer]:

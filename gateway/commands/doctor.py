@@ -139,9 +139,10 @@ async def check_tools(settings: Settings) -> list[Finding]:
     from gateway.chat.tools.mcp_toolbox import McpToolbox, tool_servers
 
     try:
-        servers = tool_servers(settings)
+        shared, of_users = tool_servers(settings)
     except ConfigurationError as err:
         return [Finding("FAIL", err.detail)]
+    servers = [*shared, *[one.make("") for one in of_users]]
     toolbox = McpToolbox(servers)
     toolbox.start()
     try:

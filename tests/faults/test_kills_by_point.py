@@ -96,6 +96,7 @@ def kill(folder: Path, server: Server, count: int, silence_s: float, cell: tuple
     return msgspec.json.decode((folder / "chats.json").read_bytes(), type=list[KilledChat])
 
 
+@pytest.mark.timeout(3600 if LONG else 120)
 @pytest.mark.parametrize(("count", "silence_s", "cell"), BATCHES)
 def test_a_process_that_is_killed_at_any_point_leaves_no_second_effect_and_no_stuck_chat(
     count: int, silence_s: float, cell: tuple[str, ...], server: Server, tmp_path: Path

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -61,6 +61,7 @@ AT_ONCE = 4
 """Processes that run at once."""
 CHILD_S = 60.0
 SETTLED_S = 120.0
+MAX_ANSWERS = 1000
 
 
 class KilledChat(msgspec.Struct):
@@ -69,8 +70,10 @@ class KilledChat(msgspec.Struct):
     chat: str
     point: str
     effect: str
+    killed_at: float = 0.0
+    """By the monotonic clock, which all processes of a machine share."""
     settled_s: float = 0.0
-    """Seconds from the start of the other process until nothing ran or was to be taken over."""
+    """Seconds in which it was killed and the other process there, until nothing ran or was to be taken over."""
     outcome: str = ""
     code: str = ""
     state: str = ""
@@ -197,6 +200,7 @@ def kill_all(folder: str, url: str, chats: Sequence[KilledChat]) -> None:
         while len(living) >= (AT_ONCE if killed is not chats[-1] else 1):
             pid, status = os.wait()
             ended = living.pop(pid)
+            ended.killed_at = time.monotonic()
             if not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGKILL:
                 raise RuntimeError(f"{ended.chat} was not killed: {status}")
 
@@ -209,12 +213,14 @@ async def snapshot_of(lane: ChatLane, chat: str) -> ChatSnapshot:
         return await lane.chats.snapshot(LOCAL, chat, held)
 
 
-async def go_on(folder: str, url: str, chats: Sequence[KilledChat]) -> None:
+async def go_on(folder: str, url: str, await_chats: Callable[[], list[KilledChat]]) -> bytes:
+    """Goes on with chats from when `await_chats` returns them, in a thread, and returns what became of them."""
     settings = settings_of(folder, url, ["auto", "ask"])
     core = Core(make_log(settings), settings)
-    upstream = ScriptedUpstream(*[says("Done.") for _ in range(2 * len(chats))])
+    upstream = ScriptedUpstream(*[says("Done.") for _ in range(MAX_ANSWERS)])
     lane = ChatLane(core, Upstreams([upstream], 60.0), open_toolbox(settings))
     async with core.opened(), lane.opened():
+        chats = await asyncio.to_thread(await_chats)
         began = time.monotonic()
         await settle(lane, chats, began)
         asking = [killed for killed in chats if killed.asks == ["approval"]]
@@ -222,6 +228,7 @@ async def go_on(folder: str, url: str, chats: Sequence[KilledChat]) -> None:
             [ask] = (await snapshot_of(lane, killed.chat)).pending
             await lane.approvals.answer(LOCAL, killed.chat, ask.approval_id, ApprovalAnswer(approved=True))
         await settle(lane, asking, began)
+    return msgspec.json.encode(chats)
 
 
 async def settle(lane: ChatLane, chats: Sequence[KilledChat], began: float) -> None:
@@ -234,7 +241,7 @@ async def settle(lane: ChatLane, chats: Sequence[KilledChat], began: float) -> N
                 if snapshot.active_run is None:
                     left.remove(killed)
                     note(killed, snapshot)
-                    killed.settled_s = killed.settled_s or time.monotonic() - began
+                    killed.settled_s = killed.settled_s or time.monotonic() - max(killed.killed_at, began)
             await asyncio.sleep(0.1)
 
 
@@ -258,12 +265,31 @@ def main(folder: str, url: str, count: str, silence_s: str, *wanted: str) -> Non
     chats = list(cells(int(count), wanted))
     open_toolbox(settings_of(folder, url, ["auto"]))  # loads the package that each of them needs
     gc.freeze()
+    if float(silence_s) == silence.SILENCE_S:
+        go_on_beside(folder, url, chats)
+        return
+    kill_all(folder, url, chats)  # with less silence, the other process would take those that live for dead
+    silence.SILENCE_S = float(silence_s)
+    sweeper.SWEEP_S = sweeper.WRITERS_TURN_S = 0.1
+    Path(folder, "chats.json").write_bytes(asyncio.run(go_on(folder, url, lambda: chats)))
+
+
+def go_on_beside(folder: str, url: str, chats: list[KilledChat]) -> None:
+    """Kills processes while the other one is there already."""
+    reads, writes = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.close(writes)
+        with os.fdopen(reads, "rb") as pipe:
+            went_on = go_on(folder, url, lambda: msgspec.json.decode(pipe.read(), type=list[KilledChat]))
+            Path(folder, "chats.json").write_bytes(asyncio.run(went_on))
+        os._exit(0)
+    os.close(reads)
     kill_all(folder, url, chats)
-    if float(silence_s) != silence.SILENCE_S:
-        silence.SILENCE_S = float(silence_s)
-        sweeper.SWEEP_S = sweeper.WRITERS_TURN_S = 0.1
-    asyncio.run(go_on(folder, url, chats))
-    Path(folder, "chats.json").write_bytes(msgspec.json.encode(chats))
+    with os.fdopen(writes, "wb") as pipe:
+        pipe.write(msgspec.json.encode(chats))
+    if os.waitpid(pid, 0)[1]:
+        raise RuntimeError("the process that goes on has failed")
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ class ToolsProducer:
 
     async def produce(self, sink: Sink) -> FinishReason:
         self._sink = sink
-        self._tools = {tool.name: tool for tool in self._toolbox.offered()}
+        self._tools = self._offered()
         out: list[bytes] = []
         calls = self._calls
         if calls is None:
@@ -119,9 +119,15 @@ class ToolsProducer:
     async def _find_tools(self, names: set[str]) -> None:
         """Waits for tools that are not offered: a process that has just started may not have reached their servers."""
         end = asyncio.get_running_loop().time() + FIND_S
+        if names - self._tools.keys():
+            await self._toolbox.known(self._info.sub)
+            self._tools = self._offered()
         while names - self._tools.keys() and asyncio.get_running_loop().time() < end:
             await asyncio.sleep(FIND_AGAIN_S)
-            self._tools = {tool.name: tool for tool in self._toolbox.offered()}
+            self._tools = self._offered()
+
+    def _offered(self) -> dict[str, Tool]:
+        return {tool.name: tool for tool in self._toolbox.offered(self._info.sub)}
 
     def _is_ready(self, call: Call) -> bool:
         """Returns whether a call is to be made now; records what becomes of it when it is not."""

@@ -105,10 +105,10 @@ class FakeToolbox:
 
     def start(self) -> None: ...
 
-    async def known(self) -> None:
+    async def known(self, sub: str) -> None:
         await self.is_known.wait()
 
-    def offered(self) -> Sequence[Tool]:
+    def offered(self, sub: str = "") -> Sequence[Tool]:
         return list(self._tools.values()) if self.is_known.is_set() else []
 
     async def call(self, tool: Tool, arguments: Raw, *, key: str, sub: str, on_progress: OnProgress) -> ToolResult:

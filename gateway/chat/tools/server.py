@@ -145,8 +145,13 @@ class ToolServer:
 
     # Calls
 
-    async def call(self, name: str, tool: Tool, arguments: Raw, key: str, on_progress: OnProgress) -> ToolResult:
-        """Calls the tool that the server names so, within its time, if it still is `tool`. Raises ToolError."""
+    async def call(
+        self, sub: str, name: str, tool: Tool, arguments: Raw, key: str, on_progress: OnProgress
+    ) -> ToolResult:
+        """Calls the tool that the server names so, within its time, if it still is `tool`. Raises ToolError.
+
+        Whoever `sub` is, the call is made in this session.
+        """
         attempt = Attempt(key)
         timeout_s = self.settings.tools[name].timeout_s or self.settings.timeout_s
         try:

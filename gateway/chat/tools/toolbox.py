@@ -64,21 +64,24 @@ class Toolbox(Protocol):
     """All tools that the gateway runs.
 
     `offered` does no I/O and may be called for each run: it returns the tools of the servers that answer now, in a
-    stable order. `call` is made at most once at a time for a key. The implementer hands on `key` to the tool, bounds
-    the time of the call and the size of its output, tells progress at most four times a second, and raises nothing but
-    TrilaneError: `tool_timeout`; `tool_failed` when nobody knows whether the call was made; `tool_unreachable` when it
-    certainly was not. Cancelled, it cancels the call at its server.
+    stable order, for the user `sub`. `call` is made at most once at a time for a key. The implementer hands on `key` to
+    the tool, bounds the time of the call and the size of its output, tells progress at most four times a second, and
+    raises nothing but TrilaneError: `tool_timeout`; `tool_failed` when nobody knows whether the call was made;
+    `tool_unreachable` when it certainly was not. Cancelled, it cancels the call at its server.
     """
 
     def start(self) -> None:
         """Begins to reach its servers; called once, in the event loop that everything else is called in."""
         ...
 
-    async def known(self) -> None:
-        """Returns once each server has answered or failed for the first time, and in bounded time after `start`."""
+    async def known(self, sub: str) -> None:
+        """Returns once each server has answered or failed for the first time, and in bounded time.
+
+        It opens the sessions that are the user's own, and takes no time for a user whose sessions are open.
+        """
         ...
 
-    def offered(self) -> Sequence[Tool]: ...
+    def offered(self, sub: str) -> Sequence[Tool]: ...
 
     async def call(self, tool: Tool, arguments: Raw, *, key: str, sub: str, on_progress: OnProgress) -> ToolResult:
         """Calls a tool for the user `sub`, with `arguments`, a JSON object; each try of one call has the same `key`."""
@@ -94,9 +97,9 @@ class NoTools:
 
     def start(self) -> None: ...
 
-    async def known(self) -> None: ...
+    async def known(self, sub: str) -> None: ...
 
-    def offered(self) -> Sequence[Tool]:
+    def offered(self, sub: str) -> Sequence[Tool]:
         return ()
 
     async def call(self, tool: Tool, arguments: Raw, *, key: str, sub: str, on_progress: OnProgress) -> ToolResult:

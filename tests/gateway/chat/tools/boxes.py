@@ -74,7 +74,7 @@ class Box:
 
     @property
     def tools(self) -> dict[str, Tool]:
-        return {tool.name.partition("__")[2]: tool for tool in self.toolbox.offered()}
+        return {tool.name.partition("__")[2]: tool for tool in self.toolbox.offered("alice")}
 
     async def offers(self, met: Callable[[Mapping[str, Tool]], object] = bool) -> None:
         """Waits until what is offered is as `met` says: by default that there is something."""

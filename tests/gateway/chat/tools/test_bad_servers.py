@@ -159,7 +159,7 @@ def test_a_slow_start_is_waited_for_and_a_failed_one_is_told(notes: Path) -> Non
             assert await box.output("echo", text="hi") == "hi"
             one, _ = box.toolbox._servers
             assert one.failure == "it ended with status 127: /no/such/program: No such file or directory"
-            assert set(tool.name for tool in box.toolbox.offered()) == {f"raw__{name}" for name in box.tools}
+            assert set(tool.name for tool in box.toolbox.offered("alice")) == {f"raw__{name}" for name in box.tools}
 
     run(test())
 
@@ -184,10 +184,10 @@ def test_a_tool_of_a_server_that_does_not_start_is_unreachable(monkeypatch: pyte
 def test_two_servers_do_not_end_one_another(notes: Path) -> None:
     async def test() -> None:
         async with box_of(raw_server(notes=notes), raw_server(notes=notes, name="other")) as box:
-            await box.offers(lambda tools: len(box.toolbox.offered()) == 18)
-            other = next(tool for tool in box.toolbox.offered() if tool.name == "other__hang")
+            await box.offers(lambda tools: len(box.toolbox.offered("alice")) == 18)
+            other = next(tool for tool in box.toolbox.offered("alice") if tool.name == "other__hang")
             hanging = asyncio.create_task(box.call("hang", tool=other))
-            crash = next(tool for tool in box.toolbox.offered() if tool.name == "raw__crash")
+            crash = next(tool for tool in box.toolbox.offered("alice") if tool.name == "raw__crash")
             with pytest.raises(ToolError):
                 await box.call("crash", tool=crash)
             await asyncio.sleep(0.2)
@@ -211,7 +211,7 @@ def test_what_is_known_waits_for_a_slow_server_and_not_for_a_dead_one(notes: Pat
     async def test() -> None:
         dead = McpSettings(name="dead", command=["false"], tools={"echo": ToolSettings()})
         async with box_of(dead, raw_server("slow", notes=notes), waits=False) as box:
-            await box.toolbox.known()
+            await box.toolbox.known("alice")
             assert await box.output("echo", text="hi") == "hi"
 
     run(test())
@@ -225,7 +225,7 @@ def test_what_is_known_waits_for_a_server_that_hangs_in_bounded_time(
     async def test() -> None:
         silent = McpSettings(name="silent", command=["sleep", "600"], env={"PATH": "/bin:/usr/bin"})
         async with box_of(silent, waits=False) as box:
-            await box.toolbox.known()
+            await box.toolbox.known("alice")
             assert box.tools == {}
 
     run(test())

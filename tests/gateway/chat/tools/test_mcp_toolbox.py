@@ -175,7 +175,7 @@ def test_there_are_no_tools_without_servers_and_the_package_is_not_loaded() -> N
         "import asyncio, sys\n"
         "from gateway.chat.tools.mcp_toolbox import open_toolbox\n"
         "from gateway.settings import Settings\n"
-        "async def main(): return open_toolbox(Settings()).offered()\n"
+        "async def main(): return open_toolbox(Settings()).offered('alice')\n"
         "heavy = {'mcp', 'mcp_types', 'pydantic', 'httpx2'}\n"
         "print(asyncio.run(main()), heavy & set(sys.modules))"
     )
