@@ -188,6 +188,10 @@ class ToolUnreachable(ToolError):
     """The tool cannot be reached."""
 
 
+class SignInRequired(ToolUnreachable):
+    """The tool is not called for a user who has not signed in to its server, or no longer is."""
+
+
 class ErrorRow(NamedTuple):
     """One class of error as a client sees it."""
 
@@ -224,6 +228,7 @@ TABLE: dict[type[TrilaneError], ErrorRow] = {
     ToolError: ErrorRow(502, "tool_failed", "The tool failed", False, CloseCode.INTERNAL),
     ToolTimeout: ErrorRow(504, "tool_timeout", "The tool did not answer in time", False, CloseCode.INTERNAL),
     ToolUnreachable: ErrorRow(502, "tool_unreachable", "The tool cannot be reached", True, CloseCode.INTERNAL),
+    SignInRequired: ErrorRow(502, "sign_in_required", "The tool's server wants a sign-in", False, CloseCode.INTERNAL),
 }
 
 CLOSE_OF_CODE = {

@@ -175,6 +175,10 @@ class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
         ),
     ] = None
     trusted_proxies: Annotated[Names, Meta(description="Addresses whose `X-Forwarded-*` headers are believed")] = []
+    public_url: Annotated[
+        ProviderUrl,
+        Meta(description="Address of this gateway for browsers; servers of tools send them back to it (`auth`)"),
+    ] = ""
     usage_webhook_url: Annotated[
         WebhookUrl, Meta(description="Where settled usage is posted, for billing; unset: nowhere")
     ] = ""

@@ -19,6 +19,8 @@ from gateway.errors import ConfigurationError
 INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR")
 """Variables that the process of a server has without being asked for."""
 MAX_TIMEOUT_S = 86_400
+SIGN_IN = "sign_in"
+"""Name of the tool by which a model has its user sign in to a server."""
 
 Timeout = Annotated[float, Meta(ge=0.01, le=MAX_TIMEOUT_S)]
 ApprovingRole = Literal["owner", "approver"]
@@ -84,11 +86,26 @@ class McpSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     api_key_env: Annotated[
         str, Meta(description="Name of the environment variable that holds its key (`Authorization: Bearer`)")
     ] = ""
+    auth: Annotated[
+        Literal["oauth", "client-credentials"] | None,
+        Notation("`oauth` or `client-credentials`", _not_a_variable),
+        Meta(description="How one signs in to it, in place of a key: each user in a browser, or the gateway itself"),
+    ] = None
+    client_id: Annotated[
+        str, Meta(description="With `auth`: the gateway's name at its authorization server; unset: it registers itself")
+    ] = ""
+    client_secret: Annotated[
+        str, Meta(description="With `client_id`: the secret; a value `$NAME` is that environment variable's")
+    ] = ""
+    issuer: Annotated[
+        str, Meta(description="With `client-credentials`: the address of the authorization server that knows them")
+    ] = ""
+    scope: Annotated[str, Meta(description="With `client-credentials`: what is asked for, names with spaces")] = ""
     timeout_s: Annotated[Timeout, Meta(description="Longest time of a call")] = 60.0
     session: Annotated[
         Literal["shared", "user"],
         Notation("`shared` or `user`", _not_a_variable),
-        Meta(description="Whether all users are served in one session, or each in one of their own"),
+        Meta(description="Whether all users are served in one session, or each in one of their own; `oauth`: `user`"),
     ] = "shared"
     tools: dict[str, ToolSettings] = {}
     """What it may be asked, by the server's own names."""
@@ -154,6 +171,7 @@ def _check(server: McpSettings, path: str) -> None:
         raise ConfigurationError(f"{place}: want `url` or `command`, one of them")
     if server.command and (server.headers or server.api_key_env):
         raise ConfigurationError(f"{place} has a `command`, which takes no headers: `env` hands variables on to it")
+    _check_auth(server, place)
     if server.command and not server.command[0]:
         raise ConfigurationError(f"{place}: the first text of `command` is the program, and is empty")
     try:
@@ -163,6 +181,19 @@ def _check(server: McpSettings, path: str) -> None:
         is_address = False
     if server.url and not is_address:
         raise ConfigurationError(f"{place}: its `url` is no address: want http://host/mcp or https://host/mcp")
+
+
+def _check_auth(server: McpSettings, place: str) -> None:
+    if not server.auth and (server.client_id or server.client_secret or server.issuer or server.scope):
+        raise ConfigurationError(f"{place}: `client_id`, `client_secret`, `issuer` and `scope` go with `auth`")
+    if server.auth and (server.command or server.api_key_env):
+        raise ConfigurationError(f"{place}: `auth` goes with a `url`, and in place of `api_key_env`")
+    if server.client_secret and not server.client_id:
+        raise ConfigurationError(f"{place}: a `client_secret` goes with a `client_id`")
+    if server.auth == "client-credentials" and not (server.client_id and server.client_secret and server.issuer):
+        raise ConfigurationError(f"{place}: `client-credentials` wants `client_id`, `client_secret` and `issuer`")
+    if server.auth == "oauth" and SIGN_IN in server.tools:
+        raise ConfigurationError(f"{place}: its tool {SIGN_IN!r} has the name of the one by which users sign in")
 
 
 def _with_headers(server: McpSettings, environ: Mapping[str, str], path: str) -> McpSettings:
@@ -176,7 +207,11 @@ def _with_headers(server: McpSettings, environ: Mapping[str, str], path: str) ->
     for name, value in headers.items():
         if not (name.isascii() and name.isprintable() and value.isascii() and value.isprintable()) or " " in name:
             raise ConfigurationError(f"{path}: [[mcp]] {server.name!r}: {name[:40]!r} or its value can be no header")
-    return msgspec.structs.replace(server, headers=headers)
+    secret = server.client_secret
+    if secret[:1] == "$":
+        secret = _named(secret[1:], environ, path, server.name)
+    session = "user" if server.auth == "oauth" else server.session
+    return msgspec.structs.replace(server, headers=headers, client_secret=secret, session=session)
 
 
 class ToolServers(Struct, frozen=True, kw_only=True, rename={"mcp": "TRILANE_UPSTREAMS"}):

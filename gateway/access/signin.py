@@ -34,6 +34,8 @@ KEY = "openai-insecure-api-key."
 EPHEMERAL = "ek_"
 """Prefix of a ticket that is sent where a key is expected."""
 REALTIME = "/v1/realtime"
+VISITED = "/api/mcp/"
+"""Beginning of the routes that a browser is sent to by other sites: what comes back to them has a proof of its own."""
 PAGE_SCHEMES = {"ws": "http", "wss": "https"}
 """The scheme of the page that opens a socket, by the socket's own."""
 
@@ -64,7 +66,7 @@ class SignIn:
         if authorization is None and (cookies := _header(headers, b"cookie")) is not None:
             token = _cookie_token(cookies)
             if token:
-                self.check_page(scope)
+                self.check_page(scope, is_visit=method == "GET" and scope["path"].startswith(VISITED))
                 authorization = f"Bearer {token}"
         return await self._authenticator.authenticate(authorization)
 

@@ -38,6 +38,7 @@ from gateway.chat.sending import Parked, Sending, Steered, WaitingReader
 from gateway.chat.steering import Steering
 from gateway.chat.submission import SendRequest, extra_fields
 from gateway.chat.sweeper import Sweeper
+from gateway.chat.tool_sign_in import ToolSignIn
 from gateway.chat.tools.toolbox import NO_TOOLS, Toolbox
 from gateway.chat.topics import new_run_id, run_id_of
 from gateway.chat.upstreams.failover import Upstreams
@@ -73,6 +74,7 @@ class ChatLane:
         self.steering = Steering(core.log, self.chats, self.runs, starter, core.limiter, UIFrames, core.settings)
         self.sending = Sending(core.log, core.hub, self.chats, self.runs, self.steering, starter, core.settings)
         self.approvals = Approvals(core.log, self.chats, self.runs, starter, UIFrames)
+        self.tool_sign_in = ToolSignIn(self.chats, self.approvals, toolbox)
         self._sweeper = Sweeper(core.log, core.hub, self.runs)
         core.fleet.runs, core.fleet.oldest_runs = self.runs.__len__, self.runs.oldest
         self._old_chats = OldChats(core.log, core.limiter.client, core.settings.retention_chats_s)

@@ -179,7 +179,7 @@ class Steering:
 
     async def _start(self, who: Principal, history: History, queued: Queued, before: Sequence[ChatEvent] = ()) -> str:
         """Starts the run that answers a message; returns its id."""
-        await self._runs.tools.toolbox.known()
+        await self._runs.tools.toolbox.known(who.sub)
         plan = await plan_of_queued(who.sub, history, queued, await self._asked_before(history))
         plan.change.events = [*before, *plan.change.events]
         attached = await self._starter.start(who, history, plan, self._encoder_of)

@@ -114,8 +114,8 @@ class Steps:
         so_far = turns_of(UIMessage(id=self._info.message_id, role="assistant", parts=parts)) if parts else []
         if so_far:
             request["messages"] = joined([*cast("list[UpstreamMessage]", request["messages"]), *so_far])
-        if self._tools:
-            request[OWN_TOOLS] = [_specification(tool) for tool in self._tools]
+        if told := [_specification(tool) for tool in self._tools if tool.is_told]:
+            request[OWN_TOOLS] = told
         return request
 
 

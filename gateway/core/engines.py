@@ -147,5 +147,6 @@ def retention_policy(settings: Settings) -> Callable[[str], Retention]:
     outbox = Retention(events=2)
     by_kind = {"event": event, "health": health, "outbox": outbox, "cursor": cursor, "run": run}
     by_kind |= {"ticket": ticket, "audio": audio, "fleet": Retention(events=1000, age_s=60, idle_age_s=MIN_IDLE_S)}
+    by_kind["mcp"] = Retention(events=1)  # who is signed in to a server of tools
     by_kind |= dict.fromkeys(("chat", "usage", "key", "log"), forever) | {"key-use": last_use}
     return lambda topic: by_kind.get(topic.partition("/")[0], other)

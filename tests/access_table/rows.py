@@ -129,6 +129,9 @@ ROWS = [
     Row("POST /api/agents/helper/claim", "/api/agents/{name:str}/claim", guarded(403), {}),
     Row("POST /api/runs/r1/chunks", "/api/runs/{run_id:str}/chunks", guarded(403), {"lease": "x", "expect": 1}),
     Row("GET /api/runs/r1/commands?lease=x", "/api/runs/{run_id:str}/commands", guarded(403)),
+    # Of servers of tools, of which this gateway has none that anybody signs in to
+    Row("GET /api/mcp/crm/sign-in", "/api/mcp/{name:str}/sign-in", guarded(404)),
+    Row("GET /api/mcp/crm/callback?state=s", "/api/mcp/{name:str}/callback", guarded(404)),
     Row("POST /v1/chat/completions", "", guarded(200), QUESTION),
     Row("GET /v1/models", "", guarded(200)),
     # Agents: who may use no tool is offered none

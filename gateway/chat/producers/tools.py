@@ -28,7 +28,8 @@ from gateway.chat.records.record import (
 )
 from gateway.chat.tools.toolbox import Effect, Tool, Toolbox
 from gateway.core.usage import Usage, now_ms
-from gateway.errors import ToolError, ToolUnreachable, TrilaneError
+from gateway.errors import SignInRequired, ToolError, ToolUnreachable, TrilaneError
+from gateway.tool_settings import SIGN_IN
 
 FIND_S = 10.0
 FIND_AGAIN_S = 0.1
@@ -151,7 +152,7 @@ class ToolsProducer:
 
     # Asking
 
-    def _ask(self, call: Call, tool: Tool | None, kind: AskKind, note: str = "") -> None:
+    def _ask(self, call: Call, tool: Tool | None, kind: AskKind, note: str = "", url: str = "") -> None:
         ask_id = call.asked_as if kind == "approval" else ""
         if not ask_id:
             assert self._numbers is not None
@@ -169,13 +170,15 @@ class ToolsProducer:
             expires_at=now_ms() + int(self._ask_s * 1000),
             editable=tool is not None and tool.editable and kind == "approval",
             tool=tool.digest if tool is not None else "",
+            url=url,
             key=self._key(call),
         )
         self.asks.append(ask)
         self._record(ApprovalRequest(approval_id=ask_id, tool_call_id=call.call_id))
         state: dict[str, object] = {"toolCallId": call.call_id, "state": "requested"}
-        more = {"kind": kind} if kind != "approval" else {}
-        self._tell(APPROVAL, ask_id, {**state, **more, **({"note": note} if note else {})})
+        more: dict[str, object] = {"kind": kind} if kind != "approval" else {}
+        more |= {name: text for name, text in (("note", note), ("url", url)) if text}
+        self._tell(APPROVAL, ask_id, {**state, **more})
 
     def _tell_decision(self, ask: Ask, decision: Answered) -> None:
         if self._sink is not None and not isinstance(decision.input, UnsetType):
@@ -209,6 +212,9 @@ class ToolsProducer:
                 sub=self._info.sub,
                 on_progress=lambda progress: self._tell(PROGRESS, call.call_id, progress, transient=True),
             )
+        except SignInRequired:
+            self._ask(call, tool, "approval", SIGN_IN, f"{tool.sign_in}?chat={self._info.chat_id}")
+            return
         except ToolError as err:
             if isinstance(err, ToolUnreachable) or tool.effect == "read":
                 self._fail(call, err.detail)

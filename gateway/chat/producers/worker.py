@@ -232,7 +232,7 @@ class WorkerProducer:
             self._fail(TrilaneError(f"the gateway failed: {type(err).__name__}"))
         finally:
             if sink.has_begun and sink.outcome is None:  # another worker may make it once more, or must not
-                effect = next((tool.effect for tool in box.offered() if tool.name == call.name), "once")
+                effect = next((tool.effect for tool in box.offered(self._info.sub) if tool.name == call.name), "once")
                 self._calls[call.call_id] = msgspec.structs.replace(call, attempt=call.attempt + 1, tried_effect=effect)
             await tools.aclose()
             self._tasks.pop(begun.n, None)

@@ -55,14 +55,16 @@ class StepBox:
         self._session = session
         self._begun = begun
         self._toolbox = toolbox
+        self.sign_ins = toolbox.sign_ins
 
     def start(self) -> None: ...
 
-    async def known(self) -> None: ...
+    async def known(self, sub: str) -> None:
+        await self._toolbox.known(sub)
 
-    def offered(self) -> Sequence[Tool]:
+    def offered(self, sub: str) -> Sequence[Tool]:
         if self._begun.kind == "tool":
-            return self._toolbox.offered()
+            return self._toolbox.offered(sub)
         asks = self._begun.kind == "approve"
         effect: Effect = "read" if asks else self._begun.effect
         approve = "ask" if asks else "auto"

@@ -121,6 +121,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaul
     """Whether who allows the call may change its input."""
     tool: str = ""
     """Digest of the tool as it was when it was asked for; empty for a tool that is not the gateway's."""
+    url: str = ""
+    """Where who is asked signs in, which is the answer; empty where something else is asked."""
     key: str = ""
     """Idempotency key of the call; empty for a tool that is not the gateway's."""
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 from msgspec import Raw
 
+from gateway.chat.tools.sign_ins import SignIns
 from gateway.chat.tools.toolbox import Approve, Effect, OnProgress, Tool, ToolResult, tool_digest
 from gateway.errors import ToolUnreachable
 
@@ -80,6 +81,7 @@ class FakeToolbox:
         """Every call that was made, in order."""
         self.effects: Counter[str] = Counter()
         """How many effects the calls of one key had."""
+        self.sign_ins: dict[str, SignIns] = {}
         self.is_closed = False
         self.is_known = asyncio.Event()
         """Set unless a test has its servers answer later."""

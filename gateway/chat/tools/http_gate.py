@@ -42,12 +42,12 @@ def check_way(url: str, network: Network) -> None:
     trusted_by(network)
 
 
-def http_client(url: str, headers: dict[str, str], network: Network, hearing: Hearing) -> httpx2.AsyncClient:
-    """Returns the client for one session."""
+def way_to(url: str, network: Network) -> httpx2.AsyncBaseTransport:
+    """Returns the way to a server, with its proxy and the certificates that are trusted."""
     address = httpx2.URL(url)
     proxy = proxy_to(address, network)
     limits = httpx2.Limits(max_keepalive_connections=KEPT_CONNECTIONS, keepalive_expiry=KEPT_S)
-    way = httpx2.AsyncHTTPTransport(
+    return httpx2.AsyncHTTPTransport(
         verify=trusted_by(network) or True,
         trust_env=False,
         limits=limits,
@@ -58,6 +58,10 @@ def http_client(url: str, headers: dict[str, str], network: Network, hearing: He
         if proxy
         else None,
     )
+
+
+def http_client(way: httpx2.AsyncBaseTransport, headers: dict[str, str], hearing: Hearing) -> httpx2.AsyncClient:
+    """Returns the client for one session, which goes by this way."""
     return httpx2.AsyncClient(
         transport=HttpGate(way, hearing),
         headers={**headers, "accept-encoding": "identity", "user-agent": "trilane"},

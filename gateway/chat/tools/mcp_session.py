@@ -1,4 +1,4 @@
-"""A session with one server of tools: the only file that knows the package `mcp`.
+"""A session with one server of tools: with `oauth`, the only file that knows the package `mcp`.
 
 A session lives in one task, which `open_session` is entered and left in, because the package's task groups do; calls
 come from any task. The package's own words are not logged: they quote messages.
@@ -6,12 +6,13 @@ come from any task. The package's own words are not logged: they quote messages.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, cast
 
 import anyio
+import httpx2
 import mcp_types as types
 import msgspec
 from mcp import Client, MCPError
@@ -23,7 +24,7 @@ from msgspec import Raw
 from pydantic import TypeAdapter, ValidationError
 
 from gateway.chat.tools.attempt import ATTEMPT, Attempt, Hearing
-from gateway.chat.tools.http_gate import http_client
+from gateway.chat.tools.http_gate import http_client, way_to
 from gateway.chat.tools.kept_process import KeptProcess
 from gateway.chat.tools.lines import SIZE_META
 from gateway.chat.tools.offer import DescribedTool
@@ -48,6 +49,14 @@ for _name in ("mcp", "client"):  # the two names that the package logs under
 _RESULT: TypeAdapter[types.CallToolResult | types.InputRequiredResult] = TypeAdapter(
     types.CallToolResult | types.InputRequiredResult
 )
+
+
+SignWay = Callable[[httpx2.AsyncBaseTransport], httpx2.AsyncBaseTransport]
+
+
+def unsigned(way: httpx2.AsyncBaseTransport) -> httpx2.AsyncBaseTransport:
+    """Returns the way as it is: its requests need no sign-in, or have a key among their headers."""
+    return way
 
 
 class McpSession:
@@ -143,8 +152,13 @@ class McpSession:
 
 
 @asynccontextmanager
-async def open_session(settings: McpSettings, network: Network, max_output_bytes: int) -> AsyncGenerator[McpSession]:
-    """Opens a session, to be left in the same task. Raises ToolUnreachable when there is none to be had."""
+async def open_session(
+    settings: McpSettings, network: Network, max_output_bytes: int, sign: SignWay = unsigned
+) -> AsyncGenerator[McpSession]:
+    """Opens a session, to be left in the same task. Raises ToolUnreachable when there is none to be had.
+
+    `sign` is called with the way to a server, and returns the one that signs its requests.
+    """
     hearing = Hearing(max_output_bytes)
     session = McpSession(hearing, max_output_bytes)
 
@@ -155,7 +169,9 @@ async def open_session(settings: McpSettings, network: Network, max_output_bytes
     async with AsyncExitStack() as stack:
         child: KeptProcess | None = None
         if settings.url:
-            client = await stack.enter_async_context(http_client(settings.url, settings.headers, network, hearing))
+            client = await stack.enter_async_context(
+                http_client(sign(way_to(settings.url, network)), settings.headers, hearing)
+            )
             streams = streamable_http_client(settings.url, http_client=client, max_sse_event_size=2 * hearing.max_bytes)
         else:
             child = await _started(settings)

@@ -5,12 +5,13 @@ one, or loosen what the operator asks of it.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 import msgspec
 from msgspec import Raw
 
+from gateway.chat.tools.sign_ins import SignIns
 from gateway.errors import ToolUnreachable
 
 Approve = Literal["auto", "ask"]
@@ -36,6 +37,10 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     """Roles of those who may allow a call."""
     editable: bool = False
     """Whether who allows a call may change its input."""
+    sign_in: str = ""
+    """Address at which its user signs in to its server; empty where nobody does."""
+    is_told: bool = True
+    """Whether models are told of it."""
     digest: str = ""
     """A digest of name, description and parameters: another one means that this is no longer the tool that was asked
     for."""
@@ -70,6 +75,9 @@ class Toolbox(Protocol):
     `tool_unreachable` when it certainly was not. Cancelled, it cancels the call at its server.
     """
 
+    sign_ins: Mapping[str, SignIns]
+    """The sign-ins to servers that each user signs in to, by the servers' names."""
+
     def start(self) -> None:
         """Begins to reach its servers; called once, in the event loop that everything else is called in."""
         ...
@@ -94,6 +102,8 @@ class Toolbox(Protocol):
 
 class NoTools:
     """The toolbox of an installation whose operator has named no tools."""
+
+    sign_ins: Mapping[str, SignIns] = {}
 
     def start(self) -> None: ...
 
