@@ -12,6 +12,7 @@ from gateway.access.grants import Principal
 from gateway.chat.approvals import ApprovalAnswer
 from gateway.chat.dialects import live as dialect
 from gateway.chat.lane import ChatLane
+from gateway.chat.steering import SteerRequest
 from gateway.chat.submission import SendRequest, extra_fields
 from gateway.chat.topics import check_id
 from gateway.core.json_shape import check_shape
@@ -46,7 +47,11 @@ class LiveApprove(
     approval_id: str
 
 
-LiveCommand = LiveSend | LiveStop | LiveApprove
+class LiveSteer(SteerRequest, kw_only=True, rename="camel", tag_field="type", tag="steer", forbid_unknown_fields=True):
+    ref: Ref = None
+
+
+LiveCommand = LiveSend | LiveStop | LiveApprove | LiveSteer
 
 
 class LiveCall(NamedTuple):
@@ -81,10 +86,15 @@ async def approve(call: LiveCall) -> msgspec.Struct:
     return await call.chat.approvals.answer(call.who, call.chat_id, command.approval_id, command)
 
 
+async def steer(call: LiveCall) -> msgspec.Struct:
+    return await call.chat.steering.steer(call.who, call.chat_id, call.command)
+
+
 COMMANDS: dict[type, Callable[[LiveCall], Awaitable[msgspec.Struct]]] = {
     LiveSend: send,
     LiveStop: stop,
     LiveApprove: approve,
+    LiveSteer: steer,
 }
 """What each command does, and what it is answered with."""
 

@@ -6,17 +6,33 @@ Its chunks and their cursors are those of the event stream (`ui_message`), so th
 import random
 
 import msgspec
+from msgspec import Raw
 
 from events.log.cursor import cursor_prefix
 from events.log.port import Block
 from gateway.chat.dialects.ui_message import COMMON_UI, earlier_records, told_to
-from gateway.chat.records.chat_record import FIRST_RECORD, MESSAGE, Answered, Ask, MessagesDeleted, Truncate
+from gateway.chat.records.chat_record import (
+    FIRST_RECORD,
+    MESSAGE,
+    Answered,
+    Ask,
+    MessagesDeleted,
+    Queued,
+    Taken,
+    Truncate,
+    Unqueued,
+)
 from gateway.chat.records.messages import UIMessage
 from gateway.chat.records.record import RECORD
 from gateway.errors import TrilaneError, problem
 
 SUBPROTOCOL = "trilane.chat.v1"
-TOLD = frozenset({MESSAGE, MessagesDeleted.event, Truncate.event, Ask.event, Answered.event})
+TOLD = frozenset(
+    {
+        *(MESSAGE, MessagesDeleted.event, Truncate.event),
+        *(Ask.event, Answered.event, Queued.event, Unqueued.event, Taken.event),
+    }
+)
 """Names of the events of a chat that its clients are told; runs are told by their chunks."""
 _json = msgspec.json.Encoder().encode
 
@@ -55,8 +71,20 @@ def live_frames(run_id: str, answer: UIMessage | None, ui: int = COMMON_UI) -> L
     return LiveFrames(run_id, ui, earlier_records(answer, ui))
 
 
+class WaitingTold(msgspec.Struct, rename="camel"):
+    """A message that waits, as the snapshot has it: what its answer is to be asked with is nobody else's."""
+
+    id: str
+    message: Raw
+    at: str
+    actor: Raw = Raw(b"{}")
+    run_id: str = ""
+
+
 def event_line(name: str, data: bytes) -> bytes:
     """Returns the line of an event of the chat; b"" for one that is not told."""
+    if name == Queued.event:
+        data = _json(msgspec.json.decode(data, type=WaitingTold))
     return b'{"event":"%b","data":%b}\n' % (name.encode(), data) if name in TOLD else b""
 
 
@@ -102,4 +130,4 @@ def opening_refusal(error: TrilaneError, request_id: str) -> str:
 def _problem(error: TrilaneError, request_id: str) -> dict[str, object]:
     _, document, headers = problem(error, request_id)
     retry_after = headers.get("retry-after", "")
-    return {"problem": msgspec.Raw(document), **({"retryAfter": int(retry_after)} if retry_after.isdecimal() else {})}
+    return {"problem": Raw(document), **({"retryAfter": int(retry_after)} if retry_after.isdecimal() else {})}

@@ -5,8 +5,10 @@ import json
 from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 
+from gateway.access.grants import Principal
 from gateway.chat.dialects import live
 from gateway.chat.dialects.ui_message import UIFrames, whole_frames
 from gateway.chat.history import History
@@ -15,6 +17,7 @@ from gateway.chat.submission import SendRequest
 from gateway.chat.tools.fake import FakeToolbox
 from gateway.chat.topics import chat_topic, run_topic
 from gateway.errors import BadRequest
+from routes.live import LiveDesk
 from tests.gateway.chat.test_approvals import CALL, REFUND, echo
 from tests.support.chats import user
 from tests.support.completions import END, chunk
@@ -237,3 +240,28 @@ async def test_the_run_of_a_reader_counts_as_attached_to() -> None:
         await attached.run.over()  # type: ignore[union-attr]
         assert (await stage.chat_events())[-1][1]["outcome"] == "abort"
         reading.cancel()
+
+
+@simulated
+async def test_a_steer_is_a_command_and_what_waits_is_told_without_what_is_its_senders() -> None:
+    slow = ScriptedBody(frames_of(chunk({"role": "assistant", "content": "Slow."})))
+    async with staged(FakeToolbox(), slow, says("And more.")) as stage:
+        saying = asyncio.ensure_future(stage.say("hi"))
+        await asyncio.sleep(1)
+        chat, frames = await opened(stage), list[Frame]()
+        reading = asyncio.ensure_future(take(chat, frames))
+        desk = LiveDesk(stage.lane, Principal(sub=LOCAL.sub, key_id="k1"), "c", "")
+        message = json.loads(msgspec.json.encode(user("u9", "more")))
+        steer = json.dumps({"type": "steer", "ref": 1, "at": "turn", "message": message})
+        answer = json.loads(await desk.obey(steer))
+        assert (answer["ref"], answer["ok"], answer["id"]) == (1, True, "u9")
+        assert json.loads(await desk.obey(steer))["state"] == "duplicate"
+        slow.send(END)
+        slow.end()
+        await saying
+        await reading
+        [queued] = [frame["data"] for frame in frames if frame.get("event") == "queued"]
+        assert (queued["id"], queued["at"], queued["message"]) == ("u9", "turn", message)
+        assert queued.keys() == {"id", "message", "at", "actor", "runId"}
+        assert kinds(frames).count("finish") == 2
+        chat.close()
