@@ -104,8 +104,8 @@ async def _ours(url: str) -> AsyncGenerator[Call]:
     toolbox = open_toolbox(Settings(tools=ToolServers(mcp=[server])))
     toolbox.start()
     try:
-        await _until_offered(lambda: bool(toolbox.offered()))
-        [tool] = toolbox.offered()
+        await _until_offered(lambda: bool(toolbox.offered("bench")))
+        [tool] = toolbox.offered("bench")
 
         async def call(number: int) -> None:
             arguments = Raw(b'{"text":"%d"}' % number)
