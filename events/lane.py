@@ -20,10 +20,11 @@ from events.new_topics import NewTopics
 from events.presence import Presence
 from events.publish import Publication, Receipt, publish
 from gateway.access.grants import Principal
+from gateway.access.memberships import shared_id_of
 from gateway.core.limits import REQUEST
 from gateway.core.process import Core
 from gateway.errors import Forbidden, LogUnavailable, Overloaded
-from gateway.serving.open_streams import EXPIRY_NOTICE_S
+from gateway.serving.open_streams import EXPIRY_NOTICE_S, Audience
 from gateway.serving.sse import EventStream
 
 TIDY_S = 5.0
@@ -53,6 +54,7 @@ class EventsLane:
         self.streams = core.streams.of("events")
         self._limiter = core.limiter
         self._log = core.log
+        self._memberships = core.memberships
         self._max_age_s = core.settings.max_age_s
         self.feeds = Feeds(core.log, core.hub, max_replay=core.settings.limits.replay)
         self.presence = Presence(core.log, core.hub, self.feeds.followers_of)
@@ -121,6 +123,7 @@ class EventsLane:
             leaves_cleanly=True,
             on_close=end,
             key_id=who.key_id,
+            audience=_audience(who, request.topics),
         )
 
     async def _admitted(
@@ -147,7 +150,7 @@ class EventsLane:
         without it, unless the caller is `patient`.
         Raises BadRequest, Forbidden, LogError.
         """
-        request = request._replace(topics=self.check_topics(who, request.topics))
+        request = request._replace(topics=await self.check_topics(who, request.topics))
         start = self.feeds.open_at_once(request, who.sub)
         if start is not None:
             return self._begin(who, request, *start)
@@ -161,12 +164,18 @@ class EventsLane:
             raise
         return opening.result() if opening.done() else DeferredStream(opening, request.own_cursor)
 
-    def check_topics(self, who: Principal, topics: tuple[str, ...]) -> tuple[str, ...]:
-        """Returns the topics and patterns that a stream of these follows. Raises BadRequest, Forbidden."""
+    async def check_topics(self, who: Principal, topics: tuple[str, ...]) -> tuple[str, ...]:
+        """Returns the topics and patterns that a stream of these follows. Raises BadRequest, Forbidden, LogError."""
         names = check_subscription(topics or (user_topic(who.sub),))
         for name in names:
-            _check_read(who, name)
+            await self._check_read(who, name)
         return names
+
+    async def _check_read(self, who: Principal, topic: str) -> None:
+        """Raises Forbidden unless a user may read a topic, by a grant or as a member of the chat that it belongs to."""
+        if who.may_subscribe(topic) or (shared_id_of(topic) and await self._memberships.may_follow(who.sub, topic)):
+            return
+        raise Forbidden(f"this token does not allow to read {topic!r}", code="topic_forbidden")
 
     async def _open(self, who: Principal, request: SubscribeRequest) -> Subscription | None:
         return self._begin(who, request, *await self.feeds.open(request, who.sub))
@@ -228,11 +237,12 @@ class EventsLane:
 
     async def topic(self, who: Principal, topic: str) -> TopicSummary:
         """Returns a topic's state, with its readers in all processes. Raises BadRequest, Forbidden, LogError."""
-        _check_read(who, check_topic(topic))
+        await self._check_read(who, check_topic(topic))
         part = await self._log.read(stored(topic), NO_EVENTS, max_events=1)
         return TopicSummary(part.epoch, part.head, part.oldest, await self.presence.count(topic))
 
 
-def _check_read(who: Principal, topic: str) -> None:
-    if not who.may_subscribe(topic):
-        raise Forbidden(f"this token does not allow to read {topic!r}", code="topic_forbidden")
+def _audience(who: Principal, topics: tuple[str, ...]) -> Audience | None:
+    """Returns the reader of topics of chats, who may be removed from one; None of any other."""
+    of_chats = [topic for topic in topics if shared_id_of(topic)]
+    return Audience(who.sub, of_chats) if of_chats and not who.grants.operator else None

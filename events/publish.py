@@ -6,9 +6,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Raw
 
-from events.feed.frames import DEFAULT, stored_name
+from events.feed.frames import DEFAULT
 from events.log.port import Append, Appended, EventLog, Position
-from events.log.topics import STORED, check_event, check_topic, is_gateways, stored
+from events.log.topics import STORED, check_event, check_topic, is_gateways, stored, stored_name
 from events.log.vector import topic_cursor
 from gateway.access.grants import Principal
 from gateway.core.holdings import maker_of

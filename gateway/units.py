@@ -117,11 +117,11 @@ def _chat(core: Core) -> MountedLane:
     from gateway.chat.tools.mcp_toolbox import open_toolbox
     from gateway.chat.upstreams.failover import open_upstreams
     from gateway.mcp.ask import AskTool
-    from routes import chat, live, mcp_sign_in, openai, steering, workers
+    from routes import chat, live, mcp_sign_in, members, openai, steering, workers
 
     toolbox, agents = open_toolbox(core.settings, core.log), open_agents(core.settings)
     lane = ChatLane(core, open_upstreams(core.settings), toolbox, agents=agents)
-    routes = [*chat.ROUTES, *steering.ROUTES, *live.ROUTES, *openai.ROUTES, *workers.ROUTES]
+    routes = [*chat.ROUTES, *members.ROUTES, *steering.ROUTES, *live.ROUTES, *openai.ROUTES, *workers.ROUTES]
     routes += mcp_sign_in.ROUTES
     return MountedLane("chat", lane, routes, [AskTool(lane, core.log)])
 

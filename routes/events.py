@@ -65,7 +65,7 @@ async def subscribe(request: AnyRequest, events: EventsLane) -> ASGIApp:
     check_event_stream(request)
     subscription = _subscription(request)
     if is_head(request.scope):
-        events.check_topics(request.user, subscription.topics)
+        await events.check_topics(request.user, subscription.topics)
         return headers_only()
     is_patient = "status" in (header(request, b"prefer") or "")
     stream = await events.stream(request.user, subscription, patient=is_patient)

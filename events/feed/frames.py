@@ -10,16 +10,11 @@ import msgspec
 
 from events.log.port import Block
 from events.log.vector import base36
-from gateway.errors import TrilaneError, Unauthorized
+from gateway.errors import Forbidden, TrilaneError, Unauthorized
 
 _json = msgspec.json.Encoder().encode
 DEFAULT = "message"
 """The name of an event that was published without one."""
-
-
-def stored_name(event: str, ttl_s: float | None, now_ms: int) -> str:
-    """Returns an event's name as the log keeps it: with the time (ms since 1970) at which it expires, if it does."""
-    return event if ttl_s is None else f"{event} {now_ms + int(ttl_s * 1000)}"
 
 
 def name_of(block: Block) -> str:
@@ -97,7 +92,8 @@ def busy(code: str, cursor: str = "") -> bytes:
 
 def apology(error: TrilaneError, cursor: str) -> bytes:
     """Returns the last frame of a stream that an error ends: `bye` where to come back as before is no use."""
-    return bye(error.code, cursor) if isinstance(error, Unauthorized) else busy(error.code, cursor)
+    is_final = isinstance(error, Unauthorized | Forbidden)
+    return bye(error.code, cursor) if is_final else busy(error.code, cursor)
 
 
 def drain(cursor: str = "") -> bytes:

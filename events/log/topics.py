@@ -119,6 +119,11 @@ def check_event(name: str) -> str:
     return name
 
 
+def stored_name(event: str, ttl_s: float | None, now_ms: int) -> str:
+    """Returns an event's name as the log keeps it: with the time (ms since 1970) at which it expires, if it does."""
+    return event if ttl_s is None else f"{event} {now_ms + int(ttl_s * 1000)}"
+
+
 def covers(patterns: Iterable[str], topic: str) -> bool:
     """Returns whether one of the patterns stands for `topic`, or for all topics of `topic` where that is a pattern.
 

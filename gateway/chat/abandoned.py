@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from events.log.port import Append, EventLog, read_past_damage
 from gateway.chat.ending import Parking, RunEnding, RunOutcome
-from gateway.chat.history import History, read_history
+from gateway.chat.history import History, read_history, without_removed
 from gateway.chat.records.chat_record import ParkedRequest, RunInfo
 from gateway.chat.records.messages import APPROVED, UIMessage, parts_of
 from gateway.chat.records.record import EFFECT_STARTED, RECORD, REQUEST, RUN, Metadata, decode_record
@@ -102,7 +102,10 @@ async def _end_run(event_log: EventLog, run_id: str, outcome: RunOutcome) -> boo
             log.error("ended a run whose beginning is damaged", run=run_id)
     if info is None or run.is_closed:
         return False
-    history = await read_history(event_log, info.sub, info.chat_id) if info.chat_id else History(chat_id="")
+    history = History(chat_id="")
+    if info.chat_id:
+        history = await read_history(event_log, info.sub, info.chat_id, topic=info.topic)
+        info = without_removed(info, history)
     recorder = recorder_so_far(run, history.answer(info.message_id))
     speakers = _speakers(run.records)
     begun = max(len(speakers), 1 if recorder.emitted else 0)

@@ -19,6 +19,7 @@ from gateway.chat.history import History
 from gateway.chat.records.asks import answers_with_expired, check_answer, is_same
 from gateway.chat.records.chat_record import Actor, Answered, Ask, ParkedRequest, RunInfo, RunStarted
 from gateway.chat.records.messages import bytes_of_parts
+from gateway.chat.roles import require, require_answer
 from gateway.chat.run_start import EncoderOf, RunPlan, RunStarter
 from gateway.chat.runs import Runs
 from gateway.chat.steps import without_answer
@@ -69,8 +70,9 @@ class Approvals:
     async def answer(self, who: Principal, chat_id: str, ask_id: str, given: ApprovalAnswer) -> ApprovalResult:
         """Answers an ask; the same answer once more changes nothing.
 
-        Raises NotFound (`chat_not_found`, `approval_not_found`), Gone (`approval_expired`, `approval_moot`), BadRequest
-        (`bad_edit`, `bad_answer`, `bad_reason`), TrilaneError (409 `approval_decided`, with the answer that counts).
+        Raises NotFound (`chat_not_found`, `approval_not_found`), Forbidden (`role_forbidden`), Gone
+        (`approval_expired`, `approval_moot`), BadRequest (`bad_edit`, `bad_answer`, `bad_reason`), TrilaneError (409
+        `approval_decided`, with the answer that counts).
         """
         check_id("approval id", ask_id)
         answered = _answered(ask_id, given, who.sub)
@@ -86,7 +88,9 @@ class Approvals:
     async def _answer(self, who: Principal, history: History, answered: Answered) -> ApprovalResult:
         ask = history.asks.get(answered.approval_id)
         if ask is None:
+            require(history, who.sub, "answer")
             raise NotFound(f"chat {history.chat_id!r} has no ask {answered.approval_id!r}", code="approval_not_found")
+        require_answer(history, who.sub, ask)
         decision = history.decisions.get(ask.approval_id)
         if decision is not None:
             return _known(history, ask, decision, answered)
@@ -96,12 +100,12 @@ class Approvals:
         try:
             check_answer(ask, answered, now_ms())
         except Gone:  # that is its answer, and may be the last one that others wait for
-            await self._take(who, history, answers_with_expired(asks, [], now_ms()))
+            await self.take(who, history, answers_with_expired(asks, [], now_ms()))
             raise
-        await self._take(who, history, answers_with_expired(asks, [answered], now_ms()))
+        await self.take(who, history, answers_with_expired(asks, [answered], now_ms()))
         return _result(history, ask, answered)
 
-    async def _take(self, who: Principal, history: History, answers: Sequence[Answered]) -> None:
+    async def take(self, who: Principal, history: History, answers: Sequence[Answered]) -> None:
         """Appends answers; those to the last open asks start the run that goes on."""
         if len(answers) == len(history.open_asks):
             await self._go_on(who, history, answers)
@@ -120,15 +124,16 @@ class Approvals:
         change = Change([], [*(message for message in before if message.id in shown or not shown), answer], answer)
         going_on = await going_on_from(taken, history, change)
         asking = history.runs.get(asked_by.run_id)
+        sender = history.sender_of(asked_by.run_id)  # whose message is answered, whoever allows it
         info = RunInfo(
             run_id=new_run_id(),
-            sub=who.sub,
+            sub=sender,
             message_id=answer.id,
             chat_id=history.chat_id,
             model=parked.model,
             prompt_bytes=bytes_of_parts(change.conversation),
             started_ms=now_ms(),
-            key=who.key_id,
+            key=who.key_id if sender == who.sub else "",
             background=asking is not None and asking.background,
         )
         started = RunStarted(

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Raw
 
 from gateway.chat.history import History
+from gateway.chat.records.authors import names_of, with_author
 from gateway.chat.records.chat_record import ChatEvent, MessagesDeleted, RunStarted, Trigger, Truncate
 from gateway.chat.records.messages import (
     UIMessage,
@@ -60,6 +61,8 @@ class Posting(msgspec.Struct, frozen=True):
     """Whether it has only what is new, because the gateway knows the history."""
     truncates: bool = False
     """Whether what it does not show is to be gone for good."""
+    author: str = ""
+    """The user whose its new messages are; empty where nobody signs in."""
 
 
 def reconcile(history: History, posting: Posting) -> Change:
@@ -83,7 +86,8 @@ async def reconcile_in_slices(history: History, posting: Posting) -> Change:
 async def turns_in_slices(conversation: Sequence[UIMessage]) -> list[UpstreamMessage]:
     """Returns a conversation as the upstream takes it; a long one leaves others their turn."""
     turns: list[UpstreamMessage] = []
-    await each(conversation, lambda message: turns.extend(turns_of(message)))
+    names = names_of(message.metadata for message in conversation if message.role == "user")
+    await each(conversation, lambda message: turns.extend(turns_of(message, names)))
     return joined(turns)
 
 
@@ -137,6 +141,8 @@ class Draft:
         is_repeated = message.id in self._shown
         self._shown.add(message.id)
         place = self._places.get(message.id)
+        if self._posting.author and message.role == "user":
+            message = self._authored(message, place)
         if place is None or place >= len(self._kept):
             if place is None or self._posting.trigger == "submit-message":
                 self.added[message.id] = message
@@ -146,6 +152,13 @@ class Draft:
                 self._kept[place] = merge_tool_results(self._kept[place], message, asked) or self._kept[place]
         elif not _is_same(self._kept[place], message):
             self._edit(place, message, is_last=is_last)
+
+    def _authored(self, message: UIMessage, place: int | None) -> UIMessage:
+        """Returns a posted message with its author: who posts it, unless it stands here already as it is posted."""
+        stored = self._stored[place] if place is not None else None
+        if stored is not None and _is_same(stored, message):
+            return stored
+        return by_author(message, self._posting.author)
 
     def _edit(self, place: int, message: UIMessage, *, is_last: bool) -> None:
         """Replaces a message: the last one posted is to be answered anew, an earlier one keeps what follows it."""
@@ -200,6 +213,13 @@ class Draft:
         if self._posting.truncates and hidden:
             events.append(MessagesDeleted(hidden))
         return [*events, *self.added.values()]
+
+
+def by_author(message: UIMessage, author: str) -> UIMessage:
+    """Returns a message whose metadata says who sent it; as it came where nobody signs in and `author` is empty."""
+    if not author:
+        return message
+    return msgspec.structs.replace(message, metadata=with_author(message.metadata, author))
 
 
 def continuing_run(history: History, posting: Posting) -> RunStarted | None:

@@ -5,6 +5,7 @@ any chat. Changes are compare-and-append: of two devices that write at once, one
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -15,15 +16,19 @@ from events.log.hub import Hub
 from events.log.port import NO_EVENTS, Block, EventLog, Position
 from events.log.ring import Encode
 from gateway.access.grants import Principal
+from gateway.access.memberships import ChatLink, Memberships, link_appends
 from gateway.chat.abandoned import end_run
 from gateway.chat.ending import Aborted
 from gateway.chat.history import History, read_history
 from gateway.chat.listing import ChatPage, list_chats
+from gateway.chat.lookup import ChatLookup
 from gateway.chat.notices import answered_notices
 from gateway.chat.records.asks import instead_of_answers
 from gateway.chat.records.chat_record import (
     Actor,
     Ask,
+    ChatOpened,
+    MemberRole,
     MessagesDeleted,
     RunFinished,
     SteerAt,
@@ -31,11 +36,12 @@ from gateway.chat.records.chat_record import (
     decode_event,
 )
 from gateway.chat.records.messages import UIMessage
+from gateway.chat.roles import Right, require, require_stop
 from gateway.chat.room import chats_in_memory
 from gateway.chat.run_start import AttachedReader, chat_appends
 from gateway.chat.runs import Runs
 from gateway.chat.titles import Titles
-from gateway.chat.topics import chat_topic, run_topic
+from gateway.chat.topics import run_topic
 from gateway.core.usage import now_ms
 from gateway.errors import Gone, LogConflict, LogDamaged, NotFound
 from gateway.serving.bodies import HeldBody
@@ -52,6 +58,13 @@ WholeEncoderOf = Callable[[str, UIMessage | None], Encode]
 class ActiveRun(msgspec.Struct, frozen=True, rename="camel"):
     run_id: str
     cursor: str
+
+
+class ChatMember(msgspec.Struct, frozen=True):
+    """One member of a chat."""
+
+    sub: str
+    role: MemberRole
 
 
 class WaitingMessage(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -93,13 +106,19 @@ class ChatSnapshot(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
     """The messages that wait, in order."""
     lost: int = 0
     """Number of the chat's events that cannot be read any more, because the log is damaged."""
+    shared_id: str = ""
+    """The id that addresses the chat for all of its members; none of a chat that never had any."""
+    members: list[ChatMember] = []
+    """Everybody who may read it, where users sign in."""
 
 
 class Chats:
     """All chats, as one process reads and changes them."""
 
-    def __init__(self, event_log: EventLog, hub: Hub, runs: Runs, settings: Settings) -> None:
+    def __init__(self, event_log: EventLog, hub: Hub, runs: Runs, memberships: Memberships, settings: Settings) -> None:
         self._log = event_log
+        self._memberships = memberships
+        self.lookup = ChatLookup(event_log, memberships)
         self._hub = hub
         self._runs = runs
         self.in_memory = chats_in_memory(settings.limits.bodies_bytes)
@@ -110,32 +129,38 @@ class Chats:
     async def snapshot(self, who: Principal, chat_id: str, held: HeldBody) -> ChatSnapshot:
         """Returns a chat as it stands, whose bytes `held` counts."""
         history = await self.existing(who, chat_id, held)
+        await self._note_opened(who, history)
         active = history.active and ActiveRun(history.active.run_id, encode_cursor(history.active.run_id, NOWHERE))
         for first, last in history.lost:
-            self._hub.on_damage(chat_topic(who.sub, chat_id), first, last)
+            self._hub.on_damage(history.topic, first, last)
         lost = sum(last - first + 1 for first, last in history.lost)
         waiting = history.queue.waiting.values()
         queue = [WaitingMessage(item.id, item.message, item.at, item.actor, item.run_id) for item in waiting]
-        return ChatSnapshot(chat_id, history.messages, active, history.open_asks, queue, lost)
+        members = members_of(history) if self._memberships.are_kept else []
+        asks, shared_id = history.open_asks, history.shared_id
+        return ChatSnapshot(chat_id, history.messages, active, asks, queue, lost, shared_id, members)
 
     async def page(self, who: Principal, cursor: str | None) -> ChatPage:
-        return await list_chats(self._log, self._titles, who.sub, cursor)
+        return await list_chats(self._log, self._titles, self._memberships, who.sub, cursor)
 
-    async def existing(self, who: Principal, chat_id: str, held: HeldBody) -> History:
-        """Returns the caller's chat; raises NotFound when there is none."""
-        history = await self.read(who.sub, chat_id, held)
-        if not history.epoch:
-            raise NotFound(f"there is no chat {chat_id!r}", code="chat_not_found")
-        return history
+    async def existing(self, who: Principal, chat_id: str, held: HeldBody, right: Right = "read") -> History:
+        """Returns a chat in which the caller has the right.
 
-    async def read(self, owner: str, chat_id: str, held: HeldBody) -> History:
-        """Returns a chat; a run that is over is not active in it, even when the chat's own word of that is lost."""
-        history = await read_history(self._log, owner, chat_id, held.count)
+        Raises NotFound when there is none for them, Forbidden (`role_forbidden`), TrilaneError (409 `chat_ambiguous`).
+        """
+        return require(await self.read(who.sub, chat_id, held), who.sub, right, chat_id)
+
+    async def read(self, sub: str, chat_id: str, held: HeldBody) -> History:
+        """Returns the chat that a user means; see `ChatLookup.find`, and `require` for what they may do in it.
+
+        A run that is over is not active in it, even when the chat's own word of that is lost.
+        """
+        history = await self.lookup.find(sub, chat_id, held.count)
         active = history.active
         if active is not None and self._runs.get(active.run_id) is None:
             run = await self._log.read(run_topic(active.run_id), NO_EVENTS, max_events=1)
             if run.closed or not run.epoch:  # the end stands in both topics, so in the chat, too, by now
-                history = await read_history(self._log, owner, chat_id)
+                history = await read_history(self._log, history.owner, history.chat_id, topic=history.topic)
                 history.active = history.active if history.active != active else None
         return history
 
@@ -151,18 +176,22 @@ class Chats:
         """
         with self.in_memory.hold() as held:
             history = await self.read(who.sub, chat_id, held)
+        await self._note_opened(who, history)
         if cursor is None:
             active = history.active
             if active is None:
                 return None
             encoder = encoder_of(active.run_id, history.answer(active.message_id))
-            return await self.attach(chat_id, active.run_id, None, encoder)
+            return await self.attach(chat_id, active.run_id, None, encoder, history.topic)
         run_id, position = decode_cursor(cursor)
         if run_id not in history.runs:
             raise _gone(chat_id, Gone("this chat has no such run", code="unknown_cursor"))
-        return await self.attach(chat_id, run_id, position, encoder_of(run_id, None))
+        return await self.attach(chat_id, run_id, position, encoder_of(run_id, None), history.topic)
 
-    async def attach(self, chat_id: str, run_id: str, after: Position | None, encoder: Encode) -> AttachedReader:
+    async def attach(
+        self, chat_id: str, run_id: str, after: Position | None, encoder: Encode, topic: str = ""
+    ) -> AttachedReader:
+        """Returns a reader of a run; `topic` is that of its chat, which its reader needs the right to."""
         try:
             reader = await self._hub.open(run_topic(run_id), encoder, after)
         except Gone as err:
@@ -171,7 +200,13 @@ class Chats:
             first = after.offset + 1 if after else 1
             self._hub.on_damage(run_topic(run_id), first, first)
             raise _gone(chat_id, Gone("a part of this answer is damaged", code="damaged")) from err
-        return AttachedReader(reader, self._runs.get(run_id))
+        return AttachedReader(reader, self._runs.get(run_id), topic)
+
+    async def _note_opened(self, who: Principal, history: History) -> None:
+        """Notes that a member whom somebody else has added looks at the chat: from now on they are told of it."""
+        if who.sub in history.roles and who.sub not in history.opened_by and who.sub in history.members:
+            with contextlib.suppress(LogConflict):  # the next look notes it
+                await self._log.append(*chat_appends(who, history, [ChatOpened(who.sub)]))
 
     # Stopping and deleting
 
@@ -187,8 +222,8 @@ class Chats:
                 if isinstance(finished, RunFinished) and finished.run_id == run_id and not run_end.done():
                     run_end.set_result(None)
 
-        topic, run = chat_topic(who.sub, history.chat_id), self._runs.get(run_id)
-        unwatch = self._hub.watch(topic, Position(epoch=history.epoch, offset=history.head), see)
+        run = self._runs.get(run_id)
+        unwatch = self._hub.watch(history.topic, Position(epoch=history.epoch, offset=history.head), see)
         try:
             await self._command_stop(who, history, run_id)
             async with asyncio.timeout(SUPERSEDE_S):
@@ -207,12 +242,14 @@ class Chats:
 
         async def attempt() -> str | None:
             with self.in_memory.hold() as held:
-                history = await self.existing(who, chat_id, held)
-            active = history.active
-            if active is None and history.open_asks:
+                history = await self.existing(who, chat_id, held, "send")
+            active, asks = history.active, history.open_asks
+            if active is None and asks:
+                require_stop(history, who.sub, asks[0].run_id)
                 await self._stop_asking(who, history)
             if active is None or run_id not in (None, "", active.run_id):
                 return None
+            require_stop(history, who.sub, active.run_id)
             await self._command_stop(who, history, active.run_id)
             return active.run_id
 
@@ -221,7 +258,7 @@ class Chats:
     async def _stop_asking(self, who: Principal, history: History) -> None:
         """Ends what waits for people; nothing goes on."""
         answers = instead_of_answers(history.open_asks, "stopped", now_ms(), who.sub)
-        notices = answered_notices(who.sub, history.chat_id, history.asks, answers)
+        notices = answered_notices(history, who.sub, answers)
         await self._log.append(*chat_appends(who, history, answers), *notices)
 
     async def _command_stop(self, who: Principal, history: History, run_id: str) -> None:
@@ -230,11 +267,15 @@ class Chats:
     async def delete(self, who: Principal, chat_id: str) -> None:
         """Stops what runs, then removes the chat and its runs for good."""
         with self.in_memory.hold() as held:
-            history = await self.existing(who, chat_id, held)
+            history = await self.existing(who, chat_id, held, "manage")
             if history.active is not None:
                 await self.supersede(who, history)
-                history = await self.existing(who, chat_id, held)
-        await self._log.delete(chat_topic(who.sub, chat_id))
+                history = await self.existing(who, chat_id, held, "manage")
+        await self._log.delete(history.topic)
+        if history.shared_id:
+            link = ChatLink(history.shared_id, history.chat_id, history.topic, history.epoch, history.owner)
+            appends = [link_appends(sub, link, is_member=False) for sub in history.members]
+            await self._log.append(*[append for pair in appends for append in pair])
         for run_id in history.runs:
             await self._log.delete(run_topic(run_id))
 
@@ -243,11 +284,11 @@ class Chats:
 
         async def attempt() -> None:
             with self.in_memory.hold() as held:
-                history = await self.existing(who, chat_id, held)
+                history = await self.existing(who, chat_id, held, "manage")
             if history.active is not None and history.active.message_id == message_id:
                 await self.supersede(who, history)
                 with self.in_memory.hold() as held:
-                    history = await self.existing(who, chat_id, held)
+                    history = await self.existing(who, chat_id, held, "manage")
             if message_id in history.deleted:
                 return
             if all(message.id != message_id for message in history.messages):
@@ -255,6 +296,10 @@ class Chats:
             await self._log.append(*chat_appends(who, history, [MessagesDeleted([message_id])]))
 
         await again(attempt)
+
+
+def members_of(history: History) -> list[ChatMember]:
+    return [ChatMember(sub, role) for sub, role in history.members.items()]
 
 
 def _gone(chat_id: str, reason: Gone) -> Gone:

@@ -43,7 +43,7 @@ class GoingOn(msgspec.Struct, frozen=True):
 
 def take_answers(history: History, sub: str, answers: Sequence[Answered]) -> TakenAnswers:
     """Notes answers to open asks in a history, so that its message has what became of each call."""
-    notices = answered_notices(sub, history.chat_id, history.asks, answers)
+    notices = answered_notices(history, sub, answers)
     for answered in answers:
         history.answer_ask(answered)
     return TakenAnswers(answers, [history.asks[answered.approval_id] for answered in answers], notices)

@@ -10,13 +10,13 @@ import msgspec
 from msgspec import Raw
 
 from events.log.port import Append
-from gateway.chat.notices import asked_notice, notice
+from gateway.chat.notices import asked_notices, notices
 from gateway.chat.records.asks import asks_of_clients
 from gateway.chat.records.chat_record import Ask, ParkedRequest, RunFinished, RunInfo, encode_event
 from gateway.chat.records.messages import UIMessage
 from gateway.chat.records.record import RECORD, FinishReason
 from gateway.chat.records.recorder import Recorder
-from gateway.chat.topics import chat_topic, run_topic
+from gateway.chat.topics import run_topic, topic_of
 from gateway.core.usage import Usage, UsageOutcome, UsageRow, settled, token_quantities
 from gateway.errors import TrilaneError, openai_error_fields
 
@@ -121,18 +121,18 @@ class RunEnding:
         last = Append(topic=run_topic(info.run_id), data=conclusion.records, name=RECORD, expect=expect, close=True)
         appends = [last, settled(info.sub, self.row)]
         if info.chat_id and chat_head is not None:
-            topic = chat_topic(info.sub, info.chat_id)
+            topic, owner = topic_of(info), "" if info.topic else info.sub
             events = (*self._asks, self.finished_with(is_followed=is_followed))
             for expected, event in enumerate(events, chat_head + 1):
                 name, data = encode_event(event)
-                appends.append(Append(topic=topic, owner=info.sub, data=[data], name=name, expect=expected))
+                appends.append(Append(topic=topic, owner=owner, data=[data], name=name, expect=expected))
             fields = {
                 "outcome": conclusion.outcome,
                 "finishReason": conclusion.finish_reason,
                 "code": conclusion.code,
             }
-            appends.append(notice(info, RunFinished.event, {field: text for field, text in fields.items() if text}))
-            appends += [asked_notice(info, ask) for ask in self._asks]
+            appends += notices(info, RunFinished.event, {field: text for field, text in fields.items() if text})
+            appends += [append for ask in self._asks for append in asked_notices(info, ask)]
         return appends
 
     @property

@@ -17,10 +17,15 @@ from gateway.chat.records.chat_record import (
     Ask,
     ChatCreated,
     ChatEvent,
+    ChatOpened,
+    ChatShared,
+    MemberChange,
+    MemberRole,
     MessagesDeleted,
     ParkedRequest,
     Queued,
     RunFinished,
+    RunInfo,
     RunStarted,
     StopCommand,
     Taken,
@@ -36,6 +41,10 @@ class History(msgspec.Struct):
     """A chat up to `head`."""
 
     chat_id: str
+    topic: str = ""
+    """The chat's topic in the log."""
+    owner: str = ""
+    """The user who made the chat, or who is about to."""
     epoch: str = ""
     """The epoch of the chat's topic; empty while there is no such chat."""
     head: int = 0
@@ -70,6 +79,18 @@ class History(msgspec.Struct):
     parked: dict[str, ParkedRequest] = {}
     """What each run goes on with that asked something, or that left a queue, by the run's id."""
     queue: ChatQueue = msgspec.field(default_factory=ChatQueue)
+    shared_id: str = ""
+    """The id by which all members address the chat; empty for one that never had any."""
+    roles: dict[str, MemberRole | None] = {}
+    """What members were given or lost, by user; who made the chat is an owner until it says otherwise."""
+    opened_by: set[str] = set()
+    """The members that have looked at the chat, of those whom somebody else has added."""
+
+    @property
+    def members(self) -> dict[str, MemberRole]:
+        """Returns the role of each member, the user who made the chat first."""
+        roles: dict[str, MemberRole | None] = {self.owner: "owner", **self.roles}
+        return {sub: role for sub, role in roles.items() if role is not None}
 
     @property
     def messages(self) -> list[UIMessage]:
@@ -83,6 +104,16 @@ class History(msgspec.Struct):
             return []
         last = next(reversed(self.by_id))
         return [ask for ask in self.asks.values() if ask.message_id == last and ask.approval_id not in self.decisions]
+
+    def sender_of(self, run_id: str) -> str:
+        """Returns the user whose message a run answers."""
+        run = self.runs.get(run_id)
+        return (run.sub if run is not None else "") or self.owner
+
+    @property
+    def noticed(self) -> list[str]:
+        """Returns the members who are told what happens here: a stranger's invitation alone brings no notices."""
+        return [sub for sub in self.members if sub == self.owner or sub in self.opened_by]
 
     def apply(self, block: Block) -> None:
         for data in block.data:
@@ -124,11 +155,23 @@ class History(msgspec.Struct):
                 self.stopped.add(event.run_id)
             case Queued() | Unqueued() | Taken():
                 pass
+            case ChatShared(shared_id):
+                self.shared_id = shared_id
+            case MemberChange():
+                self.roles[event.sub] = event.role
+                if event.role is None:
+                    self.opened_by.discard(event.sub)
+                elif event.actor.sub == event.sub:
+                    self.opened_by.add(event.sub)
+            case ChatOpened(sub):
+                self.opened_by.add(sub)
             case _:
                 assert_never(event)
 
     def _start(self, started: RunStarted) -> None:
         self.runs[started.run_id] = self.active = started
+        if started.sub:
+            self.opened_by.add(started.sub)
         if self.by_id:
             self.questions.setdefault(next(reversed(self.by_id)), []).append(started.run_id)
         answers = [*self.answers_changed, *([started.message_id] if self.answer(started.message_id) else [])]
@@ -206,16 +249,23 @@ class History(msgspec.Struct):
 
 
 async def read_history(
-    log: EventLog, owner: str, chat_id: str, count: Callable[[int], None] = lambda size: None, before: int = NO_EVENTS
+    log: EventLog,
+    owner: str,
+    chat_id: str,
+    count: Callable[[int], None] = lambda size: None,
+    before: int = NO_EVENTS,
+    topic: str = "",
 ) -> History:
     """Returns the chat as the log holds it, without what is damaged; it is empty when there is none.
 
     `count` is called with the bytes of each part that was read, and may end the reading by an error. Events from offset
-    `before` on are left out. Raises BadRequest for what is no chat's id.
+    `before` on are left out. `topic`: the chat's, where it is not the one that is named by `owner` and `chat_id`.
+    Raises BadRequest for what is no chat's id.
     """
-    history = History(chat_id=check_id("chat id", chat_id))
-    async for part in read_past_damage(log, chat_topic(owner, chat_id), history.lose):
-        history.epoch = part.epoch
+    topic = topic or chat_topic(owner, chat_id)
+    history = History(chat_id=check_id("chat id", chat_id), topic=topic, owner=owner)
+    async for part in read_past_damage(log, topic, history.lose):
+        history.epoch, history.owner = part.epoch, part.owner or owner
         size = history.size
         for block in part.blocks:
             if block.last >= before:
@@ -225,3 +275,9 @@ async def read_history(
             history.apply(block)
         count(history.size - size)
     return history
+
+
+def without_removed(info: RunInfo, history: History) -> RunInfo:
+    """Returns what a run is known by, with nobody to tell who is no member any more."""
+    members = [sub for sub in info.members if sub in history.members]
+    return info if members == info.members else msgspec.structs.replace(info, members=members)

@@ -8,7 +8,7 @@ from events.log.port import Append, Block, EventLog, read_past_damage
 from gateway.chat.history import History
 from gateway.chat.queue import ChatQueue
 from gateway.chat.records.chat_record import MESSAGE, Queued, RunInfo, Taken, Unqueued, decode_event, encode_event
-from gateway.chat.topics import chat_topic
+from gateway.chat.topics import topic_of
 
 ABOUT_QUEUES = (Queued.event, Unqueued.event, Taken.event)
 """Names of the events that are looked at; a message, too, may end the wait of one that has its id."""
@@ -18,7 +18,7 @@ class Inbox:
     """What waits for one run."""
 
     def __init__(self, info: RunInfo, event_log: EventLog) -> None:
-        self.topic = chat_topic(info.sub, info.chat_id) if info.chat_id else ""
+        self.topic = topic_of(info) if info.chat_id else ""
         """The chat's topic; empty for a run that belongs to none."""
         self.head = 0
         self.is_gone = not info.chat_id

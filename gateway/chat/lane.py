@@ -27,6 +27,7 @@ from gateway.chat.ending import Failed
 from gateway.chat.fetches import check_fetches
 from gateway.chat.legacy import adopt_format
 from gateway.chat.live_lane import LiveLane
+from gateway.chat.members import Members
 from gateway.chat.next_turn import NextTurns
 from gateway.chat.old_chats import OldChats
 from gateway.chat.records.chat_record import RunInfo
@@ -48,7 +49,7 @@ from gateway.core.process import Core
 from gateway.core.usage import BYTES_PER_TOKEN, now_ms
 from gateway.errors import TrilaneError
 from gateway.serving.bodies import HeldBody
-from gateway.serving.open_streams import TokenEnd
+from gateway.serving.open_streams import Audience, TokenEnd
 from gateway.serving.refusals import send_problem
 from gateway.serving.sse import EventStream
 from gateway.serving.whole import Callers, send_json, while_connected
@@ -68,12 +69,15 @@ class ChatLane:
         self._toolbox = toolbox
         self.runs = Runs(core.log, upstreams, core.settings, core.metrics, core.prices, toolbox, core.tracer, agents)
         self.agents = self.runs.agents
-        self.chats = Chats(core.log, core.hub, self.runs, core.settings)
+        self.chats = Chats(core.log, core.hub, self.runs, core.memberships, core.settings)
         starter = RunStarter(core.hub, self.runs, core.limiter, core.settings.limits.chat_bytes)
         self.runs.follow = NextTurns(core.log, self.runs, starter).after
-        self.steering = Steering(core.log, self.chats, self.runs, starter, core.limiter, UIFrames, core.settings)
-        self.sending = Sending(core.log, core.hub, self.chats, self.runs, self.steering, starter, core.settings)
         self.approvals = Approvals(core.log, self.chats, self.runs, starter, UIFrames)
+        self.steering = Steering(core.log, self.chats, self.runs, starter, core.limiter, UIFrames, core.settings)
+        self.sending = Sending(
+            core.log, core.hub, self.chats, self.runs, self.steering, starter, self.approvals, core.settings
+        )
+        self.members = Members(core.log, self.chats, core.memberships, core.limiter)
         self.tool_sign_in = ToolSignIn(self.chats, self.approvals, toolbox)
         self._sweeper = Sweeper(core.log, core.hub, self.runs)
         core.fleet.runs, core.fleet.oldest_runs = self.runs.__len__, self.runs.oldest
@@ -226,6 +230,7 @@ class ChatLane:
             on_close=detach if lease is NO_LEASE else partial(_close, detach, lease),
             token_end=TokenEnd(who.remaining_s(), notice),
             key_id=who.key_id,
+            audience=Audience(who.sub, (attached.chat,)) if self.settings.requires_sign_in else None,
             **dialect,
         )
 

@@ -16,7 +16,7 @@ from events.log.hub import Hub, TopicReader
 from events.log.port import Block, EventLog, Position, read_past_damage
 from gateway.access.grants import Principal
 from gateway.chat.chats import Chats, WholeEncoderOf
-from gateway.chat.history import read_history
+from gateway.chat.history import History, read_history
 from gateway.chat.records.chat_record import FIRST_RECORD, RunStarted
 from gateway.chat.records.messages import UIMessage
 from gateway.chat.runs import Runs
@@ -69,7 +69,7 @@ class LiveChat:
         self._sources = sources
         self._who = who
         self._chat_id = check_id("chat id", chat_id)
-        self._topic = chat_topic(who.sub, chat_id)
+        self.topic = chat_topic(who.sub, chat_id)
         self._dialect = dialect
         self._chat: TopicReader | None = None
         self._run: TopicReader | None = None
@@ -91,6 +91,8 @@ class LiveChat:
         Where it cannot go on from a cursor, it says so first, and begins as without one.
         Raises BadRequest for what is no cursor, LogError, Overloaded.
         """
+        if self._sources.chats.lookup.may_be_shared(self._who.sub, self._chat_id):
+            await self._history()  # which says what its topic is
         if cursor is not None:
             run_id, position = decode_cursor(cursor)
             try:
@@ -101,13 +103,18 @@ class LiveChat:
             else:
                 self._sources.runs.figures.note_resume("recovered")
                 return
-        chats = self._sources.chats
-        with chats.in_memory.hold() as held:
-            history = await chats.read(self._who.sub, self._chat_id, held)
+        history = await self._history()
         await self._open_chat(Position(history.epoch, history.head))
         active = history.active
         if active is not None:
             await self._open_run(active.run_id, None, history.answer(active.message_id))
+
+    async def _history(self) -> History:
+        chats = self._sources.chats
+        with chats.in_memory.hold() as held:
+            history = await chats.read(self._who.sub, self._chat_id, held)
+        self.topic = history.topic
+        return history
 
     async def _resume(self, run_id: str, position: Position) -> None:
         """Goes on in a run; what the chat has told since that started is told again."""
@@ -118,7 +125,7 @@ class LiveChat:
 
     async def _find(self, run_id: str) -> tuple[str, int, RunStarted]:
         """Returns where a run started, and the event of it. Raises Gone when it is not one of this chat."""
-        async for part in read_past_damage(self._sources.log, self._topic, _passed_over):
+        async for part in read_past_damage(self._sources.log, self.topic, _passed_over):
             for block in part.blocks:
                 for offset, data in enumerate(block.data if block.name == RunStarted.event else (), block.first):
                     started = _decode_started(data)
@@ -129,10 +136,10 @@ class LiveChat:
     async def _open_chat(self, after: Position) -> None:
         hub, encode = self._sources.hub, ChatLines(self._dialect.event)
         if after.epoch:
-            self._chat = await hub.open(self._topic, encode, after)
+            self._chat = await hub.open(self.topic, encode, after)
         else:
-            self._chat = hub.open_new(self._topic, encode)
-            hub.refresh(self._topic)  # it may have been made since somebody looked
+            self._chat = hub.open_new(self.topic, encode)
+            hub.refresh(self.topic)  # it may have been made since somebody looked
         self._chat.on_wake = self._woken
 
     async def _open_run(self, run_id: str, after: Position | None, answer: UIMessage | None) -> None:
@@ -148,7 +155,9 @@ class LiveChat:
         if started.message_id == f"msg-{started.run_id}":
             return None
         with self._sources.chats.in_memory.hold() as held:
-            history = await read_history(self._sources.log, self._who.sub, self._chat_id, held.count, before=offset)
+            history = await read_history(
+                self._sources.log, self._who.sub, self._chat_id, held.count, offset, self.topic
+            )
         return history.answer(started.message_id)
 
     # Reading

@@ -14,7 +14,7 @@ from gateway.access.grants import Principal
 from gateway.chat.live import LiveChat
 from gateway.errors import BadRequest, CloseCode, NotFound, RateLimited, TooLarge, TrilaneError
 from gateway.serving.client_socket import DRAINING, LOST, ClientSocket, SocketClose, close_of
-from gateway.serving.open_streams import EXPIRY_NOTICE_S, LaneStreams, StreamState
+from gateway.serving.open_streams import EXPIRY_NOTICE_S, Audience, LaneStreams, StreamState
 
 MAX_FRAME_BYTES = 262_144
 """Maximum bytes of one command. What is larger is posted over HTTP, and told here like everything else."""
@@ -48,7 +48,7 @@ class LiveSocket:
 
     __slots__ = (
         *("key_id", "_who", "_socket", "_chat", "_streams", "_desk", "_farewell", "_notice"),
-        *("_asides", "_commands", "_ending", "_wake", "_full_at"),
+        *("_asides", "_commands", "_ending", "_wake", "_full_at", "leaves_cleanly"),
     )
     resumable = True
 
@@ -64,6 +64,7 @@ class LiveSocket:
     ) -> None:
         """`notice` and `farewell` are as in the dialect."""
         self.key_id = who.key_id
+        self.leaves_cleanly = True
         self._who = who
         self._socket = socket
         self._chat = chat
@@ -84,6 +85,10 @@ class LiveSocket:
     @property
     def lane(self) -> str:
         return self._streams.lane
+
+    @property
+    def audience(self) -> Audience:
+        return Audience(self._who.sub, (self._chat.topic,))
 
     @property
     def state(self) -> StreamState:

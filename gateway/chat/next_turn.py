@@ -36,7 +36,7 @@ class NextTurns:
     async def after(self, ending: RunEnding, inbox: Inbox) -> Successor | None:
         """Returns the run that follows an end; None when nothing waits, or it cannot be begun. Raises LogError."""
         info = ending.info
-        history = await read_history(self._log, info.sub, info.chat_id)
+        history = await read_history(self._log, info.sub, info.chat_id, topic=info.topic)
         inbox.adopt(history)
         queued = next(iter(history.queue.waiting.values()), None)
         if queued is None or not history.epoch:
@@ -45,8 +45,9 @@ class NextTurns:
         self._runs.leave_limits(info.run_id)
         try:
             asked = ending.parking.request if ending.parking is not None else ParkedRequest(model=info.model)
-            plan = await plan_of_queued(info.sub, history, queued, asked)
-            return await self._starter.prepare(Principal(sub=info.sub, key_id=queued.key_id), history, plan)
+            sub = queued.actor.sub or info.sub
+            plan = await plan_of_queued(sub, history, queued, asked)
+            return await self._starter.prepare(Principal(sub=sub, key_id=queued.key_id), history, plan)
         except LogError:
             raise
         except TrilaneError as err:

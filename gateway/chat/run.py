@@ -19,7 +19,7 @@ from gateway.chat.history import History
 from gateway.chat.inbox import Inbox
 from gateway.chat.journal import NEVER, Journal
 from gateway.chat.producers.producer import Producer
-from gateway.chat.records.chat_record import RunFinished, RunInfo, StopCommand, decode_event
+from gateway.chat.records.chat_record import MemberChange, RunFinished, RunInfo, StopCommand, decode_event
 from gateway.chat.records.record import FinishReason
 from gateway.chat.records.recorder import Recorder
 from gateway.core.usage import UsageRow, now_ms, total_of
@@ -150,9 +150,11 @@ class Run:
 
     def _command(self, block: Block) -> None:
         for data in block.data:
-            event = decode_event(block.name, data) if block.name == StopCommand.event else None
+            event = decode_event(block.name, data) if block.name in (StopCommand.event, MemberChange.event) else None
             if isinstance(event, StopCommand) and event.run_id == self.info.run_id:
                 self.stop(Aborted("stopped"))
+            elif isinstance(event, MemberChange) and event.role is None and event.sub in self.info.members:
+                self.info = msgspec.structs.replace(self.info, members=[s for s in self.info.members if s != event.sub])
         self.inbox.see(block)
         if self._is_cuttable and self.inbox.is_urgent:
             self._cut()

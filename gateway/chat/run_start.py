@@ -17,6 +17,7 @@ from gateway.chat.agents.completion_prompt import system_of
 from gateway.chat.agents.prompt import AgentPrompt, decision_of
 from gateway.chat.change import Change
 from gateway.chat.history import History
+from gateway.chat.notices import message_notices
 from gateway.chat.producers.tools import Call
 from gateway.chat.records.chat_record import (
     ChatCreated,
@@ -49,6 +50,8 @@ class AttachedReader(msgspec.Struct, frozen=True):
 
     reader: TopicReader
     run: Run | None
+    chat: str = ""
+    """The topic of the chat that it belongs to."""
     lease: Lease | None = None
     """What was taken of limits, the reader's stream too, where this is a new run; None: nothing was yet."""
 
@@ -93,15 +96,17 @@ class RunStarter:
             reader.close()
             prepared.lease.cancel()
             raise
-        return AttachedReader(reader, run, prepared.lease)
+        return AttachedReader(reader, run, history.topic, prepared.lease)
 
     async def prepare(self, who: Principal, history: History, plan: RunPlan) -> "PreparedRun":
         """Makes a run that is to be begun by its appends.
 
         Raises TooLarge, Overloaded, RateLimited, LogError: there is no run then.
         """
-        info, change = plan.info, plan.change
-        appends = chat_appends(who, history, [*change.events, plan.started])
+        info, change = info_in_chat(plan.info, history), plan.change
+        is_owners = info.sub == (history.owner or who.sub)
+        started = plan.started if is_owners else msgspec.structs.replace(plan.started, sub=info.sub)
+        appends = chat_appends(who, history, [*change.events, started])
         await self.check_room(who, history, appends, change.conversation)
         wants = wants_of_run(info.prompt_bytes // BYTES_PER_TOKEN, plan.request, has_stream=plan.has_stream)
         lease = await self._limiter.admit(who, wants)
@@ -119,7 +124,8 @@ class RunStarter:
         run.watch(self._hub, history)
         for event in change.events:  # what this run answers does not wait for it
             run.inbox.queue.apply(event)
-        return PreparedRun(self._runs, run, lease, [*appends, *plan.notices])
+        told = message_notices(history, info.sub, change.events)
+        return PreparedRun(self._runs, run, lease, [*appends, *plan.notices, *told])
 
     async def check_room(
         self, who: Principal, history: History, appends: Sequence[Append], conversation: Sequence[UIMessage] = ()
@@ -150,6 +156,20 @@ class PreparedRun:
 
     def cancel(self) -> None:
         self._runs.discard(self.run)
+
+
+def info_in_chat(info: RunInfo, history: History) -> RunInfo:
+    """Returns what a run is known by, with its chat's topic and members, where the chat is not its sender's alone."""
+    is_own = history.topic in ("", chat_topic(info.sub, info.chat_id))
+    if is_own and not history.shared_id:
+        return info
+    return msgspec.structs.replace(
+        info,
+        chat_id=history.chat_id,
+        topic="" if is_own else history.topic,
+        shared_id=history.shared_id,
+        members=[sub for sub in history.noticed if sub != info.sub],
+    )
 
 
 def run_info(submission: Submission, change: Change) -> RunInfo:
@@ -230,9 +250,9 @@ def recorder_of(change: Change, *, begins_step: bool) -> Recorder:
 
 def chat_appends(who: Principal, history: History, events: Sequence[ChatEvent]) -> list[Append]:
     """Returns the appends of `events`, fenced by what was read of the chat; the first of a new one says which it is."""
-    topic = chat_topic(who.sub, history.chat_id)
+    topic = history.topic or chat_topic(who.sub, history.chat_id)
     new: list[ChatEvent] = [] if history.head else [ChatCreated(id=history.chat_id)]
     return [
-        Append(topic=topic, owner=who.sub, name=name, data=[data], expect=offset)
+        Append(topic=topic, owner=history.owner or who.sub, name=name, data=[data], expect=offset)
         for offset, (name, data) in enumerate(map(encode_event, [*new, *events]), history.head + 1)
     ]

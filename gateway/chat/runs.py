@@ -17,7 +17,7 @@ from gateway.chat.closing import Follow
 from gateway.chat.ending import Aborted, Failed, Parking
 from gateway.chat.figures import ChatFigures
 from gateway.chat.inbox import Inbox
-from gateway.chat.notices import notice
+from gateway.chat.notices import notices
 from gateway.chat.producers.agent import AgentProducer
 from gateway.chat.producers.completion import CompletionProducer
 from gateway.chat.producers.producer import Producer
@@ -207,7 +207,7 @@ class Runs:
     def opening(self, run: Run) -> list[Append]:
         """Returns the appends that make a run exist, with its reserved usage."""
         appends = [*run.opening(), reserved(run.info.sub, run.info.run_id)]
-        return [*appends, notice(run.info, "run-started")] if run.info.chat_id else appends
+        return [*appends, *notices(run.info, "run-started")] if run.info.chat_id else appends
 
     async def begin(self, run: Run, *before: Append) -> None:
         """Appends `before` and the run's opening as one, and lets it run; or leaves nothing."""

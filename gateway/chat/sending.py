@@ -14,7 +14,8 @@ from msgspec import Raw
 from events.log.hub import Hub
 from events.log.port import EventLog
 from gateway.access.grants import Principal
-from gateway.chat.change import continuing_run, new_addresses, reconcile_in_slices, request_key
+from gateway.chat.approvals import Approvals
+from gateway.chat.change import by_author, continuing_run, new_addresses, reconcile_in_slices, request_key
 from gateway.chat.chats import CONFLICT_TRIES, Chats
 from gateway.chat.continuation import going_on_from, keep_answers, results_so_far, take_answers
 from gateway.chat.fetches import check_fetch
@@ -22,6 +23,7 @@ from gateway.chat.history import History
 from gateway.chat.records.asks import answers_with_expired, instead_of_answers, posted_answers
 from gateway.chat.records.chat_record import Actor, Answered, ParkedRequest, Queued, SteerAt
 from gateway.chat.records.messages import UIMessage
+from gateway.chat.roles import Right, forbidden, has_right, require_answer
 from gateway.chat.room import check_posted
 from gateway.chat.run_start import AttachedReader, EncoderOf, RunPlan, RunStarter, run_info, run_started
 from gateway.chat.runs import Runs
@@ -54,6 +56,8 @@ class WaitingReader(msgspec.Struct, frozen=True):
     """A reader of the answer to a message that waits."""
 
     reader: TurnReader
+    chat: str
+    """The topic of the chat."""
     run: None = None
     lease: None = None
 
@@ -72,9 +76,11 @@ class Sending:
         runs: Runs,
         steering: Steering,
         starter: RunStarter,
+        approvals: Approvals,
         settings: Settings,
     ) -> None:
         self._log = event_log
+        self._approvals = approvals
         self._hub = hub
         self._chats = chats
         self._runs = runs
@@ -82,6 +88,7 @@ class Sending:
         self._starter = starter
         self._max_messages = settings.limits.messages
         self._max_output_tokens = settings.limits.output_tokens
+        self._has_authors = settings.requires_sign_in
         self._allowed_fetches = settings.allowed_fetches
         self._turns = WeakValueDictionary[str, asyncio.Lock]()
 
@@ -100,7 +107,7 @@ class Sending:
         `key`: the client's own name for the request, or empty; `has_stream`: whether the answer is one more stream.
         Raises BadRequest, Overloaded, LogError.
         """
-        posting = request.posting()
+        posting = request.posting(who.sub if self._has_authors else "")
         if len(posting.messages) > self._max_messages:
             raise BadRequest(
                 f"{len(posting.messages)} messages: at most {self._max_messages} are allowed", code="too_many_messages"
@@ -119,15 +126,19 @@ class Sending:
                 return attached
 
     async def _send(self, submission: Submission, encoder_of: EncoderOf, held: HeldBody) -> Sent:
-        owner, chat_id = submission.who.sub, submission.request.id
-        topic = chat_topic(owner, chat_id)
-        history = None if self._log.may_exist(topic) else History(chat_id=chat_id)  # a new one needs no reading
+        sub, chat_id = submission.who.sub, submission.request.id
+        topic = chat_topic(sub, chat_id)
+        is_new = not self._chats.lookup.may_exist(sub, chat_id)  # then it needs no reading
+        history = History(chat_id=chat_id, topic=topic, owner=sub) if is_new else None
         for _ in range(CONFLICT_TRIES):
             if history is None:
-                history = await self._chats.read(owner, chat_id, held)
+                history = await self._chats.read(sub, chat_id, held)
+            right = "manage" if submission.posting.truncates else "send"
+            if history.epoch and not has_right(history, sub, right):
+                return await self._take_answers(submission, history, encoder_of, right)
             earlier_run = history.run_of(submission.key) or continuing_run(history, submission.posting)
             if earlier_run is not None:
-                return await self._chats.attach(chat_id, earlier_run.run_id, None, encoder_of(earlier_run.run_id))
+                return await self._attach(submission, history, earlier_run.run_id, encoder_of)
             try:
                 if (sent := await self._beside(submission, history, encoder_of)) is not None:
                     return sent
@@ -153,7 +164,7 @@ class Sending:
         if last is not None and (taker := history.queue.taken.get(last.id)) is not None:
             if how == "steer":
                 return Steered()
-            return await self._chats.attach(history.chat_id, taker, None, encoder_of(taker))
+            return await self._attach(submission, history, taker, encoder_of)
         if how == "interrupt" or not (history.active is not None or history.open_asks):
             return None
         is_news = last is not None and last.role == "user" and last.id not in history.by_id
@@ -166,13 +177,15 @@ class Sending:
             await self._steering.enqueue(submission.who, history, queued)
         if how == "steer":
             return Steered()
-        topic = chat_topic(submission.who.sub, history.chat_id)
-        return WaitingReader(TurnReader(self._hub, topic, history, submission.key, last.id, encoder_of))
+        return WaitingReader(
+            TurnReader(self._hub, history.topic, history, submission.key, last.id, encoder_of), history.topic
+        )
 
     def _queued(self, submission: Submission, message: UIMessage, at: SteerAt) -> Queued:
         """Returns a posted message as one that waits, with all that its answer is to be asked with."""
         who, request, posting = submission.who, submission.request, submission.posting
         self._steering.check(message)
+        message = by_author(message, posting.author)
         fields = request.upstream_fields([], self._max_output_tokens)
         fields.pop("messages")
         shown = [] if posting.is_excerpt else [shown.id for shown in posting.messages]
@@ -199,12 +212,45 @@ class Sending:
             return await self._start(
                 submission, history, encoder_of, instead_of_answers(asks, "superseded", now_ms(), who.sub)
             )
-        answers = answers_with_expired(asks, posted_answers(asks, last, who.sub, now_ms()), now_ms())
+        posted = posted_answers(asks, last, who.sub, now_ms())
+        for answer in posted:
+            require_answer(history, who.sub, history.asks[answer.approval_id])
+        answers = answers_with_expired(asks, posted, now_ms())
         if len(answers) == len(asks):
             return await self._start(submission, history, encoder_of, answers)
         if answers:
             await keep_answers(self._log, self._starter, who, history, answers)
         return Parked(message_id, results_so_far(history, asks[0], last))
+
+    async def _take_answers(
+        self, submission: Submission, history: History, encoder_of: EncoderOf, right: Right
+    ) -> AttachedReader | Parked:
+        """Takes the answers to asks that somebody posts who may send nothing: nothing else of the posting counts.
+
+        Raises Forbidden (`role_forbidden`) for a posting without any.
+        """
+        who, posting = submission.who, submission.posting
+        last = posting.messages[-1] if posting.messages and posting.trigger == "submit-message" else None
+        if last is None or last.role != "assistant" or not has_right(history, who.sub, "answer"):
+            raise forbidden(history.members[who.sub], right)
+        asks = [ask for ask in history.open_asks if ask.message_id == last.id]
+        answers = posted_answers(asks, last, who.sub, now_ms())
+        for answer in answers:
+            require_answer(history, who.sub, history.asks[answer.approval_id])
+        if answers:
+            await self._approvals.take(who, history, answers_with_expired(asks, answers, now_ms()))
+        run = history.active or continuing_run(history, posting)
+        if run is not None:
+            return await self._attach(submission, history, run.run_id, encoder_of)
+        if not answers and not asks:
+            raise forbidden(history.members[who.sub], right)
+        return Parked(last.id, results_so_far(history, asks[0], last) if asks else [])
+
+    async def _attach(
+        self, submission: Submission, history: History, run_id: str, encoder_of: EncoderOf
+    ) -> AttachedReader:
+        encoder = encoder_of(run_id)
+        return await self._chats.attach(submission.request.id, run_id, None, encoder, history.topic)
 
     async def _start(
         self, submission: Submission, history: History, encoder_of: EncoderOf, answers: Sequence[Answered] = ()

@@ -12,7 +12,7 @@ import msgspec
 from events.log.port import EventLog
 from events.log.rules import size_of
 from gateway.access.grants import Principal
-from gateway.chat.change import new_addresses
+from gateway.chat.change import by_author, new_addresses
 from gateway.chat.chats import Chats
 from gateway.chat.fetches import check_fetch
 from gateway.chat.history import History
@@ -80,6 +80,7 @@ class Steering:
         self._starter = starter
         self._limiter = limiter
         self._encoder_of = encoder_of
+        self._has_authors = settings.requires_sign_in
         self._max_chat_bytes = settings.limits.chat_bytes
         self._allowed_fetches = settings.allowed_fetches
 
@@ -88,7 +89,7 @@ class Steering:
 
         Raises NotFound (`chat_not_found`), TrilaneError (409 `run_not_active`, `queue_full`), BadRequest, TooLarge.
         """
-        message, run_id = request.message, request.run_id or ""
+        message, run_id = by_author(request.message, who.sub if self._has_authors else ""), request.run_id or ""
         self.check(message)
 
         async def attempt(history: History) -> SteerResult:
@@ -179,8 +180,9 @@ class Steering:
 
     async def _start(self, who: Principal, history: History, queued: Queued, before: Sequence[ChatEvent] = ()) -> str:
         """Starts the run that answers a message; returns its id."""
-        await self._runs.tools.toolbox.known(who.sub)
-        plan = await plan_of_queued(who.sub, history, queued, await self._asked_before(history))
+        sender = queued.actor.sub or who.sub
+        await self._runs.tools.toolbox.known(sender)
+        plan = await plan_of_queued(sender, history, queued, await self._asked_before(history))
         plan.change.events = [*before, *plan.change.events]
         attached = await self._starter.start(who, history, plan, self._encoder_of)
         attached.reader.close()
@@ -211,7 +213,7 @@ class Steering:
         """Makes an attempt on the chat as it stands, and again while others write to it."""
         for left in reversed(range(TRIES)):
             with self._chats.in_memory.hold() as held:
-                history = await self._chats.existing(who, chat_id, held)
+                history = await self._chats.existing(who, chat_id, held, "send")
                 try:
                     return await attempt(history)
                 except LogConflict:

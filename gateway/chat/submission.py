@@ -44,8 +44,8 @@ class SendRequest(ModelOptions, kw_only=True, rename="camel"):
     when_busy: WhenBusy | None = None
     """What a new message does while an answer is being written; left out: it ends that."""
 
-    def posting(self) -> Posting:
-        """Returns the messages, checked, and what is wanted with them."""
+    def posting(self, author: str = "") -> Posting:
+        """Returns the messages, checked, and what is wanted with them; `author` sends them, empty where all are one."""
         if (self.message is None) == (self.messages is None):
             raise BadRequest("send either `messages` or `message`")
         if self.truncate and self.messages is None:
@@ -59,6 +59,7 @@ class SendRequest(ModelOptions, kw_only=True, rename="camel"):
             message_id=self.message_id or "",
             is_excerpt=self.message is not None,
             truncates=bool(self.truncate),
+            author=author,
         )
 
 

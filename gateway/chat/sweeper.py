@@ -84,7 +84,7 @@ class Sweeper:
         if run.info is None or run.request is None:
             await end_run(self._log, run_id, _interrupted())
             return
-        history = await read_history(self._log, run.info.sub, run.info.chat_id)
+        history = await read_history(self._log, run.info.sub, run.info.chat_id, topic=run.info.topic)
         is_entered_again = self._runs.agents.run_by_worker(run.info.model) is not None
         recovery = recovery_of(run, history, is_entered_again=is_entered_again)
         if run_id in history.stopped:

@@ -9,6 +9,7 @@ import re
 from functools import lru_cache
 from hashlib import sha256
 
+from gateway.chat.records.chat_record import RunInfo
 from gateway.errors import BadRequest
 
 CHATS = "chat/"
@@ -23,6 +24,11 @@ def chat_topic(owner: str, chat_id: str) -> str:
     """Returns the topic of the chat that `owner` calls `chat_id`."""
     name = f"{owner}\0{chat_id}".encode("utf-8", "surrogatepass")  # no id has a NUL, so no two pairs are one name
     return CHATS + sha256(name).hexdigest()[:DIGEST_CHARS]
+
+
+def topic_of(info: RunInfo) -> str:
+    """Returns the topic of the chat that a run belongs to."""
+    return info.topic or chat_topic(info.sub, info.chat_id)
 
 
 def run_topic(run_id: str) -> str:

@@ -125,10 +125,10 @@ def check_shared(settings: Settings, workers: int) -> None:
 def retention_policy(settings: Settings) -> Callable[[str], Retention]:
     """Returns a function that gives a topic's retention by its name.
 
-    Chats, usage, keys and the log's own format are kept until deleted, finished runs for a day, all others as the
-    settings say; old chats are the business of `gateway.chat.old_chats`. Of an audio session only the newest event is
-    needed; one that nobody continues is closed by the audio lane, and deleted an hour later. Past TICKET_BYTES the
-    oldest tickets are refused.
+    Chats and who shares them, usage, keys and the log's own format are kept until deleted, finished runs for a day, all
+    others as the settings say; old chats are the business of `gateway.chat.old_chats`. Of an audio session only the
+    newest event is needed; one that nobody continues is closed by the audio lane, and deleted an hour later. Past
+    TICKET_BYTES the oldest tickets are refused.
     What processes told of themselves is old after a minute.
     A topic to which nothing was published for twice as long as an event is kept goes as a whole, else every name that
     was ever used would stay for ever. Whoever still follows it is told that it begins anew.
@@ -147,6 +147,7 @@ def retention_policy(settings: Settings) -> Callable[[str], Retention]:
     outbox = Retention(events=2)
     by_kind = {"event": event, "health": health, "outbox": outbox, "cursor": cursor, "run": run}
     by_kind |= {"ticket": ticket, "audio": audio, "fleet": Retention(events=1000, age_s=60, idle_age_s=MIN_IDLE_S)}
+    by_kind |= dict.fromkeys(("chat", "shares", "usage", "key", "log"), forever) | {"key-use": last_use}
+    by_kind |= {"memberships": Retention(events=1000)}
     by_kind["mcp"] = Retention(events=1)  # who is signed in to a server of tools
-    by_kind |= dict.fromkeys(("chat", "usage", "key", "log"), forever) | {"key-use": last_use}
     return lambda topic: by_kind.get(topic.partition("/")[0], other)

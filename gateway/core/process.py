@@ -14,6 +14,7 @@ from events.log.hub import Hub
 from events.log.port import NO_EVENTS, Append, EventLog
 from events.log.rules import report_end
 from gateway.access.keys import KeyTable
+from gateway.access.memberships import MembershipChange, Memberships, removal
 from gateway.access.tickets import Tickets
 from gateway.core.engines import open_log
 from gateway.core.fleet import FleetMember
@@ -125,6 +126,8 @@ class Core:
         self.keys.on_revoke.append(lambda key_id: self.streams.revoke(key_id, revocation()))
         self.callers = Callers(revocation)
         self.keys.on_revoke.append(self.callers.revoke)
+        self.memberships = Memberships(event_log, self.hub, are_kept=settings.requires_sign_in)
+        self.memberships.on_change.append(self._note_membership)
         self.tickets = Tickets(event_log, is_revoked=self.keys.is_revoked)
         check_webhook(settings)
         self.prices = Prices(settings.pricing.prices)
@@ -217,6 +220,7 @@ class Core:
         try:
             if self.settings.requires_sign_in:
                 await self.keys.open()
+                await self.memberships.open()
             yield
         finally:
             self.fleet.state = "draining"
@@ -228,6 +232,7 @@ class Core:
             await stop_delivering()
             await self.limiter.close()
             self.fleet.close()
+            self.memberships.close()
             await self.hub.close()
             await self.log.close()
             if self.tracer is not None:
@@ -254,6 +259,14 @@ class Core:
             await webhook.aclose()
 
         return stop
+
+    def _note_membership(self, change: MembershipChange) -> None:
+        """Ends what is open for somebody who was removed from a chat."""
+        topics = change.topics
+        if change.is_member:
+            self.streams.readmit(change.sub, topics)
+        else:
+            self.streams.remove(change.sub, topics, removal())
 
     def note_damage(self, topic: str, first: int, last: int) -> None:
         """Counts and logs events that a reader was told cannot be read."""

@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence, Set
 from itertools import islice
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from gateway.errors import Overloaded, TrilaneError
 from gateway.serving.wheel import SLOT_S, Wheel
@@ -19,6 +19,8 @@ FEW = 1000
 """Streams that are looked at one by one whenever somebody wants to know their states: a third of a millisecond."""
 STATES_S = 5.0
 """Seconds for which the states of more streams than that are good."""
+OPENING_S = 10.0
+"""Seconds that may pass between the look at a reader's right and the beginning of its stream."""
 EXPIRY_NOTICE_S = 60
 """Seconds before the end of a token at which its bearer is told, on a stream or socket that is open then."""
 
@@ -41,14 +43,26 @@ StreamState = Literal["opening", "live", "replaying"]
 STATES: tuple[StreamState, ...] = ("opening", "live", "replaying")
 
 
+class Audience(NamedTuple):
+    """The reader of a stream whose right to read may be taken away while it is open."""
+
+    sub: str
+    topics: Sequence[str]
+    """What the right is needed for."""
+
+
 class Stream(Protocol):
     """A response to one reader, as a drain sees it."""
+
+    leaves_cleanly: bool
 
     @property
     def key_id(self) -> str:
         """Returns the id of the stored key that its reader signed in with; empty for other credentials."""
         ...
 
+    @property
+    def audience(self) -> Audience | None: ...
     @property
     def lane(self) -> str: ...
     @property
@@ -85,6 +99,8 @@ class OpenStreams:
         self._streams: set[Stream] = set()
         self._revocations: dict[str, TrilaneError] = {}
         """The errors with which the streams of revoked keys end, by the key's id."""
+        self._removals: dict[tuple[str, str], tuple[TrilaneError, float]] = {}
+        """The errors with which streams of users end that have no right to a topic any more, and when that was."""
         self._departure = asyncio.Event()
 
     def __len__(self) -> int:
@@ -122,6 +138,10 @@ class OpenStreams:
         self._streams.add(stream)
         if stream.key_id in self._revocations:  # since its reader signed in
             stream.fail(self._revocations[stream.key_id])
+        if self._removals and stream.audience is not None:
+            for topic in stream.audience.topics:
+                if (removed := self._removals.get((stream.audience.sub, topic))) is not None:
+                    _dismiss(stream, removed[0])  # since its right was looked at
 
     def discard(self, stream: Stream) -> None:
         self._streams.discard(stream)
@@ -138,6 +158,21 @@ class OpenStreams:
         """
         self._revocations[key_id] = error
         self._fail_slice(error, iter([stream for stream in self._streams if stream.key_id == key_id]))
+
+    def remove(self, sub: str, topics: Set[str], error: TrilaneError) -> None:
+        """Ends every stream by which a user reads one of these topics, and any that is just being opened."""
+        now = time.monotonic()
+        self._removals = {key: kept for key, kept in self._removals.items() if now - kept[1] < OPENING_S}
+        self._removals |= {(sub, topic): (error, now) for topic in topics}
+        for stream in list(self._streams):
+            audience = stream.audience
+            if audience is not None and audience.sub == sub and not topics.isdisjoint(audience.topics):
+                _dismiss(stream, error)
+
+    def readmit(self, sub: str, topics: Set[str]) -> None:
+        """Takes back `remove` for streams that are opened from now on."""
+        for topic in topics:
+            self._removals.pop((sub, topic), None)
 
     def _fail_slice(self, error: TrilaneError, streams: Iterator[Stream]) -> None:
         batch = list(islice(streams, FAIL_SLICE))
@@ -199,3 +234,9 @@ class LaneStreams:
 
     def discard(self, stream: Stream) -> None:
         self._all.discard(stream)
+
+
+def _dismiss(stream: Stream, error: TrilaneError) -> None:
+    """Ends a stream as `fail` does, and properly: its reader is not to come back."""
+    stream.leaves_cleanly = True
+    stream.fail(error)

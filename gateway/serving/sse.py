@@ -19,7 +19,7 @@ import structlog
 
 from events.log.source import CARRIER, ConnectionLender, LentConnection, Source
 from gateway.errors import LogUnavailable, TrilaneError, Unauthorized
-from gateway.serving.open_streams import LaneStreams, OpenStreams, StreamState, TokenEnd
+from gateway.serving.open_streams import Audience, LaneStreams, OpenStreams, StreamState, TokenEnd
 from gateway.serving.refusals import send_problem
 
 log = structlog.get_logger("stream")
@@ -44,7 +44,7 @@ class EventStream:
     __slots__ = (
         *("slot", "source", "headers", "verdict", "prime_s", "resumable", "end", "farewell", "apology"),
         *("leaves_cleanly", "_on_close", "_open_streams", "_ping_s", "_connection", "_fetch", "_last_write", "_lead"),
-        *("_loop", "_wake", "_token_end", "_request_id", "key_id"),
+        *("_loop", "_wake", "_token_end", "_request_id", "key_id", "audience"),
         *("_has_begun", "_is_client_gone", "_is_leaving", "_is_closed", "_is_ping_due"),
     )
 
@@ -65,6 +65,7 @@ class EventStream:
         on_close: Callable[[], None] = lambda: None,
         token_end: TokenEnd | None = None,
         key_id: str = "",
+        audience: Audience | None = None,
     ) -> None:
         self.slot = 0
         self.source = source
@@ -84,6 +85,7 @@ class EventStream:
         """Whether the body then ends properly, because its readers do not take that for the end of the stream."""
         self._token_end = token_end
         self.key_id = key_id
+        self.audience = audience
         self._on_close = on_close
         self._open_streams = open_streams
         self._ping_s = ping_s

@@ -118,6 +118,14 @@ ROWS = [
         f"{CHAT}/queue/{{message_id:str}}",
         guarded(404),  # nothing waits in it
     ),
+    Row(
+        "PUT /api/chat/alices/members/alice",
+        f"{CHAT}/members/{{sub:str}}",
+        guarded(200, other=404, operator=404),
+        {"role": "owner"},
+    ),
+    Row("DELETE /api/chat/alices/members/zoe", f"{CHAT}/members/{{sub:str}}", guarded(204, other=404, operator=404)),
+    Row("POST /api/chat/alices/typing", f"{CHAT}/typing", guarded(204, other=404, operator=404)),
     Row("POST /api/chat/alices/stop", f"{CHAT}/stop", guarded(200, other=404, operator=404), {}),
     Row(
         "DELETE /api/chat/alices/messages/m-alices",

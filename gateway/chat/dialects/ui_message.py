@@ -155,10 +155,13 @@ def expiry_notice(seconds: int) -> bytes:
 def apology(error: TrilaneError) -> bytes:
     """Returns the last frame that a reader gets when the log fails: the answer may go on, so nothing says its end.
 
-    One whose credential has ended gets none: the status of its next request says so.
+    One whose credential has ended gets none: the status of its next request says so. For a member who was removed it
+    is over, though not for the others.
     """
     if isinstance(error, Unauthorized):
         return b""
+    if error.code == "removed":
+        return b"data: %b\n\n%b" % (_json({"type": "abort", "reason": error.code}), DONE)
     return _transient("data-busy", {"code": error.code}, random.randint(5000, 15000))
 
 

@@ -53,6 +53,8 @@ class RunStarted(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     """Whether it was started for nobody to read it; so is what goes on with it."""
     extra: dict[str, Raw] = {}
     """Top-level fields of the request that are not ours."""
+    sub: str = ""
+    """Who sent the message that it answers; empty: the user who made the chat."""
 
 
 class ParkedRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -191,6 +193,35 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     ids: list[str]
 
 
+MemberRole = Literal["owner", "editor", "approver", "viewer"]
+"""What a member of a chat may do (`gateway.chat.roles`)."""
+
+
+class ChatShared(msgspec.Struct, frozen=True, rename="camel"):
+    """The event that a chat has members from now on, beside the user who made it."""
+
+    event: ClassVar = "shared"
+    shared_id: str
+    """The id by which every member can address it, whatever their own chats are called."""
+
+
+class MemberChange(msgspec.Struct, frozen=True):
+    """The event that somebody has a role in a chat, another one, or none any more."""
+
+    event: ClassVar = "member"
+    sub: str
+    role: MemberRole | None
+    """None: they are no member any more."""
+    actor: Actor = Actor()
+
+
+class ChatOpened(msgspec.Struct, frozen=True):
+    """The event that a member whom somebody else has added looks at the chat for the first time."""
+
+    event: ClassVar = "opened"
+    sub: str
+
+
 class StopCommand(msgspec.Struct, frozen=True, rename="camel"):
     """The event that somebody wants the run to stop; the process that owns it obeys."""
 
@@ -201,6 +232,7 @@ class StopCommand(msgspec.Struct, frozen=True, rename="camel"):
 _KINDS = (
     *(ChatCreated, Truncate, MessagesDeleted, RunStarted, RunFinished, Ask, Answered),
     *(Queued, Unqueued, Taken, StopCommand),
+    *(ChatShared, MemberChange, ChatOpened),
 )
 ChatEvent = (
     ChatCreated
@@ -215,6 +247,9 @@ ChatEvent = (
     | Unqueued
     | Taken
     | StopCommand
+    | ChatShared
+    | MemberChange
+    | ChatOpened
 )
 """All that can happen in a chat. A `UIMessage` is new, or replaces the one of its id."""
 MESSAGE = "message"
@@ -240,7 +275,7 @@ FIRST_RECORD = 2
 """Offset of a run's first record in its topic."""
 
 
-class RunInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class RunInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """The facts of a run, which are the first event of its own topic, so that any process can end it."""
 
     run_id: str
@@ -256,3 +291,9 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The id of the API key that its caller signed in with; empty for any other credential."""
     background: bool = False
     """Whether it was started for nobody to read it."""
+    topic: str = ""
+    """The topic of its chat; empty where that is named by `sub` and `chat_id`, as every chat of one user's own is."""
+    shared_id: str = ""
+    """The chat's shared id; empty for a chat without members."""
+    members: list[str] = []
+    """Whom notices of the run go to, beside `sub`: the members as it started."""

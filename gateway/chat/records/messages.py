@@ -4,7 +4,7 @@ Parts are kept as the JSON they came as: clients own their shape (`data-*`, `sou
 what they sent. Only the fields that a model can use are read here.
 """
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from itertools import groupby, takewhile
 from typing import Literal, cast
 
@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from gateway.chat.records.attachments import content_part
+from gateway.chat.records.authors import NOBODY, author_of, names_of
 from gateway.chat.records.provider_fields import AGENT, SIGNED, by_provider
 from gateway.errors import BadRequest
 
@@ -200,13 +201,20 @@ def to_upstream(messages: Iterable[UIMessage]) -> list[UpstreamMessage]:
 
     What a provider added to an answer stands under SIGNED, by the provider's name: only that provider is to get it.
     """
-    return joined([turn for message in messages for turn in turns_of(message)])
+    conversation = list(messages)
+    names = names_of(message.metadata for message in conversation if message.role == "user")
+    return joined([turn for message in conversation for turn in turns_of(message, names)])
 
 
-def turns_of(message: UIMessage) -> list[UpstreamMessage]:
-    """Returns one message of a conversation as an OpenAI-compatible server takes it: an answer, step by step."""
+def turns_of(message: UIMessage, names: Mapping[str, str] = NOBODY) -> list[UpstreamMessage]:
+    """Returns one message of a conversation as an OpenAI-compatible server takes it: an answer, step by step.
+
+    `names` are those of the authors, where a conversation has several (`names_of`).
+    """
     if message.role != "assistant":
-        return [{"role": message.role, "content": _content(parts_of(message))}]
+        turn: UpstreamMessage = {"role": message.role, "content": _content(parts_of(message))}
+        name = names.get(author_of(message.metadata)) if names and message.role == "user" else None
+        return [turn | {"name": name} if name else turn]
     pieces = unfolded(message)
     return _assistant(parts_of(message)) if pieces[0] is message else [turn for p in pieces for turn in turns_of(p)]
 
@@ -251,7 +259,8 @@ def joined(messages: Iterable[UpstreamMessage]) -> list[UpstreamMessage]:
     turn: list[UpstreamMessage] = []
     for message in messages:
         last = turn[-1] if turn else {}
-        if turn and (message["role"] != last["role"] or message["role"] == "tool" or "tool_calls" in last):
+        is_other = message["role"] != last.get("role") or message.get("name") != last.get("name")
+        if turn and (is_other or message["role"] == "tool" or "tool_calls" in last):
             conversation.append(_one(turn))
             turn = []
         turn.append(message)

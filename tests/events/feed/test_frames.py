@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from events.feed import frames
 from events.log.port import Block
-from events.log.topics import RESERVED, check_event
+from events.log.topics import RESERVED, check_event, stored_name
 from events.log.vector import MAX_OFFSET_DIGITS, base36
 from events.publish import Publication
 from gateway.errors import BadRequest
@@ -49,8 +49,8 @@ def blocks(draw: st.DrawFn) -> tuple[Block, list[Any]]:
         publication = decode(body.encode(), Publication)
         check_event(publication.event)
         lines.append(bytes(publication.data))
-    stored_name = frames.stored_name(name, draw(st.none() | st.integers(1, 10**7)), 1_700_000_000_000)
-    return Block(first=draw(firsts), data=lines, name=stored_name, time_ms=0), bodies
+    log_name = stored_name(name, draw(st.none() | st.integers(1, 10**7)), 1_700_000_000_000)
+    return Block(first=draw(firsts), data=lines, name=log_name, time_ms=0), bodies
 
 
 def split(data: bytes, at: Sequence[int]) -> list[bytes]:
@@ -144,7 +144,7 @@ def test_an_event_is_over_from_its_time_on(name: str, now_ms: int, over: bool) -
 
 @given(names, st.none() | st.floats(1, 31_536_000), st.integers(0, 10**13))
 def test_a_name_and_its_end_are_told_apart(name: str, ttl_s: float | None, now_ms: int) -> None:
-    block = block_named(frames.stored_name(name, ttl_s, now_ms))
+    block = block_named(stored_name(name, ttl_s, now_ms))
     assert frames.name_of(block) == name
     assert not frames.is_expired(block, now_ms)
     if ttl_s is not None:

@@ -1,0 +1,92 @@
+"""Users who share chats: their keys, their calls, and a model that asks for what somebody must allow."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from loadtests.upstream import shapes
+from loadtests.upstream.answer import Answer
+from loadtests.upstream.behaviours import TABLE
+from loadtests.upstream.stream import finish, start
+from tests.conftest import Gateway
+from tests.support.sse_client import user_message
+
+USERS = ("alice", "otto", "edit", "appo", "view", "eve", "newt")
+ROLES = {"otto": "owner", "edit": "editor", "appo": "approver", "view": "viewer"}
+"""Whom Alice adds to her chats, and as what; Eve is a stranger."""
+ASKING = "asks-members"
+SERVER = Path(__file__).parents[1] / "gateway" / "chat" / "tools" / "raw_server.py"
+TOOLS = """
+[[upstream]]
+name = "default"
+base_url = "{upstream}"
+model = "ok"
+
+[[mcp]]
+name = "desk"
+command = ["{python}", "{server}"]
+[mcp.tools.echo]
+approve = "ask"
+"""
+
+
+async def asks(answer: Answer) -> None:
+    """Calls a tool that somebody must allow, and says something once it has the result."""
+    if answer.ask.after_tool:
+        return await TABLE["ok"].behave(answer)
+    await start(answer)
+    call = shapes.tool_call(0, "desk__echo", '{"text":"one"}')
+    await answer.frame(shapes.chunk(answer.ask, {"tool_calls": [call]}))
+    return await finish(answer, "tool_calls")
+
+
+def key(user: str) -> str:
+    return f"key-of-{user}-0123456789abcdef0123456789"
+
+
+class User:
+    """One user's calls."""
+
+    def __init__(self, gateway: Gateway, name: str) -> None:
+        self.name = name
+        self.http = httpx2.Client(
+            base_url=gateway.url, headers={"authorization": f"Bearer {key(name)}"}, timeout=60, trust_env=False
+        )
+
+    def call(self, method: str, path: str, body: Any = None, **more: Any) -> httpx2.Response:
+        return self.http.request(method, path, json=body, **more)
+
+    def say(self, chat: str, text: str, message_id: str = "", **more: Any) -> httpx2.Response:
+        message = user_message(text, message_id or f"m-{time.monotonic_ns()}")
+        return self.call("POST", "/api/chat", {"id": chat, "message": message, **more})
+
+    def chat(self, chat: str) -> Any:
+        return self.call("GET", f"/api/chat/{chat}").json()
+
+
+Users = dict[str, User]
+
+
+@contextmanager
+def reading(user: User, url: str, path: str, into: list[str]) -> Iterator[threading.Thread]:
+    """Reads a stream's lines in a thread; the thread ends when the stream does."""
+
+    def read() -> None:
+        headers = {"authorization": f"Bearer {key(user.name)}", "accept": "text/event-stream"}
+        with httpx2.stream("GET", url + path, headers=headers, timeout=60, trust_env=False) as answer:
+            into.append(str(answer.status_code))
+            for line in answer.iter_lines():
+                into.append(line)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        thread.join(30)
+        assert not thread.is_alive()
