@@ -90,6 +90,10 @@ class UpstreamSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     between_tokens_s: Annotated[PositiveSeconds | None, Meta(description="In place of `TRILANE_BETWEEN_TOKENS_S`")] = (
         None
     )
+    run_s: Annotated[
+        PositiveSeconds | None,
+        Meta(description="In place of `TRILANE_RUN_S`; where several upstreams serve a model, the longest holds"),
+    ] = None
     max_concurrency: Annotated[
         int, Meta(ge=1, description="Requests at once; past that it is skipped, and with all full the answer is 503")
     ] = 2000

@@ -53,7 +53,7 @@ class RunSoFar(msgspec.Struct):
     """The last try of each call that may have left, by the call's id."""
     is_closed: bool = False
     lost: list[int] = []
-    """Offsets at which events begin that cannot be read."""
+    """Offsets at which events begin that cannot be read, or are not kept any more."""
 
 
 async def read_run(event_log: EventLog, run_id: str) -> RunSoFar:
@@ -62,6 +62,8 @@ async def read_run(event_log: EventLog, run_id: str) -> RunSoFar:
     topic = run_topic(run_id)
     async for part in read_past_damage(event_log, topic, lambda first, last: run.lost.append(first)):
         run.is_closed, run.head = part.closed, part.head
+        if part.oldest > 1 and not run.lost:
+            run.lost.append(1)  # the log keeps so much of a run, and no more
         for block in part.blocks:
             if block.name == RUN:
                 run.info = msgspec.json.decode(block.data[0], type=RunInfo)
@@ -99,7 +101,7 @@ async def _end_run(event_log: EventLog, run_id: str, outcome: RunOutcome) -> boo
         # Nobody can know whose it was: it is over, and no more is said.
         with contextlib.suppress(LogConflict):  # another process was first
             await event_log.append(Append(topic=run_topic(run_id), data=[], close=True, expect=run.head + 1))
-            log.error("ended a run whose beginning is damaged", run=run_id)
+            log.error("ended a run whose beginning cannot be read", run=run_id)
     if info is None or run.is_closed:
         return False
     history = History(chat_id="")

@@ -4,7 +4,7 @@ It is the same `match` for the process that owns a run and for one that ends it 
 """
 
 from collections.abc import Sequence
-from typing import Literal, assert_never
+from typing import Literal, NamedTuple, assert_never
 
 import msgspec
 from msgspec import Raw
@@ -18,7 +18,7 @@ from gateway.chat.records.record import RECORD, FinishReason
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.topics import run_topic, topic_of
 from gateway.core.usage import Usage, UsageOutcome, UsageRow, settled, token_quantities
-from gateway.errors import TrilaneError, openai_error_fields
+from gateway.errors import TrilaneError, UpstreamTimeout, openai_error_fields
 
 _json = msgspec.json.Encoder().encode
 
@@ -42,6 +42,20 @@ class Aborted(msgspec.Struct, frozen=True):
 
 
 RunOutcome = Finished | Failed | Aborted
+
+
+class RunLimit(NamedTuple):
+    """The longest time that a whole answer may take."""
+
+    seconds: float
+    setting: str = "TRILANE_RUN_S"
+    used_s: float = 0.0
+    """Seconds of it that another process has used."""
+
+    def failure(self) -> Failed:
+        """Returns the outcome of a run that has taken longer."""
+        detail = f"the answer took longer than {self.seconds:g} s, which is the limit ({self.setting})"
+        return Failed(UpstreamTimeout(detail, code="run_timeout"))
 
 
 class Parking(msgspec.Struct, frozen=True, kw_only=True):

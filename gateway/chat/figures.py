@@ -34,7 +34,9 @@ class ChatFigures:
             "chat_between_tokens_seconds", "Mean time between two deltas of a run that ended", SHORT_S
         )
         self._run = metrics.histogram(
-            "chat_run_seconds", "From the start of a run to its end", (0.1, 0.3, 1, 3, 10, 30, 60, 120, 300, 600)
+            "chat_run_seconds",
+            "From the start of a run to its end",
+            (0.1, 0.3, 1, 3, 10, 30, 60, 120, 300, 600, 3600, 14_400),
         )
         self._resumes = metrics.counter(
             "chat_resumes", "Readers that came with a cursor, by what became of it", "outcome", RESUMED

@@ -20,6 +20,9 @@ from gateway.errors import LogConflict, LogError, TrilaneError
 
 HEARTBEAT_S = 5.0
 """Seconds of silence after which a run shows that it lives."""
+RETELL_S = 60.0
+RETELL_EVENTS = 64
+"""Seconds, and events, after which a run says again whose it is: of a long one the log may have dropped the start."""
 MAX_UNACKNOWLEDGED = 64
 """Maximum appends on their way to the log; past that the producer is paused (a slow reader never has that effect)."""
 NEVER = float("inf")
@@ -72,7 +75,9 @@ class Journal:
         self._producer: Pausable | None = None
         self._is_paused = False
         self._is_taking = False
-        self._appended_at = self._loop.time()
+        self._appended_at = self._told_at = self._loop.time()
+        self._told_offset = 1
+        """Offset at which the run last told whose it is."""
 
     def opening(self, records: list[bytes], request: bytes = b"") -> list[Append]:
         """Returns the appends that make the run exist; the caller appends them, the chat's and the usage's as one.
@@ -144,6 +149,11 @@ class Journal:
         """Shows a sign of life after a silence; returns when the next one is due, by the event loop's clock."""
         if self._is_taking:
             return now + HEARTBEAT_S
+        if now - self._told_at >= RETELL_S and self.failure is None:
+            self._told_at = now
+            if self._next - self._told_offset >= RETELL_EVENTS:
+                self._told_offset = self._next
+                self._append([msgspec.json.encode(self._info)], RUN, patient=True)
         if now - self._appended_at >= HEARTBEAT_S and self.failure is None:
             self._append([b"{}"], HEARTBEAT, patient=True)
         return self._appended_at + HEARTBEAT_S if self.failure is None else NEVER

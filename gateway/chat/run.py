@@ -14,7 +14,7 @@ import structlog
 from events.log.hub import Hub
 from events.log.port import Append, Appended, Block, EventLog, Position
 from gateway.chat.closing import Closing, Follow
-from gateway.chat.ending import Aborted, Failed, Finished, Parking, RunEnding, RunOutcome
+from gateway.chat.ending import Aborted, Failed, Finished, Parking, RunEnding, RunLimit, RunOutcome
 from gateway.chat.history import History
 from gateway.chat.inbox import Inbox
 from gateway.chat.journal import NEVER, Journal
@@ -23,7 +23,7 @@ from gateway.chat.records.chat_record import MemberChange, RunFinished, RunInfo,
 from gateway.chat.records.record import FinishReason
 from gateway.chat.records.recorder import Recorder
 from gateway.core.usage import UsageRow, now_ms, total_of
-from gateway.errors import LogError, TrilaneError, UpstreamTimeout
+from gateway.errors import LogError, TrilaneError
 
 if TYPE_CHECKING:
     from gateway.core.tracing import Span
@@ -43,12 +43,12 @@ class Run:
         recorder: Recorder,
         event_log: EventLog,
         *,
-        run_s: float,
+        limit: RunLimit,
         parking: Parking | None = None,
         inbox: Inbox | None = None,
         follow: Follow | None = None,
     ) -> None:
-        """Advances `producers` only when the one before has come to its end; `run_s` is the time for all of them.
+        """Advances `producers` only when the one before has come to its end; `limit` is for all of them.
 
         `parking` is how it asks something; a run of no chat asks nothing. `follow` prepares the answer to what waits.
         """
@@ -74,7 +74,7 @@ class Run:
         self._producers = iter(producers)
         self._producer: Producer | None = None
         self._used: list[Producer] = []
-        self._run_s = run_s
+        self._limit = limit
         self._parking = parking
         self.inbox = inbox or Inbox(info, event_log)
         self._follow = follow
@@ -87,6 +87,7 @@ class Run:
         self._timer: asyncio.TimerHandle | None = None
         self._next_tick = NEVER
         self._started_at = loop.time()
+        self._deadline = self._started_at + limit.seconds - limit.used_s
         self._unwatch: Callable[[], None] = _nothing
 
     @property
@@ -318,16 +319,14 @@ class Run:
 
     def _tick(self) -> None:
         now = self._loop.time()
-        run_deadline = self._started_at + self._run_s
-        if now >= run_deadline:
-            limit = self._run_s
-            self.stop(Failed(UpstreamTimeout(f"the answer took longer than {limit:g} s", code="run_timeout")))
+        if now >= self._deadline:
+            self.stop(self._limit.failure())
         if not self._is_producing or self._ending is not None:
             return
-        producer_deadline = self._producer.deadline() if self._producer is not None else run_deadline
+        producer_deadline = self._producer.deadline() if self._producer is not None else self._deadline
         if self._producer is not None and now >= producer_deadline:
             self._producer.expire()
-        self._tick_at(min(run_deadline, producer_deadline, self.journal.beat(now)))
+        self._tick_at(min(self._deadline, producer_deadline, self.journal.beat(now)))
 
     def _tick_at(self, due: float) -> None:
         if self._timer is not None:

@@ -14,7 +14,7 @@ from gateway.chat.agents.agents import Agents
 from gateway.chat.agents.completion_prompt import prompt_of_completion
 from gateway.chat.agents.prompt import AgentPrompt
 from gateway.chat.closing import Follow
-from gateway.chat.ending import Aborted, Failed, Parking
+from gateway.chat.ending import Aborted, Failed, Parking, RunLimit
 from gateway.chat.figures import ChatFigures
 from gateway.chat.inbox import Inbox
 from gateway.chat.notices import notices
@@ -38,7 +38,7 @@ from gateway.core.fleet import WrittenRun
 from gateway.core.leases import NO_LEASE, Lease
 from gateway.core.prices import NANOS, NO_PRICES, Prices
 from gateway.core.telemetry import Metrics
-from gateway.core.usage import reserved
+from gateway.core.usage import now_ms, reserved
 from gateway.errors import Overloaded, TrilaneError
 from gateway.settings import Settings
 
@@ -113,7 +113,7 @@ class Runs:
             producer = self._agent(info, request, prompt_of_completion(request, info.run_id))
         else:
             producer = self._completion(info, span, request)
-        run = Run(info, [producer], recorder, self._log, run_s=self._settings.run_s)
+        run = Run(info, [producer], recorder, self._log, limit=self._limit(info))
         return self._keep(run, span, on_disconnect, lease)
 
     def make_of_chat(
@@ -142,8 +142,8 @@ class Runs:
             producers = Steps(info, request, recorder, self.tools, completion, calls, inbox)
         has_tools = prompt is not None or bool(calls or self.tools.toolbox.offered(info.sub))
         parking = Parking(request=parked, ask_s=self.tools.ask_s, same_as=same_as, is_told_first=has_tools)
-        run_s = self._settings.run_s
-        run = Run(info, producers, recorder, self._log, run_s=run_s, parking=parking, inbox=inbox, follow=self.follow)
+        limit = self._limit(info)
+        run = Run(info, producers, recorder, self._log, limit=limit, parking=parking, inbox=inbox, follow=self.follow)
         return self._keep(run, span, on_disconnect, lease)
 
     def _check_room(self) -> None:
@@ -151,6 +151,18 @@ class Runs:
             raise Overloaded("this process is shutting down", code="draining", retry_after="1")
         if len(self._runs) >= self._settings.limits.local_runs:
             raise Overloaded(f"{len(self._runs)} answers are being written already")
+
+    def _limit(self, info: RunInfo) -> RunLimit:
+        """Returns the time that a run may take: the longest that one of those who may answer is given."""
+        serving = self.agents.serving(info.model) or self.upstreams.serving(info.model)
+        limits = [
+            RunLimit(upstream.settings.run_s, f"run_s of the upstream {upstream.settings.name!r}")
+            for upstream in serving
+            if upstream.settings.run_s is not None
+        ]
+        if len(limits) < len(serving) or not limits:
+            limits.append(RunLimit(self._settings.run_s))
+        return max(limits)
 
     def _span(self, info: RunInfo) -> "Span | None":
         return None if self._tracer is None else run_span(self._tracer, info)
@@ -304,8 +316,9 @@ class Runs:
         else:
             producers = Steps(info, request, recorder, self.tools, completion, recovery.calls, inbox, recovery.steps)
         parking = Parking(request=recovery.request, ask_s=self.tools.ask_s)
-        run_s = self._settings.run_s
-        run = Run(info, producers, recorder, self._log, run_s=run_s, parking=parking, inbox=inbox, follow=self.follow)
+        used_s = max(0, now_ms() - info.started_ms) / 1000 if info.started_ms else 0.0
+        limit = self._limit(info)._replace(used_s=used_s)
+        run = Run(info, producers, recorder, self._log, limit=limit, parking=parking, inbox=inbox, follow=self.follow)
         return self._keep(run, span, "continue", NO_LEASE)
 
     # Leaving

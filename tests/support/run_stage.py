@@ -9,6 +9,7 @@ from typing import Any
 from events.log.hub import Hub
 from events.log.memory import MemoryLog
 from events.log.port import Append, Appended
+from gateway.chat.ending import RunLimit
 from gateway.chat.history import History
 from gateway.chat.producers.completion import CompletionProducer
 from gateway.chat.producers.producer import Producer
@@ -77,9 +78,8 @@ class Stage:
             prompt_bytes=info.prompt_bytes,
             between_tokens_s=limits.between_tokens_s,
         )
-        self.run = Run(
-            info, producers if producers is not None else [completion], Recorder(), self.log, run_s=limits.run_s
-        )
+        steps = producers if producers is not None else [completion]
+        self.run = Run(info, steps, Recorder(), self.log, limit=RunLimit(limits.run_s))
         self.task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:

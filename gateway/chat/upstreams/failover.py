@@ -54,13 +54,17 @@ class Upstreams:
         """Returns how many requests each upstream is answering."""
         return {upstream.settings.name: upstream.in_flight for upstream in self.all}
 
+    def serving(self, model: str) -> list[Upstream]:
+        """Returns the upstreams that serve a model; an empty name is any."""
+        return [u for u in self.all if not model or not u.settings.models or model in u.settings.models]
+
     async def open(self, request: Request, model: str, run_span: "Span | None" = None) -> OpenedGeneration:
         """Opens the first upstream that gives a visible token; `run_span` gets a child for each try.
 
         An answer that the model itself gave up is its answer. Raises what the last one tried failed with; Overloaded
         when all are busy; NotFound for a model none serves; BadRequest for an option that none allows.
         """
-        serving = [u for u in self.all if not model or not u.settings.models or model in u.settings.models]
+        serving = self.serving(model)
         if not serving:
             raise NotFound(f"no upstream serves the model {model[:64]!r}", code="model_not_found")
         names = allowing([upstream.settings for upstream in serving], request)

@@ -250,6 +250,7 @@ async def test_a_run_ends_when_its_time_is_up_though_tokens_come() -> None:
         await asyncio.sleep(1.1)
         finished = await stage.over()
         assert (finished.outcome, finished.code) == ("error", "run_timeout")
+        assert finished.text == "the answer took longer than 20 s, which is the limit (TRILANE_RUN_S)"
 
 
 @simulated
