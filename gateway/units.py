@@ -117,12 +117,12 @@ def _chat(core: Core) -> MountedLane:
     from gateway.chat.tools.mcp_toolbox import open_toolbox
     from gateway.chat.upstreams.failover import open_upstreams
     from gateway.mcp.ask import AskTool
-    from routes import chat, live, mcp_sign_in, members, openai, steering, workers
+    from routes import chat, live, mcp_sign_in, members, openai, schedules, steering, workers
 
     toolbox, agents = open_toolbox(core.settings, core.log), open_agents(core.settings)
     lane = ChatLane(core, open_upstreams(core.settings), toolbox, agents=agents)
-    routes = [*chat.ROUTES, *members.ROUTES, *steering.ROUTES, *live.ROUTES, *openai.ROUTES, *workers.ROUTES]
-    routes += mcp_sign_in.ROUTES
+    routes = [*chat.ROUTES, *members.ROUTES, *steering.ROUTES, *schedules.ROUTES, *live.ROUTES]
+    routes += [*openai.ROUTES, *workers.ROUTES, *mcp_sign_in.ROUTES]
     return MountedLane("chat", lane, routes, [AskTool(lane, core.log)])
 
 

@@ -128,6 +128,7 @@ async def chats(request: AnyRequest, chat: ChatLane, cursor: str | None = None) 
 async def remove(request: AnyRequest, chat_id: str, chat: ChatLane) -> None:
     who = caller(request)
     await chat.chats.delete(who, chat_id)
+    await chat.schedules.remove_all(who, chat_id)
 
 
 @delete(

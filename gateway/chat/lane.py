@@ -23,6 +23,7 @@ from gateway.chat.dialects import ui_message
 from gateway.chat.dialects.completion_request import CompletionRequest
 from gateway.chat.dialects.openai import CompletionFrames, completion, error_frame
 from gateway.chat.dialects.ui_message import DONE, UIFrames, whole_frames
+from gateway.chat.due import DueSchedules
 from gateway.chat.ending import Failed
 from gateway.chat.fetches import check_fetches
 from gateway.chat.legacy import adopt_format
@@ -35,6 +36,7 @@ from gateway.chat.records.recorder import Recorder
 from gateway.chat.run import Run
 from gateway.chat.run_start import AttachedReader, RunStarter
 from gateway.chat.runs import Runs
+from gateway.chat.schedules import Schedules
 from gateway.chat.sending import Parked, Sending, Steered, WaitingReader
 from gateway.chat.steering import Steering
 from gateway.chat.submission import SendRequest, extra_fields
@@ -46,6 +48,7 @@ from gateway.chat.upstreams.failover import Upstreams
 from gateway.core.leases import NO_LEASE, Lease
 from gateway.core.limits import STREAM, wants_of_run
 from gateway.core.process import Core
+from gateway.core.quota_client import WorkTurn
 from gateway.core.usage import BYTES_PER_TOKEN, now_ms
 from gateway.errors import TrilaneError
 from gateway.serving.bodies import HeldBody
@@ -79,6 +82,10 @@ class ChatLane:
         )
         self.members = Members(core.log, self.chats, core.memberships, core.limiter)
         self.tool_sign_in = ToolSignIn(self.chats, self.approvals, toolbox)
+        self.schedules = Schedules(core.log, core.limiter, core.settings)
+        turn = WorkTurn(core.limiter.client, "schedules")
+        is_revoked = core.keys.is_revoked
+        self._due = DueSchedules(core.log, turn, self.chats, self.runs, self.sending, UIFrames, is_revoked)
         self._sweeper = Sweeper(core.log, core.hub, self.runs)
         core.fleet.runs, core.fleet.oldest_runs = self.runs.__len__, self.runs.oldest
         self._old_chats = OldChats(core.log, core.limiter.client, core.settings.retention_chats_s)
@@ -97,9 +104,11 @@ class ChatLane:
         self.agents.start()
         self._sweeper.start()
         self._old_chats.start()
+        self._due.start()
         try:
             yield
         finally:
+            await self._due.close()
             await self._old_chats.close()
             await self._sweeper.close()
             await self.runs.close()

@@ -12,11 +12,10 @@ from collections.abc import Callable
 import structlog
 
 from events.log.port import NO_EVENTS, Append, EventLog, TopicInfo, read_past_damage
-from events.log.quotas import SLOTS, Take
 from gateway.chat.history import History
 from gateway.chat.topics import CHATS, run_topic
 from gateway.core.process import HEALTH
-from gateway.core.quota_client import QuotaClient
+from gateway.core.quota_client import QuotaClient, WorkTurn
 from gateway.errors import LogConflict, LogError, Overloaded
 
 SWEEP_S = 600.0
@@ -29,7 +28,6 @@ MAX_SWEPT = 200
 """Maximum chats that one sweep deletes; the others wait for the next."""
 PAUSE_S = 0.02
 """Seconds after each chat: the others come first."""
-TURN = Take("chat_sweeps/all", 1, 1, SLOTS)
 
 log = structlog.get_logger("chats")
 
@@ -52,12 +50,11 @@ class OldChats:
 
     def __init__(self, event_log: EventLog, client: QuotaClient, retention_s: float) -> None:
         self._log = event_log
-        self._client = client
+        self.turn = WorkTurn(client, "chat_sweeps")
         self._retention_s = retention_s
         self._every_s = min(SWEEP_S, retention_s / 4)
         self._trust_s = min(TRUST_S, retention_s / 4)
         self._watch = ClockWatch()
-        self._has_turn = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -68,24 +65,17 @@ class OldChats:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        if self._has_turn:
-            self._client.release([TURN.counter])
+        self.turn.leave()
 
     async def _run(self) -> None:
         now = asyncio.get_running_loop().time
         while True:
             await asyncio.sleep(self._every_s)
             try:
-                if await self.take_turn() and (deleted := await self.sweep(now)):
+                if await self.turn.take() and (deleted := await self.sweep(now)):
                     log.info("old chats were deleted", chats=deleted)
             except (LogError, Overloaded) as err:
                 log.warning("old chats cannot be deleted", reason=err.detail)
-
-    async def take_turn(self) -> bool:
-        """Returns whether it is this process that sweeps, until it ends."""
-        if not self._has_turn:
-            self._has_turn = (await self._client.take([TURN])).outcome.refused < 0
-        return self._has_turn
 
     async def sweep(self, now: Callable[[], float]) -> int:
         """Deletes what is due, MAX_SWEPT chats at most; returns how many. `now` gives monotonic seconds."""

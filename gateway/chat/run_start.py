@@ -174,7 +174,7 @@ def info_in_chat(info: RunInfo, history: History) -> RunInfo:
 
 def run_info(submission: Submission, change: Change) -> RunInfo:
     """Returns what a new run is known by; one that continues an answer bears the id of that message."""
-    request, run_id = submission.request, new_run_id()
+    request, run_id = submission.request, submission.run_id or new_run_id()
     return RunInfo(
         run_id=run_id,
         sub=submission.who.sub,

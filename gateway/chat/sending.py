@@ -148,7 +148,7 @@ class Sending:
                     continue
                 if history.open_asks:
                     return await self._send_to_parked(submission, history, encoder_of)
-                return await self._start(submission, history, encoder_of)
+                return await self.start(submission, history, encoder_of)
             except LogConflict as err:
                 history = None
                 await asyncio.sleep(DELETION_S if err.closed else 0)
@@ -209,7 +209,7 @@ class Sending:
         message_id = asks[0].message_id
         last = posting.messages[-1] if posting.messages and posting.trigger == "submit-message" else None
         if last is None or last.id != message_id:
-            return await self._start(
+            return await self.start(
                 submission, history, encoder_of, instead_of_answers(asks, "superseded", now_ms(), who.sub)
             )
         posted = posted_answers(asks, last, who.sub, now_ms())
@@ -217,7 +217,7 @@ class Sending:
             require_answer(history, who.sub, history.asks[answer.approval_id])
         answers = answers_with_expired(asks, posted, now_ms())
         if len(answers) == len(asks):
-            return await self._start(submission, history, encoder_of, answers)
+            return await self.start(submission, history, encoder_of, answers)
         if answers:
             await keep_answers(self._log, self._starter, who, history, answers)
         return Parked(message_id, results_so_far(history, asks[0], last))
@@ -252,10 +252,13 @@ class Sending:
         encoder = encoder_of(run_id)
         return await self._chats.attach(submission.request.id, run_id, None, encoder, history.topic)
 
-    async def _start(
+    async def start(
         self, submission: Submission, history: History, encoder_of: EncoderOf, answers: Sequence[Answered] = ()
     ) -> AttachedReader:
-        """Starts a run; `answers` are those to the open asks that come with it."""
+        """Starts a run in a chat in which none is active; `answers` are those to the open asks that come with it.
+
+        Raises LogConflict when the chat has changed since `history`, and what `send` raises.
+        """
         who, request = submission.who, submission.request
         taken = take_answers(history, who.sub, answers)
         change = await reconcile_in_slices(history, submission.posting)
@@ -270,7 +273,7 @@ class Sending:
             request=asked,
             started=run_started(submission, info, going_on.continues),
             on_disconnect="continue" if request.background else request.on_disconnect or "continue",
-            notices=taken.notices,
+            notices=[*taken.notices, *submission.beside],
             calls=going_on.calls,
             has_stream=submission.has_stream,
         )

@@ -1,10 +1,12 @@
 """A submission is what a client sends to a chat, in the words of the AI SDK's transport, once checked. Pure."""
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
 from msgspec import Raw
 
+from events.log.port import Append
 from gateway.access.grants import Principal
 from gateway.chat.change import Posting
 from gateway.chat.model_options import ModelOptions
@@ -78,6 +80,10 @@ class Submission(NamedTuple):
     """Top-level fields of the request that are not ours; they are kept with the run."""
     has_stream: bool = True
     """Whether the answer is one more stream of the user; not where one is open that tells it, too."""
+    run_id: str = ""
+    """The run's id, where it is told beside the run, too; empty for a new one. No other try may have it."""
+    beside: Sequence[Append] = ()
+    """What becomes durable with the run, or not at all."""
 
 
 def extra_fields(body: dict[str, Raw]) -> dict[str, Raw]:

@@ -14,6 +14,11 @@ from gateway.errors import BadRequest
 
 CHATS = "chat/"
 RUNS = "run/"
+SCHEDULES = "schedule/"
+DUE = "due/"
+"""Prefix of the topics that say which schedules are due in one stretch of time, in the order of time."""
+BUCKET_MS = 5000
+"""Milliseconds of one topic of the index: what is due in them starts when they are over."""
 MAX_ID = 128
 DIGEST_CHARS = 40
 _ID = re.compile(r"[A-Za-z0-9._:@~+=-]{1,128}", re.ASCII)
@@ -29,6 +34,21 @@ def chat_topic(owner: str, chat_id: str) -> str:
 def topic_of(info: RunInfo) -> str:
     """Returns the topic of the chat that a run belongs to."""
     return info.topic or chat_topic(info.sub, info.chat_id)
+
+
+def schedules_of(owner: str) -> str:
+    """Returns the prefix of the topics that hold one user's schedules, each of them one."""
+    return f"{SCHEDULES}{sha256(owner.encode('utf-8', 'surrogatepass')).hexdigest()[:DIGEST_CHARS]}/"
+
+
+def due_topic(at_ms: int) -> str:
+    """Returns the topic of the index for a time: names in order are times in order."""
+    return f"{DUE}{at_ms // BUCKET_MS * BUCKET_MS:014d}"
+
+
+def due_from_ms(topic: str) -> int:
+    """Returns when everything of a topic of the index is due, in milliseconds since 1970."""
+    return int(topic.removeprefix(DUE)) + BUCKET_MS
 
 
 def run_topic(run_id: str) -> str:

@@ -221,3 +221,29 @@ class QuotaClient:
         for call in calls:
             if not call.future.done():
                 call.future.set_exception(LogUnavailable(f"limits cannot be counted now: {reason}"))
+
+
+class WorkTurn:
+    """One process's turn at work that one of all does at a time, until it ends: it holds the one slot of a counter.
+
+    The slot of a process that died is free again soon. It is a hint and no lock: what is done in a turn must be right
+    when two do it at once, which a process that was stopped and wakes may bring about.
+    """
+
+    def __init__(self, client: QuotaClient, name: str) -> None:
+        """Takes what counts for this process, and the name of the work."""
+        self._client = client
+        self._take = Take(f"{name}/all", 1, 1, SLOTS)
+        self._is_held = False
+
+    async def take(self) -> bool:
+        """Returns whether it is this process's turn, until it ends or `leave`. Raises LogUnavailable, Overloaded."""
+        if not self._is_held:
+            self._is_held = (await self._client.take([self._take])).outcome.refused < 0
+        return self._is_held
+
+    def leave(self) -> None:
+        """Lets another process begin at once. Idempotent."""
+        if self._is_held:
+            self._is_held = False
+            self._client.release([self._take.counter])

@@ -126,6 +126,14 @@ ROWS = [
     ),
     Row("DELETE /api/chat/alices/members/zoe", f"{CHAT}/members/{{sub:str}}", guarded(204, other=404, operator=404)),
     Row("POST /api/chat/alices/typing", f"{CHAT}/typing", guarded(204, other=404, operator=404)),
+    Row(
+        "POST /api/chat/alices/schedules",
+        f"{CHAT}/schedules",
+        guarded(200),  # in a chat of one's own, whatever others call theirs
+        {"message": {"id": "m", "role": "user", "parts": [{"type": "text", "text": "hi"}]}, "every": 3600},
+    ),
+    Row("GET /api/chat/alices/schedules", f"{CHAT}/schedules", guarded(200)),
+    Row("DELETE /api/chat/alices/schedules/none", f"{CHAT}/schedules/{{schedule_id:str}}", guarded(404)),
     Row("POST /api/chat/alices/stop", f"{CHAT}/stop", guarded(200, other=404, operator=404), {}),
     Row(
         "DELETE /api/chat/alices/messages/m-alices",

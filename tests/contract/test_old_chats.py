@@ -134,10 +134,10 @@ async def test_one_process_sweeps_and_another_when_it_has_ended(shared_engine: E
     async with shared_engine.open() as one, shared_engine.open() as two:
         first, second = QuotaClient(one), QuotaClient(two)
         sweepers = [OldChats(one, first, 0.4), OldChats(two, second, 0.4)]
-        assert [await sweeper.take_turn() for sweeper in sweepers * 2] == [True, False, True, False]
+        assert [await sweeper.turn.take() for sweeper in sweepers * 2] == [True, False, True, False]
         await sweepers[0].close()
         await first.close()
-        assert await sweepers[1].take_turn()
+        assert await sweepers[1].turn.take()
         await sweepers[1].close()
         await second.close()
 
