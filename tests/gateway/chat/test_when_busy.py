@@ -115,3 +115,19 @@ async def test_reject_refuses_while_it_is_busy_and_none_of_them_matters_when_it_
         for message_id, how in (("u2", "reject"), ("u3", "queue"), ("u4", "steer")):
             assert (await read(await post(stage, message_id, how)))[-1]["type"] == "finish"  # type: ignore[arg-type]
         await over(stage)
+
+
+@simulated
+async def test_a_message_that_waits_or_is_taken_needs_nobody_who_reads() -> None:
+    body = opening("One")
+    async with staged(FakeToolbox(), body, says("Two"), says("Three")) as stage:
+        told = await begun(stage)
+        with stage.lane.bodies.hold() as held:
+            for message_id, how in (("u2", "queue"), ("u3", "steer")):
+                request = SendRequest(id="c", message=user(message_id, message_id), when_busy=how, background=True)  # type: ignore[arg-type]
+                assert (await stage.lane.accept(LOCAL, request, "", {}, held)).run_id in (None, "")
+        rest(body)
+        await told
+        await over(stage)
+        assert [role for role, _ in await shown(stage)] == ["user", "assistant"] * 2
+        assert len(stage.core.hub) == 1
