@@ -84,15 +84,13 @@ class ChatLane:
         self.tool_sign_in = ToolSignIn(self.chats, self.approvals, toolbox)
         self.schedules = Schedules(core.log, core.limiter, core.settings)
         turn = WorkTurn(core.limiter.client, "schedules")
-        is_revoked = core.keys.is_revoked
-        self._due = DueSchedules(core.log, turn, self.chats, self.runs, self.sending, UIFrames, is_revoked)
+        self._due = DueSchedules(core.log, turn, self.chats, self.runs, self.sending, UIFrames, core.keys.is_revoked)
         self._sweeper = Sweeper(core.log, core.hub, self.runs)
         core.fleet.runs, core.fleet.oldest_runs = self.runs.__len__, self.runs.oldest
         self._old_chats = OldChats(core.log, core.limiter.client, core.settings.retention_chats_s)
         self.limiter = core.limiter
         self.bodies = core.bodies
-        self._log = core.log
-        self._hub = core.hub
+        self._log, self._hub = core.log, core.hub
         self._streams = core.streams.of("chat")
         self.live = LiveLane(core, self._streams, self.chats, self.runs, self.sending)
         self._callers = core.callers
@@ -152,9 +150,8 @@ class ChatLane:
         if attached.run is not None:
             body.keep_until(attached.run.verdict)
         attached.reader.close()
-        if isinstance(attached, WaitingReader):
-            return AcceptedRun.of(request.id, "")
-        return AcceptedRun.of(request.id, run_id_of(attached.reader.topic))
+        run_id = "" if isinstance(attached, WaitingReader) else run_id_of(attached.reader.topic)
+        return AcceptedRun.of(request.id, run_id)
 
     def snapshot(self, who: Principal, chat_id: str) -> AsgiAnswer:
         """Returns an answer with the chat as it stands, which counts as being read until the client has it."""
