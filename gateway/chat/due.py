@@ -78,7 +78,9 @@ class DueSchedules:
         while not self._runs.draining:
             await asyncio.sleep(SWEEP_S)
             try:
-                if await self._turn.take():
+                if not await self._earliest():
+                    self._turn.leave()
+                elif await self._turn.take():
                     await self.sweep()
             except (LogError, Overloaded) as err:
                 log.warning("what is due cannot be started", reason=err.detail)
@@ -86,11 +88,14 @@ class DueSchedules:
 
     async def sweep(self) -> None:
         """Starts all that is due until now."""
-        while not self._runs.draining:
-            names = await self._log.names(DUE, 1)
-            if not names or not names[0].startswith(DUE) or due_from_ms(names[0]) > self._clock_ms():
-                return
-            await self._empty(names[0])
+        while not self._runs.draining and (topic := await self._earliest()):
+            await self._empty(topic)
+
+    async def _earliest(self) -> str:
+        """Returns the topic of the index that is due first; empty when nothing is due."""
+        names = await self._log.names(DUE, 1)
+        is_due = bool(names) and names[0].startswith(DUE) and due_from_ms(names[0]) <= self._clock_ms()
+        return names[0] if is_due else ""
 
     async def _empty(self, topic: str) -> None:
         """Does what a topic of the index says, and deletes it once nobody can add to it."""

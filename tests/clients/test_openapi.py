@@ -14,7 +14,7 @@ from tests.conftest import Gateway, UpstreamThread, serving
 
 UNITS = ("all", "chat", "events", "audio")
 BODIES = {"post", "put", "patch"}
-WITHOUT_BODY = {"/api/session"}
+WITHOUT_BODY = {"/api/session", "/api/chat/{chat_id}/queue/resume", "/api/chat/{chat_id}/typing"}
 """Routes whose method could bring a body, and that read none."""
 Json = dict[str, Any]
 

@@ -10,8 +10,10 @@ import pytest
 from events.log.hub import Hub
 from events.log.port import Append, Block, EventLog, Position, Slice
 from events.log.topics import stored, user_topic
+from gateway.chat.closing import Closing
 from gateway.chat.ending import Finished, RunEnding
 from gateway.chat.history import read_history
+from gateway.chat.inbox import Inbox
 from gateway.chat.journal import Journal
 from gateway.chat.records.chat_record import ChatCreated, RunInfo, RunStarted, StopCommand, encode_event
 from gateway.chat.records.recorder import Recorder
@@ -177,7 +179,8 @@ async def test_an_answer_that_is_still_written_cannot_come_to_life_again(shared_
         journal = await begin_run(log, "alice", "r1")
         await forget_all(elsewhere, "alice")
         info = RunInfo(run_id="r1", sub="alice", message_id="a")
-        assert await journal.settle(RunEnding(info, Finished("stop"), Recorder(), USAGE)) is None
+        closing = Closing(RunEnding(info, Finished("stop"), Recorder(), USAGE), Inbox(info, log), None)
+        assert await journal.settle(closing) is None
         assert await personal_topics(log, "alice") == []
 
 

@@ -130,7 +130,7 @@ def test_two_sockets_on_two_processes_and_a_stream_are_told_the_same(gateways: l
                 streamed.append((cursor, json.loads(text)))
         told = received(two, is_chunk("finish"))
         assert chunks(told) == streamed
-        assert told[0] == {"event": "message", "data": user_message(SLOWLY, "m1")}
+        assert told[0] == {"event": "message", "data": user_message(SLOWLY, "m1") | {"metadata": {"author": "alice"}}}
         assert {cursor.partition(".")[0] for cursor, _ in streamed} == {answer["runId"]}
         rest = chunks(received(one, is_chunk("finish")))  # behind the answer
         assert rest == streamed[-len(rest) :]

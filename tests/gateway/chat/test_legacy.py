@@ -11,9 +11,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from events.log.hub import Hub
 from events.log.memory import MemoryLog
 from events.log.port import Append, Appended, EventLog
 from gateway.access.grants import Principal
+from gateway.access.memberships import Memberships
 from gateway.chat.abandoned import end_run
 from gateway.chat.ending import Failed
 from gateway.chat.history import read_history
@@ -95,11 +97,12 @@ async def test_lists_show_the_same_chats_in_the_same_order_as_before(engine: Eng
     async with engine.open() as log:
         await write_format_1(log, engine.clock)
         await adopt_format(log)
-        page = await list_chats(log, Titles(log), ALICE.sub, None)
+        nobody = Memberships(log, Hub(log), are_kept=False)
+        page = await list_chats(log, Titles(log), nobody, ALICE.sub, None)
         assert [(chat.id, chat.title) for chat in page.chats] == [
             (chat_id, f"question of {chat_id}") for chat_id in ("last", DIGEST, "first")
         ]
-        assert [chat.id for chat in (await list_chats(log, Titles(log), BOB.sub, None)).chats] == ["second"]
+        assert [chat.id for chat in (await list_chats(log, Titles(log), nobody, BOB.sub, None)).chats] == ["second"]
 
 
 @scenario
