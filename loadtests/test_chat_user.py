@@ -98,6 +98,8 @@ def faults_of(events: list[Event], answer: StreamedAnswer | None = None) -> list
         ([START, token(3, 0), token(4, 0), token(5, 1), token(6, 2), chunk(7, "finish")], [Fault.DOUBLED]),
         ([START, token(3, 0), token(4, 1), chunk(5, "finish")], [Fault.LOST]),
         ([START, chunk(4, "text-start"), chunk(3, "text-delta", delta="x")], [Fault.LOST, Fault.DOUBLED]),
+        ([START, chunk(3, "start-step"), chunk(5, "text-start"), chunk(6, "finish")], []),
+        ([START, chunk(3, "start-step"), chunk(6, "text-start"), chunk(7, "finish")], [Fault.LOST]),
         ([START, Event("message", "", '{"type":"text-start"}')], [Fault.ERROR]),
         ([START, Event("message", "other.epoch.3", '{"type":"text-start"}')], [Fault.OUT_OF_ORDER]),
         ([START, chunk(3, "text-delta", delta="any"), chunk(4, "text-delta", delta=" model"), chunk(5, "finish")], []),

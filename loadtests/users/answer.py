@@ -1,6 +1,7 @@
 """A StreamedAnswer is what a client holds of one answer, over all its connections, and what is wrong with it.
 
-Two witnesses check the same stream. Ids count the events of a run without holes, so they work with any model. Marks
+Two witnesses check the same stream. Ids count the events of a run, so they work with any model; only behind the begin of
+a step one may be missing, where a gateway with tools keeps what another process would go on with. Marks
 (`~s7~t123~`, of `loadtests.upstream` with a model named `...+marks`) count the tokens where they are made, so they also
 see what is lost before the gateway numbers it; and they tell when each token was made.
 """
@@ -47,6 +48,8 @@ class StreamedAnswer:
     """Whether the gateway has said that it drains: an end without an end is no fault then."""
     _offset: int = 0
     _run: str = ""
+    _kind: str = ""
+    """The type of the newest chunk."""
     _marks: int = 0
     _has_returned: bool = False
     _has_replayed: bool = False
@@ -95,7 +98,7 @@ class StreamedAnswer:
         if self._run and offset <= self._offset:
             return self._repeated(event.id), False
         findings: list[Finding] = []
-        if self._run and offset > self._offset + 1:
+        if self._run and offset > self._offset + (2 if self._kind == "start-step" else 1):
             findings.append(Finding(Fault.LOST, f"{event.id} came right after {self.cursor}"))
         self._run, self._offset, self._has_replayed = run, offset, False
         return findings, True
@@ -108,7 +111,7 @@ class StreamedAnswer:
         return [Finding(kind, f"{cursor} came after {self.cursor}")]
 
     def _read(self, chunk: dict[str, Any], now_s: float) -> list[Finding]:
-        kind = chunk["type"]
+        kind = self._kind = chunk["type"]
         if self.terminal:
             return [Finding(Fault.DOUBLED, f"{kind!r} came after the end, which was {self.terminal!r}")]
         if kind == "text-delta":

@@ -28,7 +28,7 @@ def is_over(gateway: Gateway, chat_id: str) -> bool:
 
 
 def test_nobody_needs_to_read_it_and_whoever_reads_gets_all(gateway: Gateway) -> None:
-    accepted = accept(gateway, chat_body("alone", "T=20 I=100"))
+    accepted = accept(gateway, chat_body("alone", "T=20 I=50000"))
     assert accepted["id"] == "alone"
     assert snapshot(gateway, "alone")["activeRun"] == {name: accepted[name] for name in ("runId", "cursor")}
     eventually(lambda: is_over(gateway, "alone"))

@@ -2,8 +2,8 @@
 
 A file of its own, because counters need no disk: nothing here waits for one (`synchronous=OFF`), and neither does a
 commit of the log ever wait for a count, nor the other way round. It may be deleted while nothing runs; after a loss of
-power it may be damaged, and is then made anew. Each batch is one short transaction of two statements: one reads those
-of its counters that another connection may have changed, and one writes those that `decide` has changed in memory.
+power it may be damaged, and is then made anew. Each batch is one short transaction of two statements: one reads all of
+its counters, which `decide` then works on in memory, and one writes those that have changed.
 
 A small batch is made on the event loop: it takes 0.1 ms, waits for nobody, and a thread would cost three times that to
 wake. A large one, and one that another process keeps waiting, is made on a thread, by a connection of its own.
@@ -35,8 +35,6 @@ SWEEP_BUDGET_S = 0.005
 """Seconds after which a sweep leaves the rest to the next: it keeps all others waiting."""
 MAX_ROWS = 500
 """Maximum rows of one statement."""
-MAX_KEPT = 128
-"""Maximum rows that a connection keeps in memory between two batches; past it all are read anew."""
 HOLDERS = ""
 """Name of the row of processes."""
 SCHEMA = (
@@ -150,9 +148,7 @@ class CounterFile:
         self._busy_s = busy_s
         self._now_s = 0.0
         self._rows: dict[str, CounterRow] = {}
-        """The rows that the batch names, and others as they stood at `_version`."""
-        self._version = 0
-        """SQLite's number for what other connections have changed."""
+        """The rows that the batch names."""
         self._changed: set[str] = set()
         """The rows that the batch has changed."""
         self._holders: dict[str, tuple[int, int]] = {}
@@ -183,7 +179,6 @@ class CounterFile:
 
     def close(self) -> None:
         db, self._db = self._db, None
-        self._rows.clear()
         if db is not None:
             with contextlib.suppress(SqlError):
                 db.close()
@@ -195,32 +190,20 @@ class CounterFile:
             counters += [take.counter for take in call]
         counters += [settlement.counter for settlement in batch.settlements]
         db = self.open()
-        try:
-            with transaction(db):
-                self._now_s = now_s = self._clock()
-                self._load(db, {HOLDERS, *[_place(counter)[0] for counter in counters]})
-                was_known = self._hear(batch.holder)
-                for counter, count in batch.held.items():
-                    self._hold(counter, count)
-                outcomes = decide(batch, self, now_s)
-                self._save(db)
-        except BaseException:
-            self._rows.clear()  # what was not written is not so
-            raise
+        with transaction(db):
+            self._now_s = now_s = self._clock()
+            self._load(db, [*dict.fromkeys([HOLDERS, *[_place(counter)[0] for counter in counters]])])
+            was_known = self._hear(batch.holder)
+            for counter, count in batch.held.items():
+                self._hold(counter, count)
+            outcomes = decide(batch, self, now_s)
+            self._save(db)
         return TakeReply(was_known, now_s, outcomes)
 
-    def _load(self, db: Database, names: set[str]) -> None:
-        self._changed.clear()
-        (version,) = db.execute("PRAGMA data_version").fetchone()
-        if version != self._version or len(self._rows) > MAX_KEPT:
-            self._version = version
-            self._rows.clear()
-        missing = [name for name in names if name not in self._rows]
-        for start in range(0, len(missing), MAX_ROWS):
-            portion = missing[start : start + MAX_ROWS]
-            self._rows |= {name: CounterRow() for name in portion}
-            if HOLDERS in portion:
-                self._holders = {}
+    def _load(self, db: Database, names: list[str]) -> None:
+        self._rows, self._changed, self._holders = {name: CounterRow() for name in names}, set(), {}
+        for start in range(0, len(names), MAX_ROWS):
+            portion = names[start : start + MAX_ROWS]
             for name, state in db.execute(_find(len(portion)), portion):
                 if name == HOLDERS:
                     self._holders = _decode_holders(state)
@@ -300,10 +283,9 @@ class CounterFile:
     def sweep(self) -> None:
         """Deletes what counts no more of the next rows. Raises SqlError, and msgspec.DecodeError."""
         db, until = self.open(), time.monotonic() + SWEEP_BUDGET_S
-        self._rows.clear()
         with transaction(db):
             self._now_s = self._clock()
-            self._load(db, {HOLDERS})
+            self._load(db, [HOLDERS])
             for holder in [holder for holder, (number, _) in self._holders.items() if number not in self._live]:
                 del self._holders[holder]
                 self._changed.add(HOLDERS)
