@@ -122,6 +122,7 @@ class RunStarter:
             lease.cancel()
             raise
         run.watch(self._hub, history)
+        run.inbox.head += sum(len(append.data) for append in appends)
         for event in change.events:  # what this run answers does not wait for it
             run.inbox.queue.apply(event)
         told = message_notices(history, info.sub, change.events)

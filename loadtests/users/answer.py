@@ -1,8 +1,8 @@
 """A StreamedAnswer is what a client holds of one answer, over all its connections, and what is wrong with it.
 
-Two witnesses check the same stream. Ids count the events of a run, so they work with any model; only behind the begin of
-a step one may be missing, where a gateway with tools keeps what another process would go on with. Marks
-(`~s7~t123~`, of `loadtests.upstream` with a model named `...+marks`) count the tokens where they are made, so they also
+Two witnesses check the same stream. Ids count the events of a run, so they work with any model; one may lack where a
+step has begun, because a gateway with tools keeps there what another process would go on with. Marks (`~s7~t123~`, of
+`loadtests.upstream` with a model named `...+marks`) count the tokens where they are made, so they also
 see what is lost before the gateway numbers it; and they tell when each token was made.
 """
 
