@@ -181,8 +181,10 @@ class Hub:
             has_more = tail.head >= 0
             tail.stale = not has_more
             while has_more and not tail.deleted:
-                after = tail.head
+                after, epoch = tail.head, tail.epoch
                 part = await self._read_around_damage(topic, tail)
+                if tail.epoch != epoch:  # the topic began meanwhile, so what was read is older than what was fed
+                    continue
                 tail.compare(part.epoch, part.oldest)  # may move the head back, to before a topic that was made anew
                 for block in part.blocks:
                     _feed(tail, part.epoch, block)

@@ -54,6 +54,23 @@ async def test_own_events_after_those_of_another_process_leave_no_hole() -> None
 
 
 @scenario
+async def test_a_topic_that_begins_while_it_is_looked_for_is_not_taken_for_a_deleted_one() -> None:
+    log = HeldLog()
+    _, hub = await open_hub(log)
+    reader = hub.open_new("t", plain)
+    log.free.clear()
+    hub.refresh("t")
+    while not log.reading:
+        await asyncio.sleep(0)
+    await put(log, "t", b"1")
+    log.free.set()
+    await settle()
+    await put(log, "t", b"2")
+    await settle()
+    assert (await all_due(reader), reader.ended) == (joined(1, 2), False)
+
+
+@scenario
 async def test_a_hole_is_read_once_for_all_readers() -> None:
     log = SharedLog()
     _, hub = await open_hub(log)
