@@ -66,7 +66,9 @@ def tool_servers(settings: Settings, event_log: EventLog | None = None) -> "tupl
         return ToolServer(server, partial(open_session, server, network, max_bytes, sign))
 
     def of_users(server: McpSettings) -> UserServers:
-        sign_ins = open_sign_ins(server, settings, event_log) if server.auth == "oauth" and event_log else None
+        sign_ins = None
+        if server.auth == "oauth" and event_log is not None:
+            sign_ins = open_sign_ins(server, settings, event_log)
         return UserServers(server, partial(server_of, server, sign_ins), sign_ins)
 
     mcp = settings.tools.mcp
