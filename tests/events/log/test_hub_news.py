@@ -60,8 +60,8 @@ async def test_a_topic_that_begins_while_it_is_looked_for_is_not_taken_for_a_del
     reader = hub.open_new("t", plain)
     log.free.clear()
     hub.refresh("t")
-    while not log.reading:
-        await asyncio.sleep(0)
+    await settle()
+    assert log.reading == 1
     await put(log, "t", b"1")
     log.free.set()
     await settle()
