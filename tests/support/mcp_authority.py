@@ -7,6 +7,7 @@ in its cookie `who`. Its tools tell who calls. `POST /revoke?who=W&what=access` 
 import secrets
 import sys
 import time
+from base64 import b64encode
 from collections import Counter
 
 import uvicorn
@@ -25,8 +26,11 @@ from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
 from pydantic import AnyHttpUrl
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 LASTS_S = 3600
+MACHINE = b"machine:secret-of-the-machine"
+"""Its id and its secret."""
 
 
 class Provider(OAuthAuthorizationServerProvider[AuthorizationCode, RefreshToken, AccessToken]):
@@ -106,6 +110,10 @@ class Provider(OAuthAuthorizationServerProvider[AuthorizationCode, RefreshToken,
         if what == "all":
             self.refresh = {key: one for key, one in self.refresh.items() if one.subject != who}
 
+    def given_to_machine(self, resource: str | None) -> dict[str, object]:
+        self.counts["machine"] += 1
+        return self._given("machine", "the machine", resource).model_dump(exclude={"refresh_token"}, exclude_none=True)
+
     def _given(self, client_id: str, who: str, resource: str | None) -> OAuthToken:
         access, refresh = f"access-{secrets.token_hex(16)}", f"refresh-{secrets.token_hex(16)}"
         about = {"client_id": client_id, "scopes": [], "resource": resource, "subject": who}
@@ -145,6 +153,27 @@ def authority_of(port: int) -> tuple[MCPServer, Provider]:
         return JSONResponse(provider.counts)
 
     return server, provider
+
+
+class MachineTokens:
+    """An ASGI application before that of a server: its `/token` knows one machine, too, which the package does not."""
+
+    def __init__(self, app: ASGIApp, provider: Provider) -> None:
+        self._app = app
+        self._provider = provider
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != "/token":
+            return await self._app(scope, receive, send)
+        request = Request(scope, receive)
+        form = dict(await request.form())
+        if request.headers.get("authorization") != f"Basic {b64encode(MACHINE).decode()}":
+            answer = JSONResponse({"error": "invalid_client"}, 401)
+        elif form.get("grant_type") != "client_credentials":
+            answer = JSONResponse({"error": "unsupported_grant_type"}, 400)
+        else:
+            answer = JSONResponse(self._provider.given_to_machine(str(form.get("resource") or "") or None))
+        return await answer(scope, receive, send)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Generator
-from typing import cast
+from contextlib import contextmanager
+from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 import httpx2
@@ -18,8 +19,9 @@ from gateway.errors import ConfigurationError
 from gateway.settings import Settings
 from gateway.tool_settings import McpSettings, ToolServers, ToolSettings
 from loadtests.ports import free_port
+from tests.conftest import eventually
 from tests.support.followers import LOCAL
-from tests.support.mcp_authority import Provider, authority_of
+from tests.support.mcp_authority import MachineTokens, Provider, authority_of
 from tests.support.scripted_upstream import ScriptedBody
 from tests.support.tool_stage import ToolStage, calls, says, staged
 
@@ -31,10 +33,17 @@ Play = Callable[[ToolStage], Awaitable[None]]
 def provider() -> Generator[Provider]:
     port = free_port()
     server, provider = authority_of(port)
-    serving = uvicorn.Server(uvicorn.Config(server.streamable_http_app(), port=port, log_level="error"))
+    with serving_at(port, server.streamable_http_app()):
+        yield provider
+
+
+@contextmanager
+def serving_at(port: int, app: Any) -> Generator[None]:
+    serving = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
     thread = threading.Thread(target=serving.run)
     thread.start()
-    yield provider
+    eventually(lambda: serving.started, what="the server listens")
+    yield
     serving.should_exit = True
     thread.join()
 
@@ -46,9 +55,13 @@ def settings_of(provider: Provider) -> Settings:
 
 
 def play(provider: Provider, scene: Play, *answers: ScriptedBody) -> None:
+    play_with(settings_of(provider), scene, *answers)
+
+
+def play_with(settings: Settings, scene: Play, *answers: ScriptedBody) -> None:
     async def whole() -> None:
         log = MemoryLog()
-        toolbox = open_toolbox(settings_of(provider), log)
+        toolbox = open_toolbox(settings, log)
         assert isinstance(toolbox, McpToolbox)
         async with asyncio.timeout(100), staged(cast(FakeToolbox, toolbox), *answers, log=log) as stage:
             await scene(stage)
@@ -122,6 +135,35 @@ def test_a_call_of_one_whose_tokens_are_revoked_asks_again(provider: Provider) -
         assert await whoami(stage) == {"result": "eve"}
 
     play(provider, scene, calls(WHOAMI), says("Ann."), calls(WHOAMI), says("Eve."))
+
+
+@pytest.mark.parametrize("secret", ["secret-of-the-machine", "wrong"])
+def test_the_gateway_signs_itself_in_by_its_credentials(secret: str) -> None:
+    port = free_port()
+    server, provider = authority_of(port)
+    app = MachineTokens(server.streamable_http_app(), provider)
+    crm = McpSettings(
+        name="crm",
+        url=f"{provider.url}/mcp",
+        auth="client-credentials",
+        client_id="machine",
+        client_secret=secret,
+        issuer=provider.url,
+        tools={"whoami": ToolSettings(approve="auto", effect="read")},
+    )
+    settings = Settings(tools=ToolServers(mcp=[crm]), log="memory:")
+
+    async def scene(stage: ToolStage) -> None:
+        await stage.say("who am I?")
+        if secret == "wrong":
+            assert "tools" not in stage.upstream.requests[0][0]
+            assert not provider.counts["machine"]
+        else:
+            assert await whoami(stage) == {"result": "the machine"}
+            assert provider.counts["machine"] == 1
+
+    with serving_at(port, app):
+        play_with(settings, scene, *([says("No.")] if secret == "wrong" else [calls(WHOAMI), says("A machine.")]))
 
 
 def test_what_signing_in_needs_is_asked_for_at_the_start(provider: Provider) -> None:
