@@ -51,7 +51,19 @@ class LiveSteer(SteerRequest, kw_only=True, rename="camel", tag_field="type", ta
     ref: Ref = None
 
 
-LiveCommand = LiveSend | LiveStop | LiveApprove | LiveSteer
+class LiveTyping(
+    msgspec.Struct, kw_only=True, rename="camel", tag_field="type", tag="typing", forbid_unknown_fields=True
+):
+    """Tells the other members of a shared chat, for some seconds; of one that is not shared, nobody."""
+
+    ref: Ref = None
+
+
+LiveCommand = LiveSend | LiveStop | LiveApprove | LiveSteer | LiveTyping
+
+
+class NothingMore(msgspec.Struct):
+    """The answer to a command that is done, and of which there is nothing to say."""
 
 
 class LiveCall(NamedTuple):
@@ -90,11 +102,17 @@ async def steer(call: LiveCall) -> msgspec.Struct:
     return await call.chat.steering.steer(call.who, call.chat_id, call.command)
 
 
+async def typing(call: LiveCall) -> msgspec.Struct:
+    await call.chat.members.note_typing(call.who, call.chat_id)
+    return NothingMore()
+
+
 COMMANDS: dict[type, Callable[[LiveCall], Awaitable[msgspec.Struct]]] = {
     LiveSend: send,
     LiveStop: stop,
     LiveApprove: approve,
     LiveSteer: steer,
+    LiveTyping: typing,
 }
 """What each command does, and what it is answered with."""
 
