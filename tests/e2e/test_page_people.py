@@ -88,8 +88,8 @@ def test_who_may_answer_answers_who_may_read_reads_and_who_is_removed_is_out(dev
     alice.page.locator("#open-people").click()
     people(alice).get_by_label("What bob may do").select_option("approver")
     bob.page.get_by_role("button", name="Approve").click()
-    expect(alice.page.get_by_text("Approved by bob")).to_be_visible()
-    expect(bob.page.get_by_text("Approved by you")).to_be_visible()
+    expect(alice.page.get_by_text("Approved by bob ·")).to_be_visible()  # with the time; the announcer has it without
+    expect(bob.page.get_by_text("Approved by you ·")).to_be_visible()
     people(alice).get_by_role("button", name="Remove bob").click()
     expect(people(alice).get_by_role("listitem")).to_have_count(1)
     people(alice).get_by_role("button", name="Leave this chat").click()
