@@ -11,8 +11,8 @@ from litestar import get, post
 from litestar.types import ASGIApp
 
 from gateway.chat.lane import ChatLane
-from gateway.chat.work.protocol import WorkClaim, WorkJob, WorkPost, WorkTaken
-from gateway.chat.work.session import numbered
+from gateway.chat.workers.protocol import WorkClaim, WorkJob, WorkPost, WorkTaken
+from gateway.chat.workers.session import numbered
 from gateway.errors import BadRequest, NotFound, TrilaneError
 from gateway.serving.refusals import send_problem
 from gateway.serving.whole import send_json, while_connected

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gateway.chat.agents.agent import Agent
     from gateway.chat.tools.server import ToolServer
     from gateway.chat.upstreams.openai import OpenAIUpstream
-    from gateway.chat.work.agent import WorkAgent
+    from gateway.chat.workers.agent import WorkAgent
 
 
 SQLITE = "sqlite:///"

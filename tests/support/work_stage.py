@@ -12,9 +12,9 @@ from trilane_agent.context import AgentFunction
 from trilane_agent.worker import Answer, Command, Fenced, Job
 
 from gateway.chat.agents.agents import Agents
-from gateway.chat.work.agent import WorkAgent
-from gateway.chat.work.desk import WorkDesk
-from gateway.chat.work.session import numbered
+from gateway.chat.workers.agent import WorkAgent
+from gateway.chat.workers.desk import WorkDesk
+from gateway.chat.workers.session import numbered
 from gateway.errors import TrilaneError
 from gateway.upstream_settings import UpstreamSettings
 from tests.support.scripted_upstream import ScriptedBody

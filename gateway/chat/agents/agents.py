@@ -12,8 +12,8 @@ from gateway.chat.upstreams.operator_rules import allowing
 from gateway.chat.upstreams.transport import HttptoolsTransport
 from gateway.chat.upstreams.upstream import Request
 from gateway.chat.upstreams.way_out import way_out
-from gateway.chat.work.agent import WorkAgent
-from gateway.chat.work.desk import WorkDesk
+from gateway.chat.workers.agent import WorkAgent
+from gateway.chat.workers.desk import WorkDesk
 from gateway.errors import UpstreamError
 from gateway.settings import Settings
 

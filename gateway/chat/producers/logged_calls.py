@@ -11,7 +11,7 @@ from msgspec import Raw, UnsetType
 
 from gateway.chat.producers.tools import Call
 from gateway.chat.records.messages import OUTPUT_STATES, MessagePart
-from gateway.chat.work.protocol import BeginCall, CallResult
+from gateway.chat.workers.protocol import BeginCall, CallResult
 from gateway.errors import UpstreamError
 
 _part = msgspec.json.Decoder(MessagePart).decode

@@ -12,7 +12,7 @@ from gateway.chat.producers.logged_calls import LoggedCalls
 from gateway.chat.producers.tools import Call
 from gateway.chat.records.record import DATA, Data, NewerRecord, decode_record
 from gateway.chat.records.recorder import Recorder
-from gateway.chat.work.protocol import CHUNKS, TEXTS, BeginCall, ChunkHead
+from gateway.chat.workers.protocol import CHUNKS, TEXTS, BeginCall, ChunkHead
 from gateway.core.usage import UpstreamUsage
 from gateway.errors import UpstreamError
 

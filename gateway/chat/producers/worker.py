@@ -26,8 +26,8 @@ from gateway.chat.records.record import FinishReason
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.tools.toolbox import Toolbox
 from gateway.chat.upstreams.upstream import Request
-from gateway.chat.work.agent import WorkAgent
-from gateway.chat.work.protocol import (
+from gateway.chat.workers.agent import WorkAgent
+from gateway.chat.workers.protocol import (
     OWN,
     BeginCall,
     CallParked,
@@ -42,7 +42,7 @@ from gateway.chat.work.protocol import (
     chunk_head,
     posted,
 )
-from gateway.chat.work.session import WorkSession
+from gateway.chat.workers.session import WorkSession
 from gateway.core.usage import Usage, total_of, usage_of
 from gateway.errors import TrilaneError, UpstreamCut, UpstreamError
 

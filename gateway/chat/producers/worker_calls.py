@@ -29,8 +29,8 @@ from gateway.chat.records.recorder import Recorder
 from gateway.chat.tools.toolbox import Effect, OnProgress, Tool, Toolbox, ToolResult
 from gateway.chat.upstreams.operator_rules import FIELDS
 from gateway.chat.upstreams.upstream import Request
-from gateway.chat.work.agent import WorkAgent
-from gateway.chat.work.protocol import (
+from gateway.chat.workers.agent import WorkAgent
+from gateway.chat.workers.protocol import (
     BeginCall,
     CallResult,
     Make,
@@ -42,7 +42,7 @@ from gateway.chat.work.protocol import (
     WorkJob,
     WorkUser,
 )
-from gateway.chat.work.session import WorkSession
+from gateway.chat.workers.session import WorkSession
 from gateway.errors import TrilaneError, UpstreamError
 
 

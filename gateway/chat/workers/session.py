@@ -11,7 +11,7 @@ from secrets import token_hex
 import msgspec
 from msgspec import Raw
 
-from gateway.chat.work.protocol import LEASE_S, MAX_CHUNKS, WorkCancel, WorkCommand, WorkJob
+from gateway.chat.workers.protocol import LEASE_S, MAX_CHUNKS, WorkCancel, WorkCommand, WorkJob
 from gateway.errors import BadRequest, TrilaneError
 
 MAX_WAITING = 256

@@ -6,8 +6,8 @@ Both wait in order, a run for a bounded time. It is this process's alone: where 
 import asyncio
 from collections import defaultdict, deque
 
-from gateway.chat.work.protocol import WorkJob
-from gateway.chat.work.session import WorkSession, fenced
+from gateway.chat.workers.protocol import WorkJob
+from gateway.chat.workers.session import WorkSession, fenced
 from gateway.errors import Overloaded, TrilaneError, UpstreamUnreachable
 
 MAX_CLAIMS = 10_000

@@ -15,8 +15,8 @@ from msgspec import Raw
 
 from gateway.chat.tools.kept_process import KeptProcess
 from gateway.chat.tools.lines import Overlong
-from gateway.chat.work.desk import WorkDesk
-from gateway.chat.work.session import WorkSession, numbered
+from gateway.chat.workers.desk import WorkDesk
+from gateway.chat.workers.session import WorkSession, numbered
 from gateway.errors import TrilaneError, UpstreamUnreachable
 from gateway.upstream_settings import UpstreamSettings
 
