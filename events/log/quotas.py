@@ -32,7 +32,7 @@ class Window(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     def oldest(self, now_s: float) -> int:
         """Returns the oldest bucket of which a part may lie within the window that ends now."""
-        return self.current(now_s) - self.buckets
+        return int(now_s // self.bucket_s) - self.buckets
 
     def leaves_s(self, bucket: int) -> int:
         """Returns when a bucket counts no more, in seconds since 1970."""
@@ -129,20 +129,22 @@ def decide(batch: TakeBatch, table: CounterTable, now_s: float) -> list[TakeOutc
 def _decide(call: Sequence[Take], holder: str, table: CounterTable, now_s: float) -> TakeOutcome:
     tallies: list[Tally] = []
     for number, take in enumerate(call):
-        if take.window.bucket_s:
-            buckets = table.buckets(take.counter, take.window.oldest(now_s))
-            tally = Tally(sum(amount for _, amount in buckets), buckets)
+        window = take.window
+        if window.bucket_s:
+            buckets = table.buckets(take.counter, window.oldest(now_s))
+            tally = Tally(sum([amount for _, amount in buckets]), buckets)
         else:
             tally = Tally(table.held_by_all(take.counter))
         tallies.append(tally)
-        if tally.used + max(take.amount, 1) > take.limit:
+        if tally.used + (take.amount or 1) > take.limit:
             return TakeOutcome(number, tallies)
     for take in call:
-        if not take.window.bucket_s:
+        window = take.window
+        if not window.bucket_s:
             table.hold(take.counter, holder, take.amount)
         elif take.amount:
-            bucket = take.window.current(now_s)
-            table.add(take.counter, bucket, take.amount, take.window.leaves_s(bucket))
+            bucket = window.current(now_s)
+            table.add(take.counter, bucket, take.amount, window.leaves_s(bucket))
     return TakeOutcome(-1, tallies)
 
 

@@ -11,6 +11,7 @@ Where no limit is set the engine is not asked. Nothing waits in a queue.
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from hashlib import sha256
+from typing import NamedTuple
 
 import msgspec
 
@@ -63,7 +64,16 @@ def wants_of_run(prompt_tokens: int, request: Mapping[str, object], *, has_strea
     return {**wants, **STREAM} if has_stream else wants
 
 
-@lru_cache(4096)
+class Bound(NamedTuple):
+    """A limit as it is counted."""
+
+    key: str
+    counter: str
+    limit: int
+    window: Window
+
+
+@lru_cache(1024)
 def _digest(sub: str) -> str:
     """Returns a user's name in counters, where none of theirs could be told from another, or be too long."""
     return sha256(sub.encode(errors="surrogatepass")).hexdigest()[:32]
@@ -88,6 +98,7 @@ class Limiter:
             audio_seconds_per_day=limits.audio_seconds_per_day,
             daily_tokens=limits.daily_tokens,
         )
+        self._bounds = lru_cache(1024)(self._bounds_of)
         self._kept = Holdings(event_log)
         self._kept_bounds = _set(**{key: _bound(settings.user_limits, key) for key in KEYS})
         self._user_bounds = _set(**{key: _bound(settings.user_limits, key) for key in WINDOWS})
@@ -206,22 +217,29 @@ class Limiter:
     def charges(self, who: Principal, wants: Mapping[str, int]) -> list[Charge]:
         """Returns what to take in the engine: of the user's limits, each as narrow as any says, and of everyone's."""
         granted = who.grants.limits
-        if granted == NOTHING_GRANTED and not self._user_bounds and not self._all_bounds:
-            return []
-        charges: list[Charge] = []
-        for key, amount in wants.items():
+        if granted == NOTHING_GRANTED:
+            if not self._user_bounds and not self._all_bounds:
+                return []
+            granted = NOTHING_GRANTED  # the same object for all: a key that is found at once
+        bounds = self._bounds(who.sub, granted, tuple(wants))
+        return [
+            Charge(key, Take(counter, bound, _fitting(key, wants[key], bound), window))
+            for key, counter, bound, window in bounds
+        ]
+
+    def _bounds_of(self, sub: str, granted: GrantedLimits, keys: tuple[str, ...]) -> list[Bound]:
+        """Returns the counters that count a user's work, in order."""
+        bounds: list[Bound] = []
+        for key in keys:
             window = WINDOWS.get(key)
             if window is None:
                 continue
-            user_bounds = [bound for bound in (self._user_bounds.get(key), _bound(granted, key)) if bound is not None]
-            if user_bounds:
-                bound = min(user_bounds)
-                charges.append(
-                    Charge(key, Take(f"{key}/{_digest(who.sub)}", bound, _fitting(key, amount, bound), window))
-                )
+            own = [bound for bound in (self._user_bounds.get(key), _bound(granted, key)) if bound is not None]
+            if own:
+                bounds.append(Bound(key, f"{key}/{_digest(sub)}", min(own), window))
             if (bound := self._all_bounds.get(key)) is not None:
-                charges.append(Charge(key, Take(f"{key}/{ALL}", bound, _fitting(key, amount, bound), window)))
-        return charges
+                bounds.append(Bound(key, f"{key}/{ALL}", bound, window))
+        return bounds
 
     # Shares of this process
 

@@ -64,15 +64,17 @@ HEADERS = {"requests_per_minute": "requests", "tokens_per_minute": "tokens"}
 
 def headers(counts: Iterable[Counted], now_s: float, *, is_taken: bool) -> dict[str, str]:
     """Returns `x-ratelimit-*` for each limit that has some; of a user's and everyone's, that of which less is left."""
-    fields: dict[str, str] = {}
-    least: dict[str, int] = {}
+    least: dict[str, tuple[int, Counted]] = {}
     for count in counts:
-        take, name = count.charge.take, HEADERS.get(count.charge.key)
-        remaining = max(0, take.limit - count.tally.used - (take.amount if is_taken else 0))
-        if name is None or remaining >= least.get(name, 1 << 62):
-            continue
-        least[name] = remaining
-        fields[f"x-ratelimit-limit-{name}"] = str(take.limit)
-        fields[f"x-ratelimit-remaining-{name}"] = str(remaining)
+        name = HEADERS.get(count.charge.key)
+        if name is not None:
+            take = count.charge.take
+            remaining = take.limit - count.tally.used - (take.amount if is_taken else 0)
+            if name not in least or remaining < least[name][0]:
+                least[name] = remaining, count
+    fields: dict[str, str] = {}
+    for name, (remaining, count) in least.items():
+        fields[f"x-ratelimit-limit-{name}"] = str(count.charge.take.limit)
+        fields[f"x-ratelimit-remaining-{name}"] = str(max(0, remaining))
         fields[f"x-ratelimit-reset-{name}"] = shown_duration(reset_s(count, now_s, is_taken=is_taken))
     return fields

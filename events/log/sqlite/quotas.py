@@ -2,8 +2,8 @@
 
 A file of its own, because counters need no disk: nothing here waits for one (`synchronous=OFF`), and neither does a
 commit of the log ever wait for a count, nor the other way round. It may be deleted while nothing runs; after a loss of
-power it may be damaged, and is then made anew. Each batch is one short transaction of two statements: one reads all of
-its counters, which `decide` then works on in memory, and one writes those that have changed.
+power it may be damaged, and is then made anew. Each batch is one short transaction: `decide` works on its counters in
+memory, and one statement writes those that have changed. They are read only when others have written since.
 
 A small batch is made on the event loop: it takes 0.1 ms, waits for nobody, and a thread would cost three times that to
 wake. A large one, and one that another process keeps waiting, is made on a thread, by a connection of its own.
@@ -12,7 +12,7 @@ wake. A large one, and one that another process keeps waiting, is made on a thre
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -35,6 +35,8 @@ SWEEP_BUDGET_S = 0.005
 """Seconds after which a sweep leaves the rest to the next: it keeps all others waiting."""
 MAX_ROWS = 500
 """Maximum rows of one statement."""
+KEPT_ROWS = 1024
+"""Maximum rows that a connection keeps in memory; past it all are read again."""
 HOLDERS = ""
 """Name of the row of processes."""
 SCHEMA = (
@@ -79,7 +81,8 @@ def _find(count: int) -> str:
 
 @lru_cache(64)
 def _put(count: int) -> str:
-    return f"REPLACE INTO counters VALUES {','.join(['(?,?)'] * count)}"
+    values = ",".join(["(?,?)"] * count)
+    return f"INSERT INTO counters VALUES {values} ON CONFLICT DO UPDATE SET state=excluded.state"
 
 
 class SqliteCounters:
@@ -148,7 +151,9 @@ class CounterFile:
         self._busy_s = busy_s
         self._now_s = 0.0
         self._rows: dict[str, CounterRow] = {}
-        """The rows that the batch names."""
+        """Rows as they are in the file since `_version`, and those of the batch."""
+        self._version = -1
+        """SQLite's `data_version`: another one says that another connection has written. -1: nothing is known."""
         self._changed: set[str] = set()
         """The rows that the batch has changed."""
         self._holders: dict[str, tuple[int, int]] = {}
@@ -170,6 +175,7 @@ class CounterFile:
             db = connect(self._path, busy_s=self._busy_s)
             for statement in SCHEMA:
                 db.execute(statement)
+            self._version = -1
             self._db = db  # only now: another thread may be waiting for it
         return self._db
 
@@ -185,30 +191,51 @@ class CounterFile:
 
     def take(self, batch: TakeBatch) -> TakeReply:
         """Makes a batch. Raises SqlError, and msgspec.DecodeError for what is no row of counters."""
-        counters = [*batch.held]
+        names = {HOLDERS: None}
+        for counter in batch.held:
+            names[_place(counter)[0]] = None
         for call in batch.calls:
-            counters += [take.counter for take in call]
-        counters += [settlement.counter for settlement in batch.settlements]
-        db = self.open()
-        with transaction(db):
-            self._now_s = now_s = self._clock()
-            self._load(db, [*dict.fromkeys([HOLDERS, *[_place(counter)[0] for counter in counters]])])
+            for take in call:
+                names[_place(take.counter)[0]] = None
+        for settlement in batch.settlements:
+            names[_place(settlement.counter)[0]] = None
+        with self._batch() as db:
+            self._load(db, names)
             was_known = self._hear(batch.holder)
             for counter, count in batch.held.items():
                 self._hold(counter, count)
-            outcomes = decide(batch, self, now_s)
+            outcomes = decide(batch, self, self._now_s)
             self._save(db)
-        return TakeReply(was_known, now_s, outcomes)
+        return TakeReply(was_known, self._now_s, outcomes)
 
-    def _load(self, db: Database, names: list[str]) -> None:
-        self._rows, self._changed, self._holders = {name: CounterRow() for name in names}, set(), {}
-        for start in range(0, len(names), MAX_ROWS):
-            portion = names[start : start + MAX_ROWS]
+    @contextlib.contextmanager
+    def _batch(self) -> Generator[Database]:
+        """Runs a transaction; when it fails, the rows in memory are not those of the file."""
+        db = self.open()
+        try:
+            with transaction(db):
+                self._now_s = self._clock()
+                self._changed.clear()
+                yield db
+        except BaseException:
+            self._version = -1
+            raise
+
+    def _load(self, db: Database, names: Iterable[str]) -> None:
+        version: int = db.execute("PRAGMA data_version").fetchone()[0]
+        if version != self._version or len(self._rows) > KEPT_ROWS:
+            self._version = version
+            self._rows, self._holders = {}, {}
+        rows = self._rows
+        missing = [name for name in names if name not in rows]
+        for start in range(0, len(missing), MAX_ROWS):
+            portion = missing[start : start + MAX_ROWS]
+            rows.update((name, CounterRow()) for name in portion)
             for name, state in db.execute(_find(len(portion)), portion):
                 if name == HOLDERS:
                     self._holders = _decode_holders(state)
                 else:
-                    self._rows[name] = _decode(state)
+                    rows[name] = _decode(state)
         since_ms = (self._now_s - LIVE_S) * 1000
         self._live = {number for number, heard_ms in self._holders.values() if heard_ms >= since_ms}
 
@@ -263,28 +290,34 @@ class CounterFile:
 
     def held_by_all(self, counter: str) -> int:
         whose, key = _place(counter)
-        slots, live = self._rows[whose].slots.get(key), self._live
-        return sum([count for number, count in slots.items() if number in live]) if slots else 0
+        slots = self._rows[whose].slots.get(key)
+        if not slots:
+            return 0
+        live = self._live
+        return sum([count for number, count in slots.items() if number in live])
 
     def add(self, counter: str, bucket: int, amount: int, leaves_s: int) -> None:
         whose, key = _place(counter)
         row = self._rows[whose]
-        amounts = row.rates.setdefault(key, {})
+        amounts = row.rates.get(key)
+        if amounts is None:
+            amounts = row.rates[key] = {}
         amounts[bucket] = amounts.get(bucket, 0) + amount
-        row.leaves_s = max(row.leaves_s, leaves_s)
+        if leaves_s > row.leaves_s:
+            row.leaves_s = leaves_s
         self._changed.add(whose)
 
     def hold(self, counter: str, holder: str, change: int) -> None:
         whose, key = _place(counter)
-        self._hold(counter, self._rows[whose].slots.get(key, {}).get(self._own, 0) + change)
+        slots = self._rows[whose].slots.get(key)
+        self._hold(counter, change if slots is None else slots.get(self._own, 0) + change)
 
     # What counts no more
 
     def sweep(self) -> None:
         """Deletes what counts no more of the next rows. Raises SqlError, and msgspec.DecodeError."""
-        db, until = self.open(), time.monotonic() + SWEEP_BUDGET_S
-        with transaction(db):
-            self._now_s = self._clock()
+        until = time.monotonic() + SWEEP_BUDGET_S
+        with self._batch() as db:
             self._load(db, [HOLDERS])
             for holder in [holder for holder, (number, _) in self._holders.items() if number not in self._live]:
                 del self._holders[holder]
@@ -302,6 +335,7 @@ class CounterFile:
             slots = {key: live for key, held in row.slots.items() if (live := self._living(held))}
             if not slots and not rates:
                 db.execute("DELETE FROM counters WHERE whose = ?", (whose,))
+                self._rows.pop(whose, None)
             elif slots != row.slots:
                 self._rows[whose] = CounterRow(rates, slots, row.leaves_s)
                 self._changed.add(whose)
