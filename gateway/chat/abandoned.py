@@ -15,7 +15,16 @@ from gateway.chat.ending import Parking, RunEnding, RunOutcome
 from gateway.chat.history import History, read_history, without_removed
 from gateway.chat.records.chat_record import ParkedRequest, RunInfo
 from gateway.chat.records.messages import APPROVED, UIMessage, parts_of
-from gateway.chat.records.record import EFFECT_STARTED, RECORD, REQUEST, RUN, Metadata, decode_record
+from gateway.chat.records.record import (
+    EFFECT_STARTED,
+    LEFT,
+    RECORD,
+    REQUEST,
+    RUN,
+    TAKEN_OVER,
+    Metadata,
+    decode_record,
+)
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.tools.toolbox import Effect
 from gateway.chat.topics import run_topic
@@ -52,6 +61,8 @@ class RunSoFar(msgspec.Struct):
     started_calls: dict[str, StartedCall] = {}
     """The last try of each call that may have left, by the call's id."""
     is_closed: bool = False
+    is_left: bool = False
+    """Whether whoever opened it has left it to others, and none of them has begun."""
     lost: list[int] = []
     """Offsets at which events begin that cannot be read, or are not kept any more."""
 
@@ -71,6 +82,8 @@ async def read_run(event_log: EventLog, run_id: str) -> RunSoFar:
                 run.records += block.data
             elif block.name == REQUEST:
                 run.request = msgspec.json.decode(block.data[0], type=ParkedRequest)
+            elif block.name in (LEFT, TAKEN_OVER):
+                run.is_left = block.name == LEFT
             elif block.name == EFFECT_STARTED:
                 for data in block.data:
                     call = msgspec.json.decode(data, type=StartedCall)

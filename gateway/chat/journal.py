@@ -84,15 +84,8 @@ class Journal:
 
         `request` is what another process would go on with; empty when none could.
         """
-        self._next = FIRST_RECORD + len(records)
-        info = msgspec.json.encode(self._info)
-        appends = [
-            Append(topic=self.topic, owner=self._info.sub, data=[info], name=RUN, expect=1),
-            Append(topic=self.topic, owner=self._info.sub, data=records, name=RECORD, expect=2),
-        ]
-        if request:
-            appends.append(Append(topic=self.topic, data=[request], name=REQUEST, expect=self._next))
-            self._next += 1
+        appends = opening_of(self._info, records, request)
+        self._next = next_offset(appends)
         return appends
 
     def taking_over(self, head: int) -> Append:
@@ -236,6 +229,23 @@ class Journal:
             if not part.epoch or any(block.name == TAKEN_OVER for block in part.blocks):
                 raise LogConflict(self.topic, self._next, head + 1, closed=True)
         return head + 1
+
+
+def opening_of(info: RunInfo, records: list[bytes], request: bytes) -> list[Append]:
+    """Returns the first appends of a run's topic."""
+    topic = run_topic(info.run_id)
+    appends = [
+        Append(topic=topic, owner=info.sub, data=[msgspec.json.encode(info)], name=RUN, expect=1),
+        Append(topic=topic, owner=info.sub, data=records, name=RECORD, expect=FIRST_RECORD),
+    ]
+    if request:
+        appends.append(Append(topic=topic, data=[request], name=REQUEST, expect=FIRST_RECORD + len(records)))
+    return appends
+
+
+def next_offset(opening: list[Append]) -> int:
+    """Returns the offset of what follows the first appends of a run's topic."""
+    return 1 + sum(len(append.data) for append in opening)
 
 
 def _ignored(first: int, last: int) -> None:

@@ -74,9 +74,10 @@ class ChatLane:
         self.agents = self.runs.agents
         self.chats = Chats(core.log, core.hub, self.runs, core.memberships, core.settings)
         starter = RunStarter(core.hub, self.runs, core.limiter, core.settings.limits.chat_bytes)
-        self.runs.follow = NextTurns(core.log, self.runs, starter).after
+        next_turns = NextTurns(core.log, self.runs, starter, core.keys.is_revoked)
+        self.runs.follow = next_turns.after
         self.approvals = Approvals(core.log, self.chats, self.runs, starter, UIFrames)
-        self.steering = Steering(core.log, self.chats, self.runs, starter, core.limiter, UIFrames, core.settings)
+        self.steering = Steering(core.log, self.chats, self.runs, next_turns, core.limiter, UIFrames, core.settings)
         self.sending = Sending(
             core.log, core.hub, self.chats, self.runs, self.steering, starter, self.approvals, core.settings
         )
@@ -88,8 +89,7 @@ class ChatLane:
         self._sweeper = Sweeper(core.log, core.hub, self.runs)
         core.fleet.runs, core.fleet.oldest_runs = self.runs.__len__, self.runs.oldest
         self._old_chats = OldChats(core.log, core.limiter.client, core.settings.retention_chats_s)
-        self.limiter = core.limiter
-        self.bodies = core.bodies
+        self.limiter, self.bodies = core.limiter, core.bodies
         self._log, self._hub = core.log, core.hub
         self._streams = core.streams.of("chat")
         self.live = LiveLane(core, self._streams, self.chats, self.runs, self.sending)

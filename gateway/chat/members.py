@@ -15,8 +15,9 @@ from gateway.access.grants import Principal
 from gateway.access.memberships import ChatLink, Memberships, chat_events_topic, link_appends, new_shared_id
 from gateway.chat.chats import ChatMember, Chats, again, members_of
 from gateway.chat.history import History
-from gateway.chat.notices import member_notices
-from gateway.chat.records.chat_record import Actor, ChatEvent, ChatShared, MemberChange, MemberRole
+from gateway.chat.notices import member_notices, queue_notices
+from gateway.chat.records.chat_record import Actor, ChatEvent, ChatShared, MemberChange, MemberRole, Unqueued
+from gateway.chat.roles import RIGHTS
 from gateway.chat.run_start import chat_appends
 from gateway.core.limits import REQUEST, Limiter
 from gateway.core.usage import now_ms
@@ -104,7 +105,7 @@ class Members:
         return ChatMembers(chat.shared_id, members_of(chat))
 
     async def _append(self, who: Principal, chat: History, change: MemberChange) -> None:
-        events: list[ChatEvent] = [change]
+        events: list[ChatEvent] = [change, *_not_sent(chat, change)]
         linked: dict[str, MemberRole | None] = {change.sub: change.role}
         if not chat.shared_id:
             chat.shared_id = new_shared_id()
@@ -114,7 +115,7 @@ class Members:
         for sub, role in linked.items():
             link = ChatLink(chat.shared_id, chat.chat_id, chat.topic, chat.epoch, chat.owner, role or "")
             appends += link_appends(sub, link, is_member=role is not None)
-        notices = member_notices(chat, change)
+        notices = [*member_notices(chat, change), *queue_notices(chat, who.sub, events)]
         await self._log.append(*chat_appends(who, chat, events), *appends, *notices)
         chat.roles[change.sub] = change.role
 
@@ -125,6 +126,14 @@ class Members:
                 code="no_sign_in",
                 status=409,
             )
+
+
+def _not_sent(chat: History, change: MemberChange) -> list[Unqueued]:
+    """Returns the events that remove what waits of who may send no more: it would be answered in their name."""
+    if change.role is not None and "send" in RIGHTS[change.role]:
+        return []
+    waiting = chat.queue.waiting.values()
+    return [Unqueued(id=queued.id, actor=change.actor) for queued in waiting if queued.actor.sub == change.sub]
 
 
 def _check(chat: History, change: MemberChange) -> None:

@@ -1,9 +1,10 @@
 """Prepares the answer to the message that waits first in a chat: what it is asked with, and the run that gives it.
 
-Limits may refuse it, as they may refuse any run; then the queue waits until somebody goes on with it.
+A process that leaves opens that run for another one to write. Limits may refuse it, as they may refuse any run; then
+the queue waits until somebody goes on with it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 
@@ -14,10 +15,12 @@ from gateway.chat.closing import Successor
 from gateway.chat.ending import RunEnding
 from gateway.chat.history import History, read_history
 from gateway.chat.inbox import Inbox
-from gateway.chat.records.chat_record import ParkedRequest, Queued, RunInfo, RunStarted
+from gateway.chat.notices import queue_notices
+from gateway.chat.queue import ChatQueue
+from gateway.chat.records.chat_record import Actor, ParkedRequest, Queued, RunInfo, RunStarted, Unqueued
 from gateway.chat.records.messages import UIMessage, bytes_of_parts
-from gateway.chat.run_start import RunPlan, RunStarter
-from gateway.chat.runs import Runs
+from gateway.chat.run_start import Remainder, RunPlan, RunStarter, chat_appends
+from gateway.chat.runs import DRAINING, Runs
 from gateway.chat.topics import new_run_id
 from gateway.core.usage import now_ms
 from gateway.errors import LogError, TrilaneError
@@ -26,31 +29,49 @@ log = structlog.get_logger("runs")
 
 
 class NextTurns:
-    """Follows the ends of runs of one process."""
+    """Says what follows the ends of runs, and follows those of one process."""
 
-    def __init__(self, event_log: EventLog, runs: Runs, starter: RunStarter) -> None:
+    def __init__(self, event_log: EventLog, runs: Runs, starter: RunStarter, is_revoked: Callable[[str], bool]) -> None:
+        """`is_revoked` says whether an API key was revoked, by its id."""
         self._log = event_log
+        self._is_revoked = is_revoked
         self._runs = runs
-        self._starter = starter
+        self.starter = starter
+
+    def first_of(self, queue: ChatQueue) -> tuple[Queued | None, list[Unqueued]]:
+        """Returns what is answered next, and the removal of all before it that was sent with a key that is revoked."""
+        refused: list[Unqueued] = []
+        for queued in queue.waiting.values():
+            if not queued.key_id or not self._is_revoked(queued.key_id):
+                return queued, refused
+            refused.append(Unqueued(id=queued.id, actor=Actor(via="revoked")))
+        return None, refused
 
     async def after(self, ending: RunEnding, inbox: Inbox) -> Successor | None:
         """Returns the run that follows an end; None when nothing waits, or it cannot be begun. Raises LogError."""
         info = ending.info
         history = await read_history(self._log, info.sub, info.chat_id, topic=info.topic)
         inbox.adopt(history)
-        queued = next(iter(history.queue.waiting.values()), None)
-        if queued is None or not history.epoch:
+        queued, refused = self.first_of(history.queue)
+        if not history.epoch or not (queued or refused):
             return None
         history.finish(ending.finished)
+        if queued is None:
+            told = queue_notices(history, info.sub, refused)
+            return Remainder([*chat_appends(Principal(sub=info.sub), history, refused), *told])
         self._runs.leave_limits(info.run_id)
         try:
             asked = ending.parking.request if ending.parking is not None else ParkedRequest(model=info.model)
             sub = queued.actor.sub or info.sub
             plan = await plan_of_queued(sub, history, queued, asked)
-            return await self._starter.prepare(Principal(sub=sub, key_id=queued.key_id), history, plan)
+            plan.change.events = [*refused, *plan.change.events]
+            give = self.starter.leave if self._runs.draining else self.starter.prepare
+            return await give(Principal(sub=sub, key_id=queued.key_id), history, plan)
         except LogError:
             raise
         except TrilaneError as err:
+            if err.code == DRAINING:  # since it was looked at
+                return await self.after(ending, inbox)
             log.warning("what is queued cannot be answered now", run=info.run_id, code=err.code, reason=err.detail)
             return None
 

@@ -12,7 +12,7 @@ from events.log.port import Append
 from events.log.topics import stored, user_topic
 from gateway.access.memberships import chat_events_topic
 from gateway.chat.history import History
-from gateway.chat.records.chat_record import Answered, Ask, ChatEvent, MemberChange, RunInfo
+from gateway.chat.records.chat_record import Answered, Ask, ChatEvent, MemberChange, Queued, RunInfo, Unqueued
 from gateway.chat.records.messages import UIMessage
 
 NoticeFields = Mapping[str, object]
@@ -61,6 +61,21 @@ def message_notices(history: History, sub: str, events: Iterable[ChatEvent]) -> 
             history.shared_id,
             "chat-message",
             {"chatId": history.chat_id, "messageId": message_id, "author": sub},
+        )
+    ]
+
+
+def queue_notices(history: History, sub: str, events: Iterable[ChatEvent]) -> list[Append]:
+    """Returns the appends that tell of messages that wait from now on, or no more, as `sub` wants it."""
+    return [
+        append
+        for event in events
+        if isinstance(event, Queued | Unqueued)
+        for append in _appends(
+            [sub, *history.noticed],
+            history.shared_id,
+            event.event,
+            {"chatId": history.chat_id, "messageId": event.id, "actor": event.actor},
         )
     ]
 

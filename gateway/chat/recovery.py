@@ -12,10 +12,11 @@ from gateway.chat.agents.prompt import AgentPrompt, decision_of
 from gateway.chat.history import History
 from gateway.chat.producers.tools import Call
 from gateway.chat.records.chat_record import ParkedRequest, RunInfo
-from gateway.chat.records.messages import UIMessage
+from gateway.chat.records.messages import UIMessage, unfolded
 from gateway.chat.records.record import ApprovalRequest, StepFinish, StepStart, ToolInputAvailable, decode_record
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.steps import decided_calls
+from gateway.chat.upstreams.loose_fields import objects_of
 
 
 class Recovery(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +32,8 @@ class Recovery(msgspec.Struct, frozen=True, kw_only=True):
     steps: int
     """Number of the model's steps so far."""
     head: int
+    is_left: bool = False
+    """Whether nobody has begun to write it: its time begins now."""
     prompt: AgentPrompt | None = None
     """What an agent is asked that is entered again; None where a model was asked."""
 
@@ -38,14 +41,14 @@ class Recovery(msgspec.Struct, frozen=True, kw_only=True):
 def recovery_of(run: RunSoFar, history: History, *, is_entered_again: bool = False) -> Recovery | None:
     """Returns how to go on with a run; None when it can only be ended.
 
-    An agent that is not `is_entered_again` knows alone how to go on, and cannot be asked.
+    An agent that is not `is_entered_again` knows alone how to go on, and cannot be asked once it was.
     """
     info, request = run.info, run.request
     is_active = history.active is not None and info is not None and history.active.run_id == info.run_id
     if info is None or request is None or run.is_closed or run.lost or not is_active:
         return None
     if request.is_agents:
-        return _reentry(run, history, info, request) if is_entered_again else None
+        return _reentry(run, history, info, request) if is_entered_again or run.is_left else None
     answer = history.answer(info.message_id)
     decided = {call.call_id: call for call in decided_calls(history, answer)} if answer is not None else {}
     calls, steps, is_in_step, asked = dict[str, Call](), 0, False, dict[str, str]()
@@ -77,6 +80,7 @@ def recovery_of(run: RunSoFar, history: History, *, is_entered_again: bool = Fal
         calls=waiting,
         steps=steps,
         head=run.head,
+        is_left=run.is_left,
     )
 
 
@@ -107,12 +111,15 @@ def _reentry(run: RunSoFar, history: History, info: RunInfo, request: ParkedRequ
         calls=[_tried(call, run, asked) for call in calls.values()],
         steps=0,
         head=run.head,
+        is_left=run.is_left,
         prompt=AgentPrompt(
             chat_id=info.chat_id,
             run_id=info.run_id,
             entered_for=entered_for,
             parts_before=len(answer.parts) if answer is not None and entered_for == info.run_id else 0,
-            messages=conversation,
+            messages=[piece for message in conversation for piece in unfolded(message)],
+            system=request.system,
+            functions=objects_of(request.fields.get("tools", [])),
             extra=started.extra or asked_by.extra,
             stored=history.by_id.keys(),
             decisions=[

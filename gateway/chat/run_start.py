@@ -17,7 +17,8 @@ from gateway.chat.agents.completion_prompt import system_of
 from gateway.chat.agents.prompt import AgentPrompt, decision_of
 from gateway.chat.change import Change
 from gateway.chat.history import History
-from gateway.chat.notices import message_notices
+from gateway.chat.journal import next_offset, opening_of
+from gateway.chat.notices import message_notices, notices, queue_notices
 from gateway.chat.producers.tools import Call
 from gateway.chat.records.chat_record import (
     ChatCreated,
@@ -28,18 +29,19 @@ from gateway.chat.records.chat_record import (
     encode_event,
 )
 from gateway.chat.records.messages import UIMessage, bytes_of_parts, unfolded
+from gateway.chat.records.record import LEFT
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.records.retelling import outcome_of
 from gateway.chat.room import check_room
 from gateway.chat.run import Run
 from gateway.chat.runs import Runs
 from gateway.chat.submission import OnDisconnect, Submission
-from gateway.chat.topics import chat_topic, new_run_id
+from gateway.chat.topics import LEFT_RUNS, chat_topic, new_run_id
 from gateway.chat.upstreams.loose_fields import objects_of
 from gateway.chat.upstreams.upstream import Request
 from gateway.core.leases import Lease
 from gateway.core.limits import Limiter, wants_of_run
-from gateway.core.usage import BYTES_PER_TOKEN, now_ms
+from gateway.core.usage import BYTES_PER_TOKEN, now_ms, reserved
 
 EncoderOf = Callable[[str], Encode]
 """A function that returns a dialect's encoder for a run's id. Two encoders for one run are equal, so readers share."""
@@ -103,13 +105,8 @@ class RunStarter:
 
         Raises TooLarge, Overloaded, RateLimited, LogError: there is no run then.
         """
-        info, change = info_in_chat(plan.info, history), plan.change
-        is_owners = info.sub == (history.owner or who.sub)
-        started = plan.started if is_owners else msgspec.structs.replace(plan.started, sub=info.sub)
-        appends = chat_appends(who, history, [*change.events, started])
-        await self.check_room(who, history, appends, change.conversation)
-        wants = wants_of_run(info.prompt_bytes // BYTES_PER_TOKEN, plan.request, has_stream=plan.has_stream)
-        lease = await self._limiter.admit(who, wants)
+        change = plan.change
+        info, appends, lease = await self._admit(who, history, plan)
         try:
             prompt = prompt_of(history, plan) if self._runs.agents.serving(info.model) else None
             recorder = recorder_of(change, begins_step=prompt is not None or not plan.calls)
@@ -125,8 +122,32 @@ class RunStarter:
         run.inbox.head += sum(len(append.data) for append in appends)
         for event in change.events:  # what this run answers does not wait for it
             run.inbox.queue.apply(event)
-        told = message_notices(history, info.sub, change.events)
-        return PreparedRun(self._runs, run, lease, [*appends, *plan.notices, *told])
+        return PreparedRun(self._runs, run, lease, [*appends, *_beside(info, history, plan)])
+
+    async def leave(self, who: Principal, history: History, plan: RunPlan) -> "Remainder":
+        """Makes a run that another process is to write, because this one takes none any more.
+
+        Raises TooLarge, RateLimited, LogError: there is no run then.
+        """
+        info, appends, lease = await self._admit(who, history, plan)
+        lease.cancel()  # whoever writes it goes on with what was admitted, as after a crash
+        is_agents = bool(self._runs.agents.serving(info.model))
+        request = msgspec.json.encode(parked_request(history, plan, is_agents=is_agents))
+        opening = opening_of(info, recorder_of(plan.change, begins_step=False).start(info.message_id), request)
+        left = Append(topic=opening[0].topic, data=[b"{}"], name=LEFT, expect=next_offset(opening))
+        told = Append(topic=LEFT_RUNS, data=[info.run_id.encode()], name=LEFT)
+        beside = [*_beside(info, history, plan), reserved(info.sub, info.run_id), *notices(info, RunStarted.event)]
+        return Remainder([*appends, *opening, left, *beside, told])
+
+    async def _admit(self, who: Principal, history: History, plan: RunPlan) -> tuple[RunInfo, list[Append], Lease]:
+        """Asks the limits; returns what a run is known by, what its chat is told, and what it holds of the limits."""
+        info, change = info_in_chat(plan.info, history), plan.change
+        is_owners = info.sub == (history.owner or who.sub)
+        started = plan.started if is_owners else msgspec.structs.replace(plan.started, sub=info.sub)
+        appends = chat_appends(who, history, [*change.events, started])
+        await self.check_room(who, history, appends, change.conversation)
+        wants = wants_of_run(info.prompt_bytes // BYTES_PER_TOKEN, plan.request, has_stream=plan.has_stream)
+        return info, appends, await self._limiter.admit(who, wants)
 
     async def check_room(
         self, who: Principal, history: History, appends: Sequence[Append], conversation: Sequence[UIMessage] = ()
@@ -157,6 +178,26 @@ class PreparedRun:
 
     def cancel(self) -> None:
         self._runs.discard(self.run)
+
+
+class Remainder:
+    """Appends that go with the end of a run and begin nothing in this process; a Successor."""
+
+    def __init__(self, appends: list[Append]) -> None:
+        self.appends = appends
+
+    def begin(self) -> None: ...
+    def cancel(self) -> None: ...
+
+
+def _beside(info: RunInfo, history: History, plan: RunPlan) -> list[Append]:
+    """Returns what is told with a run, beside its chat."""
+    events = plan.change.events
+    return [
+        *plan.notices,
+        *message_notices(history, info.sub, events),
+        *queue_notices(history, info.sub, events),
+    ]
 
 
 def info_in_chat(info: RunInfo, history: History) -> RunInfo:

@@ -45,6 +45,8 @@ from gateway.settings import Settings
 if TYPE_CHECKING:
     from gateway.core.tracing import Span, Tracer
 
+DRAINING = "draining"
+"""Code of the error of a process that takes no new run."""
 CLOSE_S = 15.0
 """Seconds that the ends of runs may take when this process ends."""
 
@@ -148,7 +150,7 @@ class Runs:
 
     def _check_room(self) -> None:
         if self.draining:
-            raise Overloaded("this process is shutting down", code="draining", retry_after="1")
+            raise Overloaded("this process is shutting down", code=DRAINING, retry_after="1")
         if len(self._runs) >= self._settings.limits.local_runs:
             raise Overloaded(f"{len(self._runs)} answers are being written already")
 
@@ -316,7 +318,8 @@ class Runs:
         else:
             producers = Steps(info, request, recorder, self.tools, completion, recovery.calls, inbox, recovery.steps)
         parking = Parking(request=recovery.request, ask_s=self.tools.ask_s)
-        used_s = max(0, now_ms() - info.started_ms) / 1000 if info.started_ms else 0.0
+        is_old = info.started_ms and not recovery.is_left
+        used_s = max(0, now_ms() - info.started_ms) / 1000 if is_old else 0.0
         limit = self._limit(info)._replace(used_s=used_s)
         run = Run(info, producers, recorder, self._log, limit=limit, parking=parking, inbox=inbox, follow=self.follow)
         return self._keep(run, span, "continue", NO_LEASE)

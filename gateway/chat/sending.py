@@ -173,7 +173,7 @@ class Sending:
         if how == "reject":
             raise TrilaneError("an answer is being written in this chat", code="chat_busy", status=409, retryable=True)
         if not history.queue.knows(last.id):
-            queued = self._queued(submission, last, "turn" if how == "queue" else "step")
+            queued = self._queued(submission, history, last, "turn" if how == "queue" else "step")
             await self._steering.enqueue(submission.who, history, queued)
         if how == "steer":
             return Steered()
@@ -181,14 +181,17 @@ class Sending:
             TurnReader(self._hub, history.topic, history, submission.key, last.id, encoder_of), history.topic
         )
 
-    def _queued(self, submission: Submission, message: UIMessage, at: SteerAt) -> Queued:
+    def _queued(self, submission: Submission, history: History, message: UIMessage, at: SteerAt) -> Queued:
         """Returns a posted message as one that waits, with all that its answer is to be asked with."""
         who, request, posting = submission.who, submission.request, submission.posting
         self._steering.check(message)
         message = by_author(message, posting.author)
         fields = request.upstream_fields([], self._max_output_tokens)
         fields.pop("messages")
-        shown = [] if posting.is_excerpt else [shown.id for shown in posting.messages]
+        shown: list[str] = []
+        if not posting.is_excerpt:  # what its client has not seen whole yet is left out by nobody
+            known = [stored.id for stored in posting.messages if stored.id in history.by_id]
+            shown = known or [posting.messages[0].id]
         asked = ParkedRequest(model=request.model or "", system=request.system or "", fields=fields, shown=shown)
         return Queued(
             id=message.id,

@@ -16,12 +16,13 @@ from gateway.chat.change import by_author, new_addresses
 from gateway.chat.chats import Chats
 from gateway.chat.fetches import check_fetch
 from gateway.chat.history import History
-from gateway.chat.next_turn import plan_of_queued
+from gateway.chat.next_turn import NextTurns, plan_of_queued
+from gateway.chat.notices import queue_notices
 from gateway.chat.queue import MAX_QUEUED
 from gateway.chat.records.chat_record import Actor, ChatEvent, ParkedRequest, Queued, RunInfo, SteerAt, Unqueued
 from gateway.chat.records.messages import UIMessage, turns_of
 from gateway.chat.room import check_posted, check_room
-from gateway.chat.run_start import EncoderOf, RunStarter, chat_appends
+from gateway.chat.run_start import EncoderOf, chat_appends
 from gateway.chat.runs import Runs
 from gateway.chat.topics import check_id, run_topic
 from gateway.core.limits import Limiter
@@ -69,7 +70,7 @@ class Steering:
         event_log: EventLog,
         chats: Chats,
         runs: Runs,
-        starter: RunStarter,
+        next_turns: NextTurns,
         limiter: Limiter,
         encoder_of: EncoderOf,
         settings: Settings,
@@ -77,7 +78,7 @@ class Steering:
         self._log = event_log
         self._chats = chats
         self._runs = runs
-        self._starter = starter
+        self._next_turns = next_turns
         self._limiter = limiter
         self._encoder_of = encoder_of
         self._has_authors = settings.requires_sign_in
@@ -138,7 +139,7 @@ class Steering:
         appends = chat_appends(who, history, [queued])
         check_room(history, appends, [*history.messages, queued.message], self._max_chat_bytes)
         await self._limiter.keep(who, topics=0, stored_bytes=size_of(appends))
-        await self._log.append(*appends)
+        await self._log.append(*appends, *queue_notices(history, who.sub, [queued]))
 
     async def remove(self, who: Principal, chat_id: str, message_id: str) -> None:
         """Removes a message that waits. Idempotent.
@@ -154,7 +155,8 @@ class Steering:
                 return
             if message_id not in queue.waiting:
                 raise NotFound(f"no message {message_id[:64]!r} waits in this chat", code="message_not_found")
-            await self._log.append(*chat_appends(who, history, [Unqueued(id=message_id, actor=Actor(who.sub))]))
+            events = [Unqueued(id=message_id, actor=Actor(who.sub))]
+            await self._log.append(*chat_appends(who, history, events), *queue_notices(history, who.sub, events))
 
         await self._on(who, chat_id, attempt)
 
@@ -166,17 +168,21 @@ class Steering:
                 return ResumeResult(history.active.run_id)
             if history.open_asks or not history.queue.waiting:
                 return ResumeResult(None)
-            return ResumeResult(await self._start(who, history, next(iter(history.queue.waiting.values()))))
+            first, refused = self._next_turns.first_of(history.queue)
+            if first is not None:
+                return ResumeResult(await self._start(who, history, first, refused))
+            await self._log.append(*chat_appends(who, history, refused), *queue_notices(history, who.sub, refused))
+            return ResumeResult(None)
 
         return await self._on(who, chat_id, attempt)
 
     async def _start_with(self, who: Principal, history: History, queued: Queued) -> SteerResult:
         """Goes on with what waits, of which this message is the last."""
-        first = next(iter(history.queue.waiting.values()), None)
+        first, refused = self._next_turns.first_of(history.queue)
         if first is None:
-            return SteerResult(queued.id, await self._start(who, history, queued), "started")
+            return SteerResult(queued.id, await self._start(who, history, queued, refused), "started")
         history.queue.apply(queued)
-        return SteerResult(queued.id, await self._start(who, history, first, [queued]), "queued")
+        return SteerResult(queued.id, await self._start(who, history, first, [*refused, queued]), "queued")
 
     async def _start(self, who: Principal, history: History, queued: Queued, before: Sequence[ChatEvent] = ()) -> str:
         """Starts the run that answers a message; returns its id."""
@@ -184,7 +190,7 @@ class Steering:
         await self._runs.tools.toolbox.known(sender)
         plan = await plan_of_queued(sender, history, queued, await self._asked_before(history))
         plan.change.events = [*before, *plan.change.events]
-        attached = await self._starter.start(who, history, plan, self._encoder_of)
+        attached = await self._next_turns.starter.start(who, history, plan, self._encoder_of)
         attached.reader.close()
         if attached.lease is not None:
             attached.lease.leave_stream()

@@ -1,16 +1,18 @@
 """Looks after the runs of processes that died: goes on with those that can go on, and ends the others.
 
 Whoever sees an open run whose head has not moved for a while (`gateway.chat.silence`) takes it over, or ends it as
-`interrupted`. Of several that try, one wins; the dead writer, should it wake, can append nothing more.
+`interrupted`; what a process that ends has left to others is begun at once. Of several that try, one wins; the dead
+writer, should it wake, can append nothing more.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping
 
 import structlog
 
 from events.log.hub import Hub
-from events.log.port import Append, EventLog
+from events.log.port import NO_EVENTS, Append, Block, EventLog, Position
 from gateway.chat.abandoned import end_run, read_run
 from gateway.chat.change import turns_in_slices
 from gateway.chat.ending import Aborted, Failed
@@ -18,7 +20,7 @@ from gateway.chat.history import read_history
 from gateway.chat.recovery import recovery_of
 from gateway.chat.runs import Runs
 from gateway.chat.silence import SilenceWatch
-from gateway.chat.topics import RUNS, run_id_of
+from gateway.chat.topics import LEFT_RUNS, RUNS, run_id_of
 from gateway.core.process import HEALTH
 from gateway.errors import LogConflict, LogError, TrilaneError
 
@@ -26,6 +28,10 @@ SWEEP_S = 2.0
 WRITERS_TURN_S = 1.0
 """Seconds in which the writer of a run that lives has written what waited, once the log takes writes again."""
 MAX_OPEN_SWEPT = 10_000
+MAX_LEFT = 1000
+"""Maximum runs that are left to others and wait here to be begun; the oldest of more is found by its silence."""
+LEFT_BEFORE = 100
+"""Runs that were left before this process started, and are looked at: it may be the only one."""
 
 log = structlog.get_logger("runs")
 
@@ -37,15 +43,49 @@ class Sweeper:
         self._log = event_log
         self._hub = hub
         self._runs = runs
-        self._task: asyncio.Task[None] | None = None
+        self._left = deque[str](maxlen=MAX_LEFT)
+        self._is_left = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._sweep(), name="sweep open runs")
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(self._sweep(), name="sweep open runs"),
+            loop.create_task(self._take_up(), name="begin what is left"),
+        ]
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _take_up(self) -> None:
+        """Begins at once with what processes that end leave to others; what it misses, silence tells of."""
+        try:
+            head = await self._log.read(LEFT_RUNS, NO_EVENTS, max_events=1)
+            earlier = await self._log.read(LEFT_RUNS, max(0, head.head - LEFT_BEFORE), max_events=LEFT_BEFORE)
+        except LogError as err:
+            log.warning("runs that are left to others are not heard of", reason=err.detail)
+            return
+        unwatch = self._hub.watch(LEFT_RUNS, Position(head.epoch, head.head), self._hear)
+        for block in earlier.blocks:
+            self._hear(block)
+        try:
+            while True:
+                await self._is_left.wait()
+                self._is_left.clear()
+                while self._left and not self._runs.draining:
+                    run_id = self._left.popleft()
+                    try:
+                        await self._look_after(run_id, is_left=True)
+                    except TrilaneError as err:
+                        log.warning("a run that was left cannot be begun yet", run=run_id, reason=err.detail)
+        finally:
+            unwatch()
+
+    def _hear(self, block: Block) -> None:
+        self._left += (data.decode() for data in block.data)
+        self._is_left.set()
 
     async def _sweep(self) -> None:
         watch = SilenceWatch()
@@ -79,8 +119,11 @@ class Sweeper:
             topics = [info.topic for info in now_open if info.topic in topics and info.head == heads[info.topic]]
         return topics
 
-    async def _look_after(self, run_id: str) -> None:
+    async def _look_after(self, run_id: str, *, is_left: bool = False) -> None:
+        """Goes on with a run, or ends it; one that `is_left` to others is theirs from when the first has begun."""
         run = await read_run(self._log, run_id)
+        if is_left and not run.is_left:
+            return
         if run.info is None or run.request is None:
             await end_run(self._log, run_id, _interrupted())
             return

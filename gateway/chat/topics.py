@@ -14,6 +14,8 @@ from gateway.errors import BadRequest
 
 CHATS = "chat/"
 RUNS = "run/"
+LEFT_RUNS = "left/runs"
+"""The topic of the ids of runs that are left to other processes, so that one of them begins at once."""
 SCHEDULES = "schedule/"
 DUE = "due/"
 """Prefix of the topics that say which schedules are due in one stretch of time, in the order of time."""

@@ -148,6 +148,6 @@ def retention_policy(settings: Settings) -> Callable[[str], Retention]:
     by_kind = {"event": event, "health": health, "outbox": outbox, "cursor": cursor, "run": run, "schedule": schedule}
     by_kind |= {"ticket": ticket, "audio": audio, "fleet": Retention(events=1000, age_s=60, idle_age_s=MIN_IDLE_S)}
     by_kind |= dict.fromkeys(("chat", "shares", "usage", "key", "log", "due"), forever) | {"key-use": last_use}
-    by_kind |= {"memberships": Retention(events=1000)}
+    by_kind |= {"memberships": Retention(events=1000), "left": Retention(events=1000, age_s=DAY_S)}
     by_kind["mcp"] = Retention(events=1)  # who is signed in to a server of tools
     return lambda topic: by_kind.get(topic.partition("/")[0], other)

@@ -133,7 +133,7 @@ class Actor(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """Who answered: a person, or what happened instead of an answer."""
 
     sub: str = ""
-    via: Literal["user", "expired", "superseded", "stopped"] = "user"
+    via: Literal["user", "expired", "superseded", "stopped", "revoked"] = "user"
 
 
 class Answered(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

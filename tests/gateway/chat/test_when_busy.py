@@ -12,11 +12,14 @@ from gateway.chat.sending import Parked, Steered, WaitingReader
 from gateway.chat.submission import SendRequest, WhenBusy
 from gateway.chat.tools.fake import FakeToolbox
 from gateway.errors import TrilaneError
-from tests.support.chats import user
+from tests.support.chats import answer, user
 from tests.support.followers import LOCAL
 from tests.support.steer_stage import asked, begun, events, opening, over, rest, shown
 from tests.support.tool_stage import ToolStage, records, says, staged
 from tests.support.virtual_time import simulated
+
+OWN_WATCHES = 2
+"""What a process follows for itself: the fleet, and what others leave."""
 
 
 async def post(
@@ -72,7 +75,7 @@ async def test_a_queued_message_streams_its_own_answer_when_its_turn_comes() -> 
         assert stage.upstream.requests[2][0]["temperature"] == 0.5
         assert [len(await events(stage, name)) for name in ("queued", "run-started")] == [2, 3]
         await over(stage)
-        assert len(stage.core.hub) == 1, "somebody but the fleet still follows"
+        assert len(stage.core.hub) == OWN_WATCHES, "somebody still follows"
 
 
 @simulated
@@ -130,4 +133,42 @@ async def test_a_message_that_waits_or_is_taken_needs_nobody_who_reads() -> None
         await told
         await over(stage)
         assert [role for role, _ in await shown(stage)] == ["user", "assistant"] * 2
-        assert len(stage.core.hub) == 1
+        assert len(stage.core.hub) == OWN_WATCHES
+
+
+@simulated
+async def test_a_client_that_posts_all_it_shows_leaves_nothing_out_that_it_has_not_seen_yet() -> None:
+    body = opening("One")
+    async with staged(FakeToolbox(), body, says("Two"), says("Three")) as stage:
+        told = await begun(stage)
+        shown_so_far = [user("u1", "hello"), answer("half", "On")]
+        for message_id in ("u2", "u3"):
+            shown_so_far.append(user(message_id, message_id))
+            request = SendRequest(id="c", messages=list(shown_so_far), when_busy="queue")
+            sent = await stage.lane.sending.send(LOCAL, request, "", {}, partial(UIFrames, ui=6))
+            assert isinstance(sent, WaitingReader)
+            sent.reader.close()
+        rest(body)
+        await told
+        await over(stage)
+        assert asked(stage, 2) == [
+            *(("user", "hello"), ("assistant", "One"), ("user", "u2"), ("assistant", "Two"), ("user", "u3")),
+        ]
+
+
+@simulated
+async def test_what_a_client_shows_no_more_stays_out_of_what_waits() -> None:
+    body = opening("Two")
+    async with staged(FakeToolbox(), says("One"), body, says("Three"), says("Four")) as stage:
+        await stage.say("forget this")
+        told = await begun(stage, "hello", "u9")
+        for messages in ([user("u9", "hello"), user("q1", "q1")], [user("q2", "q2")]):
+            request = SendRequest(id="c", messages=messages, when_busy="queue")
+            sent = await stage.lane.sending.send(LOCAL, request, "", {}, partial(UIFrames, ui=6))
+            assert isinstance(sent, WaitingReader)
+            sent.reader.close()
+        rest(body)
+        await told
+        await over(stage)
+        assert asked(stage, 2) == [("user", "hello"), ("assistant", "Two"), ("user", "q1")]
+        assert asked(stage, 3) == [("user", "q2")], "of an empty screen"
