@@ -1,7 +1,7 @@
 """All lanes at once: `locust -f loadtests/mixed.py --host https://gateway.example --headless -u 21 -r 5 -t 2m`.
 
-Of twenty users fourteen chat and two are asked things, where `make load` has started the gateway (else sixteen chat);
-three hold `--listeners` event streams each, and one speaks; one more publishes.
+Of twenty users twelve chat, two talk on while they are answered, and two are asked things, where `make load` has
+started the gateway (else none is); three hold `--listeners` event streams each, and one speaks; one more publishes.
 """
 
 import logging
@@ -9,10 +9,11 @@ import logging
 from loadtests.users.asking import AskingUser
 from loadtests.users.chat import ChatUser
 from loadtests.users.events import EventsUser, PublisherUser
+from loadtests.users.steering import SteeringUser
 
-__all__ = ["AskingUser", "ChatUser", "EventsUser", "PublisherUser"]
+__all__ = ["AskingUser", "ChatUser", "EventsUser", "PublisherUser", "SteeringUser"]
 
-ChatUser.weight, AskingUser.weight, EventsUser.weight = 14, 2, 3
+ChatUser.weight, SteeringUser.weight, AskingUser.weight, EventsUser.weight = 12, 2, 2, 3
 
 try:
     from loadtests.users.audio import AudioUser

@@ -28,7 +28,7 @@ class Lane(NamedTuple):
 
 
 LANES = {
-    "chat": Lane(("ChatUser",), ("first token", "whole answer")),
+    "chat": Lane(("ChatUser", "SteeringUser"), ("first token", "whole answer")),
     "events": Lane(("EventsUser", "PublisherUser"), ("hello", "publish to receive")),
     "audio": Lane(("AudioUser",), ("ready", "final")),
 }
@@ -100,6 +100,7 @@ PROMISES = (
         (Fault.DOUBLE_EFFECT, Fault.STUCK),
         (("chat/ask", "answered ask"),),
     ),
+    Promise("What is said meanwhile is answered once", (Fault.LOST_STEER,), (("chat/steer", "steer"),)),
     Promise("Speech becomes the right words", (Fault.WORDS,), (("audio/words wrong %", "transcript"),)),
     Promise(
         "Everybody is let in",

@@ -56,6 +56,7 @@ SMALL_FOR_A_REASON = {
     "loadtests/chat.py": "one file a lane, named on Locust's command line",
     "loadtests/counting_server.py": "a server, run as a process of its own",
     "loadtests/users/asking.py": "the Locust user alone: what it does needs no Locust",
+    "loadtests/users/steering.py": "the Locust user alone: what it does needs no Locust",
     "loadtests/events.py": "one file a lane, named on Locust's command line",
     "loadtests/mixed.py": "all lanes, named on Locust's command line",
     "loadtests/upstream/__main__.py": "what `python -m loadtests.upstream` runs",

@@ -49,7 +49,16 @@ class Fault(Enum):
         "A tool was called twice, or though nobody had allowed it, or not at all: a fault of the gateway, or processes "
         "with different TRILANE_LOG.",
     )
-    STUCK = ("stuck chat", "A chat that had its answer did not go on: a fault of the gateway, or its tools are away.")
+    LOST_STEER = (
+        "lost steer",
+        "A message that was taken while an answer was written was lost, or answered twice, or although it was taken "
+        "back: a fault of the gateway, or processes with different TRILANE_LOG.",
+    )
+    STUCK = (
+        "stuck chat",
+        "A chat in which something was asked and answered, or in which messages waited, did not go on: a fault of the "
+        "gateway, or its tools are away.",
+    )
     WORDS = ("words wrong", "Transcripts are worse than the bound: see TRILANE_WHISPER_MODEL and the machine's load.")
     ERROR = ("error", "A request or an answer failed, and nobody had asked for that: the first one says how.")
 

@@ -17,10 +17,13 @@ class Question(NamedTuple):
     def path(self) -> str:
         return f"/api/chat/{self.chat_id}"
 
+    @property
+    def message(self) -> dict[str, Any]:
+        return {"id": self.message_id, "role": "user", "parts": [{"type": "text", "text": self.text}]}
+
     def body(self) -> dict[str, Any]:
         """Returns the body; sent again, it is the same run again, for the message's id says so."""
-        message = {"id": self.message_id, "role": "user", "parts": [{"type": "text", "text": self.text}]}
-        return {"id": self.chat_id, "message": message} | ({"model": self.model} if self.model else {})
+        return {"id": self.chat_id, "message": self.message} | ({"model": self.model} if self.model else {})
 
 
 class Plan(NamedTuple):

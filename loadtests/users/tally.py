@@ -15,6 +15,8 @@ CHECKED = {
     ("chat", "first token"): "answers",
     ("chat", "stop"): "stops",
     ("chat", "second reader"): "second readers",
+    ("chat", "ask"): "answered asks",
+    ("chat", "steer"): "steers",
     ("events", "publish to receive"): "deliveries",
     ("audio", "final"): "spoken sentences",
     ("audio", "words wrong %"): "whole speeches",
