@@ -1,6 +1,6 @@
-"""What an ask costs: to the first token after its answer, in memory while nobody answers, and when many answer at once.
+"""What asks and steers cost: to the first token after, in memory while nobody answers, and when many answer at once.
 
-    python -m loadtests.bench agents [--quick] [--cases answer,parked,many]
+    python -m loadtests.bench agents [--quick] [--cases answer,parked,many,steer]
 
 Fresh questions and answers to asks come in turns, so that other work on the machine falls on both; the fake model
 says one word as soon as it is asked. What a call of a tool costs beside the package alone is `tools`.
@@ -32,6 +32,7 @@ from loadtests.bench.agents.gateways import (
     responded,
     tasks_of,
 )
+from loadtests.bench.agents.steers import left_at, steer_now, summary
 from loadtests.bench.harness import rounds
 from loadtests.bench.harness.part import Job, Part, Plans, Run
 from loadtests.bench.harness.processes import NotStarted
@@ -45,6 +46,10 @@ MAX_KIB = 1.0
 DEVICES, PROCESSES = 8, 3
 AT_ONCE = 8
 END_S = 120.0
+MAX_CLOSED_MS = 100.0
+"""Milliseconds in which a message that is to be read at once closes the model's connection."""
+WARM = 5
+"""Steers before those that are timed."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +173,19 @@ def _measure_many(rig: AgentsRig) -> Record:
     return {**judgement._asdict(), "answers_per_s": len(told) / took_s}
 
 
+def _measure_steers(rig: AgentsRig) -> Record:
+    """Times the first token after a question, and after a message that is to be read at once, in turns."""
+    question_ms, steers = list[float](), list[tuple[float, float]]()
+    with asking(rig.port, 1, rig.settings) as there, client() as http:
+        [url], upstream = there.urls, f"http://127.0.0.1:{rig.port}"
+        for number in range(-WARM, rig.plan.answers):
+            asked, steered = _question(http, url, f"fresh-{number}"), steer_now(url, f"steered-{number}")
+            if number >= 0:
+                question_ms.append(asked)
+                steers.append(steered)
+        return summary(question_ms, steers, left_at(http, upstream)[WARM:])
+
+
 def _ended(url: str, chat_id: str) -> dict[str, Any]:
     end = time.monotonic() + END_S
     while (chat := chat_of(url, chat_id))["activeRun"] is not None or chat["pending"]:
@@ -191,6 +209,13 @@ TABLE = Table(
         Row("  of them wrong", at("many", "wrong"), "{:.0f}", goal=0),
         Row("  devices told what is not so", at("many", "misled"), "{:.0f}", goal=0),
         Row("  answers a second", at("many", "answers_per_s"), "{:.0f}"),
+        Row(
+            "a message read at once: first token later than after a question, by",
+            at("steer", "more_ms"),
+            goal=MAX_MORE_MS,
+        ),
+        Row("  the model's connection closed, p50 ms", at("steer", "closed", "p50_ms")),
+        Row("  at worst, ms", at("steer", "closed", "max_ms"), goal=MAX_CLOSED_MS),
     ],
     faults="answers not as they must be",
 )
@@ -215,6 +240,7 @@ PART = Part(
         AgentsCase("answer", _measure_answers),
         AgentsCase("parked", _measure_parked),
         AgentsCase("many", _measure_many),
+        AgentsCase("steer", _measure_steers),
     ),
     ours=("trilane",),
     plans=Plans(AgentsPlan(), quick=AgentsPlan(answers=30, parked=400, asks=60)),
