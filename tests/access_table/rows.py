@@ -125,6 +125,13 @@ ROWS = [
         {"role": "owner"},
     ),
     Row("DELETE /api/chat/alices/members/zoe", f"{CHAT}/members/{{sub:str}}", guarded(204, other=404, operator=404)),
+    Row(
+        "PUT /api/chat/alices/members?sub=alice",
+        f"{CHAT}/members",
+        guarded(200, other=404, operator=404),
+        {"role": "owner"},
+    ),
+    Row("DELETE /api/chat/alices/members?sub=zoe", f"{CHAT}/members", guarded(204, other=404, operator=404)),
     Row("POST /api/chat/alices/typing", f"{CHAT}/typing", guarded(204, other=404, operator=404)),
     Row(
         "POST /api/chat/alices/schedules",

@@ -3,8 +3,6 @@
 Behind the proxies of `deploy/proxies` it is tested in `tests/deploy`.
 """
 
-import contextlib
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,25 +13,11 @@ pytest.importorskip("playwright.sync_api", reason="no playwright: `make install`
 
 from playwright.sync_api import Locator, Page, expect
 
-from loadtests.bench.harness.processes import process, search_path
-from loadtests.ports import free_port
-from loadtests.users.swarm import listens
 from tests.conftest import Gateway, UpstreamThread, eventually, serving
 from tests.e2e.console import Console
 from tests.e2e.vite import behind_vite
+from tests.support.nginx import ANOTHER_HOST, behind_nginx, needs_nginx
 
-NGINX = """
-@USER worker_processes 1; daemon off; master_process off; pid nginx.pid; error_log stderr;
-events { worker_connections 256; }
-http {
-  access_log off; proxy_temp_path proxy; client_body_temp_path body;
-  fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
-  server { listen 127.0.0.1:@LISTEN; @LOCATION }
-}
-"""
-ANOTHER_HOST = "location / { proxy_pass http://127.0.0.1:8000; proxy_http_version 1.1; proxy_buffering off; }"
-"""nginx passes on the `Host` of its `proxy_pass`, as Vite does when its proxy is one address."""
-needs_nginx = pytest.mark.skipif(shutil.which("nginx", path=search_path()) is None, reason="nginx is not installed")
 LONG = "T=2000 I=20000"
 TARGET = "target: 'http://127.0.0.1:8000'"
 PROXIES = {
@@ -57,19 +41,6 @@ SPEAK = """() => new Promise((resolve, reject) => {
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(90)]
 
 # Behind nginx
-
-
-@contextlib.contextmanager
-def behind_nginx(gateway: Gateway, location: str, folder: Path) -> Iterator[str]:
-    """Yields the URL of the gateway behind nginx."""
-    port = free_port()
-    lines = location.replace("127.0.0.1:8000", f"127.0.0.1:{gateway.port}")
-    config = NGINX.replace("@LISTEN", str(port)).replace("@LOCATION", lines).replace("@USER", "")
-    (folder / "nginx.conf").write_text(config)
-    command = ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
-    with process(command, folder, {}):
-        eventually(lambda: listens(port), what="nginx listens")
-        yield f"http://127.0.0.1:{port}"
 
 
 @needs_nginx
