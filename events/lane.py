@@ -17,11 +17,11 @@ from events.log.port import NO_EVENTS
 from events.log.source import NEVER
 from events.log.topics import check_subscription, check_topic, stored, user_topic
 from events.new_topics import NewTopics
-from events.presence import Presence
 from events.publish import Publication, Receipt, publish
 from gateway.access.grants import Principal
 from gateway.access.memberships import shared_id_of
 from gateway.core.limits import REQUEST
+from gateway.core.presence import Presence
 from gateway.core.process import Core
 from gateway.errors import Forbidden, LogUnavailable, Overloaded
 from gateway.serving.open_streams import EXPIRY_NOTICE_S, Audience

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from events.log.cursor import NOWHERE, encode_cursor
 from events.log.port import EventLog
 from gateway.access.grants import Principal
 from gateway.chat.change import Change
@@ -187,12 +186,11 @@ def _known(history: History, ask: Ask, decision: Answered, answered: Answered) -
 
 
 def _result(history: History, ask: Ask, decision: Answered, *, duplicate: bool = False) -> ApprovalResult:
-    active = history.active
     return ApprovalResult(
         approval_id=ask.approval_id,
         approved=decision.approved,
         actor=decision.actor,
         duplicate=duplicate,
         waiting_for=[open_ask.approval_id for open_ask in history.open_asks],
-        active_run=ActiveRun(active.run_id, encode_cursor(active.run_id, NOWHERE)) if active is not None else None,
+        active_run=ActiveRun.of(history),
     )

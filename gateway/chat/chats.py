@@ -55,9 +55,19 @@ WholeEncoderOf = Callable[[str, UIMessage | None], Encode]
 """An `EncoderOf` that is also given the answer which the run continues, or None, and tells that first."""
 
 
-class ActiveRun(msgspec.Struct, frozen=True, rename="camel"):
+class ActiveRun(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     run_id: str
     cursor: str
+    sub: str = ""
+    """The user whose message it answers, who may stop it; in a shared chat alone."""
+
+    @classmethod
+    def of(cls, history: History) -> "ActiveRun | None":
+        if history.active is None:
+            return None
+        run_id = history.active.run_id
+        sub = history.sender_of(run_id) if history.shared_id else ""
+        return cls(run_id, encode_cursor(run_id, NOWHERE), sub)
 
 
 class ChatMember(msgspec.Struct, frozen=True):
@@ -129,8 +139,8 @@ class Chats:
     async def snapshot(self, who: Principal, chat_id: str, held: HeldBody) -> ChatSnapshot:
         """Returns a chat as it stands, whose bytes `held` counts."""
         history = await self.existing(who, chat_id, held)
-        await self._note_opened(who, history)
-        active = history.active and ActiveRun(history.active.run_id, encode_cursor(history.active.run_id, NOWHERE))
+        await self.note_opened(who, history)
+        active = ActiveRun.of(history)
         for first, last in history.lost:
             self._hub.on_damage(history.topic, first, last)
         lost = sum(last - first + 1 for first, last in history.lost)
@@ -176,7 +186,7 @@ class Chats:
         """
         with self.in_memory.hold() as held:
             history = await self.read(who.sub, chat_id, held)
-        await self._note_opened(who, history)
+        await self.note_opened(who, history)
         if cursor is None:
             active = history.active
             if active is None:
@@ -202,7 +212,7 @@ class Chats:
             raise _gone(chat_id, Gone("a part of this answer is damaged", code="damaged")) from err
         return AttachedReader(reader, self._runs.get(run_id), topic)
 
-    async def _note_opened(self, who: Principal, history: History) -> None:
+    async def note_opened(self, who: Principal, history: History) -> None:
         """Notes that a member whom somebody else has added looks at the chat: from now on they are told of it."""
         if who.sub in history.roles and who.sub not in history.opened_by and who.sub in history.members:
             with contextlib.suppress(LogConflict):  # the next look notes it

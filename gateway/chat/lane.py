@@ -90,10 +90,9 @@ class ChatLane:
         core.fleet.runs, core.fleet.oldest_runs = self.runs.__len__, self.runs.oldest
         self._old_chats = OldChats(core.log, core.limiter.client, core.settings.retention_chats_s)
         self.limiter, self.bodies = core.limiter, core.bodies
-        self._log, self._hub = core.log, core.hub
+        self._log, self._hub, self._callers = core.log, core.hub, core.callers
         self._streams = core.streams.of("chat")
         self.live = LiveLane(core, self._streams, self.chats, self.runs, self.sending)
-        self._callers = core.callers
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
@@ -104,7 +103,8 @@ class ChatLane:
         self._old_chats.start()
         self._due.start()
         try:
-            yield
+            async with self.live.opened():
+                yield
         finally:
             await self._due.close()
             await self._old_chats.close()

@@ -2,7 +2,8 @@
 
 It is two cursors, one on the chat's topic and one on the run that is being told, and no queue: what a slow reader has
 not taken stays in the log. A run is told to its end before the next one begins, so the frames are those that readers of
-each run get, in the same order. Events of the chat come as they are noticed, and have no place among those.
+each run get, in the same order. Events of the chat come as they are noticed, and have no place among those; nor have
+the other people, of whom it is told what is, before all else that is due.
 """
 
 from collections import deque
@@ -17,7 +18,8 @@ from events.log.port import Block, EventLog, Position, read_past_damage
 from gateway.access.grants import Principal
 from gateway.chat.chats import Chats, WholeEncoderOf
 from gateway.chat.history import History, read_history
-from gateway.chat.records.chat_record import FIRST_RECORD, RunStarted
+from gateway.chat.live_people import LineOf, LivePeople, PeopleReader
+from gateway.chat.records.chat_record import FIRST_RECORD, ChatShared, RunStarted
 from gateway.chat.records.messages import UIMessage
 from gateway.chat.runs import Runs
 from gateway.chat.topics import chat_topic, check_id
@@ -25,6 +27,8 @@ from gateway.errors import Gone, LogDamaged
 
 NEW_RUN = b"#"
 """Beginning of the line that says that a run has started; nobody is sent it."""
+NEW_SHARE = b"@"
+"""Beginning of the line that says that the chat has members from now on; nobody is sent it."""
 _decode_started = msgspec.json.Decoder(RunStarted).decode
 
 
@@ -34,6 +38,8 @@ class LiveDialect(NamedTuple):
     frames_of: WholeEncoderOf
     event: Callable[[str, bytes], bytes]
     """A function that returns the line of an event of the chat, by its name and data; b"" for one that is not told."""
+    people: LineOf
+    """A function that returns the line of what other people do in the chat."""
     gap: Callable[[str, str], bytes]
     """A function that returns the line that says what cannot be told, by the reason and the chat's id."""
 
@@ -46,6 +52,8 @@ class ChatLines(msgspec.Struct, frozen=True):
     def __call__(self, epoch: str, block: Block) -> list[bytes]:
         if block.name == RunStarted.event:
             return [b"%b%d %b\n" % (NEW_RUN, offset, data) for offset, data in enumerate(block.data, block.first)]
+        if block.name == ChatShared.event:
+            return [b"%b%b\n" % (NEW_SHARE, data) for data in block.data]
         return [self.event(block.name, data) for data in block.data]
 
 
@@ -56,6 +64,7 @@ class LiveSources(NamedTuple):
     hub: Hub
     chats: Chats
     runs: Runs
+    people: LivePeople
 
 
 class LiveChat:
@@ -73,6 +82,8 @@ class LiveChat:
         self._dialect = dialect
         self._chat: TopicReader | None = None
         self._run: TopicReader | None = None
+        self._people: PeopleReader | None = None
+        """Who else looks at it; None while it is not shared."""
         self._detach: Callable[[], None] = _nothing
         self._untold: list[bytes] = []
         """Lines that come before all others."""
@@ -92,14 +103,17 @@ class LiveChat:
         Raises BadRequest for what is no cursor, LogError, Overloaded.
         """
         if self._sources.chats.lookup.may_be_shared(self._who.sub, self._chat_id):
-            await self._history()  # which says what its topic is
+            history = await self._history()  # which says what its topic is
+            await self._sources.chats.note_opened(self._who, history)
+            if history.shared_id:
+                await self._join(history.shared_id)
         if cursor is not None:
             run_id, position = decode_cursor(cursor)
             try:
                 await self._resume(run_id, position)
             except (Gone, LogDamaged) as err:
                 self._miss(err)
-                self.close()
+                self._close_chat()
             else:
                 self._sources.runs.figures.note_resume("recovered")
                 return
@@ -115,6 +129,10 @@ class LiveChat:
             history = await chats.read(self._who.sub, self._chat_id, held)
         self.topic = history.topic
         return history
+
+    async def _join(self, shared_id: str) -> None:
+        self._people = await self._sources.people.join(self._who.sub, shared_id, self._dialect.people)
+        self._people.on_wake = self._woken
 
     async def _resume(self, run_id: str, position: Position) -> None:
         """Goes on in a run; what the chat has told since that started is told again."""
@@ -177,6 +195,8 @@ class LiveChat:
         if self._untold:
             untold, self._untold = self._untold, []
             return untold
+        if self._people is not None and self._people.is_due and (lines := self._people.poll()):
+            return lines
         if self._run is not None:
             data = self._run.poll()
             if data is None:
@@ -203,10 +223,10 @@ class LiveChat:
                 self._late = chat
                 return None
             self._lines.extend(data.splitlines(keepends=True))
-        while self._lines and not self._lines[0].startswith(NEW_RUN):
+        while self._lines and not self._lines[0].startswith((NEW_RUN, NEW_SHARE)):
             due.append(self._lines.popleft())
-        if self._lines and not due and self._run is None:
-            return None  # the next run
+        if self._lines and not due and (self._run is None or self._lines[0].startswith(NEW_SHARE)):
+            return None  # the next run, or the first members
         return due
 
     async def catch_up(self) -> None:
@@ -215,6 +235,10 @@ class LiveChat:
         try:
             if late is not None:
                 await late.catch_up()
+            elif self._lines and self._lines[0].startswith(NEW_SHARE):
+                data = self._lines.popleft().removeprefix(NEW_SHARE)
+                if self._people is None:
+                    await self._join(msgspec.json.decode(data, type=ChatShared).shared_id)
             elif self._lines:
                 offset, _, data = self._lines.popleft().removeprefix(NEW_RUN).partition(b" ")
                 started = _decode_started(data)
@@ -227,6 +251,12 @@ class LiveChat:
 
     def close(self) -> None:
         """Reads no more. Idempotent."""
+        self._close_chat()
+        if self._people is not None:
+            self._people.close()
+            self._people = None
+
+    def _close_chat(self) -> None:
         self._leave_run()
         if self._chat is not None:
             self._chat.close()

@@ -4,7 +4,8 @@ Like `gateway.chat.lane` it knows both the domain and a dialect. There is no oth
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 
 import msgspec
@@ -14,6 +15,7 @@ from gateway.access.grants import Principal
 from gateway.chat.chats import Chats
 from gateway.chat.dialects import live
 from gateway.chat.live import LiveChat, LiveDialect, LiveSources
+from gateway.chat.live_people import LivePeople
 from gateway.chat.live_socket import CommandDesk, LiveSocket
 from gateway.chat.run_start import AttachedReader
 from gateway.chat.runs import Runs
@@ -41,10 +43,24 @@ class LiveLane:
         self._settings = core.settings
         self._limiter = core.limiter
         self._streams = streams
-        self._sources = LiveSources(core.log, core.hub, chats, runs)
+        self._people = LivePeople(core.log, core.hub)
+        self._has_members = core.memberships.are_kept
+        self._sources = LiveSources(core.log, core.hub, chats, runs, self._people)
         self._sending = sending
         self._sockets: set[LiveSocket] = set()
         self._departure = asyncio.Event()
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncGenerator[None]:
+        """Knows who looks at shared chats elsewhere; where nobody signs in, none is shared."""
+        if not self._has_members:
+            yield
+            return
+        await self._people.presence.open()
+        try:
+            yield
+        finally:
+            await self._people.presence.close()
 
     async def serve(
         self, who: Principal, socket: ClientSocket, desk: CommandDesk, chat_id: str, cursor: str | None, ui: int
@@ -56,7 +72,8 @@ class LiveLane:
         """
         who.require_chat()
         frames_of = partial(live.live_frames, ui=ui or self._settings.ui)
-        chat = LiveChat(self._sources, who, chat_id, LiveDialect(frames_of, live.event_line, live.gap_line))
+        dialect = LiveDialect(frames_of, live.event_line, live.people_line, live.gap_line)
+        chat = LiveChat(self._sources, who, chat_id, dialect)
         self._streams.admit()
         leave = await self._limiter.admit_stream(who)
         try:

@@ -5,7 +5,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -13,20 +13,20 @@ from typing import Any
 import httpx2
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
-from websockets.typing import Subprotocol
+from websockets.sync.client import ClientConnection
 
 from gateway.access.auth import mint
 from gateway.chat.dialects.live import SUBPROTOCOL
 from gateway.chat.live_socket import ALLOWANCE_S, COMMANDS_PER_S, MAX_FRAME_BYTES, MAX_UNDER_WAY
 from loadtests.upstream import words
 from tests.conftest import Gateway, UpstreamThread, eventually, serving
+from tests.support import live_client
+from tests.support.live_client import Frame, answers, chunks, close_of, command, is_chunk, received, saying
 from tests.support.sse_client import user_message
 
 SECRET = "0123456789abcdef0123456789abcdef"
 HOUR_S = 3600
 SLOWLY = "T=60 I=20000"
-Frame = dict[str, Any]
 
 
 def token(lasts_s: float = HOUR_S, sub: str = "alice", **grants: Any) -> str:
@@ -64,50 +64,8 @@ def chat_id() -> str:
 
 @contextmanager
 def socket_on(gateway: Gateway, chat_id: str, query: str = "", key: str = "", **how: Any) -> Iterator[ClientConnection]:
-    url = f"ws://127.0.0.1:{gateway.port}/api/chat/{chat_id}/live{query}"
-    headers = {"authorization": f"Bearer {key or token()}"}
-    protocols = [Subprotocol(SUBPROTOCOL)]
-    with connect(url, additional_headers=headers, subprotocols=protocols, compression=None, **how) as client:
+    with live_client.socket_on(gateway, chat_id, key or token(), query, **how) as client:
         yield client
-
-
-def command(kind: str, ref: str | int, **fields: Any) -> str:
-    return json.dumps({"type": kind, "ref": ref, **fields})
-
-
-def saying(text: str, ref: str | int = "s", message_id: str = "m1", **fields: Any) -> str:
-    return command("send", ref, message=user_message(text, message_id), **fields)
-
-
-def received(client: ClientConnection, until: Callable[[Frame], bool], within_s: float = 20) -> list[Frame]:
-    """Returns the messages up to the one that is looked for."""
-    frames: list[Frame] = []
-    end = time.monotonic() + within_s
-    while not frames or not until(frames[-1]):
-        frames.append(json.loads(client.recv(timeout=max(0.1, end - time.monotonic()))))
-    return frames
-
-
-def is_chunk(kind: str) -> Callable[[Frame], bool]:
-    return lambda frame: frame.get("chunk", {}).get("type") == kind
-
-
-def answers(ref: str | int | None) -> Callable[[Frame], bool]:
-    return lambda frame: "ref" in frame and frame["ref"] == ref
-
-
-def chunks(frames: list[Frame]) -> list[tuple[str, Frame]]:
-    return [(frame["cursor"], frame["chunk"]) for frame in frames if "chunk" in frame]
-
-
-def close_of(client: ClientConnection) -> tuple[list[Frame], int, str]:
-    """Returns what still comes, and the code and reason of the close."""
-    frames: list[Frame] = []
-    try:
-        while True:
-            frames.append(json.loads(client.recv(timeout=20)))
-    except ConnectionClosed as closed:
-        return frames, closed.rcvd.code if closed.rcvd else 1006, closed.rcvd.reason if closed.rcvd else ""
 
 
 # What it tells

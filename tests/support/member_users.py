@@ -1,5 +1,6 @@
 """Users who share chats: their keys, their calls, and a model that asks for what somebody must allow."""
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from loadtests.upstream import shapes
 from loadtests.upstream.answer import Answer
 from loadtests.upstream.behaviours import TABLE
 from loadtests.upstream.stream import finish, start
-from tests.conftest import Gateway
+from tests.conftest import Gateway, UpstreamThread, serving
 from tests.support.sse_client import user_message
 
 USERS = ("alice", "otto", "edit", "appo", "view", "eve", "newt")
@@ -70,6 +71,34 @@ class User:
 
 
 Users = dict[str, User]
+
+
+def shared(users: Users, chat_id: str, **roles: str) -> str:
+    """Has Alice make a chat, and add members; returns the shared id."""
+    alice = users["alice"]
+    assert alice.say(chat_id, "T=1 I=0", f"m-{chat_id}").status_code == 200
+    answer: Any = {}
+    for name, role in (roles or ROLES).items():
+        answer = alice.call("PUT", f"/api/chat/{chat_id}/members/{name}", {"role": role})
+        assert answer.status_code == 200, answer.text
+    return answer.json()["sharedId"]
+
+
+def member_gateways(upstream: UpstreamThread, folder: Path) -> Iterator[list[Gateway]]:
+    """Yields two processes on one log, in which all of USERS sign in."""
+    file = folder / "upstreams.toml"
+    file.write_text(TOOLS.format(upstream=upstream.url, python=sys.executable, server=SERVER))
+    upstream.fake.script(ASKING, asks)
+    keys = ",".join(f"{user}:{key(user)}" for user in USERS)
+    made = [serving(folder, upstream.url, TRILANE_API_KEYS=keys, TRILANE_UPSTREAMS=str(file)) for _ in range(2)]
+    try:
+        for gateway in made:
+            gateway.unit = "all"
+            gateway.start()
+        yield made
+    finally:
+        for gateway in made:
+            gateway.stop()
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from gateway.chat.records.chat_record import (
     MESSAGE,
     Answered,
     Ask,
+    MemberChange,
     MessagesDeleted,
     Queued,
     Taken,
@@ -30,7 +31,7 @@ SUBPROTOCOL = "trilane.chat.v1"
 TOLD = frozenset(
     {
         *(MESSAGE, MessagesDeleted.event, Truncate.event),
-        *(Ask.event, Answered.event, Queued.event, Unqueued.event, Taken.event),
+        *(Ask.event, Answered.event, Queued.event, Unqueued.event, Taken.event, MemberChange.event),
     }
 )
 """Names of the events of a chat that its clients are told; runs are told by their chunks."""
@@ -88,6 +89,11 @@ def event_line(name: str, data: bytes) -> bytes:
     return b'{"event":"%b","data":%b}\n' % (name.encode(), data) if name in TOLD else b""
 
 
+def people_line(event: str, data: object) -> bytes:
+    """Returns the line of what the others do who look at the chat; nothing of it is in the chat."""
+    return _own(event, data).encode() + b"\n"
+
+
 def gap_line(reason: str, chat_id: str) -> bytes:
     """Returns the line that says that a part of the chat is not told, why, and where all of it is to be had."""
     return _json({"gap": reason, "snapshot": f"/api/chat/{chat_id}"}) + b"\n"
@@ -108,7 +114,7 @@ def farewell(error: TrilaneError | None) -> str:
     return _own("busy", {"code": error.code, "retry": random.randint(5000, 15000)}) if error.retryable else ""
 
 
-def _own(event: str, data: dict[str, object]) -> str:
+def _own(event: str, data: object) -> str:
     return _json({"event": event, "data": data}).decode()
 
 

@@ -13,6 +13,7 @@ from gateway.chat.dialects import live
 from gateway.chat.dialects.ui_message import UIFrames, whole_frames
 from gateway.chat.history import History
 from gateway.chat.live import LiveChat, LiveDialect, LiveSources
+from gateway.chat.live_people import LivePeople
 from gateway.chat.submission import SendRequest
 from gateway.chat.tools.fake import FakeToolbox
 from gateway.chat.topics import chat_topic, run_topic
@@ -32,8 +33,9 @@ Frame = dict[str, Any]
 
 
 async def opened(stage: ToolStage, cursor: str | None = None, ui: int = 6) -> LiveChat:
-    sources = LiveSources(stage.core.log, stage.core.hub, stage.lane.chats, stage.lane.runs)
-    dialect = LiveDialect(partial(live.live_frames, ui=ui), live.event_line, live.gap_line)
+    people = LivePeople(stage.core.log, stage.core.hub)
+    sources = LiveSources(stage.core.log, stage.core.hub, stage.lane.chats, stage.lane.runs, people)
+    dialect = LiveDialect(partial(live.live_frames, ui=ui), live.event_line, live.people_line, live.gap_line)
     chat = LiveChat(sources, LOCAL, "c", dialect)
     await chat.begin(cursor)
     return chat

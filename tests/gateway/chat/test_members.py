@@ -1,7 +1,6 @@
 """Every cell of the table of roles, on a real gateway: what each member may call, and what ends with a membership."""
 
 import json
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,28 +9,14 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.conftest import Gateway, UpstreamThread, eventually, serving
-from tests.support.member_users import ASKING, ROLES, SERVER, TOOLS, USERS, User, Users, asks, key, reading
+from tests.conftest import Gateway, UpstreamThread, eventually
+from tests.support.member_users import ASKING, ROLES, USERS, User, Users, member_gateways, reading, shared
 from tests.support.sse_client import chat_body, user_message
 
 
 @pytest.fixture(scope="module")
 def gateways(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Gateway]]:
-    """Yields two processes on one log."""
-    folder = tmp_path_factory.mktemp("members")
-    file = folder / "upstreams.toml"
-    file.write_text(TOOLS.format(upstream=upstream.url, python=sys.executable, server=SERVER))
-    upstream.fake.script(ASKING, asks)
-    keys = ",".join(f"{user}:{key(user)}" for user in USERS)
-    made = [serving(folder, upstream.url, TRILANE_API_KEYS=keys, TRILANE_UPSTREAMS=str(file)) for _ in range(2)]
-    try:
-        for gateway in made:
-            gateway.unit = "all"
-            gateway.start()
-        yield made
-    finally:
-        for gateway in made:
-            gateway.stop()
+    yield from member_gateways(upstream, tmp_path_factory.mktemp("members"))
 
 
 @pytest.fixture(scope="module")
@@ -46,16 +31,6 @@ def users(gateways: list[Gateway]) -> Iterator[Users]:
 def chat(users: Users, request: pytest.FixtureRequest) -> str:
     """Returns the shared id of a chat of Alice's that has a member of every role."""
     return shared(users, f"c{abs(hash(request.node.name))}")
-
-
-def shared(users: Users, chat_id: str, **roles: str) -> str:
-    alice = users["alice"]
-    assert alice.say(chat_id, "T=1 I=0", f"m-{chat_id}").status_code == 200
-    answer: Any = {}
-    for name, role in (roles or ROLES).items():
-        answer = alice.call("PUT", f"/api/chat/{chat_id}/members/{name}", {"role": role})
-        assert answer.status_code == 200, answer.text
-    return answer.json()["sharedId"]
 
 
 Call = Callable[[User, str], httpx2.Response]

@@ -9,7 +9,7 @@ from events.log.hub import Hub
 from events.log.memory import MemoryLog
 from events.log.port import Append, Slice
 from events.log.topics import stored
-from events.presence import ANSWER_S, BEAT_S, FRESH_S, MAX_LISTED, PEERS, SETTLE_S, Presence
+from gateway.core.presence import ANSWER_S, BEAT_S, FRESH_S, MAX_LISTED, PEERS, SETTLE_S, Presence
 from gateway.errors import LogDamaged
 from tests.support.virtual_time import simulated
 
@@ -233,5 +233,50 @@ async def test_a_message_that_cannot_be_read_is_passed_over() -> None:
             await log.append(Append(topic=PEERS, name="word", data=[data]))
         processes[1].come("t", "ann")
         assert await processes[0].presence.count("t") == 1
+
+    await with_processes(2, work)
+
+
+@simulated
+async def test_who_watches_is_told_of_changes_alone_and_of_every_process() -> None:
+    async def work(log: MemoryLog, processes: list[Process]) -> None:
+        one, two, three = processes
+        seen: list[frozenset[str] | None] = []
+        end = one.presence.watch("room", lambda: seen.append(one.presence.watched("room")))
+        assert one.presence.watched("room") is None
+        two.come("room", "bob")
+        await asyncio.sleep(1)
+        three.come("room", "carol")
+        two.come("room", "bob")
+        await asyncio.sleep(5 * BEAT_S)
+        assert seen[-1] == {"bob", "carol"}
+        assert len(seen) == 2, "the same again is no change"
+        await three.die()
+        await asyncio.sleep(FRESH_S + 2 * BEAT_S)
+        assert seen[-1] == {"bob"}
+        end()
+        two.go("room", "bob")
+        await asyncio.sleep(1)
+        assert len(seen) == 3
+
+    await with_processes(3, work)
+
+
+@simulated
+async def test_many_topics_are_repeated_in_few_appends() -> None:
+    async def work(log: MemoryLog, processes: list[Process]) -> None:
+        one, two = processes
+        for number in range(1200):
+            one.presence.watch(f"room{number}", lambda: None)
+            two.readers.append((f"room{number}", "bob"))
+        await asyncio.sleep(1)
+        assert one.presence.watched("room1199") == {"bob"}
+        counts: list[int] = []
+        append = log.append
+        log.append = lambda *appends, **more: counts.append(len(appends)) or append(*appends, **more)  # type: ignore[method-assign]
+        await asyncio.sleep(BEAT_S + 1)
+        assert sum(counts) <= 2 * (3 + 3 + 1), counts
+        del log.append  # type: ignore[method-assign]
+        assert one.presence.watched("room1199") == {"bob"}
 
     await with_processes(2, work)

@@ -11,6 +11,7 @@ import contextlib
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Literal
 
 import msgspec
@@ -37,6 +38,8 @@ LIST_S = 0.5
 """Seconds that a new reader waits for the list, so that the readers of every process are on it."""
 MAX_LISTED = 1000
 """Maximum names in one `here` event; the others are counted."""
+MAX_BATCH = 500
+"""Maximum messages of a process that are one append."""
 
 
 class PeerMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -59,6 +62,15 @@ log = structlog.get_logger("presence")
 _decode = msgspec.json.Decoder(PeerMessage).decode
 
 
+def presence_events(topic: str, before: frozenset[str] | None, subs: frozenset[str]) -> list[tuple[str, object]]:
+    """Returns the events, with their data, that take whoever knows the users of `before` (None: nobody) to `subs`."""
+    if before is None:
+        names = sorted(subs)[:MAX_LISTED]
+        return [("here", {"topic": topic, "here": names, "more": len(subs) - len(names)})]
+    events: list[tuple[str, object]] = [("join", {"topic": topic, "sub": sub}) for sub in sorted(subs - before)]
+    return events + [("leave", {"topic": topic, "sub": sub}) for sub in sorted(before - subs)]
+
+
 class TopicPresence:
     """The readers of one topic, as this process knows them. Times are those of the event loop's clock."""
 
@@ -73,6 +85,10 @@ class TopicPresence:
         """The users that this process last published as present; None while another process publishes."""
         self.list_at = 0.0
         """The time at which the whole list is due for a new reader; 0 when none is due."""
+        self.watchers: set[Callable[[], None]] = set()
+        """Called when the users have changed."""
+        self.watched: frozenset[str] | None = None
+        """The users of whom the watchers were told last; None until the list of every process is there."""
 
     def forget(self, now: float) -> None:
         """Forgets everything that was not repeated in time."""
@@ -91,16 +107,15 @@ class TopicPresence:
     def next_events(self, topic: str) -> list[tuple[str, object]]:
         """Returns the events that take readers of the presence topic from the roster to the present users."""
         subs = self.subs()
-        if self.roster is None or self.list_at:
-            names = sorted(subs)[:MAX_LISTED]
-            events: list[tuple[str, object]] = [
-                ("here", {"topic": topic, "here": names, "more": len(subs) - len(names)})
-            ]
-        else:
-            events = [("join", {"topic": topic, "sub": sub}) for sub in sorted(subs - self.roster)]
-            events += [("leave", {"topic": topic, "sub": sub}) for sub in sorted(self.roster - subs)]
+        events = presence_events(topic, None if self.list_at else self.roster, subs)
         self.roster, self.list_at = subs, 0.0
         return events
+
+    def tell_watchers(self, *, is_first: bool = False) -> None:
+        if is_first or (self.watched is not None and self.watched != self.subs()):
+            self.watched = self.subs()
+            for tell in tuple(self.watchers):
+                tell()
 
 
 class Presence:
@@ -159,6 +174,26 @@ class Presence:
                         await self._news.wait()
         presence.readers[self.name] = (Counter(self._followers_of(topic)), self._now())
         return presence.count()
+
+    def watch(self, topic: str, on_change: Callable[[], None]) -> Callable[[], None]:
+        """Calls `on_change` when other users follow the topic than before, in any process; returns how to end it.
+
+        `watched` says who it is. Past MAX_TOPICS nothing of the topic is known.
+        """
+        if topic not in self._topics and len(self._topics) >= MAX_TOPICS:
+            return lambda: None
+        presence = self._topics.setdefault(topic, TopicPresence())
+        if not presence.watchers:
+            presence.watched = None
+            self._send(PeerMessage(by=self.name, kind="ask", topic=topic))
+            asyncio.get_running_loop().call_later(LIST_S, partial(presence.tell_watchers, is_first=True))
+        presence.watchers.add(on_change)
+        return lambda: presence.watchers.discard(on_change)
+
+    def watched(self, topic: str) -> frozenset[str] | None:
+        """Returns the users who follow a topic that is watched; None while that is not known."""
+        presence = self._topics.get(topic)
+        return presence.watched if presence is not None else None
 
     # Called by the lane
 
@@ -241,15 +276,16 @@ class Presence:
     def _report(self) -> None:
         """Sends the readers here of every topic in which they have changed."""
         self._report_timer = None
-        topics, self._changes = self._changes, set()
-        for topic in topics:
-            if topic in self._topics:
-                subs = Counter(self._followers_of(topic))
-                self._send(PeerMessage(by=self.name, kind="readers", topic=topic, subs=subs))
+        topics, self._changes = self._changes & self._topics.keys(), set()
+        counts = {topic: Counter(self._followers_of(topic)) for topic in topics}
+        readers = [PeerMessage(by=self.name, kind="readers", topic=topic, subs=subs) for topic, subs in counts.items()]
+        if readers:
+            self._send(*readers)
 
     def _publish_changes(self, topic: str) -> None:
         """Publishes who came and who left, if this is the process that publishes."""
         presence = self._topics.get(topic, TopicPresence())
+        presence.tell_watchers()
         if topic not in self._stream_counts or min(presence.writers, default="") != self.name:
             presence.roster, presence.list_at = None, 0.0
             return
@@ -266,21 +302,28 @@ class Presence:
         while True:
             await asyncio.sleep(BEAT_S)
             now = self._now()
-            self._send(PeerMessage(by=self.name, kind="here"))
             for peer in [peer for peer, at in self._peers.items() if now - at > FRESH_S]:
                 self._forget_peer(peer)
-            for topic in self._stream_counts:
-                self._send(PeerMessage(by=self.name, kind="ask", topic=topic, follows=True))
+            ask = partial(PeerMessage, by=self.name, kind="ask")
+            followed = [ask(topic=topic, follows=True) for topic in self._stream_counts]
+            watched = [
+                ask(topic=topic)
+                for topic, presence in self._topics.items()
+                if presence.watchers and topic not in self._stream_counts
+            ]
+            self._send(PeerMessage(by=self.name, kind="here"), *followed, *watched)
             for topic, presence in list(self._topics.items()):
                 presence.forget(now)
                 if presence.requests:
-                    self._report_soon(topic)
+                    if any(True for _ in self._followers_of(topic)):  # who has none is forgotten, which is the same
+                        self._report_soon(topic)
                     self._publish_changes(topic)
-                else:
+                elif not presence.watchers:
                     del self._topics[topic]
 
-    def _send(self, message: PeerMessage) -> None:
-        self._append_soon([_append(message)])
+    def _send(self, *messages: PeerMessage) -> None:
+        starts = range(0, len(messages), MAX_BATCH)
+        self._append_soon([_append(*messages[start : start + MAX_BATCH]) for start in starts])
 
     def _append_soon(self, appends: list[Append]) -> None:
         """Appends without waiting; what cannot be written is repeated with the next beat."""
@@ -296,5 +339,5 @@ def _ignore_outcome(future: asyncio.Future[list[Appended]]) -> None:
         future.exception()
 
 
-def _append(message: PeerMessage) -> Append:
-    return Append(topic=PEERS, name="word", data=[msgspec.json.encode(message)])
+def _append(*messages: PeerMessage) -> Append:
+    return Append(topic=PEERS, name="word", data=[msgspec.json.encode(message) for message in messages])
