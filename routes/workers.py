@@ -6,13 +6,12 @@ agent's name, and the lease that its claim was given.
 
 from typing import Any
 
-import msgspec
 from litestar import get, post
 from litestar.types import ASGIApp
 
 from gateway.chat.lane import ChatLane
 from gateway.chat.workers.protocol import WorkClaim, WorkJob, WorkPost, WorkTaken
-from gateway.chat.workers.session import numbered
+from gateway.chat.workers.session import agent_of, numbered
 from gateway.errors import BadRequest, NotFound, TrilaneError
 from gateway.serving.refusals import send_problem
 from gateway.serving.whole import send_json, while_connected
@@ -56,7 +55,7 @@ async def claim(request: AnyRequest, name: str, chat: ChatLane) -> ASGIApp:
                 await nothing()(scope, receive, send)
                 return
             try:
-                await send_json(msgspec.json.encode(session.job), send)
+                await send_json(session.encoded_job, send)
             except BaseException:
                 session.close()
                 raise
@@ -80,8 +79,8 @@ async def claim(request: AnyRequest, name: str, chat: ChatLane) -> ASGIApp:
 async def chunks(request: AnyRequest, run_id: str, chat: ChatLane) -> WorkTaken:
     request.user.require_worker()
     told = decode(await body_of(request, chat.bodies), WorkPost)
-    session = chat.agents.desk.session(run_id, told.lease)
-    request.user.require_worker(session.job.agent)
+    request.user.require_worker(agent_of(told.lease))
+    session = chat.agents.claimed(run_id, told.lease)
     return WorkTaken(await session.post(told.expect, told.chunks))
 
 
@@ -99,8 +98,9 @@ async def commands(request: AnyRequest, run_id: str, chat: ChatLane) -> ASGIApp:
     after = request.query_params.get("after", "0")
     if not (after.isascii() and after.isdecimal() and len(after) <= 15):
         raise BadRequest(f"after={after[:16]!r}: want the number of a command", code="bad_after")
-    session = chat.agents.desk.session(run_id, request.query_params.get("lease", ""))
-    request.user.require_worker(session.job.agent)
+    lease = request.query_params.get("lease", "")
+    request.user.require_worker(agent_of(lease))
+    session = chat.agents.claimed(run_id, lease)
 
     async def answer(scope: Any, receive: Any, send: Any) -> None:
         async def work() -> None:

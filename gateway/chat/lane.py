@@ -98,7 +98,7 @@ class ChatLane:
     async def opened(self) -> AsyncGenerator[None]:
         await adopt_format(self._log)
         self._toolbox.start()
-        self.agents.start()
+        await self.agents.start(self._log, self._hub)
         self._sweeper.start()
         self._old_chats.start()
         self._due.start()

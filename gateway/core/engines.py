@@ -129,7 +129,7 @@ def retention_policy(settings: Settings) -> Callable[[str], Retention]:
     others as the settings say; old chats are the business of `gateway.chat.old_chats`. Of an audio session only the
     newest event is needed; one that nobody continues is closed by the audio lane, and deleted an hour later. Past
     TICKET_BYTES the oldest tickets are refused. Of a schedule the newest event says all.
-    What processes told of themselves is old after a minute.
+    What processes told of themselves, or each other, is old after a minute.
     A topic to which nothing was published for twice as long as an event is kept goes as a whole, else every name that
     was ever used would stay for ever. Whoever still follows it is told that it begins anew.
     """
@@ -143,11 +143,13 @@ def retention_policy(settings: Settings) -> Callable[[str], Retention]:
     last_use = Retention(events=2)
     cursor = Retention(max_bytes=4 * max_bytes, age_s=age_s, idle_age_s=idle_age_s)
     audio = Retention(events=100, closed_age_s=3600)
+    waiting, box = Retention(events=1000, age_s=60), Retention(max_bytes=max_bytes, age_s=60, idle_age_s=DAY_S)
     health = Retention(events=2)
     outbox = schedule = Retention(events=2)
     by_kind = {"event": event, "health": health, "outbox": outbox, "cursor": cursor, "run": run, "schedule": schedule}
     by_kind |= {"ticket": ticket, "audio": audio, "fleet": Retention(events=1000, age_s=60, idle_age_s=MIN_IDLE_S)}
     by_kind |= dict.fromkeys(("chat", "shares", "usage", "key", "log", "due"), forever) | {"key-use": last_use}
     by_kind |= {"memberships": Retention(events=1000), "left": Retention(events=1000, age_s=DAY_S)}
+    by_kind |= {"work": box, "waiting": waiting}
     by_kind["mcp"] = Retention(events=1)  # who is signed in to a server of tools
     return lambda topic: by_kind.get(topic.partition("/")[0], other)

@@ -17,7 +17,7 @@ from tests.conftest import Gateway, eventually, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "deploy" / "clients" / "agent"
-AGENTS = ("pays_again", "pays_once", "tells", "crashes", "hangs")
+AGENTS = ("pays_again", "pays_once", "tells", "counts", "crashes", "hangs")
 TAKEN_OVER_S = 90.0
 """Seconds within which another process has gone on with a run; it looks after 15 s of silence."""
 

@@ -47,10 +47,15 @@ def workers() -> Iterator[Workers]:
 
 
 def worker(gateway: Gateway, name: str, bearer: dict[str, str]) -> "subprocess.Popen[bytes]":
+    return worker_at(gateway.url, gateway.folder, name, bearer)
+
+
+def worker_at(url: str, folder: Path, name: str, bearer: dict[str, str]) -> "subprocess.Popen[bytes]":
+    """Starts a worker of an agent, which finds the gateway at `url`, and leaves its notes in `folder`."""
     clean = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{PACKAGE}:{Path(__file__).parent}"}
-    env = {**clean, "NOTES": str(gateway.folder / "notes"), "TRILANE_TOKEN": bearer["authorization"].split()[1]}
-    command = [sys.executable, "-S", "-m", "trilane_agent", f"{name}=worker_agents:{name}", "--url", gateway.url]
-    return subprocess.Popen(command, env=env, cwd=gateway.folder, stderr=subprocess.DEVNULL)
+    env = {**clean, "NOTES": str(folder / "notes"), "TRILANE_TOKEN": bearer["authorization"].split()[1]}
+    command = [sys.executable, "-S", "-m", "trilane_agent", f"{name}=worker_agents:{name}", "--url", url]
+    return subprocess.Popen(command, env=env, cwd=folder, stderr=subprocess.DEVNULL)
 
 
 def said(gateway: Gateway, model: str, chat: str) -> httpx2.Response:

@@ -53,6 +53,14 @@ async def tells(ctx: Context) -> AsyncIterator[str]:
     yield f"{ctx.user.sub}: {ctx.text}; imported {names}, sees {secrets}"
 
 
+async def counts(ctx: Context) -> AsyncIterator[str]:
+    """Has one step, and then many words, one after the other."""
+    await ctx.step("look", lambda key: note(f"look {key}"), effect="read")
+    for number in range(60):
+        yield f"word{number} "
+        await asyncio.sleep(0.01)
+
+
 async def crashes(ctx: Context) -> AsyncIterator[str]:
     yield "a"
     await asyncio.sleep(0.1)

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from events.log.hub import Hub
+from events.log.port import EventLog
 from gateway.chat.agents.agent import Agent, AgentStream
 from gateway.chat.agents.prompt import AgentPrompt
 from gateway.chat.records.recorder import Recorder
@@ -14,6 +16,8 @@ from gateway.chat.upstreams.upstream import Request
 from gateway.chat.upstreams.way_out import way_out
 from gateway.chat.workers.agent import WorkAgent
 from gateway.chat.workers.desk import WorkDesk
+from gateway.chat.workers.exchange import WorkExchange
+from gateway.chat.workers.session import ClaimedRun
 from gateway.errors import UpstreamError
 from gateway.settings import Settings
 
@@ -36,6 +40,7 @@ class Agents:
         """The desk at which runs of those agents wait that workers run."""
         self.on_error: Callable[[UpstreamError], None] = lambda error: None
         """Called with the error of each try that failed before a record."""
+        self._exchange: WorkExchange | None = None
         self._first_token_s = first_token_s
         self._default = agents[0].names[0] if is_first and agents else ""
 
@@ -47,11 +52,19 @@ class Agents:
         """Returns the name of every model that stands for an agent, each with the name of its upstream."""
         return [(name, agent.settings.name) for agent in self.all for name in agent.names]
 
-    def start(self) -> None:
-        """Starts the processes of agents that are ours. Call within the event loop."""
+    async def start(self, event_log: EventLog, hub: Hub) -> None:
+        """Starts the processes of agents that are ours, and joins those elsewhere whose workers come to any process."""
+        from_elsewhere = frozenset(agent.settings.name for agent in self.all if self.has_worker_of(agent.settings.name))
+        if from_elsewhere:
+            self._exchange = WorkExchange(event_log, hub, self.desk, from_elsewhere)
+            await self._exchange.open()
         for agent in self.all:
             if isinstance(agent, WorkAgent):
                 agent.start()
+
+    def claimed(self, run_id: str, lease: str) -> ClaimedRun:
+        """Returns the claim that a worker's lease names. Raises TrilaneError (409 `fenced`) where it names none."""
+        return (self._exchange or self.desk).session(run_id, lease)
 
     def run_by_worker(self, model: str) -> WorkAgent | None:
         """Returns the agent that a model's name stands for, where workers run it."""
@@ -90,6 +103,8 @@ class Agents:
     async def aclose(self) -> None:
         for agent in self.all:
             await agent.aclose()
+        if self._exchange is not None:
+            await self._exchange.aclose()
 
 
 def _are_any(records: list[bytes]) -> bool:

@@ -147,6 +147,7 @@ class PipeService:
         """Gives the process one run, and serves it to its end."""
         while (session := await self._desk.claim(self._name, None)) is None:
             pass  # this process is leaving: the process is here for the runs that it still has
+        assert isinstance(session, WorkSession)  # an agent of ours is given no run of another process
         sessions.append(session)
         run_id, queue = session.job.run_id, asyncio.Queue[ChildLine](QUEUED_POSTS)
         self._posts[run_id] = queue

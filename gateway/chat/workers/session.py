@@ -7,6 +7,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from secrets import token_hex
+from typing import Protocol
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Raw
@@ -24,12 +26,51 @@ def fenced() -> TrilaneError:
     return TrilaneError("this run is not yours any more: stop", code="fenced", status=409)
 
 
-class WorkSession:
-    """One claim. Its producer sets `take`, `is_full` and `on_lost`, and closes it."""
+def new_lease(process: str, agent: str) -> str:
+    """Returns a lease that cannot be guessed, and tells in which process it holds and for which agent."""
+    return f"{process}.{token_hex(16)}.{agent}"
 
-    def __init__(self, job: WorkJob, loop: asyncio.AbstractEventLoop) -> None:
-        lease = token_hex(16)
-        url = f"/api/runs/{job.run_id}/commands?lease={lease}"
+
+def process_of(lease: str) -> str:
+    """Returns the process in which a lease holds."""
+    return lease.partition(".")[0]
+
+
+def agent_of(lease: str) -> str:
+    """Returns the agent of a lease, whose grant its bearer needs; raises TrilaneError (409 `fenced`) for no lease."""
+    parts = lease.split(".", 2)
+    if len(parts) < 3:
+        raise fenced()
+    return parts[2]
+
+
+class ClaimedRun(Protocol):
+    """A run that a worker has claimed, wherever it is written. The methods raise TrilaneError (409 `fenced`)."""
+
+    @property
+    def encoded_job(self) -> bytes:
+        """Returns the job as its worker is sent it."""
+        ...
+
+    async def post(self, expect: int, chunks: Sequence[Raw]) -> int:
+        """Takes chunks, of which the first has the number `expect`; returns the number of the next one."""
+        ...
+
+    async def commands(self, after: int, wait_s: float | None) -> list[tuple[int, bytes]]:
+        """Returns the commands after number `after`, each with its number; none when `wait_s` have passed."""
+        ...
+
+    def close(self) -> None:
+        """Gives the claim back: another worker may have the run."""
+        ...
+
+
+class WorkSession:
+    """One claim of a run that this process writes. Its producer sets `take` and `on_flow`, and closes it."""
+
+    def __init__(self, job: WorkJob, loop: asyncio.AbstractEventLoop, process: str) -> None:
+        lease = new_lease(process, job.agent)
+        url = f"/api/runs/{job.run_id}/commands?lease={quote(lease, '')}"
         self.job = msgspec.structs.replace(job, lease=lease, commands=url)
         self.heard_at = loop.time()
         self.take: Callable[[Raw], None] = _nobody
@@ -49,6 +90,10 @@ class WorkSession:
         self._over: asyncio.Future[None] = loop.create_future()
 
     # Of the worker
+
+    @property
+    def encoded_job(self) -> bytes:
+        return _json(self.job)
 
     async def post(self, expect: int, chunks: Sequence[Raw]) -> int:
         """Takes chunks, of which the first has the number `expect`; returns the number of the next one.

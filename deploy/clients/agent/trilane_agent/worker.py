@@ -162,15 +162,21 @@ class Answer:
             try:
                 commands = await self._wire.commands(self._job, after)
             except Fenced:
+                self._stop(entered)  # a function that says nothing for long would learn it from nobody else
                 return
             for command in commands:
                 after = int(command["n"])
                 if command["type"] == "cancel":
-                    self._context.cancelled.set()
-                    entered.cancel()
-                    self._context.cancel_steps()
+                    self._stop(entered)
                 else:
                     self._context.take(command)
+
+    def _stop(self, entered: "asyncio.Future[None]") -> None:
+        """Has the function left, once: how it leaves is its own business."""
+        if not entered.done() and not self._context.cancelled.is_set():
+            self._context.cancelled.set()
+            entered.cancel()
+            self._context.cancel_steps()
 
     def _say(self, chunk: Mapping[str, Any]) -> None:
         data = json.dumps(chunk, separators=(",", ":"))
