@@ -204,9 +204,10 @@ def test_a_clients_own_call_beside_one_that_is_asked_about_is_posted_once(
 
 @pytest.mark.parametrize("is_posted", [True, False], ids=["by post", "elsewhere"])
 def test_what_goes_on_is_whole_wherever_it_is_cut(is_posted: bool, sdk: AISDK, gateway: Gateway, chat_id: str) -> None:
-    """The tab that is cut has a part of the answer, another has the question alone: both show what is stored."""
-    if is_posted and sdk.version == "ai5":
-        pytest.xfail("AI SDK 5 shows the calls twice when it comes back to an answer whose post was cut")
+    """The tab that is cut has a part of the answer, another has the question alone: both show what is stored.
+
+    In version 5, which goes on from a failed post where it stopped, an application opens the chat again.
+    """
     size = 0
     for place in range(CUTS + 1):
         name = f"{chat_id}-cut-{place}"
@@ -228,6 +229,8 @@ def test_what_goes_on_is_whole_wherever_it_is_cut(is_posted: bool, sdk: AISDK, g
         else:  # measures what there is to cut
             tab.until(status="streaming", chars=len(words(5)))
             size = follow_for(gateway, name, words(5).split()[-1])
+        if place and is_posted and sdk.version == "ai5":
+            tab = opened_again(sdk, gateway, tab)
         other = sdk.open(gateway.url, name, question, ui=sdk.version.removeprefix("ai"))
         readers = [other.begin("resume"), *([tab.begin("resume")] if place else [])]
         for reader in (tab, other):
@@ -240,6 +243,18 @@ def test_what_goes_on_is_whole_wherever_it_is_cut(is_posted: bool, sdk: AISDK, g
             kept.agrees_with(view)
         tab.close()
         other.close()
+
+
+def opened_again(sdk: AISDK, gateway: Gateway, tab: ChatClient) -> ChatClient:
+    """Returns a new `Chat` in place of a tab's, with the messages of the snapshot.
+
+    5.0.277 keeps what it has built when a request fails as a browser words it ("Failed to fetch"), for a later
+    `resumeStream()` to add to (`resumableStreamState`). Its GET is the same as that of a tab that has nothing, and no
+    chunk takes a text away again or finds a call of an earlier step: the whole answer would stand behind what it kept.
+    """
+    tab.close()
+    messages = stored(gateway, tab.chat_id).messages
+    return sdk.open(gateway.url, tab.chat_id, messages, ui=sdk.version.removeprefix("ai"))
 
 
 def follow_for(gateway: Gateway, chat_id: str, last: str) -> int:
