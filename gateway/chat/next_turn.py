@@ -96,9 +96,14 @@ async def plan_of_queued(sub: str, history: History, queued: Queued, default: Pa
         prompt_bytes=bytes_of_parts(change.conversation) + len(asked.system.encode()),
         started_ms=now_ms(),
         key=queued.key_id,
+        background=queued.background,
     )
     started = RunStarted(
-        run_id=run_id, message_id=message_id, key=queued.key or request_key(posting), extra=queued.extra
+        run_id=run_id,
+        message_id=message_id,
+        key=queued.key or request_key(posting),
+        background=queued.background,
+        extra=queued.extra,
     )
     turns = await turns_in_slices(change.conversation)
     return RunPlan(info=info, change=change, request=asked.asking(turns), started=started, has_stream=False)

@@ -214,8 +214,11 @@ def info_in_chat(info: RunInfo, history: History) -> RunInfo:
     )
 
 
-def run_info(submission: Submission, change: Change) -> RunInfo:
-    """Returns what a new run is known by; one that continues an answer bears the id of that message."""
+def run_info(submission: Submission, change: Change, asked_by: RunStarted | None = None) -> RunInfo:
+    """Returns what a new run is known by; one that continues an answer bears the id of that message.
+
+    `asked_by` is the run that it goes on from once all is answered; None where there is none.
+    """
     request, run_id = submission.request, submission.run_id or new_run_id()
     return RunInfo(
         run_id=run_id,
@@ -226,7 +229,7 @@ def run_info(submission: Submission, change: Change) -> RunInfo:
         prompt_bytes=bytes_of_parts(change.conversation) + request.size(),
         started_ms=now_ms(),
         key=submission.who.key_id,
-        background=bool(request.background),
+        background=bool(request.background) or (asked_by is not None and asked_by.background),
     )
 
 

@@ -201,6 +201,7 @@ class Sending:
             key=submission.key,
             key_id=who.key_id,
             request=asked,
+            background=bool(request.background),
             extra=submission.extra,
         )
 
@@ -269,13 +270,13 @@ class Sending:
         asked = request.upstream_fields(going_on.turns, self._max_output_tokens)
         for url in new_addresses(change.events):
             check_fetch(url, self._allowed_fetches)
-        info = run_info(submission, change)
+        info = run_info(submission, change, history.runs.get(going_on.continues))
         plan = RunPlan(
             info=info,
             change=change,
             request=asked,
             started=run_started(submission, info, going_on.continues),
-            on_disconnect="continue" if request.background else request.on_disconnect or "continue",
+            on_disconnect="continue" if info.background else request.on_disconnect or "continue",
             notices=[*taken.notices, *submission.beside],
             calls=going_on.calls,
             has_stream=submission.has_stream,

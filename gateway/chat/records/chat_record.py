@@ -173,6 +173,8 @@ class Queued(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
     """The id of the API key that its sender signed in with; empty for any other credential."""
     request: ParkedRequest | None = None
     """What its answer is asked with; None: with what the answer before it was."""
+    background: bool = False
+    """Whether its answer is for nobody to read it."""
     extra: dict[str, Raw] = {}
     """Top-level fields of its request that are not ours."""
 

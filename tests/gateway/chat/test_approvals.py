@@ -292,12 +292,16 @@ async def test_the_first_run_of_a_process_waits_until_its_tools_are_known() -> N
         assert len(tools.calls) == 1
 
 
+@pytest.mark.parametrize("is_posted", [False, True], ids=["answered", "posted"])
 @simulated
-async def test_what_goes_on_with_a_run_in_the_background_is_one_too() -> None:
+async def test_what_goes_on_with_a_run_in_the_background_is_one_too(*, is_posted: bool) -> None:
     async with staged(toolbox(), calls(CALL), says("Refunded."), says("Yes.")) as stage:
         await stage.say("refund 7", background=True)
         [ask] = (await stage.snapshot()).pending
-        await stage.approve(ask.approval_id)
+        if is_posted:
+            await stage.post(responded(await stage.answer(), ask.approval_id, approved=True))
+        else:
+            await stage.approve(ask.approval_id)
         await stage.lane.drain()
         stage.lane.runs.draining = False
         await stage.say("done?")

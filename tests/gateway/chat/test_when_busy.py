@@ -4,13 +4,16 @@ import asyncio
 from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 
 from gateway.chat.dialects.ui_message import UIFrames
+from gateway.chat.records.chat_record import RunInfo
 from gateway.chat.run_start import AttachedReader
 from gateway.chat.sending import Parked, Steered, WaitingReader
 from gateway.chat.submission import SendRequest, WhenBusy
 from gateway.chat.tools.fake import FakeToolbox
+from gateway.chat.topics import run_topic
 from gateway.errors import TrilaneError
 from tests.support.chats import answer, user
 from tests.support.followers import LOCAL
@@ -76,6 +79,29 @@ async def test_a_queued_message_streams_its_own_answer_when_its_turn_comes() -> 
         assert [len(await events(stage, name)) for name in ("queued", "run-started")] == [2, 3]
         await over(stage)
         assert len(stage.core.hub) == OWN_WATCHES, "somebody still follows"
+
+
+@pytest.mark.parametrize("how", ["queue", "steer"])
+@simulated
+async def test_what_waits_is_answered_in_the_background_if_it_was_sent_so(how: WhenBusy) -> None:
+    body = opening("One")
+    async with staged(FakeToolbox(), body, says("Two"), says("Three")) as stage:
+        told = await begun(stage)
+        await post(stage, "u2", how, background=True, on_disconnect="cancel")
+        await post(stage, "u3", "queue")
+        if how == "steer":  # no answer takes it, so it has one of its own
+            await stage.lane.chats.stop(LOCAL, "c", None)
+            await told
+            await stage.lane.steering.resume(LOCAL, "c")
+        else:
+            rest(body)
+            await told
+        await over(stage)
+        started = await events(stage, "run-started")
+        assert [run.get("background", False) for run in started] == [False, True, False]
+        topics = [(await stage.core.log.read(run_topic(run["runId"]), 0)).blocks[0].data[0] for run in started]
+        infos = [msgspec.json.decode(data, type=RunInfo) for data in topics]
+        assert [info.background for info in infos] == [False, True, False]
 
 
 @simulated
