@@ -64,7 +64,7 @@ def wants_of_run(prompt_tokens: int, request: Mapping[str, object], *, has_strea
     return {**wants, **STREAM} if has_stream else wants
 
 
-class Bound(NamedTuple):
+class CountedLimit(NamedTuple):
     """A limit as it is counted."""
 
     key: str
@@ -227,18 +227,18 @@ class Limiter:
             for key, counter, bound, window in bounds
         ]
 
-    def _bounds_of(self, sub: str, granted: GrantedLimits, keys: tuple[str, ...]) -> list[Bound]:
+    def _bounds_of(self, sub: str, granted: GrantedLimits, keys: tuple[str, ...]) -> list[CountedLimit]:
         """Returns the counters that count a user's work, in order."""
-        bounds: list[Bound] = []
+        bounds: list[CountedLimit] = []
         for key in keys:
             window = WINDOWS.get(key)
             if window is None:
                 continue
             own = [bound for bound in (self._user_bounds.get(key), _bound(granted, key)) if bound is not None]
             if own:
-                bounds.append(Bound(key, f"{key}/{_digest(sub)}", min(own), window))
+                bounds.append(CountedLimit(key, f"{key}/{_digest(sub)}", min(own), window))
             if (bound := self._all_bounds.get(key)) is not None:
-                bounds.append(Bound(key, f"{key}/{ALL}", bound, window))
+                bounds.append(CountedLimit(key, f"{key}/{ALL}", bound, window))
         return bounds
 
     # Shares of this process
