@@ -96,6 +96,15 @@ def link_appends(sub: str, link: ChatLink, *, is_member: bool) -> list[Append]:
     ]
 
 
+async def read_links(event_log: EventLog, sub: str) -> list[tuple[str, ChatLink]]:
+    """Returns every link that a user was given (LINKED) or lost (UNLINKED), in order. Raises LogError."""
+    links: list[tuple[str, ChatLink]] = []
+    async for part in read_past_damage(event_log, links_topic(sub), lambda first, last: None):
+        for block in part.blocks:
+            links += [(block.name, msgspec.json.decode(data, type=ChatLink)) for data in block.data]
+    return links
+
+
 class Memberships:
     """The links of all users, as one process reads them, and what it does when one is taken away."""
 
@@ -133,15 +142,12 @@ class Memberships:
         left = set() if left is None else left
         if not self.may_have_links(sub):
             return links
-        async for part in read_past_damage(self._log, links_topic(sub), lambda first, last: None):
-            for block in part.blocks:
-                for data in block.data:
-                    link = msgspec.json.decode(data, type=ChatLink)
-                    links.pop(link.shared_id, None)
-                    left.add((link.topic, link.epoch))
-                    if block.name == LINKED:
-                        links[link.shared_id] = link
-                        left.discard((link.topic, link.epoch))
+        for name, link in await read_links(self._log, sub):
+            links.pop(link.shared_id, None)
+            left.add((link.topic, link.epoch))
+            if name == LINKED:
+                links[link.shared_id] = link
+                left.discard((link.topic, link.epoch))
         return links
 
     async def may_follow(self, sub: str, topic: str) -> bool:

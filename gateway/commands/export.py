@@ -1,8 +1,9 @@
 """`trilane export SUB`: writes what the log holds of one user as JSON Lines, one topic after another.
 
-First a line says what it is. Then each chat comes as its owner sees it, and after that every event of every topic of
-theirs as it is stored: messages that were deleted from a chat, answers that are being written, transcripts,
-notifications, usage. At most one chat is in memory at a time.
+First a line says what it is. Then come the chats of others that they are a member of, or were, each with what they
+have said there. Each chat of theirs comes as its owner sees it, and after that every event of every topic of theirs as
+it is stored: messages that were deleted from a chat, answers that are being written, transcripts, notifications,
+usage. At most one chat is in memory at a time.
 """
 
 import time
@@ -13,7 +14,9 @@ import msgspec
 from msgspec import Raw
 
 from events.log.port import EventLog, TopicInfo, read_past_damage
+from gateway.chat.forgotten_member import joined_chats
 from gateway.chat.history import History
+from gateway.chat.records.authors import author_of
 from gateway.chat.topics import CHATS
 from gateway.core.engines import opened_log
 from gateway.core.personal import personal_topics
@@ -32,6 +35,10 @@ async def export(settings: Settings, sub: str, out: IO[bytes]) -> int:
             raise NotFound(f"the log holds nothing of the user {sub!r}")
         head = {"type": "export", "format": FORMAT, "sub": sub, "time": int(time.time() * 1000), "topics": len(topics)}
         out.write(msgspec.json.encode(head) + b"\n")
+        async for chat in joined_chats(log, sub):
+            line = _membership(chat, sub)
+            out.write(msgspec.json.encode(line) + b"\n")
+            count += 1
         for info in topics:
             async for line in _lines(log, info):
                 out.write(msgspec.json.encode(line) + b"\n")
@@ -51,6 +58,13 @@ async def _lines(log: EventLog, info: TopicInfo) -> AsyncIterator[dict[str, obje
             for offset, data in enumerate(block.data, block.first):
                 where: dict[str, object] = {"type": "event", "topic": info.topic, "offset": offset}
                 yield {**where, "event": block.name, "time": block.time_ms, "data": Raw(data)}
+
+
+def _membership(chat: History, sub: str) -> dict[str, object]:
+    """Returns what a user has of a chat of others: their place in it, if they still have one, and what they said."""
+    said = [message for message in chat.messages if author_of(message.metadata) == sub]
+    role = chat.members.get(sub)
+    return {"type": "membership", "id": chat.chat_id, "sharedId": chat.shared_id, "role": role, "messages": said}
 
 
 async def _chat(log: EventLog, info: TopicInfo) -> dict[str, object]:

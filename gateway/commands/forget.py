@@ -1,8 +1,8 @@
 """`trilane forget SUB`: deletes what the log holds of one user, on every engine, while gateways run.
 
-Their keys are revoked first and their runs stopped, then topics go, chats and their runs first; the usage rows come
-last, and stay under a pseudonym. A command that was broken off is run again and finishes. What it cannot delete it
-names.
+Their keys are revoked first and their runs stopped; they leave the chats of others; then topics go, chats and their
+runs first. The usage rows come last, and stay under a pseudonym. A command that was broken off is run again and
+finishes. What it cannot delete it names.
 """
 
 import asyncio
@@ -12,13 +12,14 @@ import time
 import click
 import msgspec
 
-from events.log.port import Append, EventLog, TopicInfo
+from events.log.port import NO_EVENTS, Append, EventLog, TopicInfo
 from gateway.access.keys import key_statuses, revoke_key
 from gateway.chat.abandoned import end_run
 from gateway.chat.ending import Aborted
+from gateway.chat.forgotten_member import leave_chats
 from gateway.chat.records.chat_record import RunInfo, StopCommand, encode_event
 from gateway.chat.records.record import RUN
-from gateway.chat.topics import CHATS, RUNS, chat_topic, run_id_of
+from gateway.chat.topics import CHATS, RUNS, run_id_of, topic_of
 from gateway.core.engines import opened_log
 from gateway.core.personal import give_usage_to_pseudonym, personal_topics
 from gateway.core.usage import usage_topic
@@ -35,8 +36,10 @@ PROGRESS_S = 2.0
 AUDIO = ("audio/", "event/audio/")
 REMAINS = (
     "Not deleted, because it has no owner: what they published to topics that are not the gateway's, and transcripts "
-    "of sessions that named such a topic. Their name alone stays in presence for TRILANE_RETENTION_S, in tickets for "
-    "five minutes, and in the record of keys, where they had one. Backups are yours to delete."
+    "of sessions that named such a topic; and what they said in chats of others, where it stands under a random name. "
+    "Their name alone stays in presence for TRILANE_RETENTION_S, in tickets for five minutes, in the record of keys, "
+    "where they had one, among the last 1,000 changes of members, and, shown to nobody, in what is stored of chats "
+    "with others, until those are deleted. Backups are yours to delete."
 )
 
 
@@ -47,6 +50,8 @@ class ForgetTally(msgspec.Struct):
     """Number of keys that were revoked."""
     topics: set[str] = set()
     stopped: int = 0
+    left: int = 0
+    """Number of chats of others that they had a part in."""
     rows: int = 0
     pseudonym: str = ""
     is_done: bool = False
@@ -78,8 +83,9 @@ async def forget_all(log: EventLog, sub: str) -> ForgetTally:
             tally.is_done = True
             break
         running = [info for info in topics if info.topic.startswith(RUNS) and not info.closed]
-        await asyncio.gather(*[_stop(log, sub, run) for run in running])
+        await asyncio.gather(*[_stop(log, run) for run in running])
         tally.stopped += len(running)
+        tally.left = max(tally.left, await leave_chats(log, sub))
         books = (usage_topic(sub), cursor_topic(sub))
         await _delete(log, [info.topic for info in topics if info.topic not in books], tally)
         pseudonym, rows = await give_usage_to_pseudonym(log, sub)
@@ -87,14 +93,14 @@ async def forget_all(log: EventLog, sub: str) -> ForgetTally:
     return tally
 
 
-async def _stop(log: EventLog, sub: str, run: TopicInfo) -> None:
+async def _stop(log: EventLog, run: TopicInfo) -> None:
     """Stops a run: by the command that its process obeys, and else by ending it from here."""
-    chat_id = await _chat_of(log, run.topic)
-    if chat_id:
+    chat = await _chat_of(log, run.topic)
+    if chat:
         name, data = encode_event(StopCommand(run_id_of(run.topic)))
         with contextlib.suppress(LogConflict):
-            await log.append(Append(topic=chat_topic(sub, chat_id), owner=sub, data=[data], name=name))
-    deadline = time.monotonic() + (STOP_S if chat_id else 0)
+            await log.append(Append(topic=chat, data=[data], name=name))
+    deadline = time.monotonic() + (STOP_S if chat else 0)
     while time.monotonic() < deadline:
         if (await log.read(run.topic, run.head, max_events=1)).closed:
             return
@@ -103,14 +109,16 @@ async def _stop(log: EventLog, sub: str, run: TopicInfo) -> None:
 
 
 async def _chat_of(log: EventLog, topic: str) -> str:
-    """Returns the chat that a run belongs to; nothing when it has none, or that cannot be known."""
+    """Returns the topic of the chat that a run belongs to; nothing when it has none, or that cannot be known."""
     try:
         part = await log.read(topic, 0, max_events=1)
     except LogDamaged:
         return ""
     if not part.blocks or part.blocks[0].name != RUN:
         return ""
-    return msgspec.json.decode(part.blocks[0].data[0], type=RunInfo).chat_id
+    info = msgspec.json.decode(part.blocks[0].data[0], type=RunInfo)
+    topic = topic_of(info) if info.chat_id else ""
+    return topic if topic and (await log.read(topic, NO_EVENTS, max_events=1)).epoch else ""
 
 
 async def _delete(log: EventLog, topics: list[str], tally: ForgetTally) -> None:
@@ -136,6 +144,8 @@ def _report(tally: ForgetTally, sub: str, remains: str) -> None:
     click.echo(f"Deleted of {sub!r}: {', '.join(f'{count:,} {what}' for what, count in parts.items())}.")
     if tally.keys:
         click.echo(f"{tally.keys:,} API keys are revoked.")
+    if tally.left:
+        click.echo(f"They have left {tally.left:,} chats of others.")
     if tally.pseudonym:
         click.echo(f"{tally.rows:,} usage rows are now those of {tally.pseudonym!r}; nothing says who that was.")
     click.echo(REMAINS)
