@@ -81,6 +81,7 @@ class Runs:
         self._log = event_log
         self._settings = settings
         self._runs: dict[str, Run] = {}
+        self._leaving: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._attached: dict[str, int] = {}
         self._policies: dict[str, OnDisconnect] = {}
@@ -151,7 +152,7 @@ class Runs:
     def _check_room(self) -> None:
         if self.draining:
             raise Overloaded("this process is shutting down", code=DRAINING, retry_after="1")
-        if len(self._runs) >= self._settings.limits.local_runs:
+        if len(self._runs) - len(self._leaving) >= self._settings.limits.local_runs:
             raise Overloaded(f"{len(self._runs)} answers are being written already")
 
     def _limit(self, info: RunInfo) -> RunLimit:
@@ -261,14 +262,17 @@ class Runs:
     def forget(self, run: Run) -> None:
         """Holds a run no more: it has ended, or never began."""
         self._runs.pop(run.info.run_id, None)
+        self._leaving.discard(run.info.run_id)
         self._policies.pop(run.info.run_id, None)
         self._attached.pop(run.info.run_id, None)
         if (waiting := self._lonely.pop(run.info.run_id, None)) is not None:
             waiting.cancel()
 
     def leave_limits(self, run_id: str) -> None:
-        """Gives back the place that a run holds among those of its user: what follows it takes that."""
+        """Gives back the place that a run holds among those of its user and of this process: what follows takes it."""
         self._leases.get(run_id, NO_LEASE).leave("runs")
+        if run_id in self._runs:
+            self._leaving.add(run_id)
 
     def discard(self, run: Run) -> None:
         """Lets go of a run that was made and never began."""

@@ -12,6 +12,7 @@ from gateway.access.keys import add_key, revoke_key
 from gateway.chat.records.chat_record import MemberRole
 from gateway.chat.steering import SteerRequest
 from gateway.chat.tools.fake import FakeToolbox
+from gateway.settings import Limits
 from tests.support.chats import user
 from tests.support.followers import LOCAL
 from tests.support.readers import settle
@@ -195,3 +196,16 @@ async def test_who_has_the_chat_open_is_told_what_waits_and_what_does_no_more() 
         assert [name for name in await stage.notices() if "queued" in name] == ["queued", "queued", "unqueued"]
         rest(body)
         await told
+
+
+@simulated
+async def test_what_waits_takes_the_place_of_the_answer_before_where_there_is_no_other() -> None:
+    body = opening("One")
+    async with staged(FakeToolbox(), body, says("Two"), says("Three"), limits=Limits(runs=1)) as stage:
+        told = await begun(stage)
+        for message_id in ("u2", "u3"):
+            await steer(stage, message_id, message_id, at="turn")
+        rest(body)
+        await told
+        await over(stage)
+        assert [texts for role, texts in await shown(stage) if role == "assistant"] == [["One"], ["Two"], ["Three"]]
