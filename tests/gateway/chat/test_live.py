@@ -8,15 +8,20 @@ from typing import Any
 import msgspec
 import pytest
 
+from events.log.port import Append
+from events.log.topics import stored, stored_name
 from gateway.access.grants import Principal
+from gateway.access.memberships import new_shared_id
 from gateway.chat.dialects import live
 from gateway.chat.dialects.ui_message import UIFrames, whole_frames
 from gateway.chat.history import History
 from gateway.chat.live import LiveChat, LiveDialect, LiveSources
-from gateway.chat.live_people import LivePeople
+from gateway.chat.live_people import MAX_TYPING, LivePeople
+from gateway.chat.records.chat_record import ChatShared, encode_event
 from gateway.chat.submission import SendRequest
 from gateway.chat.tools.fake import FakeToolbox
 from gateway.chat.topics import chat_topic, run_topic
+from gateway.core.usage import now_ms
 from gateway.errors import BadRequest
 from routes.live import LiveDesk
 from tests.gateway.chat.test_approvals import CALL, REFUND, echo
@@ -192,6 +197,27 @@ async def test_a_slow_reader_is_told_one_run_after_another_and_holds_no_queue() 
         assert texts == [f"Answer {number}." for number in range(count)]
         chat.close()
         assert not [topic for topic in stage.core.hub._tails if topic.startswith("chat/")], "it is still followed"
+
+
+@simulated
+async def test_people_who_type_take_nothing_from_the_chunks_of_a_slow_reader() -> None:
+    async with staged(FakeToolbox(), says("One."), says("Two.")) as stage:
+        chat, frames = await opened(stage), list[Frame]()
+        await stage.say("first")
+        name, data = encode_event(ChatShared(new_shared_id()))
+        await stage.core.log.append(Append(topic=chat_topic(LOCAL.sub, "c"), name=name, data=[data]))
+        await take(chat, frames)
+        [topic] = [topic for topic in stage.core.hub._tails if topic.startswith(stored("presence/"))]
+        typing = stored_name("typing", IDLE_S, now_ms())
+        for number in range(MAX_TYPING + 50):
+            await stage.core.log.append(Append(topic=topic, name=typing, data=[b'{"sub":"u%d"}' % number]))
+        await stage.say("second")
+        await take(chat, frames)
+        assert chunks(frames) == await by_stream(stage, 6)
+        told = [frame for frame in frames if frame.get("event") == "typing"]
+        newest = range(50, MAX_TYPING + 50)
+        assert told == [{"event": "typing", "data": {"sub": f"u{number}"}} for number in newest]
+        chat.close()
 
 
 @simulated
