@@ -16,10 +16,12 @@ from tests.clients.test_ai_sdk_tools import SERVER, TOOLS, calling
 from tests.conftest import Gateway, UpstreamThread, eventually, serving
 from tests.e2e.conftest import CuttingProxy
 from tests.e2e.vite import behind_vite
+from tests.support.readme import readme_block
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
 KEY = "0123456789abcdef0123456789abcdef"
+MAX_HOOK_LINES = 40
 PAGE = """
 import { generateId } from 'ai'
 import { useLiveChat } from './useLiveChat.jsx'
@@ -66,6 +68,10 @@ def messages(page: Page) -> Locator:
 def ask(page: Page, text: str) -> None:
     page.get_by_label("Message").fill(text)
     page.get_by_label("Message").press("Enter")
+
+
+def test_the_hook_is_short() -> None:
+    assert readme_block("useLiveChat").text.count("\n") <= MAX_HOOK_LINES
 
 
 def test_two_devices_show_and_act_on_one_chat_over_cuts(
