@@ -232,5 +232,7 @@ def _session_faults(row: UsageRow, session: LoggedSession, held: HeldSession | N
         return
     if not held.acked_ms <= heard_ms <= held.sent_ms:
         yield f"{heard_ms} ms, of {held.sent_ms} sent and {held.acked_ms} acknowledged"
-    if held.done_ms is not None and (row.outcome, heard_ms) != ("finish", held.done_ms):
+    # Who comes back to a session that was ended meanwhile is told what was heard, too.
+    ends = {"finish", "abort", "interrupted"} if held.act == "cut and return" else {"finish"}
+    if held.done_ms is not None and (row.outcome not in ends or heard_ms != held.done_ms):
         yield f"{row.outcome} after {heard_ms} ms, but its client was told {held.done_ms}"
