@@ -4,6 +4,8 @@ It is fed by the run's watch on the chat's topic, so a message arrives from any 
 queue is fenced by the head that the inbox knows; when that was not the head any more, it is read on from there.
 """
 
+from collections.abc import Callable
+
 from events.log.port import Append, Block, EventLog, read_past_damage
 from gateway.chat.history import History
 from gateway.chat.queue import ChatQueue
@@ -28,6 +30,8 @@ class Inbox:
         """Whether the step that is being written may be cut for a message."""
         self.is_cut = False
         """Whether it was; whoever begins the next step resets this."""
+        self.on_change: Callable[[], None] = _nobody
+        """Called each time that what waits may have changed."""
         self._run_id = info.run_id
         self._log = event_log
         self._epoch = ""
@@ -44,6 +48,7 @@ class Inbox:
                 event = decode_event(block.name, data)
                 if event is not None:
                     self.queue.apply(event)
+            self.on_change()
         self.head = max(self.head, block.last)
 
     async def refresh(self) -> None:
@@ -81,3 +86,7 @@ class Inbox:
 
 def _ignored(first: int, last: int) -> None:
     """Passes over what is damaged, as every reader of a chat does."""
+
+
+def _nobody() -> None:
+    """Tells nobody."""

@@ -1,39 +1,32 @@
 """The runs of this process: made, counted and ended. Past `limits.local_runs` a new one is refused."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-import msgspec
 import structlog
 
 from events.log.port import Append, Appended, EventLog
-from gateway.chat.agent_turns import AgentTurns
 from gateway.chat.agents.agents import Agents
-from gateway.chat.agents.completion_prompt import prompt_of_completion
 from gateway.chat.agents.prompt import AgentPrompt
 from gateway.chat.closing import Follow
 from gateway.chat.ending import Aborted, Failed, Parking, RunLimit
 from gateway.chat.figures import ChatFigures
 from gateway.chat.inbox import Inbox
 from gateway.chat.notices import notices
-from gateway.chat.producers.agent import AgentProducer
-from gateway.chat.producers.completion import CompletionProducer
-from gateway.chat.producers.producer import Producer
 from gateway.chat.producers.tools import Call
-from gateway.chat.producers.worker import WorkerProducer
 from gateway.chat.records.chat_record import ParkedRequest, RunInfo
 from gateway.chat.records.messages import UpstreamMessage
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.recovery import Recovery
 from gateway.chat.run import Run
 from gateway.chat.run_span import end_run_span, run_span
-from gateway.chat.steps import Steps, ToolPolicy
+from gateway.chat.steps import ToolPolicy
 from gateway.chat.submission import CancelAfter, OnDisconnect
 from gateway.chat.tools.toolbox import NO_TOOLS, Toolbox
 from gateway.chat.upstreams.failover import Upstreams
 from gateway.chat.upstreams.upstream import Request
+from gateway.chat.writers import Writers
 from gateway.core.fleet import WrittenRun
 from gateway.core.leases import NO_LEASE, Lease
 from gateway.core.prices import NANOS, NO_PRICES, Prices
@@ -70,6 +63,7 @@ class Runs:
         self.upstreams = upstreams
         self.agents = agents or Agents([], settings.first_token_s)
         self.tools = ToolPolicy(toolbox, settings.max_steps, settings.ask_s)
+        self._writers = Writers(upstreams, self.agents, self.tools, settings.between_tokens_s)
         self.follow: Follow | None = None
         """Prepares the answer to what waits in a chat, when one of its runs has come to its end."""
         self._prices = prices
@@ -112,11 +106,7 @@ class Runs:
         """
         self._check_room()
         span = self._span(info)
-        if self.agents.serving(info.model):
-            producer = self._agent(info, request, prompt_of_completion(request, info.run_id))
-        else:
-            producer = self._completion(info, span, request)
-        run = Run(info, [producer], recorder, self._log, limit=self._limit(info))
+        run = Run(info, [self._writers.once(info, span, request)], recorder, self._log, limit=self._limit(info))
         return self._keep(run, span, on_disconnect, lease)
 
     def make_of_chat(
@@ -138,11 +128,7 @@ class Runs:
         """
         self._check_room()
         span, inbox = self._span(info), Inbox(info, self._log)
-        if prompt is not None:
-            producers = self._agent_turns(info, request, prompt, recorder, calls, inbox)
-        else:
-            completion = partial(self._completion, info, span)
-            producers = Steps(info, request, recorder, self.tools, completion, calls, inbox)
+        producers = self._writers.of_chat(info, span, request, recorder, prompt, calls, inbox)
         has_tools = prompt is not None or bool(calls or self.tools.toolbox.offered(info.sub))
         parking = Parking(request=parked, ask_s=self.tools.ask_s, same_as=same_as, is_told_first=has_tools)
         limit = self._limit(info)
@@ -169,45 +155,6 @@ class Runs:
 
     def _span(self, info: RunInfo) -> "Span | None":
         return None if self._tracer is None else run_span(self._tracer, info)
-
-    def _completion(self, info: RunInfo, span: "Span | None", request: Request) -> CompletionProducer:
-        return CompletionProducer(
-            self.upstreams,
-            request,
-            info.model,
-            prompt_bytes=info.prompt_bytes,
-            between_tokens_s=self._settings.between_tokens_s,
-            run_span=span,
-        )
-
-    def _agent_turns(
-        self,
-        info: RunInfo,
-        request: Request,
-        prompt: AgentPrompt,
-        recorder: Recorder,
-        calls: Sequence[Call],
-        inbox: Inbox,
-    ) -> Iterable[Producer]:
-        if self.agents.run_by_worker(info.model) is not None:
-            inbox.can_cut = False  # it comes to all of its calls once more when it is asked again
-            return [self._agent(info, request, prompt, calls)]
-        return AgentTurns(info, prompt, recorder, partial(self._agent, info, request), inbox)
-
-    def _agent(self, info: RunInfo, request: Request, prompt: AgentPrompt, calls: Sequence[Call] = ()) -> Producer:
-        limit_s = self._settings.between_tokens_s
-        if (agent := self.agents.run_by_worker(info.model)) is None:
-            return AgentProducer(self.agents, prompt, request, info, between_tokens_s=limit_s)
-        return WorkerProducer(
-            agent,
-            prompt,
-            info,
-            calls,
-            self.tools.toolbox,
-            lambda asked, model: self._completion(msgspec.structs.replace(info, model=model), None, asked),
-            ask_s=self.tools.ask_s,
-            wait_s=self.agents.waits_s(agent),
-        )
 
     def _keep(self, run: Run, span: "Span | None", on_disconnect: OnDisconnect, lease: Lease) -> Run:
         run_id = run.info.run_id
@@ -316,11 +263,8 @@ class Runs:
         request: Request = recovery.request.asking(turns)
         info, recorder = recovery.info, recovery.recorder
         span, inbox = self._span(info), Inbox(recovery.info, self._log)
-        completion = partial(self._completion, info, span)
-        if recovery.prompt is not None:
-            producers = self._agent_turns(info, request, recovery.prompt, recorder, recovery.calls, inbox)
-        else:
-            producers = Steps(info, request, recorder, self.tools, completion, recovery.calls, inbox, recovery.steps)
+        prompt, calls, steps = recovery.prompt, recovery.calls, recovery.steps
+        producers = self._writers.of_chat(info, span, request, recorder, prompt, calls, inbox, steps)
         parking = Parking(request=recovery.request, ask_s=self.tools.ask_s)
         is_old = info.started_ms and not recovery.is_left
         used_s = max(0, now_ms() - info.started_ms) / 1000 if is_old else 0.0

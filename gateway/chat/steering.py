@@ -111,7 +111,7 @@ class Steering:
             )
             if active or history.open_asks:
                 await self.enqueue(who, history, queued)
-                is_taken = active and at != "turn" and (at == "now" or not await self._is_agents(active))
+                is_taken = active and at != "turn" and (at == "now" or await self._looks_up(active))
                 return SteerResult(message.id, active or None, "accepted" if is_taken else "queued")
             return await self._start_with(who, history, queued)
 
@@ -204,9 +204,10 @@ class Steering:
         info = await self._info(last) if last else None
         return ParkedRequest(model=info.model if info is not None else "")
 
-    async def _is_agents(self, run_id: str) -> bool:
-        info = await self._info(run_id)
-        return info is not None and bool(self._runs.agents.serving(info.model))
+    async def _looks_up(self, run_id: str) -> bool:
+        """Returns whether who writes a run takes messages between two steps: an agent behind an address does not."""
+        info, agents = await self._info(run_id), self._runs.agents
+        return info is None or not agents.serving(info.model) or agents.run_by_worker(info.model) is not None
 
     async def _info(self, run_id: str) -> RunInfo | None:
         run = self._runs.get(run_id)

@@ -49,9 +49,15 @@ class Span:
 
     def request(self, name: str, attributes: Attributes) -> "Span":
         """Returns the span of a request to another server that this work makes."""
+        return self._child(name, SpanKind.CLIENT, attributes)
+
+    def inner(self, name: str, attributes: Attributes) -> "Span":
+        """Returns the span of a part of this work."""
+        return self._child(name, SpanKind.INTERNAL, attributes)
+
+    def _child(self, name: str, kind: SpanKind, attributes: Attributes) -> "Span":
         context = set_span_in_context(self._span)
-        span = self._tracer.start_span(name[:MAX_CHARS], context, SpanKind.CLIENT, _bounded(attributes))
-        return Span(self._tracer, span)
+        return Span(self._tracer, self._tracer.start_span(name[:MAX_CHARS], context, kind, _bounded(attributes)))
 
     @property
     def headers(self) -> dict[str, str]:

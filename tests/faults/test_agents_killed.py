@@ -17,7 +17,7 @@ from tests.conftest import Gateway, eventually, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "deploy" / "clients" / "agent"
-AGENTS = ("pays_again", "pays_once", "tells", "counts", "crashes", "hangs")
+AGENTS = ("pays_again", "pays_once", "tells", "counts", "heeds", "crashes", "hangs")
 TAKEN_OVER_S = 90.0
 """Seconds within which another process has gone on with a run; it looks after 15 s of silence."""
 
@@ -91,10 +91,38 @@ def test_a_process_that_ends_by_itself_is_replaced_and_then_given_up(agents: Gat
 def test_a_stop_reaches_the_function(agents: Gateway) -> None:
     with ThreadPoolExecutor() as pool:
         saying = pool.submit(said, agents, "hangs", "c3")
-        eventually(lambda: chat_of(agents, "c3").get("activeRun") is not None, 30)
+        eventually(lambda: notes(agents, "hangs"), 30)
         httpx2.post(f"{agents.url}/api/chat/c3/stop", json={})
         assert '"abort"' in saying.result().text
     eventually(lambda: len(notes(agents, "stopped")) == 1, 30)
+
+
+def steer(gateway: Gateway, chat: str, text: str) -> None:
+    message = {"id": f"s-{text}", "role": "user", "parts": [{"type": "text", "text": text}]}
+    answer = httpx2.post(f"{gateway.url}/api/chat/{chat}/steer", json={"message": message}, timeout=30)
+    assert (answer.status_code, answer.json()["state"]) == (202, "accepted")
+
+
+def test_what_is_sent_meanwhile_is_taken_once_though_the_agent_is_killed(agents: Gateway) -> None:
+    """What it took before stands in the answer once, and it is given it once more; then what came in between."""
+    with ThreadPoolExecutor() as pool:
+        saying = pool.submit(said, agents, "heeds", "c4")
+        eventually(lambda: notes(agents, "heeds"), 60, "it has begun")
+        steer(agents, "c4", "one")
+        eventually(lambda: notes(agents, "saw"), 60, "it has taken the first")
+        os.kill(int(notes(agents, "heeds")[0][1]), signal.SIGKILL)
+        steer(agents, "c4", "two")
+        steer(agents, "c4", "stop")
+        assert '"type":"finish"' in saying.result().text
+    told = chat_of(agents, "c4")
+    parts = [part.get("text") or part.get("id") or part["toolName"] for part in told["messages"][-1]["parts"]]
+    shown = [part for part in parts if part.startswith(("s-", "saw-"))]
+    assert shown.index("s-one") < shown.index("saw-one") < shown.index("s-two") < shown.index("saw-two")
+    assert sorted(shown) == ["s-one", "s-stop", "s-two", "saw-one", "saw-stop", "saw-two"]
+    assert "".join(part for part in parts if part.endswith(". ")) == "one. two. stop. "
+    assert told["queue"] == []
+    assert len(notes(agents, "heeds")) == 2
+    assert [text for _, text in notes(agents, "saw")][-2:] == ["two", "stop"]
 
 
 @pytest.mark.parametrize("killed", ["the agent", "the gateway", "both"])

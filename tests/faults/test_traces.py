@@ -12,6 +12,8 @@ import pytest
 from loadtests.ports import free_port
 from loadtests.upstream import PROMPT_TOKENS
 from tests.conftest import Gateway, UpstreamThread, serving
+from tests.gateway.chat.agents.streams import DONE, STARTED, frames, said
+from tests.support.agent_server import AgentServer
 from tests.support.collector import Collector, TakenSpan, collecting
 from tests.support.sse_client import Frames, chat_body, iter_frames, read_frames
 
@@ -178,6 +180,33 @@ def test_a_caller_that_is_not_sampled_leaves_no_span(
     assert upstream.fake.requests[-1].headers["traceparent"].endswith("-00")
     ask(traced, chat_body("sampled", "T=2 I=0"))
     run_and_tries(collector)
+
+
+def test_each_agent_that_is_tried_is_a_child_and_continues_the_trace(collector: Collector, tmp_path: Path) -> None:
+    with AgentServer() as server:
+        server.statuses = {"/first": 503}
+        server.scripts = {"/second": [frames(STARTED, *said("m1", "secret-5e"), DONE)]}
+        pair = [
+            f'[[upstream]]\nname = "{name}"\nkind = "ag-ui"\nmodels = ["pair"]\nbase_url = "{server.url}/{name}"\n'
+            for name in ("first", "second")
+        ]
+        (tmp_path / "agents.toml").write_text("".join(pair))
+        env = {**collector.env, "TRILANE_UPSTREAMS": str(tmp_path / "agents.toml"), "OPENAI_BASE_URL": "", **sign_in()}
+        gateway = serving(tmp_path, "", **env)
+        try:
+            gateway.start()
+            assert ask(gateway, {**chat_body("agents-5e", "prompt-5e"), "model": "pair"}).done
+            run, tries = run_and_tries(collector, 3)
+        finally:
+            gateway.stop()
+        [asked] = server.at("/second")
+    assert [attempt.name for attempt in tries] == ["invoke_agent first", "invoke_agent second"]
+    assert {attempt.parent_id for attempt in tries} == {run.span_id}
+    assert [attempt.attributes.get("error.type") for attempt in tries] == ["upstream_unavailable", None]
+    assert tries[1].attributes["gen_ai.operation.name"] == "invoke_agent"
+    assert tries[1].attributes["gen_ai.agent.name"] == "second"
+    assert asked.headers["traceparent"] == f"00-{TRACE}-{tries[1].span_id}-01"
+    assert b"-5e" not in b"".join(collector.bodies)
 
 
 def test_an_interrupted_run_has_its_spans_and_a_collector_that_hangs_does_not_keep_its_process(

@@ -61,6 +61,19 @@ async def counts(ctx: Context) -> AsyncIterator[str]:
         await asyncio.sleep(0.01)
 
 
+async def heeds(ctx: Context) -> AsyncIterator[str]:
+    """Says what it was sent meanwhile, until that is `stop`."""
+    yield "A "
+    note(f"heeds {os.getpid()}")
+    text = ""
+    while text != "stop":
+        for message in ctx.steers():
+            text = message["parts"][0]["text"]
+            await ctx.step(f"saw-{text}", lambda key, text=text: note(f"saw {text}"), effect="read")
+            yield f"{text}. "
+        await asyncio.sleep(0.02)
+
+
 async def crashes(ctx: Context) -> AsyncIterator[str]:
     yield "a"
     await asyncio.sleep(0.1)
@@ -70,6 +83,7 @@ async def crashes(ctx: Context) -> AsyncIterator[str]:
 async def hangs(ctx: Context) -> AsyncIterator[str]:
     yield "a"
     try:
+        note("hangs")
         await asyncio.sleep(600)
     finally:
         note("stopped")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
+from typing import cast
 
 TIMEOUT_S = 60.0
 
@@ -30,13 +31,12 @@ class Balancer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: Balancer
 
     def _pass(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", "0")))
         headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
-        first = next(self.server.turns)
-        ports = self.server.ports
+        balancer = cast("Balancer", self.server)
+        first, ports = next(balancer.turns), balancer.ports
         for port in [ports[(first + n) % len(ports)] for n in range(len(ports))]:
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
             try:
@@ -49,7 +49,7 @@ class _Handler(BaseHTTPRequestHandler):
                 break  # nobody knows what it has done: the client decides whether to ask again
             finally:
                 connection.close()
-            self.server.passed[self.path.partition("?")[0].rpartition("/")[2], port] += 1
+            balancer.passed[self.path.partition("?")[0].rpartition("/")[2], port] += 1
             self.send_response(answer.status)
             self.send_header("content-type", answer.headers.get("content-type", ""))
             if answer.status != 204:

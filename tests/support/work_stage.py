@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-import msgspec
 from msgspec import Raw
 from trilane_agent.context import AgentFunction
 from trilane_agent.worker import Answer, Command, Fenced, Job
@@ -33,7 +32,7 @@ class DeskWire:
 
     async def claim(self) -> Job | None:
         session = await self._desk.claim(NAME, None)
-        return json.loads(msgspec.json.encode(session.job)) if session is not None else None
+        return json.loads(session.encoded_job) if session is not None else None
 
     async def post(self, job: Job, expect: int, chunks: Sequence[str]) -> None:
         await self._until_whole()

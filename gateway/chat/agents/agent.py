@@ -125,8 +125,8 @@ class Agent:
         listed = [*self.settings.models, *([self.settings.model] if self.settings.model else [])]
         return listed or [self.settings.name]
 
-    async def open(self, prompt: AgentPrompt, recorder: Recorder) -> AgentStream:
-        """Asks it. Raises UpstreamError."""
+    async def open(self, prompt: AgentPrompt, recorder: Recorder, trace: bytes = b"") -> AgentStream:
+        """Asks it; `trace` are the lines of the head with which it continues a trace. Raises UpstreamError."""
         self.in_flight += 1
         try:
             prompt = msgspec.structs.replace(prompt, system=_joined(self.settings.system, prompt.system))
@@ -136,7 +136,7 @@ class Agent:
                 content, translation = agui_request(prompt), AguiTranslation(writer, prompt.client_tools)
             else:
                 content, translation = ui_request(prompt), UIChunkTranslation(writer)
-            body = await self._exchange.post(content)
+            body = await self._exchange.post(content, trace)
         except BaseException:
             self._close_one()
             raise

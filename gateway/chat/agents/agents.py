@@ -1,6 +1,7 @@
 """All agents, in order of preference. Failover is that of models: before the first record, never after."""
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,6 +13,7 @@ from gateway.chat.records.recorder import Recorder
 from gateway.chat.upstreams.failover import begun, first_to_answer
 from gateway.chat.upstreams.operator_rules import allowing
 from gateway.chat.upstreams.transport import HttptoolsTransport
+from gateway.chat.upstreams.try_span import TrySpan
 from gateway.chat.upstreams.upstream import Request
 from gateway.chat.upstreams.way_out import way_out
 from gateway.chat.workers.agent import WorkAgent
@@ -21,6 +23,9 @@ from gateway.chat.workers.session import ClaimedRun
 from gateway.errors import UpstreamError
 from gateway.settings import Settings
 
+if TYPE_CHECKING:
+    from gateway.core.tracing import Span
+
 
 class OpenedAgent(msgspec.Struct):
     """An answer that has begun, and its records so far."""
@@ -28,6 +33,7 @@ class OpenedAgent(msgspec.Struct):
     agent: Agent
     stream: AgentStream
     records: list[bytes]
+    span: TrySpan | None = None
 
 
 class Agents:
@@ -84,21 +90,41 @@ class Agents:
         chosen = model or self._default
         return [agent for agent in self.all if chosen and (chosen in agent.names or chosen == agent.settings.name)]
 
-    async def open(self, prompt: AgentPrompt, request: Request, model: str, recorder: Recorder) -> OpenedAgent:
-        """Opens the first agent that gives a record. Raises what `Upstreams.open` raises."""
+    async def open(
+        self, prompt: AgentPrompt, request: Request, model: str, recorder: Recorder, run_span: "Span | None" = None
+    ) -> OpenedAgent:
+        """Opens the first agent that gives a record; `run_span` gets a child for each try.
+
+        Raises what `Upstreams.open` raises.
+        """
         serving = [agent for agent in self.serving(model) if isinstance(agent, Agent)]
         allowed = allowing([agent.settings for agent in serving], request)
 
         async def attempt(agent: Agent) -> OpenedAgent:
-            limit = agent.settings.first_token_s or self._first_token_s
-            stream, records = await begun(agent.open(prompt, recorder), _are_any, agent.settings.name, limit)
-            if stream.error is not None and not records:
-                stream.abort()
-                raise stream.error
-            return OpenedAgent(agent, stream, records)
+            span = None if run_span is None else TrySpan(run_span, agent.settings, model, is_agents=True)
+            try:
+                opened = await self._first_record(agent, prompt, recorder, span)
+            except BaseException as err:
+                if span is not None:
+                    span.fail(err)
+                raise
+            if span is not None:
+                span.note_first_token()
+            return opened
 
         candidates = [agent for agent in serving if agent.settings.name in allowed]
         return await first_to_answer(candidates, attempt, self.on_error)
+
+    async def _first_record(
+        self, agent: Agent, prompt: AgentPrompt, recorder: Recorder, span: TrySpan | None
+    ) -> OpenedAgent:
+        limit = agent.settings.first_token_s or self._first_token_s
+        opening = agent.open(prompt, recorder, b"" if span is None else span.head)
+        stream, records = await begun(opening, _are_any, agent.settings.name, limit)
+        if stream.error is not None and not records:
+            stream.abort()
+            raise stream.error
+        return OpenedAgent(agent, stream, records, span)
 
     async def aclose(self) -> None:
         for agent in self.all:

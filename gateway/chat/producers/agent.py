@@ -5,11 +5,12 @@ What the agent asks of people stands in `asks` when it has come to its end, and 
 """
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Raw, UnsetType
 
-from gateway.chat.agents.agents import Agents
+from gateway.chat.agents.agents import Agents, OpenedAgent
 from gateway.chat.agents.agui_request import payload_of
 from gateway.chat.agents.prompt import AgentAsk, AgentPrompt
 from gateway.chat.agents.writer import INTERRUPT
@@ -21,8 +22,12 @@ from gateway.chat.records.messages import OUTPUT_STATES, MessagePart
 from gateway.chat.records.provider_fields import AGENT
 from gateway.chat.records.record import FinishReason, ToolOutputAvailable, ToolOutputDenied
 from gateway.chat.records.recorder import Recorder
+from gateway.chat.upstreams.try_span import measured
 from gateway.chat.upstreams.upstream import Request
 from gateway.core.usage import Usage, usage_of
+
+if TYPE_CHECKING:
+    from gateway.core.tracing import Span
 
 _part = msgspec.json.Decoder(MessagePart).decode
 
@@ -38,6 +43,7 @@ class AgentProducer(StreamProducer):
         info: RunInfo,
         *,
         between_tokens_s: float,
+        run_span: "Span | None" = None,
     ) -> None:
         """Takes the run's `info`, which says the model; `request` is what a model would be sent, for its options."""
         super().__init__(between_tokens_s)
@@ -45,6 +51,7 @@ class AgentProducer(StreamProducer):
         self._agents = agents
         self._prompt: AgentPrompt | None = prompt
         self._request = request
+        self._run_span = run_span
         self._emitted_before = 0
         self._recorder = Recorder()
 
@@ -52,13 +59,20 @@ class AgentProducer(StreamProducer):
         assert self._prompt is not None
         self._sink, self._recorder = sink, sink.recorder
         self._emitted_before = sink.recorder.emitted
-        opened = await self._agents.open(self._prompt, self._request, self._info.model, sink.recorder)
+        opened = await self._agents.open(self._prompt, self._request, self._info.model, sink.recorder, self._run_span)
+        if opened.span is None:
+            return await self._write(opened, self._prompt, sink)
+        with opened.span.around(lambda: measured(self.usage())):
+            return await self._write(opened, self._prompt, sink)
+
+    async def _write(self, opened: OpenedAgent, prompt: AgentPrompt, sink: Sink) -> FinishReason:
+        """Writes an answer to its end."""
         stream, settings = opened.stream, opened.agent.settings
         self.model, self.upstream = self._info.model or opened.agent.names[0], settings.name
         self._translation = stream.translation
         self._opened(stream, settings.between_tokens_s)
         first = sink.recorder.speaker(self.model, sink.recorder.facts)
-        _record_answers(self._prompt, sink.recorder, first)
+        _record_answers(prompt, sink.recorder, first)
         self._prompt, self._request = None, {}  # they may be large, and nobody asks again
         sink.begin(first + opened.records)
         if not stream.ended:

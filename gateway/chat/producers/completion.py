@@ -14,6 +14,7 @@ from gateway.chat.records.recorder import Recorder
 from gateway.chat.upstreams.chunks import AnswerChunk
 from gateway.chat.upstreams.failover import OpenedGeneration, Upstreams
 from gateway.chat.upstreams.finish_reasons import finish_reason_of
+from gateway.chat.upstreams.try_span import facts_of
 from gateway.chat.upstreams.upstream import Generation, Request
 from gateway.core.usage import Usage, usage_of
 
@@ -59,7 +60,7 @@ class CompletionProducer(StreamProducer):
         self._request = {}  # it may be large, and nobody asks again
         if answer.span is None:
             return await self._write(answer, sink)
-        with answer.span.around(answer.generation):
+        with answer.span.around(lambda: facts_of(answer.generation)):
             return await self._write(answer, sink)
 
     async def _write(self, answer: OpenedGeneration, sink: Sink) -> FinishReason:

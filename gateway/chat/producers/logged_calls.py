@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Raw, UnsetType
 
 from gateway.chat.producers.tools import Call
-from gateway.chat.records.messages import OUTPUT_STATES, MessagePart
+from gateway.chat.records.messages import OUTPUT_STATES, STEER, MessagePart, UIMessage, unfolded
 from gateway.chat.workers.protocol import BeginCall, CallResult
 from gateway.errors import UpstreamError
 
@@ -33,10 +33,15 @@ class LoggedCalls:
         """Ids of the other calls that the agent has shown."""
         self.said = ""
         """The text after the last of these calls, as far as the agent has not said it again."""
+        self.steers: dict[int, list[UIMessage]] = {}
+        """Messages that it took, by the number of the logged call after which it did."""
         self._again = ""
         self._count = 0
-        for part in map(_part, parts):
-            if part.is_tool and part.tool_call_id.startswith(self._prefix):
+        for raw in parts:
+            part = _part(raw)
+            if part.type == STEER:
+                self.steers.setdefault(len(self._known), []).extend(unfolded(_answer(raw)))
+            elif part.is_tool and part.tool_call_id.startswith(self._prefix):
                 self._known.append(part)
                 self.said = ""
             elif part.is_tool:
@@ -84,6 +89,10 @@ class LoggedCalls:
     def all_again(self, piece: str) -> str:
         """Returns the whole of a text that is another one than before."""
         return self._again + piece
+
+
+def _answer(part: Raw) -> UIMessage:
+    return UIMessage(id="", role="assistant", parts=[part])
 
 
 def _changed(what: str) -> UpstreamError:

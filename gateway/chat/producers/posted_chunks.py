@@ -65,6 +65,12 @@ class PostedChunks:
         if rest:
             self._writer.text("text", f"text:{head.id}", rest, UNSET, out)
 
+    def end_text(self) -> list[bytes]:
+        """Ends the text that is open, so that what comes next stands behind it."""
+        out: list[bytes] = []
+        self._writer.close_text(out)
+        return out
+
     def begin_call(self, begun: BeginCall) -> tuple[Call, list[bytes]]:
         """Returns a new logged call, and its records. Raises UpstreamError."""
         arguments = on_one_line(begun.input)

@@ -5,9 +5,9 @@ checked chunk by chunk, and the first that is wrong ends the run.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import structlog
@@ -15,17 +15,19 @@ from msgspec import Raw
 
 from gateway.chat.agents.prompt import AgentPrompt
 from gateway.chat.agents.writer import MAX_KEPT_BYTES, on_one_line
-from gateway.chat.producers.completion import CompletionProducer
 from gateway.chat.producers.logged_calls import LoggedCalls
 from gateway.chat.producers.posted_chunks import PostedChunks, bad_chunk
 from gateway.chat.producers.producer import NEVER, Sink
+from gateway.chat.producers.taken_steers import WaitingSteers
 from gateway.chat.producers.tools import Call, ToolsProducer
-from gateway.chat.producers.worker_calls import CallSink, StepBox, answer_with_model, job_of, request_of
+from gateway.chat.producers.worker_calls import CallSink, StepBox, job_of
+from gateway.chat.producers.worker_models import AskModelOf, WorkerModels
+from gateway.chat.producers.worker_steers import HoldingSink, WorkerSteers, steer_of
 from gateway.chat.records.chat_record import Ask, RunInfo
 from gateway.chat.records.record import FinishReason
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.tools.toolbox import Toolbox
-from gateway.chat.upstreams.upstream import Request
+from gateway.chat.upstreams.try_span import TrySpan, measured
 from gateway.chat.workers.agent import WorkAgent
 from gateway.chat.workers.protocol import (
     OWN,
@@ -43,8 +45,11 @@ from gateway.chat.workers.protocol import (
     posted,
 )
 from gateway.chat.workers.session import WorkSession
-from gateway.core.usage import Usage, total_of, usage_of
+from gateway.core.usage import Usage, usage_of
 from gateway.errors import TrilaneError, UpstreamCut, UpstreamError
+
+if TYPE_CHECKING:
+    from gateway.core.tracing import Span
 
 MAX_ENTRIES = 3
 """Workers that may be lost during one run in one process."""
@@ -52,9 +57,6 @@ MAX_AT_ONCE = 32
 """Calls, and models asked, that are answered at once."""
 
 log = structlog.get_logger("agents")
-
-AskModelOf = Callable[[Request, str], CompletionProducer]
-"""A function that returns the producer of one answer of a model, by its name."""
 
 
 class WorkerProducer:
@@ -76,8 +78,10 @@ class WorkerProducer:
         *,
         ask_s: float,
         wait_s: float,
+        steers: WaitingSteers | None = None,
+        run_span: "Span | None" = None,
     ) -> None:
-        """Takes what is known of the answer's `calls` that have no result yet, and how long a claim is waited for."""
+        """Takes the answer's `calls` without a result, how long a claim is waited for, and what its agent may take."""
         self.model, self.upstream = "", ""
         self.asks: list[Ask] = []
         self._agent = agent
@@ -88,35 +92,27 @@ class WorkerProducer:
         self._calls: dict[str, Call] = {call.call_id: call for call in calls}
         self._ask_numbers = count(1 + len([call for call in calls if call.asked_as]))
         self._toolbox = toolbox
-        self._ask_model = ask_model
         self._ask_s = ask_s
         self._wait_s = wait_s
         self._loop = asyncio.get_running_loop()
-        self._has_begun = False
+        self._steers = WorkerSteers(steers, self._fail)
+        self._run_span = run_span
+        self._has_begun = self._is_aborted = False
         self._emitted_before = 0
         self._recorder = Recorder()
         self._done: asyncio.Future[FinishReason] = self._loop.create_future()
         self._steps: dict[int, StepBox] = {}
         self._tasks: dict[object, asyncio.Task[None]] = {}
-        self._models: list[CompletionProducer] = []
-        self._answering: dict[str, CompletionProducer] = {}
+        self._models = WorkerModels(ask_model)
 
     async def produce(self, sink: Sink) -> FinishReason:
-        self._sink, self._recorder = sink, sink.recorder
+        self._sink, self._recorder = HoldingSink(sink), sink.recorder
         self._emitted_before = sink.recorder.emitted
         self._chunks = PostedChunks(sink.recorder, self._info.run_id, LoggedCalls("", [], {}))
         self._agent.in_flight += 1
         try:
             for _ in range(MAX_ENTRIES):
-                session = await self._agent.desk.offer(self._job, self._wait_s)
-                self._enter(session)
-                try:
-                    await asyncio.wait((self._done, session.over), return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    await self._leave(session)
-                if self._done.done():
-                    reason = self._done.result()
-                    self._write([])
+                if (reason := await self._traced_entry()) is not None:
                     return reason
         finally:
             self._agent.in_flight -= 1
@@ -124,18 +120,48 @@ class WorkerProducer:
             f"the worker of {self._agent.name!r} was lost {MAX_ENTRIES} times during this answer", code="agent_lost"
         )
 
-    def _enter(self, session: WorkSession) -> None:
+    async def _traced_entry(self) -> FinishReason | None:
+        if self._run_span is None:
+            return await self._entry()
+        span = TrySpan(self._run_span, self._agent.settings, self._info.model, is_agents=True)
+        with span.around(lambda: measured(self.usage())):
+            reason = await self._entry()
+            if reason is None:
+                span.fail("agent_lost")
+        return reason
+
+    async def _entry(self) -> FinishReason | None:
+        """Has one worker enter the agent; returns None when that was lost."""
+        logged = self._logged()
+        steers = [steer_of(message) for message in logged.steers.pop(0, ())]
+        session = await self._agent.desk.offer(msgspec.structs.replace(self._job, steers=steers), self._wait_s)
+        self._enter(session, logged)
+        try:
+            await asyncio.wait((self._done, session.over), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await self._leave(session)
+        if not self._done.done():
+            return "other" if self._is_aborted else None
+        reason = self._done.result()
+        self._write([])
+        return reason
+
+    def _logged(self) -> LoggedCalls:
+        """Returns what the answer has so far."""
+        return LoggedCalls(self._entered_for, self._recorder.parts.encoded()[self._parts_before :], self._calls)
+
+    def _enter(self, session: WorkSession, logged: LoggedCalls) -> None:
         self.model, self.upstream = self._info.model or self._agent.names[0], self._agent.name
-        self._chunks.logged = LoggedCalls(
-            self._entered_for, self._recorder.parts.encoded()[self._parts_before :], self._calls
-        )
-        session.take, session.on_flow = self._take, self._flow
+        self._chunks.logged = logged
+        session.take, session.on_flow = self._take, self._models.flow
         self._session = session
+        self._steers.enter(session, logged)
         assert self._sink is not None
         self._sink.deadline_moved()
 
     async def _leave(self, session: WorkSession) -> None:
         self._session = None
+        await self._steers.leave()
         has_ended = self._done.done() and self._done.exception() is None
         self._agent.desk.close_session(session, "" if has_ended else "the run is over")
         tasks = list(self._tasks.values())
@@ -187,8 +213,9 @@ class WorkerProducer:
                 self._end(is_parked=isinstance(message, WorkParked))
             case WorkFailed():
                 raise UpstreamError(message.text[:2000] or "the agent failed", code=message.code[:64], retryable=False)
-            case TookSteers():
-                pass
+            case TookSteers() if self._sink is not None:
+                self._write([])
+                self._steers.take(self._sink, message.ids, self._chunks.end_text)
             case _:
                 raise bad_chunk("an unknown message")
 
@@ -205,6 +232,7 @@ class WorkerProducer:
         known = self._chunks.logged.begin(begun)
         session = self._session
         assert session is not None
+        self._steers.come_to(begun.n)
         if isinstance(known, CallResult):
             session.tell(known)
             return
@@ -254,21 +282,9 @@ class WorkerProducer:
         assert sink is not None
         if asked.id in self._tasks:
             raise bad_chunk(f"model: the id {asked.id[:64]!r} is taken")
-        producer = self._ask_model(request_of(asked), asked.model)
-        self._spawn(asked.id, self._answer(session, asked, producer, sink.deadline_moved))
-        self._models.append(producer)
-        self._answering[asked.id] = producer
-
-    async def _answer(
-        self, session: WorkSession, asked: ModelAsked, producer: CompletionProducer, on_deadline: Callable[[], None]
-    ) -> None:
-        try:
-            await answer_with_model(session, asked, producer, on_deadline)
-        except Exception:
-            log.exception("model failed", run=self._info.run_id)
-        finally:
-            self._tasks.pop(asked.id, None)
-            self._answering.pop(asked.id, None)
+        producer = self._models.ask(asked)
+        self._spawn(asked.id, self._models.answer(session, asked, producer, sink.deadline_moved))
+        self._tasks[asked.id].add_done_callback(lambda done: self._tasks.pop(asked.id, None))
 
     def _spawn(self, name: object, work: Coroutine[Any, Any, None]) -> None:
         if len(self._tasks) >= MAX_AT_ONCE:
@@ -280,8 +296,7 @@ class WorkerProducer:
 
     def _write(self, records: list[bytes]) -> None:
         """Writes records, the first of which tell who answers."""
-        sink = self._sink
-        if sink is None:
+        if (sink := self._sink) is None:
             return
         if self._has_begun:
             sink.write(records)
@@ -295,10 +310,6 @@ class WorkerProducer:
 
     # Called by the run
 
-    def _flow(self, is_full: bool) -> None:
-        for producer in self._answering.values():
-            (producer.pause if is_full else producer.resume)()
-
     def pause(self) -> None:
         if self._session is not None:
             self._session.pause()
@@ -308,27 +319,24 @@ class WorkerProducer:
             self._session.resume()
 
     def abort(self) -> None:
-        for producer in self._answering.values():
-            producer.abort()
+        self._is_aborted = True
+        self._models.abort()
         if self._session is not None:
             self._agent.desk.close_session(self._session, "stopped")
 
     def deadline(self) -> float:
         if self._session is None:
             return NEVER  # a claim is waited for under its own deadline
-        return min([self._session.deadline, *[producer.deadline() for producer in self._answering.values()]])
+        return min(self._session.deadline, self._models.deadline())
 
     def expire(self) -> None:
-        now = self._loop.time()
-        for producer in list(self._answering.values()):
-            if now >= producer.deadline():
-                producer.expire()
-        if self._session is not None and now >= self._session.deadline:
+        self._models.expire()
+        if self._session is not None and self._loop.time() >= self._session.deadline:
             self._agent.desk.close_session(self._session, "nothing was heard of you for too long")
 
     def usage(self) -> Usage:
-        if self._models:
-            return total_of([producer.usage() for producer in self._models])
+        if (usage := self._models.usage()) is not None:
+            return usage
         if not self._has_begun:
             return usage_of(None, 0, 0)
         emitted = self._recorder.emitted - self._emitted_before
@@ -336,5 +344,6 @@ class WorkerProducer:
 
     async def aclose(self) -> None:
         self._sink = None  # it holds this producer
+        self._steers.close()
         if self._done.done() and not self._done.cancelled():
             self._done.exception()

@@ -1,10 +1,10 @@
-"""The span of one try of an upstream, in the words of OpenTelemetry's conventions for generative AI.
+"""The span of one try of a model or an agent, in the words of OpenTelemetry's conventions for generative AI.
 
 https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans. Of what was asked and answered it tells the size alone.
 """
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -28,15 +28,20 @@ FIRST_CHUNK_S = "gen_ai.response.time_to_first_chunk"
 class TrySpan:
     """A TrySpan lasts from the request to the end of its answer, or to the error that had the next upstream tried."""
 
-    def __init__(self, run: "Span", settings: UpstreamSettings, model: str) -> None:
+    def __init__(self, run: "Span", settings: UpstreamSettings, model: str, *, is_agents: bool = False) -> None:
         """Begins a request for `model` within the span of its run; an empty name is the upstream's own first model."""
         model = model or settings.model
+        operation, about = ("invoke_agent", settings.name) if is_agents else ("chat", model)
         url = httpx2.URL(settings.base_url)
-        place: Attributes = {"server.address": url.host, **({"server.port": url.port} if url.port else {})}
+        place: Attributes = {"server.address": url.host} if url.host else {}
+        if url.port:
+            place = {**place, "server.port": url.port}
+        if is_agents:
+            place = {**place, "gen_ai.agent.name": settings.name}
         self._span = run.request(
-            f"chat {model}" if model else "chat",
+            f"{operation} {about}".rstrip(),
             {
-                OPERATION: "chat",
+                OPERATION: operation,
                 "gen_ai.provider.name": settings.name,
                 REQUEST_MODEL: model,
                 "gen_ai.request.stream": True,
@@ -54,13 +59,13 @@ class TrySpan:
     def note_first_token(self) -> None:
         self._span.note({FIRST_CHUNK_S: self._loop.time() - self._started_at})
 
-    def fail(self, error: BaseException) -> None:
-        """Ends a try that gave no token."""
+    def fail(self, error: BaseException | str) -> None:
+        """Ends a try that gave no token, or was lost."""
         self._span.end({}, error)
 
     @contextmanager
-    def around(self, generation: Generation) -> Generator[None]:
-        """Ends with the block, in which the answer is written."""
+    def around(self, facts: "Callable[[], Attributes]") -> Generator[None]:
+        """Ends with the block, in which the answer is written; `facts` returns what is known of it then."""
         error: BaseException | None = None
         try:
             yield
@@ -68,16 +73,19 @@ class TrySpan:
             error = err
             raise
         finally:
-            reason = finish_reason_of(generation.finish_reason)
-            usage = usage_of(generation.usage, 0, 0)
-            self._span.end(
-                {
-                    RESPONSE_MODEL: generation.model,
-                    FINISH_REASONS: finish_reasons(reason or ""),
-                    **({} if usage.estimated else usage_attributes(usage)),
-                },
-                error,
-            )
+            self._span.end(facts(), error)
+
+
+def facts_of(generation: Generation) -> "Attributes":
+    """Returns what a span tells of a model's answer."""
+    reason = finish_reason_of(generation.finish_reason)
+    told: Attributes = {RESPONSE_MODEL: generation.model, FINISH_REASONS: finish_reasons(reason or "")}
+    return {**told, **measured(usage_of(generation.usage, 0, 0))}
+
+
+def measured(usage: Usage) -> "Attributes":
+    """Returns the tokens that an upstream says it has used; nothing where they are estimates of ours."""
+    return {} if usage.estimated else usage_attributes(usage)
 
 
 def finish_reasons(reason: str) -> list[str]:

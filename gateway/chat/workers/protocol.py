@@ -42,6 +42,13 @@ class WorkUser(msgspec.Struct, frozen=True):
     sub: str
 
 
+class WorkSteer(_Message, frozen=True, tag="steer"):
+    """The user has sent this meanwhile."""
+
+    id: str
+    message: UIMessage
+
+
 class WorkJob(_Message, frozen=True, tag="job", omit_defaults=False):
     """A run as a worker claims it; see the page for its fields."""
 
@@ -53,6 +60,8 @@ class WorkJob(_Message, frozen=True, tag="job", omit_defaults=False):
     extra: dict[str, Raw]
     messages: list[UIMessage]
     decisions: list[ToldDecision]
+    steers: list[WorkSteer] = []
+    """What it had taken before its first logged call, when it was entered before."""
     expect: int = 1
     lease: str = ""
     commands: str = ""
@@ -186,13 +195,14 @@ class ModelEnd(_Message, frozen=True, tag="model-end"):
     code: str = ""
 
 
-class WorkSteer(_Message, frozen=True, tag="steer"):
+class SteerGone(_Message, frozen=True, tag="steer-gone"):
+    """Somebody has removed a message that it has not taken."""
+
     id: str
-    message: UIMessage
 
 
 class WorkCancel(_Message, frozen=True, tag="cancel"):
     reason: str
 
 
-WorkCommand = Make | CallResult | CallParked | ModelDelta | ModelEnd | WorkSteer | WorkCancel
+WorkCommand = Make | CallResult | CallParked | ModelDelta | ModelEnd | WorkSteer | SteerGone | WorkCancel

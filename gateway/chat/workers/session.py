@@ -84,6 +84,7 @@ class WorkSession:
         self._told = 0
         self._stirred = asyncio.Event()
         self._is_full = False
+        self._pauses: set[str] = set()
         self._may_post = asyncio.Event()
         self._may_post.set()
         self._posting = asyncio.Lock()
@@ -161,12 +162,15 @@ class WorkSession:
             self._is_full = True
             self.on_flow(True)
 
-    def pause(self) -> None:
-        """Keeps posts waiting: the log is behind."""
+    def pause(self, reason: str = "log") -> None:
+        """Keeps posts waiting, for each reason until `resume` is called with it; by itself: the log is behind."""
+        self._pauses.add(reason)
         self._may_post.clear()
 
-    def resume(self) -> None:
-        self._may_post.set()
+    def resume(self, reason: str = "log") -> None:
+        self._pauses.discard(reason)
+        if not self._pauses:
+            self._may_post.set()
 
     @property
     def deadline(self) -> float:

@@ -1,21 +1,28 @@
 """A run has one span and each call of its model a child, however many steps it takes and whoever ends it."""
 
-from collections.abc import Iterator
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from msgspec import Raw
+from trilane_agent import Context
 
 from gateway.chat.abandoned import end_run
 from gateway.chat.ending import Failed
 from gateway.chat.run_span import end_run_span, run_span
 from gateway.chat.tools.fake import FakeToolbox, fake_tool
+from gateway.chat.tools.toolbox import ToolResult
+from gateway.chat.tools.traced import TracedToolbox
 from gateway.core.tracing import Tracer
-from gateway.errors import LogUnavailable, TrilaneError
+from gateway.errors import LogUnavailable, ToolError, TrilaneError
 from gateway.settings import Tracing
 from tests.support.collector import Collector, collecting
 from tests.support.completions import END, HELLO
 from tests.support.run_stage import Stage
 from tests.support.tool_stage import calls, says, staged
 from tests.support.virtual_time import simulated
+from tests.support.work_stage import work_staged
 
 
 @pytest.fixture
@@ -39,16 +46,94 @@ def test_every_call_of_the_model_is_a_child_of_the_one_run(collector: Collector)
             await stage.say("prompt-5e")
 
     play()
-    spans = collector.await_spans(3)
+    spans = collector.await_spans(4)
     [run] = [span for span in spans if span.kind == "SERVER"]
     tries = [span for span in spans if span.kind == "CLIENT"]
-    assert {span.parent_id for span in tries} == {run.span_id}
+    [tool] = [span for span in spans if span.kind == "INTERNAL"]
+    assert {span.parent_id for span in (*tries, tool)} == {run.span_id}
+    assert (tool.name, tool.status) == ("execute_tool crm__look", "UNSET")
+    assert tool.attributes == {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": "crm__look",
+        "gen_ai.tool.type": "extension",
+    }
     reasons = [span.attributes["gen_ai.response.finish_reasons"] for span in tries]
     assert sorted(reasons) == [["stop"], ["tool_calls"]]
     assert run.attributes["trilane.outcome"] == "finish"
-    sent = b"".join(collector.bodies)
-    assert b"-5e" not in sent
-    assert b"crm__look" not in sent
+    assert b"-5e" not in b"".join(collector.bodies)
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [(ToolError("secret-5e"), "tool_failed"), ("secret-5e", "tool_error"), (ValueError("secret-5e"), "ValueError")],
+)
+def test_a_call_that_fails_says_of_what_kind(failure: Exception | str, told: str, collector: Collector) -> None:
+    tracer = Tracer()
+
+    @simulated
+    async def play() -> None:
+        async def look(call: object) -> object:
+            if isinstance(failure, str):
+                return ToolResult(output=Raw(b"null"), error_text=failure)
+            raise failure
+
+        tool = fake_tool("crm__look", approve="auto", effect="read")
+        run = tracer.start("run", {})
+        box = TracedToolbox(FakeToolbox((tool, look)), run)
+        assert [one.name for one in box.offered("alice")] == ["crm__look"]
+        with contextlib.suppress(ToolError, ValueError):
+            await box.call(tool, Raw(b"{}"), key="k", sub="alice", on_progress=lambda progress: None)
+        run.end({})
+        await tracer.close()
+
+    play()
+    spans = collector.await_spans(2)
+    [tool] = [span for span in spans if span.kind == "INTERNAL"]
+    assert (tool.status, tool.attributes["error.type"]) == ("ERROR", told)
+    assert b"-5e" not in b"".join(collector.bodies)
+
+
+def test_each_entry_of_a_worker_is_a_child_of_the_run_as_are_the_tools_and_models_that_it_asks_for(
+    collector: Collector,
+) -> None:
+    @simulated
+    async def play() -> None:
+        entries: list[int] = []
+        hangs = asyncio.Event()
+
+        async def look(call: object) -> object:
+            return "result-5e"
+
+        async def helper(ctx: Context) -> AsyncIterator[str]:
+            entries.append(1)
+            await ctx.tool("crm__look", {"order": "argument-5e"})
+            if len(entries) == 1:
+                hangs.set()
+                await asyncio.get_running_loop().create_future()
+            async for piece in ctx.model(ctx.messages):
+                yield piece
+
+        toolbox = FakeToolbox((fake_tool("crm__look", approve="auto", effect="read"), look))
+        tracing = Tracing(otel_exporter_otlp_endpoint=collector.url)
+        async with work_staged(says("answer-5e"), toolbox=toolbox, tracing=tracing) as stage:
+            stage.work(helper)
+            stage.work(helper)
+            saying = asyncio.ensure_future(stage.say("prompt-5e"))
+            await hangs.wait()
+            stage.kill()
+            await saying
+
+    play()
+    spans = collector.await_spans(5)
+    [run] = [span for span in spans if span.kind == "SERVER"]
+    children = [span for span in spans if span is not run]
+    assert {span.parent_id for span in children} == {run.span_id}
+    names = ["chat", "execute_tool crm__look", "invoke_agent helper", "invoke_agent helper"]
+    assert sorted(span.name.removesuffix(" m") for span in children) == names
+    entries = [span for span in children if span.name == "invoke_agent helper"]
+    assert [span.attributes.get("error.type") for span in entries] == ["agent_lost", None]
+    assert {span.attributes["gen_ai.agent.name"] for span in entries} == {"helper"}
+    assert b"-5e" not in b"".join(collector.bodies)
 
 
 async def _ended_elsewhere(stage: Stage) -> None:

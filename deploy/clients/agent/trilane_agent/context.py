@@ -73,7 +73,7 @@ class Context:
         self._models = 0
         self._waits: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
         self._answers: dict[str, asyncio.Queue[Mapping[str, Any]]] = {}
-        self._steered: list[tuple[str, Message]] = []
+        self._steered: list[tuple[str, Message]] = [(str(one["id"]), one["message"]) for one in job.get("steers", ())]
         self._steps: set[asyncio.Future[Any]] = set()
 
     @property
@@ -204,6 +204,8 @@ class Context:
                 answer.put_nowait(command)
         elif kind == "steer":
             self._steered.append((str(command["id"]), command["message"]))
+        elif kind == "steer-gone":
+            self._steered = [one for one in self._steered if one[0] != str(command["id"])]
 
     async def run(self, function: "AgentFunction") -> None:
         """Enters the function, and says what it yields."""

@@ -209,6 +209,7 @@ async def test_a_run_that_nobody_claims_fails() -> None:
         ended = await stage.ended()
         assert ended["code"] == "no_worker"
         assert "60 s" in ended["text"]
+        assert not stage.desk._offers[NAME], "nothing of it stays"  # pyright: ignore
 
 
 @simulated
