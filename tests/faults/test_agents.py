@@ -255,6 +255,29 @@ def test_an_answer_from_any_device_goes_to_the_agent(gateway: Gateway, server: A
     call = call_in(gateway, chat)
     assert call["state"] == ("output-available" if approved else "output-denied")
     assert "interruptId" not in call["callProviderMetadata"]["agent"]
+    [shown] = [part for part in last_parts(gateway, chat) if part["type"] == "data-approval"]
+    decided = {"toolCallId": "c1", "state": "approved" if approved else "denied", "reason": "why"}
+    assert shown["id"] == pending["approvalId"]
+    assert decided.items() <= shown["data"].items()
+
+
+def last_parts(gateway: Gateway, chat: str) -> list[dict[str, Any]]:
+    return httpx2.get(f"{gateway.url}/api/chat/{chat}").json()["messages"][-1]["parts"]
+
+
+def test_who_reads_with_the_ai_sdk_5_is_told_of_an_ask_as_of_the_gateways_own(
+    gateway: Gateway, server: AgentServer
+) -> None:
+    chat = uuid4().hex
+    server.scripts["/asks"] = [[ASK], [PAID]]
+    body = {"id": chat, "model": "asks", "messages": [user("Pay!")]}
+    told = chunks(httpx2.post(f"{gateway.url}/api/chat?ui=5", json=body, timeout=30))
+    assert "tool-approval-request" not in [chunk["type"] for chunk in told]
+    [asked] = [chunk for chunk in told if chunk["type"] == "data-approval"]
+    assert asked["data"] == {"toolCallId": "c1", "state": "requested"}
+    answer = {"approved": True}
+    httpx2.post(f"{gateway.url}/api/chat/{chat}/approvals/{asked['id']}", json=answer)
+    eventually(lambda: last_parts(gateway, chat)[-1].get("text") == "Done.", 30)
 
 
 def test_a_client_can_allow_a_call_but_not_change_it(gateway: Gateway, server: AgentServer) -> None:

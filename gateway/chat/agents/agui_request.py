@@ -11,6 +11,7 @@ from msgspec import Raw, UnsetType
 
 from gateway.chat.agents.prompt import AgentDecision, AgentFields, AgentPrompt, agent_fields
 from gateway.chat.agents.writer import INTERRUPT
+from gateway.chat.records.authors import author_of, names_of
 from gateway.chat.records.messages import OUTPUT_STATES, MessagePart, UIMessage, parts_of
 from gateway.chat.upstreams.loose_fields import JsonFields, object_of, objects_of
 
@@ -25,11 +26,15 @@ def agui_request(prompt: AgentPrompt) -> bytes:
     messages: list[JsonFields] = []
     if prompt.system:
         messages.append({"id": "system", "role": "system", "content": prompt.system})
-    for message in prompt.believed():
+    conversation = prompt.believed()
+    names = names_of(message.metadata for message in conversation if message.role == "user")
+    for message in conversation:
         if message.role == "assistant":
             messages += _Answer(message, open_calls).messages
-        else:
-            messages.append({"id": message.id, "role": message.role, "content": _content(message)})
+            continue
+        told: JsonFields = {"id": message.id, "role": message.role, "content": _content(message)}
+        name = names.get(author_of(message.metadata)) if message.role == "user" else None
+        messages.append({**told, "name": name} if name else told)
     body: JsonFields = {
         "threadId": prompt.chat_id,
         "runId": prompt.run_id,

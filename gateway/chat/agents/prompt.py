@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from gateway.chat.records.asks import decision_data
 from gateway.chat.records.chat_record import Answered, Ask, Trigger
 from gateway.chat.records.messages import OUTPUT_STATES, MessagePart, UIMessage, parts_of
 from gateway.chat.records.provider_fields import AGENT
@@ -27,6 +28,10 @@ class AgentDecision(msgspec.Struct, frozen=True, kw_only=True):
     """The input that the call is to be made with, where it is not the agent's."""
     output: Raw | UnsetType = UNSET
     """The answer itself, where it is more than yes or no."""
+    approval_id: str = ""
+    """The id of an ask that clients were told of as an approval; empty for another."""
+    told: Raw = Raw(b"{}")
+    """What clients are told of the answer to that."""
 
 
 def decision_of(ask: Ask, answered: Answered) -> AgentDecision:
@@ -38,6 +43,8 @@ def decision_of(ask: Ask, answered: Answered) -> AgentDecision:
         reason=answered.reason,
         input=answered.input,
         output=answered.output,
+        approval_id=ask.approval_id if ask.kind == "approval" else "",
+        told=Raw(msgspec.json.encode(decision_data(ask, answered))),
     )
 
 

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from gateway.chat.agents.prompt import AgentAsk, AgentFields
-from gateway.chat.records.asks import approval_id
+from gateway.chat.records.asks import APPROVAL, approval_id
 from gateway.chat.records.call_records import ToolOutcome, complete_record
 from gateway.chat.records.message_parts import CallKind, ToolPart
 from gateway.chat.records.provider_fields import folded
@@ -181,6 +181,8 @@ class AgentWriter:
         self.complete(ask.tool_call_id, out)
         if ask.kind == "approval":
             self.outcome(ApprovalRequest(approval_id=ask.approval_id, tool_call_id=ask.tool_call_id), out)
+            told = strict_raw({"toolCallId": ask.tool_call_id, "state": "requested"})
+            self.recorder.data(Data(type=APPROVAL, id=ask.approval_id, data=told), out)
         self.recorder.calls_to_make.pop(ask.tool_call_id, None)
         self.asks.append(ask)
 

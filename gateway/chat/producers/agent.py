@@ -16,11 +16,11 @@ from gateway.chat.agents.prompt import AgentAsk, AgentPrompt
 from gateway.chat.agents.writer import INTERRUPT
 from gateway.chat.producers.producer import Sink
 from gateway.chat.producers.stream import StreamProducer
-from gateway.chat.records.asks import digest_of
+from gateway.chat.records.asks import APPROVAL, digest_of
 from gateway.chat.records.chat_record import Ask, RunInfo
 from gateway.chat.records.messages import OUTPUT_STATES, MessagePart
 from gateway.chat.records.provider_fields import AGENT
-from gateway.chat.records.record import FinishReason, ToolOutputAvailable, ToolOutputDenied
+from gateway.chat.records.record import Data, FinishReason, ToolOutputAvailable, ToolOutputDenied
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.upstreams.try_span import measured
 from gateway.chat.upstreams.upstream import Request
@@ -121,6 +121,8 @@ def _record_answers(prompt: AgentPrompt, recorder: Recorder, out: list[bytes]) -
         fields.settle()
         metadata = _other_fields(part) | {AGENT: fields}
         recorder.parts.outcome(part.tool_call_id, {"callProviderMetadata": metadata})
+        if decision.approval_id:
+            recorder.data(Data(type=APPROVAL, id=decision.approval_id, data=decision.told), out)
         if part.state in OUTPUT_STATES:
             continue
         if not decision.approved:

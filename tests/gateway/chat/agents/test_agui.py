@@ -282,12 +282,11 @@ def test_a_question_about_a_call_goes_with_the_agents_id_of_it() -> None:
         *called("c1", "pay", '{"n":1}'), done=interrupted({"id": "i1", "reason": "tool_call", "toolCallId": "c1"})
     )
     assert play.end == "finish tool-calls"
-    assert play.records[-1] == {
-        "type": "tool-approval-request",
-        "approvalId": f"ap-{RUN_ID}-1",
-        "toolCallId": "c1",
-    }
-    [part] = play.parts
+    asked = f"ap-{RUN_ID}-1"
+    told = {"type": "data-approval", "id": asked, "data": {"toolCallId": "c1", "state": "requested"}}
+    assert play.records[-2:] == [{"type": "tool-approval-request", "approvalId": asked, "toolCallId": "c1"}, told]
+    [part, shown] = play.parts
+    assert shown == told
     assert (part["state"], part["callProviderMetadata"]) == ("approval-requested", {"agent": {"interruptId": "i1"}})
 
 

@@ -40,7 +40,8 @@ def test_a_question_about_a_call(path: Path) -> None:
     play = played(path)
     assert play.end == "finish tool-calls"
     [ask] = play.writer.asks
-    assert (ask.approval_id, play.records[-1]["type"]) == ("ap-r1-1", "tool-approval-request")
+    assert ask.approval_id == "ap-r1-1"
+    assert [record["type"] for record in play.records[-2:]] == ["tool-approval-request", "data-approval"]
     asked = next(part for part in play.parts if part.get("toolCallId") == ask.tool_call_id)
     assert asked["state"] == "approval-requested"
     assert asked["callProviderMetadata"]["agent"]["interruptId"] == ask.interrupt_id
@@ -53,7 +54,7 @@ def test_a_question_about_a_call(path: Path) -> None:
 @pytest.mark.parametrize("path", [path for path in ALL if path.stem.endswith("_resumed")], ids=lambda path: path.stem)
 def test_the_answer_goes_on_when_the_call_is_allowed(path: Path) -> None:
     assert played(path).end == "finish stop"
-    parts = [part for part in shown(path) if not part.startswith("tool-interrupt")]
+    parts = [part for part in shown(path) if not part.startswith(("tool-interrupt", "data-approval"))]
     assert parts == ["text: w0 w1 w2", f"{CALL} output-available found the thing", WORDS]
 
 

@@ -4,12 +4,13 @@ import json
 from typing import Any
 
 import pytest
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from gateway.chat.agents.agui_request import agui_request
 from gateway.chat.agents.completion_prompt import prompt_of_completion
 from gateway.chat.agents.prompt import AgentDecision, AgentPrompt
 from gateway.chat.agents.ui_request import ui_request
+from gateway.chat.records.authors import with_author
 from gateway.chat.records.messages import UIMessage
 from tests.support.chats import answer, message, user
 
@@ -57,6 +58,16 @@ def test_a_models_answer_has_ids_that_stay() -> None:
     assert [told["id"] for told in messages] == ["x", "c1-result", "x-1"]
     assert messages[1]["content"] == '{"a":1}'
     assert agui(said)["messages"] == messages
+
+
+def test_an_agent_is_told_who_of_several_has_sent_a_message() -> None:
+    def by(author: str, number: int) -> UIMessage:
+        return UIMessage(id=f"u{number}", role="user", parts=user("", "hi").parts, metadata=with_author(UNSET, author))
+
+    alone = agui(by("alice", 1), answer("a1", "yes"), by("alice", 2))["messages"]
+    assert [told.get("name") for told in alone] == [None, None, None]
+    both = agui(by("alice", 1), answer("a1", "yes"), by("bob@b.org", 2))["messages"]
+    assert [told.get("name") for told in both] == ["alice", None, "bob_b_org"]
 
 
 @pytest.mark.parametrize(

@@ -87,8 +87,9 @@ def test_what_is_asked_bears_our_id_and_the_agents_words_are_kept() -> None:
     ask = {"type": "tool-approval-request", "approvalId": "theirs", "toolCallId": "c1", "signature": "S"}
     play = ui(*call("c1", "f", {"a": 1}), ask)
     assert play.end == "finish tool-calls"
-    [part] = play.parts
+    [part, shown] = play.parts
     assert part["approval"] == {"id": f"ap-{RUN_ID}-1"}
+    assert (shown["type"], shown["data"]["state"]) == ("data-approval", "requested")
     assert part["callProviderMetadata"]["agent"] == {
         "interruptId": "theirs",
         "asked": {"signature": "S", "id": "theirs"},
