@@ -95,18 +95,18 @@ END_TRIES = 20
 """Tries to end a run while others write to its chat."""
 
 
-async def end_run(event_log: EventLog, run_id: str, outcome: RunOutcome) -> bool:
-    """Ends a run that another process owns; returns False when that one, or a third, was first."""
+async def end_run(event_log: EventLog, run_id: str, outcome: RunOutcome) -> RunEnding | None:
+    """Ends a run that another process owns; returns None when that one, or a third, was first."""
     for _ in range(END_TRIES):
         try:
             return await _end_run(event_log, run_id, outcome)
         except LogConflict as err:
             if err.topic == run_topic(run_id):
-                return False
-    return False
+                return None
+    return None
 
 
-async def _end_run(event_log: EventLog, run_id: str, outcome: RunOutcome) -> bool:
+async def _end_run(event_log: EventLog, run_id: str, outcome: RunOutcome) -> RunEnding | None:
     """Ends a run as it and its chat stand now. Raises LogConflict when either has changed."""
     run = await read_run(event_log, run_id)
     info = run.info
@@ -116,7 +116,7 @@ async def _end_run(event_log: EventLog, run_id: str, outcome: RunOutcome) -> boo
             await event_log.append(Append(topic=run_topic(run_id), data=[], close=True, expect=run.head + 1))
             log.error("ended a run whose beginning cannot be read", run=run_id)
     if info is None or run.is_closed:
-        return False
+        return None
     history = History(chat_id="")
     if info.chat_id:
         history = await read_history(event_log, info.sub, info.chat_id, topic=info.topic)
@@ -139,7 +139,7 @@ async def _end_run(event_log: EventLog, run_id: str, outcome: RunOutcome) -> boo
     head = history.head if history.epoch else None
     await event_log.append(*ending.appends(run.head + 1, head, is_followed=bool(history.queue.waiting)))
     log.info("ended a run of another process", run=run_id)
-    return True
+    return ending
 
 
 def _speakers(records: Iterable[bytes]) -> list[Speaker]:

@@ -17,7 +17,6 @@ from events.log.port import NO_EVENTS, Block, EventLog, Position
 from events.log.ring import Encode
 from gateway.access.grants import Principal
 from gateway.access.memberships import ChatLink, Memberships, link_appends
-from gateway.chat.abandoned import end_run
 from gateway.chat.ending import Aborted
 from gateway.chat.history import History, read_history
 from gateway.chat.listing import ChatPage, list_chats
@@ -241,7 +240,7 @@ class Chats:
                 if run is not None:
                     await run.over()  # what it holds of limits is free for the next
         except TimeoutError:
-            await end_run(self._log, run_id, Aborted("superseded"))
+            await self._runs.end_other(run_id, Aborted("superseded"))
         except LogConflict:
             return
         finally:

@@ -70,7 +70,8 @@ class ChatLane:
         self.settings = core.settings
         self.upstreams = upstreams
         self._toolbox = toolbox
-        self.runs = Runs(core.log, upstreams, core.settings, core.metrics, core.prices, toolbox, core.tracer, agents)
+        settings, metrics, limiter = core.settings, core.metrics, core.limiter
+        self.runs = Runs(core.log, upstreams, settings, metrics, core.prices, toolbox, core.tracer, agents, limiter)
         self.agents = self.runs.agents
         self.chats = Chats(core.log, core.hub, self.runs, core.memberships, core.settings)
         starter = RunStarter(core.hub, self.runs, core.limiter, core.settings.limits.chat_bytes)
@@ -85,11 +86,11 @@ class ChatLane:
         self.tool_sign_in = ToolSignIn(self.chats, self.approvals, toolbox)
         self.schedules = Schedules(core.log, core.limiter, core.settings)
         turn = WorkTurn(core.limiter.client, "schedules")
-        self._due = DueSchedules(core.log, turn, self.chats, self.runs, self.sending, UIFrames, core.keys.is_revoked)
-        self._sweeper = Sweeper(core.log, core.hub, self.runs)
+        due = DueSchedules(core.log, turn, self.chats, self.runs, self.sending, UIFrames, core.keys.is_revoked)
+        old_chats = OldChats(core.log, limiter.client, settings.retention_chats_s)
+        self._works = [Sweeper(core.log, core.hub, self.runs), old_chats, due]
         core.fleet.runs, core.fleet.oldest_runs = self.runs.__len__, self.runs.oldest
-        self._old_chats = OldChats(core.log, core.limiter.client, core.settings.retention_chats_s)
-        self.limiter, self.bodies = core.limiter, core.bodies
+        self.limiter, self.bodies = limiter, core.bodies
         self._log, self._hub, self._callers = core.log, core.hub, core.callers
         self._streams = core.streams.of("chat")
         self.live = LiveLane(core, self._streams, self.chats, self.runs, self.sending)
@@ -99,16 +100,14 @@ class ChatLane:
         await adopt_format(self._log)
         self._toolbox.start()
         await self.agents.start(self._log, self._hub)
-        self._sweeper.start()
-        self._old_chats.start()
-        self._due.start()
+        for work in self._works:
+            work.start()
         try:
             async with self.live.opened():
                 yield
         finally:
-            await self._due.close()
-            await self._old_chats.close()
-            await self._sweeper.close()
+            for work in reversed(self._works):
+                await work.close()
             await self.runs.close()
             await self.upstreams.aclose()
             await self.agents.aclose()

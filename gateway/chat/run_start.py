@@ -34,12 +34,13 @@ from gateway.chat.records.recorder import Recorder
 from gateway.chat.records.retelling import outcome_of
 from gateway.chat.room import check_room
 from gateway.chat.run import Run
+from gateway.chat.run_leases import with_reserved
 from gateway.chat.runs import Runs
 from gateway.chat.submission import OnDisconnect, Submission
 from gateway.chat.topics import LEFT_RUNS, chat_topic, new_run_id
 from gateway.chat.upstreams.loose_fields import objects_of
 from gateway.chat.upstreams.upstream import Request
-from gateway.core.leases import Lease
+from gateway.core.leases import NO_LEASE, Lease
 from gateway.core.limits import Limiter, wants_of_run
 from gateway.core.usage import BYTES_PER_TOKEN, now_ms, reserved
 
@@ -130,14 +131,13 @@ class RunStarter:
         Raises TooLarge, RateLimited, LogError: there is no run then.
         """
         info, appends, lease = await self._admit(who, history, plan)
-        lease.cancel()  # whoever writes it goes on with what was admitted, as after a crash
         is_agents = bool(self._runs.agents.serving(info.model))
         request = msgspec.json.encode(parked_request(history, plan, is_agents=is_agents))
         opening = opening_of(info, recorder_of(plan.change, begins_step=False).start(info.message_id), request)
         left = Append(topic=opening[0].topic, data=[b"{}"], name=LEFT, expect=next_offset(opening))
         told = Append(topic=LEFT_RUNS, data=[info.run_id.encode()], name=LEFT)
         beside = [*_beside(info, history, plan), reserved(info.sub, info.run_id), *notices(info, RunStarted.event)]
-        return Remainder([*appends, *opening, left, *beside, told])
+        return Remainder([*appends, *opening, left, *beside, told], lease)
 
     async def _admit(self, who: Principal, history: History, plan: RunPlan) -> tuple[RunInfo, list[Append], Lease]:
         """Asks the limits; returns what a run is known by, what its chat is told, and what it holds of the limits."""
@@ -147,7 +147,8 @@ class RunStarter:
         appends = chat_appends(who, history, [*change.events, started])
         await self.check_room(who, history, appends, change.conversation)
         wants = wants_of_run(info.prompt_bytes // BYTES_PER_TOKEN, plan.request, has_stream=plan.has_stream)
-        return info, appends, await self._limiter.admit(who, wants)
+        lease = await self._limiter.admit(who, wants)
+        return with_reserved(info, lease), appends, lease
 
     async def check_room(
         self, who: Principal, history: History, appends: Sequence[Append], conversation: Sequence[UIMessage] = ()
@@ -183,11 +184,16 @@ class PreparedRun:
 class Remainder:
     """Appends that go with the end of a run and begin nothing in this process; a Successor."""
 
-    def __init__(self, appends: list[Append]) -> None:
+    def __init__(self, appends: list[Append], lease: Lease = NO_LEASE) -> None:
+        """`lease` is that of a run which another process is to write: that one settles what it has taken of rates."""
         self.appends = appends
+        self._lease = lease
 
-    def begin(self) -> None: ...
-    def cancel(self) -> None: ...
+    def begin(self) -> None:
+        self._lease.end()
+
+    def cancel(self) -> None:
+        self._lease.cancel()
 
 
 def _beside(info: RunInfo, history: History, plan: RunPlan) -> list[Append]:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import structlog
 
 from events.log.port import Append, Appended, EventLog
+from gateway.chat.abandoned import end_run
 from gateway.chat.agents.agents import Agents
 from gateway.chat.agents.prompt import AgentPrompt
 from gateway.chat.closing import Follow
-from gateway.chat.ending import Aborted, Failed, Parking, RunLimit
+from gateway.chat.ending import Aborted, Failed, Parking, RunLimit, RunOutcome
 from gateway.chat.figures import ChatFigures
 from gateway.chat.inbox import Inbox
 from gateway.chat.notices import notices
@@ -20,6 +21,7 @@ from gateway.chat.records.messages import UpstreamMessage
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.recovery import Recovery
 from gateway.chat.run import Run
+from gateway.chat.run_leases import RunLeases, with_reserved
 from gateway.chat.run_span import end_run_span, run_span
 from gateway.chat.steps import ToolPolicy
 from gateway.chat.submission import CancelAfter, OnDisconnect
@@ -29,7 +31,8 @@ from gateway.chat.upstreams.upstream import Request
 from gateway.chat.writers import Writers
 from gateway.core.fleet import WrittenRun
 from gateway.core.leases import NO_LEASE, Lease
-from gateway.core.prices import NANOS, NO_PRICES, Prices
+from gateway.core.limits import Limiter
+from gateway.core.prices import NO_PRICES, Prices
 from gateway.core.telemetry import Metrics
 from gateway.core.usage import now_ms, reserved
 from gateway.errors import Overloaded, TrilaneError
@@ -59,6 +62,7 @@ class Runs:
         toolbox: Toolbox = NO_TOOLS,
         tracer: "Tracer | None" = None,
         agents: Agents | None = None,
+        limiter: Limiter | None = None,
     ) -> None:
         self.upstreams = upstreams
         self.agents = agents or Agents([], settings.first_token_s)
@@ -66,7 +70,6 @@ class Runs:
         self._writers = Writers(upstreams, self.agents, self.tools, settings.between_tokens_s)
         self.follow: Follow | None = None
         """Prepares the answer to what waits in a chat, when one of its runs has come to its end."""
-        self._prices = prices
         self._tracer = tracer
         self.draining = False
         self.figures = ChatFigures(metrics)
@@ -79,7 +82,7 @@ class Runs:
         self._tasks: set[asyncio.Task[None]] = set()
         self._attached: dict[str, int] = {}
         self._policies: dict[str, OnDisconnect] = {}
-        self._leases: dict[str, Lease] = {}
+        self.leases = RunLeases(limiter, prices)
         self._lonely: dict[str, asyncio.TimerHandle] = {}
 
     def __len__(self) -> int:
@@ -105,7 +108,7 @@ class Runs:
         `lease` is given back when it has ended.
         """
         self._check_room()
-        span = self._span(info)
+        info, span = with_reserved(info, lease), self._span(info)
         run = Run(info, [self._writers.once(info, span, request)], recorder, self._log, limit=self._limit(info))
         return self._keep(run, span, on_disconnect, lease)
 
@@ -160,8 +163,7 @@ class Runs:
         run_id = run.info.run_id
         run.span = span
         self._runs[run_id] = run
-        if lease is not NO_LEASE:
-            self._leases[run_id] = lease
+        self.leases.keep(run_id, lease)
         if on_disconnect != "continue":
             self._policies[run_id] = on_disconnect
         return run
@@ -197,14 +199,20 @@ class Runs:
             log.error("run task failed", run=run.info.run_id, exc_info=error)
 
     def _settle(self, run: Run) -> None:
-        """Gives back what the run held of limits; its tokens are those that it used, as far as that is known."""
-        lease = self._leases.pop(run.info.run_id, NO_LEASE)
-        lease.leave("runs")
+        """Gives back what the run held of limits, and charges for it if this process has written its end."""
+        run_id = run.info.run_id
         if run.finished.cancelled():  # it was never opened
-            lease.settle(tokens=0)
-        elif run.finished.done() and (finished := run.finished.result()) is not None:
-            cost = self._prices.cost(run.usage_row) if run.usage_row is not None and lease is not NO_LEASE else None
-            lease.settle(tokens=finished.usage.total_tokens, cost=cost.nanos / NANOS if cost is not None else None)
+            self.leases.cancel(run_id)
+            return
+        finished = run.finished.result() if run.finished.done() else None
+        row = run.usage_row if finished is not None else None
+        self.leases.end(run_id, row, finished.usage.total_tokens if finished is not None else 0)
+
+    async def end_other(self, run_id: str, outcome: RunOutcome) -> None:
+        """Ends a run that another process owns, or one that is too slow to stop, unless somebody was first."""
+        ending = await end_run(self._log, run_id, outcome)
+        if ending is not None:
+            self.leases.end_other(ending)
 
     def forget(self, run: Run) -> None:
         """Holds a run no more: it has ended, or never began."""
@@ -217,7 +225,7 @@ class Runs:
 
     def leave_limits(self, run_id: str) -> None:
         """Gives back the place that a run holds among those of its user and of this process: what follows takes it."""
-        self._leases.get(run_id, NO_LEASE).leave("runs")
+        self.leases.leave_place(run_id)
         if run_id in self._runs:
             self._leaving.add(run_id)
 
@@ -226,7 +234,7 @@ class Runs:
         run.unwatch()
         run.journal.close()
         self.forget(run)
-        self._leases.pop(run.info.run_id, NO_LEASE).cancel()
+        self.leases.cancel(run.info.run_id)
 
     # Who is attached
 
@@ -270,7 +278,7 @@ class Runs:
         used_s = max(0, now_ms() - info.started_ms) / 1000 if is_old else 0.0
         limit = self._limit(info)._replace(used_s=used_s)
         run = Run(info, producers, recorder, self._log, limit=limit, parking=parking, inbox=inbox, follow=self.follow)
-        return self._keep(run, span, "continue", NO_LEASE)
+        return self._keep(run, span, "continue", self.leases.of_another(info))
 
     # Leaving
 

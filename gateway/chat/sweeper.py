@@ -13,7 +13,7 @@ import structlog
 
 from events.log.hub import Hub
 from events.log.port import NO_EVENTS, Append, Block, EventLog, Position
-from gateway.chat.abandoned import end_run, read_run
+from gateway.chat.abandoned import read_run
 from gateway.chat.change import turns_in_slices
 from gateway.chat.ending import Aborted, Failed
 from gateway.chat.history import read_history
@@ -125,15 +125,15 @@ class Sweeper:
         if is_left and not run.is_left:
             return
         if run.info is None or run.request is None:
-            await end_run(self._log, run_id, _interrupted())
+            await self._runs.end_other(run_id, _interrupted())
             return
         history = await read_history(self._log, run.info.sub, run.info.chat_id, topic=run.info.topic)
         is_entered_again = self._runs.agents.run_by_worker(run.info.model) is not None
         recovery = recovery_of(run, history, is_entered_again=is_entered_again)
         if run_id in history.stopped:
-            await end_run(self._log, run_id, Aborted("stopped"))
+            await self._runs.end_other(run_id, Aborted("stopped"))
         elif recovery is None:
-            await end_run(self._log, run_id, _interrupted())
+            await self._runs.end_other(run_id, _interrupted())
         elif not self._runs.draining:  # another process has room for it
             taken = self._runs.take_over(recovery, await turns_in_slices(recovery.conversation))
             taken.watch(self._hub, history)

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 from events.log.quotas import Settlement, Take
 
 TOKENS = ("tokens_per_minute", "daily_tokens")
+COST = "monthly_cost"
 COST_UNIT = 1_000_000
 """Costs are counted in millionths."""
 
@@ -46,6 +47,11 @@ class Lease:
         """`x-ratelimit-*`, for the answer."""
 
     @property
+    def reserved(self) -> dict[str, list[Reservation]]:
+        """Returns what it has taken of rates and not settled, by limit."""
+        return {key: list(taken) for key, taken in self._reserved.items()}
+
+    @property
     def has_counters(self) -> bool:
         """Returns whether the engine counts any part of it."""
         return bool(self._reserved) or any(self._slots.values())
@@ -74,7 +80,7 @@ class Lease:
         if not self._reserved:
             return
         used = {"audio_seconds_per_day": audio_seconds, **dict.fromkeys(TOKENS, tokens)}
-        used["monthly_cost"] = None if cost is None else round(cost * COST_UNIT)
+        used[COST] = None if cost is None else round(cost * COST_UNIT)
         self._put({key: amount for key, amount in used.items() if amount is not None and key in self._reserved})
 
     def _put(self, settled: Mapping[str, int]) -> None:

@@ -272,6 +272,13 @@ class Limiter:
     def settle(self, settlements: Sequence[Settlement]) -> None:
         self.client.settle(settlements)
 
+    def lease_of(self, sub: str, reserved: Mapping[str, Sequence[Reservation]]) -> Lease:
+        """Returns the lease of work of a process that died, which the log says has `reserved` so much of rates.
+
+        Its slots are free again by themselves.
+        """
+        return Lease(self, sub, reserved=reserved) if reserved else NO_LEASE
+
 
 def _never() -> bool:
     return False

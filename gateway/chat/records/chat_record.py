@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from gateway.chat.records.messages import UIMessage, UpstreamMessage, joined
+from gateway.core.leases import Reservation
 from gateway.core.usage import Usage
 
 Trigger = Literal["submit-message", "regenerate-message"]
@@ -293,6 +294,8 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
     """The id of the API key that its caller signed in with; empty for any other credential."""
     background: bool = False
     """Whether it was started for nobody to read it."""
+    reserved: dict[str, list[Reservation]] = {}
+    """What its admission has taken of rates, by limit: whoever ends it puts what it used in the place of that."""
     topic: str = ""
     """The topic of its chat; empty where that is named by `sub` and `chat_id`, as every chat of one user's own is."""
     shared_id: str = ""
