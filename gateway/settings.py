@@ -185,6 +185,10 @@ class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
     usage_webhook_secret: Annotated[
         WebhookKey, Meta(description="Secret that such posts are signed with, as Standard Webhooks has it")
     ] = b""
+    run_webhook_url: Annotated[
+        WebhookUrl, Meta(description="Where the ends of runs in the background are posted; unset: nowhere")
+    ] = ""
+    run_webhook_secret: Annotated[WebhookKey, Meta(description="Secret that those are signed with, likewise")] = b""
     metrics_port: Annotated[
         int,
         Meta(

@@ -16,6 +16,7 @@ from gateway.chat.records.chat_record import Ask, ParkedRequest, RunFinished, Ru
 from gateway.chat.records.messages import UIMessage
 from gateway.chat.records.record import RECORD, FinishReason
 from gateway.chat.records.recorder import Recorder
+from gateway.chat.records.run_end import RunEnd, run_end_append
 from gateway.chat.topics import run_topic, topic_of
 from gateway.core.usage import Usage, UsageOutcome, UsageRow, settled, token_quantities
 from gateway.errors import TrilaneError, UpstreamTimeout, openai_error_fields
@@ -134,6 +135,8 @@ class RunEnding:
         info, conclusion = self.info, self._conclusion
         last = Append(topic=run_topic(info.run_id), data=conclusion.records, name=RECORD, expect=expect, close=True)
         appends = [last, settled(info.sub, self.row)]
+        if info.posts_end:
+            appends.append(run_end_append(self._run_end()))
         if info.chat_id and chat_head is not None:
             topic, owner = topic_of(info), "" if info.topic else info.sub
             events = (*self._asks, self.finished_with(is_followed=is_followed))
@@ -202,6 +205,26 @@ class RunEnding:
             ended_ms=self._ended_ms,
             quantities=token_quantities(self._usage),
             estimated=self._usage.estimated,
+        )
+
+    def _run_end(self) -> RunEnd:
+        info, conclusion = self.info, self._conclusion
+        return RunEnd(
+            run_id=info.run_id,
+            chat_id=info.chat_id,
+            shared_id=info.shared_id,
+            message_id=info.message_id,
+            sub=info.sub,
+            key=info.key,
+            outcome=conclusion.outcome,
+            finish_reason=conclusion.finish_reason,
+            code=conclusion.code,
+            asks=[ask.approval_id for ask in self._asks],
+            model=self._model,
+            upstream=self._upstream,
+            started_ms=info.started_ms,
+            ended_ms=self._ended_ms,
+            usage=self._usage,
         )
 
     def _outcome(self) -> UsageOutcome:

@@ -35,6 +35,7 @@ from gateway.chat.records.chat_record import RunInfo
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.run import Run
 from gateway.chat.run_start import AttachedReader, RunStarter
+from gateway.chat.run_webhook import run_webhooks
 from gateway.chat.runs import Runs
 from gateway.chat.schedules import Schedules
 from gateway.chat.sending import Parked, Sending, Steered, WaitingReader
@@ -74,7 +75,7 @@ class ChatLane:
         self.runs = Runs(core.log, upstreams, settings, metrics, core.prices, toolbox, core.tracer, agents, limiter)
         self.agents = self.runs.agents
         self.chats = Chats(core.log, core.hub, self.runs, core.memberships, core.settings)
-        starter = RunStarter(core.hub, self.runs, core.limiter, core.settings.limits.chat_bytes)
+        starter = RunStarter(core.hub, self.runs, limiter, settings)
         next_turns = NextTurns(core.log, self.runs, starter, core.keys.is_revoked)
         self.runs.follow = next_turns.after
         self.approvals = Approvals(core.log, self.chats, self.runs, starter, UIFrames)
@@ -88,7 +89,7 @@ class ChatLane:
         turn = WorkTurn(core.limiter.client, "schedules")
         due = DueSchedules(core.log, turn, self.chats, self.runs, self.sending, UIFrames, core.keys.is_revoked)
         old_chats = OldChats(core.log, limiter.client, settings.retention_chats_s)
-        self._works = [Sweeper(core.log, core.hub, self.runs), old_chats, due]
+        self._works = [Sweeper(core.log, core.hub, self.runs), old_chats, due, *run_webhooks(core)]
         core.fleet.runs, core.fleet.oldest_runs = self.runs.__len__, self.runs.oldest
         self.limiter, self.bodies = limiter, core.bodies
         self._log, self._hub, self._callers = core.log, core.hub, core.callers

@@ -43,6 +43,7 @@ from gateway.chat.upstreams.upstream import Request
 from gateway.core.leases import NO_LEASE, Lease
 from gateway.core.limits import Limiter, wants_of_run
 from gateway.core.usage import BYTES_PER_TOKEN, now_ms, reserved
+from gateway.settings import Settings
 
 EncoderOf = Callable[[str], Encode]
 """A function that returns a dialect's encoder for a run's id. Two encoders for one run are equal, so readers share."""
@@ -79,11 +80,12 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
 class RunStarter:
     """Starts the runs of chats in one process."""
 
-    def __init__(self, hub: Hub, runs: Runs, limiter: Limiter, max_chat_bytes: int) -> None:
+    def __init__(self, hub: Hub, runs: Runs, limiter: Limiter, settings: Settings) -> None:
         self._hub = hub
         self._runs = runs
         self._limiter = limiter
-        self._max_chat_bytes = max_chat_bytes
+        self._max_chat_bytes = settings.limits.chat_bytes
+        self._posts_ends = bool(settings.run_webhook_url)
 
     async def start(self, who: Principal, history: History, plan: RunPlan, encoder_of: EncoderOf) -> AttachedReader:
         """Starts a run, and returns a reader on it.
@@ -148,7 +150,10 @@ class RunStarter:
         await self.check_room(who, history, appends, change.conversation)
         wants = wants_of_run(info.prompt_bytes // BYTES_PER_TOKEN, plan.request, has_stream=plan.has_stream)
         lease = await self._limiter.admit(who, wants)
-        return with_reserved(info, lease), appends, lease
+        info = with_reserved(info, lease)
+        if info.background and self._posts_ends:
+            info = msgspec.structs.replace(info, posts_end=True)
+        return info, appends, lease
 
     async def check_room(
         self, who: Principal, history: History, appends: Sequence[Append], conversation: Sequence[UIMessage] = ()

@@ -151,5 +151,6 @@ def retention_policy(settings: Settings) -> Callable[[str], Retention]:
     by_kind |= dict.fromkeys(("chat", "shares", "usage", "key", "log", "due"), forever) | {"key-use": last_use}
     by_kind |= {"memberships": Retention(events=1000), "left": Retention(events=1000, age_s=DAY_S)}
     by_kind |= {"work": box, "waiting": waiting}
+    by_kind["hook"] = event  # ends of runs that the operator's webhook has not taken by then are dropped
     by_kind["mcp"] = Retention(events=1)  # who is signed in to a server of tools
     return lambda topic: by_kind.get(topic.partition("/")[0], other)

@@ -76,12 +76,15 @@ def resident_bytes() -> float:
 
 
 def check_webhook(settings: Settings) -> None:
-    """Raises ConfigurationError when usage is to be posted unsigned, or signed for nobody."""
-    if bool(settings.usage_webhook_url) != bool(settings.usage_webhook_secret):
-        raise ConfigurationError(
-            "TRILANE_USAGE_WEBHOOK_URL and TRILANE_USAGE_WEBHOOK_SECRET go together: "
-            f"set both or none; for the second, {NEW_WEBHOOK_SECRET}"
-        )
+    """Raises ConfigurationError when something is to be posted unsigned, or signed for nobody."""
+    for name, url, secret in (
+        ("TRILANE_USAGE_WEBHOOK", settings.usage_webhook_url, settings.usage_webhook_secret),
+        ("TRILANE_RUN_WEBHOOK", settings.run_webhook_url, settings.run_webhook_secret),
+    ):
+        if bool(url) != bool(secret):
+            raise ConfigurationError(
+                f"{name}_URL and {name}_SECRET go together: set both or none; for the second, {NEW_WEBHOOK_SECRET}"
+            )
 
 
 def make_tracer(tracing: Tracing) -> "Tracer | None":
@@ -244,9 +247,9 @@ class Core:
         if not url:
             return _nothing
         from gateway.core.usage_outbox import UsageOutbox
-        from gateway.core.webhook import UsageWebhook
+        from gateway.core.webhook import Webhook
 
-        webhook = UsageWebhook(url, key)
+        webhook = Webhook(url, key)
         outbox = UsageOutbox(self.log, webhook.post, self.prices, lambda outcome: tries.labels(outcome).inc())
         tries = self.metrics.counter("usage_posts", "Posts of usage to the webhook, by outcome", "outcome")
         delivering = asyncio.get_running_loop().create_task(outbox.run(), name="deliver usage")

@@ -21,6 +21,7 @@ from gateway.core.prices import Prices
 from gateway.core.usage import SETTLED, USAGE, decode_row, now_ms
 from gateway.core.usage_report import decimal, iso
 from gateway.core.usage_rows import SLACK_MS
+from gateway.core.webhook import DeliveryError, Post
 from gateway.errors import LogConflict, LogDamaged, LogError
 
 T = TypeVar("T")
@@ -44,17 +45,10 @@ _encode = msgspec.json.Encoder().encode
 
 log = structlog.get_logger("usage")
 
-Post = Callable[[bytes], Coroutine[Any, Any, None]]
-"""Delivers one body; raises DeliveryError when it must be delivered again."""
-
 
 def cursor_topic(sub: str) -> str:
     """Returns the topic whose newest event is how far a user's rows are delivered, as a Position in their book."""
     return CURSORS + sub
-
-
-class DeliveryError(Exception):
-    """The receiver has not taken a batch."""
 
 
 class OutboxClaim(msgspec.Struct, frozen=True, kw_only=True):

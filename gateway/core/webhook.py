@@ -4,21 +4,27 @@ https://github.com/standard-webhooks/standard-webhooks: the signature is over id
 or repeat one. The id is made of the body: a message that is sent again has the same. Redirects are not followed.
 """
 
+import asyncio
 import base64
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from hashlib import sha256
+from typing import Any
 
 import httpx2
 
-from gateway.core.usage_outbox import DeliveryError
-
 TIMEOUT_S = 10.0
+Post = Callable[[bytes], Coroutine[Any, Any, None]]
+"""Delivers one body; raises DeliveryError when it must be delivered again."""
 
 
-class UsageWebhook:
-    """The receiver of usage, and the key that it knows us by."""
+class DeliveryError(Exception):
+    """The receiver has not taken a message."""
+
+
+class Webhook:
+    """One receiver, and the key that it knows us by."""
 
     def __init__(self, url: str, key: bytes, clock: Callable[[], float] = time.time) -> None:
         """`clock` gives seconds since 1970."""
@@ -30,7 +36,10 @@ class UsageWebhook:
     async def post(self, body: bytes) -> None:
         """Posts one message. Raises DeliveryError, which repeats neither address nor answer."""
         try:
-            async with self._client.stream("POST", self._url, content=body, headers=self.headers(body)) as answer:
+            async with (
+                asyncio.timeout(TIMEOUT_S),
+                self._client.stream("POST", self._url, content=body, headers=self.headers(body)) as answer,
+            ):
                 status = answer.status_code
         except (httpx2.HTTPError, OSError) as err:
             raise DeliveryError(f"the webhook cannot be reached: {type(err).__name__}") from err

@@ -101,6 +101,8 @@ OTHERS: dict[str, tuple[str, str, Any]] = {
     "TRILANE_METRICS_HOST": ("metrics_host", "0.0.0.0", "0.0.0.0"),
     "TRILANE_USAGE_WEBHOOK_URL": ("usage_webhook_url", " https://bill.example/x ", "https://bill.example/x"),
     "TRILANE_USAGE_WEBHOOK_SECRET": ("usage_webhook_secret", f"whsec_{'MDEy' * 11}", b"012" * 11),
+    "TRILANE_RUN_WEBHOOK_URL": ("run_webhook_url", "http://hooks.lan/runs", "http://hooks.lan/runs"),
+    "TRILANE_RUN_WEBHOOK_SECRET": ("run_webhook_secret", f"whsec_{'MDEy' * 11}", b"012" * 11),
     "TRILANE_PUBLIC_URL": ("public_url", "https://gw.example", "https://gw.example"),
     "TRILANE_WORKERS": ("workers", " 4 ", 4),
     "TRILANE_WHISPER_MODEL": ("whisper_model", "/models/base", "/models/base"),

@@ -294,6 +294,8 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
     """The id of the API key that its caller signed in with; empty for any other credential."""
     background: bool = False
     """Whether it was started for nobody to read it."""
+    posts_end: bool = False
+    """Whether the operator's webhook is told of its end."""
     reserved: dict[str, list[Reservation]] = {}
     """What its admission has taken of rates, by limit: whoever ends it puts what it used in the place of that."""
     topic: str = ""

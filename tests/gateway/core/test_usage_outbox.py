@@ -22,9 +22,9 @@ from gateway.core.usage_outbox import (
     MAX_ROWS,
     POLL_S,
     SILENCE_S,
-    DeliveryError,
     UsageOutbox,
 )
+from gateway.core.webhook import DeliveryError
 from gateway.errors import LogUnavailable
 from gateway.upstream_settings import PriceSettings
 from tests.audio.lanes import MoodyLog
