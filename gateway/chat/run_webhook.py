@@ -30,7 +30,7 @@ CURSORS = "outbox/runs/"
 """Prefix of the topics whose newest event is how far the ends of one user each are told, as a Position."""
 POLL_S = 1.0
 MAX_AT_ONCE = 16
-"""Maximum users whose ends are told at once; the others wait for the next look."""
+"""Maximum users whose ends are told at once; the others wait for one of them."""
 FIRST_DELAY_S = 0.5
 MAX_DELAY_S = 60.0
 """Seconds between two tries of an end that was refused: they double from the one to the other."""
@@ -109,6 +109,8 @@ class RunWebhook:
                 names = await self._log.names(RUN_ENDS, 1)
                 if names and names[0].startswith(RUN_ENDS) and await self._turn.take():
                     for info in await self._untold():
+                        while len(self._telling) >= MAX_AT_ONCE:
+                            await asyncio.wait(self._telling.values(), return_when=asyncio.FIRST_COMPLETED)
                         self._begin(info)
             except (LogError, Overloaded) as err:
                 log.warning("ends of runs cannot be told: the log fails", reason=err.detail)
@@ -134,7 +136,7 @@ class RunWebhook:
         """Begins to tell the ends of a user, unless that is being done, or it is too early to try again."""
         sub, told = info.topic.removeprefix(RUN_ENDS), self._known.get(info.topic.removeprefix(RUN_ENDS))
         loop = asyncio.get_running_loop()
-        if sub in self._telling or len(self._telling) >= MAX_AT_ONCE or (told and loop.time() < told.due_s):
+        if sub in self._telling or (told is not None and loop.time() < told.due_s):
             return
         task = self._telling[sub] = loop.create_task(self._tell(sub), name="tell the ends of a user's runs")
         task.add_done_callback(report_end)
