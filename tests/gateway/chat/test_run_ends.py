@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from events.log.memory import MemoryLog
 from gateway.chat.abandoned import end_run
 from gateway.chat.ending import Failed
 from gateway.chat.records.run_end import RUN_ENDS
@@ -16,8 +17,9 @@ from gateway.chat.tools.fake import FakeToolbox
 from gateway.chat.topics import run_id_of
 from gateway.errors import TrilaneError
 from tests.gateway.chat.test_approvals import CALL, toolbox
+from tests.gateway.chat.test_when_busy import post
 from tests.support.followers import LOCAL
-from tests.support.steer_stage import opening
+from tests.support.steer_stage import begun, opening, rest
 from tests.support.tool_stage import ToolStage, calls, says, staged
 from tests.support.virtual_time import simulated
 
@@ -85,6 +87,22 @@ async def test_a_run_that_asks_says_what_and_the_one_that_goes_on_has_an_end_of_
         assert (first["finishReason"], first["asks"]) == ("tool-calls", [ask.approval_id])
         assert (second["outcome"], second["finishReason"], "asks" in second) == ("finish", "stop", False)
         assert first["messageId"] == second["messageId"]
+
+
+@simulated
+async def test_what_waited_and_was_left_to_another_process_tells_its_end_too() -> None:
+    log, body = MemoryLog(), opening("One")
+    async with hooked(body, log=log) as leaving, hooked(says("Two"), log=log) as stage:
+        told = await begun(leaving)
+        await post(leaving, "u2", "queue", background=True)
+        drain = asyncio.ensure_future(leaving.lane.runs.drain())
+        await asyncio.sleep(1)
+        rest(body)
+        await told
+        await drain
+        await asyncio.sleep(2)
+        started = [data["runId"] for name, data in await stage.chat_events() if name == "run-started"]
+        assert [(end["runId"], end["outcome"]) for end in await ends(stage)] == [(started[1], "finish")]
 
 
 @pytest.mark.parametrize("how", ["stopped", "dead"])

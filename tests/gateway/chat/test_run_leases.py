@@ -22,6 +22,7 @@ from tests.gateway.chat.test_recovery import Door
 from tests.support.completions import chunk, frames
 from tests.support.followers import LOCAL
 from tests.support.scripted_upstream import ScriptedBody
+from tests.support.steer_stage import begun, opening, rest, steer
 from tests.support.tool_stage import ToolStage, calls, says, staged
 from tests.support.virtual_time import simulated
 
@@ -142,6 +143,21 @@ async def test_a_run_that_is_too_slow_to_stop_is_charged_by_who_ends_it(who: str
         await check_charged(other, count=2)
         await door.wake()
         await saying
+        await check_charged(other, count=2)
+
+
+@simulated
+async def test_a_run_that_a_process_leaves_to_others_is_charged_by_who_writes_it() -> None:
+    body = opening("One")
+    async with two_processes(body, says("Two")) as (leaving, other, _):
+        told = await begun(leaving)
+        await steer(leaving, "u2", "u2", at="turn")
+        drain = asyncio.ensure_future(leaving.lane.runs.drain())
+        await asyncio.sleep(1)
+        rest(body)
+        await told
+        await drain
+        await asyncio.sleep(2)
         await check_charged(other, count=2)
 
 
