@@ -1,4 +1,4 @@
-"""Steers come at random instants around the ends of answers, from several processes on one log, one of which dies.
+"""Steers come at random instants around the ends of answers, from processes of one log, one of which dies now and then.
 
 Each that was acknowledged is in exactly one place in the end: taken by an answer, answered by one of its own, or
 removed. `LONG_TESTS=1` sends 10,000.
@@ -39,6 +39,8 @@ STEERS = 10
 """Steers of each chat."""
 AT_ONCE = 5
 """Chats that are busy at one time."""
+DIES_EVERY = 10
+"""Rounds of which the first process dies in one, and in the last of all."""
 SPREAD_S = 0.15
 DEADLINE_S = 3600 if LONG else 240
 T = TypeVar("T")
@@ -215,10 +217,10 @@ async def _play(engine: Engine) -> None:
         plays = [Play(f"c{place}", stages, seed) for place in range(CHATS)]
         for first in range(0, len(plays), AT_ONCE):
             batch = plays[first : first + AT_ONCE]
-            if first + AT_ONCE >= len(plays):
+            if first + AT_ONCE >= len(plays) or first // AT_ONCE % DIES_EVERY == DIES_EVERY - 1:
                 asyncio.get_running_loop().call_later(seed.uniform(0, SPREAD_S), mortal.died.set)
             await asyncio.gather(*[play.run() for play in batch])
             histories = await asyncio.gather(*[play.finish(stages[1]) for play in batch])
             for play, history in zip(batch, histories, strict=True):
                 await play.check(stages[1].core.log, history)
-        mortal.died.clear()
+            mortal.died.clear()  # it wakes, and finds that others have ended what it wrote
