@@ -29,6 +29,8 @@ import { fitViewport } from "./view/viewport.js";
 import { textOf, titleOf } from "./stream/message.js";
 
 const LOOK_MS = 3000;
+/** Of so many looks one is taken where all that happens to messages is told: nobody is told that a chat is gone. */
+const SELDOM = 10;
 
 const api = new Api(askForKey);
 const tabs = new BroadcastChannel("trilane");
@@ -80,6 +82,7 @@ const AUDIO = "#/audio";
 const EPHEMERAL = new Set(["here", "join", "leave", "typing"]);
 
 let drawing = false;
+let looks = 0;
 let chat = newChat(newId());
 /** @type {import("./view/lanes.js").LaneName} */
 let shown = "chat";
@@ -230,7 +233,12 @@ async function remove(summary) {
   else showLane(shown, (chatAddress = "#/"));
 }
 
-/** Not all that happens is told, nor everywhere: the page looks now and then. */
+/** Not all that happens is told, nor everywhere: the page looks now and then, and seldom where it is told the most. */
+function lookAgain() {
+  looks += 1;
+  if (!notices.isLive || looks % SELDOM === 0) look();
+}
+
 function look() {
   if (document.visibilityState === "visible" && shown === "chat" && chat.stored && (!chat.busy || chat.steerable)) void chat.refresh();
 }
@@ -264,7 +272,7 @@ addEventListener("online", draw);
 addEventListener("offline", draw);
 addEventListener("hashchange", route);
 addEventListener("pageshow", listen);
-setInterval(look, LOOK_MS);
+setInterval(lookAgain, LOOK_MS);
 
 byId("new-chat", HTMLAnchorElement).addEventListener("click", () => composer.focus());
 

@@ -47,10 +47,13 @@ def test_a_message_waits_for_the_end_of_the_answer_and_is_answered_then(console:
 def test_what_waits_is_seen_on_every_device_and_taken_back_on_any(
     console: Console, browser: Any, gateway: Gateway
 ) -> None:
+    """The second device looks for nothing by itself: it is told."""
     console.send(counting_message(3000))
     console.wait_for_words(5)
     with tabs(browser, viewport=PHONE, has_touch=True, is_mobile=True) as other:
-        phone = Console(other(), gateway.url, console.chat)
+        page = other()
+        page.add_init_script("window.setInterval = () => 0")
+        phone = Console(page, gateway.url, console.chat)
         phone.wait_for_words(5)
         steer(console, "first", "turn")
         steer(console, "second", "turn")

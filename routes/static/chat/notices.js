@@ -15,6 +15,8 @@ import { noticing } from "./links.js";
 export class Notices {
   /** The caller's name, once the gateway has said it. */
   sub = "";
+  /** Whether what happens is told at once: then there is little that is left to be looked for. */
+  isLive = false;
   #cursor = "";
   /** What is followed beside the caller's own topic. */
   #topics = "";
@@ -44,6 +46,7 @@ export class Notices {
     if (!wanted || named !== this.#topics) {
       this.#open?.abort();
       this.#open = null;
+      this.isLive = false;
     }
     this.#topics = named;
     if (wanted && !this.#open) void this.#read((this.#open = new AbortController()));
@@ -56,13 +59,17 @@ export class Notices {
   /** @param {AbortController} open */
   async #read(open) {
     const { api, pause } = this.#around;
+    const onState = (/** @type {string} */ state) => {
+      if (open === this.#open) this.isLive = state === "live";
+    };
     try {
-      for await (const event of resumed({ connect: noticing(api, this.#query), pause }, this.#cursor, open.signal)) {
+      for await (const event of resumed({ connect: noticing(api, this.#query), pause, onState }, this.#cursor, open.signal)) {
         this.#cursor = event.id || this.#cursor;
         this.#take(event);
       }
     } catch {
       // Where the events lane is not served here, the page looks now and then, as it does without this.
+      if (open === this.#open) this.isLive = false;
     }
   }
 
