@@ -65,12 +65,15 @@ class Hub:
             raise
         return reader
 
-    def watch(self, topic: str, after: Position, on_block: Callable[[Block], None]) -> Callable[[], None]:
+    def watch(
+        self, topic: str, after: Position, on_block: Callable[[Block], None], *, is_standing: bool = False
+    ) -> Callable[[], None]:
         """Calls `on_block` for each block after `after` that any process appends from now on; returns how to end it.
 
-        Register before your own append: what others append between the two then comes too.
+        Register before your own append: what others append between the two then comes too. It ends with the topic,
+        unless it `is_standing`: then it goes on with what is made anew under that name.
         """
-        tail = Watch(on_block)
+        tail = Watch(on_block, is_standing=is_standing)
         tail.start(after.epoch, after.offset, closed=False)
         self.follow(topic, tail)
 

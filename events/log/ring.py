@@ -137,11 +137,20 @@ class Ring(Tail):
 
 
 class Watch(Tail):
-    """Calls `on_block` for every block after where it was started."""
+    """Calls `on_block` for every block after where it was started.
 
-    def __init__(self, on_block: Callable[[Block], None]) -> None:
+    One that `is_standing` goes on at the beginning of a topic that is made anew: it stands for as long as its process,
+    while a log forgets topics that nobody writes to, and may come back from a failover as another.
+    """
+
+    def __init__(self, on_block: Callable[[Block], None], *, is_standing: bool = False) -> None:
         super().__init__()
         self.on_block = on_block
+        self.is_standing = is_standing
+
+    def feed(self, epoch: str, block: Block) -> bool:
+        self._follow(epoch)
+        return super().feed(epoch, block)
 
     def accept(self, block: Block, has_hole: bool) -> bool:
         if not has_hole:
@@ -149,5 +158,10 @@ class Watch(Tail):
         return not has_hole
 
     def compare(self, epoch: str, oldest: int) -> None:
+        self._follow(epoch)
         super().compare(epoch, oldest)
         self.head = max(self.head, oldest - 1)  # what is no longer kept will never come
+
+    def _follow(self, epoch: str) -> None:
+        if self.is_standing and self.epoch and epoch != self.epoch:
+            self.epoch, self.head, self.closed = "", 0, False

@@ -124,7 +124,7 @@ class Memberships:
         with contextlib.suppress(LogDamaged):
             part = await self._log.read(CHANGES, NO_EVENTS, max_events=1)
             head = Position(part.epoch, part.head)
-        self._unwatch = self._hub.watch(CHANGES, head, self._take)
+        self._unwatch = self._hub.watch(CHANGES, head, self._take, is_standing=True)
 
     def close(self) -> None:
         self._unwatch()

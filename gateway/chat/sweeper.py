@@ -67,7 +67,7 @@ class Sweeper:
         except LogError as err:
             log.warning("runs that are left to others are not heard of", reason=err.detail)
             return
-        unwatch = self._hub.watch(LEFT_RUNS, Position(head.epoch, head.head), self._hear)
+        unwatch = self._hub.watch(LEFT_RUNS, Position(head.epoch, head.head), self._hear, is_standing=True)
         for block in earlier.blocks:
             self._hear(block)
         try:

@@ -81,7 +81,7 @@ class Fleet:
     async def open(self) -> None:
         """Hears what processes say from now on. Raises LogError."""
         head = await self._log.read(FLEET, NO_EVENTS, max_events=1)
-        self._hub.watch(FLEET, Position(head.epoch, head.head), self._receive)
+        self._hub.watch(FLEET, Position(head.epoch, head.head), self._receive, is_standing=True)
 
     async def look(self) -> FleetView:
         """Asks all processes, and returns what those that live have open. Raises LogError."""

@@ -143,14 +143,14 @@ def retention_policy(settings: Settings) -> Callable[[str], Retention]:
     last_use = Retention(events=2)
     cursor = Retention(max_bytes=4 * max_bytes, age_s=age_s, idle_age_s=idle_age_s)
     audio = Retention(events=100, closed_age_s=3600)
-    waiting, box = Retention(events=1000, age_s=60), Retention(max_bytes=max_bytes, age_s=60, idle_age_s=DAY_S)
+    box = Retention(max_bytes=max_bytes, age_s=60, idle_age_s=MIN_IDLE_S)
     health = Retention(events=2)
     outbox = schedule = Retention(events=2)
     by_kind = {"event": event, "health": health, "outbox": outbox, "cursor": cursor, "run": run, "schedule": schedule}
     by_kind |= {"ticket": ticket, "audio": audio, "fleet": Retention(events=1000, age_s=60, idle_age_s=MIN_IDLE_S)}
     by_kind |= dict.fromkeys(("chat", "shares", "usage", "key", "log", "due"), forever) | {"key-use": last_use}
     by_kind |= {"memberships": Retention(events=1000), "left": Retention(events=1000, age_s=DAY_S)}
-    by_kind |= {"work": box, "waiting": waiting}
+    by_kind |= {"work": box, "waiting": msgspec.structs.replace(box, events=1000)}
     by_kind["hook"] = event  # ends of runs that the operator's webhook has not taken by then are dropped
     by_kind["mcp"] = Retention(events=1)  # who is signed in to a server of tools
     return lambda topic: by_kind.get(topic.partition("/")[0], other)

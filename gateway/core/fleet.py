@@ -90,7 +90,7 @@ class FleetMember:
         except LogError as err:
             log.error("this process is not seen by `trilane top`", reason=err.detail)
             return
-        self._unwatch = self._hub.watch(FLEET, Position(head.epoch, head.head), self._receive)
+        self._unwatch = self._hub.watch(FLEET, Position(head.epoch, head.head), self._receive, is_standing=True)
 
     def close(self) -> None:
         """Answers no more, and says so to whoever has asked."""

@@ -146,7 +146,7 @@ class Presence:
         except LogDamaged as err:
             log.error("this process counts its own readers alone: the log is damaged", reason=err.detail)
             return
-        self._unwatch = self._hub.watch(PEERS, Position(head.epoch, head.head), self._receive)
+        self._unwatch = self._hub.watch(PEERS, Position(head.epoch, head.head), self._receive, is_standing=True)
         self._send(PeerMessage(by=self.name, kind="new"))
 
     async def close(self) -> None:

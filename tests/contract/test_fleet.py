@@ -4,9 +4,10 @@ import asyncio
 from contextlib import AsyncExitStack
 
 import msgspec
+import pytest
 
 from events.log.hub import Hub
-from events.log.port import NO_EVENTS, EventLog
+from events.log.port import NO_EVENTS, EventLog, Position
 from gateway.chat.records.chat_record import RunInfo
 from gateway.chat.topics import run_topic
 from gateway.commands.top import Fleet
@@ -63,3 +64,27 @@ async def test_a_log_without_processes_has_none(shared_engine: Engine) -> None:
         await fleet.open()
         await put(log, FLEET, b'{"of": "another release"}', name="report")
         assert (await fleet.look()).processes == []
+
+
+@pytest.mark.parametrize("writer", ["the watching process", "another process"])
+@scenario
+async def test_what_stands_for_as_long_as_its_process_outlives_its_topic(shared_engine: Engine, writer: str) -> None:
+    """A log forgets a topic to which nobody has written for long; a watch that does not stand ends with it."""
+    async with shared_engine.open() as here, shared_engine.open() as there:
+        hub, heard, ended = Hub(here), list[bytes](), list[bytes]()
+        hub.watch("t", Position("", 0), lambda block: heard.extend(block.data), is_standing=True)
+        hub.watch("t", Position("", 0), lambda block: ended.extend(block.data))
+        log = here if writer == "the watching process" else there
+        await put(log, "t", b"1")
+        await put(log, "t", b"2")
+        async with asyncio.timeout(20):
+            while min(len(heard), len(ended)) < 2:  # noqa: ASYNC110 - news of another process come when they come
+                await asyncio.sleep(0.01)
+            await log.delete("t")
+            await put(log, "t", b"3")
+            await put(log, "t", b"4")
+            while len(heard) < 4:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert heard == [b"1", b"2", b"3", b"4"]
+        assert ended == [b"1", b"2"]
+        await hub.close()

@@ -21,7 +21,6 @@ from events.log.hub import Hub
 from events.log.port import NO_EVENTS, Append, Appended, Block, EventLog, Position
 from gateway.chat.workers.desk import WorkDesk
 from gateway.chat.workers.letters import (
-    HERE,
     LETTER,
     REPLY,
     WAITING,
@@ -61,8 +60,6 @@ MAX_LETTERS = 10_000
 COMMANDS_S = 10.0
 POST_S = 5.0
 """Seconds within which a letter is replied to: then with no command, or that the log is behind."""
-HERE_S = 6 * 3600.0
-"""Seconds after which a process writes to its own box, which would be deleted after a day without."""
 _PROCESS = re.compile(r"[0-9a-f]{12}", re.ASCII)
 
 log = structlog.get_logger("agents")
@@ -99,11 +96,10 @@ class WorkExchange:
         """Takes part from now on. Raises LogError."""
         box, news = box_of(self._desk.process), await self._log.read(WAITING, NO_EVENTS, max_events=1)
         self._unwatch = [
-            self._hub.watch(box, Position("", 0), self._receive),
-            self._hub.watch(WAITING, Position(news.epoch, news.head), self._hear),
+            self._hub.watch(box, Position("", 0), self._receive, is_standing=True),
+            self._hub.watch(WAITING, Position(news.epoch, news.head), self._hear, is_standing=True),
         ]
         self._desk.on_waiting = self._waits
-        self._later(HERE_S, self._say_here)
 
     async def aclose(self) -> None:
         for end in self._unwatch:
@@ -254,10 +250,6 @@ class WorkExchange:
             self._seek(agent)
 
     # Of this process
-
-    def _say_here(self) -> None:
-        self._append(Append(topic=box_of(self._desk.process), name=HERE, data=[b"null"]))
-        self._later(HERE_S, self._say_here)
 
     def _later(self, delay_s: float, call: Callable[[], None]) -> None:
         """Calls a method after a delay, in place of what it was to be called for before."""

@@ -13,8 +13,8 @@ from gateway.errors import TrilaneError
 WAITING = "waiting/workers"
 """The topic of the runs for which no worker waits where they are written."""
 BOXES = "work/"
-WAITS, LETTER, REPLY, HERE = "waits", "letter", "reply", "here"
-"""Names of the events: runs that wait, a letter, its reply, and that a process is still there."""
+WAITS, LETTER, REPLY = "waits", "letter", "reply"
+"""Names of the events: runs that wait, a letter, and its reply."""
 
 
 class WaitingRuns(msgspec.Struct, frozen=True, rename="camel"):
