@@ -57,6 +57,8 @@ class View(msgspec.Struct):
     errors: list[str] = []
     posts: int = 0
     """Number of requests that have posted something."""
+    received: int = 0
+    """Bytes that have come of the server, heads of responses and all."""
 
     @property
     def answers(self) -> list[Message]:

@@ -126,7 +126,7 @@ def whole_frames(run_id: str, answer: UIMessage | None, ui: int = COMMON_UI) -> 
 
 def earlier_records(answer: UIMessage | None, ui: int) -> tuple[bytes, ...]:
     """Returns the records that tell the part of an answer that earlier runs have written, if there is one."""
-    records = records_of(answer.parts) if answer is not None else []
+    records = records_of(answer.parts, has_streamed_inputs=ui >= COMMON_UI) if answer is not None else []
     return tuple(told for record in records for told in told_to(ui, record))
 
 

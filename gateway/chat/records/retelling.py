@@ -19,8 +19,12 @@ _fields = msgspec.json.Decoder(dict[str, Raw]).decode
 Fields = dict[str, object]
 
 
-def records_of(parts: Iterable[Raw]) -> list[bytes]:
-    """Returns the records of whole steps that make these parts."""
+def records_of(parts: Iterable[Raw], *, has_streamed_inputs: bool = True) -> list[bytes]:
+    """Returns the records of whole steps that make these parts.
+
+    Without `has_streamed_inputs` no call is told as one whose input is still to come: a client of AI SDK 5 that is cut
+    behind such a record resumes at it, and shows all that it is told again behind what it has.
+    """
     records: list[bytes] = []
     for number, raw in enumerate(parts):
         part = _part(raw)
@@ -28,7 +32,8 @@ def records_of(parts: Iterable[Raw]) -> list[bytes]:
             records.append(encode_record(StepFinish()))
         if part.type == "step-start" or not records:
             records.append(encode_record(StepStart()))
-        records += [_json(record) for record in _records(part, _fields(raw), f"e{number}")]
+        told = _records(part, _fields(raw), f"e{number}", has_streamed_inputs=has_streamed_inputs)
+        records += [_json(record) for record in told]
         if part.type in WHOLE_PARTS or part.type.startswith(DATA):
             records.append(bytes(raw))
     return [*records, encode_record(StepFinish())] if records else []
@@ -45,10 +50,10 @@ def outcome_fields_of(raw: Raw) -> Fields | None:
     return _outcome(_part(raw), _fields(raw))
 
 
-def _records(part: MessagePart, fields: dict[str, Raw], text_id: str) -> list[Fields]:
+def _records(part: MessagePart, fields: dict[str, Raw], text_id: str, *, has_streamed_inputs: bool) -> list[Fields]:
     if part.type in ("text", "reasoning"):
         return _text(part, fields, text_id)
-    return _call(part, fields) if part.is_tool else []
+    return _call(part, fields, has_streamed_inputs=has_streamed_inputs) if part.is_tool else []
 
 
 def _text(part: MessagePart, fields: dict[str, Raw], text_id: str) -> list[Fields]:
@@ -59,25 +64,29 @@ def _text(part: MessagePart, fields: dict[str, Raw], text_id: str) -> list[Field
     return [start, delta, end] if part.text else [start, end]
 
 
-def _call(part: MessagePart, fields: dict[str, Raw]) -> list[Fields]:
+def _call(part: MessagePart, fields: dict[str, Raw], *, has_streamed_inputs: bool) -> list[Fields]:
     more = {**_some(fields, callProviderMetadata="providerMetadata", title="title"), **_kind(part, fields)}
     call: Fields = {"toolCallId": part.tool_call_id, "toolName": part.tool, **more}
     start: Fields = {"type": "tool-input-start", **call}
-    if part.state == "output-error" and part.raw_input is not None:
-        failed: Fields = {"type": "tool-input-error", **call, "input": part.raw_input, "errorText": part.error_text}
-        return [start, failed]
     if part.state == "input-streaming":
         return [start]
+    opening = [start] if has_streamed_inputs else []
+    if part.state == "output-error" and part.raw_input is not None:
+        failed: Fields = {"type": "tool-input-error", **call, "input": part.raw_input, "errorText": part.error_text}
+        return [*opening, failed]
     told: Fields = {"type": "tool-input-available", **call, "input": Raw(part.arguments.encode())}
+    outcome = _outcome(part, fields)
     if part.state in (*OUTPUT_STATES, APPROVED) and not part.provider_executed:
-        delta = part.arguments
-        told = {"type": "tool-input-delta", "toolCallId": part.tool_call_id, "inputTextDelta": delta}
+        if has_streamed_inputs:
+            told = {"type": "tool-input-delta", "toolCallId": part.tool_call_id, "inputTextDelta": part.arguments}
+        else:  # for as long as it has no result it is told as made elsewhere, so that no client makes it
+            told["providerExecuted"] = True
+            outcome = outcome and {**outcome, "providerExecuted": False}
     asked: list[Fields] = []
     if part.approval is not None and part.approval.id:
         request = {"approvalId": part.approval.id, "toolCallId": part.tool_call_id}
         asked = [{"type": "tool-approval-request", **request}]
-    outcome = _outcome(part, fields)
-    return [start, told, *asked, *([outcome] if outcome is not None else [])]
+    return [*opening, told, *asked, *([outcome] if outcome is not None else [])]
 
 
 def _outcome(part: MessagePart, fields: dict[str, Raw]) -> Fields | None:

@@ -42,8 +42,9 @@ const chatOf = (client) => open.get(client).chat;
 
 function view(client) {
   if (!open.has(client)) return null;
-  const { chat, errors, posts } = open.get(client);
-  return { status: chat.status, error: chat.error?.message ?? null, errors, messages: chat.messages, posts: posts.count };
+  const { chat, errors, posts, proxy } = open.get(client);
+  const error = chat.error?.message ?? null;
+  return { status: chat.status, error, errors, messages: chat.messages, posts: posts.count, received: proxy.received };
 }
 
 /** Waits for a status, for so many messages, for so many characters of text and so many parts in the last one. */

@@ -9,6 +9,8 @@ export class CuttingProxy {
   #target;
   #sockets = new Set();
   #left = Infinity;
+  /** Number of bytes that have come of the server. */
+  received = 0;
 
   static async before(url) {
     const proxy = new CuttingProxy();
@@ -48,6 +50,7 @@ export class CuttingProxy {
   }
 
   #pass(data, client, server) {
+    this.received += data.length;
     if (data.length < this.#left) {
       this.#left -= data.length;
       client.write(data);

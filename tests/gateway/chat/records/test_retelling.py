@@ -112,6 +112,41 @@ def test_parts_become_the_records_that_make_them(
     assert told(*parts) == [STEP, *records, END]
 
 
+AVAILABLE = {**START, "type": "tool-input-available", "input": {"n": 1}}
+OUTPUT = {"type": "tool-output-available", "toolCallId": "c", "output": 1}
+WHOLE: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
+    "an open call": (called("input-available"), [AVAILABLE]),
+    "a client's own call with its result": (
+        called("output-available", output=1),
+        [{**AVAILABLE, "providerExecuted": True}, {**OUTPUT, "providerExecuted": False}],
+    ),
+    "a client's own call that failed": (
+        called("output-error", errorText="broke"),
+        [
+            {**AVAILABLE, "providerExecuted": True},
+            {"type": "tool-output-error", "toolCallId": "c", "errorText": "broke", "providerExecuted": False},
+        ],
+    ),
+    "a call of the gateway": (
+        called("output-available", output=1, providerExecuted=True),
+        [{**AVAILABLE, "providerExecuted": True}, {**OUTPUT, "providerExecuted": True}],
+    ),
+    "arguments that are no JSON": (
+        tool("c", "pay", "output-error", rawInput="{n", errorText="no JSON"),
+        [{**START, "type": "tool-input-error", "input": "{n", "errorText": "no JSON"}],
+    ),
+    "a call that was cut": (tool("c", "pay", "input-streaming"), [START]),
+}
+
+
+@pytest.mark.parametrize(("part", "records"), WHOLE.values(), ids=WHOLE.keys())
+def test_no_input_is_told_as_still_to_come_where_that_would_be_kept(
+    part: dict[str, Any], records: list[dict[str, Any]]
+) -> None:
+    parts = message("a", "assistant", part).parts
+    assert [json.loads(record) for record in records_of(parts, has_streamed_inputs=False)] == [STEP, *records, END]
+
+
 def test_no_parts_are_no_records() -> None:
     assert told() == []
 
