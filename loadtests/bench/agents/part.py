@@ -57,6 +57,8 @@ class AgentsPlan:
     """Says how many answers are timed, how many chats are parked, and how many asks many devices answer."""
 
     answers: int = 200
+    filling: int = 2500
+    """Chats that are parked first, until the log has filled what it keeps of its file: 22 MiB, at 9 KiB a chat."""
     parked: int = 5000
     asks: int = 1000
 
@@ -138,10 +140,10 @@ _WAYS: dict[str, Callable[[httpx2.Client, str, str], float]] = {
 
 
 def _measure_parked(rig: AgentsRig) -> Record:
-    """Parks many chats, after some that fill what any chat fills, and tells what the process has grown by."""
+    """Parks many chats, after those that fill what is bounded, and tells what the process has grown by."""
     with asking(rig.port, 1, rig.settings) as there:
         [url], [pid] = there.urls, there.pids
-        _park_all(there.urls, [f"first{number}" for number in range(rig.plan.parked // 4)])
+        _park_all(there.urls, [f"first{number}" for number in range(rig.plan.filling)])
         before, tasks = memory_kib(pid), tasks_of(url)
         _park_all(there.urls, [f"c{number}" for number in range(rig.plan.parked)])
         after, tasks_after = memory_kib(pid), tasks_of(url)
@@ -243,7 +245,7 @@ PART = Part(
         AgentsCase("steer", _measure_steers),
     ),
     ours=("trilane",),
-    plans=Plans(AgentsPlan(), quick=AgentsPlan(answers=30, parked=400, asks=60)),
+    plans=Plans(AgentsPlan(), quick=AgentsPlan(answers=30, parked=1500, asks=60)),
     session=session,
     table=TABLE,
     arguments=_arguments,
