@@ -9,8 +9,8 @@ import { problemOf } from "./problems.js";
 import { NotAStream } from "./stream/resume.js";
 
 /** @typedef {import("./stream/message.js").UIMessage} UIMessage */
-/** @typedef {{id: string, title: string, updatedAt: number}} ChatSummary */
-/** @typedef {{id: string, messages: UIMessage[], activeRun: {runId: string, cursor: string} | null, pending?: import("./chat/asks.js").Ask[], queue?: import("./chat/queue.js").Waiting[],
+/** @typedef {{id: string, title: string, updatedAt: number, role?: string}} ChatSummary */
+/** @typedef {{id: string, messages: UIMessage[], activeRun: {runId: string, cursor: string, sub?: string} | null, pending?: import("./chat/asks.js").Ask[], queue?: import("./chat/queue.js").Waiting[],
  *   members?: import("./chat/people.js").Member[], sharedId?: string}} Snapshot */
 /** @typedef {{id: string, message: UIMessage, trigger: "submit-message" | "regenerate-message", messageId?: string}} SendBody */
 /** @typedef {{topic: string, offset: number, cursor: string, duplicate: boolean}} Published */
@@ -95,7 +95,7 @@ export class Api {
    * @param {import("./chat/people.js").Role | null} role null: no member any more
    */
   async member(id, sub, role) {
-    const url = `${path(id)}/members/${encodeURIComponent(sub)}`;
+    const url = `${path(id)}/members?sub=${encodeURIComponent(sub)}`; // no path takes every name
     await this.#call(url, role ? { method: "PUT", body: { role } } : { method: "DELETE" });
   }
 

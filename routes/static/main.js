@@ -112,9 +112,9 @@ function draw() {
     conversation.render(chat, notices.sub);
     const { busy, stopping, link, reachable } = chat;
     const held = chat.status === "loading" || (busy && !chat.steerable);
-    const readOnly = !chat.people.may(notices.sub, "send");
-    composer.update({ busy, stopping, held, blocked: chat.status === "missing", readOnly });
-    queue.render(chat.queue.waiting, busy, chat.asks.isOpen, notices.sub);
+    const mayStop = chat.people.mayStop(notices.sub, chat.asker);
+    composer.update({ busy, stopping, mayStop, held, blocked: chat.status === "missing", closed: chat.people.whyClosed(notices.sub) });
+    queue.render(chat.queue.waiting, busy, chat.asks.isOpen, notices.sub, chat.people.may(notices.sub, "send"));
     people.render(chat.people, notices.sub);
     listen();
     status.render({ busy, stopping, link, reachable, begun: !!chat.answer?.parts.length });

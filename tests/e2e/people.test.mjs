@@ -15,6 +15,18 @@ test("a role may do what the gateway lets it; where there are no members, everyt
   assert.deepEqual(made.topics, ["chat/s_1", "presence/chat/s_1"]);
 });
 
+test("an answer is stopped by an owner, and by an editor whose message it answers; who may not write is told why", () => {
+  const made = people();
+  assert.deepEqual([made.mayStop("x", "y"), made.whyClosed("x")], [true, ""]);
+  const roles = { a: "owner", b: "editor", c: "approver", d: "viewer" };
+  made.take({ sharedId: "s_1", members: Object.entries(roles).map(([sub, role]) => ({ sub, role })) });
+  const stops = Object.keys(roles).map((sub) => ["", sub, "z"].map((asker) => made.mayStop(sub, asker)));
+  const none = [false, false, false];
+  assert.deepEqual(stops, [[true, true, true], [true, true, false], none, none]);
+  assert.deepEqual(Object.keys(roles).map((sub) => /answer what is asked/.test(made.whyClosed(sub))), [false, false, true, false]);
+  assert.deepEqual(Object.keys(roles).map((sub) => made.whyClosed(sub) === ""), [true, true, false, false]);
+});
+
 test("who is here and who types is told, and who leaves types no more", (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   const made = people();

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import httpx2
 import pytest
 
 from tests.conftest import Gateway, UpstreamThread
@@ -17,7 +18,8 @@ from tests.e2e.tool_desk import tool_gateway
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
 REFUND = 'shop__refund {"order":7,"euros":30}'
-KEYS = {name: f"{name}-" + "k" * 32 for name in ("alice", "bob")}
+KEYS = {name: f"{name}-" + "k" * 32 for name in ("alice", "bob", "carol")}
+SLOWLY = "T=3000 I=20000"
 SIGN_IN = "sessionStorage.setItem('trilane.key', '{}')"
 
 
@@ -95,3 +97,83 @@ def test_who_may_answer_answers_who_may_read_reads_and_who_is_removed_is_out(dev
     people(alice).get_by_role("button", name="Leave this chat").click()
     expect(people(alice).get_by_role("alert")).to_contain_text("last owner")
     expect(bob.page.get_by_text("This chat does not exist")).to_be_visible()
+
+
+DEVICES: dict[str, dict[str, Any]] = {
+    "desktop": {},
+    "phone": {"viewport": PHONE, "has_touch": True, "is_mobile": True},
+}
+WORDS = """() => document.querySelector("article.assistant[aria-busy=true] .body")?.textContent.split(" ").length > 5"""
+"""Whether an answer is being written, and more than its beginning is there."""
+OFFERS = {
+    "viewer": (set[str](), "You may read this chat, and not write in it. An owner can let you write."),
+    "approver": (
+        {"Approve"},
+        "You may read this chat and answer what is asked, and not write in it. An owner can let you write.",
+    ),
+    "editor": ({"Edit", "Regenerate"}, ""),
+    "owner": ({"Approve", "Edit", "Regenerate", "Delete"}, ""),
+}
+"""What is offered to each role in a chat that asks something, and why its composer is closed."""
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_role_is_offered_what_it_may_do_and_told_why_it_may_not_write(
+    devices: Devices, gateway: Gateway, device: str
+) -> None:
+    """A role that changes while the page is open changes what is offered there."""
+    hello = f"hello on a {device}"
+    alice = devices.open("alice")
+    alice.send(hello)
+    alice.expect_idle()
+    alice.send(REFUND)
+    expect(alice.page.locator(".ask")).to_be_visible()
+    give_role(gateway, alice.chat, "viewer")
+    bob = devices.open("bob", alice.chat, **DEVICES[device])
+    for role, (offers, why) in OFFERS.items():
+        give_role(gateway, alice.chat, role)
+        expect(bob.page.locator("#composer-why")).to_have_text(why)
+        expect(bob.page.locator("#composer-why")).to_be_visible(visible=bool(why))
+        expect(bob.message).to_be_visible(visible=not why)
+        expect(bob.questions).to_have_text([hello, REFUND])
+        expect(bob.button("Approve")).to_be_visible(visible="Approve" in offers)
+        tools = bob.page.locator(".message-tools")
+        expect(tools.get_by_title("Edit")).to_have_count(2 if "Edit" in offers else 0)
+        expect(tools.get_by_title("Regenerate")).to_have_count(1 if "Regenerate" in offers else 0)
+        bob.page.reload()  # the list of chats is read anew
+        row = bob.page.locator("#chats li").filter(has_text=hello)
+        expect(row).to_have_count(1)
+        expect(row.get_by_title("Delete")).to_have_count(1 if "Delete" in offers else 0)
+
+
+def give_role(gateway: Gateway, chat: str, role: str) -> None:
+    headers = {"authorization": f"Bearer {KEYS['alice']}"}
+    url = f"{gateway.url}/api/chat/{chat}/members?sub=bob"
+    httpx2.put(url, json={"role": role}, headers=headers).raise_for_status()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_an_answer_is_stopped_by_who_asked_for_it_and_by_owners(devices: Devices, device: str) -> None:
+    """Whoever may not is offered no button, and Escape does nothing."""
+    alice = devices.open("alice")
+    alice.send("hello")
+    alice.expect_idle()
+    share(alice, "bob", "editor")
+    share(alice, "carol", "viewer")
+    bob, carol = (devices.open(name, alice.chat, **DEVICES[device]) for name in ("bob", "carol"))
+    for asker, may in ((alice, False), (bob, True)):
+        asker.send(SLOWLY)
+        for console in (alice, bob, carol):
+            console.page.wait_for_function(WORDS)
+        expect(alice.button("Stop")).to_be_visible()
+        expect(bob.button("Stop")).to_be_visible(visible=may)
+        expect(carol.button("Stop")).not_to_be_visible()
+        for console in (bob, carol):
+            if console is not asker:
+                console.page.keyboard.press("Escape")
+        bob.page.reload()
+        bob.page.wait_for_function(WORDS)
+        expect(bob.button("Stop")).to_be_visible(visible=may)
+        (bob if may else alice).button("Stop").click()
+        for console in (alice, bob):
+            console.expect_idle()

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import httpx2
@@ -208,26 +209,51 @@ def test_an_ask_whose_time_is_up_says_so(
 # Devices
 
 
+ASKS = 7
+SHOWN_MS = 300.0
+
+
 @pytest.mark.quiet
-def test_what_one_device_answers_another_shows_at_once(console: Console, browser: Any, gateway: Gateway) -> None:
-    """It takes 80 to 200 ms on two cores; a machine that has other work gets more time, but less than a look takes."""
-    took: list[float] = []
+def test_what_one_device_answers_another_shows_within_300_ms(console: Console, browser: Any, gateway: Gateway) -> None:
+    """It takes 80 to 200 ms on two cores.
+
+    A machine that has other work gets three rounds, of which one must do, and as much time as two looks of the device
+    that answers take it. The page looks by itself every three seconds: that would be too late.
+    """
+    medians: list[tuple[float, float]] = []
     with tabs(browser, viewport=PHONE, has_touch=True, is_mobile=True) as other:
-        for _ in range(3):
-            ask(console, REFUND)
-            phone = Console(other(), gateway.url, console.chat)
-            phone.page.evaluate("addEventListener('click', () => { window.clickedAt = Date.now(); }, true)")
-            button = phone.button("Approve")
-            expect(button).to_be_visible()
-            console.page.evaluate(NOTE_WHEN_ANSWERED)
-            button.click()
-            console.page.wait_for_function("() => window.shownAt > 0")
-            took.append(console.page.evaluate("window.shownAt") - phone.page.evaluate("window.clickedAt"))
-            expect(console.page.get_by_text("Done.")).to_have_count(len(took))
-            expect(phone.page.get_by_text("Done.")).to_have_count(len(took))
-            phone.page.close()
-    print(f"an answer is shown on another device after {', '.join(f'{ms:.0f}' for ms in took)} ms")
-    assert min(took) <= 900
+        ask(console, REFUND)
+        phone = Console(other(), gateway.url, console.chat)
+        phone.page.evaluate("addEventListener('click', () => { window.clickedAt = Date.now(); }, true)")
+        phone.button("Approve").click()
+        expect(console.page.get_by_text("Done.")).to_have_count(1)
+        while len(medians) < 3 and not any(is_prompt(*shown) for shown in medians):
+            shown = [shown_after_ms(console, phone) for _ in range(ASKS)]
+            medians.append((median(there for there, _ in shown), median(here for _, here in shown)))
+            print("shown there and here after", ", ".join(f"{there:.0f} {here:.0f}" for there, here in shown), "ms")
+    assert any(is_prompt(*shown) for shown in medians), medians
+
+
+def is_prompt(there_ms: float, here_ms: float) -> bool:
+    return there_ms <= max(SHOWN_MS, 2 * here_ms)
+
+
+def shown_after_ms(console: Console, phone: Console) -> tuple[float, float]:
+    """Asks on one device and approves on the other; returns when each shows it, the first first, from the click on."""
+    done = console.page.get_by_text("Done.").count()
+    ask(console, REFUND)
+    button = phone.button("Approve")
+    expect(button).to_be_visible()
+    for device in (console, phone):
+        device.page.evaluate(NOTE_WHEN_ANSWERED)
+    button.click()
+    for device in (console, phone):
+        device.page.wait_for_function("() => window.shownAt > 0")
+        expect(device.page.get_by_text("Done.")).to_have_count(done + 1)
+        device.expect_idle()
+    there, here = (device.page.evaluate("window.shownAt") for device in (console, phone))
+    clicked = phone.page.evaluate("window.clickedAt")
+    return there - clicked, here - clicked
 
 
 def test_what_another_device_answered_before_counts_and_is_said(console: Console, gateway: Gateway) -> None:

@@ -22,7 +22,7 @@ import { isForgotten, stopped } from "./stopping.js";
 /** @typedef {import("../stream/resume.js").LinkState} LinkState */
 /** @typedef {import("../api.js").Snapshot} Snapshot */
 /** @typedef {import("./endings.js").Note} Note */
-/** @typedef {{abort: AbortController, fold: MessageFold, runId: string, accepted: boolean}} Reading */
+/** @typedef {{abort: AbortController, fold: MessageFold, runId: string, asker: string, accepted: boolean}} Reading */
 
 /**
  * @typedef {object} Surroundings
@@ -89,6 +89,11 @@ export class Chat {
   /** The answer that is being written; without parts until its first chunk is here. */
   get answer() {
     return this.#reading?.fold.state.message ?? null;
+  }
+
+  /** Whose message is being answered, where that is known to be somebody else's. */
+  get asker() {
+    return this.#reading?.asker ?? "";
   }
 
   get busy() {
@@ -241,9 +246,9 @@ export class Chat {
 
   // Reading
 
-  /** @param {{runId: string, cursor: string}} run */
-  #follow({ runId, cursor }) {
-    if (!this.busy) void this.#read(following(this.#around.api, this.id, cursor), cursor, runId);
+  /** @param {{runId: string, cursor: string, sub?: string}} run */
+  #follow({ runId, cursor, sub }) {
+    if (!this.busy) void this.#read(following(this.#around.api, this.id, cursor), cursor, runId, sub);
   }
 
   /**
@@ -251,12 +256,13 @@ export class Chat {
    * @param {import("../stream/resume.js").Link["connect"]} connect
    * @param {string} cursor
    * @param {string} runId empty when it is not known
+   * @param {string} asker
    */
-  async #read(connect, cursor, runId) {
+  async #read(connect, cursor, runId, asker = "") {
     const last = this.messages.at(-1);
     const isContinued = runId !== "" && last?.role === "assistant";
     const fold = new MessageFold(isContinued ? last.id : PENDING, this.messages);
-    const reading = { abort: new AbortController(), fold, runId, accepted: runId !== "" };
+    const reading = { abort: new AbortController(), fold, runId, asker, accepted: runId !== "" };
     this.#reading = reading;
     this.#version += 1;
     /** @type {Note | null} */

@@ -66,6 +66,21 @@ export class People {
 
   /**
    * @param {string} own
+   * @param {string} asker whose message the answer is for; empty: one's own
+   */
+  mayStop(own, asker) {
+    return this.may(own, "manage") || (this.may(own, "send") && (asker === "" || asker === own));
+  }
+
+  /** @param {string} own who is told why they may not write; nothing where they may */
+  whyClosed(own) {
+    if (this.may(own, "send")) return "";
+    const more = this.may(own, "answer") ? " and answer what is asked" : "";
+    return `You may read this chat${more}, and not write in it. An owner can let you write.`;
+  }
+
+  /**
+   * @param {string} own
    * @param {import("./asks.js").Ask} ask
    */
   mayAnswer(own, { roles = [] }) {

@@ -26,12 +26,14 @@ export class Composer {
   #editing = byId("editing", HTMLElement);
   #steering = byId("steering", HTMLElement);
   #steerAt = byId("steer-at", HTMLSelectElement);
+  #why = byId("composer-why", HTMLElement);
   #commands;
   #chatId = "";
   /** The message that is being said differently. */
   #edited = "";
   #busy = false;
   #held = false;
+  #mayStop = false;
 
   /** @param {Commands} commands */
   constructor(commands) {
@@ -84,17 +86,18 @@ export class Composer {
   }
 
   /**
-   * @param {{busy: boolean, stopping: boolean, held: boolean, blocked: boolean, readOnly: boolean}} state
-   *   `held`: write, but send later
+   * @param {{busy: boolean, stopping: boolean, mayStop: boolean, held: boolean, blocked: boolean, closed: string}} state
+   *   `held`: write, but send later; `closed`: why who reads may not write, in words
    */
-  update({ busy, stopping, held, blocked, readOnly }) {
+  update({ busy, stopping, mayStop, held, blocked, closed }) {
     this.#held = held;
     this.#busy = busy;
-    this.#stop.hidden = !busy;
+    this.#mayStop = mayStop;
+    this.#stop.hidden = !busy || !mayStop;
     this.#stop.disabled = stopping;
-    this.#input.disabled = blocked || readOnly;
-    const placeholder = readOnly ? "You may read this chat, and not write in it" : "Ask anything";
-    if (this.#input.placeholder !== placeholder) this.#input.placeholder = placeholder;
+    this.#input.disabled = blocked || closed !== "";
+    this.#form.classList.toggle("closed", closed !== "");
+    if (this.#why.textContent !== closed) this.#why.textContent = closed;
     this.#ready();
   }
 
@@ -127,7 +130,7 @@ export class Composer {
       event.preventDefault();
       this.#form.requestSubmit();
     } else if (event.key === "Escape" && this.#edited) this.#cancelEdit();
-    else if (event.key === "Escape" && this.#busy) this.#commands.stop();
+    else if (event.key === "Escape" && this.#busy && this.#mayStop) this.#commands.stop();
   }
 
   #cancelEdit() {

@@ -57,15 +57,16 @@ export class ConversationView {
     const answer = chat.answer;
     const messages = answer ? withAnswer(chat.messages, answer) : chat.messages;
     const last = messages.at(-1);
+    const maySend = chat.people.may(sub, "send");
     const views = messages.map((message) => {
       const view = this.#views.get(message.id) ?? this.#adopt(message);
       const growing = message === answer;
       const note = growing ? null : (chat.notes.get(message.id) ?? null);
-      view.update(message, { growing, last: message === last, busy: chat.busy, note, asks: asksOf(chat, message.id, sub), sub });
+      view.update(message, { growing, last: message === last, busy: chat.busy, note, asks: asksOf(chat, message.id, sub), sub, maySend });
       return view.element;
     });
     this.#drop(new Set(messages.map((message) => message.id)));
-    place(this.#log, messages.length > 0 ? views : this.#blank(chat));
+    place(this.#log, messages.length > 0 ? views : this.#blank(chat, maySend));
     // A screen reader is told when the answer is there, not each of its words.
     this.#log.setAttribute("aria-live", chat.busy || chat.status === "loading" ? "off" : "polite");
   }
@@ -91,11 +92,12 @@ export class ConversationView {
 
   /**
    * @param {Chat} chat
+   * @param {boolean} maySend
    * @returns {HTMLElement[]}
    */
-  #blank(chat) {
+  #blank(chat, maySend) {
     if (chat.status === "loading") return [this.#loading];
-    if (chat.status === "ready") return [this.#welcome];
+    if (chat.status === "ready") return maySend ? [this.#welcome] : [];
     const missing = chat.status === "missing";
     const text = missing ? "This chat does not exist." : (chat.trouble?.text ?? "");
     if (this.#missing.dataset.text !== text) {

@@ -11,7 +11,7 @@ import { lookOf, partView } from "./parts.js";
 /** @typedef {import("../chat/asks.js").OpenAsk} OpenAsk */
 /** @typedef {import("../chat/asks.js").Ask} Ask */
 /** @typedef {import("../chat/asks.js").Given} Given */
-/** @typedef {{growing: boolean, last: boolean, busy: boolean, note: Note | null, asks: OpenAsk[], sub: string}} Situation */
+/** @typedef {{growing: boolean, last: boolean, busy: boolean, note: Note | null, asks: OpenAsk[], sub: string, maySend: boolean}} Situation */
 /**
  * @typedef {object} Actions
  * @property {() => void} regenerate
@@ -96,23 +96,23 @@ export class MessageView {
   }
 
   /** @param {Situation} situation */
-  #updateTools({ growing, last, busy, note }) {
+  #updateTools({ growing, last, busy, note, maySend }) {
     const message = this.#message;
     this.#tools.hidden = growing || isEmpty(message);
     const copy = button("copy", "Copy", (event) => this.#actions.copy(textOf(message), event.currentTarget));
-    const edit = !busy && message.role === "user" && button("edit", "Edit", () => this.#actions.edit(message));
-    const again = last && !busy && message.role === "assistant" && note?.kind !== "error";
+    const edit = maySend && !busy && message.role === "user" && button("edit", "Edit", () => this.#actions.edit(message));
+    const again = maySend && last && !busy && message.role === "assistant" && note?.kind !== "error";
     const regenerate = again && button("again", "Regenerate", () => this.#actions.regenerate());
     const facts = el("span", { class: "facts" }, message.role === "assistant" && factsOf(message.metadata ?? {}));
     this.#tools.replaceChildren(...[copy, edit, regenerate, facts].filter((child) => child !== false));
   }
 
   /** @param {Situation} situation */
-  #updateNote({ note, last, busy }) {
+  #updateNote({ note, last, busy, maySend }) {
     this.#note.hidden = note === null;
     if (!note) return;
     this.#note.className = `note ${note.kind}`;
-    const retryable = last && !busy && (note.kind === "error" || note.kind === "unanswered" || this.#message.role === "user");
+    const retryable = maySend && last && !busy && (note.kind === "error" || note.kind === "unanswered" || this.#message.role === "user");
     const retry = retryable && el("button", { type: "button", click: () => this.#actions.regenerate() }, icon("again"), "Retry");
     const detail = note.detail && el("details", {}, el("summary", {}, "Details"), el("p", {}, note.detail));
     this.#note.replaceChildren(el("p", {}, note.text, ...countdown(note.againAtMs)), ...[retry, detail].filter((child) => child !== false && child !== ""));

@@ -76,7 +76,7 @@ export class Sidebar {
       "li",
       { "data-chat": chat.id },
       el("a", attributes, chat.title),
-      el("button", { ...remove, click: () => this.#remove(chat) }, icon("trash")),
+      (chat.role ?? "owner") === "owner" && el("button", { ...remove, click: () => this.#remove(chat) }, icon("trash")),
     );
   }
 
