@@ -1,7 +1,7 @@
 """Tells the operator's webhook how runs in the background ended: each at least once, those of one user in order.
 
 One process of all delivers: it holds a slot of the log's engine, which is free again soon after its death. How far the
-ends of each user are told is an event of the log that expects its offset, so of two that deliver at once one stops.
+ends of each user are cursor is an event of the log that expects its offset, so of two that deliver at once one stops.
 Users do not wait for each other: what the receiver refuses of one holds up that one alone. It is sent again, ever less
 often, until the answer is a 2xx or the log has dropped it, by its age or by how many there are, which is logged.
 """
@@ -27,7 +27,7 @@ from gateway.core.webhook import DeliveryError, Post, Webhook
 from gateway.errors import LogConflict, LogDamaged, LogError, Overloaded
 
 CURSORS = "outbox/runs/"
-"""Prefix of the topics whose newest event is how far the ends of one user each are told, as a Position."""
+"""Prefix of the topics whose newest event is how far the ends of one user each are cursor, as a Position."""
 POLL_S = 1.0
 MAX_AT_ONCE = 16
 """Maximum users whose ends are told at once; the others wait for one of them."""
@@ -56,12 +56,12 @@ def run_webhooks(core: Core) -> "list[RunWebhook]":
     return [RunWebhook(core.log, turn, webhook.post, webhook.aclose, lambda outcome: tries.labels(outcome).inc())]
 
 
-class Told(msgspec.Struct):
+class EndsCursor(msgspec.Struct):
     """How far the ends of one user are told."""
 
-    next_cursor: int = 1
+    next_offset: int = 1
     """Offset of the next event of the cursor's topic."""
-    upto: Position = Position("", 0)
+    position: Position = Position("", 0)
     tries: int = 0
     """How often the end after that was refused."""
     due_s: float = 0.0
@@ -85,7 +85,7 @@ class RunWebhook:
         self._post = post
         self._aclose = aclose
         self._on_try = on_try
-        self._known: dict[str, Told] = {}
+        self._cursors: dict[str, EndsCursor] = {}
         self._telling: dict[str, asyncio.Task[None]] = {}
         self._complete_ms = 0
         """The time, in milliseconds since 1970, before which every end was told."""
@@ -107,14 +107,20 @@ class RunWebhook:
         while True:
             try:
                 names = await self._log.names(RUN_ENDS, 1)
-                if names and names[0].startswith(RUN_ENDS) and await self._turn.take():
-                    for info in await self._untold():
-                        while len(self._telling) >= MAX_AT_ONCE:
-                            await asyncio.wait(self._telling.values(), return_when=asyncio.FIRST_COMPLETED)
-                        self._begin(info)
+                if names and names[0].startswith(RUN_ENDS):
+                    if await self._turn.take():
+                        await self._tell_all()
+                    else:
+                        self._cursors.clear()  # another process moves them
             except (LogError, Overloaded) as err:
                 log.warning("ends of runs cannot be told: the log fails", reason=err.detail)
             await asyncio.sleep(POLL_S)
+
+    async def _tell_all(self) -> None:
+        for info in await self._untold():
+            while len(self._telling) >= MAX_AT_ONCE:
+                await asyncio.wait(self._telling.values(), return_when=asyncio.FIRST_COMPLETED)
+            self._begin(info)
 
     async def _untold(self) -> list[TopicInfo]:
         """Returns the users' topics that may have something to tell, in the order of their changes."""
@@ -129,14 +135,14 @@ class RunWebhook:
         return untold
 
     def _is_told(self, info: TopicInfo) -> bool:
-        told = self._known.get(info.topic.removeprefix(RUN_ENDS))
-        return told is not None and told.upto == Position(info.epoch, info.head)
+        cursor = self._cursors.get(info.topic.removeprefix(RUN_ENDS))
+        return cursor is not None and cursor.position == Position(info.epoch, info.head)
 
     def _begin(self, info: TopicInfo) -> None:
         """Begins to tell the ends of a user, unless that is being done, or it is too early to try again."""
-        sub, told = info.topic.removeprefix(RUN_ENDS), self._known.get(info.topic.removeprefix(RUN_ENDS))
-        loop = asyncio.get_running_loop()
-        if sub in self._telling or (told is not None and loop.time() < told.due_s):
+        loop, sub = asyncio.get_running_loop(), info.topic.removeprefix(RUN_ENDS)
+        cursor = self._cursors.get(sub)
+        if sub in self._telling or (cursor is not None and loop.time() < cursor.due_s):
             return
         task = self._telling[sub] = loop.create_task(self._tell(sub), name="tell the ends of a user's runs")
         task.add_done_callback(report_end)
@@ -145,69 +151,69 @@ class RunWebhook:
     async def _tell(self, sub: str) -> None:
         """Tells a user's ends until none is left, or one is refused."""
         try:
-            told = await self._told(sub)
-            if not await self._tell_rest(sub, told):
-                delay_s = min(MAX_DELAY_S, FIRST_DELAY_S * 2 ** min(told.tries, 16))
-                told.tries += 1
-                told.due_s = asyncio.get_running_loop().time() + delay_s * random.uniform(0.5, 1.0)
+            cursor = await self._cursor(sub)
+            if not await self._tell_rest(sub, cursor):
+                delay_s = min(MAX_DELAY_S, FIRST_DELAY_S * 2 ** min(cursor.tries, 16))
+                cursor.tries += 1
+                cursor.due_s = asyncio.get_running_loop().time() + delay_s * random.uniform(0.5, 1.0)
         except LogConflict:
             log.info("another process tells the ends of runs now")
-            self._known.clear()
+            self._cursors.clear()
             self._turn.leave()
         except LogError as err:
             log.warning("ends of runs cannot be told: the log fails", reason=err.detail)
-            self._known.pop(sub, None)
+            self._cursors.pop(sub, None)
 
-    async def _tell_rest(self, sub: str, told: Told) -> bool:
+    async def _tell_rest(self, sub: str, cursor: EndsCursor) -> bool:
         """Tells what follows a user's cursor, and moves that; returns False when the receiver has refused one."""
         topic = run_ends_topic(sub)
         while True:
             try:
-                part = await self._log.read(topic, told.upto.offset, max_events=SLICE_EVENTS)
+                part = await self._log.read(topic, cursor.position.offset, max_events=SLICE_EVENTS)
             except LogDamaged:
                 part = await self._log.read(topic, NO_EVENTS, max_events=1)
-                first = await self._log.next_readable(topic, told.upto.offset, part.head)
+                first = await self._log.next_readable(topic, cursor.position.offset, part.head)
             else:
                 first = part.blocks[0].first if part.blocks else part.head + 1
-            if not part.epoch or told.upto == Position(part.epoch, part.head):
+            if not part.epoch or cursor.position == Position(part.epoch, part.head):
                 return True
-            if part.epoch != told.upto.epoch:  # the topic is new: from now on it is noticed when the user is forgotten
-                await self._move(sub, told, Position(part.epoch, 0))
-            elif first > told.upto.offset + 1:
-                log.error("ends of runs are lost", topic=topic, first=told.upto.offset + 1, last=first - 1)
-                await self._move(sub, told, Position(part.epoch, first - 1))
-            elif not await self._tell_slice(sub, told, part):
+            if part.epoch != cursor.position.epoch:  # it is new: from now on it is noticed when the user is forgotten
+                await self._move(sub, cursor, Position(part.epoch, 0))
+            elif first > cursor.position.offset + 1:
+                log.error("ends of runs are lost", topic=topic, first=cursor.position.offset + 1, last=first - 1)
+                await self._move(sub, cursor, Position(part.epoch, first - 1))
+            elif not await self._tell_slice(sub, cursor, part):
                 return False
 
-    async def _tell_slice(self, sub: str, told: Told, part: Slice) -> bool:
+    async def _tell_slice(self, sub: str, cursor: EndsCursor, part: Slice) -> bool:
         for block in part.blocks:
             for offset, data in enumerate(block.data, block.first):
                 if block.name == RUN_ENDED and not await self._is_taken(data):
                     return False
-                await self._move(sub, told, Position(part.epoch, offset))
+                await self._move(sub, cursor, Position(part.epoch, offset))
         return True
 
-    async def _told(self, sub: str) -> Told:
-        """Returns how far a user's ends are told. Raises LogConflict when another process begins with them, too."""
-        if (told := self._known.get(sub)) is not None:
-            return told
-        if len(self._known) >= MAX_KNOWN:
-            self._known.clear()
+    async def _cursor(self, sub: str) -> EndsCursor:
+        """Returns how far a user's ends are told. Raises LogError."""
+        if (cursor := self._cursors.get(sub)) is not None:
+            return cursor
+        if len(self._cursors) >= MAX_KNOWN:
+            self._cursors.clear()
         part = await self._log.read(CURSORS + sub, 0, max_events=1)
         if part.head:
             part = await self._log.read(CURSORS + sub, part.head - 1, max_events=1)
-        told = Told()
+        cursor = EndsCursor()
         if part.blocks:
-            told = Told(part.blocks[-1].last + 1, _position(part.blocks[-1].data[-1]))
-        self._known[sub] = told
-        return told
+            cursor = EndsCursor(part.blocks[-1].last + 1, _position(part.blocks[-1].data[-1]))
+        self._cursors[sub] = cursor
+        return cursor
 
-    async def _move(self, sub: str, told: Told, upto: Position) -> None:
+    async def _move(self, sub: str, cursor: EndsCursor, position: Position) -> None:
         """Moves a user's cursor. Raises LogConflict when another process has, or the user was forgotten."""
-        cursor = Append(topic=CURSORS + sub, owner=sub, data=[_json(upto)], name="cursor", expect=told.next_cursor)
-        await self._log.append(cursor)
-        told.next_cursor += 1
-        told.upto, told.tries, told.due_s = upto, 0, 0.0
+        data, expect = [_json(position)], cursor.next_offset
+        await self._log.append(Append(topic=CURSORS + sub, owner=sub, data=data, name="cursor", expect=expect))
+        cursor.next_offset += 1
+        cursor.position, cursor.tries, cursor.due_s = position, 0, 0.0
 
     async def _is_taken(self, data: bytes) -> bool:
         body = _json({"type": "run.ended", "timestamp": iso(_end(data).ended_ms), "data": Raw(data)})

@@ -99,32 +99,35 @@ async def processes(engine: Engine, clock: Clock, count: int) -> AsyncIterator[l
 
 @played
 async def test_wherever_a_process_dies_its_occurrence_is_started_once(shared_engine: Engine) -> None:
-    clock = Clock()
-    async with processes(shared_engine, clock, 1) as [other]:
+    clock, door = Clock(), EngineDoor(shared_engine.make())
+    answers = [says("Here.") for _ in range(SCHEDULES_AT_ONCE)]
+    async with (
+        processes(shared_engine, clock, 1) as [other],
+        scheduling(*answers, log=cast(EventLog, door), clock=clock) as dies,
+    ):
         log = other.stage.core.log
         for stops_at, is_lost, every in product(range(1, 5), (False, True), (None, 60)):
             chat_id = f"{stops_at}-{is_lost}-{every}"
-            door = EngineDoor(shared_engine.make())
-            async with scheduling(says("Here."), log=cast(EventLog, door), clock=clock) as dies:
-                when: dict[str, Any] = {"every": every} if every else {"at": in_s(clock, 60)}
-                view = await other.add(message_id=chat_id, chat_id=chat_id, **when)
-                clock.ms += 60_000 + DUE_MS
-                door.stop(stops_at, is_lost=is_lost)
-                sweeping = asyncio.ensure_future(dies.due.sweep())
-                shut = asyncio.ensure_future(door.is_shut.wait())
-                await asyncio.wait((sweeping, shut), return_when=asyncio.FIRST_COMPLETED)
-                shut.cancel()
-                await other.due.sweep()
-                for info in await log.topics(RUNS, open_only=True):  # as the sweeper does after a while
-                    if other.lane.runs.get(run_id_of(info.topic)) is None:
-                        await other.lane.runs.end_other(run_id_of(info.topic), GONE)
-                await other.due.sweep()
-                await check_started_once(log, chat_id)
-                await door.wake()
-                await asyncio.wait([sweeping])
-                await check_started_once(log, chat_id)
-                if every:
-                    await other.schedules.remove(LOCAL, chat_id, view.id)
+            when: dict[str, Any] = {"every": every} if every else {"at": in_s(clock, 60)}
+            view = await other.add(message_id=chat_id, chat_id=chat_id, **when)
+            clock.ms += 60_000 + DUE_MS
+            door.is_shut.clear()
+            door.stop(stops_at, is_lost=is_lost)
+            sweeping = asyncio.ensure_future(dies.due.sweep())
+            shut = asyncio.ensure_future(door.is_shut.wait())
+            await asyncio.wait((sweeping, shut), return_when=asyncio.FIRST_COMPLETED)
+            shut.cancel()
+            await other.due.sweep()
+            for info in await log.topics(RUNS, open_only=True):  # as the sweeper does after a while
+                if other.lane.runs.get(run_id_of(info.topic)) is None:
+                    await other.lane.runs.end_other(run_id_of(info.topic), GONE)
+            await other.due.sweep()
+            await check_started_once(log, chat_id)
+            await door.wake()
+            await asyncio.wait([sweeping])
+            await check_started_once(log, chat_id)
+            if every:
+                await other.schedules.remove(LOCAL, chat_id, view.id)
         clock.ms += 2 * 60_000
         await other.due.sweep()
         assert await left_of_schedules(log) == []
