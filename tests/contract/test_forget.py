@@ -17,6 +17,7 @@ from gateway.chat.inbox import Inbox
 from gateway.chat.journal import Journal
 from gateway.chat.records.chat_record import ChatCreated, RunInfo, RunStarted, StopCommand, encode_event
 from gateway.chat.records.recorder import Recorder
+from gateway.chat.records.run_end import RunEnd, run_end_append
 from gateway.chat.topics import chat_topic
 from gateway.commands.forget import ROUNDS, forget_all
 from gateway.core.personal import give_usage_to_pseudonym, personal_topics
@@ -58,7 +59,8 @@ async def live(log: EventLog, sub: str) -> None:
     await put(log, stored("audio/s" + sub), b'"words"', owner=sub)
     await put(log, stored(user_topic(sub)), b'"notice"', name="run-finished")
     row = UsageRow(id="old", chat_id="my-diary", **ROW)
-    await log.append(reserved(sub, "old"), settled(sub, row))
+    ended = RunEnd(run_id="old", chat_id="my-diary", message_id="a", sub=sub, outcome="finish", ended_ms=1, usage=USAGE)
+    await log.append(reserved(sub, "old"), settled(sub, row), run_end_append(ended))
 
 
 async def fill(log: EventLog, names: Iterable[str] = NAMES) -> None:
