@@ -283,7 +283,7 @@ def test_who_reads_with_the_ai_sdk_5_is_told_of_an_ask_as_of_the_gateways_own(
 def test_a_client_can_allow_a_call_but_not_change_it(gateway: Gateway, server: AgentServer) -> None:
     chat, snapshot = asking(gateway, server)
     messages = snapshot["messages"]
-    part = messages[-1]["parts"][-1]
+    part = next(part for part in messages[-1]["parts"] if part.get("toolCallId") == "c1")
     evil = {"agent": {"interruptId": "another", "messageId": "evil"}}
     part |= {"state": "approval-responded", "input": {"n": 1000}, "callProviderMetadata": evil}
     part["approval"] = {"id": part["approval"]["id"], "approved": True}
