@@ -19,7 +19,7 @@ from tests.e2e.tool_desk import tool_gateway
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
 REFUND = 'shop__refund {"order":7,"euros":30}'
 KEYS = {name: f"{name}-" + "k" * 32 for name in ("alice", "bob", "carol")}
-SLOWLY = "T=3000 I=20000"
+SLOWLY = "T=20000 I=20000"
 SIGN_IN = "sessionStorage.setItem('trilane.key', '{}')"
 
 
