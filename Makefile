@@ -63,7 +63,7 @@ bench: dev
 load: dev
 	@$(BIN)/python -m loadtests.load $(ARGS)
 
-# Twenty minutes of the same people: whether what a gateway holds of memory and descriptors grows.
+# A quarter of an hour of the same people, and then twenty minutes: whether memory and descriptors of a gateway grow.
 soak: dev
 	@$(BIN)/python -m loadtests.soak $(ARGS)
 

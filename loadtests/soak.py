@@ -2,12 +2,13 @@
 gateway holds of the machine grows.
 
 The people are those of `loadtests.load`, at a deployment that is started for it. They come twice: once to warm it up,
-and then for `--time`, during which memory and descriptors of every process of the gateway are looked at each second.
-After either visit all have left, and what the gateway then holds must be the same. Before them the log is filled past
-all that SQLite keeps of it in memory, and more names are asked for than are kept of any: those caches have a bound, and
-would grow until they reach it. Exit code 0 only when nothing grew
-(`loadtests.steadiness`), nothing was left open, and every lane was loaded; faults that the people found are told, and
-are for `make load` to judge: many of them say that the machine is slow.
+for a quarter of an hour, because the heap of a process that listens is as large as its busiest moment so far, and
+busier ones grow rare; and then for `--time`, during which memory and descriptors of every process of the gateway are
+looked at each second. After either visit all have left, and what the gateway then holds must be the same. Before them
+the log is filled past all that SQLite keeps of it in memory, and more names are asked for than are kept of any: those
+caches have a bound, and would grow until they reach it. Exit code 0 only when nothing grew (`loadtests.steadiness`),
+nothing was left open, and every lane was loaded; faults that the people found are told, and are for `make load` to
+judge: many of them say that the machine is slow.
 """
 
 import argparse
@@ -169,7 +170,7 @@ def main(arguments: Sequence[str]) -> int:
     own = argparse.ArgumentParser(
         prog="loadtests.soak", description=(__doc__ or "").partition("\n\n")[2], epilog=options_of_load
     )
-    own.add_argument("--warm-up", type=float, default=30.0, metavar="S", help="seconds of the first visit (30)")
+    own.add_argument("--warm-up", type=float, default=900.0, metavar="S", help="seconds of the first visit (900)")
     own.add_argument("--skip", type=float, default=120.0, metavar="S", help="seconds of the second not judged (120)")
     own.add_argument("--share", type=float, default=SHARE, help="growth of memory that is allowed (%(default)s)")
     mine, rest = own.parse_known_args(arguments)

@@ -1,6 +1,6 @@
 """What a gateway holds of memory and descriptors does not grow while people are on every lane, for a minute here.
 
-LONG_TESTS=1 makes it the twenty minutes of `make soak`.
+LONG_TESTS=1 makes it `make soak`.
 """
 
 import os
