@@ -14,6 +14,7 @@ from gateway.chat.recovery import recovery_of
 from gateway.chat.tools.fake import FakeCall, FakeToolbox, fake_tool
 from gateway.chat.tools.toolbox import Effect
 from gateway.errors import LogError, ToolTimeout
+from tests.support.chats import fold, user
 from tests.support.tool_stage import ToolStage, calls, says, staged
 from tests.support.virtual_time import simulated
 
@@ -199,3 +200,16 @@ def test_no_other_process_makes_the_calls_of_an_agent(is_agents: bool) -> None:
     history = History(chat_id="c", active=RunStarted(run_id="r", message_id="m"))
     run = RunSoFar(info=info, request=ParkedRequest(is_agents=is_agents))
     assert (recovery_of(run, history) is None) == is_agents
+
+
+def test_an_agent_that_nobody_has_asked_yet_is_asked_by_another_process() -> None:
+    info = RunInfo(run_id="r", sub="u", message_id="m", chat_id="c")
+    started = RunStarted(run_id="r", message_id="m")
+    history = fold(History(chat_id="c"), [user("u1", "hello"), started])
+    tool = {"type": "function", "function": {"name": "find"}}
+    request = ParkedRequest(is_agents=True, system="be kind", fields={"tools": [tool]})
+    recovery = recovery_of(RunSoFar(info=info, request=request, is_left=True), history)
+    assert recovery is not None
+    assert recovery.prompt is not None
+    assert (recovery.prompt.system, recovery.prompt.functions) == ("be kind", [tool])
+    assert [message.id for message in recovery.prompt.messages] == ["u1"]
