@@ -38,6 +38,7 @@ def test_a_good_deployment_passes_with_every_lane_measured(tmp_path: Path) -> No
         assert (tmp_path / beside).stat().st_size > 0
 
 
+@pytest.mark.paced  # people who are late themselves accuse nobody
 @pytest.mark.parametrize(
     ("mistake", "arguments", "title"),
     [
