@@ -64,7 +64,7 @@ export class TrilaneProvider extends ObservableV2 {
   #bytes = 0;
   /** Whether all that was ever written is in the document. */
   #isWhole = false;
-  /** Whether this device was not refused when it published a state. */
+  /** Whether nothing says that a state of this device would be refused. */
   #mayCompact = true;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #compactTimer;
@@ -141,6 +141,7 @@ export class TrilaneProvider extends ObservableV2 {
     const state = Y.encodeStateAsUpdate(this.doc);
     if (!this.#isWhole) return false;
     if (state.length > MAX_STATE_BYTES) {
+      this.#mayCompact = false; // said once
       const detail = `the document has ${state.length} bytes: a state has at most ${MAX_STATE_BYTES}`;
       this.emit("error", [new Error(`${detail}, so this one is lost when its events are`)]);
       return false;
@@ -277,8 +278,9 @@ export class TrilaneProvider extends ObservableV2 {
   #compactWhenDue() {
     if (!this.#isDue || this.#compactTimer) return;
     this.#compactTimer = setTimeout(async () => {
-      if (this.#isDue) await this.compact().catch(() => false);
+      const isDone = !this.#isDue || (await this.compact().catch(() => false));
       this.#compactTimer = undefined;
+      if (!isDone) this.#compactWhenDue(); // what came meanwhile found the timer still set
     }, Math.random() * 1000);
   }
 

@@ -69,6 +69,17 @@ async function forget(topic) {
   }
 }
 
+/** Waits until somebody has published the state of a document of which the beginning was dropped. */
+async function compacted(topic) {
+  for (const end = Date.now() + PATIENCE_MS; ; await pause(100)) {
+    const probe = new Device(topic, { awareness: null });
+    await probe.synced();
+    probe.provider.destroy();
+    if (!probe.errors.length) return;
+    if (Date.now() > end) throw new Error("nobody has published the state");
+  }
+}
+
 /** Many small updates, each an event of its own. */
 async function write(device, count) {
   for (let n = 0; n < count; n++) {
@@ -105,6 +116,7 @@ const scenes = {
     other.text.insert(0, "written offline ");
     await write(one, 20);
     await forget(topic);
+    await compacted(topic);
     const late = new Device(topic);
     await late.synced();
     const lateSawAll = late.content === one.content;
