@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from loadtests.bench.agents import figures as agents
 from loadtests.bench.audio import figures as audio
 from loadtests.bench.chat import figures as chat
 from loadtests.bench.engines import figures as engines
@@ -47,6 +48,7 @@ SOURCES = {
         events.deliveries, "events.jsonl", 'make bench PART=events ARGS="--long --peers"', "Deliveries per second"
     ),
     "scale": FigureSource(events.scale, "events-scale.jsonl", "make bench PART=scale"),
+    "asks": FigureSource(agents.asks, "agents.jsonl", "make bench PART=agents"),
     "engines": FigureSource(engines.engines, "engines.jsonl", "make bench PART=engines"),
     "voices": FigureSource(
         audio.voices, "audio.jsonl", 'make bench PART=audio ARGS="--long"', "Delay of words by number of sessions"
