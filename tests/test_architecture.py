@@ -50,6 +50,7 @@ SMALL_FOR_A_REASON = {
     "loadtests/bench/events/plain.py": "one file a peer",
     "loadtests/bench/growth/audio.py": "one file a lane",
     "loadtests/bench/harness/event_log.py": "shared by the chat and the events measurements",
+    "loadtests/bench/agents/figures.py": "the README's table of a part, as each part has one",
     "loadtests/bench/tools/echo_server.py": "a server, run as a process of its own",
     "loadtests/bench/native/build.py": "builds the C programs beside it",
     "loadtests/bench/report/text.py": "shared by every table and plot",
