@@ -32,7 +32,7 @@ class Window(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     def oldest(self, now_s: float) -> int:
         """Returns the oldest bucket of which a part may lie within the window that ends now."""
-        return int(now_s // self.bucket_s) - self.buckets
+        return self.current(now_s) - self.buckets
 
     def leaves_s(self, bucket: int) -> int:
         """Returns when a bucket counts no more, in seconds since 1970."""

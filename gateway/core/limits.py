@@ -73,7 +73,6 @@ class CountedLimit(NamedTuple):
     window: Window
 
 
-@lru_cache(1024)
 def _digest(sub: str) -> str:
     """Returns a user's name in counters, where none of theirs could be told from another, or be too long."""
     return sha256(sub.encode(errors="surrogatepass")).hexdigest()[:32]

@@ -88,7 +88,6 @@ def test_every_end_is_told_past_failures_and_a_kill_between_the_receivers_yes_an
             return 200
 
         long = {gateway.port: begin(gateway, f"long{gateway.port}", "T=10000 I=20000") for gateway in (first, second)}
-        time.sleep(0.5)
         receiver.answers = [kill]
         runs.append(begin(second, "c3"))
         eventually(lambda: killed, TOLD_S, "its end is told")

@@ -101,6 +101,14 @@ def member_gateways(upstream: UpstreamThread, folder: Path) -> Iterator[list[Gat
             gateway.stop()
 
 
+def member_users(gateway: Gateway) -> Iterator[Users]:
+    """Yields all of USERS, signed in at one process."""
+    made = {name: User(gateway, name) for name in USERS}
+    yield made
+    for user in made.values():
+        user.http.close()
+
+
 @contextmanager
 def reading(user: User, url: str, path: str, into: list[str]) -> Iterator[threading.Thread]:
     """Reads a stream's lines in a thread; the thread ends when the stream does."""

@@ -11,7 +11,7 @@ from websockets.sync.client import ClientConnection
 from gateway.chat.members import TYPING_EVERY_S
 from tests.conftest import Gateway, UpstreamThread, eventually
 from tests.support.live_client import Frame, answers, close_of, command, is_chunk, received, saying, socket_on
-from tests.support.member_users import ASKING, ROLES, USERS, User, Users, key, member_gateways, shared
+from tests.support.member_users import ASKING, ROLES, Users, key, member_gateways, member_users, shared
 from tests.support.sse_client import user_message
 
 PROMPT_S = 1.0
@@ -24,10 +24,7 @@ def gateways(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="module")
 def users(gateways: list[Gateway]) -> Iterator[Users]:
-    made = {name: User(gateways[0], name) for name in USERS}
-    yield made
-    for user in made.values():
-        user.http.close()
+    yield from member_users(gateways[0])
 
 
 @pytest.fixture

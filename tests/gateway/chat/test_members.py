@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from tests.conftest import Gateway, UpstreamThread, eventually
-from tests.support.member_users import ASKING, ROLES, USERS, User, Users, member_gateways, reading, shared
+from tests.support.member_users import ASKING, ROLES, User, Users, member_gateways, member_users, reading, shared
 from tests.support.sse_client import chat_body, user_message
 
 
@@ -21,10 +21,7 @@ def gateways(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="module")
 def users(gateways: list[Gateway]) -> Iterator[Users]:
-    made = {name: User(gateways[0], name) for name in USERS}
-    yield made
-    for user in made.values():
-        user.http.close()
+    yield from member_users(gateways[0])
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from gateway.settings import Limits
 from tests.support.chats import user
 from tests.support.followers import LOCAL
 from tests.support.readers import settle
+from tests.support.scripted_upstream import ScriptedBody
 from tests.support.steer_stage import asked, begun, events, opening, over, rest, shown, steer, until
 from tests.support.tool_stage import ToolStage, says, staged
 from tests.support.virtual_time import simulated
@@ -32,6 +33,17 @@ async def answered(stage: ToolStage, within_s: float) -> None:
     async with asyncio.timeout(within_s):
         while (chat := await stage.snapshot()).queue or chat.active_run is not None:  # noqa: ASYNC110 - as `until`
             await asyncio.sleep(0.05)
+
+
+async def leave_one_waiting(leaving: ToolStage, body: ScriptedBody) -> None:
+    """Has a process end while it writes an answer, with one message behind that."""
+    told = await begun(leaving)
+    await steer(leaving, "u2", "u2", at="turn")
+    drain = asyncio.ensure_future(leaving.lane.runs.drain())
+    await settle()
+    rest(body)
+    await told
+    await drain
 
 
 @simulated
@@ -74,13 +86,7 @@ async def test_the_only_process_answers_what_waits_when_it_is_back() -> None:
     """The time that it was away is none that the answer may not take."""
     log, body = MemoryLog(), opening("One")
     async with staged(FakeToolbox(), body, log=log) as leaving:
-        told = await begun(leaving)
-        await steer(leaving, "u2", "u2", at="turn")
-        drain = asyncio.ensure_future(leaving.lane.runs.drain())
-        await settle()
-        rest(body)
-        await told
-        await drain
+        await leave_one_waiting(leaving, body)
         assert (await leaving.snapshot()).active_run is not None, "it is begun for readers"
         await asyncio.sleep(60)  # it looks after the runs of others all the while
         assert (await leaving.snapshot()).active_run is not None
@@ -94,13 +100,7 @@ async def test_the_only_process_answers_what_waits_when_it_is_back() -> None:
 async def test_what_was_left_can_be_stopped_before_anybody_writes_it() -> None:
     log, body = MemoryLog(), opening("One")
     async with staged(FakeToolbox(), body, log=log) as leaving:
-        told = await begun(leaving)
-        await steer(leaving, "u2", "u2", at="turn")
-        drain = asyncio.ensure_future(leaving.lane.runs.drain())
-        await settle()
-        rest(body)
-        await told
-        await drain
+        await leave_one_waiting(leaving, body)
         await leaving.lane.chats.stop(LOCAL, "c", None)
         await asyncio.sleep(60)
     async with staged(FakeToolbox(), log=log) as stage:
