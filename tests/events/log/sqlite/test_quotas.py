@@ -1,13 +1,16 @@
 """Counters that a connection keeps in memory are those of the file, whatever happens to a batch, and whoever writes."""
 
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from events.log.quotas import MINUTE, SLOTS, Take, TakeBatch
-from events.log.sqlite.quotas import KEPT_ROWS, CounterFile
+from events.log.sqlite.quotas import KEPT_ROWS, CounterFile, CounterRow
 
 RUNS = "runs/alice"
 REQUESTS = "requests_per_minute/alice"
@@ -47,14 +50,20 @@ def test_what_a_failed_batch_has_counted_is_forgotten(files: list[CounterFile]) 
     assert (used(file), used(file, RUNS)) == (1, 1)
 
 
-def test_what_a_sweep_deletes_is_not_kept(tmp_path: Path) -> None:
+def test_what_a_sweep_deletes_does_not_come_back(tmp_path: Path) -> None:
     now_s = 1_000_000.0
-    file = CounterFile(tmp_path / "limits", lambda: now_s, 1.0)
+    path = tmp_path / "limits"
+    file = CounterFile(path, lambda: now_s, 1.0)
     file.take(batch(Take(REQUESTS, 1000, 3, MINUTE), runs=1))
     now_s += 1000
     file.sweep()
     assert (used(file), used(file, RUNS)) == (0, 0)
-    assert used(CounterFile(tmp_path / "limits", lambda: now_s, 1.0)) == 0
+    file.take(batch(Take("tokens_per_minute/alice", 1000, 5, MINUTE)))
+    with closing(sqlite3.connect(path)) as db:
+        [(state,)] = db.execute("SELECT state FROM counters WHERE whose = 'alice'")
+    row = msgspec.msgpack.decode(state, type=CounterRow)
+    assert list(row.rates) == ["tokens_per_minute"]
+    assert not any(row.slots.values())
 
 
 def test_no_more_than_so_many_rows_are_kept(files: list[CounterFile]) -> None:
