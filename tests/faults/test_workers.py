@@ -78,7 +78,11 @@ def test_each_worker_tells_the_figures_of_all_and_a_crash_takes_nothing_from_the
         for connection in both:
             connection.request("POST", "/api/chat", json.dumps(chat_body(f"counted-{next(numbers)}", SHORT)))
             list(frames_of(connection, Frames()))
-        assert [runs(ask(connection, "GET", "/metrics")[1]) - before for connection in both] == [2, 2]
+
+        def counted() -> bool:
+            return [runs(ask(connection, "GET", "/metrics")[1]) - before for connection in both] == [2, 2]
+
+        eventually(counted, what="both workers count both runs")  # a run is counted just after its stream has ended
         killed = owner(pair, both[0])
         os.kill(killed, signal.SIGKILL)
         [survivor] = workers_of(pair) - {killed}
