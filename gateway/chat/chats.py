@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -40,7 +41,7 @@ from gateway.chat.room import chats_in_memory
 from gateway.chat.run_start import AttachedReader, chat_appends
 from gateway.chat.runs import Runs
 from gateway.chat.titles import Titles
-from gateway.chat.topics import run_topic
+from gateway.chat.topics import chat_topic, run_topic
 from gateway.core.usage import now_ms
 from gateway.errors import Gone, LogConflict, LogDamaged, NotFound
 from gateway.serving.bodies import HeldBody
@@ -132,6 +133,20 @@ class Chats:
         self._runs = runs
         self.in_memory = chats_in_memory(settings.limits.bodies_bytes)
         self._titles = Titles(event_log)
+        self._turns = WeakValueDictionary[str, asyncio.Lock]()
+
+    # One after the other
+
+    def turn(self, sub: str, chat_id: str) -> asyncio.Lock:
+        """Returns the lock under which this process takes what a user sends to a chat."""
+        return self._turns.setdefault(chat_topic(sub, chat_id), asyncio.Lock())
+
+    async def sent_before(self, sub: str, chat_id: str) -> None:
+        """Waits until what the user has sent to the chat is in the log: a stop that overtook it would find nothing."""
+        turn = self._turns.get(chat_topic(sub, chat_id))
+        if turn is not None and turn.locked():
+            async with turn:
+                pass
 
     # Reading
 
@@ -262,6 +277,7 @@ class Chats:
             await self._command_stop(who, history, active.run_id)
             return active.run_id
 
+        await self.sent_before(who.sub, chat_id)
         return await again(attempt)
 
     async def _stop_asking(self, who: Principal, history: History) -> None:
@@ -275,6 +291,7 @@ class Chats:
 
     async def delete(self, who: Principal, chat_id: str) -> None:
         """Stops what runs, then removes the chat and its runs for good."""
+        await self.sent_before(who.sub, chat_id)
         with self.in_memory.hold() as held:
             history = await self.existing(who, chat_id, held, "manage")
             if history.active is not None:
@@ -304,6 +321,7 @@ class Chats:
                 raise NotFound(f"chat {chat_id!r} has no message {message_id[:64]!r}", code="message_not_found")
             await self._log.append(*chat_appends(who, history, [MessagesDeleted([message_id])]))
 
+        await self.sent_before(who.sub, chat_id)
         await again(attempt)
 
 

@@ -6,7 +6,6 @@ was asked, or leaves that unanswered for good.
 
 import asyncio
 from collections.abc import Sequence
-from weakref import WeakValueDictionary
 
 import msgspec
 from msgspec import Raw
@@ -90,7 +89,6 @@ class Sending:
         self._max_output_tokens = settings.limits.output_tokens
         self._has_authors = settings.requires_sign_in
         self._allowed_fetches = settings.allowed_fetches
-        self._turns = WeakValueDictionary[str, asyncio.Lock]()
 
     async def send(
         self,
@@ -117,8 +115,7 @@ class Sending:
         submission = Submission(who, request, posting, key or request_key(posting), extra, has_stream)
         await self._runs.tools.toolbox.known(who.sub)
         # The upstream is asked before a run is known to be the only one, so of two requests here the second waits.
-        turn = self._turns.setdefault(chat_topic(who.sub, request.id), asyncio.Lock())
-        async with turn:
+        async with self._chats.turn(who.sub, request.id):
             with self._chats.in_memory.hold() as held:
                 attached = await self._send(submission, encoder_of, held)
                 if isinstance(attached, AttachedReader) and attached.run is not None:

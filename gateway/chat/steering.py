@@ -218,6 +218,7 @@ class Steering:
 
     async def _on(self, who: Principal, chat_id: str, attempt: Callable[[History], Awaitable[T]]) -> T:
         """Makes an attempt on the chat as it stands, and again while others write to it."""
+        await self._chats.sent_before(who.sub, chat_id)
         for left in reversed(range(TRIES)):
             with self._chats.in_memory.hold() as held:
                 history = await self._chats.existing(who, chat_id, held, "send")

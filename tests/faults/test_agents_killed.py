@@ -92,7 +92,7 @@ def test_a_stop_reaches_the_function(agents: Gateway) -> None:
     with ThreadPoolExecutor() as pool:
         saying = pool.submit(said, agents, "hangs", "c3")
         eventually(lambda: notes(agents, "hangs"), 30)
-        httpx2.post(f"{agents.url}/api/chat/c3/stop", json={})
+        assert httpx2.post(f"{agents.url}/api/chat/c3/stop", json={}).json()["stopped"]
         assert '"abort"' in saying.result().text
     eventually(lambda: len(notes(agents, "stopped")) == 1, 30)
 
