@@ -26,6 +26,7 @@ from gateway.core.engines import retention_policy
 from gateway.settings import Settings
 from loadtests.ports import free_port
 from loadtests.upstream import FakeUpstream
+from tests.support.forking import ForkedProcess
 from tests.support.loop_thread import LoopThread
 
 _read_certificates = functools.lru_cache(
@@ -41,6 +42,9 @@ UNMEASURED = {"TRILANE_LIMIT_VOICES": "1000"}
 """Spares a test's gateway the measurement of how many voices it can carry: half of an audio unit's start."""
 OURS = ("TRILANE_", "OPENAI_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "OTEL_")
 """Beginnings of the variables that a test gives its gateway by itself."""
+READ_LATE = ("TRILANE_", "OPENAI_")
+"""Beginnings of the variables that nothing reads when it is imported: any other is given to a new interpreter."""
+TRILANE = ("-m", "gateway")
 LONG_FOLDERS = ("loadtests", "clients", "deploy", "e2e", "faults")
 
 
@@ -60,9 +64,9 @@ class Gateway:
     folder: Path
     env: dict[str, str]
     unit: str = "chat"
-    program: tuple[str, ...] = ("-m", "gateway")
+    program: tuple[str, ...] = TRILANE
     port: int = field(default_factory=free_port)
-    process: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[bytes] | ForkedProcess | None = None
 
     @property
     def url(self) -> str:
@@ -75,13 +79,16 @@ class Gateway:
 
     def start(self) -> "Gateway":
         clean = {k: v for k, v in os.environ.items() if not k.upper().startswith(OURS)}
-        with (self.folder / f"stderr-{self.port}.txt").open("ab") as stderr:
-            self.process = subprocess.Popen(
-                [sys.executable, *self.program, "serve", self.unit, "--port", str(self.port)],
-                env={**clean, **UNMEASURED, "TRILANE_DATA_DIR": str(self.folder), **self.env},
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
-            )
+        env = {**clean, **UNMEASURED, "TRILANE_DATA_DIR": str(self.folder), **self.env}
+        args = ["serve", self.unit, "--port", str(self.port)]
+        path = self.folder / f"stderr-{self.port}.txt"
+        if self.program == TRILANE and all(name.startswith(READ_LATE) for name in self.env):
+            self.process = ForkedProcess(args, env, path)
+        else:
+            with path.open("ab") as stderr:
+                self.process = subprocess.Popen(
+                    [sys.executable, *self.program, *args], env=env, stdout=subprocess.DEVNULL, stderr=stderr
+                )
         eventually(self._ready, START_S, f"the gateway is ready; {self.stderr()}", every_s=0.05)
         return self
 
