@@ -1,6 +1,6 @@
 """The AI SDK's own clients, with tools that the gateway runs on a real server of tools, and asks about them.
 
-LONG_TESTS=1 cuts what goes on after an answer at a hundred places instead of four.
+LONG_TESTS=1 cuts what goes on after an answer at a hundred places instead of four, and has asks answered in 20 chats.
 """
 
 import asyncio
@@ -25,7 +25,9 @@ from tests.clients.conftest import StoredChat
 from tests.conftest import Gateway, UpstreamThread, serving
 
 ASKING, CALLING, MIXED, HELD = "asks-twice", "calls", "asks-and-leaves", "asks-and-is-held"
-CUTS = 100 if os.environ.get("LONG_TESTS") else 4
+LONG = bool(os.environ.get("LONG_TESTS"))
+CUTS = 100 if LONG else 4
+ANSWERED_CHATS = 20 if LONG else 1
 SERVER = Path(__file__).parents[1] / "gateway" / "chat" / "tools" / "raw_server.py"
 TOOLS = """
 [[upstream]]
@@ -131,33 +133,40 @@ def test_a_tool_of_the_gateway_is_shown_with_its_result(device: Device, gateway:
     assert len(stored(gateway, chat_id).messages) == 2
 
 
+@pytest.mark.timeout(120 * ANSWERED_CHATS)
 def test_what_is_asked_is_answered_by_the_client_or_by_anyone_and_goes_on_in_the_same_message(
-    sdk: AISDK, device: Device, gateway: Gateway, chat_id: str
+    sdk: AISDK, gateway: Gateway, chat_id: str
 ) -> None:
-    tab = device(ASKING)
-    tab.send("say it T=4")
-    view = tab.until(status="ready", parts=2)
-    asks = pending(gateway, chat_id)
-    assert [ask["input"] for ask in asks] == [{"text": "one"}, {"text": "two"}]
-    if sdk.version == "ai5":  # knows no approvals: its application asks by the calls of the gateway
-        assert [state for state, _ in calls(view)] == ["input-available"] * 2
-        for ask, approved in zip(asks, (True, False), strict=True):
-            answer(gateway, chat_id, ask, approved=approved)
-        tab.call("resume")
-    else:
-        assert [state for state, _ in calls(view)] == ["approval-requested"] * 2
-        for ask, approved in zip(asks, (True, False), strict=True):
-            tab.call("approve", answer={"id": ask["approvalId"], "approved": approved, "reason": "mine"})
-    view = tab.until(status="ready", chars=len(words(4)))
-    assert (view.error, view.answer.text) == (None, words(4))
-    denied = ("output-error", None) if sdk.version == "ai5" else ("output-denied", None)
-    assert calls(view) == [("output-available", "one"), denied]
-    kept = stored(gateway, chat_id)
-    assert [message.role for message in kept.messages] == ["user", "assistant"]
-    assert kept.messages[1].id == view.answer.id
-    fresh = device(ASKING, kept.messages[:1])
-    assert pending(gateway, chat_id) == []
-    assert fresh.until(status="ready").answers == []
+    for number in range(ANSWERED_CHATS):
+        name = f"{chat_id}-{number}"
+        body, ui = {"model": ASKING}, sdk.version.removeprefix("ai")
+        tab = sdk.open(gateway.url, name, ui=ui, body=body)
+        tab.send("say it T=4")
+        view = tab.until(status="ready", parts=2)
+        asks = pending(gateway, name)
+        assert [ask["input"] for ask in asks] == [{"text": "one"}, {"text": "two"}]
+        if sdk.version == "ai5":  # knows no approvals: its application asks by the calls of the gateway
+            assert [state for state, _ in calls(view)] == ["input-available"] * 2
+            for ask, approved in zip(asks, (True, False), strict=True):
+                answer(gateway, name, ask, approved=approved)
+            tab.call("resume")
+        else:
+            assert [state for state, _ in calls(view)] == ["approval-requested"] * 2
+            for ask, approved in zip(asks, (True, False), strict=True):
+                tab.call("approve", answer={"id": ask["approvalId"], "approved": approved, "reason": "mine"})
+        view = tab.until(status="ready", chars=len(words(4)))
+        assert (view.error, view.answer.text) == (None, words(4))
+        denied = ("output-error", None) if sdk.version == "ai5" else ("output-denied", None)
+        assert calls(view) == [("output-available", "one"), denied]
+        kept = stored(gateway, name)
+        assert [message.role for message in kept.messages] == ["user", "assistant"]
+        assert kept.messages[1].id == view.answer.id
+        kept.agrees_with(view)
+        fresh = sdk.open(gateway.url, name, kept.messages[:1], ui=ui, body=body)
+        assert pending(gateway, name) == []
+        assert fresh.until(status="ready").answers == []
+        tab.close()
+        fresh.close()
 
 
 def test_of_two_asks_one_is_answered_elsewhere(sdk: AISDK, device: Device, gateway: Gateway, chat_id: str) -> None:

@@ -163,7 +163,8 @@ class Play:
                     await stage.lane.steering.resume(LOCAL, self.chat_id)
                 await asyncio.sleep(0.02)
 
-    async def check(self, log: EventLog, history: History) -> None:
+    async def check(self, log: EventLog, history: History) -> dict[str, int]:
+        """Returns how many were acknowledged, and in which place they are."""
         events = [(name, json.loads(data)) for _, name, data in await whole(log, chat_topic(LOCAL.sub, self.chat_id))]
         own = Counter(data["id"] for name, data in events if name == "message" and data["role"] == "user")
         took = Counter(taken for name, data in events if name == "run-finished" for taken in data.get("took", []))
@@ -184,6 +185,9 @@ class Play:
         shown = Counter(part["id"] for part in _parts(history) if part["type"] == "data-steer")
         shown.update(message.id for message in history.messages if message.role == "user")
         assert shown == own + took
+        places_by_kind = {"taken": took, "answered on their own": own, "removed": gone}
+        steers_by_kind = {kind: len(places.keys() - {"u0"}) for kind, places in places_by_kind.items()}
+        return {"acknowledged": len(self.acknowledged), **steers_by_kind}
 
 
 def _parts(history: History) -> list[Any]:
@@ -214,6 +218,7 @@ async def _play(engine: Engine) -> None:
         for stage in stages:
             speaker = Speaker(seed)
             stage.upstream.open = speaker.open  # type: ignore[method-assign]
+        totals, deaths = Counter[str](), 0
         plays = [Play(f"c{place}", stages, seed) for place in range(CHATS)]
         for first in range(0, len(plays), AT_ONCE):
             batch = plays[first : first + AT_ONCE]
@@ -222,5 +227,7 @@ async def _play(engine: Engine) -> None:
             await asyncio.gather(*[play.run() for play in batch])
             histories = await asyncio.gather(*[play.finish(stages[1]) for play in batch])
             for play, history in zip(batch, histories, strict=True):
-                await play.check(stages[1].core.log, history)
+                totals.update(await play.check(stages[1].core.log, history))
+            deaths += mortal.died.is_set()
             mortal.died.clear()  # it wakes, and finds that others have ended what it wrote
+        print(f"{CHATS * STEERS} steers, {deaths} deaths: {dict(totals)}")

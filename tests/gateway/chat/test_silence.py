@@ -3,6 +3,7 @@
 import asyncio
 
 import msgspec
+import pytest
 
 from events.log.hub import Hub
 from events.log.memory import MemoryLog
@@ -11,7 +12,7 @@ from gateway.chat.records.chat_record import RunInfo
 from gateway.chat.records.record import HEARTBEAT, RUN
 from gateway.chat.runs import Runs
 from gateway.chat.silence import LATE_S, SILENCE_S, SilenceWatch
-from gateway.chat.sweeper import SWEEP_S, Sweeper
+from gateway.chat.sweeper import MAX_SWEEP_S, SWEEP_S, Sweeper
 from gateway.chat.topics import run_topic
 from gateway.chat.upstreams.failover import Upstreams
 from gateway.core.process import Core
@@ -92,6 +93,33 @@ async def outage_of(log: AwayLog) -> None:
     await asyncio.sleep(2 + 2 * SWEEP_S)
     assert (await log.read(topic, 0)).closed
     await sweeper.close()
+
+
+class SlowLog(MemoryLog):
+    """Takes its time to list topics, and remembers when it was asked."""
+
+    def __init__(self, takes_s: float) -> None:
+        super().__init__()
+        self.asked_s: list[float] = []
+        self._takes_s = takes_s
+
+    async def topics(self, prefix: str, **how: object) -> list[TopicInfo]:
+        self.asked_s.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(self._takes_s)
+        return await super().topics(prefix, **how)  # type: ignore[arg-type]  # as they came
+
+
+@simulated
+async def test_what_takes_long_to_list_is_listed_more_rarely_up_to_a_bound() -> None:
+    for takes_s, pause_s in ((0.001, SWEEP_S), (0.05, SWEEP_S), (0.075, 1.5), (0.1, MAX_SWEEP_S), (3.0, MAX_SWEEP_S)):
+        log = SlowLog(takes_s)
+        await log.open()
+        sweeper = Sweeper(log, Hub(log), Runs(log, Upstreams([], 1.0), Settings(), Core(log, Settings()).metrics))
+        sweeper.start()
+        await asyncio.sleep(30)
+        await sweeper.close()
+        second, third = log.asked_s[1:3]
+        assert third - second == pytest.approx(takes_s + pause_s), takes_s
 
 
 class LockedLog(MemoryLog):
