@@ -106,7 +106,14 @@ async def plan_of_queued(sub: str, history: History, queued: Queued, default: Pa
         extra=queued.extra,
     )
     turns = await turns_in_slices(change.conversation)
-    return RunPlan(info=info, change=change, request=asked.asking(turns), started=started, has_stream=False)
+    return RunPlan(
+        info=info,
+        change=change,
+        request=asked.asking(turns),
+        started=started,
+        on_disconnect="continue" if queued.background else queued.on_disconnect,
+        has_stream=False,
+    )
 
 
 def _shown(conversation: Sequence[UIMessage], shown: Iterable[str]) -> list[UIMessage]:

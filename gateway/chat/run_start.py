@@ -23,6 +23,7 @@ from gateway.chat.producers.tools import Call
 from gateway.chat.records.chat_record import (
     ChatCreated,
     ChatEvent,
+    OnDisconnect,
     ParkedRequest,
     RunInfo,
     RunStarted,
@@ -36,7 +37,7 @@ from gateway.chat.room import check_room
 from gateway.chat.run import Run
 from gateway.chat.run_leases import with_reserved
 from gateway.chat.runs import Runs
-from gateway.chat.submission import OnDisconnect, Submission
+from gateway.chat.submission import Submission
 from gateway.chat.topics import LEFT_RUNS, chat_topic, new_run_id
 from gateway.chat.upstreams.loose_fields import objects_of
 from gateway.chat.upstreams.upstream import Request

@@ -16,7 +16,7 @@ from gateway.chat.figures import ChatFigures
 from gateway.chat.inbox import Inbox
 from gateway.chat.notices import notices
 from gateway.chat.producers.tools import Call
-from gateway.chat.records.chat_record import ParkedRequest, RunInfo
+from gateway.chat.records.chat_record import CancelAfter, OnDisconnect, ParkedRequest, RunInfo
 from gateway.chat.records.messages import UpstreamMessage
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.recovery import Recovery
@@ -24,7 +24,6 @@ from gateway.chat.run import Run
 from gateway.chat.run_leases import RunLeases, with_reserved
 from gateway.chat.run_span import end_run_span, run_span
 from gateway.chat.steps import ToolPolicy
-from gateway.chat.submission import CancelAfter, OnDisconnect
 from gateway.chat.tools.toolbox import NO_TOOLS, Toolbox
 from gateway.chat.upstreams.failover import Upstreams
 from gateway.chat.upstreams.upstream import Request
@@ -246,6 +245,11 @@ class Runs:
         if run_id in self._runs:
             self._attached[run_id] = self._attached.get(run_id, 0) + 1
         return lambda: self._detached(run)
+
+    def attached_to(self, run_id: str) -> Callable[[], None]:
+        """Does as `attached` by a run's id, and nothing for a run that this process does not write."""
+        run = self._runs.get(run_id)
+        return self.attached(run) if run is not None else lambda: None
 
     def _detached(self, run: Run) -> None:
         run_id = run.info.run_id

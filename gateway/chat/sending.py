@@ -175,7 +175,8 @@ class Sending:
         if how == "steer":
             return Steered()
         return WaitingReader(
-            TurnReader(self._hub, history.topic, history, submission.key, last.id, encoder_of), history.topic
+            TurnReader(self._hub, history.topic, history, submission.key, last.id, encoder_of, self._runs.attached_to),
+            history.topic,
         )
 
     def _queued(self, submission: Submission, history: History, message: UIMessage, at: SteerAt) -> Queued:
@@ -199,6 +200,7 @@ class Sending:
             key_id=who.key_id,
             request=asked,
             background=bool(request.background),
+            on_disconnect=request.on_disconnect or "continue",
             extra=submission.extra,
         )
 

@@ -10,7 +10,7 @@ from events.log.port import Append
 from gateway.access.grants import Principal
 from gateway.chat.change import Posting
 from gateway.chat.model_options import ModelOptions
-from gateway.chat.records.chat_record import Trigger
+from gateway.chat.records.chat_record import OnDisconnect, Trigger
 from gateway.chat.records.messages import UIMessage
 from gateway.chat.topics import check_id
 from gateway.errors import BadRequest
@@ -18,13 +18,7 @@ from gateway.errors import BadRequest
 MAX_EXTRA = 64
 
 
-class CancelAfter(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    cancel_after: float
-    """Seconds with nobody attached after which the run is cancelled."""
-
-
 WhenBusy = Literal["interrupt", "queue", "steer", "reject"]
-OnDisconnect = Literal["continue", "cancel"] | CancelAfter
 
 
 class SendRequest(ModelOptions, kw_only=True, rename="camel"):

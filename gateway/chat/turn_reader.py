@@ -20,17 +20,27 @@ class TurnReader(Source):
     """A Source for one request whose message waits in a chat."""
 
     def __init__(
-        self, hub: Hub, topic: str, history: History, key: str, message_id: str, encoder_of: EncoderOf
+        self,
+        hub: Hub,
+        topic: str,
+        history: History,
+        key: str,
+        message_id: str,
+        encoder_of: EncoderOf,
+        attached: Callable[[str], Callable[[], None]],
     ) -> None:
         """Waits in the chat with this `topic`, read as `history`, for the run that is started by a request's `key`.
 
-        The wait ends, too, when the message is removed.
+        The wait ends, too, when the message is removed. `attached` counts a reader of a run in, by the run's id, and
+        returns what counts it out.
         """
         self.on_wake: Callable[[], object] = _nobody
         self._hub = hub
         self._key = key
         self._message_id = message_id
         self._encoder_of = encoder_of
+        self._attached = attached
+        self._detach: Callable[[], None] = _nobody
         self._run_id = ""
         self._is_removed = False
         self._reader: TopicReader | None = None
@@ -67,6 +77,7 @@ class TurnReader(Source):
             return
         self._reader = await self._hub.open(run_topic(self._run_id), self._encoder_of(self._run_id), None)
         self._reader.on_wake = self._wake
+        self._detach = self._attached(self._run_id)
         self._end_watch()
 
     def _wake(self) -> None:
@@ -88,6 +99,8 @@ class TurnReader(Source):
         self._end_watch()
         if self._reader is not None:
             self._reader.close()
+        self._detach()
+        self._detach = _nobody
 
     def _end_watch(self) -> None:
         self._unwatch()

@@ -37,6 +37,8 @@ AUDIO = ("audio/", "event/audio/")
 REMAINS = (
     "Not deleted, because it has no owner: what they published to topics that are not the gateway's, and transcripts "
     "of sessions that named such a topic; and what they said in chats of others, where it stands under a random name. "
+    "What workers were given and posted at processes that had not the run goes by itself, two minutes later at most "
+    "while a gateway runs. "
     "Their name alone stays in presence for TRILANE_RETENTION_S, in tickets for five minutes, in the record of keys, "
     "where they had one, among the last 1,000 changes of members, and, shown to nobody, in what is stored of chats "
     "with others, until those are deleted. Backups are yours to delete."

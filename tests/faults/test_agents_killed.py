@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,8 @@ from tests.conftest import Gateway, eventually, serving
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "deploy" / "clients" / "agent"
 AGENTS = ("pays_again", "pays_once", "tells", "counts", "heeds", "crashes", "hangs")
+STOPS = 5
+STOP_S = 0.1
 TAKEN_OVER_S = 90.0
 """Seconds within which another process has gone on with a run; it looks after 15 s of silence."""
 
@@ -55,9 +58,12 @@ def agents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         gateway.stop()
 
 
-def said(gateway: Gateway, model: str, chat: str, text: str = "Hi") -> httpx2.Response:
+def said(
+    gateway: Gateway, model: str, chat: str, text: str = "Hi", headers: dict[str, str] | None = None
+) -> httpx2.Response:
     message = {"id": uuid4().hex, "role": "user", "parts": [{"type": "text", "text": text}]}
-    return httpx2.post(f"{gateway.url}/api/chat", json={"id": chat, "model": model, "message": message}, timeout=120)
+    body = {"id": chat, "model": model, "message": message}
+    return httpx2.post(f"{gateway.url}/api/chat", json=body, headers=headers, timeout=120)
 
 
 def chat_of(gateway: Gateway, chat: str) -> dict[str, Any]:
@@ -88,13 +94,25 @@ def test_a_process_that_ends_by_itself_is_replaced_and_then_given_up(agents: Gat
     assert '"code":"agent_lost"' in said(agents, "crashes", "c2").text
 
 
-def test_a_stop_reaches_the_function(agents: Gateway) -> None:
+def stops(gateway: Gateway, headers: dict[str, str] | None = None) -> list[float]:
+    """Stops a function that hangs, some times; returns the seconds after which it was told each time."""
+    took_s: list[float] = []
     with ThreadPoolExecutor() as pool:
-        saying = pool.submit(said, agents, "hangs", "c3")
-        eventually(lambda: notes(agents, "hangs"), 30)
-        assert httpx2.post(f"{agents.url}/api/chat/c3/stop", json={}).json()["stopped"]
-        assert '"abort"' in saying.result().text
-    eventually(lambda: len(notes(agents, "stopped")) == 1, 30)
+        for number in range(1, STOPS + 1):
+            saying = pool.submit(said, gateway, "hangs", f"stop-{number}", headers=headers)
+            eventually(lambda number=number: len(notes(gateway, "hangs")) == number, 60, "it has begun")
+            stopped_at = time.monotonic()
+            told = httpx2.post(f"{gateway.url}/api/chat/stop-{number}/stop", json={}, headers=headers, timeout=30)
+            assert told.json()["stopped"]
+            assert '"abort"' in saying.result().text
+            eventually(lambda number=number: len(notes(gateway, "stopped")) == number, 30, "it is told")
+            took_s.append(float(notes(gateway, "stopped")[-1][1]) - stopped_at)
+    return took_s
+
+
+def test_a_stop_reaches_the_function_at_once(agents: Gateway) -> None:
+    took_s = stops(agents)
+    assert min(took_s) <= STOP_S, took_s
 
 
 def steer(gateway: Gateway, chat: str, text: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from gateway.access.auth import mint
 from tests.conftest import Gateway, eventually, serving
-from tests.faults.test_agents_killed import PACKAGE, brief_of, notes, upstreams
+from tests.faults.test_agents_killed import PACKAGE, STOP_S, brief_of, notes, stops, upstreams
 
 SECRET = "s" * 32
 LEASE_OVER_S = 60.0
@@ -98,6 +98,12 @@ def test_a_lease_is_asked_for_beside_the_grant(gateway: Gateway) -> None:
         assert httpx2.post(url, json=end, headers=robot).json() == {"expect": 2}
         assert saying.result().status_code == 200
         assert httpx2.post(url, json=end, headers=robot).status_code == 409
+
+
+def test_a_stop_reaches_the_worker_at_once(gateway: Gateway, workers: Workers) -> None:
+    workers.append(worker(gateway, "hangs", token("robot", worker=["hangs"])))
+    took_s = stops(gateway, token("alice"))
+    assert min(took_s) <= STOP_S, took_s
 
 
 def test_a_worker_that_is_killed_is_replaced_and_pays_with_the_same_key(gateway: Gateway, workers: Workers) -> None:

@@ -86,4 +86,4 @@ async def hangs(ctx: Context) -> AsyncIterator[str]:
         note("hangs")
         await asyncio.sleep(600)
     finally:
-        note("stopped")
+        note(f"stopped {time.monotonic()}")

@@ -1,6 +1,7 @@
 """Each agent framework, unmodified, behind a real gateway: `make test-frameworks`, which is no part of `make test`.
 
-A framework that cannot be had here is left out with a sentence; so is what it does not do.
+A framework that cannot be had here is left out with a sentence; so is what it does not do. LONG_TESTS=1 has asks
+answered in 20 chats for each answer and version of the AI SDK.
 """
 
 import json
@@ -14,10 +15,13 @@ import httpx2
 import psutil
 import pytest
 
+from tests.clients.ai_sdk import AISDK
 from tests.conftest import Gateway, UpstreamThread, eventually, serving
-from tests.frameworks.framework import FRAMEWORKS, Framework, ServedFramework, ticks
+from tests.frameworks.asks import VERSIONS_THAT_ASK, answered_by_client, open_sdks
+from tests.frameworks.framework import FRAMEWORKS, INSTALL_S, Framework, ServedFramework, ticks
 from tests.frameworks.upstream import calling
 
+pytestmark = pytest.mark.timeout(INSTALL_S + 120)
 STOP_S = 0.1
 TRIES = 5
 CALL = {"text": "the thing"}
@@ -55,6 +59,12 @@ def gateway(served: ServedFramework, tmp_path_factory: pytest.TempPathFactory) -
         yield made.start()
     finally:
         made.stop()
+
+
+@pytest.fixture(scope="module")
+def sdks() -> Iterator[dict[str, AISDK]]:
+    with open_sdks() as sdks:
+        yield sdks
 
 
 def body_of(case: str, chat: str) -> dict[str, Any]:
@@ -115,6 +125,16 @@ def test_a_call_that_somebody_allows(gateway: Gateway, served: ServedFramework) 
     [pending] = httpx2.get(f"{gateway.url}/api/chat/{chat}").json()["pending"]
     httpx2.post(f"{gateway.url}/api/chat/{chat}/approvals/{pending['approvalId']}", json={"approved": True})
     eventually(lambda: brief(gateway, chat) == WHOLE)
+
+
+@pytest.mark.parametrize("is_approved", [True, False], ids=["approved", "denied"])
+@pytest.mark.parametrize("version", VERSIONS_THAT_ASK)
+def test_an_ask_that_a_client_of_the_ai_sdk_answers(
+    version: str, is_approved: bool, gateway: Gateway, served: ServedFramework, sdks: dict[str, AISDK]
+) -> None:
+    if "ask" not in served.framework.paths:
+        pytest.skip(f"{served.framework.name}: {served.framework.missing['ask']}")
+    answered_by_client(sdks[version], gateway, is_approved=is_approved)
 
 
 def _stopped(gateway: Gateway, served: ServedFramework) -> float:

@@ -16,6 +16,8 @@ from loadtests.ports import free_port
 HERE = Path(__file__).resolve().parent
 ENVIRONMENTS = Path(os.environ.get("FRAMEWORKS_DIR", HERE.parents[1] / "build" / "frameworks"))
 START_S = 240.0
+INSTALL_S = 1200.0
+"""Seconds that making an environment may take, once."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Framework:
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run([sys.executable, "-m", "venv", self.folder], check=True)
         pip = [self.folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-        subprocess.run([*pip, *self.packages], check=True)
+        subprocess.run([*pip, *self.packages], check=True, timeout=INSTALL_S)
         (self.folder / "installed").touch()
 
     @contextmanager

@@ -16,6 +16,15 @@ from gateway.core.usage import Usage
 Trigger = Literal["submit-message", "regenerate-message"]
 
 
+class CancelAfter(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    cancel_after: float
+    """Seconds with nobody attached after which the run is cancelled."""
+
+
+OnDisconnect = Literal["continue", "cancel"] | CancelAfter
+"""What becomes of an answer that nobody reads any more."""
+
+
 class ChatCreated(msgspec.Struct, frozen=True, kw_only=True):
     """The first event of a chat's topic."""
 
@@ -176,6 +185,7 @@ class Queued(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
     """What its answer is asked with; None: with what the answer before it was."""
     background: bool = False
     """Whether its answer is for nobody to read it."""
+    on_disconnect: OnDisconnect = "continue"
     extra: dict[str, Raw] = {}
     """Top-level fields of its request that are not ours."""
 

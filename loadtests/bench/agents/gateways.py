@@ -49,13 +49,16 @@ class Asking(NamedTuple):
 
 
 @contextlib.contextmanager
-def asking(port: int, count: int, settings: dict[str, str]) -> Generator[Asking]:
-    """Runs a fake upstream on `port`, and so many gateways on the ports after it. Raises NotStarted."""
+def asking(port: int, count: int, settings: dict[str, str], more: str = "") -> Generator[Asking]:
+    """Runs a fake upstream on `port`, and so many gateways on the ports after it; `more` ends their file of upstreams.
+
+    Raises NotStarted.
+    """
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trilane-bench-")))
         notes, file, here = folder / "notes", folder / "upstreams.toml", {"PYTHONPATH": str(ROOT)}
         notes.touch()
-        file.write_text(FILE.format(upstream=port, python=sys.executable))
+        file.write_text(FILE.format(upstream=port, python=sys.executable) + more)
         command = [sys.executable, "-m", "loadtests.upstream", "--port", str(port)]
         upstream = stack.enter_context(process(on_core(CLIENT_CORE, command), folder, here))
         await_ready(upstream, port, "/v1/models", START_S)

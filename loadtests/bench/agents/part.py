@@ -1,6 +1,6 @@
 """What asks and steers cost: to the first token after, in memory while nobody answers, and when many answer at once.
 
-    python -m loadtests.bench agents [--quick] [--cases answer,parked,many,steer]
+    python -m loadtests.bench agents [--quick] [--cases answer,parked,many,steer,worker]
 
 Fresh questions and answers to asks come in turns, so that other work on the machine falls on both; the fake model
 says one word as soon as it is asked. What a call of a tool costs beside the package alone is `tools`.
@@ -33,6 +33,8 @@ from loadtests.bench.agents.gateways import (
     tasks_of,
 )
 from loadtests.bench.agents.steers import left_at, steer_now, summary
+from loadtests.bench.agents.workers import FAR, NEAR
+from loadtests.bench.agents.workers import measure as measure_workers
 from loadtests.bench.harness import rounds
 from loadtests.bench.harness.part import Job, Part, Plans, Run
 from loadtests.bench.harness.processes import NotStarted
@@ -218,6 +220,8 @@ TABLE = Table(
         ),
         Row("  the model's connection closed, p50 ms", at("steer", "closed", "p50_ms")),
         Row("  at worst, ms", at("steer", "closed", "max_ms"), goal=MAX_CLOSED_MS),
+        Row("a worker at the same process: first token later than a model's, by", at("worker", "more_ms", NEAR)),
+        Row("  at another process, by", at("worker", "more_ms", FAR)),
     ],
     faults="answers not as they must be",
 )
@@ -243,6 +247,7 @@ PART = Part(
         AgentsCase("parked", _measure_parked),
         AgentsCase("many", _measure_many),
         AgentsCase("steer", _measure_steers),
+        AgentsCase("worker", lambda rig: measure_workers(rig.port, rig.plan.answers, rig.settings)),
     ),
     ours=("trilane",),
     plans=Plans(AgentsPlan(), quick=AgentsPlan(answers=30, parked=1500, asks=60)),

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from gateway.chat.dialects.ui_message import UIFrames
-from gateway.chat.records.chat_record import RunInfo
+from gateway.chat.records.chat_record import CancelAfter, OnDisconnect, RunInfo
 from gateway.chat.run_start import AttachedReader
 from gateway.chat.sending import Parked, Steered, WaitingReader
 from gateway.chat.submission import SendRequest, WhenBusy
@@ -17,7 +17,7 @@ from gateway.chat.topics import run_topic
 from gateway.errors import TrilaneError
 from tests.support.chats import answer, user
 from tests.support.followers import LOCAL
-from tests.support.steer_stage import asked, begun, events, opening, over, rest, shown
+from tests.support.steer_stage import asked, begun, events, opening, over, rest, shown, until
 from tests.support.tool_stage import ToolStage, records, says, staged
 from tests.support.virtual_time import simulated
 
@@ -102,6 +102,33 @@ async def test_what_waits_is_answered_in_the_background_if_it_was_sent_so(how: W
         topics = [(await stage.core.log.read(run_topic(run["runId"]), 0)).blocks[0].data[0] for run in started]
         infos = [msgspec.json.decode(data, type=RunInfo) for data in topics]
         assert [info.background for info in infos] == [False, True, False]
+
+
+@pytest.mark.parametrize("policy", ["continue", "cancel", CancelAfter(5.0)])
+@simulated
+async def test_an_answer_that_was_waited_for_ends_without_readers_as_its_request_says(policy: OnDisconnect) -> None:
+    first, second = opening("One"), opening("Two")
+    async with staged(FakeToolbox(), first, second) as stage:
+        told = await begun(stage)
+        readers = [(await post(stage, "u2", "queue", on_disconnect=policy)) for _ in range(2)]
+        rest(first)
+        await told
+        for sent in readers:
+            assert isinstance(sent, WaitingReader)
+            await until(lambda sent=sent: sent.reader.poll() is None)
+            await sent.reader.catch_up()
+        for sent in readers:
+            sent.reader.close()  # type: ignore[union-attr]
+            await asyncio.sleep(4)  # one of two changes nothing, however long ago
+        is_running = len(stage.lane.runs) == 1
+        await asyncio.sleep(2)
+        assert (is_running, len(stage.lane.runs) == 1) == {"continue": (True, True), "cancel": (False, False)}.get(
+            str(policy), (True, False)
+        )
+        rest(second)
+        await over(stage)
+        ended = [end["outcome"] for end in await events(stage, "run-finished")]
+        assert ended == ["finish", "finish" if policy == "continue" else "abort"]
 
 
 @simulated

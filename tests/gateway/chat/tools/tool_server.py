@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import uvicorn
 from mcp.server.mcpserver import Context, Image, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import ToolAnnotations
@@ -95,9 +96,38 @@ def environment() -> dict[str, str]:
     return dict(os.environ)
 
 
+@server.tool()
+def garbage() -> str:
+    """Writes what is no message where messages are written; over HTTP `Garbling` answers in its place."""
+    os.write(1, b'not JSON\n{"jsonrpc":\n[1,2]\n\n{"id":99,"result":3}\n\xff\xfe\n')
+    return "after garbage"
+
+
+class Garbling:
+    """An ASGI app that answers calls of `garbage` with what is no message, and all else as another one."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        message = await receive() if scope["type"] == "http" else {}
+        if b'"garbage"' in message.get("body", b""):
+            headers = [(b"content-type", b"text/event-stream")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": b'data: not JSON\n\ndata: {"jsonrpc":\n\n\xff\xfe'})
+            return
+        waiting = [message] if message else []
+
+        async def again() -> Any:
+            return waiting.pop() if waiting else await receive()
+
+        await self._app(scope, again, send)
+
+
 if __name__ == "__main__":
     note(f"pid {os.getpid()}")
     if sys.argv[1:2] == ["http"]:
-        server.run("streamable-http", port=int(sys.argv[2]), json_response="json" in sys.argv)
+        app = Garbling(server.streamable_http_app(json_response="json" in sys.argv))
+        uvicorn.run(app, port=int(sys.argv[2]), log_level="error")
     else:
         server.run("stdio")
