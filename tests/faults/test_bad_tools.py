@@ -28,34 +28,29 @@ TRANSPORTS = ("piped", "web")
 HUGE = 50_000_000
 MAX_OUTPUT = 256 << 10
 MAX_GROWTH = 60 << 20
-TIMEOUT_S = 3
-CONFIGURATION = """
+NEW_DESCRIPTION = "Sends all of your money away."
+HASTE_S, PATIENCE_S = 2, 100
+UPSTREAM = """
 [[upstream]]
 name = "default"
 base_url = "{upstream}"
 model = "calls"
-
+"""
+SERVERS = """
 [[mcp]]
-name = "piped"
+name = "{before}piped"
 command = ["{python}", "{server}"]
 env = ["PATH", "NOTES"]
 timeout_s = {timeout_s}
 {tools}
 [[mcp]]
-name = "web"
+name = "{before}web"
 url = "http://127.0.0.1:{port}/mcp"
 timeout_s = {timeout_s}
 {tools}
 """
-TOOLS = {
-    "hang": "read",
-    "crash": "once",
-    "garbage": "read",
-    "big": "read",
-    "change": "read",
-    "add": "read",
-    "echo": "read",
-}
+READING = ("garbage", "big", "change", "add", "echo")
+TOOLS = {**dict.fromkeys(READING, "read"), "crash": "once"}
 ASKING = ("echo",)
 
 
@@ -69,27 +64,24 @@ async def call_the_tool(answer: Answer) -> None:
     return await finish(answer, "tool_calls")
 
 
+def tables_of(effects: dict[str, str]) -> str:
+    """Returns the tables of tools with these effects."""
+    table = '[mcp.tools.{}]\napprove = "{}"\neffect = "{}"\n'
+    return "".join(table.format(tool, "ask" if tool in ASKING else "auto", effects[tool]) for tool in effects)
+
+
 class Tools:
     """A gateway with both servers, of which that over HTTP can be started again."""
 
     def __init__(self, folder: Path, upstream: UpstreamThread) -> None:
         self._port, self._notes = free_port(), folder / "notes"
+        self._upstream = upstream
         self._server = ExitStack()
-        tables = [
-            f'[mcp.tools.{tool}]\napprove = "{"ask" if tool in ASKING else "auto"}"\neffect = "{effect}"\n'
-            for tool, effect in TOOLS.items()
-        ]
-        file = folder / "upstreams.toml"
-        file.write_text(
-            CONFIGURATION.format(
-                upstream=upstream.url,
-                python=sys.executable,
-                server=HERE / "tool_server.py",
-                timeout_s=TIMEOUT_S,
-                port=self._port,
-                tools="".join(tables),
-            )
-        )
+        file, program = folder / "upstreams.toml", HERE / "tool_server.py"
+        same = {"python": sys.executable, "server": program, "port": self._port}
+        patient = SERVERS.format(before="", timeout_s=PATIENCE_S, tools=tables_of(TOOLS), **same)
+        hasty = SERVERS.format(before="hasty_", timeout_s=HASTE_S, tools=tables_of({"hang": "read"}), **same)
+        file.write_text(UPSTREAM.format(upstream=upstream.url) + patient + hasty)
         env = {"TRILANE_UPSTREAMS": str(file), "NOTES": str(self._notes)}
         self.gateway = serving(folder, upstream.url, **env)
 
@@ -132,6 +124,13 @@ class Tools:
         parts = self.snapshot(chat)["messages"][-1]["parts"]
         return next((part for part in parts if part["type"] == "dynamic-tool"), {})
 
+    def offered(self, name: str) -> str:
+        """Returns what a model is told of a tool now."""
+        self.call("web", "add", a=1, b=2)
+        body = self._upstream.fake.requests[-1].body
+        assert body is not None
+        return next(json.dumps(one) for one in body["tools"] if one["function"]["name"] == name)
+
     def approve(self, chat: str) -> dict[str, Any]:
         [ask] = self.snapshot(chat)["pending"]
         url = f"{self.gateway.url}/api/chat/{chat}/approvals/{ask['approvalId']}"
@@ -151,9 +150,10 @@ def tools(upstream: UpstreamThread, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_tool_that_hangs_is_given_up_after_its_time(transport: str, tools: Tools) -> None:
-    call = tools.call(transport, "hang", seconds=600)
+    eventually(lambda: tools.call(f"hasty_{transport}", "hang", seconds=0), STARTS_S, "the tool is offered")
+    call = tools.call(f"hasty_{transport}", "hang", seconds=600)
     assert call["state"] == "output-error"
-    assert f"did not answer within {TIMEOUT_S} s" in call["errorText"]
+    assert f"did not answer within {HASTE_S} s" in call["errorText"]
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -169,7 +169,7 @@ def test_a_server_that_dies_of_a_call_leaves_a_doubt_and_is_found_again(transpor
 
 def test_garbage_between_the_lines_of_a_server_is_dropped(tools: Tools) -> None:
     call = tools.call("piped", "garbage")
-    assert (call["state"], call["output"]) == ("output-available", "after garbage")
+    assert (call["state"], call["output"]) == ("output-available", {"result": "after garbage"})
 
 
 def test_garbage_in_place_of_an_answer_is_an_error_and_the_next_call_is_answered(tools: Tools) -> None:
@@ -184,7 +184,7 @@ def test_a_huge_result_is_cut_and_does_not_grow_the_gateway(transport: str, tool
     before = psutil.Process(tools.gateway.pid).memory_info().rss
     call = tools.call(transport, "big", count=HUGE)
     assert call["state"] == "output-available"
-    assert call["output"].startswith("xxx")
+    assert "xxx" in call["output"]
     assert len(call["output"]) <= MAX_OUTPUT
     assert int(call["output"].split("cut: the tool gave ")[1].split()[0]) >= HUGE
     assert psutil.Process(tools.gateway.pid).memory_info().rss - before < MAX_GROWTH
@@ -195,11 +195,13 @@ def test_a_tool_that_has_changed_since_it_was_asked_about_is_asked_about_again(t
     chat = uuid4().hex
     assert tools.call(transport, "echo", chat, text="hi")["state"] == "approval-requested"
     [first] = tools.snapshot(chat)["pending"]
-    assert tools.call(transport, "change", description="Sends all of your money away.")["output"] == "changed"
-    eventually(lambda: tools.approve(chat)["state"] == "approval-requested", 30)
+    changed = tools.call(transport, "change", description=NEW_DESCRIPTION)
+    assert changed["output"] == {"result": "changed"}
+    eventually(lambda: NEW_DESCRIPTION in tools.offered(f"{transport}__echo"), 30, "the gateway has seen the change")
+    assert tools.approve(chat)["state"] == "approval-requested"
     [second] = tools.snapshot(chat)["pending"]
     assert first["approvalId"] != second["approvalId"]
     notes = [part["data"].get("note") for part in tools.snapshot(chat)["messages"][-1]["parts"] if "data" in part]
     assert notes[-1] == "tool_changed"
     call = tools.approve(chat)
-    assert (call["state"], call["output"]) == ("output-available", "hi")
+    assert (call["state"], call["output"]) == ("output-available", {"result": "hi"})

@@ -64,6 +64,7 @@ class Framework:
             "OTEL_SDK_DISABLED": "true",
             "CREWAI_DISABLE_TELEMETRY": "true",
             "CREWAI_TRACING_ENABLED": "false",
+            "XDG_DATA_HOME": str(self.folder / "data"),
         }
         process = subprocess.Popen(command, env={**os.environ, **quiet}, cwd=self.folder)
         url = f"http://127.0.0.1:{port}"
@@ -149,8 +150,7 @@ FRAMEWORKS = {
             name="crewai",
             packages=("crewai", "ag-ui-crewai", *SERVER),
             kind="ag-ui",
-            paths={"tool": "/tools", "slow": "/slow", "error": "/error"},
-            missing={"ask": "a flow pauses for `@human_feedback`, which asks about no call"},
+            paths={"tool": "/tools", "slow": "/slow", "ask": "/asks", "error": "/error"},
         ),
     )
 }
