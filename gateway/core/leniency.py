@@ -5,8 +5,9 @@ that the type has no room for is left out, and a number without a fraction becom
 Half of a surrogate pair in a text is U+FFFD. All else stays as it came, byte for byte, in parts of any type too.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sized
 from functools import cache
+from itertools import islice, repeat
 from typing import Any
 
 import msgspec
@@ -17,6 +18,8 @@ from gateway.core.loose_json import with_whole_pairs
 NULL = b"null"
 MAX_DIGITS = 30
 """Maximum characters of a number that is mended."""
+MAX_MENDED = 10_000
+"""Maximum fields and items of a text that are looked at, which takes some 20 ms; all behind them stays as it came."""
 
 
 def lenient_decoder(kind: Any) -> Callable[[str | bytes], Any]:
@@ -44,7 +47,7 @@ def lenient_decoder(kind: Any) -> Callable[[str | bytes], Any]:
 def mend(text: str | bytes, kind: Any) -> bytes | None:
     """Returns a valid JSON text as the strict decoder of `kind` wants it; None when there is nothing to mend."""
     raw = text.encode() if isinstance(text, str) else text
-    mended = _mended(raw.strip(), _type_of(kind))
+    mended = _mended(raw.strip(), _type_of(kind), repeat(1, MAX_MENDED))
     return None if mended == raw.strip() else mended
 
 
@@ -53,42 +56,45 @@ def _type_of(kind: Any) -> inspect.Type:
     return inspect.type_info(kind)
 
 
-def _mended(raw: bytes, kind: inspect.Type) -> bytes:
+def _mended(raw: bytes, kind: inspect.Type, more: Iterator[int]) -> bytes:
+    """Returns a value as `kind` wants it; `more` has a turn for each field and item that may yet be looked at."""
     kinds = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
     if any(isinstance(each, inspect.AnyType | inspect.RawType) for each in kinds):
         return raw
     first = raw[:1]
     if first == b"{":
-        return _object(raw, kinds)
+        return _object(raw, kinds, more)
     if first == b"[":
-        return _array(raw, kinds)
+        return _array(raw, kinds, more)
     if first in b"-0123456789" and _wants_integer(kinds):
         return _integer(raw)
     return raw
 
 
-def _object(raw: bytes, kinds: tuple[inspect.Type, ...]) -> bytes:
+def _object(raw: bytes, kinds: tuple[inspect.Type, ...], more: Iterator[int]) -> bytes:
     members = msgspec.json.decode(raw, type=dict[str, Raw])
+    if not _may_look_at(members, more):
+        return raw
     structs = [each for each in kinds if isinstance(each, inspect.StructType) and not each.array_like]
     struct = _chosen(members, structs)
     if struct is not None:
         fields = {field.encode_name: field.type for field in struct.fields}
-        return _encode(dict(_members(members, fields, struct)))
+        return _encode(dict(_members(members, fields, struct, more)))
     tables = [each for each in kinds if isinstance(each, inspect.DictType)]
     if tables and not structs:
-        return _encode({name: _mended(bytes(value), tables[0].value_type) for name, value in members.items()})
+        return _encode({name: _mended(bytes(value), tables[0].value_type, more) for name, value in members.items()})
     return raw
 
 
 def _members(
-    members: Mapping[str, Raw], fields: Mapping[str, inspect.Type], struct: inspect.StructType
+    members: Mapping[str, Raw], fields: Mapping[str, inspect.Type], struct: inspect.StructType, more: Iterator[int]
 ) -> Iterator[tuple[str, bytes]]:
     """Yields the members of an object that are there, mended."""
     for name, value in members.items():
         field, raw = fields.get(name), bytes(value)
         is_there = raw != NULL or (_has_room_for_null(field) if field is not None else not struct.forbid_unknown_fields)
         if is_there:
-            yield name, raw if field is None else _mended(raw, field)
+            yield name, raw if field is None else _mended(raw, field, more)
 
 
 def _chosen(members: Mapping[str, Raw], structs: list[inspect.StructType]) -> inspect.StructType | None:
@@ -103,11 +109,18 @@ def _chosen(members: Mapping[str, Raw], structs: list[inspect.StructType]) -> in
     return None
 
 
-def _array(raw: bytes, kinds: tuple[inspect.Type, ...]) -> bytes:
+def _array(raw: bytes, kinds: tuple[inspect.Type, ...], more: Iterator[int]) -> bytes:
     lists = [each for each in kinds if isinstance(each, inspect.ListType | inspect.VarTupleType)]
-    if not lists:
+    if not lists or isinstance(lists[0].item_type, inspect.AnyType | inspect.RawType):
         return raw
-    return _encode([_mended(bytes(item), lists[0].item_type) for item in msgspec.json.decode(raw, type=list[Raw])])
+    items = msgspec.json.decode(raw, type=list[Raw])
+    if not _may_look_at(items, more):
+        return raw
+    return _encode([_mended(bytes(item), lists[0].item_type, more) for item in items])
+
+
+def _may_look_at(values: Sized, more: Iterator[int]) -> bool:
+    return sum(islice(more, len(values))) == len(values)
 
 
 def _wants_integer(kinds: tuple[inspect.Type, ...]) -> bool:

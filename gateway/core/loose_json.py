@@ -11,6 +11,8 @@ from typing import cast
 import msgspec
 from msgspec import Raw
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""What some clients of Windows put before a text; it is no part of it (RFC 8259 §8.1)."""
 REPLACEMENT = "\ufffd"
 UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError, ValueError)
 _SURROGATES = re.compile(

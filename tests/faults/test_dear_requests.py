@@ -145,6 +145,20 @@ def test_a_message_of_100_000_parts_is_refused(gateway: Gateway, attacker: httpx
             check_problem(attacker.post("/api/chat", content=body), 400, "too_many_messages", "20000 parts")
 
 
+LONG_LISTS = {
+    "messages": b'{"id":"w","messages":[%b],"model":5}' % b",".join([b'{"id":"x","role":"user","parts":[]}'] * 24_000),
+    "parts": b'{"id":"w","message":{"id":"m","role":"user","parts":[%b]},"model":5}' % b",".join([b'{"a":1}'] * 48_000),
+    "ids that are null": b'{"id":"w","messages":[%b]}' % b",".join([b'{"id":null}'] * 48_000),
+}
+
+
+@pytest.mark.parametrize("body", LONG_LISTS.values(), ids=LONG_LISTS)
+def test_a_wrong_field_beside_a_long_list_is_not_dear(gateway: Gateway, attacker: httpx2.Client, body: bytes) -> None:
+    with Bystander(gateway):
+        for _ in range(5):
+            check_problem(attacker.post("/api/chat", content=body), 400, "bad_body", "the body is not valid")
+
+
 # Bodies
 
 

@@ -1,5 +1,6 @@
 """Handlers read bodies and cursors of requests, and refuse those that they cannot."""
 
+import asyncio
 import json
 from urllib.parse import urlencode
 
@@ -8,6 +9,7 @@ import pytest
 from litestar import Request
 
 from gateway.chat.submission import SendRequest
+from gateway.core.json_shape import SMALL_BYTES, check_shape
 from gateway.errors import BadRequest
 from routes.requests import QUERY_NAMES, AnyRequest, cursor, decode
 
@@ -55,11 +57,18 @@ def test_what_is_kept_of_a_body_is_on_one_line(ends: str) -> None:
         b'{"id":"c","messages":[1]}',
         b'{"id":"c","messages":[{"id":"m","role":"root","parts":[]}]}',
         b'{"id":"c","x":' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b'{"id":"c","x":"' + b"\xff" * SMALL_BYTES + b'"}',
+        b'{"id":"c","x":"' + b"x" * SMALL_BYTES + b'","y":1e999}',
+        b'{"id":"c","x":"' + b"x" * SMALL_BYTES + b'\\q"}',
     ],
 )
 def test_a_body_that_is_not_valid_is_a_bad_request(body: bytes) -> None:
+    async def read() -> SendRequest:
+        await check_shape(body)
+        return decode(body, SendRequest)
+
     with pytest.raises(BadRequest) as error:
-        decode(body, SendRequest)
+        asyncio.run(read())
     assert (error.value.status, error.value.code) == (400, "bad_body")
 
 

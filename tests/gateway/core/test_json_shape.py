@@ -1,4 +1,4 @@
-"""A text that would be dear to decode is refused by its items, wherever strings and slices begin and end."""
+"""A text that would be dear to decode is refused by its items and depth, wherever strings and slices begin and end."""
 
 import asyncio
 import random
@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core import json_shape
-from gateway.core.json_shape import MAX_ITEMS, SMALL_BYTES, check_shape
+from gateway.core.json_shape import MAX_DEPTH, MAX_ITEMS, SMALL_BYTES, check_shape
+from gateway.core.loose_json import BYTE_ORDER_MARK
 from gateway.errors import BadRequest
 
 PROSE = b"lorem, [ipsum] {dolor}, " * 40_000
@@ -33,7 +34,6 @@ REFUSED = {
     "one item too many": listed(MAX_ITEMS + 1),
     "nothing but lists": listed(MAX_ITEMS, b"[]"),
     "nothing but objects": listed(MAX_ITEMS, b"{}"),
-    "nested lists": b"[" * (MAX_ITEMS + 1),
     "short texts": listed(MAX_ITEMS + 1, b'"a,b"'),
     "items behind a long text": b'["%b",%b]' % (PROSE, listed(MAX_ITEMS)),
     "items behind escapes": b'["%b\\\\",%b]' % (b'\\"' * 100_000, listed(MAX_ITEMS)),
@@ -53,8 +53,48 @@ def test_texts_with_too_many_items_are_refused(text: bytes) -> None:
     assert (error.value.status, error.value.code) == (400, "bad_body")
 
 
-def test_a_small_text_is_not_looked_at() -> None:
-    asyncio.run(check_shape(b"[" * SMALL_BYTES))
+def nested(depth: int, inside: bytes = b"") -> bytes:
+    return b'[{"]a":' * (depth // 2) + b"[" * (depth % 2) + inside + b"]" * (depth % 2) + b"}]" * (depth // 2)
+
+
+PADS = {
+    "small": b"0",
+    "large": b'"%b"' % PROSE,
+    "with strings of brackets": b'"%b"' % (b"]]}}" * 10_000),
+    "with escapes": b'"%b"' % (b'\\\\\\"]' * 9000),
+}
+
+
+@pytest.mark.parametrize("pad", PADS.values(), ids=PADS)
+def test_a_text_is_refused_from_the_depth_on_that_is_too_deep(pad: bytes) -> None:
+    for depth in (MAX_DEPTH - 1, MAX_DEPTH):
+        asyncio.run(check_shape(b"[%b,%b]" % (pad, nested(depth - 1))))
+    for depth in (MAX_DEPTH + 1, MAX_DEPTH + 2, 40_000):
+        with pytest.raises(BadRequest, match="nested more than 100 deep"):
+            asyncio.run(check_shape(b"[%b,%b]" % (pad, nested(depth - 1))))
+
+
+def test_many_lists_side_by_side_are_not_deep() -> None:
+    asyncio.run(check_shape(listed(900, nested(98))))
+
+
+NUMBERS = [b"1e308", b"-1E+308", b"1e-999", b"1" * 309, b"0." + b"0" * 400 + b"1e99", b'"1e999"', b"7e09"]
+NO_NUMBERS = [b"1e309", b"-1E+999", b"1" * 250 + b"e99", b"1" * 310 + b".5", b"1" * 5000, b"1e0400"]
+
+
+@pytest.mark.parametrize("before", range(SMALL_BYTES - 12, SMALL_BYTES + 1, 3))
+def test_numbers_of_a_large_text_are_in_range_wherever_slices_end(before: int) -> None:
+    for number in NUMBERS:
+        asyncio.run(check_shape(b'["%b",%b,"%b"]' % (b"x" * (before - 4), number, b"y" * 9)))
+    for number in NO_NUMBERS:
+        with pytest.raises(BadRequest, match=r"the body is not valid: .* out of range"):
+            asyncio.run(check_shape(b'["%b",%b,"%b"]' % (b"x" * (before - 4), number, b"y" * 9)))
+    with pytest.raises(BadRequest, match="out of range"):
+        asyncio.run(check_shape(BYTE_ORDER_MARK + b'["%b\\ud800",1e999]' % (b"x" * before)))
+
+
+def test_a_small_text_with_few_brackets_is_not_looked_at() -> None:
+    asyncio.run(check_shape(b"[" * MAX_DEPTH + b"," * (SMALL_BYTES - MAX_DEPTH)))
 
 
 values = st.recursive(

@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 from audio.dialects.realtime.messages import RealtimeEvent
 from audio.dialects.trilane import ClientMessage
 from events.publish import Publication
-from gateway.core.leniency import lenient_decoder, mend
+from gateway.core.leniency import MAX_MENDED, lenient_decoder, mend
 from routes.chat import StopRequest
 
 
@@ -143,3 +143,12 @@ def test_any_value_is_decoded_or_refused(value: Any) -> None:
     except msgspec.DecodeError:
         return
     assert lenient_decoder(Tree)(msgspec.json.encode(tree)) == tree
+
+
+def test_a_long_text_is_mended_as_far_as_it_is_cheap() -> None:
+    kinds = (Tree, '{"leaves":[%s]}', '{"size":null}'), (Tree, '{"counts":[%s]}', "4.0"), (list[Leaf], "[%s]", "{}")
+    for kind, text, item in kinds:
+        assert lenient_decoder(kind)(text % ",".join([item] * 4000))
+    for kind, text, item in kinds[:2]:
+        with pytest.raises(msgspec.ValidationError, match=r"Expected `int`, got `(null|float)`"):
+            lenient_decoder(kind)(text % ",".join([item] * (MAX_MENDED + 1)))
