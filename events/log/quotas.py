@@ -80,7 +80,7 @@ class Tally(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     used: int
     buckets: list[tuple[int, int]] = []
-    """The amounts of a rate by bucket, oldest first."""
+    """The amounts of a rate by bucket, oldest first; left out, perhaps, where something was taken."""
 
 
 class TakeOutcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -105,6 +105,10 @@ class TakeReply(msgspec.Struct, frozen=True, array_like=True):
 class CounterTable(Protocol):
     """The counters of an engine, as `decide` reads and writes them within one transaction."""
 
+    def used(self, counter: str, oldest: int) -> int:
+        """Returns what a rate has from bucket `oldest` on."""
+        ...
+
     def buckets(self, counter: str, oldest: int) -> list[tuple[int, int]]:
         """Returns the amounts of a rate from bucket `oldest` on, in order."""
         ...
@@ -127,25 +131,29 @@ def decide(batch: TakeBatch, table: CounterTable, now_s: float) -> list[TakeOutc
 
 
 def _decide(call: Sequence[Take], holder: str, table: CounterTable, now_s: float) -> TakeOutcome:
-    tallies: list[Tally] = []
-    for number, take in enumerate(call):
-        window = take.window
-        if window.bucket_s:
-            buckets = table.buckets(take.counter, window.oldest(now_s))
-            tally = Tally(sum([amount for _, amount in buckets]), buckets)
-        else:
-            tally = Tally(table.held_by_all(take.counter))
-        tallies.append(tally)
-        if tally.used + (take.amount or 1) > take.limit:
-            return TakeOutcome(number, tallies)
+    counts: list[int] = []
     for take in call:
         window = take.window
+        used = table.used(take.counter, window.oldest(now_s)) if window.bucket_s else table.held_by_all(take.counter)
+        counts.append(used)
+        if used + (take.amount or 1) > take.limit:
+            shown = [_tally(take, used, table, now_s) for take, used in zip(call, counts, strict=False)]
+            return TakeOutcome(len(counts) - 1, shown)
+    tallies: list[Tally] = []
+    for take, used in zip(call, counts, strict=True):
+        window, amount = take.window, take.amount
+        tallies.append(Tally(used) if amount else _tally(take, used, table, now_s))
         if not window.bucket_s:
-            table.hold(take.counter, holder, take.amount)
-        elif take.amount:
+            table.hold(take.counter, holder, amount)
+        elif amount:
             bucket = window.current(now_s)
-            table.add(take.counter, bucket, take.amount, window.leaves_s(bucket))
+            table.add(take.counter, bucket, amount, window.leaves_s(bucket))
     return TakeOutcome(-1, tallies)
+
+
+def _tally(take: Take, used: int, table: CounterTable, now_s: float) -> Tally:
+    window = take.window
+    return Tally(used, table.buckets(take.counter, window.oldest(now_s)) if window.bucket_s else [])
 
 
 class MemoryCounters:
@@ -169,6 +177,9 @@ class MemoryCounters:
         for counter, count in batch.held.items():
             self._held.setdefault(counter, {})[batch.holder] = count
         return TakeReply(was_known, now_s, decide(batch, self, now_s))
+
+    def used(self, counter: str, oldest: int) -> int:
+        return sum([amount for _, amount in self.buckets(counter, oldest)])
 
     def buckets(self, counter: str, oldest: int) -> list[tuple[int, int]]:
         rate = self._rates.get(counter, {})

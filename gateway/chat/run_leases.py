@@ -13,6 +13,9 @@ from gateway.core.limits import Limiter
 from gateway.core.prices import NANOS, Prices
 from gateway.core.usage import UsageRow
 
+CORRECTED = {*TOKENS, COST}
+"""The limits of which a run's end says how much it was."""
+
 
 class RunLeases:
     """The leases of the runs of one process."""
@@ -58,5 +61,5 @@ class RunLeases:
 
 def with_reserved(info: RunInfo, lease: Lease) -> RunInfo:
     """Returns what a run is known by, with what its lease has taken that is corrected at its end."""
-    reserved = {key: taken for key, taken in lease.reserved.items() if key in (*TOKENS, COST)}
+    reserved = {key: taken for key, taken in lease.reserved.items() if key in CORRECTED}
     return msgspec.structs.replace(info, reserved=reserved) if reserved else info

@@ -35,21 +35,21 @@ class Lease:
         lessor: Lessor | None = None,
         sub: str = "",
         slots: dict[str, Sequence[str]] | None = None,
-        reserved: Mapping[str, Sequence[Reservation]] | None = None,
-        headers: Mapping[str, str] | None = None,
+        reserved: Mapping[str, list[Reservation]] | None = None,
+        headers: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
         """`slots`: the counters of which it holds one, by limit; none where it holds a share of this process alone."""
         self._lessor = lessor
         self._sub = sub
         self._slots = slots or {}
         self._reserved = reserved or {}
-        self.headers = tuple((name.encode(), value.encode()) for name, value in (headers or {}).items())
+        self.headers = headers
         """`x-ratelimit-*`, for the answer."""
 
     @property
-    def reserved(self) -> dict[str, list[Reservation]]:
+    def reserved(self) -> Mapping[str, list[Reservation]]:
         """Returns what it has taken of rates and not settled, by limit."""
-        return {key: list(taken) for key, taken in self._reserved.items()}
+        return self._reserved
 
     @property
     def has_counters(self) -> bool:

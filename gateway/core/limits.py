@@ -11,7 +11,6 @@ Where no limit is set the engine is not asked. Nothing waits in a queue.
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from hashlib import sha256
-from typing import NamedTuple
 
 import msgspec
 
@@ -19,7 +18,7 @@ from events.log.port import EventLog
 from events.log.quotas import DAY, MINUTE, MONTH, SLOTS, Settlement, Take, Window
 from gateway.access.grants import GrantedLimits, Principal
 from gateway.core.holdings import KEYS, Holdings
-from gateway.core.leases import COST_UNIT, NO_LEASE, Lease, Reservation
+from gateway.core.leases import COST_UNIT, NO_LEASE, TOKENS, Lease, Reservation
 from gateway.core.quota_client import QuotaClient
 from gateway.core.rates import Charge, Counted, headers, retry_after_s
 from gateway.core.telemetry import Metrics
@@ -64,15 +63,6 @@ def wants_of_run(prompt_tokens: int, request: Mapping[str, object], *, has_strea
     return {**wants, **STREAM} if has_stream else wants
 
 
-class CountedLimit(NamedTuple):
-    """A limit as it is counted."""
-
-    key: str
-    counter: str
-    limit: int
-    window: Window
-
-
 def _digest(sub: str) -> str:
     """Returns a user's name in counters, where none of theirs could be told from another, or be too long."""
     return sha256(sub.encode(errors="surrogatepass")).hexdigest()[:32]
@@ -97,7 +87,7 @@ class Limiter:
             audio_seconds_per_day=limits.audio_seconds_per_day,
             daily_tokens=limits.daily_tokens,
         )
-        self._bounds = lru_cache(1024)(self._bounds_of)
+        self._ones = lru_cache(1024)(self._ones_of)
         self._kept = Holdings(event_log)
         self._kept_bounds = _set(**{key: _bound(settings.user_limits, key) for key in KEYS})
         self._user_bounds = _set(**{key: _bound(settings.user_limits, key) for key in WINDOWS})
@@ -196,21 +186,22 @@ class Limiter:
 
     async def _take(self, who: Principal, charges: list[Charge], slots: dict[str, Sequence[str]]) -> Lease:
         outcome, now_s = await self.client.take([charge.take for charge in charges])
-        counts = [Counted(charge, tally) for charge, tally in zip(charges, outcome.tallies, strict=False)]
+        counts = [*map(Counted, charges, outcome.tallies)]
         is_admitted = outcome.refused < 0
-        for (key, take), tally in counts:
-            if take.counter == f"{key}/{ALL}":
+        for (key, take, is_of_all), tally in counts:
+            if is_of_all:
                 self._used[key] = tally.used + (take.amount if is_admitted else 0)
         fields = headers(counts, now_s, is_taken=is_admitted)
         if not is_admitted:
             self._refused.labels(counts[-1].charge.key).inc()
             raise _refusal(counts[-1], now_s, fields)
         reserved: dict[str, list[Reservation]] = {}
-        for key, take in charges:
-            if take.window == SLOTS:
+        for key, take, _ in charges:
+            window = take.window
+            if not window.bucket_s:
                 slots[key] = (*slots.get(key, ()), take.counter)
             else:
-                reserved.setdefault(key, []).append(Reservation(take, take.window.current(now_s)))
+                reserved.setdefault(key, []).append(Reservation(take, window.current(now_s)))
         return Lease(self, who.sub, slots, reserved, fields)
 
     def charges(self, who: Principal, wants: Mapping[str, int]) -> list[Charge]:
@@ -220,25 +211,22 @@ class Limiter:
             if not self._user_bounds and not self._all_bounds:
                 return []
             granted = NOTHING_GRANTED  # the same object for all: a key that is found at once
-        bounds = self._bounds(who.sub, granted, tuple(wants))
-        return [
-            Charge(key, Take(counter, bound, _fitting(key, wants[key], bound), window))
-            for key, counter, bound, window in bounds
-        ]
+        ones = self._ones(who.sub, granted, tuple(wants))
+        return [one if wants[one.key] == 1 else _charge(one, wants[one.key]) for one in ones]
 
-    def _bounds_of(self, sub: str, granted: GrantedLimits, keys: tuple[str, ...]) -> list[CountedLimit]:
-        """Returns the counters that count a user's work, in order."""
-        bounds: list[CountedLimit] = []
+    def _ones_of(self, sub: str, granted: GrantedLimits, keys: tuple[str, ...]) -> list[Charge]:
+        """Returns a charge of one for each counter that counts a user's work, in order."""
+        ones: list[Charge] = []
         for key in keys:
             window = WINDOWS.get(key)
             if window is None:
                 continue
             own = [bound for bound in (self._user_bounds.get(key), _bound(granted, key)) if bound is not None]
             if own:
-                bounds.append(CountedLimit(key, f"{key}/{_digest(sub)}", min(own), window))
+                ones.append(Charge(key, Take(f"{key}/{_digest(sub)}", min(own), 1, window)))
             if (bound := self._all_bounds.get(key)) is not None:
-                bounds.append(CountedLimit(key, f"{key}/{ALL}", bound, window))
-        return bounds
+                ones.append(Charge(key, Take(f"{key}/{ALL}", bound, 1, window), is_of_all=True))
+        return ones
 
     # Shares of this process
 
@@ -271,7 +259,7 @@ class Limiter:
     def settle(self, settlements: Sequence[Settlement]) -> None:
         self.client.settle(settlements)
 
-    def lease_of(self, sub: str, reserved: Mapping[str, Sequence[Reservation]]) -> Lease:
+    def lease_of(self, sub: str, reserved: Mapping[str, list[Reservation]]) -> Lease:
         """Returns the lease of work of a process that died, which the log says has `reserved` so much of rates.
 
         Its slots are free again by themselves.
@@ -306,18 +294,20 @@ def _bound(limits: msgspec.Struct, key: str) -> int | None:
     return round(bound * COST_UNIT) if key == "monthly_cost" else int(bound)
 
 
-def _fitting(key: str, amount: int, bound: int) -> int:
-    """Returns an amount of estimated tokens that fits the limit when nothing is used: the estimate may be too high."""
-    return min(amount, bound) if key in ("tokens_per_minute", "daily_tokens") else amount
+def _charge(one: Charge, amount: int) -> Charge:
+    """Returns a charge of another amount; estimated tokens fit when nothing is used: the estimate may be too high."""
+    key, take, is_of_all = one
+    fitting = min(amount, take.limit) if key in TOKENS else amount
+    return Charge(key, Take(take.counter, take.limit, fitting, take.window), is_of_all)
 
 
-def _refusal(count: Counted, now_s: float, fields: Mapping[str, str]) -> Overloaded:
+def _refusal(count: Counted, now_s: float, fields: Sequence[tuple[bytes, bytes]]) -> Overloaded:
     """Returns the error of a charge that did not fit. Slots that all users together have filled are no user's fault."""
-    (key, take), tally = count
+    (key, take, is_of_all), tally = count
     retry_s = retry_after_s(count, now_s)
     unit = COST_UNIT if key == "monthly_cost" else 1
-    whose = "of everyone together" if take.counter.endswith(f"/{ALL}") else "of yours"
-    if take.window == SLOTS and take.counter.endswith(f"/{ALL}"):
+    whose = "of everyone together" if is_of_all else "of yours"
+    if take.window == SLOTS and is_of_all:
         return Overloaded(
             f"all {take.limit} {key} of this gateway are taken (TRILANE_LIMIT_{key.upper()})",
             retry_after=str(retry_s),
@@ -330,5 +320,5 @@ def _refusal(count: Counted, now_s: float, fields: Mapping[str, str]) -> Overloa
         retry_after=None if retry_s is None else str(retry_s),
         extra={"limit": key, "max": take.limit // unit, "used": tally.used // unit},
     )
-    error.headers = fields
+    error.headers = {name.decode(): value.decode() for name, value in fields}
     return error

@@ -83,7 +83,7 @@ class QuotaClient:
         """Makes the takes of one call within this turn of the event loop; None where that cannot be."""
         if self._is_almost_forgotten():
             return None
-        slots = [take for take in takes if take.window == SLOTS]
+        slots = [take for take in takes if not take.window.bucket_s]
         held = {take.counter: self._held.get(take.counter, 0) for take in slots}
         reply = self._log.take_at_once(TakeBatch(holder=self._holder, held=held, calls=[takes]))
         if reply is None:
@@ -154,11 +154,15 @@ class QuotaClient:
     def _schedule(self, delay_s: float) -> None:
         loop = asyncio.get_running_loop()
         due = loop.time() + delay_s
-        if self._timer is not None and not self._timer.cancelled():
-            if loop.time() < self._timer.when() <= due:
+        if self._timer is not None:
+            if self._timer.when() <= due:
                 return
             self._timer.cancel()
-        self._timer = loop.call_at(due, self._go) if self.is_open else None
+        self._timer = loop.call_at(due, self._wake) if self.is_open else None
+
+    def _wake(self) -> None:
+        self._timer = None
+        self._go()
 
     async def _trip(self) -> None:
         if self._is_almost_forgotten():

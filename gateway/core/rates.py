@@ -1,6 +1,7 @@
 """Says what a count means to a caller: when to try again, and OpenAI's headers `x-ratelimit-*`. Pure."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from math import ceil
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ class Charge(NamedTuple):
 
     key: str
     take: Take
+    is_of_all: bool = False
+    """Whether it counts what everyone together uses."""
 
 
 class Counted(NamedTuple):
@@ -51,30 +54,36 @@ def shown_duration(seconds: float) -> str:
     """Returns a duration as OpenAI writes it: `6m0s`, `1s`, `20ms`."""
     if 0 < seconds < 1:
         return f"{ceil(seconds * 1000)}ms"
-    whole = ceil(seconds)
+    return _shown(ceil(seconds))
+
+
+@lru_cache(128)
+def _shown(whole: int) -> str:
     minutes, hours = whole // 60 % 60, whole // 3600
     shown = f"{hours}h" if hours else ""
     shown += f"{minutes}m" if minutes or hours else ""
     return f"{shown}{whole % 60}s"
 
 
-HEADERS = {"requests_per_minute": "requests", "tokens_per_minute": "tokens"}
+NAMES = {"requests_per_minute": b"requests", "tokens_per_minute": b"tokens"}
 """OpenAI's names for the limits that the headers tell of."""
+HEADERS = {
+    key: [b"x-ratelimit-%b-%b" % (part, name) for part in (b"limit", b"remaining", b"reset")]
+    for key, name in NAMES.items()
+}
 
 
-def headers(counts: Iterable[Counted], now_s: float, *, is_taken: bool) -> dict[str, str]:
+def headers(counts: Iterable[Counted], now_s: float, *, is_taken: bool) -> list[tuple[bytes, bytes]]:
     """Returns `x-ratelimit-*` for each limit that has some; of a user's and everyone's, that of which less is left."""
     least: dict[str, tuple[int, Counted]] = {}
     for count in counts:
-        name = HEADERS.get(count.charge.key)
-        if name is not None:
-            take = count.charge.take
-            remaining = take.limit - count.tally.used - (take.amount if is_taken else 0)
-            if name not in least or remaining < least[name][0]:
-                least[name] = remaining, count
-    fields: dict[str, str] = {}
-    for name, (remaining, count) in least.items():
-        fields[f"x-ratelimit-limit-{name}"] = str(count.charge.take.limit)
-        fields[f"x-ratelimit-remaining-{name}"] = str(max(0, remaining))
-        fields[f"x-ratelimit-reset-{name}"] = shown_duration(reset_s(count, now_s, is_taken=is_taken))
+        (key, take, _), tally = count
+        if key in HEADERS:
+            remaining = take.limit - tally.used - (take.amount if is_taken else 0)
+            if key not in least or remaining < least[key][0]:
+                least[key] = remaining, count
+    fields: list[tuple[bytes, bytes]] = []
+    for key, (remaining, count) in least.items():
+        reset = shown_duration(reset_s(count, now_s, is_taken=is_taken)).encode()
+        fields += zip(HEADERS[key], (b"%d" % count.charge.take.limit, b"%d" % max(0, remaining), reset), strict=True)
     return fields

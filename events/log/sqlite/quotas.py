@@ -191,14 +191,9 @@ class CounterFile:
 
     def take(self, batch: TakeBatch) -> TakeReply:
         """Makes a batch. Raises SqlError, and msgspec.DecodeError for what is no row of counters."""
-        names = {HOLDERS: None}
-        for counter in batch.held:
-            names[_place(counter)[0]] = None
-        for call in batch.calls:
-            for take in call:
-                names[_place(take.counter)[0]] = None
-        for settlement in batch.settlements:
-            names[_place(settlement.counter)[0]] = None
+        names = {HOLDERS, *[_place(counter)[0] for counter in batch.held]}
+        names.update([_place(take.counter)[0] for call in batch.calls for take in call])
+        names.update([_place(settlement.counter)[0] for settlement in batch.settlements])
         with self._batch() as db:
             self._load(db, names)
             was_known = self._hear(batch.holder)
@@ -278,15 +273,19 @@ class CounterFile:
 
     # What `decide` asks for, within the transaction
 
+    def used(self, counter: str, oldest: int) -> int:
+        return sum(self._amounts(counter, oldest).values())
+
     def buckets(self, counter: str, oldest: int) -> list[tuple[int, int]]:
+        return sorted(self._amounts(counter, oldest).items())
+
+    def _amounts(self, counter: str, oldest: int) -> dict[int, int]:
         whose, key = _place(counter)
         rates = self._rows[whose].rates
-        amounts = rates.get(key)
-        if not amounts:
-            return []
-        if min(amounts) < oldest:
+        amounts = rates.get(key, {})
+        if amounts and min(amounts) < oldest:
             rates[key] = amounts = {at: amount for at, amount in amounts.items() if at >= oldest}
-        return sorted(amounts.items())
+        return amounts
 
     def held_by_all(self, counter: str) -> int:
         whose, key = _place(counter)

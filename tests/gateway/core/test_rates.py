@@ -54,10 +54,10 @@ def test_of_two_limits_the_one_is_told_of_which_less_is_left() -> None:
     wide, narrow = counted(limit=100, b0=50), counted(limit=10, b0=2)
     for order in ([wide, narrow], [narrow, wide]):
         fields = headers(order, NOW_S, is_taken=True)
-        assert fields == {
-            "x-ratelimit-limit-requests": "10",
-            "x-ratelimit-remaining-requests": "7",
-            "x-ratelimit-reset-requests": "1m5s",
-        }
-    assert headers([counted(key="daily_tokens")], NOW_S, is_taken=True) == {}
-    assert headers([counted(b0=10)], NOW_S, is_taken=False)["x-ratelimit-remaining-requests"] == "0"
+        assert fields == [
+            (b"x-ratelimit-limit-requests", b"10"),
+            (b"x-ratelimit-remaining-requests", b"7"),
+            (b"x-ratelimit-reset-requests", b"1m5s"),
+        ]
+    assert headers([counted(key="daily_tokens")], NOW_S, is_taken=True) == []
+    assert (b"x-ratelimit-remaining-requests", b"0") in headers([counted(b0=10)], NOW_S, is_taken=False)
