@@ -63,7 +63,7 @@ class Attachment:
             return self._backlog[-1]
         if isinstance(message, Partial):
             for queued in self._queue:
-                if isinstance(queued.message, Partial) and queued.message.segment == message.segment:
+                if isinstance(queued.message, Partial) and _is_same_segment(queued.message, message):
                     queued.message = message
                     return queued
         queued = QueuedMessage(message, self._number(message), is_ready=is_ready)
@@ -130,5 +130,11 @@ class Attachment:
             await self._news.wait()
 
 
-def _identity(message: ServerMessage | Aside) -> tuple[str, float]:
-    return type(message).__name__, message.start if isinstance(message, Final | Gap) else -1.0
+def _is_same_segment(one: Partial, other: Partial) -> bool:
+    return one.segment == other.segment and one.channel == other.channel
+
+
+def _identity(message: ServerMessage | Aside) -> tuple[str, float, int | None]:
+    if isinstance(message, Final | Gap):
+        return type(message).__name__, message.start, message.channel
+    return type(message).__name__, -1.0, None

@@ -1,20 +1,42 @@
 """Runs a session with its models: audio goes in through its ear, tasks go to the desk, messages come out."""
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from math import inf
 
+import msgspec
+
+from audio.language_lock import LanguageLock
+from audio.messages import Final, Partial, Ready
 from audio.model.desk import BACKGROUND, Desk
 from audio.model.models import Models
 from audio.model.transcriber import Samples, Transcription, TranscriptionTask
 from audio.model.vad import FRAME, Ear
 from audio.options import Output
 from audio.session import Session
+from audio.text_forms import TextForms
+from audio.utterance import UtteranceWatch
 
 
 class SessionDriver:
     """Drives one session. It is the session's client at the desk, from the first audio until `close`."""
 
-    __slots__ = ("_desk", "_fillings", "_is_background", "_is_closed", "_silence", "_take_output", "ear", "session")
+    __slots__ = (
+        "_desk",
+        "_fed_at",
+        "_fillings",
+        "_is_background",
+        "_is_closed",
+        "_lock",
+        "_models",
+        "_silence",
+        "_take_output",
+        "_timer",
+        "_utterance",
+        "ear",
+        "session",
+    )
 
     def __init__(
         self,
@@ -38,8 +60,36 @@ class SessionDriver:
         self._is_background = is_background
         self._is_closed = False
         self._silence = silence
+        self._models = models
+        self._lock = LanguageLock()
+        self._utterance: UtteranceWatch | None = None
+        self._fed_at = 0.0
+        """The time of the newest frame, where ends of utterances are told."""
+        self._timer: asyncio.TimerHandle | None = None
         self._fillings: deque[tuple[int, int]] = deque()
         """Silence that filled up a frame, by the position after it."""
+
+    @property
+    def language(self) -> str | None:
+        """Returns the session's language, or the one that most of it was in so far; None before there was a final."""
+        return self.session.language or self._lock.leading
+
+    def where(self, position: int) -> dict[str, object]:
+        """Returns the fields of the state that is recorded when all before a position is settled."""
+        session = self.session
+        heard = self.heard(position)
+        return {"settled": position, "heard": heard, "segments": session.segments, "language": session.language}
+
+    def ready(self, session: str, resume_from: int, cursor: str) -> Ready:
+        """Returns the message that the session is open, with what hears it."""
+        model = self.session.options.model
+        return Ready(
+            session=session,
+            resume_from=resume_from,
+            cursor=cursor,
+            language=self.language or (None if self._models.hears(model).is_multilingual else "en"),
+            model=model or self._models.names[0],
+        )
 
     @property
     def position(self) -> int:
@@ -54,6 +104,8 @@ class SessionDriver:
 
     def feed_frames(self, frames: Samples, probabilities: Sequence[float]) -> None:
         """Takes what `ear` has made of audio, and lets the session go on."""
+        if self.session.options.utterance_end_s is not None:
+            self._watch(probabilities)
         self.session.feed(frames, probabilities)
         self.proceed()
 
@@ -77,12 +129,14 @@ class SessionDriver:
 
     def proceed(self) -> None:
         """Passes the output on and asks the desk for a turn; to be called after any change of the session."""
-        self._take_output(self.session.take_output())
+        self._pass_on(self.session.take_output())
         self._desk.enqueue(self)
 
     def close(self) -> None:
         """Leaves the desk: nothing of the session goes to the model any more."""
         self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
         self._desk.remove(self)
         self._take_output = _drop  # it is the owner's, who holds this driver
 
@@ -97,15 +151,60 @@ class SessionDriver:
         return BACKGROUND if self.session.has_pending else None
 
     def take_task(self) -> TranscriptionTask:
-        return self.session.take_task()
+        task, options = self.session.take_task(), self.session.options
+        if not (options.model or options.translates):
+            return task
+        return msgspec.structs.replace(task, model=options.model, translates=options.translates)
 
     def complete(self, task: TranscriptionTask, answer: Transcription) -> None:
+        if self.session.language is None:
+            self.session.language = self._lock.hear(task, answer)
         self.session.complete(task, answer)
-        self._take_output(self.session.take_output())
+        self._pass_on(self.session.take_output())
 
     def fail(self) -> None:
         self.session.fail()
-        self._take_output(self.session.take_output())
+        self._pass_on(self.session.take_output())
+
+    def _pass_on(self, outputs: list[Output]) -> None:
+        if self.session.language is None:
+            self.session.language = self._lock.pass_on(outputs)
+        if self._utterance is not None:
+            self._end_utterance(self._utterance, outputs)
+        forms = self.session.options.forms
+        self._take_output(outputs if forms is None else [_formed(output, forms) for output in outputs])
+
+    # Ends of utterances, for a client that wants to know them
+
+    def _watch(self, probabilities: Sequence[float]) -> None:
+        if self._utterance is None:
+            self._utterance = UtteranceWatch()
+        self._utterance.feed(probabilities, self.session.position, self.session.options)
+        self._fed_at = asyncio.get_running_loop().time()
+
+    def _end_utterance(self, watch: UtteranceWatch, outputs: list[Output]) -> None:
+        """Adds the end of an utterance that is over to `outputs`, by the audio or, when none comes, by the clock."""
+        watch.note(outputs)
+        session, end_s = self.session, self.session.options.utterance_end_s
+        if end_s is None or not watch.is_open:
+            return
+        loop = asyncio.get_running_loop()
+        idle_s = loop.time() - self._fed_at
+        is_due = session.has_pending or (session.is_open and session.options.endpointing_s != inf)  # a final, first
+        if not is_due and max(watch.silent_s(session.position), idle_s) >= end_s:
+            outputs.append(watch.close())
+        elif self._timer is None:
+            self._timer = loop.call_later(max(end_s - idle_s, 0.1), self._look_again)
+
+    def _look_again(self) -> None:
+        self._timer = None
+        self._pass_on(self.session.take_output())
+
+
+def _formed(output: Output, forms: TextForms) -> Output:
+    if isinstance(output, Final):
+        return forms.final(output)
+    return forms.partial(output) if isinstance(output, Partial) else output
 
 
 def _drop(outputs: list[Output]) -> None:

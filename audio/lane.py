@@ -14,7 +14,6 @@ from audio.ledger import BEATS, AbandonedSessions, FileEntry
 from audio.live_session import LiveSession
 from audio.messages import Gap
 from audio.model.models import Models
-from audio.model.transcriber import Transcriber
 from audio.options import SessionTerms
 from audio.session_log import SessionLog
 from audio.upload import Uploads
@@ -23,7 +22,7 @@ from gateway.access.grants import Principal
 from gateway.core.leases import NO_LEASE, Lease
 from gateway.core.limits import RESUMED, SESSION, UPLOAD
 from gateway.core.process import Core
-from gateway.errors import BadRequest, Forbidden, NotFound, Overloaded, TrilaneError
+from gateway.errors import Forbidden, NotFound, Overloaded, TrilaneError
 from gateway.serving.client_socket import REVOKED
 
 TICK_S = 0.25
@@ -49,8 +48,6 @@ class SessionRequest(NamedTuple):
     session: str | None = None
     cursor: str | None = None
     """The cursor of the last message that the client holds."""
-    language: str | None = None
-    """A language that the model must know."""
     topic: str | None = None
     """A topic to which finals are published, too."""
     resends: bool = True
@@ -119,7 +116,7 @@ class AudioLane:
             for live, span in self._spans.items():
                 span.end(live.position, outcome="interrupted")
             if self._models is not None:
-                await self._models.transcriber.close()
+                await self._models.close()
 
     async def load(self) -> Models:
         """Returns the models, which are loaded once. Raises ConfigurationError."""
@@ -128,6 +125,10 @@ class AudioLane:
                 self._models = await self._load()
                 self.figures.watch(self._models)
             return self._models
+
+    async def models_of(self, name: str) -> Models:
+        """Returns the models with the one of this name. Raises BadRequest, TrilaneError, ConfigurationError."""
+        return await (await self.load()).of(name)
 
     def _busy(self) -> float:
         return self._models.desk.busy if self._models is not None else 0.0
@@ -148,20 +149,21 @@ class AudioLane:
         Raises BadRequest, Forbidden, NotFound, Overloaded, LogError.
         """
         who.require_audio()
-        live, attachment = await self._open(who, request, await self.load())
+        live, attachment = await self._open(who, request)
         attachment.key_id = who.key_id
         if self._core.keys.is_revoked(who.key_id):  # meanwhile
             attachment.end(REVOKED)
         return live, attachment
 
-    async def _open(self, who: Principal, request: SessionRequest, models: Models) -> tuple[LiveSession, Attachment]:
-        self._check(who, request, models.transcriber)
+    async def _open(self, who: Principal, request: SessionRequest) -> tuple[LiveSession, Attachment]:
+        if request.topic is not None and not who.may_publish(check_topic(request.topic)):
+            raise Forbidden(f"this token does not allow to publish to {request.topic!r}", code="topic_forbidden")
         if request.session is None:
-            return await self._create(who, request, models)
+            return await self._create(who, request)
         try:
             if not is_owner(request.session, who.sub):
                 raise NotFound(f"there is no session {request.session[:40]!r} of yours", code="session_unknown")
-            return await self._resume(who, request, request.session, models)
+            return await self._resume(who, request, request.session)
         except TrilaneError as err:
             self.figures.note_resume("session_unknown" if isinstance(err, NotFound) else "refused")
             raise
@@ -174,18 +176,15 @@ class AudioLane:
         """Returns the entry in the log of one more file, not opened yet."""
         return FileEntry(self._core.log, who, models.name, self._beat_s, self._core.tracer)
 
-    def supports(self, language: str) -> bool:
-        """Tells whether the model knows a language, by its ISO 639-1 code; it must be loaded, as it is in a session."""
-        return self._models is not None and self._models.transcriber.supports(language)
+    async def _agree(self, request: SessionRequest, notes: str) -> tuple[SessionTerms, Models]:
+        """Returns the terms of a session, and what hears it. Raises BadRequest for a model or language unknown here."""
+        terms = request.terms(notes)
+        models = await self.models_of(terms.options.model)
+        models.check_language(terms.options.language)
+        return terms, models
 
-    def _check(self, who: Principal, request: SessionRequest, transcriber: Transcriber) -> None:
-        if request.language is not None and not transcriber.supports(request.language):
-            raise BadRequest(f"the model does not know the language {request.language!r}", code="bad_language")
-        if request.topic is not None and not who.may_publish(check_topic(request.topic)):
-            raise Forbidden(f"this token does not allow to publish to {request.topic!r}", code="topic_forbidden")
-
-    async def _create(self, who: Principal, request: SessionRequest, models: Models) -> tuple[LiveSession, Attachment]:
-        terms = request.terms("")
+    async def _create(self, who: Principal, request: SessionRequest) -> tuple[LiveSession, Attachment]:
+        terms, models = await self._agree(request, "")
         await self._limiter.keep(who, topics=0, stored_bytes=0)
         portion = await take_portion(self._limiter, who, SESSION)
         try:
@@ -206,19 +205,17 @@ class AudioLane:
         live.welcome(cursor, [])
         return live, attachment
 
-    async def _resume(
-        self, who: Principal, request: SessionRequest, session: str, models: Models
-    ) -> tuple[LiveSession, Attachment]:
+    async def _resume(self, who: Principal, request: SessionRequest, session: str) -> tuple[LiveSession, Attachment]:
         lock = self._resume_locks.setdefault(session, asyncio.Lock())
         async with lock:
-            live = self._sessions.get(session) or await self._load_session(who, request, session, models)
+            live = self._sessions.get(session) or await self._load_session(who, request, session)
             return live, await self._reattach(live, request)
 
-    async def _load_session(self, who: Principal, request: SessionRequest, session: str, models: Models) -> LiveSession:
+    async def _load_session(self, who: Principal, request: SessionRequest, session: str) -> LiveSession:
         """Continues a session that another process has left."""
         session_log = SessionLog(self._core.log, session, who.sub, request.topic)
         await session_log.load()
-        terms, portion = request.terms(session_log.state.notes), None
+        (terms, models), portion = await self._agree(request, session_log.state.notes), None
         if not session_log.is_over:
             portion = await take_portion(self._limiter, who, RESUMED)
             try:
@@ -233,7 +230,7 @@ class AudioLane:
 
     async def _reattach(self, live: LiveSession, request: SessionRequest) -> Attachment:
         session_log = live.session_log
-        terms = request.terms(session_log.state.notes)
+        terms, _ = await self._agree(request, session_log.state.notes)
         attachment: Attachment | None = None
         try:
             cursor = request.cursor

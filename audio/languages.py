@@ -1,4 +1,8 @@
-"""The languages that Whisper knows: a table of ISO 639 codes and the names that OpenAI's answers use for them."""
+"""The languages that Whisper knows: a table of ISO 639 codes and the names that OpenAI's answers use for them.
+
+A client may write a language as it likes: as a BCP-47 tag (`en-US`, `zh-Hant-TW`, `EN`) or by its English name. Whisper
+tells no scripts and regions apart, so of a tag its language alone counts.
+"""
 
 _TABLE = """
 en english zh chinese de german es spanish ru russian ko korean fr french ja japanese pt portuguese tr turkish
@@ -18,10 +22,39 @@ NAMES = {code: name.replace("_", " ") for code, name in zip(_WORDS[::2], _WORDS[
 CODES = {name: code for code, name in NAMES.items()}
 
 
+ALIASES = {
+    **dict.fromkeys(("nb", "nor", "nob"), "no"),
+    **dict.fromkeys(("cmn", "zho", "chi", "mandarin", "mandarin chinese"), "zh"),
+    **dict.fromkeys(("iw", "heb"), "he"),
+    "in": "id",
+    "ji": "yi",
+    "jv": "jw",
+    "fil": "tl",
+    "filipino": "tl",
+    "mo": "ro",
+    "eng": "en",
+    **dict.fromkeys(("deu", "ger"), "de"),
+    **dict.fromkeys(("spa", "castilian"), "es"),
+    **dict.fromkeys(("fra", "fre"), "fr"),
+    "flemish": "nl",
+}
+"""Codes and names by which some call a language of the table: former ones, and those of other parts of ISO 639."""
+MAX_TAG = 35
+"""Maximum characters of a language: RFC 5646 (section 4.4.1) has a tag of well-known languages fit into as many."""
+
+
 def code_of(language: str) -> str:
-    """Returns the code for a code or a name, in any case; what is neither is returned as it came, in lower case."""
-    name = language.strip().lower()
-    return CODES.get(name, name)
+    """Returns the code of a language, for a BCP-47 tag, a code or a name, in any case.
+
+    What is none of them is returned in lower case, as far as a tag's language goes: no model supports it.
+    """
+    name = " ".join(language.lower().replace("_", " ").split())
+    if name in CODES or name in ALIASES:
+        return CODES.get(name) or ALIASES[name]
+    primary, *subtags = name.replace(" ", "-").split("-")
+    if primary == "zh" and subtags[:1] == ["yue"]:  # RFC 5646 (section 2.2.2) has Cantonese in this way, too
+        return "yue"
+    return ALIASES.get(primary, primary)
 
 
 def name_of(code: str) -> str:

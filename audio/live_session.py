@@ -13,19 +13,18 @@ import msgspec
 import structlog
 
 from audio.attachment import DONE, IDLE, TAKEN_OVER, Attachment, QueuedMessage
-from audio.driver import SessionDriver
-from audio.messages import Ack, Aside, Done, Drain, Failure, Final, Gap, Lag, Ready, ServerMessage, with_cursor
+from audio.messages import Ack, Aside, Done, Drain, Failure, Final, Gap, Lag, ServerMessage, with_cursor
 from audio.meter import Meter
 from audio.model.models import Models
 from audio.model.transcriber import SAMPLE_RATE, Samples
 from audio.options import Output, SessionOptions, SessionTerms, Settled
 from audio.segment import seconds
-from audio.session import Session
 from audio.session_log import SessionLog, SessionState
+from audio.sides import open_driver
 from events.log.hub import Hub
 from events.log.port import Appended
 from gateway.core.usage import UsageOutcome
-from gateway.errors import CloseCode, LogConflict, LogError, Overloaded
+from gateway.errors import BadRequest, CloseCode, LogConflict, LogError, Overloaded
 from gateway.serving.client_socket import DRAINING, SocketClose
 
 SILENCE_S = 1.0
@@ -63,8 +62,8 @@ class LiveSession:
         clock: Callable[[], float],
     ) -> None:
         """`session_log` says where the session stands; it is created or loaded."""
-        state = session_log.state
-        self.session = Session(options, settled=state.settled, segments=state.segments, language=state.language)
+        self._driver = open_driver(options, session_log.state, models, self._publish)
+        self.session = self._driver.session
         self.session_log = session_log
         self.sample_rate = SAMPLE_RATE
         self.meter = Meter(clock)
@@ -74,7 +73,6 @@ class LiveSession:
         self.recorded_at = clock()  # when its state was last recorded
         self.parting: UsageOutcome = "abort"  # the outcome that is recorded should its client not come back
         self.dialect_state: object = None  # what a dialect keeps with the session, as long as this process has it
-        self._driver = SessionDriver(self.session, models, self._publish, silence=state.settled - state.audio)
         self._host = host
         self._clock = clock
         self._frame_at = self.spoken_at = clock()
@@ -95,8 +93,11 @@ class LiveSession:
     def attach(self, sample_rate: int, options: SessionOptions, seq: int, *, resends: bool = True) -> Attachment:
         """Attaches a new connection; the one before it ends.
 
-        `resends` says that its client keeps what is not acknowledged, and can send it again to another process.
+        `resends` says that its client keeps what is not acknowledged, and can send it again to another process. Raises
+        BadRequest for a session whose channels are heard apart, or not, and are to be heard otherwise now.
         """
+        if options.split != self.session.options.split:
+            raise BadRequest(f"split={options.split}: this session began otherwise, and goes on so", code="bad_start")
         self._close_attachment(TAKEN_OVER, at_once=True)
         self.sample_rate, self.session.options = sample_rate, options
         self.attachment, self._resends, self.parting = Attachment(seq), resends, "abort"
@@ -106,7 +107,7 @@ class LiveSession:
     def welcome(self, cursor: str, missed: Sequence[Final | Gap]) -> None:
         """Sends a connection its first messages: where to send audio from, and what the client has missed."""
         assert self.attachment is not None
-        ready = Ready(session=self.session_log.session, resume_from=self.client_samples(self.position), cursor=cursor)
+        ready = self._driver.ready(self.session_log.session, self.client_samples(self.position), cursor)
         self.attachment.release([ready, *missed])
 
     def report_done(self) -> None:
@@ -263,9 +264,7 @@ class LiveSession:
         return self.attachment.put(message, is_ready=is_ready) if self.attachment is not None else None
 
     def _record(self, position: int) -> None:
-        session, heard = self.session, self._driver.heard(position)
-        where = {"settled": position, "heard": heard, "segments": session.segments, "language": session.language}
-        state = msgspec.structs.replace(self.session_log.state, **where)
+        state = msgspec.structs.replace(self.session_log.state, **self._driver.where(position))
         self._append(state, Ack(samples=self.client_samples(position)))
 
     def _record_end(self, done: Done) -> None:

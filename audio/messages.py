@@ -21,6 +21,10 @@ class Ready(FromServer, tag="ready", frozen=True):
     resume_from: int
     """The sample from which the client sends audio, counted at the rate that it named."""
     cursor: str
+    language: str | None = None
+    """The language that is heard; None while it is not known yet."""
+    model: str = ""
+    """The name of the speech model."""
 
 
 class OfTurn(FromServer, frozen=True, kw_only=True):
@@ -28,6 +32,8 @@ class OfTurn(FromServer, frozen=True, kw_only=True):
 
     turn: int | None = None
     """The first sample of the turn, at 16 kHz; None where the dialect asked for no turns."""
+    channel: int | None = None
+    """The number of the channel, from 0; None where all are heard as one. Each channel counts its own segments."""
 
 
 class SpeechStarted(OfTurn, tag="speech_started", frozen=True):
@@ -56,8 +62,21 @@ class Final(OfTurn, tag="final", frozen=True):
     confidence: float
     """The mean probability of the tokens, 0 to 1."""
     language: str
+    unsure: bool = False
+    """Whether this is probably another language than `language`, or no speech that the model knows."""
+    no_speech_prob: float | None = None
+    """The probability that nobody spoke, 0 to 1, as the model sees it; with `words`."""
     words: list[Word] | None = None
     cursor: str = ""
+
+
+class UtteranceEnd(FromServer, tag="utterance_end", frozen=True):
+    """The message that nobody has spoken for as long as the client wants to know it, after the finals before it."""
+
+    at: float
+    """The end of the last speech."""
+    channel: int | None = None
+    """The number of the channel, where channels are heard apart."""
 
 
 class Ack(FromServer, tag="ack", frozen=True):
@@ -100,7 +119,20 @@ class Done(FromServer, tag="done", frozen=True):
 
 
 ServerMessage = (
-    Ready | SpeechStarted | SpeechStopped | Partial | Final | Ack | Marker | Lag | Gap | Drain | Auth | Failure | Done
+    Ready
+    | SpeechStarted
+    | SpeechStopped
+    | Partial
+    | Final
+    | UtteranceEnd
+    | Ack
+    | Marker
+    | Lag
+    | Gap
+    | Drain
+    | Auth
+    | Failure
+    | Done
 )
 
 

@@ -1,5 +1,6 @@
 """Defines what a client may ask of its session, and the constants within which the session works."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -7,6 +8,7 @@ import msgspec
 from audio.messages import ServerMessage, TurnOver
 from audio.model.transcriber import SAMPLE_RATE
 from audio.model.vad import FRAME
+from audio.text_forms import TextForms
 
 ON = 0.5
 """The threshold of speech: a segment begins with ONSET_FRAMES frames in a row whose probability reaches it."""
@@ -17,14 +19,10 @@ PREFIX = 15 * FRAME
 """Samples kept before the first frame of speech: a soft beginning is quieter than the threshold."""
 TAIL = 6 * FRAME
 """Samples kept after the last frame of speech."""
-MIN_CUT = 12 * SAMPLE_RATE
-"""Samples that the first part of a segment has at the least, when the segment is cut because it is too long."""
 MAX_SEGMENT = 24 * SAMPLE_RATE
-"""Maximum length of a segment in samples; a longer one is cut at its best pause after MIN_CUT."""
+"""Maximum length of a segment in samples, unless its client wants less; a longer one is cut in its second half."""
 MAX_WAITING = 120 * SAMPLE_RATE
 """Maximum age, in samples, of a closed segment that waits for the model; past it the oldest one becomes a gap."""
-LANGUAGE_SAMPLES = 3 * SAMPLE_RATE
-"""Samples of speech from which a language is detected before the first final; then it is the session's."""
 SILENT_SETTLE = 5 * SAMPLE_RATE
 """Samples of silence after which a session reports again what is settled."""
 MAX_PROMPT = 1000
@@ -37,13 +35,34 @@ class SessionOptions(msgspec.Struct, frozen=True, kw_only=True):
     interim_results: bool = True
     words: bool = False
     endpointing_s: float | None = 0.5
-    """Seconds of silence that end a turn. None: only `commit` ends one, and all before it is in it, speech or not."""
+    """Seconds of silence that end a turn. None: only `commit` ends one, and all before it is in it, speech or not.
+
+    Infinity: no silence ends one, only `flush`, and what is no speech is in none.
+    """
+    utterance_end_s: float | None = None
+    """Seconds of silence after which UtteranceEnd is put out; None: it never is."""
+    max_segment: int = MAX_SEGMENT
+    """Maximum length of a segment in samples; it is cut at the best pause of its second half."""
     threshold: float = ON
     prefix_s: float = PREFIX / SAMPLE_RATE
     language: str | None = None
+    """The code of the language; None has it detected."""
+    model: str = ""
+    """The name of the speech model; empty means the default."""
+    translates: bool = False
+    """Whether what was said is put into English."""
     prompt: str = ""
+    split: bool = False
+    """Whether two channels are heard apart; then messages about speech name their channel."""
+    forms: TextForms | None = None
+    """The forms of text that are asked for; None: as it is heard."""
     turns: bool = False
     """Whether messages name their turn, and TurnOver is put out when all of one is settled."""
+
+
+def with_keywords(prompt: str | None, keywords: Sequence[str]) -> str:
+    """Returns the prompt with the keywords: Whisper knows no keywords, but spells as its prompt does."""
+    return " ".join(part for part in (prompt, ", ".join(keywords)) if part)
 
 
 class SessionTerms(NamedTuple):

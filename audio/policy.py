@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from audio.model.transcriber import SAMPLE_RATE
 from audio.model.vad import FRAME
-from audio.options import MAX_SEGMENT, MIN_CUT, OFF, ON, ONSET_FRAMES, PREFIX, TAIL, SessionOptions
+from audio.options import OFF, ON, ONSET_FRAMES, PREFIX, TAIL, SessionOptions
 from audio.segment import Segment
 
 
@@ -51,12 +51,13 @@ def end_of(segment: Segment, position: int, options: SessionOptions) -> int | No
     return min(segment.last_speech + TAIL, position)
 
 
-def cut_of(segment: Segment, position: int) -> int | None:
+def cut_of(segment: Segment, position: int, options: SessionOptions) -> int | None:
     """Returns where a segment that was followed until `position` is cut in two; None when it is not too long."""
-    if position - segment.start < MAX_SEGMENT:
+    longest = options.max_segment
+    if position - segment.start < longest:
         return None
     frames = segment.probabilities
-    return segment.start + best_pause(frames, MIN_CUT // FRAME, len(frames) - 1) * FRAME
+    return segment.start + best_pause(frames, longest // 2 // FRAME, len(frames) - 1) * FRAME
 
 
 def best_pause(probabilities: Sequence[float], first: int, last: int, width: int = 5) -> int:

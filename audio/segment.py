@@ -95,6 +95,8 @@ class ClosedSegment:
             words=[_shift(word, start_s) for word in answer.words] if words else None,
             confidence=round(answer.confidence, 3),
             language=answer.language,
+            unsure=answer.unsure,
+            no_speech_prob=round(answer.no_speech_prob, 3) if words else None,
         )
 
     def gap(self, turn: int | None, reason: str) -> Gap:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from audio.messages import Done, Marker, SpeechStarted, SpeechStopped, TurnOver
 from audio.model.transcriber import SAMPLE_RATE, Samples, Transcription, TranscriptionTask
 from audio.model.vad import FRAME
-from audio.options import LANGUAGE_SAMPLES, MAX_WAITING, SILENT_SETTLE, TAIL, Output, SessionOptions, Settled
+from audio.options import MAX_WAITING, SILENT_SETTLE, TAIL, Output, SessionOptions, Settled
 from audio.pending_finals import PendingFinals
 from audio.policy import Onset, cut_of, end_of, is_speech, needed_from, prefix
 from audio.segment import ClosedSegment, Segment, Turn, seconds
@@ -27,7 +27,7 @@ class Session:
     ) -> None:
         """`settled`, `segments` and `language` say where another process left the session."""
         self.options = options
-        self.language = options.language or language
+        self.language = options.language or language  # None: the model detects it, until the driver settles it
         self.position = settled
         """Number of samples fed so far."""
         self.settled = settled
@@ -92,7 +92,7 @@ class Session:
 
     def reconfigure(self, options: SessionOptions) -> None:
         """Works with other options from now on."""
-        if options.language != self.options.language:
+        if (options.language, options.model) != (self.options.language, self.options.model):
             self.language = options.language
         if options.endpointing_s is None and self.options.endpointing_s is not None:
             self._floor = self.position
@@ -137,8 +137,6 @@ class Session:
     def complete(self, task: TranscriptionTask, answer: Transcription) -> None:
         """Takes the model's answer to the task that was handed out last."""
         subject, self._subject = self._subject, None
-        if answer.text and (task.is_final or len(task.audio) >= LANGUAGE_SAMPLES):
-            self.language = self.language or answer.language
         if isinstance(subject, ClosedSegment):
             self._settle_first(answer)
         elif subject is not None and task.is_final:
@@ -235,7 +233,7 @@ class Session:
             segment.last_speech = self.position
         if (end := end_of(segment, self.position, self.options)) is not None:
             self._close(segment, end)
-        elif (cut := cut_of(segment, self.position)) is not None:
+        elif (cut := cut_of(segment, self.position, self.options)) is not None:
             self._cut(segment, cut)
 
     def _close(self, segment: Segment, end: int) -> None:

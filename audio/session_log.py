@@ -27,6 +27,14 @@ STATE = "where"
 _encode = msgspec.json.Encoder().encode
 
 
+class ChannelState(msgspec.Struct, frozen=True, kw_only=True):
+    """How far one channel of a session is whose channels are heard apart."""
+
+    settled: int = 0
+    segments: int = 0
+    language: str | None = None
+
+
 class SessionState(msgspec.Struct, frozen=True, kw_only=True):
     """The state with which a process continues a session. The newest event of its log has all of it."""
 
@@ -39,6 +47,8 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True):
     """
     segments: int = 0
     language: str | None = None
+    channels: tuple[ChannelState, ...] = ()
+    """The channels that are heard apart; none where they are mixed."""
     notes: str = ""
     """The dialect's own notes: what a client asked for and does not ask for again when it comes back."""
     replayed_after: int = 0

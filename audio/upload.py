@@ -10,10 +10,14 @@ import contextlib
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from math import ceil
+from functools import partial
+from math import ceil, inf
 from typing import BinaryIO, NamedTuple
 
-from audio.decoders.files import MAX_FILE_S, Sound
+import msgspec
+import numpy as np
+
+from audio.decoders.files import MAX_FILE_S, SIDES, Sound
 from audio.driver import SessionDriver
 from audio.messages import Final, Gap
 from audio.model import heap
@@ -42,10 +46,25 @@ TIDY_S = 1.0
 """Seconds after a file at which the heap is tidied; by then its request is gone, too."""
 
 
-def file_options(*, words: bool = False, language: str | None = None, prompt: str = "") -> SessionOptions:
+def file_options(
+    *,
+    words: bool = False,
+    language: str | None = None,
+    prompt: str = "",
+    model: str = "",
+    translates: bool = False,
+    split: bool = False,
+) -> SessionOptions:
     """Returns the options of a session that transcribes a file."""
     return SessionOptions(
-        interim_results=False, words=words, endpointing_s=ENDPOINTING_S, language=language, prompt=prompt
+        interim_results=False,
+        words=words,
+        endpointing_s=ENDPOINTING_S,
+        language=language,
+        model=model,
+        translates=translates,
+        prompt=prompt,
+        split=split,
     )
 
 
@@ -124,18 +143,28 @@ class FileTranscription:
         self._sound = sound
         self._models = models
         self._options = options
-        self._output: list[Output] = []
+        self._output: list[tuple[int, Output]] = []
+        """What the session of each channel has put out."""
         self._news = asyncio.Event()
+        self._unsure_s = 0.0
+        """Seconds of finals that the model is not sure of."""
         self.outcome: UsageOutcome = "abort"
         """The outcome so far: until its last result it may be left."""
         self._begin()
 
     def _begin(self) -> None:
         """Begins with a track of the file."""
-        self.session = Session(self._options)
         self.samples = 0
-        """Number of samples decoded so far."""
-        self._driver = SessionDriver(self.session, self._models, self._take_output, is_background=True)
+        """Number of samples decoded so far, of each channel."""
+        self._drivers = [
+            SessionDriver(Session(self._options), self._models, partial(self._take_output, channel), is_background=True)
+            for channel in range(SIDES if self._options.split else 1)
+        ]
+        self.sessions = [driver.session for driver in self._drivers]
+        self._held: list[Final] = []
+        """Finals of one channel that wait for what the other may have said before."""
+        self._count = 0
+        """Number of finals of all channels so far."""
         self._is_read = False
 
     @property
@@ -145,16 +174,23 @@ class FileTranscription:
 
     @property
     def progress(self) -> Progress:
-        return Progress(min(self.session.settled, self.samples) / SAMPLE_RATE, self._sound.duration_s)
+        return Progress(min(self._settled, self.samples) / SAMPLE_RATE, self._sound.duration_s)
+
+    @property
+    def _settled(self) -> int:
+        return min(session.settled for session in self.sessions)
 
     @property
     def warnings(self) -> list[str]:
-        """Returns a sentence for each part of the file that was left out so far."""
-        return self._sound.warnings
+        """Returns a sentence for each part of the file that was left out so far, and one for what is doubtful."""
+        if not self._unsure_s:
+            return self._sound.warnings
+        doubt = f"{self._unsure_s:.1f} s of speech are probably not in the language that the model took them for"
+        return [*self._sound.warnings, f"{doubt} ({self.language}): do not rely on those words"]
 
     @property
     def language(self) -> str:
-        return self.session.language or "en"
+        return next((driver.language for driver in self._drivers if driver.language), "en")
 
     async def results(self) -> AsyncGenerator[Final | Progress]:
         """Yields each final when it is settled, and the progress now and then, at least every PROGRESS_S.
@@ -173,13 +209,15 @@ class FileTranscription:
 
     async def _results(self) -> AsyncGenerator[Final | Progress]:
         while True:
+            is_done = all(session.is_done for session in self.sessions)  # before its last finals are taken
             for final in self._finals():
                 yield final
             yield self.progress
-            if self.session.is_done:
-                if self.session.segments or not await asyncio.to_thread(self._sound.next_track):
+            if is_done:
+                has_words = any(session.segments for session in self.sessions)
+                if has_words or not await asyncio.to_thread(self._sound.next_track):
                     return
-                self._driver.close()
+                self.close()
                 self._begin()
             if self._is_read or not self._has_room():
                 with contextlib.suppress(TimeoutError):
@@ -191,36 +229,66 @@ class FileTranscription:
 
     def close(self) -> None:
         """Leaves the desk."""
-        self._driver.close()
+        for driver in self._drivers:
+            driver.close()
 
-    def _take_output(self, output: list[Output]) -> None:
-        self._output += output
+    def _take_output(self, channel: int, output: list[Output]) -> None:
+        self._output += [(channel, message) for message in output]
         self._news.set()
 
     def _finals(self) -> list[Final]:
         output, self._output = self._output, []
-        for message in output:
+        finals: list[Final] = []
+        for channel, message in output:
+            if isinstance(message, Final):
+                finals.append(msgspec.structs.replace(message, channel=channel) if self._options.split else message)
             if isinstance(message, Gap):
                 span = f"{message.start:g} to {message.end:g} s"
                 raise TrilaneError(f"the model failed on the audio from {span}", code="transcription_failed")
-        return [message for message in output if isinstance(message, Final)]
+        self._unsure_s += sum(final.end - final.start for final in finals if final.unsure)
+        return self._in_order(finals) if self._options.split else finals
+
+    def _in_order(self, finals: list[Final]) -> list[Final]:
+        """Returns the finals of both channels that nothing earlier can follow, by their beginnings, and numbers them.
+
+        A segment never begins before what its channel has settled.
+        """
+        settled_s = inf if all(session.is_done for session in self.sessions) else self._settled / SAMPLE_RATE
+        held = sorted([*self._held, *finals], key=lambda final: final.start)
+        ready = [final for final in held if final.start <= settled_s]
+        self._held = held[len(ready) :]
+        self._count += len(ready)
+        return [
+            msgspec.structs.replace(final, segment=number)
+            for number, final in enumerate(ready, self._count - len(ready))
+        ]
 
     def _has_room(self) -> bool:
-        return not self.session.has_pending or self.session.position - self.session.settled < AHEAD
+        return all(not session.has_pending or session.position - session.settled < AHEAD for session in self.sessions)
 
     async def _read(self) -> None:
-        count, frames, probabilities = await asyncio.to_thread(self._next_block)
+        count, heard = await asyncio.to_thread(self._next_block)
         self.samples += count
-        if count:
-            self._driver.feed_frames(frames, probabilities)
-        else:
-            self._driver.stop()
-            self._is_read = True
+        for driver, (frames, probabilities) in zip(self._drivers, heard, strict=True):
+            if count:
+                driver.feed_frames(frames, probabilities)
+            else:
+                driver.stop()
+        self._is_read = not count
 
-    def _next_block(self) -> tuple[int, Samples, list[float]]:
-        """Returns the next block's length, its frames and their probabilities of speech. Runs on a thread."""
+    def _next_block(self) -> tuple[int, list[tuple[Samples, list[float]]]]:
+        """Returns the next block's length, and for each channel its frames and their probabilities of speech.
+
+        Runs on a thread.
+        """
         block = self._sound.read()
-        return len(block), *self._driver.ear.feed(block)
+        columns = [block] if block.ndim == 1 and len(self._drivers) == 1 else _columns(block, len(self._drivers))
+        return len(block), [driver.ear.feed(column) for driver, column in zip(self._drivers, columns, strict=True)]
+
+
+def _columns(block: Samples, count: int) -> list[Samples]:
+    """Returns the channels of a block, each as samples that lie side by side; the last block has none."""
+    return [np.ascontiguousarray(block[:, at]) if len(block) else block.reshape(-1) for at in range(count)]
 
 
 @asynccontextmanager
@@ -231,7 +299,7 @@ async def transcription_of(
 
     Raises BadRequest (`bad_audio`) when the file is no audio, TooLarge when it has more than `max_s` seconds of it.
     """
-    sound = Sound(file, name, max_s)
+    sound = Sound(file, name, max_s, is_split=options.split)
     transcription: FileTranscription | None = None
     try:
         await asyncio.to_thread(sound.open)

@@ -223,13 +223,17 @@ def forget(sub: str, yes: bool) -> None:
 
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--language", help="ISO 639-1 code, such as en. Default: detected from the first words.")
+@click.option("--model", default="", help="Name of the speech model. Default: the first there is.")
+@click.option("--language", help="A tag or name, such as en-US or german. Default: detected from the first words.")
 @click.option("--words", is_flag=True, help="Print the time of each word.")
+@click.option("--channels", type=click.Choice(["mixed", "split"]), default="mixed", help="split: the sides of a call.")
 @click.option(
     "--format", "format_", type=click.Choice(["text", "json", "srt", "vtt"]), default="text", show_default=True
 )
 @click.option("--live", is_flag=True, help="Play it in real time and print the words as a live session does.")
-def transcribe(file: Path, language: str | None, words: bool, format_: Any, live: bool) -> None:
+def transcribe(
+    file: Path, model: str, language: str | None, words: bool, channels: str, format_: Any, live: bool
+) -> None:
     """Print the words of an audio FILE, each as soon as it is final. No server needs to run."""
     from audio.model.weights import INSTALL, is_installed
 
@@ -240,7 +244,8 @@ def transcribe(file: Path, language: str | None, words: bool, format_: Any, live
     from gateway.core.logs import configure_logging
 
     configure_logging()
-    _run(run(settings, file, language=language, words=words, format_=format_, live=live))
+    options = {"model": model, "language": language, "words": words, "split": channels == "split"}
+    _run(run(settings, file, **options, format_=format_, live=live))
 
 
 @main.command()

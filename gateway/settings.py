@@ -248,7 +248,11 @@ class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
         Meta(description="Time after which a chat that nobody writes to is deleted, with its runs; 0: never"),
     ] = 0.0
     whisper_model: Annotated[
-        str, Meta(description="Folder with a Whisper model for CTranslate2; unset: the packaged tiny.en")
+        str,
+        Meta(
+            description="Speech models, the default first: folders with a Whisper model for CTranslate2, "
+            "`whisper-tiny.en`, `whisper-base`; unset: those that are installed"
+        ),
     ] = ""
     whisper_device: Annotated[
         str, Meta(description="`cpu` or `cuda`; on CUDA sessions share batches, which was not measured on a GPU")

@@ -117,11 +117,16 @@ def _chat(core: Core) -> MountedLane:
     from gateway.chat.tools.mcp_toolbox import open_toolbox
     from gateway.chat.upstreams.failover import open_upstreams
     from gateway.mcp.ask import AskTool
-    from routes import chat, live, mcp_sign_in, members, openai, schedules, steering, workers
+    from routes import chat, live, mcp_sign_in, members, models, openai, schedules, steering, workers
 
     toolbox, agents = open_toolbox(core.settings, core.log), open_agents(core.settings)
     lane = ChatLane(core, open_upstreams(core.settings), toolbox, agents=agents)
-    routes = [*chat.ROUTES, *members.ROUTES, *steering.ROUTES, *schedules.ROUTES, *live.ROUTES]
+
+    async def lane_models() -> list[tuple[str, str]]:
+        return [*await lane.upstreams.models(), *lane.agents.models()]
+
+    core.model_lists.append((lambda who: who.grants.chat, lane_models))
+    routes = [*chat.ROUTES, *members.ROUTES, *steering.ROUTES, *schedules.ROUTES, *live.ROUTES, *models.ROUTES]
     routes += [*openai.ROUTES, *workers.ROUTES, *mcp_sign_in.ROUTES]
     return MountedLane("chat", lane, routes, [AskTool(lane, core.log)])
 
@@ -143,11 +148,17 @@ def _audio(core: Core, *, at_once: bool = False) -> MountedLane:
 
     from audio.lane import AudioLane
     from audio.model.models import load_models
+    from audio.model.weights import whisper_models
     from gateway.mcp.transcribe import TranscribeTool
     from routes import audio, realtime, transcriptions
 
     measures_voices = not core.settings.limits.voices
     lane = AudioLane(core, lambda: load_models(core.settings, measures_voices=measures_voices), at_once=at_once)
+
+    async def lane_models() -> list[tuple[str, str]]:
+        return [(files.name, "speech") for files in whisper_models(core.settings.whisper_model)]
+
+    core.model_lists.append((lambda who: who.grants.audio, lane_models))
     routes = [*audio.ROUTES, *realtime.ROUTES, *transcriptions.ROUTES]
     return MountedLane("audio", lane, routes, [TranscribeTool(lane)])
 
@@ -165,11 +176,11 @@ def events_unit(settings: Settings) -> Unit:
 
 def audio_unit(settings: Settings) -> Unit:
     from audio.model.weights import INSTALL, is_installed
-    from routes import tickets
+    from routes import models, tickets
 
     if not is_installed():
         raise ConfigurationError(f"the audio lane's packages are not installed: {INSTALL}")
-    return Unit("audio", settings, [partial(_audio, at_once=True)], tickets.ROUTES)
+    return Unit("audio", settings, [partial(_audio, at_once=True)], [*tickets.ROUTES, *models.ROUTES])
 
 
 def all_unit(settings: Settings) -> Unit:

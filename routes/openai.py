@@ -1,7 +1,6 @@
 """The OpenAI wire format, for SDKs that know only that."""
 
-import msgspec
-from litestar import get, post
+from litestar import post
 from litestar.types import ASGIApp
 
 from gateway.chat.dialects.completion_request import CompletionRequest
@@ -31,25 +30,6 @@ data: [DONE]
 """
 
 
-class ModelCard(msgspec.Struct):
-    id: str
-    owned_by: str
-    object: str = "model"
-    created: int = 0
-
-
-class ModelList(msgspec.Struct):
-    data: list[ModelCard]
-    object: str = "list"
-
-
-@get("/v1/models", summary="The models that can be asked")
-async def models(request: AnyRequest, chat: ChatLane) -> ModelList:
-    caller(request)
-    names = [*await chat.upstreams.models(), *chat.agents.models()]
-    return ModelList([ModelCard(model, upstream) for model, upstream in names])
-
-
 @post(
     "/v1/chat/completions",
     status_code=200,
@@ -72,4 +52,4 @@ async def completions(request: AnyRequest, chat: ChatLane) -> ASGIApp:
         return await chat.complete(who, completion_request, fields, body)
 
 
-ROUTES = [models, completions]
+ROUTES = [completions]

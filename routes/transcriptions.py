@@ -15,6 +15,7 @@ from audio.dialects.transcriptions import (
     answer_whole,
     apology,
     parse_request,
+    requested_models,
 )
 from audio.lane import AudioLane
 from audio.ledger import recorded
@@ -38,6 +39,7 @@ FORM_SCHEMA: Schema = {
         "file": {"type": "string", "contentMediaType": "application/octet-stream"},
         "model": {"type": "string"},
         "language": {"type": "string"},
+        "channels": {"enum": ["mixed", "split"], "default": "mixed"},
         "prompt": {"type": "string"},
         "response_format": {"enum": [*ANSWER_FORMATS], "default": "json"},
         "temperature": {"type": "number", "minimum": 0, "maximum": 1},
@@ -71,14 +73,32 @@ async def transcriptions(request: AnyRequest, audio: AudioLane) -> ASGIApp:
     return UploadAnswer(audio, await audio.load(), request.user)
 
 
+@post(
+    "/v1/audio/translations",
+    status_code=200,
+    summary="The words of an audio file in English, sent as multipart/form-data",
+    opt=described(
+        body=FORM_SCHEMA,
+        media_type="multipart/form-data",
+        answer=TRANSCRIPT_SCHEMA,
+        stream=STREAM_EXAMPLE,
+        errors=(415,),
+    ),
+)
+async def translations(request: AnyRequest, audio: AudioLane) -> ASGIApp:
+    request.user.require_audio()
+    return UploadAnswer(audio, await audio.load(), request.user, translates=True)
+
+
 class UploadAnswer:
     """Receives a file and answers it; frees all that it holds when the answer ends or the client leaves."""
 
-    def __init__(self, lane: AudioLane, models: Models, who: Principal) -> None:
+    def __init__(self, lane: AudioLane, models: Models, who: Principal, *, translates: bool = False) -> None:
         self._lane = lane
         self._who = who
         self._lease = NO_LEASE
         self._models = models
+        self._translates = translates
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:
@@ -92,7 +112,8 @@ class UploadAnswer:
                         answering = answer_whole(opening, request, watch.ending_with(send))
                         await while_connected(receive, answering)
                 if request.stream:  # it watches the credential itself
-                    await self._stream(await resources.enter_async_context(opening), resources, scope, receive, send)
+                    transcription = await resources.enter_async_context(opening)
+                    await self._stream(request, transcription, resources, scope, receive, send)
         except TrilaneError as err:
             await send_problem(err, scope, send)
 
@@ -104,18 +125,26 @@ class UploadAnswer:
         if form.file_name is None:
             raise BadRequest("the form has no part `file`", code="missing_file", extra={"param": "file"})
         await resources.enter_async_context(self._lane.uploads.turn())
-        request = parse_request(form.fields, self._models.transcriber.supports)
+        models = await requested_models(form.fields, self._models, translates=self._translates)
+        request = parse_request(form.fields, models, translates=self._translates)
         name = (form.file_name or "file")[:80]
         max_s = self._lane.settings.limits.file_seconds
-        transcribing = transcription_of(self._models, file, name, request.options, max_s)
-        entry = self._lane.file_entry(self._who, self._models)
-        cost_of = partial(self._lane.prices.cost_of_audio, self._models.name)
+        transcribing = transcription_of(models, file, name, request.options, max_s)
+        entry = self._lane.file_entry(self._who, models)
+        cost_of = partial(self._lane.prices.cost_of_audio, models.name)
         return request, counted(recorded(entry, transcribing), self._lease, cost_of)
 
     async def _stream(
-        self, transcription: FileTranscription, resources: AsyncExitStack, scope: Any, receive: Any, send: Any
+        self,
+        request: TranscriptionRequest,
+        transcription: FileTranscription,
+        resources: AsyncExitStack,
+        scope: Any,
+        receive: Any,
+        send: Any,
     ) -> None:
-        source = TranscriptSource(transcription, resources.aclose)
+        is_diarized = request.format == "diarized_json"
+        source = TranscriptSource(transcription, resources.aclose, is_diarized=is_diarized)
         ping_s, open_streams = self._lane.settings.ping_s, self._lane.streams
         async with asyncio.TaskGroup() as group:
             source.start(group)
@@ -132,4 +161,4 @@ class UploadAnswer:
             await answer(scope, receive, send)
 
 
-ROUTES = [transcriptions]
+ROUTES = [transcriptions, translations]

@@ -4,18 +4,25 @@ It lies apart from `formats`, which every decoder stands on. A library is import
 """
 
 from audio.decoders.containers import container
-from audio.decoders.formats import RAW, DecodableEncoding, Decoder, PcmDecoder
+from audio.decoders.formats import RAW, Decoder, Encoding, PcmDecoder
+from audio.decoders.opus_packets import OpusPackets
 from audio.decoders.wav import Wav
 
+SPLITTABLE = ("pcm_s16le", "pcm_f32le", "mulaw", "alaw", "opus")
+"""The encodings whose channels can be kept apart: those in which a telephone system sends the two sides of a call."""
 
-def decoder(encoding: DecodableEncoding, sample_rate: int, channels: int, *, first: int = 0) -> Decoder:
+
+def decoder(encoding: Encoding, sample_rate: int, channels: int, *, first: int = 0, is_split: bool = False) -> Decoder:
     """Returns the decoder of a stream whose first sample has the number `first`.
 
-    Rate and channels are those that the client named; the header of a container has the last word.
+    Rate and channels are those that the client named; the header of a container has the last word. `is_split`: the
+    samples have a column for each channel, where the encoding is SPLITTABLE, and are not mixed.
     """
     match encoding:
         case "pcm_s16le" | "pcm_f32le" | "mulaw" | "alaw":
-            return PcmDecoder(RAW[encoding], sample_rate, channels, first=first)
+            return PcmDecoder(RAW[encoding], sample_rate, channels, first=first, is_split=is_split)
+        case "opus":
+            return OpusPackets(sample_rate, channels, first=first, is_split=is_split)
         case "wav":
             return Wav(sample_rate, first=first)
         case "ogg_opus" | "webm_opus" | "flac":

@@ -42,6 +42,8 @@ FREE_PACKETS = 10_000
 """Packets of a file that may be as short as they like, or broken."""
 MIN_RATE, MAX_RATE = 4000, 768_000
 MAX_CHANNELS = 64
+SIDES = 2
+"""Number of channels that a file has whose channels are heard apart: the two sides of a call."""
 STEP = 65_536
 """Number of samples, of all channels together, that are decoded at once."""
 UNKNOWN_FRAMES = 1 << 48
@@ -57,7 +59,7 @@ DEMUXERS = "aac,ac3,aiff,amr,asf,au,avi,caf,flac,flv,matroska,mov,mp3,mpeg,mpegt
 
 
 class FilePiece(NamedTuple):
-    """Samples of a file, mono."""
+    """Samples of a file, mono or with a column for each channel."""
 
     samples: Samples
     sample_rate: int
@@ -70,9 +72,15 @@ class UnreadableFile(Exception):
 class Sound:
     """The audio of one file, from its beginning, through a descriptor of its own."""
 
-    def __init__(self, file: BinaryIO, name: str = "the file", max_s: int = MAX_FILE_S) -> None:
-        """Reads `file`, which the caller has flushed, and `max_s` seconds of it; its position is moved."""
+    def __init__(
+        self, file: BinaryIO, name: str = "the file", max_s: int = MAX_FILE_S, *, is_split: bool = False
+    ) -> None:
+        """Reads `file`, which the caller has flushed, and `max_s` seconds of it; its position is moved.
+
+        `is_split`: blocks have a column for each of two channels, which are not mixed.
+        """
         self.name = name
+        self._is_split = is_split
         self._max_s = max_s
         self._spent = 0
         """Number of samples that were decoded, of all channels and tracks."""
@@ -217,7 +225,7 @@ class Sound:
                 while len(samples := file.read(max(1, STEP // channels), "float32", always_2d=True)):
                     count += len(samples)
                     self._spend(len(samples) * channels)
-                    yield FilePiece(tame(self._downmix.feed(samples, rate)), rate)
+                    yield FilePiece(tame(self._mixed(samples, rate)), rate)
                     if self._is_closed:
                         return
         except soundfile.LibsndfileError as err:
@@ -267,7 +275,15 @@ class Sound:
     def _piece(self, frame: "AudioFrame") -> FilePiece:
         if not MIN_RATE <= frame.sample_rate <= MAX_RATE or not 1 <= frame.layout.nb_channels <= MAX_CHANNELS:
             self._check_header(None, frame.sample_rate, frame.layout.nb_channels)
-        return FilePiece(tame(self._downmix.feed(_floats(frame).T, frame.sample_rate)), frame.sample_rate)
+        return FilePiece(tame(self._mixed(_floats(frame).T, frame.sample_rate)), frame.sample_rate)
+
+    def _mixed(self, frames: Any, sample_rate: int) -> Samples:
+        """Returns frames as one channel, or as they are where channels are heard apart. Raises BadRequest."""
+        if not self._is_split:
+            return self._downmix.feed(frames, sample_rate)
+        if frames.shape[1] != SIDES:
+            raise bad_audio(f"channels=split: {self.name} has {frames.shape[1]} channel(s); {SIDES} are heard apart")
+        return np.ascontiguousarray(frames, dtype=np.float32)
 
 
 def _too_long(detail: str) -> TooLarge:
@@ -278,7 +294,7 @@ def blocks(pieces: Iterator[FilePiece]) -> Iterator[Samples]:
     """Yields the pieces at 16 kHz, BLOCK samples at once."""
     parts: list[Samples] = []
     count = 0
-    for samples in _resampled(pieces):
+    for samples in filter(len, _resampled(pieces)):
         parts.append(samples)
         count += len(samples)
         while count >= BLOCK:

@@ -52,10 +52,8 @@ class Decoder(Protocol):
         ...
 
 
-Encoding = Literal["pcm_s16le", "pcm_f32le", "mulaw", "ogg_opus", "webm_opus", "flac", "wav"]
-"""The encodings of the lane's own dialect."""
-DecodableEncoding = Encoding | Literal["alaw"]
-"""All encodings that there is a decoder for; A-law comes with OpenAI's dialect only."""
+Encoding = Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw", "opus", "ogg_opus", "webm_opus", "flac", "wav"]
+"""The encodings that there is a decoder for; `opus` is packets without a container, one in each binary message."""
 
 
 def bad_audio(detail: str) -> BadRequest:
@@ -144,10 +142,13 @@ RAW: dict[Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw"], SampleFormat] = {
 class PcmDecoder:
     """Decodes samples without a header. The bytes of a sample, or of a pair, that is not whole yet are kept."""
 
-    __slots__ = ("_channels", "_downmix", "_form", "_rate", "_remainder", "_resampler", "samples")
+    __slots__ = ("_channels", "_downmix", "_form", "_is_split", "_rate", "_remainder", "_resampler", "samples")
 
-    def __init__(self, form: SampleFormat, sample_rate: int, channels: int, *, first: int = 0) -> None:
+    def __init__(
+        self, form: SampleFormat, sample_rate: int, channels: int, *, first: int = 0, is_split: bool = False
+    ) -> None:
         self._form = form
+        self._is_split = is_split
         self._channels = channels
         self._rate = sample_rate
         self._downmix = Downmix()
@@ -164,7 +165,8 @@ class PcmDecoder:
         self.samples += count
         samples = self._form.parse(data[: count * size])
         if self._channels > 1:
-            samples = self._downmix.feed(samples.reshape(count, self._channels), self._rate)
+            samples = samples.reshape(count, self._channels)
+            samples = samples if self._is_split else self._downmix.feed(samples, self._rate)
         return samples if self._resampler is None else self._resampler.feed(samples)
 
     async def feed(self, data: bytes) -> Samples:

@@ -14,13 +14,15 @@ from audio.model.transcriber import SAMPLE_RATE, Samples
 
 
 class Resampler:
-    """Resamples one mono stream of `sample_rate`."""
+    """Resamples one stream of `sample_rate`, mono or with a column for each channel."""
 
-    __slots__ = ("_sample_rate", "_stream")
+    __slots__ = ("_rest", "_sample_rate", "_stream")
 
     def __init__(self, sample_rate: int) -> None:
         self._sample_rate = sample_rate
         self._stream: Any = None
+        self._rest: Samples = np.zeros(0, np.float32)
+        """No samples, in as many columns as the stream has."""
 
     def feed(self, samples: Samples) -> Samples:
         """Returns the samples at 16 kHz that are certain by now."""
@@ -29,16 +31,17 @@ class Resampler:
         if self._stream is None:
             import soxr  # pyright: ignore[reportMissingTypeStubs]
 
-            self._stream = soxr.ResampleStream(self._sample_rate, SAMPLE_RATE, 1, quality="HQ")
+            self._rest = samples[:0]
+            channels = 1 if samples.ndim == 1 else samples.shape[1]
+            self._stream = soxr.ResampleStream(self._sample_rate, SAMPLE_RATE, channels, quality="HQ")
         return _bounded(self._stream.resample_chunk(samples))
 
     def flush(self) -> Samples:
         """Returns the rest, as if silence followed. To be called once."""
-        silence = np.zeros(0, np.float32)
         if self._stream is None:
-            return silence
+            return self._rest
         stream, self._stream = self._stream, None
-        return _bounded(stream.resample_chunk(silence, last=True))
+        return _bounded(stream.resample_chunk(self._rest, last=True))
 
 
 def _bounded(samples: Any) -> Samples:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from audio.languages import name_of
 from audio.messages import Final
@@ -42,7 +43,7 @@ class PlainTranscript(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class VerboseSegment(msgspec.Struct, frozen=True, kw_only=True):
-    """One segment. Its tokens are not kept, and the speech detector has decided that it is speech."""
+    """One segment. Its tokens are not kept; no decode is sampled, so its temperature is 0."""
 
     id: int
     seek: int
@@ -54,6 +55,8 @@ class VerboseSegment(msgspec.Struct, frozen=True, kw_only=True):
     avg_logprob: float
     compression_ratio: float
     no_speech_prob: float = 0.0
+    speaker: str | UnsetType = UNSET
+    """The side that spoke, where channels were heard apart."""
 
 
 class VerboseWord(msgspec.Struct, frozen=True):
@@ -76,12 +79,72 @@ class VerboseTranscript(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     """Sentences of our own about what of the file was left out."""
 
 
+class DiarizedSegment(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="transcript.text.segment"):
+    """What one side said, in the format `diarized_json` and in the events of its stream."""
+
+    id: str
+    start: float
+    end: float
+    speaker: str
+    """The side: A is the first channel."""
+    text: str
+
+
+class DiarizedTranscript(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A transcript in the format `diarized_json`."""
+
+    task: str
+    duration: float
+    text: str
+    segments: list[DiarizedSegment]
+    usage: AudioUsage
+    warnings: list[str] | None = None
+    """Sentences of our own about what of the file was left out."""
+
+
 class Subtitle(NamedTuple):
     """A part of a final that fits into one subtitle."""
 
     start: float
     end: float
     text: str
+    side: str = ""
+    """The name of the side that spoke; empty where channels were not heard apart."""
+
+
+def speaker_of(final: Final) -> str:
+    """Returns the name of the side that spoke, by its channel."""
+    return "AB"[final.channel or 0]
+
+
+def dialogue(finals: Iterable[Final]) -> str:
+    """Returns the text, and where channels were heard apart a line for each final, with the side that spoke."""
+    spoken = [final for final in finals if final.text]
+    if all(final.channel is None for final in spoken):
+        return joined(spoken)
+    return "\n".join(f"{speaker_of(final)}: {final.text}" for final in spoken)
+
+
+def diarized_segment(final: Final) -> DiarizedSegment:
+    return DiarizedSegment(
+        id=f"seg_{final.segment}",
+        start=final.start,
+        end=final.end,
+        speaker=speaker_of(final),
+        text=final.text,
+    )
+
+
+def diarized(finals: Sequence[Final], duration_s: float, warnings: list[str] | None) -> DiarizedTranscript:
+    """Returns the transcript with a segment for each final, of the side that spoke."""
+    return DiarizedTranscript(
+        task="transcribe",
+        duration=round(duration_s, 3),
+        text=joined(finals),
+        segments=[diarized_segment(final) for final in finals if final.text],
+        usage=usage(duration_s),
+        warnings=warnings,
+    )
 
 
 def joined(finals: Iterable[Final]) -> str:
@@ -124,6 +187,8 @@ def _segment(number: int, final: Final, span: Subtitle) -> VerboseSegment:
         seek=int(final.start * SEEKS_PER_S),
         start=span.start,
         end=span.end,
+        no_speech_prob=final.no_speech_prob or 0.0,
+        speaker=span.side or UNSET,
         text=" " + span.text,  # as Whisper's tokens have it, so that segments joined are the text
         avg_logprob=round(math.log(max(final.confidence, 1e-6)), 4),
         compression_ratio=round(len(raw) / len(zlib.compress(raw)), 4),
@@ -138,14 +203,16 @@ def spans_of(final: Final) -> Iterator[Subtitle]:
     words = final.words or []
     if not final.text:
         return
+    side = "" if final.channel is None else speaker_of(final)
     if not words:
-        yield Subtitle(final.start, final.end, final.text)
+        yield Subtitle(final.start, final.end, final.text, side)
         return
     places = [*_places(final.text, words), len(final.text)]
     first = 0
     for at in range(1, len(words) + 1):
         for cut in _cuts(words, places, first, at):
-            yield Subtitle(words[first].start, words[cut - 1].end, final.text[places[first] : places[cut]].strip())
+            text = final.text[places[first] : places[cut]].strip()
+            yield Subtitle(words[first].start, words[cut - 1].end, text, side)
             first = cut
 
 
@@ -185,9 +252,9 @@ def _is_full(words: Sequence[Word], places: Sequence[int], first: int, at: int) 
 # Subtitles
 
 
-def _lines(text: str) -> str:
-    """Breaks a text that is too long for one line into two of about one length."""
-    text = text.replace("-->", "->")
+def _lines(span: Subtitle) -> str:
+    """Breaks a text that is too long for one line into two of about one length; the side that spoke comes first."""
+    text = (f"{span.side}: " if span.side else "") + span.text.replace("-->", "->")
     spaces = [at for at, letter in enumerate(text) if letter == " "]
     if len(text) <= LINE or not spaces:
         return text
@@ -197,7 +264,7 @@ def _lines(text: str) -> str:
 
 def srt(span: Subtitle, number: int) -> str:
     """Returns a subtitle as SubRip has it; numbers count from 1."""
-    return f"{number}\n{_time(span.start, ',')} --> {_time(span.end, ',')}\n{_lines(span.text)}\n\n"
+    return f"{number}\n{_time(span.start, ',')} --> {_time(span.end, ',')}\n{_lines(span)}\n\n"
 
 
 VTT_HEAD = "WEBVTT\n\n"
@@ -205,7 +272,7 @@ VTT_HEAD = "WEBVTT\n\n"
 
 def vtt(span: Subtitle) -> str:
     """Returns a subtitle as WebVTT (W3C) has it; VTT_HEAD comes before the first."""
-    text = _lines(span.text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = _lines(span).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return f"{_time(span.start, '.')} --> {_time(span.end, '.')}\n{text}\n\n"
 
 

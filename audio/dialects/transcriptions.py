@@ -1,8 +1,8 @@
 """OpenAI's transcription API, for its SDKs and for everyone: a request's fields, and its answer, whole or streamed.
 
 A field with a value that it cannot have is refused with the field, the value and what is allowed; unknown fields are
-ignored, as OpenAI does. `temperature` and `include[]` are checked and change nothing: how warm a decode is depends on
-how sure the model is of it, and log probabilities are not kept. An answer about a file of which a part was left out
+ignored, as OpenAI does. `temperature` is checked and changes nothing, because no decode is sampled; log probabilities
+of tokens are not kept, so `include[]` is refused. An answer about a file of which a part was left out, or is doubtful,
 says so in a field of our own, `warnings`, and in the header `x-trilane-warning`.
 """
 
@@ -17,14 +17,16 @@ import msgspec
 from audio.dialects import subtitles
 from audio.languages import code_of
 from audio.messages import Final
+from audio.model.models import Models
+from audio.model.shelf import asked_model
 from audio.options import MAX_PROMPT, SessionOptions
 from audio.upload import FileTranscription, Progress, file_options
 from events.log.source import Source
 from gateway.errors import BadRequest, TrilaneError, openai_error_fields
 
 ChoiceT = TypeVar("ChoiceT", bound=str)
-AnswerFormat = Literal["json", "text", "verbose_json", "srt", "vtt"]
-ANSWER_FORMATS: tuple[AnswerFormat, ...] = ("json", "text", "verbose_json", "srt", "vtt")
+AnswerFormat = Literal["json", "text", "verbose_json", "srt", "vtt", "diarized_json"]
+ANSWER_FORMATS: tuple[AnswerFormat, ...] = ("json", "text", "verbose_json", "srt", "vtt", "diarized_json")
 TIMED = ("verbose_json", "srt", "vtt")
 """The formats that have times, which no event of a stream can carry."""
 COMMENT_S = 1.0
@@ -45,21 +47,41 @@ class TranscriptionRequest(msgspec.Struct, frozen=True, kw_only=True):
     language: str | None
     prompt: str
     granularities: list[str]
+    model: str = ""
+    translates: bool = False
+    split: bool = False
+    """Whether the two channels of the file are heard apart."""
 
     @property
     def options(self) -> SessionOptions:
         """Returns the options of its session; the times of words are needed to cut segments and subtitles."""
-        return file_options(words=self.format in TIMED, language=self.language, prompt=self.prompt)
+        return file_options(
+            words=self.format in TIMED,
+            language=self.language,
+            prompt=self.prompt,
+            model=self.model,
+            translates=self.translates,
+            split=self.split,
+        )
 
 
 # The fields
 
 
-def parse_request(fields: Mapping[str, list[str]], supports: Callable[[str], bool]) -> TranscriptionRequest:
-    """Returns the request. Raises BadRequest that names the field, the value it had and what it may have."""
+async def requested_models(fields: Mapping[str, list[str]], models: Models, *, translates: bool = False) -> Models:
+    """Returns what hears a request, with the model that it names. Raises BadRequest, TrilaneError (`model_failed`)."""
+    name = asked_model(FormFields(fields).last("model").strip())
+    return await (models.translator(name) if translates else models.of(name))
+
+
+def parse_request(fields: Mapping[str, list[str]], models: Models, *, translates: bool = False) -> TranscriptionRequest:
+    """Returns a request to the model of `models`. Raises BadRequest that names field, value and what it may be."""
     form = FormFields(fields)
     form.check_number("temperature", 0.0, 1.0)
-    form.choices("include", ("logprobs",))
+    for wish in form.choices("include", ("logprobs",)):
+        raise _bad_value(
+            "include[]", wish, "log probabilities of tokens are not kept; `verbose_json` has `avg_logprob`"
+        )
     format_: AnswerFormat = form.choice("response_format", ANSWER_FORMATS, "json")
     granularities = form.choices("timestamp_granularities", ("word", "segment"))
     stream = form.choice("stream", ("true", "false", "1", "0", "True", "False"), "false") in ("true", "1", "True")
@@ -67,12 +89,18 @@ def parse_request(fields: Mapping[str, list[str]], supports: Callable[[str], boo
         raise _bad_value("timestamp_granularities", granularities[0], "goes with response_format=verbose_json only")
     if stream and format_ in TIMED:
         raise _bad_value("stream", "true", f"goes with response_format=json or text, not with {format_}")
+    channels = form.choice("channels", ("mixed", "split"), "split" if format_ == "diarized_json" else "mixed")
+    if channels == "mixed" and format_ == "diarized_json":
+        raise _bad_value("channels", channels, "diarized_json tells who spoke by the channels: want split")
     return TranscriptionRequest(
         format=format_,
         stream=stream,
-        language=form.language(supports),
+        language=form.language(models),
         prompt=form.last("prompt")[-MAX_PROMPT:],  # the model reads the end of a longer one
         granularities=granularities or ["segment"],
+        model=models.asked_name,
+        translates=translates,
+        split=channels == "split",
     )
 
 
@@ -107,13 +135,10 @@ class FormFields:
         if not low <= number <= high:
             raise _bad_value(name, value, f"want a number from {low:g} to {high:g}")
 
-    def language(self, supports: Callable[[str], bool]) -> str | None:
-        value = self.last("language")
-        code = code_of(value)
-        if code and not supports(code):
-            wish = "the model does not know it; want an ISO 639-1 code that it was trained on"
-            raise _bad_value("language", value, wish)
-        return code or None
+    def language(self, models: Models) -> str | None:
+        code = code_of(self.last("language")) or None
+        models.check_language(code)
+        return code
 
 
 def _bad_value(name: str, value: str, wish: str) -> BadRequest:
@@ -152,8 +177,10 @@ def _body(
             words, segments = ("word" in request.granularities, "segment" in request.granularities)
             full = subtitles.verbose(finals, duration_s, transcription.language, words=words, segments=segments)
             return JSON, msgspec.json.encode(msgspec.structs.replace(full, warnings=warnings))
+        case "diarized_json":
+            return JSON, msgspec.json.encode(subtitles.diarized(finals, duration_s, warnings))
         case "text":
-            return TEXT, (subtitles.joined(finals) + "\n").encode()
+            return TEXT, (subtitles.dialogue(finals) + "\n").encode()
         case "srt":
             return TEXT, "".join(subtitles.srt(span, number) for number, span in enumerate(spans, 1)).encode()
         case "vtt":
@@ -169,10 +196,26 @@ class TranscriptSource(Source):
     They are made by a task of its own, which ends when the stream is closed.
     """
 
-    __slots__ = ("_filling", "_has_ended", "_is_complete", "_release", "_room", "_transcription", "_unsent", "on_wake")
+    __slots__ = (
+        "_filling",
+        "_has_ended",
+        "_is_complete",
+        "_is_diarized",
+        "_release",
+        "_room",
+        "_transcription",
+        "_unsent",
+        "on_wake",
+    )
 
-    def __init__(self, transcription: FileTranscription, release: Callable[[], Awaitable[None]]) -> None:
-        """`release` frees what the transcription holds, and is called as soon as that has ended."""
+    def __init__(
+        self, transcription: FileTranscription, release: Callable[[], Awaitable[None]], *, is_diarized: bool = False
+    ) -> None:
+        """`release` frees what the transcription holds, and is called as soon as that has ended.
+
+        `is_diarized`: each delta is followed by an event that says who spoke, and when.
+        """
+        self._is_diarized = is_diarized
         self.on_wake: Callable[[], object] = _nobody
         self._transcription = transcription
         self._release = release
@@ -212,6 +255,8 @@ class TranscriptSource(Source):
                     data = f": {result}\n".encode()
                 elif result.text:
                     data = self._delta(" " + result.text if texts else result.text)
+                    if self._is_diarized:
+                        data += _data(subtitles.diarized_segment(result))
                     texts.append(result.text)
                 else:
                     continue

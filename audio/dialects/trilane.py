@@ -6,25 +6,32 @@ continues after a resume from the message that the client's `cursor` came with.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from math import inf
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from audio.attachment import Attachment
-from audio.decoders.decoder import decoder
+from audio.decoders.decoder import SPLITTABLE, decoder
+from audio.decoders.files import SIDES
 from audio.decoders.formats import MAX_FRAME_BYTES, Decoder, Encoding
 from audio.dialects.conversation import converse, failure_of
 from audio.lane import AudioLane, SessionRequest
+from audio.languages import MAX_TAG, code_of
 from audio.live_session import LiveSession
 from audio.messages import encode
-from audio.options import MAX_PROMPT, SessionOptions, SessionTerms
+from audio.model.transcriber import SAMPLE_RATE
+from audio.model.vad import FRAME
+from audio.options import MAX_PROMPT, MAX_SEGMENT, SessionOptions, SessionTerms, with_keywords
+from audio.text_forms import Numerals, Secret, TextForms
 from gateway.access.grants import Principal
 from gateway.core.leniency import lenient_decoder
 from gateway.errors import BadRequest, TooLarge, TrilaneError
 from gateway.serving.client_socket import ClientSocket
 
 SUBPROTOCOL = "trilane.audio.v1"
+LEAST_ENDPOINTING_MS = 100
 START_S = 10.0
 """Maximum seconds that a connection may wait before it sends `start`."""
 
@@ -44,13 +51,32 @@ class Start(FromClient, tag="start", frozen=True):
     sample_rate: Annotated[int, Meta(ge=8000, le=48_000)] = 16_000
     encoding: Encoding = "pcm_s16le"
     channels: Annotated[int, Meta(ge=1, le=2)] = 1
-    language: Annotated[str, Meta(min_length=2, max_length=16)] | None = None
+    split: bool = False
+    """Whether the two channels are heard apart, as the sides of a call; else they are mixed."""
+    model: Annotated[str, Meta(max_length=128)] = ""
+    """The name of the speech model; empty means the default."""
+    language: Annotated[str, Meta(min_length=2, max_length=MAX_TAG)] | None = None
+    """A BCP-47 tag or an English name; None has the language detected."""
     prompt: Annotated[str, Meta(max_length=MAX_PROMPT)] = ""
+    """What was said before, or words that are likely."""
+    keywords: Annotated[list[Annotated[str, Meta(min_length=1, max_length=100)]], Meta(max_length=50)] = []
+    """Names and terms that are likely, as they are written."""
+    numerals: Numerals = "as-heard"
+    profanity: Literal["mask"] | None = None
+    redact: list[Secret] = []
+    """What is not told; then there are no partials."""
     topic: str | None = None
     """A topic to which finals are published, too."""
     interim_results: bool = True
     words: bool = False
-    endpointing_ms: Annotated[int, Meta(ge=100, le=10_000)] = 500
+    endpointing_ms: Annotated[int, Meta(ge=0, le=10_000)] = 500
+    """Milliseconds of silence that end a segment; 0: none does, the client flushes."""
+    utterance_end_ms: Annotated[int, Meta(ge=100, le=60_000)] | None = None
+    """Milliseconds of silence after which UtteranceEnd is sent; None: it never is."""
+    max_segment_ms: Annotated[int, Meta(ge=2000, le=MAX_SEGMENT * 1000 // SAMPLE_RATE)] = (
+        MAX_SEGMENT * 1000 // SAMPLE_RATE
+    )
+    """Maximum length of a segment; a longer one is cut at the best pause of its second half."""
 
 
 class Flush(FromClient, tag="flush", frozen=True):
@@ -90,7 +116,7 @@ async def serve(lane: AudioLane, socket: ClientSocket, who: Principal, query: Ma
         await socket.refuse(encode(failure_of(err), 1), err)
         return
     first = live.client_samples(live.position)
-    audio = decoder(start.encoding, start.sample_rate, start.channels, first=first)
+    audio = decoder(start.encoding, start.sample_rate, start.channels, first=first, is_split=start.split)
     await converse(socket, who, TrilanePeer(live, attachment, audio))
 
 
@@ -121,18 +147,44 @@ def request_of(start: Start) -> SessionRequest:
         terms=terms,
         session=start.session,
         cursor=start.cursor,
-        language=start.language,
         topic=start.topic,
     )
 
 
 def terms_of(start: Start) -> SessionTerms:
+    """Returns what `start` asks of a session. Raises BadRequest for values that do not go together."""
+    utterance_ms, endpointing_ms = start.utterance_end_ms, start.endpointing_ms
+    if 0 < endpointing_ms < LEAST_ENDPOINTING_MS:
+        raise BadRequest(
+            f"endpointingMs={endpointing_ms}: want 0 (off) or at least {LEAST_ENDPOINTING_MS}", code="bad_start"
+        )
+    if utterance_ms is not None and utterance_ms < endpointing_ms:
+        raise BadRequest(
+            f"utteranceEndMs={utterance_ms}: want at least endpointingMs, which is {endpointing_ms}", code="bad_start"
+        )
+    if start.split and (start.channels != SIDES or start.encoding not in SPLITTABLE):
+        raise BadRequest(
+            f"split=true with channels={start.channels} and encoding={start.encoding}: want {SIDES} channels of "
+            f"{', '.join(SPLITTABLE)}",
+            code="bad_start",
+        )
+    prompt = with_keywords(start.prompt, start.keywords)
+    if len(prompt) > MAX_PROMPT:
+        raise BadRequest(
+            f"prompt and keywords have {len(prompt)} characters: at most {MAX_PROMPT} are read", code="bad_start"
+        )
+    forms = TextForms(numerals=start.numerals, masks_profanity=start.profanity == "mask", redact=tuple(start.redact))
     options = SessionOptions(
-        interim_results=start.interim_results,
+        interim_results=start.interim_results and not start.redact,
+        forms=forms if forms != TextForms() else None,
         words=start.words,
-        endpointing_s=start.endpointing_ms / 1000,
-        language=start.language,
-        prompt=start.prompt,
+        endpointing_s=endpointing_ms / 1000 or inf,
+        utterance_end_s=None if utterance_ms is None else utterance_ms / 1000,
+        split=start.split,
+        max_segment=start.max_segment_ms * SAMPLE_RATE // (1000 * FRAME) * FRAME,
+        language=code_of(start.language) if start.language is not None else None,
+        model=start.model,
+        prompt=prompt,
     )
     return SessionTerms(start.sample_rate, options)
 

@@ -37,10 +37,14 @@ class FakeSpeechDetector:
 class FakeTranscriber:
     """Answers in the event loop's next turn, or when `release` is called if it holds its answers back."""
 
-    def __init__(self, *, workers: int = 1, batch: int = 1, holds: bool = False) -> None:
+    def __init__(
+        self, *, workers: int = 1, batch: int = 1, holds: bool = False, languages: Sequence[str] = ("en",)
+    ) -> None:
         self.workers = workers
         self.batch = batch
         self.holds = holds
+        self.languages = languages
+        self.is_multilingual = len(languages) > 1
         self.calls: list[list[TranscriptionTask]] = []
         self.failing = 0
         """Number of the next calls that fail."""
@@ -53,7 +57,7 @@ class FakeTranscriber:
         """Does nothing: there is no model to free."""
 
     def supports(self, language: str) -> bool:
-        return language == "en"
+        return language in self.languages
 
     def transcribe(self, tasks: Sequence[TranscriptionTask]) -> asyncio.Future[list[Transcription]]:
         self.calls.append(list(tasks))

@@ -38,8 +38,12 @@ class TranscriptionTask(msgspec.Struct, frozen=True, kw_only=True):
 
     audio: Samples
     """Samples that last MAX_TASK_S at most."""
+    model: str = ""
+    """The name of the model, where there are several; the default's is empty."""
     language: str | None = None
     """The language's code; None has the model detect the language."""
+    translates: bool = False
+    """Whether the words are to be put into English."""
     prompt: str = ""
     is_final: bool = True
     """Whether it is for a final, which gets the best answer; a partial gets a quick one, for text to be replaced."""
@@ -54,7 +58,13 @@ class Transcription(msgspec.Struct, frozen=True, kw_only=True):
     words: list[Word] = []
     """The words, with times in seconds from the first sample of the task."""
     confidence: float = 0.0
+    no_speech_prob: float = 0.0
+    """The probability that nobody spoke, 0 to 1."""
     language: str = "en"
+    language_probability: float = 1.0
+    """The probability of a language that was detected, 0 to 1."""
+    unsure: bool = False
+    """Whether this is probably another language than the model took it for, or no speech that it knows."""
 
 
 class Transcriber(Protocol):
@@ -69,6 +79,11 @@ class Transcriber(Protocol):
     """Number of calls that run at once."""
     batch: int
     """Number of tasks that one call takes; it is more than 1 only where that is faster."""
+
+    @property
+    def is_multilingual(self) -> bool:
+        """Tells whether it knows more languages than English, and can translate; to be asked once it is open."""
+        ...
 
     async def open(self) -> None:
         """Loads the model. Raises ConfigurationError when that cannot be done."""

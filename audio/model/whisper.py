@@ -13,16 +13,17 @@ import math
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import ctranslate2 as untyped_ctranslate2  # pyright: ignore[reportMissingTypeStubs]
+import msgspec
 import numpy as np
 from faster_whisper import WhisperModel  # pyright: ignore[reportMissingTypeStubs]
 from faster_whisper import transcribe as untyped_transcribe  # pyright: ignore[reportMissingTypeStubs]
 from faster_whisper.tokenizer import Tokenizer  # pyright: ignore[reportMissingTypeStubs]
 
 from audio.model.transcriber import SAMPLE_RATE, Samples, Transcription, TranscriptionTask, Word, key_of
+from audio.model.weights import ModelFiles
 from gateway.errors import ConfigurationError
 
 ctranslate2: Any = untyped_ctranslate2
@@ -46,6 +47,13 @@ Of those between the two, cut from read speech after 0.4 to 0.8 s, 40 % of the w
 """
 TOKENS_PER_S = 8
 SPARE_TOKENS = 24
+LEAST_CERTAIN = 0.5
+"""The probability that a detected language has at the least."""
+LEAST_ENGLISH = -0.7
+"""The mean log probability of a final of an English-only model below which it is probably not English.
+
+Of espeak-ng speaking twelve languages tiny.en made finals of -0.72 and less, of read English -0.43 and more.
+"""
 REPEATED = 3
 """Number of words that make an answer doubtful when they come twice in a row."""
 FALLBACKS = (0, 4)
@@ -54,6 +62,16 @@ FALLBACKS = (0, 4)
 0 allows any run. No decode is sampled, so the same audio is always the same text, in whichever process.
 """
 PREPENDED, APPENDED = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001 - punctuation as Whisper writes it
+
+
+class Tongue(NamedTuple):
+    """The language of one task, and how probable it is."""
+
+    language: str
+    probability: float
+
+
+ENGLISH = Tongue("en", 1.0)
 
 
 class Guess(NamedTuple):
@@ -97,20 +115,26 @@ class Guess(NamedTuple):
 class Whisper:
     """One model for all sessions: on CPU with a worker per core of one thread each, on CUDA with one and batches."""
 
-    def __init__(self, model: Path, *, device: str = "cpu", compute: str = "int8", workers: int = 1, batch: int = 1):
+    def __init__(
+        self, model: ModelFiles, *, device: str = "cpu", compute: str = "int8", workers: int = 1, batch: int = 1
+    ):
         self.workers = workers
         self.batch = batch
-        self._path = model
+        self._files = model
         self._device = device
         self._compute = compute
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="whisper")
-        self._tokenizers: dict[str, Tokenizer] = {}
+        self._tokenizers: dict[tuple[str, bool], Tokenizer] = {}
 
     async def open(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._threads, self._load)
 
     async def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def is_multilingual(self) -> bool:
+        return bool(self._model.is_multilingual)
 
     def supports(self, language: str) -> bool:
         return language in self._whisper.supported_languages
@@ -121,9 +145,11 @@ class Whisper:
     # In a worker's thread
 
     def _load(self) -> None:
+        files: Any = self._files.read()
         try:
             self._whisper: Any = WhisperModel(
-                str(self._path),
+                str(self._files.folder),
+                files=files,
                 device=self._device,
                 compute_type=self._compute,
                 cpu_threads=1,
@@ -132,18 +158,18 @@ class Whisper:
             )
         except (RuntimeError, ValueError, OSError) as err:
             raise ConfigurationError(
-                f"TRILANE_WHISPER_MODEL={self._path} on {self._device} ({self._compute}) cannot be loaded: {err}"
+                f"the speech model {self._files.name} in {self._files.folder} cannot be loaded on {self._device} "
+                f"({self._compute}): {err}; see TRILANE_WHISPER_MODEL"
             ) from err
         self._model: Any = self._whisper.model
         self._suppressed = list(transcribe.get_suppressed_tokens(self._tokenizer("en"), [-1]))
 
-    def _tokenizer(self, language: str) -> Tokenizer:
-        tokenizer = self._tokenizers.get(language)
+    def _tokenizer(self, language: str, translates: bool = False) -> Tokenizer:
+        tokenizer = self._tokenizers.get((language, translates))
         if tokenizer is None:
-            whisper = self._whisper
-            is_multilingual = bool(whisper.model.is_multilingual)
-            tokenizer = Tokenizer(whisper.hf_tokenizer, is_multilingual, task="transcribe", language=language)
-            self._tokenizers[language] = tokenizer
+            task = "translate" if translates else "transcribe"
+            tokenizer = Tokenizer(self._whisper.hf_tokenizer, self.is_multilingual, task=task, language=language)
+            self._tokenizers[language, translates] = tokenizer
         return tokenizer
 
     def _transcribe(self, tasks: list[TranscriptionTask]) -> list[Transcription]:
@@ -156,18 +182,19 @@ class Whisper:
             answers |= zip(places, self._alike([tasks[at] for at in places]), strict=True)
         return [answers[at] for at in range(len(tasks))]
 
-    def _likeness(self, task: TranscriptionTask) -> tuple[str, int, int]:
+    def _likeness(self, task: TranscriptionTask) -> tuple[str, bool, int, int]:
         """Returns what tasks of one decode share: CTranslate2 needs them to begin at the same token.
 
         Windows of one length waste nothing.
         """
-        return task.language or "", len(self._prompt(task, self._tokenizer("en"))), window(len(task.audio))
+        prompt = self._prompt(task, self._tokenizer("en"))
+        return task.language or "", task.translates, len(prompt), window(len(task.audio))
 
     def _alike(self, tasks: list[TranscriptionTask]) -> list[Transcription]:
         """Transcribes tasks that can be decoded together."""
         encoded = self._encode([task.audio for task in tasks])
-        languages = self._languages(tasks, encoded)
-        tokenizers = [self._tokenizer(language) for language in languages]
+        tongues = self._tongues(tasks, encoded)
+        tokenizers = [self._tokenizer(tongue.language, tasks[0].translates) for tongue in tongues]
         prompts = [self._prompt(task, tokenizer) for task, tokenizer in zip(tasks, tokenizers, strict=True)]
         is_final = tasks[0].is_final
         guesses = self._generate(encoded, prompts, tokenizers, tasks, BEAM if is_final else 1)
@@ -176,11 +203,12 @@ class Whisper:
             seconds = len(task.audio) / SAMPLE_RATE
             own = encoded
             if not is_final and (not guess.is_presentable(seconds) or guess.repeats):
-                answers.append(Transcription(text="", language=languages[at]))
+                answers.append(Transcription(text="", language=tongues[at].language))
                 continue
             if is_final and (not guess.is_credible(seconds) or guess.repeats):
                 guess, own = self._again(task, prompts[at], tokenizers[at], guess)
-            answers.append(self._answer(task, guess, own, at if own is encoded else 0, len(tasks), tokenizers[at]))
+            answer = self._answer(task, guess, own, at if own is encoded else 0, len(tasks), tokenizers[at])
+            answers.append(self._doubted(answer, guess, tongues[at]))
         return answers
 
     def _again(
@@ -210,13 +238,26 @@ class Whisper:
         view = ctranslate2.StorageView.from_array(np.ascontiguousarray(mel[..., :frames]))
         return self._model.encode(view, to_cpu=False)
 
-    def _languages(self, tasks: list[TranscriptionTask], encoded: Any) -> list[str]:
-        if not self._model.is_multilingual:
-            return ["en"] * len(tasks)
+    def _tongues(self, tasks: list[TranscriptionTask], encoded: Any) -> list[Tongue]:
+        if not self.is_multilingual:
+            return [ENGLISH] * len(tasks)
         if all(task.language for task in tasks):
-            return [task.language or "en" for task in tasks]
+            return [Tongue(task.language or "en", 1.0) for task in tasks]
         rankings = self._model.detect_language(encoded)
-        return [task.language or ranking[0][0][2:-2] for task, ranking in zip(tasks, rankings, strict=True)]
+        return [
+            Tongue(task.language, 1.0) if task.language else Tongue(ranking[0][0][2:-2], ranking[0][1])
+            for task, ranking in zip(tasks, rankings, strict=True)
+        ]
+
+    def _doubted(self, answer: Transcription, guess: Guess, tongue: Tongue) -> Transcription:
+        """Returns an answer with what there is to doubt about its language."""
+        if self.is_multilingual:
+            is_unsure = tongue.probability < LEAST_CERTAIN
+        else:
+            is_unsure = guess.log_probability < LEAST_ENGLISH
+        if not answer.text or not (is_unsure or tongue.probability < 1.0):
+            return answer
+        return msgspec.structs.replace(answer, unsure=is_unsure, language_probability=tongue.probability)
 
     def _prompt(self, task: TranscriptionTask, tokenizer: Tokenizer) -> list[int]:
         previous: list[int] = []
@@ -254,7 +295,13 @@ class Whisper:
         text = guess.text if guess.is_speech else ""
         confidence = math.exp(min(0.0, guess.log_probability))
         words = self._words(task, guess, encoded, at, of, tokenizer) if task.words and text else []
-        return Transcription(text=text, words=words, confidence=confidence, language=tokenizer.language_code)
+        return Transcription(
+            text=text,
+            words=words,
+            confidence=confidence,
+            no_speech_prob=guess.no_speech,
+            language=tokenizer.language_code,
+        )
 
     def _words(
         self, task: TranscriptionTask, guess: Guess, encoded: Any, at: int, of: int, tokenizer: Tokenizer

@@ -176,9 +176,9 @@ async def _check_speech(settings: Settings) -> list[Finding]:
         models = await load_models(settings)
     except TrilaneError as err:
         return [Finding("FAIL", f"speech: {err.detail}")]
-    await models.transcriber.close()
-    name = settings.whisper_model or "Whisper tiny.en"
-    return [Finding("ok", f"speech: {name} keeps up with {models.voices} voices at once here")]
+    await models.close()
+    also = f"; {', '.join(models.names[1:])} when it is asked for" if models.names[1:] else ""
+    return [Finding("ok", f"speech: {models.name} keeps up with {models.voices} voices at once here{also}")]
 
 
 def _check_auth(settings: Settings) -> Finding:

@@ -18,13 +18,13 @@ import msgspec
 
 from audio.decoders.files import Sound
 from audio.dialects import subtitles
-from audio.driver import SessionDriver
 from audio.languages import code_of
-from audio.messages import Final, Gap, Partial
+from audio.messages import Done, Final, Gap, Partial
 from audio.model.models import Models, load_models
 from audio.model.transcriber import SAMPLE_RATE
 from audio.options import Output, SessionOptions
-from audio.session import Session
+from audio.session_log import SessionState
+from audio.sides import open_driver
 from audio.upload import Progress, close_sound, file_options, transcription_of
 from gateway.settings import Settings
 
@@ -39,12 +39,25 @@ DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 
 
 async def transcribe(
-    settings: Settings, path: Path, *, language: str | None, words: bool, format_: PrintFormat, live: bool
+    settings: Settings,
+    path: Path,
+    *,
+    model: str = "",
+    language: str | None,
+    words: bool,
+    format_: PrintFormat,
+    live: bool,
+    split: bool = False,
 ) -> None:
     """Prints the words of a file. Raises BadRequest when it is no audio, ConfigurationError when a model is missing."""
     with _open(path) as file:
-        async with _models(settings, language) as models:
-            options = file_options(words=words or format_ != "text", language=code_of(language) if language else None)
+        async with _models(settings, model, language) as models:
+            options = file_options(
+                words=words or format_ != "text",
+                language=code_of(language) if language else None,
+                model=models.asked_name,
+                split=split,
+            )
             printer = TranscriptPrinter(format_, words=words)
             transcribe_file = _transcribe_live if live else _transcribe_fast
             printer.end(await transcribe_file(models, file, path.name, options, printer))
@@ -58,14 +71,14 @@ def _open(path: Path) -> BinaryIO:
 
 
 @asynccontextmanager
-async def _models(settings: Settings, language: str | None) -> AsyncGenerator[Models]:
+async def _models(settings: Settings, model: str, language: str | None) -> AsyncGenerator[Models]:
     models = await load_models(settings, measures_voices=False)
     try:
-        if language and not models.transcriber.supports(code_of(language)):
-            raise click.ClickException(f"--language {language}: the model does not support it")
+        models = await models.of(model)
+        models.check_language(code_of(language) if language else None)
         yield models
     finally:
-        await models.transcriber.close()
+        await models.close()
 
 
 async def _transcribe_fast(
@@ -113,7 +126,7 @@ async def _transcribe_live(
 
     Returns its duration.
     """
-    line, sound = StatusLine(), Sound(file, name)
+    line, sound = StatusLine(), Sound(file, name, is_split=options.split)
     defaults = SessionOptions()
     live = LiveFile(
         models,
@@ -162,8 +175,7 @@ class LiveFile:
     """A live session without a connection."""
 
     def __init__(self, models: Models, options: SessionOptions, show: Callable[[Output], None]) -> None:
-        self._session = Session(options)
-        self._driver = SessionDriver(self._session, models, self._take_output)
+        self._driver = open_driver(options, SessionState(), models, self._take_output)
         self._show = show
         self._end = asyncio.Event()
         self.feed = self._driver.feed
@@ -177,8 +189,8 @@ class LiveFile:
     def _take_output(self, outputs: list[Output]) -> None:
         for output in outputs:
             self._show(output)
-        if self._session.is_done:
-            self._end.set()
+            if isinstance(output, Done):
+                self._end.set()
 
 
 class TranscriptPrinter:
@@ -212,7 +224,7 @@ class TranscriptPrinter:
             for word in final.words or ():
                 click.echo(f"{word.start:9.3f} {word.end:9.3f}  {word.text}")
         elif final.text:
-            click.echo(final.text)
+            click.echo(subtitles.dialogue([final]))
 
     def end(self, duration_s: float) -> None:
         """Prints what comes after the last final."""

@@ -13,6 +13,7 @@ import structlog
 from events.log.hub import Hub
 from events.log.port import NO_EVENTS, Append, EventLog
 from events.log.rules import report_end
+from gateway.access.grants import Principal
 from gateway.access.keys import KeyTable
 from gateway.access.memberships import MembershipChange, Memberships, removal
 from gateway.access.tickets import Tickets
@@ -163,6 +164,8 @@ class Core:
         self._next_check = 0.0
         self._failure_timer: asyncio.TimerHandle | None = None
         self._has_failed = False
+        self.model_lists: list[tuple[Callable[[Principal], bool], Callable[[], Awaitable[list[tuple[str, str]]]]]] = []
+        """For each lane with models, who may use it, and a call that returns their names, each with its owner's."""
         self.on_failure: list[Callable[[TrilaneError], None]] = []
         """Called, while the log has failed under this process, with the error: what is open ends with it."""
         self.lost = self.metrics.counter(

@@ -132,16 +132,10 @@ class TranscribeAnswer:
         self._bytes = b""
         file.seek(0)
         await resources.enter_async_context(lane.uploads.turn())
-        options = file_options(language=self._language(), prompt=given.prompt[-MAX_PROMPT:])
+        language = code_of(given.language) if given.language is not None else None
+        models.check_language(language)
+        options = file_options(language=language, prompt=given.prompt[-MAX_PROMPT:])
         transcribing = transcription_of(models, file, given.name or "file", options, lane.settings.limits.file_seconds)
         cost_of = partial(lane.prices.cost_of_audio, models.name)
         opening = counted(recorded(lane.file_entry(who, models), transcribing), lease, cost_of)
         return await resources.enter_async_context(opening)
-
-    def _language(self) -> str | None:
-        """Returns the language's code, None where none is said; raises BadRequest for one that the model lacks."""
-        said = self._given.language
-        code = code_of(said) if said else None
-        if said and (code is None or not self._lane.supports(code)):
-            raise BadRequest(f"language={said[:40]!r} is none that the model here knows", code="bad_language")
-        return code

@@ -94,8 +94,10 @@ async def test_rights_and_languages_are_checked_before_anything_is_made() -> Non
         for topic in (f"audio/{new_session('me')}", "user/me", "user/other", "presence/x"):
             with pytest.raises(Forbidden):
                 await at.connect(topic=topic)
-        with pytest.raises(BadRequest):
+        with pytest.raises(BadRequest, match=r"'xx': the model .* it hears English only"):
             await at.connect(language="xx")
+        with pytest.raises(BadRequest, match="no speech model 'whisper-99' here"):
+            await at.connect(model="whisper-99")
         assert await at.core.log.topics("audio/") == []
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from audio.model.transcriber import SAMPLE_RATE
 from audio.model.vad import FRAME
-from audio.options import MAX_SEGMENT, MIN_CUT, PREFIX, TAIL, SessionOptions
+from audio.options import MAX_SEGMENT, PREFIX, TAIL, SessionOptions
 from audio.policy import Onset, best_pause, cut_of, end_of, is_speech, prefix
 from audio.segment import Segment
 
@@ -60,10 +60,10 @@ def test_a_segment_with_less_silence_than_its_tail_ends_where_it_was_heard_to() 
 def test_a_long_segment_is_cut_at_its_best_pause() -> None:
     segment = Segment(0, start=FRAME, last_speech=0)
     segment.probabilities = [0.9] * (MAX_SEGMENT // FRAME)
-    pause = MIN_CUT // FRAME + 40
+    pause = MAX_SEGMENT // 2 // FRAME + 40
     segment.probabilities[pause - 2 : pause + 3] = [0.1] * 5
-    assert cut_of(segment, MAX_SEGMENT) is None
-    assert cut_of(segment, MAX_SEGMENT + FRAME) == (1 + pause) * FRAME
+    assert cut_of(segment, MAX_SEGMENT, OPTIONS) is None
+    assert cut_of(segment, MAX_SEGMENT + FRAME, OPTIONS) == (1 + pause) * FRAME
 
 
 def test_the_best_pause_is_where_speech_is_least_likely_and_late_among_equals() -> None:

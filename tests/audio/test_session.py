@@ -270,19 +270,6 @@ def test_when_the_model_is_far_behind_the_oldest_audio_is_a_gap() -> None:
     assert session.position - numbers[0] * 1.2 * SAMPLE_RATE <= MAX_WAITING + 2 * SAMPLE_RATE
 
 
-def test_the_language_is_settled_by_the_first_final() -> None:
-    session = Session(SessionOptions())
-    feed(session, speech_of([(1, 0.6, 0.0)]))
-    task = session.take_task()
-    assert task.language is None
-    session.complete(task, Transcription(text="w1", language="de"))
-    assert session.language is None, "a second of speech is too little to tell"
-    feed(session, silence(1))
-    task = session.take_task()
-    session.complete(task, Transcription(text="w1", language="fr"))
-    assert session.language == "fr"
-
-
 def test_a_session_goes_on_from_where_it_was_settled() -> None:
     first = Session(SessionOptions(interim_results=False))
     audio = np.concatenate([speech_of(SENTENCE), speech_of([(7, 0.5, 0.1), (8, 0.5, 1.0)])])

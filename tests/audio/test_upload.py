@@ -115,9 +115,9 @@ async def test_no_more_is_decoded_than_may_wait_for_the_model() -> None:
         ):
             most = 0
             async for _ in results:
-                most = max(most, one.session.position - one.session.settled)
+                most = max(most, one.sessions[0].position - one.sessions[0].settled)
                 model.release()
-                if one.session.position > 240 * SAMPLE_RATE:
+                if one.sessions[0].position > 240 * SAMPLE_RATE:
                     break
     assert most <= AHEAD + 20 * SAMPLE_RATE
 

@@ -278,6 +278,7 @@ const CASES = [
   ["nothing yet", null, {}, "over", "The microphone is off", ""],
   ["the browser asks", null, { sound: "asking" }, "warn", "Allow the microphone…", /asks whether/],
   ["listening", (s) => drained(s), {}, "live", "Listening", "Say something."],
+  ["one language", (s) => (drained(s), (s.language = "en")), {}, "live", "Listening", "Say something, in English."],
   ["something was said", (s) => (drained(s), s.take(partial(0, 0, 1, "", "a"), 0)), {}, "live", "Listening", ""],
   ["lag", (s) => (drained(s), s.take({ type: "lag", seconds: 4.4 }, 0)), {}, "live", "Listening", "The gateway is 4 s behind."],
   ["lag is over", (s) => (drained(s), s.take({ type: "lag", seconds: 4 }, 0), s.take({ type: "lag", seconds: 0 }, 0)), {}, "live", "Listening", "Say something."],

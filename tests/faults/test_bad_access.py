@@ -232,7 +232,10 @@ def test_a_key_anywhere_else_than_in_its_header_is_nothing(place: Place) -> None
 
 def test_a_token_is_its_user_and_no_more_than_it_grants(place: Place) -> None:
     soon = time.time() + DAY
-    good, no_chat = mint(JWT_SECRET, "alice", soon, {}), mint(JWT_SECRET, "alice", soon, {"chat": False})
+    good, no_chat = (
+        mint(JWT_SECRET, "alice", soon, {}),
+        mint(JWT_SECRET, "alice", soon, {"chat": False, "audio": False}),
+    )
     response = place.nobody.ask("GET", "/api/chats", authorization=f"Bearer {good}")
     assert response.json() == place.alice.ask("GET", "/api/chats").json()
     for method, path in (("GET", "/api/chats"), ("GET", "/v1/models"), ("DELETE", "/api/chat/mine")):

@@ -7,7 +7,7 @@ the session.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -37,6 +37,7 @@ from audio.dialects.realtime.messages import (
 from audio.dialects.realtime.terms import apply_change, decode_notes, encode_notes, encoding_of, terms_of
 from audio.lane import AudioLane, SessionRequest
 from audio.live_session import LiveSession
+from audio.model.models import Models
 from audio.model.transcriber import SAMPLE_RATE
 from audio.options import SessionTerms
 from gateway.access.grants import Principal
@@ -67,7 +68,6 @@ async def open_client(
     def terms(notes: str) -> SessionTerms:
         nonlocal session
         session = decode_notes(notes) or fresh
-        check_language(session, lane.supports)
         return terms_of(session)
 
     live, attachment = await lane.open(who, SessionRequest(terms, session_name, cursor, resends=False))
@@ -75,7 +75,7 @@ async def open_client(
     if not live.session_log.state.notes and session.audio != AudioSettings():
         live.reconfigure(terms_of(session), encode_notes(session))
     was_elsewhere = session_name is not None and not isinstance(live.dialect_state, Realtime)
-    client = RealtimeClient(live, attachment, session, lane.supports, nonce, has_extensions=has_extensions)
+    client = RealtimeClient(live, attachment, session, lane.models_of, nonce, has_extensions=has_extensions)
     if was_elsewhere:
         client.report_gap(live.position)
     return client
@@ -89,7 +89,7 @@ class RealtimeClient:
         live: LiveSession,
         attachment: Attachment,
         session: TranscriptionSession,
-        supports: Callable[[str], bool],
+        models_of: Callable[[str], Awaitable[Models]],
         nonce: str,
         *,
         has_extensions: bool = False,
@@ -100,7 +100,7 @@ class RealtimeClient:
         self.live = live
         self.attachment = attachment
         self.decoder = self._new_decoder()
-        self._supports = supports
+        self._models_of = models_of
         self._event_count = 0
         self._nonce = nonce
         self._events: deque[ServerEvent] = deque()
@@ -199,7 +199,9 @@ class RealtimeClient:
 
     async def _update(self, change: SessionChange, *, is_beta: bool) -> None:
         session = apply_change(self.session, change)
-        check_language(session, self._supports)
+        options = terms_of(session).options
+        models = await self._models_of(options.model)
+        models.check_language(options.language, "session.audio.input.transcription.language")
         before, self.session = self.session, session
         if session.audio.input.format != before.audio.input.format:
             await self._drain_decoder()
@@ -222,17 +224,6 @@ class RealtimeClient:
     def _renew_decoder(self) -> None:
         self.decoder.close()
         self.decoder = self._new_decoder()
-
-
-def check_language(session: TranscriptionSession, supports: Callable[[str], bool]) -> None:
-    """Raises BadRequest when the model does not know the session's language."""
-    language = session.audio.input.transcription.language
-    if language is not None and not supports(language):
-        raise BadRequest(
-            f"the model does not know the language {language!r}",
-            code="bad_language",
-            extra={"param": "session.audio.input.transcription.language"},
-        )
 
 
 def error_event(err: TrilaneError, event_id: str | None = None) -> ErrorEvent:

@@ -53,6 +53,7 @@ from audio.messages import (
     SpeechStarted,
     SpeechStopped,
     TurnOver,
+    UtteranceEnd,
 )
 from audio.model.transcriber import SAMPLE_RATE
 from audio.segment import Turn
@@ -146,7 +147,7 @@ class Realtime:
                 return [ErrorEvent(error=ErrorBody(type=kind, code=message.code, message=message.message))]
             case Aside():
                 return self._events_of_aside(message)
-            case Ack() | Marker() | Lag() | Drain() | Auth() | Done():
+            case UtteranceEnd() | Ack() | Marker() | Lag() | Drain() | Auth() | Done():
                 return []
 
     def _events_of_aside(self, aside: Aside) -> list[ServerEvent]:
@@ -255,6 +256,7 @@ class Realtime:
                 start_ms=_ms(item.start_s),
                 end_ms=_ms(end_s),
                 language=finals[-1].language if finals else None,
+                unsure=any(final.unsure for final in finals),
                 cursor=finals[-1].cursor if finals else None,
                 words=words if any(final.words is not None for final in finals) else None,
                 gaps=[_lost(gap) for gap in item.gaps] or None,

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from audio.languages import MAX_TAG
 from audio.model.transcriber import Word
 from audio.options import MAX_PROMPT
 from gateway.core.leniency import lenient_decoder
@@ -48,7 +49,7 @@ Eagerness = Literal["low", "medium", "high", "auto"]
 Threshold = Annotated[float, Meta(ge=0.0, le=1.0)]
 PrefixMs = Annotated[int, Meta(ge=0, le=5000)]
 SilenceMs = Annotated[int, Meta(ge=100, le=10_000)]
-Language = Annotated[str, Meta(min_length=2, max_length=16)]
+Language = Annotated[str, Meta(min_length=2, max_length=MAX_TAG)]
 Prompt = Annotated[str, Meta(max_length=MAX_PROMPT)]
 Keywords = Annotated[list[Annotated[str, Meta(max_length=100)]], Meta(max_length=50)]
 
@@ -72,7 +73,7 @@ Vad = ServerVad | SemanticVad
 
 class TranscriptionSettings(WireStruct, frozen=True):
     model: str | None = None
-    """Name of the model; any is accepted, because there is one model."""
+    """Name of the model; None and the names of OpenAI's own models mean the default."""
     language: Language | None = None
     prompt: Prompt | None = None
     keywords: Keywords | None = None
@@ -277,6 +278,8 @@ class Completed(ServerEvent, tag="conversation.item.input_audio_transcription.co
     start_ms: int
     end_ms: int
     language: str | None
+    unsure: bool
+    """Whether a part of it is probably another language than `language`, or no speech that the model knows."""
     cursor: str | None
     """The cursor that a reconnection sends in `extra_query`."""
     words: list[Word] | None

@@ -10,7 +10,7 @@ from typing import TypeVar, assert_never
 import msgspec
 from msgspec import UNSET
 
-from audio.decoders.formats import DecodableEncoding
+from audio.decoders.formats import Encoding
 from audio.dialects.realtime.beta import input_change
 from audio.dialects.realtime.messages import (
     WORDS,
@@ -30,7 +30,9 @@ from audio.dialects.realtime.messages import (
     TranscriptionSettings,
     Vad,
 )
-from audio.options import MAX_PROMPT, SessionOptions, SessionTerms
+from audio.languages import code_of
+from audio.model.shelf import asked_model
+from audio.options import MAX_PROMPT, SessionOptions, SessionTerms, with_keywords
 from gateway.errors import BadRequest
 
 EAGER_S = {"low": 2.0, "medium": 1.0, "auto": 1.0, "high": 0.5}
@@ -80,8 +82,7 @@ def _merge(now: SessionPartT, change: msgspec.Struct) -> SessionPartT:
 
 
 def prompt_of(settings: TranscriptionSettings) -> str:
-    """Returns the prompt with the keywords: Whisper knows no keywords, but spells as its prompt does."""
-    return " ".join(part for part in (settings.prompt, ", ".join(settings.keywords or [])) if part)
+    return with_keywords(settings.prompt, settings.keywords or [])
 
 
 def terms_of(session: TranscriptionSession) -> SessionTerms:
@@ -91,7 +92,8 @@ def terms_of(session: TranscriptionSession) -> SessionTerms:
     options = SessionOptions(
         words=WORDS in (session.include or []),
         endpointing_s=_endpointing_s(detection),
-        language=settings.transcription.language,
+        language=code_of(language) if (language := settings.transcription.language) is not None else None,
+        model=asked_model(settings.transcription.model or ""),
         prompt=prompt_of(settings.transcription),
         turns=True,
     )
@@ -112,7 +114,7 @@ def _endpointing_s(detection: Vad | None) -> float | None:
             return EAGER_S[detection.eagerness]
 
 
-def encoding_of(form: AudioFormat) -> tuple[DecodableEncoding, int]:
+def encoding_of(form: AudioFormat) -> tuple[Encoding, int]:
     """Returns the encoding, as the decoders call it, and its sample rate."""
     match form:
         case PcmFormat():

@@ -15,7 +15,7 @@ from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
-from audio.model.weights import whisper_model
+from audio.model.weights import whisper_models
 from loadtests.bench.audio.cases import CASES
 from loadtests.bench.audio.reference import References
 from loadtests.bench.audio.rig import QUICK, AudioPlan, AudioRig
@@ -40,7 +40,7 @@ USUAL = replace(QUICK, of_each_kind=1000, at_once=8, speak_s=9.0)
 @contextlib.contextmanager
 def session(run: Run) -> Generator[Callable[[Job], AudioRig]]:
     """Opens the recordings, and what the model hears in them as whole files, for all measurements."""
-    args, model = run.args, whisper_model(run.args.model)
+    args, model = run.args, whisper_models(run.args.model)[0].folder
     speech, references = read(Path(args.speech)), References(model, CACHE)
 
     def rig(job: Job) -> AudioRig:
@@ -74,7 +74,7 @@ def _about(run: Run) -> Record:
     folder = Path(args.model).name or "packaged tiny.en"
     return {
         "versions": {**{name: metadata.version(name) for name in PACKAGES}, **WHISPER_LIVE.versions},
-        "model": {"folder": folder, "bytes": (whisper_model(args.model) / "model.bin").stat().st_size},
+        "model": {"folder": folder, "bytes": (whisper_models(args.model)[0].folder / "model.bin").stat().st_size},
         "cores": args.cores,
         "peer_threads": args.peer_threads,
         "load": [round(each, 2) for each in os.getloadavg()],

@@ -116,12 +116,14 @@ def audio(port: int, folder: Path) -> Generator[Probe]:
     import soundfile
     from faster_whisper import WhisperModel
 
-    from audio.model.weights import whisper_model
+    from audio.model.weights import whisper_models
     from loadtests.bench.audio.client import speak
     from loadtests.bench.audio.server import Place, trilane
 
     samples, _ = soundfile.read(SPEECH, dtype="float32")
-    model = WhisperModel(str(whisper_model("")), device="cpu", compute_type="int8", cpu_threads=1, num_workers=1)
+    model = WhisperModel(
+        str(whisper_models("")[0].folder), device="cpu", compute_type="int8", cpu_threads=1, num_workers=1
+    )
 
     def decode() -> float:
         began = time.process_time()
@@ -129,7 +131,7 @@ def audio(port: int, folder: Path) -> Generator[Probe]:
         return time.process_time() - began
 
     decode()
-    place = Place(port, 2, whisper_model(""), folder, {})
+    place = Place(port, 2, whisper_models("")[0].folder, folder, {})
     with trilane(place, samples) as server:
 
         def probe() -> Pairs:

@@ -35,6 +35,8 @@ export class Session {
   phase = "connecting";
   /** Seconds that the gateway says it is behind. */
   lagS = 0;
+  /** The language that is heard; empty while it is not known. */
+  language = "";
   /** When all that waited was sent, after a connection was lost; 0: that did not happen. */
   caughtUpAtMs = 0;
   /** Why the gateway ended the last connection, where it said so. @type {Failure | null} */
@@ -229,7 +231,8 @@ export class Session {
    * @param {Message} message
    * @param {number} nowMs
    */
-  #ready({ session, resumeFrom, cursor }, nowMs) {
+  #ready({ session, resumeFrom, cursor, language = "" }, nowMs) {
+    this.language = language;
     const from = this.base + resumeFrom;
     this.id = session;
     this.cursor ||= cursor;

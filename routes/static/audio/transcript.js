@@ -7,10 +7,10 @@
  */
 
 /**
- * @typedef {{kind: "said" | "guessed" | "gap" | "note", text: string, startS: number, endS: number}} Line
- *   `guessed`: it never became final; `gap`: audio that was not heard and will not be; `note`: of this page's own
+ * @typedef {{kind: "said" | "unsure" | "guessed" | "gap" | "note", text: string, startS: number, endS: number}} Line
+ *   `unsure`: probably another language than the gateway hears; `guessed`: it never became final; `gap`: audio that was not heard and will not be; `note`: of this page's own
  * @typedef {{startS: number, stable: string, tail: string}} Hypothesis `tail` may still change
- * @typedef {{segment: number, text: string, start: number, end: number}} Final
+ * @typedef {{segment: number, text: string, start: number, end: number, unsure?: boolean}} Final
  * @typedef {{segment: number, text: string, stable: string, start: number, end: number}} Partial
  */
 
@@ -31,9 +31,9 @@ export class Transcript {
   }
 
   /** @param {Final} final */
-  settle({ segment, text, start, end }) {
+  settle({ segment, text, start, end, unsure }) {
     for (const known of this.#partials.keys()) if (known <= segment) this.#partials.delete(known);
-    this.#add({ kind: "said", text, startS: start, endS: end });
+    this.#add({ kind: unsure ? "unsure" : "said", text, startS: start, endS: end });
   }
 
   /**
@@ -103,7 +103,7 @@ export class Transcript {
 
   /** All that was said, as one text. */
   get text() {
-    const said = this.lines.filter(({ kind }) => kind === "said" || kind === "guessed");
+    const said = this.lines.filter(({ kind }) => kind !== "gap" && kind !== "note");
     return said.map(({ text }) => text).join(" ");
   }
 }

@@ -74,8 +74,11 @@ function newsOf(session, sound, nowMs) {
   if (sending) return sending;
   if (lagS > 0) return `The gateway is ${seconds(lagS)} behind.`;
   if (caughtUpAtMs > 0 && nowMs - caughtUpAtMs < NEWS_MS) return "Caught up: nothing was lost.";
-  return transcript.lines.length > 0 || transcript.now.length > 0 ? "" : "Say something.";
+  return transcript.lines.length > 0 || transcript.now.length > 0 ? "" : invitation(session);
 }
+
+/** @param {Session} session */
+const invitation = ({ language }) => (language === "en" ? "Say something, in English." : "Say something.");
 
 /** @param {Session} session */
 const sendingWords = ({ waitingS }) => (waitingS >= 2 ? `Sending what was kept: ${seconds(waitingS)}.` : "");

@@ -17,6 +17,9 @@ from audio.dialects.transcriptions import (
     parse_request,
 )
 from audio.messages import Final
+from audio.model.desk import Desk
+from audio.model.fake import FakeSpeechDetector, FakeTranscriber
+from audio.model.models import Models
 from audio.upload import FileTranscription, Progress
 from gateway.errors import BadRequest, TrilaneError
 from tests.support.virtual_time import simulated
@@ -25,7 +28,8 @@ from tests.support.virtual_time import simulated
 def request(**fields: str | list[str]) -> TranscriptionRequest:
     """Parses a form; `__` at the end of a field's name stands for brackets."""
     form = {name.replace("__", "[]"): value if isinstance(value, list) else [value] for name, value in fields.items()}
-    return parse_request(form, lambda code: code in ("en", "fr"))
+    model = FakeTranscriber(languages=("en", "fr"))
+    return parse_request(form, Models(model, Desk(model), FakeSpeechDetector(), name="fake"))
 
 
 # The fields
@@ -58,7 +62,7 @@ def test_of_a_long_prompt_the_end_is_kept() -> None:
     assert request(prompt="x" * 5000 + "end").prompt == "x" * 997 + "end"
 
 
-@pytest.mark.parametrize(("name", "code"), [("fr", "fr"), ("French", "fr"), ("EN", "en")])
+@pytest.mark.parametrize(("name", "code"), [("fr", "fr"), ("French", "fr"), ("EN", "en"), ("fr-CA", "fr")])
 def test_a_language_may_be_a_code_or_a_name(name: str, code: str) -> None:
     assert request(language=name).language == code
 
@@ -69,7 +73,8 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"temperature": "2"}, "temperature", "'2': want a number from 0 to 1"),
     ({"temperature": "nan"}, "temperature", "'nan': want a number"),
     ({"temperature": "warm"}, "temperature", "'warm': want a number"),
-    ({"language": "tlh"}, "language", "'tlh': the model does not know it"),
+    ({"language": "tlh"}, "language", "'tlh': the model fake does not know it; want a BCP-47 tag such as"),
+    ({"include__": "logprobs"}, "include[]", "'logprobs': log probabilities of tokens are not kept"),
     ({"include__": "moods"}, "include[]", "'moods': want logprobs"),
     ({"response_format": "verbose_json", "timestamp_granularities__": ["word", "letter"]}, "timestamp", "want word or"),
     ({"timestamp_granularities__": "word"}, "timestamp_granularities", "response_format=verbose_json"),

@@ -1,6 +1,7 @@
 """The lane's own dialect checks `start`, and applies a client's messages to its session."""
 
 import asyncio
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,10 @@ import pytest
 from audio.decoders.formats import MAX_FRAME_BYTES
 from audio.dialects.trilane import START_S, Flush, Keepalive, Mark, Start, Stop, decode, request_of, serve, terms_of
 from audio.model.fake import speech_of
-from audio.model.transcriber import Samples
+from audio.model.transcriber import SAMPLE_RATE, Samples
+from audio.model.vad import FRAME
+from audio.options import MAX_SEGMENT, SessionOptions
+from audio.text_forms import TextForms
 from gateway.access.grants import Grants, Principal
 from gateway.errors import BadRequest
 from tests.audio.asgi_client import AsgiClient
@@ -103,14 +107,49 @@ def test_a_message_outside_the_protocol_is_refused_in_a_sentence(text: str) -> N
 
 
 def test_start_is_translated_into_a_request_to_the_lane() -> None:
-    start = Start(session="s", cursor="c", language="en", topic="t", sample_rate=8000, words=True, endpointing_ms=900)
+    start = Start(
+        session="s", cursor="c", language="en-GB", topic="t", sample_rate=8000, words=True, endpointing_ms=900
+    )
     request = request_of(start)
-    assert (request.session, request.cursor, request.language, request.topic) == ("s", "c", "en", "t")
+    assert (request.session, request.cursor, request.topic) == ("s", "c", "t")
     assert request.resends
     terms = request.terms("notes of another dialect")
     assert terms == terms_of(start)
-    assert terms.sample_rate == 8000
+    assert (terms.sample_rate, terms.options.language) == (8000, "en")
     assert (terms.options.words, terms.options.endpointing_s, terms.options.turns) == (True, 0.9, False)
+
+
+def test_forms_of_text_and_likely_words_are_options() -> None:
+    start = decode('{"type":"start","numerals":"digits","profanity":"mask","redact":["card"],"keywords":["Trilane"]}')
+    assert isinstance(start, Start)
+    options = terms_of(start).options
+    assert options.forms == TextForms(numerals="digits", masks_profanity=True, redact=("card",))
+    assert (options.interim_results, options.prompt) == (False, "Trilane")
+    for refused in ('"numerals":"roman"', '"redact":["name"]', '"profanity":"drop"', '"keywords":[""]'):
+        with pytest.raises(BadRequest):
+            decode(f'{{"type":"start",{refused}}}')
+    with pytest.raises(BadRequest, match="prompt and keywords have 1006 characters: at most 1000"):
+        terms_of(Start(prompt="x" * 1000, keywords=["yyyyy"]))
+
+
+def test_endpointing_may_be_off_and_a_segment_shorter() -> None:
+    options = terms_of(Start(endpointing_ms=0, utterance_end_ms=1500, max_segment_ms=5000)).options
+    assert (options.endpointing_s, options.utterance_end_s) == (inf, 1.5)
+    assert 4.9 * SAMPLE_RATE < options.max_segment <= 5 * SAMPLE_RATE
+    assert options.max_segment % FRAME == 0
+    assert (terms_of(Start()).options, terms_of(Start()).options.max_segment) == (SessionOptions(), MAX_SEGMENT)
+
+
+@pytest.mark.parametrize(
+    ("start", "says"),
+    [
+        (Start(endpointing_ms=50), "endpointingMs=50: want 0 .off. or at least 100"),
+        (Start(endpointing_ms=700, utterance_end_ms=600), "utteranceEndMs=600: want at least endpointingMs, .* 700"),
+    ],
+)
+def test_values_that_do_not_go_together_are_refused(start: Start, says: str) -> None:
+    with pytest.raises(BadRequest, match=says):
+        terms_of(start)
 
 
 # Opening

@@ -12,7 +12,7 @@ from audio.messages import Final, Partial, SpeechStarted
 from audio.model.desk import NARROWEST_S
 from audio.model.transcriber import SAMPLE_RATE, Samples, Transcription, TranscriptionTask, key_of
 from audio.model.vad import Ear, Silero
-from audio.model.weights import whisper_model
+from audio.model.weights import ModelFiles, whisper_models
 from audio.model.whisper import FULL, WINDOW, Guess, Whisper, window
 from audio.options import SessionOptions
 from audio.session import Session
@@ -24,7 +24,7 @@ SAID = "and so my fellow americans ask not what your country can do for you ask 
 
 @pytest.fixture(scope="module")
 def whisper() -> Iterator[Whisper]:
-    model = Whisper(whisper_model(""), batch=4)
+    model = Whisper(whisper_models("")[0], batch=4)
     asyncio.run(model.open())
     yield model
     asyncio.run(model.close())
@@ -201,12 +201,10 @@ def test_a_confident_guess_of_words_is_speech() -> None:
     assert not guess("... - ...").is_speech
 
 
-def test_a_folder_without_a_model_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"model\.bin"):
-        whisper_model(str(tmp_path))
+def test_a_model_that_cannot_be_loaded_is_a_setting_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_bytes(b"nonsense")
-    with pytest.raises(ConfigurationError, match="cannot be loaded"):
-        asyncio.run(Whisper(whisper_model(str(tmp_path))).open())
+    with pytest.raises(ConfigurationError, match=r"cannot be loaded.*TRILANE_WHISPER_MODEL"):
+        asyncio.run(Whisper(ModelFiles("nonsense", tmp_path)).open())
 
 
 def test_a_language_that_the_model_does_not_know_is_not_supported(whisper: Whisper) -> None:

@@ -73,7 +73,10 @@ MISTAKES = {
     "no such file": (["nowhere.wav"], "nowhere.wav cannot be read: No such file or directory"),
     "a folder": (["tests"], "tests cannot be read: Is a directory"),
     "no audio": (["pyproject.toml"], "pyproject.toml is no audio that is known here: "),
-    "a language that the model does not know": ([str(SPEECH), "--language", "fr"], "--language fr: the model does not"),
+    "a language that the model does not know": (
+        [str(SPEECH), "--language", "fr"],
+        "'fr': the model whisper-tiny.en does not know",
+    ),
 }
 
 
