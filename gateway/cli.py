@@ -244,8 +244,8 @@ def transcribe(
     from gateway.core.logs import configure_logging
 
     configure_logging()
-    options = {"model": model, "language": language, "words": words, "split": channels == "split"}
-    _run(run(settings, file, **options, format_=format_, live=live))
+    asked: dict[str, Any] = {"model": model, "language": language, "words": words, "split": channels == "split"}
+    _run(run(settings, file, **asked, format_=format_, live=live))
 
 
 @main.command()

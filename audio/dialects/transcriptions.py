@@ -175,7 +175,9 @@ def _body(
             return JSON, msgspec.json.encode(msgspec.structs.replace(brief, warnings=warnings))
         case "verbose_json":
             words, segments = ("word" in request.granularities, "segment" in request.granularities)
-            full = subtitles.verbose(finals, duration_s, transcription.language, words=words, segments=segments)
+            language = "en" if request.translates else transcription.language
+            full = subtitles.verbose(finals, duration_s, language, words=words, segments=segments)
+            full = msgspec.structs.replace(full, task="translate") if request.translates else full
             return JSON, msgspec.json.encode(msgspec.structs.replace(full, warnings=warnings))
         case "diarized_json":
             return JSON, msgspec.json.encode(subtitles.diarized(finals, duration_s, warnings))
