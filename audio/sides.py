@@ -14,6 +14,7 @@ from math import inf
 import msgspec
 import numpy as np
 
+from audio.crosstalk import EchoCheck
 from audio.decoders.files import SIDES
 from audio.driver import SessionDriver
 from audio.messages import Done, Final, Gap, Marker, OfTurn, Ready, UtteranceEnd
@@ -106,6 +107,7 @@ class SplitDriver:
         self._first = [one.settled for one in self._channels]
         """The first sample that each channel has not heard yet."""
         self._take_output = take_output
+        self._echo = EchoCheck()
         self._held: list[deque[Final | Gap | ChannelState]] = [deque() for _ in self._sides]
         """What each channel has put out since a final that waits for the other channel."""
         self._markers: list[deque[str | int]] = [deque() for _ in self._sides]
@@ -118,11 +120,15 @@ class SplitDriver:
 
     def feed(self, samples: Samples) -> None:
         """Takes samples with a column for each channel; a channel skips what it has settled already."""
-        for channel, driver in enumerate(self._drivers):
-            column = samples[max(0, self._first[channel] - self.position) :, channel]
-            if len(column):
-                driver.feed(np.ascontiguousarray(column))
+        heard = [
+            driver.ear.feed(np.ascontiguousarray(samples[max(0, first - self.position) :, channel]))
+            for channel, (driver, first) in enumerate(zip(self._drivers, self._first, strict=True))
+        ]
+        self._echo.quiet(heard)
         self.position += len(samples)
+        for driver, (frames, probabilities) in zip(self._drivers, heard, strict=True):
+            if probabilities:
+                driver.feed_frames(frames, probabilities)
 
     def flush_ear(self) -> None:
         for driver in self._drivers:

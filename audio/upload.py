@@ -17,6 +17,7 @@ from typing import BinaryIO, NamedTuple
 import msgspec
 import numpy as np
 
+from audio.crosstalk import EchoCheck
 from audio.decoders.files import MAX_FILE_S, SIDES, Sound
 from audio.driver import SessionDriver
 from audio.messages import Final, Gap
@@ -161,6 +162,7 @@ class FileTranscription:
             for channel in range(SIDES if self._options.split else 1)
         ]
         self.sessions = [driver.session for driver in self._drivers]
+        self._echo = EchoCheck()
         self._held: list[Final] = []
         """Finals of one channel that wait for what the other may have said before."""
         self._count = 0
@@ -283,7 +285,10 @@ class FileTranscription:
         """
         block = self._sound.read()
         columns = [block] if block.ndim == 1 and len(self._drivers) == 1 else _columns(block, len(self._drivers))
-        return len(block), [driver.ear.feed(column) for driver, column in zip(self._drivers, columns, strict=True)]
+        heard = [driver.ear.feed(column) for driver, column in zip(self._drivers, columns, strict=True)]
+        if self._options.split:
+            self._echo.quiet(heard)
+        return len(block), heard
 
 
 def _columns(block: Samples, count: int) -> list[Samples]:

@@ -181,5 +181,6 @@ ROWS = [
     Row("WS /v1/realtime?intent=transcription", "", guarded(101, narrow=1008)),
     Row("POST /v1/realtime/client_secrets", "", guarded(200), {}),
     Row("POST /v1/audio/transcriptions", "", guarded(400)),
+    Row("POST /v1/audio/translations", "", guarded(400)),
     Row("POST /api/audio/transcriptions", "", guarded(400)),
 ]

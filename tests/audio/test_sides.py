@@ -15,7 +15,8 @@ from tests.support.virtual_time import simulated
 
 Words = list[tuple[int, float, float]]
 CALL = {"channels": 2, "split": True}
-CALLER: Words = [(1, 0.512, 0.128), (2, 0.512, 6.0), (3, 0.512, 3.0)]
+CALLER: Words = [(301, 0.512, 0.128), (302, 0.512, 6.0), (303, 0.512, 3.0)]
+"""The levels of both sides are alike: a far softer one that goes like the other would be its echo."""
 AGENT: Words = [(500, 0.512, 0.128), (501, 0.512, 1.0)]
 
 
@@ -40,7 +41,7 @@ async def test_each_side_has_its_segments_and_all_come_in_one_order() -> None:
         await client.speak(call(CALLER, AGENT))
         client.live.stop()
         await client.wait_closed()
-        assert told(client) == [(0, 0, "w1 w2"), (1, 0, "w500 w501"), (0, 1, "w3")]
+        assert told(client) == [(0, 0, "w301 w302"), (1, 0, "w500 w501"), (0, 1, "w303")]
         ends = [final["end"] for final in client.of("final")]
         assert ends == sorted(ends)
         for kind in ("speech_started", "speech_stopped", "partial"):
@@ -58,13 +59,13 @@ async def test_a_final_waits_for_what_the_other_side_had_said_before() -> None:
     async with place() as at:
         at.model = FakeTranscriber(workers=2, holds=True)
         client = await at.connect(**CALL, interim_results=False)
-        await client.speak(call([(1, 1.024, 3.0)], [(500, 1.024, 2.0)], agent_after_s=0.512))
+        await client.speak(call([(301, 1.024, 3.0)], [(500, 1.024, 2.0)], agent_after_s=0.512))
         assert told(client) == [], "both are with the model"
         calls = at.model._pending
         calls.reverse()  # the model is done with the later one first
         at.model.release()
         await asyncio.sleep(0.5)
-        assert told(client) == [(0, 0, "w1"), (1, 0, "w500")]
+        assert told(client) == [(0, 0, "w301"), (1, 0, "w500")]
         client.cut()
 
 
@@ -72,13 +73,13 @@ async def test_a_final_waits_for_what_the_other_side_had_said_before() -> None:
 async def test_two_who_talk_at_once_are_both_heard() -> None:
     async with place() as at:
         client = await at.connect(**CALL)
-        words = range(1, 9)
+        words = range(301, 309)
         one = [(word, 0.512, 0.128 if word % 3 else 1.0) for word in words]
         other = [(word + 100, 0.512, 0.128 if word % 2 else 1.0) for word in words]
         await client.speak(call(one, other, agent_after_s=0.3))
         client.live.stop()
         await client.wait_closed()
-        for channel, numbers in ((0, words), (1, range(101, 109))):
+        for channel, numbers in ((0, words), (1, range(401, 409))):
             said = " ".join(text for side, _, text in told(client) if side == channel)
             assert said == " ".join(f"w{number}" for number in numbers)
 
@@ -101,7 +102,7 @@ async def test_a_side_that_is_silent_costs_the_model_nothing() -> None:
 async def test_markers_and_flushes_are_about_both_sides() -> None:
     async with place() as at:
         client = await at.connect(**CALL)
-        await client.speak(call([(1, 0.512, 0.0)], [(500, 0.512, 0.0)], agent_after_s=0.0))
+        await client.speak(call([(301, 0.512, 0.0)], [(500, 0.512, 0.0)], agent_after_s=0.0))
         client.live.mark("m")
         client.live.flush()
         await asyncio.sleep(1)
@@ -123,9 +124,9 @@ async def resumed(at: Place, client: Client, audio: Samples) -> Client:
 @simulated
 async def test_a_call_goes_on_elsewhere_and_no_side_is_heard_twice() -> None:
     """One side talks on while the other has had finals: those are not said again."""
-    one: Words = [(number, 0.512, 0.128) for number in range(1, 16)]
+    one: Words = [(number, 0.512, 0.128) for number in range(301, 316)]
     other: Words = [(500, 0.512, 1.0), (501, 0.512, 1.0), (502, 0.512, 1.0)]
-    audio = call([*one, (16, 0.512, 2.0)], other, agent_after_s=0.5)
+    audio = call([*one, (316, 0.512, 2.0)], other, agent_after_s=0.5)
     async with place() as first:
         client = await first.connect(**CALL)
         await client.speak(audio[: 6 * SAMPLE_RATE])
@@ -138,7 +139,7 @@ async def test_a_call_goes_on_elsewhere_and_no_side_is_heard_twice() -> None:
         assert [said[1, at] for at in range(3)] == ["w500", "w501", "w502"]
         assert sum(side == 1 for side, _ in said) == 3
         assert not [side for side, _, _ in told(again) if side == 1]
-        assert said[0, 0].split() == [f"w{number}" for number in range(1, 17)]
+        assert said[0, 0].split() == [f"w{number}" for number in range(301, 317)]
         stored = await events(first, f"audio/{client.ready['session']}")
         assert [event["channel"] for event in stored] == [1, 1, 1, 0]
 

@@ -14,12 +14,26 @@ from hypothesis import strategies as st
 
 from audio.decoders.decoder import decoder
 from audio.decoders.formats import ALAW, MULAW, Decoder, Encoding, bad_audio
+from audio.decoders.formats import RAW as RAW_FORMS
 from audio.decoders.resample import Resampler
 from tests.audio.feeding import cut, cuts, decode_all, decode_stream, tone
 
 RAW: list[Encoding] = ["pcm_s16le", "pcm_f32le", "mulaw"]
 RATES = [8000, 11_025, 16_000, 22_050, 24_000, 44_100, 48_000]
 WIDTHS = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1}
+
+
+@pytest.mark.parametrize("encoding", ["pcm_s16le", "pcm_f32le", "mulaw", "alaw"])
+@pytest.mark.parametrize("rate", [8000, 16_000, 48_000])
+def test_channels_apart_are_what_each_of_them_is_alone(encoding: Encoding, rate: int) -> None:
+    form = RAW_FORMS[encoding]  # type: ignore[index]
+    codes = np.random.default_rng(0).integers(0, 100, (2, rate // 2, form.width), np.uint8)
+    both = np.stack([codes[0], codes[1]], axis=1).tobytes()
+    pieces = [both[at : at + 999] for at in range(0, len(both), 999)]
+    split = asyncio.run(decode_stream(decoder(encoding, rate, 2, is_split=True), pieces))
+    for channel in range(2):
+        alone = decode_all(encoding, [codes[channel].tobytes()], rate)
+        np.testing.assert_allclose(split[:, channel], alone, atol=1e-6)
 
 
 @pytest.mark.parametrize("encoding", get_args(Encoding))
