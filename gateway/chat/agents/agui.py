@@ -76,6 +76,8 @@ class AguiTranslation:
         self._current = ""
         """Id of the message or call that pieces without an id belong to."""
         self._waits_for_client = False
+        self._without_result: set[str] = set()
+        """Ids of the agent's own calls whose results have not come."""
 
     def take(self, event: bytes, out: list[bytes]) -> None:
         """Records an event. Raises UpstreamError for what is none."""
@@ -166,6 +168,15 @@ class AguiTranslation:
             self.writer.close_text(out)
             out += self.writer.recorder.next_step()
 
+    def _begin_question(self, out: list[bytes]) -> None:
+        """Begins a step for a question about no call where calls wait for its answer.
+
+        Clients of the AI SDK post an answer once every call of the last step has a result or an answer.
+        """
+        self._has_results |= bool(self._without_result)
+        self._without_result.clear()
+        self._begin_step(out)
+
     # Calls
 
     def _call(self, call_id: str, name: str, parent: str | None, out: list[bytes]) -> None:
@@ -177,6 +188,8 @@ class AguiTranslation:
         is_clients = name in self._client_tools
         self._waits_for_client |= is_clients
         self.writer.call(call_id, name, OF_CLIENT if is_clients else OF_AGENT, out)
+        if not is_clients:
+            self._without_result.add(call_id)
         self.writer.fields(call_id, AgentFields(message_id=parent or "").as_metadata())
 
     def _arguments(self, call_id: str, piece: str, out: list[bytes]) -> None:
@@ -200,6 +213,7 @@ class AguiTranslation:
         if event.message_id:
             self.writer.fields(call_id, AgentFields(result_id=event.message_id).as_metadata())
         self.writer.outcome(ToolOutputAvailable(tool_call_id=call_id, output=output), out)
+        self._without_result.discard(call_id)
         self._has_results = True
 
     def _result_ids(self, event: MessagesSnapshot) -> None:
@@ -278,7 +292,7 @@ class AguiTranslation:
             call_id = f"{INTERRUPT}-{interrupt.id}"
             shown = {"message": interrupt.message, "metadata": interrupt.metadata}
             given = {name: value for name, value in shown.items() if value is not None and value is not UNSET}
-            self._begin_step(out)
+            self._begin_question(out)
             if not self.writer.knows(call_id):
                 self.writer.call(call_id, INTERRUPT, OF_CLIENT, out)
                 self.writer.recorder.tool_arguments(call_id, bytes(strict_raw(given)).decode(), out)

@@ -301,6 +301,23 @@ def test_a_question_about_no_call_is_a_call_of_its_own() -> None:
     assert (part["type"], part["input"]) == ("tool-interrupt", {"message": "Which?", "metadata": {"a": 1}})
 
 
+@pytest.mark.parametrize(
+    ("came", "expected"),
+    [
+        ([], ["dynamic-tool", "step-start", "tool-interrupt", "tool-interrupt"]),
+        ([result("c1", "paid")], ["dynamic-tool", "step-start", "tool-interrupt", "tool-interrupt"]),
+        (said("m1", "a"), ["dynamic-tool", "text", "step-start", "tool-interrupt", "tool-interrupt"]),
+    ],
+)
+def test_questions_about_no_call_stand_in_a_step_without_calls_that_wait(
+    came: list[dict[str, Any]], expected: list[str]
+) -> None:
+    """Clients of the AI SDK post the answer only when every call of the last step has its own."""
+    asked = interrupted({"id": "i1", "reason": "x"}, {"id": "i2", "reason": "x"})
+    play = agui(*called("c1", "pay", "{}"), *came, done=asked)
+    assert [part["type"] for part in play.parts if part["type"] != "data-approval"] == expected
+
+
 BASE = [
     {"type": "text", "text": "a", "state": "done"},
     {
