@@ -55,7 +55,7 @@ def check(finals: list[dict[str, Any]]) -> None:
     """Checks that each side said its words and no other's."""
     for channel, words in enumerate((FIRST, SECOND)):
         heard = " ".join(final["text"] for final in finals if final["channel"] == channel)
-        assert edits(normalise(words), normalise(heard)) <= 1, heard
+        assert edits(normalise(words), normalise(heard)) <= 2, heard
 
 
 def test_a_live_call_has_each_final_on_its_side(gateway: Gateway) -> None:
