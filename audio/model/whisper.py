@@ -16,12 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import ctranslate2 as untyped_ctranslate2  # pyright: ignore[reportMissingTypeStubs]
-import msgspec
 import numpy as np
 from faster_whisper import WhisperModel  # pyright: ignore[reportMissingTypeStubs]
 from faster_whisper import transcribe as untyped_transcribe  # pyright: ignore[reportMissingTypeStubs]
 from faster_whisper.tokenizer import Tokenizer  # pyright: ignore[reportMissingTypeStubs]
 
+from audio.model.tongues import ENGLISH, Tongue, doubted
 from audio.model.transcriber import SAMPLE_RATE, Samples, Transcription, TranscriptionTask, Word, key_of
 from audio.model.weights import ModelFiles
 from gateway.errors import ConfigurationError
@@ -47,14 +47,6 @@ Of those between the two, cut from read speech after 0.4 to 0.8 s, 40 % of the w
 """
 TOKENS_PER_S = 8
 SPARE_TOKENS = 24
-LEAST_CERTAIN = 0.5
-"""The probability that a detected language has at the least."""
-LEAST_ENGLISH = -0.72
-"""The mean log probability of a final of an English-only model below which it is probably not English.
-
-Of 52 sentences in twelve languages, spoken by espeak-ng, all but one were below; of 52 of read English, noisy ones and
-telephones among them, none was.
-"""
 REPEATED = 3
 """Number of words that make an answer doubtful when they come twice in a row."""
 FALLBACKS = (0, 4)
@@ -63,16 +55,6 @@ FALLBACKS = (0, 4)
 0 allows any run. No decode is sampled, so the same audio is always the same text, in whichever process.
 """
 PREPENDED, APPENDED = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001 - punctuation as Whisper writes it
-
-
-class Tongue(NamedTuple):
-    """The language of one task, and how probable it is."""
-
-    language: str
-    probability: float
-
-
-ENGLISH = Tongue("en", 1.0)
 
 
 class Guess(NamedTuple):
@@ -209,7 +191,7 @@ class Whisper:
             if is_final and (not guess.is_credible(seconds) or guess.repeats):
                 guess, own = self._again(task, prompts[at], tokenizers[at], guess)
             answer = self._answer(task, guess, own, at if own is encoded else 0, len(tasks), tokenizers[at])
-            answers.append(self._doubted(answer, guess, tongues[at]))
+            answers.append(doubted(answer, guess.log_probability, tongues[at]))
         return answers
 
     def _again(
@@ -249,16 +231,6 @@ class Whisper:
             Tongue(task.language, 1.0) if task.language else Tongue(ranking[0][0][2:-2], ranking[0][1])
             for task, ranking in zip(tasks, rankings, strict=True)
         ]
-
-    def _doubted(self, answer: Transcription, guess: Guess, tongue: Tongue) -> Transcription:
-        """Returns an answer with what there is to doubt about its language."""
-        if self.is_multilingual:
-            is_unsure = tongue.probability < LEAST_CERTAIN
-        else:
-            is_unsure = guess.log_probability < LEAST_ENGLISH
-        if not answer.text or not (is_unsure or tongue.probability < 1.0):
-            return answer
-        return msgspec.structs.replace(answer, unsure=is_unsure, language_probability=tongue.probability)
 
     def _prompt(self, task: TranscriptionTask, tokenizer: Tokenizer) -> list[int]:
         previous: list[int] = []
