@@ -235,6 +235,12 @@ test("a line that comes again is not shown again, and a partial that comes late 
   assert.equal(kept.text, "One. Two.");
 });
 
+test("what is probably another language is shown as such, and is a part of the text", () => {
+  const transcript = new Transcript();
+  transcript.settle({ ...final(0, 0, 1, "Thank you."), unsure: true });
+  assert.deepEqual([transcript.lines[0].kind, transcript.text], ["unsure", "Thank you."]);
+});
+
 test("a final without words is no line", () => {
   const transcript = new Transcript();
   transcript.guess(partial(0, 0, 1, "", "hm"));
