@@ -137,7 +137,10 @@ class FormFields:
 
     def language(self, models: Models) -> str | None:
         code = code_of(self.last("language")) or None
-        models.check_language(code)
+        try:
+            models.check_language(code)
+        except BadRequest as err:
+            raise BadRequest(err.detail, code="invalid_value", extra=err.extra) from err
         return code
 
 

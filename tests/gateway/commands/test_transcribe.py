@@ -75,7 +75,7 @@ MISTAKES = {
     "no audio": (["pyproject.toml"], "pyproject.toml is no audio that is known here: "),
     "a language that the model does not know": (
         [str(SPEECH), "--language", "fr"],
-        "'fr': the model whisper-tiny.en does not know",
+        "language='fr': the model whisper-tiny.en",
     ),
 }
 
