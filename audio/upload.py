@@ -26,6 +26,7 @@ from audio.model.models import Models
 from audio.model.transcriber import SAMPLE_RATE, Samples
 from audio.options import Output, SessionOptions
 from audio.session import Session
+from audio.text_forms import TextForms
 from gateway.core.leases import Lease
 from gateway.core.usage import UsageOutcome
 from gateway.errors import Overloaded, TrilaneError
@@ -55,6 +56,7 @@ def file_options(
     model: str = "",
     translates: bool = False,
     split: bool = False,
+    forms: TextForms | None = None,
 ) -> SessionOptions:
     """Returns the options of a session that transcribes a file."""
     return SessionOptions(
@@ -66,6 +68,7 @@ def file_options(
         translates=translates,
         prompt=prompt,
         split=split,
+        forms=forms,
     )
 
 

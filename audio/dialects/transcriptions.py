@@ -7,24 +7,23 @@ says so in a field of our own, `warnings`, and in the header `x-trilane-warning`
 """
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal
 
 import msgspec
 
 from audio.dialects import subtitles
-from audio.languages import code_of
+from audio.dialects.form_fields import FormFields, bad_value
 from audio.messages import Final
 from audio.model.models import Models
 from audio.model.shelf import asked_model
-from audio.options import MAX_PROMPT, SessionOptions
+from audio.options import MAX_PROMPT, SessionOptions, with_keywords
+from audio.text_forms import TextForms
 from audio.upload import FileTranscription, Progress, file_options
 from events.log.source import Source
-from gateway.errors import BadRequest, TrilaneError, openai_error_fields
+from gateway.errors import TrilaneError, openai_error_fields
 
-ChoiceT = TypeVar("ChoiceT", bound=str)
 AnswerFormat = Literal["json", "text", "verbose_json", "srt", "vtt", "diarized_json"]
 ANSWER_FORMATS: tuple[AnswerFormat, ...] = ("json", "text", "verbose_json", "srt", "vtt", "diarized_json")
 TIMED = ("verbose_json", "srt", "vtt")
@@ -51,6 +50,7 @@ class TranscriptionRequest(msgspec.Struct, frozen=True, kw_only=True):
     translates: bool = False
     split: bool = False
     """Whether the two channels of the file are heard apart."""
+    forms: TextForms | None = None
 
     @property
     def options(self) -> SessionOptions:
@@ -62,6 +62,7 @@ class TranscriptionRequest(msgspec.Struct, frozen=True, kw_only=True):
             model=self.model,
             translates=self.translates,
             split=self.split,
+            forms=self.forms,
         )
 
 
@@ -79,73 +80,32 @@ def parse_request(fields: Mapping[str, list[str]], models: Models, *, translates
     form = FormFields(fields)
     form.check_number("temperature", 0.0, 1.0)
     for wish in form.choices("include", ("logprobs",)):
-        raise _bad_value(
-            "include[]", wish, "log probabilities of tokens are not kept; `verbose_json` has `avg_logprob`"
-        )
+        raise bad_value("include[]", wish, "log probabilities of tokens are not kept; `verbose_json` has `avg_logprob`")
     format_: AnswerFormat = form.choice("response_format", ANSWER_FORMATS, "json")
     granularities = form.choices("timestamp_granularities", ("word", "segment"))
     stream = form.choice("stream", ("true", "false", "1", "0", "True", "False"), "false") in ("true", "1", "True")
     if granularities and format_ != "verbose_json":
-        raise _bad_value("timestamp_granularities", granularities[0], "goes with response_format=verbose_json only")
+        raise bad_value("timestamp_granularities", granularities[0], "goes with response_format=verbose_json only")
     if stream and format_ in TIMED:
-        raise _bad_value("stream", "true", f"goes with response_format=json or text, not with {format_}")
+        raise bad_value("stream", "true", f"goes with response_format=json or text, not with {format_}")
     channels = form.choice("channels", ("mixed", "split"), "split" if format_ == "diarized_json" else "mixed")
     if channels == "mixed" and format_ == "diarized_json":
-        raise _bad_value("channels", channels, "diarized_json tells who spoke by the channels: want split")
+        raise bad_value("channels", channels, "diarized_json tells who spoke by the channels: want split")
+    for name in ("known_speaker_names", "known_speaker_references"):
+        for value in form.all(name):
+            raise bad_value(f"{name}[]", value, "voices are not told apart: send each speaker on a channel of its own")
+    prompt = form.last("prompt")[-MAX_PROMPT:]  # the model reads the end of a longer one
     return TranscriptionRequest(
         format=format_,
         stream=stream,
         language=form.language(models),
-        prompt=form.last("prompt")[-MAX_PROMPT:],  # the model reads the end of a longer one
+        prompt=with_keywords(prompt, form.keywords(MAX_PROMPT - len(prompt) - 1)),
         granularities=granularities or ["segment"],
         model=models.asked_name,
         translates=translates,
         split=channels == "split",
+        forms=form.text_forms(),
     )
-
-
-class FormFields:
-    """The fields of a form. Names with brackets may come without, and an empty value is one that was left out."""
-
-    def __init__(self, fields: Mapping[str, list[str]]) -> None:
-        self._fields = fields
-
-    def last(self, name: str) -> str:
-        """Returns the last value of a field."""
-        return self._fields.get(name, [""])[-1]
-
-    def choice(self, name: str, allowed: tuple[ChoiceT, ...], default: ChoiceT) -> ChoiceT:
-        value = self.last(name).strip() or default
-        if value not in allowed:
-            raise _bad_value(name, value, f"want one of {', '.join(allowed)}")
-        return cast(ChoiceT, value)
-
-    def choices(self, name: str, allowed: tuple[str, ...]) -> list[str]:
-        values = [value.strip() for key in (name, f"{name}[]") for value in self._fields.get(key, []) if value.strip()]
-        for value in values:
-            if value not in allowed:
-                raise _bad_value(f"{name}[]", value, f"want {' or '.join(allowed)}")
-        return values
-
-    def check_number(self, name: str, low: float, high: float) -> None:
-        value = self.last(name).strip()
-        number = float("nan")
-        with contextlib.suppress(ValueError):
-            number = float(value or low)
-        if not low <= number <= high:
-            raise _bad_value(name, value, f"want a number from {low:g} to {high:g}")
-
-    def language(self, models: Models) -> str | None:
-        code = code_of(self.last("language")) or None
-        try:
-            models.check_language(code)
-        except BadRequest as err:
-            raise BadRequest(err.detail, code="invalid_value", extra=err.extra) from err
-        return code
-
-
-def _bad_value(name: str, value: str, wish: str) -> BadRequest:
-    return BadRequest(f"{name}={value[:80]!r}: {wish}", code="invalid_value", extra={"param": name})
 
 
 # The whole answer

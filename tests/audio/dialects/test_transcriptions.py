@@ -20,6 +20,7 @@ from audio.messages import Final
 from audio.model.desk import Desk
 from audio.model.fake import FakeSpeechDetector, FakeTranscriber
 from audio.model.models import Models
+from audio.text_forms import TextForms
 from audio.upload import FileTranscription, Progress
 from gateway.errors import BadRequest, TrilaneError
 from tests.support.virtual_time import simulated
@@ -67,6 +68,16 @@ def test_a_language_may_be_a_code_or_a_name(name: str, code: str) -> None:
     assert request(language=name).language == code
 
 
+def test_forms_of_text_keywords_and_one_language_are_options() -> None:
+    form = request(
+        prompt="A talk.", keywords__=["Trilane", "Kyutai"], languages__="fr", numerals="words", profanity="mask"
+    )
+    assert (form.prompt, form.language) == ("A talk. Trilane, Kyutai", "fr")
+    assert form.options.forms == TextForms(numerals="words", masks_profanity=True)
+    assert request(redact__=["card", "email"]).options.forms == TextForms(redact=("card", "email"))
+    assert request(profanity="", numerals="as-heard", keywords__="").options.forms is None
+
+
 BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"response_format": "xml"}, "response_format", "'xml': want one of json, text, verbose_json, srt, vtt"),
     ({"stream": "maybe"}, "stream", "'maybe': want one of true, false"),
@@ -74,6 +85,16 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"temperature": "nan"}, "temperature", "'nan': want a number"),
     ({"temperature": "warm"}, "temperature", "'warm': want a number"),
     ({"language": "tlh"}, "language", "'tlh': the model fake does not know it; want a BCP-47 tag such as"),
+    ({"languages__": ["en", "fr"]}, "languages[]", "'en, fr': want one, or none"),
+    (
+        {"prompt": "x" * 900, "keywords__": "y" * 101},
+        "keywords[]",
+        "have 101 characters; beside the prompt 99 are read",
+    ),
+    ({"known_speaker_names__": ["Ann"]}, "known_speaker_names[]", "'Ann': voices are not told apart"),
+    ({"redact__": "name"}, "redact[]", "'name': want number or card or email or phone"),
+    ({"numerals": "roman"}, "numerals", "'roman': want one of digits, words, as-heard"),
+    ({"response_format": "diarized_json", "channels": "mixed"}, "channels", "'mixed': diarized_json tells who spoke"),
     ({"include__": "logprobs"}, "include[]", "'logprobs': log probabilities of tokens are not kept"),
     ({"include__": "moods"}, "include[]", "'moods': want logprobs"),
     ({"response_format": "verbose_json", "timestamp_granularities__": ["word", "letter"]}, "timestamp", "want word or"),
