@@ -14,10 +14,13 @@ import httpx2
 import psutil
 import pytest
 
+from tests.clients.ai_sdk import AISDK
 from tests.conftest import Gateway, UpstreamThread, eventually, serving
-from tests.frameworks.framework import Framework
+from tests.frameworks.asks import VERSIONS_THAT_ASK, answered_by_client, open_sdks
+from tests.frameworks.framework import INSTALL_S, Framework
 from tests.frameworks.upstream import calling
 
+pytestmark = pytest.mark.timeout(INSTALL_S + 120)
 HERE = Path(__file__).resolve().parent
 PACKAGE = HERE.parents[1] / "deploy" / "clients" / "agent"
 OPENAI_AGENTS = Framework(
@@ -62,6 +65,12 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
             made.stop()
 
 
+@pytest.fixture(scope="module")
+def sdks() -> Iterator[dict[str, AISDK]]:
+    with open_sdks() as sdks:
+        yield sdks
+
+
 def asked(gateway: Gateway, case: str, chat: str) -> str:
     """Returns the type of the chunk with which the answer ends, or the code of the refusal."""
     message = {"id": uuid4().hex, "role": "user", "parts": [{"type": "text", "text": "Please."}]}
@@ -96,6 +105,14 @@ def test_a_call_that_somebody_allows(gateway: Gateway) -> None:
     [pending] = httpx2.get(f"{gateway.url}/api/chat/{chat}").json()["pending"]
     httpx2.post(f"{gateway.url}/api/chat/{chat}/approvals/{pending['approvalId']}", json={"approved": True})
     eventually(lambda: brief(gateway, chat) == WHOLE, 60)
+
+
+@pytest.mark.parametrize("is_approved", [True, False], ids=["approved", "denied"])
+@pytest.mark.parametrize("version", VERSIONS_THAT_ASK)
+def test_an_ask_that_a_client_of_the_ai_sdk_answers(
+    version: str, is_approved: bool, gateway: Gateway, sdks: dict[str, AISDK]
+) -> None:
+    answered_by_client(sdks[version], gateway, is_approved=is_approved)
 
 
 def test_a_stop_and_a_kill_end_its_tool(gateway: Gateway) -> None:
