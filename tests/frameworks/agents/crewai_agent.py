@@ -80,7 +80,7 @@ class Asking(Flow[CopilotKitState]):
     _skip_auto_memory = True
 
     @start()
-    @human_feedback(message="Look it up?", provider=agui_feedback_provider)
+    @human_feedback(message="look the thing up?", provider=agui_feedback_provider)
     async def ask(self) -> list[dict]:
         return await say(self, "agent-tools")
 
