@@ -78,13 +78,11 @@ class AudioAllowance:
         self._taken_s += portion.seconds
         self._extension = self._refusal = None
 
-    def end(self, position: int, cost_of: Callable[[float], float | None]) -> None:
-        """Gives back the place, and what of its portions was not heard; `cost_of` tells what so many seconds cost."""
+    def end(self, position: int) -> None:
+        """Gives back the place, and what of its portions was not heard."""
         if self._extension is not None:
             self._extension.cancel()
-        heard_s = self.heard_s(position)
-        rest_s = ceil(heard_s)
-        self._portions[0].lease.settle(cost=cost_of(heard_s))
+        rest_s = ceil(self.heard_s(position))
         for portion in self._portions:
             used_s = min(rest_s, portion.seconds) if portion is not self._portions[-1] else rest_s
             portion.lease.settle(audio_seconds=used_s)

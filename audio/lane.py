@@ -3,14 +3,13 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 from audio.allowance import AudioAllowance, Portion, take_portion
 from audio.attachment import Attachment
 from audio.figures import AudioFigures, ListeningSpan
-from audio.ledger import BEATS, AbandonedSessions, FileEntry
+from audio.ledger import BEATS, AbandonedSessions, AudioCharges, FileEntry
 from audio.live_session import LiveSession
 from audio.messages import Gap
 from audio.model.models import Models
@@ -19,7 +18,7 @@ from audio.session_log import SessionLog
 from audio.upload import Uploads
 from events.log.topics import check_topic, is_owner, new_session
 from gateway.access.grants import Principal
-from gateway.core.leases import NO_LEASE, Lease
+from gateway.core.leases import COST, NO_LEASE, Lease
 from gateway.core.limits import RESUMED, SESSION, UPLOAD
 from gateway.core.process import Core
 from gateway.errors import Forbidden, NotFound, Overloaded, TrilaneError
@@ -66,7 +65,7 @@ class AudioLane:
         self._load = load
         self._at_once = at_once
         self._core = core
-        self.prices = core.prices
+        self._charge = AudioCharges(core.limiter, core.prices).charge
         self._limiter = core.limiter
         self._models: Models | None = None
         self._sessions: dict[str, LiveSession] = {}
@@ -102,7 +101,8 @@ class AudioLane:
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
         self._tick()
-        abandoned = AbandonedSessions(self._core.log, self.settings.session_kept_s, self._sessions.__contains__)
+        kept_s, is_here = self.settings.session_kept_s, self._sessions.__contains__
+        abandoned = AbandonedSessions(self._core.log, kept_s, is_here, self._charge)
         sweeper = asyncio.get_running_loop().create_task(abandoned.sweep(), name="sweep open audio sessions")
         try:
             if self._at_once:
@@ -172,9 +172,9 @@ class AudioLane:
         """Admits one file of a user. Raises RateLimited, Overloaded, LogUnavailable."""
         return await self._limiter.admit(who, UPLOAD)
 
-    def file_entry(self, who: Principal, models: Models) -> FileEntry:
-        """Returns the entry in the log of one more file, not opened yet."""
-        return FileEntry(self._core.log, who, models.name, self._beat_s, self._core.tracer)
+    def file_entry(self, who: Principal, models: Models, lease: Lease) -> FileEntry:
+        """Returns the entry in the log of one more file, not opened yet, which `lease` has admitted."""
+        return FileEntry(self._core.log, who, models.name, self._beat_s, lease, self._charge, self._core.tracer)
 
     async def _agree(self, request: SessionRequest, notes: str) -> tuple[SessionTerms, Models]:
         """Returns the terms of a session, and what hears it. Raises BadRequest for a model or language unknown here."""
@@ -192,11 +192,11 @@ class AudioLane:
         except BaseException:
             portion.lease.cancel()
             raise
-        session_log = SessionLog(self._core.log, new_session(who.sub), who.sub, request.topic)
+        session_log = SessionLog(self._core.log, new_session(who.sub), who.sub, request.topic, self._charge)
         live = self._add(session_log, terms, models)  # it counts from now on, while the log is written
         self._allow(live, who, portion)
         try:
-            cursor = await session_log.create(model=models.name, key=who.key_id)
+            cursor = await session_log.create(models.name, who.key_id, portion.lease.reserved.get(COST, ()))
         except BaseException:
             self.release(live)
             raise
@@ -213,7 +213,7 @@ class AudioLane:
 
     async def _load_session(self, who: Principal, request: SessionRequest, session: str) -> LiveSession:
         """Continues a session that another process has left."""
-        session_log = SessionLog(self._core.log, session, who.sub, request.topic)
+        session_log = SessionLog(self._core.log, session, who.sub, request.topic, self._charge)
         await session_log.load()
         (terms, models), portion = await self._agree(request, session_log.state.notes), None
         if not session_log.is_over:
@@ -305,7 +305,7 @@ class AudioLane:
         self._speaking.discard(live)
         self._presumed_until.pop(live, None)
         if (allowance := self._allowances.pop(live, None)) is not None:
-            allowance.end(live.position, partial(self.prices.cost_of_audio, live.session_log.state.model))
+            allowance.end(live.position)
         if (span := self._spans.pop(live, None)) is not None:
             span.end(live.position, failure)
         self._release.set()

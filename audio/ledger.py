@@ -3,6 +3,9 @@
 A session's row is settled with the append that closes its log. A session that nobody continues, and one whose process
 died, is closed by any process that sees that its log has not grown for a while: of several, one wins. A file is kept
 in the log like a session, and so has its row even when its process was killed.
+
+Their users are charged by whoever writes that they are: the state in the log says how many samples are charged, and of
+which counter, so a process that dies leaves it to the one that ends its sessions.
 """
 
 import asyncio
@@ -14,11 +17,15 @@ import msgspec
 import structlog
 
 from audio.figures import ListeningSpan
-from audio.session_log import STATE, SessionState, closing, topic_of
+from audio.model.transcriber import SAMPLE_RATE
+from audio.session_log import STATE, ChargeAudio, SessionState, closing, is_done, topic_of
 from audio.upload import FileTranscription
 from events.log.port import Append, Appended, EventLog, TopicInfo
 from events.log.topics import SESSION, new_session
 from gateway.access.grants import Principal
+from gateway.core.leases import COST, Lease
+from gateway.core.limits import Limiter
+from gateway.core.prices import Prices
 from gateway.core.usage import UsageOutcome, now_ms, reserved
 from gateway.errors import LogConflict, LogError, TrilaneError
 
@@ -35,11 +42,27 @@ _state = msgspec.json.Decoder(SessionState).decode
 log = structlog.get_logger("audio")
 
 
+class AudioCharges:
+    """What the audio lane of one process charges."""
+
+    def __init__(self, limiter: Limiter, prices: Prices) -> None:
+        self._limiter = limiter
+        self._prices = prices
+
+    def charge(self, sub: str, state: SessionState, charged: int) -> None:
+        """Charges a user for what a state has of audio, less the `charged` samples that states before it say."""
+        samples = state.audio - charged
+        if state.reserved and samples > 0:
+            cost = self._prices.cost_of_audio(state.model, samples / SAMPLE_RATE)
+            self._limiter.lease_of(sub, {COST: state.reserved}).settle(cost=cost)
+
+
 class AbandonedSessions:
     """Ends the sessions and files whose logs have not grown for `kept_s`."""
 
-    def __init__(self, event_log: EventLog, kept_s: float, is_here: Callable[[str], bool]) -> None:
+    def __init__(self, event_log: EventLog, kept_s: float, is_here: Callable[[str], bool], charge: ChargeAudio) -> None:
         """`is_here` tells whether a session is in this process, which ends it by itself."""
+        self._charge = charge
         self._log = event_log
         self._kept_s = kept_s
         self._is_here = is_here
@@ -70,22 +93,35 @@ class AbandonedSessions:
     async def _end(self, session: str, info: TopicInfo) -> None:
         part = await self._log.read(info.topic, max(0, info.head - 1), max_events=1)
         state = _state(part.blocks[-1].data[-1]) if part.blocks else SessionState()
+        charged, state = state.charged, msgspec.structs.replace(state, charged=state.audio)
         last = Append(topic=info.topic, data=[_encode(state)], name=STATE, expect=info.head + 1, close=True)
         await self._log.append(last, *closing(session, info.owner, state, state.ending))
+        self._charge(info.owner, state, charged)
 
 
 class FileEntry:
     """A file that is being transcribed, as the log keeps it."""
 
     def __init__(
-        self, event_log: EventLog, who: Principal, model: str, beat_s: float, tracer: "Tracer | None" = None
+        self,
+        event_log: EventLog,
+        who: Principal,
+        model: str,
+        beat_s: float,
+        lease: Lease,
+        charge: ChargeAudio,
+        tracer: "Tracer | None" = None,
     ) -> None:
-        """`beat_s` is the time in seconds between two signs of life."""
+        """`beat_s` is the time in seconds between two signs of life; `lease` is what admitted it."""
+        self._charge = charge
         self._span = ListeningSpan(tracer, "file", model)
         self._log = event_log
         self._sub = who.sub
         self._name = new_session(who.sub)
-        self._state = SessionState(kind="transcription", started_ms=now_ms(), model=model, key=who.key_id)
+        budget = lease.reserved.get(COST, [])
+        self._state = SessionState(
+            kind="transcription", started_ms=now_ms(), model=model, key=who.key_id, reserved=budget
+        )
         self._next = 2
         self._beat_s = beat_s
         self._timer: asyncio.TimerHandle | None = None
@@ -116,7 +152,12 @@ class FileEntry:
         topic = topic_of(self._name)
         append = Append(topic=topic, data=[_encode(state)], name=STATE, expect=self._next, close=outcome is not None)
         self._next += 1
-        self._log.append(append, *ends).add_done_callback(self._check)
+        self._log.append(append, *ends).add_done_callback(self._check if outcome is None else self._end)
+
+    def _end(self, append: "asyncio.Future[list[Appended]]") -> None:
+        if is_done(append):
+            self._charge(self._sub, self._state, 0)
+        self._check(append)
 
     def _check(self, append: "asyncio.Future[list[Appended]]") -> None:
         if not append.cancelled() and (failure := append.exception()) is not None:

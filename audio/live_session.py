@@ -337,7 +337,7 @@ class LiveSession:
             self.attachment.put(Drain(resume=self.session_log.session))
             self.attachment.end(DRAINING)
         else:
-            self._append(msgspec.structs.replace(self.session_log.state, ending=self.parting), None)
+            self._append(self.session_log.state.parted(self.parting), None)
         self._finish()
 
     def _finish(self, failure: BaseException | None = None) -> None:

@@ -16,6 +16,7 @@ from events.log.hub import Hub
 from events.log.port import Append, Appended, Block, EventLog, Position, read_to_head
 from events.log.topics import SESSION, stored, user_topic
 from events.log.vector import VectorPosition, decode_vector, is_epoch, tag_of
+from gateway.core.leases import Reservation
 from gateway.core.usage import UsageKind, UsageOutcome, UsageRow, now_ms, reserved, settled
 from gateway.errors import BadRequest, NotFound
 
@@ -35,7 +36,7 @@ class ChannelState(msgspec.Struct, frozen=True, kw_only=True):
     language: str | None = None
 
 
-class SessionState(msgspec.Struct, frozen=True, kw_only=True):
+class SessionState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The state with which a process continues a session. The newest event of its log has all of it."""
 
     settled: int = 0
@@ -65,11 +66,19 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True):
     """The id of the API key that its caller signed in with."""
     ending: UsageOutcome = "interrupted"
     """The outcome in its usage row, should nobody continue it."""
+    reserved: list[Reservation] = []
+    """What its admission took of its user's budget, where there is one."""
+    charged: int = 0
+    """Number of samples of `audio` that its user is charged for by whoever appends this state, or was before."""
 
     @property
     def audio(self) -> int:
         """Returns the number of samples, at 16 kHz, that were heard and are settled."""
         return self.settled if self.heard is None else self.heard
+
+    def parted(self, ending: UsageOutcome) -> "SessionState":
+        """Returns the state in which a process leaves a session without a client: all that was heard is charged."""
+        return msgspec.structs.replace(self, ending=ending, charged=self.audio)
 
     def row(self, session: str, outcome: UsageOutcome) -> UsageRow:
         """Returns the usage row of a session, or of a file that is kept as one, which ends now in this state."""
@@ -87,6 +96,10 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+ChargeAudio = Callable[[str, SessionState, int], None]
+"""Charges a user for what a state has of audio, less the samples that states before it have charged."""
+
+
 class NumberedEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """An event of the transcript, as far as the lane itself reads it."""
 
@@ -102,11 +115,23 @@ def topic_of(session: str) -> str:
     return SESSION + session
 
 
+def _nothing(sub: str, state: SessionState, charged: int) -> None:
+    """Charges nobody."""
+
+
 class SessionLog:
     """The two topics of one session."""
 
-    def __init__(self, log: EventLog, session: str, sub: str, extra_topic: str | None = None) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        session: str,
+        sub: str,
+        extra_topic: str | None = None,
+        charge: ChargeAudio = _nothing,
+    ) -> None:
         """`extra_topic` is a topic of the events lane to which finals are published, too."""
+        self._charge = charge
         self.session = session
         self.topic = topic_of(session)
         self.state = SessionState()
@@ -122,9 +147,13 @@ class SessionLog:
         self._epoch = ""
         """The epoch of the transcript's topic."""
 
-    async def create(self, *, model: str = "", key: str = "") -> str:
-        """Makes both topics and reserves the usage row; returns the cursor before all events."""
-        self.state = msgspec.structs.replace(self.state, started_ms=now_ms(), model=model, key=key)
+    async def create(self, model: str = "", key: str = "", budget: Sequence[Reservation] = ()) -> str:
+        """Makes both topics and reserves the usage row; returns the cursor before all events.
+
+        `budget`: what was taken of its user's.
+        """
+        first = {"started_ms": now_ms(), "model": model, "key": key, "reserved": [*budget]}
+        self.state = msgspec.structs.replace(self.state, **first)
         transcript, state, _ = await self._log.append(
             Append(topic=stored(self.topic), data=[], owner=self._sub),
             Append(topic=self.topic, data=[_encode(self.state)], name=STATE, owner=self._sub, expect=1),
@@ -163,12 +192,16 @@ class SessionLog:
 
         The future raises LogConflict when another connection has the session now, and LogUnavailable.
         """
-        self.state = state
+        charged = self.state.charged
+        self.state = state = msgspec.structs.replace(state, charged=state.audio) if close else state
         appends = [*self._transcript_appends(transcript), self._state_append(state, close=close)]
         if close:
             appends += closing(self.session, self._sub, state, "finish")
         self._next += 1
-        return self._log.append(*appends)
+        append = self._log.append(*appends)
+        if state.charged > charged:
+            append.add_done_callback(lambda append: is_done(append) and self._charge(self._sub, state, charged))
+        return append
 
     def _state_append(self, state: SessionState, *, close: bool) -> Append:
         return Append(topic=self.topic, data=[_encode(state)], name=STATE, expect=self._next, close=close)
@@ -257,6 +290,11 @@ class SessionLog:
     def _cursor(self, offset: int) -> str:
         vector = VectorPosition(tag_of((self.topic,)), (self.topic,), [Position(self._epoch, offset)], is_fixed=True)
         return vector.encode() or ""
+
+
+def is_done(append: asyncio.Future[list[Appended]]) -> bool:
+    """Returns whether the log has taken what was appended."""
+    return not append.cancelled() and append.exception() is None
 
 
 def closing(session: str, sub: str, state: SessionState, outcome: UsageOutcome) -> list[Append]:

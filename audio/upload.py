@@ -8,7 +8,7 @@ Decoding and detecting run on a thread, one block at a time, and only when there
 import asyncio
 import contextlib
 import tempfile
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
 from math import ceil, inf
@@ -321,15 +321,14 @@ async def transcription_of(
 
 @asynccontextmanager
 async def counted(
-    opening: AbstractAsyncContextManager[FileTranscription], lease: Lease, cost_of: Callable[[float], float | None]
+    opening: AbstractAsyncContextManager[FileTranscription], lease: Lease
 ) -> AsyncGenerator[FileTranscription]:
-    """Opens a file, and in the end counts what was heard of it; `cost_of` tells what so many seconds cost."""
+    """Opens a file, and in the end counts the seconds that were heard of it."""
     async with opening as transcription:
         try:
             yield transcription
         finally:
-            seconds = transcription.duration_s
-            lease.settle(audio_seconds=ceil(seconds), cost=cost_of(seconds))
+            lease.settle(audio_seconds=ceil(transcription.duration_s))
 
 
 async def close_sound(sound: Sound) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from functools import partial
 from typing import Any, BinaryIO
 
 from litestar import post
@@ -134,9 +133,8 @@ class UploadAnswer:
         name = (form.file_name or "file")[:80]
         max_s = self._lane.settings.limits.file_seconds
         transcribing = transcription_of(models, file, name, request.options, max_s)
-        entry = self._lane.file_entry(self._who, models)
-        cost_of = partial(self._lane.prices.cost_of_audio, models.name)
-        return request, counted(recorded(entry, transcribing), self._lease, cost_of)
+        entry = self._lane.file_entry(self._who, models, self._lease)
+        return request, counted(recorded(entry, transcribing), self._lease)
 
     async def _stream(
         self,

@@ -8,7 +8,6 @@ import binascii
 from base64 import b64decode
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -136,6 +135,5 @@ class TranscribeAnswer:
         models.check_language(language)
         options = file_options(language=language, prompt=given.prompt[-MAX_PROMPT:])
         transcribing = transcription_of(models, file, given.name or "file", options, lane.settings.limits.file_seconds)
-        cost_of = partial(lane.prices.cost_of_audio, models.name)
-        opening = counted(recorded(lane.file_entry(who, models), transcribing), lease, cost_of)
+        opening = counted(recorded(lane.file_entry(who, models, lease), transcribing), lease)
         return await resources.enter_async_context(opening)

@@ -54,8 +54,8 @@ class MoodyLog(MemoryLog):
 class Place:
     """A Place is one process of the audio unit."""
 
-    def __init__(self, log: EventLog | None = None, **limits: int) -> None:
-        self.core = Core(log or MemoryLog(), Settings(limits=Limits(**limits)))
+    def __init__(self, log: EventLog | None = None, settings: Settings | None = None, **limits: int) -> None:
+        self.core = Core(log or MemoryLog(), settings or Settings(limits=Limits(**limits)))
         self.model = FakeTranscriber()
         self.lane = AudioLane(self.core, self._load)
 
@@ -119,8 +119,8 @@ class Client:
 
 
 @asynccontextmanager
-async def place(log: EventLog | None = None, **limits: int) -> AsyncIterator[Place]:
-    here = Place(log, **limits)
+async def place(log: EventLog | None = None, settings: Settings | None = None, **limits: int) -> AsyncIterator[Place]:
+    here = Place(log, settings, **limits)
     async with here.core.opened(), here.lane.opened():
         yield here
 

@@ -23,10 +23,6 @@ def limiter_on(log: MemoryLog, **env: str) -> Limiter:
     return Limiter(settings, log, Metrics(), CAPACITIES)
 
 
-def free(seconds: float) -> None:
-    """Returns no cost."""
-
-
 @simulated
 @pytest.mark.parametrize(("user", "everyone"), [("45", "100"), ("100", "45"), ("47", "45")])
 async def test_the_last_portion_is_what_the_limits_have_left(user: str, everyone: str) -> None:
@@ -60,7 +56,7 @@ async def test_a_session_hears_all_that_was_left_and_is_refused_only_then() -> N
         await asyncio.sleep(0)
         await asyncio.sleep(0)
     assert refusals[0][0] == 45
-    allowance.end(45 * SAMPLE_RATE, free)
+    allowance.end(45 * SAMPLE_RATE)
     await asyncio.sleep(1)
     with pytest.raises(RateLimited):
         await take_portion(limiter, WHO, RESUMED)
@@ -71,7 +67,7 @@ async def test_a_session_hears_all_that_was_left_and_is_refused_only_then() -> N
 async def test_what_was_not_heard_comes_back() -> None:
     limiter = limiter_on(MemoryLog(), USER_AUDIO_SECONDS_PER_DAY="45")
     allowance = AudioAllowance(limiter, WHO, await take_portion(limiter, WHO, RESUMED), 100 * SAMPLE_RATE)
-    allowance.end(105 * SAMPLE_RATE + 1, free)
+    allowance.end(105 * SAMPLE_RATE + 1)
     await asyncio.sleep(1)
     portions = [await take_portion(limiter, WHO, RESUMED) for _ in range(2)]
     assert [portion.seconds for portion in portions] == [AUDIO_PORTION_S, 45 - 6 - AUDIO_PORTION_S]
@@ -97,5 +93,5 @@ async def test_an_outage_that_is_over_in_time_ends_no_session(monkeypatch: pytes
         await asyncio.sleep(0)
         await asyncio.sleep(0)
     assert refusals == []
-    allowance.end(60 * SAMPLE_RATE, free)
+    allowance.end(60 * SAMPLE_RATE)
     await limiter.close()

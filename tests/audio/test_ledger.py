@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from audio.dialects.trilane import Start, request_of
-from audio.ledger import AbandonedSessions, recorded
+from audio.ledger import AbandonedSessions, AudioCharges, recorded
 from audio.model.fake import FakeTranscriber, speech_of
 from audio.model.transcriber import SAMPLE_RATE
 from audio.session_log import SessionState, topic_of
@@ -42,7 +42,8 @@ async def rows(at: Place) -> list[UsageRow]:
 
 
 async def sweep(at: Place, after_ms: int = HOUR_MS + 1, is_here: Callable[[str], bool] = lambda _: False) -> None:
-    await AbandonedSessions(at.core.log, 3600, is_here).sweep_once(now_ms() + after_ms)
+    charge = AudioCharges(at.core.limiter, at.core.prices).charge
+    await AbandonedSessions(at.core.log, 3600, is_here, charge).sweep_once(now_ms() + after_ms)
 
 
 @simulated
@@ -183,7 +184,8 @@ async def test_a_session_of_an_earlier_release_which_has_no_row_is_closed_withou
 
 async def transcribe(at: Place, audio: bytes) -> None:
     models = await at.lane.load()
-    entry = at.lane.file_entry(KEYED, models._replace(name="tiny"))
+    lease = await at.lane.admit_upload(KEYED)
+    entry = at.lane.file_entry(KEYED, models._replace(name="tiny"), lease)
     with tempfile.TemporaryFile() as file:
         file.write(audio)
         file.seek(0)
