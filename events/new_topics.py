@@ -31,7 +31,7 @@ class NewTopics:
 
         Raises RateLimited, LogError.
         """
-        if not self._limiter.kept_bounds(who):
+        if not self._limiter.bounds_kept(who):
             return ()
         new_topics = [topic for topic in dict.fromkeys(topics) if not await self._exists(topic)]
         await self._limiter.keep(who, topics=len(new_topics), stored_bytes=size)

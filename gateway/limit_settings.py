@@ -74,6 +74,10 @@ class Limits(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_LIMIT_"
     audio_seconds_per_day: Annotated[Bound, Meta(description="Seconds of speech of all users in 24 hours")] = None
     tickets_per_minute: Annotated[Bound, Meta(description="Tickets of all users")] = None
     daily_tokens: Annotated[Bound, Meta(description="Tokens of all users in 24 hours")] = None
+    topics: Annotated[
+        Bound, Meta(description="Chats and topics of events in the log, those of transcripts and users included")
+    ] = None
+    stored_bytes: Annotated[Bound, Meta(description="Bytes of all events in the log, those of usage included")] = None
 
     @property
     def local_runs(self) -> int:

@@ -201,11 +201,11 @@ class MemoryLog:
         ]
         return sorted(infos, key=lambda info: (-info.updated_ms, info.topic))[:limit]
 
-    async def holdings(self, owner: str) -> list[Holding]:
-        """Returns what is kept of an owner, by family."""
+    async def holdings(self, owner: str | None) -> list[Holding]:
+        """Returns what is kept of an owner, or in all, by family."""
         sums: dict[str, tuple[int, int]] = {}
         for name, topic in self._topics.items():
-            if topic.owner == owner:
+            if owner is None or topic.owner == owner:
                 family = family_of(name)
                 topics, stored = sums.get(family, (0, 0))
                 sums[family] = topics + 1, stored + topic.total - topic.base

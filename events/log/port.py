@@ -235,8 +235,8 @@ class EventLog(Protocol):
         """Returns topics whose name starts with `prefix`, last changed first; `before_ms` gives the next page."""
         ...
 
-    async def holdings(self, owner: str) -> list[Holding]:
-        """Returns what is kept of an owner, by family. It may take as long as a look at all topics."""
+    async def holdings(self, owner: str | None) -> list[Holding]:
+        """Returns what is kept of an owner, or with None in all, by family; it may look at all topics."""
         ...
 
     async def delete(self, topic: str) -> bool:

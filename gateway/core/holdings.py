@@ -1,4 +1,4 @@
-"""Bounds what the log keeps of one user: `topics` and `stored_bytes` (contract §9).
+"""Bounds what the log keeps of one user, and in all: `topics` and `stored_bytes` (contract §9).
 
 Nothing is counted along with events. The log is asked what there is, whatever has been deleted, trimmed or has expired
 since, and remembered for a moment, in which this process adds what it admits itself. So a limit is exact in one
@@ -31,12 +31,17 @@ CHATS, RUNS = "chat/", "run/"
 
 
 class HeldByUser(msgspec.Struct):
-    """What the log keeps of a user, as of a moment."""
+    """What the log keeps of a user, or of everyone, as of a moment."""
 
     topics: int
     stored_bytes: int
     looked_at: float
     took_s: float
+
+    def take_back(self, topics: int, stored_bytes: int) -> None:
+        """Counts what was admitted no more: something else has refused it."""
+        self.topics -= topics
+        self.stored_bytes -= stored_bytes
 
 
 def maker_of(sub: str) -> str:
@@ -52,18 +57,22 @@ class Holdings:
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
-        self._users: dict[str, HeldByUser] = {}
-        self._looks = WeakValueDictionary[str, Lock]()
+        self._users: dict[str | None, HeldByUser] = {}
+        self._looks = WeakValueDictionary[str | None, Lock]()
 
-    async def keep(self, sub: str, bounds: Mapping[str, int], topics: int, stored_bytes: int) -> None:
-        """Admits so many new topics and bytes of a user. Raises RateLimited with extra `limit`, and LogError."""
+    async def keep(self, sub: str | None, bounds: Mapping[str, int], topics: int, stored_bytes: int) -> HeldByUser:
+        """Admits so many new topics and bytes of a user, or with None in all; returns what is held with them.
+
+        Raises RateLimited with extra `limit`, and LogError.
+        """
         held = self._remembered(sub, FRESH_S)
         if held is None or _excess(held, bounds, topics, stored_bytes):
             held = await self._look(sub, bounds, topics, stored_bytes)
         held.topics += topics
         held.stored_bytes += stored_bytes
+        return held
 
-    async def _look(self, sub: str, bounds: Mapping[str, int], topics: int, stored_bytes: int) -> HeldByUser:
+    async def _look(self, sub: str | None, bounds: Mapping[str, int], topics: int, stored_bytes: int) -> HeldByUser:
         """Returns what the log keeps of a user; of several who ask at once, one looks. Raises as `keep` does."""
         look = self._looks.setdefault(sub, Lock())
         async with look:
@@ -71,25 +80,26 @@ class Holdings:
             if _excess(held, bounds, topics, stored_bytes):
                 held = await self._held(sub, SURE_S)
             if key := _excess(held, bounds, topics, stored_bytes):
-                raise _refusal(key, held, bounds[key], topics if key == "topics" else stored_bytes)
+                raise _refusal(key, sub, held, bounds[key], topics if key == "topics" else stored_bytes)
             return held
 
-    def _remembered(self, sub: str, fresh_s: float) -> HeldByUser | None:
+    def _remembered(self, sub: str | None, fresh_s: float) -> HeldByUser | None:
         held = self._users.get(sub)
         if held is not None and time.monotonic() - held.looked_at < max(fresh_s, SHARE * held.took_s):
             return held
         return None
 
-    async def _held(self, sub: str, fresh_s: float) -> HeldByUser:
+    async def _held(self, sub: str | None, fresh_s: float) -> HeldByUser:
         if (held := self._remembered(sub, fresh_s)) is not None:
             return held
         now = time.monotonic()
         own = {held.family: held for held in await self._log.holdings(sub)}
-        made = {held.family: held for held in await self._log.holdings(maker_of(sub))}
-        topics = [own[CHATS]] if CHATS in own else []
-        stored = [own[family] for family in (CHATS, RUNS, STORED, SESSION) if family in own]
-        topics += made.values()
-        stored += made.values()
+        if sub is None:
+            topics, stored = [own[family] for family in (CHATS, STORED) if family in own], [*own.values()]
+        else:
+            made = await self._log.holdings(maker_of(sub))
+            topics = [*([own[CHATS]] if CHATS in own else []), *made]
+            stored = [*[own[family] for family in (CHATS, RUNS, STORED, SESSION) if family in own], *made]
         held = HeldByUser(
             sum(holding.topics for holding in topics),
             sum(holding.stored_bytes for holding in stored),
@@ -112,8 +122,15 @@ def _excess(held: HeldByUser, bounds: Mapping[str, int], topics: int, stored_byt
     return ""
 
 
-def _refusal(key: str, held: HeldByUser, bound: int, wanted: int) -> RateLimited:
+def _refusal(key: str, sub: str | None, held: HeldByUser, bound: int, wanted: int) -> RateLimited:
     used = held.topics if key == "topics" else held.stored_bytes
+    if sub is None:
+        return RateLimited(
+            f"the limit {key} of everyone together is {bound} (TRILANE_LIMIT_{key.upper()}), {used} are used, and "
+            f"{wanted} more were asked for: delete chats, or wait until what is old has gone",
+            retryable=False,
+            extra={"limit": key, "max": bound, "used": used},
+        )
     return RateLimited(
         f"the limit {key} of yours is {bound}, {used} are used, and {wanted} more were asked for: delete chats, or "
         "wait until what is old has gone",

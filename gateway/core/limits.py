@@ -17,7 +17,7 @@ import msgspec
 from events.log.port import EventLog
 from events.log.quotas import DAY, MINUTE, MONTH, SLOTS, Settlement, Take, Window
 from gateway.access.grants import GrantedLimits, Principal
-from gateway.core.holdings import KEYS, Holdings
+from gateway.core.holdings import KEYS, HeldByUser, Holdings
 from gateway.core.leases import COST_UNIT, NO_LEASE, TOKENS, Lease, Reservation
 from gateway.core.quota_client import QuotaClient
 from gateway.core.rates import Charge, Counted, headers, retry_after_s
@@ -86,9 +86,12 @@ class Limiter:
             tickets_per_minute=limits.tickets_per_minute,
             audio_seconds_per_day=limits.audio_seconds_per_day,
             daily_tokens=limits.daily_tokens,
+            topics=limits.topics,
+            stored_bytes=limits.stored_bytes,
         )
         self._ones = lru_cache(1024)(self._ones_of)
         self._kept = Holdings(event_log)
+        self._all_kept_bounds = {key: bound for key, bound in self._all_bounds.items() if key in KEYS}
         self._kept_bounds = _set(**{key: _bound(settings.user_limits, key) for key in KEYS})
         self._user_bounds = _set(**{key: _bound(settings.user_limits, key) for key in WINDOWS})
         if not settings.requires_sign_in:
@@ -156,13 +159,22 @@ class Limiter:
 
         Nothing is given back: what was not written is seen so, or counts for some seconds.
         """
-        bounds = self.kept_bounds(who)
-        if bounds:
-            try:
-                await self._kept.keep(who.sub, bounds, topics, stored_bytes)
-            except RateLimited as err:
-                self._refused.labels(str(err.extra["limit"])).inc()
-                raise
+        own: HeldByUser | None = None
+        try:
+            if bounds := self.kept_bounds(who):  # first, so that what it refuses takes nothing of the others' room
+                own = await self._kept.keep(who.sub, bounds, topics, stored_bytes)
+            if self._all_kept_bounds:
+                held = await self._kept.keep(None, self._all_kept_bounds, topics, stored_bytes)
+                self._used |= {"topics": held.topics, "stored_bytes": held.stored_bytes}
+        except RateLimited as err:
+            self._refused.labels(str(err.extra["limit"])).inc()
+            if own is not None:
+                own.take_back(topics, stored_bytes)
+            raise
+
+    def bounds_kept(self, who: Principal) -> bool:
+        """Returns whether any limit bounds what the log keeps of a user."""
+        return bool(self._all_kept_bounds or self.kept_bounds(who))
 
     def kept_bounds(self, who: Principal) -> Mapping[str, int]:
         """Returns the limits on what the log keeps of a user, each as narrow as any says; nothing where none is set."""

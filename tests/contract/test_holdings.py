@@ -6,7 +6,7 @@ from events.log.port import Append, EventLog, Holding, Retention
 from tests.contract.engines import Engine, keep_all, put, scenario
 
 
-async def of(log: EventLog, owner: str) -> dict[str, tuple[int, int]]:
+async def of(log: EventLog, owner: str | None) -> dict[str, tuple[int, int]]:
     return {held.family: (held.topics, held.stored_bytes) for held in await log.holdings(owner)}
 
 
@@ -25,6 +25,7 @@ async def test_each_family_has_its_topics_and_the_bytes_of_their_events(plain_en
         await put(log, "chat/4", b"of nobody")
         assert await of(log, "ann") == {"chat/": (2, 10), "run/": (2, 6), "": (1, 3)}
         assert await log.holdings("bob") == [Holding("chat/", 1, 6)]
+        assert await of(log, None) == {"chat/": (4, 25), "run/": (2, 6), "": (1, 3)}
         assert await log.delete("chat/1")
         assert await of(log, "ann") == {"chat/": (1, 1), "run/": (2, 6), "": (1, 3)}
 
@@ -55,6 +56,8 @@ async def test_more_topics_than_are_looked_at_at_once_are_all_counted(plain_engi
         for first in range(0, 2500, 500):
             await log.append(*[Append(topic=f"t/{first + n}", data=[b"12"], owner="ann") for n in range(500)])
         assert await of(log, "ann") == {"t/": (2500, 5000)}
+        await log.append(*[Append(topic=f"t/{n}", data=[b"3"], close=True) for n in range(1000)])
+        assert await of(log, None) == {"t/": (2500, 6000)}
 
 
 @pytest.mark.parametrize("owner", ["\x1fmaker", "é\n*", "'; --"])

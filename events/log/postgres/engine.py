@@ -52,8 +52,9 @@ LIST = (
 )
 HOLDINGS = """
 SELECT substr(name, 1, strpos(name, '/')), count(*)::bigint, sum(total - base)::bigint
-FROM trilane.topics WHERE owner = %s::text GROUP BY 1
+FROM trilane.topics
 """
+OF_OWNER, BY_FAMILY = "WHERE owner = %s::text", " GROUP BY 1"
 NAMES = "SELECT name FROM trilane.topics WHERE name > %s::text ORDER BY name LIMIT %s::integer"
 ADOPT = """
 SELECT trilane.adopt(%s::bigint, %s::bigint, %s::text, %s::text, %s::text, %s::bigint, %s::bigint, %s::boolean,
@@ -223,9 +224,11 @@ class PostgresLog:
             for name, owner_, epoch, head, updated_ms, closed in rows
         ]
 
-    async def holdings(self, owner: str) -> list[Holding]:
-        """Returns what is kept of an owner, by family."""
-        return [Holding(*row) for row in await self._fetch(HOLDINGS, owner)]
+    async def holdings(self, owner: str | None) -> list[Holding]:
+        """Returns what is kept of an owner, or in all, by family."""
+        if owner is None:
+            return [Holding(*row) for row in await self._fetch(HOLDINGS + BY_FAMILY)]
+        return [Holding(*row) for row in await self._fetch(HOLDINGS + OF_OWNER + BY_FAMILY, owner)]
 
     async def delete(self, topic: str) -> bool:
         """Removes a topic and its events; its name may be used again, with another epoch."""

@@ -197,8 +197,8 @@ class RedisLog:
         """Returns topics whose name starts with `prefix`, last changed first, then by name."""
         return await self._open_reader().topics(prefix, owner, open_only, before_ms, limit)
 
-    async def holdings(self, owner: str) -> list[Holding]:
-        """Returns what is kept of an owner, by family; topics that change meanwhile may be counted twice, or not."""
+    async def holdings(self, owner: str | None) -> list[Holding]:
+        """Returns what is kept of an owner, or in all; topics that change meanwhile may be counted twice, or not."""
         return await self._open_reader().holdings(owner)
 
     async def delete(self, topic: str) -> bool:

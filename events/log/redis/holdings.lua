@@ -1,7 +1,7 @@
--- Sums up the topics of one owner in one family, some at a time.
+-- Sums up the topics of one index, some at a time.
 --
--- ARGV: the family, the owner, rank to begin at, maximum topics. Returns, packed: [topics, bytes kept].
-local names = call('ZRANGE', P .. 'u:' .. ARGV[1] .. '\0' .. ARGV[2], ARGV[3], ARGV[3] + ARGV[4] - 1)
+-- ARGV: the index, rank to begin at, maximum topics. Returns, packed: [topics, bytes kept].
+local names = call('ZRANGE', P .. ARGV[1], ARGV[2], ARGV[2] + ARGV[3] - 1)
 local bytes = 0
 for _, name in ipairs(names) do
   local h = call('HMGET', P .. 't:' .. name, 'total', 'base')

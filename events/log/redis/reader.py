@@ -158,17 +158,17 @@ class RedisReader:
             for topic, owner, epoch, head, updated_ms, closed in rows[:limit]
         ]
 
-    async def holdings(self, owner: str) -> list[Holding]:
+    async def holdings(self, owner: str | None) -> list[Holding]:
         """Sums up each family, HELD_TOPICS at a time."""
         holdings: list[Holding] = []
         for family in [name.decode() for name in await self._pool.ask("SMEMBERS", f"{self._pool.prefix}f")]:
             topics = stored_bytes = 0
-            while True:
-                reply = await self._pool.run(HOLDINGS, family, owner, topics, HELD_TOPICS)
-                count, size = _unpack_sums(reply)
-                topics, stored_bytes = topics + count, stored_bytes + size
-                if count < HELD_TOPICS:
-                    break
+            for index in [f"u:{family}\0{owner}"] if owner is not None else [f"o:{family}", f"c:{family}"]:
+                rank, count = 0, HELD_TOPICS
+                while count == HELD_TOPICS:
+                    count, size = _unpack_sums(await self._pool.run(HOLDINGS, index, rank, HELD_TOPICS))
+                    rank, stored_bytes = rank + count, stored_bytes + size
+                topics += rank
             if topics:
                 holdings.append(Holding(family, topics, stored_bytes))
         return holdings

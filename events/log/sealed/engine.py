@@ -169,8 +169,8 @@ class SealedLog:
     ) -> list[TopicInfo]:
         return await self._storage.topics(prefix, owner=owner, open_only=open_only, before_ms=before_ms, limit=limit)
 
-    async def holdings(self, owner: str) -> list[Holding]:
-        """Returns what is kept of an owner, sealed as it is."""
+    async def holdings(self, owner: str | None) -> list[Holding]:
+        """Returns what is kept of an owner, or in all, sealed as it is."""
         return await self._storage.holdings(owner)
 
     async def delete(self, topic: str) -> bool:

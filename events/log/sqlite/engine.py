@@ -161,8 +161,8 @@ class SqliteLog:
             }
         )
 
-    async def holdings(self, owner: str) -> list[Holding]:
-        """Returns what is kept of an owner, by family; looks at all topics, at a million in 0.2 s."""
+    async def holdings(self, owner: str | None) -> list[Holding]:
+        """Returns what is kept of an owner, or in all, by family; looks at all topics, at a million in 0.2 s."""
         return await self._open_reader().holdings(owner)
 
     async def delete(self, topic: str) -> bool:

@@ -59,7 +59,7 @@ GROUP BY b.name
 """
 HOLDINGS = f"""
 SELECT substr(t.name, 1, instr(t.name, '/')) AS family, count(*), sum(coalesce(b.total, t.base) - t.base)
-FROM topics t LEFT JOIN blocks b ON b.seq = {NEWEST} WHERE t.owner = ? GROUP BY family
+FROM topics t LEFT JOIN blocks b ON b.seq = {NEWEST} WHERE t.owner = coalesce(?, t.owner) GROUP BY family
 """
 NAMES = "SELECT name FROM topics WHERE name > ? ORDER BY name LIMIT ?"
 PORTION = 1000
@@ -169,7 +169,7 @@ class SqliteReader:
 
         return await self._run(read)
 
-    async def holdings(self, owner: str) -> list[Holding]:
+    async def holdings(self, owner: str | None) -> list[Holding]:
         return await self._run(lambda db: [Holding(*row) for row in db.execute(HOLDINGS, (owner,)).fetchall()])
 
     async def names(self, after: str, limit: int) -> list[str]:

@@ -19,7 +19,7 @@ class LookedAtLog(MemoryLog):
 
     looks = 0
 
-    async def holdings(self, owner: str) -> list[Holding]:
+    async def holdings(self, owner: str | None) -> list[Holding]:
         self.looks += 1
         return await super().holdings(owner)
 
@@ -32,10 +32,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-async def opened(**env: str) -> tuple[LookedAtLog, Limiter]:
+async def opened(in_all: dict[str, str] | None = None, **env: str) -> tuple[LookedAtLog, Limiter]:
+    """`in_all`: limits of everyone together; `env`: those of each user."""
     log = LookedAtLog()
     await log.open()
-    limits = {f"TRILANE_LIMIT_USER_{name}": value for name, value in env.items()}
+    limits = {f"TRILANE_LIMIT_{name}": value for name, value in (in_all or {}).items()}
+    limits |= {f"TRILANE_LIMIT_USER_{name}": value for name, value in env.items()}
     return log, Limiter(load(limits), log, Metrics(), {})
 
 
@@ -106,4 +108,36 @@ async def test_a_token_narrows_a_limit_and_never_widens_it(clock: list[float]) -
     await refused(limiter, user(stored_bytes=5), 0, 6)
     await refused(limiter, user(topics=0, stored_bytes=0), 1, 0)
     await limiter.keep(user(topics=9, stored_bytes=5), topics=2, stored_bytes=5)
+    await log.close()
+
+
+@simulated
+async def test_what_everyone_has_together_is_bounded_whoever_asks(clock: list[float]) -> None:
+    log, limiter = await opened({"TOPICS": "3", "STORED_BYTES": "1000"})
+    assert limiter.bounds_kept(user())
+    await log.append(Append(topic="chat/1", data=[b"x" * 100], owner="ann"))
+    await log.append(Append(topic="event/a", data=[b"x" * 100], owner=maker_of("bob")))
+    await log.append(Append(topic="run/1", data=[b"x" * 100], owner="ann"), Append(topic="usage/b", data=[b"x" * 99]))
+    await limiter.keep(user(), topics=1, stored_bytes=600)
+    assert await refused(limiter, user("bob"), 1, 1) == {"limit": "topics", "max": 3, "used": 3}
+    await limiter.keep(user("eve"), topics=0, stored_bytes=1)
+    assert await refused(limiter, user("eve"), 0, 1) == {"limit": "stored_bytes", "max": 1000, "used": 1000}
+    with pytest.raises(
+        RateLimited, match=r"of everyone together is 1000 \(TRILANE_LIMIT_STORED_BYTES\), 1000 are used"
+    ):
+        await limiter.keep(user(), topics=0, stored_bytes=1)
+    await log.delete("chat/1")
+    clock[0] += holdings.SURE_S
+    await limiter.keep(user("bob"), topics=1, stored_bytes=1)
+    await log.close()
+
+
+@simulated
+async def test_the_narrower_of_ones_own_limit_and_that_of_everyone_counts(clock: list[float]) -> None:
+    log, limiter = await opened({"TOPICS": "3"}, TOPICS="2")
+    await refused(limiter, user(), 3, 0)
+    await limiter.keep(user(), topics=2, stored_bytes=0)
+    await refused(limiter, user("bob"), 2, 0)
+    await limiter.keep(user("bob"), topics=1, stored_bytes=0)
+    assert limiter._used == {"topics": 3, "stored_bytes": 0}
     await log.close()
