@@ -24,6 +24,7 @@ SECOND = "ask what you can do for your country"
 CUT_S = 7.85
 """Seconds between the two parts of the recording."""
 CROSSTALK = 0.1
+DELAY = SAMPLE_RATE // 50
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,9 @@ def call() -> Samples:
     sides[: len(first), 0] = first
     begin = len(first) + SAMPLE_RATE
     sides[begin : begin + len(second), 1] = second
-    return sides + CROSSTALK * sides[:, ::-1]
+    delayed = np.concatenate([np.zeros((DELAY, 2), np.float32), sides[:-DELAY, ::-1]])
+    line = np.random.default_rng(0).standard_normal(sides.shape).astype(np.float32) * 3e-4
+    return sides + CROSSTALK * delayed + line
 
 
 def pcm(sides: Samples) -> bytes:
@@ -59,7 +62,7 @@ def check(finals: list[dict[str, Any]]) -> None:
 
 
 def test_a_live_call_has_each_final_on_its_side(gateway: Gateway) -> None:
-    heard = say(gateway, cut(pcm(call())), channels=2, split=True)
+    heard = say(gateway, cut(pcm(call())), channels=2, split=True, endpointingMs=1500)
     check(heard.of("final"))
     ends = [final["end"] for final in heard.of("final")]
     assert ends == sorted(ends)
@@ -69,7 +72,13 @@ def test_a_live_call_has_each_final_on_its_side(gateway: Gateway) -> None:
 def test_a_call_of_telephones_and_of_browsers_is_heard_too(gateway: Gateway) -> None:
     narrow = io.BytesIO()
     soundfile.write(narrow, call()[::2], SAMPLE_RATE // 2, format="RAW", subtype="ULAW")
-    start: dict[str, Any] = {"encoding": "mulaw", "sampleRate": 8000, "channels": 2, "split": True}
+    start: dict[str, Any] = {
+        "encoding": "mulaw",
+        "sampleRate": 8000,
+        "channels": 2,
+        "split": True,
+        "endpointingMs": 1500,
+    }
     finals = say(gateway, cut(narrow.getvalue()), **start).of("final")
     for channel, words in enumerate((FIRST, SECOND)):
         heard = " ".join(final["text"] for final in finals if final["channel"] == channel)
