@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from gateway.access.auth import mint
-from tests.conftest import Gateway, UpstreamThread, eventually
+from tests.conftest import Gateway, UpstreamThread, eventually, serving
 from tests.contract.conftest import engine_of, postgres_server, redis_url  # noqa: F401  # fixtures
 from tests.support.sse_client import chat_body, send
 
@@ -99,3 +99,20 @@ def test_bytes_are_refused_past_the_limit_and_free_again_when_they_are_deleted(g
     url = f"{one.url}/v1/chat/completions"
     assert httpx2.post(url, json=completion, headers=headers).status_code == 200
     check_refusal(httpx2.post(url, json=completion, headers=auth("full", stored_bytes=0)), "stored_bytes", 0)
+
+
+def test_what_all_users_have_together_is_bounded(upstream: UpstreamThread, tmp_path: Path) -> None:
+    env = {"TRILANE_JWT_SECRET": SECRET, "TRILANE_LIMIT_TOPICS": "20", "TRILANE_LIMIT_STORED_BYTES": "30000"}
+    server = serving(tmp_path, upstream.url, **env)
+    server.unit = "events"
+    try:
+        server.start()
+        assert publish(server, [f"ann/{number}" for number in range(12)], auth("ann")).status_code == 200
+        topics = json.loads(publish(server, [f"bob/{number}" for number in range(12)], auth("bob")).content)
+        size = json.loads(publish(server, ["ann/1"], auth("bob"), 30_000).content)
+        assert publish(server, ["bob/1"], auth("bob"), 1000).status_code == 200
+        assert [topics["limit"], size["limit"]] == ["topics", "stored_bytes"]
+        assert "the limit topics of everyone together is 20 (TRILANE_LIMIT_TOPICS), 12 are used" in topics["detail"]
+        assert server.gauge("trilane_gateway_limits_used") > 1000
+    finally:
+        server.stop()
