@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from loadtests.bench.audio import memory as session_memory
+from loadtests.bench.audio.accuracy import accuracy
 from loadtests.bench.audio.client import SpokenSession, speak
-from loadtests.bench.audio.delays import lag
 from loadtests.bench.audio.latency import STAGGER_S, capacity, latency
 from loadtests.bench.audio.reference import Reference
 from loadtests.bench.audio.rig import AudioRig
-from loadtests.bench.audio.speech import Recording, deal, silence, some, sounds
+from loadtests.bench.audio.speech import Recording, deal, silence, sounds
 from loadtests.bench.audio.strain import overload, under_attack, upload
 from loadtests.bench.audio.whisper_live import ShownText, listen
 from loadtests.bench.audio.words import WordTally, delays, for_good, normalise, quantile, summary
@@ -32,29 +32,6 @@ class AudioCase:
     name: str
     measure: Callable[[AudioRig], Figures]
     targets: tuple[str, ...] = ("trilane",)
-
-
-# Accuracy
-
-
-def accuracy(rig: AudioRig) -> Figures:
-    """Measures each recording in real time, as a session of its own: the errors of the joined finals, by kind."""
-    usable = [one for one in rig.speech if one.seconds <= rig.plan.longest_s]
-    recordings = some(usable, rig.plan.of_each_kind)
-    rig.references.learn(recordings)
-    if rig.target == "offline":
-        return {"wer": _wer(recordings, [rig.references.of(one).text for one in recordings])}
-    with rig.serving() as server:
-        calls = [speak(server.url, one.samples) for one in recordings]
-        sessions, cpu_s = rig.run(server, calls, rig.plan.at_once)
-    texts = [one.text for one in sessions]
-    transcripts = {one.name: text for one, text in zip(recordings, texts, strict=True)}
-    return {
-        "wer": _wer(recordings, texts),
-        "cpu_per_audio_s": cpu_s / _seconds(sessions),
-        "texts": transcripts,
-        **lag(sessions),
-    }
 
 
 def _wer(recordings: Sequence[Recording], texts: Sequence[str]) -> Figures:
@@ -87,7 +64,7 @@ def memory(rig: AudioRig) -> Figures:
     with rig.serving() as server, rig.watching(server):
         idle = session_memory.idle(server, rig.plan.idle)
     with rig.serving() as server, rig.watching(server):
-        return {**idle, **session_memory.visited(server, shortest.samples, rig.plan.visits)}
+        return {**idle, **session_memory.visits(server, shortest.samples, rig.plan.visits)}
 
 
 def beside(clients: int) -> Callable[[AudioRig], Figures]:
@@ -152,7 +129,7 @@ def _seconds(sessions: Sequence[SpokenSession | ShownText]) -> float:
 
 
 CASES = (
-    AudioCase("accuracy", accuracy, ("offline", "trilane")),
+    AudioCase("accuracy", accuracy, ("offline", "file", "trilane")),
     AudioCase("latency-1", latency(1)),
     AudioCase("latency-8", latency(8)),
     AudioCase("capacity", capacity),

@@ -30,10 +30,10 @@ from loadtests.bench.harness.records import Record
 
 CACHE = ROOT / ".trilane" / "bench"
 """Folder outside git for WhisperLive's environment, and what is known of recordings."""
-OURS = ("offline", "trilane")
+OURS = ("offline", "file", "trilane")
 PACKAGES = ("faster-whisper", "ctranslate2", "onnxruntime", "numpy", "websockets", "soxr")
 CORES = os.cpu_count() or 1
-USUAL = replace(QUICK, of_each_kind=1000, at_once=8, speak_s=9.0)
+USUAL = replace(QUICK, words=500, speak_s=9.0)
 """The usual plan is short, as delays are measured five times; of a thousand words, as one of a hundred is a point."""
 
 

@@ -24,6 +24,8 @@ class Reference(NamedTuple):
     text: str
     words: list[TimedWord]
     """Words with their ends, in seconds from the start."""
+    starts: list[TimedWord]
+    """Words with their beginnings."""
     spans: list[Span]
     """Spans of speech."""
 
@@ -60,20 +62,25 @@ class References:
         self.learn([recording])
         entry = self._entries[_key(recording)]
         return Reference(
-            entry["text"], timed_words(map(tuple, entry["words"])), [tuple(span) for span in entry["spans"]]
+            entry["text"],
+            timed_words((word, end) for word, _, end in entry["words"]),
+            timed_words((word, start) for word, start, _ in entry["words"]),
+            [tuple(span) for span in entry["spans"]],
         )
 
     def of_track(self, track: Track) -> Reference:
         """Returns the reference of a track's recordings, in the track's own time."""
         words: list[TimedWord] = []
+        starts: list[TimedWord] = []
         spans: list[Span] = []
         texts: list[str] = []
         for at_s, recording in track.parts:
             one = self.of(recording)
             texts.append(one.text)
             words += [TimedWord(word, at_s + end) for word, end in one.words]
+            starts += [TimedWord(word, at_s + start) for word, start in one.starts]
             spans += [(at_s + start, at_s + end) for start, end in one.spans]
-        return Reference(" ".join(texts), words, spans)
+        return Reference(" ".join(texts), words, starts, spans)
 
     def _decode(self, recording: Recording) -> dict[str, Any]:
         from faster_whisper import WhisperModel
@@ -86,7 +93,9 @@ class References:
         exact = VadOptions(threshold=0.5, min_speech_duration_ms=0, min_silence_duration_ms=100, speech_pad_ms=0)
         return {
             "text": "".join(segment.text for segment in plain).strip(),
-            "words": [(word.word, float(word.end)) for segment in segments for word in segment.words or []],
+            "words": [
+                (word.word, float(word.start), float(word.end)) for segment in segments for word in segment.words or []
+            ],
             "spans": [
                 (span["start"] / RATE, span["end"] / RATE) for span in get_speech_timestamps(recording.samples, exact)
             ],
@@ -96,7 +105,9 @@ class References:
 def _fingerprint(model: Path) -> str:
     """Returns a fingerprint of the weights, and of what decodes them."""
     digest = hashlib.sha256((model / "model.bin").read_bytes())
-    digest.update(f"{metadata.version('faster-whisper')} {metadata.version('ctranslate2')} beam {BEAM}".encode())
+    digest.update(
+        f"{metadata.version('faster-whisper')} {metadata.version('ctranslate2')} beam {BEAM}, starts".encode()
+    )
     return digest.hexdigest()[:16]
 
 

@@ -22,10 +22,8 @@ from loadtests.bench.harness import machine
 class AudioPlan:
     """Says how much is measured."""
 
-    of_each_kind: int = 1000
-    longest_s: float = 600.0
-    """Length of the longest recording whose words are counted."""
-    at_once: int = 4
+    words: int = 1000
+    """Number of words, about, that are counted under each condition."""
     speak_s: float = 60.0
     steps: tuple[int, ...] = (1, 2, 4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32)
     step_s: float = 22.0
@@ -44,8 +42,7 @@ class AudioPlan:
 
 
 QUICK = AudioPlan(
-    of_each_kind=3,
-    longest_s=30.0,
+    words=60,
     speak_s=14.0,
     steps=(4, 8),
     step_s=10.0,

@@ -18,7 +18,6 @@ PAUSE_S = 1.5
 """Seconds between two recordings of a track: more than endpointing takes."""
 LONGEST_S = 15.0
 """Seconds of the longest recording in a track: one sentence or two, as people speak to a machine."""
-KINDS = ("clean", "8 kHz", "noisy", "long-form")
 SEED = 20
 
 Samples = npt.NDArray[np.float32]
@@ -56,18 +55,6 @@ def read(folder: Path) -> list[Recording]:
     with (folder / "transcripts.tsv").open(newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     return [Recording(row["file"], row["text"], _samples(folder / row["file"])) for row in rows]
-
-
-def some(recordings: Sequence[Recording], of_each_kind: int) -> list[Recording]:
-    """Returns a few of each kind, the short ones of many voices first."""
-    shuffle = random.Random(SEED).sample(list(recordings), len(recordings))
-    return [
-        recording
-        for kind in KINDS
-        for recording in sorted((one for one in shuffle if one.kind == kind), key=lambda one: one.seconds > LONGEST_S)[
-            :of_each_kind
-        ]
-    ]
 
 
 def tracks(recordings: Sequence[Recording], count: int, seconds: float) -> list[Track]:

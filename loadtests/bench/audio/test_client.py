@@ -75,14 +75,14 @@ def test_delays_count_from_the_speech_and_from_the_ends_of_words() -> None:
         (3.1, DONE),
     )
     words = timed_words([("Ask", 1.25), ("not", 1.5), ("what", 2.0)])
-    late = of_sessions([one], [Reference("", words, [(1.0, 1.5), (1.6, 2.0), (5.0, 6.0)])])
+    late = of_sessions([one], [Reference("", words, [], [(1.0, 1.5), (1.6, 2.0), (5.0, 6.0)])])
     assert late.first_s == pytest.approx([0.6])
     assert late.stable_s == pytest.approx([0.75, 1.5, 1.0])
     assert late.final_s == pytest.approx([1.0])
 
 
 def test_speech_that_goes_on_where_a_segment_was_cut_ended_there() -> None:
-    reference = Reference("", [], [(1.0, 30.0)])
+    reference = Reference("", [], [], [(1.0, 30.0)])
     assert reference.speech_ended(20.0) == 20.0
     assert reference.speech_ended(31.0) == 30.0
     assert reference.speech_began(0.5) == 1.0
