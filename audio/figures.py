@@ -6,6 +6,7 @@ said, and no word of it.
 
 from typing import TYPE_CHECKING
 
+from audio.coverage import UNINTELLIGIBLE
 from audio.model.desk import URGENCIES, DoneTask
 from audio.model.models import Models
 from audio.model.transcriber import SAMPLE_RATE
@@ -44,7 +45,7 @@ class AudioFigures:
             "audio_replay_events", "Messages that a client had missed when it came back", COUNTS
         )
         self._gaps = metrics.counter(
-            "audio_gap_seconds", "Audio that was not heard, by reason", "reason", ("overload", "failed")
+            "audio_gap_seconds", "Audio that was not heard, by reason", "reason", ("overload", "failed", UNINTELLIGIBLE)
         )
         self._models: Models | None = None
         metrics.gauges(

@@ -7,7 +7,7 @@ a word of four. So each final of the first LOCK_S of speech may be in another on
 from collections.abc import Sequence
 
 from audio.messages import Final
-from audio.model.transcriber import SAMPLE_RATE, Transcription, TranscriptionTask
+from audio.model.transcriber import Transcription, TranscriptionTask
 from audio.options import Output
 
 LOCK_S = 5.0
@@ -36,7 +36,7 @@ class LanguageLock:
         """Takes an answer of the model. Returns the language once one long answer alone is enough to settle it."""
         if task.is_final:
             self._probability = answer.language_probability
-        is_enough = bool(answer.text) and len(task.audio) >= LOCK_S * SAMPLE_RATE and not answer.unsure
+        is_enough = bool(answer.text) and task.seconds >= LOCK_S and not answer.unsure
         return answer.language if is_enough else None
 
     def pass_on(self, outputs: Sequence[Output]) -> str | None:

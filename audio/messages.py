@@ -50,8 +50,13 @@ class Partial(OfTurn, tag="partial", frozen=True):
     segment: int
     text: str
     stable: str
+    """The beginning of `text` whose words will not change any more; case and punctuation may."""
     start: float
     end: float
+    words: list[Word] | None = None
+    """The words of `text` with their times, where they were asked for."""
+    confidence: float | None = None
+    """The mean probability of the last hypothesis' tokens, where words were asked for."""
 
 
 class Final(OfTurn, tag="final", frozen=True):

@@ -15,6 +15,11 @@ ON = 0.5
 OFF = 0.35
 """The threshold of silence that goes with ON: a segment is over when all frames of `endpointing_s` are below it."""
 ONSET_FRAMES = 2
+ONSET = ONSET_FRAMES * FRAME
+LOOKBACK_FRAMES = 31
+"""Frames, a second of them, over which the beginning of speech is looked back for."""
+HINT, HINT_PAUSE = 0.3, 2
+"""The share of the threshold from which a frame before the certain ones is speech too, and frames it may pause for."""
 PREFIX = 15 * FRAME
 """Samples kept before the first frame of speech: a soft beginning is quieter than the threshold."""
 TAIL = 6 * FRAME
@@ -44,7 +49,9 @@ class SessionOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_segment: int = MAX_SEGMENT
     """Maximum length of a segment in samples; it is cut at the best pause of its second half."""
     threshold: float = ON
+    """The probability of speech, 0 to 1, that a segment begins with."""
     prefix_s: float = PREFIX / SAMPLE_RATE
+    """Seconds kept before the first frame of speech."""
     language: str | None = None
     """The code of the language; None has it detected."""
     model: str = ""

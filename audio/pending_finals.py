@@ -2,6 +2,9 @@
 
 from collections import deque
 
+from audio.context import EarlierFinals
+from audio.messages import TurnOver
+from audio.options import Output, SessionOptions
 from audio.segment import ClosedSegment, Segment, Turn
 
 
@@ -11,11 +14,12 @@ class PendingFinals:
     Numbers have no holes: a segment that no partial showed and that has no words gives its number back.
     """
 
-    __slots__ = ("_closed", "_highest_cleared", "count")
+    __slots__ = ("_closed", "_highest_cleared", "count", "earlier")
 
     def __init__(self, count: int) -> None:
         self.count = count
         """Number of finals that the session has had."""
+        self.earlier = EarlierFinals()
         self._closed: deque[ClosedSegment] = deque()
         self._highest_cleared = -1
         """The highest number that was shown of a segment that was cleared: no later segment may take it."""
@@ -50,6 +54,21 @@ class PendingFinals:
         if open_segment is not None:
             open_segment.number -= 1
         return closed, False
+
+    def settle(self, open_segment: Segment | None, options: SessionOptions) -> tuple[ClosedSegment, list[Output]]:
+        """Returns the oldest segment, and what is put out about it.
+
+        It has no final when the model never answered, and when it has no words and no partial was shown.
+        """
+        closed, has_final = self.pop(open_segment, has_text=bool(self.first.hearing.answer.text))
+        self.earlier.add(closed.start, closed.end, closed.hearing.answer.text)
+        turn = closed.turn if options.turns else None
+        messages: list[Output] = [*closed.gaps(turn)]
+        if has_final and closed.hearing.is_begun:
+            messages.append(closed.final(turn, words=options.words))
+        if closed.is_last and options.turns:
+            messages.append(TurnOver(closed.turn))
+        return closed, messages
 
     def clear(self, segment: Segment) -> list[ClosedSegment]:
         """Drops what was cut from a segment that is dropped itself. A number that was shown is not used again."""

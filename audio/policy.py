@@ -3,30 +3,50 @@
 A segment begins with the onset of speech, ends with a silence after it, and is cut in two where it grows too long.
 """
 
+from collections import deque
 from collections.abc import Sequence
 
 from audio.model.transcriber import SAMPLE_RATE
 from audio.model.vad import FRAME
-from audio.options import OFF, ON, ONSET_FRAMES, PREFIX, TAIL, SessionOptions
+from audio.options import HINT, HINT_PAUSE, LOOKBACK_FRAMES, OFF, ON, ONSET_FRAMES, TAIL, SessionOptions
 from audio.segment import Segment
 
 
 class Onset:
-    """Detects the beginning of speech."""
+    """Detects the beginning of speech, and looks back for it: what is soft at first is certain only later."""
 
-    __slots__ = ("_frames",)
+    __slots__ = ("_frames", "_recent")
 
     def __init__(self) -> None:
         self._frames = 0
         """Number of speech frames in a row."""
+        self._recent: deque[float] = deque(maxlen=LOOKBACK_FRAMES)
+        """The probabilities of the last frames."""
 
     def feed(self, probability: float, options: SessionOptions) -> int:
         """Takes one more frame. Returns the samples since speech began once that is certain, and 0 until then."""
+        self._recent.append(probability)
         self._frames = self._frames + 1 if probability >= options.threshold else 0
-        return self._frames * FRAME if self._frames >= ONSET_FRAMES else 0
+        return self._length(options) * FRAME if self._frames >= ONSET_FRAMES else 0
+
+    def _length(self, options: SessionOptions) -> int:
+        """Returns the frames since speech began: none before it is likelier than a hint, but for a moment."""
+        length = self._frames
+        for back, probability in enumerate(reversed(self._recent), 1):
+            if probability >= options.threshold * HINT:
+                length = max(length, back)
+            elif back > length + HINT_PAUSE:
+                break
+        return length
+
+    def recent(self, count: int) -> list[float]:
+        """Returns the probabilities of the last frames, 0 for those that it does not remember."""
+        known = list(self._recent)[-count:] if count else []
+        return [0.0] * (count - len(known)) + known
 
     def reset(self) -> None:
         self._frames = 0
+        self._recent.clear()
 
 
 def prefix(options: SessionOptions) -> int:
@@ -34,14 +54,20 @@ def prefix(options: SessionOptions) -> int:
     return round(options.prefix_s * SAMPLE_RATE / FRAME) * FRAME
 
 
-def needed_from(position: int) -> int:
+def needed_from(position: int, options: SessionOptions) -> int:
     """Returns the first sample of silence that a segment might need which begins at `position` or later."""
-    return position - PREFIX - ONSET_FRAMES * FRAME
+    return position - prefix(options) - LOOKBACK_FRAMES * FRAME
 
 
 def is_speech(probability: float, options: SessionOptions) -> bool:
     """Tells whether a frame inside a segment is speech: its threshold lies lower, as OFF lies below ON."""
     return probability >= max(options.threshold - (ON - OFF), 0.01)
+
+
+def speech_of(segment: Segment, end: int, options: SessionOptions) -> list[bool]:
+    """Returns whether each frame of a segment, up to a sample, is speech."""
+    frames = segment.probabilities[: (end - segment.start) // FRAME]
+    return [is_speech(probability, options) for probability in frames]
 
 
 def end_of(segment: Segment, position: int, options: SessionOptions) -> int | None:

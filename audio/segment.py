@@ -1,8 +1,10 @@
 """One stretch of speech between two silences, from its first frame to its final."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from audio.agreement import Agreement
+from audio.agreement import Agreement, kept
+from audio.coverage import HeardSegment, shifted
 from audio.messages import Final, Gap, Partial
 from audio.model.transcriber import SAMPLE_RATE, Transcription, Word
 from audio.model.vad import FRAME
@@ -12,7 +14,18 @@ from audio.options import TAIL
 class Segment:
     """A segment that is being spoken."""
 
-    __slots__ = ("agreement", "decoded", "guess", "is_shown", "last_speech", "number", "probabilities", "start", "turn")
+    __slots__ = (
+        "agreement",
+        "confidence",
+        "decoded",
+        "guess",
+        "is_shown",
+        "last_speech",
+        "number",
+        "probabilities",
+        "start",
+        "turn",
+    )
 
     def __init__(self, number: int, start: int, last_speech: int) -> None:
         self.number = number
@@ -27,6 +40,8 @@ class Segment:
         self.probabilities: list[float] = []
         """The probability of speech of each frame since `start`."""
         self.agreement = Agreement()
+        self.confidence: float | None = None
+        """The confidence of the last hypothesis, where it is wanted."""
         self.is_shown = False
         """Whether a partial of the segment was put out."""
         self.guess: tuple[int, Transcription | None] | None = None
@@ -56,52 +71,85 @@ class Segment:
         rest.probabilities = self.probabilities[(end - self.start) // FRAME :]
         return rest
 
+    def show(self, answer: Transcription, times: Sequence[Word] | None) -> None:
+        """Takes a hypothesis about all of the segment, with the times of its words where they are wanted."""
+        words = answer.text.split() if not times else [word.text for word in times]
+        self.agreement.add(words, answer.confidence, times or ())
+        self.is_shown = True
+        self.confidence = None if times is None else round(answer.confidence, 3)
+
     def partial(self, turn: int | None) -> Partial:
         """Returns the message with the segment's words so far."""
+        start_s, agreement = seconds(self.start), self.agreement
+        times = [*agreement.stable_times, *agreement.tail_times]
         return Partial(
             turn=turn,
             segment=self.number,
-            text=self.agreement.text,
-            stable=" ".join(self.agreement.stable),
-            start=seconds(self.start),
+            text=agreement.text,
+            stable=" ".join(agreement.stable),
+            start=start_s,
             end=seconds(self.decoded),
+            words=None if self.confidence is None else [shifted(word, start_s) for word in times],
+            confidence=self.confidence,
         )
 
 
 class ClosedSegment:
     """A segment that waits for its final."""
 
-    __slots__ = ("end", "is_last", "is_shown", "number", "start", "tries", "turn")
+    __slots__ = ("end", "hearing", "is_last", "is_shown", "number", "stable", "start", "tries", "turn")
 
-    def __init__(self, segment: Segment, end: int, *, is_last: bool = True) -> None:
+    def __init__(self, segment: Segment, end: int, speech: Sequence[bool], *, is_last: bool = True) -> None:
+        """`speech` tells of each frame before `end` whether it is speech."""
         self.number = segment.number
         self.turn = segment.turn
         self.is_last = is_last
         """Whether the segment is the last one of its turn."""
         self.start = segment.start
         self.end = end
+        self.hearing = HeardSegment(speech)
         self.is_shown = segment.is_shown
+        self.stable = segment.agreement.stable
+        """The words that a client was promised."""
         self.tries = 0
 
-    def final(self, answer: Transcription, turn: int | None, *, words: bool) -> Final:
+    @property
+    def to_decode(self) -> tuple[int, int]:
+        """Returns the first sample, and the one after the last, of what is to be decoded next."""
+        again = self.hearing.again
+        if again is None:
+            return self.start, self.end
+        return self.start + round(again.start * SAMPLE_RATE), self.start + round(again.end * SAMPLE_RATE)
+
+    def hear(self, answer: Transcription) -> None:
+        """Takes the model's answer about `to_decode`."""
+        self.hearing.take(answer)
+        self.tries = 0
+
+    def final(self, turn: int | None, *, words: bool) -> Final:
         """Returns the message with the segment's words."""
-        start_s = seconds(self.start)
+        start_s, answer = seconds(self.start), self.hearing.answer
+        times = kept(self.stable, answer.words) if answer.words else []
         return Final(
             turn=turn,
             segment=self.number,
-            text=answer.text,
+            text=answer.text if times == answer.words else " ".join(word.text for word in times),
             start=start_s,
             end=seconds(self.end),
-            words=[_shift(word, start_s) for word in answer.words] if words else None,
+            words=[shifted(word, start_s) for word in times] if words else None,
             confidence=round(answer.confidence, 3),
             language=answer.language,
             unsure=answer.unsure,
             no_speech_prob=round(answer.no_speech_prob, 3) if words else None,
         )
 
-    def gap(self, turn: int | None, reason: str) -> Gap:
-        """Returns the message that the segment has no final."""
-        return Gap(turn=turn, start=seconds(self.start), end=seconds(self.end), reason=reason)
+    def gaps(self, turn: int | None) -> list[Gap]:
+        """Returns the messages about speech of the segment that has no words."""
+        start_s = seconds(self.start)
+        return [
+            Gap(turn=turn, start=round(start_s + lost.start, 3), end=round(start_s + lost.end, 3), reason=lost.reason)
+            for lost in self.hearing.lost
+        ]
 
 
 class Turn(NamedTuple):
@@ -115,7 +163,3 @@ class Turn(NamedTuple):
 def seconds(position: int) -> float:
     """Returns a position in seconds."""
     return round(position / SAMPLE_RATE, 3)
-
-
-def _shift(word: Word, by_s: float) -> Word:
-    return Word(word.text, round(word.start + by_s, 3), round(word.end + by_s, 3), word.probability)

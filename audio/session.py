@@ -6,15 +6,15 @@ the model at a time, and decides which when the model is free, so stale work is 
 16 kHz since the session began, and segments begin and end between frames, so every process cuts the same frames.
 """
 
-from collections import deque
 from collections.abc import Sequence
 
-from audio.messages import Done, Marker, SpeechStarted, SpeechStopped, TurnOver
+from audio.coverage import trimmed
+from audio.messages import Done, Marker, SpeechStarted, SpeechStopped
 from audio.model.transcriber import SAMPLE_RATE, Samples, Transcription, TranscriptionTask
 from audio.model.vad import FRAME
-from audio.options import MAX_WAITING, SILENT_SETTLE, TAIL, Output, SessionOptions, Settled
+from audio.options import MAX_WAITING, ONSET, SILENT_SETTLE, TAIL, Output, SessionOptions, Settled
 from audio.pending_finals import PendingFinals
-from audio.policy import Onset, cut_of, end_of, is_speech, needed_from, prefix
+from audio.policy import Onset, cut_of, end_of, is_speech, needed_from, prefix, speech_of
 from audio.segment import ClosedSegment, Segment, Turn, seconds
 from audio.tape import Tape
 
@@ -39,7 +39,6 @@ class Session:
         """The first sample at which the next segment may begin."""
         self._subject: tuple[Segment, int] | ClosedSegment | None = None
         """The subject of the model's task; an open segment stands with the `last_speech` that the task covers."""
-        self._markers: deque[tuple[int, str | int]] = deque()
         self._is_stopping = False
         self.is_done = False
         self._output: list[Output] = []
@@ -61,7 +60,7 @@ class Session:
 
     def mark(self, marker: str | int) -> None:
         """Has a marker put out once all audio before it is understood."""
-        self._markers.append((self.position, marker))
+        self._tape.mark(self.position, marker)
         self._return_markers()
 
     def flush(self) -> None:
@@ -122,9 +121,8 @@ class Session:
     def take_task(self) -> TranscriptionTask:
         """Hands out the task that `urgency` was about; `complete` or `fail` must follow before the next one."""
         if self._pending:
-            closed = self._pending.first
-            self._subject = closed
-            return self._task(closed.start, closed.end, is_final=True)
+            self._subject = closed = self._pending.first
+            return self._task(*closed.to_decode, is_final=True)
         segment = self._segment
         assert segment is not None
         self._subject = (segment, segment.last_speech)
@@ -138,7 +136,7 @@ class Session:
         """Takes the model's answer to the task that was handed out last."""
         subject, self._subject = self._subject, None
         if isinstance(subject, ClosedSegment):
-            self._settle_first(answer)
+            self._hear(subject, answer)
         elif subject is not None and task.is_final:
             self._use_guess(*subject, answer)
         elif subject is not None and subject[0] is self._segment and answer.text:
@@ -208,18 +206,19 @@ class Session:
         return self.options.endpointing_s is None
 
     def _await_speech(self, probability: float) -> None:
+        length = self._onset.feed(probability, self.options)
         if self._is_manual:
             start = max(self._floor, self._tape.first)
             self._begin(start, start, last_speech=self.position if is_speech(probability, self.options) else start)
-        elif length := self._onset.feed(probability, self.options):
-            onset = self.position - length
+        elif length:
+            onset = max(self._floor, self.position - length)
             start = max(self._floor, onset - prefix(self.options), self._tape.first)
             self._begin(start, onset, last_speech=self.position)
 
     def _begin(self, start: int, onset: int, *, last_speech: int) -> None:
         self._segment = Segment(self._pending.next_number, start, last_speech)
-        self._segment.decoded = onset  # a hypothesis about what came before the speech is a bad one
-        self._segment.probabilities = [0.0] * ((self.position - start) // FRAME)
+        self._segment.decoded = max(onset, self.position - ONSET)  # a hypothesis about what came before is a bad one
+        self._segment.probabilities = self._onset.recent((self.position - start) // FRAME)
         self._onset.reset()
         self._emit(SpeechStarted(at=seconds(onset), turn=self._turn(start)))
 
@@ -242,9 +241,9 @@ class Session:
         turn = self._turn(segment.turn)
         at = seconds(min(segment.last_speech, end))
         self._emit(SpeechStopped(at=at, turn=turn, end=None if turn is None else seconds(end)))
-        self._pending.append(ClosedSegment(segment, end))
+        self._pending.append(ClosedSegment(segment, end, speech_of(segment, end, self.options)))
         if (answer := segment.early_answer) is not None and len(self._pending) == 1:
-            self._settle_first(answer)
+            self._hear(self._pending.first, answer)
         self._drop_overdue()
 
     def _cut(self, segment: Segment, end: int) -> None:
@@ -252,7 +251,7 @@ class Session:
         if segment.last_speech <= end and not self._is_manual:  # what follows is the silence that was waited for
             self._close(segment, end)
             return
-        self._pending.append(ClosedSegment(segment, end, is_last=False))
+        self._pending.append(ClosedSegment(segment, end, speech_of(segment, end, self.options), is_last=False))
         self._segment = segment.rest(end)
         self._drop_overdue()
 
@@ -266,12 +265,15 @@ class Session:
     # Answers
 
     def _task(self, start: int, end: int, *, is_final: bool) -> TranscriptionTask:
+        context = self._pending.earlier.before(start, end)
         return TranscriptionTask(
-            audio=self._tape.read(start, end),
+            audio=self._tape.read(context.start, end),
+            known_samples=start - context.start,
+            known_text=context.text,
             language=self.language,
             prompt=self.options.prompt,
             is_final=is_final,
-            words=is_final and self.options.words,
+            words=is_final or self.options.words,
         )
 
     def _may_guess(self, segment: Segment) -> bool:
@@ -284,30 +286,29 @@ class Session:
             if answer.text and self.options.interim_results:
                 self._show(segment, answer)  # the only partial that a short utterance may have
         elif self._pending and self._pending.first.number == segment.number and segment.last_speech == last_speech:
-            self._settle_first(answer)
+            self._hear(self._pending.first, answer)
 
     def _show(self, segment: Segment, answer: Transcription) -> None:
-        segment.agreement.add(answer.text.split())
-        segment.is_shown = True
+        speech = speech_of(segment, self.position, self.options)
+        segment.show(answer, trimmed(answer.words, speech) if self.options.words else None)
         self._emit(segment.partial(self._turn(segment.turn)))
 
-    def _settle_first(self, answer: Transcription) -> None:
-        """Settles the oldest closed segment. It has no final when it has no words and no partial was shown."""
-        closed, has_final = self._pending.pop(self._segment, has_text=bool(answer.text))
-        if has_final:
-            self._emit(closed.final(answer, self._turn(closed.turn), words=self.options.words))
-        self._settle_segment(closed)
-
-    def _settle_segment(self, closed: ClosedSegment) -> None:
-        if closed.is_last and self.options.turns:
-            self._emit(TurnOver(closed.turn))
-        self._settle(closed.end)
-        self._end()
+    def _hear(self, closed: ClosedSegment, answer: Transcription) -> None:
+        """Takes an answer about a closed segment, which settles it unless some of it is to be decoded again."""
+        if self._pending and self._pending.first is closed:  # otherwise it was given up meanwhile
+            closed.hear(answer)
+            if closed.hearing.again is None:
+                self._settle_first()
 
     def _give_up(self, reason: str) -> None:
-        closed, _ = self._pending.pop(self._segment, has_text=False)
-        self._emit(closed.gap(self._turn(closed.turn), reason))
-        self._settle_segment(closed)
+        self._pending.first.hearing.give_up(reason)
+        self._settle_first()
+
+    def _settle_first(self) -> None:
+        closed, messages = self._pending.settle(self._segment, self.options)
+        self._output += messages
+        self._settle(closed.end)
+        self._end()
 
     def _drop_overdue(self) -> None:
         while len(self._pending) > 1 and self.position - self._pending.first.start > MAX_WAITING:
@@ -318,24 +319,21 @@ class Session:
     def _settle(self, position: int) -> None:
         self.settled = position
         self._floor = max(self._floor, position)
-        self._tape.drop(position)
+        self._tape.drop(position, self._pending.earlier.needed_from(position))
         self._emit(Settled(position))
 
     def _settle_silence(self, every: int) -> None:
         """Settles all but the last moment while nobody speaks, once `every` samples have come."""
-        end = self.position if self._is_stopping or every == 0 else needed_from(self.position)
-        self._tape.drop(end)
+        end = self.position if self._is_stopping or every == 0 else needed_from(self.position, self.options)
+        self._tape.drop(end, self._pending.earlier.needed_from(end))
         if end - self.settled >= max(every, 1):
             self._settle(end)
 
     def _return_markers(self) -> None:
         """Puts out the markers whose audio is settled, silent or part of a hypothesis."""
-        while self._markers and self._markers[0][0] <= self._understood():
-            self._emit(Marker(id=self._markers.popleft()[1]))
-
-    def _understood(self) -> int:
         decoded = self._segment.decoded if self._segment is not None else self.position
-        return self._pending.first.start if self._pending else decoded
+        understood = self._pending.first.start if self._pending else decoded
+        self._output += [Marker(id=marker) for marker in self._tape.take_markers(understood)]
 
     def _end(self) -> None:
         if self._is_stopping and not self._pending and not self.is_done:

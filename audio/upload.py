@@ -17,6 +17,7 @@ from typing import BinaryIO, NamedTuple
 import msgspec
 import numpy as np
 
+from audio.coverage import UNINTELLIGIBLE
 from audio.crosstalk import EchoCheck
 from audio.decoders.files import MAX_FILE_S, SIDES, Sound
 from audio.driver import SessionDriver
@@ -42,6 +43,8 @@ ENDPOINTING_S = 2.0
 7.5 % of words are wrong instead of 8.7 % with the 0.5 s of live speech (tiny.en, 517 s of speech read by many), in the
 same time.
 """
+MAX_UNINTELLIGIBLE = 20
+"""Maximum number of stretches of speech without words that an answer names: it tells them in a header."""
 PROGRESS_S = 5.0
 """Maximum seconds between two reports of progress."""
 TIDY_S = 1.0
@@ -149,6 +152,7 @@ class FileTranscription:
         self._options = options
         self._output: list[tuple[int, Output]] = []
         """What the session of each channel has put out."""
+        self._unintelligible: list[str] = []
         self._news = asyncio.Event()
         self._unsure_s = 0.0
         """Seconds of finals that the model is not sure of."""
@@ -187,11 +191,14 @@ class FileTranscription:
 
     @property
     def warnings(self) -> list[str]:
-        """Returns a sentence for each part of the file that was left out so far, and one for what is doubtful."""
+        """Returns a sentence for each part of the file that was left out so far, and for what is lost or doubtful."""
+        spans = self._unintelligible[:MAX_UNINTELLIGIBLE]
+        lost = f"the speech of {len(self._unintelligible)} spans was not understood: {', '.join(spans)}"
+        warnings = [*self._sound.warnings, *([lost] if spans else [])]
         if not self._unsure_s:
-            return self._sound.warnings
+            return warnings
         doubt = f"{self._unsure_s:.1f} s of speech are probably not in the language that the model took them for"
-        return [*self._sound.warnings, f"{doubt} ({self.language}): do not rely on those words"]
+        return [*warnings, f"{doubt} ({self.language}): do not rely on those words"]
 
     @property
     def language(self) -> str:
@@ -249,7 +256,9 @@ class FileTranscription:
                 finals.append(msgspec.structs.replace(message, channel=channel) if self._options.split else message)
             if isinstance(message, Gap):
                 span = f"{message.start:g} to {message.end:g} s"
-                raise TrilaneError(f"the model failed on the audio from {span}", code="transcription_failed")
+                if message.reason != UNINTELLIGIBLE:
+                    raise TrilaneError(f"the model failed on the audio from {span}", code="transcription_failed")
+                self._unintelligible.append(span)
         self._unsure_s += sum(final.end - final.start for final in finals if final.unsure)
         return self._in_order(finals) if self._options.split else finals
 

@@ -23,7 +23,7 @@ from audio.live_session import LiveSession
 from audio.messages import encode
 from audio.model.transcriber import SAMPLE_RATE
 from audio.model.vad import FRAME
-from audio.options import MAX_PROMPT, MAX_SEGMENT, SessionOptions, SessionTerms, with_keywords
+from audio.options import MAX_PROMPT, MAX_SEGMENT, ON, SessionOptions, SessionTerms, with_keywords
 from audio.text_forms import Numerals, Secret, TextForms
 from gateway.access.grants import Principal
 from gateway.core.leniency import lenient_decoder
@@ -77,6 +77,10 @@ class Start(FromClient, tag="start", frozen=True):
         MAX_SEGMENT * 1000 // SAMPLE_RATE
     )
     """Maximum length of a segment; a longer one is cut at the best pause of its second half."""
+    threshold: Annotated[float, Meta(ge=0.0, le=1.0)] = ON
+    """The probability of speech that a segment begins with."""
+    prefix_ms: Annotated[int, Meta(ge=0, le=5000)] = 480
+    """Milliseconds that are heard before speech begins."""
 
 
 class Flush(FromClient, tag="flush", frozen=True):
@@ -185,6 +189,8 @@ def terms_of(start: Start) -> SessionTerms:
         language=code_of(start.language) if start.language is not None else None,
         model=start.model,
         prompt=prompt,
+        threshold=start.threshold,
+        prefix_s=start.prefix_ms / 1000,
     )
     return SessionTerms(start.sample_rate, options)
 

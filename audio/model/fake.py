@@ -82,7 +82,7 @@ class FakeTranscriber:
 
 def transcription_of(task: TranscriptionTask) -> Transcription:
     """Returns the words in the audio of a task."""
-    levels = np.rint(task.audio * UNIT).astype(int)
+    levels = np.rint(task.alone().audio * UNIT).astype(int)
     edges = np.flatnonzero(np.diff(levels)) + 1
     words: list[Word] = []
     for start, end in zip([0, *edges], [*edges, len(levels)], strict=True):

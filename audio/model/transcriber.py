@@ -38,6 +38,10 @@ class TranscriptionTask(msgspec.Struct, frozen=True, kw_only=True):
 
     audio: Samples
     """Samples that last MAX_TASK_S at most."""
+    known_samples: int = 0
+    """Number of the first samples of `audio` that are its context: the answer is about what follows them."""
+    known_text: str = ""
+    """The words of the context."""
     model: str = ""
     """The name of the model, where there are several; the default's is empty."""
     language: str | None = None
@@ -48,7 +52,16 @@ class TranscriptionTask(msgspec.Struct, frozen=True, kw_only=True):
     is_final: bool = True
     """Whether it is for a final, which gets the best answer; a partial gets a quick one, for text to be replaced."""
     words: bool = False
-    """Whether the times of the words are wanted, which only a final can have."""
+    """Whether the times of the words are wanted."""
+
+    @property
+    def seconds(self) -> float:
+        """Returns the length of what the answer is about."""
+        return (len(self.audio) - self.known_samples) / SAMPLE_RATE
+
+    def alone(self) -> "TranscriptionTask":
+        """Returns the same task without its context."""
+        return msgspec.structs.replace(self, audio=self.audio[self.known_samples :], known_samples=0, known_text="")
 
 
 class Transcription(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +69,7 @@ class Transcription(msgspec.Struct, frozen=True, kw_only=True):
 
     text: str
     words: list[Word] = []
-    """The words, with times in seconds from the first sample of the task."""
+    """The words, with times in seconds from the first sample of the task after its context."""
     confidence: float = 0.0
     no_speech_prob: float = 0.0
     """The probability that nobody spoke, 0 to 1."""

@@ -11,10 +11,10 @@ from typing import Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
+from audio.model.band import FRAME as FRAME
+from audio.model.band import Band
 from audio.model.transcriber import Samples
 
-FRAME = 512
-"""Number of samples that one speech probability is about: 32 ms."""
 CONTEXT = 64
 """Number of samples before a frame that the model looks at, too."""
 SILENT = 2.0**-16
@@ -68,11 +68,12 @@ class VadState:
 class Ear:
     """Cuts the samples of one session into frames, and finds out how likely each of them is speech."""
 
-    __slots__ = ("_detector", "_quiet_frames", "_remainder", "_state")
+    __slots__ = ("_band", "_detector", "_quiet_frames", "_remainder", "_state")
 
     def __init__(self, detector: SpeechDetector) -> None:
         self._detector = detector
         self._state = VadState()
+        self._band = Band()
         self._quiet_frames = 0
         self._remainder: Samples = np.zeros(0, np.float32)
 
@@ -105,11 +106,14 @@ class Ear:
         state.context = frames[-1, -CONTEXT:].copy()
         is_heard = self._is_heard(frames[:, CONTEXT:])
         if all(is_heard):
-            return self._detector.run(frames, state).tolist()
+            return self._run(frames).tolist()
         probabilities = np.zeros(count, np.float32)
         if any(is_heard):
-            probabilities[is_heard] = self._detector.run(frames[is_heard], state)
+            probabilities[is_heard] = self._run(frames[is_heard])
         return probabilities.tolist()
+
+    def _run(self, frames: Samples) -> npt.NDArray[np.float32]:
+        return self._band.fit(frames[:, CONTEXT:], self._detector.run(frames, self._state))
 
     def _is_heard(self, frames: Samples) -> list[bool]:
         """Returns for each frame whether the model hears it: no digital silence past the first QUIET_FRAMES of it.

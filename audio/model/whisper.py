@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import ctranslate2 as untyped_ctranslate2  # pyright: ignore[reportMissingTypeStubs]
+import msgspec
 import numpy as np
 from faster_whisper import WhisperModel  # pyright: ignore[reportMissingTypeStubs]
 from faster_whisper import transcribe as untyped_transcribe  # pyright: ignore[reportMissingTypeStubs]
@@ -24,6 +25,7 @@ from faster_whisper.tokenizer import Tokenizer  # pyright: ignore[reportMissingT
 from audio.model.tongues import ENGLISH, Tongue, doubted
 from audio.model.transcriber import SAMPLE_RATE, Samples, Transcription, TranscriptionTask, Word, key_of
 from audio.model.weights import ModelFiles
+from audio.model.word_times import with_lengths, without_echo
 from gateway.errors import ConfigurationError
 
 ctranslate2: Any = untyped_ctranslate2
@@ -165,13 +167,14 @@ class Whisper:
             answers |= zip(places, self._alike([tasks[at] for at in places]), strict=True)
         return [answers[at] for at in range(len(tasks))]
 
-    def _likeness(self, task: TranscriptionTask) -> tuple[str, bool, int, int]:
+    def _likeness(self, task: TranscriptionTask) -> tuple[str, bool, int, int, int]:
         """Returns what tasks of one decode share: CTranslate2 needs them to begin at the same token.
 
         Windows of one length waste nothing.
         """
-        prompt = self._prompt(task, self._tokenizer("en"))
-        return task.language or "", task.translates, len(prompt), window(len(task.audio))
+        tokenizer = self._tokenizer("en")
+        known, prompt = len(_known(task, tokenizer)), len(self._prompt(task, tokenizer))
+        return task.language or "", task.translates, prompt - known, known, window(len(task.audio))
 
     def _alike(self, tasks: list[TranscriptionTask]) -> list[Transcription]:
         """Transcribes tasks that can be decoded together."""
@@ -183,12 +186,15 @@ class Whisper:
         guesses = self._generate(encoded, prompts, tokenizers, tasks, BEAM if is_final else 1)
         answers: list[Transcription] = []
         for at, (task, guess) in enumerate(zip(tasks, guesses, strict=True)):
-            seconds = len(task.audio) / SAMPLE_RATE
+            seconds = task.seconds
             own = encoded
             if not is_final and (not guess.is_presentable(seconds) or guess.repeats):
                 answers.append(Transcription(text="", language=tongues[at].language))
                 continue
             if is_final and (not guess.is_credible(seconds) or guess.repeats):
+                if task.known_samples:
+                    answers += self._alike([task.alone()])
+                    continue
                 guess, own = self._again(task, prompts[at], tokenizers[at], guess)
             answer = self._answer(task, guess, own, at if own is encoded else 0, len(tasks), tokenizers[at])
             answers.append(doubted(answer, guess.log_probability, tongues[at]))
@@ -237,7 +243,7 @@ class Whisper:
         if task.prompt:
             room = self._whisper.max_length // 2 - 1
             previous = [tokenizer.sot_prev, *tokenizer.encode(" " + task.prompt.strip())[-room:]]
-        return [*previous, *tokenizer.sot_sequence, tokenizer.no_timestamps]
+        return [*previous, *tokenizer.sot_sequence, tokenizer.no_timestamps, *_known(task, tokenizer)]
 
     def _generate(
         self,
@@ -260,7 +266,10 @@ class Whisper:
             return_no_speech_prob=True,
             suppress_tokens=self._suppressed,
         )
-        return [_guess(result, tokenizer) for result, tokenizer in zip(results, tokenizers, strict=True)]
+        return [
+            _guess(result, tokenizer, len(_known(task, tokenizer)))
+            for result, tokenizer, task in zip(results, tokenizers, tasks, strict=True)
+        ]
 
     def _answer(
         self, task: TranscriptionTask, guess: Guess, encoded: Any, at: int, of: int, tokenizer: Tokenizer
@@ -268,9 +277,11 @@ class Whisper:
         text = guess.text if guess.is_speech else ""
         confidence = math.exp(min(0.0, guess.log_probability))
         words = self._words(task, guess, encoded, at, of, tokenizer) if task.words and text else []
+        if len(said := without_echo(words)) < len(words):
+            text = " ".join(word.text for word in said)
         return Transcription(
             text=text,
-            words=words,
+            words=with_lengths(said, task.seconds),
             confidence=confidence,
             no_speech_prob=guess.no_speech,
             language=tokenizer.language_code,
@@ -283,18 +294,21 @@ class Whisper:
             whole = np.asarray(encoded.to_device(ctranslate2.Device.cpu), np.float32)
             encoded = ctranslate2.StorageView.from_array(np.ascontiguousarray(whole[at : at + 1]))
         frames = len(task.audio) // HOP
-        alignment = self._whisper.find_alignment(tokenizer, [guess.tokens], encoded, frames)[0]
+        known, known_s = _known(task, tokenizer), task.known_samples / SAMPLE_RATE
+        alignment = self._whisper.find_alignment(tokenizer, [[*known, *guess.tokens]], encoded, frames)[0]
+        before = len(tokenizer.decode(known))
+        while before > 0:
+            before -= len(alignment.pop(0)["word"])
         transcribe.merge_punctuations(alignment, PREPENDED, APPENDED)
-        return [
-            Word(
-                word["word"].strip(),
-                round(float(word["start"]), 3),
-                round(float(word["end"]), 3),
-                round(float(word["probability"]), 3),
-            )
-            for word in alignment
-            if word["word"].strip()
-        ]
+        words: list[Word] = []
+        for one in alignment:
+            text, last = one["word"].strip(), words[-1] if words else None
+            if text and last is not None and not key_of(text):  # a stop by itself is no word
+                words[-1] = msgspec.structs.replace(last, text=last.text + text)
+            elif text:
+                start, end = (round(max(0.0, float(one[at]) - known_s), 3) for at in ("start", "end"))
+                words.append(Word(text, start, end, round(float(one["probability"]), 3)))
+        return words
 
 
 def window(samples: int) -> int:
@@ -302,10 +316,16 @@ def window(samples: int) -> int:
     return min(FULL, WINDOW * math.ceil((samples + PAD) / HOP / WINDOW))
 
 
-def _guess(result: Any, tokenizer: Tokenizer) -> Guess:
+def _known(task: TranscriptionTask, tokenizer: Tokenizer) -> list[int]:
+    """Returns the words of a task's context, which the decode begins with."""
+    return tokenizer.encode(f" {task.known_text}") if task.known_text else []
+
+
+def _guess(result: Any, tokenizer: Tokenizer, known: int) -> Guess:
+    """Returns what follows the known tokens."""
     tokens: list[int] = list(result.sequences_ids[0])
-    mean = result.scores[0] * len(tokens) / (len(tokens) + 1)  # its score is without the token that ends it
-    return Guess(tokenizer.decode(tokens).strip(), tokens, mean, result.no_speech_prob)
+    mean = result.scores[0] * len(tokens) / (len(tokens) - known + 1)  # its score is without the token that ends it
+    return Guess(tokenizer.decode(tokens[known:]).strip(), tokens[known:], mean, result.no_speech_prob)
 
 
 def _compression(text: str) -> float:

@@ -1,9 +1,11 @@
 """Agreement decides which words become stable, and when."""
 
+from itertools import pairwise
+
 import pytest
 
-from audio.agreement import Agreement
-from audio.model.transcriber import key_of
+from audio.agreement import SURE, Agreement, kept
+from audio.model.transcriber import Word, key_of
 
 
 def stable_after(*hypotheses: str) -> tuple[str, str]:
@@ -53,3 +55,49 @@ def test_case_and_punctuation_do_not_count() -> None:
     assert key_of("Country,") == key_of("country") == "country"
     assert key_of("don't") == "don't"
     assert key_of("--") == ""
+
+
+def timed(text: str) -> list[Word]:
+    return [Word(word, 0.5 * at, 0.5 * at + 0.4, 0.9) for at, word in enumerate(text.split())]
+
+
+def said(stable: str, final: str) -> str:
+    return " ".join(word.text for word in kept(stable.split(), timed(final)))
+
+
+@pytest.mark.parametrize(
+    ("stable", "final", "expected"),
+    [
+        ("so my fellow", "So, my fellow Americans.", "So, my fellow Americans."),
+        ("how to marry the more", "Had he married a more amiable woman", "Had he married a more amiable woman"),
+        ("like your country can do", "What your country can do for you", "like your country can do for you"),
+        ("these the shape of", "These take the shape of a round arch", "These the shape of a round arch"),
+        ("he may just be seen", "He may be seen there", "He may just be seen there"),
+        ("one two", "one", "one two"),
+        ("", "nothing was promised", "nothing was promised"),
+    ],
+)
+def test_a_final_keeps_the_words_that_were_stable(stable: str, final: str, expected: str) -> None:
+    assert said(stable, final) == expected
+
+
+def test_words_that_are_kept_have_times_in_order() -> None:
+    words = kept(["he", "may", "just", "be", "seen"], timed("He may be seen there"))
+    assert all(one.start < one.end <= two.start for one, two in pairwise(words))
+
+
+def test_in_doubt_a_third_hypothesis_is_needed() -> None:
+    agreement = Agreement()
+    for count, confidence in enumerate((SURE, SURE - 0.1, SURE), 1):
+        agreement.add(["one", "two", "three"][:count], confidence)
+    assert agreement.stable == ["one"]
+    agreement.add(["one", "two", "three", "four"], SURE)
+    assert agreement.stable == ["one", "two", "three"]
+
+
+def test_times_go_with_their_words() -> None:
+    agreement = Agreement()
+    for text in ("one two", "one two three"):
+        agreement.add(text.split(), 1.0, timed(text))
+    assert [word.text for word in agreement.stable_times] == agreement.stable == ["one", "two"]
+    assert [word.text for word in agreement.tail_times] == agreement.tail == ["three"]

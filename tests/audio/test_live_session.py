@@ -168,8 +168,8 @@ async def test_lag_is_told_when_it_is_worth_it_when_it_changes_and_when_it_is_ov
     stage = await Stage(SessionOptions(interim_results=False)).open()
     client = stage.attach()
     heard_s = 0.0
-    for step_s in (LAG_S - 0.5, 0.6, LAG_STEP_S / 2, LAG_STEP_S):
-        audio = speech_of([(1, step_s, 0.0)])
+    for word, step_s in enumerate((LAG_S - 0.5, 0.6, LAG_STEP_S / 2, LAG_STEP_S), 1):
+        audio = speech_of([(word, step_s, 0.0)])
         await client.send(audio)
         heard_s += step_s
         stage.live.tick(0.0)

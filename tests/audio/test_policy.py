@@ -4,7 +4,7 @@ import pytest
 
 from audio.model.transcriber import SAMPLE_RATE
 from audio.model.vad import FRAME
-from audio.options import MAX_SEGMENT, PREFIX, TAIL, SessionOptions
+from audio.options import LOOKBACK_FRAMES, MAX_SEGMENT, PREFIX, TAIL, SessionOptions
 from audio.policy import Onset, best_pause, cut_of, end_of, is_speech, prefix
 from audio.segment import Segment
 
@@ -71,3 +71,34 @@ def test_the_best_pause_is_where_speech_is_least_likely_and_late_among_equals() 
     probabilities[40:46] = [0.1] * 6
     assert 42 <= best_pause(probabilities, 20, 99) <= 43
     assert best_pause([1.0] * 100, 20, 98) == 98
+
+
+def onset_of(*probabilities: float, options: SessionOptions | None = None) -> int:
+    """Returns how many frames before its end a sequence began with speech."""
+    onset, length = Onset(), 0
+    for probability in probabilities:
+        length = onset.feed(probability, options or SessionOptions())
+    return length // FRAME
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "length"),
+    [
+        ((0.0, 0.9, 0.9), 2),
+        ((0.0, 0.2, 0.3, 0.4, 0.9, 0.9), 5),
+        ((0.3, 0.0, 0.0, 0.3, 0.9, 0.9), 6),
+        ((0.3, 0.0, 0.0, 0.0, 0.3, 0.9, 0.9), 3),
+        ((0.14, 0.14, 0.9, 0.9), 2),
+        ((0.4,) * 60 + (0.9, 0.9), LOOKBACK_FRAMES),
+        ((0.9, 0.3), 0),
+    ],
+)
+def test_speech_began_with_the_soft_frames_before_the_certain_ones(
+    probabilities: tuple[float, ...], length: int
+) -> None:
+    assert onset_of(*probabilities) == length
+
+
+def test_a_lower_threshold_hears_softer_speech() -> None:
+    assert onset_of(0.0, 0.3, 0.3) == 0
+    assert onset_of(0.0, 0.3, 0.3, options=SessionOptions(threshold=0.3)) == 2

@@ -12,7 +12,7 @@ from audio.dialects.trilane import START_S, Flush, Keepalive, Mark, Start, Stop,
 from audio.model.fake import speech_of
 from audio.model.transcriber import SAMPLE_RATE, Samples
 from audio.model.vad import FRAME
-from audio.options import MAX_SEGMENT, SessionOptions
+from audio.options import MAX_SEGMENT, ON, PREFIX, SessionOptions
 from audio.text_forms import TextForms
 from gateway.access.grants import Grants, Principal
 from gateway.errors import BadRequest
@@ -117,6 +117,20 @@ def test_start_is_translated_into_a_request_to_the_lane() -> None:
     assert terms == terms_of(start)
     assert (terms.sample_rate, terms.options.language) == (8000, "en")
     assert (terms.options.words, terms.options.endpointing_s, terms.options.turns) == (True, 0.9, False)
+    assert (terms.options.threshold, terms.options.prefix_s) == (ON, PREFIX / SAMPLE_RATE)
+
+
+def test_what_counts_as_speech_is_the_clients_wish() -> None:
+    start = decode('{"type":"start","threshold":0.3,"prefixMs":320}')
+    assert isinstance(start, Start)
+    options = terms_of(start).options
+    assert (options.threshold, options.prefix_s) == (0.3, 0.32)
+
+
+@pytest.mark.parametrize("field", ['"threshold":1.5', '"threshold":-0.1', '"prefixMs":5001', '"prefixMs":-1'])
+def test_a_wish_that_nothing_can_be_is_refused(field: str) -> None:
+    with pytest.raises(BadRequest, match="not one of this protocol"):
+        decode(f'{{"type":"start",{field}}}')
 
 
 def test_forms_of_text_and_likely_words_are_options() -> None:

@@ -1,0 +1,43 @@
+"""Mends the words that an alignment has found: what was said once is there once, and every word has a length. Pure."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import msgspec
+
+from audio.model.transcriber import Word, key_of
+
+SHORTEST_S = 0.04
+"""Minimum length of a word: two steps of the alignment."""
+
+
+def without_echo(words: Sequence[Word]) -> list[Word]:
+    """Returns words less a last phrase that repeats the one before it in no time: the decoder said it, nobody else."""
+    keys = [key_of(word.text) for word in words]
+    for length in range(len(words) // 2, 0, -1):
+        took_s = words[-1].end - words[-length].start
+        if keys[-length:] == keys[-2 * length : -length] and took_s < SHORTEST_S * length:
+            return list(words[:-length])
+    return list(words)
+
+
+def with_lengths(words: Sequence[Word], end_s: float) -> list[Word]:
+    """Returns words in order, each SHORTEST_S long at the least, none after `end_s` where there is room for them."""
+    starts, ends = [word.start for word in words], [word.end for word in words]
+    for at in range(len(words)):
+        starts[at] = max(starts[at], ends[at - 1] if at else 0.0)
+        ends[at] = max(ends[at], starts[at] + SHORTEST_S)
+    latest = end_s
+    for at in reversed(range(len(words))):
+        ends[at] = max(min(ends[at], latest), SHORTEST_S)
+        starts[at] = latest = max(min(starts[at], ends[at] - SHORTEST_S), 0.0)
+    return [
+        msgspec.structs.replace(word, start=round(start, 3), end=round(end, 3))
+        for word, start, end in zip(words, starts, ends, strict=True)
+    ]
+
+
+def is_said(words: Sequence[Word]) -> bool:
+    """Tells whether repeated words were said as often: each took its time, as those of a decoder in a loop do not."""
+    repeated = [two for one, two in pairwise(words) if key_of(one.text) == key_of(two.text)]
+    return bool(repeated) and all(word.end - word.start >= 2 * SHORTEST_S for word in repeated)
