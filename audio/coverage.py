@@ -17,8 +17,8 @@ from audio.model.vad import FRAME
 FRAME_S = FRAME / SAMPLE_RATE
 LOST_S = 0.3
 """Seconds of speech that may be without a word: an alignment is right to so much."""
-STRETCH_S = 0.3
-"""Seconds of speech beside a word that are taken for a part of it."""
+STRETCH_S = 0.5
+"""Seconds of speech beside a word that are taken for a part of it: an alignment may be late by so much."""
 NEAR_S = 0.1
 """Seconds within which a word is right beside a stretch."""
 LONGEST_S, LONGER_S, DIGIT_S = 1.5, 0.15, 0.6
@@ -185,8 +185,7 @@ def stretched(words: Sequence[Word], speech: Sequence[bool]) -> list[Word]:
     for span in uncovered(words, speech):
         before = next((at for at in reversed(range(len(result))) if abs(result[at].end - span.start) < NEAR_S), None)
         after = next((at for at in range(len(result)) if abs(result[at].start - span.end) < NEAR_S), None)
-        sides = (before is not None) + (after is not None)
-        if span.end - span.start > STRETCH_S * sides:
+        if span.end - span.start > STRETCH_S or before is after is None:
             continue
         middle = span.end if after is None else span.start if before is None else (span.start + span.end) / 2
         if before is not None:

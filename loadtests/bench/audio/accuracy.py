@@ -13,6 +13,7 @@ import numpy as np
 from audio.messages import Gap
 from audio.model.transcriber import Word
 from audio.model.vad import Silero
+from audio.model.weights import whisper_models
 from audio.model.whisper import Whisper
 from audio.options import SessionOptions
 from audio.upload import file_options
@@ -55,7 +56,7 @@ def accuracy(rig: AudioRig) -> Figures:
 
 
 async def _listen(rig: AudioRig, recordings: Sequence[Recording], options: SessionOptions) -> list[Heard]:
-    model = Whisper(rig.place.model)
+    model = Whisper(whisper_models(str(rig.place.model))[0])
     await model.open()
     detector = Silero()
     try:
