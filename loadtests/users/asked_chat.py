@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import gevent
-from gevent.pool import Group
 from locust.env import Environment
 
 from loadtests.users.access import blame
@@ -64,10 +63,9 @@ class AskedChat(JudgedChat):
 
     def answer(self, ask: dict[str, Any]) -> None:
         """Answers from one device or several at once, which need not agree."""
-        devices = Group()
         for _ in range(random.choice(DEVICES)):
-            devices.spawn(self._answer, ask["approvalId"], random.random() < 0.5)
-        devices.join()
+            self.devices.spawn(self._answer, ask["approvalId"], random.random() < 0.5)
+        self.devices.join()
 
     def _answer(self, approval_id: str, approved: bool) -> None:
         with self.origin.open("POST", f"{self.path}/approvals/{approval_id}", {"approved": approved}) as stream:

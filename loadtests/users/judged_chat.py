@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from gevent.pool import Group
 from locust.env import Environment
 
 from loadtests.users.access import blame
@@ -26,6 +27,8 @@ class JudgedChat:
         self.environment = environment
         self.origin = origin
         self.chat_id = chat_id
+        self.devices = Group()
+        """Whoever else acts in it; none of them is left when it is over, and would find it deleted."""
         self._model = model
         self.path = f"/api/chat/{chat_id}"
 
@@ -38,6 +41,7 @@ class JudgedChat:
         except (CutOff, TimeoutError) as err:
             self.note(Fault.NO_END, str(err))
         finally:
+            self.devices.kill()
             self._delete()
 
     def live(self) -> None:

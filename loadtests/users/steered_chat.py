@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import gevent
-from gevent.pool import Group
 from locust.env import Environment
 
 from loadtests.users.access import blame
@@ -43,15 +42,14 @@ class SteeredChat(JudgedChat):
 
     def live(self) -> None:
         """Asks, has people talk on, and judges what became of it."""
-        others = Group()
-        first = others.spawn(self._tell, self.say, "u0", f"{self.chat_id} T={self._tokens} I={INTERVAL_US}")
+        first = self.devices.spawn(self._tell, self.say, "u0", f"{self.chat_id} T={self._tokens} I={INTERVAL_US}")
         if not self._has_begun(first):
             return
         for number in range(random.choice(DEVICES)):
-            others.spawn(self._tell, self._talk, f"d{number}")
+            self.devices.spawn(self._tell, self._talk, f"d{number}")
         if random.random() < STOPPED:
-            others.spawn(self._tell, self._stop)
-        others.join()
+            self.devices.spawn(self._tell, self._stop)
+        self.devices.join()
         if self._await_end():
             self._judge()
 
