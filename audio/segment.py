@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from audio.agreement import Agreement, kept
+from audio.agreement import Agreement
 from audio.coverage import HeardSegment, shifted
 from audio.messages import Final, Gap, Partial
 from audio.model.transcriber import SAMPLE_RATE, Transcription, Word
@@ -97,7 +97,7 @@ class Segment:
 class ClosedSegment:
     """A segment that waits for its final."""
 
-    __slots__ = ("end", "hearing", "is_last", "is_shown", "number", "stable", "start", "tries", "turn")
+    __slots__ = ("end", "hearing", "is_last", "is_shown", "number", "start", "tries", "turn")
 
     def __init__(self, segment: Segment, end: int, speech: Sequence[bool], *, is_last: bool = True) -> None:
         """`speech` tells of each frame before `end` whether it is speech."""
@@ -109,8 +109,6 @@ class ClosedSegment:
         self.end = end
         self.hearing = HeardSegment(speech)
         self.is_shown = segment.is_shown
-        self.stable = segment.agreement.stable
-        """The words that a client was promised."""
         self.tries = 0
 
     @property
@@ -129,14 +127,13 @@ class ClosedSegment:
     def final(self, turn: int | None, *, words: bool) -> Final:
         """Returns the message with the segment's words."""
         start_s, answer = seconds(self.start), self.hearing.answer
-        times = kept(self.stable, answer.words) if answer.words else []
         return Final(
             turn=turn,
             segment=self.number,
-            text=answer.text if times == answer.words else " ".join(word.text for word in times),
+            text=answer.text,
             start=start_s,
             end=seconds(self.end),
-            words=[shifted(word, start_s) for word in times] if words else None,
+            words=[shifted(word, start_s) for word in answer.words] if words else None,
             confidence=round(answer.confidence, 3),
             language=answer.language,
             unsure=answer.unsure,

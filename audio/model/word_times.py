@@ -1,7 +1,6 @@
 """Mends the words that an alignment has found: what was said once is there once, and every word has a length. Pure."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import msgspec
 
@@ -35,9 +34,3 @@ def with_lengths(words: Sequence[Word], end_s: float) -> list[Word]:
         msgspec.structs.replace(word, start=round(start, 3), end=round(end, 3))
         for word, start, end in zip(words, starts, ends, strict=True)
     ]
-
-
-def is_said(words: Sequence[Word]) -> bool:
-    """Tells whether repeated words were said as often: each took its time, as those of a decoder in a loop do not."""
-    repeated = [two for one, two in pairwise(words) if key_of(one.text) == key_of(two.text)]
-    return bool(repeated) and all(word.end - word.start >= 2 * SHORTEST_S for word in repeated)

@@ -1,10 +1,8 @@
 """Agreement decides which words become stable, and when."""
 
-from itertools import pairwise
-
 import pytest
 
-from audio.agreement import SURE, Agreement, kept
+from audio.agreement import SURE, Agreement
 from audio.model.transcriber import Word, key_of
 
 
@@ -59,31 +57,6 @@ def test_case_and_punctuation_do_not_count() -> None:
 
 def timed(text: str) -> list[Word]:
     return [Word(word, 0.5 * at, 0.5 * at + 0.4, 0.9) for at, word in enumerate(text.split())]
-
-
-def said(stable: str, final: str) -> str:
-    return " ".join(word.text for word in kept(stable.split(), timed(final)))
-
-
-@pytest.mark.parametrize(
-    ("stable", "final", "expected"),
-    [
-        ("so my fellow", "So, my fellow Americans.", "So, my fellow Americans."),
-        ("how to marry the more", "Had he married a more amiable woman", "Had he married a more amiable woman"),
-        ("like your country can do", "What your country can do for you", "like your country can do for you"),
-        ("these the shape of", "These take the shape of a round arch", "These the shape of a round arch"),
-        ("he may just be seen", "He may be seen there", "He may just be seen there"),
-        ("one two", "one", "one two"),
-        ("", "nothing was promised", "nothing was promised"),
-    ],
-)
-def test_a_final_keeps_the_words_that_were_stable(stable: str, final: str, expected: str) -> None:
-    assert said(stable, final) == expected
-
-
-def test_words_that_are_kept_have_times_in_order() -> None:
-    words = kept(["he", "may", "just", "be", "seen"], timed("He may be seen there"))
-    assert all(one.start < one.end <= two.start for one, two in pairwise(words))
 
 
 def test_in_doubt_a_third_hypothesis_is_needed() -> None:
