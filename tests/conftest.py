@@ -26,7 +26,7 @@ from gateway.core.engines import retention_policy
 from gateway.settings import Settings
 from loadtests.ports import free_port
 from loadtests.upstream import FakeUpstream
-from tests.support.forking import ForkedProcess
+from tests.support.forking import ForkedProcess, can_fork
 from tests.support.loop_thread import LoopThread
 
 _read_certificates = functools.lru_cache(
@@ -82,7 +82,7 @@ class Gateway:
         env = {**clean, **UNMEASURED, "TRILANE_DATA_DIR": str(self.folder), **self.env}
         args = ["serve", self.unit, "--port", str(self.port)]
         path = self.folder / f"stderr-{self.port}.txt"
-        if self.program == TRILANE and all(name.startswith(READ_LATE) for name in self.env):
+        if self.program == TRILANE and can_fork() and all(name.startswith(READ_LATE) for name in self.env):
             self.process = ForkedProcess(args, env, path)
         else:
             with path.open("ab") as stderr:

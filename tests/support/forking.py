@@ -9,8 +9,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+
+def _network() -> str:
+    """Returns the name of the network that this thread is in; see `namespace.apart`."""
+    try:
+        return os.readlink("/proc/thread-self/ns/net")
+    except OSError:
+        return ""
+
+
+HOME = _network()
 _forkserver = multiprocessing.get_context("forkserver")
 _forkserver.set_forkserver_preload(["tests.support.preloaded"])
+
+
+def can_fork() -> bool:
+    """Tells whether what is forked is where this thread is: the process that forks stays in the network it began in."""
+    return _network() == HOME
 
 
 class ForkedProcess:
