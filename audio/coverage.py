@@ -54,11 +54,15 @@ class LostStretch(NamedTuple):
 class HeardSegment:
     """What is heard of one segment that is over."""
 
-    __slots__ = ("_again", "_decodes", "_speech", "answer", "is_begun", "lost")
+    __slots__ = ("_again", "_certain", "_decodes", "_speech", "answer", "is_begun", "lost")
 
-    def __init__(self, speech: Sequence[bool]) -> None:
-        """`speech` tells of each frame of the segment whether it is speech."""
+    def __init__(self, speech: Sequence[bool], certain: Sequence[bool] | None = None) -> None:
+        """`speech` tells of each frame of the segment whether it is speech, `certain` whether it would begin a segment.
+
+        What dies away after a word is speech, and nobody misses words there.
+        """
         self._speech = speech
+        self._certain = speech if certain is None else certain
         self._again: list[Stretch] = []
         self._decodes = 0
         self.is_begun = False
@@ -125,7 +129,12 @@ class HeardSegment:
                 self._lose([span], UNINTELLIGIBLE)
 
     def _lose(self, spans: Sequence[Stretch], reason: str) -> None:
-        self.lost = sorted([*self.lost, *(LostStretch(*span, reason) for span in spans)])
+        lost = [LostStretch(*span, reason) for span in spans if reason != UNINTELLIGIBLE or self._is_certain(span)]
+        self.lost = sorted([*self.lost, *lost])
+
+    def _is_certain(self, span: Stretch) -> bool:
+        first, last = _frames(span.start, span.end, self._certain)
+        return sum(self._certain[first:last]) * FRAME_S > LOST_S
 
     def _inside(self, answer: Transcription, span: Stretch, offset_s: float) -> list[Word]:
         """Returns the words of a second decode that are about a stretch, less those that its neighbours have."""

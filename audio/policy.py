@@ -64,10 +64,11 @@ def is_speech(probability: float, options: SessionOptions) -> bool:
     return probability >= max(options.threshold - (ON - OFF), 0.01)
 
 
-def speech_of(segment: Segment, end: int, options: SessionOptions) -> list[bool]:
-    """Returns whether each frame of a segment, up to a sample, is speech."""
+def speech_of(segment: Segment, end: int, options: SessionOptions) -> tuple[list[bool], list[bool]]:
+    """Returns whether each frame of a segment, up to a sample, is speech, and whether it would begin a segment."""
     frames = segment.probabilities[: (end - segment.start) // FRAME]
-    return [is_speech(probability, options) for probability in frames]
+    certain = [probability >= options.threshold for probability in frames]
+    return [is_speech(probability, options) for probability in frames], certain
 
 
 def end_of(segment: Segment, position: int, options: SessionOptions) -> int | None:

@@ -99,15 +99,17 @@ class ClosedSegment:
 
     __slots__ = ("end", "hearing", "is_last", "is_shown", "number", "start", "tries", "turn")
 
-    def __init__(self, segment: Segment, end: int, speech: Sequence[bool], *, is_last: bool = True) -> None:
-        """`speech` tells of each frame before `end` whether it is speech."""
+    def __init__(
+        self, segment: Segment, end: int, speech: Sequence[bool], certain: Sequence[bool], *, is_last: bool = True
+    ) -> None:
+        """`speech` tells of each frame before `end` whether it is speech, `certain` whether it may begin a segment."""
         self.number = segment.number
         self.turn = segment.turn
         self.is_last = is_last
         """Whether the segment is the last one of its turn."""
         self.start = segment.start
         self.end = end
-        self.hearing = HeardSegment(speech)
+        self.hearing = HeardSegment(speech, certain)
         self.is_shown = segment.is_shown
         self.tries = 0
 

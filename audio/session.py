@@ -241,7 +241,7 @@ class Session:
         turn = self._turn(segment.turn)
         at = seconds(min(segment.last_speech, end))
         self._emit(SpeechStopped(at=at, turn=turn, end=None if turn is None else seconds(end)))
-        self._pending.append(ClosedSegment(segment, end, speech_of(segment, end, self.options)))
+        self._pending.append(ClosedSegment(segment, end, *speech_of(segment, end, self.options)))
         if (answer := segment.early_answer) is not None and len(self._pending) == 1:
             self._hear(self._pending.first, answer)
         self._drop_overdue()
@@ -251,7 +251,7 @@ class Session:
         if segment.last_speech <= end and not self._is_manual:  # what follows is the silence that was waited for
             self._close(segment, end)
             return
-        self._pending.append(ClosedSegment(segment, end, speech_of(segment, end, self.options), is_last=False))
+        self._pending.append(ClosedSegment(segment, end, *speech_of(segment, end, self.options), is_last=False))
         self._segment = segment.rest(end)
         self._drop_overdue()
 
@@ -289,7 +289,7 @@ class Session:
             self._hear(self._pending.first, answer)
 
     def _show(self, segment: Segment, answer: Transcription) -> None:
-        speech = speech_of(segment, self.position, self.options)
+        speech, _ = speech_of(segment, self.position, self.options)
         segment.show(answer, trimmed(answer.words, speech) if self.options.words else None)
         self._emit(segment.partial(self._turn(segment.turn)))
 

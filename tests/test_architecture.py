@@ -34,6 +34,7 @@ MIN_LINES = 40
 """A shorter file belongs to another one, unless it is named below."""
 SMALL_FOR_A_REASON = {
     "audio/decoders/decoder.py": "every decoder stands on `formats`, which therefore cannot choose one",
+    "audio/model/word_times.py": "pure: what is mended of an alignment, apart from the model that it comes from",
     "gateway/__main__.py": "what `python -m gateway` runs",
     "events/log/sqlite/adoption.py": "beside `store`, for a command and no gateway",
     "gateway/chat/silence.py": "a rule of its own, tested without a log",

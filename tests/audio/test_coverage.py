@@ -173,3 +173,11 @@ def test_all_speech_is_a_word_or_a_gap(said: list[tuple[int, float, float]], kno
         assert alone * FRAME_S <= LOST_S + 2 * FRAME_S, f"{at * FRAME_S:.2f} s is lost: {spans}"
     ends = [message.end for message in output if isinstance(message, Final | Gap)]
     assert all(end <= len(audio) / SAMPLE_RATE + FRAME_S for end in ends)
+
+
+def test_what_dies_away_after_a_word_is_missed_by_nobody() -> None:
+    hearing = HeardSegment(speech((0, 3), of=3), certain=speech((0, 1.2), of=3))
+    hearing.take(Transcription(text="go", words=[Word("go", 0.1, 1.1, 0.9)], confidence=0.9))
+    while hearing.again is not None:
+        hearing.take(Transcription(text=""))
+    assert hearing.lost == []

@@ -37,7 +37,7 @@ class Speech:
     def _close(self, *, is_last: bool) -> ClosedSegment:
         assert self.segment is not None
         self.at += LENGTH
-        segment = ClosedSegment(self.segment, self.at, [], is_last=is_last)
+        segment = ClosedSegment(self.segment, self.at, [], [], is_last=is_last)
         self.segment = None
         self.due.append(segment)
         return segment
