@@ -18,7 +18,7 @@ from tests.e2e.conftest import CuttingProxy
 from tests.e2e.vite import behind_vite
 from tests.support.readme import readme_block
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
 KEY = "0123456789abcdef0123456789abcdef"
 MAX_HOOK_LINES = 40
@@ -81,6 +81,7 @@ def test_two_devices_show_and_act_on_one_chat_over_cuts(
         one, two = new_tab(), new_tab()
         for page in (one, two):
             page.goto(f"{url}#shared")
+            expect(page.get_by_label("Message")).to_be_visible(timeout=60_000)  # Vite makes the page at its first visit
         ask(one, "T=3 I=0")
         for page in (one, two):
             expect(messages(page)).to_have_text(["T=3 I=0", words(3)])
