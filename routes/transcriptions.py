@@ -57,19 +57,20 @@ data: {"type":"transcript.text.delta","delta":" Hello"}
 data: {"type":"transcript.text.done","text":"Hello"}
 
 """
+DESCRIBED = described(
+    body=FORM_SCHEMA,
+    media_type="multipart/form-data",
+    answer=TRANSCRIPT_SCHEMA,
+    stream=STREAM_EXAMPLE,
+    errors=(415,),
+)
 
 
 @post(
     ["/v1/audio/transcriptions", "/api/audio/transcriptions"],
     status_code=200,
     summary="The words of an audio file, sent as multipart/form-data",
-    opt=described(
-        body=FORM_SCHEMA,
-        media_type="multipart/form-data",
-        answer=TRANSCRIPT_SCHEMA,
-        stream=STREAM_EXAMPLE,
-        errors=(415,),
-    ),
+    opt=DESCRIBED,
 )
 async def transcriptions(request: AnyRequest, audio: AudioLane) -> ASGIApp:
     request.user.require_audio()
@@ -80,13 +81,7 @@ async def transcriptions(request: AnyRequest, audio: AudioLane) -> ASGIApp:
     "/v1/audio/translations",
     status_code=200,
     summary="The words of an audio file in English, sent as multipart/form-data",
-    opt=described(
-        body=FORM_SCHEMA,
-        media_type="multipart/form-data",
-        answer=TRANSCRIPT_SCHEMA,
-        stream=STREAM_EXAMPLE,
-        errors=(415,),
-    ),
+    opt=DESCRIBED,
 )
 async def translations(request: AnyRequest, audio: AudioLane) -> ASGIApp:
     request.user.require_audio()

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,21 +35,6 @@ SAID_ABROAD = {
     "minutos de retraso por la lluvia.",
 }
 FRAME_BYTES = 32_000
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    gateway = Gateway(tmp_path_factory.mktemp("audio"), {}, unit="audio")
-    try:
-        yield gateway.start()
-    finally:
-        gateway.stop()
-
-
-@pytest.fixture(scope="module")
-def client(gateway: Gateway) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0, timeout=60) as client:
-        yield client
 
 
 def say(gateway: Gateway, pieces: list[bytes], *, last: tuple[str, ...] = ("stop",), **start: Any) -> "Heard":

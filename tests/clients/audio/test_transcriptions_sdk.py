@@ -2,7 +2,6 @@
 
 import io
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
@@ -16,21 +15,6 @@ from tests.conftest import Gateway
 SPEECH = Path(__file__).parents[2] / "audio" / "data" / "jfk.flac"
 SAID = "and so my fellow americans ask not what your country can do for you ask what you can do for your country"
 MODEL = "whisper-1"
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    gateway = Gateway(tmp_path_factory.mktemp("audio"), {}, unit="audio")
-    try:
-        yield gateway.start()
-    finally:
-        gateway.stop()
-
-
-@pytest.fixture(scope="module")
-def client(gateway: Gateway) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0, timeout=30) as client:
-        yield client
 
 
 def words(text: str) -> str:

@@ -5,7 +5,6 @@ telephones let it through.
 """
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +24,6 @@ CUT_S = 7.85
 """Seconds between the two parts of the recording."""
 CROSSTALK = 0.1
 DELAY = SAMPLE_RATE // 50
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    gateway = Gateway(tmp_path_factory.mktemp("audio"), {}, unit="audio")
-    try:
-        yield gateway.start()
-    finally:
-        gateway.stop()
 
 
 def call() -> Samples:
