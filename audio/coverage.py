@@ -117,7 +117,8 @@ class HeardSegment:
         self._decode_again(self._uncovered(words), unheard_s=0.0 if words else self._length_s)
 
     def _uncovered(self, words: Sequence[Word]) -> list[Stretch]:
-        return merged(uncovered(words, self._speech), words)
+        """Returns the stretches whose words are missed: what only dies away after a word is none."""
+        return [span for span in merged(uncovered(words, self._speech), words) if self._is_certain(span)]
 
     def _decode_again(self, spans: Sequence[Stretch], unheard_s: float = 0.0) -> None:
         """Has stretches decoded: none that is most of `unheard_s`, which said nothing, and will not say more."""
@@ -129,8 +130,7 @@ class HeardSegment:
                 self._lose([span], UNINTELLIGIBLE)
 
     def _lose(self, spans: Sequence[Stretch], reason: str) -> None:
-        lost = [LostStretch(*span, reason) for span in spans if reason != UNINTELLIGIBLE or self._is_certain(span)]
-        self.lost = sorted([*self.lost, *lost])
+        self.lost = sorted([*self.lost, *(LostStretch(*span, reason) for span in spans)])
 
     def _is_certain(self, span: Stretch) -> bool:
         first, last = _frames(span.start, span.end, self._certain)

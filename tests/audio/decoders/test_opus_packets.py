@@ -10,6 +10,7 @@ import pytest
 from audio.decoders.opus_packets import MAX_PACKET_BYTES, OPUS_RATE, OpusPackets
 from audio.model.transcriber import SAMPLE_RATE, Samples
 from gateway.errors import BadRequest
+from tests.audio.decoders.test_files import pitch
 from tests.audio.feeding import decode_all, decode_stream, tone
 
 
@@ -32,11 +33,6 @@ def packets_of(samples: Samples, rate: int, layout: str = "mono") -> list[bytes]
         frame.sample_rate, frame.pts = rate, at
         encoded += [bytes(packet) for packet in codec.encode(frame)]
     return encoded + [bytes(packet) for packet in codec.encode(None)]
-
-
-def pitch(samples: Samples) -> float:
-    """Returns the loudest frequency in Hz."""
-    return float(np.abs(np.fft.rfft(samples)).argmax()) * SAMPLE_RATE / len(samples)
 
 
 @pytest.mark.parametrize("layout", ["mono", "stereo"])
