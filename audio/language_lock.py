@@ -1,7 +1,7 @@
 """Decides in which language a session is heard, where its client has not said: what most of its first speech was in.
 
-Whisper detects the language of each piece of audio anew, and of short ones badly: "no" is
-a word of four. So each final of the first LOCK_S of speech may be in another one; then the language is settled.
+Whisper detects the language of each piece of audio anew, and of short ones badly: "no" is a word of four languages. So
+each final of the first LOCK_S of speech may be in another one; then the language is settled.
 """
 
 from collections.abc import Sequence
