@@ -67,7 +67,9 @@ def said(
 
 
 def chat_of(gateway: Gateway, chat: str) -> dict[str, Any]:
-    return httpx2.get(f"{gateway.url}/api/chat/{chat}", timeout=30).json()
+    answer = httpx2.get(f"{gateway.url}/api/chat/{chat}", timeout=30)
+    assert answer.status_code == 200, f"{answer.text} {gateway.stderr()[-2000:]}"
+    return answer.json()
 
 
 def brief(gateway: Gateway, chat: str) -> list[str]:
