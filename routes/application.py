@@ -43,8 +43,8 @@ EXPOSED_HEADERS = [
 ]
 """Headers of answers that scripts of other origins may read: a browser hides all but a few that are not listed."""
 
-TOPIC_PATH = "/api/events/topics/"
-"""Beginning of the paths that end with the name of a topic."""
+NAME_PATHS = ("/api/events/topics/", "/v1/models/")
+"""Beginnings of the paths that end with the name of a topic, or of a model."""
 
 Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
 
@@ -115,12 +115,12 @@ def check_spelling(scope: Mapping[str, Any]) -> None:
 
     The framework decodes a path, reads several slashes as one, and drops the last one. Rules that a proxy has for a
     path would not hold for other spellings of it, so each path has one. What stands for a parameter may be encoded; it
-    is no dot segment, which a proxy would resolve. Only the name of a topic, which ends its path, may have slashes and
-    dots of every kind.
+    is no dot segment, which a proxy would resolve. Only the name of a topic or a model, which ends its path, may have
+    slashes and dots of every kind.
     """
     raw_path: str = scope.get("raw_path", b"").decode("latin-1")
     template: str = scope["path_template"]
-    if raw_path != template and not raw_path.startswith(TOPIC_PATH) and not _is_spelt_as(template, raw_path):
+    if raw_path != template and not raw_path.startswith(NAME_PATHS) and not _is_spelt_as(template, raw_path):
         raise NotFound(f"there is no {raw_path[:120]!r} here: write it as {template}, each slash once and as it is")
 
 

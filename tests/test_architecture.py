@@ -43,7 +43,6 @@ SMALL_FOR_A_REASON = {
     "gateway/commands/migrate.py": "one file a command",
     "gateway/commands/publish.py": "one file a command",
     "gateway/commands/token.py": "one file a command",
-    "routes/models.py": "of every lane, and so in no lane's file",
     "loadtests/audio.py": "one file a lane, named on Locust's command line",
     "loadtests/bench/engines/producers.py": "shared by what appends to our engines and to the bare servers",
     "loadtests/bench/chat/peer_litestar.py": "one file a peer, run in an environment of its own",

@@ -31,6 +31,7 @@ from gateway.chat.live_lane import LiveLane
 from gateway.chat.members import Members
 from gateway.chat.next_turn import NextTurns
 from gateway.chat.old_chats import OldChats
+from gateway.chat.passing import Passing
 from gateway.chat.records.chat_record import RunInfo
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.run import Run
@@ -68,9 +69,7 @@ class ChatLane:
     def __init__(
         self, core: Core, upstreams: Upstreams, toolbox: Toolbox = NO_TOOLS, agents: Agents | None = None
     ) -> None:
-        self.settings = core.settings
-        self.upstreams = upstreams
-        self._toolbox = toolbox
+        self.settings, self.upstreams, self._toolbox = core.settings, upstreams, toolbox
         settings, metrics, limiter = core.settings, core.metrics, core.limiter
         self.runs = Runs(core.log, upstreams, settings, metrics, core.prices, toolbox, core.tracer, agents, limiter)
         self.agents = self.runs.agents
@@ -94,6 +93,7 @@ class ChatLane:
         self.limiter, self.bodies = limiter, core.bodies
         self._log, self._hub, self._callers = core.log, core.hub, core.callers
         self._streams = core.streams.of("chat")
+        self.passing = Passing(core, self.runs)
         self.live = LiveLane(core, self._streams, self.chats, self.runs, self.sending)
 
     @asynccontextmanager

@@ -15,6 +15,7 @@ from gateway.chat.ending import Aborted, Failed, Parking, RunLimit, RunOutcome
 from gateway.chat.figures import ChatFigures
 from gateway.chat.inbox import Inbox
 from gateway.chat.notices import notices
+from gateway.chat.producers.passed import Passage, PassedProducer
 from gateway.chat.producers.tools import Call
 from gateway.chat.records.chat_record import CancelAfter, OnDisconnect, ParkedRequest, RunInfo
 from gateway.chat.records.messages import UpstreamMessage
@@ -110,6 +111,16 @@ class Runs:
         info, span = with_reserved(info, lease), self._span(info)
         run = Run(info, [self._writers.once(info, span, request)], recorder, self._log, limit=self._limit(info))
         return self._keep(run, span, on_disconnect, lease)
+
+    def make_passed(
+        self, info: RunInfo, passage: Passage, request: Request, content: bytes, lease: Lease
+    ) -> tuple[Run, PassedProducer]:
+        """Returns a run that passes `content`, which says `request`, to an upstream, and ends with its client."""
+        self._check_room()
+        info, span = with_reserved(info, lease), self._span(info)
+        producer = PassedProducer(self.upstreams, passage, request, content, info.model, span)
+        run = Run(info, [producer], Recorder(), self._log, limit=self._limit(info))
+        return self._keep(run, span, "cancel", lease), producer
 
     def make_of_chat(
         self,

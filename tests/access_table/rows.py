@@ -156,7 +156,13 @@ ROWS = [
     Row("GET /api/mcp/crm/sign-in", "/api/mcp/{name:str}/sign-in", guarded(404)),
     Row("GET /api/mcp/crm/callback?state=s", "/api/mcp/{name:str}/callback", guarded(404)),
     Row("POST /v1/chat/completions", "", guarded(200), QUESTION),
+    # Passed to an upstream, which has none of these
+    Row("POST /v1/embeddings", "", guarded(404), {"model": "ok", "input": "hi"}),
+    Row("POST /v1/completions", "", guarded(404), {"model": "ok", "prompt": "hi"}),
+    Row("POST /v1/images/generations", "", guarded(404), {"model": "ok", "prompt": "hi"}),
+    Row("POST /v1/moderations", "", guarded(404), {"model": "ok", "input": "hi"}),
     Row("GET /v1/models", "", guarded(200)),
+    Row("GET /v1/models/ok", "/v1/models/{model:path}", guarded(200)),
     # Agents: who may use no tool is offered none
     Row("POST /mcp", "", guarded(200, narrow=200), {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}),
     Row("POST /mcp?call", "", guarded(200, narrow=200), {"jsonrpc": "2.0", "id": 1, **ASK}),

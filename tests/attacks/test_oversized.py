@@ -59,7 +59,14 @@ def test_oversized_everything(attacker: Attacker) -> None:
     assert gateway.memory_info().rss < before + (64 << 20)
 
 
-TOO_LARGE = ("/api/chat", "/v1/chat/completions", "/api/events", "/api/tickets", "/v1/realtime/client_secrets")
+TOO_LARGE = (
+    "/api/chat",
+    "/v1/chat/completions",
+    "/v1/embeddings",
+    "/api/events",
+    "/api/tickets",
+    "/v1/realtime/client_secrets",
+)
 FORM = "content-type: multipart/form-data; boundary=b"
 
 

@@ -13,7 +13,7 @@ from gateway.chat.records.recorder import Recorder
 from gateway.chat.upstreams.failover import begun, first_to_answer
 from gateway.chat.upstreams.operator_rules import allowing
 from gateway.chat.upstreams.transport import HttptoolsTransport
-from gateway.chat.upstreams.try_span import TrySpan
+from gateway.chat.upstreams.try_span import INVOKE_AGENT, TrySpan
 from gateway.chat.upstreams.upstream import Request
 from gateway.chat.upstreams.way_out import way_out
 from gateway.chat.workers.agent import WorkAgent
@@ -101,7 +101,7 @@ class Agents:
         allowed = allowing([agent.settings for agent in serving], request)
 
         async def attempt(agent: Agent) -> OpenedAgent:
-            span = None if run_span is None else TrySpan(run_span, agent.settings, model, is_agents=True)
+            span = None if run_span is None else TrySpan(run_span, agent.settings, model, operation=INVOKE_AGENT)
             try:
                 opened = await self._first_record(agent, prompt, recorder, span)
             except BaseException as err:

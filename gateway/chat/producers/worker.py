@@ -27,7 +27,7 @@ from gateway.chat.records.chat_record import Ask, RunInfo
 from gateway.chat.records.record import FinishReason
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.tools.toolbox import Toolbox
-from gateway.chat.upstreams.try_span import TrySpan, measured
+from gateway.chat.upstreams.try_span import INVOKE_AGENT, TrySpan, measured
 from gateway.chat.workers.agent import WorkAgent
 from gateway.chat.workers.protocol import (
     OWN,
@@ -123,7 +123,7 @@ class WorkerProducer:
     async def _traced_entry(self) -> FinishReason | None:
         if self._run_span is None:
             return await self._entry()
-        span = TrySpan(self._run_span, self._agent.settings, self._info.model, is_agents=True)
+        span = TrySpan(self._run_span, self._agent.settings, self._info.model, operation=INVOKE_AGENT)
         with span.around(lambda: measured(self.usage())):
             reason = await self._entry()
             if reason is None:

@@ -25,6 +25,17 @@ class Body(httpx2.AsyncByteStream):
         self._connection: UpstreamConnection | None = connection
         """The connection; None once it was let go, because it may serve another request then."""
 
+    def header(self, name: bytes) -> str | None:
+        """Returns the first header of the answer that has this name, which is in lower case."""
+        return self._connection.header(name) if self._connection else None
+
+    @property
+    def size(self) -> int | None:
+        """Returns the bytes that `read` will give in all; None where the answer does not say it, or is compressed."""
+        length = self.header(b"content-length") or ""
+        is_plain = self._connection is not None and self._connection.decoder is None
+        return int(length) if is_plain and length.isdecimal() else None
+
     async def read(self) -> bytes:
         """Returns all bytes that arrived since the last call, waiting for the first; b"" at the end.
 

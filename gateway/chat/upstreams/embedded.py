@@ -2,12 +2,15 @@
 
 from gateway.chat.upstreams.local import Endpoint, LocalModel, LocalModelError
 from gateway.chat.upstreams.openai import OpenAIUpstream
+from gateway.chat.upstreams.passed_answer import PassedAnswer
 from gateway.chat.upstreams.upstream import Generation, Request
-from gateway.errors import UpstreamUnreachable
+from gateway.errors import UpstreamRefused, UpstreamUnreachable
 from gateway.upstream_settings import UpstreamSettings
 
 MAX_CONCURRENCY = 16
 """Maximum answers at once: four of them are written, and the rest wait in the model's own queue."""
+COMPLETIONS = "/completions"
+"""The one route beside chats that its server has."""
 
 
 class EmbeddedUpstream:
@@ -37,6 +40,12 @@ class EmbeddedUpstream:
             return await upstream.open(request, model, trace)
         except UpstreamUnreachable:  # its process died a moment ago: nothing was answered yet, so a new one may do it
             return await (await self._current(unreachable=endpoint)).open(request, model, trace)
+
+    async def pass_on(self, path: str, content: bytes, trace: bytes = b"") -> PassedAnswer:
+        if path != COMPLETIONS:
+            detail = f"the embedded model only writes text: name an upstream that has {path} (TRILANE_UPSTREAMS)"
+            raise UpstreamRefused(detail, status=404, code="unsupported_route")
+        return await (await self._current()).pass_on(path, content, trace)
 
     async def models(self) -> list[str]:
         return self.settings.models

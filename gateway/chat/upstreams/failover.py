@@ -5,7 +5,7 @@ Upstreams come from the server's configuration only; a client can name a model, 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -13,11 +13,12 @@ from gateway.chat.upstreams.chunks import AnswerChunk
 from gateway.chat.upstreams.completion_parser import GAVE_UP
 from gateway.chat.upstreams.openai import OpenAIUpstream
 from gateway.chat.upstreams.operator_rules import allowing, for_upstream
+from gateway.chat.upstreams.passed_answer import PassedAnswer
 from gateway.chat.upstreams.transport import HttptoolsTransport
 from gateway.chat.upstreams.try_span import TrySpan
 from gateway.chat.upstreams.upstream import Generation, Request, Upstream
 from gateway.chat.upstreams.way_out import way_out
-from gateway.errors import NotFound, Overloaded, UpstreamError, UpstreamRefused, UpstreamTimeout
+from gateway.errors import Forbidden, NotFound, Overloaded, UpstreamError, UpstreamRefused, UpstreamTimeout
 from gateway.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,6 +39,13 @@ class OpenedGeneration(msgspec.Struct):
     """Maximum seconds between two tokens; None when its upstream has no limit of its own."""
     span: TrySpan | None = None
     """The span of the try that opened it, which ends with it."""
+
+
+class OpenedAnswer(NamedTuple):
+    """An answer that is passed on, and the span of the try that opened it."""
+
+    answer: PassedAnswer
+    span: TrySpan | None
 
 
 class Upstreams:
@@ -64,15 +72,49 @@ class Upstreams:
         An answer that the model itself gave up is its answer. Raises what the last one tried failed with; Overloaded
         when all are busy; NotFound for a model none serves; BadRequest for an option that none allows.
         """
-        serving = self.serving(model)
-        if not serving:
-            raise NotFound(f"no upstream serves the model {model[:64]!r}", code="model_not_found")
-        names = allowing([upstream.settings for upstream in serving], request)
-        serving = [upstream for upstream in serving if upstream.settings.name in names]
+        serving = self._allowing(model, request)
 
         async def attempt(upstream: Upstream) -> OpenedGeneration:
             span = None if run_span is None else TrySpan(run_span, upstream.settings, model)
             return await self._first_token(upstream, request, model, span)
+
+        return await first_to_answer(serving, attempt, self.on_error)
+
+    def _allowing(self, model: str, request: Request) -> list[Upstream]:
+        serving = self.serving(model)
+        if not serving:
+            raise NotFound(f"no upstream serves the model {model[:64]!r}", code="model_not_found")
+        names = allowing([upstream.settings for upstream in serving], request)
+        return [upstream for upstream in serving if upstream.settings.name in names]
+
+    async def pass_on(
+        self, path: str, request: Request, content: bytes, model: str, operation: str, run_span: "Span | None" = None
+    ) -> OpenedAnswer:
+        """Sends `content`, which says `request`, to the first upstream that begins to answer it; raises as `open` does.
+
+        Of an upstream with a system prompt of its operator's nothing else is asked: the prompt could be left out.
+        """
+        serving = [upstream for upstream in self._allowing(model, request) if not upstream.settings.system]
+        if not serving:
+            detail = f"{path} is not for upstreams whose operator has set `system`"
+            raise Forbidden(detail, code="route_not_allowed")
+        is_stream = request.get("stream") is True
+
+        async def attempt(upstream: Upstream) -> OpenedAnswer:
+            settings = upstream.settings
+            limit_s = (settings.first_token_s or self._first_token_s) if is_stream else None
+            span = None
+            if run_span is not None:
+                span = TrySpan(run_span, settings, model, operation=operation, is_stream=is_stream)
+            try:
+                async with asyncio.timeout(limit_s):
+                    return OpenedAnswer(await upstream.pass_on(path, content, span.head if span else b""), span)
+            except BaseException as err:
+                if span is not None:
+                    span.fail(err)
+                if isinstance(err, TimeoutError):
+                    raise UpstreamTimeout(f"no answer from upstream {settings.name!r} within {limit_s:g} s") from err
+                raise
 
         return await first_to_answer(serving, attempt, self.on_error)
 

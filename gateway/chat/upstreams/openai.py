@@ -16,6 +16,7 @@ import msgspec
 from gateway.chat.upstreams.address import COMPLETIONS, MODELS, UpstreamAddress
 from gateway.chat.upstreams.completion_stream import CompletionStream
 from gateway.chat.upstreams.exchange import CONNECT_S, Exchange
+from gateway.chat.upstreams.passed_answer import PassedAnswer
 from gateway.chat.upstreams.refusals import refusal
 from gateway.chat.upstreams.transport import HttptoolsTransport
 from gateway.chat.upstreams.upstream import Request
@@ -44,6 +45,7 @@ class OpenAIUpstream:
         self._address = UpstreamAddress(settings)
         url = self._address.url(COMPLETIONS)
         self._exchange = Exchange(settings.name, self._address, self._transport, url, "application/json")
+        self._others: dict[str, Exchange] = {}
 
     @property
     def shown(self) -> str:
@@ -66,6 +68,19 @@ class OpenAIUpstream:
         key, answers = self.settings.api_key, request.get("n")
         answers = answers if isinstance(answers, int) else 1
         return CompletionStream(body, self.settings.name, chosen_model, key, self._close_one, answers=answers)
+
+    async def pass_on(self, path: str, content: bytes, trace: bytes = b"") -> PassedAnswer:
+        exchange = self._others.get(path)
+        if exchange is None:
+            url = self._address.url(path)
+            exchange = Exchange(self.settings.name, self._address, self._transport, url, "application/json")
+            self._others[path] = exchange
+        self.in_flight += 1
+        try:
+            return PassedAnswer(await exchange.post(content, trace), self.settings.name, self._close_one)
+        except BaseException:
+            self._close_one()
+            raise
 
     async def models(self) -> list[str]:
         """Returns the names of its models: as configured, else as it lists them (asked once)."""

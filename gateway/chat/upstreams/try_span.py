@@ -22,16 +22,20 @@ OPERATION = "gen_ai.operation.name"
 REQUEST_MODEL = "gen_ai.request.model"
 RESPONSE_MODEL = "gen_ai.response.model"
 FINISH_REASONS = "gen_ai.response.finish_reasons"
+INVOKE_AGENT = "invoke_agent"
 FIRST_CHUNK_S = "gen_ai.response.time_to_first_chunk"
 
 
 class TrySpan:
     """A TrySpan lasts from the request to the end of its answer, or to the error that had the next upstream tried."""
 
-    def __init__(self, run: "Span", settings: UpstreamSettings, model: str, *, is_agents: bool = False) -> None:
+    def __init__(
+        self, run: "Span", settings: UpstreamSettings, model: str, *, operation: str = "chat", is_stream: bool = True
+    ) -> None:
         """Begins a request for `model` within the span of its run; an empty name is the upstream's own first model."""
         model = model or settings.model
-        operation, about = ("invoke_agent", settings.name) if is_agents else ("chat", model)
+        is_agents = operation == INVOKE_AGENT
+        about = settings.name if is_agents else model
         url = httpx2.URL(settings.base_url)
         place: Attributes = {"server.address": url.host} if url.host else {}
         if url.port:
@@ -44,7 +48,7 @@ class TrySpan:
                 OPERATION: operation,
                 "gen_ai.provider.name": settings.name,
                 REQUEST_MODEL: model,
-                "gen_ai.request.stream": True,
+                "gen_ai.request.stream": is_stream,
                 **place,
             },
         )

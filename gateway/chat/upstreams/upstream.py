@@ -6,6 +6,7 @@ from typing import Protocol
 
 from gateway.chat.upstreams.chunks import AnswerChunk
 from gateway.chat.upstreams.loose_fields import JsonFields
+from gateway.chat.upstreams.passed_answer import PassedAnswer
 from gateway.core.usage import UpstreamUsage
 from gateway.errors import UpstreamError
 from gateway.upstream_settings import UpstreamSettings
@@ -85,7 +86,7 @@ class Upstream(Protocol):
     """A server of models.
 
     The caller closes every generation that `open` gave it, whatever happens. The implementer raises only UpstreamError
-    from `open` and `models`, has let go of everything when it does, and never tries twice.
+    from `open`, `pass_on` and `models`, has let go of everything when it does, and never tries twice.
     """
 
     settings: UpstreamSettings
@@ -102,6 +103,10 @@ class Upstream(Protocol):
 
     async def open(self, request: Request, model: str, trace: bytes = b"") -> Generation:
         """Asks for one answer; `trace` is further lines of the request's head, each with its CRLF."""
+        ...
+
+    async def pass_on(self, path: str, content: bytes, trace: bytes = b"") -> PassedAnswer:
+        """Sends JSON to one of its other routes, such as `/embeddings`, and returns what it answers as it comes."""
         ...
 
     async def models(self) -> list[str]: ...

@@ -52,3 +52,26 @@ def test_a_request_that_it_cannot_take_is_the_clients_to_change() -> None:
     errors = asyncio.run(refusals())
     assert {name: error.code for name, error in errors.items()} == {name: code for name, (_, code) in UNFIT.items()}
     assert {(error.status, error.retryable) for error in errors.values()} == {(400, False)}
+
+
+def test_it_goes_on_with_a_text_and_has_no_other_route() -> None:
+    async def answers() -> tuple[bytes, int | None]:
+        upstream = EmbeddedUpstream()
+        try:
+            with pytest.raises(UpstreamRefused, match="/embeddings") as error:
+                await upstream.pass_on("/embeddings", b'{"input":"hi"}')
+            assert (error.value.status, error.value.code) == (404, "unsupported_route")
+            content = b'{"prompt":"The capital of France is","max_tokens":4,"temperature":0}'
+            answer = await upstream.pass_on("/completions", content)
+            data = b""
+            while piece := await answer.read():
+                data += piece
+            usage = answer.usage()
+            await answer.aclose()
+            return data, usage and usage.completion_tokens
+        finally:
+            await upstream.aclose()
+
+    data, tokens = asyncio.run(answers())
+    assert b"Paris" in data
+    assert tokens == 4
