@@ -1,4 +1,4 @@
-"""English words for numbers, and their digits. Pure."""
+"""English words for numbers, and what they are worth. Pure."""
 
 import re
 from collections.abc import Sequence
@@ -10,76 +10,43 @@ _UNITS = (
 )
 _SMALL = [*_UNITS.split(), "eighteen", "nineteen"]
 _TENS = ["", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+TENS = {word: value * 10 for value, word in enumerate(_TENS) if word}
 VALUES = {
     **{word: value for value, word in enumerate(_SMALL)},
-    **{word: value * 10 for value, word in enumerate(_TENS) if word},
+    **TENS,
     "oh": 0,
 }
 SCALES = {"hundred": 100, "thousand": 1000, "million": 1_000_000, "billion": 1_000_000_000}
+MULTIPLES = {"double": 2, "triple": 3}
+"""Words that say how often the next digit comes: `double five`."""
 MAX_SPOKEN = 999_999_999
 """The largest number that is put into words as one; a larger one is read digit by digit."""
 _EDGE = re.compile(r"^[^\w]+|[^\w]+$")
+_ENDING = re.compile(r"[.,;:?!]*$")
 _WRITTEN = re.compile(r"(\d{1,3}(?:,\d{3})+|\d+)([.,;:?!]*)")
 
 
-def _parts(text: str) -> list[str]:
+def parts_of(text: str) -> list[str]:
     """Returns the words of one, in lower case and without punctuation: `Twenty-three,` has two."""
     return _EDGE.sub("", text).lower().split("-")
 
 
 def is_number_word(text: str) -> bool:
     """Tells whether a text is nothing but a number in words."""
-    return all(part in VALUES or part in SCALES for part in _parts(text))
+    return all(part in VALUES or part in SCALES for part in parts_of(text))
 
 
 def digits_of(text: str) -> int:
     """Returns how many digits a text has, or has when its words for numbers are written."""
     written = sum(letter.isdecimal() for letter in text)
-    return written + sum(len(str(VALUES.get(part, 0))) for part in _parts(text) if part in VALUES or part in SCALES)
+    return written + sum(len(str(VALUES.get(part, 0))) for part in parts_of(text) if part in VALUES or part in SCALES)
 
 
-def values_of(run: Sequence[Word]) -> list[Word]:
-    """Returns words for numbers, all of a run, as digits: `twenty three` is 23, `one two` is 1 2.
-
-    A `one`, an `oh` and a scale that stand alone are words of the language, and stay.
-    """
-    if len(run) == 1 and (_parts(run[0].text) in (["one"], ["oh"]) or _parts(run[0].text)[0] in SCALES):
-        return list(run)
-    result: list[Word] = []
-    group: list[Word] = []
-    for word in run:
-        if group and not _continues(group, word):
-            result.append(_written(group))
-            group = []
-        group.append(word)
-    return [*result, _written(group)]
-
-
-def _continues(group: Sequence[Word], word: Word) -> bool:
-    """Tells whether a word belongs to the number that a group is: a unit after tens, a scale, what follows a scale."""
-    if group[-1].text[-1:] in ",.;:?!":
-        return False
-    last, part = _parts(group[-1].text)[-1], _parts(word.text)[0]
-    if part in SCALES:
-        return True
-    if last in SCALES:
-        return VALUES.get(part, 0) > 0
-    return VALUES[last] >= 20 and 0 < VALUES[part] < 10 and part != "oh"
-
-
-def _written(group: Sequence[Word]) -> Word:
-    total = current = 0
-    for part in [part for word in group for part in _parts(word.text)]:
-        if part in SCALES:
-            scale = SCALES[part]
-            current = max(current, 1) * scale
-            if scale > 100:
-                total, current = total + current, 0
-        else:
-            current += VALUES[part]
-    ending = re.search(r"[^\w]*$", group[-1].text)
-    text = f"{total + current}{ending.group() if ending else ''}"
-    return Word(text, group[0].start, group[-1].end, min(word.probability for word in group))
+def merged(words: Sequence[Word], text: str) -> Word:
+    """Returns several words as one with another text, and the punctuation behind the last of them."""
+    ending = _ENDING.search(words[-1].text)
+    probability = min(word.probability for word in words)
+    return Word(text + (ending.group() if ending else ""), words[0].start, words[-1].end, probability)
 
 
 def spoken(word: Word) -> list[Word]:

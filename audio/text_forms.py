@@ -10,9 +10,10 @@ from typing import Literal
 
 import msgspec
 
+from audio.digits import in_digits
 from audio.messages import Final, Partial
 from audio.model.transcriber import Word
-from audio.numerals import digits_of, is_number_word, spoken, values_of
+from audio.numerals import MULTIPLES, digits_of, is_number_word, merged, spoken
 
 Numerals = Literal["digits", "words", "as-heard"]
 Secret = Literal["number", "card", "email", "phone"]
@@ -29,7 +30,6 @@ _PROFANE = re.compile(
 )
 _PUNCTUATION = ".,;:?!\"'()[]-"
 _EMAIL = re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+")
-_ENDING = re.compile(r"[.,;:?!]*$")
 
 
 class TextForms(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +46,7 @@ class TextForms(msgspec.Struct, frozen=True, kw_only=True):
         if self.redact:
             words = _redacted(words, self.redact, is_english=is_english)
         if is_english and self.numerals == "digits":
-            words = _each_run(words, is_number_word, lambda run: values_of(run))
+            words = in_digits(words)
         elif is_english and self.numerals == "words":
             words = [word for whole in words for word in spoken(whole)]
         if self.masks_profanity:
@@ -75,13 +75,6 @@ def _masked(word: Word) -> Word:
     return msgspec.structs.replace(word, text=masked(word.text))
 
 
-def merged(words: Sequence[Word], text: str) -> Word:
-    """Returns several words as one with another text, and the punctuation behind the last of them."""
-    ending = _ENDING.search(words[-1].text)
-    probability = min(word.probability for word in words)
-    return Word(text + (ending.group() if ending else ""), words[0].start, words[-1].end, probability)
-
-
 def _each_run(
     words: Sequence[Word], belongs: Callable[[str], bool], change: Callable[[list[Word]], list[Word]]
 ) -> list[Word]:
@@ -108,7 +101,9 @@ def _redacted(words: list[Word], kinds: Sequence[Secret], *, is_english: bool) -
         words = _without_emails(words)
 
     def belongs(text: str) -> bool:
-        return any(letter.isdecimal() for letter in text) or (is_english and is_number_word(text))
+        return any(letter.isdecimal() for letter in text) or (
+            is_english and (is_number_word(text) or text.lower() in MULTIPLES)
+        )
 
     def change(run: list[Word]) -> list[Word]:
         count = sum(digits_of(word.text) for word in run)

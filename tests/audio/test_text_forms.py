@@ -23,7 +23,7 @@ def formed(text: str, language: str = "en", **forms: Any) -> str:
     ("heard", "digits"),
     [
         ("I have twenty-three cats and one dog.", "I have 23 cats and one dog."),
-        ("My PIN is one two three four.", "My PIN is 1 2 3 4."),
+        ("My PIN is one two three four.", "My PIN is 1234."),
         ("Two hundred thousand, or three.", "200000, or 3."),
         ("One of them is number nine.", "One of them is number 9."),
         ("A hundred people, oh dear", "A hundred people, oh dear"),
