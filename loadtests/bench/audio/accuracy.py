@@ -21,7 +21,7 @@ from loadtests.bench.audio.conditions import DIGITS, rows
 from loadtests.bench.audio.direct import Heard, listen
 from loadtests.bench.audio.reference import Reference
 from loadtests.bench.audio.rig import AudioRig
-from loadtests.bench.audio.speech import SEED, Recording
+from loadtests.bench.audio.speech import SEED, Recording, shown
 from loadtests.bench.audio.words import align, edits, normalise, quantile, summary, timed_words
 from loadtests.bench.harness.records import Figures
 
@@ -60,7 +60,8 @@ async def _listen(rig: AudioRig, recordings: Sequence[Recording], options: Sessi
     await model.open()
     detector = Silero()
     try:
-        return [await listen(model, detector, one.samples, options) for one in recordings]
+        what = "heard live" if options.interim_results else "heard as files"
+        return [await listen(model, detector, one.samples, options) for one in shown(recordings, what)]
     finally:
         await model.close()
 

@@ -6,16 +6,19 @@ right to about a tenth of a second; where speech is, from Silero with 100 ms of 
 
 import hashlib
 import json
+import time
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from loadtests.bench.audio.speech import RATE, Recording, Track
+from loadtests.bench.audio.speech import RATE, Recording, Track, shown
 from loadtests.bench.audio.words import TimedWord, timed_words
 
 Span = tuple[float, float]
 BEAM = 5
+KEEP_S = 20.0
+"""Seconds after which what was decoded is kept on disk."""
 
 
 class Reference(NamedTuple):
@@ -46,15 +49,25 @@ class References:
         self._path = cache / f"reference-{_fingerprint(model)}.json"
         self._entries: dict[str, Any] = json.loads(self._path.read_text()) if self._path.exists() else {}
         self._model: Any = None
+        self._kept_at = time.monotonic()
 
     def learn(self, recordings: Iterable[Recording]) -> None:
         """Decodes those that are new, and keeps what is found."""
         new = [one for one in recordings if _key(one) not in self._entries]
         if not new:
             return
-        print(f"decoding {len(new)} recordings as whole files (once) ...", flush=True)
-        for recording in new:
+        for recording in shown(new, "decoded as whole files (once)"):
             self._entries[_key(recording)] = self._decode(recording)
+            self._keep_now_and_then()
+        self._keep()
+
+    def _keep_now_and_then(self) -> None:
+        """Keeps what is found before the end, too: it took minutes, and may be stopped."""
+        if time.monotonic() - self._kept_at > KEEP_S:
+            self._keep()
+
+    def _keep(self) -> None:
+        self._kept_at = time.monotonic()
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_text(json.dumps(self._entries))
 
