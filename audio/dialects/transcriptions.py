@@ -19,6 +19,7 @@ from audio.messages import Final
 from audio.model.models import Models
 from audio.model.shelf import asked_model
 from audio.options import MAX_PROMPT, SessionOptions, with_keywords
+from audio.prose import GrowingProse, as_prose
 from audio.text_forms import TextForms
 from audio.upload import FileTranscription, Progress, file_options
 from events.log.source import Source
@@ -116,7 +117,7 @@ async def answer_whole(
 ) -> None:
     """Transcribes a file that it opens, and answers with the whole transcript, in the format of the request."""
     async with opening as transcription, aclosing(transcription.results()) as results:
-        finals = [result async for result in results if isinstance(result, Final)]
+        finals = as_prose([result async for result in results if isinstance(result, Final)])
     content_type, body = _body(request, finals, transcription)
     headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
     if transcription.warnings:
@@ -210,7 +211,7 @@ class TranscriptSource(Source):
 
     async def _put_results(self) -> None:
         clock = asyncio.get_running_loop().time
-        texts: list[str] = []
+        prose = GrowingProse()
         put_at = clock()
         async with aclosing(self._transcription.results()) as results:
             async for result in results:
@@ -219,17 +220,18 @@ class TranscriptSource(Source):
                         continue
                     data = f": {result}\n".encode()
                 elif result.text:
-                    data = self._delta(" " + result.text if texts else result.text)
+                    data = self._delta(prose.add(result))
                     if self._is_diarized:
                         data += _data(subtitles.diarized_segment(result))
-                    texts.append(result.text)
                 else:
                     continue
                 put_at = clock()
                 self._put(data)
                 await self._wait_for_room()
         warnings = self._transcription.warnings
-        self._put(self._end(" ".join(texts), {"warnings": warnings} if warnings else {}))
+        if rest := prose.end():
+            self._put(self._delta(rest))
+        self._put(self._end(prose.text, {"warnings": warnings} if warnings else {}))
 
     # The words of the dialect, which others have too
 

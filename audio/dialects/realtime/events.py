@@ -56,6 +56,7 @@ from audio.messages import (
     UtteranceEnd,
 )
 from audio.model.transcriber import SAMPLE_RATE
+from audio.prose import as_prose
 from audio.segment import Turn
 
 SESSION = "sess_"
@@ -242,7 +243,7 @@ class Realtime:
         end_s = max([item.end_s, *(message.end for message in (*item.gaps, *finals))])
         commit = self._commit(item, end_s)
         self._items.pop(item.turn, None)
-        transcript = " ".join(final.text for final in finals if final.text)
+        transcript = " ".join(final.text for final in as_prose(finals) if final.text)
         if item.gaps and not transcript:
             error = ErrorBody(type="server_error", code=item.gaps[-1].reason, message="this audio could not be heard")
             return [*commit, TranscriptionFailed(item_id=item.id, error=error)]
