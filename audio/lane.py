@@ -188,7 +188,7 @@ class AudioLane:
         await self._limiter.keep(who, topics=0, stored_bytes=0)
         portion = await take_portion(self._limiter, who, SESSION)
         try:
-            self._admit()
+            self._admit(terms)
         except BaseException:
             portion.lease.cancel()
             raise
@@ -219,7 +219,7 @@ class AudioLane:
         if not session_log.is_over:
             portion = await take_portion(self._limiter, who, RESUMED)
             try:
-                self._admit()
+                self._admit(terms)
             except BaseException:
                 portion.lease.cancel()
                 raise
@@ -265,7 +265,7 @@ class AudioLane:
         if portion is not None and portion.lease is not NO_LEASE:
             self._allowances[live] = AudioAllowance(self._limiter, who, portion, live.position)
 
-    def _admit(self) -> None:
+    def _admit(self, terms: SessionTerms) -> None:
         """Raises Overloaded when one more session could not be served as it should."""
         if self._is_draining:
             raise Overloaded("this process is shutting down", code="draining", retry_after="1")
@@ -273,9 +273,9 @@ class AudioLane:
         if len(self._sessions) >= limits.local_sessions:
             raise Overloaded(f"{len(self._sessions)} sessions are open already", retry_after="5")
         models = self._models
-        speaking = len(self._speaking | self._presumed_until.keys())
-        voices = self._max_voices() or speaking + 1
-        if speaking >= voices:
+        speaking = sum(live.session.options.voices for live in self._speaking | self._presumed_until.keys())
+        voices = self._max_voices()
+        if voices and speaking and speaking + terms.options.voices > voices:
             raise Overloaded(f"{speaking} people are speaking already", retry_after="5")
         if not limits.voices and models is not None and models.desk.is_full:  # the machine has other work as well
             raise Overloaded(f"{speaking} people speak, and more than that is too much now", retry_after="5")

@@ -66,6 +66,11 @@ class SessionOptions(msgspec.Struct, frozen=True, kw_only=True):
     turns: bool = False
     """Whether messages name their turn, and TurnOver is put out when all of one is settled."""
 
+    @property
+    def voices(self) -> int:
+        """Returns how many may speak in the session at once."""
+        return 2 if self.split else 1
+
 
 def with_keywords(prompt: str | None, keywords: Sequence[str]) -> str:
     """Returns the prompt with the keywords: Whisper knows no keywords, but spells as its prompt does."""

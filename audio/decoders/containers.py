@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from audio.decoders.downmix import Downmix
+from audio.decoders.downmix import Apart, Downmix
 from audio.decoders.formats import Decoder, bad_audio, check
 from audio.decoders.pump import Kind, Pump, PumpedPiece, Read, UndecodableStream
 
@@ -29,9 +29,9 @@ UNKNOWN_BYTES = 1 << 40
 Compressed = Literal["ogg_opus", "webm_opus", "flac"]
 
 
-def container(encoding: Compressed, named_rate: int, *, first: int = 0) -> Decoder:
+def container(encoding: Compressed, named_rate: int, *, first: int = 0, is_split: bool = False) -> Decoder:
     """Returns a decoder whose `samples` are counted at the rate that the client named, from `first` on."""
-    return Pump(KINDS[encoding], named_rate, first=first)
+    return Pump(KINDS[encoding], named_rate, first=first, is_split=is_split)
 
 
 class ContainerSource:
@@ -43,11 +43,11 @@ class ContainerSource:
         self.read = read
 
 
-def _opus(demuxer: str, read: Read) -> Iterator[PumpedPiece]:
+def _opus(demuxer: str, read: Read, is_split: bool) -> Iterator[PumpedPiece]:
     import av
     from av.error import FFmpegError
 
-    downmix = Downmix()
+    mixing = Apart() if is_split else Downmix()
     options = {"probesize": str(BUFFER_BYTES), "analyzeduration": "0"}
     try:
         with av.open(
@@ -55,8 +55,8 @@ def _opus(demuxer: str, read: Read) -> Iterator[PumpedPiece]:
         ) as file:
             for packet in file.demux(_track(file.streams)):
                 for frame in _frames(packet):
-                    check(frame.sample_rate, frame.layout.nb_channels)
-                    yield PumpedPiece(downmix.feed(frame.to_ndarray().T, frame.sample_rate), frame.sample_rate)
+                    check(frame.sample_rate, frame.layout.nb_channels, is_split=is_split)
+                    yield PumpedPiece(mixing.feed(frame.to_ndarray().T, frame.sample_rate), frame.sample_rate)
     except FFmpegError as error:
         raise UndecodableStream(error.strerror) from error
 
@@ -104,19 +104,19 @@ class Rewound:
         return self._at
 
 
-def _flac(read: Read) -> Iterator[PumpedPiece]:
+def _flac(read: Read, is_split: bool) -> Iterator[PumpedPiece]:
     import soundfile  # pyright: ignore[reportMissingTypeStubs]
 
     source: Any = Rewound(read)
-    downmix = Downmix()
+    mixing = Apart() if is_split else Downmix()
     try:
         with soundfile.SoundFile(source) as file:
             file.seekable = lambda: False  # otherwise it seeks after every read
-            check(file.samplerate, file.channels)
+            check(file.samplerate, file.channels, is_split=is_split)
             remaining = file.frames  # as the header says; that of a live stream does not, and this is huge
             while len(samples := file.read(min(FLAC_STEP, remaining), "float32", always_2d=True)):
                 remaining -= len(samples)
-                yield PumpedPiece(downmix.feed(samples, file.samplerate), file.samplerate)
+                yield PumpedPiece(mixing.feed(samples, file.samplerate), file.samplerate)
     except soundfile.LibsndfileError as error:
         raise UndecodableStream(error.error_string) from error
 

@@ -8,15 +8,12 @@ from audio.decoders.formats import RAW, Decoder, Encoding, PcmDecoder
 from audio.decoders.opus_packets import OpusPackets
 from audio.decoders.wav import Wav
 
-SPLITTABLE = ("pcm_s16le", "pcm_f32le", "mulaw", "alaw", "opus")
-"""The encodings whose channels can be kept apart: those in which a telephone system sends the two sides of a call."""
-
 
 def decoder(encoding: Encoding, sample_rate: int, channels: int, *, first: int = 0, is_split: bool = False) -> Decoder:
     """Returns the decoder of a stream whose first sample has the number `first`.
 
     Rate and channels are those that the client named; the header of a container has the last word. `is_split`: the
-    samples have a column for each channel, where the encoding is SPLITTABLE, and are not mixed.
+    samples have a column for each of two channels, and are not mixed; a container with one channel is refused.
     """
     match encoding:
         case "pcm_s16le" | "pcm_f32le" | "mulaw" | "alaw":
@@ -24,6 +21,6 @@ def decoder(encoding: Encoding, sample_rate: int, channels: int, *, first: int =
         case "opus":
             return OpusPackets(sample_rate, channels, first=first, is_split=is_split)
         case "wav":
-            return Wav(sample_rate, first=first)
+            return Wav(sample_rate, first=first, is_split=is_split)
         case "ogg_opus" | "webm_opus" | "flac":
-            return container(encoding, sample_rate, first=first)
+            return container(encoding, sample_rate, first=first, is_split=is_split)

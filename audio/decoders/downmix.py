@@ -97,6 +97,17 @@ class Downmix:
             self._after = loudest
 
 
+class Apart:
+    """Leaves the two channels of one stream as they are; it stands where a `Downmix` would."""
+
+    __slots__ = ()
+
+    def feed(self, frames: Any, sample_rate: int) -> Samples:
+        """Returns the frames, which have a column for each channel."""
+        del sample_rate
+        return np.ascontiguousarray(frames, np.float32)
+
+
 def _energies(frames: Any, size: int) -> Any:
     """Returns a row for each whole window of frames: the mean energy of each channel, and that of their mean."""
     count, channels = len(frames) // size, frames.shape[1]

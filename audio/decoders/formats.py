@@ -66,12 +66,17 @@ def unlike(expected: str, beginning: bytes) -> BadRequest:
     return bad_audio(f"expected {expected}, but the stream begins with {beginning[:16]!r}")
 
 
-def check(sample_rate: int, channels: int) -> None:
-    """Raises BadRequest (`bad_audio`) for a header with a rate or channels that this lane does not take."""
+def check(sample_rate: int, channels: int, *, is_split: bool = False) -> None:
+    """Raises BadRequest (`bad_audio`) for a header with a rate or channels that this lane does not take.
+
+    `is_split`: the channels are heard apart, so there must be two.
+    """
     if not MIN_RATE <= sample_rate <= MAX_RATE:
         raise bad_audio(f"the audio has {sample_rate} samples a second; {MIN_RATE} to {MAX_RATE} are taken")
     if not 1 <= channels <= MAX_CHANNELS:
         raise bad_audio(f"the audio has {channels} channels; 1 or {MAX_CHANNELS} are taken")
+    if is_split and channels != MAX_CHANNELS:
+        raise bad_audio(f"the audio has {channels} channel; split=true wants {MAX_CHANNELS}")
 
 
 class SampleFormat(NamedTuple):

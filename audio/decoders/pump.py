@@ -38,7 +38,7 @@ class UndecodableStream(Exception):
 
 
 class PumpedPiece(NamedTuple):
-    """Samples that a library decoded, mono."""
+    """Samples that a library decoded: mono, or with a column for each of two channels."""
 
     samples: Samples
     sample_rate: int
@@ -50,15 +50,19 @@ class Kind(NamedTuple):
     name: str
     magic: bytes
     """The bytes that such a stream begins with."""
-    pieces: Callable[[Read], Iterator[PumpedPiece]]
-    """Decodes on the thread. Raises UndecodableStream, and BadRequest (`bad_audio`) for what is not taken here."""
+    pieces: Callable[[Read, bool], Iterator[PumpedPiece]]
+    """Decodes on the thread, two channels apart where the second argument says so.
+
+    Raises UndecodableStream, and BadRequest (`bad_audio`) for what is not taken here.
+    """
 
 
 class Pump:
     """Decodes one stream with a header, which has the last word on rate and channels."""
 
-    def __init__(self, kind: Kind, named_rate: int, *, first: int = 0) -> None:
+    def __init__(self, kind: Kind, named_rate: int, *, first: int = 0, is_split: bool = False) -> None:
         self._kind = kind
+        self._is_split = is_split
         self._named_rate = self._own_rate = named_rate
         self._first = first
         self._own_samples = 0
@@ -147,7 +151,7 @@ class Pump:
 
     def _work(self) -> None:
         try:
-            for piece in self._kind.pieces(self._read):
+            for piece in self._kind.pieces(self._read, self._is_split):
                 self._take_piece(piece)
                 if self._is_closed:
                     return

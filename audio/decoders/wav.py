@@ -62,6 +62,7 @@ class Wav:
         "_data_left",
         "_first",
         "_has_begun",
+        "_is_split",
         "_named_rate",
         "_own_rate",
         "_padding",
@@ -70,7 +71,8 @@ class Wav:
         "_skip",
     )
 
-    def __init__(self, named_rate: int, *, first: int = 0) -> None:
+    def __init__(self, named_rate: int, *, first: int = 0, is_split: bool = False) -> None:
+        self._is_split = is_split
         self._named_rate = self._own_rate = named_rate
         self._first = first
         self._buffer = bytearray()
@@ -179,7 +181,7 @@ class Wav:
         form = FORMS.get((tag, bits))
         if form is None:
             raise bad_audio(f"the WAV stream has format {tag} with {bits} bits; PCM, float and mu-law are taken")
-        check(sample_rate, channels)
+        check(sample_rate, channels, is_split=self._is_split)
         self._own_rate = sample_rate
-        self._pcm = PcmDecoder(form, sample_rate, channels)
+        self._pcm = PcmDecoder(form, sample_rate, channels, is_split=self._is_split)
         return True

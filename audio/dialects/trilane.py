@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from audio.attachment import Attachment
-from audio.decoders.decoder import SPLITTABLE, decoder
+from audio.decoders.decoder import decoder
 from audio.decoders.files import SIDES
 from audio.decoders.formats import MAX_FRAME_BYTES, Decoder, Encoding
 from audio.dialects.conversation import converse, failure_of
@@ -166,12 +166,8 @@ def terms_of(start: Start) -> SessionTerms:
         raise BadRequest(
             f"utteranceEndMs={utterance_ms}: want at least endpointingMs, which is {endpointing_ms}", code="bad_start"
         )
-    if start.split and (start.channels != SIDES or start.encoding not in SPLITTABLE):
-        raise BadRequest(
-            f"split=true with channels={start.channels} and encoding={start.encoding}: want {SIDES} channels of "
-            f"{', '.join(SPLITTABLE)}",
-            code="bad_start",
-        )
+    if start.split and start.channels != SIDES:
+        raise BadRequest(f"split=true with channels={start.channels}: want channels={SIDES}", code="bad_start")
     prompt = with_keywords(start.prompt, start.keywords)
     if len(prompt) > MAX_PROMPT:
         raise BadRequest(

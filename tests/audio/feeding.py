@@ -33,7 +33,8 @@ async def decode_stream(one: Decoder, pieces: Iterable[bytes]) -> Samples:
     parts: list[Samples] = []
     try:
         for piece in pieces:
-            parts.append(await asyncio.wait_for(one.feed(piece), DEADLINE_S))
+            if len(samples := await asyncio.wait_for(one.feed(piece), DEADLINE_S)):
+                parts.append(samples)
         while len(rest := await asyncio.wait_for(one.flush(), DEADLINE_S)):
             parts.append(rest)
     finally:
@@ -64,7 +65,10 @@ def mux(
     film: bool = False,
     opposed: bool = False,
 ) -> bytes:
-    """Encodes samples, the same in each channel; where they are `opposed`, every other channel is turned around."""
+    """Encodes samples, the same in each channel unless they have a column for each.
+
+    Where they are `opposed`, every other channel is turned around.
+    """
     file = io.BytesIO()
     options = {"page_duration": str(1000 * page_ms)} if container == "ogg" else {"live": "1"}
     with av.open(file, "w", container, container_options=options) as file_out:
@@ -72,7 +76,8 @@ def mux(
         sound = file_out.add_stream(codec, rate=rate, layout=layout)
         if pictures is not None:
             file_out.mux([*pictures.encode(av.VideoFrame(64, 64, "yuv420p")), *pictures.encode(None)])
-        sides = np.repeat((samples * 32767).astype(np.int16), sound.codec_context.channels)
+        count = sound.codec_context.channels if samples.ndim == 1 else 1
+        sides = np.repeat((samples * 32767).astype(np.int16).reshape(-1), count)
         if opposed:
             sides[1::2] *= -1
         frame = av.AudioFrame.from_ndarray(sides[None], "s16", layout)

@@ -115,6 +115,17 @@ async def test_a_full_lane_refuses_new_sessions_and_keeps_the_others() -> None:
 
 
 @simulated
+async def test_the_two_sides_of_a_call_are_two_who_may_speak() -> None:
+    async with place(voices=3) as at:
+        await at.connect(split=True, channels=2)
+        with pytest.raises(Overloaded, match="2 people are speaking"):
+            await at.connect(split=True, channels=2)
+        await at.connect()
+    async with place(voices=1) as at:
+        await at.connect(split=True, channels=2)  # alone it is served, whatever the machine
+
+
+@simulated
 async def test_a_revoked_key_closes_its_connections_also_one_that_opens_meanwhile() -> None:
     async with place() as at:
         mine = Principal(sub="me", grants=EVERYTHING, key_id="k1")

@@ -155,13 +155,6 @@ async def test_a_session_stays_as_it_began() -> None:
             client.cut()
 
 
-@pytest.mark.parametrize(
-    ("start", "says"),
-    [
-        (Start(split=True), "split=true with channels=1 and encoding=pcm_s16le: want 2 channels of pcm_s16le"),
-        (Start(split=True, channels=2, encoding="ogg_opus"), "encoding=ogg_opus: want 2 channels of .* opus"),
-    ],
-)
-def test_what_has_no_two_sides_cannot_be_split(start: Start, says: str) -> None:
-    with pytest.raises(BadRequest, match=says):
-        terms_of(start)
+def test_what_has_no_two_sides_cannot_be_split() -> None:
+    with pytest.raises(BadRequest, match="split=true with channels=1: want channels=2"):
+        terms_of(Start(split=True))

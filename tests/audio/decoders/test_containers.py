@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from audio.decoders.containers import Compressed
 from audio.decoders.decoder import decoder
+from audio.decoders.formats import Encoding
 from audio.model.transcriber import SAMPLE_RATE, Samples
 from gateway.errors import BadRequest
 from tests.audio.feeding import cut, cuts, decode_all, decode_stream, encode_file, film, flac, mux, opus, tone, video
@@ -195,3 +196,23 @@ def test_an_unsupported_stream_is_refused_in_a_sentence(kind: Compressed, make: 
     with pytest.raises(BadRequest, match=says) as error:
         decode_all(kind, slices(make(), 4000))
     assert error.value.code == "bad_audio"
+
+
+@pytest.mark.parametrize("encoding", ["ogg_opus", "webm_opus", "flac", "wav"])
+def test_the_channels_of_a_container_are_heard_apart(encoding: Encoding) -> None:
+    sides = np.stack([tone(1.0, 48_000, 440.0), tone(1.0, 48_000, 880.0)], axis=1)
+    split = asyncio.run(
+        decode_stream(decoder(encoding, 48_000, 2, is_split=True), slices(stereo(encoding, sides), 900))
+    )
+    assert split.shape == (SAMPLE_RATE, 2)
+    assert [pitch(split[:, channel]) for channel in range(2)] == pytest.approx([440, 880], abs=2)
+    with pytest.raises(BadRequest, match="the audio has 1 channel; split=true wants 2"):
+        asyncio.run(decode_stream(decoder(encoding, 48_000, 2, is_split=True), [stereo(encoding, sides[:, :1])]))
+
+
+def stereo(encoding: Encoding, sides: Samples) -> bytes:
+    """Encodes samples with a column for each channel."""
+    if encoding in ("flac", "wav"):
+        return encode_file(sides, 48_000, encoding.upper())
+    layout = "stereo" if sides.shape[1] == 2 else "mono"
+    return mux(encoding.removesuffix("_opus"), "libopus", sides, 48_000, layout)

@@ -16,7 +16,7 @@ from tests.audio.feeding import DEADLINE_S, decode_stream
 MAGIC = b"----"
 
 
-def each_byte(read: Read) -> Iterator[PumpedPiece]:
+def each_byte(read: Read, is_split: bool = False) -> Iterator[PumpedPiece]:
     """Yields as many samples as each byte says; some bytes stand for pauses, failures or the end."""
     while step := read(1):
         match step:
@@ -134,7 +134,7 @@ def test_a_fault_of_ours_is_not_called_bad_audio() -> None:
 
 
 def test_a_library_that_misses_the_end_of_a_cut_stream_is_not_heard() -> None:
-    def demanding(read: Read) -> Iterator[PumpedPiece]:
+    def demanding(read: Read, is_split: bool) -> Iterator[PumpedPiece]:
         yield from each_byte(read)
         raise UndecodableStream("no end")
 
@@ -150,7 +150,7 @@ def test_tags_behind_the_end_are_passed_over_and_a_second_stream_is_refused() ->
 def test_a_feed_that_was_cancelled_loses_nothing() -> None:
     goes_on = threading.Event()
 
-    def slow(read: Read) -> Iterator[PumpedPiece]:
+    def slow(read: Read, is_split: bool) -> Iterator[PumpedPiece]:
         goes_on.wait(DEADLINE_S)
         yield from each_byte(read)
 
