@@ -1,27 +1,25 @@
 """How right the words are, under each condition: live, as a file, and the same model on the whole recording.
 
-Sessions are fed by hand, on a clock that follows the audio (`direct`), so hours of speech take minutes. Intervals are
-bootstrapped over recordings: 95 % of a thousand drawings lie within.
+Sessions are fed by hand, on a clock that follows the audio (`direct`), one on each core, so an hour of speech takes
+minutes. Intervals are bootstrapped over recordings: 95 % of a thousand drawings lie within.
 """
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from audio.messages import Gap
 from audio.model.transcriber import Word
-from audio.model.vad import Silero
-from audio.model.weights import whisper_models
-from audio.model.whisper import Whisper
 from audio.options import SessionOptions
 from audio.upload import file_options
 from loadtests.bench.audio.conditions import DIGITS, rows
-from loadtests.bench.audio.direct import Heard, listen
+from loadtests.bench.audio.crew import heard_by_all, shown
+from loadtests.bench.audio.direct import Heard, begin, listen_alone
 from loadtests.bench.audio.reference import Reference
 from loadtests.bench.audio.rig import AudioRig
-from loadtests.bench.audio.speech import SEED, Recording, shown
+from loadtests.bench.audio.speech import SEED, Recording
 from loadtests.bench.audio.words import align, edits, normalise, quantile, summary, timed_words
 from loadtests.bench.harness.records import Figures
 
@@ -43,7 +41,7 @@ def accuracy(rig: AudioRig) -> Figures:
         texts = [rig.references.of(one).text for one in everything]
         return {"wer": _wrong(conditions, texts)}
     options = SessionOptions(words=True) if rig.target == "trilane" else file_options(words=True)
-    heard = asyncio.run(_listen(rig, everything, options))
+    heard = _heard(rig, everything, options)
     trust = TrustTally()
     for recording, one in zip(everything, heard, strict=True):
         trust.count(one, rig.references.of(recording))
@@ -55,15 +53,10 @@ def accuracy(rig: AudioRig) -> Figures:
     }
 
 
-async def _listen(rig: AudioRig, recordings: Sequence[Recording], options: SessionOptions) -> list[Heard]:
-    model = Whisper(whisper_models(str(rig.place.model))[0])
-    await model.open()
-    detector = Silero()
-    try:
-        what = "heard live" if options.interim_results else "heard as files"
-        return [await listen(model, detector, one.samples, options) for one in shown(recordings, what)]
-    finally:
-        await model.close()
+def _heard(rig: AudioRig, recordings: Sequence[Recording], options: SessionOptions) -> list[Heard]:
+    what = "heard live" if options.interim_results else "heard as files"
+    results = heard_by_all(partial(listen_alone, options=options), begin, rig.place.model, recordings)
+    return list(shown(results, recordings, what))
 
 
 # Words wrong

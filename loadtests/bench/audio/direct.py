@@ -4,17 +4,20 @@ The model's CPU time is the time it takes: an answer comes so much later on that
 does nothing else. Thus hours of speech are heard in minutes, and what else the machine does changes no result.
 """
 
+import asyncio
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from audio.messages import Final, Gap, Partial, SpeechStarted
 from audio.model.desk import NARROWEST_S
 from audio.model.transcriber import SAMPLE_RATE
-from audio.model.vad import Ear, SpeechDetector
+from audio.model.vad import Ear, Silero, SpeechDetector
+from audio.model.weights import whisper_models
 from audio.model.whisper import Whisper
 from audio.options import Output, SessionOptions
 from audio.session import Session
-from loadtests.bench.audio.speech import Samples
+from loadtests.bench.audio.speech import Recording, Samples
 
 CHUNK = SAMPLE_RATE // 10
 
@@ -79,3 +82,22 @@ async def listen(model: Whisper, detector: SpeechDetector, samples: Samples, opt
             session.feed(*ear.flush())
             session.stop()
             heard.take(session.take_output(), now_s)
+
+
+# In a process of its own
+
+_opened: list[tuple[asyncio.Runner, Whisper, Silero]] = []
+"""The one model of this process, and the loop that it was opened in."""
+
+
+def begin(model: Path) -> None:
+    """Opens the model of this process."""
+    runner, whisper = asyncio.Runner(), Whisper(whisper_models(str(model))[0])
+    runner.run(whisper.open())
+    _opened.append((runner, whisper, Silero()))
+
+
+def listen_alone(recording: Recording, options: SessionOptions) -> Heard:
+    """Hears a recording with the model of this process."""
+    [(runner, whisper, detector)] = _opened
+    return runner.run(listen(whisper, detector, recording.samples, options))

@@ -12,7 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from loadtests.bench.audio.speech import RATE, Recording, Track, shown
+from loadtests.bench.audio.crew import heard_by_all, shown
+from loadtests.bench.audio.speech import RATE, Recording, Track
 from loadtests.bench.audio.words import TimedWord, timed_words
 
 Span = tuple[float, float]
@@ -48,7 +49,6 @@ class References:
         self._folder = model
         self._path = cache / f"reference-{_fingerprint(model)}.json"
         self._entries: dict[str, Any] = json.loads(self._path.read_text()) if self._path.exists() else {}
-        self._model: Any = None
         self._kept_at = time.monotonic()
 
     def learn(self, recordings: Iterable[Recording]) -> None:
@@ -56,8 +56,9 @@ class References:
         new = [one for one in recordings if _key(one) not in self._entries]
         if not new:
             return
-        for recording in shown(new, "decoded as whole files (once)"):
-            self._entries[_key(recording)] = self._decode(recording)
+        entries = heard_by_all(_decoded, _begin, self._folder, new)
+        for recording, entry in zip(new, shown(entries, new, "decoded as whole files (once)"), strict=True):
+            self._entries[_key(recording)] = entry
             self._keep_now_and_then()
         self._keep()
 
@@ -95,24 +96,35 @@ class References:
             spans += [(at_s + start, at_s + end) for start, end in one.spans]
         return Reference(" ".join(texts), words, starts, spans)
 
-    def _decode(self, recording: Recording) -> dict[str, Any]:
-        from faster_whisper import WhisperModel
-        from faster_whisper.vad import VadOptions, get_speech_timestamps
 
-        if self._model is None:
-            self._model = WhisperModel(str(self._folder), device="cpu", compute_type="int8", local_files_only=True)
-        plain, _ = self._model.transcribe(recording.samples, language="en", beam_size=BEAM)
-        segments, _ = self._model.transcribe(recording.samples, language="en", beam_size=BEAM, word_timestamps=True)
-        exact = VadOptions(threshold=0.5, min_speech_duration_ms=0, min_silence_duration_ms=100, speech_pad_ms=0)
-        return {
-            "text": "".join(segment.text for segment in plain).strip(),
-            "words": [
-                (word.word, float(word.start), float(word.end)) for segment in segments for word in segment.words or []
-            ],
-            "spans": [
-                (span["start"] / RATE, span["end"] / RATE) for span in get_speech_timestamps(recording.samples, exact)
-            ],
-        }
+# In a process of its own
+
+_opened: list[Any] = []
+"""The one model of this process."""
+
+
+def _begin(folder: Path) -> None:
+    from faster_whisper import WhisperModel
+
+    _opened.append(WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=1, local_files_only=True))
+
+
+def _decoded(recording: Recording) -> dict[str, Any]:
+    from faster_whisper.vad import VadOptions, get_speech_timestamps
+
+    [model] = _opened
+    plain, _ = model.transcribe(recording.samples, language="en", beam_size=BEAM)
+    segments, _ = model.transcribe(recording.samples, language="en", beam_size=BEAM, word_timestamps=True)
+    exact = VadOptions(threshold=0.5, min_speech_duration_ms=0, min_silence_duration_ms=100, speech_pad_ms=0)
+    return {
+        "text": "".join(segment.text for segment in plain).strip(),
+        "words": [
+            (word.word, float(word.start), float(word.end)) for segment in segments for word in segment.words or []
+        ],
+        "spans": [
+            (span["start"] / RATE, span["end"] / RATE) for span in get_speech_timestamps(recording.samples, exact)
+        ],
+    }
 
 
 def _fingerprint(model: Path) -> str:

@@ -5,8 +5,7 @@ A folder of speech has `transcripts.tsv` with the columns `file` and `text`, and
 
 import csv
 import random
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,8 +19,6 @@ PAUSE_S = 1.5
 LONGEST_S = 15.0
 """Seconds of the longest recording in a track: one sentence or two, as people speak to a machine."""
 SEED = 20
-SHOWN_S = 15.0
-"""Seconds between two lines about how far a long measurement is."""
 
 Samples = npt.NDArray[np.float32]
 
@@ -72,20 +69,6 @@ def deal(recordings: Sequence[Recording], hands: int) -> list[list[Recording]]:
     for recording in sorted(recordings, key=lambda one: one.seconds, reverse=True):
         min(piles, key=lambda hand: sum(one.seconds for one in hand)).append(recording)
     return sorted(piles, key=len, reverse=True)
-
-
-def shown(recordings: Sequence[Recording], what: str) -> Iterator[Recording]:
-    """Yields recordings, and prints now and then how much of them was heard and how long the rest will take."""
-    began = told = time.monotonic()
-    heard_s, total_s = 0.0, sum(one.seconds for one in recordings)
-    for at, recording in enumerate(recordings):
-        yield recording
-        heard_s += recording.seconds
-        if time.monotonic() - told > SHOWN_S or at + 1 == len(recordings):
-            told = time.monotonic()
-            left_s = (told - began) * (total_s / heard_s - 1)
-            line = f"  {what}: {heard_s / 60:.1f} of {total_s / 60:.1f} min, {at + 1} of {len(recordings)} recordings"
-            print(f"{line}, {told - began:.0f} s, {left_s:.0f} s to go", flush=True)
 
 
 def silence(seconds: float) -> Samples:
