@@ -131,23 +131,27 @@ def decide(batch: TakeBatch, table: CounterTable, now_s: float) -> list[TakeOutc
 
 
 def _decide(call: Sequence[Take], holder: str, table: CounterTable, now_s: float) -> TakeOutcome:
-    counts: list[int] = []
-    for take in call:
-        window = take.window
-        used = table.used(take.counter, window.oldest(now_s)) if window.bucket_s else table.held_by_all(take.counter)
-        counts.append(used)
-        if used + (take.amount or 1) > take.limit:
-            shown = [_tally(take, used, table, now_s) for take, used in zip(call, counts, strict=False)]
-            return TakeOutcome(len(counts) - 1, shown)
     tallies: list[Tally] = []
-    for take, used in zip(call, counts, strict=True):
-        window, amount = take.window, take.amount
-        tallies.append(Tally(used) if amount else _tally(take, used, table, now_s))
-        if not window.bucket_s:
-            table.hold(take.counter, holder, amount)
-        elif amount:
+    window, oldest, bucket = SLOTS, 0, 0
+    for take in call:
+        if take.window is not window:
+            window = take.window
+            oldest = window.oldest(now_s) if window.bucket_s else 0
+        used = table.used(take.counter, oldest) if window.bucket_s else table.held_by_all(take.counter)
+        tallies.append(Tally(used))
+        if used + (take.amount or 1) > take.limit:
+            shown = [_tally(take, tally.used, table, now_s) for take, tally in zip(call, tallies, strict=False)]
+            return TakeOutcome(len(shown) - 1, shown)
+    for place, take in enumerate(call):
+        if not take.amount:
+            tallies[place] = _tally(take, tallies[place].used, table, now_s)
+        elif not take.window.bucket_s:
+            table.hold(take.counter, holder, take.amount)
+        else:
+            if take.window is not window:
+                window = take.window
             bucket = window.current(now_s)
-            table.add(take.counter, bucket, amount, window.leaves_s(bucket))
+            table.add(take.counter, bucket, take.amount, window.leaves_s(bucket))
     return TakeOutcome(-1, tallies)
 
 

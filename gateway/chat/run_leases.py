@@ -55,7 +55,7 @@ class RunLeases:
         self._charge(self.of_another(ending.info), ending.row, ending.finished.usage.total_tokens)
 
     def _charge(self, lease: Lease, row: UsageRow, tokens: int) -> None:
-        cost = self._prices.cost(row) if lease is not NO_LEASE else None
+        cost = self._prices.cost(row) if COST in lease.reserved else None
         lease.settle(tokens=tokens, cost=cost.nanos / NANOS if cost is not None else None)
 
 

@@ -198,23 +198,27 @@ class Limiter:
 
     async def _take(self, who: Principal, charges: list[Charge], slots: dict[str, Sequence[str]]) -> Lease:
         outcome, now_s = await self.client.take([charge.take for charge in charges])
-        counts = [*map(Counted, charges, outcome.tallies)]
-        is_admitted = outcome.refused < 0
-        for (key, take, is_of_all), tally in counts:
-            if is_of_all:
-                self._used[key] = tally.used + (take.amount if is_admitted else 0)
-        fields = headers(counts, now_s, is_taken=is_admitted)
-        if not is_admitted:
-            self._refused.labels(counts[-1].charge.key).inc()
-            raise _refusal(counts[-1], now_s, fields)
+        if outcome.refused >= 0:
+            raise self._refuse([*map(Counted, charges, outcome.tallies)], now_s)
         reserved: dict[str, list[Reservation]] = {}
-        for key, take, _ in charges:
+        for (key, take, is_of_all), tally in zip(charges, outcome.tallies, strict=True):
             window = take.window
+            if is_of_all:
+                self._used[key] = tally.used + take.amount
             if not window.bucket_s:
                 slots[key] = (*slots.get(key, ()), take.counter)
             else:
                 reserved.setdefault(key, []).append(Reservation(take, window.current(now_s)))
+        fields = headers(zip(charges, outcome.tallies, strict=True), now_s, is_taken=True)
         return Lease(self, who.sub, slots, reserved, fields)
+
+    def _refuse(self, counts: list[Counted], now_s: float) -> Overloaded:
+        """Notes a refusal; returns its error."""
+        for (key, _, is_of_all), tally in counts:
+            if is_of_all:
+                self._used[key] = tally.used
+        self._refused.labels(counts[-1].charge.key).inc()
+        return _refusal(counts[-1], now_s, headers(counts, now_s, is_taken=False))
 
     def charges(self, who: Principal, wants: Mapping[str, int]) -> list[Charge]:
         """Returns what to take in the engine: of the user's limits, each as narrow as any says, and of everyone's."""

@@ -4,8 +4,8 @@ Where the engine counts within the call (`take_at_once`), a caller goes alone an
 event loop would cost it as much again.
 
 This process says how many slots it holds, never that one came or went, so an answer that was lost leaves nothing to
-repair. Slots that are free again go along with the next batch, and on their own within FLUSH_S. Nothing is sent, and no
-timer runs, while nothing is held.
+repair. Slots that are free again, and corrections of rates, go along with the next call, or else on their own within
+FLUSH_S. Nothing is sent, and no timer runs, while nothing is held.
 """
 
 import asyncio
@@ -19,10 +19,14 @@ from events.log.port import EventLog
 from events.log.quotas import HEARTBEAT_S, LIVE_S, SLOTS, Settlement, Take, TakeBatch, TakeOutcome, TakeReply
 from gateway.errors import LogUnavailable, Overloaded, TrilaneError
 
+KNOWN_S = LIVE_S - HEARTBEAT_S
+"""Seconds for which the engine surely does not take this process for dead, if its answer comes in time."""
 FLUSH_S = 0.05
 """Seconds after which freed slots are reported at the latest."""
 ANSWER_S = 5.0
 """Seconds in which the engine must answer."""
+ALONG = 32
+"""Maximum freed slots and settlements that go along with a call that is made at once."""
 MAX_WAITING = 10_000
 """Maximum calls that wait for the batch before theirs; past it they are refused."""
 RETRY_S = 1.0
@@ -80,23 +84,40 @@ class QuotaClient:
         return await call.future
 
     def _take_at_once(self, takes: Sequence[Take]) -> TakeAnswer | None:
-        """Makes the takes of one call within this turn of the event loop; None where that cannot be."""
-        if self._is_almost_forgotten():
+        """Makes the takes of one call within this turn of the event loop; None where that cannot be.
+
+        What waits to be told goes along, so that while requests come nothing is told on its own.
+        """
+        now = asyncio.get_running_loop().time()
+        if now - self._heard_at > KNOWN_S:
             return None
+        own, stale, settlements = self._held, self._stale, self._settlements
         slots = [take for take in takes if not take.window.bucket_s]
-        held = {take.counter: self._held.get(take.counter, 0) for take in slots}
-        reply = self._log.take_at_once(TakeBatch(holder=self._holder, held=held, calls=[takes]))
+        held = {take.counter: own.get(take.counter, 0) for take in slots}
+        if len(stale) + len(settlements) <= ALONG:
+            for counter in stale:
+                held[counter] = own.get(counter, 0)
+        else:
+            settlements = []
+        reply = self._log.take_at_once(
+            TakeBatch(holder=self._holder, held=held, settlements=settlements, calls=[takes])
+        )
         if reply is None:
             return None
-        for counter in held:
-            self._stale.pop(counter, None)
+        if settlements:
+            self._settlements = []
+        if stale:
+            for counter in held:
+                stale.pop(counter, None)
         outcome = reply.outcomes[0]
         if outcome.refused < 0:
             for take in slots:
                 self._hold(take.counter, take.amount)
-        self._note_reply(reply, held)
-        if self._held or self._stale:
-            self._schedule(FLUSH_S if self._stale else HEARTBEAT_S)
+        self._note_reply(reply, held, now)
+        if stale:
+            self._schedule(FLUSH_S)
+        elif self._timer is None and own:
+            self._schedule(HEARTBEAT_S)
         return TakeAnswer(outcome, reply.now_s)
 
     def settle(self, settlements: Iterable[Settlement]) -> None:
@@ -161,8 +182,13 @@ class QuotaClient:
         self._timer = loop.call_at(due, self._wake) if self.is_open else None
 
     def _wake(self) -> None:
+        """Tells the engine what waits, or that this process lives; calls may have told it all meanwhile."""
         self._timer = None
-        self._go()
+        quiet_s = asyncio.get_running_loop().time() - self._heard_at
+        if self._stale or self._settlements or quiet_s > HEARTBEAT_S - FLUSH_S:
+            self._go()
+        elif self._held:
+            self._schedule(HEARTBEAT_S - quiet_s)
 
     async def _trip(self) -> None:
         if self._is_almost_forgotten():
@@ -187,16 +213,16 @@ class QuotaClient:
             self._stale |= dict.fromkeys(batch.held)
             self._fail(calls, err)
             return
-        self._note_reply(reply, batch.held)
+        self._note_reply(reply, batch.held, asyncio.get_running_loop().time())
         self._answer(calls, reply)
 
     def _is_almost_forgotten(self) -> bool:
         """Returns whether the engine may take this process for dead before it hears of it."""
-        return asyncio.get_running_loop().time() - self._heard_at > LIVE_S - HEARTBEAT_S
+        return asyncio.get_running_loop().time() - self._heard_at > KNOWN_S
 
-    def _note_reply(self, reply: TakeReply, reported: Mapping[str, int]) -> None:
+    def _note_reply(self, reply: TakeReply, reported: Mapping[str, int], now: float) -> None:
         self._has_failed = False
-        self._heard_at = asyncio.get_running_loop().time()
+        self._heard_at = now
         if not reply.was_known:
             self._stale |= dict.fromkeys(counter for counter in self._held if counter not in reported)
 

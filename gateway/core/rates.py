@@ -73,17 +73,18 @@ HEADERS = {
 }
 
 
-def headers(counts: Iterable[Counted], now_s: float, *, is_taken: bool) -> list[tuple[bytes, bytes]]:
+def headers(counts: Iterable[tuple[Charge, Tally]], now_s: float, *, is_taken: bool) -> list[tuple[bytes, bytes]]:
     """Returns `x-ratelimit-*` for each limit that has some; of a user's and everyone's, that of which less is left."""
-    least: dict[str, tuple[int, Counted]] = {}
-    for count in counts:
-        (key, take, _), tally = count
+    least: dict[str, tuple[int, Charge, Tally]] = {}
+    for charge, tally in counts:
+        key, take, _ = charge
         if key in HEADERS:
             remaining = take.limit - tally.used - (take.amount if is_taken else 0)
             if key not in least or remaining < least[key][0]:
-                least[key] = remaining, count
+                least[key] = remaining, charge, tally
     fields: list[tuple[bytes, bytes]] = []
-    for key, (remaining, count) in least.items():
-        reset = shown_duration(reset_s(count, now_s, is_taken=is_taken)).encode()
-        fields += zip(HEADERS[key], (b"%d" % count.charge.take.limit, b"%d" % max(0, remaining), reset), strict=True)
+    for key, (remaining, charge, tally) in least.items():
+        limit, left, reset = HEADERS[key]
+        shown = shown_duration(reset_s(Counted(charge, tally), now_s, is_taken=is_taken))
+        fields += (limit, b"%d" % charge.take.limit), (left, b"%d" % max(0, remaining)), (reset, shown.encode())
     return fields

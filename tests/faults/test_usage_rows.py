@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from events.log.quotas import LIVE_S
-from events.log.sqlite.quotas import HOLDERS, CounterRow
+from events.log.sqlite.counter_file import HOLDERS, CounterRow
 from gateway.core.limits import AUDIO_PORTION_S, UNKNOWN_OUTPUT_TOKENS
 from tests.conftest import Gateway, UpstreamThread, eventually, serving
 from tests.faults.usage_account import UsageAccount, faults, read_account, read_rows

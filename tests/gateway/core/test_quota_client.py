@@ -3,8 +3,8 @@
 import asyncio
 
 from events.log.memory import MemoryLog
-from events.log.quotas import LIVE_S, MINUTE, SLOTS, Take, TakeBatch, TakeReply
-from gateway.core.quota_client import QuotaClient
+from events.log.quotas import HEARTBEAT_S, LIVE_S, MINUTE, SLOTS, Settlement, Take, TakeBatch, TakeReply
+from gateway.core.quota_client import ALONG, QuotaClient
 from tests.support.virtual_time import simulated
 
 RUN = Take("runs/a", 2, 1, SLOTS)
@@ -25,10 +25,14 @@ class CountingLog(MemoryLog):
         self.batches.append(batch)
         return super().take_at_once(batch)
 
+    async def take(self, batch: TakeBatch) -> TakeReply:
+        self.batches.append(batch)
+        return await super().take(batch)
+
     async def used(self, take: Take) -> int:
         """Returns how much of a counter is in use."""
         looker = TakeBatch(holder="looker", calls=[[Take(take.counter, 1 << 40, 0, take.window)]])
-        return (await self.take(looker)).outcomes[0].tallies[0].used
+        return (await super().take(looker)).outcomes[0].tallies[0].used
 
 
 @simulated
@@ -45,6 +49,45 @@ async def test_a_caller_costs_no_turn_of_the_loop_where_the_engine_counts_at_onc
     client.release([RUN.counter] * 2)
     await asyncio.sleep(1)
     assert await log.used(RUN) == 0, "what came back is told without another call"
+    await client.close()
+
+
+@simulated
+async def test_what_came_back_goes_along_with_the_next_call_and_is_told_once() -> None:
+    log, other = CountingLog(), Take("runs/b", 2, 1, SLOTS)
+    client = QuotaClient(log)
+    answer = await client.take([RUN, Take("tokens_per_minute/a", 99, 50, MINUTE)])
+    client.release([RUN.counter])
+    client.settle([Settlement("tokens_per_minute/a", MINUTE.current(answer.now_s), -20, MINUTE)])
+    await client.take([other])
+    assert [batch.held for batch in log.batches[1:]] == [{other.counter: 0, RUN.counter: 0}]
+    assert await log.used(Take("tokens_per_minute/a", 99, 0, MINUTE)) == 30
+    del log.batches[:]
+    await asyncio.sleep(HEARTBEAT_S - 0.1)
+    assert log.batches == [], "there is nothing to tell"
+    await asyncio.sleep(LIVE_S)
+    assert len(log.batches) in (3, 4, 5), "but that the process lives, for the sake of what it holds"
+    assert await log.used(other) == 1
+    client.release([other.counter])
+    await client.close()
+    assert await log.used(other) == 0
+
+
+@simulated
+async def test_much_that_came_back_goes_on_its_own() -> None:
+    log = CountingLog()
+    client = QuotaClient(log)
+    takes = [Take(f"runs/u{number}", 9, 1, SLOTS) for number in range(ALONG + 1)]
+    for take in takes:
+        await client.take([take])
+    client.release([take.counter for take in takes])
+    del log.batches[:]
+    await client.take([RUN])
+    assert [len(batch.held) for batch in log.batches] == [1]
+    await asyncio.sleep(0.1)
+    assert [len(batch.held) for batch in log.batches] == [1, ALONG + 1]
+    assert [await log.used(take) for take in takes] == [0] * len(takes)
+    client.release([RUN.counter])
     await client.close()
 
 

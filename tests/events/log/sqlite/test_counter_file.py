@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from events.log.quotas import MINUTE, SLOTS, Take, TakeBatch
-from events.log.sqlite.quotas import KEPT_ROWS, CounterFile, CounterRow
+from events.log.sqlite.counter_file import KEPT_ROWS, CounterFile, CounterRow
 
 RUNS = "runs/alice"
 REQUESTS = "requests_per_minute/alice"
