@@ -1,7 +1,8 @@
 """Declares every setting once: field, type, permitted range, default, meaning. The only reader of `os.environ`.
 
 Those of upstreams stand in `gateway.upstream_settings`, those of tools in `gateway.tool_settings`, those of limits in
-`gateway.limit_settings`, and `gateway.credential_settings` says how secrets are written.
+`gateway.limit_settings`, those of the voice in `gateway.speech_settings`, and `gateway.credential_settings` says how
+secrets are written.
 
 A field's variable is `TRILANE_` and the field's name. `load` reads them all by these declarations alone, and README's
 tables are made from them (`tests/readme_settings.py`). A misspelt `TRILANE_` variable is an error at start, with the
@@ -39,6 +40,7 @@ from gateway.environment import (
 )
 from gateway.errors import ConfigurationError
 from gateway.limit_settings import Count, Limits, UserLimits
+from gateway.speech_settings import SpeechSettings
 from gateway.tool_settings import ToolServers
 from gateway.upstream_settings import AgentFunctions, DefaultUpstream, Network, Pricing, UpstreamSettings, UpstreamsFile
 
@@ -258,6 +260,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename=prefixed("TRILANE_")):
         str, Meta(description="`cpu` or `cuda`; on CUDA sessions share batches, which was not measured on a GPU")
     ] = "cpu"
     whisper_compute: Annotated[str, Meta(description="Number type of the model: `int8`, `float16` ...")] = "int8"
+    speech: SpeechSettings = SpeechSettings()
     limits: Limits = Limits()
     user_limits: UserLimits = UserLimits()
 

@@ -10,6 +10,7 @@ from gateway.encryption_settings import EncryptionKey
 from gateway.errors import ConfigurationError
 from gateway.limit_settings import Limits, UserLimits
 from gateway.settings import Settings, check_bind, load
+from gateway.speech_settings import SpeechSettings
 from gateway.upstream_settings import UpstreamSettings
 
 SECRET = "s" * 32
@@ -117,6 +118,12 @@ def test_a_setting_is_read_from_its_variable(variable: str) -> None:
     assert getattr(load({variable: text}), name) == value
 
 
+def test_the_voice_has_settings_of_its_own() -> None:
+    url = "http://tts.lan:9000/v1"
+    env = {"TRILANE_VOICE": "anna", "TRILANE_VOICE_URL": url, "TRILANE_VOICE_KEY": "sk-1", "TRILANE_VOICE_MODEL": "tts"}
+    assert load(env).speech == SpeechSettings(voice="anna", voice_url=url, voice_key="sk-1", voice_model="tts")
+
+
 @pytest.mark.parametrize("variable", [*OTHERS, "TRILANE_PING_S", "TRILANE_API_KEYS", "TRILANE_LIMIT_RUNS"])
 def test_an_empty_variable_is_one_that_is_not_set(variable: str) -> None:
     assert load({variable: ""}) == Settings()
@@ -134,6 +141,7 @@ def test_every_setting_has_a_variable(name: str) -> None:
         "limits",
         "user_limits",
         "network",
+        "speech",
         *OFF,
     }
 
