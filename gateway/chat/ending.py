@@ -16,6 +16,7 @@ from gateway.chat.records.chat_record import Ask, ParkedRequest, RunFinished, Ru
 from gateway.chat.records.messages import UIMessage
 from gateway.chat.records.record import RECORD, FinishReason
 from gateway.chat.records.recorder import Recorder
+from gateway.chat.records.response_record import response_topic
 from gateway.chat.records.run_end import RunEnd, run_end_append
 from gateway.chat.topics import run_topic, topic_of
 from gateway.core.usage import Usage, UsageOutcome, UsageRow, settled, token_quantities
@@ -137,6 +138,9 @@ class RunEnding:
         appends = [last, settled(info.sub, self.row)]
         if info.posts_end:
             appends.append(run_end_append(self._run_end()))
+        if info.is_stored:
+            name, data = encode_event(self.finished)
+            appends.append(Append(topic=response_topic(info.run_id), owner=info.sub, data=[data], name=name))
         if info.chat_id and chat_head is not None:
             topic, owner = topic_of(info), "" if info.topic else info.sub
             events = (*self._asks, self.finished_with(is_followed=is_followed))

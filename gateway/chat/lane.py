@@ -3,7 +3,6 @@
 The one module of the lane that knows both the domain and its dialects.
 """
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -24,7 +23,6 @@ from gateway.chat.dialects.completion_request import CompletionRequest
 from gateway.chat.dialects.openai import CompletionFrames, completion, error_frame
 from gateway.chat.dialects.ui_message import DONE, UIFrames, whole_frames
 from gateway.chat.due import DueSchedules
-from gateway.chat.ending import Failed
 from gateway.chat.fetches import check_fetches
 from gateway.chat.legacy import adopt_format
 from gateway.chat.live_lane import LiveLane
@@ -32,8 +30,9 @@ from gateway.chat.members import Members
 from gateway.chat.next_turn import NextTurns
 from gateway.chat.old_chats import OldChats
 from gateway.chat.passing import Passing
-from gateway.chat.records.chat_record import RunInfo
+from gateway.chat.records.chat_record import RunFinished, RunInfo
 from gateway.chat.records.recorder import Recorder
+from gateway.chat.response_lane import ResponseLane
 from gateway.chat.run import Run
 from gateway.chat.run_start import AttachedReader, RunStarter
 from gateway.chat.run_webhook import run_webhooks
@@ -47,6 +46,7 @@ from gateway.chat.tool_sign_in import ToolSignIn
 from gateway.chat.tools.toolbox import NO_TOOLS, Toolbox
 from gateway.chat.topics import new_run_id, run_id_of
 from gateway.chat.upstreams.failover import Upstreams
+from gateway.chat.whole_answer import WholeAnswer, stopped
 from gateway.core.leases import NO_LEASE, Lease
 from gateway.core.limits import STREAM, wants_of_run
 from gateway.core.process import Core
@@ -57,7 +57,7 @@ from gateway.serving.bodies import HeldBody
 from gateway.serving.open_streams import Audience, TokenEnd
 from gateway.serving.refusals import send_problem
 from gateway.serving.sse import EventStream
-from gateway.serving.whole import Callers, send_json, while_connected
+from gateway.serving.whole import send_json, while_connected
 
 AsgiAnswer = Callable[[Any, Any, Any], Awaitable[None]]
 """An ASGI application that answers one request."""
@@ -95,6 +95,7 @@ class ChatLane:
         self._streams = core.streams.of("chat")
         self.passing = Passing(core, self.runs)
         self.live = LiveLane(core, self._streams, self.chats, self.runs, self.sending)
+        self.responses = ResponseLane(core, self._streams, self.runs, self.chats.in_memory)
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
@@ -270,7 +271,8 @@ class ChatLane:
                 answer = await self._completion_stream(who, run, request, lease, has_functions=has_functions)
             else:
                 await self.runs.begin(run)
-                answer = WholeCompletion(self.runs, run, who, self._callers, lease, has_functions=has_functions)
+                told = partial(_completion, run, has_functions=has_functions)
+                answer = WholeAnswer(self.runs, run, who, self._callers, told, lease.headers)
         except BaseException:
             lease.cancel()
             raise
@@ -312,39 +314,8 @@ def _close(detach: Callable[[], None], lease: Lease) -> None:
     lease.leave_stream()
 
 
-class WholeCompletion:
-    """Answers with a finished run in one piece; ends the run when the client leaves first, or its credential ends."""
-
-    def __init__(
-        self, runs: Runs, run: Run, who: Principal, callers: Callers, lease: Lease, *, has_functions: bool
-    ) -> None:
-        self._runs = runs
-        self._run = run
-        self._who = who
-        self._callers = callers
-        self._headers = lease.headers
-        self._has_functions = has_functions
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        detach = self._runs.attached(self._run)
-        try:
-            async with self._callers.while_valid(self._who.key_id, self._who.remaining_s()) as watch:
-                await while_connected(receive, self._answer(scope, watch.ending_with(send)))
-        except TrilaneError as err:
-            await send_problem(err, scope, send)
-        finally:
-            detach()
-
-    async def _answer(self, scope: Any, send: Any) -> None:
-        run = self._run
-        await asyncio.wait((run.finished,))
-        finished, outcome = run.finished.result(), run.outcome
-        if isinstance(outcome, Failed) or finished is None or finished.outcome != "finish":
-            stopped = TrilaneError("the answer was stopped", code="aborted")
-            await send_problem(outcome.error if isinstance(outcome, Failed) else stopped, scope, send)
-            return
-        answer = completion(finished, run.model, int(time.time()), has_functions=self._has_functions)
-        body = msgspec.json.encode(answer)
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *self._headers]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+async def _completion(run: Run, finished: RunFinished, *, has_functions: bool) -> bytes:
+    """Returns a finished run as one completion; raises TrilaneError for one that was stopped."""
+    if finished.outcome != "finish":
+        raise stopped()
+    return msgspec.json.encode(completion(finished, run.model, int(time.time()), has_functions=has_functions))

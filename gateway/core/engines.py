@@ -15,6 +15,8 @@ from gateway.errors import ConfigurationError
 from gateway.settings import Settings
 
 DAY_S = 86_400
+RESPONSES_S = 30 * DAY_S
+"""Seconds for which a response that was stored can be asked for, as OpenAI keeps them."""
 TICKET_BYTES = 16_777_216
 """Maximum bytes kept of tickets: some 50,000, of which none is good for longer than four minutes."""
 MIN_IDLE_S = 3600.0
@@ -125,10 +127,11 @@ def check_shared(settings: Settings, workers: int) -> None:
 def retention_policy(settings: Settings) -> Callable[[str], Retention]:
     """Returns a function that gives a topic's retention by its name.
 
-    Chats and who shares them, usage, keys and the log's own format are kept until deleted, finished runs for a day, all
-    others as the settings say; old chats are the business of `gateway.chat.old_chats`. Of an audio session only the
-    newest event is needed; one that nobody continues is closed by the audio lane, and deleted an hour later. Past
-    TICKET_BYTES the oldest tickets are refused. Of a schedule the newest event says all.
+    Chats and who shares them, usage, keys and the log's own format are kept until deleted, finished runs for a day,
+    stored responses for RESPONSES_S, all others as the settings say; old chats are the business of
+    `gateway.chat.old_chats`. Of an audio session only the newest event is needed; one that nobody continues is closed
+    by the audio lane, and deleted an hour later. Past TICKET_BYTES the oldest tickets are refused. Of a schedule the
+    newest event says all.
     What processes told of themselves, or each other, is old after a minute.
     A topic to which nothing was published for twice as long as an event is kept goes as a whole, else every name that
     was ever used would stay for ever. Whoever still follows it is told that it begins anew.
@@ -151,6 +154,7 @@ def retention_policy(settings: Settings) -> Callable[[str], Retention]:
     by_kind |= dict.fromkeys(("chat", "shares", "usage", "key", "log", "due"), forever) | {"key-use": last_use}
     by_kind |= {"memberships": Retention(events=1000), "left": Retention(events=1000, age_s=DAY_S)}
     by_kind |= {"work": box, "waiting": msgspec.structs.replace(box, events=1000)}
+    by_kind["response"] = Retention(idle_age_s=RESPONSES_S)
     by_kind["hook"] = event  # ends of runs that the operator's webhook has not taken by then are dropped
     by_kind["mcp"] = Retention(events=1)  # who is signed in to a server of tools
     return lambda topic: by_kind.get(topic.partition("/")[0], other)

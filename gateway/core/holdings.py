@@ -27,7 +27,7 @@ SHARE = 50
 """Least ratio of the time for which something is good to the time that it took to look."""
 MAX_USERS = 10_000
 """Maximum users of whom something is remembered; past that the oldest is looked at again."""
-CHATS, RUNS = "chat/", "run/"
+CHATS, RUNS, RESPONSES = "chat/", "run/", "response/"
 
 
 class HeldByUser(msgspec.Struct):
@@ -99,7 +99,7 @@ class Holdings:
         else:
             made = await self._log.holdings(maker_of(sub))
             topics = [*([own[CHATS]] if CHATS in own else []), *made]
-            stored = [*[own[family] for family in (CHATS, RUNS, STORED, SESSION) if family in own], *made]
+            stored = [*[own[family] for family in (CHATS, RUNS, RESPONSES, STORED, SESSION) if family in own], *made]
         held = HeldByUser(
             sum(holding.topics for holding in topics),
             sum(holding.stored_bytes for holding in stored),

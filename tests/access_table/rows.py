@@ -69,6 +69,7 @@ def everyone(status: int = 200) -> dict[str, int]:
 
 
 CHAT = "/api/chat/{chat_id:str}"
+RESPONSE = "/v1/responses/{response_id:str}"
 QUESTION = {"messages": [{"role": "user", "content": "T=1 I=0 B=ok"}]}
 ASK = {"method": "tools/call", "params": {"name": "ask", "arguments": {"question": "T=1 I=0 B=ok"}}}
 FROM_ELSEWHERE = {"x-forwarded-for": "192.0.2.1"}
@@ -156,6 +157,11 @@ ROWS = [
     Row("GET /api/mcp/crm/sign-in", "/api/mcp/{name:str}/sign-in", guarded(404)),
     Row("GET /api/mcp/crm/callback?state=s", "/api/mcp/{name:str}/callback", guarded(404)),
     Row("POST /v1/chat/completions", "", guarded(200), QUESTION),
+    Row("POST /v1/responses", "", guarded(200), {"input": "T=1 I=0 B=ok"}),
+    Row("GET /v1/responses/resp_none", RESPONSE, guarded(404)),  # of another's, too, nobody learns more than that
+    Row("POST /v1/responses/resp_none/cancel", f"{RESPONSE}/cancel", guarded(404)),
+    Row("GET /v1/responses/resp_none/input_items", f"{RESPONSE}/input_items", guarded(404)),
+    Row("DELETE /v1/responses/resp_none", RESPONSE, guarded(404)),
     # Passed to an upstream, which has none of these
     Row("POST /v1/embeddings", "", guarded(404), {"model": "ok", "input": "hi"}),
     Row("POST /v1/completions", "", guarded(404), {"model": "ok", "prompt": "hi"}),

@@ -14,7 +14,10 @@ from tests.conftest import Gateway, UpstreamThread, serving
 
 UNITS = ("all", "chat", "events", "audio")
 BODIES = {"post", "put", "patch"}
-WITHOUT_BODY = {"/api/session", "/api/chat/{chat_id}/queue/resume", "/api/chat/{chat_id}/typing"}
+WITHOUT_BODY = {
+    *("/api/session", "/api/chat/{chat_id}/queue/resume", "/api/chat/{chat_id}/typing"),
+    "/v1/responses/{response_id}/cancel",
+}
 """Routes whose method could bring a body, and that read none."""
 Json = dict[str, Any]
 
@@ -71,7 +74,8 @@ def test_every_operation_says_what_it_takes_and_answers(document: Json) -> None:
 
 
 def test_every_route_that_streams_shows_a_stream(document: Json) -> None:
-    streaming = {"/api/chat", "/api/chat/{chat_id}/stream", "/api/events", "/v1/chat/completions"}
+    streaming = {"/api/chat", "/api/chat/{chat_id}/stream", "/api/events"}
+    streaming |= {"/v1/chat/completions", "/v1/responses"}
     for path in streaming & document["paths"].keys():
         method = "get" if path in ("/api/events", "/api/chat/{chat_id}/stream") else "post"
         content = document["paths"][path][method]["responses"]["200"]["content"]["text/event-stream"]

@@ -306,6 +306,8 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
     """Whether it was started for nobody to read it."""
     posts_end: bool = False
     """Whether the operator's webhook is told of its end."""
+    is_stored: bool = False
+    """Whether it is a response that can be asked for later: then its end stands with that, too."""
     reserved: dict[str, list[Reservation]] = {}
     """What its admission has taken of rates, by limit: whoever ends it puts what it used in the place of that."""
     topic: str = ""

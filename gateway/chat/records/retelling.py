@@ -5,12 +5,26 @@ own tool, and it must not run it a second time.
 """
 
 from collections.abc import Iterable
+from typing import cast
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, UnsetType
 
+from gateway.chat.records.chat_record import RunFinished
 from gateway.chat.records.messages import APPROVED, OUTPUT_STATES, MessagePart
-from gateway.chat.records.record import DATA, WHOLE_PARTS, StepFinish, StepStart, encode_record
+from gateway.chat.records.record import (
+    DATA,
+    WHOLE_PARTS,
+    FinishReason,
+    MessageAbort,
+    MessageError,
+    MessageFinish,
+    MessageStart,
+    Metadata,
+    StepFinish,
+    StepStart,
+    encode_record,
+)
 
 _json = msgspec.json.Encoder().encode
 _part = msgspec.json.Decoder(MessagePart).decode
@@ -37,6 +51,27 @@ def records_of(parts: Iterable[Raw], *, has_streamed_inputs: bool = True) -> lis
         if part.type in WHOLE_PARTS or part.type.startswith(DATA):
             records.append(bytes(raw))
     return [*records, encode_record(StepFinish())] if records else []
+
+
+def records_of_run(finished: RunFinished) -> list[bytes]:
+    """Returns records of a run that is over and of no chat, by what is kept of it when its own are no more."""
+    message = finished.message
+    metadata = Raw(_json({"usage": finished.usage}))
+    if message is not None and not isinstance(message.metadata, UnsetType):
+        metadata = message.metadata
+    start = encode_record(MessageStart(message_id=message.id if message is not None else ""))
+    told = [start, *records_of(message.parts if message is not None else ())]
+    match finished.outcome:
+        case "finish":
+            reason = cast(FinishReason, finished.finish_reason)
+            return [*told, encode_record(MessageFinish(finish_reason=reason, message_metadata=metadata))]
+        case "error":
+            failure = Raw(_json({"code": finished.code}))
+            facts = [encode_record(Metadata(message_metadata=one)) for one in (failure, metadata)]
+            return [*told, *facts, encode_record(MessageError(error_text=finished.text))]
+        case "abort":
+            aborted = encode_record(MessageAbort(reason=finished.text))
+            return [*told, encode_record(Metadata(message_metadata=metadata)), aborted]
 
 
 def outcome_of(raw: Raw) -> bytes | None:
