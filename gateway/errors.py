@@ -247,6 +247,18 @@ def close_code(error: TrilaneError) -> CloseCode:
 ABOUT_BLANK = "about:blank"
 """The `type` of a problem that has none of its own (RFC 9457 §4.2.1)."""
 PROBLEM_TYPE_OF_UPSTREAM = re.compile(r"[A-Za-z][\w.-]{0,63}", re.ASCII)
+MESSAGES = "/v1/messages"
+"""Beginning of the routes whose errors have Anthropic's form."""
+ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
 OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
@@ -254,8 +266,8 @@ def problem(error: TrilaneError, request_id: str, path: str = "") -> tuple[int, 
     """Returns the status, body and headers of `error` as `application/problem+json` (RFC 9457).
 
     An error that an upstream told has that one's `type` and `param`. On a `path` under `/v1` the document has OpenAI's
-    `error` object too. The member `message` and the header `x-should-retry` are for the OpenAI SDKs, which show the
-    one, and repeat every 5xx, 409 and 429 unless the other says no.
+    `error` object too, or Anthropic's. The member `message` and the header `x-should-retry` are for their SDKs, which
+    show the one, and repeat every 5xx, 409 and 429 unless the other says no.
     """
     kind, param = error.reported.get("type"), error.reported.get("param")
     document: dict[str, object] = {
@@ -270,7 +282,9 @@ def problem(error: TrilaneError, request_id: str, path: str = "") -> tuple[int, 
         **({"param": param} if isinstance(param, str) else {}),
         **error.extra,
     }
-    if f"/{path.lstrip('/')}/".startswith("/v1/"):
+    if is_anthropic(path):
+        document |= {"type": "error", "error": anthropic_error(error.detail, error.status, error.code)}
+    elif f"/{path.lstrip('/')}/".startswith("/v1/"):
         document["error"] = {"message": error.detail, **openai_error_fields(error)}
     headers = {**error.headers, "x-should-retry": "true" if error.retryable else "false"}
     if error.retry_after is not None:
@@ -280,6 +294,17 @@ def problem(error: TrilaneError, request_id: str, path: str = "") -> tuple[int, 
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"
     return error.status, msgspec.json.encode(document), headers
+
+
+def is_anthropic(path: str) -> bool:
+    """Returns whether a route speaks Anthropic's format."""
+    return f"/{path.lstrip('/')}/".startswith(f"{MESSAGES}/")
+
+
+def anthropic_error(message: str, status: int, code: str) -> dict[str, object]:
+    """Returns Anthropic's `error` object; `code` is ours."""
+    kind = ANTHROPIC_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
+    return {"type": kind, "message": message, "code": code}
 
 
 def openai_error_fields(error: TrilaneError) -> dict[str, object]:

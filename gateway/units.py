@@ -117,7 +117,20 @@ def _chat(core: Core) -> MountedLane:
     from gateway.chat.tools.mcp_toolbox import open_toolbox
     from gateway.chat.upstreams.failover import open_upstreams
     from gateway.mcp.ask import AskTool
-    from routes import chat, live, mcp_sign_in, members, models, openai, passed, responses, schedules, steering, workers
+    from routes import (
+        chat,
+        live,
+        mcp_sign_in,
+        members,
+        messages,
+        models,
+        openai,
+        passed,
+        responses,
+        schedules,
+        steering,
+        workers,
+    )
 
     toolbox, agents = open_toolbox(core.settings, core.log), open_agents(core.settings)
     lane = ChatLane(core, open_upstreams(core.settings), toolbox, agents=agents)
@@ -127,7 +140,8 @@ def _chat(core: Core) -> MountedLane:
 
     core.model_lists.append((lambda who: who.grants.chat, lane_models))
     routes = [*chat.ROUTES, *members.ROUTES, *steering.ROUTES, *schedules.ROUTES, *live.ROUTES, *models.ROUTES]
-    routes += [*openai.ROUTES, *responses.ROUTES, *passed.ROUTES, *workers.ROUTES, *mcp_sign_in.ROUTES]
+    routes += [*openai.ROUTES, *responses.ROUTES, *messages.ROUTES, *passed.ROUTES]
+    routes += [*workers.ROUTES, *mcp_sign_in.ROUTES]
     return MountedLane("chat", lane, routes, [AskTool(lane, core.log)])
 
 

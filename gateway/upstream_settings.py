@@ -34,6 +34,8 @@ ClientOption = Literal[
 
 UpstreamKind = Literal["openai", "ag-ui", "ui-message", "python", "worker"]
 """What an upstream speaks: a model's wire format, one of the protocols of agents, or that of workers."""
+WireFormat = Literal["chat", "messages"]
+"""The wire format of a model's server."""
 PYTHON_INHERITED = (*INHERITED, "PYTHONPATH")
 """Variables that the process of a `python` agent has without being asked for."""
 FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -52,6 +54,11 @@ class UpstreamSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Notation("`openai`, `ag-ui`, `ui-message`, `python` or `worker`", lambda environ, variable: None),
         Meta(description="What it speaks; all but `openai` are agents, chosen by their `name` or `models`"),
     ] = "openai"
+    wire: Annotated[
+        WireFormat,
+        Notation("`chat` or `messages`", lambda environ, variable: None),
+        Meta(description="Wire format of an `openai` one: OpenAI's chat completions, or Anthropic's Messages"),
+    ] = "chat"
     function: Annotated[str, Meta(description="Of a `python` agent: its function, such as `shop.agents:support`")] = ""
     agent_python: Annotated[
         str, Meta(description="Its interpreter, such as `.venv/bin/python`, with `trilane_agent`; unset: the gateway's")

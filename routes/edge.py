@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from gateway.core.request_context import CURRENT, context_of
+from gateway.errors import MESSAGES
 from gateway.serving.refusals import REFUSALS, Refusals
 from routes.security_headers import completed
 from routes.streams import HEAD, STREAM
@@ -49,9 +50,13 @@ class Edge:
         if scope["method"] == "HEAD":
             scope, send = {**scope, "method": "GET", HEAD: True}, _headers_only(send)
 
+        ids = [(b"x-request-id", request_id)]
+        if scope["path"].startswith(MESSAGES):
+            ids.append((b"request-id", request_id))  # where Anthropic's clients look for it
+
         async def send_with_id(message: Any) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = completed([*message["headers"], (b"x-request-id", request_id)], scope)
+                message["headers"] = completed([*message["headers"], *ids], scope)
             await send(message)
 
         await self._app(scope, receive, send_with_id)

@@ -48,6 +48,7 @@ TEST_OF_BLOCK = {
     'name = "openai"': "tests/test_readme_blocks.py::test_the_upstreams_of_the_file_are_those_of_the_gateway",
     'model = "gpt-4.1-mini*"': "tests/gateway/core/test_prices.py::test_the_readmes_prices_are_those_of_the_gateway",
     'name = "crm"': "tests/gateway/test_tool_settings.py::test_the_readmes_servers_are_those_of_the_gateway",
+    'name = "anthropic"': "tests/gateway/chat/upstreams/test_address.py::test_the_readmes_upstream_is_anthropics",
     'name = "azure"': "tests/gateway/chat/upstreams/test_address.py::test_the_readmes_upstream_is_azures",
     "make check": "tests/test_readme_blocks.py::test_the_commands_of_a_developer_are_targets",
 }

@@ -57,7 +57,7 @@ class SignIn:
             return await self._authenticator.authenticate(None)
         if method == "WEBSOCKET":
             self.check_page(scope)
-        authorization = _header(headers, b"authorization") or _offered_key(scope)
+        authorization = _header(headers, b"authorization") or _api_key(headers) or _offered_key(scope)
         ticket = _ticket(scope, authorization)
         if ticket is not None:
             if method not in ("GET", "WEBSOCKET"):
@@ -149,6 +149,12 @@ def _ticket(scope: Any, authorization: str | None) -> str | None:
     if b"ticket=" in scope["query_string"]:
         return parse_qs(scope["query_string"].decode("latin-1")).get("ticket", [""])[0]
     return _subprotocol_suffix(scope, TICKET)
+
+
+def _api_key(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """Returns the key in `X-Api-Key`, where Anthropic's clients send it, as the header that it stands for."""
+    key = _header(headers, b"x-api-key")
+    return f"Bearer {key}" if key else None
 
 
 def _offered_key(scope: Any) -> str | None:

@@ -4,7 +4,7 @@ The one module of the lane that knows both the domain and its dialects.
 """
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, cast
@@ -27,6 +27,7 @@ from gateway.chat.fetches import check_fetches
 from gateway.chat.legacy import adopt_format
 from gateway.chat.live_lane import LiveLane
 from gateway.chat.members import Members
+from gateway.chat.message_lane import MessageLane
 from gateway.chat.next_turn import NextTurns
 from gateway.chat.old_chats import OldChats
 from gateway.chat.passing import Passing
@@ -46,7 +47,7 @@ from gateway.chat.tool_sign_in import ToolSignIn
 from gateway.chat.tools.toolbox import NO_TOOLS, Toolbox
 from gateway.chat.topics import new_run_id, run_id_of
 from gateway.chat.upstreams.failover import Upstreams
-from gateway.chat.whole_answer import WholeAnswer, stopped
+from gateway.chat.whole_answer import AsgiAnswer, WholeAnswer, stopped
 from gateway.core.leases import NO_LEASE, Lease
 from gateway.core.limits import STREAM, wants_of_run
 from gateway.core.process import Core
@@ -58,9 +59,6 @@ from gateway.serving.open_streams import Audience, TokenEnd
 from gateway.serving.refusals import send_problem
 from gateway.serving.sse import EventStream
 from gateway.serving.whole import send_json, while_connected
-
-AsgiAnswer = Callable[[Any, Any, Any], Awaitable[None]]
-"""An ASGI application that answers one request."""
 
 
 class ChatLane:
@@ -94,6 +92,7 @@ class ChatLane:
         self._log, self._hub, self._callers = core.log, core.hub, core.callers
         self._streams = core.streams.of("chat")
         self.passing = Passing(core, self.runs)
+        self.messages = MessageLane(core, self._streams, self.runs)
         self.live = LiveLane(core, self._streams, self.chats, self.runs, self.sending)
         self.responses = ResponseLane(core, self._streams, self.runs, self.chats.in_memory)
 

@@ -4,7 +4,7 @@ Each is a run without records: it is admitted, charged and ended like any answer
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -18,6 +18,7 @@ from gateway.chat.records.chat_record import RunInfo
 from gateway.chat.run import Run
 from gateway.chat.runs import Runs
 from gateway.chat.topics import new_run_id
+from gateway.chat.whole_answer import AsgiAnswer
 from gateway.core.leases import Lease
 from gateway.core.limits import wants_of_run
 from gateway.core.process import Core
@@ -48,7 +49,7 @@ class Passing:
 
     async def answer(
         self, who: Principal, passage: Passage, request: PassedRequest, fields: Mapping[str, Raw], body: HeldBody
-    ) -> Callable[[Any, Any, Any], Awaitable[None]]:
+    ) -> AsgiAnswer:
         """Begins what a request asks for, of whose body `fields` are all fields; returns what answers it."""
         limit = self._settings.limits.output_tokens
         if (tokens := request.max_tokens) is not None and tokens > limit:

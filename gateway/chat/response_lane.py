@@ -6,7 +6,7 @@ leaves; any other ends with its connection, as a completion does.
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -18,19 +18,19 @@ from events.log.port import read_to_head
 from gateway.access.grants import Principal
 from gateway.chat.dialects.response_items import REFERENCE, ResponseItem, posted_items, refused
 from gateway.chat.dialects.response_request import ResponseRequest
-from gateway.chat.dialects.responses import PLAIN_RECORDS, ResponseEvents, error_frame
+from gateway.chat.dialects.responses import ResponseEvents, error_frame
 from gateway.chat.ending import Aborted
 from gateway.chat.fetches import check_fetches
+from gateway.chat.record_source import PLAIN_RECORDS, RecordSource
 from gateway.chat.records.chat_record import RunFinished, RunInfo
 from gateway.chat.records.record import RECORD
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.records.response_record import StoredResponse
-from gateway.chat.response_source import ResponseSource
 from gateway.chat.responses import Responses, run_of_item, run_of_response
 from gateway.chat.run import Run
 from gateway.chat.runs import Runs
 from gateway.chat.topics import new_run_id, run_topic
-from gateway.chat.whole_answer import WholeAnswer
+from gateway.chat.whole_answer import AsgiAnswer, WholeAnswer
 from gateway.core.leases import NO_LEASE, Lease
 from gateway.core.limits import STREAM, wants_of_run
 from gateway.core.process import Core
@@ -41,7 +41,6 @@ from gateway.serving.open_streams import LaneStreams, TokenEnd
 from gateway.serving.sse import EventStream
 from gateway.serving.whole import send_json
 
-AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 STOP_S = 3.0
 """Seconds in which the process that writes a run stops it; then it is ended from here."""
 NO_FRAMES = sys.maxsize
@@ -81,7 +80,9 @@ class ResponseLane:
 
     # Creating
 
-    async def create(self, who: Principal, request: ResponseRequest, fields: dict[str, Raw], body: HeldBody) -> AsgiApp:
+    async def create(
+        self, who: Principal, request: ResponseRequest, fields: dict[str, Raw], body: HeldBody
+    ) -> AsgiAnswer:
         """Answers a request, of whose body `fields` are all fields. Raises TrilaneError."""
         run_id, limits = new_run_id(), self._settings.limits
         request.check(fields, limits.output_tokens)
@@ -164,7 +165,7 @@ class ResponseLane:
     ) -> EventStream:
         detach = self._runs.attached(run) if run is not None else _nothing
         return EventStream(
-            ResponseSource(reader, events),
+            RecordSource(reader, events),
             ping_s=self._settings.ping_s,
             open_streams=self._streams,
             headers=lease.headers,

@@ -13,6 +13,8 @@ from gateway.errors import TrilaneError
 from gateway.serving.refusals import send_problem
 from gateway.serving.whole import Callers, while_connected
 
+AsgiAnswer = Callable[[Any, Any, Any], Awaitable[None]]
+"""An ASGI application that answers one request."""
 Told = Callable[[RunFinished], Awaitable[bytes]]
 """A function that returns a run that is over as a dialect tells it; it may raise TrilaneError."""
 

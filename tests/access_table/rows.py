@@ -162,6 +162,8 @@ ROWS = [
     Row("POST /v1/responses/resp_none/cancel", f"{RESPONSE}/cancel", guarded(404)),
     Row("GET /v1/responses/resp_none/input_items", f"{RESPONSE}/input_items", guarded(404)),
     Row("DELETE /v1/responses/resp_none", RESPONSE, guarded(404)),
+    Row("POST /v1/messages", "", guarded(200), {**QUESTION, "model": "ok", "max_tokens": 9}),
+    Row("POST /v1/messages/count_tokens", "", guarded(200), {**QUESTION, "model": "ok", "max_tokens": 9}),
     # Passed to an upstream, which has none of these
     Row("POST /v1/embeddings", "", guarded(404), {"model": "ok", "input": "hi"}),
     Row("POST /v1/completions", "", guarded(404), {"model": "ok", "prompt": "hi"}),

@@ -4,6 +4,7 @@ import asyncio
 
 import httpx2
 
+from gateway.chat.upstreams.completion_parser import CompletionParser
 from gateway.chat.upstreams.completion_stream import CompletionStream
 from gateway.chat.upstreams.connection import BodySink
 from gateway.chat.upstreams.upstream import Generation, Request
@@ -114,4 +115,6 @@ class ScriptedUpstream:
 
 
 def generation(body: ScriptedBody, upstream: ScriptedUpstream) -> CompletionStream:
-    return CompletionStream(body, upstream.settings.name, "m", upstream.settings.api_key, upstream.release)
+    return CompletionStream(
+        body, upstream.settings.name, "m", upstream.settings.api_key, upstream.release, parser=CompletionParser()
+    )

@@ -16,7 +16,7 @@ import msgspec
 from events.log.quotas import LIVE_S, TakeBatch, TakeReply, decide
 from events.log.sqlite.file import Database, SqlError, connect
 
-Done = TypeVar("Done")
+Transacted = TypeVar("Transacted")
 
 HEARD_MS = 1000
 """Milliseconds for which a process that was heard of need not be noted again."""
@@ -158,7 +158,7 @@ class CounterFile:
         self._save(db)
         return TakeReply(was_known, self._now_s, outcomes)
 
-    def _transact(self, work: Callable[[Database], Done]) -> Done:
+    def _transact(self, work: Callable[[Database], Transacted]) -> Transacted:
         """Does work in a transaction; when that fails, the rows in memory are not those of the file."""
         db = self.open()
         try:

@@ -11,7 +11,6 @@ import msgspec
 
 from gateway.chat.agents.agui import AguiTranslation
 from gateway.chat.agents.agui_request import agui_request
-from gateway.chat.agents.event_frames import EventFrames
 from gateway.chat.agents.prompt import AgentPrompt
 from gateway.chat.agents.ui_chunks import UIChunkTranslation
 from gateway.chat.agents.ui_request import ui_request
@@ -20,6 +19,7 @@ from gateway.chat.records.record import FinishReason
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.upstreams.address import UpstreamAddress
 from gateway.chat.upstreams.answer_stream import AnswerStream
+from gateway.chat.upstreams.event_frames import EventFrames
 from gateway.chat.upstreams.exchange import CONNECT_S, Exchange
 from gateway.chat.upstreams.transport import HttptoolsTransport
 from gateway.core.usage import UpstreamUsage

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from typing import Any, assert_never, cast
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, UnsetType
 
 from events.log.port import Block
 from gateway.chat.records.chat_record import RunFinished
+from gateway.chat.records.message_facts import MessageFacts, facts_in
 from gateway.chat.records.messages import MessagePart, parts_of, provider_fields
 from gateway.chat.records.provider_fields import add_piece, folded
 from gateway.chat.records.record import (
@@ -49,8 +50,6 @@ from gateway.chat.records.record import (
 from gateway.core.usage import Usage
 
 _json = msgspec.json.Encoder().encode
-OUR_FACTS = {"id", "usage", "choices", "created", "object"}
-"""Fields beside the choices that we say ourselves."""
 FINISH = {"stop": "stop", "length": "length", "content-filter": "content_filter", "tool-calls": "tool_calls"}
 
 
@@ -136,7 +135,7 @@ class CompletionFrames:
 
         Looks only at `record`: a reader that fell behind has its frames made a second time.
         """
-        metadata = msgspec.json.decode(record.message_metadata, type=_MessageMetadata)
+        metadata = facts_in(record.message_metadata)
         self._model = metadata.model or self._model
         self._failure = {"code": metadata.code or "upstream_error"} | metadata.upstream_error
         if metadata.usage is not None:
@@ -171,7 +170,7 @@ class CompletionFrames:
 
     def _finish(self, record: MessageFinish) -> bytes:
         raw = b"{}" if isinstance(record.message_metadata, UnsetType) else record.message_metadata
-        metadata = msgspec.json.decode(raw, type=_MessageMetadata)
+        metadata = facts_in(raw)
         late = {name: fact for name, fact in metadata.said_once.items() if self._facts.get(name) != fact}
         reason = finish_word(record.finish_reason, metadata.raw_finish_reason, has_functions=self._has_functions)
         self._head |= metadata.said_always
@@ -182,29 +181,6 @@ class CompletionFrames:
 
     def _data(self, fields: dict[str, object]) -> bytes:
         return b"data: %b\n\n" % _json({**self._head, "model": self._model, **fields})
-
-
-class _MessageMetadata(msgspec.Struct, rename="camel"):
-    model: str = ""
-    code: str = ""
-    upstream_error: dict[str, object] = {}
-    usage: Usage | None = None
-    raw_finish_reason: str = ""
-    provider_metadata: Raw | UnsetType = UNSET
-
-    @property
-    def facts(self) -> dict[str, object]:
-        """Returns what the upstream has said of the whole answer."""
-        return provider_fields(self.provider_metadata)
-
-    @property
-    def said_always(self) -> dict[str, object]:
-        """Returns the short facts, such as a fingerprint, which stand in every chunk; the id of a chunk is ours."""
-        return {name: fact for name, fact in self.facts.items() if isinstance(fact, str) and name not in OUR_FACTS}
-
-    @property
-    def said_once(self) -> dict[str, object]:
-        return {name: fact for name, fact in self.facts.items() if not isinstance(fact, str) and name not in OUR_FACTS}
 
 
 def error_frame(message: str, failure: dict[str, object]) -> bytes:
@@ -239,9 +215,9 @@ def finish_word(reason: str, theirs: str, *, has_functions: bool) -> str:
 def completion(finished: RunFinished, model: str, created: int, *, has_functions: bool = False) -> dict[str, Any]:
     """Returns a finished run as one `chat.completion`; `has_functions` as for CompletionFrames."""
     parts = parts_of(finished.message) if finished.message else []
-    told = _MessageMetadata()
+    told = MessageFacts()
     if finished.message and not isinstance(finished.message.metadata, UnsetType):
-        told = msgspec.json.decode(finished.message.metadata, type=_MessageMetadata)
+        told = facts_in(finished.message.metadata)
     unknown = _unknown(parts)
     of_choice = cast(dict[str, object], unknown.pop("choice", None) or {})
     reason = finish_word(finished.finish_reason, told.raw_finish_reason, has_functions=has_functions)

@@ -13,16 +13,15 @@ from collections.abc import Iterable
 from typing import Any, Literal, assert_never
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import Raw, UnsetType
 
-from events.log.port import Block
 from gateway.chat.dialects.response_output import CallItem, OutputItem, TextItem
 from gateway.chat.records.chat_record import RunFinished
+from gateway.chat.records.message_facts import facts_in
 from gateway.chat.records.messages import parts_of, provider_fields
 from gateway.chat.records.provider_fields import folded
 from gateway.chat.records.record import (
     CUSTOM_TOOL,
-    RECORD,
     ApprovalRequest,
     Data,
     MessageAbort,
@@ -62,27 +61,6 @@ SAYS_NOTHING_YET = (StepFinish, Metadata, MessageFinish, MessageError, MessageAb
 """Records behind a text that do not tell whether it is complete, or tell it themselves."""
 NOT_ALLOWED = "this call was not allowed"
 _json = msgspec.json.Encoder().encode
-
-
-class PlainRecords(msgspec.Struct, frozen=True):
-    """An encoder for a hub: each record of a run as one line, everything else as nothing."""
-
-    def __call__(self, epoch: str, block: Block) -> list[bytes]:
-        is_record = block.name == RECORD
-        return [data + b"\n" if is_record else b"" for data in block.data]
-
-
-PLAIN_RECORDS = PlainRecords()
-
-
-class _Facts(msgspec.Struct, rename="camel"):
-    """The fields that we read of a message's metadata."""
-
-    model: str = ""
-    code: str = ""
-    upstream_error: dict[str, object] = {}
-    usage: Usage | None = None
-    provider_metadata: Raw | UnsetType = UNSET
 
 
 class ResponseEvents:
@@ -275,7 +253,7 @@ class ResponseEvents:
     # What is kept
 
     def _note_facts(self, metadata: Raw) -> None:
-        facts = msgspec.json.decode(metadata, type=_Facts)
+        facts = facts_in(metadata)
         self._model = facts.model or self._model
         self._usage = facts.usage or self._usage
         if facts.code:

@@ -13,6 +13,7 @@ from gateway.errors import ConfigurationError
 from gateway.upstream_settings import UpstreamSettings
 
 COMPLETIONS = "/chat/completions"
+ANTHROPIC_VERSION = "2023-06-01"
 MODELS = "/models"
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
@@ -35,6 +36,8 @@ class UpstreamAddress:
         )
         self.login = url.userinfo
         self.headers = {"user-agent": "trilane", **self._key(settings)}
+        if settings.wire == "messages":
+            self.headers |= {"anthropic-version": ANTHROPIC_VERSION}
         for name, value in settings.headers.items():
             self._check(name, value)
             self.headers[name.lower()] = value
@@ -88,6 +91,8 @@ class UpstreamAddress:
             basic = {"authorization": f"Basic {base64.b64encode(login).decode()}"}
         else:
             basic = {}
+        if not settings.key_header and settings.wire == "messages":
+            return {**basic, "x-api-key": settings.api_key or "none"}
         if not settings.key_header:
             return basic or {"authorization": f"Bearer {settings.api_key or 'none'}"}
         if not settings.api_key:

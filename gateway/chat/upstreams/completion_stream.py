@@ -1,4 +1,4 @@
-"""A completion stream is the answer of an OpenAI-compatible server, chunk by chunk."""
+"""A completion stream is the answer of a model's server, chunk by chunk, whichever wire format it speaks."""
 
 from collections.abc import Callable
 
@@ -7,6 +7,7 @@ from gateway.chat.upstreams.body import ByteStream
 from gateway.chat.upstreams.chunks import AnswerChunk
 from gateway.chat.upstreams.completion_parser import CompletionParser
 from gateway.chat.upstreams.loose_fields import JsonFields
+from gateway.chat.upstreams.messages_parser import MessagesParser
 from gateway.core.usage import UpstreamUsage
 
 
@@ -21,10 +22,10 @@ class CompletionStream(AnswerStream[AnswerChunk]):
         secret: str,
         on_close: Callable[[], None],
         *,
-        answers: int = 1,
+        parser: CompletionParser | MessagesParser,
     ) -> None:
-        """Reads `body` with its `answers` to a request for `model`; for the rest see AnswerStream."""
-        self._completion = CompletionParser(answers)
+        """Reads the answer to a request for `model`; for the rest see AnswerStream."""
+        self._completion = parser
         super().__init__(body, self._completion, upstream, secret, on_close)
         self._requested_model = model
 

@@ -11,6 +11,7 @@ import msgspec
 
 from gateway.chat.upstreams.chunks import AnswerChunk
 from gateway.chat.upstreams.completion_parser import GAVE_UP
+from gateway.chat.upstreams.messages_upstream import MessagesUpstream
 from gateway.chat.upstreams.openai import OpenAIUpstream
 from gateway.chat.upstreams.operator_rules import allowing, for_upstream
 from gateway.chat.upstreams.passed_answer import PassedAnswer
@@ -24,6 +25,8 @@ from gateway.settings import Settings
 if TYPE_CHECKING:
     from gateway.core.tracing import Span
 
+BY_WIRE = {"chat": OpenAIUpstream, "messages": MessagesUpstream}
+"""What speaks each wire format."""
 Piece = TypeVar("Piece")
 Candidate = TypeVar("Candidate", bound="Tried")
 Opened = TypeVar("Opened")
@@ -225,7 +228,7 @@ def open_upstreams(settings: Settings) -> Upstreams:
     Raises ConfigurationError when one has an address, a header, a proxy or certificates that cannot be used.
     """
     upstreams: list[Upstream] = [
-        OpenAIUpstream(upstream, HttptoolsTransport(way_out(upstream, settings.network)))
+        BY_WIRE[upstream.wire](upstream, HttptoolsTransport(way_out(upstream, settings.network)))
         for upstream in settings.upstreams
         if upstream.kind == "openai"
     ]

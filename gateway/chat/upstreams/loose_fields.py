@@ -1,11 +1,13 @@
 """Values of the fields of a chunk, read from whatever type they come as. Pure."""
 
-from typing import cast
+from typing import Any, cast
 
 from gateway.core.loose_json import strict_json, whole_text
 from gateway.core.usage import TokenDetails, UpstreamUsage
 
 JsonFields = dict[str, object]
+JsonObject = dict[str, Any]
+"""The fields of an object whose types are looked at where they are read."""
 CODES = ("code", "status_code", "status", "statusCode")
 """Fields of an error that hold its number."""
 CHUNK_FIELDS = {"choices", "usage", "error", "object", "created", "obfuscation"}

@@ -14,8 +14,10 @@ import httpx2
 import msgspec
 
 from gateway.chat.upstreams.address import COMPLETIONS, MODELS, UpstreamAddress
+from gateway.chat.upstreams.completion_parser import CompletionParser
 from gateway.chat.upstreams.completion_stream import CompletionStream
 from gateway.chat.upstreams.exchange import CONNECT_S, Exchange
+from gateway.chat.upstreams.messages_parser import MessagesParser
 from gateway.chat.upstreams.passed_answer import PassedAnswer
 from gateway.chat.upstreams.refusals import refusal
 from gateway.chat.upstreams.transport import HttptoolsTransport
@@ -36,6 +38,9 @@ STREAMED: Request = {"stream": True, "stream_options": {"include_usage": True}}
 class OpenAIUpstream:
     """One server that speaks the OpenAI wire format."""
 
+    answers_at = COMPLETIONS
+    """The path, below its base URL, at which it answers."""
+
     def __init__(self, settings: UpstreamSettings, transport: HttptoolsTransport | None = None) -> None:
         self.settings = settings
         self.in_flight = 0
@@ -43,7 +48,7 @@ class OpenAIUpstream:
         self._transport = transport or HttptoolsTransport()
         self._client: openai.AsyncOpenAI | None = None
         self._address = UpstreamAddress(settings)
-        url = self._address.url(COMPLETIONS)
+        url = self._address.url(self.answers_at)
         self._exchange = Exchange(settings.name, self._address, self._transport, url, "application/json")
         self._others: dict[str, Exchange] = {}
 
@@ -60,14 +65,22 @@ class OpenAIUpstream:
         self.in_flight += 1
         try:
             chosen_model = model or self.settings.model or (await self.models())[0]
-            content = msgspec.json.encode({**request, **STREAMED, "model": chosen_model})
+            content = self._content(request, chosen_model)
             body = await self._exchange.post(content, trace)
         except BaseException:
             self._close_one()
             raise
-        key, answers = self.settings.api_key, request.get("n")
-        answers = answers if isinstance(answers, int) else 1
-        return CompletionStream(body, self.settings.name, chosen_model, key, self._close_one, answers=answers)
+        name, key = self.settings.name, self.settings.api_key
+        return CompletionStream(body, name, chosen_model, key, self._close_one, parser=self._parser(request))
+
+    def _content(self, request: Request, model: str) -> bytes:
+        """Returns what to send. Raises UpstreamRefused for what cannot be said in its wire format."""
+        return msgspec.json.encode({**request, **STREAMED, "model": model})
+
+    def _parser(self, request: Request) -> CompletionParser | MessagesParser:
+        """Returns what reads the answer to a request."""
+        answers = request.get("n")
+        return CompletionParser(answers if isinstance(answers, int) else 1)
 
     async def pass_on(self, path: str, content: bytes, trace: bytes = b"") -> PassedAnswer:
         exchange = self._others.get(path)

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from events.log.port import Block
-from gateway.chat.dialects.responses import PLAIN_RECORDS, ResponseEvents, error_frame
+from gateway.chat.dialects.responses import ResponseEvents, error_frame
 from gateway.chat.ending import Aborted, Failed, Finished, RunEnding, RunOutcome
+from gateway.chat.record_source import PLAIN_RECORDS
 from gateway.chat.records.chat_record import RunFinished, RunInfo
 from gateway.chat.records.record import HEARTBEAT, RECORD
 from gateway.chat.records.response_record import StoredResponse

@@ -102,3 +102,13 @@ def test_the_readmes_upstream_is_azures() -> None:
 def test_an_address_is_shown_without_its_login_and_query() -> None:
     assert address("https://ann:secret@one/v1?key=secret").shown == "https://one/v1?…"
     assert address("https://one/v1").shown == "https://one/v1"
+
+
+def test_the_readmes_upstream_is_anthropics() -> None:
+    block = readme_block('name = "anthropic"').text
+    [table] = tomllib.loads(block)["upstream"]
+    table["api_key"] = table.pop("api_key_env")
+    address = UpstreamAddress(msgspec.convert(table, UpstreamSettings))
+    assert str(address.url("/messages")) == "https://api.anthropic.com/v1/messages"
+    assert (address.headers["x-api-key"], address.headers["anthropic-version"]) == ("ANTHROPIC_API_KEY", "2023-06-01")
+    assert "authorization" not in address.headers

@@ -30,8 +30,8 @@ class EventFrames:
         if end < 0:
             if len(buffer) > MAX_EVENT_BYTES:
                 raise UpstreamError(
-                    f"an event of the agent is larger than {MAX_EVENT_BYTES} bytes: have it send less, such as no "
-                    "`rawEvent`",
+                    f"an event of the upstream is larger than {MAX_EVENT_BYTES} bytes: have an agent send less, such "
+                    "as no `rawEvent`",
                     code="upstream_event_too_large",
                 )
             return []

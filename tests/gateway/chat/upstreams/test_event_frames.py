@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.chat.agents.event_frames import MAX_EVENT_BYTES, EventFrames
+from gateway.chat.upstreams.event_frames import MAX_EVENT_BYTES, EventFrames
 from gateway.errors import UpstreamError
 
 
