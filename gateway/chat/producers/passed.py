@@ -76,8 +76,8 @@ class PassedProducer:
             self._over.set_result(None)
 
     def fail(self, error: TrilaneError) -> None:
-        """Notes that the answer was cut."""
-        if not self._over.done():
+        """Notes that the answer was cut, if there was one: otherwise `produce` has failed by itself."""
+        if self.answer is not None and not self._over.done():
             self._over.set_exception(error)
 
     def _facts(self) -> "Attributes":
