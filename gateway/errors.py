@@ -304,6 +304,8 @@ def is_anthropic(path: str) -> bool:
 def anthropic_error(message: str, status: int, code: str) -> dict[str, object]:
     """Returns Anthropic's `error` object; `code` is ours."""
     kind = ANTHROPIC_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
+    if code == "context_length_exceeded":  # the words at which clients make a conversation shorter
+        message = f"prompt is too long: {message}"
     return {"type": kind, "message": message, "code": code}
 
 

@@ -5,6 +5,7 @@ own servers, and changes nothing of what an answer says.
 """
 
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Annotated, Any, Literal, cast
 
 import msgspec
@@ -25,6 +26,8 @@ EFFORTS = ((2048, "low"), (8192, "medium"))
 """The word for a budget of thinking, by the most tokens that it stands for; a larger one is `high`."""
 WORDS_OF_EFFORT = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
 OWN_TOOLS = ("custom", None)
+MAX_USER = 64
+"""Maximum characters of a user's id at OpenAI."""
 
 
 class ToolChoice(msgspec.Struct, kw_only=True):
@@ -92,9 +95,16 @@ class AnthropicRequest(msgspec.Struct, kw_only=True):
             "parallel_tool_calls": False if choice and choice.disable_parallel_tool_use and self.tools else None,
             "reasoning_effort": self._effort(),
             "response_format": self._format(),
-            "user": (self.metadata or {}).get("user_id"),
+            "user": self._user(),
         }
         return {name: value for name, value in asked.items() if value is not None}
+
+    def _user(self) -> str | None:
+        """Returns the client's id of its user; a long one as its digest, because OpenAI takes only short ones."""
+        told = (self.metadata or {}).get("user_id")
+        if not isinstance(told, str) or len(told) <= MAX_USER:
+            return told if isinstance(told, str) else None
+        return sha256(told.encode(errors="surrogatepass")).hexdigest()
 
     def _effort(self) -> str | None:
         thinking, told = self.thinking, (self.output_config or {}).get("effort")
