@@ -72,6 +72,7 @@ class ChatRig:
             "dur": case.dur_s * self.plan.share,
             "drain": drain_s,
             "first-id": self.requests.next_id,
+            "repeats": int(self.target.repeats),
         }
         return [word for name, value in options.items() for word in (f"--{name}", str(value))]
 

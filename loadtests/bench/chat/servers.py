@@ -21,6 +21,7 @@ from loadtests.bench.native.build import tool
 HERE = Path(__file__).parent
 
 OPENAI_BODY = '{"model":"bench","stream":true,"user":"b-%d","messages":[{"role":"user","content":"T=@T I=@I"}]}'
+RESPONSES_BODY = '{"model":"bench","stream":true,"user":"b-%d","input":"T=@T I=@I"}'
 CHAT_BODY = (
     '{"id":"b-%d","messages":[{"id":"m-%d","role":"user","parts":[{"type":"text","text":"T=@T I=@I"}]}],'
     '"trigger":"submit-message"}'
@@ -55,6 +56,8 @@ class ChatTarget:
     """The environment that it runs in, when that is not ours."""
     ready: str = "/readyz"
     start_s: float = 30.0
+    repeats: bool = False
+    """Whether an answer says its tokens again at its end."""
 
 
 _OPENAI = ("/v1/chat/completions", OPENAI_BODY)
@@ -68,6 +71,7 @@ _KNOWN = (
     ChatTarget("ai-sdk", *_CHAT, environment=peers.AI_SDK),
     ChatTarget("trilane", *_CHAT, drain_s=4.0),
     ChatTarget("trilane-v1", *_OPENAI, drain_s=4.0),
+    ChatTarget("trilane-responses", "/v1/responses", RESPONSES_BODY, drain_s=4.0, repeats=True),
 )
 TARGETS = {target.name: target for target in _KNOWN}
 

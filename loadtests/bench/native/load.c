@@ -1,14 +1,15 @@
 // load: a closed-loop client for streamed chat answers on the loopback.
 //
 //   load --port P --path /api/chat --body '{"id":"b-%d",...}' --streams 100 --tokens 100 --warm 2 --dur 4
-//        [--drain 3] [--first-id 0]
+//        [--drain 3] [--first-id 0] [--repeats 1]
 //
 // N streams, started evenly over the warm-up, each somewhere in its part of it: at even distances the tokens of paced
 // answers would come in step, and a server gets many in one read. Each stream sends its next request when its answer
 // has ended. Every %d of the body is a number no other request has. The answer's body (HTTP chunks, a length, or until
 // the connection closes) is searched for the upstream's marks ~s<seq>~t<ns>~, across any split, and each stream must
 // bring 0, 1, ... tokens-1, once each, in order, and come to its regular end; else it is bad. `frames` counts blank
-// lines (the ends of SSE events, LF or CRLF), so that a server which puts several tokens in one event shows it.
+// lines (the ends of SSE events, LF or CRLF), so that a server which puts several tokens in one event shows it. With
+// --repeats 1 an answer may say its tokens again once all of them are there, as OpenAI's Responses do at their end.
 //
 // Prints {"phase":"measuring"} when the warm-up is over, then one JSON object when --dur seconds have been measured.
 // After that it waits up to --drain seconds for the streams that still run, so that they do not run into what is
@@ -51,7 +52,7 @@ typedef struct {
 } Stream;
 
 static struct {
-    int port, streams;
+    int port, streams, repeats;
     const char *path, *body;
     long tokens, next_id;
     double warm, dur, drain;
@@ -143,6 +144,7 @@ static void finish(Stream *s) {
 // ---------------------------------------------------------------- the answer
 
 static void token(Stream *s, uint64_t arrived) {
+    if (o.repeats && s->tokens == o.tokens) return;
     if (s->seq == (uint64_t)s->tokens) s->tokens++;
     else {
         s->wrong = true;
@@ -290,7 +292,8 @@ static void report(double seconds, double cpu) {
 static void options(int argc, char **argv) {
     static const struct option known[] = {
         {"port", 1, 0, 'p'}, {"path", 1, 0, 'u'}, {"body", 1, 0, 'b'}, {"streams", 1, 0, 's'}, {"tokens", 1, 0, 't'},
-        {"warm", 1, 0, 'w'}, {"dur", 1, 0, 'd'}, {"drain", 1, 0, 'r'}, {"first-id", 1, 0, 'i'}, {0, 0, 0, 0}};
+        {"warm", 1, 0, 'w'}, {"dur", 1, 0, 'd'}, {"drain", 1, 0, 'r'}, {"first-id", 1, 0, 'i'},
+        {"repeats", 1, 0, 'a'}, {0, 0, 0, 0}};
     for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;)
         switch (c) {
         case 'p': o.port = atoi(optarg); break;
@@ -301,6 +304,7 @@ static void options(int argc, char **argv) {
         case 'w': o.warm = atof(optarg); break;
         case 'd': o.dur = atof(optarg); break;
         case 'r': o.drain = atof(optarg); break;
+        case 'a': o.repeats = atoi(optarg); break;
         case 'i': o.next_id = atol(optarg); break;
         default: exit(2);
         }
