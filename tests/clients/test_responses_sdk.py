@@ -293,3 +293,28 @@ def test_a_tools_result_goes_back_to_the_model(client: openai.OpenAI, upstream: 
     client.responses.create(model="tools", input=referring, tools=[TOOL])
     assert last_body(upstream)["messages"] == chained
     assert [message["role"] for message in chained] == ["user", "assistant", "tool"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_tool_of_a_group_is_called_by_both_names(
+    stream: bool, client: openai.OpenAI, upstream: UpstreamThread
+) -> None:
+    """As Codex has its tools: a completion knows no groups, so the model sees one name."""
+    group: Any = {"type": "namespace", "name": "sky", "description": "d", "tools": [TOOL]}
+    text = "C=sky__get_weather I=0"
+    asked: Any = {"model": "tools", "input": text, "tools": [group, {**TOOL, "name": "other"}]}
+    if stream:
+        done = [event for event in client.responses.create(**asked, stream=True) if event.type == "response.completed"]
+        response: Any = done[0].response
+    else:
+        response = client.responses.create(**asked)
+    names = [tool["function"]["name"] for tool in last_body(upstream)["tools"]]
+    assert names == ["sky__get_weather", "other"]
+    [call] = [item.to_dict() for item in response.output]
+    assert (call["type"], call["namespace"], call["name"]) == ("function_call", "sky", "get_weather")
+    result = {"type": "function_call_output", "call_id": call["call_id"], "output": "rain"}
+    client.responses.create(**{**asked, "input": [{"role": "user", "content": text}, call, result]})
+    [told] = last_body(upstream)["messages"][1]["tool_calls"]
+    assert told["function"]["name"] == "sky__get_weather"
+    with pytest.raises(openai.BadRequestError, match="sky__get_weather"):
+        client.responses.create(**{**asked, "tools": [group, {**TOOL, "name": "sky__get_weather"}]})

@@ -240,7 +240,7 @@ def test_a_wrong_method_is_405(method: str, path: str, place: Place) -> None:
         "/api",
         "/api/chat/a/b/c",
         "/v1",
-        "/v1/embeddings",
+        "/v1/fine_tuning/jobs",
         "/static/../gateway/cli.py",
         "/static/%2e%2e/%2e%2e/etc/passwd",
         "/%00",

@@ -26,10 +26,19 @@ PREFIXES = {
 """Types of the items that can be sent, and how their ids begin."""
 ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
 """Roles of messages, and what templates of models know them as."""
+NAMESPACE = "namespace"
+"""The type of a group of tools, and the field of a call with the group's name."""
+BETWEEN = "__"
+"""What stands between the name of a namespace and that of its tool, in the name that the model knows."""
 
 
 def refused(param: str, detail: str, code: str = "unsupported_value") -> BadRequest:
     return BadRequest(f"{param}: {detail}", code=code, extra={"param": param})
+
+
+def qualified(namespace: object, name: str) -> str:
+    """Returns the name under which the model knows a tool; that of no namespace is its own."""
+    return f"{namespace}{BETWEEN}{name}" if isinstance(namespace, str) and namespace else name
 
 
 def posted_items(posted: object, run_id: str) -> list[ResponseItem]:
@@ -88,7 +97,7 @@ def upstream_messages(items: Iterable[ResponseItem], param: str = "input") -> li
 
 def _add_call(messages: list[UpstreamMessage], item: ResponseItem, kind: str, param: str) -> None:
     call_id = item["id"] if kind == "mcp_call" else _text(item, "call_id", f"{param}.call_id")
-    name = _text(item, "name", f"{param}.name")
+    name = qualified(item.get(NAMESPACE), _text(item, "name", f"{param}.name"))
     call: dict[str, object] = {"id": call_id, "type": "function"}
     if kind == "custom_tool_call":
         call |= {"type": "custom", "custom": {"name": name, "input": _text(item, "input", f"{param}.input")}}

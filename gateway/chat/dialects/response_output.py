@@ -106,12 +106,14 @@ class TextItem:
 class CallItem:
     """A call of a tool: the client's to make, or made by the gateway or an agent, and then with its result."""
 
-    def __init__(self, item_id: str, kind: CallItemKind, call_id: str, name: str) -> None:
+    def __init__(self, item_id: str, kind: CallItemKind, call_id: str, name: str, namespace: str = "") -> None:
+        """`namespace` is that of the tool, or empty."""
         self.index = 0
         self._id = item_id
         self._kind: CallItemKind = kind
         self._call_id = call_id
         self._name = name
+        self._namespace = {"namespace": namespace} if namespace else {}
         self._pieces: list[str] = []
         self._status = "in_progress"
         self._output: str | None = None
@@ -125,9 +127,9 @@ class CallItem:
         arguments = "".join(self._pieces)
         item: dict[str, Any] = {"id": self._id, "type": self._kind, "status": self._status, "name": self._name}
         if self._kind == "function_call":
-            return {**item, "call_id": self._call_id, "arguments": arguments}
+            return {**item, **self._namespace, "call_id": self._call_id, "arguments": arguments}
         if self._kind == "custom_tool_call":
-            return {**item, "call_id": self._call_id, "input": arguments}
+            return {**item, **self._namespace, "call_id": self._call_id, "input": arguments}
         more = {"server_label": SERVER, "output": self._output, "error": self._error}
         return {**item, "arguments": arguments, **more}
 

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from gateway.chat.dialects.response_items import ResponseItem, refused, upstream_messages
+from gateway.chat.dialects.response_tools import completion_tool_choice, completion_tools
 from gateway.errors import BadRequest
 
 MAX_METADATA = 16
@@ -18,6 +19,8 @@ INCLUDED = {"reasoning.encrypted_content", "message.input_image.image_url"}
 """What may be asked for beside the answer: there is none of the first here, and the second is always there."""
 PASSED = ("user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "service_tier")
 """Fields that are the same in both formats."""
+TRACES = {"client_metadata"}
+"""Fields with which a client traces its own work; OpenAI's chat completions refuse them."""
 REFUSED = {
     "prompt": "prompts are not kept here: send `instructions` and `input`",
     "conversation": "conversations are not kept here: send `previous_response_id`",
@@ -25,8 +28,6 @@ REFUSED = {
     "context_management": "the gateway drops nothing of a conversation",
     "moderation": "nothing is moderated here",
 }
-REFUSED_CHOICES = "want auto, none, required, or a tool of type function, custom or allowed_tools"
-CHOICES = ("auto", "none", "required")
 SCALARS = ("instructions", "max_output_tokens", "max_tool_calls", "temperature", "top_p", "user", "service_tier")
 _json = msgspec.json.Encoder().encode
 
@@ -108,11 +109,11 @@ class ResponseRequest(msgspec.Struct, kw_only=True):
             )
         passed = {name: raw for name, raw in fields.items() if name not in OURS or name in PASSED}
         asked: dict[str, object] = msgspec.json.decode(_json(passed))
-        tools = [_tool(tool, place) for place, tool in enumerate(self.tools or ())]
+        tools = completion_tools(self.tools or ())
         asked |= {
             "messages": messages,
             "tools": tools or None,
-            "tool_choice": _tool_choice(self.tool_choice) if tools else None,
+            "tool_choice": completion_tool_choice(self.tool_choice) if tools else None,
             "parallel_tool_calls": self.parallel_tool_calls if tools else None,
             "max_tokens": self.max_output_tokens,
             "temperature": self.temperature,
@@ -145,40 +146,7 @@ class ResponseRequest(msgspec.Struct, kw_only=True):
         return Raw(_json(told))
 
 
-OURS = {field.encode_name for field in msgspec.structs.fields(ResponseRequest)} | REFUSED.keys()
-
-
-def _tool(tool: Mapping[str, Any], place: int) -> dict[str, object]:
-    """Returns a tool that the client runs as a completion has it."""
-    kind, param = tool.get("type"), f"tools[{place}]"
-    if kind not in ("function", "custom"):
-        raise refused(
-            f"{param}.type",
-            f"tools of type {str(kind)[:64]!r} are not here: want function or custom, which the client runs",
-        )
-    if not isinstance(tool.get("name"), str) or not tool["name"]:
-        raise refused(f"{param}.name", "a tool needs a name", "missing_required_parameter")
-    told = {name: value for name, value in tool.items() if name != "type" and value is not None}
-    if kind == "function":
-        return {"type": "function", "function": told}
-    if isinstance(form := told.get("format"), dict) and cast("ResponseItem", form).get("type") == "grammar":
-        grammar = {name: value for name, value in cast("ResponseItem", form).items() if name != "type"}
-        told["format"] = {"type": "grammar", "grammar": grammar}
-    return {"type": "custom", "custom": told}
-
-
-def _tool_choice(choice: str | Mapping[str, Any] | None) -> object:
-    if choice is None or isinstance(choice, str):
-        if choice not in (None, *CHOICES):
-            raise refused("tool_choice", f"{choice[:64] if choice else ''!r}: {REFUSED_CHOICES}")
-        return choice
-    kind = choice.get("type")
-    if kind in ("function", "custom"):
-        return {"type": kind, kind: {"name": choice.get("name")}}
-    if kind == "allowed_tools" and isinstance(choice.get("tools"), list):
-        tools = [_tool_choice(cast("ResponseItem", tool)) for tool in choice["tools"] if isinstance(tool, dict)]
-        return {"type": kind, kind: {"mode": choice.get("mode", "auto"), "tools": tools}}
-    raise refused("tool_choice", f"{str(kind)[:64]!r}: {REFUSED_CHOICES}")
+OURS = {field.encode_name for field in msgspec.structs.fields(ResponseRequest)} | REFUSED.keys() | TRACES
 
 
 def _response_format(text: Mapping[str, Any]) -> object:

@@ -15,7 +15,9 @@ from typing import Any, Literal, assert_never
 import msgspec
 from msgspec import Raw, UnsetType
 
+from gateway.chat.dialects.response_items import NAMESPACE
 from gateway.chat.dialects.response_output import CallItem, OutputItem, TextItem
+from gateway.chat.dialects.response_tools import names_in_namespaces
 from gateway.chat.records.chat_record import RunFinished
 from gateway.chat.records.message_facts import facts_in
 from gateway.chat.records.messages import parts_of, provider_fields
@@ -220,10 +222,16 @@ class ResponseEvents:
         is_custom = record.tool_call_id in self._custom
         kind = "mcp_call" if record.provider_executed else "custom_tool_call" if is_custom else "function_call"
         prefix = {"mcp_call": "mcp", "custom_tool_call": "ctc", "function_call": "fc"}[kind]
-        call = CallItem(self._item_id(prefix), kind, record.tool_call_id, record.tool_name)
+        namespace, name = self._namespaces().get(record.tool_name, ("", record.tool_name))
+        call = CallItem(self._item_id(prefix), kind, record.tool_call_id, name, namespace)
         self._calls[record.tool_call_id] = call
         self._add(call)
         call.open(self._event)
+
+    def _namespaces(self) -> dict[str, tuple[str, str]]:
+        if NAMESPACE.encode() not in bytes(self._stored.echo):
+            return {}
+        return names_in_namespaces(msgspec.json.decode(self._stored.echo)["tools"])
 
     # Ends
 
