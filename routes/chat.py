@@ -80,7 +80,7 @@ class StopResult(msgspec.Struct, rename="camel"):
 async def send(request: AnyRequest, chat: ChatLane) -> ASGIApp:
     who = caller(request)
     with chat.bodies.hold() as body:
-        submitted, fields = decode_with_fields(await read_body(request, body), SendRequest)
+        submitted, fields = await decode_with_fields(await read_body(request, body), SendRequest)
         after = cursor(request)
         ui = ui_version(request)
         if after is not None:

@@ -141,7 +141,7 @@ class LiveDesk:
             with self._chat.bodies.hold() as body:
                 body.add(raw)
                 await check_shape(raw)
-                command, fields = decode_with_fields(raw, cast("type[LiveCommand]", LiveCommand))
+                command, fields = await decode_with_fields(raw, cast("type[LiveCommand]", LiveCommand))
                 call = LiveCall(self._chat, self._who, self._chat_id, command, fields, body)
                 return dialect.answer(ref, await COMMANDS[type(command)](call))
         except TrilaneError as err:

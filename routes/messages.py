@@ -58,7 +58,7 @@ class TokenCount(msgspec.Struct):
 async def create(request: AnyRequest, chat: ChatLane) -> ASGIApp:
     who = caller(request)
     with chat.bodies.hold() as body:
-        message_request, fields = decode_with_fields(await read_body(request, body), AnthropicRequest)
+        message_request, fields = await decode_with_fields(await read_body(request, body), AnthropicRequest)
         return await chat.messages.create(who, message_request, fields, body)
 
 

@@ -48,7 +48,7 @@ data: [DONE]
 async def completions(request: AnyRequest, chat: ChatLane) -> ASGIApp:
     who = caller(request)
     with chat.bodies.hold() as body:
-        completion_request, fields = decode_with_fields(await read_body(request, body), CompletionRequest)
+        completion_request, fields = await decode_with_fields(await read_body(request, body), CompletionRequest)
         return await chat.complete(who, completion_request, fields, body)
 
 

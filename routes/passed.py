@@ -71,7 +71,7 @@ async def moderations(request: AnyRequest, chat: ChatLane) -> ASGIApp:
 async def _passed(request: AnyRequest, chat: ChatLane, passage: Passage) -> ASGIApp:
     who = caller(request)
     with chat.bodies.hold() as body:
-        passed_request, fields = decode_with_fields(await read_body(request, body), PassedRequest)
+        passed_request, fields = await decode_with_fields(await read_body(request, body), PassedRequest)
         return await chat.passing.answer(who, passage, passed_request, fields, body)
 
 

@@ -1,5 +1,6 @@
 """Reads a request for its handler: the caller, the cursor, and the body as a Struct or an error."""
 
+import asyncio
 import re
 from collections.abc import Callable
 from functools import cache
@@ -12,7 +13,7 @@ from msgspec import Raw
 from gateway.access.grants import Principal
 from gateway.core.json_shape import SMALL_BYTES, check_shape
 from gateway.core.leniency import lenient_decoder
-from gateway.core.loose_json import BYTE_ORDER_MARK, with_whole_pairs
+from gateway.core.loose_json import BYTE_ORDER_MARK, JsonLine, with_whole_pairs, with_whole_pairs_in_slices
 from gateway.errors import BadRequest
 from gateway.serving.bodies import Bodies, HeldBody
 
@@ -112,7 +113,23 @@ async def read_body(request: AnyRequest, body: HeldBody) -> bytes:
         body.add(message.get("body", b""))
         has_more = message.get("more_body", False)
     await check_shape(body.data)
-    return body.data
+    return body.data if len(body.data) <= SMALL_BYTES else await _checked(body.data)
+
+
+async def _checked(body: bytes) -> JsonLine:
+    """Checks a large body as `_decode` does a small one, in steps between which others have their turn."""
+    try:
+        line = msgspec.json.format(body.removeprefix(BYTE_ORDER_MARK), indent=-1)
+        await asyncio.sleep(0)
+        line.decode()  # a line is UTF-8; its numbers were looked at with its shape
+        await asyncio.sleep(0)
+        return JsonLine(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as err:
+        whole = await with_whole_pairs_in_slices(body)
+        await asyncio.sleep(0)
+        if whole != body:
+            return await _checked(whole)
+        raise BadRequest(f"the body is not valid: {err}", code="bad_body") from err
 
 
 async def body_of(request: AnyRequest, bodies: Bodies) -> bytes:
@@ -129,20 +146,25 @@ def decode(body: bytes, kind: type[T]) -> T:
     return _decode(body, _decoder(kind))
 
 
-def decode_with_fields(body: bytes, kind: type[T]) -> tuple[T, dict[str, Raw]]:
+async def decode_with_fields(body: bytes, kind: type[T]) -> tuple[T, dict[str, Raw]]:
     """Returns the body as `kind`, and all of its fields as they came; raises as `decode` does."""
-    decoder = _decoder(kind)
-    return _decode(body, lambda line: (decoder(line), _fields(line)))
+    decoder: Callable[[bytes], T] = _decoder(kind)
+    if not isinstance(body, JsonLine):
+        return _decode(body, lambda line: (decoder(line), _fields(line)))
+    decoded = _decode(body, decoder)
+    await asyncio.sleep(0)
+    fields = _fields(body)
+    await asyncio.sleep(0)
+    return decoded, fields
 
 
 def _decode(body: bytes, decoder: Callable[[bytes], T]) -> T:
     try:
+        if isinstance(body, JsonLine):
+            return decoder(body)
         # All of it is checked, even what is kept as it came, and put on one line, because the log's events are lines.
         line = msgspec.json.format(body.removeprefix(BYTE_ORDER_MARK) or b"{}", indent=-1)
-        if len(body) > SMALL_BYTES:
-            line.decode()  # a line is UTF-8; its numbers were looked at with its shape
-        else:
-            msgspec.json.decode(line)
+        msgspec.json.decode(line)
         return decoder(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as err:
         whole = with_whole_pairs(body)

@@ -67,7 +67,7 @@ FUNCTION = {
 async def create(request: AnyRequest, chat: ChatLane) -> ASGIApp:
     who = caller(request)
     with chat.bodies.hold() as body:
-        response_request, fields = decode_with_fields(await read_body(request, body), ResponseRequest)
+        response_request, fields = await decode_with_fields(await read_body(request, body), ResponseRequest)
         return await chat.responses.create(who, response_request, fields, body)
 
 

@@ -21,7 +21,7 @@ from gateway.chat.fetches import check_fetch
 from gateway.chat.history import History
 from gateway.chat.records.asks import answers_with_expired, instead_of_answers, posted_answers
 from gateway.chat.records.chat_record import Actor, Answered, ParkedRequest, Queued, SteerAt
-from gateway.chat.records.messages import UIMessage
+from gateway.chat.records.messages import UIMessage, bytes_of_parts
 from gateway.chat.roles import Right, forbidden, has_right, require_answer
 from gateway.chat.room import check_posted
 from gateway.chat.run_start import AttachedReader, EncoderOf, RunPlan, RunStarter, run_info, run_started
@@ -30,6 +30,7 @@ from gateway.chat.steering import Steering
 from gateway.chat.submission import SendRequest, Submission
 from gateway.chat.topics import chat_topic, check_id
 from gateway.chat.turn_reader import TurnReader
+from gateway.core.slices import after_bytes
 from gateway.core.usage import now_ms
 from gateway.errors import BadRequest, LogConflict, TrilaneError
 from gateway.serving.bodies import HeldBody
@@ -113,6 +114,7 @@ class Sending:
         check_posted(posting.messages)
         check_id("chat id", request.id)
         submission = Submission(who, request, posting, key or request_key(posting), extra, has_stream)
+        await after_bytes(bytes_of_parts(posting.messages[-1:]))
         await self._runs.tools.toolbox.known(who.sub)
         # The upstream is asked before a run is known to be the only one, so of two requests here the second waits.
         async with self._chats.turn(who.sub, request.id):

@@ -11,7 +11,7 @@ from itertools import accumulate
 
 import msgspec
 
-from gateway.core.loose_json import BYTE_ORDER_MARK, with_whole_pairs
+from gateway.core.loose_json import BYTE_ORDER_MARK, with_whole_pairs_in_slices
 from gateway.errors import BadRequest
 
 SMALL_BYTES = 32_768
@@ -27,7 +27,7 @@ _OTHERS = bytes(set(range(256)) - set(_BRACKETS))
 _STEPS = bytes.maketrans(_BRACKETS, b"\x01\x01\xff\xff")
 """By how much each bracket changes the depth, as signed bytes."""
 _DIGITS = 200
-_LARGE_NUMBER = re.compile(rb"[eE]\+?\d\d|\d{%d}" % _DIGITS)
+_LARGE_NUMBER = re.compile(rb"[eE]\+?\d\d|(?<!\d)\d{%d}" % _DIGITS)
 """What every number has that is out of a double's range, and few others have."""
 
 
@@ -56,7 +56,7 @@ async def check_shape(text: bytes) -> None:
         if len(text) > SLICE:
             await asyncio.sleep(0)
     if has_large:
-        _check_numbers(text)
+        await _check_numbers(text)
 
 
 def _check(items: int, depth: int) -> None:
@@ -70,9 +70,10 @@ def _check(items: int, depth: int) -> None:
         )
 
 
-def _check_numbers(text: bytes) -> None:
+async def _check_numbers(text: bytes) -> None:
+    whole = await with_whole_pairs_in_slices(text.removeprefix(BYTE_ORDER_MARK))
     try:
-        msgspec.json.decode(with_whole_pairs(text.removeprefix(BYTE_ORDER_MARK)))
+        msgspec.json.decode(whole)
     except msgspec.ValidationError as err:
         raise BadRequest(f"the body is not valid: {err}", code="bad_body") from err
     except (msgspec.DecodeError, UnicodeDecodeError):

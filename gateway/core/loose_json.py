@@ -3,6 +3,7 @@
 `NaN`, bad UTF-8, control characters in texts and halves of surrogate pairs are read; what is written has none of them.
 """
 
+import asyncio
 import json
 import math
 import re
@@ -15,11 +16,13 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 """What some clients of Windows put before a text; it is no part of it (RFC 8259 §8.1)."""
 REPLACEMENT = "\ufffd"
 UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError, ValueError)
-_SURROGATES = re.compile(
-    rb"\\(\\*+)u[dD](?:[89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-    rb"(?:\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})*+|(?P<half>[89a-fA-F][0-9a-fA-F]{2}))"
-)
-"""Pairs of escapes, or half of one, with the backslashes before them; a body may have millions of other escapes."""
+_FIRST, _SECOND = rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_HALF = re.compile(rb"%b(?!%b)|%b(?<!%b.{6})" % (_FIRST, _SECOND, _SECOND, _FIRST), re.DOTALL)
+"""Escapes of halves of surrogate pairs that stand alone, in a text whose escaped backslashes are hidden."""
+_PAIR = re.compile(_FIRST + _SECOND)
+_UNREADABLE_IN_JSON = b"\0"
+SLICE = 65_536
+"""Bytes of a text in which halves are looked for within a few ms."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -43,17 +46,45 @@ def whole_text(text: str) -> str:
     return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
+class JsonLine(bytes):
+    """JSON on one line of UTF-8, all of it checked, in which every surrogate pair is whole."""
+
+
 def with_whole_pairs(body: bytes) -> bytes:
     """Returns JSON in which escapes of halves of surrogate pairs are escapes of U+FFFD, and all else is as it was."""
-    return _SURROGATES.sub(_whole_pair, body)
+    if isinstance(body, JsonLine) or not _may_have_halves(body):
+        return body
+    hidden = _UNREADABLE_IN_JSON * 2
+    return _HALF.sub(rb"\\ufffd", body.replace(rb"\\", hidden)).replace(hidden, rb"\\")
 
 
-def _whole_pair(found: re.Match[bytes]) -> bytes:
-    backslashes, text = found[1], found[0]
-    if len(backslashes) % 2:  # an escaped backslash stands before what only looks like an escape, but not the next
-        size = len(backslashes) + 1
-        return text[:size] + with_whole_pairs(text[size:])
-    return backslashes + b"\\ufffd" if found["half"] else text
+async def with_whole_pairs_in_slices(body: bytes, size: int = SLICE) -> bytes:
+    """Returns what `with_whole_pairs` does of a large text; others have their turn after each `size` bytes."""
+    if isinstance(body, JsonLine) or not _may_have_halves(body):
+        return body
+    pieces: list[bytes] = []
+    start = 0
+    while start < len(body):
+        end = _slice_end(body, start, start + size)
+        pieces.append(with_whole_pairs(body[start:end]))
+        start = end
+        await asyncio.sleep(0)
+    return b"".join(pieces)
+
+
+def _may_have_halves(body: bytes) -> bool:
+    return (rb"\ud" in body or rb"\uD" in body) and _UNREADABLE_IN_JSON not in body
+
+
+def _slice_end(body: bytes, start: int, end: int) -> int:
+    """Returns where a slice is to end, near `end`: within no escape, and between no two that are a pair."""
+    piece = body[start:end]
+    if len(piece) - len(piece.rstrip(b"\\")) & 1:
+        end -= 1
+    last = body[start:end].replace(rb"\\", _UNREADABLE_IN_JSON * 2).rfind(b"\\", -6)
+    if last > 0:
+        end = start + last
+    return end + 6 if _PAIR.match(body, end - 6) else end
 
 
 def split_half(text: str) -> tuple[str, str]:

@@ -191,6 +191,25 @@ def test_a_megabyte_of_brackets_stops_nobody(gateway: Gateway, attacker: httpx2.
             assert answer.headers["content-type"] == "application/problem+json"
 
 
+LARGE = 8 << 20
+TEXTS: dict[str, bytes] = {
+    "halves of surrogate pairs": b'"%b"' % (rb"\ud83d" * (LARGE // 6)),
+    "escapes": b'"%b"' % (rb"\n" * (LARGE // 2)),
+    "escaped backslashes and a half": rb'"%b\udc00"' % (rb"\\" * (LARGE // 2)),
+    "escapes without an end": b'"%b' % (rb"\n\ud83d" * (LARGE // 8)),
+    "long numbers": b"[%b]" % b",".join([b"1." + b"2" * 150] * 90_000),
+}
+"""JSON of few items, which costs for each byte."""
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_large_text_is_read_in_turns(gateway: Gateway, attacker: httpx2.Client, text: str) -> None:
+    with Bystander(gateway):
+        for path in ("/api/chat", "/v1/chat/completions", "/api/events"):
+            answer = attacker.post(path, content=BODIES[path] % TEXTS[text])
+            assert answer.status_code in (200, 400, 413, 422), (path, answer.text[:200])
+
+
 @pytest.mark.parametrize("path", ["/api/audio", REALTIME])
 def test_a_socket_message_of_nested_lists_is_an_error_of_the_client(gateway: Gateway, path: str) -> None:
     for shape in (b"[" * 30_000, b"[" * 15_000 + b"]" * 15_000, b'{"a":' * 10_000 + b"1" + b"}" * 10_000):

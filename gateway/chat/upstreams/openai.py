@@ -23,6 +23,7 @@ from gateway.chat.upstreams.refusals import refusal
 from gateway.chat.upstreams.transport import HttptoolsTransport
 from gateway.chat.upstreams.upstream import Request
 from gateway.chat.upstreams.way_out import AUTHENTICATION_REQUIRED, refused_by
+from gateway.core.slices import after_bytes
 from gateway.errors import UpstreamError, UpstreamRefused, UpstreamUnreachable
 from gateway.upstream_settings import UpstreamSettings
 
@@ -66,6 +67,7 @@ class OpenAIUpstream:
         try:
             chosen_model = model or self.settings.model or (await self.models())[0]
             content = self._content(request, chosen_model)
+            await after_bytes(len(content))
             body = await self._exchange.post(content, trace)
         except BaseException:
             self._close_one()

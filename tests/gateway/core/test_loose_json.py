@@ -1,8 +1,11 @@
 """JSON as careless servers write it is read, and what is written again is readable for every client."""
 
+import asyncio
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.core.loose_json import (
     UNREADABLE,
@@ -13,6 +16,7 @@ from gateway.core.loose_json import (
     strict_json,
     whole_text,
     with_whole_pairs,
+    with_whole_pairs_in_slices,
 )
 
 
@@ -52,6 +56,18 @@ def test_what_is_no_half_stays_as_it_is(body: bytes) -> None:
 )
 def test_only_what_is_half_an_escape_is_replaced(body: bytes, whole: bytes) -> None:
     assert with_whole_pairs(body) == whole
+
+
+TOKENS = (rb"\\ud83d", rb"\\uDE00", rb"\\\\", rb"\\n", b"ud83d", rb"\\u00e9", "é".encode(), b"a" * 7)
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(TOKENS), max_size=60), st.integers(13, 40))
+def test_halves_are_replaced_alike_in_slices_and_as_a_decoder_does(tokens: list[bytes], size: int) -> None:
+    body = b'"' + b"".join(tokens) + b'"'
+    whole = with_whole_pairs(body)
+    assert json.loads(whole) == whole_text(json.loads(body))
+    assert asyncio.run(with_whole_pairs_in_slices(body, size)) == whole
 
 
 def test_a_half_at_the_end_is_kept_for_the_next_text() -> None:
