@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from audio.agreement import Agreement
+from audio.agreement import UNKNOWN, Agreement
 from audio.coverage import HeardSegment, shifted
 from audio.messages import Final, Gap, Partial
 from audio.model.transcriber import SAMPLE_RATE, Transcription, Word
@@ -40,8 +40,8 @@ class Segment:
         self.probabilities: list[float] = []
         """The probability of speech of each frame since `start`."""
         self.agreement = Agreement()
-        self.confidence: float | None = None
-        """The confidence of the last hypothesis, where it is wanted."""
+        self.confidence = 0.0
+        """The confidence of the last hypothesis."""
         self.is_shown = False
         """Whether a partial of the segment was put out."""
         self.guess: tuple[int, Transcription | None] | None = None
@@ -71,26 +71,28 @@ class Segment:
         rest.probabilities = self.probabilities[(end - self.start) // FRAME :]
         return rest
 
-    def show(self, answer: Transcription, times: Sequence[Word] | None) -> None:
-        """Takes a hypothesis about all of the segment, with the times of its words where they are wanted."""
-        words = answer.text.split() if not times else [word.text for word in times]
-        self.agreement.add(words, answer.confidence, times or ())
-        self.is_shown = True
-        self.confidence = None if times is None else round(answer.confidence, 3)
+    def show(self, answer: Transcription, words: Sequence[Word], *, is_cut: bool) -> None:
+        """Takes a hypothesis about all of the segment, and its words with their times, where the model told them.
 
-    def partial(self, turn: int | None) -> Partial:
-        """Returns the message with the segment's words so far."""
+        `is_cut`: somebody still spoke where its audio ends.
+        """
+        known = words or [Word(text, 0.0, 0.0, UNKNOWN) for text in answer.text.split()]
+        self.agreement.add(known, is_cut=is_cut)
+        self.is_shown = True
+        self.confidence = round(answer.confidence, 3)
+
+    def partial(self, turn: int | None, *, words: bool) -> Partial:
+        """Returns the message with the segment's words so far, with their times where `words` says so."""
         start_s, agreement = seconds(self.start), self.agreement
-        times = [*agreement.stable_times, *agreement.tail_times]
         return Partial(
             turn=turn,
             segment=self.number,
-            text=agreement.text,
-            stable=" ".join(agreement.stable),
+            text=" ".join(word.text for word in agreement.words),
+            stable=" ".join(word.text for word in agreement.stable),
             start=start_s,
             end=seconds(self.decoded),
-            words=None if self.confidence is None else [shifted(word, start_s) for word in times],
-            confidence=self.confidence,
+            words=[shifted(word, start_s) for word in agreement.words] if words else None,
+            confidence=self.confidence if words else None,
         )
 
 

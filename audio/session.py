@@ -140,7 +140,7 @@ class Session:
         elif subject is not None and task.is_final:
             self._use_guess(*subject, answer)
         elif subject is not None and subject[0] is self._segment and answer.text:
-            self._show(subject[0], answer)
+            self._show(subject[0], answer, is_cut=True)
         self._return_markers()
 
     def fail(self) -> None:
@@ -273,7 +273,7 @@ class Session:
             language=self.language,
             prompt=self.options.prompt,
             is_final=is_final,
-            words=is_final or self.options.words,
+            words=True,
         )
 
     def _may_guess(self, segment: Segment) -> bool:
@@ -284,14 +284,14 @@ class Session:
         if segment is self._segment:
             segment.take_guess(last_speech, answer, self.position)
             if answer.text and self.options.interim_results:
-                self._show(segment, answer)  # the only partial that a short utterance may have
+                self._show(segment, answer, is_cut=False)  # the only partial that a short utterance may have
         elif self._pending and self._pending.first.number == segment.number and segment.last_speech == last_speech:
             self._hear(self._pending.first, answer)
 
-    def _show(self, segment: Segment, answer: Transcription) -> None:
+    def _show(self, segment: Segment, answer: Transcription, *, is_cut: bool) -> None:
         speech, _ = speech_of(segment, self.position, self.options)
-        segment.show(answer, trimmed(answer.words, speech) if self.options.words else None)
-        self._emit(segment.partial(self._turn(segment.turn)))
+        segment.show(answer, trimmed(answer.words, speech), is_cut=is_cut)
+        self._emit(segment.partial(self._turn(segment.turn), words=self.options.words))
 
     def _hear(self, closed: ClosedSegment, answer: Transcription) -> None:
         """Takes an answer about a closed segment, which settles it unless some of it is to be decoded again."""

@@ -36,7 +36,6 @@ MIN_LINES = 40
 SMALL_FOR_A_REASON = {
     "audio/decoders/decoder.py": "every decoder stands on `formats`, which therefore cannot choose one",
     "audio/model/voices.py": "chooses among the voices, and so stands in no voice's file",
-    "audio/model/word_times.py": "pure: what is mended of an alignment, apart from the model that it comes from",
     "gateway/speech_settings.py": "one file a family of settings",
     "gateway/__main__.py": "what `python -m gateway` runs",
     "events/log/sqlite/adoption.py": "beside `store`, for a command and no gateway",

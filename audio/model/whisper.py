@@ -16,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import ctranslate2 as untyped_ctranslate2  # pyright: ignore[reportMissingTypeStubs]
-import msgspec
 import numpy as np
 from faster_whisper import WhisperModel  # pyright: ignore[reportMissingTypeStubs]
 from faster_whisper import transcribe as untyped_transcribe  # pyright: ignore[reportMissingTypeStubs]
@@ -25,7 +24,7 @@ from faster_whisper.tokenizer import Tokenizer  # pyright: ignore[reportMissingT
 from audio.model.tongues import ENGLISH, Tongue, doubted
 from audio.model.transcriber import SAMPLE_RATE, Samples, Transcription, TranscriptionTask, Word, key_of
 from audio.model.weights import ModelFiles
-from audio.model.word_times import with_lengths, without_echo
+from audio.model.word_times import joined, with_lengths, without_echo
 from gateway.errors import ConfigurationError
 
 ctranslate2: Any = untyped_ctranslate2
@@ -37,9 +36,17 @@ WINDOW = 1000
 """Number of mel frames in the smallest window, of 10 s; a larger one is a multiple of it."""
 FULL = 3000
 """Number of mel frames in the largest window, of 30 s."""
+EDGE = 4
+"""Mel frames after the last one of the audio until all that is in one is silence."""
+FLOOR, RANGE = -1.5, 2.0
+"""The mel value of silence, and how far below the loudest one any is at the least."""
 PAD = SAMPLE_RATE
 """Minimum samples of silence behind the speech in a window."""
-BEAM = 5
+BEAM, QUICK_BEAM = 5, 2
+"""Number of hypotheses that a decode goes on with, for a final and for a partial.
+
+With 2 in place of 1 finals change half as many of the words on which two partials agree (1.7 %, 0.8 %).
+"""
 SHORT_S = 2.0
 """Seconds of audio below which a hypothesis may be less probable: a few words are, also where they are right."""
 LEAST_PROBABLE, SHORT_LEAST_PROBABLE = -1.0, -1.5
@@ -56,6 +63,8 @@ FALLBACKS = (0, 4)
 
 0 allows any run. No decode is sampled, so the same audio is always the same text, in whichever process.
 """
+WITHOUT_SPACES = frozenset(("zh", "ja", "th", "lo", "my", "yue"))
+"""The languages whose words are written without spaces between them, by their codes."""
 PREPENDED, APPENDED = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001 - punctuation as Whisper writes it
 
 
@@ -183,7 +192,7 @@ class Whisper:
         tokenizers = [self._tokenizer(tongue.language, tasks[0].translates) for tongue in tongues]
         prompts = [self._prompt(task, tokenizer) for task, tokenizer in zip(tasks, tokenizers, strict=True)]
         is_final = tasks[0].is_final
-        guesses = self._generate(encoded, prompts, tokenizers, tasks, BEAM if is_final else 1)
+        guesses = self._generate(encoded, prompts, tokenizers, tasks, BEAM if is_final else QUICK_BEAM)
         answers: list[Transcription] = []
         for at, (task, guess) in enumerate(zip(tasks, guesses, strict=True)):
             seconds = task.seconds
@@ -220,12 +229,18 @@ class Whisper:
     def _encode(self, audios: list[Samples], frames: int = 0) -> Any:
         """Runs the mel spectrograms of the padded waveforms through the encoder."""
         frames = frames or max(window(len(audio)) for audio in audios)
-        padded = np.zeros((len(audios), frames * HOP), np.float32)
-        for row, audio in zip(padded, audios, strict=True):
-            row[: len(audio)] = audio[: len(row)]
-        mel = np.stack([self._whisper.feature_extractor(row, padding=0) for row in padded])
-        view = ctranslate2.StorageView.from_array(np.ascontiguousarray(mel[..., :frames]))
+        mel = np.stack([self._spectrogram(audio, frames) for audio in audios])
+        view = ctranslate2.StorageView.from_array(np.ascontiguousarray(mel))
         return self._model.encode(view, to_cpu=False)
+
+    def _spectrogram(self, audio: Samples, frames: int) -> Samples:
+        """Returns the mel frames of audio and the silence behind it, of which only the first ones are computed."""
+        heard = min(frames, len(audio) // HOP + EDGE)
+        padded = np.zeros(heard * HOP, np.float32)
+        padded[: len(audio)] = audio[: len(padded)]
+        spectrum = self._whisper.feature_extractor(padded, padding=0)
+        silent = max(FLOOR, float(spectrum.max()) - RANGE)
+        return np.pad(spectrum, ((0, 0), (0, frames - heard)), constant_values=silent)
 
     def _tongues(self, tasks: list[TranscriptionTask], encoded: Any) -> list[Tongue]:
         if not self.is_multilingual:
@@ -300,15 +315,11 @@ class Whisper:
         while before > 0:
             before -= len(alignment.pop(0)["word"])
         transcribe.merge_punctuations(alignment, PREPENDED, APPENDED)
-        words: list[Word] = []
-        for one in alignment:
-            text, last = one["word"].strip(), words[-1] if words else None
-            if text and last is not None and not key_of(text):  # a stop by itself is no word
-                words[-1] = msgspec.structs.replace(last, text=last.text + text)
-            elif text:
-                start, end = (round(max(0.0, float(one[at]) - known_s), 3) for at in ("start", "end"))
-                words.append(Word(text, start, end, round(float(one["probability"]), 3)))
-        return words
+        pieces = [
+            Word(one["word"], one["start"] - known_s, one["end"] - known_s, round(float(one["probability"]), 3))
+            for one in alignment
+        ]
+        return joined(pieces, has_spaces=tokenizer.language_code not in WITHOUT_SPACES)
 
 
 def window(samples: int) -> int:

@@ -10,6 +10,37 @@ SHORTEST_S = 0.04
 """Minimum length of a word: two steps of the alignment."""
 
 
+def joined(pieces: Sequence[Word], *, has_spaces: bool) -> list[Word]:
+    """Returns the words of pieces of text, which begin with a space where a word does.
+
+    An alignment cuts "i.e." and "42-line" in two, and what is only punctuation is no word anywhere: it takes no time.
+    """
+    words: list[Word] = []
+    for piece in pieces:
+        word = msgspec.structs.replace(piece, text=piece.text.strip())
+        if words and has_spaces and not piece.text.startswith(" "):
+            words[-1] = _together(words[-1], word)
+        elif word.text:
+            words.append(word)
+    result: list[Word] = []
+    for word in words:
+        if result and not key_of(word.text):
+            result[-1] = _together(result[-1], word)
+        else:
+            result.append(word)
+    return result
+
+
+def _together(one: Word, other: Word) -> Word:
+    """Returns a word of two pieces; what is only punctuation takes no time, and says nothing about the word."""
+    text = one.text + other.text
+    if not key_of(other.text):
+        return msgspec.structs.replace(one, text=text)
+    if not key_of(one.text):
+        return msgspec.structs.replace(other, text=text)
+    return Word(text, one.start, other.end, min(one.probability, other.probability))
+
+
 def without_echo(words: Sequence[Word]) -> list[Word]:
     """Returns words less a last phrase that repeats the one before it in no time: the decoder said it, nobody else."""
     keys = [key_of(word.text) for word in words]
@@ -22,7 +53,7 @@ def without_echo(words: Sequence[Word]) -> list[Word]:
 
 def with_lengths(words: Sequence[Word], end_s: float) -> list[Word]:
     """Returns words in order, each SHORTEST_S long at the least, none after `end_s` where there is room for them."""
-    starts, ends = [word.start for word in words], [word.end for word in words]
+    starts, ends = [float(word.start) for word in words], [float(word.end) for word in words]
     for at in range(len(words)):
         starts[at] = max(starts[at], ends[at - 1] if at else 0.0)
         ends[at] = max(ends[at], starts[at] + SHORTEST_S)

@@ -13,7 +13,7 @@ again after a reconnection replaces what was sent before. This departs from Open
 
 import msgspec
 
-from audio.agreement import Agreement
+from audio.agreement import end_of_stable
 from audio.dialects.realtime.beta import BetaSessionUpdated, flat_session
 from audio.dialects.realtime.messages import (
     BufferCleared,
@@ -55,7 +55,7 @@ from audio.messages import (
     TurnOver,
     UtteranceEnd,
 )
-from audio.model.transcriber import SAMPLE_RATE
+from audio.model.transcriber import SAMPLE_RATE, key_of
 from audio.prose import as_prose
 from audio.segment import Turn
 
@@ -279,10 +279,8 @@ class Realtime:
 
 def _rest_of(words: list[str], stable: list[str]) -> str:
     """Returns the words of a final after the stable ones, which the final may put differently."""
-    agreement = Agreement()
-    for hypothesis in (stable, stable, words, words):
-        agreement.add(hypothesis)
-    return " ".join(agreement.stable[len(stable) :])
+    place = end_of_stable([key_of(word) for word in stable], [key_of(word) for word in words])
+    return " ".join(words[place.at :])
 
 
 def _lost(gap: Gap) -> LostAudio:

@@ -2,11 +2,12 @@
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from audio.model.transcriber import Word
-from audio.model.word_times import SHORTEST_S, with_lengths, without_echo
+from audio.model.word_times import SHORTEST_S, joined, with_lengths, without_echo
 
 
 def words(*spans: tuple[str, float, float]) -> list[Word]:
@@ -47,3 +48,27 @@ def test_every_word_has_a_length_and_none_begins_before_the_one_before_it_ends(
     assert all(word.end - word.start >= SHORTEST_S - 0.0015 for word in mended)
     assert all(one.end <= two.start + 0.0015 for one, two in pairwise(mended))
     assert all(word.end <= 7.0 for word in mended)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "words"),
+    [
+        ((" black", " letter", ",", " i", ".e."), ["black", "letter,", "i.e."]),
+        ((" 42", "-line", " Bible"), ["42-line", "Bible"]),
+        ((" it", "'s", " $", "3", ".50", "."), ["it's", "$3.50."]),
+    ],
+)
+def test_words_end_where_a_space_is(pieces: tuple[str, ...], words: list[str]) -> None:
+    aligned = [Word(piece, float(at), at + 1.0, 0.9 - at / 10) for at, piece in enumerate(pieces)]
+    result = joined(aligned, has_spaces=True)
+    assert [word.text for word in result] == words
+
+
+def test_a_word_of_several_pieces_is_as_long_as_all_and_as_sure_as_the_least() -> None:
+    pieces = [Word(" 42", 1.0, 1.5, 0.9), Word("-line", 1.5, 2.0, 0.4), Word(",", 2.0, 2.4, 0.1)]
+    assert joined(pieces, has_spaces=True) == [Word("42-line,", 1.0, 2.0, 0.4)]
+
+
+def test_words_of_a_language_without_spaces_stand_alone() -> None:
+    aligned = [Word(piece, float(at), at + 1.0, 0.9) for at, piece in enumerate("\u4f60\u597d\u3002")]
+    assert [word.text for word in joined(aligned, has_spaces=False)] == ["\u4f60", "\u597d\u3002"]
