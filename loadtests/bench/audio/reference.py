@@ -7,7 +7,7 @@ right to about a tenth of a second; where speech is, from Silero with 100 ms of 
 import hashlib
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -75,11 +75,12 @@ class References:
     def of(self, recording: Recording) -> Reference:
         self.learn([recording])
         entry = self._entries[_key(recording)]
+        spans: list[Span] = [(start, end) for start, end in entry["spans"]]
         return Reference(
             entry["text"],
             timed_words((word, end) for word, _, end in entry["words"]),
-            timed_words((word, start) for word, start, _ in entry["words"]),
-            [tuple(span) for span in entry["spans"]],
+            timed_words((word, spoken_from(start, end, spans)) for word, start, end in entry["words"]),
+            spans,
         )
 
     def of_track(self, track: Track) -> Reference:
@@ -125,6 +126,11 @@ def _decoded(recording: Recording) -> dict[str, Any]:
             (span["start"] / RATE, span["end"] / RATE) for span in get_speech_timestamps(recording.samples, exact)
         ],
     }
+
+
+def spoken_from(start_s: float, end_s: float, spans: Sequence[Span]) -> float:
+    """Returns when a word begins, less the silence before it, which Whisper's attention takes for its beginning."""
+    return next((max(start_s, start) for start, end in spans if start < end_s and start_s < end), start_s)
 
 
 def _fingerprint(model: Path) -> str:

@@ -8,7 +8,7 @@ from audio.model.transcriber import Word
 from loadtests.bench.audio.accuracy import TrustTally, alone_s
 from loadtests.bench.audio.conditions import faster, loud, noisy, reverberant, rows, telephone
 from loadtests.bench.audio.direct import Heard
-from loadtests.bench.audio.reference import Reference
+from loadtests.bench.audio.reference import Reference, spoken_from
 from loadtests.bench.audio.speech import RATE, Recording, Samples
 from loadtests.bench.audio.words import TimedWord
 
@@ -65,3 +65,12 @@ def test_stable_words_that_the_final_changed_are_counted_and_how_late_each_was()
     assert tally.stable_s == pytest.approx([0.3, 0.3])
     assert (tally.starts_s, tally.ends_s) == (pytest.approx([0.1]), pytest.approx([0.2]))
     assert tally.figures()["alone_s"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("start_s", "end_s", "began_s"),
+    [(2.26, 3.88, 3.33), (4.52, 5.7, 5.44), (3.4, 3.6, 3.4), (0.0, 0.74, 0.32), (7.0, 7.1, 7.0)],
+)
+def test_no_word_of_a_reference_begins_in_silence(start_s: float, end_s: float, began_s: float) -> None:
+    spans = [(0.32, 2.24), (3.33, 3.74), (5.44, 6.5)]
+    assert spoken_from(start_s, end_s, spans) == began_s
