@@ -26,7 +26,7 @@ from gateway.access.grants import Principal
 from gateway.core.leases import COST, Lease
 from gateway.core.limits import Limiter
 from gateway.core.prices import Prices
-from gateway.core.usage import UsageOutcome, now_ms, reserved
+from gateway.core.usage import UsageKind, UsageOutcome, now_ms, reserved
 from gateway.errors import LogConflict, LogError, TrilaneError
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class AbandonedSessions:
 
 
 class FileEntry:
-    """A file that is being transcribed, as the log keeps it."""
+    """A file that is being transcribed, or a text that is being spoken, as the log keeps it."""
 
     def __init__(
         self,
@@ -111,6 +111,8 @@ class FileEntry:
         lease: Lease,
         charge: ChargeAudio,
         tracer: "Tracer | None" = None,
+        *,
+        kind: UsageKind = "transcription",
     ) -> None:
         """`beat_s` is the time in seconds between two signs of life; `lease` is what admitted it."""
         self._charge = charge
@@ -119,9 +121,7 @@ class FileEntry:
         self._sub = who.sub
         self._name = new_session(who.sub)
         budget = lease.reserved.get(COST, [])
-        self._state = SessionState(
-            kind="transcription", started_ms=now_ms(), model=model, key=who.key_id, reserved=budget
-        )
+        self._state = SessionState(kind=kind, started_ms=now_ms(), model=model, key=who.key_id, reserved=budget)
         self._next = 2
         self._beat_s = beat_s
         self._timer: asyncio.TimerHandle | None = None
@@ -129,7 +129,7 @@ class FileEntry:
     async def open(self) -> None:
         """Reserves the usage row. Raises LogError."""
         first = Append(topic=topic_of(self._name), data=[_encode(self._state)], name=STATE, owner=self._sub, expect=1)
-        await self._log.append(first, reserved(self._sub, self._name, "transcription"))
+        await self._log.append(first, reserved(self._sub, self._name, self._state.kind))
 
     def follow(self, transcription: FileTranscription) -> None:
         """Records now and then how far it is, until it is settled."""

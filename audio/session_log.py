@@ -91,8 +91,8 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
             key=self.key,
             started_ms=self.started_ms,
             ended_ms=now_ms(),
-            quantities={"audioMs": audio_ms(self.audio)},
-            estimated=self.kind == "transcription" and outcome == "interrupted",
+            quantities={"spokenMs" if self.kind == "speech" else "audioMs": audio_ms(self.audio)},
+            estimated=self.kind != "session" and outcome == "interrupted",
         )
 
 

@@ -177,6 +177,20 @@ def _audio(core: Core, *, at_once: bool = False) -> MountedLane:
     return MountedLane("audio", lane, routes, [TranscribeTool(lane)])
 
 
+def _speech(core: Core) -> MountedLane:
+    from audio.model.voices import voice_of
+    from audio.speech.lane import SpeechLane
+    from routes import speech
+
+    lane = SpeechLane(core, voice_of(core.settings))
+
+    async def lane_models() -> list[tuple[str, str]]:
+        return [(lane.booth.voice.model, "voice")]
+
+    core.model_lists.append((lambda who: who.grants.audio, lane_models))
+    return MountedLane("speech", lane, speech.ROUTES)
+
+
 def chat_unit(settings: Settings) -> Unit:
     """Returns the unit of the chat lane, and of the console page: the three units behind one name have it, too."""
     from routes import console, tickets
@@ -194,7 +208,7 @@ def audio_unit(settings: Settings) -> Unit:
 
     if not is_installed():
         raise ConfigurationError(f"the audio lane's packages are not installed: {INSTALL}")
-    return Unit("audio", settings, [partial(_audio, at_once=True)], [*tickets.ROUTES, *models.ROUTES])
+    return Unit("audio", settings, [partial(_audio, at_once=True), _speech], [*tickets.ROUTES, *models.ROUTES])
 
 
 def all_unit(settings: Settings) -> Unit:
@@ -202,7 +216,7 @@ def all_unit(settings: Settings) -> Unit:
     from audio.model.weights import is_installed
     from routes import console
 
-    return Unit("all", settings, [_chat, _events, *([_audio] if is_installed() else [])], console.ROUTES)
+    return Unit("all", settings, [_chat, _events, *([_audio, _speech] if is_installed() else [])], console.ROUTES)
 
 
 UNITS: dict[str, Callable[[Settings], Unit]] = {

@@ -237,7 +237,7 @@ class PriceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         Amount | None, Meta(description="Of a million of them that the upstream had cached; unset: as others")
     ] = None
     output: Annotated[Amount | None, Meta(description="Price of a million output tokens, reasoning included")] = None
-    audio: Annotated[Amount | None, Meta(description="Price of a minute of audio that was heard")] = None
+    audio: Annotated[Amount | None, Meta(description="Price of a minute of audio that was heard, or spoken")] = None
 
 
 MAX_PRICE = 1_000_000

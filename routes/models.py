@@ -12,7 +12,7 @@ from routes.requests import AnyRequest
 class ModelCard(msgspec.Struct):
     id: str
     owned_by: str
-    """The upstream of a model that answers; `speech` for one that hears."""
+    """The upstream of a model that answers; `speech` for one that hears, `voice` for one that speaks."""
     object: str = "model"
     created: int = 0
 
@@ -22,7 +22,7 @@ class ModelList(msgspec.Struct):
     object: str = "list"
 
 
-@get("/v1/models", summary="The models that can be asked, and those that hear")
+@get("/v1/models", summary="The models that can be asked, and those that hear and speak")
 async def models(request: AnyRequest, core: Core) -> ModelList:
     return ModelList(await _cards(request, core))
 

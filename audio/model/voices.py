@@ -2,7 +2,6 @@
 
 from audio.model.espeak_voice import PROGRAM, EspeakVoice
 from audio.model.hibari_voice import NAME, HibariVoice
-from audio.model.remote_voice import RemoteVoice
 from audio.model.voice import Voice
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings
@@ -14,6 +13,8 @@ def voice_of(settings: Settings) -> Voice:
     speech = settings.speech
     names = [name.strip() for name in speech.voice.split(",") if name.strip()]
     if speech.voice_url:
+        from audio.model.remote_voice import RemoteVoice  # and its HTTP client
+
         model = speech.voice_model or DEFAULT_REMOTE_MODEL
         return RemoteVoice(speech.voice_url, speech.voice_key, model, names, DEFAULT_REMOTE_VOICE)
     if speech.voice_key or speech.voice_model:

@@ -18,7 +18,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Beginnings of a cell that a spreadsheet takes for a formula (CWE-1236)."""
 KEY_WIDTH = 27
 """Characters of the first column: the table has 80."""
-COUNTS = ("inputTokens", "cachedTokens", "outputTokens", "reasoningTokens", "audioMs")
+COUNTS = ("inputTokens", "cachedTokens", "outputTokens", "reasoningTokens", "audioMs", "spokenMs")
 OUTCOMES = ("finish", "abort", "error", "interrupted")
 
 

@@ -50,6 +50,7 @@ TICKET: Mapping[str, int] = {"tickets_per_minute": 1}
 AUDIO_PORTION_S = 30
 """Seconds of audio that a session takes at a time."""
 UPLOAD: Mapping[str, int] = {**REQUEST, "uploads": 1, "audio_seconds_per_day": 0, "monthly_cost": 0}
+SPEECH: Mapping[str, int] = {**REQUEST, "audio_seconds_per_day": 0, "monthly_cost": 0}
 RESUMED: Mapping[str, int] = {**STREAM, "sessions": 1, "audio_seconds_per_day": AUDIO_PORTION_S, "monthly_cost": 0}
 SESSION: Mapping[str, int] = {**REQUEST, **RESUMED}
 

@@ -53,7 +53,7 @@ class Prices:
         return Cost(price.currency, round(amount * NANOS))
 
     def cost_of_audio(self, model: str, seconds: float) -> float | None:
-        """Returns what hearing so much now costs, in the currency's unit; None without a price."""
+        """Returns what hearing or saying so much now costs, in the currency's unit; None without a price."""
         row = UsageRow(
             id="",
             lane="audio",
@@ -93,7 +93,7 @@ def _parts(price: PriceSettings, quantities: Mapping[str, int]) -> list[tuple[in
                 parts.append((count - cached, _each(price.input, MILLION)))
             case "outputTokens":
                 parts.append((count, _each(price.output, MILLION)))
-            case "audioMs":
+            case "audioMs" | "spokenMs":
                 parts.append((count, _each(price.audio, MINUTE_MS)))
             case "cachedTokens" | "reasoningTokens":
                 continue  # parts of the input and the output

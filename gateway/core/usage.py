@@ -49,9 +49,10 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
 Quantities = dict[str, int]
 """What was used, by name, in whole units, so that sums are exact. The set is open: a new kind of work has its own.
 
-Today: `inputTokens` (of them `cachedTokens`), `outputTokens` (of them `reasoningTokens`), `audioMs` (audio heard).
+Today: `inputTokens` (of them `cachedTokens`), `outputTokens` (of them `reasoningTokens`), `audioMs` (audio heard),
+`spokenMs` (speech made).
 """
-UsageKind = Literal["run", "session", "transcription"]
+UsageKind = Literal["run", "session", "transcription", "speech"]
 UsageOutcome = Literal["finish", "abort", "error", "interrupted"]
 """How the work ended: by itself, by its client, by a failure, or with the gateway's process."""
 MAX_MODEL = 256
@@ -61,7 +62,7 @@ SETTLED = "settled"
 
 
 class UsageRow(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """The settled row of one run, audio session or file."""
+    """The settled row of one run, audio session, file or spoken text."""
 
     id: str
     lane: str

@@ -52,7 +52,7 @@ class UsageGroup(msgspec.Struct, kw_only=True, omit_defaults=True):
     outcomes: dict[str, int] = {}
     """Number of rows by how they ended: `finish`, `abort`, `error`, `interrupted`."""
     quantities: dict[str, int] = {}
-    """Sums of tokens (`inputTokens`, `outputTokens` ...) and of milliseconds of audio heard (`audioMs`)."""
+    """Sums of tokens (`inputTokens`, `outputTokens` ...) and of milliseconds of audio (`audioMs`, `spokenMs`)."""
     estimated: int = 0
     """Number of rows with estimates in them, because the model's server gave no figures."""
     cost: dict[str, str] = {}

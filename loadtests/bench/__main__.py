@@ -19,6 +19,7 @@ OTHERS = {
     "growth": "growth.parts",
     "figures": "figures",
     "limits": "limits",
+    "voice": "audio.voice",
     "regress": "regress.check",
     "peers": "harness.peers",
 }

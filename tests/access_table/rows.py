@@ -194,6 +194,7 @@ ROWS = [
     Row("WS /api/audio?session=alices", "/api/audio", guarded(4502, narrow=1008)),
     Row("WS /v1/realtime?intent=transcription", "", guarded(101, narrow=1008)),
     Row("POST /v1/realtime/client_secrets", "", guarded(200), {}),
+    Row("POST /v1/audio/speech", "", guarded(400), {"input": ""}),
     Row("POST /v1/audio/transcriptions", "", guarded(400)),
     Row("POST /v1/audio/translations", "", guarded(400)),
     Row("POST /api/audio/transcriptions", "", guarded(400)),
