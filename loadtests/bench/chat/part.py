@@ -18,7 +18,7 @@ from loadtests.bench.harness.arguments import targets_of
 from loadtests.bench.harness.part import Job, Part, Plans, Run
 from loadtests.bench.harness.records import Record
 
-OURS, EXTRAS = ("direct", "trilane"), ("trilane-v1", "trilane-responses")
+OURS, EXTRAS = ("direct", "trilane"), ("trilane-v1", "trilane-responses", "trilane-messages")
 
 
 @contextlib.contextmanager

@@ -21,6 +21,10 @@ from loadtests.bench.native.build import tool
 HERE = Path(__file__).parent
 
 OPENAI_BODY = '{"model":"bench","stream":true,"user":"b-%d","messages":[{"role":"user","content":"T=@T I=@I"}]}'
+MESSAGES_BODY = (
+    '{"model":"bench","max_tokens":9999,"stream":true,"metadata":{"user_id":"b-%d"},'
+    '"messages":[{"role":"user","content":"T=@T I=@I"}]}'
+)
 RESPONSES_BODY = '{"model":"bench","stream":true,"user":"b-%d","input":"T=@T I=@I"}'
 CHAT_BODY = (
     '{"id":"b-%d","messages":[{"id":"m-%d","role":"user","parts":[{"type":"text","text":"T=@T I=@I"}]}],'
@@ -71,6 +75,7 @@ _KNOWN = (
     ChatTarget("ai-sdk", *_CHAT, environment=peers.AI_SDK),
     ChatTarget("trilane", *_CHAT, drain_s=4.0),
     ChatTarget("trilane-v1", *_OPENAI, drain_s=4.0),
+    ChatTarget("trilane-messages", "/v1/messages", MESSAGES_BODY, drain_s=4.0),
     ChatTarget("trilane-responses", "/v1/responses", RESPONSES_BODY, drain_s=4.0, repeats=True),
 )
 TARGETS = {target.name: target for target in _KNOWN}
