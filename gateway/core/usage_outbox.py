@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 
-from events.log.port import Append, EventLog, Position, Slice, TopicInfo
+from events.log.port import NO_EVENTS, Append, EventLog, Position, Slice, TopicInfo
 from gateway.core.prices import Prices
-from gateway.core.usage import SETTLED, USAGE, decode_row, now_ms
+from gateway.core.usage import SETTLED, USAGE, decode_row, now_ms, usage_topic
 from gateway.core.usage_report import decimal, iso
 from gateway.core.usage_rows import SLACK_MS
 from gateway.core.webhook import DeliveryError, Post
@@ -236,13 +236,21 @@ class UsageOutbox:
         while not await self._while_beating(self._is_taken(body)):
             await self._while_beating(asyncio.sleep(delay_s * random.uniform(0.5, 1.0)))
             delay_s = min(MAX_DELAY_S, delay_s * 2)
+        kept = [sub for sub in batch.cursors if await self._has_book(sub, batch.cursors[sub])]
         cursors = [
-            Append(topic=cursor_topic(sub), data=[_encode(cursor)], name="cursor", owner=sub)
-            for sub, cursor in batch.cursors.items()
+            Append(topic=cursor_topic(sub), data=[_encode(batch.cursors[sub])], name="cursor", owner=sub)
+            for sub in kept
         ]
         await self._claim(self._state, *cursors)
         self._cursors |= batch.cursors
+        for sub in kept:  # whoever forgets a user takes the book away first, and then looks for what they own
+            if not await self._has_book(sub, batch.cursors[sub]):
+                await self._log.delete(cursor_topic(sub))
         await asyncio.sleep(PAUSE_S)
+
+    async def _has_book(self, sub: str, cursor: Position) -> bool:
+        """Returns whether a user still has the book that a cursor stands in: one who was forgotten has none."""
+        return (await self._log.read(usage_topic(sub), NO_EVENTS, max_events=1)).epoch == cursor.epoch
 
     async def _is_taken(self, body: bytes) -> bool:
         try:

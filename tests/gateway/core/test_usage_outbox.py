@@ -11,8 +11,9 @@ import msgspec
 import pytest
 
 from events.log.memory import MemoryLog
-from events.log.port import Append
-from gateway.commands.forget import forget_all
+from events.log.port import Append, Appended
+from gateway.commands.forget import ForgetTally, forget_all
+from gateway.core.personal import personal_topics
 from gateway.core.prices import Prices
 from gateway.core.usage import UsageRow, now_ms, reserved, settled
 from gateway.core.usage_outbox import (
@@ -23,6 +24,7 @@ from gateway.core.usage_outbox import (
     POLL_S,
     SILENCE_S,
     UsageOutbox,
+    cursor_topic,
 )
 from gateway.core.webhook import DeliveryError
 from gateway.errors import LogUnavailable
@@ -259,6 +261,38 @@ async def test_rows_of_a_forgotten_user_that_were_delivered_are_not_under_the_ps
     [last] = [row for row in here.receiver.rows if row["sub"] == tally.pseudonym]
     assert last["quantities"] == {"inputTokens": 4}
     assert not (await here.log.read(CURSORS + "me", 0)).head
+
+
+@pytest.mark.parametrize("moment", ["posted", "noted"])
+def test_whoever_is_forgotten_while_their_rows_are_delivered_leaves_no_name(moment: str) -> None:
+    @delivering
+    async def check(here: Deliveries) -> None:
+        tallies: list[ForgetTally] = []
+        append = here.log.append
+
+        async def forget() -> None:
+            if not tallies:
+                tallies.append(await forget_all(here.log, "me"))
+
+        async def forget_first(*appends: Append) -> list[Appended]:
+            if any(one.topic == cursor_topic("me") for one in appends):
+                await forget()
+            return await append(*appends)
+
+        if moment == "posted":
+            here.receiver.then = forget
+        else:
+            here.log.append = forget_first  # pyright: ignore[reportAttributeAccessIssue]
+        await here.settle("me", 1, 2)
+        await here.settle("you", 3)
+        here.start()
+        await asyncio.sleep(60)
+        assert [tally.is_done for tally in tallies] == [True]
+        assert not await personal_topics(here.log, "me")
+        assert here.receiver.ids("me") == ["r1", "r2"]
+        assert here.receiver.ids("you") == ["r3"]
+
+    check()
 
 
 @delivering
