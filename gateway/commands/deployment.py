@@ -142,11 +142,10 @@ def _name(place: Deployment, answer: httpx2.Response) -> Finding:
         advice = "List the public name in TRILANE_ALLOWED_HOSTS."
         return Finding("FAIL", "the gateway does not answer to this name", advice)
     if code == "bad_origin":
-        advice = (
-            "Pass on the browser's `Host`, and its scheme as X-Forwarded-Proto, or list the proxy in "
-            f"TRILANE_TRUSTED_PROXIES.{place.line('renames')}"
-        )
-        failure = "the gateway takes its own pages for foreign ones: it is called by another name or scheme"
+        advice = f"Pass on the browser's `Host`:{place.line('renames')}"
+        if urlsplit(place.url).scheme == "https":
+            advice += f"\nand, where TLS ends before the gateway, the scheme:{place.line('hides the scheme')}"
+        failure = "the gateway refuses the sockets and cookies of its own pages: it is called by another name or scheme"
         return Finding("FAIL", failure, advice)
     if not answer.headers.get("x-request-id"):
         return Finding(

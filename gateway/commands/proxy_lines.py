@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Literal
 
-Mistake = Literal["buffers", "compresses", "cuts", "renames", "strips the cursor", "strips the upgrade"]
+Mistake = Literal[
+    "buffers", "compresses", "cuts", "renames", "hides the scheme", "strips the cursor", "strips the upgrade"
+]
 LINES: dict[Mistake, dict[str, str]] = {
     "buffers": {
         "nginx": "`proxy_buffering off;`, and no `gzip` of text/event-stream",
@@ -28,6 +30,12 @@ LINES: dict[Mistake, dict[str, str]] = {
         "Caddy": "no `header_up Host`",
         "HAProxy": "no `http-request set-header Host`",
         "Traefik": "`passHostHeader: true`",
+    },
+    "hides the scheme": {
+        "nginx": "`proxy_set_header X-Forwarded-Proto $scheme;`",
+        "Caddy": "no `header_up -X-Forwarded-Proto`",
+        "HAProxy": "`http-request set-header X-Forwarded-Proto https`",
+        "Traefik": "no `customRequestHeaders` with X-Forwarded-Proto",
     },
     "strips the cursor": {
         "nginx": "no `proxy_set_header Last-Event-ID`",

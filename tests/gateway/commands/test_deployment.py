@@ -136,6 +136,16 @@ MISTAKES: dict[str, tuple[Change, str, str]] = {
         "it is called by another name",
         "\nHAProxy: no `http-request set-header Host`",
     ),
+    "HAProxy: no scheme": (
+        ("http-request set-header X-Forwarded-Proto https", ""),
+        "it is called by another name or scheme",
+        "\nHAProxy: `http-request set-header X-Forwarded-Proto https`",
+    ),
+    "nginx: no scheme": (
+        ("proxy_set_header X-Forwarded-Proto $scheme;", ""),
+        "it is called by another name or scheme",
+        "\nnginx: `proxy_set_header X-Forwarded-Proto $scheme;`",
+    ),
     "HAProxy: no upgrade": (
         (
             "http-request set-header X-Forwarded-Proto https",
