@@ -142,7 +142,10 @@ def _name(place: Deployment, answer: httpx2.Response) -> Finding:
         advice = "List the public name in TRILANE_ALLOWED_HOSTS."
         return Finding("FAIL", "the gateway does not answer to this name", advice)
     if code == "bad_origin":
-        advice = f"Pass on the browser's `Host`:{place.line('renames')}"
+        advice = (
+            "Pass on the browser's `Host` (or X-Forwarded-Host, and list the proxy in TRILANE_TRUSTED_PROXIES):"
+            f"{place.line('renames')}"
+        )
         if urlsplit(place.url).scheme == "https":
             advice += f"\nand, where TLS ends before the gateway, the scheme:{place.line('hides the scheme')}"
         failure = "the gateway refuses the sockets and cookies of its own pages: it is called by another name or scheme"
