@@ -18,7 +18,7 @@ from audio.model.voice import MAX_SPEED, MIN_SPEED, SpeechTask
 from audio.speech.clauses import Skipped
 from audio.speech.encoder import SPEECH_FORMATS, SpeechFormat
 from audio.speech.lane import tasks_of
-from audio.speech.script import Line, Script
+from audio.speech.script import SpeechScript, SpokenLine
 from gateway.errors import BadRequest, TrilaneError, openai_error_fields
 
 MAX_INPUT = 4096
@@ -84,10 +84,10 @@ def order_of(request: SpokenRequest, booth: Booth) -> SpeechOrder:
     return SpeechOrder(tasks, request.response_format, is_events, warnings, len(request.input))
 
 
-def _lines(text: str, booth: Booth) -> tuple[list[Line], list[Skipped]]:
-    script = Script(booth.voice.can_say, code_notice="")
+def _lines(text: str, booth: Booth) -> tuple[list[SpokenLine], list[Skipped]]:
+    script = SpeechScript(booth.voice.can_say, code_notice="")
     pieces = [*script.feed(text), *script.flush()]
-    lines = [piece for piece in pieces if isinstance(piece, Line)]
+    lines = [piece for piece in pieces if isinstance(piece, SpokenLine)]
     skipped = [piece for piece in pieces if isinstance(piece, Skipped)]
     if lines:
         return lines, skipped

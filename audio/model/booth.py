@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 
 from audio.model.transcriber import Samples
-from audio.model.voice import VOICE_RATE, SpeechTask, Voice, fingerprint
+from audio.model.voice import VOICE_RATE, SpeechTask, Voice, fingerprint, without_silence
 from gateway.errors import BadRequest, ConfigurationError, Overloaded, TrilaneError
 
 MAX_SPEAKERS = 64
@@ -102,14 +102,16 @@ class Booth:
         return self._fingerprint
 
     async def speak(self, task: SpeechTask, *, is_heard: bool = False) -> Samples:
-        """Returns the speech, when it is the task's turn; `is_heard`: somebody listens to it now.
+        """Returns the speech, without long silence around it, when it is the task's turn.
+
+        `is_heard`: somebody listens to it now.
 
         Raises TrilaneError (`voice_failed`).
         """
         await self.open()
         async with self._turn(is_heard=is_heard):
             began = time.monotonic()
-            samples = await self.voice.speak(task)
+            samples = without_silence(await self.voice.speak(task), task)
             self.on_spoken(time.monotonic() - began, len(samples) / VOICE_RATE)
             return samples
 

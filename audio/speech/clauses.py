@@ -45,7 +45,7 @@ class Skipped(msgspec.Struct, frozen=True):
     reason: SkipReason
 
 
-Piece = Clause | Skipped
+TextPiece = Clause | Skipped
 
 _ABBREVIATIONS = """
 mr mrs ms dr prof rev gen col capt sgt lt st jr sr vs etc approx no nos fig figs eq eqs sec ch vol pp p ed eds al cf
@@ -95,20 +95,20 @@ class ClauseCutter:
         self._has_begun = False
         self._is_hurried = False
 
-    def feed(self, text: str) -> list[Piece]:
+    def feed(self, text: str) -> list[TextPiece]:
         """Returns what is complete by now."""
         self._text += text
         return self._cut_all(is_last=False)
 
-    def hurry(self) -> list[Piece]:
+    def hurry(self) -> list[TextPiece]:
         """Returns the first clause if it is long enough to be said though no pause has come; else soon."""
         self._is_hurried = True
-        pieces: list[Piece] = []
+        pieces: list[TextPiece] = []
         if not self._has_begun and not self._is_skipping and self._cut >= HURRIED:
             self._give(pieces, self._cut)
         return pieces
 
-    def flush(self) -> list[Piece]:
+    def flush(self) -> list[TextPiece]:
         """Returns all the rest, as if the text were over. To be called once."""
         return self._cut_all(is_last=True)
 
@@ -116,8 +116,8 @@ class ClauseCutter:
     def _is_skipping(self) -> bool:
         return bool(self._fence) or self._is_in_table
 
-    def _cut_all(self, *, is_last: bool) -> list[Piece]:
-        pieces: list[Piece] = []
+    def _cut_all(self, *, is_last: bool) -> list[TextPiece]:
+        pieces: list[TextPiece] = []
         while self._step(pieces, is_last=is_last):
             pass
         if is_last:
@@ -125,7 +125,7 @@ class ClauseCutter:
             self._give(pieces, len(self._text))
         return pieces
 
-    def _step(self, pieces: list[Piece], *, is_last: bool) -> bool:
+    def _step(self, pieces: list[TextPiece], *, is_last: bool) -> bool:
         """Looks at the next word, gap or line; returns whether there was enough of it."""
         if self._is_skipping and not self._is_line_start:
             return self._pass_line()
@@ -135,7 +135,7 @@ class ClauseCutter:
 
     # Words and gaps
 
-    def _begin_word(self, pieces: list[Piece], *, is_last: bool) -> bool:
+    def _begin_word(self, pieces: list[TextPiece], *, is_last: bool) -> bool:
         """Goes to the next word, and decides whether a clause ends before it."""
         found = _WORD.search(self._text, self._at)
         end = found.start() if found else len(self._text)
@@ -155,7 +155,7 @@ class ClauseCutter:
         self._is_in_word, self._is_line_start, self._word = True, False, self._at
         return True
 
-    def _end_word(self, pieces: list[Piece]) -> bool:
+    def _end_word(self, pieces: list[TextPiece]) -> bool:
         found = _WORD_END.search(self._text, max(self._at, self._word + 1))
         end = found.start() if found else len(self._text)
         self._count_marks(self._at, end)
@@ -183,7 +183,7 @@ class ClauseCutter:
         self._ticks ^= part.count("`") & 1
         self._brackets = max(0, self._brackets + part.count("[") - part.count("]"))
 
-    def _end_clause(self, pieces: list[Piece]) -> None:
+    def _end_clause(self, pieces: list[TextPiece]) -> None:
         """Gives the text before the word that begins here, if a clause ends there."""
         if self._ends_clause(self._text[: self._gap], self._text[self._gap : self._at], self._text[self._at]):
             self._give(pieces, self._gap)
@@ -217,7 +217,7 @@ class ClauseCutter:
             return False
         return bool(_PAUSE.search(word)) or (length >= FIRST_COMMA and bool(_COMMA.search(word)))
 
-    def _give(self, pieces: list[Piece], end: int) -> None:
+    def _give(self, pieces: list[TextPiece], end: int) -> None:
         """Gives the held text up to `end`, without the spaces around it."""
         held = self._text[:end]
         text = held.strip()
@@ -238,7 +238,7 @@ class ClauseCutter:
 
     # Lines that are skipped
 
-    def _classify(self, pieces: list[Piece], *, is_last: bool) -> bool:
+    def _classify(self, pieces: list[TextPiece], *, is_last: bool) -> bool:
         """Looks at the beginning of a line; returns whether enough of it is there to say what it is."""
         first = self._text[self._at]
         if first in "`~" and not is_last and len(self._text) - self._at < 3 and len({*self._text[self._at :]}) == 1:
@@ -258,7 +258,7 @@ class ClauseCutter:
             self._is_line_start = False
         return True
 
-    def _look_for_fence_end(self, pieces: list[Piece], marks: re.Match[str] | None, *, is_last: bool) -> bool:
+    def _look_for_fence_end(self, pieces: list[TextPiece], marks: re.Match[str] | None, *, is_last: bool) -> bool:
         self._is_line_start = False
         if marks is None or marks[0][:3] != self._fence:
             return True
@@ -271,12 +271,12 @@ class ClauseCutter:
             self._end_skip(pieces, end)
         return True
 
-    def _begin_skip(self, pieces: list[Piece]) -> None:
+    def _begin_skip(self, pieces: list[TextPiece]) -> None:
         self._give(pieces, self._at)
         self._ticks = self._brackets = 0
         self._skip = self._base
 
-    def _end_skip(self, pieces: list[Piece], end: int) -> None:
+    def _end_skip(self, pieces: list[TextPiece], end: int) -> None:
         if self._skip is None:
             return
         reason: SkipReason = "code" if self._fence else "table"

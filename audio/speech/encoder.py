@@ -40,7 +40,7 @@ CONTAINERS: dict[SpeechFormat, Container] = {
 }
 
 
-class Sink:
+class ByteSink:
     """A file that PyAV can write to and not go back in, so that it does not mend what has been sent."""
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class SpeechEncoder:
     def __init__(self, format_: SpeechFormat) -> None:
         self._container = CONTAINERS[format_]
         self._head = _wav_head() if format_ == "wav" else b""
-        self._sink = Sink()
+        self._sink = ByteSink()
         self._muxer: Any = None
         self._stream: Any = None
         self._resampler: Any = None

@@ -14,7 +14,7 @@ from audio.ledger import AudioCharges, FileEntry
 from audio.model.booth import Booth
 from audio.model.transcriber import SAMPLE_RATE, Samples
 from audio.model.voice import VOICE_RATE, SpeechTask, Voice
-from audio.speech.script import Line
+from audio.speech.script import SpokenLine
 from gateway.access.grants import Principal
 from gateway.core.limits import SPEECH
 from gateway.core.process import Core
@@ -130,6 +130,6 @@ class Utterances:
                 await asyncio.gather(ahead, return_exceptions=True)
 
 
-def tasks_of(lines: Sequence[Line], voice: str, speed: float, instructions: str) -> list[SpeechTask]:
+def tasks_of(lines: Sequence[SpokenLine], voice: str, speed: float, instructions: str) -> list[SpeechTask]:
     """Returns the task of each line."""
     return [SpeechTask(text=line.text, voice=voice, speed=speed, instructions=instructions) for line in lines]

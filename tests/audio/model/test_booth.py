@@ -2,11 +2,12 @@
 
 import asyncio
 
+import numpy as np
 import pytest
 
 from audio.model.booth import Booth
 from audio.model.fake_voice import FakeVoice, samples_of
-from audio.model.voice import PROBE, SpeechTask
+from audio.model.voice import PROBE, VOICE_RATE, SpeechTask, without_silence
 from gateway.errors import BadRequest, ConfigurationError, Overloaded, TrilaneError
 from tests.support.virtual_time import simulated
 
@@ -87,6 +88,20 @@ async def test_a_turn_that_is_given_to_one_who_leaves_at_once_goes_to_the_next()
     waiting.cancel()
     voice.release()
     assert len(await asyncio.wait_for(last, 5)) == samples_of("c")
+
+
+@pytest.mark.parametrize(
+    ("text", "pause_s"), [("An end.", 0.4), ('"An end?"', 0.4), ("a comma,", 0.18), ("none", 0.18)]
+)
+def test_silence_around_a_clause_is_cut_to_a_readers_pause(text: str, pause_s: float) -> None:
+    silence, sound = np.full(VOICE_RATE, 0.005, np.float32), np.full(VOICE_RATE, 0.1, np.float32)
+    sound[100:1000] = 0  # a silence within is of the sound
+    for speed in (1.0, 2.0):
+        said = without_silence(np.concatenate([silence, sound, silence]), SpeechTask(text=text, speed=speed))
+        assert len(said) == round(0.06 * VOICE_RATE) + VOICE_RATE + round(pause_s / speed * VOICE_RATE)
+        assert said[round(0.06 * VOICE_RATE)] == np.float32(0.1)
+    for short in (sound, silence):
+        assert np.array_equal(without_silence(short, SpeechTask(text=text)), short)
 
 
 @simulated

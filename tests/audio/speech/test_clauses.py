@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audio.speech.clauses import MAX_CLAUSE, MAX_WORD, Clause, ClauseCutter, Piece, Skipped
+from audio.speech.clauses import MAX_CLAUSE, MAX_WORD, Clause, ClauseCutter, Skipped, TextPiece
 
 
-def cut(*parts: str) -> list[Piece]:
+def cut(*parts: str) -> list[TextPiece]:
     cutter = ClauseCutter()
     return [*(piece for part in parts for piece in cutter.feed(part)), *cutter.flush()]
 

@@ -51,6 +51,12 @@ def test_a_bad_event_is_an_error_and_the_session_goes_on(outcomes: Outcome, clie
     assert (error["code"], error["event_id"]) == ("unknown_event", "mine")
 
 
+def test_a_text_is_spoken(outcomes: Outcome) -> None:
+    speech = outcomes["speech"]
+    assert (speech["type"], speech["head"]) == ("audio/wav", "RIFF")
+    assert 1 < speech["bytes"] / 48_000 < 4
+
+
 def test_turns_are_found_and_transcribed(outcomes: Outcome) -> None:
     text = " ".join(event["transcript"] for event in of(outcomes["ws"], COMPLETED))
     assert errors(text) <= MAX_WRONG, text

@@ -1,5 +1,5 @@
-// Speaks to both of the Realtime clients of OpenAI's JavaScript SDK: `node realtime.mjs URL KEY PCM PACE`; prints what
-// each was told as one JSON object. Decides nothing: what is right is said by the tests.
+// Speaks to both of the Realtime clients of OpenAI's JavaScript SDK, and has it spoken to: `node realtime.mjs URL KEY PCM
+// PACE`; prints what each was told as one JSON object. Decides nothing: what is right is said by the tests.
 //
 // Both clients insist on wss:. Here TLS ends before the wire begins, as it does behind a proxy.
 
@@ -77,4 +77,8 @@ const browser = converse(
   [{ type: "input_audio_buffer.commit" }],
   (events) => completed(events) === 1,
 );
-process.stdout.write(JSON.stringify({ ws: await ws, browser: await browser }));
+const said = { model: "gpt-4o-mini-tts", voice: "marin", input: "Good morning to you all." };
+const sound = await client.audio.speech.create({ ...said, response_format: "wav" });
+const wav = Buffer.from(await sound.arrayBuffer());
+const speech = { type: sound.headers.get("content-type"), head: wav.toString("latin1", 0, 4), bytes: wav.length };
+process.stdout.write(JSON.stringify({ ws: await ws, browser: await browser, speech }));
