@@ -48,7 +48,7 @@ deploy-test: dev
 
 # Minutes, and 2 GB once: real agent frameworks, each in an environment of its own below build/frameworks.
 test-frameworks: dev
-	@$(BIN)/python -m pytest -s tests/frameworks/every_framework.py tests/frameworks/python_frameworks.py $(ARGS)
+	@$(BIN)/python -m pytest -s tests/frameworks/every_framework.py tests/frameworks/python_frameworks.py tests/frameworks/openai_frameworks.py $(ARGS)
 
 check: dev
 	@$(BIN)/ruff check .
