@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+from gateway.chat.dialects.response_output import NAMED
 from gateway.chat.records.attachments import content_part
 from gateway.chat.records.messages import UpstreamMessage, joined
 from gateway.errors import BadRequest
@@ -103,6 +104,8 @@ def _add_call(messages: list[UpstreamMessage], item: ResponseItem, kind: str, pa
         call |= {"type": "custom", "custom": {"name": name, "input": _text(item, "input", f"{param}.input")}}
     else:
         call["function"] = {"name": name, "arguments": _text(item, "arguments", f"{param}.arguments")}
+    if isinstance(added := item.get("provider"), dict):  # an upstream wants back what it has signed
+        call |= {field: value for field, value in cast("ResponseItem", added).items() if field not in NAMED}
     last = messages[-1] if messages else {}
     if last.get("role") == "assistant":
         calls = cast("list[object]", last.setdefault("tool_calls", []))

@@ -15,6 +15,8 @@ Tell = Callable[[str, dict[str, Any]], None]
 """A function that tells an event: its name, and its fields but for type and number."""
 SERVER = "gateway"
 """Label of the server of a tool that the gateway or an agent runs, so that no client does."""
+NAMED = ("id", "type", "index", "function", "custom")
+"""Fields of a completion's call that are an item's own."""
 _json = msgspec.json.Encoder().encode
 _DELTAS = {
     "text": "response.output_text",
@@ -118,6 +120,7 @@ class CallItem:
         self._status = "in_progress"
         self._output: str | None = None
         self._error: str | None = None
+        self._provider: dict[str, object] = {}
 
     def end(self) -> None:
         """Notes that no more of it will come."""
@@ -126,6 +129,8 @@ class CallItem:
     def whole(self) -> dict[str, Any]:
         arguments = "".join(self._pieces)
         item: dict[str, Any] = {"id": self._id, "type": self._kind, "status": self._status, "name": self._name}
+        if self._provider:
+            item["provider"] = self._provider
         if self._kind == "function_call":
             return {**item, **self._namespace, "call_id": self._call_id, "arguments": arguments}
         if self._kind == "custom_tool_call":
@@ -151,6 +156,10 @@ class CallItem:
         if piece:
             self._pieces.append(piece)
             tell(f"{self._input_event}.delta", {**self._place, "delta": piece})
+
+    def note_fields(self, fields: dict[str, object]) -> None:
+        """Notes what an upstream adds to the call, and wants back with its result."""
+        self._provider = {name: value for name, value in fields.items() if name not in NAMED}
 
     def end_arguments(self, whole: str, tell: Tell) -> None:
         """Tells that all arguments are there, `whole` where none came in pieces: now a client may make the call."""

@@ -5,8 +5,8 @@ end. So it reads a run from its beginning: the same records give the same events
 often and by whomever they are read. Who comes back with the number of an event is told those after it.
 
 A piece of a text is not decoded: its JSON goes from the record into the event. What an upstream adds to its answer and
-we do not know stands in the response's `provider`. A failure is `response.failed` and then `error`, which the SDK
-raises.
+we do not know stands in the `provider` of the response, or of the call that it belongs to, whence it goes back with the
+call. A failure is `response.failed` and then `error`, which the SDK raises.
 """
 
 from collections.abc import Iterable
@@ -158,9 +158,10 @@ class ResponseEvents:
             case ToolInputDelta():
                 self._calls[record.tool_call_id].add(record.input_text_delta, self._event)
             case ToolInputAvailable() | ToolInputError():
+                call = self._calls[record.tool_call_id]
                 if isinstance(record, ToolInputAvailable):
-                    self._note_fields(record.provider_metadata)
-                self._calls[record.tool_call_id].end_arguments(_input_of(record), self._event)
+                    call.note_fields(provider_fields(record.provider_metadata))
+                call.end_arguments(_input_of(record), self._event)
             case ToolOutputAvailable():
                 if not record.preliminary and record.tool_call_id in self._calls:
                     self._calls[record.tool_call_id].result(bytes(record.output).decode(), None, self._event)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from events.log.port import Block
+from gateway.chat.dialects.response_items import upstream_messages
 from gateway.chat.dialects.responses import ResponseEvents, error_frame
 from gateway.chat.ending import Aborted, Failed, Finished, RunEnding, RunOutcome
 from gateway.chat.record_source import PLAIN_RECORDS
@@ -125,6 +126,17 @@ def test_what_an_upstream_adds_stands_beside_the_response() -> None:
     run = EndedRun({"content": "a", "signature": "abc"}, {"content": "b"})
     assert run.response()["provider"] == {"signature": "abc"}
     assert [event["delta"] for event in run.events() if "delta" in event] == ["a", "b"]
+
+
+def test_what_an_upstream_adds_to_a_call_goes_back_to_it() -> None:
+    signed = {"google": {"thought_signature": "abc"}}
+    [piece] = call(0, "{}", id="c0", name="f")["tool_calls"]
+    run = EndedRun({"tool_calls": [{**piece, "extra_content": signed}]}, outcome=Finished("tool-calls"))
+    assert run.response()["output"][0]["provider"] == {"extra_content": signed}
+    assert run.retold()["output"] == run.response()["output"]
+    [message] = upstream_messages(run.response()["output"])
+    function = {"name": "f", "arguments": "{}"}
+    assert message["tool_calls"] == [{"id": "c0", "type": "function", "function": function, "extra_content": signed}]
 
 
 @pytest.mark.parametrize(
