@@ -111,7 +111,7 @@ class ResponseLane:
             held.keep_until(run.verdict)
         body.keep_until(run.verdict)
         if reader is not None:
-            return self._stream(who, reader, ResponseEvents(stored), run, lease)
+            return self._stream(who, reader, ResponseEvents(stored), run, lease, run.verdict)
         if request.background:
             return partial(_send, _json(ResponseEvents(stored).response()))
         return WholeAnswer(self._runs, run, who, self._callers, partial(self._whole, stored), lease.headers)
@@ -161,15 +161,22 @@ class ResponseLane:
         return run, reader, lease
 
     def _stream(
-        self, who: Principal, reader: TopicReader, events: ResponseEvents, run: Run | None, lease: Lease
+        self,
+        who: Principal,
+        reader: TopicReader,
+        events: ResponseEvents,
+        run: Run | None,
+        lease: Lease,
+        verdict: "asyncio.Future[None] | None" = None,
     ) -> EventStream:
+        """Returns a stream of events; `verdict` holds back the first answer to a request, which may be a refusal."""
         detach = self._runs.attached(run) if run is not None else _nothing
         return EventStream(
             RecordSource(reader, events),
             ping_s=self._settings.ping_s,
             open_streams=self._streams,
             headers=lease.headers,
-            verdict=run.verdict if run is not None else None,
+            verdict=verdict,
             resumable=False,  # its clients take a cut for an end: a drain lets them read on
             prime_s=self._settings.prime_s,
             apology=lambda error: error_frame(error.detail, error.code, events.number),

@@ -91,3 +91,15 @@ def test_a_stream_in_the_foreground_ends_with_its_client(client: openai.OpenAI) 
         first = next(iter(stream))
     assert first.type == "response.created"
     eventually(lambda: client.responses.retrieve(first.response.id).status == "cancelled", 20, "it was stopped")
+
+
+def test_what_the_upstream_refuses_is_told_to_who_asks_later(client: openai.OpenAI) -> None:
+    made = client.responses.create(model="e429", input="T=4 I=0", background=True)
+    stream = client.responses.retrieve(made.id, stream=True)
+    types: list[str] = []
+    with pytest.raises(openai.APIError) as error:
+        types.extend(event.type for event in stream)
+    assert not isinstance(error.value, openai.APIStatusError)
+    assert error.value.code == "upstream_rate_limited"
+    failed = client.responses.retrieve(made.id)
+    assert (failed.status, failed.error is not None and failed.error.code) == ("failed", "upstream_rate_limited")

@@ -17,8 +17,6 @@ from gateway.errors import BadRequest
 MAX_METADATA = 16
 INCLUDED = {"reasoning.encrypted_content", "message.input_image.image_url"}
 """What may be asked for beside the answer: there is none of the first here, and the second is always there."""
-PASSED = ("user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "service_tier")
-"""Fields that are the same in both formats."""
 TRACES = {"client_metadata"}
 """Fields with which a client traces its own work; OpenAI's chat completions refuse them."""
 REFUSED = {
@@ -107,7 +105,7 @@ class ResponseRequest(msgspec.Struct, kw_only=True):
                 code="too_many_messages",
                 extra={"param": "input"},
             )
-        passed = {name: raw for name, raw in fields.items() if name not in OURS or name in PASSED}
+        passed = {name: raw for name, raw in fields.items() if name not in OURS}
         asked: dict[str, object] = msgspec.json.decode(_json(passed))
         tools = completion_tools(self.tools or ())
         asked |= {
