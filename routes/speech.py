@@ -37,7 +37,7 @@ log = structlog.get_logger("audio")
         answer=SOUND,
         answer_media_type="audio/mpeg",
         stream='data: {"type":"speech.audio.delta","audio":"SUQzBAAA"}\n\n',
-        examples={"whole": {"model": "tts-1", "voice": "alloy", "input": "Hello! This is spoken."}},
+        examples={"whole": {"voice": "alloy", "input": "Hello! This is spoken."}},
         errors=(502, 503),
     ),
 )

@@ -42,6 +42,7 @@ TEST_OF_BLOCK = {
     "curl http": "tests/test_readme_blocks.py::test_an_event_is_published_from_the_shell",
     "MediaRecorder": "tests/e2e/test_page_audio.py::test_the_readmes_script_hears_the_microphone",
     "client.realtime": "tests/test_readme_blocks.py::test_openais_client_prints_what_is_said",
+    "client.audio.speech": "tests/test_readme_blocks.py::test_openais_client_has_a_text_spoken",
     "trilane serve": "tests/test_readme_blocks.py::test_each_unit_that_is_started_is_ready",
     "trilane doctor": "tests/test_readme_blocks.py::test_the_other_commands_do_what_they_say",
     "trilane_publish": "tests/events/log/postgres/test_outbox.py::test_the_readmes_transaction_publishes",
@@ -259,6 +260,16 @@ def test_openais_client_prints_what_is_said(
     assert "-->" in subtitles, (subtitles, said)
     assert "fellow Americans" in subtitles
     assert "fellow Americans" in said
+
+
+def test_openais_client_has_a_text_spoken(
+    addresses: Addresses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(readme_block("client.audio.speech").at(addresses["audio"]), {})
+    with av.open("speech.mp3", "r") as container:
+        samples = sum(frame.samples for frame in container.decode(audio=0))
+    assert 2 < samples / 24_000 < 8
 
 
 def write_m4a(samples: np.ndarray, rate: int) -> None:
