@@ -176,11 +176,21 @@ def test_single_frames_give_the_same_as_the_whole_file(silero: Silero, speech: S
 
 
 @pytest.mark.parametrize(
-    ("seconds", "frames"),
-    [(0.1, WINDOW), (9.0, WINDOW), (9.01, 2000), (19.0, 2000), (19.5, FULL), (28.9, FULL), (30, FULL)],
+    ("seconds", "quick_frames", "frames"),
+    [
+        (0.1, WINDOW, WINDOW),
+        (9.0, WINDOW, WINDOW),
+        (9.01, 1500, 2000),
+        (19.0, 2000, 2000),
+        (19.5, 2500, FULL),
+        (28.9, FULL, FULL),
+        (30, FULL, FULL),
+    ],
 )
-def test_a_window_has_a_second_of_silence_behind_the_speech(seconds: float, frames: int) -> None:
-    assert window(int(seconds * SAMPLE_RATE)) == frames
+def test_a_window_has_a_second_of_silence_behind_the_speech(seconds: float, quick_frames: int, frames: int) -> None:
+    audio = np.zeros(int(seconds * SAMPLE_RATE), np.float32)
+    assert window(TranscriptionTask(audio=audio, is_final=False)) == quick_frames
+    assert window(TranscriptionTask(audio=audio)) == frames
 
 
 def guess(text: str, log_probability: float = -0.3, no_speech: float = 0.0) -> Guess:
