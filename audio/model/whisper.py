@@ -21,8 +21,9 @@ from faster_whisper import WhisperModel  # pyright: ignore[reportMissingTypeStub
 from faster_whisper import transcribe as untyped_transcribe  # pyright: ignore[reportMissingTypeStubs]
 from faster_whisper.tokenizer import Tokenizer  # pyright: ignore[reportMissingTypeStubs]
 
+from audio.model.repeats import are_said, has_repeats, said_of
 from audio.model.tongues import ENGLISH, Tongue, doubted
-from audio.model.transcriber import SAMPLE_RATE, Samples, Transcription, TranscriptionTask, Word, key_of
+from audio.model.transcriber import SAMPLE_RATE, Samples, Transcription, TranscriptionTask, Word
 from audio.model.weights import ModelFiles
 from audio.model.word_times import joined, with_lengths, without_echo
 from gateway.errors import ConfigurationError
@@ -59,8 +60,6 @@ Of those between the two, cut from read speech after 0.4 to 0.8 s, 40 % of the w
 """
 TOKENS_PER_S = 8
 SPARE_TOKENS = 24
-REPEATED = 3
-"""Number of words that make an answer doubtful when they come twice in a row."""
 FALLBACKS = (0, 4)
 """The decodes on the full window that replace a doubtful answer, by the length of the runs that may not come twice.
 
@@ -91,13 +90,8 @@ class Guess(NamedTuple):
 
     @property
     def repeats(self) -> bool:
-        """Tells whether REPEATED words or more come twice in a row: people do that, and decoders on a short window."""
-        words = [key_of(word) for word in self.text.split()]
-        return any(
-            words[at : at + length] == words[at + length : at + 2 * length]
-            for length in range(REPEATED, len(words) // 2 + 1)
-            for at in range(len(words) - 2 * length + 1)
-        )
+        """Tells whether words come twice in a row: people do that, and decoders on a short window."""
+        return has_repeats(self.text)
 
     def is_loop(self, seconds: float) -> bool:
         return _compression(self.text) > 2.4 or len(self.text) > 35 * max(1.0, seconds)
@@ -203,7 +197,8 @@ class Whisper:
             if not is_final and (not guess.is_presentable(seconds) or guess.repeats):
                 answers.append(Transcription(text="", language=tongues[at].language))
                 continue
-            if is_final and (not guess.is_credible(seconds) or guess.repeats):
+            is_doubtful = not guess.is_credible(seconds) or guess.repeats
+            if is_final and is_doubtful and not self._is_said(task, guess, encoded, at, len(tasks), tokenizers[at]):
                 if task.known_samples:
                     answers += self._alike([task.alone()])
                     continue
@@ -211,6 +206,14 @@ class Whisper:
             answer = self._answer(task, guess, own, at if own is encoded else 0, len(tasks), tokenizers[at])
             answers.append(doubted(answer, guess.log_probability, tongues[at]))
         return answers
+
+    def _is_said(
+        self, task: TranscriptionTask, guess: Guess, encoded: Any, at: int, of: int, tokenizer: Tokenizer
+    ) -> bool:
+        """Tells whether a doubtful guess only repeats what somebody repeats, too."""
+        if not (guess.text and guess.is_speech and guess.log_probability > LEAST_PROBABLE):
+            return False
+        return are_said(self._words(task, guess, encoded, at, of, tokenizer))
 
     def _again(
         self, task: TranscriptionTask, prompt: list[int], tokenizer: Tokenizer, first: Guess
@@ -294,7 +297,8 @@ class Whisper:
         text = guess.text if guess.is_speech else ""
         confidence = math.exp(min(0.0, guess.log_probability))
         words = self._words(task, guess, encoded, at, of, tokenizer) if task.words and text else []
-        if len(said := without_echo(words)) < len(words):
+        is_doubtful = guess.repeats or guess.is_loop(task.seconds)
+        if len(said := without_echo(said_of(words) if is_doubtful else words)) < len(words):
             text = " ".join(word.text for word in said)
         return Transcription(
             text=text,

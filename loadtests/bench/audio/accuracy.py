@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 
+from audio.digits import in_digits
 from audio.messages import Gap
 from audio.model.transcriber import Word
 from audio.options import SessionOptions
@@ -29,7 +30,7 @@ ALONE_S = 0.3
 STEP_S = 0.01
 SPOKEN = dict(zip("0123456789", DIGITS, strict=True))
 SPELLED = ("digits", "commands")
-"""The rows in which a digit is as good as its name."""
+"""The rows in which each digit counts by itself, whether it is written or spelled."""
 
 
 def accuracy(rig: AudioRig) -> Figures:
@@ -68,17 +69,19 @@ def _wrong(conditions: dict[str, list[Recording]], texts: Sequence[str]) -> Figu
     of_each = iter(texts)
     for name, row in conditions.items():
         for recording in row:
-            expected = normalise(recording.text)
-            wrong = edits(expected, _words(name, next(of_each)))
+            expected = compared(name, recording.text)
+            wrong = edits(expected, compared(name, next(of_each)))
             for kind in (name, "all"):
                 counts.setdefault(kind, []).append((wrong, len(expected)))
     return {kind: _interval(pairs) for kind, pairs in counts.items()}
 
 
-def _words(condition: str, text: str) -> list[str]:
+def compared(condition: str, text: str) -> list[str]:
+    """Returns the words of a text as they are compared: a number in digits is as good as one in words."""
     if condition in SPELLED:
-        text = "".join(f" {SPOKEN[letter]} " if letter in SPOKEN else letter for letter in text)
-    return normalise(text)
+        return normalise("".join(f" {SPOKEN[letter]} " if letter in SPOKEN else letter for letter in text))
+    words = [Word(word, 0.0, 0.0, 1.0) for word in text.replace("-", " ").split()]
+    return normalise(" ".join(word.text for word in in_digits(words)))
 
 
 def _interval(pairs: Sequence[tuple[int, int]]) -> Figures:

@@ -5,7 +5,7 @@ import pytest
 
 from audio.messages import Final, Gap, Partial
 from audio.model.transcriber import Word
-from loadtests.bench.audio.accuracy import TrustTally, alone_s
+from loadtests.bench.audio.accuracy import TrustTally, alone_s, compared
 from loadtests.bench.audio.conditions import faster, loud, noisy, reverberant, rows, telephone
 from loadtests.bench.audio.direct import Heard
 from loadtests.bench.audio.reference import Reference, spoken_from
@@ -32,6 +32,12 @@ def test_conditions_change_what_they_say_and_keep_the_length() -> None:
     assert np.sqrt(np.mean(loud(sound(), -45.0) ** 2)) == pytest.approx(10 ** (-45 / 20), rel=0.2)
     assert np.std(noisy(sound(), 0.0) - sound()) == pytest.approx(0.1, rel=0.2)
     assert len(reverberant(sound())) > RATE
+
+
+def test_a_number_is_right_in_digits_and_in_words() -> None:
+    assert compared("clean", "the forty-two-line Bible of fourteen fifty five")[-1] == "1455"
+    assert compared("clean", "the 42-line Bible of 1,455") == compared("clean", "the forty two line Bible of 1455")
+    assert compared("digits", "12, three") == ["one", "two", "three"]
 
 
 def test_every_condition_has_its_words() -> None:
