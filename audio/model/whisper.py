@@ -47,10 +47,8 @@ FLOOR, RANGE = -1.5, 2.0
 PAD = SAMPLE_RATE
 """Minimum samples of silence behind the speech in a window."""
 BEAM, QUICK_BEAM = 5, 2
-"""Number of hypotheses that a decode goes on with, for a final and for a partial.
-
-With 2 in place of 1 finals change half as many of the words on which two partials agree (1.7 %, 0.8 %).
-"""
+"""Number of hypotheses that a decode goes on with, for a final and for a partial: with 2 in place of 1 finals change
+half as many of the words on which two partials agree (1.7 %, 0.8 %)."""
 SHORT_S = 2.0
 """Seconds of audio below which a hypothesis may be less probable: a few words are, also where they are right."""
 LEAST_PROBABLE, SHORT_LEAST_PROBABLE = -1.0, -1.5
