@@ -120,7 +120,8 @@ def check_spelling(scope: Mapping[str, Any]) -> None:
     """
     raw_path: str = scope.get("raw_path", b"").decode("latin-1")
     template: str = scope["path_template"]
-    if raw_path != template and not raw_path.startswith(NAME_PATHS) and not _is_spelt_as(template, raw_path):
+    ends_with_name = template.startswith(NAME_PATHS) and raw_path.startswith(NAME_PATHS)
+    if raw_path != template and not ends_with_name and not _is_spelt_as(template, raw_path):
         raise NotFound(f"there is no {raw_path[:120]!r} here: write it as {template}, each slash once and as it is")
 
 
