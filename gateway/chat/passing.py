@@ -104,7 +104,7 @@ class PassedOn:
             async with self._callers.while_valid(self._who.key_id, self._who.remaining_s()) as watch:
                 await while_connected(receive, self._answer(send, watch))
         except TrilaneError as err:
-            self._producer.fail(err)
+            self._producer.fail(err.with_traceback(None))  # its frames hold the run, which holds it
             if not self._has_begun:
                 await send_problem(err, scope, send)
             elif self._is_stream:

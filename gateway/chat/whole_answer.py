@@ -49,7 +49,7 @@ class WholeAnswer:
             async with self._callers.while_valid(self._who.key_id, self._who.remaining_s()) as watch:
                 await while_connected(receive, self._answer(watch.ending_with(send)))
         except TrilaneError as err:
-            await send_problem(err, scope, send)
+            await send_problem(err.with_traceback(None), scope, send)  # its frames hold the run, which holds it
         finally:
             detach()
 

@@ -192,6 +192,28 @@ class Lives:
             body = {"model": "fast", "messages": [{"role": "user", "content": text}], **more}
             self.post("/v1/chat/completions", json=body)
 
+    def a_message(self) -> None:
+        for text, more in (
+            ("hi", {}),
+            ("hi", {"stream": True}),
+            ("B=e400", {}),
+            ("B=cut", {}),
+            ("B=cut", {"stream": True}),
+        ):
+            body = {"model": "fast", "max_tokens": 9, "messages": [{"role": "user", "content": text}], **more}
+            self.post("/v1/messages", json=body)
+
+    def a_response(self) -> None:
+        for text, more in (("hi", {}), ("hi", {"stream": True}), ("B=e400", {}), ("B=cut", {"stream": True})):
+            self.post("/v1/responses", json={"model": "fast", "input": text, **more})
+        text = "B=ok T=1000 I=20000"
+        stored = self.post("/v1/responses", json={"model": "fast", "input": text, "background": True})
+        assert stored.status_code == 200, stored.text
+        self.post(f"/v1/responses/{stored.json()['id']}/cancel")
+
+    def a_request_passed_on(self) -> None:
+        self.post("/v1/embeddings", json={"model": "fast", "input": "hi"})  # which the upstream refuses
+
     def a_completion_left(self) -> None:
         body = {"model": "fast", "messages": [{"role": "user", "content": "B=ok T=1000 I=20000"}], "stream": True}
         with httpx2.stream("POST", f"{self.url}/v1/chat/completions", json=body, timeout=20) as answer:

@@ -125,7 +125,7 @@ def test_a_language_and_a_model_that_are_unknown_are_refused_with_those_there_ar
 
 
 def test_both_models_are_listed_and_each_answers_by_its_name(gateway: Gateway, client: openai.OpenAI) -> None:
-    assert [model.id for model in client.models.list()] == [TINY, BASE]
+    assert [model.id for model in client.models.list() if model.owned_by == "speech"] == [TINY, BASE]
     for model in (TINY, BASE):
         assert edits(normalise(SAID), normalise(client.audio.transcriptions.create(model=model, file=JFK).text)) <= 1
     with pytest.raises(openai.BadRequestError, match="no speech model 'nova-3' here"):
