@@ -43,8 +43,8 @@ EXPOSED_HEADERS = [
 ]
 """Headers of answers that scripts of other origins may read: a browser hides all but a few that are not listed."""
 
-NAME_PATHS = ("/api/events/topics/", "/v1/models/")
-"""Beginnings of the paths that end with the name of a topic, or of a model."""
+TOPIC_PATH, MODEL_PATH = "/api/events/topics/", "/v1/models/"
+"""Beginnings of the paths that end with the name of a topic, which may be a slash, and of a model."""
 
 Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
 
@@ -120,7 +120,8 @@ def check_spelling(scope: Mapping[str, Any]) -> None:
     """
     raw_path: str = scope.get("raw_path", b"").decode("latin-1")
     template: str = scope["path_template"]
-    ends_with_name = template.startswith(NAME_PATHS) and raw_path.startswith(NAME_PATHS)
+    is_model = raw_path.startswith(MODEL_PATH) and template.startswith(MODEL_PATH)
+    ends_with_name = is_model or raw_path.startswith(TOPIC_PATH)
     if raw_path != template and not ends_with_name and not _is_spelt_as(template, raw_path):
         raise NotFound(f"there is no {raw_path[:120]!r} here: write it as {template}, each slash once and as it is")
 

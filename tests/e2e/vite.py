@@ -13,6 +13,11 @@ from tests.support.readme import readme_block
 PACKAGE = Path(__file__).parents[1] / "clients" / "vite"
 PROXY = "'/api': { target: 'http://127.0.0.1:8000', ws: true }"
 """The README's own line."""
+OWN_CACHE = """import { mergeConfig } from 'vite'
+import config from './vite.config.js'
+export default mergeConfig(config, { cacheDir: '.vite' })
+"""
+"""The README's settings with a cache of its own: two servers that make one anew lose each other's pages."""
 
 
 @contextlib.contextmanager
@@ -31,8 +36,9 @@ def behind_vite(gateway_port: int, proxy: str = PROXY, page: str = "") -> Iterat
         (folder / "src/useLiveChat.jsx").write_text(readme_block("useLiveChat").text)
         config = readme_block("defineConfig").at(f"127.0.0.1:{gateway_port}", (PROXY, proxy))
         (folder / "vite.config.js").write_text(config)
+        (folder / "own-cache.config.js").write_text(OWN_CACHE)
         program = PACKAGE / "node_modules/vite/bin/vite.js"
-        where = ["--host", "127.0.0.1", "--port", str(port), "--strictPort"]
+        where = ["--config", "own-cache.config.js", "--host", "127.0.0.1", "--port", str(port), "--strictPort"]
         with process([tool("node"), str(program), *where], folder, {}) as vite:
             await_ready(vite, port, "/blank.html")
             yield f"http://127.0.0.1:{port}"
