@@ -35,6 +35,7 @@ def test_a_client_that_sends_the_whole_allowance_at_once_is_heard(gateway: Gatew
         frame(BINARY, b"\0\0" * 40) * 4 + frame(TEXT, b'{"type":"keepalive"}') + frame(PING, b"still there?")
     ) * 500
     with dial(gateway) as client:
+        client.settimeout(60)  # the first session of a process loads the model
         client.sendall(START)
         with ThreadPoolExecutor(1) as beside:
             reading = beside.submit(read_to_end, client)
