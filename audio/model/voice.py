@@ -9,6 +9,7 @@ import numpy as np
 
 from audio.model.transcriber import Samples
 
+CLOSING = "\"')]”’"  # noqa: RUF001 - marks that may follow the stop of a sentence, a quotation's among them
 VOICE_RATE = 24_000
 """Samples a second of all speech, which is mono, float32 and between -1 and 1, whichever voice made it."""
 MAX_TASK_CHARS = 1000
@@ -81,7 +82,8 @@ def without_silence(sound: Samples, task: SpeechTask) -> Samples:
     loud = np.flatnonzero(np.abs(sound) >= LOUD)
     if not len(loud):
         return sound
-    pause_s = SENTENCE_PAUSE_S if task.text.rstrip("\"')]”’").endswith((".", "!", "?", "…")) else PAUSE_S  # noqa: RUF001
+    is_sentence = task.text.rstrip(CLOSING).endswith((".", "!", "?", "…"))
+    pause_s = SENTENCE_PAUSE_S if is_sentence else PAUSE_S
     lead, pause = round(LEAD_S * VOICE_RATE), round(pause_s / task.speed * VOICE_RATE)
     return sound[max(0, loud[0] - lead) : loud[-1] + 1 + pause]
 

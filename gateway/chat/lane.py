@@ -233,7 +233,7 @@ class ChatLane:
             open_streams=self._streams,
             headers=[*headers, *lease.headers] if lease.headers else headers,
             prime_s=self.settings.prime_s,
-            on_close=detach if lease is NO_LEASE else partial(_close, detach, lease),
+            on_close=lease.end_of_stream(detach),
             token_end=TokenEnd(who.remaining_s(), notice),
             key_id=who.key_id,
             audience=Audience(who.sub, (attached.chat,)) if self.settings.requires_sign_in else None,
@@ -301,16 +301,10 @@ class ChatLane:
             end=DONE,
             apology=lambda error: error_frame(error.detail, {"code": error.code}) + DONE,
             leaves_cleanly=True,
-            on_close=detach if lease is NO_LEASE else partial(_close, detach, lease),
+            on_close=lease.end_of_stream(detach),
             token_end=TokenEnd(who.remaining_s()),
             key_id=who.key_id,
         )
-
-
-def _close(detach: Callable[[], None], lease: Lease) -> None:
-    """Lets go of what a stream holds."""
-    detach()
-    lease.leave_stream()
 
 
 async def _completion(run: Run, finished: RunFinished, *, has_functions: bool) -> bytes:

@@ -1,6 +1,5 @@
 """Answers Anthropic's Messages: each is a run of no chat, which ends with its connection, as a completion does."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import cast
 
@@ -19,7 +18,7 @@ from gateway.chat.run import Run
 from gateway.chat.runs import Runs
 from gateway.chat.topics import new_run_id
 from gateway.chat.whole_answer import AsgiAnswer, WholeAnswer, stopped
-from gateway.core.leases import NO_LEASE, Lease
+from gateway.core.leases import Lease
 from gateway.core.limits import wants_of_run
 from gateway.core.process import Core
 from gateway.core.usage import BYTES_PER_TOKEN, now_ms
@@ -90,7 +89,7 @@ class MessageLane:
             prime_s=self._settings.prime_s,
             apology=lambda error: error_frame(error.detail, error.code),
             leaves_cleanly=True,
-            on_close=detach if lease is NO_LEASE else partial(_close, detach, lease),
+            on_close=lease.end_of_stream(detach),
             token_end=TokenEnd(who.remaining_s()),
             key_id=who.key_id,
         )
@@ -103,8 +102,3 @@ async def _whole(run: Run, finished: RunFinished) -> bytes:
     events = MessageEvents(run.info.run_id, run.model, keeps_text=True)
     events.feed(records_of_run(finished))
     return msgspec.json.encode(events.message())
-
-
-def _close(detach: Callable[[], None], lease: Lease) -> None:
-    detach()
-    lease.leave_stream()

@@ -6,7 +6,7 @@ leaves; any other ends with its connection, as a completion does.
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -181,7 +181,7 @@ class ResponseLane:
             prime_s=self._settings.prime_s,
             apology=lambda error: error_frame(error.detail, error.code, events.number),
             leaves_cleanly=True,
-            on_close=detach if lease is NO_LEASE else partial(_close, detach, lease),
+            on_close=lease.end_of_stream(detach),
             token_end=TokenEnd(who.remaining_s()),
             key_id=who.key_id,
         )
@@ -322,12 +322,6 @@ def _said(events: ResponseEvents) -> list[ResponseItem]:
 
 async def _send(body: bytes, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
     await send_json(body, send)
-
-
-def _close(detach: Callable[[], None], lease: Lease) -> None:
-    """Lets go of what a stream holds."""
-    detach()
-    lease.leave_stream()
 
 
 def _nothing() -> None:

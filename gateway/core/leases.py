@@ -1,6 +1,7 @@
 """A lease is what an admitted request holds of its limits until it ends."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from events.log.quotas import Settlement, Take
@@ -64,6 +65,14 @@ class Lease:
 
     def leave_stream(self) -> None:
         self.leave("streams")
+
+    def end_of_stream(self, detach: Callable[[], None]) -> Callable[[], None]:
+        """Returns what to call at the end of a stream: `detach`, after which its slot is given back."""
+        return partial(self._end_stream, detach) if "streams" in self._slots else detach
+
+    def _end_stream(self, detach: Callable[[], None]) -> None:
+        detach()
+        self.leave_stream()
 
     def end(self) -> None:
         """Gives all slots back. What was taken of rates stays taken."""
