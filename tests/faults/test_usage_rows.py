@@ -82,7 +82,8 @@ def held_slots(folder: Path) -> dict[str, int]:
 
 def taken(folder: Path, counter: str) -> int:
     key, _, whose = counter.rpartition("/")
-    return sum(msgspec.msgpack.decode(counter_rows(folder)[whose], type=CounterRow).rates[key].values())
+    rates = msgspec.msgpack.decode(counter_rows(folder)[whose], type=CounterRow).rates
+    return sum(rates.get(key, {}).values())
 
 
 def check_reports(gateway: Gateway, account: UsageAccount) -> None:
