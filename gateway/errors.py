@@ -162,6 +162,8 @@ class UpstreamRefused(UpstreamError):
 
     is_final = False
     """Whether the request itself is at fault, so that no other upstream would take it."""
+    is_of_account = False
+    """Whether the gateway's own account there is at fault, whatever the status."""
 
 
 class UpstreamTimeout(UpstreamError):

@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 
 from gateway.environment import Notation
 from gateway.errors import ConfigurationError
+from gateway.table_places import explained
 
 INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR")
 """Variables that the process of a server has without being asked for."""
@@ -111,20 +112,27 @@ class McpSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """What it may be asked, by the server's own names."""
 
 
-def toml_table(path: str, parse_float: Any = float) -> dict[str, Any]:
-    """Returns the file of `TRILANE_UPSTREAMS`. Raises OSError and ValueError."""
-    return tomllib.loads(Path(path).read_text("utf-8"), parse_float=parse_float)
+def toml_text(path: str) -> str:
+    """Returns the text of the file of `TRILANE_UPSTREAMS`. Raises OSError and ValueError."""
+    return Path(path).read_text("utf-8")
+
+
+def toml_table(text: str, parse_float: Any = float) -> dict[str, Any]:
+    """Returns what that text says. Raises ValueError."""
+    return tomllib.loads(text, parse_float=parse_float)
 
 
 def _servers(environ: Mapping[str, str], variable: str) -> list[McpSettings]:
     path = environ.get(variable, "")
     if not path:
         return []
+    text, tables = "", None
     try:
-        tables = toml_table(path).get("mcp", [])
+        text = toml_text(path)
+        tables = toml_table(text).get("mcp", [])
         servers = msgspec.convert(with_environments(tables, environ, path, "mcp"), list[McpSettings])
     except (OSError, ValueError, msgspec.ValidationError) as err:
-        raise ConfigurationError(f"{variable}={path}: {err}") from err
+        raise ConfigurationError(f"{variable}={path}: {explained(err, text, 'mcp', tables)}") from err
     names = [server.name for server in servers]
     if doubled := next((name for name in names if names.count(name) > 1), None):
         raise ConfigurationError(f"{path}: two [[mcp]] have the name {doubled!r}")

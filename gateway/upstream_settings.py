@@ -12,12 +12,14 @@ from msgspec import Meta, Struct
 
 from gateway.environment import Notation, read
 from gateway.errors import ConfigurationError
-from gateway.tool_settings import INHERITED, toml_table, with_environments
+from gateway.table_places import explained, place_of
+from gateway.tool_settings import INHERITED, toml_table, toml_text, with_environments
 
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_MODEL = "gpt-4.1-mini"
 
 PositiveSeconds = Annotated[float, Meta(ge=0.01)]
+Weight = Annotated[float, Meta(ge=0.01, le=1000)]
 ClientOption = Literal[
     "system",
     "tools",
@@ -88,6 +90,22 @@ class UpstreamSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = ""
     model: Annotated[str, Meta(description="Model for requests that name none; unset: the first it lists")] = ""
     models: Annotated[list[str], Meta(description="Models it serves; unset: any that a request names")] = []
+    aliases: Annotated[
+        dict[str, str],
+        Meta(description="Further names that requests may use, each with the model that it stands for here"),
+    ] = {}
+    weight: Annotated[
+        Weight | None,
+        Meta(description="Its share of the chats among neighbours in the file that have one; unset: it gets all"),
+    ] = None
+    retries: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=5,
+            description="Times that a request is repeated here, when it failed in passing at all who may answer it",
+        ),
+    ] = 0
     system: Annotated[str, Meta(description="System prompt that comes before whatever a client says")] = ""
     client_options: Annotated[
         list[ClientOption] | None,
@@ -137,20 +155,29 @@ def _upstreams(environ: Mapping[str, str], variable: str) -> list[UpstreamSettin
     path = environ.get(variable, "")
     if not path:
         return read(DefaultUpstream, environ).upstreams()
+    text, tables = "", None
     try:
-        table = toml_table(path)
-        upstreams = msgspec.convert(_with_env(table.get("upstream", []), environ, path), list[UpstreamSettings])
+        text = toml_text(path)
+        table = toml_table(text)
+        tables = table.get("upstream", [])
+        upstreams = msgspec.convert(_with_env(tables, environ, path), list[UpstreamSettings])
     except (OSError, ValueError, msgspec.ValidationError) as err:
-        raise ConfigurationError(f"{variable}={path}: {err}") from err
+        raise ConfigurationError(f"{variable}={path}: {explained(err, text, 'upstream', tables)}") from err
     if not upstreams and ("price" in table or "mcp" in table):
         return read(DefaultUpstream, environ).upstreams()
     if not upstreams:
         raise ConfigurationError(f"{variable}={path} names no [[upstream]]")
-    if len({upstream.name for upstream in upstreams}) != len(upstreams):
-        raise ConfigurationError(f"{variable}={path}: two upstreams have the same name")
-    for upstream in upstreams:
-        _check(upstream, path)
-    return [_with_secrets(upstream, environ, path) for upstream in upstreams]
+    places = [
+        f"{path}: {place_of(text, 'upstream', number)}upstream {upstream.name!r}"
+        for number, upstream in enumerate(upstreams)
+    ]
+    names: set[str] = set()
+    for upstream, place in zip(upstreams, places, strict=True):
+        if upstream.name in names:
+            raise ConfigurationError(f"{variable}={place}: two upstreams have the same name")
+        names.add(upstream.name)
+        _check(upstream, place)
+    return [_with_secrets(*placed, environ, path) for placed in zip(upstreams, places, strict=True)]
 
 
 def _with_env(tables: object, environ: Mapping[str, str], path: str) -> object:
@@ -165,25 +192,31 @@ def _with_env(tables: object, environ: Mapping[str, str], path: str) -> object:
     return rows
 
 
-def _check(upstream: UpstreamSettings, path: str) -> None:
+def _check(upstream: UpstreamSettings, place: str) -> None:
     """Raises ConfigurationError for an upstream that lacks what its kind needs, or has what it cannot use."""
-    place, kind = f"{path}: upstream {upstream.name!r}", upstream.kind
+    kind = upstream.kind
     if kind in ("python", "worker") and upstream.base_url:
         raise ConfigurationError(f"{place}: a {kind!r} agent has no `base_url`: it comes for its runs by itself")
     if kind not in ("python", "worker") and not upstream.base_url:
         raise ConfigurationError(f"{place} needs a `base_url`")
+    if kind != "openai" and upstream.aliases:
+        raise ConfigurationError(f"{place}: an agent is asked by its `name` or `models`: it has no `aliases`")
+    if doubled := next((name for name in upstream.aliases if name in upstream.models), None):
+        raise ConfigurationError(f"{place}: {doubled!r} is one of its `models` and of its `aliases`")
+    if kind in ("python", "worker") and (upstream.weight is not None or upstream.retries):
+        raise ConfigurationError(f"{place}: `weight` and `retries` are not for a {kind!r} agent")
     if kind == "python" and not FUNCTION.fullmatch(upstream.function):
         raise ConfigurationError(f"{place}: function={upstream.function!r}: want `module:function`")
     if kind != "python" and (upstream.function or upstream.agent_python):
         raise ConfigurationError(f'{place}: `function` and `agent_python` are for `kind = "python"`')
 
 
-def _with_secrets(upstream: UpstreamSettings, environ: Mapping[str, str], path: str) -> UpstreamSettings:
+def _with_secrets(upstream: UpstreamSettings, place: str, environ: Mapping[str, str], path: str) -> UpstreamSettings:
     """Returns the upstream with the key and headers that the environment holds, and its files as absolute paths."""
 
     def named(variable: str) -> str:
         if variable not in environ:
-            raise ConfigurationError(f"{path}: upstream {upstream.name!r} needs ${variable}, which is not set")
+            raise ConfigurationError(f"{place} needs ${variable}, which is not set")
         return environ[variable].strip()
 
     folder = Path(path).absolute().parent
@@ -245,10 +278,15 @@ MAX_PRICE = 1_000_000
 
 def _prices(environ: Mapping[str, str], variable: str) -> list[PriceSettings]:
     path = environ.get(variable, "")
+    if not path:
+        return []
+    text, tables = "", None
     try:
-        prices = msgspec.convert(toml_table(path, Decimal).get("price", []) if path else [], list[PriceSettings])
+        text = toml_text(path)
+        tables = toml_table(text, Decimal).get("price", [])
+        prices = msgspec.convert(tables, list[PriceSettings])
     except (OSError, ValueError, msgspec.ValidationError) as err:
-        raise ConfigurationError(f"{variable}={path}: {err}") from err
+        raise ConfigurationError(f"{variable}={path}: {explained(err, text, 'price', tables)}") from err
     for price in prices:
         amounts = [price.input, price.cached_input, price.output, price.audio]
         if any(amount is not None and not (amount.is_finite() and 0 <= amount <= MAX_PRICE) for amount in amounts):

@@ -24,6 +24,7 @@ LOWEST = {
         "encryption_settings",
         "limit_settings",
         "speech_settings",
+        "table_places",
         "environment",
     )
 }

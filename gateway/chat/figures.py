@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from gateway.chat.ending import Failed
 from gateway.chat.run import Run
+from gateway.chat.upstreams.circuit import STATES, Circuit
 from gateway.core.telemetry import COUNTS, LONG_S, SHORT_S, Metrics
 from gateway.errors import (
     TrilaneError,
@@ -50,14 +51,31 @@ class ChatFigures:
         for kind in ("timeout", "cut", "unreachable", "auth", "rate_limited", "refused", "failed"):
             self._upstream_errors.labels(kind)
 
-    def watch(self, open_runs: Callable[[], float], in_flight: Callable[[], Mapping[str, int]]) -> None:
-        """Adds what is looked up: the runs that are being written, and the requests that each upstream has."""
+    def watch(
+        self,
+        open_runs: Callable[[], float],
+        in_flight: Callable[[], Mapping[str, int]],
+        circuits: Callable[[], Mapping[str, Circuit]],
+    ) -> None:
+        """Adds what is looked up: the runs that are being written, and the requests and health of each upstream."""
         self._metrics.gauge("chat_open_runs", "Runs being written", open_runs)
         self._metrics.gauges(
             "chat_upstream_requests",
             "Requests that an upstream is answering",
             ["upstream"],
             lambda: {(name,): count for name, count in in_flight().items()},
+        )
+        self._metrics.gauges(
+            "chat_upstream_state",
+            "1 for the state of an upstream's circuit: closed, open, half_open, or paused by its own wish",
+            ["upstream", "state"],
+            lambda: {(name, state): float(one.state == state) for name, one in circuits().items() for state in STATES},
+        )
+        self._metrics.totals(
+            "chat_upstream_openings",
+            "Times that an upstream was left out because it failed",
+            ["upstream"],
+            lambda: {(name,): one.openings for name, one in circuits().items()},
         )
 
     def note_end(self, run: Run) -> None:

@@ -28,7 +28,7 @@ from gateway.chat.steps import ToolPolicy
 from gateway.chat.tools.toolbox import NO_TOOLS, Toolbox
 from gateway.chat.upstreams.failover import Upstreams
 from gateway.chat.upstreams.upstream import Request
-from gateway.chat.writers import Writers
+from gateway.chat.writers import Writers, affinity_of
 from gateway.core.fleet import WrittenRun
 from gateway.core.leases import NO_LEASE, Lease
 from gateway.core.limits import Limiter
@@ -73,8 +73,12 @@ class Runs:
         self._tracer = tracer
         self.draining = False
         self.figures = ChatFigures(metrics)
-        self.figures.watch(lambda: len(self._runs), lambda: upstreams.in_flight() | self.agents.in_flight())
-        upstreams.on_error = self.agents.on_error = self.figures.note_upstream_error
+        self.figures.watch(
+            lambda: len(self._runs),
+            lambda: upstreams.in_flight() | self.agents.in_flight(),
+            lambda: upstreams.circuits() | self.agents.circuits(),
+        )
+        upstreams.router.on_error = self.agents.router.on_error = self.figures.note_upstream_error
         self._log = event_log
         self._settings = settings
         self._runs: dict[str, Run] = {}
@@ -118,7 +122,8 @@ class Runs:
         """Returns a run that passes `content`, which says `request`, to an upstream, and ends with its client."""
         self._check_room()
         info, span = with_reserved(info, lease), self._span(info)
-        producer = PassedProducer(self.upstreams, passage, request, content, info.model, span)
+        key = affinity_of(info, request)
+        producer = PassedProducer(self.upstreams, passage, request, content, info.model, span, key)
         run = Run(info, [producer], Recorder(), self._log, limit=self._limit(info))
         return self._keep(run, span, "cancel", lease), producer
 

@@ -145,7 +145,13 @@ def test_a_key_that_is_not_in_the_environment_is_asked_for(tmp_path: Path) -> No
         ("[[upstream]]\nname = 'a'\nbase_url = 'u'\nmax_concurrency = 0", "`int` >= 1 - at `$[0].max_concurrency`"),
         ("[[upstream]]\nname = 'a'\nbase_url = 'u'\nfirst_token_s = 0", "`float` >= 0.01 - at `$[0].first_token_s`"),
         ("[[upstream]]\nname = 'a'\nbase_url = 'u'\nbetween_tokens_s = -1", "between_tokens_s"),
-        ("[[upstream]]\nname = 'a'\nbase_url = 'u'\n" * 2, "same name"),
+        ("[[upstream]]\nname = 'a'\nbase_url = 'u'\n" * 2, "line 4: upstream 'a': two upstreams have the same name"),
+        ("[[upstream]]\nname = 'a'\nbase_url = 'u'\nweight = 0", "line 4: [[upstream]] 'a' Expected `float` >= 0.01"),
+        ("[[upstream]]\nname = 'a'\nbase_url = 'u'\nretries = 6", "`int` <= 5 - at `$[0].retries`"),
+        ("[[upstream]]\nname = 'a'\nbase_url = 'u'\naliases = {x = 1}", "aliases"),
+        ("[[upstream]]\nname = 'a'\nbase_url = 'u'\nmodels = ['m']\naliases = {m = 'n'}", "'m' is one of its"),
+        ("[[upstream]]\nname = 'a'\nbase_url = 'u'\nkind = 'ag-ui'\naliases = {m = 'n'}", "it has no `aliases`"),
+        ("[[upstream]]\nname = 'a'\nkind = 'worker'\nweight = 1", "not for a 'worker' agent"),
         ("upstream = 'x'", "TRILANE_UPSTREAMS="),
         (b"\xff\xfe", "TRILANE_UPSTREAMS="),
     ],
@@ -158,3 +164,51 @@ def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, text: str | bytes
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert "nowhere.toml" in refusal(TRILANE_UPSTREAMS=str(tmp_path / "nowhere.toml"))
+
+
+TWO = """# ours
+[[upstream]]
+name = "one"
+base_url = "http://one"
+
+[[price]]
+model = "m*"
+input = 1
+
+[[ upstream ]] # the other
+name = "two"
+base_url = "http://two"
+headers = { a = "b" }
+%s
+
+[[mcp]]
+name = "tools"
+command = ["x"]
+[mcp.tools.find]
+approve = "ask"
+"""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "place"),
+    [
+        ("weight = 'much'", "line 14: [[upstream]] 'two' "),
+        ("max_concurrency = 0", "line 14: [[upstream]] 'two' "),
+        ("headers.c = 3", "line 14"),
+        ("wieght = 3", "line 14: [[upstream]] 'two' Object contains unknown field `wieght`"),
+        ("aliases = 3", "line 14: [[upstream]] 'two' "),
+        ("api_key_env = 'NOT_SET'", "line 10: upstream 'two' needs $NOT_SET"),
+        ("kind = 'python'", "line 10: upstream 'two'"),
+        ("[[upstream]]\nbase_url = 'x'", "line 14: [[upstream]] Object missing required field `name`"),
+        ("[[price]]\nmodel = 'n'\ninput = 'x'", "line 16: [[price]] 'n' "),
+        ("[[mcp]]\nname = 'x'\nurl = 3", "line 16: [[mcp]] 'x' "),
+    ],
+)
+def test_an_error_names_the_line_and_whose_it_is(tmp_path: Path, wrong: str, place: str) -> None:
+    assert place in refusal(**upstreams(tmp_path, TWO % wrong))
+
+
+def test_what_is_written_in_another_way_has_an_error_without_a_line(tmp_path: Path) -> None:
+    detail = refusal(**upstreams(tmp_path, "upstream = [{name = 'one', base_url = 3}]"))
+    assert "[[upstream]] 'one' Expected `str`" in detail
+    assert "line" not in detail

@@ -7,8 +7,9 @@ import httpx2
 from gateway.chat.upstreams.completion_parser import CompletionParser
 from gateway.chat.upstreams.completion_stream import CompletionStream
 from gateway.chat.upstreams.connection import BodySink
+from gateway.chat.upstreams.passed_answer import PassedAnswer
 from gateway.chat.upstreams.upstream import Generation, Request
-from gateway.errors import UpstreamError
+from gateway.errors import UpstreamError, UpstreamRefused
 from gateway.upstream_settings import UpstreamSettings
 
 SECRET = "sk-secret"
@@ -89,6 +90,7 @@ class ScriptedUpstream:
         )  # type: ignore[arg-type]
         self.answers = list(answers)
         self.requests: list[tuple[Request, str]] = []
+        self.passed: list[bytes] = []
         self.busy = False
         self.in_flight = 0
         self.released = 0
@@ -101,6 +103,10 @@ class ScriptedUpstream:
         if isinstance(answer, UpstreamError):
             raise answer
         return generation(answer, self)
+
+    async def pass_on(self, path: str, content: bytes, trace: bytes = b"") -> PassedAnswer:
+        self.passed.append(content)
+        raise UpstreamRefused(f"no route {path}", status=404)
 
     def release(self) -> None:
         self.released += 1

@@ -1,6 +1,6 @@
 """All agents, in order of preference. Failover is that of models: before the first record, never after."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -10,8 +10,10 @@ from events.log.port import EventLog
 from gateway.chat.agents.agent import Agent, AgentStream
 from gateway.chat.agents.prompt import AgentPrompt
 from gateway.chat.records.recorder import Recorder
-from gateway.chat.upstreams.failover import begun, first_to_answer
+from gateway.chat.upstreams.circuit import Circuit, Trial
+from gateway.chat.upstreams.failover import begun
 from gateway.chat.upstreams.operator_rules import allowing
+from gateway.chat.upstreams.router import Router
 from gateway.chat.upstreams.transport import HttptoolsTransport
 from gateway.chat.upstreams.try_span import INVOKE_AGENT, TrySpan
 from gateway.chat.upstreams.upstream import Request
@@ -20,7 +22,6 @@ from gateway.chat.workers.agent import WorkAgent
 from gateway.chat.workers.desk import WorkDesk
 from gateway.chat.workers.exchange import WorkExchange
 from gateway.chat.workers.session import ClaimedRun
-from gateway.errors import UpstreamError
 from gateway.settings import Settings
 
 if TYPE_CHECKING:
@@ -44,8 +45,7 @@ class Agents:
         self.all = agents
         self.desk = next((agent.desk for agent in agents if isinstance(agent, WorkAgent)), WorkDesk())
         """The desk at which runs of those agents wait that workers run."""
-        self.on_error: Callable[[UpstreamError], None] = lambda error: None
-        """Called with the error of each try that failed before a record."""
+        self.router = Router()
         self._exchange: WorkExchange | None = None
         self._first_token_s = first_token_s
         self._default = agents[0].names[0] if is_first and agents else ""
@@ -53,6 +53,11 @@ class Agents:
     def in_flight(self) -> dict[str, int]:
         """Returns how many requests each agent is answering."""
         return {agent.settings.name: agent.in_flight for agent in self.all}
+
+    def circuits(self) -> dict[str, Circuit]:
+        """Returns the circuit of each agent that is asked over HTTP, by its name."""
+        asked = [agent.settings.name for agent in self.all if isinstance(agent, Agent)]
+        return {name: self.router.circuit(name) for name in asked}
 
     def models(self) -> list[tuple[str, str]]:
         """Returns the name of every model that stands for an agent, each with the name of its upstream."""
@@ -92,10 +97,10 @@ class Agents:
 
     async def open(
         self, prompt: AgentPrompt, request: Request, model: str, recorder: Recorder, run_span: "Span | None" = None
-    ) -> OpenedAgent:
+    ) -> tuple[OpenedAgent, Trial]:
         """Opens the first agent that gives a record; `run_span` gets a child for each try.
 
-        Raises what `Upstreams.open` raises.
+        The caller ends the trial with the answer. Raises what `Upstreams.open` raises.
         """
         serving = [agent for agent in self.serving(model) if isinstance(agent, Agent)]
         allowed = allowing([agent.settings for agent in serving], request)
@@ -113,7 +118,7 @@ class Agents:
             return opened
 
         candidates = [agent for agent in serving if agent.settings.name in allowed]
-        return await first_to_answer(candidates, attempt, self.on_error)
+        return await self.router.first(candidates, prompt.chat_id or prompt.run_id, attempt)
 
     async def _first_record(
         self, agent: Agent, prompt: AgentPrompt, recorder: Recorder, span: TrySpan | None

@@ -59,11 +59,14 @@ class AgentProducer(StreamProducer):
         assert self._prompt is not None
         self._sink, self._recorder = sink, sink.recorder
         self._emitted_before = sink.recorder.emitted
-        opened = await self._agents.open(self._prompt, self._request, self._info.model, sink.recorder, self._run_span)
-        if opened.span is None:
-            return await self._write(opened, self._prompt, sink)
-        with opened.span.around(lambda: measured(self.usage())):
-            return await self._write(opened, self._prompt, sink)
+        opened, trial = await self._agents.open(
+            self._prompt, self._request, self._info.model, sink.recorder, self._run_span
+        )
+        with trial:
+            if opened.span is None:
+                return await self._write(opened, self._prompt, sink)
+            with opened.span.around(lambda: measured(self.usage())):
+                return await self._write(opened, self._prompt, sink)
 
     async def _write(self, opened: OpenedAgent, prompt: AgentPrompt, sink: Sink) -> FinishReason:
         """Writes an answer to its end."""

@@ -3,7 +3,7 @@
 A token's way: the connection's read callback, the parser, `_take`, the recorder, the sink; no task is woken for it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from gateway.chat.producers.completion_records import CompletionRecords
@@ -15,7 +15,7 @@ from gateway.chat.upstreams.chunks import AnswerChunk
 from gateway.chat.upstreams.failover import OpenedGeneration, Upstreams
 from gateway.chat.upstreams.finish_reasons import finish_reason_of
 from gateway.chat.upstreams.try_span import facts_of
-from gateway.chat.upstreams.upstream import Generation, Request
+from gateway.chat.upstreams.upstream import Generation, Request, Upstream
 from gateway.core.usage import Usage, usage_of
 
 if TYPE_CHECKING:
@@ -41,14 +41,21 @@ class CompletionProducer(StreamProducer):
         prompt_bytes: int,
         between_tokens_s: float,
         run_span: "Span | None" = None,
+        key: str = "",
+        among: Sequence[Upstream] | None = None,
     ) -> None:
-        """Takes the requested `model`, or an empty name, and `between_tokens_s` for upstreams that set no limit."""
+        """Takes the requested `model`, or an empty name, and `between_tokens_s` for upstreams that set no limit.
+
+        `key` and `among` say which upstream is asked, as `Upstreams.open` has them.
+        """
         super().__init__(between_tokens_s)
         self._upstreams = upstreams
         self._request = request
         self._requested_model = model
         self._prompt_bytes = prompt_bytes
         self._run_span = run_span
+        self._key = key
+        self._among = among
         self._generation: Generation | None = None
         self._emitted_before = 0
 
@@ -56,12 +63,15 @@ class CompletionProducer(StreamProducer):
         self._sink = sink
         self._recorder = sink.recorder
         self._emitted_before = sink.recorder.emitted
-        answer = await self._upstreams.open(self._request, self._requested_model, self._run_span)
+        answer, trial = await self._upstreams.open(
+            self._request, self._requested_model, self._run_span, key=self._key, among=self._among
+        )
         self._request = {}  # it may be large, and nobody asks again
-        if answer.span is None:
-            return await self._write(answer, sink)
-        with answer.span.around(lambda: facts_of(answer.generation)):
-            return await self._write(answer, sink)
+        with trial:
+            if answer.span is None:
+                return await self._write(answer, sink)
+            with answer.span.around(lambda: facts_of(answer.generation)):
+                return await self._write(answer, sink)
 
     async def _write(self, answer: OpenedGeneration, sink: Sink) -> FinishReason:
         """Writes an answer to its end."""

@@ -41,9 +41,16 @@ class PassedProducer:
     asks: Sequence[Ask] = ()
 
     def __init__(
-        self, upstreams: Upstreams, passage: Passage, request: Request, content: bytes, model: str, span: "Span | None"
+        self,
+        upstreams: Upstreams,
+        passage: Passage,
+        request: Request,
+        content: bytes,
+        model: str,
+        span: "Span | None",
+        key: str = "",
     ) -> None:
-        """Takes a request as it was read, and as it is sent; `span` is that of its run."""
+        """Takes a request as it was read, and as it is sent; `span` is that of its run, `key` as `Upstreams.open`'s."""
         self.model, self.upstream = model, ""
         self.answer: PassedAnswer | None = None
         """The answer; None until it has begun."""
@@ -53,22 +60,24 @@ class PassedProducer:
         self._content = content
         self._prompt_bytes = len(content)
         self._span = span
+        self._key = key
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def produce(self, sink: Sink) -> FinishReason:
         passage = self._passage
-        opened = await self._upstreams.pass_on(
-            passage.path, self._request, self._content, self.model, passage.operation, self._span
+        opened, trial = await self._upstreams.pass_on(
+            passage.path, self._request, self._content, self.model, passage.operation, self._span, key=self._key
         )
         self._request, self._content = {}, b""
         self.answer, self.upstream = opened.answer, opened.answer.upstream
         sink.begin([])
-        if opened.span is None:
-            await self._over
+        with trial:
+            if opened.span is None:
+                await self._over
+                return "stop"
+            with opened.span.around(self._facts):
+                await self._over
             return "stop"
-        with opened.span.around(self._facts):
-            await self._over
-        return "stop"
 
     def end(self) -> None:
         """Notes that the answer was read to its end."""

@@ -1,35 +1,38 @@
-"""All upstreams, in order of preference, and the one rule of failover: before the first visible token, never after.
+"""All upstreams, by the models that they serve: opens an answer on the first of them that the router finds.
 
 Upstreams come from the server's configuration only; a client can name a model, never an address.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from gateway.chat.upstreams.chunks import AnswerChunk
+from gateway.chat.upstreams.circuit import Circuit, Trial
 from gateway.chat.upstreams.completion_parser import GAVE_UP
 from gateway.chat.upstreams.messages_upstream import MessagesUpstream
 from gateway.chat.upstreams.openai import OpenAIUpstream
 from gateway.chat.upstreams.operator_rules import allowing, for_upstream
 from gateway.chat.upstreams.passed_answer import PassedAnswer
+from gateway.chat.upstreams.router import Router
 from gateway.chat.upstreams.transport import HttptoolsTransport
 from gateway.chat.upstreams.try_span import TrySpan
 from gateway.chat.upstreams.upstream import Generation, Request, Upstream
 from gateway.chat.upstreams.way_out import way_out
-from gateway.errors import Forbidden, NotFound, Overloaded, UpstreamError, UpstreamRefused, UpstreamTimeout
+from gateway.errors import Forbidden, NotFound, UpstreamError, UpstreamTimeout
 from gateway.settings import Settings
+from gateway.upstream_settings import UpstreamSettings
 
 if TYPE_CHECKING:
     from gateway.core.tracing import Span
 
 BY_WIRE = {"chat": OpenAIUpstream, "messages": MessagesUpstream}
 """What speaks each wire format."""
+RETIRE_LOOK_S = 0.5
+"""Seconds between two looks whether an upstream that was replaced still answers something."""
 Piece = TypeVar("Piece")
-Candidate = TypeVar("Candidate", bound="Tried")
-Opened = TypeVar("Opened")
 Answering = TypeVar("Answering", bound="Begun[Any]")
 
 
@@ -54,45 +57,70 @@ class OpenedAnswer(NamedTuple):
 class Upstreams:
     """Opens a generation on the first upstream that gives one."""
 
-    def __init__(self, upstreams: list[Upstream], first_token_s: float) -> None:
+    def __init__(self, upstreams: Sequence[Upstream], first_token_s: float, router: Router | None = None) -> None:
         """Takes the upstreams in order of preference; `first_token_s` is for those that have no limit of their own."""
-        self.all = upstreams
+        self.all: tuple[Upstream, ...] = tuple(upstreams)
+        self.router = router or Router()
         self._first_token_s = first_token_s
-        self.on_error: Callable[[UpstreamError], None] = _ignore
-        """Called with the error of each try that failed before a token."""
+        self._leaving: dict[Upstream, asyncio.Task[None]] = {}
 
     def in_flight(self) -> dict[str, int]:
         """Returns how many requests each upstream is answering."""
-        return {upstream.settings.name: upstream.in_flight for upstream in self.all}
+        counts = {upstream.settings.name: upstream.in_flight for upstream in self.all}
+        for upstream in self._leaving:
+            counts[upstream.settings.name] = counts.get(upstream.settings.name, 0) + upstream.in_flight
+        return counts
 
-    def serving(self, model: str) -> list[Upstream]:
-        """Returns the upstreams that serve a model; an empty name is any."""
-        return [u for u in self.all if not model or not u.settings.models or model in u.settings.models]
+    def circuits(self) -> dict[str, Circuit]:
+        """Returns the circuit of each upstream, by its name."""
+        return {upstream.settings.name: self.router.circuit(upstream.settings.name) for upstream in self.all}
 
-    async def open(self, request: Request, model: str, run_span: "Span | None" = None) -> OpenedGeneration:
+    def serving(self, model: str, among: Sequence[Upstream] | None = None) -> list[Upstream]:
+        """Returns the upstreams that serve a model, by its name or an alias; an empty name is any."""
+        return [upstream for upstream in among or self.all if _serves(upstream.settings, model)]
+
+    async def open(
+        self,
+        request: Request,
+        model: str,
+        run_span: "Span | None" = None,
+        *,
+        key: str = "",
+        among: Sequence[Upstream] | None = None,
+    ) -> tuple[OpenedGeneration, Trial]:
         """Opens the first upstream that gives a visible token; `run_span` gets a child for each try.
 
-        An answer that the model itself gave up is its answer. Raises what the last one tried failed with; Overloaded
-        when all are busy; NotFound for a model none serves; BadRequest for an option that none allows.
+        `key`: requests with one key go to the same of several that share a place. `among`: who may be asked, as `all`
+        once was. The caller ends the trial with the answer. An answer that the model itself gave up is its answer.
+        Raises what the last one tried failed with; Overloaded when all are busy; NotFound for a model none serves;
+        BadRequest for an option that none allows.
         """
-        serving = self._allowing(model, request)
 
         async def attempt(upstream: Upstream) -> OpenedGeneration:
-            span = None if run_span is None else TrySpan(run_span, upstream.settings, model)
-            return await self._first_token(upstream, request, model, span)
+            sent = upstream.settings.aliases.get(model, model)
+            span = None if run_span is None else TrySpan(run_span, upstream.settings, sent)
+            return await self._first_token(upstream, request, sent, span)
 
-        return await first_to_answer(serving, attempt, self.on_error)
+        return await self.router.first(self._allowing(model, request, among), key, attempt)
 
-    def _allowing(self, model: str, request: Request) -> list[Upstream]:
-        serving = self.serving(model)
+    def _allowing(self, model: str, request: Request, among: Sequence[Upstream] | None = None) -> list[Upstream]:
+        serving = self.serving(model, among)
         if not serving:
             raise NotFound(f"no upstream serves the model {model[:64]!r}", code="model_not_found")
         names = allowing([upstream.settings for upstream in serving], request)
         return [upstream for upstream in serving if upstream.settings.name in names]
 
     async def pass_on(
-        self, path: str, request: Request, content: bytes, model: str, operation: str, run_span: "Span | None" = None
-    ) -> OpenedAnswer:
+        self,
+        path: str,
+        request: Request,
+        content: bytes,
+        model: str,
+        operation: str,
+        run_span: "Span | None" = None,
+        *,
+        key: str = "",
+    ) -> tuple[OpenedAnswer, Trial]:
         """Sends `content`, which says `request`, to the first upstream that begins to answer it; raises as `open` does.
 
         Of an upstream with a system prompt of its operator's nothing else is asked: the prompt could be left out.
@@ -106,12 +134,14 @@ class Upstreams:
         async def attempt(upstream: Upstream) -> OpenedAnswer:
             settings = upstream.settings
             limit_s = (settings.first_token_s or self._first_token_s) if is_stream else None
+            sent = settings.aliases.get(model, model)
+            asked = content if sent == model else _for_model(content, sent)
             span = None
             if run_span is not None:
-                span = TrySpan(run_span, settings, model, operation=operation, is_stream=is_stream)
+                span = TrySpan(run_span, settings, sent, operation=operation, is_stream=is_stream)
             try:
                 async with asyncio.timeout(limit_s):
-                    return OpenedAnswer(await upstream.pass_on(path, content, span.head if span else b""), span)
+                    return OpenedAnswer(await upstream.pass_on(path, asked, span.head if span else b""), span)
             except BaseException as err:
                 if span is not None:
                     span.fail(err)
@@ -119,7 +149,7 @@ class Upstreams:
                     raise UpstreamTimeout(f"no answer from upstream {settings.name!r} within {limit_s:g} s") from err
                 raise
 
-        return await first_to_answer(serving, attempt, self.on_error)
+        return await self.router.first(serving, key, attempt)
 
     async def _first_token(
         self, upstream: Upstream, request: Request, model: str, span: TrySpan | None
@@ -146,18 +176,59 @@ class Upstreams:
         return OpenedGeneration(generation, chunks, upstream.settings.between_tokens_s)
 
     async def models(self) -> list[tuple[str, str]]:
-        """Returns the name of every model that can be reached, each with the name of its upstream."""
+        """Returns the name of every model that can be reached, aliases too, each with the name of its upstream."""
         pairs: list[tuple[str, str]] = []
         for upstream in self.all:
+            name, aliases = upstream.settings.name, upstream.settings.aliases
             try:
-                pairs += [(model, upstream.settings.name) for model in await upstream.models()]
+                listed = await upstream.models()
             except UpstreamError:
                 continue
+            pairs += [(model, name) for model in dict.fromkeys([*listed, *aliases])]
         return pairs
 
+    def replace(self, upstreams: Sequence[Upstream]) -> None:
+        """Has these answer new requests; what is in flight stays where it is, and is closed when it has ended.
+
+        One whose settings are what they were goes on with its connections and its health, unless it has certificates:
+        those may be new.
+        """
+        kept = {one.settings.name: one for one in self.all if any(_is_same(one, other) for other in upstreams)}
+        gone = [one for one in self.all if one.settings.name not in kept]
+        self.all = tuple(kept.get(one.settings.name, one) for one in upstreams)
+        self.router.keep(kept.keys())
+        for upstream in gone:
+            self._leaving[upstream] = asyncio.get_running_loop().create_task(self._retire(upstream))
+
+    async def _retire(self, upstream: Upstream) -> None:
+        while True:
+            await asyncio.sleep(RETIRE_LOOK_S)  # first of all: a run may have been about to ask it
+            if not upstream.in_flight:
+                break
+        del self._leaving[upstream]
+        await upstream.aclose()
+
     async def aclose(self) -> None:
+        for upstream, retiring in list(self._leaving.items()):
+            retiring.cancel()
+            await upstream.aclose()
         for upstream in self.all:
             await upstream.aclose()
+
+
+def _serves(settings: UpstreamSettings, model: str) -> bool:
+    return not model or not settings.models or model in settings.models or model in settings.aliases
+
+
+def _for_model(content: bytes, model: str) -> bytes:
+    """Returns a JSON request with another `model`, all else as it came."""
+    fields = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
+    return msgspec.json.encode({**fields, "model": model})
+
+
+def _is_same(upstream: Upstream, other: Upstream) -> bool:
+    settings = upstream.settings
+    return settings == other.settings and not (settings.ca or settings.client_certificate)
 
 
 class Begun(Protocol[Piece]):
@@ -167,33 +238,6 @@ class Begun(Protocol[Piece]):
 
     async def next(self) -> list[Piece]: ...
     def abort(self) -> None: ...
-
-
-class Tried(Protocol):
-    """What may be asked, and may have enough to do."""
-
-    @property
-    def busy(self) -> bool: ...
-
-
-async def first_to_answer(
-    candidates: Iterable[Candidate],
-    attempt: Callable[[Candidate], Awaitable[Opened]],
-    on_error: Callable[[UpstreamError], None],
-) -> Opened:
-    """Returns what the first attempt gives that does not fail; Overloaded when none of the candidates has room."""
-    failure: UpstreamError | None = None
-    for candidate in candidates:
-        if candidate.busy:
-            continue
-        try:
-            return await attempt(candidate)
-        except UpstreamError as err:
-            failure = err.with_traceback(None)  # its frames hold it
-            on_error(err)
-            if isinstance(err, UpstreamRefused) and err.is_final:
-                break
-    raise failure or Overloaded("every upstream has as many requests as it may")
 
 
 async def begun(
@@ -237,10 +281,6 @@ def open_upstreams(settings: Settings) -> Upstreams:
 
         upstreams.append(EmbeddedUpstream())
     return Upstreams(upstreams, settings.first_token_s)
-
-
-def _ignore(error: UpstreamError) -> None:
-    """Does nothing: nobody counts errors."""
 
 
 def _is_visible(chunks: list[AnswerChunk]) -> bool:

@@ -117,10 +117,14 @@ def _out_of_quota(status: int, fields: JsonFields, retry_after: str | None) -> U
     own_code = _own_code(fields)
     code = own_code if own_code and _QUOTA_NAMES.search(_spelled(own_code)) else NO_QUOTA
     if status in (401, 403):
-        return UpstreamRefused("the gateway's account at the upstream has nothing left to spend", code=code)
-    ours = status if status in PASSED_ON else 429
-    told = {**_told(fields), "code": code}
-    return UpstreamRefused(_detail(fields, status), code=code, status=ours, retry_after=retry_after, reported=told)
+        error = UpstreamRefused("the gateway's account at the upstream has nothing left to spend", code=code)
+    else:
+        ours = status if status in PASSED_ON else 429
+        told = {**_told(fields), "code": code}
+        detail = _detail(fields, status)
+        error = UpstreamRefused(detail, code=code, status=ours, retry_after=retry_after, reported=told)
+    error.is_of_account = True
+    return error
 
 
 def _detail(fields: JsonFields, status: int) -> str:

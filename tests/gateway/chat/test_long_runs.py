@@ -108,10 +108,11 @@ def test_what_takes_too_long_names_the_limit_and_its_setting(
 async def test_of_those_who_may_answer_the_longest_limit_holds() -> None:
     async with staged(FakeToolbox()) as stage:
         names = {"slow": {"run_s": 50.0}, "slower": {"run_s": 900.0}, "usual": {}}
-        stage.lane.upstreams.all[:] = [
+        answering = [
             ScriptedUpstream(ScriptedBody(START), name=name, models=models, between_tokens_s=DAY_S, **more)
             for (name, more), models in zip(names.items(), [["a"], ["a", "b"], ["b", "c"]], strict=True)
         ]
+        stage.lane.upstreams.replace(answering)
         loop = asyncio.get_running_loop()
         for model, seconds in (("a", 900), ("b", 900), ("c", 600)):
             began = loop.time()
