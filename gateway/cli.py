@@ -41,7 +41,8 @@ def main() -> None:
 def serve(unit: str, host: str, port: int | None, workers: str, agents: tuple[str, ...]) -> None:
     """Serve one lane, or all of them.
 
-    With --workers, SIGHUP replaces the processes one by one, and a process that crashes comes back.
+    With --workers, SIGHUP replaces the processes one by one, and a process that crashes comes back. Without, it has the
+    file of TRILANE_UPSTREAMS read anew.
     """
     if agents:
         os.environ["TRILANE_AGENTS"] = ",".join(agents)  # the processes of --workers read it too

@@ -35,6 +35,8 @@ class MountedLane(NamedTuple):
     lane: Lane
     routes: list[Any]
     tools: Sequence[OfferedTool] = ()
+    reload: Callable[[Settings], None] | None = None
+    """Has new settings hold for new work, as far as they can change while it runs. Raises ConfigurationError."""
 
 
 class Unit:
@@ -58,6 +60,7 @@ class Unit:
         mounts = [make_lane(core) for make_lane in lanes]
         mcp_server = McpServer(core, [tool for mount in mounts for tool in mount.tools])
         self.lanes = [mount.lane for mount in mounts]
+        self._reloads = [mount.reload for mount in mounts if mount.reload is not None]
         self.has_websockets = any(mount.name in ("audio", "chat") for mount in mounts)
         self.failure: TrilaneError | None = None
         """The error that kept it from starting."""
@@ -106,6 +109,11 @@ class Unit:
     def on_shutdown(self) -> None:
         self.core.fleet.state = "draining"
 
+    def reload(self, settings: Settings) -> None:
+        """Has new settings hold for new work, as far as they can change while it runs. Raises ConfigurationError."""
+        for reload in self._reloads:
+            reload(settings)
+
     async def drain(self) -> None:
         departures = self.core.streams.drain(self.core.settings.drain_window_s)
         await asyncio.gather(departures, *[lane.drain() for lane in self.lanes])
@@ -115,7 +123,7 @@ def _chat(core: Core) -> MountedLane:
     from gateway.chat.agents.agents import open_agents
     from gateway.chat.lane import ChatLane
     from gateway.chat.tools.mcp_toolbox import open_toolbox
-    from gateway.chat.upstreams.failover import open_upstreams
+    from gateway.chat.upstreams.failover import listed_upstreams, open_upstreams
     from gateway.mcp.ask import AskTool
     from routes import (
         chat,
@@ -142,7 +150,11 @@ def _chat(core: Core) -> MountedLane:
     routes = [*chat.ROUTES, *members.ROUTES, *steering.ROUTES, *schedules.ROUTES, *live.ROUTES, *models.ROUTES]
     routes += [*openai.ROUTES, *responses.ROUTES, *messages.ROUTES, *passed.ROUTES]
     routes += [*workers.ROUTES, *mcp_sign_in.ROUTES]
-    return MountedLane("chat", lane, routes, [AskTool(lane, core.log)])
+
+    def reload(settings: Settings) -> None:
+        lane.upstreams.replace(listed_upstreams(settings))
+
+    return MountedLane("chat", lane, routes, [AskTool(lane, core.log)], reload)
 
 
 def _events(core: Core) -> MountedLane:

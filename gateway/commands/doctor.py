@@ -109,13 +109,22 @@ async def check_upstreams(settings: Settings) -> list[Finding]:
 
 async def _check_upstream(upstream: "OpenAIUpstream") -> Finding:
     """Shows of its address only what holds no secret."""
-    name = upstream.settings.name
+    settings = upstream.settings
+    shown = f"upstream {settings.name} at {upstream.shown}"
     try:
-        await upstream.reach()
+        listed = await upstream.reach()
         models = await upstream.models()
     except TrilaneError as err:
-        return Finding("FAIL", f"upstream {name} at {upstream.shown}: {err.detail}")
-    return Finding("ok", f"upstream {name} at {upstream.shown}: {', '.join(models[:5])}")
+        return Finding("FAIL", f"{shown}: {err.detail}")
+    text = f"{shown}: {', '.join(models[:5])}"
+    missing = [model for model in settings.aliases.values() if listed and model not in listed]
+    if missing:
+        advice = (
+            f"It does not list {', '.join(map(repr, missing))}, for which `aliases` stand: see whether it knows it."
+        )
+        return Finding("warn", text, advice)
+    aliases = [f"{alias} = {model}" for alias, model in settings.aliases.items()]
+    return Finding("ok", text + (f"; aliases {', '.join(aliases[:5])}" if aliases else ""))
 
 
 async def _check_agent(agent: "Agent | WorkAgent") -> Finding:

@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Literal, cast
 
 import click
+import structlog
 
 from gateway.core.cpus import usable_cpus
 from gateway.core.engines import check_shared
@@ -15,9 +17,57 @@ from gateway.core.telemetry import serve_metrics
 from gateway.errors import ConfigurationError
 from gateway.serving.listening import bind
 from gateway.serving.server import Server, check_address, server_config
-from gateway.settings import PORTS, WORKERS, Settings, check_bind
+from gateway.settings import PORTS, WORKERS, Settings, check_bind, load
+from gateway.upstream_settings import UpstreamSettings
 from gateway.workers.supervisor import Supervisor
 from gateway.workers.worker import WorkerUnit
+
+UPSTREAMS = "TRILANE_UPSTREAMS"
+
+log = structlog.get_logger("settings")
+
+
+class Hangup:
+    """What SIGHUP does to a process that serves alone: it reads the file of upstreams anew, as daemons do.
+
+    One that comes because the terminal is gone ends the process, as it does where no file is read.
+    """
+
+    def __init__(self, unit: WorkerUnit, server: Server, settings: Settings) -> None:
+        """Takes the settings that the process was started with."""
+        self._unit = unit
+        self._server = server
+        self._settings = settings
+        self._had_terminal = os.isatty(0)
+
+    def __call__(self) -> None:
+        if self._had_terminal and not os.isatty(0):
+            self._server.handle_exit(signal.SIGHUP, None)
+            return
+        try:
+            settings = load()
+            self._unit.reload(settings)
+        except ConfigurationError as err:
+            log.error("the upstreams stay as they were: the file cannot be used", reason=err.detail)
+            return
+        names = [upstream.name for upstream in settings.upstreams if upstream.kind == "openai"]
+        log.info("the upstreams are read anew", upstreams=names)
+        if others := _changed_otherwise(self._settings, settings):
+            log.warning("what else has changed in the file holds from the next start", changed=others)
+
+
+def _changed_otherwise(old: Settings, new: Settings) -> list[str]:
+    """Returns what differs in the file beside the models' upstreams."""
+
+    def agents(settings: Settings) -> list[UpstreamSettings]:
+        return [upstream for upstream in settings.upstreams if upstream.kind != "openai"]
+
+    differs = {
+        "agents": agents(old) != agents(new),
+        "[[mcp]]": old.tools != new.tools,
+        "[[price]]": old.pricing != new.pricing,
+    }
+    return [name for name, is_other in differs.items() if is_other]
 
 
 def worker_count(settings: Settings, option: str) -> int | None:
@@ -62,6 +112,8 @@ def serve(
     if settings.metrics_port:
         serve_metrics(settings.metrics_host, settings.metrics_port, unit.core.metrics.registry)
     server = Server(server_config(unit, settings, host, port), unit, settings)
+    if os.environ.get(UPSTREAMS) and sys.platform != "win32":
+        server.on_hangup = Hangup(unit, server, settings)
     _greet(settings, unit_name, host, port)
     try:
         server.run()

@@ -8,9 +8,10 @@ where an operator wants exit code 0 when nothing was cut.
 import asyncio
 import gc
 import logging
+import signal
 import socket
 import time
-from collections.abc import Coroutine, MutableMapping
+from collections.abc import Callable, Coroutine, MutableMapping
 from types import FrameType
 from typing import Any, Protocol
 
@@ -107,6 +108,8 @@ class Server(uvicorn.Server):
         """Whether nobody accepts on the same sockets when this server has left."""
         self.cut = False
         """Whether something was still in flight when the process ended."""
+        self.on_hangup: Callable[[], None] | None = None
+        """Called at each SIGHUP; None leaves that signal to the system."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -115,6 +118,8 @@ class Server(uvicorn.Server):
         # collections find nothing: at the default pace they only stop every stream for 100 ms now and then.
         gc.freeze()
         gc.set_threshold(5000, 20, 100)
+        if self.on_hangup is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.on_hangup)
         self._unit.on_start()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

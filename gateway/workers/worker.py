@@ -54,6 +54,9 @@ class WorkerUnit(ServedUnit, Protocol):
 
     @property
     def core(self) -> Core: ...
+    def reload(self, settings: Settings) -> None:
+        """Has new settings hold for new work, as far as they can change while it runs. Raises ConfigurationError."""
+        ...
 
 
 class SupervisorLink:

@@ -267,6 +267,11 @@ async def begun(
 
 
 def open_upstreams(settings: Settings) -> Upstreams:
+    """Returns the upstreams of `listed_upstreams`, which are then asked. Raises ConfigurationError as it does."""
+    return Upstreams(listed_upstreams(settings), settings.first_token_s)
+
+
+def listed_upstreams(settings: Settings) -> list[Upstream]:
     """Returns the upstreams that the operator's settings name, or the embedded model when they name none.
 
     Raises ConfigurationError when one has an address, a header, a proxy or certificates that cannot be used.
@@ -280,7 +285,7 @@ def open_upstreams(settings: Settings) -> Upstreams:
         from gateway.chat.upstreams.embedded import EmbeddedUpstream
 
         upstreams.append(EmbeddedUpstream())
-    return Upstreams(upstreams, settings.first_token_s)
+    return upstreams
 
 
 def _is_visible(chunks: list[AnswerChunk]) -> bool:

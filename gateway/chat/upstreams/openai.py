@@ -107,16 +107,17 @@ class OpenAIUpstream:
             raise UpstreamRefused(f"upstream {self.settings.name!r} lists no model: set TRILANE_MODEL")
         return self._models
 
-    async def reach(self) -> None:
-        """Asks it for its models, although they may be configured. An answer will do, unless it refuses the key.
+    async def reach(self) -> list[str]:
+        """Returns the models that it lists itself, although others may be configured; none where it lists none.
 
-        Raises UpstreamError.
+        Raises UpstreamError: an answer will do, unless it refuses the key.
         """
         try:
-            await self._listed()
+            return await self._listed()
         except UpstreamRefused as err:
             if err.code != NO_LIST:
                 raise
+            return []
 
     async def _listed(self) -> list[str]:
         sdk = await asyncio.to_thread(importlib.import_module, "openai")

@@ -164,3 +164,28 @@ async def test_without_servers_of_tools_there_is_no_line_of_them() -> None:
     [finding] = await check_tools(settings)
     assert finding.level == "FAIL"
     assert "HTTP_PROXY" in finding.text
+
+
+@pytest.mark.parametrize(
+    ("listed", "level", "said"),
+    [
+        ('{"object":"list","data":[{"id":"m"},{"id":"n"}]}', "ok", "aliases fast = n"),
+        ('{"object":"list","data":[{"id":"m"}]}', "warn", "It does not list 'n'"),
+        ('{"object":"list","data":[]}', "ok", "aliases fast = n"),
+    ],
+)
+async def test_an_alias_of_a_model_that_is_not_listed_is_told(
+    tmp_path: Path, listed: str, level: str, said: str
+) -> None:
+    async def tell(peer: Peer) -> None:
+        await peer.request()
+        head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(listed)}\r\n\r\n"
+        await peer.send((head + listed).encode())
+
+    path = tmp_path / "upstreams.toml"
+    async with RawServer(tell) as server:
+        text = f'[[upstream]]\nname = "a"\nbase_url = "{server.url}/v1"\nmodels = ["m"]\naliases = {{ fast = "n" }}\n'
+        path.write_text(text)
+        [(found, line, advice)] = await check_upstreams(load({"TRILANE_UPSTREAMS": str(path)}))
+    assert found == level
+    assert said in f"{line} {advice}"
