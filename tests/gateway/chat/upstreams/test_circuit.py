@@ -169,6 +169,13 @@ def test_one_that_is_asked_although_it_is_open_closes_it_by_an_answer_and_keeps_
     assert bench.circuit.state == "closed"
 
 
+def test_what_failed_before_it_opened_is_forgotten_when_it_is_back() -> None:
+    bench = opened()
+    bench.until_half_open()
+    bench.tries(".x")
+    assert bench.circuit.state == "closed"
+
+
 def test_a_trial_ends_once() -> None:
     bench = CircuitBench()
     trial = bench.circuit.begin()
