@@ -16,6 +16,7 @@ from gateway.chat.upstreams.router import in_order
 from gateway.settings import load
 from tests.conftest import Gateway, UpstreamThread, eventually, serving
 from tests.support.sse_client import Frames, chat_body, iter_frames, send
+from tests.support.workers import await_workers, workers_of
 
 STATE = "trilane_chat_upstream_state"
 
@@ -196,6 +197,28 @@ def test_a_new_file_holds_for_new_runs_and_cuts_none_and_a_bad_one_changes_nothi
     assert f"line {number}: [[upstream]] 'bad'" in line
     assert answer(routed, "moved", "moved-again").done
     assert asked(upstream)["new"] == 2
+
+
+def test_workers_roll_onto_a_new_file_and_stay_as_they_are_with_a_bad_one(
+    upstream: UpstreamThread, tmp_path: Path
+) -> None:
+    path = tmp_path / "upstreams.toml"
+    path.write_text(upstream_of("first-file", "rolled", "fast", upstream))
+    env = {"TRILANE_UPSTREAMS": str(path), "TRILANE_WORKERS": "1"}
+    gateway = serving(tmp_path / "rolled", upstream.url, **env)
+    try:
+        workers = await_workers(gateway.start(), 1)
+        path.write_text(upstream_of("second-file", "rolled", "fast", upstream, weight=0))
+        line = hang_up(gateway, "a worker cannot start: the old ones stay")
+        assert "line 6: [[upstream]] 'second-file'" in line
+        eventually(lambda: workers_of(gateway) == workers, 20, "the one that cannot start has ended")
+        assert answer(gateway, "rolled", "rolled-1").done
+        path.write_text(upstream_of("second-file", "rolled", "fast", upstream))
+        hang_up(gateway, "all workers are new")
+        assert answer(gateway, "rolled", "rolled-2").done
+    finally:
+        gateway.stop()
+    assert (asked(upstream)["first-file"], asked(upstream)["second-file"]) == (1, 1)
 
 
 def hang_up(gateway: Gateway, event: str) -> str:
