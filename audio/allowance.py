@@ -5,18 +5,16 @@ The last portion is what the limit has left, and it is heard to its end: a limit
 
 import asyncio
 from collections.abc import Callable, Mapping
-from math import ceil
 from typing import NamedTuple
 
 from audio.model.transcriber import SAMPLE_RATE
 from gateway.access.grants import Principal
-from gateway.core.leases import Lease
+from gateway.core.leases import AUDIO_SECONDS, Lease, Reserved
 from gateway.core.limits import AUDIO_PORTION_S, Limiter
 from gateway.errors import RateLimited, TrilaneError
 
 EARLY_S = 10.0
 """Seconds before the end of a portion at which the next one is asked for."""
-SECONDS = "audio_seconds_per_day"
 
 
 class Portion(NamedTuple):
@@ -28,13 +26,13 @@ class Portion(NamedTuple):
 
 async def take_portion(limiter: Limiter, who: Principal, wants: Mapping[str, int]) -> Portion:
     """Takes `wants`, and of seconds at most what the limits have left. Raises as `Limiter.admit` does."""
-    wanted_s = wants[SECONDS]
+    wanted_s = wants[AUDIO_SECONDS]
     while True:
         try:
-            return Portion(await limiter.admit(who, {**wants, SECONDS: wanted_s}), wanted_s)
+            return Portion(await limiter.admit(who, {**wants, AUDIO_SECONDS: wanted_s}), wanted_s)
         except RateLimited as err:
             limit, used = err.extra.get("max"), err.extra.get("used")
-            if err.extra.get("limit") != SECONDS or not isinstance(limit, int) or not isinstance(used, int):
+            if err.extra.get("limit") != AUDIO_SECONDS or not isinstance(limit, int) or not isinstance(used, int):
                 raise
             if wanted_s <= 1:
                 raise  # it says when there is a second again
@@ -42,13 +40,19 @@ async def take_portion(limiter: Limiter, who: Principal, wants: Mapping[str, int
 
 
 class AudioAllowance:
-    """What one session holds of limits: its place, and seconds of audio."""
+    """What one session holds of limits: its place, and seconds of audio. Its log has what was taken of those."""
 
-    def __init__(self, limiter: Limiter, who: Principal, portion: Portion, position: int) -> None:
-        """`position`: the samples that the session had heard before, elsewhere; those are paid for."""
+    def __init__(
+        self, limiter: Limiter, who: Principal, portion: Portion, position: int, extend: Callable[[Reserved], None]
+    ) -> None:
+        """`position`: the samples that the session had heard before, elsewhere; those are paid for.
+
+        `extend` notes another portion in the log.
+        """
         self._limiter = limiter
         self._who = who
-        self._portions = [portion]
+        self._lease = portion.lease
+        self._extend_log = extend
         self._taken_s = portion.seconds
         self._position = position
         self._extension: asyncio.Task[None] | None = None
@@ -68,23 +72,18 @@ class AudioAllowance:
 
     async def _extend(self) -> None:
         try:
-            portion = await take_portion(self._limiter, self._who, {SECONDS: AUDIO_PORTION_S})
+            portion = await take_portion(self._limiter, self._who, {AUDIO_SECONDS: AUDIO_PORTION_S})
         except TrilaneError as err:
             self._refusal = err
             if not isinstance(err, RateLimited):
                 self._extension = None  # an outage may be over before the portion is
             return
-        self._portions.append(portion)
         self._taken_s += portion.seconds
         self._extension = self._refusal = None
+        self._extend_log(portion.lease.reserved)
 
-    def end(self, position: int) -> None:
-        """Gives back the place, and what of its portions was not heard."""
+    def end(self) -> None:
+        """Gives back the place."""
         if self._extension is not None:
             self._extension.cancel()
-        rest_s = ceil(self.heard_s(position))
-        for portion in self._portions:
-            used_s = min(rest_s, portion.seconds) if portion is not self._portions[-1] else rest_s
-            portion.lease.settle(audio_seconds=used_s)
-            portion.lease.end()
-            rest_s -= used_s
+        self._lease.end()

@@ -18,7 +18,7 @@ from audio.session_log import SessionLog
 from audio.upload import Uploads
 from events.log.topics import check_topic, is_owner, new_session
 from gateway.access.grants import Principal
-from gateway.core.leases import COST, NO_LEASE, Lease
+from gateway.core.leases import NO_LEASE, Lease
 from gateway.core.limits import RESUMED, SESSION, UPLOAD
 from gateway.core.process import Core
 from gateway.errors import Forbidden, NotFound, Overloaded, TrilaneError
@@ -196,7 +196,7 @@ class AudioLane:
         live = self._add(session_log, terms, models)  # it counts from now on, while the log is written
         self._allow(live, who, portion)
         try:
-            cursor = await session_log.create(models.name, who.key_id, portion.lease.reserved.get(COST, ()))
+            cursor = await session_log.create(models.name, who.key_id, portion.lease.reserved)
         except BaseException:
             self.release(live)
             raise
@@ -224,7 +224,9 @@ class AudioLane:
                 portion.lease.cancel()
                 raise
         live = self._add(session_log, terms, models)
-        self._allow(live, who, portion)
+        if portion is not None:
+            session_log.take_over(portion.lease.reserved)
+            self._allow(live, who, portion)
         live.watch(self._core.hub)
         return live
 
@@ -261,9 +263,10 @@ class AudioLane:
         self._presumed_until[live] = loop.time() + PRESUMED_S
         return live
 
-    def _allow(self, live: LiveSession, who: Principal, portion: Portion | None) -> None:
-        if portion is not None and portion.lease is not NO_LEASE:
-            self._allowances[live] = AudioAllowance(self._limiter, who, portion, live.position)
+    def _allow(self, live: LiveSession, who: Principal, portion: Portion) -> None:
+        if portion.lease is not NO_LEASE:
+            extend = live.session_log.extend
+            self._allowances[live] = AudioAllowance(self._limiter, who, portion, live.position, extend)
 
     def _admit(self, terms: SessionTerms) -> None:
         """Raises Overloaded when one more session could not be served as it should."""
@@ -305,7 +308,8 @@ class AudioLane:
         self._speaking.discard(live)
         self._presumed_until.pop(live, None)
         if (allowance := self._allowances.pop(live, None)) is not None:
-            allowance.end(live.position)
+            allowance.end()
+            live.session_log.release()
         if (span := self._spans.pop(live, None)) is not None:
             span.end(live.position, failure)
         self._release.set()

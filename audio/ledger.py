@@ -5,12 +5,14 @@ died, is closed by any process that sees that its log has not grown for a while:
 in the log like a session, and so has its row even when its process was killed.
 
 Their users are charged by whoever writes that they are: the state in the log says how many samples are charged, and of
-which counter, so a process that dies leaves it to the one that ends its sessions.
+which counter, and what its process has taken of seconds ahead; so one that dies leaves it to the one that ends its
+sessions, or goes on with them.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from math import ceil
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,12 +20,13 @@ import structlog
 
 from audio.figures import ListeningSpan
 from audio.model.transcriber import SAMPLE_RATE
-from audio.session_log import STATE, ChargeAudio, SessionState, closing, is_done, topic_of
+from audio.session_log import STATE, closing, is_done, topic_of
+from audio.session_state import ChargeAudio, SessionState
 from audio.upload import FileTranscription
 from events.log.port import Append, Appended, EventLog, TopicInfo
 from events.log.topics import SESSION, new_session
 from gateway.access.grants import Principal
-from gateway.core.leases import COST, Lease
+from gateway.core.leases import AUDIO_SECONDS, COST, Lease
 from gateway.core.limits import Limiter
 from gateway.core.prices import Prices
 from gateway.core.usage import UsageKind, UsageOutcome, now_ms, reserved
@@ -49,12 +52,21 @@ class AudioCharges:
         self._limiter = limiter
         self._prices = prices
 
-    def charge(self, sub: str, state: SessionState, charged: int) -> None:
-        """Charges a user for what a state has of audio, less the `charged` samples that states before it say."""
-        samples = state.audio - charged
-        if state.reserved and samples > 0:
-            cost = self._prices.cost_of_audio(state.model, samples / SAMPLE_RATE)
-            self._limiter.lease_of(sub, {COST: state.reserved}).settle(cost=cost)
+    def charge(self, sub: str, before: SessionState, after: SessionState) -> None:
+        """Charges a user for the samples that `after` says are charged and `before` does not, and settles portions.
+
+        The portions of `before` are settled with what was heard of them, where `after` has none.
+        """
+        samples = after.charged - before.charged
+        if after.reserved and samples > 0:
+            cost = self._prices.cost_of_audio(after.model, samples / SAMPLE_RATE)
+            self._limiter.lease_of(sub, {COST: after.reserved}).settle(cost=cost)
+        rest_s = ceil((after.audio - before.since) / SAMPLE_RATE)
+        for portion in before.portions if not after.portions else ():
+            is_last = portion is before.portions[-1]
+            used_s = rest_s if is_last else min(rest_s, portion[0].take.amount)
+            self._limiter.lease_of(sub, {AUDIO_SECONDS: portion}).settle(audio_seconds=used_s)
+            rest_s -= used_s
 
 
 class AbandonedSessions:
@@ -92,11 +104,11 @@ class AbandonedSessions:
 
     async def _end(self, session: str, info: TopicInfo) -> None:
         part = await self._log.read(info.topic, max(0, info.head - 1), max_events=1)
-        state = _state(part.blocks[-1].data[-1]) if part.blocks else SessionState()
-        charged, state = state.charged, msgspec.structs.replace(state, charged=state.audio)
+        left = _state(part.blocks[-1].data[-1]) if part.blocks else SessionState()
+        state = left.paid()
         last = Append(topic=info.topic, data=[_encode(state)], name=STATE, expect=info.head + 1, close=True)
         await self._log.append(last, *closing(session, info.owner, state, state.ending))
-        self._charge(info.owner, state, charged)
+        self._charge(info.owner, left, state)
 
 
 class FileEntry:
@@ -120,8 +132,7 @@ class FileEntry:
         self._log = event_log
         self._sub = who.sub
         self._name = new_session(who.sub)
-        budget = lease.reserved.get(COST, [])
-        self._state = SessionState(kind=kind, started_ms=now_ms(), model=model, key=who.key_id, reserved=budget)
+        self._state = SessionState(kind=kind, started_ms=now_ms(), model=model, key=who.key_id).holding(lease.reserved)
         self._next = 2
         self._beat_s = beat_s
         self._timer: asyncio.TimerHandle | None = None
@@ -147,7 +158,8 @@ class FileEntry:
         self._append(samples, outcome)
 
     def _append(self, samples: int, outcome: UsageOutcome | None = None) -> None:
-        state = self._state = msgspec.structs.replace(self._state, settled=samples)
+        before = self._state = msgspec.structs.replace(self._state, settled=samples)
+        state = before.paid() if outcome is not None else before
         ends = closing(self._name, self._sub, state, outcome) if outcome is not None else []
         topic = topic_of(self._name)
         append = Append(topic=topic, data=[_encode(state)], name=STATE, expect=self._next, close=outcome is not None)
@@ -156,7 +168,7 @@ class FileEntry:
 
     def _end(self, append: "asyncio.Future[list[Appended]]") -> None:
         if is_done(append):
-            self._charge(self._sub, self._state, 0)
+            self._charge(self._sub, self._state, self._state.paid())
         self._check(append)
 
     def _check(self, append: "asyncio.Future[list[Appended]]") -> None:

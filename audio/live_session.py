@@ -19,7 +19,8 @@ from audio.model.models import Models
 from audio.model.transcriber import SAMPLE_RATE, Samples
 from audio.options import Output, SessionOptions, SessionTerms, Settled
 from audio.segment import seconds
-from audio.session_log import SessionLog, SessionState
+from audio.session_log import SessionLog
+from audio.session_state import SessionState
 from audio.sides import open_driver
 from events.log.hub import Hub
 from events.log.port import Appended

@@ -12,13 +12,14 @@ import msgspec
 
 from audio.messages import Final, Gap, with_cursor
 from audio.model.transcriber import SAMPLE_RATE
+from audio.session_state import ChargeAudio, SessionState, portions_of
 from events.log.hub import Hub
 from events.log.port import Append, Appended, Block, EventLog, Position, read_to_head
 from events.log.topics import SESSION, stored, user_topic
 from events.log.vector import VectorPosition, decode_vector, is_epoch, tag_of
-from gateway.core.leases import Reservation
-from gateway.core.usage import UsageKind, UsageOutcome, UsageRow, now_ms, reserved, settled
-from gateway.errors import BadRequest, NotFound
+from gateway.core.leases import Reservation, Reserved
+from gateway.core.usage import UsageOutcome, now_ms, reserved, settled
+from gateway.errors import BadRequest, LogError, NotFound
 
 MAX_RECENT = 256
 FINAL = "transcript-final"
@@ -28,94 +29,17 @@ STATE = "where"
 _encode = msgspec.json.Encoder().encode
 
 
-class ChannelState(msgspec.Struct, frozen=True, kw_only=True):
-    """How far one channel of a session is whose channels are heard apart."""
-
-    settled: int = 0
-    segments: int = 0
-    language: str | None = None
-
-
-class SessionState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The state with which a process continues a session. The newest event of its log has all of it."""
-
-    settled: int = 0
-    """The sample, at 16 kHz, before which everything is settled."""
-    heard: int | None = None
-    """Number of samples before `settled` that the client sent: all but the silence that filled up frames.
-
-    None in a session of an earlier release, and in a file: all of them.
-    """
-    segments: int = 0
-    language: str | None = None
-    channels: tuple[ChannelState, ...] = ()
-    """The channels that are heard apart; none where they are mixed."""
-    notes: str = ""
-    """The dialect's own notes: what a client asked for and does not ask for again when it comes back."""
-    replayed_after: int = 0
-    """The offset that the client held when it came back last."""
-    replayed_head: int = 0
-    """The newest offset when the client came back last."""
-    replayed_seq: int = 0
-    """The number of the message before the first that was sent again when the client came back last."""
-    kind: UsageKind = "session"
-    started_ms: int = 0
-    """The time of its admission, in milliseconds since 1970; 0 in a session of an earlier release: it has no row."""
-    model: str = ""
-    key: str = ""
-    """The id of the API key that its caller signed in with."""
-    ending: UsageOutcome = "interrupted"
-    """The outcome in its usage row, should nobody continue it."""
-    reserved: list[Reservation] = []
-    """What its admission took of its user's budget, where there is one."""
-    charged: int = 0
-    """Number of samples of `audio` that its user is charged for by whoever appends this state, or was before."""
-
-    @property
-    def audio(self) -> int:
-        """Returns the number of samples, at 16 kHz, that were heard and are settled."""
-        return self.settled if self.heard is None else self.heard
-
-    def parted(self, ending: UsageOutcome) -> "SessionState":
-        """Returns the state in which a process leaves a session without a client: all that was heard is charged."""
-        return msgspec.structs.replace(self, ending=ending, charged=self.audio)
-
-    def row(self, session: str, outcome: UsageOutcome) -> UsageRow:
-        """Returns the usage row of a session, or of a file that is kept as one, which ends now in this state."""
-        return UsageRow(
-            id=session,
-            lane="audio",
-            kind=self.kind,
-            outcome=outcome,
-            model=self.model,
-            key=self.key,
-            started_ms=self.started_ms,
-            ended_ms=now_ms(),
-            quantities={"spokenMs" if self.kind == "speech" else "audioMs": audio_ms(self.audio)},
-            estimated=self.kind != "session" and outcome == "interrupted",
-        )
-
-
-ChargeAudio = Callable[[str, SessionState, int], None]
-"""Charges a user for what a state has of audio, less the samples that states before it have charged."""
-
-
 class NumberedEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """An event of the transcript, as far as the lane itself reads it."""
 
     seq: int = 0
 
 
-def audio_ms(samples: int) -> int:
-    """Returns the milliseconds that samples last, as a session's `done` says them in seconds."""
-    return round(samples * 1000 / SAMPLE_RATE)
-
-
 def topic_of(session: str) -> str:
     return SESSION + session
 
 
-def _nothing(sub: str, state: SessionState, charged: int) -> None:
+def _nothing(sub: str, before: SessionState, after: SessionState) -> None:
     """Charges nobody."""
 
 
@@ -135,6 +59,10 @@ class SessionLog:
         self.session = session
         self.topic = topic_of(session)
         self.state = SessionState()
+        self._left: SessionState | None = None
+        """The state in which another process left the session; its portions are settled with the next."""
+        self._untold: list[list[Reservation]] = []
+        """Portions that no state has said yet."""
         self._log = log
         self._sub = sub
         self._final_topics: list[str] = sorted({user_topic(sub), *([extra_topic] if extra_topic else [])})
@@ -147,18 +75,21 @@ class SessionLog:
         self._epoch = ""
         """The epoch of the transcript's topic."""
 
-    async def create(self, model: str = "", key: str = "", budget: Sequence[Reservation] = ()) -> str:
+    async def create(self, model: str = "", key: str = "", taken: Reserved | None = None) -> str:
         """Makes both topics and reserves the usage row; returns the cursor before all events.
 
-        `budget`: what was taken of its user's.
+        `taken`: what was taken of rates for it.
         """
-        first = {"started_ms": now_ms(), "model": model, "key": key, "reserved": [*budget]}
-        self.state = msgspec.structs.replace(self.state, **first)
-        transcript, state, _ = await self._log.append(
-            Append(topic=stored(self.topic), data=[], owner=self._sub),
-            Append(topic=self.topic, data=[_encode(self.state)], name=STATE, owner=self._sub, expect=1),
-            reserved(self._sub, self.session, "session"),
-        )
+        self.state = SessionState(started_ms=now_ms(), model=model, key=key).holding(taken or {})
+        try:
+            transcript, state, _ = await self._log.append(
+                Append(topic=stored(self.topic), data=[], owner=self._sub),
+                Append(topic=self.topic, data=[_encode(self.state)], name=STATE, owner=self._sub, expect=1),
+                reserved(self._sub, self.session, "session"),
+            )
+        except LogError:
+            self._untold = self.state.portions
+            raise
         self._epoch, self._state_epoch, self._next = transcript.epoch, state.epoch, 2
         return self._cursor(0)
 
@@ -176,6 +107,22 @@ class SessionLog:
         transcript = await self._log.read(stored(self.topic), 0, max_events=1)
         self._epoch = transcript.epoch
 
+    def take_over(self, taken: Reserved) -> None:
+        """Goes on with what this process has taken of rates; what another had taken is settled with the next state."""
+        self._left, self._untold = self.state, portions_of(taken)
+        self.state = msgspec.structs.replace(self.state, portions=self._untold, since=self.state.audio)
+
+    def extend(self, taken: Reserved) -> None:
+        """Notes another portion, in the next state."""
+        portions = portions_of(taken)
+        self.state = msgspec.structs.replace(self.state, portions=[*self.state.portions, *portions])
+        self._untold = [*self._untold, *portions]
+
+    def release(self) -> None:
+        """Gives back the portions that no state says."""
+        if self._untold:
+            self._charge(self._sub, SessionState(portions=self._untold), SessionState())
+
     def watch(self, hub: Hub, on_loss: Callable[[], None]) -> Callable[[], None]:
         """Calls `on_loss` when another process continues the session. Returns the call that ends this."""
 
@@ -192,16 +139,21 @@ class SessionLog:
 
         The future raises LogConflict when another connection has the session now, and LogUnavailable.
         """
-        charged = self.state.charged
-        self.state = state = msgspec.structs.replace(state, charged=state.audio) if close else state
+        left, before, self._left, self._untold = self._left, self.state, None, []
+        self.state = state = state.paid() if close else state
         appends = [*self._transcript_appends(transcript), self._state_append(state, close=close)]
         if close:
             appends += closing(self.session, self._sub, state, "finish")
         self._next += 1
         append = self._log.append(*appends)
-        if state.charged > charged:
-            append.add_done_callback(lambda append: is_done(append) and self._charge(self._sub, state, charged))
+        if left is not None and left.portions:
+            self._charge_after(append, left, msgspec.structs.replace(left, portions=[]))
+        if state.charged > before.charged or (before.portions and not state.portions):
+            self._charge_after(append, before, state)
         return append
+
+    def _charge_after(self, append: asyncio.Future[list[Appended]], before: SessionState, after: SessionState) -> None:
+        append.add_done_callback(lambda append: is_done(append) and self._charge(self._sub, before, after))
 
     def _state_append(self, state: SessionState, *, close: bool) -> Append:
         return Append(topic=self.topic, data=[_encode(state)], name=STATE, expect=self._next, close=close)

@@ -23,7 +23,7 @@ from audio.model.transcriber import Samples
 from audio.options import Output, SessionOptions, Settled
 from audio.segment import Turn, seconds
 from audio.session import Session
-from audio.session_log import ChannelState, SessionState
+from audio.session_state import ChannelState, SessionState
 
 TOLERANCE_S = 0.002
 """Seconds within which two segments end together: positions are told in milliseconds."""

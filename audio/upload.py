@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import AsyncGenerator, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
-from math import ceil, inf
+from math import inf
 from typing import BinaryIO, NamedTuple
 
 import msgspec
@@ -28,7 +28,6 @@ from audio.model.transcriber import SAMPLE_RATE, Samples
 from audio.options import Output, SessionOptions
 from audio.session import Session
 from audio.text_forms import TextForms
-from gateway.core.leases import Lease
 from gateway.core.usage import UsageOutcome
 from gateway.errors import Overloaded, TrilaneError
 
@@ -326,18 +325,6 @@ async def transcription_of(
         if transcription is not None:
             transcription.close()
         await close_sound(sound)
-
-
-@asynccontextmanager
-async def counted(
-    opening: AbstractAsyncContextManager[FileTranscription], lease: Lease
-) -> AsyncGenerator[FileTranscription]:
-    """Opens a file, and in the end counts the seconds that were heard of it."""
-    async with opening as transcription:
-        try:
-            yield transcription
-        finally:
-            lease.settle(audio_seconds=ceil(transcription.duration_s))
 
 
 async def close_sound(sound: Sound) -> None:

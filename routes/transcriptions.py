@@ -19,7 +19,7 @@ from audio.dialects.transcriptions import (
 from audio.lane import AudioLane
 from audio.ledger import recorded
 from audio.model.models import Models
-from audio.upload import FileTranscription, counted, transcription_of
+from audio.upload import FileTranscription, transcription_of
 from gateway.access.grants import Principal
 from gateway.core.leases import NO_LEASE
 from gateway.errors import BadRequest, TrilaneError
@@ -129,7 +129,7 @@ class UploadAnswer:
         max_s = self._lane.settings.limits.file_seconds
         transcribing = transcription_of(models, file, name, request.options, max_s)
         entry = self._lane.file_entry(self._who, models, self._lease)
-        return request, counted(recorded(entry, transcribing), self._lease)
+        return request, recorded(entry, transcribing)
 
     async def _stream(
         self,

@@ -8,7 +8,7 @@ costs no more. What a text used is settled as a file's is that was transcribed, 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from math import ceil, inf
+from math import inf
 
 from audio.ledger import AudioCharges, FileEntry
 from audio.model.booth import Booth
@@ -78,11 +78,7 @@ class SpeechLane:
                     self._release.set()
                     outcome: UsageOutcome = "error" if failure is not None else utterances.outcome
                     entry.settle(outcome, round(utterances.samples * SAMPLE_RATE / VOICE_RATE), failure)
-                    lease.settle(audio_seconds=ceil(utterances.seconds))
                     failure = None  # its frames hold it
-        except BaseException:
-            lease.settle(audio_seconds=0)  # unless it was settled
-            raise
         finally:
             lease.end()
 

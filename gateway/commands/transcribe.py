@@ -23,7 +23,7 @@ from audio.messages import Done, Final, Gap, Partial
 from audio.model.models import Models, load_models
 from audio.model.transcriber import SAMPLE_RATE
 from audio.options import Output, SessionOptions
-from audio.session_log import SessionState
+from audio.session_state import SessionState
 from audio.sides import open_driver
 from audio.upload import Progress, close_sound, file_options, transcription_of
 from gateway.settings import Settings

@@ -8,6 +8,7 @@ from events.log.quotas import Settlement, Take
 
 TOKENS = ("tokens_per_minute", "daily_tokens")
 COST = "monthly_cost"
+AUDIO_SECONDS = "audio_seconds_per_day"
 COST_UNIT = 1_000_000
 """Costs are counted in millionths."""
 
@@ -17,6 +18,10 @@ class Reservation(NamedTuple):
 
     take: Take
     bucket: int
+
+
+Reserved = Mapping[str, list[Reservation]]
+"""What was taken of rates, by limit."""
 
 
 class Lessor(Protocol):
@@ -36,7 +41,7 @@ class Lease:
         lessor: Lessor | None = None,
         sub: str = "",
         slots: dict[str, Sequence[str]] | None = None,
-        reserved: Mapping[str, list[Reservation]] | None = None,
+        reserved: Reserved | None = None,
         headers: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
         """`slots`: the counters of which it holds one, by limit; none where it holds a share of this process alone."""
@@ -48,7 +53,7 @@ class Lease:
         """`x-ratelimit-*`, for the answer."""
 
     @property
-    def reserved(self) -> Mapping[str, list[Reservation]]:
+    def reserved(self) -> Reserved:
         """Returns what it has taken of rates and not settled, by limit."""
         return self._reserved
 
@@ -88,7 +93,7 @@ class Lease:
         """Puts what was really used in place of what was reserved, once for each kind."""
         if not self._reserved:
             return
-        used = {"audio_seconds_per_day": audio_seconds, **dict.fromkeys(TOKENS, tokens)}
+        used = {AUDIO_SECONDS: audio_seconds, **dict.fromkeys(TOKENS, tokens)}
         used[COST] = None if cost is None else round(cost * COST_UNIT)
         self._put({key: amount for key, amount in used.items() if amount is not None and key in self._reserved})
 

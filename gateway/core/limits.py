@@ -18,7 +18,7 @@ from events.log.port import EventLog
 from events.log.quotas import DAY, MINUTE, MONTH, SLOTS, Settlement, Take, Window
 from gateway.access.grants import GrantedLimits, Principal
 from gateway.core.holdings import KEYS, HeldByUser, Holdings
-from gateway.core.leases import COST_UNIT, NO_LEASE, TOKENS, Lease, Reservation
+from gateway.core.leases import COST_UNIT, NO_LEASE, TOKENS, Lease, Reservation, Reserved
 from gateway.core.quota_client import QuotaClient
 from gateway.core.rates import Charge, Counted, headers, retry_after_s
 from gateway.core.telemetry import Metrics
@@ -276,7 +276,7 @@ class Limiter:
     def settle(self, settlements: Sequence[Settlement]) -> None:
         self.client.settle(settlements)
 
-    def lease_of(self, sub: str, reserved: Mapping[str, list[Reservation]]) -> Lease:
+    def lease_of(self, sub: str, reserved: Reserved) -> Lease:
         """Returns the lease of work of a process that died, which the log says has `reserved` so much of rates.
 
         Its slots are free again by themselves.

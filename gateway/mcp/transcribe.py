@@ -18,7 +18,7 @@ from audio.lane import AudioLane
 from audio.languages import code_of
 from audio.ledger import recorded
 from audio.options import MAX_PROMPT
-from audio.upload import FileTranscription, counted, file_options, transcription_of
+from audio.upload import FileTranscription, file_options, transcription_of
 from gateway.access.grants import Principal
 from gateway.errors import BadRequest, TooLarge, TrilaneError
 from gateway.mcp.protocol import frame, progress, text_result
@@ -135,5 +135,5 @@ class TranscribeAnswer:
         models.check_language(language)
         options = file_options(language=language, prompt=given.prompt[-MAX_PROMPT:])
         transcribing = transcription_of(models, file, given.name or "file", options, lane.settings.limits.file_seconds)
-        opening = counted(recorded(lane.file_entry(who, models, lease), transcribing), lease)
+        opening = recorded(lane.file_entry(who, models, lease), transcribing)
         return await resources.enter_async_context(opening)

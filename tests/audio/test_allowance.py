@@ -1,4 +1,4 @@
-"""Seconds of speech are taken in portions, to the last that the limits have left; what was not heard comes back."""
+"""Seconds of speech are taken in portions, to the last that the limits have left."""
 
 import asyncio
 
@@ -8,7 +8,8 @@ from audio.allowance import AudioAllowance, take_portion
 from audio.model.transcriber import SAMPLE_RATE
 from events.log.memory import MemoryLog
 from gateway.access.grants import Principal
-from gateway.core.limits import AUDIO_PORTION_S, RESUMED, Limiter
+from gateway.core.leases import AUDIO_SECONDS, Reserved
+from gateway.core.limits import RESUMED, Limiter
 from gateway.core.telemetry import Metrics
 from gateway.errors import LogUnavailable, RateLimited, TrilaneError
 from gateway.settings import load
@@ -49,35 +50,26 @@ async def test_another_limit_is_no_reason_to_take_less() -> None:
 @simulated
 async def test_a_session_hears_all_that_was_left_and_is_refused_only_then() -> None:
     limiter = limiter_on(MemoryLog(), USER_AUDIO_SECONDS_PER_DAY="45")
-    allowance = AudioAllowance(limiter, WHO, await take_portion(limiter, WHO, RESUMED), 0)
+    noted: list[Reserved] = []
+    allowance = AudioAllowance(limiter, WHO, await take_portion(limiter, WHO, RESUMED), 0, noted.append)
     refusals: list[tuple[int, TrilaneError]] = []
     for second in range(50):
         allowance.look(second * SAMPLE_RATE, lambda err, at=second: refusals.append((at, err)))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
     assert refusals[0][0] == 45
-    allowance.end(45 * SAMPLE_RATE)
+    allowance.end()
     await asyncio.sleep(1)
     with pytest.raises(RateLimited):
         await take_portion(limiter, WHO, RESUMED)
-    await limiter.close()
-
-
-@simulated
-async def test_what_was_not_heard_comes_back() -> None:
-    limiter = limiter_on(MemoryLog(), USER_AUDIO_SECONDS_PER_DAY="45")
-    allowance = AudioAllowance(limiter, WHO, await take_portion(limiter, WHO, RESUMED), 100 * SAMPLE_RATE)
-    allowance.end(105 * SAMPLE_RATE + 1)
-    await asyncio.sleep(1)
-    portions = [await take_portion(limiter, WHO, RESUMED) for _ in range(2)]
-    assert [portion.seconds for portion in portions] == [AUDIO_PORTION_S, 45 - 6 - AUDIO_PORTION_S]
+    assert [taken[AUDIO_SECONDS][0].take.amount for taken in noted] == [15]
     await limiter.close()
 
 
 @simulated
 async def test_an_outage_that_is_over_in_time_ends_no_session(monkeypatch: pytest.MonkeyPatch) -> None:
     limiter = limiter_on(MemoryLog(), USER_AUDIO_SECONDS_PER_DAY="300")
-    allowance = AudioAllowance(limiter, WHO, await take_portion(limiter, WHO, RESUMED), 0)
+    allowance = AudioAllowance(limiter, WHO, await take_portion(limiter, WHO, RESUMED), 0, lambda taken: None)
     refusals: list[TrilaneError] = []
 
     async def fail(*_: object) -> None:
@@ -93,5 +85,5 @@ async def test_an_outage_that_is_over_in_time_ends_no_session(monkeypatch: pytes
         await asyncio.sleep(0)
         await asyncio.sleep(0)
     assert refusals == []
-    allowance.end(60 * SAMPLE_RATE)
+    allowance.end()
     await limiter.close()

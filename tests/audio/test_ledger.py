@@ -15,13 +15,14 @@ from audio.dialects.trilane import Start, request_of
 from audio.ledger import AbandonedSessions, AudioCharges, recorded
 from audio.model.fake import FakeTranscriber, speech_of
 from audio.model.transcriber import SAMPLE_RATE
-from audio.session_log import SessionState, topic_of
+from audio.session_log import topic_of
+from audio.session_state import SessionState
 from audio.upload import file_options, transcription_of
 from events.log.memory import MemoryLog
 from events.log.port import Append
 from gateway.access.grants import EVERYTHING, Principal
 from gateway.core.usage import RESERVED, SETTLED, UsageRow, decode_row, now_ms, usage_topic
-from gateway.errors import LogUnavailable, NotFound, TrilaneError
+from gateway.errors import NotFound, TrilaneError
 from tests.audio.dialects.realtime.caller import MANUAL, call
 from tests.audio.lanes import ME, MoodyLog, Place, place
 from tests.support.virtual_time import simulated
@@ -230,30 +231,6 @@ def test_a_file_that_is_no_audio_is_an_error() -> None:
             with pytest.raises(TrilaneError):
                 await transcribe(at, b"no audio at all")
             assert [(row.outcome, row.quantities) for row in await settled_rows(at)] == [("error", {"audioMs": 0})]
-
-    asyncio.run(check())
-
-
-@pytest.mark.parametrize("is_recorded", [True, False], ids=["by itself", "later, for the log could not be written"])
-def test_a_file_whose_client_leaves_is_settled_all_the_same(is_recorded: bool) -> None:
-    async def check() -> None:
-        log = MoodyLog()
-        async with place(log) as at:
-            at.model = FakeTranscriber(holds=True)
-            request = asyncio.create_task(transcribe(at, wav(2.0)))
-            while not at.model.calls:  # noqa: ASYNC110 - the fake says nothing
-                await asyncio.sleep(0.001)
-            if not is_recorded:
-                log.append_failure = LogUnavailable("away")
-            request.cancel()
-            await asyncio.wait((request,))
-            log.append_failure = None
-            if not is_recorded:
-                assert await settled_rows(at) == []
-                await sweep(at)
-            [row] = await settled_rows(at)
-            assert row.outcome == ("abort" if is_recorded else "interrupted")
-            assert row.estimated is not is_recorded
 
     asyncio.run(check())
 

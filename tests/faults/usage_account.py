@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from audio.session_log import SessionState, audio_ms
+from audio.session_state import SessionState, audio_ms
 from events.log.port import read_to_head
 from events.log.sqlite.engine import SqliteLog
 from events.log.topics import SESSION

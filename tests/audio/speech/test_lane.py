@@ -1,5 +1,7 @@
 """What is spoken is counted once, by whoever ends it, and held against its user's limits."""
 
+import asyncio
+
 import pytest
 
 from audio.ledger import AbandonedSessions, FileEntry
@@ -42,6 +44,7 @@ async def say(lane: SpeechLane, text: str = TEXT) -> None:
 async def test_what_was_said_counts_as_seconds_of_audio_and_the_limit_refuses_the_next() -> None:
     lane, log = await lane_of(audio_seconds_per_day=3)
     await say(lane)
+    await asyncio.sleep(1)  # it counts once its row is written
     with pytest.raises(RateLimited, match="audio_seconds_per_day"):
         await say(lane)
     (row,) = await rows(log)
