@@ -49,20 +49,26 @@ NOISE = "Invalid HTTP request received."
 """What uvicorn logs of each connection that speaks something else."""
 NOISE_S = 10.0
 """Seconds between two lines of it: a client could fill a disk with them."""
-REFUSED_SOCKET = "ASGI callable returned without completing handshake."
-"""What uvicorn logs as an error of each WebSocket that was refused with an answer; `Refusals` takes note of those."""
+UNFINISHED = (
+    "ASGI callable returned without completing handshake.",
+    "ASGI callable returned without completing response.",
+)
+"""What uvicorn logs as errors of sockets that were refused with an answer, and of answers that were cut on purpose.
+
+`Refusals` takes note of the first, and whoever cuts an answer of the second.
+"""
 
 log = structlog.get_logger("server")
 
 
 class SeldomNoise(logging.Filter):
-    """Passes NOISE once in NOISE_S, REFUSED_SOCKET never, and everything else."""
+    """Passes NOISE once in NOISE_S, UNFINISHED never, and everything else."""
 
     _next_s = 0.0
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.msg != NOISE:
-            return record.msg != REFUSED_SOCKET
+            return record.msg not in UNFINISHED
         now = time.monotonic()
         is_due = now >= self._next_s
         if is_due:

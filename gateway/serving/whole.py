@@ -4,11 +4,12 @@ It is done for a caller, so it ends with that caller's credential, as a stream d
 """
 
 import asyncio
-import contextlib
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from math import inf
 from typing import Any
+
+import structlog
 
 from gateway.errors import TrilaneError, Unauthorized
 
@@ -19,17 +20,21 @@ PATIENCE_S = 60.0
 MIN_BYTES_PER_S = 65_536
 """Pace at which a client must take the rest of its answer, which lies in memory until then."""
 
+log = structlog.get_logger("server")
+
 
 async def send_json(body: bytes, send: Any) -> None:
     """Sends an answer, however long, as the client takes it; one that takes too long does not get the end of it."""
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    with contextlib.suppress(TimeoutError):
+    try:
         async with asyncio.timeout(PATIENCE_S + len(body) / MIN_BYTES_PER_S):
             for start in range(0, len(body) or 1, PIECE_BYTES):
                 end = start + PIECE_BYTES
                 message = {"type": "http.response.body", "body": body[start:end], "more_body": end < len(body)}
                 await send(message)
+    except TimeoutError:
+        log.warning("an answer was cut", code="slow_reader", size=len(body))
 
 
 class CallerWatch:

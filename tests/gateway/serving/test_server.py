@@ -1,16 +1,21 @@
 """An address on which nobody can listen is told in one sentence, with what to do, before anything is loaded."""
 
+import asyncio
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from gateway.errors import ConfigurationError
-from gateway.serving.server import check_address
+from gateway.serving.server import check_address, server_config
+from gateway.settings import Settings
+from tests.support.streams import SERVERS, Uvicorn
 
 
 @pytest.fixture(params=["127.0.0.1", "::1", "0.0.0.0"])
@@ -83,3 +88,23 @@ def test_the_command_says_it_before_its_banner(tmp_path: Path) -> None:
     [sentence] = process.stderr.splitlines()
     assert f"port {port} of 127.0.0.1 is taken" in sentence
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("http", SERVERS)
+def test_an_answer_that_is_cut_on_purpose_is_no_error_of_the_server(
+    http: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    unit: Any = SimpleNamespace(has_websockets=False)
+    server_config(unit, Settings(), "127.0.0.1", 0)
+
+    async def cut(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+
+    async def check() -> None:
+        async with Uvicorn(cut, http) as server, await server.call() as call:
+            assert await call.read() == b"half"
+            assert not call.complete
+
+    asyncio.run(check())
+    assert caplog.messages == []
