@@ -16,7 +16,7 @@ from litestar.plugins import PluginProtocol
 from litestar.plugins.core import MsgspecDIPlugin
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from gateway.access.hosts import check_host
+from gateway.access.hosts import check_host, names_of
 from gateway.access.operators import admit_operator
 from gateway.access.signin import SignIn
 from gateway.errors import NotFound, TrilaneError
@@ -150,14 +150,17 @@ def _authentication(sign_in: SignIn, settings: Settings) -> Callable[[ASGIApp], 
     stream pays for that before its first byte.
     """
 
+    names, requires_sign_in = names_of(settings), settings.requires_sign_in
+
     def middleware(app: ASGIApp) -> ASGIApp:
         async def authenticate(scope: Scope, receive: Receive, send: Send) -> None:
             try:
-                check_host(settings, scope["headers"])
+                if names is not None:
+                    check_host(names, scope["headers"])
                 check_spelling(scope)
                 opt = scope["route_handler"].opt
                 if opt.get("operators"):
-                    await admit_operator(scope, sign_in, requires_sign_in=settings.requires_sign_in)
+                    await admit_operator(scope, sign_in, requires_sign_in=requires_sign_in)
                 elif not opt.get("open"):
                     scope["user"] = await sign_in(scope)
             except TrilaneError as err:

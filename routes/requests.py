@@ -40,7 +40,10 @@ def caller(request: AnyRequest) -> Principal:
 
 def header(request: AnyConnection, name: bytes) -> str | None:
     """Returns the first header of that name, which is in lower case, without parsing the others."""
-    return next((value.decode("latin-1") for key, value in request.scope["headers"] if key == name), None)
+    for key, value in request.scope["headers"]:
+        if key == name:
+            return value.decode("latin-1")
+    return None
 
 
 def cursor(request: AnyConnection) -> str | None:
@@ -75,6 +78,8 @@ def check_event_stream(request: AnyRequest) -> None:
     A client that sends no `Accept`, or an empty one, takes anything.
     """
     values = [value.decode("latin-1") for name, value in request.scope["headers"] if name == b"accept"]
+    if values in (["text/event-stream"], ["*/*"], []):  # what browsers and nearly all clients send
+        return
     accept = ", ".join(values)
     ranges = [(media_range.partition(";")[0].strip().lower(), media_range) for media_range in accept.split(",")]
     matches = [(EVENT_STREAM[name], text) for name, text in ranges if name in EVENT_STREAM]

@@ -6,6 +6,7 @@ another site, or keep. None of them hinders a page of a listed origin: what CORS
 """
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from gateway.access.hosts import is_local
@@ -46,6 +47,12 @@ def document(style_hash: str) -> dict[str, str]:
     return {"content-security-policy": policy, "cross-origin-opener-policy": "same-origin"}
 
 
+@lru_cache(256)
+def _lacking(names: tuple[bytes, ...]) -> list[tuple[bytes, bytes]]:
+    """Returns the headers of DATA that are not among these names."""
+    return [header for header in DATA if header[0] not in names]
+
+
 def completed(headers: Iterable[tuple[bytes, bytes]], scope: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
     """Returns the headers of an answer with those of DATA that it lacks, and HTTPS_ONLY where it came by TLS.
 
@@ -53,8 +60,7 @@ def completed(headers: Iterable[tuple[bytes, bytes]], scope: Mapping[str, Any]) 
     left out: other servers on it share them, and speak plain HTTP.
     """
     own = [*headers]
-    names = {name for name, _ in own}
-    own += [header for header in DATA if header[0] not in names]
+    own += _lacking(tuple([name for name, _ in own]))
     if scope["scheme"] == "https" and not any(name == b"host" and is_local(value) for name, value in scope["headers"]):
         own.append(HTTPS_ONLY)
     return own

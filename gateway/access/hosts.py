@@ -22,19 +22,25 @@ ANY = "*"
 """The entry of `TRILANE_ALLOWED_HOSTS` that stands for every name."""
 
 
-def check_host(settings: Settings, headers: Iterable[tuple[bytes, bytes]]) -> None:
-    """Raises Forbidden when a request came under a name that this gateway does not answer to.
+def names_of(settings: Settings) -> tuple[str, ...] | None:
+    """Returns the names that a gateway answers to beside those of this machine; None: to any.
 
-    Those are the names of this machine and the listed ones; with sign-in and none listed, any. A request without a
-    `Host` is no browser's.
+    That is where any is listed, and with sign-in where none is.
     """
-    allowed_hosts = settings.allowed_hosts
-    if ANY in allowed_hosts or (settings.requires_sign_in and not allowed_hosts):
-        return
+    allowed_hosts = tuple(settings.allowed_hosts)
+    is_open = ANY in allowed_hosts or (settings.requires_sign_in and not allowed_hosts)
+    return None if is_open else allowed_hosts
+
+
+def check_host(names: tuple[str, ...], headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Raises Forbidden when a request came under a name that is neither one of these nor one of this machine.
+
+    A request without a `Host` is no browser's.
+    """
     for name, value in headers:
         if name != b"host" or not value:
             continue
-        if len(value) > MAX_HOST_BYTES or not _is_allowed(value.decode("latin-1"), tuple(allowed_hosts)):
+        if len(value) > MAX_HOST_BYTES or not _is_allowed(value.decode("latin-1"), names):
             excerpt = value[:80].decode("ascii", "backslashreplace")
             raise Forbidden(
                 f"this gateway does not answer to the name {excerpt!r}: use localhost, or list it in "

@@ -45,6 +45,7 @@ class SignIn:
 
     def __init__(self, settings: Settings, authenticator: Authenticator, tickets: Tickets) -> None:
         self._settings = settings
+        self._requires_sign_in = settings.requires_sign_in
         self._authenticator = authenticator
         self._tickets = tickets
 
@@ -52,7 +53,7 @@ class SignIn:
         """Returns who sends the request. Raises Unauthorized or Forbidden, whose detail never repeats a credential."""
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         method = scope.get("method", "WEBSOCKET")
-        if not self._settings.requires_sign_in:
+        if not self._requires_sign_in:
             self.check_page(scope, is_visit=method in ("GET", "HEAD"))
             return await self._authenticator.authenticate(None)
         if method == "WEBSOCKET":
@@ -99,7 +100,7 @@ class SignIn:
         Raises Forbidden for a page that may not call, BadRequest when there is no credential that fits a cookie.
         """
         self.check_page(scope)
-        if not self._settings.requires_sign_in:
+        if not self._requires_sign_in:
             return None
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         scheme, _, token = (_header(headers, b"authorization") or "").partition(" ")
@@ -127,7 +128,7 @@ class SignIn:
             url = urlsplit(origin)
             is_same = url.netloc == _header(scope["headers"], b"host") and url.scheme in _schemes(scope)
             is_same = is_same or site == "same-origin"
-            return is_same and (self._settings.requires_sign_in or is_loopback(url.hostname or ""))
+            return is_same and (self._requires_sign_in or is_loopback(url.hostname or ""))
         except ValueError:
             return False
 
@@ -189,4 +190,7 @@ def _cookie_token(header: str) -> str:
 
 
 def _header(headers: Iterable[tuple[bytes, bytes]], header_name: bytes) -> str | None:
-    return next((value.decode("latin-1") for name, value in headers if name == header_name), None)
+    for name, value in headers:
+        if name == header_name:
+            return value.decode("latin-1")
+    return None

@@ -102,6 +102,7 @@ class Limiter:
         }
         if not _have_many_users(settings):
             self._shares = {}
+        self._is_off = not (self._user_bounds or self._all_bounds or self._shares)
         self._held: dict[tuple[str, str], int] = {}
         """What each user holds in this process of what is shared, by limit and user."""
         self._stream_ends: dict[str, Callable[[], None]] = {}
@@ -142,6 +143,8 @@ class Limiter:
         if self.is_short_of_memory():
             self._refused.labels("memory").inc()
             raise Overloaded("this process has no memory for more now", code="memory", retry_after=MEMORY_RETRY_S)
+        if self._is_off and who.grants.limits == NOTHING_GRANTED:
+            return NO_LEASE
         charges = self.charges(who, wants)
         shares = [key for key in wants if key in self._shares]
         if not charges and not shares:

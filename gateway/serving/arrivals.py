@@ -318,8 +318,10 @@ class ArrivalProtocol(HttpToolsProtocol):
         if self._named == ():
             return False
         text = b"%b%b" % (self._head or b"", self._being_parsed)
-        self._named = tuple(name for name in OTHER_PROTOCOLS if name in text)
-        self._looks += bool(self._named)
+        self._named = tuple([name for name in OTHER_PROTOCOLS if name in text])
+        if not self._named:
+            return False
+        self._looks += 1
         first_line = b"%b %b" % (self.parser.get_method(), self.url)
         return self._looks > MAX_LOOKS or any(first_line + name in text for name in self._named)
 

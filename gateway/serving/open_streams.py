@@ -211,29 +211,17 @@ class OpenStreams:
 class LaneStreams:
     """The open streams of one lane, among those of all: the capacity is everyone's."""
 
-    __slots__ = ("_all", "lane")
+    __slots__ = ("_all", "add", "admit", "discard", "lane", "wheel")
 
     def __init__(self, streams: OpenStreams, lane: str) -> None:
         self._all = streams
         self.lane = lane
-
-    @property
-    def wheel(self) -> Wheel:
-        return self._all.wheel
+        self.wheel = streams.wheel
+        self.admit, self.add, self.discard = streams.admit, streams.add, streams.discard
 
     @property
     def draining(self) -> bool:
         return self._all.draining
-
-    def admit(self) -> None:
-        """Raises Overloaded as `OpenStreams.admit` does."""
-        self._all.admit()
-
-    def add(self, stream: Stream) -> None:
-        self._all.add(stream)
-
-    def discard(self, stream: Stream) -> None:
-        self._all.discard(stream)
 
 
 def _dismiss(stream: Stream, error: TrilaneError) -> None:
