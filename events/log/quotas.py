@@ -132,26 +132,31 @@ def decide(batch: TakeBatch, table: CounterTable, now_s: float) -> list[TakeOutc
 
 def _decide(call: Sequence[Take], holder: str, table: CounterTable, now_s: float) -> TakeOutcome:
     tallies: list[Tally] = []
-    window, oldest, bucket = SLOTS, 0, 0
+    rate, oldest, bucket, leaves_s = SLOTS, 0, 0, 0
     for take in call:
-        if take.window is not window:
-            window = take.window
-            oldest = window.oldest(now_s) if window.bucket_s else 0
-        used = table.used(take.counter, oldest) if window.bucket_s else table.held_by_all(take.counter)
+        window = take.window
+        if not window.bucket_s:
+            used = table.held_by_all(take.counter)
+        else:
+            if window is not rate:
+                rate, oldest = window, window.oldest(now_s)
+            used = table.used(take.counter, oldest)
         tallies.append(Tally(used))
         if used + (take.amount or 1) > take.limit:
             shown = [_tally(take, tally.used, table, now_s) for take, tally in zip(call, tallies, strict=False)]
             return TakeOutcome(len(shown) - 1, shown)
+    rate = SLOTS
     for place, take in enumerate(call):
+        window = take.window
         if not take.amount:
             tallies[place] = _tally(take, tallies[place].used, table, now_s)
-        elif not take.window.bucket_s:
+        elif not window.bucket_s:
             table.hold(take.counter, holder, take.amount)
         else:
-            if take.window is not window:
-                window = take.window
-            bucket = window.current(now_s)
-            table.add(take.counter, bucket, take.amount, window.leaves_s(bucket))
+            if window is not rate:
+                rate, bucket = window, window.current(now_s)
+                leaves_s = window.leaves_s(bucket)
+            table.add(take.counter, bucket, take.amount, leaves_s)
     return TakeOutcome(-1, tallies)
 
 

@@ -205,14 +205,17 @@ class Limiter:
         if outcome.refused >= 0:
             raise self._refuse([*map(Counted, charges, outcome.tallies)], now_s)
         reserved: dict[str, list[Reservation]] = {}
+        window, bucket = SLOTS, 0
         for (key, take, is_of_all), tally in zip(charges, outcome.tallies, strict=True):
-            window = take.window
             if is_of_all:
                 self._used[key] = tally.used + take.amount
-            if not window.bucket_s:
+            if not take.window.bucket_s:
                 slots[key] = (*slots.get(key, ()), take.counter)
-            else:
-                reserved.setdefault(key, []).append(Reservation(take, window.current(now_s)))
+                continue
+            if take.window is not window:
+                window = take.window
+                bucket = window.current(now_s)
+            reserved.setdefault(key, []).append(Reservation(take, bucket))
         fields = headers(zip(charges, outcome.tallies, strict=True), now_s, is_taken=True)
         return Lease(self, who.sub, slots, reserved, fields)
 

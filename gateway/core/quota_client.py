@@ -16,7 +16,7 @@ from typing import NamedTuple
 import structlog
 
 from events.log.port import EventLog
-from events.log.quotas import HEARTBEAT_S, LIVE_S, SLOTS, Settlement, Take, TakeBatch, TakeOutcome, TakeReply
+from events.log.quotas import HEARTBEAT_S, LIVE_S, SLOTS, Settlement, Take, TakeBatch, TakeOutcome, TakeReply, Window
 from gateway.errors import LogUnavailable, Overloaded, TrilaneError
 
 KNOWN_S = LIVE_S - HEARTBEAT_S
@@ -60,7 +60,8 @@ class QuotaClient:
         """The slots that this process holds, by counter."""
         self._stale: dict[str, None] = {}
         """The counters of which the engine knows another number, or perhaps does."""
-        self._settlements: list[Settlement] = []
+        self._settlements: dict[tuple[str, int, Window], int] = {}
+        """Corrections that the engine was not told of, by counter, bucket and window."""
         self._waiting: list[WaitingCall] = []
         self._trips: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -74,8 +75,8 @@ class QuotaClient:
 
     async def take(self, takes: Sequence[Take]) -> TakeAnswer:
         """Makes all takes or none. Slots are held until `release`. Raises LogUnavailable, Overloaded."""
-        if self._trips is None and (answer := self._take_at_once(takes)) is not None:
-            return answer
+        if self._trips is None and (reply := self._tell_at_once(takes)) is not None:
+            return TakeAnswer(reply.outcomes[0], reply.now_s)
         if len(self._waiting) >= MAX_WAITING:
             raise Overloaded("too many requests wait for their limits to be looked at", retry_after="1")
         call = WaitingCall(takes, asyncio.get_running_loop().create_future())
@@ -83,34 +84,35 @@ class QuotaClient:
         self._go()
         return await call.future
 
-    def _take_at_once(self, takes: Sequence[Take]) -> TakeAnswer | None:
-        """Makes the takes of one call within this turn of the event loop; None where that cannot be.
+    def _tell_at_once(self, takes: Sequence[Take]) -> TakeReply | None:
+        """Tells the engine what waits, and makes the takes of one call, if any, within this turn of the event loop.
 
-        What waits to be told goes along, so that while requests come nothing is told on its own.
+        None where that cannot be. What waits goes along with calls, so that while they come nothing is told on its own.
         """
         now = asyncio.get_running_loop().time()
         if now - self._heard_at > KNOWN_S:
             return None
-        own, stale, settlements = self._held, self._stale, self._settlements
+        own, stale = self._held, self._stale
         slots = [take for take in takes if not take.window.bucket_s]
         held = {take.counter: own.get(take.counter, 0) for take in slots}
-        if len(stale) + len(settlements) <= ALONG:
+        goes_along = len(stale) + len(self._settlements) <= ALONG
+        if goes_along:
             for counter in stale:
                 held[counter] = own.get(counter, 0)
-        else:
-            settlements = []
+        elif not takes:
+            return None
+        settlements = _listed(self._settlements.items()) if goes_along and self._settlements else ()
         reply = self._log.take_at_once(
-            TakeBatch(holder=self._holder, held=held, settlements=settlements, calls=[takes])
+            TakeBatch(holder=self._holder, held=held, settlements=settlements, calls=[takes] if takes else ())
         )
         if reply is None:
             return None
         if settlements:
-            self._settlements = []
+            self._settlements.clear()
         if stale:
             for counter in held:
                 stale.pop(counter, None)
-        outcome = reply.outcomes[0]
-        if outcome.refused < 0:
+        if takes and reply.outcomes[0].refused < 0:
             for take in slots:
                 self._hold(take.counter, take.amount)
         self._note_reply(reply, held, now)
@@ -118,11 +120,13 @@ class QuotaClient:
             self._schedule(FLUSH_S)
         elif self._timer is None and own:
             self._schedule(HEARTBEAT_S)
-        return TakeAnswer(outcome, reply.now_s)
+        return reply
 
     def settle(self, settlements: Iterable[Settlement]) -> None:
         """Corrects rates, soon; what cannot be told to the engine in time is forgotten, as its window passes, too."""
-        self._settlements += settlements
+        for settlement in settlements:
+            place = settlement.counter, settlement.bucket, settlement.window
+            self._settlements[place] = self._settlements.get(place, 0) + settlement.amount
         self._schedule(FLUSH_S)
 
     def release(self, counters: Iterable[str]) -> None:
@@ -186,7 +190,8 @@ class QuotaClient:
         self._timer = None
         quiet_s = asyncio.get_running_loop().time() - self._heard_at
         if self._stale or self._settlements or quiet_s > HEARTBEAT_S - FLUSH_S:
-            self._go()
+            if self._trips is None and self._tell_at_once(()) is None:
+                self._go()
         elif self._held:
             self._schedule(HEARTBEAT_S - quiet_s)
 
@@ -197,11 +202,13 @@ class QuotaClient:
         calls = [call for call in calls if not call.future.done()]
         stale = list(self._stale)[:BATCH_ITEMS]
         slots = [take.counter for call in calls for take in call.takes if take.window == SLOTS]
-        settlements, self._settlements = self._settlements[:BATCH_ITEMS], self._settlements[BATCH_ITEMS:]
+        told = list(self._settlements.items())[:BATCH_ITEMS]
+        for place, _ in told:
+            del self._settlements[place]
         batch = TakeBatch(
             holder=self._holder,
             held={counter: self._held.get(counter, 0) for counter in (*stale, *slots)},
-            settlements=settlements,
+            settlements=_listed(told),
             calls=[call.takes for call in calls],
         )
         for counter in batch.held:
@@ -236,10 +243,10 @@ class QuotaClient:
                     self._hold(take.counter, -take.amount)
                     self._stale[take.counter] = None
                 rates = [take for take in call.takes if take.window != SLOTS] if outcome.refused < 0 else []
-                self._settlements += [
+                self.settle(
                     Settlement(take.counter, take.window.current(reply.now_s), -take.amount, take.window)
                     for take in rates
-                ]
+                )
             else:
                 call.future.set_result(TakeAnswer(outcome, reply.now_s))
 
@@ -251,6 +258,10 @@ class QuotaClient:
         for call in calls:
             if not call.future.done():
                 call.future.set_exception(LogUnavailable(f"limits cannot be counted now: {reason}"))
+
+
+def _listed(settlements: Iterable[tuple[tuple[str, int, Window], int]]) -> list[Settlement]:
+    return [Settlement(counter, bucket, amount, window) for (counter, bucket, window), amount in settlements]
 
 
 class WorkTurn:

@@ -59,6 +59,9 @@ class Counter(msgspec.Struct, gc=False):
     row: CounterRow
     amounts: dict[int, int]
     """Amounts by bucket, or slots by the number of their process; of its row, unless there are none."""
+    total: int = 0
+    """The sum of the amounts from bucket `oldest` on; those before it are deleted."""
+    oldest: int = -1
 
 
 _encode = msgspec.msgpack.encode
@@ -243,13 +246,13 @@ class CounterFile:
     # What `decide` asks for, within the transaction
 
     def used(self, counter: str, oldest: int) -> int:
-        amounts = self._counters[counter].amounts
-        if not amounts:
-            return 0
-        if min(amounts) < oldest:
+        state = self._counters[counter]
+        if state.oldest != oldest:
+            amounts = state.amounts
             for bucket in [bucket for bucket in amounts if bucket < oldest]:
                 del amounts[bucket]
-        return sum(amounts.values())
+            state.oldest, state.total = oldest, sum(amounts.values())
+        return state.total
 
     def buckets(self, counter: str, oldest: int) -> list[tuple[int, int]]:
         amounts = self._counters[counter].amounts
@@ -265,6 +268,7 @@ class CounterFile:
         if not amounts:
             row.rates[state.key] = amounts
         amounts[bucket] = amounts.get(bucket, 0) + amount
+        state.total += amount
         if leaves_s > row.leaves_s:
             row.leaves_s = leaves_s
         self._changed.add(state.whose)

@@ -74,6 +74,32 @@ async def test_what_came_back_goes_along_with_the_next_call_and_is_told_once() -
 
 
 @simulated
+async def test_corrections_of_one_counter_are_told_as_one_and_on_their_own_without_a_task() -> None:
+    log, tokens = CountingLog(), Take("tokens_per_minute/a", 10_000, 50, MINUTE)
+    client = QuotaClient(log)
+    bucket = MINUTE.current((await client.take([tokens])).now_s)
+    for amount in range(1, 2 * ALONG):
+        client.settle([Settlement(tokens.counter, bucket, amount, MINUTE)])
+    await asyncio.sleep(0.1)
+    assert [len(batch.settlements) for batch in log.batches] == [0, 1]
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "limits"]
+    assert await log.used(tokens) == 50 + sum(range(1, 2 * ALONG))
+    await client.close()
+
+
+@simulated
+async def test_a_busy_engine_is_told_later_what_came_back() -> None:
+    log = CountingLog()
+    client = QuotaClient(log)
+    await client.take([RUN])
+    client.release([RUN.counter])
+    log.is_busy = True
+    await asyncio.sleep(0.1)
+    assert await log.used(RUN) == 0, "by a task, which may wait"
+    await client.close()
+
+
+@simulated
 async def test_much_that_came_back_goes_on_its_own() -> None:
     log = CountingLog()
     client = QuotaClient(log)

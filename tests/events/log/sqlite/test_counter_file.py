@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from events.log.quotas import MINUTE, SLOTS, Take, TakeBatch
+from events.log.quotas import MINUTE, SLOTS, MemoryCounters, Settlement, Take, TakeBatch
 from events.log.sqlite.counter_file import KEPT_ROWS, CounterFile, CounterRow
 
 RUNS = "runs/alice"
@@ -35,6 +35,17 @@ def test_each_connection_finds_what_the_other_has_counted(files: list[CounterFil
     for number in range(20):
         assert used(files[number % 2]) == number
         files[number // 2 % 2].take(batch(Take(REQUESTS, 1000, 1, MINUTE)))
+
+
+def test_what_a_connection_keeps_is_counted_as_in_memory_as_time_goes_by(tmp_path: Path) -> None:
+    now_s = 1_000_000.0
+    file, memory = CounterFile(tmp_path / "limits", lambda: now_s, 1.0), MemoryCounters(lambda: now_s)
+    for step in range(100):
+        now_s += step % 7
+        settled = Settlement(REQUESTS, MINUTE.current(now_s - 5 * (step % 15)), step % 5 - 1, MINUTE)
+        step_batch = TakeBatch(holder="one", settlements=[settled], calls=[[Take(REQUESTS, 40, step % 3, MINUTE)]])
+        found, expected = file.take(step_batch).outcomes[0], memory.take(step_batch).outcomes[0]
+        assert (found.refused, found.tallies[0].used) == (expected.refused, expected.tallies[0].used)
 
 
 def test_what_a_failed_batch_has_counted_is_forgotten(files: list[CounterFile]) -> None:
