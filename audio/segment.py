@@ -77,7 +77,7 @@ class Segment:
         `is_cut`: somebody still spoke where its audio ends.
         """
         known = words or [Word(text, 0.0, 0.0, UNKNOWN) for text in answer.text.split()]
-        self.agreement.add(known, is_cut=is_cut)
+        self.agreement.add(known, seconds(self.decoded), is_cut=is_cut)
         self.is_shown = True
         self.confidence = round(answer.confidence, 3)
 

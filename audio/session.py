@@ -273,7 +273,7 @@ class Session:
             language=self.language,
             prompt=self.options.prompt,
             is_final=is_final,
-            words=True,
+            words=is_final or self.options.words,
         )
 
     def _may_guess(self, segment: Segment) -> bool:

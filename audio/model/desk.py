@@ -22,7 +22,7 @@ from audio.model.transcriber import SAMPLE_RATE, Transcriber, Transcription, Tra
 URGENCIES = 4
 BACKGROUND = 3
 """The urgency of work that nobody listens to."""
-NARROWEST_S = 0.4
+NARROWEST_S = 0.3
 """Minimum of new audio between two hypotheses of a session; the busier the machine is, the more it becomes."""
 WIDEST_S = 2.0
 """Maximum of new audio between two hypotheses of a session, however busy the machine is."""

@@ -88,4 +88,7 @@ def transcription_of(task: TranscriptionTask) -> Transcription:
     for start, end in zip([0, *edges], [*edges, len(levels)], strict=True):
         if end - start >= MIN_SAMPLES and levels[start] > 0:
             words.append(Word(f"w{levels[start]}", float(start) / SAMPLE_RATE, float(end) / SAMPLE_RATE, 1.0))
-    return Transcription(text=" ".join(word.text for word in words), words=words if task.words else [], confidence=1.0)
+    text = " ".join(word.text for word in words)
+    if not task.words:
+        words = [] if task.is_final else [Word(word.text, 0.0, 0.0, word.probability) for word in words]
+    return Transcription(text=text, words=words, confidence=1.0)

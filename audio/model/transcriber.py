@@ -69,7 +69,10 @@ class Transcription(msgspec.Struct, frozen=True, kw_only=True):
 
     text: str
     words: list[Word] = []
-    """The words, with times in seconds from the first sample of the task after its context."""
+    """The words, with times in seconds from the first sample of the task after its context.
+
+    A partial whose times are not wanted has them without: both are 0. A final has none then.
+    """
     confidence: float = 0.0
     no_speech_prob: float = 0.0
     """The probability that nobody spoke, 0 to 1."""

@@ -2,8 +2,11 @@
 
 import pytest
 
-from audio.agreement import UNKNOWN, Agreement, end_of_stable
+from audio.agreement import ENOUGH, ENOUGH_S, UNKNOWN, Agreement, end_of_stable
 from audio.model.transcriber import Word, key_of
+
+STEP_S = ENOUGH_S / (ENOUGH - 1)
+"""Seconds between two hypotheses of which ENOUGH are enough."""
 
 
 def heard(text: str, *probabilities: float) -> list[Word]:
@@ -19,8 +22,8 @@ def text_of(words: list[Word]) -> str:
 
 def stable_after(*hypotheses: list[Word], is_cut: bool = False) -> str:
     agreement = Agreement()
-    for hypothesis in hypotheses:
-        agreement.add(hypothesis, is_cut=is_cut)
+    for number, hypothesis in enumerate(hypotheses):
+        agreement.add(hypothesis, number * STEP_S, is_cut=is_cut)
     return text_of(agreement.stable)
 
 
@@ -41,8 +44,8 @@ def stable_after(*hypotheses: list[Word], is_cut: bool = False) -> str:
 )
 def test_words_are_stable_when_two_hypotheses_agree(hypotheses: list[str], stable: str, tail: str) -> None:
     agreement = Agreement()
-    for hypothesis in hypotheses:
-        agreement.add(heard(hypothesis), is_cut=False)
+    for number, hypothesis in enumerate(hypotheses):
+        agreement.add(heard(hypothesis), number * STEP_S, is_cut=False)
     assert (text_of(agreement.stable), text_of(agreement.tail)) == (stable, tail)
     assert text_of(agreement.words) == f"{stable} {tail}".strip()
 
@@ -63,6 +66,21 @@ def test_the_more_a_word_is_doubted_the_more_hypotheses_it_needs(hypotheses: lis
     assert stable_after(*hypotheses) == stable
 
 
+def test_hypotheses_of_one_moment_are_no_better_than_one() -> None:
+    doubted = heard("the first", 0.3, 0.3)
+    agreement = Agreement()
+    for number in range(9):
+        agreement.add(doubted, number * ENOUGH_S / 8, is_cut=False)
+        assert bool(agreement.stable) is (number == 8), number
+
+
+def test_few_hypotheses_are_not_enough_however_far_apart() -> None:
+    agreement = Agreement()
+    for number in range(ENOUGH):
+        agreement.add(heard("the first", 0.3, 0.3), 10.0 * number, is_cut=False)
+        assert bool(agreement.stable) is (number == ENOUGH - 1)
+
+
 def test_a_word_that_the_audio_cuts_is_in_doubt() -> None:
     assert stable_after(heard("their production", 1.0, 1.0), is_cut=True) == "their"
     assert stable_after(heard("their production", 1.0, 1.0), is_cut=False) == "their production"
@@ -71,18 +89,20 @@ def test_a_word_that_the_audio_cuts_is_in_doubt() -> None:
 def test_who_contradicts_a_stable_word_needs_one_more_witness() -> None:
     said, other = heard("go to the bank", 1.0, 1.0, 1.0, 1.0), heard("go to a bank now please", *[1.0] * 6)
     agreement = Agreement()
-    agreement.add(said[:3], is_cut=False)
-    agreement.add(other, is_cut=False)
+    agreement.add(said[:3], 0.5, is_cut=False)
+    agreement.add(other, 1.0, is_cut=False)
     assert text_of(agreement.stable) == "go to the"
-    agreement.add(other, is_cut=False)
+    agreement.add(other, 1.5, is_cut=False)
     assert text_of(agreement.stable) == "go to the bank now please"
 
 
 def test_stable_words_never_change() -> None:
     agreement = Agreement()
     before: list[Word] = []
-    for hypothesis in ("a b", "a b c", "x b c d", "a b c d e", "", "q", "a b c d e f", "a b c d e f g"):
-        agreement.add(heard(hypothesis), is_cut=False)
+    for at_s, hypothesis in enumerate(
+        ("a b", "a b c", "x b c d", "a b c d e", "", "q", "a b c d e f", "a b c d e f g")
+    ):
+        agreement.add(heard(hypothesis), at_s, is_cut=False)
         assert agreement.stable[: len(before)] == before
         before = list(agreement.stable)
     assert text_of(before) == "a b c d e f"

@@ -10,10 +10,11 @@ import soundfile
 
 from audio.messages import Final, Partial, SpeechStarted
 from audio.model.desk import NARROWEST_S
+from audio.model.guess import Guess
 from audio.model.transcriber import SAMPLE_RATE, Samples, Transcription, TranscriptionTask, key_of
 from audio.model.vad import Ear, Silero
 from audio.model.weights import ModelFiles, whisper_models
-from audio.model.whisper import FULL, WINDOW, Guess, Whisper, window
+from audio.model.whisper import FULL, QUICK_WINDOW, WINDOW, Whisper, window
 from audio.options import SessionOptions
 from audio.session import Session
 from audio.upload import file_options
@@ -200,7 +201,9 @@ def test_single_frames_give_the_same_as_the_whole_file(silero: Silero, speech: S
 @pytest.mark.parametrize(
     ("seconds", "quick_frames", "frames"),
     [
-        (0.1, WINDOW, WINDOW),
+        (0.1, QUICK_WINDOW, WINDOW),
+        (6.0, QUICK_WINDOW, WINDOW),
+        (6.01, WINDOW, WINDOW),
         (9.0, WINDOW, WINDOW),
         (9.01, 1500, 2000),
         (19.0, 2000, 2000),
