@@ -49,7 +49,7 @@ async def completions(request: AnyRequest, chat: ChatLane) -> ASGIApp:
     who = caller(request)
     with chat.bodies.hold() as body:
         completion_request, fields = await decode_with_fields(await read_body(request, body), CompletionRequest)
-        return await chat.complete(who, completion_request, fields, body)
+        return await chat.completions.create(who, completion_request, fields, body)
 
 
 ROUTES = [completions]

@@ -3,11 +3,10 @@
 The one module of the lane that knows both the domain and its dialects.
 """
 
-import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from msgspec import Raw
@@ -18,23 +17,19 @@ from gateway.access.grants import Principal
 from gateway.chat.agents.agents import Agents
 from gateway.chat.approvals import Approvals
 from gateway.chat.chats import AcceptedRun, Chats, WholeEncoderOf
+from gateway.chat.completion_lane import CompletionLane
 from gateway.chat.dialects import ui_message
-from gateway.chat.dialects.completion_request import CompletionRequest
-from gateway.chat.dialects.openai import CompletionFrames, completion, error_frame
 from gateway.chat.dialects.ui_message import DONE, UIFrames, whole_frames
 from gateway.chat.due import DueSchedules
-from gateway.chat.fetches import check_fetches
 from gateway.chat.legacy import adopt_format
 from gateway.chat.live_lane import LiveLane
+from gateway.chat.lone_runs import LoneRuns
 from gateway.chat.members import Members
 from gateway.chat.message_lane import MessageLane
 from gateway.chat.next_turn import NextTurns
 from gateway.chat.old_chats import OldChats
 from gateway.chat.passing import Passing
-from gateway.chat.records.chat_record import RunFinished, RunInfo
-from gateway.chat.records.recorder import Recorder
 from gateway.chat.response_lane import ResponseLane
-from gateway.chat.run import Run
 from gateway.chat.run_start import AttachedReader, RunStarter
 from gateway.chat.run_webhook import run_webhooks
 from gateway.chat.runs import Runs
@@ -45,14 +40,13 @@ from gateway.chat.submission import SendRequest, extra_fields
 from gateway.chat.sweeper import Sweeper
 from gateway.chat.tool_sign_in import ToolSignIn
 from gateway.chat.tools.toolbox import NO_TOOLS, Toolbox
-from gateway.chat.topics import new_run_id, run_id_of
+from gateway.chat.topics import run_id_of
 from gateway.chat.upstreams.failover import Upstreams
-from gateway.chat.whole_answer import AsgiAnswer, WholeAnswer, stopped
-from gateway.core.leases import NO_LEASE, Lease
-from gateway.core.limits import STREAM, wants_of_run
+from gateway.chat.whole_answer import AsgiAnswer
+from gateway.core.leases import NO_LEASE
+from gateway.core.limits import STREAM
 from gateway.core.process import Core
 from gateway.core.quota_client import WorkTurn
-from gateway.core.usage import BYTES_PER_TOKEN, now_ms
 from gateway.errors import TrilaneError
 from gateway.serving.bodies import HeldBody
 from gateway.serving.open_streams import Audience, TokenEnd
@@ -89,12 +83,14 @@ class ChatLane:
         self._works = [Sweeper(core.log, core.hub, self.runs), old_chats, due, *run_webhooks(core)]
         core.fleet.runs, core.fleet.oldest_runs = self.runs.__len__, self.runs.oldest
         self.limiter, self.bodies = limiter, core.bodies
-        self._log, self._hub, self._callers = core.log, core.hub, core.callers
+        self._log, self._hub = core.log, core.hub
         self._streams = core.streams.of("chat")
-        self.passing = Passing(core, self.runs)
-        self.messages = MessageLane(core, self._streams, self.runs)
+        lone_runs = LoneRuns(core, self._streams, self.runs)
+        self.passing = Passing(core, lone_runs, self.runs)
+        self.completions = CompletionLane(core.settings, lone_runs, self.runs)
+        self.messages = MessageLane(core.settings, lone_runs, self.runs)
         self.live = LiveLane(core, self._streams, self.chats, self.runs, self.sending)
-        self.responses = ResponseLane(core, self._streams, self.runs, self.chats.in_memory)
+        self.responses = ResponseLane(core, self._streams, lone_runs, self.runs, self.chats.in_memory)
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
@@ -239,76 +235,3 @@ class ChatLane:
             audience=Audience(who.sub, (attached.chat,)) if self.settings.requires_sign_in else None,
             **dialect,
         )
-
-    # Completions, which belong to no chat and end with their connection
-
-    async def complete(
-        self, who: Principal, request: CompletionRequest, fields: dict[str, Raw], body: HeldBody
-    ) -> AsgiAnswer:
-        """Answers a request, of whose body `fields` are all fields."""
-        limits, run_id = self.settings.limits, new_run_id()
-        size = sum(map(len, request.messages))
-        info = RunInfo(
-            run_id=run_id,
-            sub=who.sub,
-            message_id=f"msg-{run_id}",
-            model=request.model,
-            prompt_bytes=size,
-            started_ms=now_ms(),
-            key=who.key_id,
-        )
-        asked = request.for_upstream(fields, limits.messages, limits.output_tokens)
-        check_fetches(cast("list[object]", asked["messages"]), self.settings.allowed_fetches)
-        has_functions = request.wants_function_call(fields)
-        await self.limiter.keep(who, topics=0, stored_bytes=0)
-        wants = wants_of_run(size // BYTES_PER_TOKEN, asked, has_stream=request.stream)
-        lease = await self.limiter.admit(who, wants)
-        try:
-            self._streams.admit()
-            run = self.runs.make(info, asked, Recorder(), "cancel", lease)
-            if request.stream:
-                answer = await self._completion_stream(who, run, request, lease, has_functions=has_functions)
-            else:
-                await self.runs.begin(run)
-                told = partial(_completion, run, has_functions=has_functions)
-                answer = WholeAnswer(self.runs, run, who, self._callers, told, lease.headers)
-        except BaseException:
-            lease.cancel()
-            raise
-        body.keep_until(run.verdict)
-        return answer
-
-    async def _completion_stream(
-        self, who: Principal, run: Run, request: CompletionRequest, lease: Lease, *, has_functions: bool
-    ) -> EventStream:
-        options = {"include_usage": request.has_usage, "has_functions": has_functions}
-        frames = CompletionFrames(run.info.run_id, request.model, int(time.time()), **options)
-        reader = self._hub.open_new(run.topic, frames)
-        try:
-            await self.runs.begin(run)
-        except BaseException:
-            reader.close()
-            raise
-        detach = self.runs.attached(run)
-        return EventStream(
-            reader,
-            ping_s=self.settings.ping_s,
-            open_streams=self._streams,
-            headers=lease.headers,
-            verdict=run.verdict,
-            resumable=False,
-            prime_s=self.settings.prime_s,
-            end=DONE,
-            apology=lambda error: error_frame(error.detail, {"code": error.code}) + DONE,
-            leaves_cleanly=True,
-            on_close=lease.end_of_stream(detach),
-            token_end=TokenEnd(who.remaining_s()),
-            key_id=who.key_id,
-        )
-
-
-async def _completion(run: Run, finished: RunFinished, *, has_functions: bool) -> bytes:
-    """Returns a finished run as one completion; raises TrilaneError for one that was stopped."""
-    if finished.outcome != "finish":
-        raise stopped()
-    return msgspec.json.encode(completion(finished, run.model, int(time.time()), has_functions=has_functions))

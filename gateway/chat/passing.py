@@ -13,16 +13,13 @@ from msgspec import Meta, Raw
 from gateway.access.grants import Principal
 from gateway.chat.dialects.openai import error_frame
 from gateway.chat.dialects.ui_message import DONE
+from gateway.chat.lone_runs import LoneRuns
 from gateway.chat.producers.passed import Passage, PassedProducer
-from gateway.chat.records.chat_record import RunInfo
 from gateway.chat.run import Run
 from gateway.chat.runs import Runs
-from gateway.chat.topics import new_run_id
 from gateway.chat.whole_answer import AsgiAnswer
 from gateway.core.leases import Lease
-from gateway.core.limits import wants_of_run
 from gateway.core.process import Core
-from gateway.core.usage import BYTES_PER_TOKEN, now_ms
 from gateway.errors import BadRequest, TrilaneError
 from gateway.serving.bodies import HeldBody
 from gateway.serving.refusals import send_problem
@@ -40,11 +37,10 @@ class PassedRequest(msgspec.Struct, kw_only=True):
 class Passing:
     """The requests that one process passes on."""
 
-    def __init__(self, core: Core, runs: Runs) -> None:
+    def __init__(self, core: Core, lone_runs: LoneRuns, runs: Runs) -> None:
         self._settings = core.settings
-        self._limiter = core.limiter
-        self._streams = core.streams
         self._callers = core.callers
+        self._lone_runs = lone_runs
         self._runs = runs
 
     async def answer(
@@ -55,28 +51,12 @@ class Passing:
         if (tokens := request.max_tokens) is not None and tokens > limit:
             raise BadRequest(f"max_tokens={tokens} is more than the limit of {limit}", extra={"param": "max_tokens"})
         content = msgspec.json.encode(fields)  # as it came, but with one of each field
-        run_id = new_run_id()
-        info = RunInfo(
-            run_id=run_id,
-            sub=who.sub,
-            message_id=f"msg-{run_id}",
-            model=request.model,
-            prompt_bytes=len(content),
-            started_ms=now_ms(),
-            key=who.key_id,
-        )
+        info = self._lone_runs.info(who, request.model, len(content))
         asked: dict[str, object] = msgspec.json.decode(content)
         bounds = asked if passage.writes_text else {"max_tokens": 0}
-        await self._limiter.keep(who, topics=0, stored_bytes=0)
-        wants = wants_of_run(len(content) // BYTES_PER_TOKEN, bounds, has_stream=request.stream)
-        lease = await self._limiter.admit(who, wants)
-        try:
-            self._streams.admit()
+        async with self._lone_runs.admitted(who, info, bounds, has_stream=request.stream) as lease:
             run, producer = self._runs.make_passed(info, passage, asked, content, lease)
             await self._runs.begin(run)
-        except BaseException:
-            lease.cancel()
-            raise
         body.keep_until(run.verdict)
         return PassedOn(self._runs, run, producer, who, self._callers, lease)
 

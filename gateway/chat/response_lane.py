@@ -21,8 +21,9 @@ from gateway.chat.dialects.response_request import ResponseRequest
 from gateway.chat.dialects.responses import ResponseEvents, error_frame
 from gateway.chat.ending import Aborted
 from gateway.chat.fetches import check_fetches
+from gateway.chat.lone_runs import LoneRuns
 from gateway.chat.record_source import PLAIN_RECORDS, RecordSource
-from gateway.chat.records.chat_record import RunFinished, RunInfo
+from gateway.chat.records.chat_record import RunFinished
 from gateway.chat.records.record import RECORD
 from gateway.chat.records.recorder import Recorder
 from gateway.chat.records.response_record import StoredResponse
@@ -30,14 +31,14 @@ from gateway.chat.responses import Responses, run_of_item, run_of_response
 from gateway.chat.run import Run
 from gateway.chat.runs import Runs
 from gateway.chat.topics import new_run_id, run_topic
-from gateway.chat.whole_answer import AsgiAnswer, WholeAnswer
+from gateway.chat.whole_answer import AsgiAnswer
 from gateway.core.leases import NO_LEASE, Lease
-from gateway.core.limits import STREAM, wants_of_run
+from gateway.core.limits import STREAM
 from gateway.core.process import Core
-from gateway.core.usage import BYTES_PER_TOKEN, now_ms
+from gateway.core.usage import now_ms
 from gateway.errors import Gone, NotFound, TrilaneError
 from gateway.serving.bodies import Bodies, HeldBody
-from gateway.serving.open_streams import LaneStreams, TokenEnd
+from gateway.serving.open_streams import LaneStreams
 from gateway.serving.sse import EventStream
 from gateway.serving.whole import send_json
 
@@ -67,12 +68,12 @@ class DeletedResponse(msgspec.Struct):
 class ResponseLane:
     """The part of the chat lane that answers OpenAI's Responses."""
 
-    def __init__(self, core: Core, streams: LaneStreams, runs: Runs, in_memory: Bodies) -> None:
+    def __init__(self, core: Core, streams: LaneStreams, lone_runs: LoneRuns, runs: Runs, in_memory: Bodies) -> None:
         """`in_memory` counts the bytes of earlier responses that are being read."""
         self._settings = core.settings
         self._limiter = core.limiter
-        self._callers = core.callers
         self._log, self._hub = core.log, core.hub
+        self._lone_runs = lone_runs
         self._streams = streams
         self._runs = runs
         self._in_memory = in_memory
@@ -114,7 +115,7 @@ class ResponseLane:
             return self._stream(who, reader, ResponseEvents(stored), run, lease, run.verdict)
         if request.background:
             return partial(_send, _json(ResponseEvents(stored).response()))
-        return WholeAnswer(self._runs, run, who, self._callers, partial(self._whole, stored), lease.headers)
+        return self._lone_runs.whole(who, run, lease, partial(self._whole, stored))
 
     async def _whole(self, stored: StoredResponse, finished: RunFinished) -> bytes:
         """Returns a response whose run is over."""
@@ -125,40 +126,26 @@ class ResponseLane:
         self, who: Principal, request: ResponseRequest, asked: dict[str, object], stored: StoredResponse
     ) -> tuple[Run, TopicReader | None, Lease]:
         """Begins the run; returns it with what it holds of limits, and with a reader where it is to be streamed."""
-        size = len(_json(asked["messages"]))
-        info = RunInfo(
+        info = msgspec.structs.replace(
+            self._lone_runs.info(who, request.model, len(_json(asked["messages"]))),
             run_id=stored.run_id,
-            sub=who.sub,
             message_id=f"msg-{stored.run_id}",
-            model=request.model,
-            prompt_bytes=size,
-            started_ms=now_ms(),
-            key=who.key_id,
             background=request.background,
             is_stored=request.store,
             posts_end=request.background and bool(self._settings.run_webhook_url),
         )
         opening = [self._responses.opening(stored)] if request.store else []
-        await self._limiter.keep(who, topics=0, stored_bytes=sum(len(append.data[0]) for append in opening))
-        wants = wants_of_run(size // BYTES_PER_TOKEN, asked, has_stream=request.stream)
-        lease = await self._limiter.admit(who, wants)
-        try:
-            self._streams.admit()
+        size = sum(len(append.data[0]) for append in opening)
+        admitted = self._lone_runs.admitted(who, info, asked, has_stream=request.stream, stored_bytes=size)
+        async with admitted as lease:
             policy = "continue" if request.background else "cancel"
             run = self._runs.make(info, asked, Recorder(), policy, lease)
-            reader = self._hub.open_new(run.topic, PLAIN_RECORDS) if request.stream else None
-            try:
-                if request.store:
-                    self._responses.watch(run)
-                await self._runs.begin(run, *opening)
-            except BaseException:
-                if reader is not None:
-                    reader.close()
-                raise
-        except BaseException:
-            lease.cancel()
-            raise
-        return run, reader, lease
+            if request.store:
+                self._responses.watch(run)
+            if request.stream:
+                return run, await self._lone_runs.begin(run, PLAIN_RECORDS, *opening), lease
+            await self._runs.begin(run, *opening)
+        return run, None, lease
 
     def _stream(
         self,
@@ -170,20 +157,13 @@ class ResponseLane:
         verdict: "asyncio.Future[None] | None" = None,
     ) -> EventStream:
         """Returns a stream of events; `verdict` holds back the first answer to a request, which may be a refusal."""
-        detach = self._runs.attached(run) if run is not None else _nothing
-        return EventStream(
+        return self._lone_runs.stream(
+            who,
             RecordSource(reader, events),
-            ping_s=self._settings.ping_s,
-            open_streams=self._streams,
-            headers=lease.headers,
-            verdict=verdict,
-            resumable=False,  # its clients take a cut for an end: a drain lets them read on
-            prime_s=self._settings.prime_s,
+            run,
+            lease,
             apology=lambda error: error_frame(error.detail, error.code, events.number),
-            leaves_cleanly=True,
-            on_close=lease.end_of_stream(detach),
-            token_end=TokenEnd(who.remaining_s()),
-            key_id=who.key_id,
+            verdict=verdict,
         )
 
     # What was said before
@@ -322,7 +302,3 @@ def _said(events: ResponseEvents) -> list[ResponseItem]:
 
 async def _send(body: bytes, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
     await send_json(body, send)
-
-
-def _nothing() -> None:
-    """Does nothing: this process does not write the run."""
