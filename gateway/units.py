@@ -126,6 +126,7 @@ def _chat(core: Core) -> MountedLane:
     from gateway.chat.upstreams.failover import listed_upstreams, open_upstreams
     from gateway.mcp.ask import AskTool
     from routes import (
+        agui,
         chat,
         live,
         mcp_sign_in,
@@ -148,7 +149,7 @@ def _chat(core: Core) -> MountedLane:
 
     core.model_lists.append((lambda who: who.grants.chat, lane_models))
     routes = [*chat.ROUTES, *members.ROUTES, *steering.ROUTES, *schedules.ROUTES, *live.ROUTES, *models.ROUTES]
-    routes += [*openai.ROUTES, *responses.ROUTES, *messages.ROUTES, *passed.ROUTES]
+    routes += [*openai.ROUTES, *responses.ROUTES, *messages.ROUTES, *passed.ROUTES, *agui.ROUTES]
     routes += [*workers.ROUTES, *mcp_sign_in.ROUTES]
 
     def reload(settings: Settings) -> None:

@@ -3,7 +3,7 @@
 The one module of the lane that knows both the domain and its dialects.
 """
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -12,10 +12,11 @@ import msgspec
 from msgspec import Raw
 
 from events.log.cursor import decode_cursor
-from events.log.source import Source
 from gateway.access.grants import Principal
 from gateway.chat.agents.agents import Agents
+from gateway.chat.agui_lane import AguiLane
 from gateway.chat.approvals import Approvals
+from gateway.chat.chat_streams import ChatStreams
 from gateway.chat.chats import AcceptedRun, Chats, WholeEncoderOf
 from gateway.chat.completion_lane import CompletionLane
 from gateway.chat.dialects import ui_message
@@ -43,13 +44,10 @@ from gateway.chat.tools.toolbox import NO_TOOLS, Toolbox
 from gateway.chat.topics import run_id_of
 from gateway.chat.upstreams.failover import Upstreams
 from gateway.chat.whole_answer import AsgiAnswer
-from gateway.core.leases import NO_LEASE
-from gateway.core.limits import STREAM
 from gateway.core.process import Core
 from gateway.core.quota_client import WorkTurn
 from gateway.errors import TrilaneError
 from gateway.serving.bodies import HeldBody
-from gateway.serving.open_streams import Audience, TokenEnd
 from gateway.serving.refusals import send_problem
 from gateway.serving.sse import EventStream
 from gateway.serving.whole import send_json, while_connected
@@ -85,6 +83,8 @@ class ChatLane:
         self.limiter, self.bodies = limiter, core.bodies
         self._log, self._hub = core.log, core.hub
         self._streams = core.streams.of("chat")
+        self.streams = ChatStreams(core, self._streams, self.runs)
+        self.agui = AguiLane(self.chats, self.sending, self.runs, self.streams)
         lone_runs = LoneRuns(core, self._streams, self.runs)
         self.passing = Passing(core, lone_runs, self.runs)
         self.completions = CompletionLane(core.settings, lone_runs, self.runs)
@@ -187,7 +187,7 @@ class ChatLane:
         return attached
 
     async def _stream(self, who: Principal, attached: AttachedReader | WaitingReader) -> EventStream:
-        return await self.stream_of(
+        return await self.streams.open(
             who,
             attached,
             attached.reader,
@@ -197,41 +197,4 @@ class ChatLane:
             farewell=ui_message.farewell,
             apology=ui_message.apology,
             notice=ui_message.expiry_notice,
-        )
-
-    async def stream_of(
-        self,
-        who: Principal,
-        attached: AttachedReader | WaitingReader,
-        source: Source,
-        *,
-        headers: Sequence[tuple[bytes, bytes]] = (),
-        notice: Callable[[int], bytes] = lambda seconds: b"",
-        **dialect: Any,
-    ) -> EventStream:
-        """Returns the stream of a run, as `source`, which reads by the reader, tells it; its client counts as attached.
-
-        `notice` and `dialect` are what a `TokenEnd` and an `EventStream` take. Raises Overloaded, RateLimited.
-        """
-        run, lease = attached.run, attached.lease or NO_LEASE
-        try:
-            self._streams.admit()
-            if attached.lease is None:
-                lease = await self.limiter.admit(who, STREAM)
-        except BaseException:
-            attached.reader.close()
-            lease.leave_stream()
-            raise
-        detach = self.runs.attached(run) if run else lambda: None
-        return EventStream(
-            source,
-            ping_s=self.settings.ping_s,
-            open_streams=self._streams,
-            headers=[*headers, *lease.headers] if lease.headers else headers,
-            prime_s=self.settings.prime_s,
-            on_close=lease.end_of_stream(detach),
-            token_end=TokenEnd(who.remaining_s(), notice),
-            key_id=who.key_id,
-            audience=Audience(who.sub, (attached.chat,)) if self.settings.requires_sign_in else None,
-            **dialect,
         )

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import msgspec
 
+from events.log.cursor import cursor_prefix
 from events.log.hub import TopicReader
 from events.log.port import Block
 from events.log.source import Source
@@ -22,6 +23,18 @@ class PlainRecords(msgspec.Struct, frozen=True):
 PLAIN_RECORDS = PlainRecords()
 
 
+class CursorRecords(msgspec.Struct, frozen=True):
+    """An encoder for a hub: each record of one run as a line, its cursor first, then a space."""
+
+    run_id: str
+
+    def __call__(self, epoch: str, block: Block) -> list[bytes]:
+        if block.name != RECORD:
+            return [b""] * len(block.data)
+        lead = cursor_prefix(self.run_id, epoch)
+        return [b"%b%d %b\n" % (lead, offset, data) for offset, data in enumerate(block.data, block.first)]
+
+
 class Teller(Protocol):
     """Tells a run's records in the words of a dialect, in order."""
 
@@ -34,7 +47,7 @@ class RecordSource(Source):
     __slots__ = ("_reader", "_teller", "on_wake")
 
     def __init__(self, reader: TopicReader, teller: Teller) -> None:
-        """Reads by `reader`, which has read nothing yet and encodes with PLAIN_RECORDS."""
+        """Reads by `reader`, which has read nothing yet and encodes each record as a line."""
         self.on_wake: Callable[[], object] = _nobody
         self._teller = teller
         self._reader = reader

@@ -248,7 +248,7 @@ class AskTool(OfferedTool):
         if headers.version >= PRIMED_SINCE and not headers.is_stateless and not after:
             run_id = reader.topic.partition("/")[2]
             source.lead = b"data: \nid: %b\n\n" % encode_cursor(run_id, NOWHERE).encode()
-        return await self._chat.stream_of(who, attached, source, resumable=not headers.is_stateless)
+        return await self._chat.streams.open(who, attached, source, resumable=not headers.is_stateless)
 
 
 def _begins(blocks: list[Block]) -> bool:

@@ -164,6 +164,12 @@ ROWS = [
     Row("DELETE /v1/responses/resp_none", RESPONSE, guarded(404)),
     Row("POST /v1/messages", "", guarded(200), {**QUESTION, "model": "ok", "max_tokens": 9}),
     Row("POST /v1/messages/count_tokens", "", guarded(200), {**QUESTION, "model": "ok", "max_tokens": 9}),
+    Row(
+        "POST /agui",
+        "",
+        guarded(200),  # in a thread of one's own, whatever others call theirs
+        {"threadId": "agui", "runId": "r1", "messages": [{"id": "m1", "role": "user", "content": "T=1 I=0 B=ok"}]},
+    ),
     # Passed to an upstream, which has none of these
     Row("POST /v1/embeddings", "", guarded(404), {"model": "ok", "input": "hi"}),
     Row("POST /v1/completions", "", guarded(404), {"model": "ok", "prompt": "hi"}),

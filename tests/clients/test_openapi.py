@@ -75,7 +75,7 @@ def test_every_operation_says_what_it_takes_and_answers(document: Json) -> None:
 
 def test_every_route_that_streams_shows_a_stream(document: Json) -> None:
     streaming = {"/api/chat", "/api/chat/{chat_id}/stream", "/api/events"}
-    streaming |= {"/v1/chat/completions", "/v1/responses", "/v1/messages"}
+    streaming |= {"/v1/chat/completions", "/v1/responses", "/v1/messages", "/agui"}
     for path in streaming & document["paths"].keys():
         method = "get" if path in ("/api/events", "/api/chat/{chat_id}/stream") else "post"
         content = document["paths"][path][method]["responses"]["200"]["content"]["text/event-stream"]

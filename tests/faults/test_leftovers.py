@@ -203,6 +203,15 @@ class Lives:
             body = {"model": "fast", "max_tokens": 9, "messages": [{"role": "user", "content": text}], **more}
             self.post("/v1/messages", json=body)
 
+    def a_run_of_ag_ui(self) -> None:
+        for text in ("hi", "B=e400", "B=cut"):
+            thread, message = self.new_id(), {"id": "m1", "role": "user", "content": text}
+            body = {"threadId": thread, "runId": "r1", "messages": [message]}
+            told = self.post("/agui", json=body).text
+            self.post("/agui", json=body)
+            cursor = next((line.removeprefix("id: ") for line in told.splitlines() if line.startswith("id: ")), "none")
+            self.post("/agui", json=body, headers={"last-event-id": cursor})
+
     def a_response(self) -> None:
         for text, more in (("hi", {}), ("hi", {"stream": True}), ("B=e400", {}), ("B=cut", {"stream": True})):
             self.post("/v1/responses", json={"model": "fast", "input": text, **more})

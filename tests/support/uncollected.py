@@ -26,7 +26,7 @@ from gateway.commands.serve import serve
 from gateway.core.process import Core
 from gateway.settings import Settings, load
 from gateway.units import MountedLane, Unit
-from routes import audio, chat, events, messages, openai, passed, realtime, responses, tickets, transcriptions
+from routes import agui, audio, chat, events, messages, openai, passed, realtime, responses, tickets, transcriptions
 
 
 async def weather(call: FakeCall) -> object:
@@ -42,7 +42,7 @@ async def load_fakes() -> Models:
 
 def chat_lane(core: Core) -> MountedLane:
     lane = ChatLane(core, open_upstreams(core.settings), FakeToolbox((fake_tool("get_weather"), weather)))
-    routes = [*chat.ROUTES, *openai.ROUTES, *messages.ROUTES, *responses.ROUTES, *passed.ROUTES]
+    routes = [*chat.ROUTES, *openai.ROUTES, *messages.ROUTES, *responses.ROUTES, *passed.ROUTES, *agui.ROUTES]
     return MountedLane("chat", lane, routes)
 
 
