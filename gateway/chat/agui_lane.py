@@ -82,6 +82,7 @@ class AguiLane:
             attached,
             RecordSource(attached.reader, AguiEvents(run_id, asked.run(), after)),
             verdict=attached.run.verdict if attached.run is not None and not after else None,
+            resumable=after > 0,  # AG-UI's own client keeps no ids: a drain lets it read on
             apology=_apology,
         )
 
