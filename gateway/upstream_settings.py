@@ -36,7 +36,7 @@ ClientOption = Literal[
 
 UpstreamKind = Literal["openai", "ag-ui", "ui-message", "python", "worker"]
 """What an upstream speaks: a model's wire format, one of the protocols of agents, or that of workers."""
-WireFormat = Literal["chat", "messages"]
+WireFormat = Literal["chat", "messages", "responses"]
 """The wire format of a model's server."""
 PYTHON_INHERITED = (*INHERITED, "PYTHONPATH")
 """Variables that the process of a `python` agent has without being asked for."""
@@ -58,8 +58,8 @@ class UpstreamSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = "openai"
     wire: Annotated[
         WireFormat,
-        Notation("`chat` or `messages`", lambda environ, variable: None),
-        Meta(description="Wire format of an `openai` one: OpenAI's chat completions, or Anthropic's Messages"),
+        Notation("`chat`, `messages` or `responses`", lambda environ, variable: None),
+        Meta(description="Wire format of an `openai` one: OpenAI's completions or Responses, or Anthropic's Messages"),
     ] = "chat"
     function: Annotated[str, Meta(description="Of a `python` agent: its function, such as `shop.agents:support`")] = ""
     agent_python: Annotated[

@@ -25,10 +25,10 @@ TOOL: Any = {
 }
 
 
-def behind(folder: Path, gateway: Gateway, more: str = "") -> Gateway:
-    """Returns a gateway whose upstream is another one, by Anthropic's format."""
+def behind(folder: Path, gateway: Gateway, more: str = "", wire: str = "messages") -> Gateway:
+    """Returns a gateway whose upstream is another one, by Anthropic's format unless `wire` says otherwise."""
     folder.mkdir(exist_ok=True)
-    table = f'[[upstream]]\nname = "claude"\nwire = "messages"\nbase_url = "{gateway.url}/v1"\napi_key = "k"\n{more}'
+    table = f'[[upstream]]\nname = "behind"\nwire = "{wire}"\nbase_url = "{gateway.url}/v1"\napi_key = "k"\n{more}'
     (folder / "upstreams.toml").write_text(table)
     return serving(folder, "", OPENAI_BASE_URL="", TRILANE_MODEL="", TRILANE_UPSTREAMS=str(folder / "upstreams.toml"))
 

@@ -8,6 +8,7 @@ from gateway.chat.upstreams.chunks import AnswerChunk
 from gateway.chat.upstreams.completion_parser import CompletionParser
 from gateway.chat.upstreams.loose_fields import JsonFields
 from gateway.chat.upstreams.messages_parser import MessagesParser
+from gateway.chat.upstreams.responses_parser import ResponsesParser
 from gateway.core.usage import UpstreamUsage
 
 
@@ -22,7 +23,7 @@ class CompletionStream(AnswerStream[AnswerChunk]):
         secret: str,
         on_close: Callable[[], None],
         *,
-        parser: CompletionParser | MessagesParser,
+        parser: CompletionParser | MessagesParser | ResponsesParser,
     ) -> None:
         """Reads the answer to a request for `model`; for the rest see AnswerStream."""
         self._completion = parser

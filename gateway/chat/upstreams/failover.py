@@ -16,6 +16,7 @@ from gateway.chat.upstreams.messages_upstream import MessagesUpstream
 from gateway.chat.upstreams.openai import OpenAIUpstream
 from gateway.chat.upstreams.operator_rules import allowing, for_upstream
 from gateway.chat.upstreams.passed_answer import PassedAnswer
+from gateway.chat.upstreams.responses_upstream import ResponsesUpstream
 from gateway.chat.upstreams.router import Router
 from gateway.chat.upstreams.transport import HttptoolsTransport
 from gateway.chat.upstreams.try_span import TrySpan
@@ -28,7 +29,7 @@ from gateway.upstream_settings import UpstreamSettings
 if TYPE_CHECKING:
     from gateway.core.tracing import Span
 
-BY_WIRE = {"chat": OpenAIUpstream, "messages": MessagesUpstream}
+BY_WIRE = {"chat": OpenAIUpstream, "messages": MessagesUpstream, "responses": ResponsesUpstream}
 """What speaks each wire format."""
 RETIRE_LOOK_S = 0.5
 """Seconds between two looks whether an upstream that was replaced still answers something."""

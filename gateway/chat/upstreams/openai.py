@@ -20,6 +20,7 @@ from gateway.chat.upstreams.exchange import CONNECT_S, Exchange
 from gateway.chat.upstreams.messages_parser import MessagesParser
 from gateway.chat.upstreams.passed_answer import PassedAnswer
 from gateway.chat.upstreams.refusals import refusal
+from gateway.chat.upstreams.responses_parser import ResponsesParser
 from gateway.chat.upstreams.transport import HttptoolsTransport
 from gateway.chat.upstreams.upstream import Request
 from gateway.chat.upstreams.way_out import AUTHENTICATION_REQUIRED, refused_by
@@ -79,7 +80,7 @@ class OpenAIUpstream:
         """Returns what to send. Raises UpstreamRefused for what cannot be said in its wire format."""
         return msgspec.json.encode({**request, **STREAMED, "model": model})
 
-    def _parser(self, request: Request) -> CompletionParser | MessagesParser:
+    def _parser(self, request: Request) -> CompletionParser | MessagesParser | ResponsesParser:
         """Returns what reads the answer to a request."""
         answers = request.get("n")
         return CompletionParser(answers if isinstance(answers, int) else 1)

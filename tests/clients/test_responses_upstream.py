@@ -1,0 +1,120 @@
+"""A server that speaks OpenAI's Responses is an upstream like any other, of every dialect.
+
+The server is a gateway too, which speaks them: so what is asked and answered has gone through both translations.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+
+from loadtests.upstream.shapes import words
+from tests.clients.openai_sdk import Asker, SyncAsker
+from tests.clients.test_messages_upstream import TOOL, behind
+from tests.clients.test_openai_sdk import CALLS, THOUGHT
+from tests.conftest import Gateway, UpstreamThread, eventually
+
+
+@pytest.fixture(scope="module")
+def front(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    made = behind(tmp_path_factory.mktemp("front"), gateway, wire="responses")
+    try:
+        yield made.start()
+    finally:
+        made.stop()
+
+
+@pytest.fixture(scope="module")
+def through(front: Gateway) -> Iterator[Asker]:
+    with closing(SyncAsker(front.url)) as asker:
+        yield asker
+
+
+def test_an_answer_arrives_with_its_figures(through: Asker) -> None:
+    completion = through.whole("ok")
+    [choice] = completion.choices
+    assert (choice.message.content, choice.finish_reason, completion.model) == (words(20), "stop", "ok")
+    assert completion.usage is not None
+    assert (completion.usage.prompt_tokens, completion.usage.completion_tokens) == (7, 20)
+    answer = through.stream("reasoning")
+    assert (answer.error, answer.reasoning, answer.text, answer.finish_reasons) == (None, THOUGHT, words(20), ["stop"])
+
+
+def test_calls_of_tools_arrive(through: Asker) -> None:
+    answer = through.stream("tools-2", tools=[TOOL])
+    assert (answer.calls, answer.finish_reasons) == (CALLS, ["tool_calls"])
+    assert through.stream("finish-length").finish_reasons == ["length"]
+
+
+@pytest.mark.parametrize("model", ["cut", "cut-hard", "error-openai"])
+def test_half_an_answer_is_never_a_success(model: str, through: Asker) -> None:
+    assert isinstance(through.stream(model).error, openai.APIError)
+    with pytest.raises(openai.InternalServerError):
+        through.whole(model)
+
+
+def test_a_refusal_keeps_its_meaning(through: Asker) -> None:
+    with pytest.raises(openai.RateLimitError) as error:
+        through.stream("e429")
+    assert error.value.response.headers["retry-after"] == "7"
+    with pytest.raises(openai.BadRequestError) as too_long:
+        through.stream("e400")
+    assert too_long.value.code == "context_length_exceeded"
+
+
+def test_who_leaves_ends_the_upstreams_work(front: Gateway, upstream: UpstreamThread) -> None:
+    body = {"model": "slow", "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
+    with httpx2.stream("POST", f"{front.url}/v1/chat/completions", json=body, timeout=20) as answer:
+        next(answer.iter_bytes())
+    eventually(lambda: not upstream.open_requests)
+
+
+def test_a_conversation_reaches_the_model_as_it_was_meant(front: Gateway, upstream: UpstreamThread) -> None:
+    call = {"id": "call_0", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Zürich"}'}}
+    messages: list[dict[str, Any]] = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Weather?"},
+        {"role": "assistant", "content": "I look.", "tool_calls": [call, {**call, "id": "call_1"}]},
+        {"role": "tool", "tool_call_id": "call_0", "content": "rain"},
+        {"role": "tool", "tool_call_id": "call_1", "content": "sun"},
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/gif;base64,AA"}}]},
+    ]
+    schema = {"name": "answer", "schema": {"type": "object"}, "strict": True}
+    body = {
+        **{"model": "ok", "messages": messages, "tools": [TOOL], "tool_choice": "required", "temperature": 0.5},
+        **{"parallel_tool_calls": False, "max_tokens": 77, "user": "u1", "reasoning_effort": "low"},
+        "response_format": {"type": "json_schema", "json_schema": schema},
+    }
+    answer = httpx2.post(f"{front.url}/v1/chat/completions", json=body, timeout=20)
+    assert answer.status_code == 200, answer.text
+    got = upstream.fake.requests[-1].body
+    said = [{**message, "tool_calls": None} for message in got["messages"]]
+    assert said == [{**message, "tool_calls": None} for message in messages]
+    assert [one["id"] for one in got["messages"][2]["tool_calls"]] == ["call_0", "call_1"]
+    assert json.loads(got["messages"][2]["tool_calls"][0]["function"]["arguments"]) == {"city": "Zürich"}
+    names = ("tool_choice", "temperature", "parallel_tool_calls", "max_tokens", "reasoning_effort", "response_format")
+    for name in names:
+        assert got[name] == body[name], name
+    [tool] = got["tools"]
+    assert tool == {**TOOL, "function": {**TOOL["function"], "strict": False}}
+
+
+def test_its_own_dialect_and_a_chat_are_served_by_it(front: Gateway) -> None:
+    with openai.OpenAI(base_url=f"{front.url}/v1", api_key="none", max_retries=0) as client:
+        response = client.responses.create(model="ok", input="Hi")
+    assert response.output_text == words(20)
+    message = {"id": "m1", "role": "user", "parts": [{"type": "text", "text": "Hi"}]}
+    chat = httpx2.post(f"{front.url}/api/chat", json={"id": "c", "model": "ok", "message": message}, timeout=20)
+    assert '"finish"' in chat.text
+
+
+@pytest.mark.parametrize(("fields", "param"), [({"seed": 7}, "seed"), ({"n": 2}, "n"), ({"stop": "END"}, "stop")])
+def test_what_the_format_cannot_say_is_refused_by_its_name(fields: dict[str, Any], param: str, front: Gateway) -> None:
+    body = {"model": "ok", "messages": [{"role": "user", "content": "Hi"}], **fields}
+    answer = httpx2.post(f"{front.url}/v1/chat/completions", json=body, timeout=20)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["message"].startswith(f"{param}: ")
