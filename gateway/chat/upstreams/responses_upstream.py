@@ -16,8 +16,10 @@ from gateway.chat.upstreams.upstream import Request
 from gateway.errors import UpstreamRefused
 
 SEALED = "reasoning.encrypted_content"
-PASSED = {"temperature", "top_p", "parallel_tool_calls", "user", "metadata", "service_tier"}
-PASSED |= {"prompt_cache_key", "safety_identifier", "top_logprobs"}
+PASSED = {
+    *("temperature", "top_p", "parallel_tool_calls", "user", "metadata", "service_tier"),
+    *("prompt_cache_key", "safety_identifier", "top_logprobs"),
+}
 """Options of the same name and meaning in both."""
 READ = {
     *("messages", "max_tokens", "max_completion_tokens", "tools", "tool_choice", "reasoning_effort"),
