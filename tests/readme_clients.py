@@ -147,6 +147,7 @@ CLIENTS = (
             "stream": "test_a_run_streams_a_text_and_its_figures",
             "tools": "test_a_client_makes_its_own_calls_and_the_next_run_goes_on",
             "errors": "test_what_failed_is_told_as_the_protocol_has_it",
+            "cancel": "test_who_aborts_ends_the_upstreams_work",
             "resume": "test_a_run_that_was_cut_is_whole_when_it_is_asked_for_again",
         },
     ),

@@ -12,7 +12,7 @@ from loadtests.upstream.shapes import words
 from tests.clients.node import install, tool
 from tests.clients.test_ai_sdk_tools import SERVER, TOOLS, calling
 from tests.clients.test_openai_sdk import THOUGHT
-from tests.conftest import Gateway, UpstreamThread, serving
+from tests.conftest import Gateway, UpstreamThread, eventually, serving
 
 KEY = "agui-key-of-32-characters-or-more"
 CUTS = {"ok": (1, 2, 3, 7, 12), "reasoning": (4,), "tools-2": (2, 3, 4)}
@@ -72,6 +72,12 @@ def test_what_failed_is_told_as_the_protocol_has_it(answers: dict[str, Any]) -> 
     assert texts(answers["failed"])[1] == ("assistant", words(10))
     assert answers["refused"]["failure"]["status"] == 429
     assert answers["stranger"]["failure"]["status"] == 401
+
+
+def test_who_aborts_ends_the_upstreams_work(answers: dict[str, Any], upstream: UpstreamThread) -> None:
+    assert answers["aborted"]["types"][0] == "RUN_STARTED"
+    assert "RUN_FINISHED" not in answers["aborted"]["types"]
+    eventually(lambda: not upstream.open_requests)
 
 
 def test_an_ask_is_an_interrupt_that_the_client_answers(answers: dict[str, Any]) -> None:

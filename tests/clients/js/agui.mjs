@@ -79,6 +79,11 @@ const questions = {
   failed: () => run(open("T=20 I=0"), "cut"),
   refused: () => run(open("T=20 I=0"), "e429"),
   stranger: () => run(open("T=20 I=0", { headers: { authorization: "Bearer nobody" } }), "ok"),
+  aborted: async () => {
+    const agent = open("hi");
+    agent.subscribe({ onRunStartedEvent: () => void setTimeout(() => agent.abortRun()) });
+    return run(agent, "slow", { forwardedProps: { model: "slow", onDisconnect: "cancel" } });
+  },
   tools: async () => {
     const agent = open("T=20 I=0");
     const first = await run(agent, "tools-2", { tools: [get_weather] });
