@@ -10,7 +10,7 @@ from gateway.access.grants import Principal
 from gateway.chat.chat_streams import ChatStreams
 from gateway.chat.chats import Chats
 from gateway.chat.dialects.agui import AguiEvents
-from gateway.chat.dialects.agui_forms import error_frame, refused_run
+from gateway.chat.dialects.agui_forms import AguiRun, error_frame, refused_run
 from gateway.chat.dialects.agui_request import RunAgentInput
 from gateway.chat.record_source import CursorRecords, RecordSource
 from gateway.chat.run_start import AttachedReader
@@ -49,14 +49,15 @@ class AguiLane:
         request, extra = _send_request(asked)
         sent = await self._sending.send(who, request, asked.run_id, extra, CursorRecords)
         if isinstance(sent, Parked | Steered | WaitingReader):
-            return refused_run(asked.run(), STILL_ASKED, "interrupts_open")
+            return refused_run(asked.run(""), STILL_ASKED, "interrupts_open")
         if sent.run is not None:
             body.keep_until(sent.run.verdict)
-        return await self._stream(who, asked, sent)
+        return await self._stream(who, asked.run(run_id_of(sent.reader.topic)), sent)
 
     async def resume(self, who: Principal, asked: RunAgentInput, cursor: str) -> EventStream | None:
         """Returns the stream of a run from a cursor on; None where that has the end of it. Raises Gone, NotFound."""
         run_id, position = decode_cursor(cursor)
+        told = asked.run(run_id)
         with self._chats.in_memory.hold() as held:
             history = await self._chats.existing(who, check_id("threadId", asked.thread_id), held)
         if run_id not in history.runs:
@@ -64,23 +65,21 @@ class AguiLane:
             raise Gone("this thread has no such run", code="unknown_cursor")
         attached = await self._chats.attach(asked.thread_id, run_id, None, CursorRecords(run_id), history.topic)
         ring = attached.reader.ring
-        if position.epoch and position.epoch != ring.epoch:
+        if position.offset and (position.epoch != ring.epoch or position.offset > ring.head):
             attached.reader.close()
-            raise Gone("this run was deleted and made anew", code="epoch_changed")
+            raise Gone("this run has no such event", code="unknown_cursor")
         self._runs.figures.note_resume("recovered", ring.head - position.offset)
         if ring.closed and position.offset >= ring.head:
             attached.reader.close()
             return None
-        return await self._stream(who, asked, attached, position.offset)
+        return await self._stream(who, told, attached, position.offset)
 
-    async def _stream(
-        self, who: Principal, asked: RunAgentInput, attached: AttachedReader, after: int = 0
-    ) -> EventStream:
+    async def _stream(self, who: Principal, told: AguiRun, attached: AttachedReader, after: int = 0) -> EventStream:
         run_id = run_id_of(attached.reader.topic)
         return await self._streams.open(
             who,
             attached,
-            RecordSource(attached.reader, AguiEvents(run_id, asked.run(), after)),
+            RecordSource(attached.reader, AguiEvents(run_id, told, after)),
             verdict=attached.run.verdict if attached.run is not None and not after else None,
             resumable=after > 0,  # AG-UI's own client keeps no ids: a drain lets it read on
             apology=_apology,

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from gateway.chat.dialects.agui import AguiEvents
+from gateway.chat.dialects.agui_request import RunAgentInput
 from gateway.chat.ending import Aborted, Failed, Finished, RunEnding, RunOutcome
 from gateway.chat.records.chat_record import RunInfo
 from gateway.chat.records.record import FinishReason
@@ -148,6 +149,7 @@ def test_who_asks_ag_ui_for_the_same_run_again_has_it_once(steps: list[Step], da
     first.feed(AguiEvents("r", RUN).feed(lines_of(records[:cut])))
     shown = [{"id": "u1", "role": "user", "content": "hi"}, *first.messages]
     again = AguiClient(shown)
-    run = msgspec.structs.replace(RUN, shown=[Raw(msgspec.json.encode(message)) for message in shown])
+    raws = [Raw(msgspec.json.encode(message)) for message in shown]
+    run = RunAgentInput(thread_id="t", run_id="client-run", messages=raws).run("r")
     again.feed(AguiEvents("r", run).feed(lines_of(records)))
     assert again.messages == [shown[0], *whole.messages]

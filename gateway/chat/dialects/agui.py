@@ -20,8 +20,8 @@ from gateway.chat.dialects.agui_forms import (
     NAMES,
     AguiRun,
     EventFields,
-    ShownMessage,
     interrupt,
+    message_prefix,
     openings,
     step_event,
     text_in,
@@ -74,7 +74,7 @@ class AguiEvents:
     def __init__(self, run_id: str, run: AguiRun, after: int = 0) -> None:
         """`run_id` is ours; of the records with offsets up to `after` nothing is told, but for what is still open."""
         self._run = run
-        self._prefix = f"msg-{run_id}."
+        self._prefix = message_prefix(run_id)
         self._after = after
         self._is_hidden = after > 0
         self._number = 0
@@ -181,10 +181,8 @@ class AguiEvents:
     def _start(self) -> None:
         """Begins the run; a client that shows a part of it already, which was cut, is told to forget that part."""
         self._out.append(self._started())
-        own = b'"' + self._prefix.encode()
-        kept = [raw for raw in self._run.shown if not bytes(ShownMessage.of(raw).id).startswith(own)]
-        if len(kept) < len(self._run.shown):
-            self._out.append({"type": "MESSAGES_SNAPSHOT", "messages": kept})
+        if self._run.kept is not None:
+            self._out.append({"type": "MESSAGES_SNAPSHOT", "messages": self._run.kept})
 
     # Messages
 

@@ -24,20 +24,17 @@ class AguiRun(msgspec.Struct, frozen=True, kw_only=True):
     """The version that the client speaks; empty: it says none, and is told none."""
     results: Collection[str] = ()
     """Ids of the calls whose results the client has: it is not told them again."""
-    shown: list[Raw] = []
-    """The messages that the client shows."""
+    kept: list[Raw] | None = None
+    """The messages that the client shows, but for those of this run; None where it shows none of those."""
 
     @property
     def names(self) -> EventFields:
         return {"threadId": self.thread_id, "runId": self.run_id}
 
 
-class ShownMessage(msgspec.Struct, frozen=True):
-    id: Raw = Raw(b"")
-
-    @classmethod
-    def of(cls, raw: Raw) -> "ShownMessage":
-        return msgspec.json.decode(raw, type=cls)
+def message_prefix(run_id: str) -> str:
+    """Returns how the ids of the messages begin that a run of ours tells."""
+    return f"msg-{run_id}."
 
 
 def openings(kind: str, message_id: str) -> list[EventFields]:

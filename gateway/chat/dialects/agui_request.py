@@ -7,12 +7,13 @@ that `POST /api/chat` takes; all else in it goes to the run as `extra`. `state` 
 """
 
 import re
-from typing import Any, Literal, cast
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from gateway.chat.dialects.agui_forms import AguiRun
+from gateway.chat.dialects.agui_forms import AguiRun, message_prefix
 from gateway.chat.records.messages import UIMessage
 from gateway.core.leniency import lenient_decoder
 from gateway.core.loose_json import json_on_one_line
@@ -23,6 +24,7 @@ _OWN_ID = re.compile(r"(msg-[0-9a-f]{20})\.[0-9]{1,6}", re.ASCII)
 _json = msgspec.json.Encoder().encode
 
 PartFields = dict[str, object]
+T = TypeVar("T")
 
 
 class AguiFunction(msgspec.Struct, kw_only=True):
@@ -93,18 +95,25 @@ class RunAgentInput(msgspec.Struct, kw_only=True, rename="camel"):
         """Returns the client's tools, as OpenAI has them."""
         return Raw(_json([_function(tool) for tool in self.tools])) if self.tools else UNSET
 
-    def run(self) -> AguiRun:
-        """Returns the run that is asked for, as its client is told of it."""
+    def run(self, run_id: str) -> AguiRun:
+        """Returns the run that is asked for, which is `run_id` here, as its client is told of it.
+
+        It holds nothing of the body, unless the client shows a part of that run, which it is told anew then. Raises
+        BadRequest.
+        """
+        shown = [_read(_shown, place, raw) for place, raw in enumerate(self.messages)]
+        is_own = [message.id.startswith(message_prefix(run_id)) for message in shown]
+        kept = [Raw(bytes(raw)) for raw, own in zip(self.messages, is_own, strict=True) if not own]
         return AguiRun(
             thread_id=self.thread_id,
             run_id=self.run_id,
             protocol_version=self.protocol_version or "",
-            results={message.tool_call_id for message in self._decoded() if message.tool_call_id},
-            shown=self.messages,
+            results={message.tool_call_id for message in shown if message.tool_call_id},
+            kept=kept if any(is_own) else None,
         )
 
     def _decoded(self) -> list[AguiMessage]:
-        return [_message(place, raw) for place, raw in enumerate(self.messages)]
+        return [_read(_message, place, raw) for place, raw in enumerate(self.messages)]
 
     def props(self) -> dict[str, Raw]:
         """Returns the fields of `forwardedProps`. Raises BadRequest."""
@@ -118,12 +127,20 @@ class RunAgentInput(msgspec.Struct, kw_only=True, rename="camel"):
         return [f"{context.description}: {context.value}" for context in self.context or []]
 
 
-_decode_message = lenient_decoder(AguiMessage)
+class ShownMessage(msgspec.Struct, rename="camel"):
+    """The fields by which a message that the client shows is known again."""
+
+    id: str = ""
+    tool_call_id: str | None = None
 
 
-def _message(place: int, raw: Raw) -> AguiMessage:
+_shown: Callable[[bytes], ShownMessage] = lenient_decoder(ShownMessage)
+_message: Callable[[bytes], AguiMessage] = lenient_decoder(AguiMessage)
+
+
+def _read(decode: Callable[[bytes], T], place: int, raw: Raw) -> T:
     try:
-        return cast(AguiMessage, _decode_message(bytes(raw)))
+        return decode(bytes(raw))
     except msgspec.DecodeError as err:
         raise BadRequest(f"messages[{place}]: {err}", code="bad_body") from err
 

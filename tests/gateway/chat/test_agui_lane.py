@@ -169,11 +169,15 @@ async def test_who_comes_back_with_a_cursor_reads_on_and_asks_nothing_anew() -> 
         run_id, epoch, offset = cursors[0].split(".")
         with pytest.raises(Gone):
             await stage.lane.agui.resume(LOCAL, asked, f"{'0' * len(run_id)}.{epoch}.{offset}")
-        with pytest.raises(Gone):
-            await stage.lane.agui.resume(LOCAL, asked, f"{run_id}.other.{offset}")
+        for nowhere in (f"{run_id}.other.{offset}", f"{run_id}.{epoch}.9999"):
+            with pytest.raises(Gone):
+                await stage.lane.agui.resume(LOCAL, asked, nowhere)
         stranger = _decode(b'{"threadId":"elsewhere","runId":"r1","messages":[]}')
         with pytest.raises(NotFound):
             await stage.lane.agui.resume(LOCAL, stranger, cursors[0])
+        wrong = _decode(b'{"threadId":"t","runId":"r1","messages":[5]}')
+        with pytest.raises(BadRequest, match="messages"):
+            await stage.lane.agui.resume(LOCAL, wrong, cursors[0])
 
 
 @simulated
