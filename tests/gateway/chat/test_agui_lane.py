@@ -102,7 +102,8 @@ async def test_a_tool_of_the_client_takes_two_runs() -> None:
         assert offered[0]["function"]["name"] == "weather"
         result = {"id": "x1", "role": "tool", "toolCallId": "k1", "content": '{"sky":"grey"}'}
         second = await run(stage, [*first.messages, result], "r2", tools=[WEATHER])
-        assert contents(second)[-2:] == [("tool", '{"sky":"grey"}'), ("assistant", "It rains.")]
+        told = [("user", "hello"), ("assistant", None), ("tool", '{"sky":"grey"}'), ("assistant", "It rains.")]
+        assert contents(second) == told
         sent: Any = stage.upstream.requests[1][0]["messages"]
         assert [message["role"] for message in sent] == ["user", "assistant", "tool"]
         assert sent[2]["content"] == '{"sky":"grey"}'
