@@ -240,7 +240,7 @@ class AudioLane:
                 cursor = await session_log.recent(REPEATED_S)
             seq = await session_log.seq_at(cursor)
             attachment = live.attach(*terms, seq, resends=request.resends)
-            await live.wait_for_log()  # what is put out from here on waits in the attachment
+            await live.recording.wait()  # what is put out from here on waits in the attachment
             first, missed = await session_log.replay(cursor)
         except BaseException:
             if attachment is not None:
@@ -332,7 +332,7 @@ class AudioLane:
                     live.expire()
             elif now - live.spoken_at > self.settings.session_idle_s:
                 live.rest(self.settings.session_idle_s)
-            elif now - live.recorded_at > self._beat_s:
+            elif now - live.recording.recorded_at > self._beat_s:
                 live.beat()
         for live, allowance in list(self._allowances.items()):
             allowance.look(live.position, live.fail)

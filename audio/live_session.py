@@ -13,17 +13,16 @@ import msgspec
 import structlog
 
 from audio.attachment import DONE, IDLE, TAKEN_OVER, Attachment, QueuedMessage
-from audio.messages import Ack, Aside, Done, Drain, Failure, Final, Gap, Lag, ServerMessage, with_cursor
+from audio.messages import Ack, Aside, Done, Drain, Failure, Final, Gap, Lag, ServerMessage
 from audio.meter import Meter
 from audio.model.models import Models
 from audio.model.transcriber import SAMPLE_RATE, Samples
 from audio.options import Output, SessionOptions, SessionTerms, Settled
+from audio.recording import Recording
 from audio.segment import seconds
 from audio.session_log import SessionLog
-from audio.session_state import SessionState
 from audio.sides import open_driver
 from events.log.hub import Hub
-from events.log.port import Appended
 from gateway.core.usage import UsageOutcome
 from gateway.errors import BadRequest, CloseCode, LogConflict, LogError, Overloaded
 from gateway.serving.client_socket import DRAINING, SocketClose
@@ -71,16 +70,13 @@ class LiveSession:
         self.detached_at = clock()
         """The time at which the connection was lost; it means nothing while there is one."""
         self.attachment: Attachment | None = None
-        self.recorded_at = clock()  # when its state was last recorded
+        self.recording = Recording(session_log, clock, on_failure=self.fail, on_end=self._finish)
         self.parting: UsageOutcome = "abort"  # the outcome that is recorded should its client not come back
         self.dialect_state: object = None  # what a dialect keeps with the session, as long as this process has it
         self._host = host
         self._clock = clock
         self._frame_at = self.spoken_at = clock()
-        self._unrecorded: list[tuple[QueuedMessage | None, Final | Gap]] = []
-        """Finals and gaps that are recorded with the next state."""
         self._lag_s = 0.0
-        self._newest_append: asyncio.Future[list[Appended]] | None = None
         self._stop_watching: Callable[[], None] = lambda: None
         self._resends = True
         self._is_leaving = self._is_over = False
@@ -122,12 +118,7 @@ class LiveSession:
     def record_replay(self, cursor: str | None, seq: int, count: int) -> None:
         """Records the numbers of the messages that were sent again, and that this process has the session."""
         self.session_log.record_replay(self.session_log.offset(cursor), count, seq + 1)
-        self._append(self.session_log.state, None)
-
-    async def wait_for_log(self) -> None:
-        """Waits until the log has taken or refused all that was put out so far."""
-        if self._newest_append is not None:
-            await asyncio.wait((self._newest_append,))
+        self.beat()
 
     def detach(self, attachment: Attachment) -> None:
         """Notes that a connection is gone."""
@@ -171,7 +162,7 @@ class LiveSession:
         """Works with other terms from now on; `notes` go with the session wherever it goes."""
         self.sample_rate = terms.sample_rate
         self.session.reconfigure(terms.options)
-        self._append(msgspec.structs.replace(self.session_log.state, notes=notes), None)
+        self.recording.append(msgspec.structs.replace(self.session_log.state, notes=notes), self.attachment)
         self._driver.proceed()
 
     @property
@@ -216,7 +207,7 @@ class LiveSession:
 
     def beat(self) -> None:
         """Records a sign of life: without any, another process ends the session."""
-        self._append(self.session_log.state, None)
+        self.recording.append(self.session_log.state, self.attachment)
 
     def drain(self) -> None:
         """Leaves this process after the finals that are due.
@@ -251,7 +242,7 @@ class LiveSession:
             elif isinstance(output, Final | Gap):
                 if isinstance(output, Gap):
                     self._host.note_gap(output)
-                self._unrecorded.append((self._send(output, is_ready=False), output))
+                self.recording.hold(self._send(output, is_ready=False), output)
             elif isinstance(output, Done):
                 self._record_end(output)
             else:
@@ -266,43 +257,13 @@ class LiveSession:
 
     def _record(self, position: int) -> None:
         state = msgspec.structs.replace(self.session_log.state, **self._driver.where(position))
-        self._append(state, Ack(samples=self.client_samples(position)))
+        self.recording.append(state, self.attachment, Ack(samples=self.client_samples(position)))
 
     def _record_end(self, done: Done) -> None:
         done = msgspec.structs.replace(done, duration=seconds(self.session_log.state.audio))
-        self._append(self.session_log.state, done, close=True)
+        self.recording.append(self.session_log.state, self.attachment, done, close=True)
         if self.attachment is not None:
             self.attachment.end(DONE)
-
-    def _append(self, state: SessionState, receipt: ServerMessage | None, *, close: bool = False) -> None:
-        """Records a state with all that is unrecorded, and sends `receipt` when that is durable."""
-        self.recorded_at = self._clock()
-        unrecorded, self._unrecorded = self._unrecorded, []
-        attachment = self.attachment
-        queued_receipt = self._send(receipt, is_ready=False) if receipt is not None else None
-        messages = [message for _, message in unrecorded]
-        append = self.session_log.append(
-            state, [(message, queued.seq if queued else 0) for queued, message in unrecorded], close=close
-        )
-
-        def confirm(append: asyncio.Future[list[Appended]]) -> None:
-            failure = None if append.cancelled() else append.exception()
-            if append.cancelled() or failure is not None:
-                self.fail(failure)
-                return
-            if close:
-                self._finish()
-            if attachment is None:
-                return
-            cursors = self.session_log.cursors(messages, append.result())
-            for (queued, message), cursor in zip(unrecorded, cursors, strict=True):
-                if queued is not None:
-                    attachment.confirm(queued, with_cursor(message, cursor))
-            if queued_receipt is not None and receipt is not None:
-                attachment.confirm(queued_receipt, receipt)
-
-        self._newest_append = append
-        append.add_done_callback(confirm)
 
     def fail(self, failure: BaseException | None) -> None:
         """Ends the session here: another connection has it, the log cannot be written, or a limit is reached."""
@@ -338,7 +299,7 @@ class LiveSession:
             self.attachment.put(Drain(resume=self.session_log.session))
             self.attachment.end(DRAINING)
         else:
-            self._append(self.session_log.state.parted(self.parting), None)
+            self.recording.append(self.session_log.state.parted(self.parting), None)
         self._finish()
 
     def _finish(self, failure: BaseException | None = None) -> None:

@@ -131,7 +131,7 @@ async def test_a_client_that_comes_back_has_the_session_recorded_as_its_own() ->
     stage = await Stage().open()
     stage.attach()
     stage.live.record_replay(None, 4, 2)
-    await stage.live.wait_for_log()
+    await stage.live.recording.wait()
     where = (await stage.records())[-1]
     assert (where.get("replayed_after", 0), where["replayed_head"], where["replayed_seq"]) == (0, 2, 5)
 
@@ -298,7 +298,7 @@ async def test_new_terms_hold_from_now_on_and_go_with_the_session() -> None:
     stage = await Stage().open()
     stage.attach()
     stage.live.reconfigure(SessionTerms(8000, MANUAL), "notes")
-    await stage.live.wait_for_log()
+    await stage.live.recording.wait()
     assert (stage.live.session.options, stage.live.client_samples(SAMPLE_RATE)) == (MANUAL, 8000)
     assert (await stage.records())[-1]["notes"] == "notes"
 
