@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 
-from audio.messages import Aside, Failure, Final, Gap, Partial, ServerMessage, encode
+from audio.messages import Aside, Failure, Final, FromServer, Gap, Partial, encode
 from gateway.errors import CloseCode
 from gateway.serving.client_socket import SocketClose
 
@@ -24,7 +25,7 @@ class QueuedMessage:
 
     __slots__ = ("is_ready", "message", "seq")
 
-    def __init__(self, message: ServerMessage | Aside, seq: int, *, is_ready: bool) -> None:
+    def __init__(self, message: FromServer | Aside, seq: int, *, is_ready: bool) -> None:
         self.message = message
         self.seq = seq
         self.is_ready = is_ready
@@ -54,7 +55,7 @@ class Attachment:
         """Whether the connection ended at once, so that nothing more is put in."""
         self._news = asyncio.Event()
 
-    def put(self, message: ServerMessage | Aside, *, is_ready: bool = True) -> QueuedMessage:
+    def put(self, message: FromServer | Aside, *, is_ready: bool = True) -> QueuedMessage:
         """Queues a message, which goes out once it and all before it are ready. An aside takes no number."""
         if self._is_cut:
             return QueuedMessage(message, 0, is_ready=is_ready)
@@ -74,7 +75,7 @@ class Attachment:
         self._news.set()
         return queued
 
-    def release(self, first: list[ServerMessage]) -> None:
+    def release(self, first: Sequence[FromServer]) -> None:
         """Queues `first`, then what came since the connection was made, less the finals and gaps that `first` has."""
         backlog, self._backlog = self._backlog or [], None
         self._replay_count = max(0, len(first) - 1)
@@ -86,12 +87,12 @@ class Attachment:
                 queued.seq = self._number(queued.message)
                 self._queue.append(queued)
 
-    def _number(self, message: ServerMessage | Aside) -> int:
+    def _number(self, message: FromServer | Aside) -> int:
         if not isinstance(message, Aside):
             self.seq += 1
         return self.seq
 
-    def confirm(self, queued: QueuedMessage, message: ServerMessage) -> None:
+    def confirm(self, queued: QueuedMessage, message: FromServer) -> None:
         """Makes a message ready that waited for the log, in the form that it has now."""
         queued.message = message
         queued.is_ready = True
@@ -134,7 +135,7 @@ def _is_same_segment(one: Partial, other: Partial) -> bool:
     return one.segment == other.segment and one.channel == other.channel
 
 
-def _identity(message: ServerMessage | Aside) -> tuple[str, float, int | None]:
+def _identity(message: FromServer | Aside) -> tuple[str, float, int | None]:
     if isinstance(message, Final | Gap):
         return type(message).__name__, message.start, message.channel
     return type(message).__name__, -1.0, None

@@ -35,6 +35,7 @@ class SessionDriver:
         "_timer",
         "_utterance",
         "ear",
+        "on_frames",
         "session",
     )
 
@@ -55,6 +56,8 @@ class SessionDriver:
         """
         self.session = session
         self.ear = Ear(models.detector)
+        self.on_frames: Callable[[Sequence[float]], None] | None = None
+        """Called with the probabilities of speech of frames that have come, where somebody wants them."""
         self._desk: Desk = models.desk
         self._take_output = take_output
         self._is_background = is_background
@@ -106,6 +109,8 @@ class SessionDriver:
         """Takes what `ear` has made of audio, and lets the session go on."""
         if self.session.options.utterance_end_s is not None:
             self._watch(probabilities)
+        if self.on_frames is not None:
+            self.on_frames(probabilities)
         self.session.feed(frames, probabilities)
         self.proceed()
 

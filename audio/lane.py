@@ -10,7 +10,7 @@ from audio.allowance import AudioAllowance, Portion, take_portion
 from audio.attachment import Attachment
 from audio.figures import AudioFigures, ListeningSpan
 from audio.ledger import BEATS, AbandonedSessions, AudioCharges, FileEntry
-from audio.live_session import LiveSession
+from audio.live_session import Greeting, LiveSession
 from audio.messages import Gap
 from audio.model.models import Models
 from audio.options import SessionTerms
@@ -51,6 +51,7 @@ class SessionRequest(NamedTuple):
     """A topic to which finals are published, too."""
     resends: bool = True
     """Whether the client keeps what is not acknowledged, and can send it again to another process."""
+    greet: Greeting | None = None
 
 
 class AudioLane:
@@ -202,7 +203,7 @@ class AudioLane:
             raise
         live.watch(self._core.hub)
         attachment = live.attach(*terms, 0, resends=request.resends)
-        live.welcome(cursor, [])
+        live.welcome(cursor, [], request.greet)
         return live, attachment
 
     async def _resume(self, who: Principal, request: SessionRequest, session: str) -> tuple[LiveSession, Attachment]:
@@ -220,13 +221,12 @@ class AudioLane:
             portion = await take_portion(self._limiter, who, RESUMED)
             try:
                 self._admit(terms)
+                session_log.take_over(portion.lease.reserved)
             except BaseException:
                 portion.lease.cancel()
                 raise
         live = self._add(session_log, terms, models)
-        if portion is not None:
-            session_log.take_over(portion.lease.reserved)
-            self._allow(live, who, portion)
+        self._allow(live, who, portion)
         live.watch(self._core.hub)
         return live
 
@@ -246,7 +246,7 @@ class AudioLane:
             if attachment is not None:
                 live.detach(attachment)
             raise
-        live.welcome(first, missed)
+        live.welcome(first, missed, request.greet)
         self.figures.note_resume("recovered", len(missed))
         if session_log.is_over:
             live.report_done()
@@ -263,8 +263,8 @@ class AudioLane:
         self._presumed_until[live] = loop.time() + PRESUMED_S
         return live
 
-    def _allow(self, live: LiveSession, who: Principal, portion: Portion) -> None:
-        if portion.lease is not NO_LEASE:
+    def _allow(self, live: LiveSession, who: Principal, portion: Portion | None) -> None:
+        if portion is not None and portion.lease is not NO_LEASE:
             extend = live.session_log.extend
             self._allowances[live] = AudioAllowance(self._limiter, who, portion, live.position, extend)
 

@@ -11,9 +11,11 @@ from typing import Protocol
 
 import msgspec
 import structlog
+from msgspec import Raw, UnsetType
 
 from audio.attachment import DONE, IDLE, TAKEN_OVER, Attachment, QueuedMessage
-from audio.messages import Ack, Aside, Done, Drain, Failure, Final, Gap, Lag, ServerMessage
+from audio.companion import SessionCompanion
+from audio.messages import Ack, Aside, Done, Drain, Failure, Final, FromServer, Gap, Lag
 from audio.meter import Meter
 from audio.model.models import Models
 from audio.model.transcriber import SAMPLE_RATE, Samples
@@ -73,6 +75,7 @@ class LiveSession:
         self.recording = Recording(session_log, clock, on_failure=self.fail, on_end=self._finish)
         self.parting: UsageOutcome = "abort"  # the outcome that is recorded should its client not come back
         self.dialect_state: object = None  # what a dialect keeps with the session, as long as this process has it
+        self.companion: SessionCompanion | None = None
         self._host = host
         self._clock = clock
         self._frame_at = self.spoken_at = clock()
@@ -101,11 +104,26 @@ class LiveSession:
         self._frame_at = self.spoken_at = self._clock()
         return self.attachment
 
-    def welcome(self, cursor: str, missed: Sequence[Final | Gap]) -> None:
-        """Sends a connection its first messages: where to send audio from, and what the client has missed."""
+    def welcome(self, cursor: str, missed: Sequence[Final | Gap], greet: "Greeting | None" = None) -> None:
+        """Sends a connection its first messages: where to send audio from, and what the client has missed.
+
+        `greet` returns the reply that goes on, where the session is to have a companion.
+        """
         assert self.attachment is not None
         ready = self._driver.ready(self.session_log.session, self.client_samples(self.position), cursor)
+        if greet is not None:
+            ready = msgspec.structs.replace(ready, reply=greet(self))
         self.attachment.release([ready, *missed])
+
+    def accompany(self, companion: SessionCompanion) -> None:
+        """Gives the session its companion, which it has from now on."""
+        self.companion, self._driver.on_frames = companion, companion.listen
+
+    def note(self, kept: Raw, *messages: FromServer) -> None:
+        """Records what the companion keeps with the session, and sends `messages` when that is durable."""
+        if not self._is_over:
+            state = msgspec.structs.replace(self.session_log.state, companion=kept)
+            self.recording.append(state, self.attachment, *messages)
 
     def report_done(self) -> None:
         """Ends a session that was over when its client came back for what it had missed."""
@@ -125,6 +143,8 @@ class LiveSession:
         if self.attachment is attachment:
             self.attachment = None
             self.detached_at = self._clock()
+            if self.companion is not None:
+                self.companion.detach()
 
     @property
     def position(self) -> int:
@@ -247,12 +267,14 @@ class LiveSession:
                 self._record_end(output)
             else:
                 self._send(output)
+            if self.companion is not None:
+                self.companion.hear(output)
         if self._is_leaving and not self._is_over and not self.session.has_pending:
             self._depart()
         if not self._is_over:
             self._host.note_activity(self)
 
-    def _send(self, message: ServerMessage | Aside, *, is_ready: bool = True) -> QueuedMessage | None:
+    def _send(self, message: FromServer | Aside, *, is_ready: bool = True) -> QueuedMessage | None:
         return self.attachment.put(message, is_ready=is_ready) if self.attachment is not None else None
 
     def _record(self, position: int) -> None:
@@ -308,4 +330,10 @@ class LiveSession:
             self._is_over = True
             self._driver.close()
             self._stop_watching()
+            if self.companion is not None:
+                self.companion.end()
             self._host.release(self, failure)
+
+
+Greeting = Callable[[LiveSession], Raw | UnsetType]
+"""A function that gives a session its companion, and returns the reply that goes on."""

@@ -6,6 +6,7 @@ slow reader never sees leaves no hole.
 """
 
 import msgspec
+from msgspec import UNSET, Raw, UnsetType
 
 from audio.model.transcriber import Word
 
@@ -25,6 +26,8 @@ class Ready(FromServer, tag="ready", frozen=True):
     """The language that is heard; None while it is not known yet."""
     model: str = ""
     """The name of the speech model."""
+    reply: Raw | UnsetType = UNSET
+    """The spoken reply that goes on, in a session that is a conversation."""
 
 
 class OfTurn(FromServer, frozen=True, kw_only=True):
@@ -159,7 +162,7 @@ def with_cursor(message: Final | Gap, cursor: str) -> Final | Gap:
 _encode = msgspec.json.Encoder().encode
 
 
-def encode(message: ServerMessage, seq: int) -> str:
+def encode(message: FromServer, seq: int) -> str:
     """Returns the text frame of a message."""
     body = _encode(message)
     return f'{{"seq":{seq},{body[1:].decode()}'

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 
 from audio.attachment import Attachment, QueuedMessage
-from audio.messages import Final, Gap, ServerMessage, with_cursor
+from audio.messages import Final, FromServer, Gap, with_cursor
 from audio.session_log import SessionLog
 from audio.session_state import SessionState
 from events.log.port import Appended
@@ -43,15 +43,13 @@ class Recording:
         self,
         state: SessionState,
         attachment: Attachment | None,
-        receipt: ServerMessage | None = None,
-        *,
+        *receipts: FromServer,
         close: bool = False,
     ) -> None:
-        """Records a state with all that is unrecorded, and sends `receipt` when that is durable."""
+        """Records a state with all that is unrecorded, and sends `receipts` when that is durable."""
         self.recorded_at = self._clock()
         unrecorded, self._unrecorded = self._unrecorded, []
-        is_told = attachment is not None and receipt is not None
-        queued_receipt = attachment.put(receipt, is_ready=False) if is_told else None
+        queued_receipts = [attachment.put(receipt, is_ready=False) for receipt in receipts] if attachment else []
         messages = [message for _, message in unrecorded]
         append = self._session_log.append(
             state, [(message, queued.seq if queued else 0) for queued, message in unrecorded], close=close
@@ -70,8 +68,8 @@ class Recording:
             for (queued, message), cursor in zip(unrecorded, cursors, strict=True):
                 if queued is not None:
                     attachment.confirm(queued, with_cursor(message, cursor))
-            if queued_receipt is not None and receipt is not None:
-                attachment.confirm(queued_receipt, receipt)
+            for queued, receipt in zip(queued_receipts, receipts, strict=True):
+                attachment.confirm(queued, receipt)
 
         self._newest_append = append
         append.add_done_callback(confirm)

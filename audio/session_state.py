@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import msgspec
+from msgspec import UNSET, Raw, UnsetType
 
 from audio.model.transcriber import SAMPLE_RATE
 from gateway.core.leases import AUDIO_SECONDS, COST, Reservation, Reserved
@@ -33,6 +34,8 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """The channels that are heard apart; none where they are mixed."""
     notes: str = ""
     """The dialect's own notes: what a client asked for and does not ask for again when it comes back."""
+    companion: Raw | UnsetType = UNSET
+    """What its companion keeps with the session, where it has one."""
     replayed_after: int = 0
     """The offset that the client held when it came back last."""
     replayed_head: int = 0

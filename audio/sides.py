@@ -7,7 +7,7 @@ heard twice after a resume. The side that is silent costs what its speech detect
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
 
@@ -73,6 +73,10 @@ class SplitSession:
         return any(side.has_pending for side in self._sides)
 
     @property
+    def is_done(self) -> bool:
+        return all(side.is_done for side in self._sides)
+
+    @property
     def is_speaking(self) -> bool:
         return any(side.is_speaking for side in self._sides)
 
@@ -113,6 +117,8 @@ class SplitDriver:
         self._markers: list[deque[str | int]] = [deque() for _ in self._sides]
         """The markers that each channel has returned before the other."""
         self._is_done = False
+        self.on_frames: Callable[[Sequence[float]], None] | None = None
+        """Called by nobody: a call that is heard apart is no conversation with one of its sides."""
         self.session = SplitSession(self._sides)
         self.position = state.settled
         """Number of samples of each channel that came so far."""

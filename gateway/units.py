@@ -4,7 +4,7 @@ A unit imports only its own lanes, so every lane is imported in the function tha
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, MutableMapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -39,6 +39,10 @@ class MountedLane(NamedTuple):
     """Has new settings hold for new work, as far as they can change while it runs. Raises ConfigurationError."""
 
 
+LaneFactory = Callable[[Core, Mapping[str, Any]], MountedLane]
+"""A function that makes a lane, given those of the unit that were made before it, by name."""
+
+
 class Unit:
     """An ASGI application, and what its server drains."""
 
@@ -46,7 +50,7 @@ class Unit:
         self,
         name: str,
         settings: Settings,
-        lanes: Sequence[Callable[[Core], MountedLane]],
+        lanes: Sequence[LaneFactory],
         extra_routes: Sequence[Any] = (),
     ) -> None:
         """Makes its lanes; `extra_routes` are handlers that belong to none of them and are not in every unit."""
@@ -57,7 +61,9 @@ class Unit:
         self.core = core = Core(make_log(settings), settings)
         core.fleet.unit = name
         self._authenticator = authenticator(settings, core.keys)
-        mounts = [make_lane(core) for make_lane in lanes]
+        mounts: list[MountedLane] = []
+        for make_lane in lanes:
+            mounts.append(make_lane(core, {mount.name: mount.lane for mount in mounts}))
         mcp_server = McpServer(core, [tool for mount in mounts for tool in mount.tools])
         self.lanes = [mount.lane for mount in mounts]
         self._reloads = [mount.reload for mount in mounts if mount.reload is not None]
@@ -119,7 +125,7 @@ class Unit:
         await asyncio.gather(departures, *[lane.drain() for lane in self.lanes])
 
 
-def _chat(core: Core) -> MountedLane:
+def _chat(core: Core, lanes: Mapping[str, Any]) -> MountedLane:
     from gateway.chat.agents.agents import open_agents
     from gateway.chat.lane import ChatLane
     from gateway.chat.tools.mcp_toolbox import open_toolbox
@@ -158,7 +164,7 @@ def _chat(core: Core) -> MountedLane:
     return MountedLane("chat", lane, routes, [AskTool(lane, core.log)], reload)
 
 
-def _events(core: Core) -> MountedLane:
+def _events(core: Core, lanes: Mapping[str, Any]) -> MountedLane:
     from events.lane import EventsLane
     from gateway.mcp.publish import PublishTool
     from routes import events, tickets
@@ -167,7 +173,7 @@ def _events(core: Core) -> MountedLane:
     return MountedLane("events", lane, [*events.ROUTES, *tickets.ROUTES], [PublishTool(lane)])
 
 
-def _audio(core: Core, *, at_once: bool = False) -> MountedLane:
+def _audio(core: Core, lanes: Mapping[str, Any], *, at_once: bool = False) -> MountedLane:
     """Returns the audio lane; `at_once`: its models are loaded when the unit opens, not with the first session."""
     from audio.model import heap
 
@@ -177,7 +183,7 @@ def _audio(core: Core, *, at_once: bool = False) -> MountedLane:
     from audio.model.models import load_models
     from audio.model.weights import whisper_models
     from gateway.mcp.transcribe import TranscribeTool
-    from routes import audio, realtime, transcriptions
+    from routes import realtime, transcriptions
 
     measures_voices = not core.settings.limits.voices
     lane = AudioLane(core, lambda: load_models(core.settings, measures_voices=measures_voices), at_once=at_once)
@@ -186,11 +192,11 @@ def _audio(core: Core, *, at_once: bool = False) -> MountedLane:
         return [(files.name, "speech") for files in whisper_models(core.settings.whisper_model)]
 
     core.model_lists.append((lambda who: who.grants.audio, lane_models))
-    routes = [*audio.ROUTES, *realtime.ROUTES, *transcriptions.ROUTES]
+    routes = [*realtime.ROUTES, *transcriptions.ROUTES]
     return MountedLane("audio", lane, routes, [TranscribeTool(lane)])
 
 
-def _speech(core: Core) -> MountedLane:
+def _speech(core: Core, lanes: Mapping[str, Any]) -> MountedLane:
     from audio.model.voices import voice_of
     from audio.speech.lane import SpeechLane
     from routes import speech
@@ -202,6 +208,19 @@ def _speech(core: Core) -> MountedLane:
 
     core.model_lists.append((lambda who: who.grants.audio, lane_models))
     return MountedLane("speech", lane, speech.ROUTES)
+
+
+def _voice(core: Core, lanes: Mapping[str, Any]) -> MountedLane:
+    """Returns the lane of conversations, which stands on audio and speech, and on the chat lane where there is one."""
+    from gateway.voice.lane import VoiceLane
+    from routes import audio
+
+    answers = None
+    if (chat := lanes.get("chat")) is not None:
+        from gateway.voice.chat_answers import ChatAnswers
+
+        answers = ChatAnswers(chat, core.log, core.hub)
+    return MountedLane("voice", VoiceLane(core, lanes["audio"], lanes["speech"], answers), audio.ROUTES)
 
 
 def chat_unit(settings: Settings) -> Unit:
@@ -221,7 +240,7 @@ def audio_unit(settings: Settings) -> Unit:
 
     if not is_installed():
         raise ConfigurationError(f"the audio lane's packages are not installed: {INSTALL}")
-    return Unit("audio", settings, [partial(_audio, at_once=True), _speech], [*tickets.ROUTES, *models.ROUTES])
+    return Unit("audio", settings, [partial(_audio, at_once=True), _speech, _voice], [*tickets.ROUTES, *models.ROUTES])
 
 
 def all_unit(settings: Settings) -> Unit:
@@ -229,7 +248,9 @@ def all_unit(settings: Settings) -> Unit:
     from audio.model.weights import is_installed
     from routes import console
 
-    return Unit("all", settings, [_chat, _events, *([_audio, _speech] if is_installed() else [])], console.ROUTES)
+    return Unit(
+        "all", settings, [_chat, _events, *([_audio, _speech, _voice] if is_installed() else [])], console.ROUTES
+    )
 
 
 UNITS: dict[str, Callable[[Settings], Unit]] = {

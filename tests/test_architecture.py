@@ -35,6 +35,7 @@ CODE = {".py", ".js", ".mjs", ".lua", ".sql", ".c", ".h", ".css"}
 MIN_LINES = 40
 """A shorter file belongs to another one, unless it is named below."""
 SMALL_FOR_A_REASON = {
+    "audio/companion.py": "a port, which no file that implements it can hold",
     "audio/decoders/decoder.py": "every decoder stands on `formats`, which therefore cannot choose one",
     "audio/model/voices.py": "chooses among the voices, and so stands in no voice's file",
     "gateway/speech_settings.py": "one file a family of settings",

@@ -30,8 +30,8 @@ class Peer(Protocol):
     attachment: Attachment
     decoder: Decoder
 
-    async def next(self) -> str | SocketClose:
-        """Returns the text of the next message for the client, or how the connection ends."""
+    async def next(self) -> str | bytes | SocketClose:
+        """Returns the next message for the client, text or binary, or how the connection ends."""
         ...
 
     async def take_frame(self, frame: bytes) -> None:

@@ -7,7 +7,7 @@ continues after a resume from the message that the client's `cursor` came with.
 import asyncio
 from collections.abc import Callable, Mapping
 from math import inf
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 from msgspec import Meta
@@ -105,26 +105,56 @@ ClientMessage = Start | Flush | Stop | Mark | Keepalive
 _decode_message: Callable[[str | bytes], ClientMessage] = lenient_decoder(ClientMessage)
 
 
-async def serve(lane: AudioLane, socket: ClientSocket, who: Principal, query: Mapping[str, Any]) -> None:
+class Reception(Protocol):
+    """Receives the clients of the dialect: those who want to be heard, or in the room above, those who converse."""
+
+    def decode_start(self, text: str) -> object:
+        """Returns a client's first message. Raises BadRequest."""
+        ...
+
+    async def open(self, who: Principal, start: Start) -> "TrilanePeer":
+        """Opens or resumes the session that `start` asks for. Raises TrilaneError."""
+        ...
+
+
+class Listening(Reception):
+    """Receives clients whose speech is transcribed."""
+
+    def __init__(self, lane: AudioLane) -> None:
+        self._lane = lane
+
+    def decode_start(self, text: str) -> object:
+        return decode(text)
+
+    async def open(self, who: Principal, start: Start) -> "TrilanePeer":
+        live, attachment = await self._lane.open(who, request_of(start))
+        return TrilanePeer(live, attachment, decoder_of(start, live))
+
+
+def decoder_of(start: Start, live: LiveSession) -> Decoder:
+    """Returns what decodes a client's frames."""
+    first = live.client_samples(live.position)
+    return decoder(start.encoding, start.sample_rate, start.channels, first=first, is_split=start.split)
+
+
+async def serve(reception: Reception, socket: ClientSocket, who: Principal, query: Mapping[str, Any]) -> None:
     """Opens or resumes a session, then talks with its client until either side has had enough.
 
     `query` may name `session` and `cursor`, where `start` does not.
     """
     await socket.accept(SUBPROTOCOL)
     try:
-        start = await _receive_start(socket, query)
+        start = await _receive_start(reception, socket, query)
         if start is None:
             return
-        live, attachment = await lane.open(who, request_of(start))
+        peer = await reception.open(who, start)
     except TrilaneError as err:
         await socket.refuse(encode(failure_of(err), 1), err)
         return
-    first = live.client_samples(live.position)
-    audio = decoder(start.encoding, start.sample_rate, start.channels, first=first, is_split=start.split)
-    await converse(socket, who, TrilanePeer(live, attachment, audio))
+    await converse(socket, who, peer)
 
 
-async def _receive_start(socket: ClientSocket, query: Mapping[str, Any]) -> Start | None:
+async def _receive_start(reception: Reception, socket: ClientSocket, query: Mapping[str, Any]) -> Start | None:
     """Returns the first message, and None when the client left instead. Raises BadRequest."""
     try:
         async with asyncio.timeout(START_S):
@@ -134,7 +164,7 @@ async def _receive_start(socket: ClientSocket, query: Mapping[str, Any]) -> Star
     if received["type"] == "websocket.disconnect":
         return None
     text: str | None = received.get("text")
-    message = decode(text) if text is not None else None
+    message = reception.decode_start(text) if text is not None else None
     if not isinstance(message, Start):
         raise BadRequest("the first message must be `start`, as text", code="bad_start")
     fields = {name: query[name] for name in ("session", "cursor") if name in query and getattr(message, name) is None}
@@ -219,9 +249,9 @@ class TrilanePeer:
         self.live.meter.count_message()
         if self.live.attachment is not self.attachment:
             return True
-        return await self._obey(decode(text))
+        return await self.obey(decode(text))
 
-    async def _obey(self, message: ClientMessage) -> bool:
+    async def obey(self, message: ClientMessage) -> bool:
         """Does what a message says. Returns True when it is the client's last."""
         match message:
             case Flush():

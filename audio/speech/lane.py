@@ -54,8 +54,8 @@ class SpeechLane:
             await self.booth.close()
 
     @asynccontextmanager
-    async def admitted(self, who: Principal, utterances: "Utterances") -> AsyncGenerator[None]:
-        """Admits one text of a user, and settles its usage in the end, whatever happened.
+    async def admitted(self, who: Principal, tally: "SpeechTally") -> AsyncGenerator[None]:
+        """Admits one text of a user, and settles its usage in the end, whatever happened, by what `tally` says then.
 
         Raises RateLimited, Overloaded, LogError.
         """
@@ -76,8 +76,8 @@ class SpeechLane:
                 finally:
                     self._answers -= 1
                     self._release.set()
-                    outcome: UsageOutcome = "error" if failure is not None else utterances.outcome
-                    entry.settle(outcome, round(utterances.samples * SAMPLE_RATE / VOICE_RATE), failure)
+                    outcome: UsageOutcome = "error" if failure is not None else tally.outcome
+                    entry.settle(outcome, round(tally.samples * SAMPLE_RATE / VOICE_RATE), failure)
                     failure = None  # its frames hold it
         finally:
             lease.end()
@@ -90,12 +90,10 @@ class SpeechLane:
             await self._release.wait()
 
 
-class Utterances:
-    """The sound of one text, clause by clause."""
+class SpeechTally:
+    """What one text has used so far."""
 
-    def __init__(self, booth: Booth, tasks: Sequence[SpeechTask]) -> None:
-        self._booth = booth
-        self._tasks = tasks
+    def __init__(self) -> None:
         self.samples = 0
         """Number of samples that were spoken so far."""
         self.outcome: UsageOutcome = "abort"
@@ -104,6 +102,15 @@ class Utterances:
     @property
     def seconds(self) -> float:
         return self.samples / VOICE_RATE
+
+
+class Utterances(SpeechTally):
+    """The sound of one text, clause by clause."""
+
+    def __init__(self, booth: Booth, tasks: Sequence[SpeechTask]) -> None:
+        super().__init__()
+        self._booth = booth
+        self._tasks = tasks
 
     async def sounds(self) -> AsyncGenerator[Samples]:
         """Yields the sound of each clause, while the next one is made.

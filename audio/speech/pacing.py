@@ -36,7 +36,13 @@ class Pace:
         self._place = start
         """The listener's place at `_placed_at`."""
         self._placed_at = 0.0
+        self._certain = start
+        """The place before which all was heard, whatever the clock said."""
         self._reports = False
+
+    def skip(self, to: int) -> None:
+        """Begins with a later sample, of the clause that was made first: what is before it was heard elsewhere."""
+        self.sent = self._place = self._certain = to
 
     # What is made
 
@@ -88,14 +94,21 @@ class Pace:
         return min(self.sent, self._place + (min(passed, TRUST) if self._reports else passed))
 
     def report(self, played: int, now: float) -> None:
-        """Notes that a client has played so many samples. It never falls.
+        """Notes that a client has played so many samples. It never falls, unless it corrects what a pause guessed.
 
         Raises ValueError for more than were sent.
         """
         if played > self.sent:
             raise ValueError(f"sample {played} cannot have been played: {self.sent} were sent")
-        if played >= self._place:
-            self._place, self._placed_at, self._reports = played, now, True
+        if played >= (self._certain if self.is_paused else self._place):
+            self._place = self._certain = played
+            self._placed_at, self._reports = now, True
+
+    def correct(self, played: int) -> None:
+        """Notes, in a pause, where a listener has stopped who has come back, and may report no more."""
+        self._reports = False
+        if played >= self._certain:
+            self._place = min(played, self.sent)
 
     def pause(self, now: float) -> int:
         """Stops: nothing is due any more. Returns the sample that is heard now; a report may still mend it."""

@@ -14,6 +14,7 @@ from msgspec import Raw
 from gateway.chat.history import History
 from gateway.chat.records.authors import names_of, with_author
 from gateway.chat.records.chat_record import ChatEvent, MessagesDeleted, RunStarted, Trigger, Truncate
+from gateway.chat.records.heard import as_heard
 from gateway.chat.records.messages import (
     UIMessage,
     UpstreamMessage,
@@ -123,6 +124,7 @@ class Draft:
         conversation = [*self._visible(), *self.added.values()]
         if not conversation:
             raise BadRequest("there is no message to answer")
+        conversation[:-1] = map(as_heard, conversation[:-1])
         last = conversation[-1]
         if last.role != "assistant":
             return Change(self._events(), conversation)

@@ -6,7 +6,7 @@ any chat. Changes are compare-and-append: of two devices that write at once, one
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
@@ -27,6 +27,7 @@ from gateway.chat.records.asks import instead_of_answers
 from gateway.chat.records.chat_record import (
     Actor,
     Ask,
+    ChatEvent,
     ChatOpened,
     MemberRole,
     MessagesDeleted,
@@ -271,6 +272,7 @@ class Chats:
             if active is None and asks:
                 require_stop(history, who.sub, asks[0].run_id)
                 await self._stop_asking(who, history)
+            active = active or history.runs.get(history.spoken_run)  # it may be written, and still spoken
             if active is None or run_id not in (None, "", active.run_id):
                 return None
             require_stop(history, who.sub, active.run_id)
@@ -287,7 +289,11 @@ class Chats:
         await self._log.append(*chat_appends(who, history, answers), *notices)
 
     async def _command_stop(self, who: Principal, history: History, run_id: str) -> None:
-        await self._log.append(*chat_appends(who, history, [StopCommand(run_id)]))
+        await self.append(who, history, [StopCommand(run_id)])
+
+    async def append(self, who: Principal, history: History, events: Sequence[ChatEvent]) -> None:
+        """Appends events to a chat; LogConflict when it has changed since `history`."""
+        await self._log.append(*chat_appends(who, history, events))
 
     async def delete(self, who: Principal, chat_id: str) -> None:
         """Stops what runs, then removes the chat and its runs for good."""
@@ -319,7 +325,7 @@ class Chats:
                 return
             if all(message.id != message_id for message in history.messages):
                 raise NotFound(f"chat {chat_id!r} has no message {message_id[:64]!r}", code="message_not_found")
-            await self._log.append(*chat_appends(who, history, [MessagesDeleted([message_id])]))
+            await self.append(who, history, [MessagesDeleted([message_id])])
 
         await self.sent_before(who.sub, chat_id)
         await again(attempt)

@@ -24,6 +24,7 @@ from gateway.chat.records.chat_record import (
     MessagesDeleted,
     ParkedRequest,
     Queued,
+    ReplySpoken,
     RunFinished,
     RunInfo,
     RunStarted,
@@ -33,6 +34,7 @@ from gateway.chat.records.chat_record import (
     Unqueued,
     decode_event,
 )
+from gateway.chat.records.heard import IS_SPOKEN, with_speech
 from gateway.chat.records.messages import UIMessage, count_of_parts
 from gateway.chat.topics import chat_topic, check_id
 
@@ -83,6 +85,8 @@ class History(msgspec.Struct):
     """The id by which all members address the chat; empty for one that never had any."""
     roles: dict[str, MemberRole | None] = {}
     """What members were given or lost, by user; who made the chat is an owner until it says otherwise."""
+    spoken: dict[str, ReplySpoken] = {}
+    """How far answers were spoken, by message id, the newest last."""
     opened_by: set[str] = set()
     """The members that have looked at the chat, of those whom somebody else has added."""
 
@@ -109,6 +113,12 @@ class History(msgspec.Struct):
         """Returns the user whose message a run answers."""
         run = self.runs.get(run_id)
         return (run.sub if run is not None else "") or self.owner
+
+    @property
+    def spoken_run(self) -> str:
+        """Returns the id of the run whose answer is being spoken; empty when none is."""
+        newest = next(reversed(self.spoken.values()), None)
+        return newest.run_id if newest is not None and newest.state in IS_SPOKEN else ""
 
     @property
     def noticed(self) -> list[str]:
@@ -165,6 +175,11 @@ class History(msgspec.Struct):
                     self.opened_by.add(event.sub)
             case ChatOpened(sub):
                 self.opened_by.add(sub)
+            case ReplySpoken(message_id=message_id):
+                self.spoken.pop(message_id, None)
+                self.spoken[message_id] = event
+                if (answer := self.answer(message_id)) is not None:
+                    self._put(answer)
             case _:
                 assert_never(event)
 
@@ -194,6 +209,8 @@ class History(msgspec.Struct):
 
     def _put(self, message: UIMessage) -> None:
         if message.id not in self.deleted:
+            if (spoken := self.spoken.get(message.id)) is not None:
+                message = with_speech(message, spoken)
             earlier = self.by_id.get(message.id)
             self.parts += count_of_parts(message) - (count_of_parts(earlier) if earlier is not None else 0)
             self.by_id[message.id] = message

@@ -46,10 +46,11 @@ class ClientSocket:
         offer = subprotocol if subprotocol in self._scope["subprotocols"] else None
         await self._send({"type": "websocket.accept", "subprotocol": offer, "headers": []})
 
-    async def send(self, text: str) -> None:
-        """Sends a text message. Raises TimeoutError when the client does not read."""
+    async def send(self, message: str | bytes) -> None:
+        """Sends a text or a binary message. Raises TimeoutError when the client does not read."""
+        text, data = (message, None) if isinstance(message, str) else (None, message)
         async with asyncio.timeout(SEND_S):
-            await self._send({"type": "websocket.send", "text": text, "bytes": None})
+            await self._send({"type": "websocket.send", "text": text, "bytes": data})
 
     async def close(self, close: SocketClose) -> None:
         """Sends a close. Raises TimeoutError when the client does not read."""

@@ -44,12 +44,12 @@ from audio.messages import (
     Drain,
     Failure,
     Final,
+    FromServer,
     Gap,
     Lag,
     Marker,
     Partial,
     Ready,
-    ServerMessage,
     SpeechStarted,
     SpeechStopped,
     TurnOver,
@@ -126,7 +126,7 @@ class Realtime:
         self._last: tuple[int, str] | None = None
         """The latest turn that was committed, and the id of its item."""
 
-    def events_of(self, message: ServerMessage | Aside) -> list[ServerEvent]:
+    def events_of(self, message: FromServer | Aside) -> list[ServerEvent]:
         """Returns the events that tell the client of a message or an aside."""
         match message:
             case Ready():
@@ -150,6 +150,8 @@ class Realtime:
                 return self._events_of_aside(message)
             case UtteranceEnd() | Ack() | Marker() | Lag() | Drain() | Auth() | Done():
                 return []
+            case _:
+                raise TypeError(message)
 
     def _events_of_aside(self, aside: Aside) -> list[ServerEvent]:
         match aside:

@@ -242,10 +242,24 @@ class StopCommand(msgspec.Struct, frozen=True, rename="camel"):
     run_id: str
 
 
+class ReplySpoken(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """The event that an answer is spoken to somebody, or not any more; the newest one of an answer counts."""
+
+    event: ClassVar = "spoken"
+    run_id: str
+    message_id: str
+    session: str
+    """The audio session in which it is spoken."""
+    state: str
+    """The state of the reply (`gateway.voice.messages`)."""
+    chars: int = 0
+    """The end of the last word that was heard, in code points of the answer's text."""
+
+
 _KINDS = (
     *(ChatCreated, Truncate, MessagesDeleted, RunStarted, RunFinished, Ask, Answered),
     *(Queued, Unqueued, Taken, StopCommand),
-    *(ChatShared, MemberChange, ChatOpened),
+    *(ChatShared, MemberChange, ChatOpened, ReplySpoken),
 )
 ChatEvent = (
     ChatCreated
@@ -263,6 +277,7 @@ ChatEvent = (
     | ChatShared
     | MemberChange
     | ChatOpened
+    | ReplySpoken
 )
 """All that can happen in a chat. A `UIMessage` is new, or replaces the one of its id."""
 MESSAGE = "message"

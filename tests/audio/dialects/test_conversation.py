@@ -22,7 +22,7 @@ SECOND = bytes(2 * 16_000)
 @asynccontextmanager
 async def conversation(at: Place, client: AsgiClient) -> AsyncIterator["asyncio.Task[None]"]:
     """Opens a connection, and fails unless it is over at the end."""
-    serving = asyncio.ensure_future(trilane.serve(at.lane, client.socket, ME, {}))
+    serving = asyncio.ensure_future(trilane.serve(trilane.Listening(at.lane), client.socket, ME, {}))
     client.send({"type": "start"})
     await asyncio.sleep(0.1)
     yield serving
@@ -103,7 +103,7 @@ async def test_a_client_that_does_not_read_its_refusal_is_cut_off() -> None:
             pass
         assert client.close_code == 1013
         stubborn = AsgiClient()
-        serving = asyncio.ensure_future(trilane.serve(at.lane, stubborn.socket, ME, {}))
+        serving = asyncio.ensure_future(trilane.serve(trilane.Listening(at.lane), stubborn.socket, ME, {}))
         await asyncio.sleep(0.1)
         stubborn.reads.clear()
         stubborn.send({"type": "start"})
@@ -159,7 +159,7 @@ async def test_a_client_whose_token_expires_is_told_and_may_come_back() -> None:
         for remaining_s, expires_in in ((90.0, 60), (20.0, 20)):
             client = AsgiClient()
             who = Principal(sub="me", grants=EVERYTHING, expires_at=time.time() + remaining_s)
-            serving = asyncio.ensure_future(trilane.serve(at.lane, client.socket, who, {}))
+            serving = asyncio.ensure_future(trilane.serve(trilane.Listening(at.lane), client.socket, who, {}))
             client.send({"type": "start"})
             await asyncio.sleep(remaining_s - expires_in + 0.5)
             assert [message["expiresIn"] for message in client.of("auth")] == [expires_in]
@@ -179,7 +179,7 @@ async def test_who_leaves_before_its_token_expires_leaves_no_timer() -> None:
     async with place() as at:
         client = AsgiClient()
         who = Principal(sub="me", grants=EVERYTHING, expires_at=time.time() + 90.0)
-        serving = asyncio.ensure_future(trilane.serve(at.lane, client.socket, who, {}))
+        serving = asyncio.ensure_future(trilane.serve(trilane.Listening(at.lane), client.socket, who, {}))
         client.send({"type": "start"})
         await asyncio.sleep(1)
         client.leave()

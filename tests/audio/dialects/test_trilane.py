@@ -8,7 +8,19 @@ import numpy as np
 import pytest
 
 from audio.decoders.formats import MAX_FRAME_BYTES
-from audio.dialects.trilane import START_S, Flush, Keepalive, Mark, Start, Stop, decode, request_of, serve, terms_of
+from audio.dialects.trilane import (
+    START_S,
+    Flush,
+    Keepalive,
+    Listening,
+    Mark,
+    Start,
+    Stop,
+    decode,
+    request_of,
+    serve,
+    terms_of,
+)
 from audio.model.fake import speech_of
 from audio.model.transcriber import SAMPLE_RATE, Samples
 from audio.model.vad import FRAME
@@ -30,7 +42,7 @@ def pcm(samples: Samples) -> bytes:
 async def dial(at: Place, who: Principal = ME, query: dict[str, str] | None = None) -> AsgiClient:
     """Opens a connection that has not sent `start` yet."""
     client = AsgiClient()
-    client.serving = asyncio.ensure_future(serve(at.lane, client.socket, who, query or {}))
+    client.serving = asyncio.ensure_future(serve(Listening(at.lane), client.socket, who, query or {}))
     await asyncio.sleep(0.01)
     return client
 

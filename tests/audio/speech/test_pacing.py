@@ -145,3 +145,35 @@ def test_no_listener_is_ever_further_behind_than_that_and_no_sample_is_left_out(
             assert pace.sent == place
         assert heard <= pace.heard(now) <= pace.sent <= pace.made
         assert pace.sent - pace.heard(now) <= AHEAD
+
+
+def test_a_report_in_a_pause_corrects_the_guess_and_never_what_was_certain() -> None:
+    pace = Pace()
+    pace.make(10 * SECOND)
+    play(pace, 0.0)
+    pace.report(SECOND // 2, 0.5)
+    assert pace.pause(0.8) > SECOND // 2
+    pace.report(SECOND // 4, 0.9)
+    assert pace.heard(0.9) > SECOND // 2, "less was heard before"
+    pace.report(SECOND // 2 + 100, 1.0)
+    assert pace.resume(1.0) == SECOND // 2 + 100
+
+
+def test_a_listener_who_has_come_back_is_believed_and_need_not_report() -> None:
+    pace = Pace()
+    pace.make(10 * SECOND)
+    play(pace, 0.0)
+    pace.report(100, 0.1)
+    pace.pause(0.2)
+    pace.correct(SECOND)
+    assert pace.resume(20.0) == SECOND
+    play(pace, 60.0, now=20.0)
+    assert pace.sent == 10 * SECOND
+
+
+def test_what_was_heard_elsewhere_is_not_sent() -> None:
+    pace = Pace(SECOND)
+    pace.make(2 * SECOND)
+    pace.skip(2 * SECOND)
+    play(pace, 5.0)
+    assert (pace.sent, pace.heard(5.0)) == (3 * SECOND, 3 * SECOND)
