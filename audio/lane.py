@@ -221,7 +221,7 @@ class AudioLane:
             portion = await take_portion(self._limiter, who, RESUMED)
             try:
                 self._admit(terms)
-                session_log.take_over(portion.lease.reserved)
+                await session_log.claim(portion.lease.reserved, request.cursor)
             except BaseException:
                 portion.lease.cancel()
                 raise

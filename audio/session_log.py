@@ -19,9 +19,10 @@ from events.log.topics import SESSION, stored, user_topic
 from events.log.vector import VectorPosition, decode_vector, is_epoch, tag_of
 from gateway.core.leases import Reservation, Reserved
 from gateway.core.usage import UsageOutcome, now_ms, reserved, settled
-from gateway.errors import BadRequest, LogError, NotFound
+from gateway.errors import BadRequest, LogConflict, LogError, NotFound
 
 MAX_RECENT = 256
+CLAIM_TRIES = 5
 FINAL = "transcript-final"
 GAP = "transcript-gap"
 STATE = "where"
@@ -111,6 +112,24 @@ class SessionLog:
         """Goes on with what this process has taken of rates; what another had taken is settled with the next state."""
         self._left, self._untold = self.state, portions_of(taken)
         self.state = msgspec.structs.replace(self.state, portions=self._untold, since=self.state.audio)
+
+    async def claim(self, taken: Reserved, cursor: str | None) -> None:
+        """Takes the session over from whichever process has it, as it stands in the log by then. Raises LogError.
+
+        That process may write until it learns of this, and whoever began with what it wrote over would have lost.
+        Nothing is taken for a cursor that is none of the session's: its client will be refused.
+        """
+        for tries_left in reversed(range(CLAIM_TRIES)):
+            self.take_over(taken)
+            if self.is_over or not await self._is_own(cursor):
+                return
+            try:
+                await self.append(self.state, [])
+                return
+            except LogConflict:
+                if not tries_left:
+                    raise
+                await self.load()
 
     def extend(self, taken: Reserved) -> None:
         """Notes another portion, in the next state."""
@@ -226,6 +245,13 @@ class SessionLog:
         if not piece.blocks or piece.blocks[0].first != offset:
             raise BadRequest("this cursor is not of this session", code="bad_cursor")
         return msgspec.json.decode(piece.blocks[0].data[0], type=NumberedEvent).seq
+
+    async def _is_own(self, cursor: str | None) -> bool:
+        try:
+            await self.seq_at(cursor)
+        except BadRequest:
+            return False
+        return True
 
     def offset(self, cursor: str | None) -> int:
         """Returns the offset of a cursor, and 0 for None. Raises BadRequest for another topic's cursor."""

@@ -7,8 +7,11 @@ import pytest
 from audio.lane import KEPT_S
 from audio.model.fake import speech_of
 from audio.model.transcriber import SAMPLE_RATE
+from audio.session_log import SessionLog
+from audio.session_state import SessionState
 from events.log.port import Append
-from gateway.errors import BadRequest
+from events.log.topics import new_session
+from gateway.errors import BadRequest, LogConflict
 from tests.audio.lanes import MoodyLog, Place, check_numbers, events, place, ready
 from tests.support.virtual_time import simulated
 
@@ -199,3 +202,32 @@ async def test_a_cursor_of_something_else_is_refused_and_harms_nothing() -> None
                 await at.connect(session=session, cursor=cursor)
         await client.speak(speech_of(WORDS))
         assert client.text == "w1 w2"
+
+
+@simulated
+async def test_a_session_is_taken_from_a_process_that_still_writes() -> None:
+    log = MoodyLog()
+    await log.open()
+    one = SessionLog(log, new_session("me"), "me")
+    await one.create()
+    two = SessionLog(log, one.session, "me")
+    await two.load()
+    await one.append(SessionState(settled=512), [])
+    await two.claim({}, None)
+    assert two.state.settled == 512
+    await two.append(two.state, [])
+    with pytest.raises(LogConflict):
+        await one.append(SessionState(settled=1024), [])
+
+
+@simulated
+async def test_a_session_that_ended_meanwhile_is_not_taken() -> None:
+    log = MoodyLog()
+    await log.open()
+    one = SessionLog(log, new_session("me"), "me")
+    await one.create()
+    two = SessionLog(log, one.session, "me")
+    await two.load()
+    await one.append(one.state, [], close=True)
+    await two.claim({}, None)
+    assert two.is_over
