@@ -20,6 +20,7 @@ from gateway.access.grants import Principal
 from gateway.core.usage import now_ms
 from gateway.errors import BadRequest, Overloaded, TrilaneError
 from gateway.voice.answers import Answers, AnswerText, Question, SpokenState
+from gateway.voice.attention import Attention
 from gateway.voice.barge_in import BargeInMode
 from gateway.voice.messages import ENDS, ReplyMessage, ReplyState, SoundFrame, StandingReply, TurnMessage
 from gateway.voice.reply import BEGINNING, ReplyPlace
@@ -37,6 +38,7 @@ MAX_QUESTIONS = 32
 """Turns that wait for the answers before them; past it the connection ends."""
 MISSED_S = 120.0
 """Seconds of speech that are looked through for turns that another process has heard and not asked."""
+
 
 log = structlog.get_logger("voice")
 
@@ -67,7 +69,7 @@ class Conversation:
         self._live = live
         self._answers = answers
         self._clock = asyncio.get_running_loop().time
-        self._turns = TurnTaker(live.session.options.endpointing_s or 0.0, terms.max_s)
+        self._attention = Attention(TurnTaker(live.session.options.endpointing_s or 0.0, terms.max_s))
         self._record = decode_conversation(live.session_log.state.companion)
         self._questions: deque[Question | ReplyRecord] = deque()
         self._speaker: ReplySpeaker | None = None
@@ -76,24 +78,20 @@ class Conversation:
         self._is_over = False
         self.on_leave: Callable[[], object] = _nobody
         """Called when this process has the session no more, and what is under way here is to end."""
-        self._spoke_over: set[int] = set()
-        """The stretches of speech that fell into an answer and have not interrupted it, by their first samples."""
 
     # As the companion of a session
 
     def hear(self, output: Output) -> None:
         match output:
             case SpeechStarted(turn=int(first)):
-                self._turns.begin(first)
-                if self._is_spoken_over:
-                    self._spoke_over.add(first)
+                self._attention.begin(first, self._clock(), is_spoken=self._is_answering)
             case Partial(text=text):
                 if self._speaker is not None:
                     self._speaker.hear(text)
             case Final(text=text, turn=int(first), end=end):
                 if self._speaker is not None:
                     self._speaker.hear(text)
-                self._turns.hear(first, round(end * SAMPLE_RATE), text)
+                self._attention.hear(first, round(end * SAMPLE_RATE), text)
             case TurnOver(turn=first):
                 self._close_stretch(first)
             case _:
@@ -101,14 +99,9 @@ class Conversation:
         self._wake()
 
     def _close_stretch(self, first: int) -> None:
-        """Ends a stretch of speech; one that an answer was spoken over, and goes on, is not answered."""
-        is_dismissed = first in self._spoke_over and self._is_spoken_over and self.terms.barge_in != "off"
-        self._spoke_over.discard(first)
-        if is_dismissed:
-            self._turns.dismiss(first)
+        is_ignored = self._is_answering and self.terms.barge_in != "off"
+        if not self._attention.close(first, self._clock(), is_ignored=is_ignored):
             self._record = ConversationRecord(taken=self._live.position, reply=self._record.reply)
-        else:
-            self._turns.close(first, self._clock())
 
     def listen(self, probabilities: Sequence[float]) -> None:
         if self._speaker is not None:
@@ -229,8 +222,8 @@ class Conversation:
             for message in missed:
                 first = message.turn
                 if isinstance(message, Final) and first is not None and first >= self._record.taken:
-                    self._turns.hear(first, round(message.end * SAMPLE_RATE), message.text)
-                    self._turns.close(first, self._clock())
+                    self._attention.hear(first, round(message.end * SAMPLE_RATE), message.text)
+                    self._attention.close(first, self._clock())
         reply = self._record.reply
         if reply is not None and reply.state not in ENDS:
             if reply.is_left(now_ms()):
@@ -240,13 +233,13 @@ class Conversation:
 
     def _next(self) -> Question | ReplyRecord | None:
         """Returns what is to be answered next, or gone on with."""
-        if not self._questions and (turn := self._turns.take(self._clock())) is not None:
+        if not self._questions and (turn := self._attention.take(self._clock())) is not None:
             session = self._live.session_log.session
             return Question(f"v_{session}_{turn.first}", turn.text, session, turn.first, turn.end)
         return self._questions.popleft() if self._questions else None
 
     async def _wait(self) -> None:
-        due_at = self._turns.due_at
+        due_at = self._attention.due_at
         self._news.clear()
         try:
             async with asyncio.timeout(None if due_at is None else max(due_at - self._clock(), 0.001)):
@@ -298,8 +291,9 @@ class Conversation:
         try:
             await speaker.speak(terms.who)
         finally:
+            if speaker.reply.state == "spoken":
+                self._attention.note_spoken(speaker.reply.recent_words(self._clock()), self._clock())
             self._speaker = None
-            self._spoke_over.clear()
         await asyncio.gather(*self._telling, return_exceptions=True)
 
     def _tell(self, run: str, state: ReplyState, chars: int) -> None:
@@ -331,7 +325,7 @@ class Conversation:
         self.send(ReplyMessage(run=run, state="failed", reason=error.code, message_id=message_id))
 
     @property
-    def _is_spoken_over(self) -> bool:
+    def _is_answering(self) -> bool:
         """Tells whether an answer is on its way, so that what is said may only accompany it."""
         return self._speaker is not None and self._speaker.reply.is_alive
 

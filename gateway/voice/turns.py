@@ -60,6 +60,10 @@ class TurnTaker:
         if not stretch.texts:
             self._stretches.remove(stretch)  # it was no speech
 
+    def text_of(self, first: int) -> str:
+        """Returns what was said in a stretch so far."""
+        return " ".join(text for stretch in self._stretches if stretch.first == first for text in stretch.texts)
+
     def dismiss(self, first: int) -> None:
         """Forgets a stretch, which was not meant to be answered."""
         self._stretches = [stretch for stretch in self._stretches if stretch.first != first]

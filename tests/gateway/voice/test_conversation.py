@@ -117,6 +117,18 @@ async def test_with_barge_in_off_what_is_said_is_the_next_turn() -> None:
         assert [turn["text"] for turn in caller.of("turn")] == ["w1 w2", "w3 w4 w5"]
 
 
+@pytest.mark.parametrize(("text", "turns"), [("And so we come to w3 w4 w5.", 1), ("This is the end of it.", 2)])
+@simulated
+async def test_the_end_of_an_answer_is_no_turn_where_a_microphone_picks_it_up(text: str, turns: int) -> None:
+    async with talking(ScriptedAnswers(text)) as talk:
+        caller = await asking(talk)
+        await caller.listen(len(sound_of(text)) / 2 / VOICE_RATE - 0.9)
+        while caller.states[-1] != "spoken":
+            await caller.listen(0.1)
+        await caller.say(*INTERRUPTION)
+        assert len(caller.of("turn")) == turns
+
+
 @simulated
 async def test_a_button_ends_a_reply_at_the_sample_that_was_heard() -> None:
     async with talking() as talk:
