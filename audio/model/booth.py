@@ -64,15 +64,19 @@ class Booth:
             extra={"param": "voice"},
         )
 
-    @contextmanager
-    def admitted(self) -> Generator[None]:
-        """Holds the place of one speaker. Raises Overloaded (`voice_full`)."""
+    def check_room(self) -> None:
+        """Raises Overloaded (`voice_full`) when one more speaker would be too many."""
         if self._speakers >= self._max_speakers:
             raise Overloaded(
                 f"{self._speakers} speak already, and the voice takes {self._max_speakers}",
                 code="voice_full",
                 retry_after="2",
             )
+
+    @contextmanager
+    def admitted(self) -> Generator[None]:
+        """Holds the place of one speaker. Raises Overloaded (`voice_full`)."""
+        self.check_room()
         self._speakers += 1
         try:
             yield

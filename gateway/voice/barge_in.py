@@ -30,17 +30,28 @@ RESUME_S = 1.5
 """Seconds of silence after which a paused answer goes on."""
 ECHO = 0.7
 """The share of the words heard that stand, in order, in what was spoken just now, and make them an echo."""
+ECHO_WORDS = 8
+"""The newest words that are compared: as many as were spoken just now, whatever was heard before them."""
+MISHEARD = 2
+"""The newest words that may be misheard of an echo that is known: as much does not interrupt."""
 FRAME_S = FRAME / SAMPLE_RATE
 
 _BACK_CHANNELS = "uh huh um mm mmm mhm hm hmm hum ah aha oh ok okay yeah yep yes right sure"
 BACK_CHANNELS = frozenset(_BACK_CHANNELS.split())
 """Words with which somebody shows that they listen."""
+_NUMBERS = """
+zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen
+nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion first second third
+"""
+NUMBERS = frozenset(_NUMBERS.split())
+"""Words that may be heard as digits, and so are not compared."""
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")  # noqa: RUF001 - an apostrophe
 
 
 def words_of(text: str) -> list[str]:
     """Returns the words of a text, as they are compared."""
-    return [word.replace("’", "'") for word in _WORD.findall(text.lower())]  # noqa: RUF001 - an apostrophe
+    words = [word.replace("’", "'") for word in _WORD.findall(text.lower())]  # noqa: RUF001 - an apostrophe
+    return [word for word in words if word not in NUMBERS and not word[0].isdigit()]
 
 
 def is_back_channel(words: Sequence[str]) -> bool:
@@ -49,8 +60,15 @@ def is_back_channel(words: Sequence[str]) -> bool:
 
 
 def is_echo(words: Sequence[str], spoken: Sequence[str]) -> bool:
-    """Tells whether words were picked up from the speaker, which has `spoken` just now."""
-    return bool(words) and _common(words, spoken) >= ECHO * len(words)
+    """Tells whether the newest words were picked up from the speaker, which has `spoken` just now."""
+    newest = words[-ECHO_WORDS:]
+    return bool(newest) and _common(newest, spoken) >= ECHO * len(newest)
+
+
+def _is_misheard(words: Sequence[str], spoken: Sequence[str]) -> bool:
+    """Tells whether so few words are not those that were spoken that they may be misheard."""
+    newest = words[-ECHO_WORDS:]
+    return len(newest) - _common(newest, spoken) <= MISHEARD
 
 
 def _common(words: Sequence[str], spoken: Sequence[str]) -> int:
@@ -68,7 +86,10 @@ def _common(words: Sequence[str], spoken: Sequence[str]) -> int:
 class BargeIn:
     """Listens while one answer is spoken, or about to be."""
 
-    def __init__(self, mode: BargeInMode) -> None:
+    def __init__(self, mode: BargeInMode, *, has_echo: bool = False) -> None:
+        """`has_echo`: the microphone picks the answer up, as it did before."""
+        self.has_echo = has_echo
+        """Whether it does: then speech alone pauses nothing, or the answer would pause itself for ever."""
         self._mode = mode
         self._speech_s = 0.0
         """Seconds of speech in the stretch that is heard."""
@@ -98,7 +119,9 @@ class BargeIn:
         words = words_of(text)
         if not words:
             return
-        if is_back_channel(words) or is_echo(words, spoken):
+        if is_echo(words, spoken):
+            self._is_dismissed = self.has_echo = True
+        elif is_back_channel(words) or (self.has_echo and _is_misheard(words, spoken)):
             self._is_dismissed = True
         else:
             self._has_words = True
@@ -108,10 +131,11 @@ class BargeIn:
         if self._mode == "off":
             return None
         is_long = self._speech_s >= CONFIRM_S
-        if self._has_words or (is_long and (self._mode == "speech" or not self._is_dismissed)):
+        may_be_speech = not (self._is_dismissed or self.has_echo)
+        if self._has_words or (is_long and (self._mode == "speech" or may_be_speech)):
             return "interrupt"
         if not is_paused:
-            return "pause" if self._speech_s >= PAUSE_S and not self._is_dismissed else None
+            return "pause" if self._speech_s >= PAUSE_S and may_be_speech else None
         return "resume" if not is_decoding and now >= self.resume_at else None
 
     @property

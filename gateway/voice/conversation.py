@@ -21,7 +21,7 @@ from gateway.core.usage import now_ms
 from gateway.errors import BadRequest, Overloaded, TrilaneError
 from gateway.voice.answers import Answers, AnswerText, Question, SpokenState
 from gateway.voice.attention import Attention
-from gateway.voice.barge_in import BargeInMode
+from gateway.voice.barge_in import BargeIn, BargeInMode
 from gateway.voice.messages import ENDS, ReplyMessage, ReplyState, SoundFrame, StandingReply, TurnMessage
 from gateway.voice.reply import BEGINNING, ReplyPlace
 from gateway.voice.reply_log import (
@@ -75,6 +75,8 @@ class Conversation:
         self._speaker: ReplySpeaker | None = None
         self._telling: set[asyncio.Task[None]] = set()
         self._news = asyncio.Event()
+        self._has_echo = False
+        """Whether the microphone has picked up an answer."""
         self._is_over = False
         self.on_leave: Callable[[], object] = _nobody
         """Called when this process has the session no more, and what is under way here is to end."""
@@ -283,7 +285,8 @@ class Conversation:
 
     async def _speak(self, answer: AnswerText, place: ReplyPlace) -> None:
         terms = self.terms
-        speaker = ReplySpeaker(self, terms.voice, answer, terms.barge_in, place, terms.engine)
+        barge_in = BargeIn(terms.barge_in, has_echo=self._has_echo)
+        speaker = ReplySpeaker(self, terms.voice, answer, barge_in, place, terms.engine)
         speaker.tell = lambda state, chars: self._tell(answer.run_id, state, chars)
         self._speaker = speaker
         if self._live.attachment is None:
@@ -291,6 +294,7 @@ class Conversation:
         try:
             await speaker.speak(terms.who)
         finally:
+            self._has_echo = barge_in.has_echo
             if speaker.reply.state == "spoken":
                 self._attention.note_spoken(speaker.reply.recent_words(self._clock()), self._clock())
             self._speaker = None

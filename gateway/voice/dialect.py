@@ -137,6 +137,7 @@ class Conversing(Listening):
         if start.split:
             raise BadRequest("split=true with linkChat: a conversation hears one person", code="bad_start")
         await self._voice.answers.admit(who, start.link_chat)
+        self._voice.speech.booth.check_room()
         terms = await self._terms(who, start, start.link_chat)
         live, attachment = await self._voice.audio.open(who, self._request(start, terms))
         conversation = live.companion

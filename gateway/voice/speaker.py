@@ -20,7 +20,7 @@ from gateway.access.grants import Principal
 from gateway.core.usage import now_ms
 from gateway.errors import TrilaneError
 from gateway.voice.answers import AnswerEnd, AnswerText, PartEnd
-from gateway.voice.barge_in import BargeIn, BargeInMode
+from gateway.voice.barge_in import BargeIn
 from gateway.voice.heard import SpokenClause
 from gateway.voice.messages import ReplyMessage, ReplyState, SkippedText, SoundFrame, Speech
 from gateway.voice.reply import BEGINNING, Frame, ReplyPlace, SpokenReply
@@ -70,7 +70,7 @@ class ReplySpeaker:
         listener: ReplyOutlet,
         voice: SpokenVoice,
         answer: AnswerText,
-        mode: BargeInMode,
+        barge_in: BargeIn,
         place: ReplyPlace = BEGINNING,
         engine: str = "",
     ) -> None:
@@ -83,7 +83,7 @@ class ReplySpeaker:
         self._listener = listener
         self._voice = voice
         self._answer = answer
-        self._barge_in = BargeIn(mode)
+        self._barge_in = barge_in
         self._engine = engine
         self._news = asyncio.Event()
         self._clock = asyncio.get_running_loop().time

@@ -24,6 +24,8 @@ from tests.audio.asgi_client import AsgiClient
 from tests.audio.lanes import ME, Place
 
 HEAD = struct.Struct("<II")
+QUESTION = [(1, 0.4, 0.1), (2, 0.4, 1.6)]
+"""Two words, and the silence after which they are a turn."""
 FIRST, SECOND = "The first sentence is here.", "The second one follows it, and it ends here."
 TEXT = f"{FIRST} {SECOND}"
 
@@ -163,6 +165,9 @@ class Talk:
         return caller
 
 
+WHOLE_S = len(sound_of(FIRST, SECOND)) / 2 / VOICE_RATE
+
+
 @asynccontextmanager
 async def talking(answers: ScriptedAnswers | None = None, **parts: Any) -> AsyncIterator[Talk]:
     talk = Talk(answers or ScriptedAnswers(), **parts)
@@ -171,5 +176,9 @@ async def talking(answers: ScriptedAnswers | None = None, **parts: Any) -> Async
         yield talk
 
 
-def seconds(samples: int) -> float:
-    return samples / VOICE_RATE
+async def asking(talk: Talk, **start: object) -> Caller:
+    """Returns a caller who has asked and is being answered."""
+    caller = await talk.call(**start)
+    await caller.say(*QUESTION)
+    assert "speaking" in caller.states
+    return caller

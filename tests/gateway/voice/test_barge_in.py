@@ -30,6 +30,7 @@ def frames(seconds: float, probability: float = 0.9) -> list[float]:
         ("cat sat on a mat", True),
         ("looked at the moon", True),
         ("moon the at looked", False),
+        ("2,000 cats, the cat sat on", True),
         ("no wait, what about the dog", False),
         ("", False),
     ],
@@ -94,3 +95,32 @@ def test_nothing_interrupts_where_that_is_off() -> None:
     barge_in.listen(frames(3.0), 1.0)
     barge_in.hear("stop right now", ANSWER)
     assert barge_in.judge(1.0, is_paused=False, is_decoding=False) is None
+
+
+def test_a_microphone_that_picks_the_answer_up_pauses_it_once() -> None:
+    barge_in = BargeIn("words")
+    barge_in.hear("the cat sat on", ANSWER)
+    assert barge_in.has_echo
+    for at in range(3):
+        barge_in.listen([*frames(0.2, 0.1), *frames(2.0)], float(at))
+        assert barge_in.judge(float(at), is_paused=False, is_decoding=True) is None
+    barge_in.hear("the cat sat on the mat and wait a moment please stop that", ANSWER)
+    assert barge_in.judge(9.0, is_paused=False, is_decoding=True) == "interrupt"
+
+
+def test_only_the_newest_words_tell_an_echo() -> None:
+    assert is_echo(words_of("long ago there was a dog of which the cat sat on the mat and looked"), ANSWER)
+    assert not is_echo(words_of("the cat sat on the mat and looked at the moon no stop I want to know"), ANSWER)
+
+
+@pytest.mark.parametrize(("heard", "verdict"), [("it's hat", None), ("no please stop talking", "interrupt")])
+def test_a_word_that_is_misheard_of_a_known_echo_does_not_interrupt(heard: str, verdict: str | None) -> None:
+    barge_in = BargeIn("words", has_echo=True)
+    barge_in.hear(heard, ANSWER)
+    assert barge_in.judge(1.0, is_paused=False, is_decoding=True) == verdict
+
+
+@pytest.mark.parametrize("heard", ["almost 2,000 years ago, today 9 million people", "almost two thousand years ago"])
+def test_numbers_are_an_echo_however_they_are_written(heard: str) -> None:
+    spoken = words_of("It was founded almost two thousand years ago. Today nine million people live there.")
+    assert is_echo(words_of(heard), spoken)

@@ -10,25 +10,23 @@ from audio.speech.pacing import AHEAD_S
 from gateway.errors import RateLimited
 from gateway.voice.answers import AnswerEnd
 from gateway.voice.barge_in import RESUME_S
-from gateway.voice.reply_log import LEFT_S
 from tests.audio.lanes import MoodyLog
-from tests.gateway.voice.talk import FIRST, SECOND, TEXT, Caller, ScriptedAnswers, Talk, sound_of, talking
+from tests.gateway.voice.talk import (
+    FIRST,
+    QUESTION,
+    SECOND,
+    TEXT,
+    WHOLE_S,
+    ScriptedAnswers,
+    asking,
+    sound_of,
+    talking,
+)
 from tests.support.virtual_time import simulated
 
-QUESTION = [(1, 0.4, 0.1), (2, 0.4, 1.6)]
-"""Two words, and the silence after which they are a turn."""
 INTERRUPTION = [(3, 0.4, 0.1), (4, 0.4, 0.1), (5, 0.4, 1.6)]
 NOISE = [(number, 0.02, 0.0) for number in (8, 9) * 10]
 """Speech for a detector, and no words: long enough to pause an answer, and too short to interrupt it."""
-WHOLE_S = len(sound_of(FIRST, SECOND)) / 2 / VOICE_RATE
-
-
-async def asking(talk: Talk, **start: object) -> Caller:
-    """Returns a caller who has asked and is being answered."""
-    caller = await talk.call(**start)
-    await caller.say(*QUESTION)
-    assert "speaking" in caller.states
-    return caller
 
 
 @simulated
@@ -183,75 +181,6 @@ async def test_a_stop_from_elsewhere_is_silence() -> None:
         assert (caller.states[-1], len(caller.frames)) == ("stopped", count)
 
 
-@pytest.mark.parametrize("at_s", [0.0, 0.5, 1.3])
-@simulated
-async def test_another_process_goes_on_at_the_same_sample(at_s: float) -> None:
-    log, answers = MoodyLog(), ScriptedAnswers()
-    async with talking(answers, log=log) as one:
-        caller = await asking(one)
-        await caller.listen(at_s)
-        played = caller.frames[-1][2] // 2
-        session = caller.of("ready")[0]["session"]
-        cursor = caller.of("final")[-1]["cursor"]
-        caller.leave()
-        async with Talk(answers, log=log).opened() as two:
-            again = await two.call(session=session, cursor=cursor, played={"run": "r1", "samples": played})
-            standing = again.of("ready")[0]["reply"]
-            assert (standing["run"], standing["state"]) == ("r1", "speaking")
-            assert standing["at"] >= played
-            assert "restated" not in standing
-            await again.listen(WHOLE_S + 1)
-            assert again.frames[0][2] == standing["at"]
-            assert again.sound == sound_of(FIRST, SECOND)[2 * standing["at"] :]
-            assert again.states[-1] == "spoken"
-            assert len(answers.asked) == 1
-
-
-@simulated
-async def test_a_client_that_comes_back_to_this_process_hears_the_rest() -> None:
-    async with talking() as talk:
-        caller = await asking(talk)
-        played = caller.frames[2][2]
-        session, cursor = caller.of("ready")[0]["session"], caller.of("final")[-1]["cursor"]
-        caller.send({"type": "played", "run": "r1", "samples": played})
-        await asyncio.sleep(0.01)
-        caller.leave()
-        await asyncio.sleep(20)
-        again = await talk.call(session=session, cursor=cursor, played={"run": "r1", "samples": played})
-        await again.listen(WHOLE_S + 1)
-        at = again.of("ready")[0]["reply"]["at"]
-        assert at == played
-        assert again.sound == sound_of(FIRST, SECOND)[2 * at :]
-        assert again.of("speech")[0]["clause"] == 1
-
-
-@simulated
-async def test_who_does_not_come_back_leaves_the_rest_to_be_read() -> None:
-    async with talking() as talk:
-        caller = await asking(talk)
-        caller.leave()
-        await asyncio.sleep(LEFT_S + 2)
-        assert talk.answers.told[-1][1] == "unspoken"
-
-
-@simulated
-async def test_a_turn_that_is_heard_again_is_the_same_message() -> None:
-    log, answers = MoodyLog(), ScriptedAnswers()
-    async with talking(answers, log=log) as one:
-        caller = await one.call()
-        await caller.say((1, 0.4, 0.1), (2, 0.4, 0.8))  # the final has come, and the turn is not over
-        session = caller.of("ready")[0]["session"]
-        assert caller.of("final")
-        assert not caller.of("turn")
-        caller.leave()
-        await asyncio.sleep(0.01)
-        async with Talk(answers, log=log).opened() as two:
-            again = await two.call(session=session)
-            await again.listen(2)
-            assert len(answers.asked) == 1
-            assert answers.asked[0].text == "w1 w2"
-
-
 @simulated
 async def test_a_refusal_of_the_upstream_fails_the_reply_and_not_the_conversation() -> None:
     answers = ScriptedAnswers()
@@ -303,3 +232,47 @@ async def test_nothing_is_said_that_is_not_in_the_log() -> None:
         await caller.listen(0.5)
         assert caller.of("speech")
         assert caller.frames
+
+
+@pytest.mark.parametrize(
+    ("start", "code"),
+    [
+        ({"voice": {"name": "marvin"}}, "voice_unknown"),
+        ({"voice": {"sampleRate": 8000}}, "bad_message"),
+        ({"channels": 2, "split": True}, "bad_start"),
+    ],
+)
+@simulated
+async def test_what_cannot_be_a_conversation_is_refused(start: dict[str, object], code: str) -> None:
+    async with talking() as talk:
+        caller = await talk.call(**start)
+        assert caller.of("error")[0]["code"] == code
+        assert caller.close_code is not None
+
+
+@simulated
+async def test_a_voice_without_room_takes_no_conversation() -> None:
+    async with talking() as talk:
+        talk.lane.speech.booth._max_speakers = 0
+        caller = await talk.call()
+        assert (caller.of("error")[0]["code"], caller.close_code) == ("voice_full", 1013)
+
+
+@simulated
+async def test_a_unit_without_chats_takes_no_conversation() -> None:
+    async with talking() as talk:
+        talk.lane._answers = None
+        caller = await talk.call()
+        assert caller.of("error")[0]["code"] == "bad_start"
+
+
+@simulated
+async def test_a_session_that_is_linked_to_no_chat_loads_no_voice_and_has_no_companion() -> None:
+    async with talking() as talk:
+        caller = await talk.call(linkChat=None)
+        await caller.say(*QUESTION)
+        assert caller.of("final")
+        assert not caller.of("turn")
+        assert "turn" not in caller.of("final")[0]
+        assert not talk.voice.is_open
+        assert talk.lane._conversations == {}
