@@ -1,6 +1,6 @@
 """The words that were heard of an answer end with the last one that was played whole."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.voice.heard import SpokenClause, chars_heard
@@ -41,6 +41,7 @@ def test_marks_alone_are_no_word_that_could_divide_by_nothing() -> None:
     assert chars_heard([clause], 100) == 8
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 30_000), min_size=2))
 def test_what_is_heard_never_falls_and_ends_between_words(places: list[int]) -> None:
     ends = [chars_heard(CLAUSES, played) for played in sorted(places)]
