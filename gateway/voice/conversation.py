@@ -61,7 +61,7 @@ class ConversationTerms(NamedTuple):
     """The run that its client has heard last, and how many samples of it."""
 
 
-class Conversation:
+class VoiceConversation:
     """A companion of one session."""
 
     def __init__(self, live: LiveSession, answers: Answers, terms: ConversationTerms) -> None:

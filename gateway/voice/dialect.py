@@ -32,7 +32,7 @@ from gateway.core.leniency import lenient_decoder
 from gateway.errors import BadRequest
 from gateway.serving.client_socket import SocketClose
 from gateway.voice.barge_in import BargeInMode
-from gateway.voice.conversation import Conversation, ConversationTerms
+from gateway.voice.conversation import ConversationTerms, VoiceConversation
 from gateway.voice.lane import VoiceLane
 from gateway.voice.messages import SoundFrame, VoiceMessage
 from gateway.voice.speaker import SpokenVoice
@@ -141,7 +141,7 @@ class Conversing(Listening):
         terms = await self._terms(who, start, start.link_chat)
         live, attachment = await self._voice.audio.open(who, self._request(start, terms))
         conversation = live.companion
-        assert isinstance(conversation, Conversation)
+        assert isinstance(conversation, VoiceConversation)
         return ConversationPeer(TrilanePeer(live, attachment, decoder_of(start, live)), conversation)
 
     async def _terms(self, who: Principal, start: ConversationStart, chat: str) -> ConversationTerms:
@@ -175,7 +175,7 @@ class Conversing(Listening):
 class ConversationPeer(TrilanePeer):
     """The gateway's side of one connection to a conversation."""
 
-    def __init__(self, peer: TrilanePeer, conversation: Conversation) -> None:
+    def __init__(self, peer: TrilanePeer, conversation: VoiceConversation) -> None:
         super().__init__(peer.live, peer.attachment, peer.decoder)
         self._conversation = conversation
         self.next = self._next

@@ -13,7 +13,7 @@ from audio.speech.lane import SpeechLane
 from gateway.core.process import Core
 from gateway.errors import BadRequest, TrilaneError
 from gateway.voice.answers import Answers
-from gateway.voice.conversation import Conversation, ConversationTerms
+from gateway.voice.conversation import ConversationTerms, VoiceConversation
 
 log = structlog.get_logger("voice")
 
@@ -26,7 +26,7 @@ class VoiceLane:
         self.audio = audio
         self.speech = speech
         self._answers = answers
-        self._conversations: dict[Conversation, asyncio.Task[None]] = {}
+        self._conversations: dict[VoiceConversation, asyncio.Task[None]] = {}
         core.metrics.gauge("audio_open_conversations", "Sessions that are conversations", self._conversations.__len__)
 
     @asynccontextmanager
@@ -59,9 +59,9 @@ class VoiceLane:
 
     def greet(self, live: LiveSession, terms: ConversationTerms) -> Raw | UnsetType:
         """Makes a session a conversation, or goes on with one; returns the reply that goes on."""
-        if isinstance(live.companion, Conversation):
+        if isinstance(live.companion, VoiceConversation):
             return live.companion.greet(terms)
-        conversation = Conversation(live, self.answers, terms)
+        conversation = VoiceConversation(live, self.answers, terms)
         live.accompany(conversation)
         task = asyncio.get_running_loop().create_task(conversation.run(), name="converse")
         self._conversations[conversation] = task
