@@ -42,7 +42,7 @@ class Attention:
         return True
 
     def note_spoken(self, words: Sequence[str], now: float) -> None:
-        """Notes that an answer was spoken to its end, which these words are."""
+        """Notes that an answer, which the microphone picks up, was spoken to its end: these words."""
         self._last_words, self._spoken_at = words, now
 
     @property

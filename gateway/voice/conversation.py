@@ -295,7 +295,7 @@ class VoiceConversation:
             await speaker.speak(terms.who)
         finally:
             self._has_echo = barge_in.has_echo
-            if speaker.reply.state == "spoken":
+            if speaker.reply.state == "spoken" and self._has_echo:
                 self._attention.note_spoken(speaker.reply.recent_words(self._clock()), self._clock())
             self._speaker = None
         await asyncio.gather(*self._telling, return_exceptions=True)

@@ -115,11 +115,23 @@ async def test_with_barge_in_off_what_is_said_is_the_next_turn() -> None:
         assert [turn["text"] for turn in caller.of("turn")] == ["w1 w2", "w3 w4 w5"]
 
 
-@pytest.mark.parametrize(("text", "turns"), [("And so we come to w3 w4 w5.", 1), ("This is the end of it.", 2)])
+@pytest.mark.parametrize(
+    ("text", "has_echo", "turns"),
+    [
+        ("And so we come to w3 w4 w5.", True, 1),
+        ("And so we come to w3 w4 w5.", False, 2),
+        ("This is the end of it.", True, 2),
+    ],
+)
 @simulated
-async def test_the_end_of_an_answer_is_no_turn_where_a_microphone_picks_it_up(text: str, turns: int) -> None:
+async def test_the_end_of_an_answer_is_no_turn_where_a_microphone_picks_it_up(
+    text: str, has_echo: bool, turns: int
+) -> None:
     async with talking(ScriptedAnswers(text)) as talk:
-        caller = await asking(talk)
+        caller = await talk.call()
+        [conversation] = talk.lane._conversations
+        conversation._has_echo = has_echo
+        await caller.say(*QUESTION)
         await caller.listen(len(sound_of(text)) / 2 / VOICE_RATE - 0.9)
         while caller.states[-1] != "spoken":
             await caller.listen(0.1)
