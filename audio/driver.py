@@ -143,7 +143,7 @@ class SessionDriver:
         if self._timer is not None:
             self._timer.cancel()
         self._desk.remove(self)
-        self._take_output = _drop  # it is the owner's, who holds this driver
+        self._take_output, self.on_frames = _drop, None  # they are the owner's, who holds this driver
 
     # The desk's client
 

@@ -330,8 +330,10 @@ class LiveSession:
             self._is_over = True
             self._driver.close()
             self._stop_watching()
+            self.recording.close()
             if self.companion is not None:
                 self.companion.end()
+                self.companion = None
             self._host.release(self, failure)
 
 

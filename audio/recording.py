@@ -74,7 +74,19 @@ class Recording:
         self._newest_append = append
         append.add_done_callback(confirm)
 
+    def close(self) -> None:
+        """Lets go of the session, which holds this."""
+        self._on_failure, self._on_end = _ignored, _nobody
+
     async def wait(self) -> None:
         """Waits until the log has taken or refused all that was appended so far."""
         if self._newest_append is not None:
             await asyncio.wait((self._newest_append,))
+
+
+def _ignored(failure: BaseException | None) -> None:
+    """Does nothing: the session is over."""
+
+
+def _nobody() -> None:
+    """Does nothing: nobody is told."""

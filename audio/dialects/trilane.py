@@ -28,7 +28,7 @@ from audio.text_forms import Numerals, Secret, TextForms
 from gateway.access.grants import Principal
 from gateway.core.leniency import lenient_decoder
 from gateway.errors import BadRequest, TooLarge, TrilaneError
-from gateway.serving.client_socket import ClientSocket
+from gateway.serving.client_socket import ClientSocket, SocketClose
 
 SUBPROTOCOL = "trilane.audio.v1"
 LEAST_ENDPOINTING_MS = 100
@@ -236,7 +236,10 @@ class TrilanePeer:
         self.live = live
         self.attachment = attachment
         self.decoder = decoder
-        self.next = attachment.next
+
+    async def next(self) -> str | bytes | SocketClose:
+        """Returns the next message for the client, or how the connection ends."""
+        return await self.attachment.next()
 
     async def take_frame(self, frame: bytes) -> None:
         if len(frame) > MAX_FRAME_BYTES:

@@ -285,11 +285,11 @@ class Chats:
     async def _stop_asking(self, who: Principal, history: History) -> None:
         """Ends what waits for people; nothing goes on."""
         answers = instead_of_answers(history.open_asks, "stopped", now_ms(), who.sub)
-        notices = answered_notices(history, who.sub, answers)
-        await self._log.append(*chat_appends(who, history, answers), *notices)
+        await self._log.append(*chat_appends(who, history, answers), *answered_notices(history, who.sub, answers))
 
     async def _command_stop(self, who: Principal, history: History, run_id: str) -> None:
-        await self.append(who, history, [StopCommand(run_id)])
+        if run_id not in history.stopped:  # else another device was first
+            await self.append(who, history, [StopCommand(run_id)])
 
     async def append(self, who: Principal, history: History, events: Sequence[ChatEvent]) -> None:
         """Appends events to a chat; LogConflict when it has changed since `history`."""

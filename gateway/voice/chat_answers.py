@@ -121,6 +121,7 @@ class ChatAnswer(AnswerText):
         return data.splitlines() if data else []
 
     def close(self) -> None:
+        self.on_stop = _nobody
         self._unwatch()
         self._reader.close()
 

@@ -178,9 +178,8 @@ class ConversationPeer(TrilanePeer):
     def __init__(self, peer: TrilanePeer, conversation: VoiceConversation) -> None:
         super().__init__(peer.live, peer.attachment, peer.decoder)
         self._conversation = conversation
-        self.next = self._next
 
-    async def _next(self) -> str | bytes | SocketClose:
+    async def next(self) -> str | bytes | SocketClose:
         while not isinstance(queued := await self.attachment.take(), SocketClose):
             message = queued.message
             if isinstance(message, SoundFrame):

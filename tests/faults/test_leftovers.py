@@ -4,10 +4,7 @@ import contextlib
 import io
 import itertools
 import json
-import os
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,47 +18,21 @@ import soundfile
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import ClientConnection, connect
 
-from tests.conftest import OURS, START_S, UNMEASURED, Gateway, UpstreamThread, eventually
+from tests.conftest import Gateway, UpstreamThread
 from tests.support.raw_client import request
 from tests.support.raw_sockets import BINARY, CLOSE, TEXT, dial, frame
 from tests.support.sse_client import Frames, chat_body, follow, iter_frames, send
+from tests.support.uncollected_gateway import UncollectedGateway
 
 TIMES = 4
 """Lives of each kind: what each leaves is found so many times."""
-LINGER_S = 1.0
-"""Seconds for which a closed connection is read."""
 RATE = 16_000
 
 
-class Uncollected(Gateway):
-    """A gateway that says what waits for the garbage collector (`tests.support.uncollected`)."""
-
-    def start(self) -> "Uncollected":
-        clean = {k: v for k, v in os.environ.items() if not k.upper().startswith(OURS)}
-        with (self.folder / f"stderr-{self.port}.txt").open("ab") as stderr:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.uncollected", str(self.port)],
-                env={**clean, **UNMEASURED, "TRILANE_DATA_DIR": str(self.folder), **self.env},
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
-            )
-        eventually(self._ready, START_S, f"the gateway is ready; {self.stderr()}", every_s=0.05)
-        return self
-
-    def rest(self, tasks: int) -> None:
-        """Waits until it has no more tasks than this, no session is kept, and no closed connection lingers."""
-        eventually(lambda: self.ask("tasks") <= tasks, what="all has ended", every_s=0.1)
-        eventually(lambda: not self.gauge("trilane_audio_open_sessions"), what="no session is kept", every_s=0.1)
-        time.sleep(LINGER_S + 0.1)
-
-    def ask(self, what: str) -> Any:
-        return httpx2.get(f"{self.url}/{what}").json()
-
-
 @pytest.fixture
-def served(upstream: UpstreamThread, tmp_path: Path) -> Iterator[Uncollected]:
+def served(upstream: UpstreamThread, tmp_path: Path) -> Iterator[UncollectedGateway]:
     more = {"OPENAI_BASE_URL": upstream.url, "OPENAI_API_KEY": "sk-test", "TRILANE_MODEL": "fast"}
-    made = Uncollected(tmp_path, {**more, "TRILANE_SESSION_KEPT_S": "1"})
+    made = UncollectedGateway(tmp_path, {**more, "TRILANE_SESSION_KEPT_S": "1"})
     try:
         yield made.start()
     finally:
@@ -268,6 +239,18 @@ class Lives:
             socket.send('{"type":"stop"}')
             assert json.loads(list(socket)[-1])["type"] == "done"
 
+    def a_conversation(self) -> None:
+        with self.open() as socket:
+            self.begin(socket, linkChat=self.new_id())
+            socket.send(self.speech())
+            told = (json.loads(message) for message in socket if isinstance(message, str))
+            replies = (message for message in told if message["type"] == "reply")
+            run = next(reply["run"] for reply in replies if reply["state"] == "speaking")
+            socket.send(json.dumps({"type": "interrupt", "run": run}))
+            assert next(replies)["state"] == "interrupted"
+            socket.send('{"type":"stop"}')
+            assert list(told)[-1]["type"] == "done"
+
     def an_audio_session_resumed(self) -> None:
         with self.open() as socket:
             ready = self.begin(socket)
@@ -327,7 +310,7 @@ class Lives:
 KINDS = [name for name in vars(Lives) if name.startswith(("a_", "an_"))]
 
 
-def test_nothing_that_has_ended_waits_for_the_garbage_collector(served: Uncollected) -> None:
+def test_nothing_that_has_ended_waits_for_the_garbage_collector(served: UncollectedGateway) -> None:
     lives = Lives(served)
 
     def live(times: int) -> None:

@@ -61,7 +61,7 @@ def failing_unit(settings: Settings) -> Unit:
     unit = Unit(
         "events",
         settings,
-        [lambda core: MountedLane("events", EventsLane(core), events.ROUTES)],
+        [lambda core, lanes: MountedLane("events", EventsLane(core), events.ROUTES)],
         [request, stream, socket, handshake],
     )
     unit.has_websockets = True

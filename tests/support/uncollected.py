@@ -1,14 +1,14 @@
 """Serves every lane, collects no garbage when it is told so, and says what a collection would have found.
 
-`python -m tests.support.uncollected PORT` serves with a fake speech model, and with a tool that a model may call when
-somebody approves.
+`python -m tests.support.uncollected PORT` serves with a fake speech model and voice, and with a tool that a model may
+call when somebody approves.
 """
 
 import asyncio
 import gc
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -17,7 +17,9 @@ from litestar import get, post
 from audio.lane import AudioLane
 from audio.model.desk import Desk
 from audio.model.fake import FakeSpeechDetector, FakeTranscriber
+from audio.model.fake_voice import FakeVoice
 from audio.model.models import Models
+from audio.speech.lane import SpeechLane
 from events.lane import EventsLane
 from gateway.chat.lane import ChatLane
 from gateway.chat.tools.fake import FakeCall, FakeToolbox, fake_tool
@@ -26,6 +28,8 @@ from gateway.commands.serve import serve
 from gateway.core.process import Core
 from gateway.settings import Settings, load
 from gateway.units import MountedLane, Unit
+from gateway.voice.chat_answers import ChatAnswers
+from gateway.voice.lane import VoiceLane
 from routes import agui, audio, chat, events, messages, openai, passed, realtime, responses, tickets, transcriptions
 
 
@@ -40,19 +44,27 @@ async def load_fakes() -> Models:
     return Models(transcriber, Desk(transcriber), FakeSpeechDetector())
 
 
-def chat_lane(core: Core) -> MountedLane:
+def chat_lane(core: Core, lanes: Mapping[str, Any]) -> MountedLane:
     lane = ChatLane(core, open_upstreams(core.settings), FakeToolbox((fake_tool("get_weather"), weather)))
     routes = [*chat.ROUTES, *openai.ROUTES, *messages.ROUTES, *responses.ROUTES, *passed.ROUTES, *agui.ROUTES]
     return MountedLane("chat", lane, routes)
 
 
-def events_lane(core: Core) -> MountedLane:
+def events_lane(core: Core, lanes: Mapping[str, Any]) -> MountedLane:
     return MountedLane("events", EventsLane(core), [*events.ROUTES, *tickets.ROUTES])
 
 
-def audio_lane(core: Core) -> MountedLane:
-    routes: list[Any] = [*audio.ROUTES, *realtime.ROUTES, *transcriptions.ROUTES]
-    return MountedLane("audio", AudioLane(core, load_fakes, at_once=True), routes)
+def audio_lane(core: Core, lanes: Mapping[str, Any]) -> MountedLane:
+    return MountedLane("audio", AudioLane(core, load_fakes, at_once=True), [*realtime.ROUTES, *transcriptions.ROUTES])
+
+
+def speech_lane(core: Core, lanes: Mapping[str, Any]) -> MountedLane:
+    return MountedLane("speech", SpeechLane(core, FakeVoice()), [])
+
+
+def voice_lane(core: Core, lanes: Mapping[str, Any]) -> MountedLane:
+    answers = ChatAnswers(lanes["chat"], core.log, core.hub)
+    return MountedLane("voice", VoiceLane(core, lanes["audio"], lanes["speech"], answers), audio.ROUTES)
 
 
 @post("/begin", opt={"open": True})
@@ -99,7 +111,8 @@ def name_of(found: object) -> str:
 
 
 def every_lane(settings: Settings) -> Unit:
-    return Unit("all", settings, [chat_lane, events_lane, audio_lane], [begin, tasks, leftovers])
+    lanes = [chat_lane, events_lane, audio_lane, speech_lane, voice_lane]
+    return Unit("all", settings, lanes, [begin, tasks, leftovers])
 
 
 if __name__ == "__main__":

@@ -101,10 +101,11 @@ def test_deltas_come_while_a_turn_is_spoken_and_are_only_added_to(gateway: Gatew
             await caller.update(turn_detection=None)
             await caller.until("session.updated")
             pcm = speech()
-            await caller.speak(pcm[: 8 * RATE * 2])
+            for second in range(0, len(pcm), RATE * 2):
+                await caller.speak(pcm[second : second + RATE * 2])
+                await asyncio.sleep(0.2)  # a model that is far behind would hear it all at once
             await caller.until(DELTA)
             assert not caller.of(COMMITTED[0])
-            await caller.speak(pcm[8 * RATE * 2 :])
             await caller.connection.input_audio_buffer.commit()
             completion = await caller.until(COMPLETED)
         assert errors(completion.transcript) <= 1, completion.transcript
