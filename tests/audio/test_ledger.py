@@ -29,7 +29,7 @@ from tests.support.virtual_time import simulated
 
 HOUR_MS = 3_600_000
 WORDS = [(1, 0.4, 0.1), (2, 0.4, 1.0)]
-KEYED = Principal(sub="me", grants=EVERYTHING, key_id="k1")
+KEYED = Principal(sub="me", grants=EVERYTHING, key_id="telephone-key")
 
 
 async def rows(at: Place) -> list[UsageRow]:
@@ -57,7 +57,7 @@ async def test_a_session_that_is_stopped_is_settled_with_what_was_heard() -> Non
         [row] = await rows(at)
         assert (row.id, row.lane, row.kind, row.outcome) == (client.ready["session"], "audio", "session", "finish")
         assert row.quantities == {"audioMs": client.of("done")[0]["duration"] * 1000}
-        assert (row.key, row.estimated) == ("k1", False)
+        assert (row.key, row.estimated) == ("telephone-key", False)
         assert now_ms() - 60_000 < row.started_ms <= row.ended_ms <= now_ms()
         await sweep(at)
         assert await rows(at) == [row]
@@ -215,7 +215,7 @@ def test_a_file_is_settled_with_its_length() -> None:
         async with place() as at:
             await transcribe(at, wav(2.0))
             [row] = await settled_rows(at)
-            assert (row.kind, row.outcome, row.model, row.key) == ("transcription", "finish", "tiny", "k1")
+            assert (row.kind, row.outcome, row.model, row.key) == ("transcription", "finish", "tiny", "telephone-key")
             assert row.quantities == {"audioMs": 2000}
             await sweep(at)
             assert await rows(at) == [row]

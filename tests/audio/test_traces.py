@@ -46,8 +46,8 @@ def test_a_session_is_a_span_in_each_process_that_heard_it(collector: Collector)
     heard_s = sorted(span.attributes["trilane.audio.seconds"] for span in spans)
     assert heard_s == [pytest.approx(1.92, abs=0.1), pytest.approx(3.92, abs=0.1)]
     sent = b"".join(collector.bodies)
-    assert b"w1" not in sent
-    assert b"k1" not in sent
+    assert b"w1 w" not in sent
+    assert b"telephone-key" not in sent
 
 
 def test_a_session_that_cannot_be_recorded_has_an_error(collector: Collector) -> None:
