@@ -103,7 +103,9 @@ def test_the_conversation_and_the_running_answer_are_there_after_a_reload(page: 
     words = messages(page).last.inner_text().split()
     assert words == [*LONG.split(), *(f"w{i}" for i in range(2, len(words)))]
     assert len(upstream.fake.requests) == asked + 1
-    page.get_by_role("button", name="Stop").click()
+    with page.expect_response("**/stop") as stop:
+        page.get_by_role("button", name="Stop").click()
+    assert stop.value.status == 200
     expect(page.get_by_role("button", name="Send")).to_be_visible()
     eventually(lambda: not upstream.open_requests, what="the upstream request is closed")
     assert upstream.fake.requests[-1].left_at is not None
